@@ -1,0 +1,1 @@
+"""dkv: a self-managing distributed key-value database."""

@@ -1,0 +1,350 @@
+"""What the machine may ask of its engines, and what it may see of them. Knows nothing of the domain.
+
+Two implementations stand under one contract suite (tests/contract/test_engine.py): real Valkey 9.1
+(engine/valkey.py with engine/supervisor.py) and the simulated engine (sim/engine.py).
+
+Vocabulary: an *engine* is one valkey-server process, named by its `start_id`, which is never used twice.
+An *archive directory* is where a durable engine keeps its append-only files, its LOCK and its identity file.
+Facts about Valkey come from reference/engine.md and reference/engine-positions.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class EngineTrouble(Exception):
+    """The engine, its files or its socket failed. Root of everything this room raises."""
+
+
+class ArchiveRefused(EngineTrouble):
+    """The archive may not be started: locked, foreign, missing, swapped or unreadable. Changes nothing on disk."""
+
+    def __init__(self, cause: Cause, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+        self.detail = detail
+
+
+class EngineUnreachable(EngineTrouble):
+    """The engine did not answer in time; whether the command was done is unknown."""
+
+
+class EngineRefused(EngineTrouble):
+    """The engine answered an error; the command was not done."""
+
+
+class Cause(StrEnum):
+    """Why a process ended or an archive was refused. Without evidence it is KILLED_BY_SIGNAL, never a guess."""
+
+    GRACEFUL_STOP = "graceful stop"                      # we asked (SHUTDOWN) and it exited 0
+    OPERATOR_KILL = "operator kill"                      # we sent SIGKILL because an operator asked
+    FENCED_BY_MANAGER = "fenced by its manager"          # we sent SIGKILL because it led without being the leader
+    NEVER_ANSWERED = "never answered"                    # we sent SIGKILL after engine_hang_timeout without any answer
+    KILLED_BY_SIGNAL = "killed by signal"                # e.g. "killed by signal 9, sender unknown"
+    TERMINATED_FROM_OUTSIDE = "terminated from outside"  # SIGTERM/SIGINT that we did not send; exits 0
+    OUT_OF_MEMORY = "out of memory"                      # only with cgroup or kernel evidence
+    PORT_TAKEN = "port taken"
+    DIRECTORY_UNUSABLE = "directory not usable"
+    DISK_FULL = "disk full"
+    DISK_ERROR = "disk error"                            # EIO and friends
+    CORRUPT_ARCHIVE = "corrupt append-only file"
+    BAD_OPTION = "bad option"
+    ENGINE_CRASHED = "engine crashed"                    # assertion or fatal signal inside, with the crash report
+    BINARY_MISSING = "no valkey-server binary"
+    MACHINE_RESTARTED = "machine restarted"              # boot id changed
+    ARCHIVE_LOCKED = "archive in use"                    # another process holds LOCK; detail says "pid N"
+    ARCHIVE_FOREIGN = "archive belongs to another"       # identity file of another domain, archive or database
+    ARCHIVE_MISSING = "archive identity missing"         # directory or identity file gone, or emptied
+    ARCHIVE_UNINITIALISED = "archive has no data"        # initialised: yes but no append-only files
+    EXITED = "exited"                                    # none of the above; exit code and last words tell
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an archive directory says of itself (file `identity.json`). Written before the first start."""
+
+    domain_uid: str
+    database: str
+    archive_id: int
+    incarnation_of_name: str   # uid of the database object, so that a re-created name is another database
+    group: str
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far an archive got, read from its disk. Orders as (term, sequence, bytes_after); no marker is lowest.
+
+    `bytes_after` counts the bytes of the incremental files after the marker, to the end of the last whole
+    command, or to the start of an open MULTI (engine-positions.md section 3).
+    """
+
+    term: int = 0
+    sequence: int = 0
+    nonce: str = ""
+    bytes_after: int = 0
+    initialised: bool = False
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sort key; higher is newer."""
+        return (self.term, self.sequence, self.bytes_after)
+
+
+@dataclass(frozen=True)
+class PeerNode:
+    """One engine of the same database, as written to nodes.conf."""
+
+    node_id: str            # 40 hex
+    address: str
+    client_port: int
+    cluster_port: int
+    shard_id: str           # 40 hex, same for a whole group
+    group: str
+    leads: bool             # a living leader: written as master with the group's slots and epoch
+    epoch: int = 0          # config epoch, leaders only
+
+
+@dataclass(frozen=True)
+class GroupSlots:
+    """The slots of one storage group, inclusive ranges, e.g. ((0, 5460),)."""
+
+    group: str
+    shard_id: str
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that is needed to launch one engine on an archive. Launching never makes a primary.
+
+    If a group's living leader is among `peers` the engine starts as its replica in nodes.conf; otherwise as
+    replica of a fresh phantom with config epoch 0 that owns the group's slots (engine-positions.md section 5).
+    It always starts fenced (min-replicas-to-write 99) and without replication credentials.
+    """
+
+    start_id: int
+    directory: str
+    identity: Identity
+    node_id: str
+    group: str
+    address: str
+    client_port: int
+    cluster_port: int
+    secret: str                        # password of the managers' internal user
+    peers: tuple[PeerNode, ...]        # every archive of the database but this one
+    groups: tuple[GroupSlots, ...]
+    current_epoch: int                 # `vars currentEpoch` only, never a config epoch
+    max_memory: int                    # bytes
+    append_fsync: str = "always"
+    memory_only: bool = False          # a TE
+
+
+@dataclass(frozen=True)
+class ReplicaSeen:
+    """One replica as the leader's ROLE shows it: acknowledged offset, and milliseconds since its last ACK."""
+
+    address: str
+    port: int
+    offset: int
+    online: bool
+    silent_ms: int
+
+
+@dataclass(frozen=True)
+class NodeSeen:
+    """One line of CLUSTER NODES."""
+
+    node_id: str
+    address: str
+    port: int
+    role: str               # "leader" | "follower"
+    follows: str | None
+    handshake: bool
+    failed: bool
+    epoch: int
+
+
+@dataclass(frozen=True)
+class EngineSeen:
+    """One living engine at one glance. Levels, not edges."""
+
+    start_id: int
+    directory: str
+    node_id: str
+    pid: int
+    answering: bool                   # False: nothing came back at this glance
+    silent_ms: int = 0                # since the last answer of any kind (BUSY, LOADING, MASTERDOWN are answers)
+    loading: bool = False
+    loading_percent: int = 0
+    role: str = ""                    # "leader" | "follower" | "" when unknown
+    follows: str | None = None        # node id it replicates, phantom included
+    phantom: bool = False             # it follows a made-up id
+    cluster_ok: bool = False
+    fenced: bool = False
+    admits_replicas: bool = False     # the replication user is on
+    link_up: bool = False
+    resyncing: bool = False
+    link_silent_ms: int = 0           # follower: since last bytes from its leader; huge when the link is down
+    rewriting: bool = False
+    rewrite_ok: bool = True
+    offset: int = 0                   # replication offset, only comparable inside one history
+    history: str = ""                 # replication id
+    epoch: int = 0                    # own config epoch (leader's when follower)
+    current_epoch: int = 0
+    replicas: tuple[ReplicaSeen, ...] = ()
+    nodes: tuple[NodeSeen, ...] = ()
+    base_bytes: int = 0
+    incremental_bytes: int = 0
+    free_bytes: int = 0               # on the archive's filesystem
+    used_memory: int = 0
+    marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
+
+
+@dataclass(frozen=True)
+class ExitSeen:
+    """One engine that ended, kept until `forget_exit`. Known even when it died while no manager ran."""
+
+    start_id: int
+    directory: str
+    cause: Cause
+    detail: str                       # one sentence for a tombstone
+    exit_code: int                    # 0.., or 128 + signal
+    signal: int | None
+    last_words: tuple[str, ...]       # last lines of its log
+    reaped: bool                      # True: the whole process group is proven gone
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything on this machine at one glance."""
+
+    engines: tuple[EngineSeen, ...] = ()
+    exits: tuple[ExitSeen, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Cumulative command counts of one engine since it started, for metrics; never enters the domain."""
+
+    start_id: int
+    gets: int
+    puts: int
+    removes: int
+    keys: int
+    used_memory: int
+    clients: int
+    at_ms: int
+
+
+class Engines(Protocol):
+    """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
+
+    Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done).
+    """
+
+    async def survey(self) -> Survey:
+        """Look at every engine this data directory knows, adopting those found running."""
+        ...
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """Return as soon as an engine exits, or after `timeout` seconds."""
+        ...
+
+    async def prepare(self, directory: str, identity: Identity, fresh: bool) -> Position:
+        """Take the archive's lock, check (or, when `fresh`, write) its identity, and read its position.
+
+        Kills leftovers of the archive's own former process group and waits up to 5 s for the lock.
+        The lock is kept by this object until `launch` hands it to the engine or `release` drops it.
+        Raises ArchiveRefused; `fresh` on a directory with a foreign identity or with data is refused too.
+        """
+        ...
+
+    async def release(self, directory: str) -> None:
+        """Drop the lock of a prepared archive that is not going to be launched."""
+        ...
+
+    async def read_position(self, directory: str) -> Position:
+        """Read the position from disk beside a running engine or without one. Raises ArchiveRefused if unreadable."""
+        ...
+
+    async def launch(self, spec: EngineSpec) -> int:
+        """Start the engine (not a primary, fenced) and return its pid without waiting for it to load.
+
+        Repeating it for a start_id that already runs returns that pid. Raises ArchiveRefused.
+        """
+        ...
+
+    async def take_over(self, start_id: int) -> None:
+        """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards admits no replica and stays fenced until told.
+
+        If it is not answered within 1 s the engine is SIGKILLed and reaped before EngineUnreachable is raised.
+        """
+        ...
+
+    async def admit(self, start_id: int) -> None:
+        """Let replicas attach: switch the replication user on. Only after a fresh read still named this leader."""
+        ...
+
+    async def replicate(self, start_id: int, leader: PeerNode) -> None:
+        """Set replication credentials, make the leader known, CLUSTER REPLICATE it, forget the phantoms."""
+        ...
+
+    async def failover(self, start_id: int) -> None:
+        """On a follower: coordinated CLUSTER FAILOVER (no option). Returns when sent, not when done."""
+        ...
+
+    async def fence(self, start_id: int) -> None:
+        """Refuse every write at once; reads stay (min-replicas-to-write 99). Survives the manager."""
+        ...
+
+    async def unfence(self, start_id: int) -> None:
+        """Accept writes again."""
+        ...
+
+    async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """Write the marker `<term>-<sequence>-<nonce>` through this leader (FUNCTION LOAD REPLACE)."""
+        ...
+
+    async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
+        """BGREWRITEAOF; on a leader in one pipelined send with its marker."""
+        ...
+
+    async def meet(self, start_id: int, peer: PeerNode) -> None:
+        """CLUSTER MEET a node this engine does not know."""
+        ...
+
+    async def forget(self, start_id: int, node_id: str) -> None:
+        """CLUSTER FORGET a node the domain does not know."""
+        ...
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        """Copy the bytes this archive has after `keep` to a file; the file's path, or None if there are none."""
+        ...
+
+    async def shut_down(self, start_id: int) -> None:
+        """Ask for a graceful end. The exit shows in a later survey."""
+        ...
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        """SIGKILL the whole process group and remember why."""
+        ...
+
+    async def forget_exit(self, start_id: int) -> None:
+        """The exit was written down; drop its record."""
+        ...
+
+    async def confirm_initialised(self, directory: str) -> None:
+        """Set `initialised: yes` in the identity file: the first marker is on its disk."""
+        ...
+
+    async def retire(self, directory: str) -> str | None:
+        """Rename a deleted archive's directory to `<dir>.deleted-<time>`; the new name. Never removes data."""
+        ...
+
+    async def count(self) -> Sequence[Counters]:
+        """Command counts of every living engine."""
+        ...

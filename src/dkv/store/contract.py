@@ -1,0 +1,108 @@
+"""What every state backend must do: one guarded revision, whole-view watch, leases outside the revision.
+
+Three implementations stand under one contract suite (tests/contract/test_store.py): memory (the model),
+SQLite (one machine), etcd (several machines; a later issue). Facts: reference/state-backends.md.
+
+A *record* is a key and a JSON text. A *revision* counts commits, from 0 for an empty store. Every commit is
+guarded: it succeeds only if the revision is still the one the writer read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StoreTrouble(Exception):
+    """The backend failed. Root of everything this room raises."""
+
+
+class Conflict(StoreTrouble):
+    """Somebody committed first; read again and decide again. Nothing was written."""
+
+
+class Unavailable(StoreTrouble):
+    """The backend did not answer in time. For a commit: whether it was written is unknown unless `written` says."""
+
+
+class Unusable(StoreTrouble):
+    """The state is damaged, of a newer version, or not ours. Said once, with a hint; never repaired by guessing."""
+
+
+class LeaseLost(StoreTrouble):
+    """The lease is no longer ours; stop acting on it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One whole view of the domain's records at one revision."""
+
+    revision: int
+    records: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """One line of the event log. `sequence` counts from 1 without gaps until the oldest are trimmed."""
+
+    sequence: int
+    revision: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A claim that ends by itself. `expires_in` is in seconds at the moment of reading; negative means expired."""
+
+    name: str
+    holder: str
+    expires_in: float
+    value: str = ""
+
+
+class Store(Protocol):
+    """A state backend."""
+
+    async def read(self) -> Snapshot:
+        """A linearizable read: sees every commit that was acknowledged before the call. Raises Unavailable, Unusable."""
+        ...
+
+    async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
+        """Write all or nothing if the revision is still `base`; None deletes a key. Returns the new revision.
+
+        `token` is unique to this attempt chain: repeating a commit with the same base and token after Unavailable
+        returns the revision it got, if it was written after all. Raises Conflict, Unavailable, Unusable.
+        """
+        ...
+
+    def watch(self) -> AsyncIterator[Snapshot]:
+        """Whole views, newest wins: the present one first, then one after every change, never an older one.
+
+        Intermediate revisions may be skipped. Ends only when the caller stops iterating.
+        """
+        ...
+
+    async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Events with a sequence above `after`, oldest first."""
+        ...
+
+    async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
+        """Take a lease that is free, expired or already ours, or renew it; False if another holds it."""
+        ...
+
+    async def renew(self, name: str, holder: str, ttl: float) -> None:
+        """Prolong a lease by `ttl` seconds from now. Raises LeaseLost, Unavailable."""
+        ...
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give a lease up; nothing happens if it is not ours."""
+        ...
+
+    async def leases(self) -> Sequence[Lease]:
+        """All leases, expired ones too until they are taken or swept after an hour."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and tasks."""
+        ...
