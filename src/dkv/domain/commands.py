@@ -1,0 +1,364 @@
+"""Everything that can happen to a domain, as values. decide() says what each makes true.
+
+*Orders* come from people and programs; *facts* come from managers and are proposals: a fact about something the
+domain no longer knows is refused. Time, ids and randomness arrive in here, never by a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.model import DatabaseOptions, EngineType, Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One thing that happens. `now` is the wall clock in ms (shown, never judged by); `actor` is who asked."""
+
+    now: int = 0
+    actor: str = ""
+
+
+# Orders ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewGroup:
+    """One storage group of a new database."""
+
+    name: str
+    shard_id: str
+    slots: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewArchive:
+    """One archive to create. An empty name, path or zero port is chosen by the domain."""
+
+    server_id: str
+    name: str = ""
+    group: str = ""
+    path: str = ""
+    cluster_port: int = 0
+    client_port: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateDatabase(Command):
+    """Create a database with its groups and, for a store, all its archives at once."""
+
+    name: str
+    uid: str
+    secret: str
+    options: DatabaseOptions = DatabaseOptions()
+    groups: tuple[NewGroup, ...] = ()
+    archives: tuple[NewArchive, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteDatabase(Command):
+    """Delete a database that does not run; with `purge` its archives too (directories are renamed, not removed)."""
+
+    name: str
+    purge: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShutdownDatabase(Command):
+    """Stop a whole database: writes are fenced, all of S catches up, then everything stops without handover."""
+
+    name: str
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateArchives(Command):
+    """Add archives to a database; all or none."""
+
+    database: str
+    archives: tuple[NewArchive, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteArchive(Command):
+    """Take an archive out of its database; its directory is renamed by its manager."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartProcess(Command):
+    """Request a process. `expected` is the (major, minor) the requester saw, or None."""
+
+    database: str
+    engine_type: EngineType
+    server_id: str = ""
+    archive_id: int | None = None
+    expected: tuple[int, int] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShutdownProcess(Command):
+    """End one process gracefully, or at once with `kill`. `force` accepts falling below minInSync."""
+
+    start_id: int
+    kill: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnforceLeader(Command):
+    """Make an archive lead although it may lack confirmed writes; recorded for ever."""
+
+    database: str
+    group: str
+    archive_id: int
+    allow_data_loss: bool
+    reason: str
+
+
+# Facts -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick(Command):
+    """Time passed: `clock` is the domain clock in ms, from the one manager that holds the leader lease."""
+
+    clock: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerJoined(Command):
+    """A manager is here: first time, again, or after its lease was lost."""
+
+    server_id: str
+    uid: str
+    host: str
+    port: int
+    nuodb_port: int
+    boot_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLost(Command):
+    """A server's lease ended, judged by a manager with one TTL of uninterrupted access to the backend."""
+
+    server_id: str
+    uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerFact(Command):
+    """Something one manager saw on its own machine. `server_id` is that manager's."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessStarted(ManagerFact):
+    """The manager took the request; an SM's archive is locked and its position was read from disk."""
+
+    start_id: int
+    report: Report | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfigured(ManagerFact):
+    """Its parameters are decided and its engine was launched."""
+
+    start_id: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingProgressed(ManagerFact):
+    """The engine is loading its archive and got further."""
+
+    start_id: int
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessTracked(ManagerFact):
+    """The engine answers and has loaded."""
+
+    start_id: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionReported(ManagerFact):
+    """An engine that already runs answers in a vacancy. Fenced first, if it was found leading."""
+
+    start_id: int
+    term: int
+    report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderFact(ManagerFact):
+    """Something only the manager of a group's leader may say, quoting the term."""
+
+    database: str
+    group: str
+    term: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTerm(LeaderFact):
+    """The assigned leader's engine has loaded and is fenced: its term may open."""
+
+    start_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderServing(LeaderFact):
+    """The opened leader's engine leads, its marker is written, and it admits replicas."""
+
+    start_id: int
+    epoch: int
+    history: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAnnounced(LeaderFact):
+    """An archive outside S may attach to the leader."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinMarked(LeaderFact):
+    """The joiner's link is up and a fresh marker was written through the leader."""
+
+    archive_id: int
+    sequence: int
+    nonce: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinDurable(ManagerFact):
+    """The joiner's own manager found the fresh marker on its disk, with no resync or rewrite going on."""
+
+    start_id: int
+    term: int
+    sequence: int
+    nonce: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinCompleted(LeaderFact):
+    """Required for 1 s, and its offset passed the leader's offset noted after that: S grows."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAborted(LeaderFact):
+    """The joiner's link broke before S grew."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InSyncShrunk(LeaderFact):
+    """A follower is gone, silent for 3 s, must resync, or is about to be stopped: S without it."""
+
+    archive_id: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandoverBegun(LeaderFact):
+    """A planned change of leader to a linked member of S with its marker on disk."""
+
+    to_archive: int
+    hasty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandoverDone(ManagerFact):
+    """The target was seen leading: by either manager."""
+
+    database: str
+    group: str
+    term: int
+    start_id: int
+    epoch: int
+    history: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandoverFailed(LeaderFact):
+    """The deadline passed and the old engine still leads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderSteppedDown(ManagerFact):
+    """An engine that may have led is proven to follow now."""
+
+    start_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanStopReached(LeaderFact):
+    """Writes are fenced and these archives reached the leader's position."""
+
+    reached: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderSilence(ManagerFact):
+    """A follower heard nothing from its leader for 3 s, or hears it again; and whether its machine answers."""
+
+    start_id: int
+    term: int
+    silent: bool
+    machine_answers: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessExited(ManagerFact):
+    """A process ended, or never came to be. `reaped`: nothing of it runs any more."""
+
+    start_id: int
+    cause: str
+    detail: str
+    exit_code: int
+    wait_status: int | None = None
+    last_words: tuple[str, ...] = ()
+    planned: bool = False        # we ended it because the domain wanted it
+    reaped: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailSetAside(ManagerFact):
+    """Before a resync, acknowledged but unconfirmed bytes of an old leader were copied to a file."""
+
+    start_id: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveRetired(ManagerFact):
+    """The directory of a deleted archive was renamed."""
+
+    archive_id: int
+    path: str
+
+
+FACTS: tuple[type[Command], ...] = (
+    Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
+    PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
+    InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
+    ProcessExited, TailSetAside, ArchiveRetired,
+)  # fmt: skip
+
+ORDERS: tuple[type[Command], ...] = (
+    CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
+    EnforceLeader,
+)  # fmt: skip
+
+COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

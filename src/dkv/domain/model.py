@@ -1,0 +1,324 @@
+"""The nouns of a domain, as values. Nothing here acts; the rules do (rules/), and lifecycle.py names the moves.
+
+Names follow design section 1: one word per concept. Times called `at` are wall-clock milliseconds and only
+ever shown; times called `since` are milliseconds of the domain clock, set by Tick, and are what rules judge by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EngineType(StrEnum):
+    """SM keeps an archive and may lead; TE is memory only, serves clients, never leads, never counts as a copy."""
+
+    SM = "SM"
+    TE = "TE"
+
+
+class ProcessState(StrEnum):
+    """How far one run of one engine got (seed 003, process life cycle)."""
+
+    REQUESTED = "REQUESTED"
+    STARTED = "STARTED"
+    CONFIGURED = "CONFIGURED"
+    TRACKED = "TRACKED"
+    MONITORED = "MONITORED"
+    REQUESTED_SHUTDOWN = "REQUESTED_SHUTDOWN"
+
+
+class EngineState(StrEnum):
+    """What the engine says of itself. RUNNING of an SM means: leader, or member of the in-sync set."""
+
+    UNKNOWN = "UNKNOWN"
+    SYNCING = "SYNCING"
+    RUNNING = "RUNNING"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+
+class ArchiveState(StrEnum):
+    """PROVISIONED holds no data yet; RUNNING has an SM past STARTED; NOT_RUNNING holds data and has none."""
+
+    PROVISIONED = "PROVISIONED"
+    RUNNING = "RUNNING"
+    NOT_RUNNING = "NOT_RUNNING"
+
+
+class DatabaseState(StrEnum):
+    """The nine states of seed 003."""
+
+    NOT_RUNNING = "NOT_RUNNING"
+    AWAITING_ARCHIVE_HISTORIES_MSG = "AWAITING_ARCHIVE_HISTORIES_MSG"
+    REQUESTED = "REQUESTED"
+    STARTED = "STARTED"
+    RUNNING = "RUNNING"
+    AWAITING_ARCHIVE_HISTORIES_INC = "AWAITING_ARCHIVE_HISTORIES_INC"
+    REQUESTED_TE_SHUTDOWN = "REQUESTED_TE_SHUTDOWN"
+    REQUESTED_SM_SHUTDOWN = "REQUESTED_SM_SHUTDOWN"
+    TOMBSTONE = "TOMBSTONE"
+
+
+class GroupPhase(StrEnum):
+    """Who leads a storage group. ASSIGNED may still be superseded; only an OPEN leader admits writes."""
+
+    VACANT = "VACANT"
+    ASSIGNED = "ASSIGNED"
+    OPEN = "OPEN"
+    HANDOVER = "HANDOVER"
+
+
+class JoinStage(StrEnum):
+    """How far an archive is on its way into the in-sync set (design section 5, growing S)."""
+
+    ANNOUNCED = "ANNOUNCED"  # its manager may REPLICATE
+    MARKED = "MARKED"        # link up; a fresh marker was written through the leader
+    REQUIRED = "REQUIRED"    # the marker is on its disk; confirmations wait for it; S grows after 1 s
+
+
+class Requester(StrEnum):
+    """Who asked for a process. What the domain requested waits without limit."""
+
+    OPERATOR = "operator"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One machine with one manager."""
+
+    server_id: str
+    uid: str              # random, made when the data directory was; a name can be reused, this cannot
+    host: str
+    port: int
+    nuodb_port: int
+    boot_id: str
+    alive: bool = True    # its lease holds; a change of liveness alone never changes any in-sync set
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """What people may set per database (design section 9)."""
+
+    replication_factor: int = 1
+    min_in_sync: int = 1
+    append_fsync: str = "always"
+    max_memory: int = 0                       # bytes per engine; 0 = the server's share
+    leader_assignment_timeout: int = 10_000   # ms
+    failover_grace: int = 2_000               # ms without progress
+    failover_limit: int = 0                   # ms; 0 = none
+
+
+@dataclass(frozen=True)
+class Database:
+    """A named key space; the cmdlets call it a store."""
+
+    name: str
+    uid: str
+    secret: str                               # password of the managers' internal engine user
+    options: DatabaseOptions
+    state: DatabaseState = DatabaseState.NOT_RUNNING
+    major: int = 0                            # cold starts
+    minor: int = 0                            # exits within this incarnation
+    next_node_id: int = 1
+    numbered: bool = False                    # node ids of this incarnation were given out at its first assignment
+    created_at: int = 0
+
+
+@dataclass(frozen=True)
+class Joining:
+    """One archive on its way into the in-sync set."""
+
+    archive_id: int
+    start_id: int
+    stage: JoinStage
+    sequence: int = 0     # of the marker it must have on its disk
+    nonce: str = ""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A planned change of leader. While it stands either engine may lead and neither is killed for it."""
+
+    from_archive: int
+    from_process: int
+    to_archive: int
+    to_process: int
+    hasty: bool = False   # before an operator's kill: given up after 2 s
+
+
+@dataclass(frozen=True)
+class Group:
+    """A storage group: a range of hash slots with one leader and its copies."""
+
+    database: str
+    name: str
+    shard_id: str                                # 40 hex
+    slots: tuple[tuple[int, int], ...]           # inclusive ranges
+    term: int = 0                                # 0: never had a leader
+    leader: int | None = None                    # archive id
+    leader_process: int | None = None            # start id
+    open: bool = False
+    serving: bool = False                        # the opened leader reported that it leads
+    in_sync: tuple[int, ...] = ()                # S, archive ids
+    required: tuple[int, ...] = ()               # whose acknowledgement a confirmed write needs
+    joining: tuple[Joining, ...] = ()
+    handover: Handover | None = None
+    contested: tuple[int, ...] = ()              # archives of a handover whose leader died: all are asked
+    last_leader: int | None = None               # archive of the newest opened term
+    suspects: tuple[int, ...] = ()               # start ids that may lead and are not proven stopped
+    silent: tuple[int, ...] = ()                 # archives whose engines heard nothing from the leader for 3 s
+    machine_answers: bool = True                 # the silent leader's machine, as its followers' managers see it
+    history: str = ""                            # replication id of the leader of this term
+    epoch: int = 0                               # Valkey config epoch last seen
+    clean_stop: bool = False                     # all of S was stopped at the same position
+    enforced: int | None = None                  # archive an operator forced to lead, until it leads
+    vacant_since: int | None = None
+    assigned_since: int | None = None
+    stalled_since: int | None = None             # assigned leader without progress
+
+    @property
+    def phase(self) -> GroupPhase:
+        """Who leads, in one word."""
+        if self.leader is None:
+            return GroupPhase.VACANT
+        if not self.open:
+            return GroupPhase.ASSIGNED
+        return GroupPhase.HANDOVER if self.handover else GroupPhase.OPEN
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its identity: (database, group name)."""
+        return (self.database, self.name)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A directory on one server where data is durable; the cmdlets call it an instance."""
+
+    archive_id: int
+    database: str
+    database_uid: str
+    group: str
+    server_id: str
+    name: str
+    path: str                       # empty: its manager derives it from its data directory
+    cluster_port: int
+    client_port: int
+    state: ArchiveState = ArchiveState.PROVISIONED
+    stopped_by_operator: bool = False
+    parked: str = ""                # why the domain stopped restarting it; any start request frees it
+    early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
+    removed: bool = False           # deleted: its manager retires the directory, then it is gone
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far an archive got, as its manager read it from disk (engine-positions.md sections 2 and 3)."""
+
+    term: int = 0                   # of the newest marker; 0: no marker found
+    sequence: int = 0
+    nonce: str = ""
+    bytes_after: int = 0
+    offset: int = 0                 # replication offset of a living engine, 0 otherwise
+    history: str = ""               # replication id of a living engine
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sort key of a position on disk; higher is newer."""
+        return (self.term, self.sequence, self.bytes_after)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why the domain ends a process, decided before it ended (seed 003: exit codes 2 and 127)."""
+
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Process:
+    """One run of one engine. Its start id is never used twice."""
+
+    start_id: int
+    database: str
+    engine_type: EngineType
+    server_id: str
+    archive_id: int | None = None
+    group: str = ""
+    state: ProcessState = ProcessState.REQUESTED
+    engine_state: EngineState = EngineState.UNKNOWN
+    pid: int | None = None
+    node_id: int | None = None              # reserved; shown from MONITORED
+    requester: Requester = Requester.OPERATOR
+    restart_of: int | None = None
+    kill: bool = False                      # an operator wants it gone without a graceful end
+    verdict: Verdict | None = None
+    report: Report | None = None            # answer in the present vacancy
+    loading_percent: int = 0
+    waiting_since: int | None = None        # domain clock; armed while leaderAssignmentTimeout runs
+    requested_at: int = 0
+    running_at: int = 0                     # when its engine state first became RUNNING; 0 never
+    major: int = 0                          # incarnation it was requested in
+    labels: tuple[tuple[str, str], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What is kept of a process that ended."""
+
+    process: Process
+    major: int
+    minor: int                              # incarnation at its exit; distinct, newest shown first
+    reason: str
+    cause: str
+    exit_code: int                          # dkv's verdict, or 128 + signal, or the process's own
+    wait_status: int | None                 # the real one, kept beside
+    at: int
+    last_words: tuple[str, ...] = ()
+    parked: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything one domain agrees on, at one revision. The mappings are never changed in place."""
+
+    uid: str = ""
+    clock: int = 0                          # domain clock, ms; only Tick moves it
+    next_archive_id: int = 0
+    next_start_id: int = 0
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    databases: Mapping[str, Database] = field(default_factory=dict)
+    groups: Mapping[tuple[str, str], Group] = field(default_factory=dict)
+    archives: Mapping[int, Archive] = field(default_factory=dict)
+    processes: Mapping[int, Process] = field(default_factory=dict)
+    tombstones: Mapping[int, Tombstone] = field(default_factory=dict)
+
+    def groups_of(self, database: str) -> list[Group]:
+        """The database's groups, by name."""
+        return sorted((g for g in self.groups.values() if g.database == database), key=lambda g: g.name)
+
+    def archives_of(self, database: str) -> list[Archive]:
+        """The database's archives, by id; removed ones too."""
+        return sorted((a for a in self.archives.values() if a.database == database), key=lambda a: a.archive_id)
+
+    def processes_of(self, database: str) -> list[Process]:
+        """The database's live processes, by start id."""
+        return sorted((p for p in self.processes.values() if p.database == database), key=lambda p: p.start_id)
+
+    def process_on(self, archive_id: int) -> Process | None:
+        """The live process of an archive."""
+        return next((p for p in self.processes.values() if p.archive_id == archive_id), None)
+
+    def group_of(self, archive_id: int) -> Group:
+        """The group an archive belongs to."""
+        archive = self.archives[archive_id]
+        return self.groups[(archive.database, archive.group)]
+
+    def server_alive(self, server_id: str) -> bool:
+        """Whether the server's lease holds."""
+        server = self.servers.get(server_id)
+        return server is not None and server.alive
