@@ -1,0 +1,49 @@
+"""What decide() answers: Accepted with the new state and its events, or Refused with a sentence and a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dkv.domain.model import State
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No is a value. `code` is an entry of refusals.CATALOGUE; nothing was changed."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that became true, with its reason. Stored with the commit, shown in log, CLI and console."""
+
+    kind: str                 # e.g. "process.started", "group.assigned", "in_sync.grown"
+    subject: str              # e.g. "process 3", "group orders/g1"
+    because: str              # one clause in plain words
+    database: str = ""
+    change: str = ""          # "FROM -> TO" where a life cycle moved
+    command: str = ""         # the command that made it so
+    actor: str = ""           # who asked
+    at: int = 0               # wall clock, ms
+    start_id: int | None = None
+    archive_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Yes: the state that is now true, what happened on the way, and what the asker is told."""
+
+    state: State
+    events: tuple[Event, ...] = ()
+    answer: Mapping[str, object] = field(default_factory=dict)
+
+
+Decision = Accepted | Refused
+
+
+class Broken(AssertionError):
+    """An invariant does not hold: our own mistake, never the world's. Nothing is committed."""

@@ -1,0 +1,90 @@
+"""Every way dkv says no: code, HTTP status, exit code, meaning; and the sentences. One catalogue for all doors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from dkv.domain.decision import Refused
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a refusal code looks outside."""
+
+    status: int
+    exit_code: int
+    meaning: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    "unknown_database": Entry(404, 1, "no database of that name exists"),
+    "unknown_archive": Entry(404, 1, "no such archive or instance exists"),
+    "unknown_process": Entry(404, 1, "no live process has that start id"),
+    "unknown_server": Entry(404, 1, "no such server is in the domain"),
+    "unknown_group": Entry(404, 1, "the database has no such storage group"),
+    "bad_name": Entry(400, 2, "a name breaks the rule [A-Za-z][A-Za-z0-9_.-]{0,62}"),
+    "bad_value": Entry(400, 2, "a value is out of its range"),
+    "bad_slots": Entry(400, 2, "the groups do not cover every hash slot exactly once"),
+    "port_conflict": Entry(409, 1, "a port is used twice"),
+    "path_conflict": Entry(409, 1, "an archive directory is used twice on one server"),
+    "database_exists": Entry(409, 1, "the name is taken by a different database"),
+    "archives_hold_data": Entry(409, 1, "archives of a deleted database of that name still hold its data"),
+    "database_running": Entry(409, 1, "the database has live processes"),
+    "database_stopping": Entry(409, 1, "the database is being shut down"),
+    "archive_exists": Entry(409, 1, "the database has an archive of that name"),
+    "archive_in_use": Entry(409, 1, "the archive has a live process"),
+    "last_archive": Entry(409, 1, "the last archive of a group cannot be deleted before its database"),
+    "holds_only_copy": Entry(409, 1, "the archive is the only in-sync copy of its group"),
+    "already_running": Entry(409, 0, "the archive has a live process already"),
+    "already_stopping": Entry(409, 0, "the process is leaving already"),
+    "wrong_server": Entry(409, 1, "the archive lives on another server"),
+    "below_min_in_sync": Entry(409, 1, "stopping it would leave fewer in-sync copies than minInSync"),
+    "incarnation_changed": Entry(409, 1, "the database moved on since the requester looked"),
+    "data_loss_not_allowed": Entry(409, 1, "an enforced leader may lose writes and this was not allowed"),
+    "server_conflict": Entry(409, 1, "the server id belongs to another machine's data directory"),
+    "stale_term": Entry(409, 1, "the group has moved to a newer term"),
+    "stale_fact": Entry(409, 1, "the fact is about something the domain no longer expects"),
+    "not_the_leader": Entry(409, 1, "only the manager of the group's leader may say this"),
+}
+
+
+def no(code: str, message: str, hint: str = "") -> Refused:
+    """Refuse with a catalogued code."""
+    assert code in CATALOGUE, code
+    return Refused(code, message, hint)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint naming the nearest known word, or all of them when there are few."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"Known: {', '.join(names[:8])}." if names else "There is none yet."
+
+
+def unknown_database(name: str, known: Iterable[str]) -> Refused:
+    """No such database."""
+    return no("unknown_database", f"There is no store or database named {name}.", nearest(name, known))
+
+
+def unknown_process(start_id: int) -> Refused:
+    """No such live process."""
+    return no("unknown_process", f"There is no live process with start id {start_id}.", "It may have ended; see its tombstone.")
+
+
+def unknown_archive(archive: object) -> Refused:
+    """No such archive."""
+    return no("unknown_archive", f"There is no archive {archive}.", "List them with Get-DkvStore or show archives.")
+
+
+def unknown_server(server_id: str, known: Iterable[str]) -> Refused:
+    """No such server."""
+    return no("unknown_server", f"There is no server {server_id} in this domain.", nearest(server_id, known))
+
+
+def stale_fact(what: str) -> Refused:
+    """A manager's fact came too late; the manager drops it."""
+    return no("stale_fact", f"Out of date: {what}.", "The manager reads the domain again.")
