@@ -25,6 +25,10 @@ class Conflict(StoreTrouble):
 class Unavailable(StoreTrouble):
     """The backend did not answer in time. For a commit: whether it was written is unknown unless `written` says."""
 
+    def __init__(self, sentence: str = "", *, written: bool | None = None) -> None:
+        super().__init__(sentence)
+        self.written = written
+
 
 class Unusable(StoreTrouble):
     """The state is damaged, of a newer version, or not ours. Said once, with a hint; never repaired by guessing."""
@@ -65,7 +69,7 @@ class Store(Protocol):
     """A state backend."""
 
     async def read(self) -> Snapshot:
-        """A linearizable read: sees every commit that was acknowledged before the call. Raises Unavailable, Unusable."""
+        """A linearizable read: sees every commit acknowledged before the call. Raises Unavailable, Unusable."""
         ...
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
