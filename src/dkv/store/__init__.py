@@ -1,0 +1,1 @@
+"""Where the domain state is kept: one contract, several backends, one revision that guards every commit."""

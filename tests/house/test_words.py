@@ -1,0 +1,78 @@
+"""What stands in the files: a first sentence in every module, commands that exist, and nothing of any one machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+
+from tests.house.house import ROOT, kept_files, python_files, tree_of
+
+# Put together from halves, so that this file does not find itself.
+FORBIDDEN = [
+    "/" + "work/", "/" + "root/", "/" + "home/" + "user", "sub" + "agent", "helper " + "agent",
+    "py" + "pi.org", "python" + "hosted.org", "language " + "model", "chat" + "gpt", "clau" + "de",
+]  # fmt: skip
+MOST_SHOWN = 20
+
+
+def test_every_module_says_first_what_room_it_is() -> None:
+    silent = []
+    for name in python_files("src", "tests", "bench", "docs"):
+        words = ast.get_docstring(tree_of(name)) or ""
+        if not re.match(r".{10,}?[.:!?](\s|$)", " ".join(words.split())):
+            silent.append(str(name))
+    assert not silent, f"these need a docstring whose first sentence says what they are: {silent}"
+
+
+def test_no_file_speaks_of_the_place_where_it_was_made() -> None:
+    found = []
+    for name in kept_files():
+        try:
+            text = (ROOT / name).read_text(encoding="utf-8").lower()
+        except UnicodeDecodeError:
+            continue
+        found += [f"{name}: {word!r}" for word in FORBIDDEN if word in text]
+    assert not found, "\n".join(found[:MOST_SHOWN])
+
+
+def test_nothing_prints_but_output_and_main() -> None:
+    allowed = {"src/dkv/cli/output.py"}
+    loud = [
+        f"{name}:{node.lineno}"
+        for name in python_files("src")
+        if str(name) not in allowed and name.name != "__main__.py"
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not loud, f"words for people go through cli/output.py: {loud}"
+
+
+def commands_shown(document: str) -> list[list[str]]:
+    """The command lines a document shows: lines of its code blocks that start with ./dev or dkv."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [line.split() for line in lines if re.match(r"(\./dev|dkv|\.venv/bin/dkv) \w", line)]
+
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
+
+
+def test_the_dev_words_of_the_documents_exist() -> None:
+    known = set(re.findall(r"^    (\w+)(?: \| [-\w| ]+)?\) ", (ROOT / "dev").read_text(), flags=re.MULTILINE))
+    used = {words[1] for document in DOCUMENTS for words in commands_shown(document) if words[0] == "./dev"}
+    assert "test" in known
+    assert used, "README.md shows no ./dev command at all"
+    assert used <= known, f"./dev does not know {sorted(used - known)}"
+
+
+def test_dev_explains_itself_from_anywhere() -> None:
+    answer = subprocess.run([ROOT / "dev", "help"], cwd="/", capture_output=True, text=True, check=True)
+    assert "./dev test" in answer.stdout
+
+
+def test_dev_refuses_an_unknown_word_in_one_sentence() -> None:
+    answer = subprocess.run([ROOT / "dev", "dance"], capture_output=True, text=True, check=False)
+    assert answer.returncode != 0
+    assert answer.stderr.rstrip().splitlines()[-1] == "dev: there is no './dev dance'."
