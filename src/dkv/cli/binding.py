@@ -1,0 +1,237 @@
+"""How arguments find their parameters: names in any case, unambiguous prefixes, positions, switches, lists. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, settle
+from dkv.cli.topology import check_name
+from dkv.cli.trouble import Usage, nearest
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a cmdlet. `kind` is text, name, number, switch, list, nodes or word (one of `choices`);
+    `position` counts from 0; `aliases` are exact other names; `low` and `high` bound a number."""
+
+    name: str
+    kind: str
+    help: str
+    required: bool = False
+    default: Any = None
+    position: int | None = None
+    aliases: tuple[str, ...] = ()
+    low: int = 1
+    high: int = 65535
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cmdlet:
+    """One cmdlet: its name, what it does, its parameters and where its code is (`module:function`)."""
+
+    name: str
+    synopsis: str
+    code: str
+    params: tuple[Param, ...] = field(default=())
+
+
+Bound = dict[str, Any]
+"""Values by parameter name; every parameter of the cmdlet is present."""
+
+
+def bind(cmdlet: Cmdlet, arguments: Sequence[Argument], variables: Mapping[str, object]) -> Bound:
+    """Give each argument to its parameter. Raises Usage with one sentence and a hint."""
+    given: dict[str, Any] = {}
+    loose: list[object] = []
+    at = 0
+    while at < len(arguments):
+        argument = arguments[at]
+        at += 1
+        if isinstance(argument, Positional):
+            loose.append(settle(argument.value, variables))
+            continue
+        param = find_param(cmdlet, argument.name)
+        if param.name in given:
+            raise Usage(f"-{param.name} is given twice.", "Give it once.")
+        following = arguments[at] if at < len(arguments) else None
+        given[param.name], used = _value_of(param, argument, following, variables)
+        at += used
+    _place(cmdlet, loose, given)
+    missing = [p for p in cmdlet.params if p.required and p.name not in given]
+    if missing:
+        raise Usage(f"{cmdlet.name} needs -{missing[0].name}: {missing[0].help}.", usage_line(cmdlet))
+    return {p.name: convert(p, given[p.name]) if p.name in given else p.default for p in cmdlet.params}
+
+
+def _value_of(
+    param: Param, argument: Parameter, following: Argument | None, variables: Mapping[str, object]
+) -> tuple[object, int]:
+    if argument.value is not None:
+        return settle(argument.value, variables), 0
+    if param.kind == "switch":
+        return True, 0
+    if not isinstance(following, Positional):
+        raise Usage(f"-{param.name} needs a value: {param.help}.", f"Write -{param.name} VALUE.")
+    return settle(following.value, variables), 1
+
+
+def _place(cmdlet: Cmdlet, loose: Sequence[object], given: dict[str, Any]) -> None:
+    free = sorted((p for p in cmdlet.params if p.position is not None and p.name not in given), key=_position)
+    for value in loose:
+        if not free:
+            raise Usage(f"'{_shown(value)}' belongs to no parameter of {cmdlet.name}.", usage_line(cmdlet))
+        given[free.pop(0).name] = value
+
+
+def _position(param: Param) -> int:
+    return param.position or 0
+
+
+def find_param(cmdlet: Cmdlet, written: str) -> Param:
+    """The parameter a name or an unambiguous prefix of it means; dashes and underscores inside do not count."""
+    name = written.lower().replace("-", "").replace("_", "")
+    for param in cmdlet.params:
+        if name in (param.name.lower(), *(a.lower() for a in param.aliases)):
+            return param
+    found = [p for p in cmdlet.params if name and p.name.lower().startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = " or ".join(f"-{p.name}" for p in found)
+        raise Usage(f"-{written} may mean {several}.", "Write more letters of it.")
+    known = "It knows " + ", ".join(f"-{p.name}" for p in cmdlet.params) + "."
+    near = nearest(written, [p.name for p in cmdlet.params])
+    raise Usage(f"{cmdlet.name} has no parameter -{written}.", near.replace("mean ", "mean -") or known)
+
+
+def usage_line(cmdlet: Cmdlet) -> str:
+    """`Usage: New-DkvStore -Name <name> ... [-Parallel]`."""
+    parts = []
+    for p in cmdlet.params:
+        value = {"switch": "", "number": " <int>", "list": " <string[]>", "nodes": " <InstanceDefinition[]>"}
+        text = f"-{p.name}{value.get(p.kind, ' <string>')}"
+        parts.append(text if p.required else f"[{text}]")
+    return " ".join(["Usage:", cmdlet.name, *parts])
+
+
+def convert(param: Param, value: object) -> object:
+    """The value as its parameter's kind wants it. Raises Usage."""
+    if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes"):
+        value = value[0]
+    return _CONVERT[param.kind](param, value)
+
+
+def _switch(param: Param, value: object) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false", "$true", "$false", "1", "0"):
+        return value.lower() in ("true", "$true", "1")
+    if isinstance(value, bool):
+        return value
+    raise _bad(param, value, "Write it alone, or with :$true or :$false.")
+
+
+def _number(param: Param, value: object) -> int:
+    text = str(value).strip()
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 12 or not param.low <= int(text) <= param.high:
+        raise _bad(param, value, f"It is a whole number from {param.low} to {param.high}.")
+    return int(text)
+
+
+def _text(param: Param, value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise _bad(param, value, "It is one text, not empty and not a list.")
+
+
+def _name(param: Param, value: object) -> str:
+    return check_name(_text(param, value), param.help)
+
+
+def _word(param: Param, value: object) -> str:
+    if isinstance(value, str) and value.lower() in param.choices:
+        return value.lower()
+    raise _bad(param, value, f"It is one of {', '.join(param.choices)}.")
+
+
+def _list(param: Param, value: object) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in items):
+        raise _bad(param, value, "It is a list of texts with commas between.")
+    found = [part.strip() for item in items for part in item.split(",")]
+    if not found or not all(found):
+        raise _bad(param, value, "It is a list of texts with commas between, none of them empty.")
+    return found
+
+
+NODE_KEYS = {"instancename": "InstanceName", "clustronport": "ClustronPort", "clientport": "ClientPort"}
+
+
+def _nodes(param: Param, value: object) -> list[Bound]:
+    if isinstance(value, str):
+        value = settle(parse_value(value), {})
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise _bad(param, value, "Write @( @{ InstanceName='orders-3'; ClustronPort=7813; ClientPort=7863 } ).")
+    return [_node(param, item) for item in items]
+
+
+def _node(param: Param, item: object) -> Bound:
+    if not isinstance(item, dict):
+        raise _bad(param, item, "Each is @{ InstanceName='orders-3'; ClustronPort=7813; ClientPort=7863 }.")
+    found: Bound = {}
+    for key, value in item.items():
+        if key.lower() not in NODE_KEYS:
+            raise Usage(f"An instance has no '{key}'.", nearest(key, NODE_KEYS.values(), "It has InstanceName and ports."))
+        name = NODE_KEYS[key.lower()]
+        kind = Param(name, "name", "a node") if name == "InstanceName" else Param(name, "number", "a port")
+        found[name] = convert(kind, value)
+    for name in NODE_KEYS.values():
+        if name not in found:
+            raise Usage(f"An instance in -{param.name} lacks {name}.", "Each needs InstanceName, ClustronPort, ClientPort.")
+    return found
+
+
+def _bad(param: Param, value: object, hint: str) -> Usage:
+    return Usage(f"-{param.name} cannot be '{_shown(value)}'.", hint)
+
+
+def _shown(value: object) -> str:
+    return ",".join(_shown(v) for v in value) if isinstance(value, list) else str(value)
+
+
+_CONVERT: dict[str, Callable[[Param, object], object]] = {
+    "switch": _switch, "number": _number, "text": _text, "name": _name, "word": _word, "list": _list, "nodes": _nodes,
+}
+
+
+def from_argv(words: Sequence[str]) -> list[Argument]:
+    """Arguments as another shell has already split them. Commas stay inside the words: only a list splits them."""
+    found: list[Argument] = []
+    joined: list[str] = []
+    for word in words:
+        if joined and (joined[-1].endswith(",") or (word.startswith(",") and not _is_param(joined[-1]))):
+            joined[-1] += word
+        else:
+            joined.append(word)
+    for word in joined:
+        if _is_param(word):
+            name, value = _glued(word.lstrip("-"))
+            found.append(Parameter(name, value))
+        else:
+            found.append(Positional(word))
+    return found
+
+
+def _is_param(word: str) -> bool:
+    rest = word.lstrip("-")
+    return word.startswith("-") and bool(rest) and (rest[0].isalpha() or rest[0] in "?_")
+
+
+def _glued(word: str) -> tuple[str, str | None]:
+    for i, char in enumerate(word):
+        if char in ":=":
+            return word[:i], word[i + 1:]
+    return word, None

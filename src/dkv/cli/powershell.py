@@ -1,0 +1,381 @@
+"""The reader of the PowerShell subset that the cmdlets' documented examples use (cmdlets.md section 1.11). Pure.
+
+A script is statements between newlines or `;`. A statement is a command with its arguments or `$name = value`.
+Values are bare words, 'literal' and "expanding" texts, comma lists, `@( )`, `@{ k = v }` with an optional
+`[InstanceDefinition]` before it, and `$name`. A backtick at the end of a line continues it; `#` and `<# #>` are
+comments. Everything else of PowerShell is refused with one sentence, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from dkv.cli.trouble import Usage
+
+DASHES = "-\u2013\u2014"
+"""What word processors make of a dash; PowerShell accepts them too."""
+
+ENDS_WORD = set(" \t\r\n,;(){}|&\"'#`=")
+BARE_STOPS = ENDS_WORD - {"#", "="}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A `$name`, read when the statement runs. Names are compared in lower case."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Expanding:
+    """A double-quoted text: literal parts and variables in order."""
+
+    parts: tuple[str | Variable, ...]
+
+
+Value = str | Variable | Expanding | list["Value"] | dict[str, "Value"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """`-Name`, with the value glued on by a colon if there is one."""
+
+    name: str
+    value: Value | None = None
+
+
+@dataclass(frozen=True)
+class Positional:
+    """A value that stands alone: a parameter's value or a positional argument, which only the cmdlet's table tells."""
+
+    value: Value
+
+
+Argument = Parameter | Positional
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line: its name as written and its arguments. `line` counts from 1."""
+
+    line: int
+    name: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`$name = value`."""
+
+    line: int
+    name: str
+    value: Value
+
+
+Statement = Command | Assignment
+
+
+class Incomplete(Usage):
+    """The text ends inside something: an interactive shell asks for another line."""
+
+
+def parse(text: str) -> list[Statement]:
+    """All statements of a script. Raises Usage, with the line in its sentence when there are several lines."""
+    return _Reader(text).script()
+
+
+def parse_value(text: str) -> Value:
+    """One value, such as `@(@{ InstanceName='orders-3' })` given on another shell's command line. Raises Usage."""
+    reader = _Reader(text)
+    value = reader.value_list(multiline=True)
+    reader.blanks(newlines=True)
+    if reader.here():
+        reader.refuse(f"'{reader.here()}' was not expected after the value", "Quote the value as a whole.")
+    return value
+
+
+def settle(value: Value, variables: Mapping[str, object]) -> object:
+    """Replace the variables of a value: `variables` has lower-case names. Raises Usage for an unknown one."""
+    if isinstance(value, Variable):
+        return _look_up(value, variables)
+    if isinstance(value, Expanding):
+        return "".join(p if isinstance(p, str) else as_text(_look_up(p, variables)) for p in value.parts)
+    if isinstance(value, list):
+        return [settle(item, variables) for item in value]
+    if isinstance(value, dict):
+        return {key: settle(item, variables) for key, item in value.items()}
+    return value
+
+
+def as_text(value: object) -> str:
+    """A value as PowerShell would put it into a text."""
+    if isinstance(value, list):
+        return " ".join(as_text(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _look_up(variable: Variable, variables: Mapping[str, object]) -> object:
+    fixed: dict[str, object] = {"true": True, "false": False, "null": None}
+    if variable.name in fixed:
+        return fixed[variable.name]
+    if variable.name in variables:
+        return variables[variable.name]
+    raise Usage(f"The variable ${variable.name} has no value.", f"Set it first: ${variable.name} = ...")
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text = text.replace("\r\n", "\n")
+        self.at = 0
+
+    # -- statements ---------------------------------------------------------------------------------------------
+
+    def script(self) -> list[Statement]:
+        found: list[Statement] = []
+        while True:
+            self.blanks(newlines=True, semicolons=True)
+            if not self.here():
+                return found
+            found.append(self.statement())
+            self.blanks()
+            if self.here() and self.here() not in "\n;":
+                self.refuse_rest()
+
+    def statement(self) -> Statement:
+        line = self.line()
+        if self.here() == "$":
+            variable = self.variable()
+            self.blanks()
+            if self.here() != "=":
+                self.refuse(f"A line cannot consist of ${variable.name}", f"Write ${variable.name} = value.")
+            self.at += 1
+            self.blanks(newlines=True)
+            return Assignment(line, variable.name, self.value_list())
+        name = self.word()
+        if not name:
+            self.refuse_rest()
+        return Command(line, name, self.arguments())
+
+    def arguments(self) -> tuple[Argument, ...]:
+        found: list[Argument] = []
+        while True:
+            self.blanks()
+            char = self.here()
+            if not char or char in "\n;|&)}":
+                return tuple(found)
+            found.append(self.parameter() if self.starts_parameter() else Positional(self.value_list()))
+
+    def starts_parameter(self) -> bool:
+        after = self.text[self.at + 1:self.at + 2]
+        return bool(self.here()) and self.here() in DASHES and (after.isalpha() or after in ("-", "?", "_"))
+
+    def parameter(self) -> Parameter:
+        start = self.at
+        while self.here() and self.here() not in BARE_STOPS and self.here() not in ":=":
+            self.at += 1
+        name = self.text[start:self.at].lstrip(DASHES)
+        if self.here() and self.here() in ":=":
+            self.at += 1
+            self.blanks()
+            return Parameter(name, self.value_list())
+        return Parameter(name)
+
+    # -- values -------------------------------------------------------------------------------------------------
+
+    def value_list(self, multiline: bool = False) -> Value:
+        first = self.value()
+        items = [first]
+        while True:
+            mark = self.at
+            self.blanks(newlines=multiline)
+            if self.here() != ",":
+                self.at = mark
+                return first if len(items) == 1 else items
+            self.at += 1
+            self.blanks(newlines=True)
+            items.append(self.value())
+
+    def value(self) -> Value:
+        char = self.here()
+        if char == "'":
+            return self.literal()
+        if char == '"':
+            return self.expanding()
+        if char == "$":
+            return self.variable()
+        if char == "[":
+            return self.typed()
+        if self.text.startswith("@(", self.at):
+            return self.array()
+        if self.text.startswith("@{", self.at):
+            return self.table()
+        if char == "(":
+            return self.group()
+        word = self.word()
+        if not word:
+            self.refuse_rest()
+        return word
+
+    def array(self) -> Value:
+        self.at += 2
+        items: list[Value] = []
+        while not self.closes(")", "@("):
+            found = self.value_list(multiline=True)
+            items.extend(found if isinstance(found, list) else [found])
+        return items
+
+    def group(self) -> Value:
+        self.at += 1
+        self.blanks(newlines=True)
+        found = self.value_list(multiline=True)
+        if not self.closes(")", "("):
+            self.refuse("Only a value may stand in ( )", "Run the inner command on a line of its own.")
+        return found
+
+    def table(self) -> Value:
+        self.at += 2
+        found: dict[str, Value] = {}
+        while not self.closes("}", "@{"):
+            key = self.table_key()
+            if key.lower() in (k.lower() for k in found):
+                self.refuse(f"@{{ }} has {key} twice", "Each key is written once.")
+            self.blanks()
+            if self.here() != "=":
+                self.refuse(f"The key {key} has no value", "Inside @{ } write key = value, with ; or newlines between.")
+            self.at += 1
+            self.blanks(newlines=True)
+            found[key] = self.value_list()
+        return found
+
+    def table_key(self) -> str:
+        if self.here() == "'":
+            return self.literal()
+        if self.here() == '"':
+            found = self.expanding()
+            return found if isinstance(found, str) else self.refuse("A key cannot hold a variable", "Write it out.")
+        return self.word(stops=ENDS_WORD) or self.refuse_rest()
+
+    def closes(self, end: str, begin: str) -> bool:
+        self.blanks(newlines=True, semicolons=begin.startswith("@"))
+        if not self.here():
+            raise Incomplete(f"{begin} is not closed.", f"Add the missing {end}.")
+        if self.here() != end:
+            return False
+        self.at += 1
+        return True
+
+    def typed(self) -> Value:
+        end = self.text.find("]", self.at)
+        name = self.text[self.at + 1:end] if end > 0 else ""
+        if name.lower() not in ("instancedefinition", "string", "int", "string[]", "instancedefinition[]"):
+            self.refuse(f"The type [{name}] is not known", "Only [InstanceDefinition]@{ ... } is.")
+        self.at = end + 1
+        if self.text.startswith("]", self.at):
+            self.at += 1
+        self.blanks()
+        return self.value()
+
+    def variable(self) -> Variable:
+        self.at += 1
+        start = self.at
+        while self.here() and (self.here().isalnum() or self.here() in "_:"):
+            self.at += 1
+        name = self.text[start:self.at].lower()
+        if not name:
+            self.refuse("A $ without a name", "Write $name, or quote the text with single quotes.")
+        return Variable(name)
+
+    # -- texts --------------------------------------------------------------------------------------------------
+
+    def literal(self) -> str:
+        self.at += 1
+        found = []
+        while True:
+            end = self.text.find("'", self.at)
+            if end < 0:
+                raise Incomplete("A text in single quotes does not end.", "Add the missing '.")
+            found.append(self.text[self.at:end])
+            self.at = end + 1
+            if self.here() != "'":
+                return "".join(found)
+            found.append("'")
+            self.at += 1
+
+    def expanding(self) -> str | Expanding:
+        self.at += 1
+        parts: list[str | Variable] = [""]
+        while (char := self.here()) != '"' or self.text[self.at + 1:self.at + 2] == '"':
+            if not char:
+                raise Incomplete("A text in double quotes does not end.", 'Add the missing ".')
+            if char == "$" and self.text[self.at + 1:self.at + 2].isalpha():
+                parts += [self.variable(), ""]
+                continue
+            if char in '`"':
+                self.at += 1
+                char = {"n": "\n", "t": "\t"}.get(self.here(), self.here()) if char == "`" else '"'
+            self.at += 1
+            parts[-1] = f"{parts[-1]}{char}"
+        self.at += 1
+        return str(parts[0]) if len(parts) == 1 else Expanding(tuple(parts))
+
+    def word(self, stops: set[str] = BARE_STOPS) -> str:
+        found = []
+        while (char := self.here()) and (char not in stops or char == "`"):
+            if char == "`":
+                if self.continues():
+                    break
+                self.at += 1
+                char = self.here()
+            found.append(char)
+            self.at += 1
+        return "".join(found)
+
+    # -- ground -------------------------------------------------------------------------------------------------
+
+    def here(self) -> str:
+        return self.text[self.at:self.at + 1]
+
+    def continues(self) -> bool:
+        rest = self.text[self.at + 1:].partition("\n")[0]
+        return self.here() == "`" and not rest.strip(" \t\r")
+
+    def blanks(self, newlines: bool = False, semicolons: bool = False) -> None:
+        while char := self.here():
+            if char in " \t\r\u00a0" or (newlines and char == "\n") or (semicolons and char == ";"):
+                self.at += 1
+            elif char == "#":
+                self.at = _or_end(self.text.find("\n", self.at), self.text)
+            elif self.text.startswith("<#", self.at):
+                end = self.text.find("#>", self.at)
+                if end < 0:
+                    raise Incomplete("A comment that began with <# does not end.", "Add the missing #>.")
+                self.at = end + 2
+            elif self.continues():
+                self.at = _or_end(self.text.find("\n", self.at), self.text) + 1
+                if self.at > len(self.text):
+                    raise Incomplete("The line ends with a backtick but nothing follows.", "Remove the backtick.")
+            else:
+                return
+
+    def line(self) -> int:
+        return self.text.count("\n", 0, self.at) + 1
+
+    def refuse_rest(self) -> NoReturn:
+        char = self.here()
+        if not char:
+            raise Incomplete("The line ends where a value is missing.", "Add the value.")
+        if char in "|&":
+            self.refuse(f"'{char}' is not supported: commands do not feed each other here", "Use one line a command.")
+        if char in ")}":
+            self.refuse(f"'{char}' closes nothing", "Remove it, or quote the text.")
+        self.refuse(f"{char!r} was not expected here", "Quote texts that hold special characters.")
+
+    def refuse(self, message: str, hint: str) -> NoReturn:
+        where = f"Line {self.line()}: {message[0].lower()}{message[1:]}" if "\n" in self.text.strip() else message
+        raise Usage(f"{where}.", hint)
+
+
+def _or_end(position: int, text: str) -> int:
+    return len(text) if position < 0 else position

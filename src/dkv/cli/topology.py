@@ -1,0 +1,218 @@
+"""The shape of a new store: its nodes, names, ports, groups and slots, worked out in the command line. Pure.
+
+Rules of seed 001 (cmdlets.md section 5): servers in the order connected, names `<prefix>-<index>` in one sequence
+over the whole cluster, ports from the base on every server. Groups are dkv's addition (issue section 5):
+max(1, floor(nodes / copies)) of them, left-over nodes are extra copies of the first, and the copies of a group are on
+different servers wherever that is possible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dkv.cli.trouble import CliTrouble, Usage
+
+SLOTS = 16384
+"""Hash slots of a Valkey cluster."""
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+NAME_RULE = "A name begins with a letter and has up to 63 letters, digits, and the signs _ . -"
+UNPARTITIONED = "UNPARTITIONED"
+"""The one group of a store with a single group (design section 1)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server that gets nodes: its id, its manager's `host:port`, the host its ports are on, the manager's port."""
+
+    server: str
+    manager: str
+    host: str
+    manager_port: int = 7801
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What New-DkvStore was asked for. `count` is nodes per server, the ports are the first on each host."""
+
+    name: str
+    prefix: str
+    count: int
+    clustron_port: int
+    client_port: int
+    copies: int
+    min_in_sync: int = 1
+
+
+@dataclass(frozen=True)
+class Node:
+    """One instance to be."""
+
+    name: str
+    place: Place
+    clustron_port: int
+    client_port: int
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.place.host}:{self.clustron_port} client:{self.client_port}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One storage group: its name and its hash slots, first and last included."""
+
+    name: str
+    first_slot: int
+    last_slot: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A whole store to be; `nodes` are in the order of their index."""
+
+    wish: Wish
+    nodes: tuple[Node, ...]
+    groups: tuple[Group, ...]
+
+    def body(self) -> dict[str, Any]:
+        """The body of POST /admin/v1/stores."""
+        return {
+            "name": self.wish.name,
+            "instances": [
+                {
+                    "instanceName": node.name,
+                    "server": node.place.server,
+                    "clustronPort": node.clustron_port,
+                    "clientPort": node.client_port,
+                    "group": node.group,
+                }
+                for node in self.nodes
+            ],
+            "groups": [{"name": g.name, "slots": [[g.first_slot, g.last_slot]]} for g in self.groups],
+            "replicationFactor": self.wish.copies,
+            "minInSync": self.wish.min_in_sync,
+        }
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A port in use on a host, and by whom in words."""
+
+    host: str
+    port: int
+    owner: str
+
+
+def generate(wish: Wish, places: Sequence[Place]) -> Topology:
+    """Work out the topology. Raises Usage for names and numbers that cannot be."""
+    _check_names(wish)
+    bare = _nodes(wish, places)
+    count = max(1, len(bare) // wish.copies)
+    groups = _groups(count)
+    of = _membership(wish, len(places), count)
+    nodes = tuple(Node(n.name, n.place, n.clustron_port, n.client_port, groups[of[i]].name) for i, n in enumerate(bare))
+    fewest = min(list(of.values()).count(i) for i in range(count))
+    if wish.min_in_sync > fewest:
+        raise Usage(
+            f"-MinInSync {wish.min_in_sync} can never be met: the smallest group has {fewest} of {len(nodes)} nodes.",
+            f"Use at most -MinInSync {fewest}, or more nodes.",
+        )
+    return Topology(wish, nodes, groups)
+
+
+def _nodes(wish: Wish, places: Sequence[Place]) -> list[Node]:
+    nodes: list[Node] = []
+    used: dict[str, int] = {}
+    for place in places:
+        for _ in range(wish.count):
+            k = used.get(place.host, 0)
+            used[place.host] = k + 1
+            nodes.append(Node(f"{wish.prefix}-{len(nodes) + 1}", place, wish.clustron_port + k, wish.client_port + k))
+    return nodes
+
+
+def _groups(count: int) -> tuple[Group, ...]:
+    names = [UNPARTITIONED] if count == 1 else [f"g{i + 1}" for i in range(count)]
+    return tuple(Group(n, i * SLOTS // count, (i + 1) * SLOTS // count - 1) for i, n in enumerate(names))
+
+
+def _membership(wish: Wish, servers: int, count: int) -> dict[int, int]:
+    """Group index of every node index. Dealing the nodes out server after server makes every stretch that is not
+    longer than the number of servers stand on different servers."""
+    dealt = [server * wish.count + k for k in range(wish.count) for server in range(servers)]
+    sizes = [min(wish.copies, len(dealt))] * count
+    for extra in range(len(dealt) - sum(sizes)):
+        sizes[extra % count] += 1
+    of: dict[int, int] = {}
+    for group, size in enumerate(sizes):
+        for _ in range(size):
+            of[dealt[len(of)]] = group
+    return of
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, if it keeps the rule. Raises Usage."""
+    if not NAME.fullmatch(name):
+        raise Usage(f"'{name}' cannot be the name of {what}.", f"{NAME_RULE}.")
+    return name
+
+
+def _check_names(wish: Wish) -> None:
+    check_name(wish.name, "a store")
+    check_name(f"{wish.prefix}-1", "a node")
+
+
+def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
+    """Refuse ports out of range (Usage), and ports used twice on a host or taken there (CliTrouble with a free base)."""
+    owner = {(t.host, t.port): t.owner for t in taken}
+    for node in nodes:
+        owner.setdefault((node.place.host, node.place.manager_port), f"the manager {node.place.manager}")
+    before = dict(owner)
+    for node in nodes:
+        for port, kind in ((node.clustron_port, "cluster"), (node.client_port, "client")):
+            if not 1 <= port <= 65535:
+                raise Usage(f"{node.name} would need the {kind} port {port}, which is none.", "Ports end at 65535.")
+            where = (node.place.host, port)
+            if where in owner:
+                raise CliTrouble(
+                    f"The {kind} port {port} of {node.name} on {node.place.host} is used by {owner[where]}.",
+                    _free_base(nodes, before),
+                )
+            owner[where] = f"{node.name} itself" if kind == "client" else f"{node.name} (cluster port)"
+
+
+def _free_base(nodes: Sequence[Node], taken: Mapping[tuple[str, int], str]) -> str:
+    hosts = [n.place.host for n in nodes]
+    length = max(hosts.count(h) for h in hosts)
+    busy = {port for host, port in taken if host in hosts}
+    cluster = _free_run(min(n.clustron_port for n in nodes), length, busy)
+    client = _free_run(min(n.client_port for n in nodes), length, busy | set(range(cluster, cluster + length)))
+    return f"Free there: -ClustronPort {cluster} -ClientPort {client}."
+
+
+def _free_run(start: int, length: int, busy: set[int]) -> int:
+    for base in [*range(start, 65536 - length), *range(1024, start)]:
+        if not busy.intersection(range(base, base + length)):
+            return base
+    return start
+
+
+def taken_ports(stores: Iterable[Mapping[str, Any]], but: str = "") -> list[Taken]:
+    """The ports of all instances of the given stores, except those of the store named `but`."""
+    return [
+        Taken(str(i["host"]), int(i[key]), f"{i['instanceName']} of {store['name']}")
+        for store in stores
+        if str(store["name"]).lower() != but.lower()
+        for i in store["instances"]
+        for key in ("clustronPort", "clientPort")
+    ]
+
+
+def emptiest(places: Sequence[Place], store: Mapping[str, Any], extra: Sequence[Node] = ()) -> Place:
+    """The place with the fewest instances of the store, the first of them when several have the same."""
+    on = [str(i["server"]) for i in store["instances"]] + [n.place.server for n in extra]
+    return min(places, key=lambda place: int(on.count(place.server)))

@@ -1,0 +1,38 @@
+"""The cli room's one root of errors, and the nearest-name hint they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes (design section 8); 130 is the shell's own for Ctrl-C."""
+
+
+class CliTrouble(Exception):
+    """A command cannot go on. `message` is one sentence, `hint` what to do, `exit_code` how the program ends."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Usage(CliTrouble):
+    """The command was not written right; nothing was sent."""
+
+    exit_code = BAD_USAGE
+
+
+class NothingSent(CliTrouble):
+    """No managers are known, so there is nobody to ask."""
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """'Did you mean X?' for the known name closest to `name`, else `otherwise`."""
+    from difflib import get_close_matches  # only errors pay for it
+
+    by_lower = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), list(by_lower), 1, 0.55)
+    return f"Did you mean {by_lower[near[0]]}?" if near else otherwise

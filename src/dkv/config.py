@@ -1,0 +1,208 @@
+"""The configuration room: one TOML file and `DKV_*` variables for the manager, one context file for the cmdlets.
+
+Numbers and words are those of design section 9. What a person writes later wins: a flag beats a variable, a variable
+beats the file, the file beats the default. An unknown key is refused naming the nearest known one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS")
+FREE_PREFIX = "DKV_TEST_"
+"""Variables that are not settings: where the file is, the cmdlets' managers, and hooks of tests."""
+
+
+class ConfigTrouble(Exception):
+    """The configuration cannot be used. Root of everything this room raises; `hint` says what to write."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a person may set for a manager. Times are in milliseconds, sizes in bytes, None means 'choose'."""
+
+    server_id: str | None = None
+    bind: str = "127.0.0.1"
+    port: int = field(default=7801, metadata={"range": (1, 65535)})
+    nuodb_port: int = field(default=8888, metadata={"range": (0, 65535)})
+    data_dir: Path = Path()
+    state: str = ""
+    valkey_server: Path | None = None
+    max_memory: int | None = None
+    appendfsync: str = field(default="always", metadata={"choices": ("always", "everysec", "no")})
+    min_in_sync: int = field(default=1, metadata={"range": (1, 100)})
+    leader_assignment_timeout_ms: int = field(default=10_000, metadata={"range": (0, 86_400_000)})
+    server_lease_ms: int = field(default=3_000, metadata={"range": (300, 3_600_000)})
+    failover_grace_ms: int = field(default=2_000, metadata={"range": (0, 3_600_000)})
+    failover_limit: int | None = field(default=None, metadata={"range": (0, 2**53)})
+    engine_hang_timeout_ms: int = field(default=30_000, metadata={"range": (100, 86_400_000)})
+    restart_budget: int = field(default=3, metadata={"range": (0, 1000)})
+    restart_window_ms: int = field(default=60_000, metadata={"range": (0, 86_400_000)})
+    log_level: str = field(default="info", metadata={"choices": ("debug", "info", "warning", "error")})
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Read file, variables and flags (None values are no flags) into Settings. Raises ConfigTrouble."""
+    env = os.environ if environ is None else environ
+    given: dict[str, Any] = dict(_from_file(file or config_file(env), required=file is not None or "DKV_CONFIG" in env))
+    given |= _from_environ(env)
+    given |= {name: value for name, value in (flags or {}).items() if value is not None}
+    known = {f.name: f for f in fields(Settings)}
+    read: dict[str, Any] = {name: _read(name, value, known[name].metadata) for name, value in given.items()}
+    read.setdefault("data_dir", _home(env, "XDG_DATA_HOME", ".local/share") / "dkv")
+    read.setdefault("state", f"sqlite:{read['data_dir'] / 'domain.sqlite'}")
+    return Settings(**read)
+
+
+def config_file(environ: Mapping[str, str]) -> Path:
+    """Where the TOML file is: DKV_CONFIG, else `dkv/dkv.toml` in the user's config directory."""
+    named = environ.get("DKV_CONFIG")
+    return Path(named).expanduser() if named else config_dir(environ) / "dkv.toml"
+
+
+def config_dir(environ: Mapping[str, str]) -> Path:
+    """The user's directory for dkv's configuration and context."""
+    return _home(environ, "XDG_CONFIG_HOME", ".config") / "dkv"
+
+
+def _home(environ: Mapping[str, str], variable: str, below: str) -> Path:
+    set_to = environ.get(variable)
+    if set_to and Path(set_to).is_absolute():
+        return Path(set_to)
+    home = environ.get("HOME")
+    return (Path(home) if home else Path.home()) / below
+
+
+def _from_file(path: Path, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigTrouble(f"The configuration file {path} does not exist.", "Create it or unset it.") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigTrouble(f"The configuration file {path} cannot be read: {error}.", "Make it readable.") from error
+    import tomllib  # only who has a file pays for its reader
+
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        hint = 'Lines look like `port = 7801` or `bind = "127.0.0.1"`.'
+        raise ConfigTrouble(f"{path} is not TOML: {error}.", hint) from error
+    for name in found:
+        _know(name, str(path))
+    return found
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for variable, value in environ.items():
+        if not variable.startswith("DKV_") or variable in FREE_VARIABLES or variable.startswith(FREE_PREFIX):
+            continue
+        name = variable[len("DKV_"):].lower()
+        _know(name, f"the variable {variable}")
+        found[name] = value
+    return found
+
+
+def _know(name: str, where: str) -> None:
+    names = [f.name for f in fields(Settings)]
+    if name in names:
+        return
+    from difflib import get_close_matches  # only errors pay for it
+
+    near = get_close_matches(name, names, 1, 0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+    raise ConfigTrouble(f"'{name}' in {where} is not a setting of dkv.", hint)
+
+
+def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
+    if name == "labels":
+        return _labels(value)
+    if name == "max_memory":
+        return parse_size(value)
+    if "range" in rules:
+        return _number(name, value, rules["range"])
+    if not isinstance(value, str | Path) or not str(value):
+        raise ConfigTrouble(f"{name} must be a text, not {value!r}.", f'Write {name} = "...".')
+    if "choices" in rules and value not in rules["choices"]:
+        raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
+    return Path(value).expanduser() if name in ("data_dir", "valkey_server") else str(value)
+
+
+def _number(name: str, value: object, limits: tuple[int, int]) -> int:
+    low, high = limits
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,18}", text) or not low <= int(text) <= high:
+        raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is a whole number from {low} to {high}.")
+    return int(text)
+
+
+def _labels(value: object) -> dict[str, str]:
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if all(equals for _, equals, _ in pairs):
+            return {key.strip(): text.strip() for key, _, text in pairs}
+    elif isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
+        return {str(k): str(v) for k, v in value.items()}
+    raise ConfigTrouble(f"labels cannot be {value!r}.", 'Write labels = { zone = "a" } or DKV_LABELS=zone=a,rack=2.')
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or a text such as '512MB' or '2g' (powers of 1024, as in Valkey). Raises ConfigTrouble."""
+    match = re.fullmatch(r"(\d{1,15})\s*(|[kmgt])i?b?", str(value).strip().lower())
+    if isinstance(value, bool) or match is None or int(match[1]) == 0:
+        raise ConfigTrouble(f"'{value}' is not an amount of memory.", "Write bytes, or 512MB, or 2GB.")
+    return int(match[1]) << 10 * " kmgt".index(match[2] or " ")
+
+
+class ContextFile:
+    """The managers a one-shot Connect-DkvManager remembered for the next command (issue section 5)."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._path = config_dir(os.environ if environ is None else environ) / "context.json"
+
+    def read(self) -> list[str]:
+        """The remembered `host:port` texts, in the user's order; empty when there are none."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return [str(text) for text in found["managers"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            hint = "Delete the file, or run Connect-DkvManager -Force."
+            raise ConfigTrouble(f"The context file {self._path} cannot be read: {error}.", hint) from error
+
+    def write(self, managers: Sequence[str]) -> None:
+        """Replace the list; a crash leaves the old file or the new one."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            beside.write_text(json.dumps({"managers": list(managers)}) + "\n", encoding="utf-8")
+            beside.replace(self._path)
+        except OSError as error:
+            hint = "Make the directory writable, or set DKV_MANAGERS instead."
+            raise ConfigTrouble(f"The context file {self._path} cannot be written: {error}.", hint) from error
+
+    def clear(self) -> None:
+        """Forget the list."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigTrouble(f"The context file {self._path} cannot be removed: {error}.", "Remove it.") from error
