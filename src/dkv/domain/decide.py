@@ -1,0 +1,79 @@
+"""decide(state, command): the one pure function that says what a command makes true.
+
+Look up the rule, let it write on a draft, settle what follows from it (leaders, database states), check the
+invariants. All judgement about the domain is in here and in rules/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from dkv.domain import commands as c
+from dkv.domain import invariants
+from dkv.domain.commands import Command
+from dkv.domain.decision import Accepted, Decision, Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import State
+from dkv.domain.rules import archives, databases, groups, leadership, processes, servers, timing
+
+Rule = Callable[[Draft, Any], Refused | None]
+
+RULES: dict[type[Command], Rule] = {
+    c.CreateDatabase: databases.create_database,
+    c.DeleteDatabase: databases.delete_database,
+    c.ShutdownDatabase: databases.shutdown_database,
+    c.CreateArchives: archives.create_archives,
+    c.DeleteArchive: archives.delete_archive,
+    c.StartProcess: processes.start_process,
+    c.ShutdownProcess: processes.shutdown_process,
+    c.EnforceLeader: leadership.enforce_leader,
+    c.Tick: timing.tick,
+    c.ServerJoined: servers.server_joined,
+    c.ServerLost: servers.server_lost,
+    c.ProcessStarted: processes.process_started,
+    c.ProcessConfigured: processes.process_configured,
+    c.LoadingProgressed: processes.loading_progressed,
+    c.ProcessTracked: processes.process_tracked,
+    c.PositionReported: processes.position_reported,
+    c.OpenTerm: groups.open_term,
+    c.LeaderServing: groups.leader_serving,
+    c.JoinAnnounced: groups.join_announced,
+    c.JoinMarked: groups.join_marked,
+    c.JoinDurable: groups.join_durable,
+    c.JoinCompleted: groups.join_completed,
+    c.JoinAborted: groups.join_aborted,
+    c.InSyncShrunk: groups.in_sync_shrunk,
+    c.HandoverBegun: groups.handover_begun,
+    c.HandoverDone: groups.handover_done,
+    c.HandoverFailed: groups.handover_failed,
+    c.LeaderSteppedDown: groups.leader_stepped_down,
+    c.CleanStopReached: groups.clean_stop_reached,
+    c.LeaderSilence: groups.leader_silence,
+    c.ProcessExited: processes.process_exited,
+    c.TailSetAside: processes.tail_set_aside,
+    c.ArchiveRetired: archives.archive_retired,
+}
+
+
+def decide(state: State, command: Command) -> Decision:
+    """What `command` makes true in `state`, or why not. Raises Broken on our own mistakes only."""
+    draft = Draft(state, command)
+    refused = RULES[type(command)](draft, command)
+    if refused:
+        return refused
+    _settle(draft)
+    after = draft.state()
+    if not draft.events and replace(after, clock=state.clock) == state:
+        return Accepted(state, (), draft.answer)
+    invariants.check(state, after)
+    return Accepted(after, tuple(draft.events), draft.answer)
+
+
+def _settle(draft: Draft) -> None:
+    """What follows from a change, by level: who may lead now, what each database is now."""
+    for key in sorted(draft.groups):
+        leadership.settle_group(draft, draft.groups[key])
+    for name in sorted(draft.databases):
+        databases.settle_database(draft, draft.databases[name])

@@ -1,0 +1,172 @@
+"""The working copy a rule writes on while decide() runs: records, moves and events, nothing else.
+
+Rules see a Draft, change it, and return a Refused or None. Nobody outside decide() ever sees one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dkv.domain.commands import Command
+from dkv.domain.decision import Event
+from dkv.domain.lifecycle import GONE, row, row_to
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    Group,
+    Process,
+    ProcessState,
+    Server,
+    State,
+    Tombstone,
+)
+
+
+class Draft:
+    """One decision in the making."""
+
+    def __init__(self, state: State, command: Command) -> None:
+        self.before = state
+        self.command = command
+        self.clock = state.clock
+        self.next_archive_id = state.next_archive_id
+        self.next_start_id = state.next_start_id
+        self.servers: dict[str, Server] = dict(state.servers)
+        self.databases: dict[str, Database] = dict(state.databases)
+        self.groups: dict[tuple[str, str], Group] = dict(state.groups)
+        self.archives: dict[int, Archive] = dict(state.archives)
+        self.processes: dict[int, Process] = dict(state.processes)
+        self.tombstones: dict[int, Tombstone] = dict(state.tombstones)
+        self.events: list[Event] = []
+        self.answer: dict[str, object] = {}
+
+    def state(self) -> State:
+        """The state as drafted so far."""
+        return State(
+            uid=self.before.uid,
+            clock=self.clock,
+            next_archive_id=self.next_archive_id,
+            next_start_id=self.next_start_id,
+            servers=self.servers,
+            databases=self.databases,
+            groups=self.groups,
+            archives=self.archives,
+            processes=self.processes,
+            tombstones=self.tombstones,
+        )
+
+    # Events ------------------------------------------------------------------------------------------------
+
+    def note(self, kind: str, subject: str, because: str, **facts: Any) -> None:
+        """Record that something became true."""
+        command = self.command
+        self.events.append(
+            Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
+        )
+
+    # Reading -----------------------------------------------------------------------------------------------
+
+    def processes_of(self, database: str) -> list[Process]:
+        """Live processes of a database, by start id."""
+        return [p for _, p in sorted(self.processes.items()) if p.database == database]
+
+    def process_on(self, archive_id: int) -> Process | None:
+        """The live process of an archive."""
+        return next((p for p in self.processes.values() if p.archive_id == archive_id), None)
+
+    def archives_in(self, group: Group) -> list[Archive]:
+        """The group's archives that are not deleted, by id."""
+        found = (a for _, a in sorted(self.archives.items()) if a.database == group.database and a.group == group.name)
+        return [a for a in found if not a.removed]
+
+    def group_of(self, process: Process) -> Group | None:
+        """The group of an SM process."""
+        return self.groups.get((process.database, process.group))
+
+    def server_alive(self, server_id: str) -> bool:
+        """Whether the server's lease holds."""
+        server = self.servers.get(server_id)
+        return server is not None and server.alive
+
+    def stopping(self, database: str) -> bool:
+        """Whether the whole database is being shut down."""
+        found = self.databases.get(database)
+        return found is not None and found.state in (
+            DatabaseState.REQUESTED_TE_SHUTDOWN,
+            DatabaseState.REQUESTED_SM_SHUTDOWN,
+            DatabaseState.TOMBSTONE,
+        )
+
+    # Writing -----------------------------------------------------------------------------------------------
+
+    def put_group(self, group: Group, **changes: Any) -> Group:
+        """Store a group with changes that are not a move."""
+        changed = replace(group, **changes)
+        self.groups[group.key] = changed
+        return changed
+
+    def put_process(self, process: Process, **changes: Any) -> Process:
+        """Store a process with changes that are not a move."""
+        changed = replace(process, **changes)
+        self.processes[process.start_id] = changed
+        return changed
+
+    def put_archive(self, archive: Archive, **changes: Any) -> Archive:
+        """Store an archive with changes that are not a move."""
+        changed = replace(archive, **changes)
+        self.archives[archive.archive_id] = changed
+        return changed
+
+    def put_database(self, database: Database, **changes: Any) -> Database:
+        """Store a database with changes that are not a move."""
+        changed = replace(database, **changes)
+        self.databases[database.name] = changed
+        return changed
+
+    # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
+
+    def move_process(self, process: Process, on: str, **changes: Any) -> Process:
+        """Move a process along its life cycle. Raises Broken without a row."""
+        move = row("process", process.state, on)
+        moved = self.put_process(process, state=ProcessState(move.target), **changes)
+        self.note(
+            f"process.{move.target.lower()}", f"process {process.start_id}", move.because, database=process.database,
+            change=f"{process.state} -> {move.target}", start_id=process.start_id, archive_id=process.archive_id,
+        )  # fmt: skip
+        return moved
+
+    def move_archive(self, archive: Archive, on: str) -> Archive | None:
+        """Move an archive along its life cycle; None when it is gone. Raises Broken without a row."""
+        move = row("archive", archive.state, on)
+        self.note(
+            f"archive.{on}", f"archive {archive.archive_id}", move.because, database=archive.database,
+            change=f"{archive.state} -> {move.target}", archive_id=archive.archive_id,
+        )  # fmt: skip
+        if move.target == GONE:
+            del self.archives[archive.archive_id]
+            return None
+        return self.put_archive(archive, state=ArchiveState(move.target))
+
+    def move_database(self, database: Database, target: DatabaseState, because: str = "", **changes: Any) -> Database:
+        """Move a database along its life cycle. Raises Broken without a row."""
+        move = row_to("database", database.state, target)
+        moved = self.put_database(database, state=target, **changes)
+        self.note(
+            f"database.{target.lower()}", f"database {database.name}", because or move.because,
+            database=database.name, change=f"{database.state} -> {target}",
+        )  # fmt: skip
+        return moved
+
+    def move_group(self, group: Group, on: str, because: str, **changes: Any) -> Group:
+        """Move a group along its life cycle. Raises Broken without a row or if the changes do not make the move."""
+        move = row("group", group.phase, on)
+        moved = self.put_group(group, **changes)
+        self.note(
+            f"group.{on.replace(' ', '_')}", f"group {group.database}/{group.name}", because,
+            database=group.database, change=f"{group.phase} -> {move.target}",
+            start_id=moved.leader_process, archive_id=moved.leader,
+        )  # fmt: skip
+        return moved

@@ -1,0 +1,176 @@
+"""Archives: created by name, ports and place; deleted by renaming their directory, never by removing data."""
+
+from __future__ import annotations
+
+import re
+
+from dkv.domain.commands import ArchiveRetired, CreateArchives, DeleteArchive, NewArchive
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import Archive, Database, DatabaseState, Group
+from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+FIRST_CLUSTER_PORT = 7811
+FIRST_CLIENT_PORT = 7861
+
+
+def bad_name(what: str, name: str) -> Refused | None:
+    """Refuse a name that could not be typed, put in a path, or told apart."""
+    if NAME.fullmatch(name):
+        return None
+    return no("bad_name", f"{what} {name!r} is not a valid name.",
+              "Use a letter, then up to 62 letters, digits, dots, dashes or underscores.")  # fmt: skip
+
+
+def create_archives(draft: Draft, command: CreateArchives) -> Refused | None:
+    """Add archives to a database; all or none."""
+    database = draft.databases.get(command.database)
+    if database and database.state is DatabaseState.TOMBSTONE:
+        database = None
+    made = []
+    for new in command.archives:
+        archive = add(draft, command.database, database, new)
+        if isinstance(archive, Refused):
+            return archive
+        made.append(archive.archive_id)
+    draft.answer.update(archiveIds=made)
+    return None
+
+
+def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> Archive | Refused:
+    """Draft one archive, filling in what was left open."""
+    if new.server_id not in draft.servers:
+        return unknown_server(new.server_id, draft.servers)
+    group = _group_for(draft, name, new.group) if database else ""
+    if isinstance(group, Refused):
+        return group
+    ports = _ports_for(draft, new)
+    archive = Archive(
+        archive_id=draft.next_archive_id, database=name, database_uid=database.uid if database else "", group=group,
+        server_id=new.server_id, name=new.name or _free_name(draft, name), path=new.path,
+        cluster_port=ports[0], client_port=ports[1],
+    )  # fmt: skip
+    refused = bad_name("Instance", archive.name) or _taken(draft, archive) or _port_conflict(draft, archive)
+    if refused:
+        return refused
+    draft.next_archive_id += 1
+    draft.archives[archive.archive_id] = archive
+    draft.note("archive.created", f"archive {archive.archive_id}", "it was created and holds no data yet",
+               database=name, change="(new) -> PROVISIONED", archive_id=archive.archive_id)  # fmt: skip
+    return archive
+
+
+def _group_for(draft: Draft, database: str, wanted: str) -> str | Refused:
+    """The named group, or the one with the fewest copies."""
+    groups: list[Group] = sorted((g for g in draft.groups.values() if g.database == database), key=lambda g: g.name)
+    if wanted:
+        if any(g.name == wanted for g in groups):
+            return wanted
+        return no("unknown_group", f"{database} has no storage group {wanted}.",
+                  f"Known: {', '.join(g.name for g in groups)}.")  # fmt: skip
+    return min(groups, key=lambda g: (len(draft.archives_in(g)), g.name)).name
+
+
+def _free_name(draft: Draft, database: str) -> str:
+    taken = {a.name for a in draft.archives.values() if a.database == database}
+    number = 1
+    while f"{database}-{number}" in taken:
+        number += 1
+    return f"{database}-{number}"
+
+
+def _ports_for(draft: Draft, new: NewArchive) -> tuple[int, int]:
+    """The wanted ports, or the server's next free pair."""
+    if new.cluster_port and new.client_port:
+        return (new.cluster_port, new.client_port)
+    used = _used_ports(draft, draft.servers[new.server_id].host)
+    offset = 0
+    while FIRST_CLUSTER_PORT + offset in used or FIRST_CLIENT_PORT + offset in used:
+        offset += 1
+    return (new.cluster_port or FIRST_CLUSTER_PORT + offset, new.client_port or FIRST_CLIENT_PORT + offset)
+
+
+def _used_ports(draft: Draft, host: str) -> dict[int, str]:
+    """Every port the domain uses on a host, and by what."""
+    used: dict[int, str] = {}
+    for server in draft.servers.values():
+        if server.host == host:
+            used[server.port] = f"the manager of {server.server_id}"
+            used[server.nuodb_port] = f"the manager of {server.server_id}"
+    for archive in draft.archives.values():
+        if draft.servers[archive.server_id].host == host:
+            used[archive.cluster_port] = used[archive.client_port] = f"{archive.name} of {archive.database}"
+    return used
+
+
+def _port_conflict(draft: Draft, archive: Archive) -> Refused | None:
+    for port in (archive.cluster_port, archive.client_port):
+        if not 1 <= port <= 65535:
+            return no("bad_value", f"Port {port} of {archive.name} is not between 1 and 65535.", "Choose another.")
+    host = draft.servers[archive.server_id].host
+    used = _used_ports(draft, host)
+    if archive.cluster_port == archive.client_port:
+        return no("port_conflict", f"{archive.name} has port {archive.client_port} twice.", "Use two ports.")
+    for port in (archive.cluster_port, archive.client_port):
+        if port in used:
+            free = _ports_for(draft, NewArchive(server_id=archive.server_id))
+            return no("port_conflict", f"Port {port} on {host} is used by {used[port]}.",
+                      f"Free on that server: -ClustronPort {free[0]} -ClientPort {free[1]}.")  # fmt: skip
+    return None
+
+
+def _taken(draft: Draft, archive: Archive) -> Refused | None:
+    host = draft.servers[archive.server_id].host
+    for other in draft.archives.values():
+        if other.database == archive.database and other.name.casefold() == archive.name.casefold():
+            return no("archive_exists", f"{archive.database} has an instance {other.name} already.",
+                      "Choose another name.")  # fmt: skip
+        if archive.path and other.path == archive.path and draft.servers[other.server_id].host == host:
+            return no("path_conflict", f"{archive.path} is the archive of {other.name} of {other.database}.",
+                      "Give each archive a directory of its own.")  # fmt: skip
+    return None
+
+
+def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
+    """Take an archive out; never the last of its group, never the only copy in sync."""
+    archive = draft.archives.get(command.archive_id)
+    if archive is None or archive.removed:
+        return unknown_archive(command.archive_id)
+    if draft.process_on(archive.archive_id):
+        return no("archive_in_use", f"{archive.name} has a live process.", "Stop it first with Stop-DkvStore.")
+    group = draft.groups.get((archive.database, archive.group))
+    if group:
+        refused = _only_copy(draft, group, archive)
+        if refused:
+            return refused
+        draft.put_group(group, in_sync=tuple(a for a in group.in_sync if a != archive.archive_id),
+                        required=tuple(a for a in group.required if a != archive.archive_id))  # fmt: skip
+    remove(draft, archive)
+    return None
+
+
+def _only_copy(draft: Draft, group: Group, archive: Archive) -> Refused | None:
+    if len(draft.archives_in(group)) == 1:
+        return no("last_archive", f"{archive.name} is the last archive of group {group.name}.",
+                  "Delete the database instead.")  # fmt: skip
+    if group.in_sync == (archive.archive_id,):
+        return no("holds_only_copy", f"{archive.name} is the only copy of {group.name} that is in sync.",
+                  "Start another copy beside it and wait until that is in sync.")  # fmt: skip
+    return None
+
+
+def remove(draft: Draft, archive: Archive) -> None:
+    """Mark an archive deleted; its manager renames the directory, then it is gone."""
+    draft.put_archive(archive, removed=True)
+    draft.note("archive.deleted", f"archive {archive.archive_id}", "an operator deleted it",
+               database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+
+
+def archive_retired(draft: Draft, command: ArchiveRetired) -> Refused | None:
+    """The directory was renamed; nothing of it is left in the domain."""
+    archive = draft.archives.get(command.archive_id)
+    if archive is None or not archive.removed or archive.server_id != command.server_id:
+        return stale_fact(f"archive {command.archive_id} is not waiting to be retired")
+    draft.move_archive(archive, "retired")
+    return None

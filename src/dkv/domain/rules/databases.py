@@ -1,0 +1,208 @@
+"""Databases: created with their groups and archives, stopped as a whole, deleted; their nine states of seed 003."""
+
+from __future__ import annotations
+
+from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    EngineState,
+    EngineType,
+    Group,
+    ProcessState,
+)
+from dkv.domain.refusals import no, unknown_database
+from dkv.domain.rules.archives import add, bad_name, remove
+
+SLOTS = 16384
+FSYNC = ("always", "everysec", "no")
+UNPARTITIONED = "UNPARTITIONED"
+
+
+def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
+    """Create a database; the same one again is answered, not refused."""
+    refused = bad_name("Store", command.name) or _bad_options(command) or _bad_slots(command)
+    if refused:
+        return refused
+    known = _same_name(draft, command.name)
+    if known and known.state is not DatabaseState.TOMBSTONE:
+        return _again(draft, known, command)
+    held = [a.name for a in draft.archives.values() if a.database == command.name and a.database_uid]
+    if held:
+        return no("archives_hold_data", f"Archives of a deleted {command.name} still hold its data: {', '.join(held)}.",
+                  "Delete them first; their directories are renamed, not removed.")  # fmt: skip
+    if known:
+        del draft.databases[known.name]
+    database = Database(command.name, command.uid, command.secret, command.options, created_at=command.now)
+    draft.databases[database.name] = database
+    draft.note("database.created", f"database {database.name}", "it was created", database=database.name,
+               change="(new) -> NOT_RUNNING")  # fmt: skip
+    return _fill(draft, database, command)
+
+
+def _same_name(draft: Draft, name: str) -> Database | None:
+    """Names are unique whatever their case: PowerShell users do not type case."""
+    return next((d for d in draft.databases.values() if d.name.casefold() == name.casefold()), None)
+
+
+def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused | None:
+    for new in command.groups or (_whole(command),):
+        group = Group(database.name, new.name, new.shard_id, new.slots)
+        draft.groups[group.key] = group
+    early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
+    for archive in early:  # created before their database (seed 003, step 1)
+        group_name = min(draft.groups.values(), key=lambda g: (g.database != database.name, g.name)).name
+        draft.put_archive(archive, database_uid=database.uid, group=group_name)
+    for wanted in command.archives:
+        archive_or_no = add(draft, database.name, database, wanted)
+        if isinstance(archive_or_no, Refused):
+            return archive_or_no
+    draft.answer.update(created=True)
+    return None
+
+
+def _whole(command: CreateDatabase) -> NewGroup:
+    return NewGroup(name=UNPARTITIONED, shard_id=(command.uid * 40)[:40], slots=((0, SLOTS - 1),))
+
+
+def _bad_options(command: CreateDatabase) -> Refused | None:
+    options = command.options
+    if options.append_fsync not in FSYNC:
+        return no("bad_value", f"appendfsync {options.append_fsync!r} is not one of {', '.join(FSYNC)}.",
+                  "Use always unless writes may be lost.")  # fmt: skip
+    if not 1 <= options.min_in_sync <= max(1, options.replication_factor):
+        return no("bad_value", f"minInSync {options.min_in_sync} is not between 1 and the "
+                  f"{options.replication_factor} copies of each group.", "Lower it or add copies.")  # fmt: skip
+    if command.archives and len(command.archives) < len(command.groups):
+        return no("bad_value", f"{len(command.archives)} instances cannot hold {len(command.groups)} groups.",
+                  "Use fewer groups or more instances.")  # fmt: skip
+    return None
+
+
+def _bad_slots(command: CreateDatabase) -> Refused | None:
+    if not command.groups:
+        return None
+    names = [g.name for g in command.groups]
+    ranges = sorted(r for g in command.groups for r in g.slots)
+    expected = 0
+    for low, high in ranges:
+        if low != expected or high < low:
+            break
+        expected = high + 1
+    if expected != SLOTS or ranges[-1][1] != SLOTS - 1 or len(set(names)) != len(names):
+        return no("bad_slots", "The storage groups do not cover each of the 16384 hash slots exactly once.",
+                  "Leave the slots out to have them divided evenly.")  # fmt: skip
+    return bad_name("Group", next((n for n in names if not n), names[0]))
+
+
+def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | None:
+    if known.name == command.name and known.options == command.options and _same_topology(draft, command):
+        draft.answer.update(created=False)
+        return None
+    return no("database_exists", f"A different store named {known.name} exists already.",
+              "Choose another name, or delete it with Remove-DkvStore.")  # fmt: skip
+
+
+def _same_topology(draft: Draft, command: CreateDatabase) -> bool:
+    groups = {(g.name, g.slots) for g in draft.groups.values() if g.database == command.name}
+    wanted_groups = {(g.name, g.slots) for g in command.groups or (_whole(command),)}
+    archives = [a for a in draft.archives.values() if a.database == command.name]
+    return groups == wanted_groups and {_shape(a) for a in archives} == {_shape(a) for a in command.archives}
+
+
+def _shape(archive: Archive | NewArchive) -> tuple[str, str, str, int, int]:
+    return (archive.name, archive.server_id, archive.group, archive.cluster_port, archive.client_port)
+
+
+def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
+    """A database that does not run becomes a tombstone; with `purge` its archives are deleted too."""
+    database = draft.databases.get(command.name)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(command.name, [d.name for d in draft.databases.values()])
+    if draft.processes_of(command.name):
+        return no("database_running", f"{command.name} has live processes.", "Stop it first with Stop-DkvStore.")
+    draft.move_database(database, DatabaseState.TOMBSTONE)
+    for key in [k for k in draft.groups if k[0] == command.name]:
+        del draft.groups[key]
+    if command.purge:
+        for archive in [a for a in draft.archives.values() if a.database == command.name and not a.removed]:
+            remove(draft, archive)
+    return None
+
+
+# Stopping ---------------------------------------------------------------------------------------------------------
+
+
+def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None:
+    """Stop everything: TEs first, then SMs once all of S has what the leader has."""
+    database = draft.databases.get(command.name)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(command.name, [d.name for d in draft.databases.values()])
+    live = draft.processes_of(command.name)
+    for archive in [a for a in draft.archives.values() if a.database == command.name]:
+        draft.put_archive(archive, stopped_by_operator=True)
+    if not live:
+        return None
+    if command.force:
+        for process in live:
+            draft.put_process(process, kill=True)
+    if not draft.stopping(command.name):
+        draft.move_database(database, DatabaseState.REQUESTED_TE_SHUTDOWN, "an operator asked for its shutdown")
+    for process in live:
+        if process.engine_type is EngineType.TE and process.state is not ProcessState.REQUESTED_SHUTDOWN:
+            draft.move_process(draft.processes[process.start_id], "stop", engine_state=EngineState.SHUTTING_DOWN)
+    return None
+
+
+def settle_database(draft: Draft, database: Database) -> None:
+    """Bring a database's state up to what its processes and groups make true."""
+    if database.state is DatabaseState.TOMBSTONE:
+        return
+    if draft.stopping(database.name):
+        _settle_stopping(draft, database)
+        return
+    target = _state_of(draft, database)
+    if target is not database.state:
+        draft.move_database(database, target)
+
+
+def _settle_stopping(draft: Draft, database: Database) -> None:
+    live = draft.processes_of(database.name)
+    if not live:
+        draft.move_database(database, DatabaseState.NOT_RUNNING)
+        return
+    if any(p.engine_type is EngineType.TE for p in live):
+        return
+    if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN:
+        draft.move_database(database, DatabaseState.REQUESTED_SM_SHUTDOWN)
+    for process in live:
+        group = draft.group_of(process)
+        if process.state is not ProcessState.REQUESTED_SHUTDOWN and (group is None or _may_stop(draft, group)):
+            draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)
+
+
+def _may_stop(draft: Draft, group: Group) -> bool:
+    """SMs leave once their group reached a clean stop, or when there is no leader who could bring it about."""
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if group.clean_stop or leader is None or leader.kill or not group.serving:
+        return True
+    return not draft.server_alive(leader.server_id)
+
+
+def _state_of(draft: Draft, database: Database) -> DatabaseState:
+    live = draft.processes_of(database.name)
+    if not live:
+        return DatabaseState.NOT_RUNNING
+    archives = [a for a in draft.archives.values() if a.database == database.name and not a.removed]
+    missing = any(a.state is ArchiveState.NOT_RUNNING for a in archives)
+    entry = min((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name)
+    if entry.serving:
+        return DatabaseState.AWAITING_ARCHIVE_HISTORIES_INC if missing else DatabaseState.RUNNING
+    if entry.leader is None and entry.last_leader is not None:
+        return DatabaseState.AWAITING_ARCHIVE_HISTORIES_MSG
+    started = any(p.state is not ProcessState.REQUESTED for p in live)
+    return DatabaseState.STARTED if started else DatabaseState.REQUESTED

@@ -1,0 +1,177 @@
+"""How a process ends: its tombstone, what its end means for its group, and whether the domain starts it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dkv.domain.draft import Draft
+from dkv.domain.lifecycle import row
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    EngineState,
+    EngineType,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessState,
+    Requester,
+    Tombstone,
+)
+
+RESTART_BUDGET = 3            # early exits ...
+RESTART_WINDOW = 60_000       # ... within this many ms park the archive (design section 5)
+EARLY = 10_000                # an exit before or within this many ms of RUNNING is early
+TOMBSTONES_KEPT = 1_000       # per database
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known of an end. `planned`: its manager ended it because the domain wanted it."""
+
+    cause: str
+    detail: str
+    exit_code: int
+    wait_status: int | None = None
+    last_words: tuple[str, ...] = ()
+    planned: bool = False
+    reaped: bool = True
+    budget: bool = True
+
+
+def end(draft: Draft, process: Process, ending: Ending) -> None:
+    """Turn a process into a tombstone; exit and restart are one decision."""
+    database = draft.databases[process.database]
+    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    wanted = _wanted(draft, process, archive, ending)
+    del draft.processes[process.start_id]
+    database = draft.put_database(database, minor=database.minor + 1)
+    if archive:
+        if archive.state is ArchiveState.RUNNING:
+            archive = draft.move_archive(archive, "exited") or archive
+        if wanted:
+            archive = _spend_budget(draft, process, archive, ending)
+    parked = bool(archive and wanted and archive.parked)
+    _bury(draft, database, process, ending, parked)
+    group = draft.group_of(process)
+    if group:
+        _leave_group(draft, group, process, ending)
+    if archive and wanted and not archive.parked:
+        request(draft, archive, Requester.DOMAIN, restart_of=process.start_id)
+    if process.engine_type is EngineType.SM:
+        _stop_memory_only(draft, process.database)
+
+
+def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
+    """Whether its end was not wanted by anybody, so that the domain requests it again."""
+    if archive is None or archive.removed or archive.stopped_by_operator or ending.planned:
+        return False
+    if process.kill or process.verdict or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return False
+    return not draft.stopping(process.database)
+
+
+def _spend_budget(draft: Draft, process: Process, archive: Archive, ending: Ending) -> Archive:
+    now = draft.command.now
+    early = process.running_at == 0 or now - process.running_at < EARLY
+    if not early or not ending.budget:
+        return archive
+    exits = (*(at for at in archive.early_exits if now - at < RESTART_WINDOW), now)
+    if len(exits) < RESTART_BUDGET:
+        return draft.put_archive(archive, early_exits=exits)
+    why = f"it ended {len(exits)} times within {RESTART_WINDOW // 1000} s, last: {ending.detail}"
+    draft.note("archive.parked", f"archive {archive.archive_id}", why, database=archive.database,
+               archive_id=archive.archive_id)  # fmt: skip
+    return draft.put_archive(archive, early_exits=exits, parked=why)
+
+
+def _bury(draft: Draft, database: Database, process: Process, ending: Ending, parked: bool) -> None:
+    verdict = process.verdict
+    tombstone = Tombstone(
+        process=replace(process, report=None, waiting_since=None), major=database.major, minor=database.minor,
+        reason=verdict.reason if verdict else ending.detail, cause=ending.cause,
+        exit_code=verdict.exit_code if verdict else ending.exit_code,
+        wait_status=ending.wait_status, at=draft.command.now, last_words=ending.last_words, parked=parked,
+    )  # fmt: skip
+    draft.tombstones[process.start_id] = tombstone
+    move = row("process", process.state, "exited")
+    draft.note(
+        "process.exited", f"process {process.start_id}", f"{move.because}: {tombstone.reason}",
+        database=process.database, change=f"{process.state} -> (gone)", start_id=process.start_id,
+        archive_id=process.archive_id,
+    )  # fmt: skip
+    kept = [t for t in draft.tombstones.values() if t.process.database == process.database]
+    if len(kept) > TOMBSTONES_KEPT:
+        oldest = min(kept, key=lambda t: t.process.start_id)
+        del draft.tombstones[oldest.process.start_id]
+
+
+def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -> None:
+    archive_id = process.archive_id
+    joined = tuple(j for j in group.joining if j.start_id != process.start_id)
+    dropped = {j.archive_id for j in group.joining} - {j.archive_id for j in joined}
+    group = draft.put_group(
+        group,
+        joining=joined,
+        required=tuple(a for a in group.required if a not in dropped),
+        silent=tuple(a for a in group.silent if a != archive_id),
+        suspects=tuple(s for s in group.suspects if s != process.start_id or not ending.reaped),
+    )
+    if group.leader_process == process.start_id:
+        because = f"process {process.start_id}, its leader, ended: {ending.detail}"
+        vacate(draft, group, because)
+
+
+def vacate(draft: Draft, group: Group, because: str) -> Group:
+    """The group has no leader any more; S and `required` stay what they are until a new term opens."""
+    handover = group.handover
+    contested = (handover.from_archive, handover.to_archive) if handover else group.contested
+    if group.open:  # what was answered before a term that never opened still holds
+        for process in list(draft.processes.values()):
+            if (process.database, process.group) == group.key and process.pid is not None:
+                draft.put_process(process, report=None)
+    return draft.move_group(
+        group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
+        leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None, silent=(),
+        contested=contested, machine_answers=True, vacant_since=None, assigned_since=None, stalled_since=None,
+    )  # fmt: skip
+
+
+def request(draft: Draft, archive: Archive, requester: Requester, restart_of: int | None = None) -> Process:
+    """Request an SM on an archive."""
+    return new_process(
+        draft,
+        Process(
+            start_id=draft.next_start_id, database=archive.database, engine_type=EngineType.SM,
+            server_id=archive.server_id, archive_id=archive.archive_id, group=archive.group, requester=requester,
+            restart_of=restart_of,
+        ),
+    )  # fmt: skip
+
+
+def new_process(draft: Draft, process: Process) -> Process:
+    """Record a requested process; its start id is the domain's next and is never used again."""
+    database = draft.databases[process.database]
+    node_id = database.next_node_id if database.numbered else None
+    if node_id is not None:
+        database = draft.put_database(database, next_node_id=node_id + 1)
+    draft.next_start_id = process.start_id + 1
+    because = "it was requested"
+    if process.restart_of is not None:
+        because = f"process {process.restart_of} ended and nobody had asked for that"
+    draft.note("process.requested", f"process {process.start_id}", because, database=process.database,
+               change="(new) -> REQUESTED", start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    return draft.put_process(process, node_id=node_id, requested_at=draft.command.now, major=database.major)
+
+
+def _stop_memory_only(draft: Draft, name: str) -> None:
+    """TEs of a database without any durable process are shut down (seed 003)."""
+    live = draft.processes_of(name)
+    if not live or any(p.engine_type is EngineType.SM for p in live) or draft.stopping(name):
+        return
+    draft.move_database(draft.databases[name], DatabaseState.REQUESTED_TE_SHUTDOWN, "nothing durable is left")
+    for process in live:
+        if process.state is not ProcessState.REQUESTED_SHUTDOWN:
+            draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)

@@ -1,0 +1,347 @@
+"""Storage groups: opening a term, growing and shrinking the in-sync set, handover, clean stop.
+
+Design section 5 in one breath: a confirmed write is on the disk of every member of S; so any member of S may
+lead; only the leader's manager may change S, quoting its term.
+"""
+
+from __future__ import annotations
+
+from dkv.domain.commands import (
+    CleanStopReached,
+    HandoverBegun,
+    HandoverDone,
+    HandoverFailed,
+    InSyncShrunk,
+    JoinAborted,
+    JoinAnnounced,
+    JoinCompleted,
+    JoinDurable,
+    JoinMarked,
+    LeaderFact,
+    LeaderServing,
+    LeaderSilence,
+    LeaderSteppedDown,
+    OpenTerm,
+)
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import (
+    EngineState,
+    Group,
+    GroupPhase,
+    Handover,
+    Joining,
+    JoinStage,
+    Process,
+    ProcessState,
+)
+from dkv.domain.refusals import no, stale_fact
+from dkv.domain.rules.endings import vacate
+from dkv.domain.rules.processes import owned
+
+
+def current(draft: Draft, command: LeaderFact) -> Group | Refused:
+    """The group, if the command quotes its newest term and comes from its leader's manager."""
+    group = draft.groups.get((command.database, command.group))
+    if group is None:
+        return stale_fact(f"there is no group {command.database}/{command.group}")
+    if group.term != command.term:
+        return no("stale_term", f"Group {group.name} is at term {group.term}, not {command.term}.", "Read again.")
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None or leader.server_id != command.server_id:
+        return no("not_the_leader", f"{command.server_id} does not manage the leader of {group.name}.", "Read again.")
+    return group
+
+
+def serving(draft: Draft, command: LeaderFact) -> Group | Refused:
+    """As current(), for a leader whose term is open."""
+    group = current(draft, command)
+    if isinstance(group, Group) and not group.open:
+        return stale_fact(f"term {group.term} of {group.name} is not open")
+    return group
+
+
+def _in_sync_note(draft: Draft, group: Group, kind: str, archive_id: int, because: str) -> None:
+    draft.note(f"in_sync.{kind}", f"group {group.database}/{group.name}", because, database=group.database,
+               archive_id=archive_id)  # fmt: skip
+
+
+def _engine_says(draft: Draft, archive_id: int, state: EngineState) -> None:
+    process = draft.process_on(archive_id)
+    if process and process.state is ProcessState.MONITORED:
+        running_at = process.running_at or (draft.command.now if state is EngineState.RUNNING else 0)
+        draft.put_process(process, engine_state=state, running_at=running_at)
+
+
+# Opening ---------------------------------------------------------------------------------------------------------
+
+
+def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
+    """The assigned leader is loaded and fenced: S shrinks to it and the members that share its history."""
+    group = current(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if group.phase is not GroupPhase.ASSIGNED or group.leader_process != command.start_id or group.leader is None:
+        return stale_fact(f"group {group.name} does not wait for process {command.start_id} to open")
+    leader = draft.processes[command.start_id]
+    if leader.state not in (ProcessState.TRACKED, ProcessState.MONITORED) or draft.stopping(group.database):
+        return stale_fact(f"process {command.start_id} may not open its term now")
+    kept = _sharing_history(draft, group, leader)
+    for archive_id in group.in_sync:
+        if archive_id not in (group.leader, *kept):
+            _engine_says(draft, archive_id, EngineState.SYNCING)
+            _in_sync_note(draft, group, "shrunk", archive_id, "it does not continue the new leader's history")
+    draft.move_group(
+        group, "opened", f"archive {group.leader} has loaded, is fenced and holds term {group.term}",
+        open=True, serving=False, in_sync=(group.leader, *kept), required=kept, joining=(), silent=(), contested=(),
+        last_leader=group.leader, suspects=tuple(sorted({*group.suspects, command.start_id})), enforced=None,
+        assigned_since=None, stalled_since=None, vacant_since=None,
+    )  # fmt: skip
+    return None
+
+
+def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, ...]:
+    """Members of S whose living engines continue the leader's history, and are not ahead of it."""
+    if leader.report is None or not leader.report.history or leader.report.history != group.history:
+        return ()
+    kept = []
+    for archive_id in group.in_sync:
+        process = draft.process_on(archive_id)
+        report = process.report if process else None
+        if process is None or report is None or process is leader or process.state is not ProcessState.MONITORED:
+            continue
+        if report.history == leader.report.history and report.offset <= leader.report.offset:
+            kept.append(archive_id)
+    return tuple(kept)
+
+
+def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
+    """The opened leader leads: its group serves."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if group.leader_process != command.start_id:
+        return stale_fact(f"process {command.start_id} is not the leader of {group.name}")
+    if group.serving and (group.epoch, group.history) == (command.epoch, command.history):
+        return stale_fact(f"group {group.name} serves already")
+    draft.put_group(group, serving=True, epoch=command.epoch, history=command.history)
+    process = draft.processes[command.start_id]
+    if process.state is ProcessState.TRACKED:
+        draft.move_process(process, "leads", engine_state=EngineState.RUNNING,
+                           running_at=process.running_at or command.now)  # fmt: skip
+    elif process.state is ProcessState.MONITORED:
+        _engine_says(draft, group.leader or 0, EngineState.RUNNING)
+    if not group.serving:
+        draft.note("group.serving", f"group {group.database}/{group.name}",
+                   f"archive {group.leader} leads in term {group.term} and its marker is on disk",
+                   database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
+    return None
+
+
+# Growing S -------------------------------------------------------------------------------------------------------
+
+
+def _joining(group: Group, archive_id: int) -> Joining | None:
+    return next((j for j in group.joining if j.archive_id == archive_id), None)
+
+
+def _with_joining(group: Group, joining: Joining) -> tuple[Joining, ...]:
+    others = tuple(j for j in group.joining if j.archive_id != joining.archive_id)
+    return tuple(sorted((*others, joining), key=lambda j: j.archive_id))
+
+
+def join_announced(draft: Draft, command: JoinAnnounced) -> Refused | None:
+    """An archive outside S may attach; its process joins its peers and is SYNCING."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    process = draft.process_on(command.archive_id)
+    loaded = process and process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
+    if process is None or not loaded or (process.database, process.group) != group.key:
+        return stale_fact(f"archive {command.archive_id} has no loaded process in {group.name}")
+    if command.archive_id in group.in_sync or _joining(group, command.archive_id):
+        return stale_fact(f"archive {command.archive_id} is in sync or joining already")
+    if process.state is ProcessState.TRACKED:
+        draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
+    joining = Joining(command.archive_id, process.start_id, JoinStage.ANNOUNCED)
+    draft.put_group(group, joining=_with_joining(group, joining))
+    _in_sync_note(draft, group, "joining", command.archive_id, "its engine has loaded and attaches to the leader")
+    return None
+
+
+def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
+    """Its link is up and a fresh marker was written through the leader; it must find that on its own disk."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    joining = _joining(group, command.archive_id)
+    if joining is None or joining.stage is JoinStage.REQUIRED:
+        return stale_fact(f"archive {command.archive_id} is not at the stage of a marker")
+    marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce)
+    draft.put_group(group, joining=_with_joining(group, marked))
+    return None
+
+
+def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
+    """The marker is on its disk: confirmations wait for it from this commit on, at least 1 s before S grows."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    joining = _joining(group, process.archive_id) if group and process.archive_id is not None else None
+    if group is None or joining is None or group.term != command.term or joining.start_id != command.start_id:
+        return stale_fact(f"process {command.start_id} is not joining in term {command.term}")
+    marker = (joining.stage, joining.sequence, joining.nonce)
+    if marker != (JoinStage.MARKED, command.sequence, command.nonce):
+        return stale_fact("another marker is awaited")
+    required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce)
+    draft.put_group(group, joining=_with_joining(group, required),
+                    required=tuple(sorted({*group.required, joining.archive_id})))  # fmt: skip
+    _in_sync_note(draft, group, "required", joining.archive_id, "its marker is on its disk; confirmations wait for it")
+    return None
+
+
+def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
+    """It was required for 1 s and passed the leader's offset noted after that: S grows."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    joining = _joining(group, command.archive_id)
+    if joining is None or joining.stage is not JoinStage.REQUIRED or group.handover:
+        return stale_fact(f"archive {command.archive_id} may not enter the in-sync set now")
+    draft.put_group(group, in_sync=(*group.in_sync, command.archive_id),
+                    joining=tuple(j for j in group.joining if j != joining))  # fmt: skip
+    _engine_says(draft, command.archive_id, EngineState.RUNNING)
+    _in_sync_note(draft, group, "grown", command.archive_id, "it was required for 1 s and caught up with the leader")
+    return None
+
+
+def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
+    """Its link broke before S grew: it starts over."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    joining = _joining(group, command.archive_id)
+    if joining is None:
+        return stale_fact(f"archive {command.archive_id} is not joining")
+    draft.put_group(group, joining=tuple(j for j in group.joining if j != joining),
+                    required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
+    _in_sync_note(draft, group, "join_aborted", command.archive_id, "its link to the leader broke before it was in sync")
+    return None
+
+
+def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
+    """S without a follower. Its leader's manager fenced first, if this falls below minInSync."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if command.archive_id not in group.in_sync or command.archive_id == group.leader or group.handover:
+        return stale_fact(f"archive {command.archive_id} cannot leave the in-sync set now")
+    draft.put_group(group, in_sync=tuple(a for a in group.in_sync if a != command.archive_id),
+                    required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
+    _engine_says(draft, command.archive_id, EngineState.SYNCING)
+    _in_sync_note(draft, group, "shrunk", command.archive_id, command.reason)
+    return None
+
+
+# Handover --------------------------------------------------------------------------------------------------------
+
+
+def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
+    """A planned change of leader to a member of S. Term and S stay."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    target = draft.process_on(command.to_archive)
+    fit = target and target.state is ProcessState.MONITORED and target.engine_state is EngineState.RUNNING
+    if target is None or not fit or command.to_archive not in group.in_sync or command.to_archive == group.leader:
+        return stale_fact(f"archive {command.to_archive} cannot take over from the leader")
+    if group.phase is not GroupPhase.OPEN or not group.serving or draft.stopping(group.database):
+        return stale_fact(f"group {group.name} cannot hand over now")
+    assert group.leader is not None and group.leader_process is not None
+    handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty)
+    draft.move_group(group, "handover", f"its leader is to leave and archive {command.to_archive} is in sync",
+                     handover=handover)  # fmt: skip
+    return None
+
+
+def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
+    """The target was seen leading: a new term, already open, with S kept."""
+    group = draft.groups.get((command.database, command.group))
+    handover = group.handover if group else None
+    if group is None or handover is None or group.term != command.term or handover.to_process != command.start_id:
+        return stale_fact("no such handover stands")
+    target = draft.processes.get(handover.to_process)
+    ends = [draft.processes[p].server_id for p in (handover.from_process, handover.to_process) if p in draft.processes]
+    if target is None or command.server_id not in ends:
+        return stale_fact("the handover is none of this manager's, or its target is gone")
+    required = tuple(a for a in group.in_sync if a != handover.to_archive)
+    draft.move_group(
+        group, "handed over", f"archive {handover.to_archive} leads; the handover from archive "
+        f"{handover.from_archive} is done", term=group.term + 1, leader=handover.to_archive,
+        leader_process=handover.to_process, open=True, serving=True, handover=None, required=required, joining=(),
+        last_leader=handover.to_archive, suspects=tuple(sorted({*group.suspects, handover.to_process})),
+        epoch=command.epoch, history=command.history, silent=(),
+    )  # fmt: skip
+    return None
+
+
+def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
+    """At the deadline the old engine still leads: as if nothing had begun."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if group.handover is None:
+        return stale_fact("no handover stands")
+    draft.move_group(group, "handover failed", "the old leader still leads at the deadline", handover=None)
+    return None
+
+
+def leader_stepped_down(draft: Draft, command: LeaderSteppedDown) -> Refused | None:
+    """An engine that may have led follows now; if it was the leader itself, the group is vacant."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    if group is None or command.start_id not in group.suspects:
+        return stale_fact(f"process {command.start_id} is not suspected of leading")
+    if group.leader_process == command.start_id:
+        if group.handover and group.handover.to_process in draft.processes:
+            return stale_fact("its handover is not decided yet")
+        group = vacate(draft, group, f"process {command.start_id}, its leader, was found following")
+    draft.put_group(group, suspects=tuple(s for s in group.suspects if s != command.start_id))
+    return None
+
+
+# Stopping and silence --------------------------------------------------------------------------------------------
+
+
+def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | None:
+    """Writes are fenced and these archives hold all the leader has: any of them can start the store again."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if not draft.stopping(group.database) or group.clean_stop:
+        return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already")
+    in_sync = tuple(a for a in group.in_sync if a == group.leader or a in command.reached)
+    draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(),
+                    clean_stop=True)  # fmt: skip
+    draft.note("group.clean_stop", f"group {group.database}/{group.name}",
+               f"writes are fenced and archives {list(in_sync)} reached the leader's position",
+               database=group.database)  # fmt: skip
+    return None
+
+
+def leader_silence(draft: Draft, command: LeaderSilence) -> Refused | None:
+    """A follower heard nothing from its leader for 3 s, or hears it again."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    if group is None or group.term != command.term or process.archive_id is None or group.leader is None:
+        return stale_fact("the group has moved on")
+    silent = set(group.silent) - {process.archive_id}
+    if command.silent:
+        silent.add(process.archive_id)
+    changed = draft.put_group(group, silent=tuple(sorted(silent)), machine_answers=command.machine_answers)
+    return stale_fact("nothing new") if changed == group else None

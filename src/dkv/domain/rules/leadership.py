@@ -1,0 +1,235 @@
+"""Who leads: the choice of design section 5, made inside whichever command completes its conditions.
+
+A position chooses, it never forbids; the in-sync set decides who may. The order: the last opened leader's
+archive (fsync precedes streaming, so it is never behind), a living member of S by replication offset, then
+the newest position on disk, last the lowest archive id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.commands import EnforceLeader
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import ArchiveState, Group, GroupPhase, Process, ProcessState
+from dkv.domain.refusals import no, unknown_archive
+from dkv.domain.rules.endings import vacate
+
+WAIT_FOR_MEMBER = 2_000    # ms a silent member of S is waited for before it is skipped
+WAIT_FOR_LEADER = 10_000   # ms the dead leader's archive is waited for while its machine answers
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One archive's part in a vacancy: its process, and whether that process may be assigned now."""
+
+    archive_id: int
+    process: Process | None
+    ready: bool
+    pending: bool
+
+
+def settle_group(draft: Draft, group: Group) -> None:
+    """Vacate what is provably without a leader; assign what may have one."""
+    if group.phase is not GroupPhase.VACANT:
+        because = _lost(draft, group)
+        if because is None:
+            return
+        group = vacate(draft, group, because)
+    if draft.stopping(group.database):
+        return
+    chosen = choose(draft, group)
+    if chosen:
+        assign(draft, group, chosen)
+
+
+def _lost(draft: Draft, group: Group) -> str | None:
+    """Why a group with a leader has none any more, or None."""
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None:
+        return "its leader's process is gone"
+    if draft.server_alive(leader.server_id):
+        return None
+    if not group.open:
+        return f"the server of its assigned leader, {leader.server_id}, lost its lease"
+    living = living_followers(draft, group)
+    if living and all(p.archive_id in group.silent for p in living):
+        return f"{leader.server_id} lost its lease and no living member of the in-sync set hears the leader"
+    return None
+
+
+def living_followers(draft: Draft, group: Group) -> list[Process]:
+    """Members of S but the leader whose engines run on servers that are alive."""
+    found = (draft.process_on(a) for a in group.in_sync if a != group.leader)
+    return [p for p in found if p and p.state is ProcessState.MONITORED and draft.server_alive(p.server_id)]
+
+
+# The choice --------------------------------------------------------------------------------------------------------
+
+
+def choose(draft: Draft, group: Group) -> Process | None:
+    """The process to assign now, or None while somebody is waited for or nobody may lead."""
+    if group.enforced is not None:
+        forced = standing(draft, group.enforced)
+        return forced.process if forced.ready and _proven(draft, group, forced, enforced=True) else None
+    if group.last_leader is None:
+        return _bootstrap(draft, group)
+    members = [standing(draft, a) for a in group.in_sync]
+    if _must_wait(draft, group, members):
+        return None
+    return _best(draft, group, members)
+
+
+def next_in_order(draft: Draft, group: Group) -> Process | None:
+    """Who would lead instead of the assigned leader, if anybody can."""
+    return _best(draft, group, [standing(draft, a) for a in group.in_sync if a != group.leader])
+
+
+def _best(draft: Draft, group: Group, members: list[Standing]) -> Process | None:
+    ready = [m for m in members if m.ready and _proven(draft, group, m)]
+    return max(ready, key=lambda m: _rank(group, m)).process if ready else None
+
+
+def standing(draft: Draft, archive_id: int) -> Standing:
+    """How an archive stands in the present vacancy."""
+    process = draft.process_on(archive_id)
+    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return Standing(archive_id, process, ready=False, pending=False)
+    alive = draft.server_alive(process.server_id)
+    loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
+    ready = alive and process.report is not None and (process.state is ProcessState.STARTED or loaded)
+    return Standing(archive_id, process, ready, pending=alive and not ready)
+
+
+def _bootstrap(draft: Draft, group: Group) -> Process | None:
+    """A group in which no term was ever opened never admitted a write: the lowest started archive leads."""
+    for archive in draft.archives_in(group):
+        member = standing(draft, archive.archive_id)
+        if member.ready and _proven(draft, group, member):
+            return member.process
+    return None
+
+
+def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
+    """Whether an answer is still awaited that could change the choice."""
+    waited = draft.clock - group.vacant_since if group.vacant_since is not None else 0
+    first = group.contested or ((group.last_leader,) if group.last_leader is not None else ())
+    unskipped = [m for m in members if m.archive_id in first and not m.ready and _awaitable(draft, group, m)]
+    if unskipped and waited < WAIT_FOR_LEADER:
+        return True
+    if not group.contested and any(m.ready for m in members if m.archive_id == group.last_leader):
+        return False
+    absent = [] if group.clean_stop or _any_living(draft, group) else [m for m in members if _may_come(draft, m)]
+    return waited < WAIT_FOR_MEMBER and (bool(absent) or any(m.pending for m in members))
+
+
+def _any_living(draft: Draft, group: Group) -> bool:
+    return any(p.state is ProcessState.MONITORED for p in draft.processes.values()
+               if (p.database, p.group) == group.key)  # fmt: skip
+
+
+def _may_come(draft: Draft, member: Standing) -> bool:
+    """In a cold start an archive without a process may be requested a moment later, and may be newer."""
+    archive = draft.archives.get(member.archive_id)
+    return member.process is None and archive is not None and not archive.parked and draft.server_alive(archive.server_id)
+
+
+def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
+    """A dead leader is waited for while its server's lease lives, or its machine still answers."""
+    process = member.process
+    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return False
+    return draft.server_alive(process.server_id) or group.machine_answers
+
+
+def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False) -> bool:
+    """Whether everybody else who may still lead is proven stopped, or cut off beyond its fence time."""
+    for start_id in group.suspects:
+        process = draft.processes.get(start_id)
+        if process is None or process is member.process:
+            continue
+        if draft.server_alive(process.server_id):
+            return False
+        living = living_followers(draft, group)
+        if not enforced and not all(p.archive_id in group.silent for p in living if p is not process):
+            return False
+    return True
+
+
+def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, int, int], int]:
+    """Sort key of a ready member; the highest leads."""
+    process = member.process
+    assert process is not None and process.report is not None
+    report = process.report
+    first = not group.contested and member.archive_id == group.last_leader
+    same_history = bool(report.history) and report.history == group.history and not group.contested
+    return (first, same_history, report.offset if same_history else 0, report.order, -member.archive_id)
+
+
+# The assignment ------------------------------------------------------------------------------------------------------
+
+
+def assign(draft: Draft, group: Group, process: Process) -> None:
+    """Commit one of two: a new term with its leader. S stays; it may be superseded until it opens."""
+    bootstrap = group.last_leader is None
+    archive_id = process.archive_id
+    assert archive_id is not None
+    report = process.report
+    because = f"archive {archive_id} is the first of its group" if bootstrap else _reason(group, process)
+    draft.move_group(
+        group, "assigned", because, term=group.term + 1, leader=archive_id, leader_process=process.start_id,
+        open=False, serving=False, in_sync=(archive_id,) if bootstrap else group.in_sync, clean_stop=False,
+        vacant_since=None, assigned_since=None, stalled_since=None,
+    )  # fmt: skip
+    assert report is not None
+    _number(draft, process)
+
+
+def _reason(group: Group, process: Process) -> str:
+    report = process.report
+    assert report is not None
+    if process.archive_id == group.enforced:
+        return f"an operator enforced archive {process.archive_id}"
+    if process.archive_id == group.last_leader and not group.contested:
+        return f"archive {process.archive_id} led last, so nobody has newer data"
+    place = f"marker {report.term}-{report.sequence} and {report.bytes_after} bytes after it"
+    return f"archive {process.archive_id} is in sync and newest of those that answered: {place}"
+
+
+def _number(draft: Draft, leader: Process) -> None:
+    """At an incarnation's first assignment node ids are given out: leader 1, other SMs by start id, then TEs."""
+    database = draft.databases[leader.database]
+    if database.numbered:
+        return
+    others = [p for p in draft.processes_of(database.name) if p.start_id != leader.start_id]
+    others.sort(key=lambda p: (p.engine_type.value, p.start_id))
+    for node_id, process in enumerate([draft.processes[leader.start_id], *others], start=1):
+        draft.put_process(process, node_id=node_id)
+    draft.put_database(database, numbered=True, next_node_id=len(others) + 2)
+
+
+# The override --------------------------------------------------------------------------------------------------------
+
+
+def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
+    """An operator makes an archive lead although it may lack writes; said first, recorded for ever."""
+    group = draft.groups.get((command.database, command.group))
+    archive = draft.archives.get(command.archive_id)
+    if group is None or archive is None or (archive.database, archive.group) != (command.database, command.group):
+        return unknown_archive(command.archive_id)
+    if not command.allow_data_loss or not command.reason.strip():
+        return no("data_loss_not_allowed", f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
+                  "Repeat with --allow-data-loss and --reason TEXT if they may be lost.")  # fmt: skip
+    if group.serving:
+        return no("bad_value", f"Group {group.name} has a serving leader, archive {group.leader}.",
+                  "Nothing to enforce; use a switchover.")  # fmt: skip
+    if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:
+        return no("bad_value", f"Archive {archive.archive_id} holds no data at all.", "Name an archive with data.")
+    draft.note("group.enforced", f"group {group.database}/{group.name}",
+               f"an operator allowed data loss: {command.reason}", database=group.database,
+               archive_id=archive.archive_id)  # fmt: skip
+    if group.phase is not GroupPhase.VACANT:
+        group = vacate(draft, group, "an operator enforced another leader")
+    draft.put_group(group, enforced=archive.archive_id, in_sync=tuple(sorted({*group.in_sync, archive.archive_id})))
+    return None

@@ -1,0 +1,251 @@
+"""Processes: requested by people or the domain, then reported on by the manager of their server."""
+
+from __future__ import annotations
+
+from dkv.domain.commands import (
+    LoadingProgressed,
+    PositionReported,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    ProcessTracked,
+    ShutdownProcess,
+    StartProcess,
+    TailSetAside,
+)
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import (
+    Archive,
+    Database,
+    DatabaseState,
+    EngineState,
+    EngineType,
+    Process,
+    ProcessState,
+    Requester,
+)
+from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
+from dkv.domain.rules.endings import Ending, end, new_process
+
+# Orders --------------------------------------------------------------------------------------------------------
+
+
+def start_process(draft: Draft, command: StartProcess) -> Refused | None:
+    """Request a process. The first one on a database that does not run opens a new incarnation."""
+    database = draft.databases.get(command.database)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(command.database, _living_names(draft))
+    refused = _may_start(draft, database, command)
+    if refused:
+        return refused
+    archive = draft.archives[command.archive_id] if command.archive_id is not None else None
+    if archive:
+        draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
+    _open_incarnation(draft, database)
+    process = new_process(draft, _requested(draft, command, archive))
+    draft.answer.update(startId=process.start_id)
+    return None
+
+
+def _living_names(draft: Draft) -> list[str]:
+    return [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
+
+
+def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
+    if draft.stopping(database.name):
+        return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
+    if command.expected is not None and command.expected != (database.major, database.minor):
+        return no(
+            "incarnation_changed",
+            f"{database.name} is at incarnation {(database.major, database.minor)}, not {command.expected}.",
+            "A process started or ended meanwhile; get a new start plan.",
+        )
+    if command.engine_type is EngineType.TE:
+        known = command.server_id in draft.servers
+        return None if known else unknown_server(command.server_id, draft.servers)
+    return _may_start_archive(draft, command)
+
+
+def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
+    archive = draft.archives.get(command.archive_id) if command.archive_id is not None else None
+    if archive is None or archive.removed or archive.database != command.database:
+        return unknown_archive(command.archive_id)
+    if command.server_id and command.server_id != archive.server_id:
+        return no(
+            "wrong_server",
+            f"Archive {archive.archive_id} ({archive.name}) lives on {archive.server_id}, not {command.server_id}.",
+            f"Use --server-id {archive.server_id}.",
+        )
+    process = draft.process_on(archive.archive_id)
+    if process:
+        draft.answer.update(startId=process.start_id)
+        return no("already_running", f"{archive.name} has process {process.start_id} already.", "Nothing to do.")
+    return None
+
+
+def _open_incarnation(draft: Draft, database: Database) -> None:
+    if draft.processes_of(database.name):
+        return
+    draft.put_database(database, major=database.major + 1, minor=0, numbered=False, next_node_id=1)
+    draft.note("database.incarnation", f"database {database.name}",
+               f"its cold start number {database.major + 1} was requested", database=database.name)  # fmt: skip
+
+
+def _requested(draft: Draft, command: StartProcess, archive: Archive | None) -> Process:
+    return Process(
+        start_id=draft.next_start_id, database=command.database, engine_type=command.engine_type,
+        server_id=archive.server_id if archive else command.server_id,
+        archive_id=archive.archive_id if archive else None, group=archive.group if archive else "",
+        requester=Requester.OPERATOR, labels=command.labels, options=command.options,
+    )  # fmt: skip
+
+
+def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
+    """Ask one process to leave; `kill` does not wait for a graceful end."""
+    process = draft.processes.get(command.start_id)
+    if process is None:
+        return unknown_process(command.start_id)
+    leaving = process.state is ProcessState.REQUESTED_SHUTDOWN
+    if process.kill or (leaving and not command.kill):
+        return no("already_stopping", f"Process {process.start_id} is leaving already.", "Wait, or use force.")
+    below = None if command.force or command.kill else _below_min_in_sync(draft, process)
+    if below:
+        return below
+    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    if archive:
+        draft.put_archive(archive, stopped_by_operator=True)
+    if command.kill:
+        draft.put_process(process, kill=True)
+        draft.note("process.kill", f"process {process.start_id}", "an operator asked for its end at once",
+                   database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    else:
+        draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)
+    return None
+
+
+def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
+    group = draft.group_of(process)
+    if group is None or process.archive_id not in group.in_sync or len(group.in_sync) < 2:
+        return None
+    wanted = draft.databases[process.database].options.min_in_sync
+    if len(group.in_sync) - 1 >= wanted:
+        return None
+    return no(
+        "below_min_in_sync",
+        f"Group {group.name} has {len(group.in_sync)} copies in sync and needs {wanted}: writes would stop.",
+        "Wait for another copy to be in sync, or use force.",
+    )
+
+
+# Facts ---------------------------------------------------------------------------------------------------------
+
+
+def owned(draft: Draft, start_id: int, server_id: str) -> Process | Refused:
+    """The live process of that manager, or why not."""
+    process = draft.processes.get(start_id)
+    if process is None or process.server_id != server_id:
+        return stale_fact(f"process {start_id} is not a live process of {server_id}")
+    return process
+
+
+def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
+    """Its manager took it; an SM answers with its archive's position."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if process.state is not ProcessState.REQUESTED:
+        return stale_fact(f"process {process.start_id} was started already")
+    draft.move_process(process, "taken", report=command.report)
+    return None
+
+
+def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | None:
+    """Its engine was launched; its archive runs."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if process.state is ProcessState.REQUESTED_SHUTDOWN:
+        draft.put_process(process, pid=command.pid)
+        return None
+    if process.state is not ProcessState.STARTED:
+        return stale_fact(f"process {process.start_id} was configured already")
+    draft.move_process(process, "launched", pid=command.pid, waiting_since=None)
+    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    if archive:
+        draft.move_archive(archive, "launched")
+    return None
+
+
+def loading_progressed(draft: Draft, command: LoadingProgressed) -> Refused | None:
+    """Its engine got further with loading: the clock of failoverGrace starts again."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if process.state is not ProcessState.CONFIGURED or command.percent <= process.loading_percent:
+        return stale_fact(f"process {process.start_id} is past {command.percent} %")
+    draft.put_process(process, loading_percent=command.percent)
+    _progress(draft, process)
+    return None
+
+
+def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
+    """Its engine answers and has loaded; it waits for its group's leader."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if process.state not in (ProcessState.STARTED, ProcessState.CONFIGURED):
+        return stale_fact(f"process {process.start_id} was loaded already")
+    was_started = process.state is ProcessState.STARTED
+    process = draft.move_process(process, "loaded", pid=command.pid, loading_percent=100)
+    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    if archive and was_started:
+        draft.move_archive(archive, "launched")
+    _progress(draft, process)
+    return None
+
+
+def _progress(draft: Draft, process: Process) -> None:
+    group = draft.group_of(process)
+    if group and group.leader_process == process.start_id:
+        draft.put_group(group, stalled_since=None)
+
+
+def position_reported(draft: Draft, command: PositionReported) -> Refused | None:
+    """An engine that runs answers in a vacancy, or while its group's assigned leader is not open yet."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    if group is None or group.term != command.term or group.open:
+        return stale_fact("the group is not looking for a leader in that term")
+    if process.report == command.report:
+        return stale_fact("the position is known")
+    draft.put_process(process, report=command.report)
+    return None
+
+
+def process_exited(draft: Draft, command: ProcessExited) -> Refused | None:
+    """It ended. Refused when the domain does not know it: its manager forgets it then."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    ending = Ending(
+        cause=command.cause, detail=command.detail, exit_code=command.exit_code, wait_status=command.wait_status,
+        last_words=command.last_words, planned=command.planned, reaped=command.reaped,
+    )  # fmt: skip
+    end(draft, process, ending)
+    return None
+
+
+def tail_set_aside(draft: Draft, command: TailSetAside) -> Refused | None:
+    """An old leader's unconfirmed tail was copied to a file before it resynced; an operator may look at it."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    draft.note(
+        "archive.tail_set_aside", f"archive {process.archive_id}",
+        f"it held writes its group's new leader does not have; they were copied to {command.path}",
+        database=process.database, start_id=process.start_id, archive_id=process.archive_id,
+    )  # fmt: skip
+    return None

@@ -1,0 +1,50 @@
+"""Servers: a manager is here, or its lease ended. Liveness alone never changes who is in sync (design section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dkv.domain.commands import ServerJoined, ServerLost
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import Server
+from dkv.domain.refusals import no, stale_fact
+from dkv.domain.rules.endings import Ending, end
+
+
+def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
+    """A manager is here: first time, again, or after a reboot of its machine."""
+    known = draft.servers.get(command.server_id)
+    if known and known.uid != command.uid:
+        return no(
+            "server_conflict",
+            f"Server {command.server_id} is another machine's manager at {known.host}:{known.port}.",
+            "Choose another --server-id, or run this manager on its own data directory.",
+        )
+    now = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id)
+    if known == now:
+        return None
+    draft.servers[command.server_id] = now
+    draft.note("server.joined", f"server {command.server_id}", "its manager is here and renews its lease")
+    if known and known.boot_id != command.boot_id:
+        _machine_restarted(draft, command.server_id)
+    return None
+
+
+def _machine_restarted(draft: Draft, server_id: str) -> None:
+    ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
+    for process in [p for p in draft.processes.values() if p.server_id == server_id]:
+        end(draft, process, ending)
+
+
+def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
+    """Its lease ended. Answers it gave in a vacancy are dropped with it."""
+    server = draft.servers.get(command.server_id)
+    if server is None or server.uid != command.uid or not server.alive:
+        return stale_fact(f"server {command.server_id} is not known as alive")
+    draft.servers[server.server_id] = replace(server, alive=False)
+    draft.note("server.lost", f"server {server.server_id}", "its lease was not renewed")
+    for process in list(draft.processes.values()):
+        if process.server_id == server.server_id and process.report and process.pid is not None:
+            draft.put_process(process, report=None)
+    return None

@@ -1,0 +1,88 @@
+"""Time passed: one Tick arms the timers that have something to wait for, and fires those that ran out.
+
+Only the domain clock is judged by. A timer is armed by the first Tick that sees its reason, so a clock that
+stood still or jumped can make a wait longer, never shorter.
+"""
+
+from __future__ import annotations
+
+from dkv.domain.commands import Tick
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Requester, Verdict
+from dkv.domain.rules.endings import Ending, end, vacate
+from dkv.domain.rules.leadership import assign, next_in_order
+
+NO_LEADER = "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment ({} ms)"
+NO_ENTRY = "database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node ({} ms)"
+
+
+def tick(draft: Draft, command: Tick) -> Refused | None:
+    """Arm and fire. decide() drops a Tick that moved nothing but the clock."""
+    if command.clock <= draft.clock:
+        return None
+    draft.clock = command.clock
+    for group in list(draft.groups.values()):
+        if not draft.stopping(group.database):
+            _tick_group(draft, group)
+    for process in list(draft.processes.values()):
+        if process.start_id in draft.processes:
+            _tick_process(draft, process)
+    return None
+
+
+def _tick_group(draft: Draft, group: Group) -> None:
+    if group.phase is GroupPhase.VACANT:
+        waiting = any((p.database, p.group) == group.key for p in draft.processes.values())
+        if group.vacant_since is None and waiting:
+            draft.put_group(group, vacant_since=draft.clock)
+    elif group.phase is GroupPhase.ASSIGNED:
+        _tick_assigned(draft, group)
+
+
+def _tick_assigned(draft: Draft, group: Group) -> None:
+    options = draft.databases[group.database].options
+    if group.stalled_since is None or group.assigned_since is None:
+        since = draft.clock if group.assigned_since is None else group.assigned_since
+        draft.put_group(group, stalled_since=draft.clock, assigned_since=since)
+        return
+    stalled = draft.clock - group.stalled_since >= options.failover_grace
+    limit = options.failover_limit
+    if not stalled and not (limit > 0 and draft.clock - group.assigned_since >= limit):
+        return
+    successor = next_in_order(draft, group)
+    if successor:
+        why = f"made no progress for {options.failover_grace} ms" if stalled else f"took longer than {limit} ms"
+        vacated = vacate(draft, group, f"its assigned leader, archive {group.leader}, {why}")
+        assign(draft, vacated, successor)
+
+
+def _tick_process(draft: Draft, process: Process) -> None:
+    """leaderAssignmentTimeout, for what an operator requested (seed 003)."""
+    if process.requester is not Requester.OPERATOR or not _waits(draft, process):
+        if process.waiting_since is not None:
+            draft.put_process(process, waiting_since=None)
+        return
+    if process.waiting_since is None:
+        draft.put_process(process, waiting_since=draft.clock)
+        return
+    timeout = draft.databases[process.database].options.leader_assignment_timeout
+    if draft.clock - process.waiting_since >= timeout:
+        _time_out(draft, process, timeout)
+
+
+def _waits(draft: Draft, process: Process) -> bool:
+    if process.engine_type is EngineType.TE:
+        return process.state is ProcessState.TRACKED
+    group = draft.group_of(process)
+    return process.state is ProcessState.STARTED and group is not None and group.leader is None
+
+
+def _time_out(draft: Draft, process: Process, timeout: int) -> None:
+    """No engine runs yet for an SM, so its end is known now; a TE's engine must be stopped first."""
+    if process.engine_type is EngineType.SM:
+        reason = NO_LEADER.format(timeout)
+        end(draft, process, Ending("leader assignment timeout", reason, 2, planned=True))
+        return
+    verdict = Verdict(NO_ENTRY.format(timeout), 127)
+    draft.put_process(process, verdict=verdict, kill=True, engine_state=EngineState.UNKNOWN)
