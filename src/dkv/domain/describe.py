@@ -151,7 +151,7 @@ def _why_starting(state: State, archive: Archive, process: Process) -> str:
     if process.state is ProcessState.MONITORED:
         stage = next((j.stage for j in group.joining if j.archive_id == archive.archive_id), None)
         return STAGES[stage] if stage else "it waits for its leader's manager to let it join"
-    waiting = waits_for(state, group)
+    waiting = None if group.open and group.serving else waits_for(state, group)
     if waiting is None:
         return "it has loaded and joins its leader" if process.state is ProcessState.TRACKED else "it is being launched"
     others = [name for name in waiting.archives if name != archive.name]
