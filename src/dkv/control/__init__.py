@@ -1,1 +1,1 @@
-"""Where commands become facts: submit (the only caller of decide), the clock and the liveness of servers."""
+"""Control: the door through which every command becomes true, the domain clock, and the judge of liveness."""

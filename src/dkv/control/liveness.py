@@ -1,0 +1,115 @@
+"""liveness: one lease per server, outside the guarded revision; only a change of liveness becomes a command.
+
+A server's own lease says "my manager works". The *leader lease* is held by one manager of the domain: it ticks
+the domain clock and judges the others. No lease is judged before the judge had one full TTL of uninterrupted
+access to the backend (design section 5, backend away).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dkv.control.submit import Submitter
+from dkv.domain.commands import ServerLost, Tick
+from dkv.store.contract import LeaseLost, Store, StoreTrouble
+
+SERVER_TTL = 3.0         # s, design section 9
+RENEW_EVERY = 0.75       # s
+TICK_EVERY = 0.2         # s
+LONGEST_STEP = 500       # ms the domain clock may move at once, so that a frozen holder jumps nobody's timers
+LEADER = "leader"
+
+
+def server_lease(server_id: str) -> str:
+    """The name of a server's lease."""
+    return f"server/{server_id}"
+
+
+class Liveness:
+    """Keeps this server's lease, and the leader lease when it can get it. `monotonic` is in seconds."""
+
+    def __init__(self, store: Store, submitter: Submitter, server_id: str, uid: str,
+                 monotonic: Callable[[], float]) -> None:  # fmt: skip
+        self._store = store
+        self._submitter = submitter
+        self._server_id = server_id
+        self._uid = uid
+        self._now = monotonic
+        self.renewed_at = -1e9          # when the last successful renewal was SENT
+        self.access_since: float | None = None
+        self.leads = False
+        self.leader = ""                # server id of the holder of the leader lease, as last seen
+        self._ticked_at: float | None = None
+        self._clock = 0                 # ms, domain clock as this holder moved it
+
+    def lease_left(self) -> float:
+        """Seconds left of this server's lease by its own clock; negative when it may have ended."""
+        return self.renewed_at + SERVER_TTL - self._now()
+
+    async def renew(self) -> None:
+        """Renew this server's lease once."""
+        sent = self._now()
+        try:
+            async with asyncio.timeout(SERVER_TTL / 2):
+                held = await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL)
+                self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
+        except (StoreTrouble, TimeoutError):
+            self.access_since = None
+            self.leads = False
+            return
+        if held:
+            self.renewed_at = sent
+        if self.access_since is None:
+            self.access_since = sent
+
+    async def judge(self) -> None:
+        """As the leader: turn ended leases into ServerLost. As anybody: learn who the leader is."""
+        try:
+            leases = {lease.name: lease for lease in await self._store.leases()}
+        except StoreTrouble:
+            self.access_since = None
+            return
+        leader = leases.get(LEADER)
+        self.leader = leader.value if leader and leader.expires_in > 0 else ""
+        if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
+            return
+        view = await self._submitter.view()
+        for server in view.state.servers.values():
+            lease = leases.get(server_lease(server.server_id))
+            if server.alive and (lease is None or lease.expires_in <= 0):
+                await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
+
+    async def tick(self) -> None:
+        """As the leader: move the domain clock by what passed, in bounded steps."""
+        now = self._now()
+        if not self.leads or self.lease_left() <= 0:
+            self._ticked_at = None
+            return
+        step = 0 if self._ticked_at is None else min(LONGEST_STEP, int((now - self._ticked_at) * 1000))
+        self._ticked_at = now
+        if step:
+            view = await self._submitter.view()
+            self._clock = max(self._clock + step, view.state.clock + step)
+            await self._submitter.submit(Tick(clock=self._clock, actor="clock"))
+
+    async def run(self) -> None:
+        """Renew, judge and tick until cancelled; the backend's troubles are waited out."""
+        next_renewal = 0.0
+        while True:
+            try:
+                if self._now() >= next_renewal:
+                    next_renewal = self._now() + RENEW_EVERY
+                    await self.renew()
+                    await self.judge()
+                await self.tick()
+            except StoreTrouble:
+                self.access_since = None
+            await asyncio.sleep(TICK_EVERY)
+
+    async def leave(self) -> None:
+        """Give the leader lease up at a planned stop, so that another manager need not wait for its end."""
+        try:
+            await self._store.release(LEADER, self._uid)
+        except (LeaseLost, StoreTrouble):
+            return

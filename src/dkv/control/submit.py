@@ -1,0 +1,102 @@
+"""submit: the only caller of decide, and the one door that writes decisions down.
+
+Read the newest view, decide, commit at its revision; somebody was faster: read and decide again. An
+Idempotency-Key makes the same command answer the same, through any manager.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dkv.domain.commands import Command
+from dkv.domain.decide import decide
+from dkv.domain.decision import Accepted, Event, Refused
+from dkv.domain.model import State
+from dkv.store import codec
+from dkv.store.contract import Conflict, Snapshot, Store, Unavailable
+
+ANSWERS = "answer/"          # records of answered Idempotency-Keys, outside the domain's own records
+ANSWERS_KEPT = 500
+UID = "uid"                  # the record that names the domain for ever
+
+
+@dataclass(frozen=True)
+class View:
+    """The domain at one revision."""
+
+    revision: int
+    state: State
+
+
+def view_of(snapshot: Snapshot) -> View:
+    """Decode a snapshot; unchanged records are decoded once."""
+    records = {k: v for k, v in snapshot.records.items() if not k.startswith(ANSWERS)}
+    return View(snapshot.revision, codec.decode(records))
+
+
+class Submitter:
+    """Turns commands into commits.
+
+    `clock` gives the wall clock in ms; `token` gives a fresh random word; `heard` is told each event written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], int],
+        token: Callable[[], str],
+        heard: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._token = token
+        self._heard = heard
+
+    async def view(self) -> View:
+        """A linearizable read. Raises store.Unavailable."""
+        return view_of(await self._store.read())
+
+    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+        """Decide and commit. The answer is durable when this returns. Raises store.Unavailable, store.Unusable."""
+        command = replace(command, now=command.now or self._clock())
+        while True:
+            snapshot = await self._store.read()
+            if key and ANSWERS + key in snapshot.records:
+                return _remembered(snapshot.records[ANSWERS + key], view_of(snapshot).state)
+            state = view_of(snapshot).state
+            decision = decide(state, command)
+            if isinstance(decision, Refused) or (decision.state is state and not key):
+                return decision
+            try:
+                await self._commit(snapshot, state, decision, key)
+            except Conflict:
+                continue
+            for event in decision.events:
+                self._heard(event)
+            return decision
+
+    async def _commit(self, snapshot: Snapshot, before: State, decision: Accepted, key: str) -> None:
+        writes: dict[str, str | None] = dict(codec.diff(before, decision.state))
+        if key:
+            writes |= _remember(snapshot, key, decision, self._clock())
+        events = [codec.to_text(event) for event in decision.events]
+        token = self._token()
+        for attempt in (1, 2, 3):
+            try:
+                await self._store.commit(snapshot.revision, writes, events, token)
+                return
+            except Unavailable:
+                if attempt == 3:
+                    raise
+
+
+def _remember(snapshot: Snapshot, key: str, decision: Accepted, now: int) -> dict[str, str | None]:
+    known = {k: json.loads(v)["at"] for k, v in snapshot.records.items() if k.startswith(ANSWERS)}
+    oldest = sorted(known, key=lambda k: known[k])[: max(0, len(known) + 1 - ANSWERS_KEPT)]
+    return {**dict.fromkeys(oldest, None), ANSWERS + key: json.dumps({"at": now, "answer": dict(decision.answer)})}
+
+
+def _remembered(text: str, state: State) -> Accepted:
+    return Accepted(state, (), json.loads(text)["answer"])
