@@ -1,0 +1,189 @@
+"""Store room: between the domain's objects and the texts a backend keeps; the only door to msgspec.
+
+One record per object (`server/<id>`, `group/<database>/<name>` ...) and one, `domain`, for what is neither: so a
+commit writes only what it changed, and a reader decodes a text once for as long as it stays the same.
+
+A field that a text does not have gets its default (an older dkv wrote it); a field this dkv does not know is refused
+(a newer one did), because writing the object back would lose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, TypeVar, cast, get_type_hints
+from urllib.parse import quote
+
+import msgspec
+
+from dkv.domain.model import Archive, Database, Group, Process, Server, State, Tombstone
+from dkv.store.contract import StoreTrouble, Unusable
+
+T = TypeVar("T")
+
+DOMAIN = "domain"
+BESIDE = ("answer/", "uid")
+"""Records that stand beside the domain's objects; their owners read them, `decode` passes over them."""
+
+
+class Misfit(StoreTrouble, ValueError):
+    """A plain value does not fit the type it was given for; says where and why."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """How the objects of one field of State become records."""
+
+    field: str
+    prefix: str
+    type: type
+    key: Callable[[Any], Any]                     # an object's key in the mapping
+    path: Callable[[Any], tuple[object, ...]]     # and the words of its record's key
+
+    def record_key(self, item: object) -> str:
+        """`prefix/word/word`, with any slash inside a word escaped."""
+        return "/".join([self.prefix, *(quote(str(word), safe="") for word in self.path(item))])
+
+
+TABLES = (
+    Table("servers", "server", Server, lambda s: s.server_id, lambda s: (s.server_id,)),
+    Table("databases", "database", Database, lambda d: d.name, lambda d: (d.name,)),
+    Table("groups", "group", Group, lambda g: (g.database, g.name), lambda g: (g.database, g.name)),
+    Table("archives", "archive", Archive, lambda a: a.archive_id, lambda a: (a.archive_id,)),
+    Table("processes", "process", Process, lambda p: p.start_id, lambda p: (p.start_id,)),
+    Table("tombstones", "tombstone", Tombstone,
+          lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
+)
+_BY_PREFIX = {table.prefix: table for table in TABLES}
+_SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})
+_SCALAR_TYPES = {name: hint for name, hint in get_type_hints(State).items() if name in _SCALARS}
+
+
+def to_plain(item: object) -> Any:
+    """An object as dicts, lists, strings and numbers. Fields keep their order."""
+    return msgspec.to_builtins(item, str_keys=True)
+
+
+def from_plain(kind: type[T], value: object) -> T:
+    """The object of a type that a plain value describes. Raises Misfit, also for a field the type does not have."""
+    try:
+        item = msgspec.convert(value, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise Misfit(str(error)) from None
+    if stranger := _stranger(value, to_plain(item)):
+        raise Misfit(f"Object contains unknown field `{stranger}`")
+    return item
+
+
+def to_text(item: object) -> str:
+    """An object as one line of JSON."""
+    return msgspec.json.encode(item).decode()
+
+
+def from_text(kind: type[T], text: str) -> T:
+    """The object of a type that a JSON text describes. Raises Misfit."""
+    try:
+        item = msgspec.json.decode(text, type=kind)
+        if to_text(item) == text:
+            return item  # nothing in the text was passed over; far the most common case
+        return from_plain(kind, msgspec.json.decode(text))
+    except msgspec.DecodeError as error:
+        raise Misfit(str(error)) from None
+
+
+def encode(state: State) -> dict[str, str]:
+    """Every record of a state."""
+    records = {table.record_key(item): to_text(item) for table in TABLES for item in _items(state, table).values()}
+    return {DOMAIN: _domain_text(state), **records}
+
+
+def decode(records: Mapping[str, str]) -> State:
+    """The state that records tell. Objects whose text did not change are the same objects as last time.
+
+    Raises Unusable if a record is damaged or was written by a newer dkv.
+    """
+    found: dict[str, Any] = {table.field: {} for table in TABLES}
+    for record_key, text in records.items():
+        if record_key == DOMAIN or record_key.startswith(BESIDE):
+            continue
+        field, key, item = _decode_record(record_key, text)
+        found[field][key] = item
+    return State(**_scalars(records[DOMAIN]) if DOMAIN in records else {}, **found)
+
+
+def diff(old: State, new: State) -> dict[str, str | None]:
+    """What to write so that the records of `old` become those of `new`; None deletes."""
+    writes: dict[str, str | None] = {}
+    if any(getattr(old, name) != getattr(new, name) for name in _SCALARS):
+        writes[DOMAIN] = _domain_text(new)
+    for table in TABLES:
+        before, after = _items(old, table), _items(new, table)
+        if before is after:
+            continue
+        for key, item in before.items():
+            if key not in after:
+                writes[table.record_key(item)] = None
+        for key, item in after.items():
+            known = before.get(key)
+            if known is not item and known != item:
+                writes[table.record_key(item)] = to_text(item)
+    return writes
+
+
+def _items(state: State, table: Table) -> Mapping[Any, Any]:
+    return cast("Mapping[Any, Any]", getattr(state, table.field))
+
+
+# Keyed by the text itself: a text that stays is the same str, whose hash is kept and whose comparison is one look.
+@lru_cache(maxsize=65_536)
+def _decode_record(record_key: str, text: str) -> tuple[str, Any, Any]:
+    """The field of State, the key there, and the object."""
+    table = _BY_PREFIX.get(record_key.partition("/")[0])
+    if table is None:
+        raise _refusal(record_key, "this dkv knows no such kind of record")
+    try:
+        item: Any = from_text(table.type, text)
+    except Misfit as error:
+        raise _refusal(record_key, str(error)) from None
+    if table.record_key(item) != record_key:
+        raise _refusal(record_key, f"it holds {table.record_key(item)}")
+    return table.field, table.key(item), item
+
+
+@lru_cache(maxsize=64)
+def _scalars(text: str) -> dict[str, Any]:
+    try:
+        plain = msgspec.json.decode(text, type=dict[str, Any])
+        for name in plain:
+            if name not in _SCALAR_TYPES:
+                raise Misfit(f"Object contains unknown field `{name}`")
+        return {name: from_plain(_SCALAR_TYPES[name], value) for name, value in plain.items()}
+    except (msgspec.DecodeError, Misfit) as error:
+        raise _refusal(DOMAIN, str(error)) from None
+
+
+def _domain_text(state: State) -> str:
+    return to_text({name: getattr(state, name) for name in _SCALARS})
+
+
+def _refusal(record_key: str, finding: str) -> Unusable:
+    return Unusable(
+        f"the domain's record {record_key} cannot be used ({finding}); "
+        "hint: a newer dkv may have written it: run that version on every server"
+    )
+
+
+def _stranger(given: object, kept: object, where: str = "") -> str:
+    """The path of the first field that was given and not kept; empty if there is none."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            if str(name) not in kept:
+                return f"{where}{name}"
+            if found := _stranger(value, kept[str(name)], f"{where}{name}."):
+                return found
+    elif isinstance(given, list | tuple) and isinstance(kept, list | tuple):
+        for number, (one, other) in enumerate(zip(given, kept, strict=False)):
+            if found := _stranger(one, other, f"{where}{number}."):
+                return found
+    return ""
