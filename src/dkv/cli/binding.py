@@ -158,10 +158,8 @@ def _word(param: Param, value: object) -> str:
 
 def _list(param: Param, value: object) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str) for item in items):
-        raise _bad(param, value, "It is a list of texts with commas between.")
-    found = [part.strip() for item in items for part in item.split(",")]
-    if not found or not all(found):
+    found = [part.strip() for item in items if isinstance(item, str) for part in item.split(",")]
+    if not found or not all(found) or not all(isinstance(item, str) for item in items):
         raise _bad(param, value, "It is a list of texts with commas between, none of them empty.")
     return found
 
@@ -184,13 +182,14 @@ def _node(param: Param, item: object) -> Bound:
     found: Bound = {}
     for key, value in item.items():
         if key.lower() not in NODE_KEYS:
-            raise Usage(f"An instance has no '{key}'.", nearest(key, NODE_KEYS.values(), "It has InstanceName and ports."))
+            raise Usage(f"An instance has no '{key}'.", nearest(key, NODE_KEYS.values(), "It has a name and ports."))
         name = NODE_KEYS[key.lower()]
         kind = Param(name, "name", "a node") if name == "InstanceName" else Param(name, "number", "a port")
         found[name] = convert(kind, value)
     for name in NODE_KEYS.values():
         if name not in found:
-            raise Usage(f"An instance in -{param.name} lacks {name}.", "Each needs InstanceName, ClustronPort, ClientPort.")
+            hint = "Each needs InstanceName, ClustronPort and ClientPort."
+            raise Usage(f"An instance in -{param.name} lacks {name}.", hint)
     return found
 
 

@@ -167,7 +167,7 @@ def _check_names(wish: Wish) -> None:
 
 
 def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
-    """Refuse ports out of range (Usage), and ports used twice on a host or taken there (CliTrouble with a free base)."""
+    """Refuse ports out of range (Usage) and ports used twice or taken on a host (CliTrouble with a free base)."""
     owner = {(t.host, t.port): t.owner for t in taken}
     for node in nodes:
         owner.setdefault((node.place.host, node.place.manager_port), f"the manager {node.place.manager}")
@@ -195,6 +195,7 @@ def _free_base(nodes: Sequence[Node], taken: Mapping[tuple[str, int], str]) -> s
 
 
 def _free_run(start: int, length: int, busy: set[int]) -> int:
+    base: int
     for base in [*range(start, 65536 - length), *range(1024, start)]:
         if not busy.intersection(range(base, base + length)):
             return base

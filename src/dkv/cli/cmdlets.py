@@ -1,0 +1,167 @@
+"""The table of cmdlets and how one is run: find it, bind its arguments, call its code, turn trouble into words.
+
+What each cmdlet takes is data here, from cmdlets.md section 1; what it does is in the file its `code` names, which is
+imported only when it runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+
+from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line
+from dkv.cli.fleet import Refusals
+from dkv.cli.powershell import Argument, Parameter
+from dkv.cli.session import Session
+from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, Usage, nearest
+from dkv.client import ClientTrouble, ManagerRefused
+from dkv.config import ConfigTrouble
+
+MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
+PORT = Param("Port", "number", "the port of managers given without one", default=7801)
+TIMEOUT = Param("TimeoutSec", "number", "seconds each request may take", default=30, high=86400)
+PARALLEL = Param("Parallel", "switch", "ask several managers at once", default=False)
+FAIL_FAST = Param("FailFast", "switch", "stop at the first failure", default=False)
+OUTPUT = Param("OutputFormat", "word", "table or json", default="table", aliases=("o",), choices=("table", "json"))
+SHARED = (MANAGERS, PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT)
+
+NAME = Param("Name", "name", "a store", required=True, position=0, aliases=("StoreName",))
+STORE_NAME = Param("StoreName", "name", "a store", required=True, position=0, aliases=("Name",))
+ONE_NODE = Param("InstanceName", "name", "a node", position=1)
+
+CMDLETS = (
+    Cmdlet(
+        "Connect-DkvManager", "Remembers which managers the next commands are for.", "connect:connect",
+        (
+            Param("Managers", "list", "the managers, with commas between", True, position=0, aliases=("Servers", "Server")),
+            PORT, Param("Force", "switch", "replace the present list", default=False), TIMEOUT, PARALLEL, OUTPUT,
+        ),
+    ),
+    Cmdlet(
+        "Disconnect-DkvManager", "Forgets the connected managers.", "connect:disconnect", (OUTPUT,),
+    ),
+    Cmdlet(
+        "New-DkvStore", "Defines a store on all connected managers; Start-DkvStore starts it.", "create:new_store",
+        (
+            NAME,
+            Param("InstancePrefix", "name", "nodes are named <prefix>-<index>", required=True, position=1),
+            Param("InstanceCount", "number", "nodes per server", default=1, high=1000),
+            Param("ClustronPort", "number", "first port between nodes on each server", default=7811),
+            Param("ClientPort", "number", "first port for clients on each server", default=7861),
+            Param("ReplicationFactor", "number", "copies of each key", high=100),
+            Param("MinInSync", "number", "copies a write must reach", default=1, high=100),
+            Param("WhatIf", "switch", "print the topology and change nothing", default=False),
+            *SHARED,
+        ),
+    ),
+    Cmdlet(
+        "Add-DkvInstance", "Adds nodes, as further copies, to a store.", "create:add_instance",
+        (
+            STORE_NAME,
+            Param("InstanceName", "name", "a node", position=1),
+            Param("ClustronPort", "number", "its port between nodes"),
+            Param("ClientPort", "number", "its port for clients"),
+            Param("Nodes", "nodes", "several nodes at once", aliases=("Instances",)),
+            Param("Server", "text", "the server that gets the nodes"),
+            Param("Managers", "list", "the managers, with commas between", aliases=("Servers",)),
+            PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT,
+        ),
+    ),
+    Cmdlet("Start-DkvStore", "Starts all nodes of a store, or one.", "startstop:start", (NAME, ONE_NODE, *SHARED)),
+    Cmdlet(
+        "Stop-DkvStore", "Stops all nodes of a store, or one; the data stays on disk.", "startstop:stop",
+        (NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), *SHARED),
+    ),
+    Cmdlet(
+        "Get-DkvStore", "Shows all stores, or one with its groups and nodes.", "look:get_store",
+        (Param("Name", "name", "a store", position=0, aliases=("StoreName",)), *SHARED),
+    ),
+    Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, *SHARED)),
+    Cmdlet(
+        "Remove-DkvInstance", "Deletes one stopped node and its archive.", "create:remove_instance",
+        (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), *SHARED),
+    ),
+    Cmdlet(
+        "Watch-DkvStoreMetrics", "Shows the numbers of a store's nodes until Ctrl-C.", "watch:watch",
+        (
+            STORE_NAME,
+            Param("RefreshSec", "number", "seconds between two pictures", default=1, high=60),
+            Param("Count", "number", "end after so many pictures", high=1_000_000),
+            *SHARED,
+        ),
+    ),
+)
+
+VERB_NOUN = re.compile(r"[A-Za-z]+-[A-Za-z]+")
+HELP_WORDS = ("?", "help", "h")
+
+
+def looks_like_cmdlet(word: str) -> bool:
+    """Whether a first word is of the form Verb-Noun."""
+    return bool(VERB_NOUN.fullmatch(word))
+
+
+def find_cmdlet(name: str) -> Cmdlet:
+    """The cmdlet of that name in any case. Raises Usage with the nearest name."""
+    for cmdlet in CMDLETS:
+        if cmdlet.name.lower() == name.lower():
+            return cmdlet
+    names = [cmdlet.name for cmdlet in CMDLETS]
+    raise Usage(f"There is no command '{name}'.", nearest(name, names, f"Commands: {', '.join(names)}."))
+
+
+def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> int:
+    """Run one cmdlet to its exit code. Everything that can go wrong is said here, in one sentence with a hint."""
+    session.sent.clear()
+    json_before = session.screen.as_json
+    try:
+        return _run(session, find_cmdlet(name), arguments)
+    except KeyboardInterrupt:
+        session.screen.error(_interrupted(session))
+        return INTERRUPTED
+    except Refusals as refusals:
+        session.screen.rows(refusals.rows, widths=(22, 14, 9))
+        return FAILED
+    except CliTrouble as trouble:
+        session.screen.error(trouble.message, trouble.hint)
+        return trouble.exit_code
+    except ManagerRefused as refused:
+        session.screen.error(refused.message, refused.hint)
+        return BAD_USAGE if refused.status == 422 else FAILED
+    except ConfigTrouble as trouble:
+        session.screen.error(trouble.message, trouble.hint)
+        return FAILED
+    except ClientTrouble as trouble:
+        session.screen.error(str(trouble))
+        return FAILED
+    finally:
+        session.screen.as_json = json_before
+
+
+def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int:
+    if any(isinstance(a, Parameter) and a.name.lower() in HELP_WORDS for a in arguments):
+        return show_help(session, cmdlet)
+    bound: Bound = bind(cmdlet, arguments, session.variables)
+    if bound.get("OutputFormat") == "json":
+        session.screen.as_json = True
+    module, function = cmdlet.code.split(":")
+    code = getattr(import_module(f"dkv.cli.{module}"), function)
+    return int(code(session, bound))
+
+
+def show_help(session: Session, cmdlet: Cmdlet) -> int:
+    """What a cmdlet does and takes."""
+    lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
+    for p in cmdlet.params:
+        default = f" (default {p.default})" if p.default not in (None, False) else ""
+        lines.append(f"  -{p.name.ljust(18)} {p.help}{default}{', required' if p.required else ''}")
+    for line in lines:
+        session.screen.line(line)
+    return DONE
+
+
+def _interrupted(session: Session) -> str:
+    if not session.sent:
+        return "Interrupted; nothing had been sent."
+    return f"Interrupted; already sent and not taken back: {', '.join(session.sent)}."

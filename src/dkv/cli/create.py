@@ -1,0 +1,199 @@
+"""New-DkvStore, Add-DkvInstance, Remove-DkvStore, Remove-DkvInstance: changes that go to every manager (seed 001)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from dkv.cli.binding import Bound
+from dkv.cli.fleet import Fleet, pick_instance, to_rows
+from dkv.cli.output import SUCCESS, Row, table
+from dkv.cli.session import Job, Outcome, Session, fan_out
+from dkv.cli.topology import (
+    Node,
+    Place,
+    Topology,
+    Wish,
+    check_name,
+    check_ports,
+    emptiest,
+    generate,
+    taken_ports,
+)
+from dkv.cli.trouble import DONE, FAILED, NothingSent, Usage, nearest
+from dkv.client import Json, ManagerClient, ManagerRefused, new_key
+
+WIDTHS = (22, 14, 9)
+
+
+def new_store(session: Session, bound: Bound) -> int:
+    """Make the topology here, check it with all managers, then send it to each. Nodes are defined, not started."""
+    try:
+        targets = session.targets(bound)
+    except NothingSent:
+        # Seed 001 only warns; nothing is sent, and -Managers is not named since New-DkvStore documents none.
+        session.screen.note("warning: No managers connected. Use Connect-DkvManager.")
+        return FAILED
+    _wish(bound, len(targets))
+    fleet = Fleet(session, bound, targets)
+    places = fleet.survey("CreateStore")
+    topology = generate(_wish(bound, len(places)), places)
+    if bound["WhatIf"]:
+        show_topology(session, topology)
+    if not _exists(fleet, topology.wish.name):
+        check_ports(topology.nodes, taken_ports(fleet.first(lambda client: client.stores())))
+        _check_everywhere(fleet, topology)
+    if bound["WhatIf"]:
+        return DONE
+    body, key = topology.body(), new_key()
+    outcomes = fleet.everywhere("CreateStore", lambda client: client.create_store(body, key))
+    new = any(_was_new(outcome) for outcome in outcomes)
+    return finish(session, to_rows(outcomes, lambda _: "Created" if new else "Already exists"))
+
+
+def _was_new(outcome: Outcome) -> bool:
+    # One manager creates; the others, asked with the same key a moment later, find the store we have just made.
+    return isinstance(outcome.value, tuple) and bool(outcome.value[0])
+
+
+def _wish(bound: Bound, servers: int) -> Wish:
+    count = int(bound["InstanceCount"])
+    copies = int(bound["ReplicationFactor"] or min(2, servers))
+    nodes = servers * count
+    if bound["ReplicationFactor"] and copies > nodes:
+        raise Usage(
+            f"-ReplicationFactor {copies} needs {copies} nodes, but there would be {nodes}.",
+            "Raise -InstanceCount or connect more managers.",
+        )
+    check_name(bound["Name"], "a store")
+    check_name(f"{bound['InstancePrefix']}-{nodes}", "a node")
+    ports = int(bound["ClustronPort"]), int(bound["ClientPort"])
+    if max(ports) + count > 65536:
+        raise Usage(f"{count} nodes from port {max(ports)} on would need ports above 65535.", "Start lower.")
+    if abs(ports[0] - ports[1]) < count:
+        raise Usage(
+            f"The ports of {count} nodes from {ports[0]} and from {ports[1]} on overlap.",
+            f"Use -ClientPort {ports[0] + max(count, 50)}." if ports[0] + 50 + count < 65536 else "Start lower.",
+        )
+    return Wish(bound["Name"], bound["InstancePrefix"], count, *ports, copies, int(bound["MinInSync"]))
+
+
+def _exists(fleet: Fleet, name: str) -> bool:
+    try:
+        fleet.first(lambda client: client.store(name))
+        return True
+    except ManagerRefused as no:
+        if no.status == 404:
+            return False
+        raise
+
+
+def _check_everywhere(fleet: Fleet, topology: Topology) -> None:
+    body = topology.body()
+    jobs = [Job(text, "CreateStore", _checking(client, body), changes=False) for text, client in fleet.clients.items()]
+    fleet.refuse_if_any_failed(fan_out(fleet.session, jobs, fleet.bound | {"FailFast": False}))
+
+
+def _checking(client: ManagerClient, body: Json) -> Callable[[], object]:
+    return lambda: client.check_store(body)
+
+
+def show_topology(session: Session, topology: Topology) -> None:
+    """What -WhatIf prints: the generated nodes as in seed 001, with their groups, and the groups with their slots."""
+    if session.screen.as_json:
+        session.screen.data(topology.body())
+        return
+    lines = table([(n.name, f"{n.place.host}:{n.clustron_port}", f"client:{n.client_port}", f"group:{n.group}")
+                   for n in topology.nodes])
+    for line in lines:
+        session.screen.line(line)
+    for group in topology.groups:
+        session.screen.line(f"{group.name} slots {group.first_slot}-{group.last_slot}")
+    session.screen.note("What if: nothing was changed.")
+
+
+def add_instance(session: Session, bound: Bound) -> int:
+    """Add copies to the groups with the fewest; a server for each is chosen here unless -Server names it."""
+    wanted = _wanted(bound)
+    fleet = Fleet(session, bound, session.targets(bound))
+    places = fleet.survey("AddInstance")
+    name = bound["StoreName"]
+    store = fleet.first(lambda client: client.store(name))
+    nodes = _placed(wanted, places, store, bound["Server"])
+    check_ports(nodes, taken_ports(fleet.first(lambda client: client.stores())))
+    body, key = [_body(node) for node in nodes], new_key()
+    outcomes = fleet.everywhere("AddInstance", lambda client: client.add_instances(store["name"], body, key))
+    return finish(session, to_rows(outcomes, lambda _: "Instance added"))
+
+
+def _wanted(bound: Bound) -> list[Bound]:
+    single = {key: bound[key] for key in ("InstanceName", "ClustronPort", "ClientPort")}
+    if bound["Nodes"]:
+        if any(value is not None for value in single.values()):
+            raise Usage("-Nodes and -InstanceName with its ports exclude each other.", "Give one of the two.")
+        return list(bound["Nodes"])
+    for key, value in single.items():
+        if value is None:
+            hint = "Give -InstanceName, -ClustronPort and -ClientPort."
+            raise Usage(f"Add-DkvInstance needs -{key}, or -Nodes.", hint)
+    return [single]
+
+
+def _placed(wanted: Sequence[Bound], places: Sequence[Place], store: Json, server: str | None) -> list[Node]:
+    nodes: list[Node] = []
+    for one in wanted:
+        place = _named(places, server) if server else emptiest(places, store, nodes)
+        nodes.append(Node(one["InstanceName"], place, one["ClustronPort"], one["ClientPort"]))
+    return nodes
+
+
+def _named(places: Sequence[Place], server: str) -> Place:
+    for place in places:
+        if server.lower() in (place.server.lower(), place.manager.lower(), place.host.lower()):
+            return place
+    known = [place.server for place in places]
+    raise Usage(f"No targeted manager is the server '{server}'.", nearest(server, known, f"Known: {', '.join(known)}."))
+
+
+def _body(node: Node) -> Json:
+    return {
+        "instanceName": node.name,
+        "server": node.place.server,
+        "clustronPort": node.clustron_port,
+        "clientPort": node.client_port,
+    }
+
+
+def remove_store(session: Session, bound: Bound) -> int:
+    """Delete a stopped store and its archives; the managers keep the renamed directories (issue section 5)."""
+    fleet = Fleet(session, bound, session.targets(bound))
+    fleet.survey("RemoveStore")
+    store, key = fleet.first(lambda client: client.store(bound["Name"])), new_key()
+    outcomes = fleet.everywhere("RemoveStore", lambda client: client.delete_store(store["name"], key))
+    return finish(session, to_rows(_gone(outcomes), lambda _: "Removed"))
+
+
+def remove_instance(session: Session, bound: Bound) -> int:
+    """Delete one stopped instance and its archive."""
+    fleet = Fleet(session, bound, session.targets(bound))
+    fleet.survey("RemoveInstance")
+    store, key = fleet.first(lambda client: client.store(bound["StoreName"])), new_key()
+    name = str(pick_instance(store, bound["InstanceName"])["instanceName"])
+    action = f"RemoveInstance:{name}"
+    outcomes = fleet.everywhere(action, lambda client: client.remove_instance(store["name"], name, key))
+    return finish(session, to_rows(_gone(outcomes), lambda _: "Removed"))
+
+
+def _gone(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """A manager that finds nothing any more, right after another one deleted it for us, has done what was asked."""
+    if any(o.trouble is None and not o.skipped for o in outcomes):
+        for outcome in outcomes:
+            if isinstance(outcome.trouble, ManagerRefused) and outcome.trouble.status == 404:
+                outcome.trouble = None
+    return outcomes
+
+
+def finish(session: Session, rows: Sequence[Row], widths: tuple[int, int, int] = WIDTHS) -> int:
+    """Print the rows; the exit code is 0 only if every one is SUCCESS (resolution 15)."""
+    session.screen.rows(rows, widths=widths)
+    return DONE if all(row.result == SUCCESS for row in rows) else FAILED
+
