@@ -6,7 +6,6 @@ imported only when it runs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -93,13 +92,7 @@ CMDLETS = (
     ),
 )
 
-VERB_NOUN = re.compile(r"[A-Za-z]+-[A-Za-z]+")
 HELP_WORDS = ("?", "help", "h")
-
-
-def looks_like_cmdlet(word: str) -> bool:
-    """Whether a first word is of the form Verb-Noun."""
-    return bool(VERB_NOUN.fullmatch(word))
 
 
 def find_cmdlet(name: str) -> Cmdlet:

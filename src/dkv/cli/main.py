@@ -1,0 +1,46 @@
+"""The entry of `dkv`: a first word of the form Verb-Noun is a cmdlet and never costs the import of click."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from dkv.cli.output import Screen
+from dkv.cli.trouble import FAILED, INTERRUPTED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line to its exit code: 0 done, 1 refused or failed, 2 bad usage, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    screen = Screen(colour=False) if os.environ.get("NO_COLOR") else Screen()
+    try:
+        return _dispatch(screen, words)
+    except BrokenPipeError:
+        # Who read our output has left (`dkv Get-DkvStore | head -1`); closing stdout again must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        screen.error("Interrupted; nothing had been sent.")
+        return INTERRUPTED
+
+
+def _dispatch(screen: Screen, words: list[str]) -> int:
+    if words and _is_cmdlet(words[0]):
+        from dkv.cli.binding import from_argv
+        from dkv.cli.cmdlets import run_cmdlet
+        from dkv.cli.session import Session
+
+        return run_cmdlet(Session(screen), words[0], from_argv(words[1:]))
+    from dkv.cli.verbs import run
+
+    return run(screen, words or ["--help"])
+
+
+def _is_cmdlet(word: str) -> bool:
+    verb, dash, noun = word.partition("-")
+    return bool(dash) and verb.isalpha() and noun.isalpha()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""`dkv shell`: cmdlets line after line, from a person, a file or a text, with one connection list for all of them.
+
+The only file that knows prompt_toolkit, and only when a person is at a terminal. Ctrl-C cancels the command, never the
+shell; a script goes on after a failed line and ends non-zero when any line failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
+from dkv.cli.powershell import Assignment, Command, Incomplete, Statement, parse, settle
+from dkv.cli.session import Session
+from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble
+from dkv.config import config_dir
+
+LEAVE = ("exit", "quit")
+
+
+class Leave(Exception):
+    """The person wrote exit."""
+
+
+def run_text(session: Session, text: str) -> int:
+    """Run a script. One that cannot be read is refused as a whole, before its first line runs."""
+    session.in_shell = True
+    try:
+        statements = parse(text)
+    except CliTrouble as trouble:
+        session.screen.error(trouble.message, trouble.hint)
+        return BAD_USAGE
+    worst = DONE
+    try:
+        for statement in statements:
+            code = run_statement(session, statement)
+            if code == INTERRUPTED:
+                return code
+            worst = max(worst, code)
+    except Leave:
+        pass
+    return worst
+
+
+def run_file(session: Session, path: Path) -> int:
+    """Run a script file; `-` is stdin."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        session.screen.error(f"The script {path} cannot be read: {error}.", "Name a readable text file.")
+        return BAD_USAGE
+    return run_text(session, text)
+
+
+def run_statement(session: Session, statement: Statement) -> int:
+    """Run one statement to its exit code. Raises Leave on exit."""
+    try:
+        if isinstance(statement, Assignment):
+            session.variables[statement.name] = settle(statement.value, session.variables)
+            return DONE
+        word = statement.name.lower()
+        if word in LEAVE:
+            raise Leave
+        if word == "help":
+            return _help(session, statement)
+    except CliTrouble as trouble:
+        session.screen.error(trouble.message, trouble.hint)
+        return trouble.exit_code
+    return run_cmdlet(session, statement.name, statement.arguments)
+
+
+def _help(session: Session, statement: Command) -> int:
+    for argument in statement.arguments:
+        return show_help(session, find_cmdlet(str(getattr(argument, "value", ""))))
+    for cmdlet in CMDLETS:
+        session.screen.line(f"{cmdlet.name.ljust(24)}{cmdlet.synopsis}")
+    session.screen.line("help NAME shows what one takes; exit leaves.")
+    return DONE
+
+
+def interact(session: Session) -> int:
+    """Talk with a person until exit or Ctrl-D. Without a terminal stdin is a script."""
+    session.in_shell = True
+    if not sys.stdin.isatty():
+        return run_file(session, Path("-"))
+    for statement in _typed(session):
+        try:
+            run_statement(session, statement)
+        except Leave:
+            break
+    return DONE
+
+
+def _typed(session: Session) -> Iterator[Statement]:
+    """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
+    ask = _prompter(session)
+    held = ""
+    while True:
+        try:
+            held += ask(">> " if held else "dkv> ") + "\n"
+        except KeyboardInterrupt:
+            held = ""
+            continue
+        except EOFError:
+            return
+        try:
+            statements = parse(held)
+        except Incomplete:
+            continue
+        except CliTrouble as trouble:
+            session.screen.error(trouble.message, trouble.hint)
+            statements = []
+        held = ""
+        yield from statements
+
+
+def _prompter(session: Session) -> Callable[[str], str]:
+    """A prompt with history and completion."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+    directory = config_dir(session.environ)
+    history: History = InMemoryHistory()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        history = FileHistory(str(directory / "history"))
+    except OSError:
+        pass  # a read-only home costs the history, not the shell
+    prompt: PromptSession[str] = PromptSession(history=history, complete_while_typing=False)
+
+    def words() -> list[str]:
+        return completions(prompt.default_buffer.document.text_before_cursor)
+
+    prompt.completer = WordCompleter(words, ignore_case=True, WORD=True)
+    return lambda text: prompt.prompt(text)
+
+
+def completions(before: str = "") -> list[str]:
+    """What Tab offers after the text `before`: names of cmdlets, then the parameters of the one that is written."""
+    words = before.replace("`\n", " ").split()
+    if not words or (len(words) == 1 and not before[-1].isspace()):
+        return [cmdlet.name for cmdlet in CMDLETS] + ["help", "exit"]
+    for cmdlet in CMDLETS:
+        if cmdlet.name.lower() == words[0].lower():
+            return [f"-{param.name}" for param in cmdlet.params]
+    return [cmdlet.name for cmdlet in CMDLETS]

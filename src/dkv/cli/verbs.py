@@ -1,0 +1,136 @@
+"""The verb commands of `dkv` (manager, playground, shell), read with click; the only file that knows it.
+
+Cmdlets never come here, so that they start without click. What a verb runs is imported by name when it runs: the
+manager is the composition root, and no room of ours may depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dkv.cli.cmdlets import CMDLETS
+from dkv.cli.output import Screen
+from dkv.cli.session import Session
+from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble, nearest
+from dkv.config import ConfigTrouble, load_settings
+
+RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def run(screen: Screen, arguments: Sequence[str]) -> int:
+    """Run one verb command to its exit code, saying what went wrong the way cmdlets do."""
+    try:
+        code = root.main(list(arguments), "dkv", standalone_mode=False, obj=screen)
+        return code if isinstance(code, int) else DONE
+    except click.exceptions.NoArgsIsHelpError as wanted:
+        screen.line(wanted.ctx.get_help() if wanted.ctx else "")
+        return BAD_USAGE
+    except click.UsageError as wrong:
+        screen.error(*_explained(wrong, arguments))
+        return BAD_USAGE
+    except click.ClickException as trouble:
+        screen.error(trouble.format_message())
+        return trouble.exit_code
+    except (CliTrouble, ConfigTrouble) as trouble:
+        screen.error(trouble.message, trouble.hint)
+        return getattr(trouble, "exit_code", BAD_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        screen.error("Interrupted.")
+        return INTERRUPTED
+
+
+def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
+    ctx = wrong.ctx
+    group = ctx.command if ctx is not None else None
+    if isinstance(group, click.Group) and "No such command" in wrong.format_message():
+        word = next((a for a in arguments if a not in group.commands and not a.startswith("-")), arguments[0])
+        word = arguments[-1] if group is not root and len(arguments) > 1 else word
+        known = [*group.commands, *(c.name for c in CMDLETS if group is root)]
+        return f"There is no command '{word}'.", nearest(word, known, "Run dkv --help for the commands.")
+    return wrong.format_message(), f"Run {ctx.command_path if ctx else 'dkv'} --help."
+
+
+def _epilog() -> str:
+    return "\b\nCmdlets (dkv NAME -?):\n" + "\n".join(f"  {c.name.ljust(24)}{c.synopsis}" for c in CMDLETS)
+
+
+@click.group(help="A self-managing distributed key-value database on Valkey engines.", epilog=_epilog())
+@click.version_option(package_name="dkv", prog_name="dkv")
+def root() -> None:
+    """All verbs hang here."""
+
+
+@root.group(help="Run or stop this machine's manager.")
+def manager() -> None:
+    """Verbs of the manager."""
+
+
+def _settings(function: Any) -> Any:
+    options = (
+        click.option("--config", type=click.Path(path_type=Path), help="the TOML file of settings"),
+        click.option("--server-id", help="the name of this server in the domain"),
+        click.option("--bind", help="the address to listen on [127.0.0.1]"),
+        click.option("--port", help="the port of the REST API [7801]"),
+        click.option("--nuodb-port", help="the port of the NuoDB dialect [8888]"),
+        click.option("--data-dir", help="where archives and logs are"),
+        click.option("--state", help="where the domain state is, such as sqlite:PATH"),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@manager.command("run", help="Run the manager in the foreground; SIGTERM ends it and leaves engines running.")
+@_settings
+def manager_run(config: Path | None, **flags: str | None) -> int:
+    """Hand over to the composition root."""
+    settings = load_settings(flags, file=config)
+    return int(_door("dkv.manager", "run")(settings))
+
+
+@manager.command("stop", help="Stop the manager that runs on the same data directory.")
+@click.option("--with-engines", is_flag=True, help="drain and stop its engines first")
+@_settings
+def manager_stop(config: Path | None, with_engines: bool, **flags: str | None) -> int:
+    """Find the manager by its data directory and stop it."""
+    settings = load_settings(flags, file=config)
+    return int(_door("dkv.manager", "stop")(settings, with_engines))
+
+
+@root.command(context_settings=RAW, help="A whole domain on this machine, to look at and to break.")
+@click.pass_context
+def playground(ctx: click.Context) -> int:
+    """Hand the arguments over as they are."""
+    return int(_door("dkv.playground", "main")(list(ctx.args)))
+
+
+@root.command(help="Cmdlets line after line, with history and completion.")
+@click.option("--file", "file", type=click.Path(path_type=Path), help="run a script file and end")
+@click.option("-c", "text", help="run a text and end")
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="how data is printed")
+@click.pass_obj
+def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> int:
+    """Run a script, a text, or talk with a person."""
+    from dkv.cli.shell import interact, run_file, run_text
+
+    if file is not None and text is not None:
+        raise click.UsageError("--file and -c exclude each other.")
+    screen.as_json = output == "json"
+    session = Session(screen, in_shell=True)
+    if text is not None:
+        return run_text(session, text)
+    return run_file(session, file) if file is not None else interact(session)
+
+
+def _door(module: str, function: str) -> Any:
+    try:
+        return getattr(import_module(module), function)
+    except ModuleNotFoundError as missing:
+        if missing.name != module:
+            raise
+        raise CliTrouble(f"This build has no {module.rpartition('.')[2]}.", "Install a newer one.") from missing
