@@ -1,0 +1,229 @@
+"""Simulation room: an asyncio event loop in virtual time, the same for the same seed.
+
+Nothing waits: when no callback is ready the clock jumps to the next timer. Every callback belongs to an *owner*, a
+name carried by the context of the task that scheduled it ("" is the world itself). An owner can be frozen: none of
+its callbacks runs while the rest goes on; or killed: none ever runs again, not even its clean-up. Callbacks of one
+owner keep their order; which owner goes next is chosen by the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+WORLD = ""
+TOO_MANY = 200_000        # callbacks at one instant: somebody spins without letting time pass
+
+_owner: contextvars.ContextVar[str] = contextvars.ContextVar("dkv_sim_owner", default=WORLD)
+
+
+class Spinning(AssertionError):
+    """Virtual time stands still although callbacks run: a loop without a sleep in it."""
+
+
+class SimTask(asyncio.Task[Any]):
+    """A task whose place in a set does not depend on its address in memory."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """The loop. `seed` orders owners that are ready at the same instant."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._now = 0.0
+        self._random = random.Random(f"loop {seed}")
+        self._ready: dict[str, deque[asyncio.Handle]] = {}
+        self._timers: list[tuple[float, int, str, asyncio.TimerHandle]] = []
+        self._counter = 0
+        self._frozen: set[str] = set()
+        self._dead: set[str] = set()
+        self._tasks: dict[str, list[SimTask]] = {}
+        self._running = False
+        self._stopping = False
+        self._closed = False
+        self.troubles: list[dict[str, Any]] = []   # what asyncio would have logged: exceptions nobody awaited
+        self.steps = 0
+
+    # -- owners ----------------------------------------------------------------------------------------------------
+
+    def start(self, owner: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine, and all it starts, as `owner`. A killed owner's name is never used again."""
+        if owner in self._dead:
+            raise ValueError(f"owner {owner!r} was killed")
+        context = contextvars.copy_context()
+        context.run(_owner.set, owner)
+        return context.run(self.create_task, work)
+
+    def freeze(self, owner: str) -> None:
+        """None of the owner's callbacks runs until `thaw`; its timers ring late."""
+        self._frozen.add(owner)
+
+    def thaw(self, owner: str) -> None:
+        """Let a frozen owner go on."""
+        self._frozen.discard(owner)
+
+    def kill(self, owner: str) -> None:
+        """None of the owner's callbacks ever runs again; its coroutines stop where they are, without clean-up."""
+        self._dead.add(owner)
+        self._ready.pop(owner, None)
+        for task in self._tasks.get(owner, ()):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    # -- what asyncio asks of a loop -------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self._now
+
+    def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
+                  context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
+        context = context if context is not None else contextvars.copy_context()
+        handle = asyncio.Handle(callback, args, self, context)
+        self._enqueue(context.get(_owner, WORLD), handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
+                             context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
+                   context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
+                context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
+        context = context if context is not None else contextvars.copy_context()
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._counter += 1
+        heapq.heappush(self._timers, (max(when, self._now), self._counter, context.get(_owner, WORLD), timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Asked by asyncio; a cancelled timer is dropped when its time comes."""
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: str | None = None,
+                    context: contextvars.Context | None = None, **_: Any) -> asyncio.Task[T]:  # fmt: skip
+        owner = (context or contextvars.copy_context()).get(_owner, WORLD)
+        self._counter += 1
+        SimTask.number = self._counter
+        task = SimTask(coro, loop=self, name=name or f"{owner}#{self._counter}", context=context)
+        task.number = self._counter
+        tasks = self._tasks.setdefault(owner, [])
+        tasks.append(task)
+        if len(tasks) > 500:
+            self._tasks[owner] = [one for one in tasks if not one.done()]
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._running
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.troubles.append(context)
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run the world until a coroutine of it is done."""
+        main = asyncio.ensure_future(future, loop=self)
+        main.add_done_callback(lambda _: self.stop())
+        self.run_forever()
+        if not main.done():
+            raise Spinning("nothing is left to do, and what was waited for did not happen")
+        return main.result()
+
+    def run_forever(self) -> None:
+        self._running, self._stopping = True, False
+        asyncio._set_running_loop(self)
+        try:
+            while not self._stopping and self._advance():
+                pass
+        finally:
+            asyncio._set_running_loop(None)
+            self._running = False
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def close(self) -> None:
+        """End all that still waits, quietly: the world it belonged to is gone."""
+        self._closed = True
+        self._ready.clear()
+        self._timers.clear()
+        for tasks in self._tasks.values():
+            for task in tasks:
+                _bury(task)
+        self._ready.clear()
+
+    async def shutdown_asyncgens(self) -> None:
+        """Nothing to do: generators end with their owners."""
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Nothing to do: there are no threads here."""
+
+    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
+        raise RuntimeError("no threads in a simulation: a thread's timing cannot be replayed")
+
+    # -- the engine room -------------------------------------------------------------------------------------------
+
+    def _enqueue(self, owner: str, handle: asyncio.Handle) -> None:
+        if owner not in self._dead and not self._closed:
+            self._ready.setdefault(owner, deque()).append(handle)
+
+    def _advance(self) -> bool:
+        """Run all that is ready at this instant, then jump to the next timer; False when there is nothing left."""
+        budget = TOO_MANY
+        while not self._stopping:
+            owners = [owner for owner, queue in self._ready.items() if queue and owner not in self._frozen]
+            if not owners:
+                break
+            queue = self._ready[owners[0] if len(owners) == 1 else self._random.choice(owners)]
+            handle = queue.popleft()
+            if not handle.cancelled():
+                handle._run()
+                self.steps += 1
+            budget -= 1
+            if budget < 0:
+                raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {handle!r}")
+        return self._stopping or self._ring()
+
+    def _ring(self) -> bool:
+        """Move the clock to the next timer and make what is due ready."""
+        while self._timers and self._timers[0][3].cancelled():
+            heapq.heappop(self._timers)
+        if not self._timers:
+            return False
+        self._now = max(self._now, self._timers[0][0])
+        while self._timers and self._timers[0][0] <= self._now:
+            _, _, owner, timer = heapq.heappop(self._timers)
+            if not timer.cancelled():
+                self._enqueue(owner, timer)
+        return True
+
+
+def _bury(task: SimTask) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    if task.done():
+        return
+    coroutine = task.get_coro()
+    with contextlib.suppress(BaseException):  # whatever a dying coroutine still says concerns nobody any more
+        if coroutine is not None:
+            coroutine.close()
