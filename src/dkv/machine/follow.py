@@ -1,0 +1,102 @@
+"""What the manager of a follower does: answer in a vacancy, attach, find its marker, report silence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.commands import LeaderSteppedDown
+from dkv.domain.model import Group, JoinStage, Process, State
+from dkv.engine.contract import Cause, EngineSeen, Position
+from dkv.machine.handover import handover_steps_of_target
+from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
+from dkv.machine.seen import Me, Seen, node_id, peer
+from dkv.machine.steps import CheckMarker, Fence, Kill, Replicate, ReportPosition, ReportSilence, Step, Tell
+
+SILENT = 3_000          # ms without a word from the leader
+LINK_PATIENCE = 1_000   # ms a member of S may take to find its leader again by itself
+
+
+def vacancy_steps(
+    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
+) -> Iterator[Step]:
+    """No term is open: the assigned leader opens its own, everybody else says how far it got."""
+    if group.leader_process == process.start_id:
+        yield from opening_steps(me, group, engine)
+        return
+    if process.report is None:
+        yield ReportPosition(
+            engine.directory, process.start_id, engine.directory, group.term, engine.role == "leader",
+            engine.offset, engine.history,
+        )  # fmt: skip
+    elif engine.role == "leader" and not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+
+
+def follower_steps(
+    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
+) -> Iterator[Step]:
+    """A term is open and another archive leads it."""
+    handover = group.handover
+    if handover and process.start_id == handover.to_process:
+        yield from handover_steps_of_target(me, seen, group, engine)
+        return
+    if engine.role == "leader":
+        yield from _usurper_steps(engine)
+        return
+    if process.start_id in group.suspects:
+        fact = LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=process.start_id)
+        yield Tell(f"suspect {process.start_id}", fact)
+    yield from _attach_steps(state, seen, group, process, engine)
+    yield from _silence_steps(state, group, process, engine)
+    if engine.link_up and process.archive_id in group.in_sync and not handover:
+        yield from rewrite_steps(group, engine, leads=False)
+        yield from table_steps(state, group, engine)
+
+
+def _usurper_steps(engine: EngineSeen) -> Iterator[Step]:
+    """It leads without being the leader: fenced, then killed."""
+    if not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+    else:
+        yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
+
+
+def _attach_steps(state: State, seen: Seen, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    assert group.leader is not None
+    leader = node_id(state.uid, group.leader)
+    attached = engine.link_up and engine.follows == leader
+    joining = next((j for j in group.joining if j.start_id == process.start_id), None)
+    if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
+        yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence,
+                          joining.nonce)  # fmt: skip
+    elif not attached and group.serving and not engine.resyncing and _may_attach(seen, group, process):
+        yield Replicate(engine.directory, process.start_id, peer(state, state.archives[group.leader]),
+                        _kept(state, group, process))  # fmt: skip
+
+
+def _may_attach(seen: Seen, group: Group, process: Process) -> bool:
+    """An announced joiner at once; a member of S, which shares the history, if it does not find its leader itself."""
+    if any(j.start_id == process.start_id for j in group.joining):
+        return True
+    waited = seen.memory.lasted(("link down", process.start_id))
+    return process.archive_id in group.in_sync and waited > LINK_PATIENCE
+
+
+def _kept(state: State, group: Group, process: Process) -> Position | None:
+    """What the new leader had when it was chosen, if this archive led before and may hold more."""
+    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    report = leader.report if leader else None
+    if report is None or process.report is None or process.report.order <= report.order:
+        return None
+    return Position(report.term, report.sequence, report.nonce, report.bytes_after, initialised=True)
+
+
+def _silence_steps(state: State, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """Only told while the leader's server has lost its lease: then it decides whether the group is vacant."""
+    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None or process.archive_id not in group.in_sync:
+        return
+    silent = engine.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
+    if silent or process.archive_id in group.silent:
+        server = state.servers[leader.server_id]
+        yield ReportSilence(f"silence {process.start_id}", process.start_id, group.term, silent, server.host, server.port)

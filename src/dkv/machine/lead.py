@@ -1,0 +1,253 @@
+"""What the manager of a group's leader does: open, lead, grow and shrink the in-sync set, fence, rewrite. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+from dkv.domain.commands import (
+    CleanStopReached,
+    InSyncShrunk,
+    JoinAborted,
+    JoinAnnounced,
+    JoinCompleted,
+    LeaderSteppedDown,
+    OpenTerm,
+)
+from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
+from dkv.engine.contract import EngineSeen
+from dkv.machine.handover import handover_steps_of_leader
+from dkv.machine.seen import STOPPING, Me, Seen, acknowledges, node_id, peer, replica_of
+from dkv.machine.steps import Admit, Fence, Forget, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
+
+LEASE_TTL = 3.0                # s, control.liveness
+SILENT = 3_000                 # ms after which a follower is out of sync
+CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
+MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
+MARK_EVERY = 64 << 20          # bytes of writes between markers
+REWRITE_FROM = 64 << 20        # bytes of incremental file worth a rewrite
+
+
+class Quote(TypedDict):
+    """What a leader's manager quotes in every fact about its group."""
+
+    server_id: str
+    actor: str
+    database: str
+    group: str
+    term: int
+
+
+def quote(me: Me, group: Group) -> Quote:
+    """The newest term this manager knows, and who says so."""
+    return Quote(server_id=me.server_id, actor=me.server_id, database=group.database, group=group.name, term=group.term)
+
+
+def opening_steps(me: Me, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """The assigned leader: its term opens once its engine has loaded and is fenced."""
+    if not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+    else:
+        yield Tell(engine.directory, OpenTerm(start_id=engine.start_id, **quote(me, group)))
+
+
+def leader_steps(state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """The leader of an open term."""
+    if not group.serving:
+        yield from _lead(state, group, engine)
+        return
+    if group.handover:
+        yield from handover_steps_of_leader(me, seen, group, engine)
+        return
+    if engine.role != "leader":
+        fact = LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=engine.start_id)
+        yield Tell(engine.directory, fact)
+        return
+    yield from fence_steps(state, seen, group, engine)
+    if not engine.admits_replicas:
+        yield Admit(f"admit {engine.start_id}", engine.start_id)
+    if stopping(state, group):
+        yield from _clean_stop(state, me, seen, group, engine)
+        return
+    for archive in state.archives_of(group.database):
+        if archive.group == group.name and archive.archive_id != group.leader and not archive.removed:
+            yield from _copy_steps(state, me, seen, group, engine, archive)
+    yield from upkeep_steps(state, seen, group, engine)
+
+
+def stopping(state: State, group: Group) -> bool:
+    """Whether the whole database is being shut down."""
+    return state.databases[group.database].state in STOPPING
+
+
+def next_sequence(group: Group, engine: EngineSeen) -> int:
+    """Markers are counted within a term by the leader's manager, without a commit."""
+    marker = engine.marker
+    return marker.sequence + 1 if marker and marker.term == group.term else 1
+
+
+def _lead(state: State, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    yield Lead(
+        engine.directory, engine.start_id, engine.directory, group.database, group.name, group.term,
+        next_sequence(group, engine), takeover=engine.role != "leader", unfence=_may_write(state, group),
+    )  # fmt: skip
+
+
+# Fencing -----------------------------------------------------------------------------------------------------------
+
+
+def _may_write(state: State, group: Group) -> bool:
+    enough = len(group.in_sync) >= state.databases[group.database].options.min_in_sync
+    return enough and not stopping(state, group)
+
+
+def fence_steps(state: State, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Fenced below minInSync, in a whole stop, when shrinking below it, and when cut off from the domain."""
+    writes = _may_write(state, group) and not _cut_off(state, seen, group, engine)
+    if not writes and not engine.fenced:
+        yield Fence(f"fence {engine.start_id}", engine.start_id)
+    if writes and engine.fenced and not _about_to_fall_below(state, seen, group, engine):
+        yield Unfence(f"fence {engine.start_id}", engine.start_id)
+
+
+def _cut_off(state: State, seen: Seen, group: Group, engine: EngineSeen) -> bool:
+    """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
+    if seen.lease_left > LEASE_TTL / 2:
+        return False
+    others = [a for a in group.in_sync if a != group.leader]
+    return not all(acknowledges(state, engine, a, within_ms=1_000) for a in others)
+
+
+def _about_to_fall_below(state: State, seen: Seen, group: Group, engine: EngineSeen) -> bool:
+    minimum = state.databases[group.database].options.min_in_sync
+    going = [a for a in group.in_sync if a != group.leader and _why_out(state, seen, group, engine, a)]
+    return bool(going) and len(group.in_sync) - len(going) < minimum
+
+
+# The in-sync set -----------------------------------------------------------------------------------------------------
+
+
+def _copy_steps(
+    state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen, archive: Archive
+) -> Iterator[Step]:
+    key = f"copy {group.database}/{group.name}/{archive.archive_id}"
+    if archive.archive_id in group.in_sync:
+        because = _why_out(state, seen, group, engine, archive.archive_id)
+        if because and _about_to_fall_below(state, seen, group, engine) and not engine.fenced:
+            yield Fence(f"fence {engine.start_id}", engine.start_id)
+        elif because:
+            yield Tell(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **quote(me, group)))
+        return
+    process = state.process_on(archive.archive_id)
+    if process and not process.kill and process.state in (ProcessState.TRACKED, ProcessState.MONITORED):
+        joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
+        yield from _join_steps(state, me, seen, group, engine, archive, joining, key)
+
+
+def _why_out(state: State, seen: Seen, group: Group, engine: EngineSeen, archive_id: int) -> str:
+    """Why a follower must leave the in-sync set, or nothing."""
+    process = state.process_on(archive_id)
+    if process is None:
+        return "its process is gone"
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return "it is about to be stopped"
+    if process.state is not ProcessState.MONITORED:
+        return "its engine was restarted and has to resync"
+    if seen.memory.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+        return "the leader heard nothing from it for 3 s"
+    return ""
+
+
+def _join_steps(  # noqa: PLR0913
+    state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None,
+    key: str,
+) -> Iterator[Step]:  # fmt: skip
+    archive_id = archive.archive_id
+    heard = acknowledges(state, engine, archive_id, within_ms=SILENT)
+    if joining is None:
+        yield Tell(key, JoinAnnounced(archive_id=archive_id, **quote(me, group)))
+    elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(seen, group, joining):
+        if heard:
+            yield MarkJoiner(key, engine.start_id, group.database, group.name, group.term,
+                             next_sequence(group, engine), archive_id)  # fmt: skip
+    elif not heard and seen.memory.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+        yield Tell(key, JoinAborted(archive_id=archive_id, **quote(me, group)))
+    elif joining.stage is JoinStage.REQUIRED and _caught_up(state, seen, group, engine, joining):
+        yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(me, group)))
+
+
+def _marker_lost(seen: Seen, group: Group, joining: Joining) -> bool:
+    """A rewrite or resync may have swallowed the marker; write another."""
+    waited = seen.memory.lasted(("joining", group.key, group.term, joining))
+    return joining.stage is JoinStage.MARKED and waited > MARK_AGAIN
+
+
+def _caught_up(state: State, seen: Seen, group: Group, engine: EngineSeen, joining: Joining) -> bool:
+    """Past the leader's offset that was noted after `required` had stood for 1 s."""
+    noted = seen.memory.notes.get(("joining", group.key, group.term, joining))
+    replica = replica_of(state, engine, joining.archive_id)
+    return noted is not None and replica is not None and replica.online and replica.offset >= noted
+
+
+def _clean_stop(state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Writes are fenced; once all of S holds what the leader has, everything may stop without handover."""
+    if not engine.fenced or group.clean_stop:
+        return
+    others = [a for a in group.in_sync if a != group.leader]
+    reached = tuple(a for a in others if _holds_all(state, engine, a))
+    waited = seen.memory.lasted(("stopping", group.key))
+    if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
+        yield Tell(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(me, group)))
+
+
+def _holds_all(state: State, engine: EngineSeen, archive_id: int) -> bool:
+    replica = replica_of(state, engine, archive_id)
+    return replica is not None and replica.online and replica.offset >= engine.offset
+
+
+# Upkeep ----------------------------------------------------------------------------------------------------------------
+
+
+def upkeep_steps(state: State, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Markers, rewrites, and a node table that says what the domain says."""
+    marker = engine.marker
+    if marker and marker.term == group.term:
+        at = seen.memory.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
+        if engine.incremental_bytes - at >= MARK_EVERY:
+            yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
+    elif group.leader_process == engine.start_id:
+        yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
+    yield from rewrite_steps(group, engine, leads=True)
+    yield from table_steps(state, group, engine)
+
+
+def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
+    """A rewrite when the incremental file outgrew its base; followers first, never without room for it."""
+    worth = max(REWRITE_FROM, engine.base_bytes) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
+    size = engine.incremental_bytes + engine.base_bytes
+    if engine.incremental_bytes <= worth or engine.rewriting or engine.resyncing or group.joining:
+        return
+    if engine.free_bytes >= 2 * size:
+        marker = (group.term, next_sequence(group, engine)) if leads else None
+        lease = f"rewrite/{group.database}/{group.name}"
+        yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
+
+
+def table_steps(state: State, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Forget nodes the domain does not know; meet those this engine does not know."""
+    archives = [a for a in state.archives_of(group.database) if not a.removed]
+    known = {node_id(state.uid, a.archive_id) for a in archives}
+    listed = {n.node_id for n in engine.nodes}
+    for node in engine.nodes:
+        if node.node_id not in known and node.node_id != engine.follows and not node.handshake:
+            yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
+            return
+    for archive in archives:
+        process = state.process_on(archive.archive_id)
+        if process and _answers(process) and node_id(state.uid, archive.archive_id) not in listed:
+            yield Meet(f"table {engine.start_id}", engine.start_id, peer(state, archive))
+            return
+
+
+def _answers(process: Process) -> bool:
+    return process.state in (ProcessState.TRACKED, ProcessState.MONITORED)

@@ -1,0 +1,84 @@
+"""How an engine leaves: handover before a leader, shrinking before a follower, then a graceful end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.commands import HandoverBegun
+from dkv.domain.model import EngineState, Group, Process, ProcessState, State
+from dkv.engine.contract import Cause, EngineSeen
+from dkv.machine.handover import HASTY, handover_steps_of_leader, handover_steps_of_target
+from dkv.machine.lead import leader_steps, quote, stopping
+from dkv.machine.seen import Me, Seen, acknowledges, replica_of
+from dkv.machine.steps import Fence, Kill, ShutDown, Step, Tell
+
+HANDOVER_PATIENCE = 30_000   # ms a graceful stop of a leader tries to hand over
+SHRINK_PATIENCE = 10_000     # ms a graceful stop of a follower waits to be taken out of S
+
+
+def leaving_steps(state: State, me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """An engine whose process was asked to leave, gracefully or at once."""
+    group = state.groups[(process.database, process.group)]
+    leads = group.open and group.leader_process == process.start_id
+    since = seen.memory.lasted(("leaving", process.start_id))
+    if process.verdict:
+        yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
+    elif leads and not stopping(state, group) and since < (HASTY if process.kill else HANDOVER_PATIENCE):
+        yield from _leader_leaves(state, me, seen, group, process, engine)
+    elif process.kill:
+        yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
+    elif group.handover and group.handover.to_process == process.start_id:
+        yield from handover_steps_of_target(me, seen, group, engine)
+    elif not leads and _still_required(state, group, process) and since < SHRINK_PATIENCE:
+        return  # the leader's manager takes it out of S first
+    else:
+        yield from _end(engine, leads)
+
+
+def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
+    if leads and not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+    else:
+        yield ShutDown(engine.directory, engine.start_id)
+
+
+def _still_required(state: State, group: Group, process: Process) -> bool:
+    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    if not group.open or leader is None or stopping(state, group) or group.leader_process == process.start_id:
+        return False
+    return process.archive_id in group.in_sync and state.server_alive(leader.server_id)
+
+
+def _leader_leaves(
+    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
+) -> Iterator[Step]:
+    """Hand over first; without anybody to hand over to, end."""
+    if group.handover:
+        yield from handover_steps_of_leader(me, seen, group, engine)
+        return
+    if not group.serving:
+        yield from leader_steps(state, me, seen, group, engine)
+        return
+    target = successor(state, group, engine) if engine.answering else None
+    if target is not None:
+        key = f"handover {group.database}/{group.name}"
+        yield Tell(key, HandoverBegun(to_archive=target, hasty=process.kill, **quote(me, group)))
+    elif process.kill:
+        yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
+    else:
+        yield from _end(engine, leads=True)
+
+
+def successor(state: State, group: Group, engine: EngineSeen) -> int | None:
+    """The member of S to hand over to: linked, running, not leaving; the furthest, then the lowest id."""
+    fit = []
+    for archive_id in group.in_sync:
+        process = state.process_on(archive_id)
+        if archive_id == group.leader or process is None or process.kill:
+            continue
+        running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
+        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, 1_500):
+            replica = replica_of(state, engine, archive_id)
+            fit.append((-(replica.offset if replica else 0), archive_id))
+    return min(fit)[1] if fit else None
+

@@ -1,0 +1,268 @@
+"""perform: carries one step out on the engines and reports what came of it. Holds no judgement.
+
+A guarded step asks the domain afresh first and is dropped unless plan() would choose it again. Every step is
+safe to repeat: this manager may die between any two awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from dkv.control.submit import View
+from dkv.domain.commands import (
+    ArchiveRetired,
+    Command,
+    JoinDurable,
+    JoinMarked,
+    LeaderServing,
+    LeaderSilence,
+    PositionReported,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    TailSetAside,
+)
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Report
+from dkv.engine.contract import ArchiveRefused, Cause, Engines, ExitSeen, Position
+from dkv.machine import steps as s
+from dkv.machine.plan import Told
+from dkv.store.contract import Store
+
+PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
+REWRITE_LEASE = 60.0   # s
+
+
+class Submits(Protocol):
+    """The door commands go through."""
+
+    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+        """Decide and commit."""
+        ...
+
+    async def view(self) -> View:
+        """A linearizable read."""
+        ...
+
+
+class Dropped(Exception):
+    """A guarded step that a fresh look does not call for any more."""
+
+
+class Performer:
+    """Carries steps out. `still` says, after a fresh read, whether plan() would choose the step again."""
+
+    def __init__(
+        self,
+        server_id: str,
+        engines: Engines,
+        submitter: Submits,
+        store: Store,
+        still: Callable[[s.Step], Awaitable[bool]],
+        token: Callable[[], str],
+        probe: Callable[[str, int], Awaitable[bool]],
+    ) -> None:
+        self._told = Told(server_id=server_id, actor=server_id)
+        self._server_id = server_id
+        self._engines = engines
+        self._submitter = submitter
+        self._store = store
+        self._still = still
+        self._token = token
+        self._probe = probe
+        self.prepared: set[str] = set()
+
+    async def perform(self, step: s.Step) -> None:
+        """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
+        if step.guarded:
+            await self._look_again(step)
+        if isinstance(step, s.Tell):
+            await self._tell(step.fact)
+            return
+        handler: Callable[[Any], Awaitable[None]] = getattr(self, "_" + type(step).__name__.lower())
+        await handler(step)
+
+    async def _look_again(self, step: s.Step) -> None:
+        if not await self._still(step):
+            raise Dropped(step)
+
+    async def _tell(self, fact: Command) -> Accepted | Refused:
+        return await self._submitter.submit(fact)
+
+    # Starting ------------------------------------------------------------------------------------------------------
+
+    async def _take(self, step: s.Take) -> None:
+        try:
+            position = await self._engines.prepare(step.directory, step.identity, step.fresh)
+        except ArchiveRefused as refused:
+            await self._never_was(step.start_id, refused)
+            return
+        self.prepared.add(step.directory)
+        await self._tell(ProcessStarted(start_id=step.start_id, report=report_of(position), **self._told))
+
+    async def _never_was(self, start_id: int, refused: ArchiveRefused) -> None:
+        """The process ended before it had an engine."""
+        await self._tell(
+            ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._told)
+        )
+
+    async def _launch(self, step: s.Launch) -> None:
+        directory = step.spec.directory
+        try:
+            if directory not in self.prepared:
+                await self._engines.prepare(directory, step.spec.identity, step.fresh)
+            pid = await self._engines.launch(step.spec)
+        except ArchiveRefused as refused:
+            await self._never_was(step.spec.start_id, refused)
+            return
+        finally:
+            self.prepared.discard(directory)
+        await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
+
+    async def _dismiss(self, step: s.Dismiss) -> None:
+        await self._release_lock(step.directory)
+        cause = Cause.OPERATOR_KILL if step.killed else Cause.GRACEFUL_STOP
+        detail = "It was asked to leave before it had an engine."
+        await self._tell(
+            ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._told)
+        )
+
+    async def _release(self, step: s.Release) -> None:
+        await self._release_lock(step.directory)
+
+    async def _release_lock(self, directory: str) -> None:
+        await self._engines.release(directory)
+        self.prepared.discard(directory)
+
+    # Ending --------------------------------------------------------------------------------------------------------
+
+    async def _reportexit(self, step: s.ReportExit) -> None:
+        await self._tell(exit_fact(step.exit, self._server_id))
+        await self._engines.forget_exit(step.exit.start_id)
+
+    async def _forgetexit(self, step: s.ForgetExit) -> None:
+        await self._engines.forget_exit(step.start_id)
+
+    async def _shutdown(self, step: s.ShutDown) -> None:
+        await self._engines.shut_down(step.start_id)
+
+    async def _kill(self, step: s.Kill) -> None:
+        await self._engines.kill(step.start_id, step.cause)
+
+    async def _retire(self, step: s.Retire) -> None:
+        path = await self._engines.retire(step.directory)
+        await self._tell(ArchiveRetired(archive_id=step.archive_id, path=path or "", **self._told))
+
+    # Leading -------------------------------------------------------------------------------------------------------
+
+    async def _reportposition(self, step: s.ReportPosition) -> None:
+        if step.leads:
+            await self._engines.fence(step.start_id)
+        position = await self._engines.read_position(step.directory)
+        report = report_of(position, step.offset, step.history)
+        await self._tell(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._told))
+
+    async def _lead(self, step: s.Lead) -> None:
+        if step.takeover:
+            await self._engines.take_over(step.start_id)
+            if not await self._still_leads(step):
+                raise Dropped(step)
+        if step.unfence:
+            await self._engines.unfence(step.start_id)
+        await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
+        await self._engines.admit(step.start_id)
+        await self._engines.confirm_initialised(step.directory)
+        seen = await self._engines.survey()
+        engine = next((e for e in seen.engines if e.start_id == step.start_id), None)
+        if engine is None or engine.role != "leader":
+            raise Dropped(step)
+        await self._tell(
+            LeaderServing(database=step.database, group=step.group, term=step.term, start_id=step.start_id,
+                          epoch=engine.epoch, history=engine.history, **self._told)
+        )  # fmt: skip
+
+    async def _still_leads(self, step: s.Lead) -> bool:
+        """One more fresh read between TAKEOVER and the first admitted replica or write (design section 5)."""
+        view = await self._submitter.view()
+        group = view.state.groups.get((step.database, step.group))
+        named = group is not None and group.open and group.term == step.term
+        return named and group is not None and group.leader_process == step.start_id
+
+    async def _admit(self, step: s.Admit) -> None:
+        await self._engines.admit(step.start_id)
+
+    async def _fence(self, step: s.Fence) -> None:
+        await self._engines.fence(step.start_id)
+
+    async def _unfence(self, step: s.Unfence) -> None:
+        await self._engines.unfence(step.start_id)
+
+    async def _mark(self, step: s.Mark) -> None:
+        await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
+
+    async def _rewrite(self, step: s.Rewrite) -> None:
+        if not await self._store.acquire(step.lease, f"{self._server_id}/{step.start_id}", REWRITE_LEASE):
+            return
+        marker = (*step.marker, self._token()[:8]) if step.marker else None
+        await self._engines.rewrite(step.start_id, marker)
+
+    async def _meet(self, step: s.Meet) -> None:
+        await self._engines.meet(step.start_id, step.peer)
+
+    async def _forget(self, step: s.Forget) -> None:
+        await self._engines.forget(step.start_id, step.node_id)
+
+    # Following -----------------------------------------------------------------------------------------------------
+
+    async def _replicate(self, step: s.Replicate) -> None:
+        if step.keep:
+            path = await self._engines.set_aside(step.start_id, step.keep)
+            if path:
+                await self._tell(TailSetAside(start_id=step.start_id, path=path, **self._told))
+        await self._engines.replicate(step.start_id, step.leader)
+
+    async def _markjoiner(self, step: s.MarkJoiner) -> None:
+        nonce = self._token()[:8]
+        await self._engines.mark(step.start_id, step.term, step.sequence, nonce)
+        await self._tell(
+            JoinMarked(database=step.database, group=step.group, term=step.term, archive_id=step.archive_id,
+                       sequence=step.sequence, nonce=nonce, **self._told)
+        )  # fmt: skip
+
+    async def _checkmarker(self, step: s.CheckMarker) -> None:
+        position = await self._engines.read_position(step.directory)
+        if (position.term, position.sequence) < (step.term, step.sequence):
+            return
+        await self._engines.confirm_initialised(step.directory)
+        await self._tell(
+            JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
+        )
+
+    async def _failover(self, step: s.Failover) -> None:
+        position = await self._engines.read_position(step.directory)
+        if position.term != step.term:
+            return
+        await self._engines.unfence(step.start_id)
+        await self._engines.failover(step.start_id)
+
+    async def _reportsilence(self, step: s.ReportSilence) -> None:
+        answers = await self._probe(step.host, step.port)
+        await self._tell(
+            LeaderSilence(start_id=step.start_id, term=step.term, silent=step.silent, machine_answers=answers,
+                          **self._told)
+        )  # fmt: skip
+
+
+def report_of(position: Position, offset: int = 0, history: str = "") -> Report:
+    """A position in the domain's words."""
+    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history)
+
+
+def exit_fact(ended: ExitSeen, server_id: str) -> ProcessExited:
+    """The end of an engine in the domain's words."""
+    return ProcessExited(
+        server_id=server_id, actor=server_id, start_id=ended.start_id, cause=ended.cause, detail=ended.detail,
+        exit_code=ended.exit_code, wait_status=ended.signal, last_words=ended.last_words,
+        planned=ended.cause in PLANNED, reaped=ended.reaped,
+    )  # fmt: skip

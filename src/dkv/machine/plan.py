@@ -1,0 +1,199 @@
+"""plan(wanted, seen) -> steps: the one pure function that says what a manager does next on its machine.
+
+It compares levels and never replays: whatever the domain wants and this glance does not show becomes a step.
+Nothing differs, no step. The leader's duties are in lead.py, the followers' in follow.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+from dkv.domain.commands import LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    EngineState,
+    EngineType,
+    Group,
+    Process,
+    ProcessState,
+    State,
+)
+from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity
+from dkv.machine.follow import follower_steps, vacancy_steps
+from dkv.machine.lead import leader_steps
+from dkv.machine.leave import leaving_steps
+from dkv.machine.seen import Me, Seen, directory_of, node_id, peer
+from dkv.machine.steps import Dismiss, ForgetExit, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
+
+HANG_TIMEOUT = 30_000      # ms without any answer before an engine is killed (engineHangTimeout)
+OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
+LOADING_STEP = 5           # percent of loading worth a commit
+ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
+
+
+class Told(TypedDict):
+    """Who reports a fact."""
+
+    server_id: str
+    actor: str
+
+
+def plan(state: State, me: Me, seen: Seen) -> list[Step]:
+    """The steps to take now. Equal inputs give equal steps; a settled machine gives none."""
+    return list(_steps(state, me, seen))
+
+
+def _steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
+    mine = [p for p in state.processes.values() if p.server_id == me.server_id]
+    for process in sorted(mine, key=lambda p: p.start_id):
+        yield from process_steps(state, me, seen, process)
+    yield from _stranger_steps(state, me, seen)
+    yield from _archive_steps(state, me, seen)
+
+
+def _stranger_steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
+    """Engines and ends that the domain does not know, or no longer."""
+    for ended in seen.survey.exits:
+        if ended.start_id not in state.processes:
+            yield ForgetExit(f"exit {ended.start_id}", ended.start_id)
+    for engine in seen.survey.engines:
+        process = state.processes.get(engine.start_id)
+        if process is None or process.server_id != me.server_id:
+            yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
+
+
+def _archive_steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
+    wanted = set()
+    for archive in state.archives.values():
+        if archive.server_id != me.server_id:
+            continue
+        directory = directory_of(me.data_dir, archive)
+        if state.process_on(archive.archive_id):
+            wanted.add(directory)
+        elif archive.removed:
+            yield Retire(directory, archive.archive_id, directory)
+    for directory in sorted(seen.prepared - wanted):
+        yield Release(directory, directory)
+
+
+# One process ---------------------------------------------------------------------------------------------------------
+
+
+def process_steps(state: State, me: Me, seen: Seen, process: Process) -> Iterator[Step]:
+    """What one process of this server needs next."""
+    if process.engine_type is EngineType.TE or process.archive_id is None:
+        return  # memory-only engines come with the NuoDB half; until then no door requests one
+    archive = state.archives[process.archive_id]
+    directory = directory_of(me.data_dir, archive)
+    engine = seen.engine(process.start_id)
+    ended = seen.exit(process.start_id)
+    if ended:
+        yield ReportExit(directory, ended)
+    elif engine is None:
+        yield from _without_engine(state, me, seen, process, archive)
+    elif not engine.answering and engine.silent_ms >= HANG_TIMEOUT:
+        yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
+    else:
+        yield from _with_engine(state, me, seen, process, engine)
+
+
+def _without_engine(state: State, me: Me, seen: Seen, process: Process, archive: Archive) -> Iterator[Step]:
+    directory = directory_of(me.data_dir, archive)
+    group = state.groups[(archive.database, archive.group)]
+    fresh = archive.state is ArchiveState.PROVISIONED
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        yield Dismiss(directory, process.start_id, directory, process.kill)
+    elif process.state is ProcessState.REQUESTED:
+        yield Take(directory, process.start_id, directory, identity_of(state, archive), fresh)
+    elif process.state is ProcessState.STARTED:
+        if group.leader is not None:
+            yield Launch(directory, engine_spec(state, me, process, archive), fresh)
+    elif seen.memory.lasted(("no engine", process.start_id)) > 1_000:
+        yield Dismiss(directory, process.start_id, directory, killed=False)
+
+
+def _with_engine(state: State, me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    group = state.groups[(process.database, process.group)]
+    told = Told(server_id=me.server_id, actor=me.server_id)
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        yield from leaving_steps(state, me, seen, process, engine)
+    elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
+        yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **told))
+    elif not engine.answering:
+        return
+    elif process.state is ProcessState.CONFIGURED:
+        yield from _loading_steps(me, seen, process, engine)
+    elif group.open and group.leader_process == process.start_id:
+        yield from leader_steps(state, me, seen, group, engine)
+    elif group.open:
+        yield from follower_steps(state, me, seen, group, process, engine)
+    else:
+        yield from vacancy_steps(state, me, seen, group, process, engine)
+
+
+def _loading_steps(me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    told = Told(server_id=me.server_id, actor=me.server_id)
+    patient = seen.memory.lasted(("not ok", process.start_id)) < OK_PATIENCE
+    if engine.loading:
+        if engine.loading_percent >= process.loading_percent + LOADING_STEP:
+            fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **told)
+            yield Tell(engine.directory, fact)
+    elif engine.cluster_ok or not patient:
+        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **told))
+
+
+# What an engine is started with -----------------------------------------------------------------------------------------
+
+
+def identity_of(state: State, archive: Archive) -> Identity:
+    """What the archive's directory must say of itself."""
+    return Identity(state.uid, archive.database, archive.archive_id, archive.database_uid, archive.group)
+
+
+def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> EngineSpec:
+    """All that is needed to launch the engine of one archive."""
+    database = state.databases[archive.database]
+    groups = state.groups_of(database.name)
+    others = [a for a in state.archives_of(database.name) if a.archive_id != archive.archive_id and not a.removed]
+    return EngineSpec(
+        start_id=process.start_id, directory=directory_of(me.data_dir, archive),
+        identity=identity_of(state, archive), node_id=node_id(state.uid, archive.archive_id), group=archive.group,
+        address=state.servers[archive.server_id].host, client_port=archive.client_port,
+        cluster_port=archive.cluster_port, secret=database.secret, peers=tuple(peer(state, a) for a in others),
+        groups=tuple(GroupSlots(g.name, g.shard_id, g.slots) for g in groups), current_epoch=_epoch(groups),
+        max_memory=database.options.max_memory or _share(state, me), append_fsync=database.options.append_fsync,
+    )  # fmt: skip
+
+
+def _epoch(groups: list[Group]) -> int:
+    """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
+    return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
+
+
+def _share(state: State, me: Me) -> int:
+    """Each engine's part of the memory that the engines of this machine may use together."""
+    hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
+    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
+    return int(me.memory * ENGINE_SHARE / max(1, engines))
+
+
+# Pace ------------------------------------------------------------------------------------------------------------------
+
+
+def pace(state: State, me: Me, steps: list[Step]) -> float:
+    """How soon to look again, in seconds, if nothing wakes the manager before."""
+    if steps or _moving(state, me):
+        return 0.02
+    return 0.5 if any(p.server_id == me.server_id for p in state.processes.values()) else 1.0
+
+
+def _moving(state: State, me: Me) -> bool:
+    """Whether something of this server is on its way somewhere."""
+    mine = [p for p in state.processes.values() if p.server_id == me.server_id]
+    if any(p.state is not ProcessState.MONITORED or p.engine_state is EngineState.SHUTTING_DOWN for p in mine):
+        return True
+    groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
+    watched = [state.groups[key] for key in groups]
+    return any(not g.serving or g.handover is not None or g.joining for g in watched)

@@ -1,0 +1,142 @@
+"""reconcile: the only loop of a manager. Look at what is written, look at the machine, take the next steps.
+
+It carries no judgement: plan() chooses the steps, perform carries them out, one at a time per thing they work
+on. A wake-up that is missed costs a period, never a divergence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dkv.control.liveness import SERVER_TTL, Liveness
+from dkv.control.submit import Submitter, View, view_of
+from dkv.engine.contract import Engines, EngineTrouble
+from dkv.machine.perform import Dropped, Performer
+from dkv.machine.plan import pace, plan
+from dkv.machine.seen import Me, Memory, Seen, remember
+from dkv.machine.steps import Step
+from dkv.store.contract import Store, StoreTrouble
+
+LONG_GAP = 1.0   # s between two glances after which the domain is read afresh before anything else
+
+
+class Reconciler:
+    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step."""
+
+    def __init__(
+        self,
+        me: Me,
+        store: Store,
+        submitter: Submitter,
+        engines: Engines,
+        liveness: Liveness,
+        monotonic: Callable[[], float],
+        token: Callable[[], str],
+        probe: Callable[[str, int], Awaitable[bool]],
+        complain: Callable[[Step, Exception], None],
+    ) -> None:
+        self._me = me
+        self._store = store
+        self._submitter = submitter
+        self._engines = engines
+        self._liveness = liveness
+        self._now = monotonic
+        self._complain = complain
+        self._performer = Performer(me.server_id, engines, submitter, store, self._still, token, probe)
+        self._wake = asyncio.Event()
+        self._view: View | None = None
+        self._memory = Memory()
+        self._seen: Seen | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._rested: dict[Step, float] = {}
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            tasks.create_task(self._listen())
+            last = self._now()
+            while True:
+                gap, last = self._now() - last, self._now()
+                try:
+                    period = await self._glance(stale=gap > LONG_GAP)
+                except (StoreTrouble, EngineTrouble):
+                    period = 0.2
+                await self._rest(period)
+
+    async def _watch(self) -> None:
+        """Keep the newest view at hand."""
+        while True:
+            try:
+                async for snapshot in self._store.watch():
+                    self._view = view_of(snapshot)
+                    self._wake.set()
+            except StoreTrouble:
+                await asyncio.sleep(0.2)
+
+    async def _listen(self) -> None:
+        """Wake up as soon as an engine ends."""
+        while True:
+            await self._engines.wait_for_change(1.0)
+            self._wake.set()
+            await asyncio.sleep(0)
+
+    async def _rest(self, period: float) -> None:
+        try:
+            async with asyncio.timeout(period):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _glance(self, stale: bool) -> float:
+        """Look, plan, start the steps; how long to rest, in seconds."""
+        if stale or self._view is None:
+            self._view = await self._submitter.view()
+        survey = await self._engines.survey()
+        state = self._view.state
+        now = self._now()
+        self._memory = remember(self._memory, state, self._me, survey, now * 1000)
+        prepared = frozenset(self._performer.prepared)
+        self._seen = Seen(survey, self._liveness.lease_left(), self._memory, prepared)
+        steps = plan(state, self._me, self._seen)
+        started = [self._start(step, now) for step in steps]
+        self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
+        return pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
+
+    def _start(self, step: Step, now: float) -> bool:
+        """Begin a step unless its key is busy or it was taken a moment ago."""
+        if step.key in self._running or now - self._rested.get(step, -1e9) < step.rest_ms / 1000:
+            return False
+        self._rested[step] = now
+        task = asyncio.get_running_loop().create_task(self._do(step))
+        self._running[step.key] = task
+        return True
+
+    async def _do(self, step: Step) -> None:
+        try:
+            await self._performer.perform(step)
+        except Dropped:
+            pass
+        except (EngineTrouble, StoreTrouble, OSError) as trouble:
+            self._complain(step, trouble)
+            await asyncio.sleep(0.05)
+        finally:
+            del self._running[step.key]
+            self._wake.set()
+
+    async def _still(self, step: Step) -> bool:
+        """Whether plan() would choose the step again on a fresh view, with half of the lease left."""
+        view = await self._submitter.view()
+        left = self._liveness.lease_left()
+        if self._seen is None or left <= SERVER_TTL / 2:
+            return False
+        fresh = Seen(self._seen.survey, left, self._memory, self._seen.prepared)
+        return step in plan(view.state, self._me, fresh)
+
+    async def close(self) -> None:
+        """Let running steps go; each is safe to repeat."""
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)

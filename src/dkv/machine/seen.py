@@ -1,0 +1,172 @@
+"""What a manager knows at one glance, and how long it has known it. Pure: time comes in as a number.
+
+Conditions that last are remembered by name since when they hold, on this manager's own monotonic clock; what
+stopped holding is forgotten. Nothing here is ever written to the domain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
+from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey
+
+
+@dataclass(frozen=True)
+class Me:
+    """This manager: its server, where its data is, how it looks on the network, its memory in bytes."""
+
+    server_id: str
+    data_dir: str
+    host: str
+    domain_uid: str
+    memory: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One glance at this machine. `lease_left` is in seconds; `memory` knows for how long things have been so."""
+
+    survey: Survey
+    lease_left: float
+    memory: Memory
+    prepared: frozenset[str] = frozenset()
+
+    def engine(self, start_id: int) -> EngineSeen | None:
+        """The living engine of a process."""
+        return next((e for e in self.survey.engines if e.start_id == start_id), None)
+
+    def exit(self, start_id: int) -> ExitSeen | None:
+        """The unreported end of an engine."""
+        return next((e for e in self.survey.exits if e.start_id == start_id), None)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Since when conditions hold, in ms of this manager's monotonic clock; and numbers noted on the way."""
+
+    now: float = 0
+    since: Mapping[Hashable, float] = field(default_factory=dict)
+    notes: Mapping[Hashable, int] = field(default_factory=dict)
+
+    def lasted(self, condition: Hashable) -> float:
+        """For how many ms a condition has held; 0 if it does not."""
+        return self.now - self.since[condition] if condition in self.since else 0
+
+
+# Names derived, never stored ---------------------------------------------------------------------------------------
+
+
+def node_id(domain_uid: str, archive_id: int) -> str:
+    """An archive's node id in Valkey: 40 hex, the same for ever."""
+    return hashlib.sha1(f"{domain_uid}/{archive_id}".encode(), usedforsecurity=False).hexdigest()
+
+
+def directory_of(data_dir: str, archive: Archive) -> str:
+    """Where an archive lives on its server."""
+    return archive.path or f"{data_dir}/archives/{archive.database}/{archive.name}-{archive.archive_id}"
+
+
+def peer(state: State, archive: Archive) -> PeerNode:
+    """An archive's engine as others see it. Only a serving leader is written down as one."""
+    group = state.groups[(archive.database, archive.group)]
+    return PeerNode(
+        node_id=node_id(state.uid, archive.archive_id), address=state.servers[archive.server_id].host,
+        client_port=archive.client_port, cluster_port=archive.cluster_port, shard_id=group.shard_id,
+        group=group.name, leads=group.serving and group.leader == archive.archive_id, epoch=group.epoch,
+    )  # fmt: skip
+
+
+def replica_of(state: State, engine: EngineSeen, archive_id: int) -> ReplicaSeen | None:
+    """An archive's engine as the leader's engine sees it."""
+    archive = state.archives[archive_id]
+    host = state.servers[archive.server_id].host
+    return next((r for r in engine.replicas if (r.address, r.port) == (host, archive.client_port)), None)
+
+
+def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: int) -> bool:
+    """Whether the leader heard of that replica within so many ms."""
+    replica = replica_of(state, engine, archive_id)
+    return replica is not None and replica.online and replica.silent_ms <= within_ms
+
+
+# Remembering -------------------------------------------------------------------------------------------------------
+
+STOPPING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUTDOWN)
+REQUIRED_BEFORE_GROWING = 1_000   # ms `required` stands before S grows (design section 5)
+
+
+def remember(memory: Memory, state: State, me: Me, survey: Survey, now: float) -> Memory:
+    """The memory after one more glance: keep since when what still holds, start what began, drop what ended."""
+    holding = set(_conditions(state, me, survey))
+    since = {c: memory.since.get(c, _start(c, memory, now)) for c in holding}
+    fresh = Memory(now, since, {})
+    return Memory(now, since, dict(_notes(memory, fresh, state, survey)))
+
+
+def _start(condition: Hashable, memory: Memory, now: float) -> float:
+    """A handover may be as old as the last glance that did not show it; everything else starts now."""
+    if isinstance(condition, tuple) and condition[0] == "handover" and memory.now:
+        return memory.now
+    return now
+
+
+def handover_key(group: Group, handover: Handover) -> Hashable:
+    """Names one handover."""
+    return ("handover", group.key, group.term, handover.to_process)
+
+
+def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
+    engines = {e.start_id: e for e in survey.engines}
+    for process in state.processes.values():
+        if process.server_id == me.server_id:
+            yield from _process_conditions(process, engines.get(process.start_id))
+    for group in state.groups.values():
+        if state.databases[group.database].state in STOPPING:
+            yield ("stopping", group.key)
+        if group.handover:
+            yield handover_key(group, group.handover)
+        engine = engines.get(group.leader_process) if group.leader_process is not None else None
+        for joining in group.joining:
+            yield ("joining", group.key, group.term, joining)
+        if engine:
+            yield from _leader_conditions(state, group, engine)
+
+
+def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        yield ("leaving", process.start_id)
+    if engine is None:
+        yield ("no engine", process.start_id)
+        return
+    if engine.answering and not engine.loading and not engine.cluster_ok:
+        yield ("not ok", process.start_id)
+    if engine.role == "follower" and not engine.link_up:
+        yield ("link down", process.start_id)
+
+
+def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:
+    for archive in state.archives.values():
+        if (archive.database, archive.group) != group.key or archive.archive_id == group.leader:
+            continue
+        if not acknowledges(state, engine, archive.archive_id, within_ms=3_000):
+            yield ("unheard", engine.start_id, archive.archive_id)
+
+
+def _notes(memory: Memory, fresh: Memory, state: State, survey: Survey) -> Iterable[tuple[Hashable, int]]:
+    """The leader's offset, noted once a joiner was required long enough; file sizes at the last marker."""
+    engines = {e.start_id: e for e in survey.engines}
+    for group in state.groups.values():
+        engine = engines.get(group.leader_process) if group.leader_process is not None else None
+        if engine is None or not engine.answering:
+            continue
+        for joining in group.joining:
+            key: Hashable = ("joining", group.key, group.term, joining)
+            if joining.stage is JoinStage.REQUIRED and fresh.lasted(key) >= REQUIRED_BEFORE_GROWING:
+                yield key, memory.notes.get(key, engine.offset)
+        marker = engine.marker
+        if marker:
+            key = ("marked", engine.start_id, marker.term, marker.sequence)
+            yield key, min(memory.notes.get(key, engine.incremental_bytes), engine.incremental_bytes)

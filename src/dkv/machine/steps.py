@@ -1,0 +1,255 @@
+"""The steps a manager can take, as values. plan() chooses them; perform carries them out.
+
+A step that is `guarded` is only taken after a fresh read of the domain, in the same step, from which plan()
+would choose it again, and with more than half of the manager's own lease left (design section 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dkv.domain.commands import Command
+from dkv.engine.contract import Cause, EngineSpec, ExitSeen, Identity, PeerNode, Position
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `key` names what it works on: one step at a time per key. `rest_ms` parts two equal steps."""
+
+    key: str
+
+    guarded: ClassVar[bool] = False
+    rest_ms: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class Tell(Step):
+    """Report a fact to the domain."""
+
+    fact: Command
+    rest_ms: ClassVar[int] = 20
+
+
+@dataclass(frozen=True)
+class Take(Step):
+    """Lock the archive, check its identity, read its position, and report the process STARTED."""
+
+    start_id: int
+    directory: str
+    identity: Identity
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Launch(Step):
+    """Start the engine, fenced and not as a primary, and report the process CONFIGURED."""
+
+    spec: EngineSpec
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class Dismiss(Step):
+    """A process that has no engine is to end: drop its lock and report its end."""
+
+    start_id: int
+    directory: str
+    killed: bool
+
+
+@dataclass(frozen=True)
+class ReportExit(Step):
+    """Report the end of an engine, then forget its record."""
+
+    exit: ExitSeen
+
+
+@dataclass(frozen=True)
+class ForgetExit(Step):
+    """The domain does not know that process: drop the record of its end."""
+
+    start_id: int
+
+
+@dataclass(frozen=True)
+class Release(Step):
+    """Drop the lock of an archive that no process wants."""
+
+    directory: str
+
+
+@dataclass(frozen=True)
+class ReportPosition(Step):
+    """Answer in a vacancy: fence first if it leads, then read the position from disk."""
+
+    start_id: int
+    directory: str
+    term: int
+    leads: bool
+    offset: int
+    history: str
+
+
+@dataclass(frozen=True)
+class Lead(Step):
+    """Take over if it does not lead yet, write the term's marker, admit replicas, accept writes, say so."""
+
+    guarded: ClassVar[bool] = True
+    start_id: int
+    directory: str
+    database: str
+    group: str
+    term: int
+    sequence: int
+    takeover: bool
+    unfence: bool
+
+
+@dataclass(frozen=True)
+class Replicate(Step):
+    """Attach to the leader; what would be lost by it is set aside first."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 300
+    start_id: int
+    leader: PeerNode
+    keep: Position | None = None
+
+
+@dataclass(frozen=True)
+class MarkJoiner(Step):
+    """Write a fresh marker for a joiner whose link is up, and say which."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 200
+    start_id: int
+    database: str
+    group: str
+    term: int
+    sequence: int
+    archive_id: int
+
+
+@dataclass(frozen=True)
+class CheckMarker(Step):
+    """Look for the awaited marker on the joiner's own disk, and say so when it is there."""
+
+    rest_ms: ClassVar[int] = 20
+    start_id: int
+    directory: str
+    term: int
+    sequence: int
+    nonce: str
+
+
+@dataclass(frozen=True)
+class Mark(Step):
+    """Write a marker because much was written since the last."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    term: int
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Fence(Step):
+    """Refuse writes at once."""
+
+    start_id: int
+
+
+@dataclass(frozen=True)
+class Unfence(Step):
+    """Accept writes."""
+
+    guarded: ClassVar[bool] = True
+    start_id: int
+
+
+@dataclass(frozen=True)
+class Admit(Step):
+    """Let replicas attach to a leader that a fresh read still names."""
+
+    guarded: ClassVar[bool] = True
+    start_id: int
+
+
+@dataclass(frozen=True)
+class Failover(Step):
+    """Make this follower the leader in a coordinated way, if the term's marker is on its disk."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 5_500
+    start_id: int
+    directory: str
+    term: int
+
+
+@dataclass(frozen=True)
+class ReportSilence(Step):
+    """Say whether this follower hears its leader, and whether the leader's machine answers."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    term: int
+    silent: bool
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class ShutDown(Step):
+    """Ask the engine for a graceful end."""
+
+    rest_ms: ClassVar[int] = 2_000
+    start_id: int
+
+
+@dataclass(frozen=True)
+class Kill(Step):
+    """End the engine at once, and remember why."""
+
+    rest_ms: ClassVar[int] = 500
+    start_id: int
+    cause: Cause
+
+
+@dataclass(frozen=True)
+class Rewrite(Step):
+    """Rewrite the append-only file; one rewrite per group at a time, kept by a lease."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 2_000
+    start_id: int
+    lease: str
+    marker: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Meet(Step):
+    """Make an engine known to this one."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    peer: PeerNode
+
+
+@dataclass(frozen=True)
+class Forget(Step):
+    """Drop a node the domain does not know from this engine's table."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    node_id: str
+
+
+@dataclass(frozen=True)
+class Retire(Step):
+    """Rename the directory of a deleted archive and say so."""
+
+    rest_ms: ClassVar[int] = 1_000
+    archive_id: int
+    directory: str
