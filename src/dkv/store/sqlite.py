@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -75,8 +76,10 @@ class SqliteStore:
         return await self._run(self._reading, lambda: self._reader.snapshot())
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
+        asked_at = time.monotonic()  # so that who waits behind others in this process waits no longer than they
+
         def work() -> int:
-            revision = self._writer.commit(base, writes, events, token)
+            revision = self._writer.commit(base, writes, events, token, asked_at)
             self._announce()
             return revision
 

@@ -1,7 +1,8 @@
 """Store room: one SQLite file and one connection to it; the only door to apsw.
 
 Knows how a file is made, what makes it ours, and what each of SQLite's failures means in the contract's words. It
-does not know what the tables mean (sqlite_state.py, sqlite_leases.py). A `SqliteFile` belongs to one thread.
+does not know what the tables mean (sqlite_state.py, sqlite_leases.py). A `SqliteFile` belongs to one thread. Nothing
+else in a process may open such a file: closing it there would drop SQLite's locks (they are the process's, by POSIX).
 """
 
 from __future__ import annotations
@@ -72,11 +73,14 @@ class SqliteFile:
         """Run one statement and return all its rows. Only inside `read` or `write`."""
         return self._db.execute(sql, tuple(values)).fetchall()
 
-    def write(self, work: Callable[[], T]) -> T:
-        """Run `work` as one transaction that nobody else's overlaps; all of it is kept or nothing."""
+    def write(self, work: Callable[[], T], asked_at: float | None = None) -> T:
+        """Run `work` as one transaction that nobody else's overlaps; all of it is kept or nothing.
+
+        `asked_at`, on the monotonic clock, is when waiting began if that was before now.
+        """
         self._refuse_replaced()
         with self._said(written=False):
-            self._begin_waiting()
+            self._begin_waiting(asked_at)
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 result = work()
@@ -118,8 +122,8 @@ class SqliteFile:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
-    def _begin_waiting(self) -> None:
-        self._give_up_at = time.monotonic() + self._patience
+    def _begin_waiting(self, since: float | None = None) -> None:
+        self._give_up_at = (time.monotonic() if since is None else since) + self._patience
 
     def _keep_waiting(self, _tries: int) -> bool:
         # Short random naps: SQLite's own handler naps ever longer and lets a busy neighbour win for 300 ms.
