@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Callable
 
 from dkv.control.submit import Submitter
-from dkv.domain.commands import ServerLost, Tick
+from dkv.domain.commands import ServerJoined, ServerLost, Tick
+from dkv.domain.decision import Accepted, Refused
 from dkv.store.contract import LeaseLost, Store, StoreTrouble
 
 SERVER_TTL = 3.0         # s, design section 9
@@ -29,12 +30,12 @@ def server_lease(server_id: str) -> str:
 class Liveness:
     """Keeps this server's lease, and the leader lease when it can get it. `monotonic` is in seconds."""
 
-    def __init__(self, store: Store, submitter: Submitter, server_id: str, uid: str,
-                 monotonic: Callable[[], float]) -> None:  # fmt: skip
+    def __init__(self, store: Store, submitter: Submitter, here: ServerJoined, monotonic: Callable[[], float]) -> None:
         self._store = store
         self._submitter = submitter
-        self._server_id = server_id
-        self._uid = uid
+        self._here = here
+        self._server_id = here.server_id
+        self._uid = here.uid
         self._now = monotonic
         self.renewed_at = -1e9          # when the last successful renewal was SENT
         self.access_since: float | None = None
@@ -80,6 +81,10 @@ class Liveness:
             if server.alive and (lease is None or lease.expires_in <= 0):
                 await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
 
+    async def join(self) -> Accepted | Refused:
+        """Say that this server is here, unless the domain knows; once its lease holds."""
+        return await self._submitter.submit(self._here)
+
     async def tick(self) -> None:
         """As the leader: move the domain clock by what passed, in bounded steps."""
         now = self._now()
@@ -102,6 +107,8 @@ class Liveness:
                     next_renewal = self._now() + RENEW_EVERY
                     await self.renew()
                     await self.judge()
+                    if self.lease_left() > SERVER_TTL / 2:
+                        await self.join()
                 await self.tick()
             except StoreTrouble:
                 self.access_since = None

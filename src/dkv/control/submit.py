@@ -58,6 +58,23 @@ class Submitter:
         """A linearizable read. Raises store.Unavailable."""
         return view_of(await self._store.read())
 
+    async def found(self, uid: str) -> str:
+        """The domain's uid, given to it now if it has none: once for ever. Raises store.Unavailable, store.Unusable."""
+        while True:
+            snapshot = await self._store.read()
+            state = view_of(snapshot).state
+            if state.uid:
+                return state.uid
+            try:
+                writes = codec.diff(state, replace(state, uid=uid))
+                await self._store.commit(snapshot.revision, writes, [], self._token())
+            except Conflict:
+                continue
+
+    async def check(self, command: Command) -> Accepted | Refused:
+        """What submit would answer now; writes nothing. Raises store.Unavailable."""
+        return decide((await self.view()).state, replace(command, now=command.now or self._clock()))
+
     async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
         """Decide and commit. The answer is durable when this returns. Raises store.Unavailable, store.Unusable."""
         command = replace(command, now=command.now or self._clock())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from dkv.control.liveness import SERVER_TTL, Liveness
 from dkv.control.submit import Submitter, View, view_of
 from dkv.engine.contract import Engines, EngineTrouble
+from dkv.machine.lead import LEASE_TTL
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import pace, plan
 from dkv.machine.seen import Me, Memory, Seen, remember
@@ -30,7 +30,7 @@ class Reconciler:
         store: Store,
         submitter: Submitter,
         engines: Engines,
-        liveness: Liveness,
+        lease_left: Callable[[], float],
         monotonic: Callable[[], float],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
@@ -40,7 +40,7 @@ class Reconciler:
         self._store = store
         self._submitter = submitter
         self._engines = engines
-        self._liveness = liveness
+        self._lease_left = lease_left
         self._now = monotonic
         self._complain = complain
         self._performer = Performer(me.server_id, engines, submitter, store, self._still, token, probe)
@@ -99,7 +99,7 @@ class Reconciler:
         now = self._now()
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
         prepared = frozenset(self._performer.prepared)
-        self._seen = Seen(survey, self._liveness.lease_left(), self._memory, prepared)
+        self._seen = Seen(survey, self._lease_left(), self._memory, prepared)
         steps = plan(state, self._me, self._seen)
         started = [self._start(step, now) for step in steps]
         self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
@@ -129,8 +129,8 @@ class Reconciler:
     async def _still(self, step: Step) -> bool:
         """Whether plan() would choose the step again on a fresh view, with half of the lease left."""
         view = await self._submitter.view()
-        left = self._liveness.lease_left()
-        if self._seen is None or left <= SERVER_TTL / 2:
+        left = self._lease_left()
+        if self._seen is None or left <= LEASE_TTL / 2:
             return False
         fresh = Seen(self._seen.survey, left, self._memory, self._seen.prepared)
         return step in plan(view.state, self._me, fresh)

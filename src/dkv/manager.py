@@ -1,0 +1,97 @@
+"""One manager: control and machine composed over a state backend and an engine room.
+
+Everything that is not pure comes in from outside (store, engines, clocks, randomness, network probe), so that the
+same Manager runs in the daemon on real Valkey and in the simulation in virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dkv.control.liveness import Liveness
+from dkv.control.submit import Submitter
+from dkv.domain.commands import ServerJoined
+from dkv.domain.decision import Event, Refused
+from dkv.engine.contract import Engines
+from dkv.machine.reconcile import Reconciler
+from dkv.machine.seen import Me
+from dkv.machine.steps import Step
+from dkv.store.contract import Store
+
+
+class ManagerTrouble(Exception):
+    """This manager cannot take part in its domain; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a manager is and who it is. `uid` is random and belongs to its data directory; `memory` is in bytes."""
+
+    server_id: str
+    uid: str
+    host: str
+    port: int
+    nuodb_port: int
+    boot_id: str
+    data_dir: str
+    memory: int
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The impure things a manager is given. `monotonic` in seconds, `wall` in ms, `token` a fresh random word."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], int]
+    token: Callable[[], str]
+    probe: Callable[[str, int], Awaitable[bool]]
+    heard: Callable[[Event], None] = lambda event: None
+    complain: Callable[[Step, Exception], None] = lambda step, trouble: None
+
+
+class Manager:
+    """Takes part in one domain with the engines of one machine."""
+
+    def __init__(self, place: Place, store: Store, engines: Engines, outside: Outside) -> None:
+        self.place = place
+        self.store = store
+        self.engines = engines
+        self._outside = outside
+        self.submitter = Submitter(store, outside.wall, outside.token, outside.heard)
+        here = ServerJoined(
+            actor=place.server_id, server_id=place.server_id, uid=place.uid, host=place.host, port=place.port,
+            nuodb_port=place.nuodb_port, boot_id=place.boot_id,
+        )  # fmt: skip
+        self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
+        self.domain_uid = ""
+
+    async def join(self) -> None:
+        """Found the domain or join it. Raises ManagerTrouble, StoreTrouble."""
+        self.domain_uid = await self.submitter.found(self._outside.token())
+        await self.liveness.renew()
+        joined = await self.liveness.join()
+        if isinstance(joined, Refused):
+            raise ManagerTrouble(joined.message, joined.hint)
+
+    async def run(self) -> None:
+        """Renew, judge, tick and reconcile until cancelled. Engines go on when this ends."""
+        place = self.place
+        me = Me(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory)
+        reconciler = Reconciler(
+            me, self.store, self.submitter, self.engines, self.liveness.lease_left, self._outside.monotonic,
+            self._outside.token, self._outside.probe, self._outside.complain,
+        )  # fmt: skip
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.liveness.run())
+                tasks.create_task(reconciler.run())
+        finally:
+            await reconciler.close()
+            await self.liveness.leave()
