@@ -1,0 +1,42 @@
+"""API room: the native API under /admin/v1 (port 7801), put together. Thin translations; all judgement is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from dkv.api import docs, events, look, metrics, problems, stores
+from dkv.api.guard import Guard
+from dkv.api.problems import known_parameters
+from dkv.api.rooms import Rooms
+
+VERSION = "1"
+
+
+def create_app(rooms: Rooms) -> FastAPI:
+    """The application of one manager."""
+    app = FastAPI(
+        title="dkv manager",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        dependencies=[Depends(known_parameters)],
+    )
+    app.state.rooms = rooms
+    app.state.sampler = metrics.Sampler(rooms)
+    for router in (stores.router, metrics.router, events.router, look.router, docs.router):
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(Guard, rooms=rooms)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.sampler.close()

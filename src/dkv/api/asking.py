@@ -1,0 +1,85 @@
+"""API room: what every changing route does: name things, submit one command, answer with the store as it is then."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+
+from dkv import wire
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Rooms
+from dkv.control.submit import View
+from dkv.domain import describe
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Archive, Database, State
+from dkv.domain.refusals import nearest, unknown_database
+
+NO_ARCHIVE = -1
+"""An archive id that no archive has: lets submit look for the Idempotency-Key of a deletion that was done already."""
+
+
+def idempotency_key(
+    request: Request,
+    key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = "",
+) -> str:
+    """The caller's key, tied to this address so that one key used in two places is two keys; "" without one."""
+    if not key:
+        return ""
+    return hashlib.sha256(f"{request.method} {request.url.path} {key}".encode()).hexdigest()[:32]
+
+
+def actor_of(request: Request) -> str:
+    """Who asked, for the event log."""
+    return f"operator at {request.client.host}" if request.client else "operator"
+
+
+Key = Annotated[str, Depends(idempotency_key)]
+Actor = Annotated[str, Depends(actor_of)]
+
+
+def accepted(decision: Accepted | Refused) -> Accepted:
+    """The decision, if it is a yes. Raises Refusal."""
+    if isinstance(decision, Refused):
+        raise Refusal(decision)
+    return decision
+
+
+def database_of(state: State, name: str) -> Database:
+    """The store of that name. Raises Refusal."""
+    known = {database.name: database for database in wire.stores_of(state)}
+    if name not in known:
+        raise Refusal(unknown_database(name, known))
+    return known[name]
+
+
+def find_instance(state: State, store: str, name: str) -> Archive | None:
+    """The instance of that name, if there is one."""
+    return next((a for a in describe.instances(state, store) if a.name == name), None)
+
+
+def unknown_instance(state: State, store: str, name: str) -> Refusal:
+    """No instance of that name."""
+    known = [a.name for a in describe.instances(state, store)]
+    return refuse("unknown_archive", f"{store} has no instance {name}.", nearest(name, known))
+
+
+def instance_of(state: State, store: str, name: str) -> Archive:
+    """The instance of that name. Raises Refusal."""
+    database_of(state, store)
+    archive = find_instance(state, store, name)
+    if archive is None:
+        raise unknown_instance(state, store, name)
+    return archive
+
+
+def store_json(rooms: Rooms, view: View, name: str) -> wire.Json:
+    """The store as JSON. Raises Refusal."""
+    return wire.store_view(view.state, database_of(view.state, name), view.revision, rooms.clock())
+
+
+async def store_now(rooms: Rooms, name: str, status: int) -> JSONResponse:
+    """The store as it is now, read after the change."""
+    return JSONResponse(store_json(rooms, await rooms.submitter.view(), name), status)

@@ -1,0 +1,62 @@
+"""API room: the bodies the native API takes, strict: an unknown field or a wrong type is refused, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Slots = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class Body(BaseModel):
+    """What all bodies have in common."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, alias_generator=to_camel, validate_by_name=False)
+
+
+class InstanceBody(Body):
+    """One instance: a name, its ports, and its server by id or by `host:port` of its manager."""
+
+    instance_name: str
+    clustron_port: Port
+    client_port: Port
+    manager: str = ""
+    server: str = ""
+    group: str = ""
+
+
+class GroupBody(Body):
+    """One storage group and its hash slots as inclusive ranges `[low, high]`."""
+
+    name: str
+    slots: list[Slots]
+
+
+class StoreBody(Body):
+    """A store with all its instances. Without groups it gets one that holds every slot."""
+
+    name: str
+    instances: list[InstanceBody] = []
+    groups: list[GroupBody] = []
+    replication_factor: int = 1
+    min_in_sync: int = 1
+    append_fsync: str = "always"
+    max_memory: Annotated[int, Field(ge=0)] = 0
+
+
+class InstancesBody(Body):
+    """Instances to add to a store; all or none."""
+
+    instances: Annotated[list[InstanceBody], Field(min_length=1)]
+
+
+def fields_at(location: Sequence[int | str]) -> list[str]:
+    """The field names known where a validation error was found, as they are written in JSON."""
+    containers = [part for part in location[:-1] if isinstance(part, str)]
+    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody]}
+    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody])
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -1,0 +1,89 @@
+"""API room: the event log, as one page of JSON or as an endless server-sent stream that resumes where it broke."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from dkv import wire
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.store.contract import StoredEvent, StoreTrouble
+
+router = APIRouter(tags=["looking"])
+
+PAGE = 500            # events read at once
+POLL = 0.25           # s between two looks at the log
+KEEP_ALIVE = 10.0     # s of silence after which a comment is sent, so that both ends notice a broken line
+
+Accept = Annotated[str, Header()]
+Resume = Annotated[str, Header(alias="Last-Event-ID")]
+
+
+@router.get("/admin/v1/events")
+async def events(
+    rooms: Door,
+    after: Annotated[int, Query(ge=0)] = 0,
+    store: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    accept: Accept = "",
+    last_event_id: Resume = "",
+) -> Response:
+    """Events with a sequence above `after`, oldest first; `store` keeps those of one store.
+
+    As JSON when `Accept` asks for application/json, else as a text/event-stream for ever; a stream resumes after
+    `Last-Event-ID`, which wins over `after`.
+    """
+    if "application/json" in accept and "text/event-stream" not in accept:
+        return JSONResponse({"events": await _page(rooms, after, store, limit)})
+    stream = _stream(rooms, _resumed(last_event_id, after), store)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _resumed(last_event_id: str, after: int) -> int:
+    if not last_event_id:
+        return after
+    if not last_event_id.isdecimal():
+        raise refuse("bad_value", f"Last-Event-ID is {last_event_id!r}.", "Send the id of the last event you saw.")
+    return max(after, int(last_event_id))
+
+
+async def _page(rooms: Rooms, after: int, store: str | None, limit: int) -> list[wire.Json]:
+    found: list[wire.Json] = []
+    while True:
+        batch = await rooms.events(after, PAGE)
+        found += _of(batch, store)
+        if len(batch) < PAGE or len(found) >= limit:
+            return found[:limit]
+        after = batch[-1].sequence
+
+
+def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
+    shown = [wire.event_view(stored) for stored in batch]
+    return [event for event in shown if store is None or event["database"] == store]
+
+
+async def _stream(rooms: Rooms, after: int, store: str | None) -> AsyncIterator[str]:
+    yield ": events follow\n\n"
+    silent = 0.0
+    while True:
+        try:
+            batch = await rooms.events(after, PAGE)
+        except StoreTrouble:
+            batch = []
+        for event in _of(batch, store):
+            silent = 0.0
+            yield f"id: {event['sequence']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+        if batch:
+            after = batch[-1].sequence
+            continue
+        await asyncio.sleep(POLL)
+        silent += POLL
+        if silent >= KEEP_ALIVE:
+            silent = 0.0
+            yield ": nothing happened\n\n"

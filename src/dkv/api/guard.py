@@ -1,0 +1,103 @@
+"""API room: the guard in front of all routes. A web page must not drive a manager, and no mistake may go unanswered.
+
+The Host header must name this manager or a server of the domain, so that a name rebound to this address by a
+foreign page is turned away; an Origin, when a browser sends one, must be this same host (design section 8).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dkv.api.problems import answer
+from dkv.api.rooms import Rooms
+from dkv.domain.decision import Refused
+from dkv.store.contract import StoreTrouble
+
+log = logging.getLogger("dkv.api")
+
+LARGEST_BODY = 1_000_000  # bytes
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, rooms: Rooms) -> None:
+        self._app = app
+        self._rooms = rooms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refused = await self._judge(_headers(scope))
+        if refused:
+            await answer(refused)(scope, receive, send)
+            return
+        await self._answered(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            mark = self._rooms.new_id()[:12]
+            log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
+            if begun:
+                raise
+            said = f"The manager made a mistake while it answered. Its log tells more under {mark}."
+            refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
+            await answer(refused, correlationId=mark)(scope, receive, send)
+
+    async def _judge(self, headers: dict[str, list[str]]) -> Refused | None:
+        hosts = headers.get("host", [])
+        if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
+            said = f"This manager does not answer to the host {', '.join(hosts) or 'of nobody'}."
+            return Refused("forbidden_host", said, f"Use {self._rooms.address}:{self._rooms.port}.")
+        origins = headers.get("origin", [])
+        if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
+            said = f"A page of {', '.join(origins)} may not use this manager."
+            return Refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
+        length = headers.get("content-length", ["0"])[0]
+        if not length.isdigit() or int(length) > LARGEST_BODY:
+            return Refused("bad_request", f"The body is {length} bytes long.", f"At most {LARGEST_BODY} are taken.")
+        return None
+
+    async def _is_ours(self, host: str) -> bool:
+        if host in ("localhost", self._rooms.address.lower()) or _is_loopback(host):
+            return True
+        try:
+            state = (await self._rooms.submitter.view()).state
+        except StoreTrouble:
+            return False
+        return any(host == server.host.lower() for server in state.servers.values())
+
+
+def _headers(scope: Scope) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def _bare(host: str) -> str:
+    """A Host header without its port and brackets."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

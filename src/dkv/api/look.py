@@ -1,0 +1,63 @@
+"""API room: what can be looked at beside the stores: domain, processes, tombstones, identity, health."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.problems import answer, waiting
+from dkv.api.rooms import Door
+from dkv.store.contract import StoreTrouble
+
+router = APIRouter(tags=["looking"])
+
+
+@router.get("/admin/v1/domain")
+async def domain(rooms: Door) -> Response:
+    """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
+    view = await rooms.submitter.view()
+    leader = await rooms.leader_server()
+    return JSONResponse(wire.domain_view(view.state, view.revision, leader, rooms.server_id))
+
+
+@router.get("/admin/v1/processes")
+async def processes(rooms: Door, store: str | None = None) -> Response:
+    """Every live process, by start id."""
+    state = (await rooms.submitter.view()).state
+    found = [p for _, p in sorted(state.processes.items()) if store is None or p.database == store]
+    return JSONResponse({"processes": [wire.process_view(state, process) for process in found]})
+
+
+@router.get("/admin/v1/tombstones")
+async def tombstones(rooms: Door, store: str | None = None) -> Response:
+    """What is kept of processes that ended, with their causes; newest first."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse({"tombstones": wire.tombstones_view(state, store)})
+
+
+@router.get("/admin/v1/identity")
+async def identity(rooms: Door) -> Response:
+    """Who this manager is. `domainUid` is null while it waits for the domain."""
+    domain_uid: str | None
+    try:
+        domain_uid = (await rooms.submitter.view()).state.uid
+    except StoreTrouble:
+        domain_uid = None
+    said = {"product": "dkv", "serverId": rooms.server_id, "uid": rooms.uid, "domainUid": domain_uid}
+    return JSONResponse(said)
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """Whether the manager's process works at all; asks nobody else."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(rooms: Door) -> Response:
+    """Whether the manager can read and change the domain; 503 with a sentence if not."""
+    why = rooms.readiness()
+    if not why:
+        return JSONResponse({"status": "ready"})
+    return answer(waiting(why.removeprefix("waiting for the domain ").rstrip(".")), {"Retry-After": "1"})

@@ -1,0 +1,150 @@
+"""API room: rates and totals of the engines' commands. Sampled while somebody looks, kept in a small ring, never stored.
+
+Each manager samples the engines of its own machine; the one that is asked fetches the rest from the others.
+Counting restarts with each engine, so samples are kept by start id (cmdlets.md section 1.9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.rooms import Door, Rooms
+from dkv.domain.model import Process, Server, State
+
+log = logging.getLogger("dkv.api")
+router = APIRouter(tags=["looking"])
+
+PERIOD = 1.0           # s between two samples
+ASLEEP_AFTER = 60.0    # s without a question, after which sampling stops
+LONGEST_WINDOW = 60    # s
+PEER_PATIENCE = 1.0    # s to wait for another manager's rows
+RATED = {"Get": "gets", "Put": "puts", "Remove": "removes"}
+
+Counts = Mapping[str, Any]
+Sample = dict[int, Counts]
+"""The counters of each engine of this machine at one moment, by start id."""
+
+
+class Sampler:
+    """The ring of this machine's samples and the task that fills it."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._ring: deque[Sample] = deque(maxlen=LONGEST_WINDOW + 1)
+        self._asked = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def asked(self) -> None:
+        """Somebody looks: sample now if nobody did lately, and go on for a minute."""
+        self._asked = asyncio.get_running_loop().time()
+        if self._task is None or self._task.done():
+            self._ring.clear()
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(_say_why)
+            await self.sample()
+
+    async def sample(self) -> None:
+        """Take one sample of all engines."""
+        self._ring.append({int(one["start_id"]): one for one in await self._rooms.counters()})
+
+    async def close(self) -> None:
+        """Stop sampling."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while asyncio.get_running_loop().time() - self._asked < ASLEEP_AFTER:
+            await asyncio.sleep(PERIOD)
+            await self.sample()
+
+    def counted(self, start_id: int, window: int) -> tuple[Counts, dict[str, float | None]] | None:
+        """An engine's newest counters and its rates a second over the last `window` s; None if it is not sampled."""
+        mine = [sample[start_id] for sample in self._ring if start_id in sample]
+        if not mine:
+            return None
+        newest = mine[-1]
+        since = newest["at_ms"] - window * 1000 - 500  # half a period of leniency, so that a window is not cut short
+        oldest = next(one for one in mine if one["at_ms"] >= since)
+        return newest, {name: _rate(oldest, newest, key) for name, key in RATED.items()}
+
+
+def _rate(oldest: Counts, newest: Counts, key: str) -> float | None:
+    took = (newest["at_ms"] - oldest["at_ms"]) / 1000
+    gone = newest[key] - oldest[key]
+    return round(gone / took, 1) if took > 0 and gone >= 0 else None
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        log.warning("sampling of the engines ended: %s", task.exception())
+
+
+@router.get("/admin/v1/metrics")
+async def metrics(
+    request: Request,
+    rooms: Door,
+    window_sec: Annotated[int, Query(alias="windowSec", ge=1, le=LONGEST_WINDOW)] = 5,
+    local: bool = False,
+) -> Response:
+    """Rates over the last `windowSec` and totals, a row per node and metric; `local` leaves other servers out."""
+    sampler: Sampler = request.app.state.sampler
+    state = (await rooms.submitter.view()).state
+    rows, silent = ([], []) if local else await _from_peers(rooms, state, window_sec)
+    await sampler.asked()
+    rows += own_rows(rooms, sampler, state, window_sec)
+    rows.sort(key=lambda row: (row["store"], row["instanceName"] or ""))
+    return JSONResponse({"metrics": rows, "updated": rooms.clock(), "silentServers": silent})
+
+
+def own_rows(rooms: Rooms, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
+    """The rows of this machine's engines."""
+    rows: list[wire.Json] = []
+    for _, process in sorted(state.processes.items()):
+        counted = sampler.counted(process.start_id, window) if process.server_id == rooms.server_id else None
+        if counted is None:
+            continue
+        newest, rates = counted
+        base = _row_of(rooms, state, process)
+        rows += [{**base, "metric": m, "rate": rates[m], "total": newest[key]} for m, key in RATED.items()]
+        rows.append({**base, "metric": "Count", "rate": None, "total": newest["keys"]})
+    return rows
+
+
+def _row_of(rooms: Rooms, state: State, process: Process) -> wire.Json:
+    server = state.servers.get(process.server_id)
+    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    return {
+        "store": process.database,
+        "instanceName": archive.name if archive else None,
+        "node": f"{server.host if server else rooms.address}/{rooms.node_id(state, process)[:8]}",
+        "category": "DKV",
+    }
+
+
+async def _from_peers(rooms: Rooms, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
+    """The rows of the other servers that run something, and the ids of those that did not answer."""
+    busy = {process.server_id for process in state.processes.values()} - {rooms.server_id}
+    peers = [server for name, server in sorted(state.servers.items()) if name in busy]
+    answers = await asyncio.gather(*(_from_peer(rooms, peer, window) for peer in peers))
+    rows = [row for found in answers if found is not None for row in found]
+    return rows, [peer.server_id for peer, found in zip(peers, answers, strict=True) if found is None]
+
+
+async def _from_peer(rooms: Rooms, peer: Server, window: int) -> list[wire.Json] | None:
+    target = f"/admin/v1/metrics?windowSec={window}&local=true"
+    try:
+        async with asyncio.timeout(PEER_PATIENCE):
+            found = await rooms.fetch(peer.host, peer.port, target, PEER_PATIENCE)
+        return [dict(row) for row in found["metrics"]]
+    except (OSError, ValueError, KeyError) as error:
+        log.info("no metrics from %s: %r", peer.server_id, error)
+        return None

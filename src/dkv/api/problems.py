@@ -1,0 +1,139 @@
+"""API room: every no as `application/problem+json`, with a code, one clear sentence and a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from dkv import wire
+from dkv.api.bodies import fields_at
+from dkv.domain.decision import Refused
+from dkv.domain.refusals import CATALOGUE, Entry, nearest
+from dkv.store.contract import StoreTrouble
+
+DOOR_CODES: dict[str, Entry] = {
+    "bad_request": Entry(400, 2, "the request cannot be understood"),
+    "unknown_field": Entry(400, 2, "the body has a field that does not exist"),
+    "unknown_parameter": Entry(400, 2, "the address has a parameter that does not exist"),
+    "forbidden_host": Entry(403, 1, "the Host header is not one of this domain"),
+    "forbidden_origin": Entry(403, 1, "a web page of another origin may not drive a manager"),
+    "not_found": Entry(404, 1, "there is nothing at that address"),
+    "method_not_allowed": Entry(405, 1, "the address does not know that method"),
+    "internal": Entry(500, 1, "the manager made a mistake"),
+    "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
+}
+"""Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
+
+MISSING_BODY = "The request needs a JSON object as its body, sent as application/json."
+
+
+class ApiTrouble(Exception):
+    """Root of everything this room raises."""
+
+
+class Refusal(ApiTrouble):
+    """A refusal on its way to the answer."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
+
+
+def refuse(code: str, message: str, hint: str = "") -> Refusal:
+    """A refusal to raise, of a code of either table."""
+    assert code in CATALOGUE or code in DOOR_CODES, code
+    return Refusal(Refused(code, message, hint))
+
+
+def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
+    """The response of a refusal."""
+    entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
+    body = wire.problem(refused, entry) | more
+    kind = "application/problem+json"
+    return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type=kind)
+
+
+def waiting(why: str) -> Refused:
+    """The domain's state cannot be reached."""
+    message = f"This manager is waiting for the domain: {why or 'its state cannot be read'}."
+    return Refused("waiting_for_domain", message, "Engines serve on meanwhile. Ask again, or another manager.")
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every no this way."""
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(StoreTrouble, _store)
+
+
+async def _refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return answer(error.refused)
+
+
+async def _store(request: Request, error: Exception) -> JSONResponse:
+    return answer(waiting(str(error).rstrip(".")), {"Retry-After": "1"})
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404:
+        return answer(Refused("not_found", f"There is nothing at {path}.", "All addresses are listed under /docs."))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        said = f"{request.method} is not possible on {path}."
+        return answer(Refused("method_not_allowed", said, f"Possible: {allowed}." if allowed else ""), error.headers)
+    return answer(Refused("bad_request", str(error.detail)))
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return answer(_judge(error.errors()))
+
+
+def _judge(errors: Sequence[Any]) -> Refused:
+    """One sentence about the first mistake."""
+    first = errors[0]
+    kind, location = first["type"], list(first["loc"])
+    source, path = location[0], location[1:]
+    if kind == "json_invalid":
+        return Refused("bad_request", "The body is not JSON.", str(first.get("ctx", {}).get("error", "")))
+    if not path:
+        return Refused("bad_request", MISSING_BODY)
+    where = _written(path)
+    if kind == "extra_forbidden":
+        return Refused("unknown_field", f"There is no field {where}.", nearest(str(path[-1]), fields_at(path)))
+    if kind == "missing":
+        return Refused("bad_value", f"The field {where} is missing.", f"Give {path[-1]}.")
+    what = {"query": "The parameter", "header": "The header", "path": "The name"}.get(str(source), "The field")
+    said = str(first["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return Refused("bad_value", f"{what} {where} is {_shown(first.get('input'))}.", f"It should be {said}.")
+
+
+def _written(path: Sequence[int | str]) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
+    known = [p.alias for p in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            hint = nearest(name, known) if known else "This address takes none."
+            raise refuse("unknown_parameter", f"There is no parameter {name}.", hint)
+
+
+KnownParameters = Annotated[None, Depends(known_parameters)]

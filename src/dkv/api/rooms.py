@@ -1,0 +1,62 @@
+"""API room: what the routes reach of the rest of a manager, as callables, so that tests can give their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from dkv.control.submit import View
+from dkv.domain.commands import Command
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Process, State
+from dkv.store.contract import StoredEvent
+
+
+class Commands(Protocol):
+    """The door to the domain (control/submit.py, Submitter)."""
+
+    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+        """Decide and commit; the same `key` gets the same answer through any manager. Raises StoreTrouble."""
+        ...
+
+    async def check(self, command: Command) -> Accepted | Refused:
+        """What submit would answer now; writes nothing. Raises StoreTrouble."""
+        ...
+
+    async def view(self) -> View:
+        """A linearizable read. Raises StoreTrouble."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rooms:
+    """One manager, as its API sees it. `events` and `leader_server` may raise StoreTrouble, `fetch` OSError only."""
+
+    submitter: Commands
+    events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]   # (after, limit), oldest first
+    counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]   # engine contract Counters, as dicts
+    leader_server: Callable[[], Awaitable[str]]                      # id of the server that ticks; "" unknown
+    fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # (host, port, target, seconds): a peer's JSON
+    port_in_use: Callable[[str, int], bool]                          # whether something listens there on this machine
+    node_id: Callable[[State, Process], str]                         # the derived engine id, 40 hex
+    new_id: Callable[[], str]                                        # random, 32 hex or more
+    readiness: Callable[[], str]                                     # "" or "waiting for the domain since T"
+    clock: Callable[[], int]                                         # wall clock, ms
+    server_id: str
+    uid: str                                                         # of this server's data directory
+    address: str                                                     # the bound host
+    port: int
+
+
+def rooms_of(request: Request) -> Rooms:
+    """The rooms of the application that serves this request."""
+    rooms = request.app.state.rooms
+    assert isinstance(rooms, Rooms)
+    return rooms
+
+
+Door = Annotated[Rooms, Depends(rooms_of)]
+"""What a route declares to reach the rooms."""

@@ -1,0 +1,158 @@
+"""API room: stores and their instances, the paths of seeds 000, 001 and 002. Each change is one command."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.asking import (
+    NO_ARCHIVE,
+    Actor,
+    Key,
+    accepted,
+    database_of,
+    find_instance,
+    instance_of,
+    store_json,
+    store_now,
+)
+from dkv.api.bodies import InstancesBody, StoreBody
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.api.topology import add_command, check_sockets, create_command
+from dkv.domain import describe
+from dkv.domain.commands import (
+    CreateDatabase,
+    DeleteArchive,
+    DeleteDatabase,
+    ShutdownDatabase,
+    ShutdownProcess,
+    StartProcess,
+)
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import EngineType, State
+
+router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
+
+NO_PROCESS = 0
+STOP_TRIES = 3
+
+
+@router.get("")
+async def list_stores(rooms: Door) -> Response:
+    """All stores with their groups and instances."""
+    view = await rooms.submitter.view()
+    names = [database.name for database in wire.stores_of(view.state)]
+    return JSONResponse({"stores": [store_json(rooms, view, name) for name in names]})
+
+
+@router.get("/{name}")
+async def get_store(name: str, rooms: Door) -> Response:
+    """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
+    return JSONResponse(store_json(rooms, await rooms.submitter.view(), name))
+
+
+@router.post("", status_code=201)
+async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, check: bool = False) -> Response:
+    """Create a store with all its instances, none of them started. 200 if the same store was there already.
+
+    With `check=true` nothing is written: names, ports, overlaps and this machine's sockets are looked at.
+    """
+    state = (await rooms.submitter.view()).state
+    command = create_command(rooms, state, body, actor)
+    if check:
+        return await _check(rooms, state, command)
+    check_sockets(rooms, state, body.name, command.archives)
+    done = accepted(await rooms.submitter.submit(command, key))
+    return await store_now(rooms, body.name, 201 if done.answer.get("created", True) else 200)
+
+
+async def _check(rooms: Rooms, state: State, command: CreateDatabase) -> Response:
+    done = accepted(await rooms.submitter.check(command))
+    check_sockets(rooms, state, command.name, command.archives)
+    return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
+
+
+@router.delete("/{name}")
+async def delete_store(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Delete a stopped store with its archives; their directories are renamed, never removed."""
+    accepted(await rooms.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
+    return JSONResponse({"name": name, "result": "Removed"})
+
+
+@router.post("/{name}/stop", status_code=202)
+async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool = False) -> Response:
+    """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
+    accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
+    return await store_now(rooms, name, 202)
+
+
+# Instances ---------------------------------------------------------------------------------------------------
+
+
+@router.post("/{name}/instances", status_code=201)
+async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Add copies, all or none; each joins the group it names, else the one with the fewest."""
+    state = (await rooms.submitter.view()).state
+    command = add_command(rooms, state, name, body, actor)
+    database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
+    check_sockets(rooms, state, name, command.archives)
+    accepted(await rooms.submitter.submit(command, key))
+    return await store_now(rooms, name, 201)
+
+
+@router.delete("/{name}/instances/{instance}")
+async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Take a stopped instance out of its store; its directory is renamed, never removed."""
+    state = (await rooms.submitter.view()).state
+    archive = find_instance(state, name, instance)
+    archive_id = archive.archive_id if archive else NO_ARCHIVE
+    done = await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id), key)
+    if isinstance(done, Refused) and archive is None:
+        instance_of(state, name, instance)
+    accepted(done)
+    return JSONResponse({"instanceName": instance, "result": "Removed"})
+
+
+@router.post("/{name}/instances/{instance}/start", status_code=202)
+async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Request an instance's process (seed 000). Returns at once; the store's view tells how far it is."""
+    archive = instance_of((await rooms.submitter.view()).state, name, instance)
+    command = StartProcess(actor=actor, database=name, engine_type=EngineType.SM, archive_id=archive.archive_id)
+    done = await rooms.submitter.submit(command, key)
+    if isinstance(done, Accepted):
+        return await _told(rooms, name, instance, {"result": "Started", "startId": done.answer.get("startId")})
+    if done.code != "already_running":
+        raise Refusal(done)
+    state = (await rooms.submitter.view()).state
+    process = state.process_on(archive.archive_id)
+    if describe.instance_state(state, archive) == "Stopping":
+        raise refuse("archive_in_use", f"{instance} is stopping.", "Start it again when it has stopped.")
+    start_id = process.start_id if process else None
+    return await _told(rooms, name, instance, {"result": "Already running", "startId": start_id})
+
+
+@router.post("/{name}/instances/{instance}/stop", status_code=202)
+async def stop_instance(
+    name: str, instance: str, rooms: Door, key: Key, actor: Actor, force: bool = False
+) -> Response:
+    """Stop an instance gracefully, handing its lead over; with `force` at once, without any check (seed 002)."""
+    archive = instance_of((await rooms.submitter.view()).state, name, instance)
+    for _ in range(STOP_TRIES):
+        process = (await rooms.submitter.view()).state.process_on(archive.archive_id)
+        start_id = process.start_id if process else NO_PROCESS  # submit may still know the key's answer
+        command = ShutdownProcess(actor=actor, start_id=start_id, kill=force, force=force)
+        done = await rooms.submitter.submit(command, key)
+        if isinstance(done, Accepted) or done.code == "already_stopping":
+            return await _told(rooms, name, instance, {"result": "Stopping"})
+        if done.code != "unknown_process":
+            raise Refusal(done)
+        if process is None:
+            break
+    return await _told(rooms, name, instance, {"result": "Already stopped"})
+
+
+async def _told(rooms: Rooms, name: str, instance: str, said: wire.Json) -> Response:
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"instanceName": instance, **said, "store": store}, 202)

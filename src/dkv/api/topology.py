@@ -1,0 +1,109 @@
+"""API room: from the body of a new store or of new instances to a command, and the listening sockets of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from dkv import wire
+from dkv.api.asking import find_instance
+from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import Rooms
+from dkv.domain.commands import CreateArchives, CreateDatabase, NewArchive, NewGroup
+from dkv.domain.model import DatabaseOptions, State
+from dkv.domain.refusals import nearest
+from dkv.domain.rules.databases import UNPARTITIONED
+
+FREE_BASES_TRIED = 200
+
+
+def create_command(rooms: Rooms, state: State, body: StoreBody, actor: str) -> CreateDatabase:
+    """The command that makes the store of this body. Raises Refusal for a server the domain does not know."""
+    uid = rooms.new_id()
+    only = body.groups[0].name if len(body.groups) == 1 else "" if body.groups else UNPARTITIONED
+    return CreateDatabase(
+        actor=actor,
+        name=body.name,
+        uid=uid,
+        secret=rooms.new_id(),
+        options=DatabaseOptions(
+            replication_factor=body.replication_factor,
+            min_in_sync=body.min_in_sync,
+            append_fsync=body.append_fsync,
+            max_memory=body.max_memory,
+        ),
+        groups=tuple(
+            NewGroup(
+                name=group.name,
+                shard_id=hashlib.sha1(f"{uid}/{group.name}".encode(), usedforsecurity=False).hexdigest(),
+                slots=tuple((low, high) for low, high in group.slots),
+            )
+            for group in body.groups
+        ),
+        archives=_archives(state, body.instances, only, ""),
+    )
+
+
+def add_command(rooms: Rooms, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
+    """The command that adds these instances; one that names no server goes to the manager that was asked."""
+    archives = _archives(state, body.instances, "", rooms.server_id)
+    return CreateArchives(actor=actor, database=store, archives=archives)
+
+
+def _archives(state: State, bodies: Sequence[InstanceBody], group: str, server: str) -> tuple[NewArchive, ...]:
+    return tuple(
+        NewArchive(
+            server_id=_server_id(state, body, f"instances[{index}]", server),
+            name=body.instance_name,
+            group=body.group or group,
+            cluster_port=body.clustron_port,
+            client_port=body.client_port,
+        )
+        for index, body in enumerate(bodies)
+    )
+
+
+def _server_id(state: State, body: InstanceBody, where: str, default: str) -> str:
+    managers = {wire.endpoint(s.host, s.port).lower(): s.server_id for s in state.servers.values()}
+    if body.server:
+        return body.server  # whether it exists is the domain's to say
+    if body.manager and body.manager.lower() not in managers:
+        said = f"No server of this domain has its manager at {body.manager}."
+        raise refuse("unknown_server", said, nearest(body.manager, managers))
+    if body.manager:
+        return managers[body.manager.lower()]
+    if not default:
+        raise refuse("bad_value", f"{where} names no server.", "Give manager as host:port, or server.")
+    return default
+
+
+# Sockets -----------------------------------------------------------------------------------------------------
+
+
+def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
+    """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new."""
+    own = [a for a in wanted if a.server_id == rooms.server_id and not find_instance(state, store, a.name)]
+    server = state.servers.get(rooms.server_id)
+    if server is None:
+        return
+    for archive in own:
+        for port in (archive.cluster_port, archive.client_port):
+            if rooms.port_in_use(server.host, port):
+                said = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
+                raise refuse("port_conflict", said, _free_bases(rooms, state, server.host, own))
+
+
+def _free_bases(rooms: Rooms, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
+    """A hint that moves all wanted ports of this machine by the smallest step to where nothing is."""
+    hosts = {s.server_id for s in state.servers.values() if s.host == host}
+    known = {p for a in state.archives.values() if a.server_id in hosts for p in (a.cluster_port, a.client_port)}
+    ports = [p for a in wanted for p in (a.cluster_port, a.client_port)]
+    for step in range(1, FREE_BASES_TRIED):
+        moved = [port + step for port in ports]
+        if max(moved) > 65535:
+            break
+        if not known & set(moved) and not any(rooms.port_in_use(host, port) for port in moved):
+            bases = min(a.cluster_port for a in wanted) + step, min(a.client_port for a in wanted) + step
+            return f"Free on that server: -ClustronPort {bases[0]} -ClientPort {bases[1]}."
+    return "Choose other ports."

@@ -1,0 +1,148 @@
+"""A domain of two servers with real rules on a state in memory, and a client of each one's API; no sockets at all."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from dkv.api.app import create_app
+from dkv.api.rooms import Rooms
+from dkv.control.submit import Submitter, View
+from dkv.domain.commands import Command, ServerJoined
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Process, State
+from dkv.store.contract import Unavailable
+from dkv.store.memory import MemoryDomain, MemoryStore
+
+HOSTS = {"s1": "127.0.0.11", "s2": "127.0.0.12"}
+PORT = 7801
+
+
+class World:
+    """One domain; `at("s1")` is a client of that server's manager."""
+
+    def __init__(self) -> None:
+        self.domain = MemoryDomain(clock=lambda: 0.0)
+        self.numbers = itertools.count(1)
+        self.now = 1_000_000
+        self.listening: set[tuple[str, int]] = set()
+        self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
+        self.away = False
+        self.ready = ""
+        self.submitter = self._submitter()
+        self.apps: dict[str, FastAPI] = {name: create_app(self.rooms(name)) for name in HOSTS}
+
+    def _submitter(self) -> Submitter:
+        return Submitter(MemoryStore(self.domain), lambda: self.now, self.new_id)
+
+    def new_id(self) -> str:
+        return f"{next(self.numbers):032x}"
+
+    def rooms(self, server: str) -> Rooms:
+        return Rooms(
+            submitter=Doubtful(self),
+            events=MemoryStore(self.domain).events,
+            counters=self._counting(server),
+            leader_server=self._leader,
+            fetch=self._fetch,
+            port_in_use=lambda host, port: (host, port) in self.listening,
+            node_id=lambda state, process: f"{process.start_id + 0xAB:040x}"[::-1],
+            new_id=self.new_id,
+            readiness=lambda: self.ready,
+            clock=lambda: self.now,
+            server_id=server,
+            uid=f"uid-of-{server}",
+            address=HOSTS[server],
+            port=PORT,
+        )
+
+    def _counting(self, server: str) -> Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]:
+        async def count() -> Sequence[Mapping[str, Any]]:
+            return [dict(one) for one in self.counters[server]]
+
+        return count
+
+    async def _leader(self) -> str:
+        return "s1"
+
+    async def _fetch(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
+        server = next(name for name, known in HOSTS.items() if known == host)
+        async with self.at(server) as client:
+            answer = await client.get(target)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def at(self, server: str = "s1") -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.apps[server], raise_app_exceptions=False)
+        base = f"http://{HOSTS[server]}:{PORT}"
+        return httpx.AsyncClient(transport=transport, base_url=base, headers={"Accept": "application/json"})
+
+    async def tell(self, command: Command) -> Accepted:
+        """A fact from a manager, that the domain has to accept."""
+        decision = await self.submitter.submit(command)
+        assert isinstance(decision, Accepted), decision
+        return decision
+
+    async def begin(self) -> None:
+        for name, host in HOSTS.items():
+            await self.tell(ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, port=PORT,
+                                         nuodb_port=8888, boot_id="boot-1"))  # fmt: skip
+
+    async def state(self) -> State:
+        return (await self.submitter.view()).state
+
+    async def process(self, start_id: int, **changes: object) -> Process:
+        return replace((await self.state()).processes[start_id], **changes)  # type: ignore[arg-type]
+
+
+class Doubtful:
+    """The submitter as long as the domain can be reached."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _there(self) -> Submitter:
+        if self._world.away:
+            raise Unavailable("the state file does not answer")
+        return self._world.submitter
+
+    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+        return await self._there().submit(command, key)
+
+    async def check(self, command: Command) -> Accepted | Refused:
+        return await self._there().check(command)
+
+    async def view(self) -> View:
+        return await self._there().view()
+
+
+def story(told: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+    """A test told as a coroutine in a fresh world."""
+
+    def test() -> None:
+        async def run() -> None:
+            world = World()
+            await world.begin()
+            async with asyncio.timeout(20):
+                await told(world)
+
+        asyncio.run(run())
+
+    test.__name__ = told.__name__
+    test.__doc__ = told.__doc__
+    return test
+
+
+def orders(**changes: Any) -> dict[str, Any]:
+    """The store most stories use: two copies on two servers."""
+    instances = [
+        {"instanceName": "orders-1", "manager": "127.0.0.11:7801", "clustronPort": 7811, "clientPort": 7861},
+        {"instanceName": "orders-2", "server": "s2", "clustronPort": 7811, "clientPort": 7861},
+    ]
+    return {"name": "OrdersStore", "instances": instances, "replicationFactor": 2, "minInSync": 1, **changes}
