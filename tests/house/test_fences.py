@@ -26,11 +26,7 @@ def room_of(module: str) -> str | None:
 def may_import(module: str, target: str) -> bool:
     """Does the table let this module of ours import that one? Within the own package everything is allowed."""
     room = room_of(module)
-    if room is None:
-        return False
-    granted = ROOMS[room]
-    own = room if "." not in room else None  # a room inside a room (machine.plan) gets only what is granted
-    return "*" in granted or (own is not None and inside(target, own)) or any(inside(target, one) for one in granted)
+    return room is not None and any(one == "*" or inside(target, one) for one in [room, *ROOMS[room]])
 
 
 def library_imports(name: Path) -> set[str]:
@@ -62,6 +58,17 @@ def test_pure_modules_know_no_time_no_chance_no_machine() -> None:
             if top in PURE["forbidden"] or (top != "dkv" and top not in sys.stdlib_module_names):
                 wrong.append(f"{name}:{one.line} imports {top}")
     assert not wrong, "time, ids and randomness arrive inside commands, never by a call:\n" + "\n".join(wrong)
+
+
+def test_pure_modules_of_ours_import_only_pure_ones() -> None:
+    allowed = [*PURE["may_import"], *(module_of(name) for name in pure_files())]
+    wrong = [
+        f"{name}:{one.line} imports {one.target}"
+        for name in pure_files()
+        for one in imports_of(name)
+        if inside(one.target, "dkv") and not any(inside(one.target, f"dkv.{module}") for module in allowed)
+    ]
+    assert not wrong, "what a pure module needs has to be pure too:\n" + "\n".join(wrong)
 
 
 def test_pure_modules_call_no_builtin_that_reaches_outside() -> None:

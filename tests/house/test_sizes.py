@@ -34,7 +34,9 @@ def length(function: Function) -> int:
 
 
 def positional(function: Function) -> int:
-    """Parameters one may give by position, without self and cls."""
+    """Parameters one may give by position, without self and cls. Nobody but FastAPI calls a route, and by keyword."""
+    if any(ast.unparse(one).startswith(("router.", "app.")) for one in function.decorator_list):
+        return 0
     names = [one.arg for one in (*function.args.posonlyargs, *function.args.args)]
     return len(names) - (1 if names[:1] in (["self"], ["cls"]) else 0)
 
