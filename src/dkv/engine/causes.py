@@ -1,0 +1,193 @@
+"""From evidence to a cause of death and one sentence about it. Pure: every reading was done by somebody else.
+
+Without evidence the answer is "killed by signal N, sender unknown", never a guess (design.md section 7).
+"""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from dataclasses import dataclass
+
+from dkv.engine.contract import Cause
+
+UNKNOWN_EXIT = 255   # the exit code shown when nobody was left to read the real one
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known about an engine that ended."""
+
+    exit_code: int | None = None             # as the waiting parent wrote it: 0.., or 128 + signal; None: nobody read it
+    intents: tuple[Cause, ...] = ()          # what this manager asked for, oldest first, written down before it acted
+    words: tuple[str, ...] = ()              # the engine's log, last lines
+    kernel: tuple[str, ...] | None = None    # kernel messages since its start; None: not readable
+    oom_kills: int | None = None             # how far the memory cgroup's counter rose in its life; None: unknown
+    pid: int = 0
+    launched: bool = True                    # False: the record was written but no process was ever born
+    same_boot: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judged end of an engine."""
+
+    cause: Cause
+    detail: str
+    exit_code: int
+    signal: int | None = None
+    last_words: tuple[str, ...] = ()
+
+
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large", re.I)
+_DISK_ERROR = re.compile(r"Input/output error|Read-only file system", re.I)
+_BUG_REPORT = re.compile(r"BUG REPORT START|ASSERTION FAILED|Guru Meditation")
+_KILLER = re.compile(r"Killed by PID: (\d+), UID: (\d+)")
+_OUTSIDE = re.compile(r"Received (SIG(?:TERM|INT))|User requested shutdown", re.I)
+_START_FAILURES: tuple[tuple[re.Pattern[str], Cause, str], ...] = (
+    (re.compile(r"Can't chdir|Can't open the append-only file|create.*appendonlydir|Can't create.*directory", re.I),
+     Cause.DIRECTORY_UNUSABLE, "its directory cannot be used"),
+    (re.compile(r"CONFIG FILE ERROR|Invalid argument during startup|Bad directive", re.I),
+     Cause.BAD_OPTION, "it refused its configuration"),
+    (re.compile(r"Address already in use|address in use", re.I), Cause.PORT_TAKEN, "a port it needs is taken"),
+    (re.compile(r"Cannot assign requested address|Failed listening on port", re.I),
+     Cause.BAD_OPTION, "it cannot listen on its address"),
+    (re.compile(r"Bad file format reading the append only file|Unexpected end of file reading the append only|"
+                r"Wrong signature|Unrecoverable error reading the append only|Error reading the RDB|"
+                r"Internal error in RDB|RDB CRC error|Invalid AOF manifest|Short read or OOM loading DB|"
+                r"AOF.*(doesn't|does not) exist|Fatal error loading the DB|Unrecoverable error or corrupted", re.I),
+     Cause.CORRUPT_ARCHIVE, "it cannot load its append-only files"),
+)  # fmt: skip
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The cause of one death. The order of questions is the order of certainty."""
+    if evidence.exit_code is None:
+        return _without_code(evidence)
+    if evidence.exit_code == 0:
+        return _left_by_itself(evidence)
+    if evidence.exit_code > 128:
+        return _by_signal(evidence, evidence.exit_code, evidence.exit_code - 128)
+    return _failed(evidence, evidence.exit_code)
+
+
+def _without_code(evidence: Evidence) -> Verdict:
+    if not evidence.same_boot:
+        return _verdict(Cause.MACHINE_RESTARTED, "the machine was restarted", evidence, UNKNOWN_EXIT)
+    if not evidence.launched:
+        return _verdict(Cause.EXITED, "its manager ended before the engine was started", evidence, UNKNOWN_EXIT)
+    killed = _asked_to_kill(evidence)
+    if killed is not None:
+        return _verdict(killed, f"{killed}, exit code unknown", evidence, UNKNOWN_EXIT)
+    if any("bye bye" in line for line in evidence.words[-3:]):
+        return _left_by_itself(evidence)
+    said = "it ended with its waiting parent, exit code and sender unknown"
+    return _verdict(Cause.KILLED_BY_SIGNAL, said, evidence, UNKNOWN_EXIT)
+
+
+def _left_by_itself(evidence: Evidence) -> Verdict:
+    if Cause.GRACEFUL_STOP in evidence.intents:
+        return _verdict(Cause.GRACEFUL_STOP, "it was asked to stop and did", evidence, 0)
+    for line in reversed(evidence.words):
+        outside = _OUTSIDE.search(line)
+        if outside:
+            what = outside.group(1) or "a SHUTDOWN command"
+            said = f"{what} that this manager did not send"
+            return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
+    return _verdict(Cause.EXITED, "it exited with code 0 and did not say why", evidence, 0)
+
+
+def _by_signal(evidence: Evidence, code: int, number: int) -> Verdict:
+    if _crashed(evidence):
+        return _crash(evidence, code, number)
+    if number == signals.SIGKILL:
+        return _sigkill(evidence, code)
+    if number == signals.SIGXFSZ:
+        return _verdict(Cause.DISK_FULL, "a file reached the size limit of the process", evidence, code, number)
+    return _verdict(Cause.KILLED_BY_SIGNAL, f"killed by signal {number}, sender unknown", evidence, code, number)
+
+
+def _sigkill(evidence: Evidence, code: int) -> Verdict:
+    killed = _asked_to_kill(evidence)
+    if killed is not None:
+        return _verdict(killed, _KILL_SENTENCES.get(killed, str(killed)), evidence, code, 9)
+    line = _kernel_kill(evidence)
+    if line is not None:
+        return _verdict(Cause.OUT_OF_MEMORY, f"the kernel said: {line}", evidence, code, 9)
+    if evidence.kernel is None and (evidence.oom_kills or 0) > 0:
+        said = f"its memory cgroup counted {evidence.oom_kills} out-of-memory kill(s) while it ran"
+        return _verdict(Cause.OUT_OF_MEMORY, said, evidence, code, 9)
+    return _verdict(Cause.KILLED_BY_SIGNAL, "killed by signal 9, sender unknown", evidence, code, 9)
+
+
+_KILL_SENTENCES = {
+    Cause.OPERATOR_KILL: "an operator asked for a kill",
+    Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
+    Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",
+}
+
+
+def _failed(evidence: Evidence, code: int) -> Verdict:
+    if code in (126, 127) and not any(" # " in line or " * " in line for line in evidence.words):
+        return _verdict(Cause.BINARY_MISSING, f"the program could not be run: {_last(evidence)}", evidence, code)
+    for pattern, cause in ((_DISK_FULL, Cause.DISK_FULL), (_DISK_ERROR, Cause.DISK_ERROR)):
+        line = _find(evidence, pattern)
+        if line is not None:
+            return _verdict(cause, f"it said: {line}", evidence, code)
+    for pattern, cause, sentence in _START_FAILURES:
+        line = _find(evidence, pattern)
+        if line is not None:
+            return _verdict(cause, f"{sentence}: {_explained(evidence, line)}", evidence, code)
+    if _crashed(evidence):
+        return _crash(evidence, code, None)
+    return _verdict(Cause.EXITED, f"it exited with code {code}: {_last(evidence)}", evidence, code)
+
+
+def _crash(evidence: Evidence, code: int, number: int | None) -> Verdict:
+    killer = next((found for line in evidence.words if (found := _KILLER.search(line))), None)
+    if killer is not None and number is not None:
+        said = f"killed by signal {number}, sent by pid {killer.group(1)} of user {killer.group(2)}"
+        return _verdict(Cause.KILLED_BY_SIGNAL, said, evidence, code, number)
+    start = next(index for index, line in enumerate(evidence.words) if _BUG_REPORT.search(line))
+    report = evidence.words[start : start + 20]
+    said = next((line for line in report if "ASSERTION" in line or "rashed by signal" in line), report[0])
+    return Verdict(Cause.ENGINE_CRASHED, f"it crashed: {_bare(said)}", code, number, report)
+
+
+def _crashed(evidence: Evidence) -> bool:
+    return any(_BUG_REPORT.search(line) for line in evidence.words)
+
+
+def _asked_to_kill(evidence: Evidence) -> Cause | None:
+    asked = [cause for cause in evidence.intents if cause is not Cause.GRACEFUL_STOP]
+    return asked[-1] if asked else None
+
+
+def _kernel_kill(evidence: Evidence) -> str | None:
+    wanted = re.compile(rf"Killed process {evidence.pid}\b|oom.*\bpid={evidence.pid}\b", re.I)
+    return next((line for line in evidence.kernel or () if wanted.search(line)), None)
+
+
+def _find(evidence: Evidence, pattern: re.Pattern[str]) -> str | None:
+    return next((_bare(line) for line in reversed(evidence.words) if pattern.search(line)), None)
+
+
+def _explained(evidence: Evidence, line: str) -> str:
+    """A config error names its option and reason on the lines after its headline; a person needs those."""
+    if "CONFIG FILE ERROR" not in line:
+        return line
+    start = max(index for index, said in enumerate(evidence.words) if "CONFIG FILE ERROR" in said)
+    return " ".join(_bare(said) for said in evidence.words[start + 1 : start + 4]) or line
+
+
+def _last(evidence: Evidence) -> str:
+    return _bare(evidence.words[-1]) if evidence.words else "it said nothing"
+
+
+def _bare(line: str) -> str:
+    """A log line without pid, role and time, which a tombstone has elsewhere."""
+    return re.sub(r"^\d+:[A-Z] .*? [*#.-] ", "", line).strip()
+
+
+def _verdict(cause: Cause, detail: str, evidence: Evidence, code: int, signal: int | None = None) -> Verdict:
+    return Verdict(cause, detail, code, signal, evidence.words[-20:])

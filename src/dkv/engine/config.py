@@ -1,0 +1,172 @@
+"""The texts an engine starts from: valkey.conf, users.acl and nodes.conf, made from an EngineSpec. Pure.
+
+Every line is either in the recommended config of engine.md or answers one of the traps of engine-positions.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from dkv.engine.contract import EngineSpec, GroupSlots, PeerNode
+
+MANAGER = "dkv-manager"
+REPLICA = "dkv-replica"
+SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
+FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
+
+# What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
+_CLIENT_RULES = (
+    "+@all -@dangerous +info +keys +role +sort +sort_ro +flushall +flushdb +config|get +client|list "
+    "+cluster|replicas +cluster|slaves +latency|histogram "
+    "-function|flush -function|delete -function|restore "
+    "-cluster|flushslot -cluster|flushslots"
+)
+
+
+def quoted(text: str) -> str:
+    """One argument of a Valkey config file, whatever characters it has."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def replica_password(secret: str) -> str:
+    """Password of the replication user; derived, so that it never tells the managers' own."""
+    return hashlib.sha256(f"{REPLICA}:{secret}".encode()).hexdigest()
+
+
+def valkey_conf(spec: EngineSpec) -> str:
+    """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
+    return "\n".join([*_network(spec), *_cluster(), *_replication(), *_durability(spec), *_rest(spec), ""])
+
+
+def _network(spec: EngineSpec) -> list[str]:
+    return [
+        f"bind {spec.address}",
+        f"port {spec.client_port}",
+        "protected-mode no",
+        "daemonize no",
+        f"dir {quoted(spec.directory)}",
+        f"unixsocket {SOCKET_NAME}",
+        "unixsocketperm 700",
+        "aclfile users.acl",
+        "cluster-enabled yes",
+        f"cluster-port {spec.cluster_port}",
+        f"cluster-announce-ip {spec.address}",
+        "cluster-config-file nodes.conf",
+    ]
+
+
+def _cluster() -> list[str]:
+    return [
+        "cluster-replica-no-failover yes",
+        "cluster-allow-replica-migration no",
+        "cluster-require-full-coverage no",
+        "cluster-allow-reads-when-down yes",
+        "cluster-node-timeout 60000",
+        "cluster-manual-failover-timeout 5000",
+        "cluster-databases 16",
+    ]
+
+
+def _replication() -> list[str]:
+    return [
+        f"min-replicas-to-write {FENCED}",
+        "repl-diskless-sync yes",
+        "repl-diskless-sync-delay 0",
+        "repl-ping-replica-period 1",
+        "repl-backlog-size 64mb",
+        "repl-backlog-ttl 0",
+        "shutdown-timeout 3",
+    ]
+
+
+def _durability(spec: EngineSpec) -> list[str]:
+    if spec.memory_only:
+        return ['save ""', "appendonly no", "repl-diskless-load swapdb"]
+    return [
+        'save ""',
+        "appendonly yes",
+        f"appendfsync {spec.append_fsync}",
+        "no-appendfsync-on-rewrite no",
+        "auto-aof-rewrite-percentage 0",
+        "aof-timestamp-enabled no",
+        "aof-load-truncated yes",
+        "repl-diskless-load disabled",  # any other value acknowledges before the disk has it (trap 2)
+    ]
+
+
+def _rest(spec: EngineSpec) -> list[str]:
+    return [
+        f"maxmemory {spec.max_memory}",
+        "maxmemory-policy noeviction",
+        "io-threads 1",
+        "always-show-logo no",
+        'logfile ""',
+        "loglevel notice",
+    ]
+
+
+def users_acl(spec: EngineSpec) -> str:
+    """The engine's users: managers, the replication user (off until admitted), and `default` for every client.
+
+    A client's FUNCTION LOAD cannot be limited by library name, so a client may replace the marker library in
+    memory; the marker's record in the append-only file stays (engine-positions.md section 2).
+    """
+    manager = hashlib.sha256(spec.secret.encode()).hexdigest()
+    replica = hashlib.sha256(replica_password(spec.secret).encode()).hexdigest()
+    pfcount = "" if spec.memory_only else " -pfcount"  # would make a follower look newer than it is (trap 3)
+    return (
+        f"user {MANAGER} on #{manager} ~* &* +@all\n"
+        f"user {REPLICA} off #{replica} resetchannels -@all +psync +sync +replconf +ping\n"
+        f"user default on nopass ~* &* {_CLIENT_RULES}{pfcount}\n"
+    )
+
+
+def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
+    """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without a leader.
+
+    `phantoms` maps group -> made-up node id (see `phantoms_needed`). A phantom's config epoch is always 0: a
+    higher one makes the living leader delete its keys (engine-positions.md trap 1).
+    """
+    leaders = {peer.group: peer for peer in spec.peers if peer.leads}
+    shards = {group.group: group for group in spec.groups}
+    lines = [_phantom(index, shards[name], node) for index, (name, node) in enumerate(sorted(phantoms.items()), 1)]
+    lines += [_peer(peer, leaders, shards, phantoms) for peer in spec.peers]
+    owner, epoch = _owner(spec.group, leaders, phantoms)
+    where = f"{spec.address}:{spec.client_port}@{spec.cluster_port}"
+    lines.append(
+        f"{spec.node_id} {where},,shard-id={shards[spec.group].shard_id} myself,slave {owner} 0 0 {epoch} connected"
+    )
+    lines.append(f"vars currentEpoch {spec.current_epoch} lastVoteEpoch 0")
+    return "\n".join(lines) + "\n"
+
+
+def phantoms_needed(spec: EngineSpec) -> list[str]:
+    """Names of the groups that have no living leader among the peers, sorted."""
+    led = {peer.group for peer in spec.peers if peer.leads}
+    return sorted(group.group for group in spec.groups if group.group not in led)
+
+
+def slot_text(slots: Sequence[tuple[int, int]]) -> str:
+    """Slot ranges as nodes.conf writes them, e.g. ` 0-5460 7000`."""
+    return "".join(f" {first}" if first == last else f" {first}-{last}" for first, last in slots)
+
+
+def _phantom(index: int, group: GroupSlots, node_id: str) -> str:
+    where = f"127.0.0.1:{index}@{100 + index}"
+    return f"{node_id} {where},,shard-id={group.shard_id} master - 0 0 0 disconnected{slot_text(group.slots)}"
+
+
+def _peer(
+    peer: PeerNode, leaders: dict[str, PeerNode], shards: dict[str, GroupSlots], phantoms: dict[str, str]
+) -> str:
+    where = f"{peer.node_id} {peer.address}:{peer.client_port}@{peer.cluster_port},,shard-id={peer.shard_id}"
+    if leaders.get(peer.group) is peer:
+        return f"{where} master - 0 0 {peer.epoch} connected{slot_text(shards[peer.group].slots)}"
+    owner, epoch = _owner(peer.group, leaders, phantoms)
+    return f"{where} slave {owner} 0 0 {epoch} connected"
+
+
+def _owner(group: str, leaders: dict[str, PeerNode], phantoms: dict[str, str]) -> tuple[str, int]:
+    leader = leaders.get(group)
+    return (leader.node_id, leader.epoch) if leader else (phantoms[group], 0)

@@ -1,0 +1,65 @@
+"""What became of an engine that no longer runs: evidence gathered, judged, and its process group proven gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from dkv.engine import causes, supervisor
+from dkv.engine.contract import ExitSeen
+from dkv.engine.evidence import Readers, parse_oom
+from dkv.engine.supervisor import Run
+
+_CODE_WITHIN = 1.0   # seconds the waiting parent may take to write the exit code
+
+
+async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
+    """The end of that engine, or None while its parent may still write its pid or exit code."""
+    if not await _settled(run):
+        return None
+    born, record = run.born, run.record
+    same_boot = record.boot_id == boot_id
+    reaped = born is None or not same_boot
+    if born is not None and same_boot:
+        supervisor.kill_group(born, record.directory)  # children of a dead engine are of no use to anybody
+        reaped = not supervisor.group_members(born, record.directory)
+    verdict = causes.judge(
+        causes.Evidence(
+            exit_code=run.exit_code,
+            intents=run.intents,
+            words=run.log_lines(),
+            kernel=readers.kernel_lines() if run.exit_code == 137 else (),
+            oom_kills=_rise(run),
+            pid=born.pid if born else 0,
+            launched=born is not None,
+            same_boot=same_boot,
+        )
+    )
+    return ExitSeen(
+        start_id=record.start_id,
+        directory=record.directory,
+        cause=verdict.cause,
+        detail=verdict.detail,
+        exit_code=verdict.exit_code,
+        signal=verdict.signal,
+        last_words=verdict.last_words,
+        reaped=reaped,
+    )
+
+
+async def _settled(run: Run) -> bool:
+    """Whether no exit code can come any more, or it is there."""
+    deadline = time.monotonic() + _CODE_WITHIN
+    while run.exit_code is None and run.parent_waits():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.002)
+    return True
+
+
+def _rise(run: Run) -> int | None:
+    """How many out-of-memory kills its memory cgroup counted from its start to its end."""
+    after = parse_oom(run.oom_text or "")
+    if after is None or run.record.oom_kills is None:
+        return None
+    return after - run.record.oom_kills

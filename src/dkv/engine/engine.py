@@ -1,0 +1,210 @@
+"""One engine as this machine knows it: its run directory, its driver, its files, and the last glance at it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from dkv.engine import glance, supervisor
+from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable
+from dkv.engine.glance import Answers
+from dkv.engine.positions import DiskSeen, DiskWatch
+from dkv.engine.supervisor import Run
+from dkv.engine.valkey import Valkey
+
+_GLANCE = 0.5            # seconds a survey waits for one engine
+_GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
+_REAPED_WITHIN = 5.0
+
+
+class Engine:
+    """A living or ended engine. `alive` asks the kernel each time."""
+
+    def __init__(self, run: Run, this_boot: bool) -> None:
+        self.run = run
+        self.start_id = run.record.start_id
+        self.phantoms = run.record.phantoms
+        self.durable = not run.record.memory_only
+        self.valkey = Valkey(run.record.start_id, run.record.directory, run.record.secret)
+        self._this_boot = this_boot
+        self._disk = DiskWatch(run.record.directory)
+        self._first_look = True
+        self._asking: asyncio.Task[Answers | None] | None = None
+        self._answered_at = time.monotonic()
+        self._last: EngineSeen | None = None
+        self._pidfd: int | None = None
+        self._pfcount: bool | None = None
+
+    # -- the process -----------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs, or is about to be born."""
+        if not self._this_boot or self.run.exit_code is not None:
+            return False
+        born = self.run.born
+        return supervisor.alive(born) if born is not None else self.run.parent_waits()
+
+    def watch(self, changed: asyncio.Event) -> None:
+        """Have the kernel set `changed` when the process ends."""
+        born = self.run.born
+        if self._pidfd is not None or born is None or not self.alive:
+            return
+        try:
+            self._pidfd = os.pidfd_open(born.pid)
+        except OSError:
+            changed.set()
+            return
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended, changed)
+
+    def _ended(self, changed: asyncio.Event) -> None:
+        changed.set()
+        self._unwatch()
+
+    def _unwatch(self) -> None:
+        fd, self._pidfd = self._pidfd, None
+        if fd is not None:
+            with suppress(RuntimeError):  # no loop runs any more
+                asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+
+    def close(self) -> None:
+        """Let go of the socket and the descriptors."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self.valkey.close()
+        self._unwatch()
+
+    def kill(self, cause: Cause) -> None:
+        """SIGKILL the whole group, the reason written down first. One that ended already keeps its own reason."""
+        born = self.run.born
+        if born is not None and self.alive:
+            self.run.intend(cause)
+            supervisor.kill_group(born, self.run.record.directory)
+
+    def kill_leftovers(self) -> None:
+        """SIGKILL children that outlived the engine."""
+        born = self.run.born
+        if born is not None and self._this_boot:
+            supervisor.kill_group(born, self.run.record.directory)
+
+    async def gone(self) -> None:
+        """Return when no process of the group is left. Raises EngineUnreachable after 5 s."""
+        born = self.run.born
+        deadline = time.monotonic() + _REAPED_WITHIN
+        while born is not None and supervisor.group_members(born, self.run.record.directory):
+            if time.monotonic() > deadline:
+                raise EngineUnreachable(f"engine {self.start_id} was killed and is not gone")
+            await asyncio.sleep(0.005)
+
+    async def shut_down(self) -> None:
+        """SHUTDOWN, or SIGTERM to one whose socket does not answer: the same to the engine, a little later."""
+        born = self.run.born
+        self.run.intend(Cause.GRACEFUL_STOP)
+        try:
+            await self.valkey.shut_down()
+        except EngineUnreachable:
+            if born is not None and supervisor.alive(born):
+                os.kill(born.pid, signal.SIGTERM)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def glance(self) -> EngineSeen:
+        """The engine now. A question that is not answered in time stays asked; its late answer is an answer too."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self.valkey.look(_GIVE_UP))
+        await asyncio.wait({self._asking}, timeout=_GLANCE)
+        disk = await self._look_at_disk()
+        now = time.monotonic()
+        if not self._asking.done():
+            return self._silent(now, disk)
+        asked, self._asking = self._asking, None
+        try:
+            answers = asked.result()
+        except EngineUnreachable:
+            return self._silent(now, disk)
+        self._answered_at = now
+        if answers is None:
+            return self._kept(disk, answering=True, silent_ms=0)
+        self._last = self._seen(answers, disk)
+        await self._mind_pfcount()
+        return self._last
+
+    async def _look_at_disk(self) -> DiskSeen:
+        if self._first_look:  # the only one that may read a whole file
+            self._first_look = False
+            return await asyncio.to_thread(self._disk.look)
+        return self._disk.look()
+
+    async def _mind_pfcount(self) -> None:
+        """After a switch of roles: a leader may be asked PFCOUNT, a durable follower may not (trap 3)."""
+        leads = self._last is not None and self._last.role == "leader"
+        if self.durable and leads is not self._pfcount:
+            with suppress(EngineUnreachable, EngineRefused):
+                await self.valkey.allow_pfcount(leads)
+                self._pfcount = leads
+
+    def _silent(self, now: float, disk: DiskSeen) -> EngineSeen:
+        return self._kept(disk, answering=False, silent_ms=int((now - self._answered_at) * 1000))
+
+    def _kept(self, disk: DiskSeen, answering: bool, silent_ms: int) -> EngineSeen:
+        """What was seen last, with what is known now."""
+        last = self._last or EngineSeen(
+            start_id=self.start_id,
+            directory=self.run.record.directory,
+            node_id=self.run.record.node_id,
+            pid=self._pid(),
+            answering=False,
+        )
+        return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes)
+
+    def _pid(self) -> int:
+        born = self.run.born
+        return born.pid if born is not None else 0
+
+    def _seen(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
+        info, cluster = answers.info, answers.cluster
+        leads = answers.follows is None
+        return EngineSeen(
+            start_id=self.start_id,
+            directory=self.run.record.directory,
+            node_id=answers.me or self.run.record.node_id,
+            pid=self._pid(),
+            answering=True,
+            loading=info.get("loading") != "0",
+            loading_percent=int(float(info.get("loading_loaded_perc", "0"))),
+            role="leader" if leads else "follower",
+            follows=answers.follows,
+            phantom=answers.follows in self.phantoms,
+            cluster_ok=cluster.get("cluster_state") == "ok",
+            fenced=answers.fenced,
+            admits_replicas=answers.admits,
+            link_up=info.get("master_link_status") == "up",
+            resyncing=info.get("master_sync_in_progress", "0") != "0",
+            link_silent_ms=0 if leads else glance.link_silence(info),
+            rewriting=info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0",
+            rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
+            offset=int(info.get("master_repl_offset", "0")),
+            history=info.get("master_replid", ""),
+            epoch=int(cluster.get("cluster_my_epoch", "0")),
+            current_epoch=int(cluster.get("cluster_current_epoch", "0")),
+            replicas=glance.parse_replicas(info),
+            nodes=answers.nodes,
+            base_bytes=disk.base_bytes,
+            incremental_bytes=disk.incremental_bytes,
+            free_bytes=disk.free_bytes,
+            used_memory=int(info.get("used_memory", "0")),
+            marker=disk.marker,
+        )
+
+    async def count(self) -> Counters | None:
+        """Its command counts, None when it does not answer."""
+        try:
+            info = await self.valkey.statistics()
+        except (EngineUnreachable, EngineRefused):
+            return None
+        return glance.parse_counters(self.start_id, info, int(time.monotonic() * 1000))

@@ -1,0 +1,140 @@
+"""From an engine's raw answers to what the contract calls seen. Pure: bytes in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dkv.engine.config import FENCED
+from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
+
+LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
+
+GETS = frozenset(
+    "get mget getrange strlen exists hget hmget hgetall hexists hlen hkeys hvals lrange llen lindex smembers "
+    "sismember smismember scard zrange zscore zcard zrank zcount xrange xread xlen ttl pttl type getbit "
+    "bitcount geosearch pfcount".split()
+)
+PUTS = frozenset(
+    "set mset setex psetex setnx msetnx getset getex append incr incrby incrbyfloat decr decrby setrange setbit hset "
+    "hmset hsetnx hincrby hincrbyfloat lpush rpush lset linsert sadd zadd zincrby xadd expire pexpire expireat "
+    "pexpireat persist pfadd geoadd rename copy".split()
+)
+REMOVES = frozenset("del unlink getdel hdel lpop rpop lrem ltrim srem spop zrem zpopmin zpopmax xdel flushall flushdb".split())
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one engine said at one glance."""
+
+    info: dict[str, str]
+    cluster: dict[str, str]
+    nodes: tuple[NodeSeen, ...]
+    me: str                     # own node id
+    follows: str | None
+    fenced: bool
+    admits: bool
+
+
+def parse_info(text: bytes) -> dict[str, str]:
+    """INFO or CLUSTER INFO as a dictionary."""
+    pairs = (line.split(":", 1) for line in text.decode("utf-8", "replace").split("\r\n") if ":" in line)
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
+    """CLUSTER NODES: every line, own id, and the id this engine follows."""
+    seen, me, follows = [], "", None
+    for line in text.decode("utf-8", "replace").splitlines():
+        words = line.split()
+        if len(words) < 8:
+            continue
+        node = _node(words)
+        seen.append(node)
+        if "myself" in words[2]:
+            me, follows = node.node_id, node.follows
+    return tuple(seen), me, follows
+
+
+def _node(words: list[str]) -> NodeSeen:
+    flags = words[2].split(",")
+    address, _, port = words[1].split("@")[0].rpartition(":")
+    return NodeSeen(
+        node_id=words[0],
+        address=address,
+        port=int(port or 0),
+        role="leader" if "master" in flags else "follower",
+        follows=None if words[3] == "-" else words[3],
+        handshake="handshake" in flags,
+        failed="fail" in flags or "fail?" in flags,
+        epoch=int(words[6]),
+    )
+
+
+def parse_replicas(info: dict[str, str]) -> tuple[ReplicaSeen, ...]:
+    """The attached replicas from INFO replication; an acknowledged offset, and seconds since, times a thousand."""
+    found = []
+    for index in range(int(info.get("connected_slaves", "0"))):
+        said = dict(pair.split("=", 1) for pair in info.get(f"slave{index}", "").split(",") if "=" in pair)
+        if said:
+            found.append(
+                ReplicaSeen(
+                    address=said["ip"],
+                    port=int(said["port"]),
+                    offset=int(said["offset"]),
+                    online=said["state"] == "online",
+                    silent_ms=int(said["lag"]) * 1000,
+                )
+            )
+    return tuple(found)
+
+
+def is_fenced(reply: Sequence[bytes]) -> bool:
+    """CONFIG GET min-replicas-to-write."""
+    return len(reply) == 2 and int(reply[1]) >= FENCED
+
+
+def is_on(reply: Sequence[object] | None) -> bool:
+    """ACL GETUSER: whether the user may log in."""
+    if not reply:
+        return False
+    fields = dict(zip(reply[::2], reply[1::2], strict=False))
+    flags = fields.get(b"flags")
+    return isinstance(flags, (list, tuple, set)) and b"on" in flags
+
+
+def link_silence(info: dict[str, str]) -> int:
+    """Milliseconds since a follower last heard its leader; huge when the link is down."""
+    if info.get("master_link_status") != "up":
+        return LINK_DOWN
+    return max(0, int(info.get("master_last_io_seconds_ago", "0"))) * 1000
+
+
+def parse_counters(start_id: int, info: dict[str, str], at_ms: int) -> Counters:
+    """INFO commandstats, keyspace, memory and clients, summed into the words of the metrics."""
+    calls = {"gets": 0, "puts": 0, "removes": 0}
+    for key, value in info.items():
+        if key.startswith("cmdstat_"):
+            kind = _kind(key[8:])
+            if kind:
+                calls[kind] += int(value.split(",", 1)[0].partition("=")[2])
+    keys = sum(int(value.split(",", 1)[0].partition("=")[2]) for key, value in info.items() if _is_keyspace(key, value))
+    return Counters(
+        start_id=start_id,
+        keys=keys,
+        used_memory=int(info.get("used_memory", "0")),
+        clients=int(info.get("connected_clients", "0")),
+        at_ms=at_ms,
+        **calls,
+    )
+
+
+def _kind(command: str) -> str | None:
+    for name, members in (("gets", GETS), ("puts", PUTS), ("removes", REMOVES)):
+        if command in members:
+            return name
+    return None
+
+
+def _is_keyspace(key: str, value: str) -> bool:
+    return key.startswith("db") and key[2:].isdigit() and value.startswith("keys=")

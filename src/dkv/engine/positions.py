@@ -1,0 +1,226 @@
+"""How far an archive got, read from its disk: beside a running engine, or with no engine at all.
+
+Position = the newest marker in the incremental files and the bytes after it (engine-positions.md sections 2 and 3).
+An archive whose marker went into its base (rewritten or re-synced) has no position until the next marker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dkv.engine import aof
+from dkv.engine.archive import APPEND_ONLY_DIR, read_identity, unusable
+from dkv.engine.contract import ArchiveRefused, Cause, Position
+
+_MANIFEST = "appendonly.aof.manifest"
+
+
+def read_position(directory: str) -> Position:
+    """The position of the archive's files as they are. Reads only. Raises ArchiveRefused when they cannot be read."""
+    said = read_identity(directory)
+    initialised = said is not None and said.initialised
+    try:
+        with _opened(directory) as files:
+            return replace(_position(directory, files), initialised=initialised)
+    except OSError as error:
+        raise unusable(directory, error) from error
+
+
+def bytes_after(directory: str, keep: Position) -> Iterator[bytes]:
+    """The bytes of the incremental files after `keep`; all of them when its marker is not there. Raises OSError."""
+    with _opened(directory) as files:
+        skip_files, offset = _locate(files, keep)
+        for index, file in enumerate(files[skip_files:]):
+            position = offset if index == 0 else 0
+            while block := file.read(position, 1 << 20):
+                yield block
+                position += len(block)
+
+
+@dataclass
+class _File:
+    fd: int
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self.fd, size, offset)
+
+
+@contextmanager
+def _opened(directory: str) -> Iterator[list[_File]]:
+    """The incremental files, oldest first. A file that the manifest names and that is gone is a corrupt archive."""
+    files: list[_File] = []
+    try:
+        for name in incremental_files(directory):
+            try:
+                fd = os.open(os.path.join(directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the manifest names {name}") from error
+            files.append(_File(fd, os.fstat(fd).st_size))
+        yield files
+    finally:
+        for file in files:
+            os.close(file.fd)
+
+
+def incremental_files(directory: str) -> list[str]:
+    """Names of the incremental files, oldest first; empty without a manifest. Raises ArchiveRefused, OSError."""
+    return [file.name for file in manifest(directory) if file.kind == "i"]
+
+
+def manifest(directory: str) -> list[aof.ManifestFile]:
+    """The manifest's files; empty when there is none. Raises ArchiveRefused(CORRUPT_ARCHIVE), OSError."""
+    try:
+        text = Path(directory, APPEND_ONLY_DIR, _MANIFEST).read_text()
+    except FileNotFoundError:
+        return []
+    try:
+        return aof.parse_manifest(text)
+    except ValueError as error:
+        raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: {error}") from error
+
+
+def _position(directory: str, files: list[_File]) -> Position:
+    """The newest marker whose following bytes are commands; a look-alike inside a value is passed over."""
+    seen = False
+    for index in range(len(files) - 1, -1, -1):
+        below = files[index].size
+        while (marker := aof.find_marker(files[index].read, below)) is not None:
+            seen = True
+            after = _after(files, index, marker.end)
+            if after is not None:
+                return Position(marker.term, marker.sequence, marker.nonce, after)
+            below = marker.start
+    if seen:
+        raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the bytes after its marker are not commands")
+    return Position()
+
+
+def _after(files: list[_File], index: int, offset: int) -> int | None:
+    """Bytes from there to where the engine would truncate the last file; None when they are not commands."""
+    total = 0
+    for number, file in enumerate(files[index:]):
+        start = offset if number == 0 else 0
+        tail = aof.walk(file.read, start, file.size)
+        if tail.broken:
+            return None
+        total += tail.valid - start
+    return total
+
+
+def _locate(files: list[_File], keep: Position) -> tuple[int, int]:
+    """File index and offset where `keep` ends; the very beginning when its marker is in none of them."""
+    for index in range(len(files) - 1, -1, -1):
+        below = files[index].size
+        while (marker := aof.find_marker(files[index].read, below)) is not None:
+            if (marker.term, marker.sequence, marker.nonce) == (keep.term, keep.sequence, keep.nonce):
+                return _advance(files, index, marker.end + keep.bytes_after)
+            below = marker.start
+    return 0, 0
+
+
+def _advance(files: list[_File], index: int, offset: int) -> tuple[int, int]:
+    while index < len(files) - 1 and offset >= files[index].size:
+        offset -= files[index].size
+        index += 1
+    return index, offset
+
+
+@dataclass(frozen=True)
+class DiskSeen:
+    """An archive's files at one glance."""
+
+    marker: Position | None = None     # bytes_after counts to the end of the file, torn or not
+    base_bytes: int = 0
+    incremental_bytes: int = 0
+    free_bytes: int = 0
+
+
+class DiskWatch:
+    """Glances at one archive's files, reading only what was appended since the last glance."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._known: tuple[int, int, int] | None = None
+        self._files: list[aof.ManifestFile] = []
+        self._searched = 0
+        self._marker: tuple[str, aof.Marker] | None = None
+
+    def look(self) -> DiskSeen:
+        """The files now. A directory that cannot be read shows as empty, because a glance refuses nothing."""
+        try:
+            self._read_manifest()
+            return self._measure()
+        except (OSError, ArchiveRefused):
+            return DiskSeen()
+
+    def _read_manifest(self) -> None:
+        path = os.path.join(self._directory, APPEND_ONLY_DIR, _MANIFEST)
+        try:
+            stat = os.stat(path)
+        except FileNotFoundError:
+            self._known, self._files = None, []
+            return
+        known = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if known != self._known:
+            files = manifest(self._directory)
+            if self._last(files) != self._last(self._files):
+                self._searched = 0
+            self._known, self._files = known, files
+
+    @staticmethod
+    def _last(files: list[aof.ManifestFile]) -> str | None:
+        return next((file.name for file in reversed(files) if file.kind == "i"), None)
+
+    def _measure(self) -> DiskSeen:
+        sizes = {file.name: self._size(file.name) for file in self._files}
+        incremental = [file.name for file in self._files if file.kind == "i"]
+        if incremental:
+            self._search(incremental, sizes)
+        disk = os.statvfs(self._directory)
+        return DiskSeen(
+            marker=self._as_position(incremental, sizes),
+            base_bytes=sum(sizes[file.name] for file in self._files if file.kind == "b"),
+            incremental_bytes=sum(sizes[name] for name in incremental),
+            free_bytes=disk.f_bavail * disk.f_frsize,
+        )
+
+    def _size(self, name: str) -> int:
+        return os.stat(os.path.join(self._directory, APPEND_ONLY_DIR, name)).st_size
+
+    def _search(self, incremental: list[str], sizes: dict[str, int]) -> None:
+        """Look for a newer marker: in the new bytes of the last file, and once in the files before it."""
+        if self._marker is not None and self._marker[0] not in incremental:
+            self._marker = None
+        first = self._searched == 0
+        newest = incremental[-1]
+        found = self._find(newest, sizes[newest], max(0, self._searched - aof.LONGEST))
+        if found is not None:
+            self._marker = (newest, found)
+        self._searched = sizes[newest]
+        for name in reversed(incremental[:-1]) if first and self._marker is None else ():
+            found = self._find(name, sizes[name], 0)
+            if found is not None:
+                self._marker = (name, found)
+                return
+
+    def _find(self, name: str, size: int, lowest: int) -> aof.Marker | None:
+        if size <= lowest:
+            return None
+        fd = os.open(os.path.join(self._directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return aof.find_marker(lambda offset, count: os.pread(fd, count, offset), size, lowest)
+        finally:
+            os.close(fd)
+
+    def _as_position(self, incremental: list[str], sizes: dict[str, int]) -> Position | None:
+        if self._marker is None or self._marker[0] not in incremental:
+            return None
+        name, marker = self._marker
+        later = incremental[incremental.index(name) :]
+        after = sum(sizes[file] for file in later) - marker.end
+        return Position(marker.term, marker.sequence, marker.nonce, after, True)

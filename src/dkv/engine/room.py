@@ -1,0 +1,344 @@
+"""The engine room of one machine: real Valkey engines behind the contract, found again after their manager died.
+
+It composes: processes (supervisor), files (archive, positions), the driver (valkey) and the judging of ends (causes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dkv.engine import archive, supervisor
+from dkv.engine.binary import find_binary
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    Counters,
+    EngineRefused,
+    EngineSpec,
+    EngineUnreachable,
+    Identity,
+    PeerNode,
+    Position,
+    Survey,
+)
+from dkv.engine.ends import end_of
+from dkv.engine.engine import Engine
+from dkv.engine.evidence import Readers, own_oom_file
+from dkv.engine.launching import write_files
+from dkv.engine.positions import bytes_after, read_position
+from dkv.engine.supervisor import Record, Run
+
+_TAKE_OVER_WITHIN = 1.0      # seconds, design.md section 5
+_BIRTH_WITHIN = 5.0
+
+
+class ValkeyEngines:
+    """Implements `Engines` (engine/contract.py) on this machine's processes and disks."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        binary: str | None = None,
+        boot_id: str | None = None,
+        readers: Readers | None = None,
+        lock_wait: float = 5.0,
+    ) -> None:
+        """`binary` is a configured path (see binary.find_binary); `boot_id` and `readers` are for tests."""
+        self._runs = data_dir.absolute() / "run"
+        self._binary = binary
+        self._boot_id = boot_id or supervisor.boot_id()
+        self._readers = readers or Readers(oom_file=own_oom_file())
+        self._lock_wait = lock_wait
+        self._engines: dict[int, Engine] = {}
+        self._locks: dict[str, int] = {}
+        self._parents: list[subprocess.Popen[bytes]] = []
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let go of sockets, descriptors and prepared locks. Engines keep running."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        for fd in self._locks.values():
+            os.close(fd)
+        self._locks.clear()
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def survey(self) -> Survey:
+        """See the contract."""
+        self._adopt()
+        living = [engine for engine in self._engines.values() if engine.alive]
+        seen = await asyncio.gather(*(engine.glance() for engine in living))
+        self._reap_parents()
+        dead = [engine for engine in self._engines.values() if not engine.alive]
+        exits = await asyncio.gather(*(end_of(engine.run, self._readers, self._boot_id) for engine in dead))
+        return Survey(
+            engines=tuple(one for one, engine in zip(seen, living, strict=True) if engine.alive),
+            exits=tuple(exit for exit in exits if exit is not None),
+        )
+
+    def _adopt(self) -> None:
+        """Take up every run directory; one of an earlier boot can only be an end."""
+        try:
+            names = {int(name) for name in os.listdir(self._runs) if name.isdigit()}
+        except OSError:
+            names = set()
+        for start_id in sorted(names - self._engines.keys()):
+            run = supervisor.read_run(self._runs / str(start_id))
+            if run is not None:
+                self._engines[start_id] = self._engine(run)
+        for engine in self._engines.values():
+            engine.watch(self._changed)
+
+    def _engine(self, run: Run) -> Engine:
+        return Engine(run, this_boot=run.record.boot_id == self._boot_id)
+
+    def _reap_parents(self) -> None:
+        self._parents = [parent for parent in self._parents if parent.poll() is None]
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """See the contract. Woken by the kernel (pidfd), not by polling."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._changed.clear()
+
+    # -- archives --------------------------------------------------------------------------------------------------
+
+    async def prepare(self, directory: str, identity: Identity, fresh: bool) -> Position:
+        """See the contract."""
+        if fresh:
+            archive.make_directory(directory)
+        archive.check_identity(directory, identity, fresh)
+        await self._take_lock(directory)
+        try:
+            initialised = archive.check_identity(directory, identity, fresh)
+            archive.write_identity(directory, identity, initialised) if fresh else None
+            return await self.read_position(directory)
+        except BaseException:
+            await self.release(directory)
+            raise
+
+    async def _take_lock(self, directory: str) -> None:
+        """Hold the archive's lock, after killing what is left of its own former engine."""
+        if directory in self._locks:
+            return
+        deadline = time.monotonic() + self._lock_wait
+        while (fd := archive.take_lock(directory)) is None:
+            self._kill_leftovers(directory)
+            if time.monotonic() >= deadline:
+                holder = archive.lock_holder(directory)
+                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {holder}")
+            await asyncio.sleep(0.02)
+        self._locks[directory] = fd
+
+    def _kill_leftovers(self, directory: str) -> None:
+        """Children that outlived their engine; a living engine is never touched here."""
+        self._adopt()
+        for engine in self._engines.values():
+            if engine.run.record.directory == directory and not engine.alive:
+                engine.kill_leftovers()
+
+    async def release(self, directory: str) -> None:
+        """See the contract."""
+        fd = self._locks.pop(directory, None)
+        if fd is not None:
+            os.close(fd)
+
+    async def read_position(self, directory: str) -> Position:
+        """See the contract."""
+        return await asyncio.to_thread(read_position, directory)
+
+    async def confirm_initialised(self, directory: str) -> None:
+        """See the contract."""
+        found = archive.read_identity(directory)
+        if found is None:
+            raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no {archive.IDENTITY_FILE} in {directory}")
+        if not found.initialised:
+            archive.write_identity(directory, found.identity, True)
+
+    async def retire(self, directory: str) -> str | None:
+        """See the contract."""
+        await self.release(directory)
+        return archive.retire(directory)
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""
+        directory = self._known(start_id).run.record.directory
+        return await asyncio.to_thread(_copy_tail, directory, start_id, keep)
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    async def launch(self, spec: EngineSpec) -> int:
+        """See the contract."""
+        self._adopt()
+        known = self._engines.get(spec.start_id)
+        if known is not None:
+            return await self._already(known)
+        binary = find_binary(self._binary)
+        if spec.memory_only:
+            archive.make_directory(spec.directory)
+            await self._take_lock(spec.directory)
+        elif spec.directory not in self._locks:
+            await self.prepare(spec.directory, spec.identity, False)
+        phantoms = write_files(spec)
+        run = supervisor.new_run(self._runs, self._record(spec, phantoms))
+        lock = self._locks.pop(spec.directory)
+        command = [binary, os.path.join(spec.directory, "valkey.conf")]
+        self._parents.append(supervisor.start(run, command, lock, self._readers.oom_file))
+        engine = self._engines[spec.start_id] = self._engine(run)
+        try:
+            pid = await self._born(engine)
+            archive.sign_lock(lock, pid)
+        finally:
+            os.close(lock)
+        return pid
+
+    def _record(self, spec: EngineSpec, phantoms: Sequence[str]) -> Record:
+        return Record(
+            start_id=spec.start_id,
+            directory=spec.directory,
+            node_id=spec.node_id,
+            group=spec.group,
+            address=spec.address,
+            client_port=spec.client_port,
+            secret=spec.secret,
+            memory_only=spec.memory_only,
+            phantoms=tuple(phantoms),
+            boot_id=self._boot_id,
+            oom_kills=self._readers.oom_kills(),
+        )
+
+    async def _already(self, engine: Engine) -> int:
+        if not engine.alive:
+            raise EngineRefused(f"engine {engine.start_id} ended already; a start id is never used twice")
+        return await self._born(engine)
+
+    async def _born(self, engine: Engine) -> int:
+        """The engine's pid, as soon as its waiting parent wrote it."""
+        deadline = time.monotonic() + _BIRTH_WITHIN
+        while (born := engine.run.born) is None:
+            if time.monotonic() > deadline:
+                raise EngineUnreachable(f"engine {engine.start_id} was not born within {_BIRTH_WITHIN:.0f} s")
+            await asyncio.sleep(0.001)
+        engine.watch(self._changed)
+        return born.pid
+
+    async def shut_down(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._known(start_id)
+        if engine.alive:
+            await engine.shut_down()
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        """See the contract."""
+        self._known(start_id).kill(cause)
+
+    async def forget_exit(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._engines.get(start_id)
+        if engine is None:
+            return
+        if engine.alive:
+            raise EngineRefused(f"engine {start_id} runs; there is no exit to forget")
+        engine.close()
+        del self._engines[start_id]
+        supervisor.drop_run(engine.run)
+
+    def _known(self, start_id: int) -> Engine:
+        if start_id not in self._engines:
+            self._adopt()
+        if start_id not in self._engines:
+            raise EngineRefused(f"engine {start_id} is not known on this machine")
+        return self._engines[start_id]
+
+    def _running(self, start_id: int) -> Engine:
+        engine = self._known(start_id)
+        if not engine.alive:
+            raise EngineUnreachable(f"engine {start_id} ended")
+        return engine
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    async def take_over(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._running(start_id)
+        try:
+            async with asyncio.timeout(_TAKE_OVER_WITHIN):
+                await engine.valkey.take_over(engine.phantoms, engine.durable)
+        except (TimeoutError, EngineUnreachable) as error:
+            engine.kill(Cause.NEVER_ANSWERED)
+            await engine.gone()
+            raise EngineUnreachable(f"engine {start_id} did not answer TAKEOVER and was killed") from error
+
+    async def admit(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.admit()
+
+    async def replicate(self, start_id: int, leader: PeerNode) -> None:
+        """See the contract."""
+        engine = self._running(start_id)
+        await engine.valkey.replicate(leader, engine.phantoms, engine.durable)
+
+    async def failover(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.failover()
+
+    async def fence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.fence(True)
+
+    async def unfence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.fence(False)
+
+    async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.mark(term, sequence, nonce)
+
+    async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.rewrite(marker)
+
+    async def meet(self, start_id: int, peer: PeerNode) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.meet(peer)
+
+    async def forget(self, start_id: int, node_id: str) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.forget(node_id)
+
+    async def count(self) -> Sequence[Counters]:
+        """See the contract. An engine that does not answer is left out."""
+        living = [engine for engine in self._engines.values() if engine.alive]
+        counted = await asyncio.gather(*(engine.count() for engine in living))
+        return [one for one in counted if one is not None]
+
+
+def _copy_tail(directory: str, start_id: int, keep: Position) -> str | None:
+    """Copy what comes after `keep` and make it last; the path, None when nothing does."""
+    folder = Path(directory, "set-aside")
+    path = folder / f"{start_id}-after-{keep.term}-{keep.sequence}.aof"
+    size = 0
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with open(path, "wb") as file:
+            for block in bytes_after(directory, keep):
+                size += file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        if size == 0:
+            path.unlink()
+    except OSError as error:
+        raise archive.unusable(directory, error) from error
+    return str(path) if size else None

@@ -1,0 +1,260 @@
+"""Engines as operating system processes: born in a session of their own, watched, killed, proven gone.
+
+Each engine has a run directory `<data_dir>/run/<start_id>/`. A waiting parent (a few lines of `sh`) starts the engine
+in its own session and writes its pid and, whenever that may be, its exit code there; so both are known to a manager
+that was not running at the time. The archive's lock goes to the engine and its children only, so it ends exactly
+when the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from dkv.engine.archive import write_whole
+from dkv.engine.contract import Cause
+
+LOG = "engine.log"
+_LOCK = "parent.lock"
+# Standard input is the archive's lock (kept as 3, for the engine only), standard output the run directory's lock
+# (kept as 4, for this parent only: held means that the exit code will still come). The engine calls setsid, so its
+# process group holds it and its children and nothing else. Signals are ignored only after the engine was started,
+# because ignored signals are inherited.
+_PARENT = """
+exec 3<&0 4>&1 0</dev/null 1>/dev/null
+oom=$1; shift
+setsid "$@" 3<&3 4>&- >>engine.log 2>&1 &
+pid=$!
+exec 3<&-
+trap '' HUP INT TERM QUIT
+read -r stat </proc/$pid/stat
+set -- ${stat##*) }
+echo "$pid ${20}" >born
+wait $pid
+code=$?
+if [ -r "$oom" ]; then cat "$oom" >oom; fi
+echo $code >exit
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was written down about an engine before it was started; enough to adopt it."""
+
+    start_id: int
+    directory: str
+    node_id: str
+    group: str
+    address: str
+    client_port: int
+    secret: str
+    memory_only: bool
+    phantoms: tuple[str, ...]
+    boot_id: str
+    oom_kills: int | None = None      # the memory cgroup's counter before the start
+
+
+@dataclass(frozen=True)
+class Born:
+    """A process that cannot be mistaken for another one of the same boot."""
+
+    pid: int
+    started: int                      # clock ticks since boot, /proc/<pid>/stat field 22
+
+
+@dataclass(frozen=True)
+class Run:
+    """One engine's run directory."""
+
+    path: Path
+    record: Record
+
+    @property
+    def born(self) -> Born | None:
+        """Pid and start time, None while the parent has not written them."""
+        words = _whole_line(self.path / "born")
+        return Born(int(words[0]), int(words[1])) if words else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The wait status as a shell tells it (128 + signal), None until the parent wrote it."""
+        words = _whole_line(self.path / "exit")
+        return int(words[0]) if words else None
+
+    @property
+    def oom_text(self) -> str | None:
+        """The memory cgroup's event file, copied by the parent right after the end."""
+        try:
+            return (self.path / "oom").read_text()
+        except OSError:
+            return None
+
+    @property
+    def intents(self) -> tuple[Cause, ...]:
+        """What was asked for, oldest first."""
+        try:
+            lines = (self.path / "intent").read_text().splitlines()
+        except OSError:
+            return ()
+        return tuple(Cause(line) for line in lines)
+
+    def intend(self, cause: Cause) -> None:
+        """Remember why, before acting on it. Raises OSError."""
+        fd = os.open(self.path / "intent", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, f"{cause}\n".encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def log_lines(self, limit: int = 400) -> tuple[str, ...]:
+        """The last lines the engine wrote."""
+        try:
+            with open(self.path / LOG, "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 131072))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return ()
+        return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-limit:]
+
+    def parent_waits(self) -> bool:
+        """Whether the waiting parent lives, so that an exit code may still be written."""
+        try:
+            fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+def _whole_line(path: Path) -> list[str]:
+    """The words of a one-line file; empty while the line has no end, because a shell's echo may be half seen."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return []
+    return text.split() if text.endswith("\n") else []
+
+
+def new_run(root: Path, record: Record) -> Run:
+    """Make the run directory. Its record is on disk before any process exists. Raises OSError."""
+    path = root / str(record.start_id)
+    path.mkdir(parents=True, mode=0o700, exist_ok=True)
+    write_whole(path / "record.json", json.dumps(asdict(record), indent=2) + "\n")
+    return Run(path, record)
+
+
+def find_runs(root: Path) -> list[Run]:
+    """Every run directory with a readable record, by start id."""
+    try:
+        names = sorted((name for name in os.listdir(root) if name.isdigit()), key=int)
+    except OSError:
+        return []
+    return [run for name in names if (run := read_run(root / name)) is not None]
+
+
+def read_run(path: Path) -> Run | None:
+    """One run directory, None without a whole record."""
+    try:
+        said = json.loads((path / "record.json").read_text())
+        return Run(path, replace(Record(**said), phantoms=tuple(said["phantoms"])))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def drop_run(run: Run) -> None:
+    """Forget a run; its log stays as `previous-engine.log` in the engine's directory when that still exists."""
+    kept = Path(run.record.directory, "previous-engine.log")
+    try:
+        shutil.copyfile(run.path / LOG, kept)
+    except OSError:
+        pass  # the archive may be renamed or full; a log is not worth failing for
+    shutil.rmtree(run.path, ignore_errors=True)
+
+
+def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) -> subprocess.Popen[bytes]:
+    """Start the waiting parent, which starts the engine. The locks are handed over, not shared. Raises OSError."""
+    own = os.open(run.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _PARENT, "dkv-engine-parent", oom_file, *command],
+            stdin=archive_lock,
+            stdout=own,
+            stderr=subprocess.DEVNULL,
+            cwd=run.path,
+            start_new_session=True,
+        )
+    finally:
+        os.close(own)
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def alive(born: Born) -> bool:
+    """Whether that very process runs; a zombie has ended."""
+    fields = _stat(born.pid)
+    return fields is not None and fields[0] not in "ZX" and int(fields[19]) == born.started
+
+
+def group_members(born: Born, directory: str) -> list[int]:
+    """Living processes of the engine's group: itself, and children by group and by working directory.
+
+    The directory is checked too, because a pid may be a stranger's once the whole group is gone.
+    """
+    try:
+        os.killpg(born.pid, 0)
+    except ProcessLookupError:
+        return [born.pid] if alive(born) else []  # not yet the leader of its own group
+    except PermissionError:
+        pass
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _belongs(int(name), born, directory)]
+
+
+def _belongs(pid: int, born: Born, directory: str) -> bool:
+    fields = _stat(pid)
+    if fields is None or fields[0] in "ZX" or int(fields[2]) != born.pid:
+        return False
+    if pid == born.pid:
+        return int(fields[19]) == born.started
+    try:
+        return os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(directory)
+    except OSError:
+        return False
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the state on; None when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().decode("utf-8", "replace").rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def kill_group(born: Born, directory: str) -> None:
+    """SIGKILL whatever is left of the engine's process group."""
+    if not group_members(born, directory):
+        return
+    for send in (os.killpg, os.kill):  # the second for a process that is not yet the leader of its own group
+        try:
+            if send is os.killpg or alive(born):
+                send(born.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass

@@ -1,0 +1,255 @@
+"""The driver of one engine over its unix socket: commands sent, answers carried. The only door to the `valkey` library.
+
+One connection per engine, used by one exchange at a time. An exchange that is given up drops the connection, so that
+no late answer is taken for another command's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from valkey.asyncio.connection import UnixDomainSocketConnection
+from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
+
+from dkv.engine import aof, glance
+from dkv.engine.config import FENCED, MANAGER, REPLICA, SOCKET_NAME, replica_password
+from dkv.engine.contract import EngineRefused, EngineUnreachable, PeerNode
+
+Command = tuple[str | int, ...]
+_NO = (ResponseError, BusyLoadingError)   # error answers: the engine lives and said no
+_FENCE = "min-replicas-to-write"
+_TIMEOUT = 2.0          # seconds for one exchange
+_REPLICATE_WITHIN = 3.0  # seconds for gossip to bring the leader's role
+
+
+class Valkey:
+    """One engine's administration."""
+
+    def __init__(self, start_id: int, directory: str, secret: str) -> None:
+        self.start_id = start_id
+        self._directory = directory
+        self._secret = secret
+        self._connection: Any = None   # a UnixDomainSocketConnection, whose methods have no types
+        self._lock = asyncio.Lock()
+        self._folder: int | None = None
+        self.was_connected = False
+
+    # -- exchanges -------------------------------------------------------------------------------------------------
+
+    async def exchange(self, *commands: Command, timeout: float = _TIMEOUT) -> list[Any]:
+        """Send all in one write and read all answers; an error answer is one of `_NO` in the list.
+
+        Raises EngineUnreachable.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._lock, self._connected() as connection:
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                return [await _answer(connection) for _ in commands]
+        except (OSError, ValkeyError, TimeoutError) as error:
+            raise EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}") from error
+
+    async def do(self, *commands: Command, timeout: float = _TIMEOUT) -> list[Any]:
+        """As `exchange`, and the first error answer raises EngineRefused."""
+        answers = await self.exchange(*commands, timeout=timeout)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, _NO):
+                raise EngineRefused(f"engine {self.start_id} refused {' '.join(map(str, command[:3]))}: {answer}")
+        return answers
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Any]:
+        """The connection; it does not outlive an exchange that went wrong."""
+        try:
+            if self._connection is None:
+                self._connection = self._fresh()
+                await self._connection.connect()
+                self.was_connected = True
+            yield self._connection
+        except BaseException:
+            self.close()
+            raise
+
+    def _fresh(self) -> Any:
+        """A connection by way of the directory's descriptor, because a socket's path is limited to 107 bytes."""
+        self._folder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return UnixDomainSocketConnection(
+            path=f"/proc/self/fd/{self._folder}/{SOCKET_NAME}",
+            username=MANAGER,
+            password=self._secret,
+            socket_timeout=None,
+            socket_connect_timeout=_TIMEOUT,
+            lib_name=None,
+            lib_version=None,
+        )
+
+    def close(self) -> None:
+        """Drop the connection; the next exchange makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection._close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            os.close(folder)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def look(self, timeout: float) -> glance.Answers | None:
+        """Everything at one glance, in one round trip; None when it is too busy to say (BUSY is an answer too).
+
+        Raises EngineUnreachable.
+        """
+        info, cluster, nodes, fence, replica = await self.exchange(
+            ("INFO", "persistence", "replication", "memory"),
+            ("CLUSTER", "INFO"),
+            ("CLUSTER", "NODES"),
+            ("CONFIG", "GET", _FENCE),
+            ("ACL", "GETUSER", REPLICA),
+            timeout=timeout,
+        )
+        if any(isinstance(answer, _NO) for answer in (info, cluster, nodes, fence, replica)):
+            return None
+        seen, me, follows = glance.parse_nodes(nodes)
+        return glance.Answers(
+            info=glance.parse_info(info),
+            cluster=glance.parse_info(cluster),
+            nodes=seen,
+            me=me,
+            follows=follows,
+            fenced=glance.is_fenced(fence),
+            admits=glance.is_on(replica),
+        )
+
+    async def statistics(self) -> dict[str, str]:
+        """INFO for the metrics. Raises EngineUnreachable, EngineRefused."""
+        (info,) = await self.do(("INFO", "commandstats", "keyspace", "memory", "clients"))
+        return glance.parse_info(info)
+
+    async def follows(self) -> tuple[str, str | None, set[str]]:
+        """Own role ("leader" or "follower"), whom it follows, and every node id it knows."""
+        (text,) = await self.do(("CLUSTER", "NODES"))
+        nodes, _, leader = glance.parse_nodes(text)
+        return ("follower" if leader else "leader"), leader, {node.node_id for node in nodes}
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    async def take_over(self, phantoms: Sequence[str], durable: bool) -> None:
+        """Become the leader, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused."""
+        await self.do(("ACL", "SETUSER", REPLICA, "off"), ("CONFIG", "SET", _FENCE, FENCED))
+        role, leader, _ = await self.follows()
+        if role != "leader":
+            await self.do(("CLUSTER", "FAILOVER", "TAKEOVER"))
+        if durable:
+            await self.allow_pfcount(True)
+        if leader in phantoms:
+            await self.forget(str(leader))
+
+    async def allow_pfcount(self, allowed: bool) -> None:
+        """On a durable follower it would make the archive look newer than it is (engine-positions.md trap 3)."""
+        await self.do(("ACL", "SETUSER", "default", "+pfcount" if allowed else "-pfcount"))
+
+    async def admit(self) -> None:
+        """Let replicas log in."""
+        await self.do(("ACL", "SETUSER", REPLICA, "on"))
+
+    async def fence(self, closed: bool) -> None:
+        """Refuse or accept writes."""
+        await self.do(("CONFIG", "SET", _FENCE, FENCED if closed else 0))
+
+    async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
+        """Follow that leader; retried while gossip has not yet brought its role."""
+        if durable:
+            await self.allow_pfcount(False)
+        await self.do(
+            ("CONFIG", "SET", "masteruser", REPLICA, "masterauth", replica_password(self._secret)),
+        )
+        _, follows, known = await self.follows()
+        if leader.node_id not in known:
+            await self.meet(leader)
+        if follows != leader.node_id:
+            await self._replicate_until_ok(leader)
+        if follows in phantoms:
+            await self.forget(str(follows))
+
+    async def _replicate_until_ok(self, leader: PeerNode) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _REPLICATE_WITHIN
+        while True:
+            try:
+                await self.do(("CLUSTER", "REPLICATE", leader.node_id))
+                return
+            except EngineRefused:
+                if loop.time() > deadline:
+                    raise
+            await asyncio.sleep(0.01)
+
+    async def failover(self) -> None:
+        """The coordinated switch, asked of the follower that shall lead."""
+        await self.do(("CLUSTER", "FAILOVER"))
+
+    async def mark(self, term: int, sequence: int, nonce: str) -> None:
+        """Write a marker. A standing fence is lifted for that one command only, which nobody can come between."""
+        await self._as_leader([("FUNCTION", "LOAD", "REPLACE", aof.marker_code(term, sequence, nonce))])
+
+    async def rewrite(self, marker: tuple[int, int, str] | None) -> None:
+        """Start a rewrite; with a marker, its new incremental file begins with it."""
+        (text,) = await self.do(("INFO", "persistence"))
+        info = glance.parse_info(text)
+        busy = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress", "loading")
+        running = [name for name in busy if info.get(name, "0") != "0"]
+        if running:
+            raise EngineRefused(f"engine {self.start_id} does not rewrite now: {running[0]}")
+        if marker is None:
+            answers = await self.do(("BGREWRITEAOF",))
+        else:
+            load: Command = ("FUNCTION", "LOAD", "REPLACE", aof.marker_code(*marker))
+            answers = await self._as_leader([("BGREWRITEAOF",), load])
+        if b"scheduled" in bytes(answers[0]):
+            raise EngineRefused(f"engine {self.start_id} put its rewrite off: another child runs")
+
+    async def _as_leader(self, commands: list[Command]) -> list[Any]:
+        """Writes that pass the fence: the engine runs one write's worth of pipelined commands without a break."""
+        (fence,) = await self.do(("CONFIG", "GET", _FENCE))
+        if not glance.is_fenced(fence):
+            return await self.do(*commands)
+        lifted: Command = ("CONFIG", "SET", _FENCE, 0)
+        closed: Command = ("CONFIG", "SET", _FENCE, FENCED)
+        return (await self.do(lifted, *commands, closed))[1:-1]
+
+    async def meet(self, peer: PeerNode) -> None:
+        """Make a node known."""
+        await self.do(("CLUSTER", "MEET", peer.address, peer.client_port, peer.cluster_port))
+
+    async def forget(self, node_id: str) -> None:
+        """Forget a node; one that is not known is forgotten already."""
+        (answer,) = await self.exchange(("CLUSTER", "FORGET", node_id))
+        if isinstance(answer, _NO) and "nknown node" not in str(answer):
+            raise EngineRefused(f"engine {self.start_id} refused CLUSTER FORGET: {answer}")
+
+    async def shut_down(self) -> None:
+        """Ask for the end on a connection of its own, because the answer may take as long as a replica is behind.
+
+        Returns when it was sent. Raises EngineUnreachable when it could not be, EngineRefused on a clear no.
+        """
+        asking = Valkey(self.start_id, self._directory, self._secret)
+        try:
+            await asking.exchange(("PING",), timeout=0.5)
+            (answer,) = await asking.exchange(("SHUTDOWN", "NOSAVE"), timeout=0.3)
+        except EngineUnreachable:
+            if not asking.was_connected:
+                raise
+            return  # closing the connection is how it says yes
+        finally:
+            asking.close()
+        raise EngineRefused(f"engine {self.start_id} refused SHUTDOWN: {answer}")
+
+
+async def _answer(connection: Any) -> Any:
+    """One answer; an error answer as a value. Raises ConnectionError."""
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except _NO as error:
+        return error
