@@ -1,13 +1,12 @@
 """`dkv shell`: cmdlets line after line, from a person, a file or a text, with one connection list for all of them.
 
-The only file that knows prompt_toolkit, and only when a person is at a terminal. Ctrl-C cancels the command, never the
-shell; a script goes on after a failed line and ends non-zero when any line failed.
+Ctrl-C cancels the command, never the shell; a script goes on after a failed line and ends non-zero when any line failed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
@@ -94,7 +93,9 @@ def interact(session: Session) -> int:
 
 def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
-    ask = _prompter(session)
+    from dkv.cli.shell_prompt import prompter
+
+    ask = prompter(config_dir(session.environ), completions)
     held = ""
     while True:
         try:
@@ -113,28 +114,6 @@ def _typed(session: Session) -> Iterator[Statement]:
             statements = []
         held = ""
         yield from statements
-
-
-def _prompter(session: Session) -> Callable[[str], str]:
-    """A prompt with history and completion."""
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-
-    directory = config_dir(session.environ)
-    history: History = InMemoryHistory()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        history = FileHistory(str(directory / "history"))
-    except OSError:
-        pass  # a read-only home costs the history, not the shell
-    prompt: PromptSession[str] = PromptSession(history=history, complete_while_typing=False)
-
-    def words() -> list[str]:
-        return completions(prompt.default_buffer.document.text_before_cursor)
-
-    prompt.completer = WordCompleter(words, ignore_case=True, WORD=True)
-    return lambda text: prompt.prompt(text)
 
 
 def completions(before: str = "") -> list[str]:

@@ -1,0 +1,255 @@
+"""A small domain of managers in memory that keeps the REST contract of /admin/v1, for tests of client and cli."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from dkv.client import Endpoint, ManagerUnreachable, Reply, Request
+
+Json = dict[str, Any]
+ROUTES: list[tuple[str, str, str]] = [
+    ("GET", r"/admin/v1/domain", "domain"),
+    ("GET", r"/admin/v1/stores", "list_stores"),
+    ("POST", r"/admin/v1/stores", "create"),
+    ("GET", r"/admin/v1/stores/([^/]+)", "get"),
+    ("DELETE", r"/admin/v1/stores/([^/]+)", "delete"),
+    ("POST", r"/admin/v1/stores/([^/]+)/stop", "stop_store"),
+    ("POST", r"/admin/v1/stores/([^/]+)/instances", "add"),
+    ("DELETE", r"/admin/v1/stores/([^/]+)/instances/([^/]+)", "remove"),
+    ("POST", r"/admin/v1/stores/([^/]+)/instances/([^/]+)/start", "start"),
+    ("POST", r"/admin/v1/stores/([^/]+)/instances/([^/]+)/stop", "stop"),
+    ("GET", r"/admin/v1/metrics", "metrics"),
+    ("GET", r"/admin/v1/events", "events"),
+    ("GET", r"/healthz", "health"),
+]
+
+
+class Problem(Exception):
+    def __init__(self, status: int, code: str, detail: str, hint: str = "") -> None:
+        super().__init__(detail)
+        self.body = {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail, "hint": hint}
+        self.status = status
+
+
+class Clock:
+    """Virtual seconds: sleeping is advancing, so that no test waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeDomain:
+    """Managers at 127.0.0.11:7801 and on. `down`, `fates` and `refusing` make them misbehave."""
+
+    def __init__(self, servers: int = 2) -> None:
+        self.clock = Clock()
+        self.servers = {f"127.0.0.{11 + i}:7801": f"s{i + 1}" for i in range(servers)}
+        self.uid = dict.fromkeys(self.servers, "uid-1")
+        self.down: set[str] = set()
+        self.refusing: dict[str, Problem] = {}
+        self.fates: dict[str, str] = {}
+        self.stores: dict[str, Json] = {}
+        self.answers: dict[str, Reply] = {}
+        self.log: list[tuple[str, str, str]] = []
+        self.bodies: list[Json] = []
+        self.keys: list[str] = []
+        self.drop_answers = 0
+        self.on_request: Callable[[str, str, str], None] = lambda manager, method, path: None
+        self.metric_rows: list[Json] = []
+        self.here = ""
+        self.query: dict[str, list[str]] = {}
+
+    # -- transport ----------------------------------------------------------------------------------------------
+
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        text = str(endpoint)
+        parts = urlsplit(request.target)
+        self.on_request(text, request.method, parts.path)
+        self.log.append((text, request.method, request.target))
+        alias = text.replace("localhost", "127.0.0.11")
+        if alias in self.down or alias not in self.servers:
+            raise ManagerUnreachable(text, "nothing listens there (connection refused)")
+        self.here, self.query = alias, parse_qs(parts.query)
+        key = request.headers.get("Idempotency-Key", "")
+        if key:
+            self.keys.append(key)
+        known = self.answers.get(f"{key} {request.method} {request.target}") if key else None
+        reply = known or self._answer(request, parts.path)
+        if key:
+            self.answers[f"{key} {request.method} {request.target}"] = reply
+        if self.drop_answers and request.method != "GET":
+            self.drop_answers -= 1
+            raise ManagerUnreachable(text, "it closed the connection without an answer", maybe_done=True)
+        return reply
+
+    def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
+        after = int(request.headers["Last-Event-ID"])
+        yield ": hello"
+        for sequence in range(after + 1, after + 3):
+            yield from (f"id: {sequence}", f'data: {{"sequence": {sequence}}}', "")
+
+    def _answer(self, request: Request, path: str) -> Reply:
+        try:
+            for method, pattern, name in ROUTES:
+                match = re.fullmatch(pattern, path)
+                if match and method == request.method:
+                    body = json.loads(request.body) if request.body else {}
+                    if body:
+                        self.bodies.append(body)
+                    if self.here in self.refusing and method != "GET":
+                        raise self.refusing[self.here]
+                    status, found = getattr(self, name)(*map(unquote, match.groups()), *([body] if body else []))
+                    return Reply(status, {}, json.dumps(found).encode())
+            raise Problem(404, "not_found", "There is no such path.")
+        except Problem as problem:
+            return Reply(problem.status, {"content-type": "application/problem+json"}, json.dumps(problem.body).encode())
+
+    # -- routes -------------------------------------------------------------------------------------------------
+
+    def health(self) -> tuple[int, Json]:
+        return 200, {"ok": True}
+
+    def domain(self) -> tuple[int, Json]:
+        servers = [
+            {
+                "serverId": server, "manager": text, "host": text.split(":")[0], "port": int(text.split(":")[1]),
+                "alive": text not in self.down, "bootId": "b", "isLocal": text == self.here,
+            }
+            for text, server in self.servers.items()
+        ]
+        return 200, {"uid": self.uid[self.here], "revision": 1, "leaderServer": "s1", "servers": servers}
+
+    def list_stores(self) -> tuple[int, Json]:
+        return 200, {"stores": [self._seen(store) for store in self.stores.values()]}
+
+    def get(self, name: str) -> tuple[int, Json]:
+        return 200, self._seen(self._store(name))
+
+    def create(self, body: Json) -> tuple[int, Json]:
+        asked = {key: body.get(key) for key in ("instances", "groups", "replicationFactor", "minInSync")}
+        known = self.stores.get(body["name"].lower())
+        if known is not None:
+            if known["asked"] != asked:
+                said = f"The store {known['name']} exists with another topology."
+                raise Problem(409, "store_differs", said, "See it with Get-DkvStore.")
+            return 200, self._seen(known)
+        if self.query.get("check"):
+            return 200, {"ok": True}
+        texts = {server: text for text, server in self.servers.items()}
+        store = {
+            "name": body["name"], "asked": asked, "state": "NOT_RUNNING", "incarnation": {"major": 0, "minor": 0},
+            "createdAt": "2026-01-01T00:00:00Z", "minInSync": body["minInSync"], "appendFsync": "always",
+            "replicationFactor": body["replicationFactor"], "groups": [], "instances": [],
+        }
+        for group in body["groups"]:
+            store["groups"].append(
+                group | {"term": 0, "open": False, "leader": None, "inSync": [], "required": [], "joining": [],
+                         "handover": None, "waitsFor": None}
+            )
+        for instance in body["instances"]:
+            store["instances"].append(self._instance(instance, texts))
+        self.stores[body["name"].lower()] = store
+        return 201, self._seen(store)
+
+    def _instance(self, asked: Json, texts: dict[str, str]) -> Json:
+        manager = texts[asked["server"]]
+        return {
+            "instanceName": asked["instanceName"], "archiveId": f"a-{asked['instanceName']}", "server": asked["server"],
+            "manager": manager, "host": manager.split(":")[0], "clustronPort": asked["clustronPort"],
+            "clientPort": asked["clientPort"], "group": asked["group"], "state": "Created", "role": None,
+            "reason": None, "process": None, "since": 0.0,
+        }
+
+    def delete(self, name: str) -> tuple[int, Json]:
+        store = self._store(name)
+        if any(i["state"] in ("Running", "Starting") for i in self._seen(store)["instances"]):
+            raise Problem(409, "store_running", f"The store {store['name']} is running.", f"Stop-DkvStore {store['name']}")
+        del self.stores[name.lower()]
+        return 200, {}
+
+    def stop_store(self, name: str) -> tuple[int, Json]:
+        return 202, self._seen(self._store(name))
+
+    def add(self, name: str, body: Json) -> tuple[int, Json]:
+        store = self._store(name)
+        texts = {server: text for text, server in self.servers.items()}
+        for asked in body["instances"]:
+            if any(i["instanceName"] == asked["instanceName"] for i in store["instances"]):
+                raise Problem(409, "instance_exists", f"{asked['instanceName']} is there already.", "Use another name.")
+            store["instances"].append(self._instance(asked | {"group": store["groups"][0]["name"]}, texts))
+        return 201, self._seen(store)
+
+    def remove(self, name: str, instance: str) -> tuple[int, Json]:
+        store = self._store(name)
+        store["instances"].remove(self._found(store, instance))
+        return 200, {}
+
+    def start(self, name: str, instance: str) -> tuple[int, Json]:
+        found = self._found(self._store(name), instance)
+        if found["manager"] != self.here:
+            raise Problem(409, "wrong_manager", "Another manager owns it.")
+        self._advance(self._store(name))
+        if found["state"] in ("Running", "Starting"):
+            return 202, {"instanceName": instance, "result": "Already running", "store": self._seen(self._store(name))}
+        found |= {"state": "Starting", "since": self.clock.now, "reason": None}
+        return 202, {"instanceName": instance, "result": "Started", "startId": "1", "store": self._seen(self._store(name))}
+
+    def stop(self, name: str, instance: str) -> tuple[int, Json]:
+        found = self._found(self._store(name), instance)
+        if found["state"] in ("Created", "Stopped"):
+            return 202, {"instanceName": instance, "result": "Already stopped", "store": self._seen(self._store(name))}
+        found |= {"state": "Stopping", "since": self.clock.now}
+        return 202, {"instanceName": instance, "result": "Stopping", "store": self._seen(self._store(name))}
+
+    def metrics(self) -> tuple[int, Json]:
+        return 200, {"metrics": self.metric_rows, "updated": "2026-01-01T00:00:00Z"}
+
+    def events(self) -> tuple[int, Json]:
+        return 200, {"events": [{"sequence": 1}]}
+
+    # -- what the engines would do ------------------------------------------------------------------------------
+
+    def _advance(self, store: Json) -> None:
+        for instance in store["instances"]:
+            fate = self.fates.get(instance["instanceName"], "runs")
+            late = self.clock.now - instance["since"] >= 0.2
+            if instance["state"] == "Starting" and late and fate == "runs":
+                instance |= {"state": "Running", "process": {"startId": "1", "nodeId": 1, "pid": 42, "state": "MONITORED",
+                                                             "engineState": "RUNNING", "loadingPercent": None}}
+            elif instance["state"] == "Starting" and late and fate.startswith("fails: "):
+                instance |= {"state": "Failed", "reason": fate.removeprefix("fails: ")}
+            elif instance["state"] == "Stopping" and late and fate != "hangs":
+                instance |= {"state": "Stopped", "process": None}
+            if fate.startswith("waits for "):
+                group = next(g for g in store["groups"] if g["name"] == instance["group"])
+                group["waitsFor"] = {"for": [fate.removeprefix("waits for ")], "since": "now",
+                                     "reason": "it was in sync last", "help": "Start it."}
+
+    def _seen(self, store: Json) -> Json:
+        self._advance(store)
+        states = {("Stopped" if i["state"] in ("Created", "Failed") else i["state"]) for i in store["instances"]}
+        status = "NoInstances" if not states else states.pop() if len(states) == 1 else "Partial"
+        seen = {k: v for k, v in store.items() if k != "asked"} | {"status": status}
+        return dict(json.loads(json.dumps(seen)))
+
+    def _store(self, name: str) -> Json:
+        if name.lower() not in self.stores:
+            near = next(iter(s["name"] for s in self.stores.values()), "")
+            raise Problem(404, "unknown_store", f"There is no store '{name}'.", f"Did you mean {near}?" if near else "")
+        return self.stores[name.lower()]
+
+    def _found(self, store: Json, instance: str) -> Json:
+        for one in store["instances"]:
+            if one["instanceName"] == instance:
+                return one  # type: ignore[no-any-return]
+        raise Problem(404, "unknown_instance", f"There is no instance '{instance}'.")

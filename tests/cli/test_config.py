@@ -1,0 +1,88 @@
+"""Settings: flag over variable over file over default, and the nearest known name for an unknown one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkv.config import ConfigTrouble, ContextFile, Settings, load_settings, parse_size
+
+
+def env(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {"HOME": str(tmp_path), **more}
+
+
+def test_defaults_are_the_numbers_of_the_design(tmp_path: Path) -> None:
+    settings = load_settings(environ=env(tmp_path))
+    assert (settings.bind, settings.port, settings.nuodb_port) == ("127.0.0.1", 7801, 8888)
+    assert settings.leader_assignment_timeout_ms == 10_000
+    assert settings.data_dir == tmp_path / ".local/share/dkv"
+    assert settings.state == f"sqlite:{settings.data_dir}/domain.sqlite"
+
+
+def test_what_is_written_later_wins(tmp_path: Path) -> None:
+    file = tmp_path / "dkv.toml"
+    file.write_text('port = 1\nbind = "a"\nserver_id = "s1"\n[labels]\nzone = "z"\n')
+    variables = env(tmp_path, DKV_CONFIG=str(file), DKV_PORT="2", DKV_BIND="b", DKV_MAX_MEMORY="64mb")
+    settings = load_settings({"port": "3", "bind": None}, variables)
+    assert (settings.port, settings.bind, settings.server_id) == (3, "b", "s1")
+    assert (settings.labels, settings.max_memory) == ({"zone": "z"}, 64 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "hint"),
+    [
+        ("prot = 1", "'prot'", "Did you mean port?"),
+        ("zzzzz = 1", "'zzzzz'", "Known: server_id"),
+        ("port = 70000", "port cannot be 70000", "from 1 to 65535"),
+        ("port = true", "port cannot be True", "whole number"),
+        ("bind = 3", "bind must be a text", "bind ="),
+        ('log_level = "loud"', "log_level cannot be 'loud'", "debug, info"),
+        ('max_memory = "much"', "not an amount of memory", "512MB"),
+        ("labels = 3", "labels cannot be 3", "zone"),
+        ("port 3", "is not TOML", "port = 7801"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str, word: str, hint: str) -> None:
+    file = tmp_path / "dkv.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigTrouble) as caught:
+        load_settings(environ=env(tmp_path), file=file)
+    assert word in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigTrouble, match="DKV_PROT"):
+        load_settings(environ=env(tmp_path, DKV_PROT="1"))
+    with pytest.raises(ConfigTrouble, match="does not exist"):
+        load_settings(environ=env(tmp_path, DKV_CONFIG=str(tmp_path / "no")))
+    assert load_settings(environ=env(tmp_path, DKV_TEST_X="1", DKV_MANAGERS="a", DKV_LABELS="a=b,c=d")).labels == {
+        "a": "b", "c": "d",
+    }
+    with pytest.raises(ConfigTrouble, match="cannot be read"):
+        load_settings(environ=env(tmp_path), file=tmp_path)
+
+
+def test_sizes() -> None:
+    assert [parse_size(text) for text in (1, "2", "3kb", "4 MB", "5GiB", "1t")] == [1, 2, 3072, 4 << 20, 5 << 30, 1 << 40]
+
+
+def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
+    context = ContextFile({"XDG_CONFIG_HOME": str(tmp_path)})
+    assert context.read() == []
+    context.write(["a:1", "b:2"])
+    assert context.read() == ["a:1", "b:2"]
+    (tmp_path / "dkv" / "context.json").write_text("{")
+    with pytest.raises(ConfigTrouble, match="cannot be read"):
+        context.read()
+    context.clear()
+    assert context.read() == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigTrouble, match="cannot be written"):
+        ContextFile({"XDG_CONFIG_HOME": str(tmp_path / "file")}).write(["a:1"])
+
+
+def test_settings_are_all_documented_as_data() -> None:
+    assert Settings().failover_limit is None
