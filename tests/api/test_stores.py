@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.commands import (
+    LeaderServing,
+    OpenTerm,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    ProcessTracked,
+)
 from dkv.domain.model import DatabaseState, Report
 from tests.api.world import World, orders, story
 

@@ -21,7 +21,7 @@ class Body(BaseModel):
 class InstanceBody(Body):
     """One instance: a name, its ports, and its server by id or by `host:port` of its manager."""
 
-    instance_name: str
+    instance_name: Annotated[str, Field(min_length=1)]  # the domain would make one up
     clustron_port: Port
     client_port: Port
     manager: str = ""
