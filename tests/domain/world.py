@@ -1,0 +1,124 @@
+"""Tests of the domain: one domain told about in a story, its state, its clocks, and how it is put into words."""
+
+from __future__ import annotations
+
+import copy
+
+from dkv.domain.commands import Command, Tick
+from dkv.domain.decide import decide
+from dkv.domain.decision import Accepted, Decision, Event, Refused
+from dkv.domain.model import Archive, Group, Process, State, Tombstone
+
+STEP = 250      # ms between two ticks
+HOUR = 3_600_000
+
+
+class World:
+    """A domain and the time that passes in it."""
+
+    def __init__(self) -> None:
+        self.state = State(uid="d0")
+        self.now = HOUR
+        self.rows: set[tuple[str, str, str]] = set()   # (table, from, to) of every life-cycle move seen
+
+    def do(self, command: Command) -> list[str]:
+        """Decide, keep what became true, and tell it."""
+        before = copy.deepcopy(self.state)
+        decision = decide(self.state, command)
+        assert self.state == before, f"decide changed its input on {command}"
+        name = type(command).__name__
+        if isinstance(decision, Refused):
+            return [f"{name} refused {decision.code}: {decision.message} {decision.hint}".rstrip()]
+        self.keep(decision)
+        return [name, *(f"  {told(e)}" for e in decision.events)]
+
+    def keep(self, decision: Decision) -> None:
+        """Make an accepted decision true and note which rows it used."""
+        assert isinstance(decision, Accepted)
+        self.state = decision.state
+        for event in decision.events:
+            if " -> " in event.change:
+                source, target = event.change.split(" -> ")
+                self.rows.add((event.kind.split(".")[0], source, target))
+
+    def pass_time(self, ms: int) -> list[str]:
+        """Tick as a manager would, and tell only what happened. Both clocks move together."""
+        lines: list[str] = []
+        end = self.now + ms
+        while self.now < end:
+            self.now += min(STEP, end - self.now)
+            told_now = self.do(Tick(now=self.now, clock=self.now - HOUR))
+            if len(told_now) > 1:
+                lines += [f"Tick at {self.now - HOUR} ms", *told_now[1:]]
+        return lines or [f"Tick to {self.now - HOUR} ms"]
+
+
+def told(event: Event) -> str:
+    """kind, subject, change: because."""
+    change = f" {event.change}" if event.change else ""
+    about = f" (archive {event.archive_id})" if event.kind.startswith("in_sync.") else ""
+    return f"{event.kind} {event.subject}{about}{change}: {event.because}"
+
+
+# The compact view ------------------------------------------------------------------------------------------------
+
+
+def show(state: State, database: str) -> list[str]:
+    """A database with its groups, archives and processes, a line each."""
+    known = state.databases.get(database)
+    lines = [f"database {known.name} {known.state} ({known.major},{known.minor})"] if known else []
+    lines += [f"  {_group(state, g)}" for g in state.groups_of(database)]
+    lines += [f"  {_archive(a)}" for a in state.archives_of(database)]
+    return lines + [f"  {_process(state, p)}" for p in state.processes_of(database)]
+
+
+def tombstones(state: State, database: str) -> list[str]:
+    """The database's ended processes, newest exit first."""
+    mine = [t for t in state.tombstones.values() if t.process.database == database]
+    return [_tombstone(state, t) for t in sorted(mine, key=lambda t: (t.major, t.minor), reverse=True)]
+
+
+def _name(state: State, archive_id: int) -> str:
+    return state.archives[archive_id].name if archive_id in state.archives else f"archive {archive_id}"
+
+
+def _names(state: State, archive_ids: tuple[int, ...]) -> str:
+    return " ".join(_name(state, a) for a in archive_ids)
+
+
+def _group(state: State, group: Group) -> str:
+    line = f"group {group.name} {group.phase} term {group.term}"
+    if group.leader is not None:
+        line += f", leader {_name(state, group.leader)} as process {group.leader_process}"
+        line += ", serving" if group.serving else ""
+    line += f", S {{{_names(state, group.in_sync)}}} required {{{_names(state, group.required)}}}"
+    if group.joining:
+        line += " joining " + ", ".join(f"{_name(state, j.archive_id)} {j.stage}" for j in group.joining)
+    if group.handover:
+        line += f" handover to {_name(state, group.handover.to_archive)}"
+    if group.suspects:
+        line += f" suspects {list(group.suspects)}"
+    return line + (" clean stop" if group.clean_stop else "")
+
+
+def _archive(archive: Archive) -> str:
+    extra = " stopped by operator" if archive.stopped_by_operator else ""
+    extra += f" parked: {archive.parked}" if archive.parked else ""
+    extra += " deleted" if archive.removed else ""
+    return f"archive {archive.name} [{archive.archive_id}] on {archive.server_id} {archive.state}{extra}"
+
+
+def _process(state: State, process: Process) -> str:
+    place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
+    line = f"process {process.start_id} {process.engine_type} {place} on {process.server_id}"
+    line += f" {process.state}:{process.engine_state} node {process.node_id or '-'}"
+    line += " asked by the domain" if process.requester == "domain" else ""
+    return line + (" to be killed" if process.kill else "")
+
+
+def _tombstone(state: State, tombstone: Tombstone) -> str:
+    process = tombstone.process
+    place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
+    line = f"({tombstone.major},{tombstone.minor}) process {process.start_id} {process.engine_type} {place}"
+    line += f" node {process.node_id or '-'} EXITED({process.state}:{process.engine_state})"
+    return line + f": {tombstone.reason} ({tombstone.exit_code})" + (" parked" if tombstone.parked else "")
