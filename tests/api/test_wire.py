@@ -1,0 +1,72 @@
+"""Commands as JSON: every command there and back, and a clear word for JSON that is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import pytest
+
+from dkv import wire
+from dkv.api.problems import DOOR_CODES
+from dkv.domain.commands import COMMANDS, Command
+from dkv.domain.refusals import CATALOGUE, no
+
+
+def sample(kind: Any) -> Any:
+    """Some value of an annotated type, never its default."""
+    if get_origin(kind) in (Union, UnionType):
+        return sample(next(one for one in get_args(kind) if one is not type(None)))
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        return (sample(kinds[0]), sample(kinds[0])) if kinds[1:] == (...,) else tuple(sample(one) for one in kinds)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{f.name: sample(hints[f.name]) for f in fields(kind)})  # type: ignore[operator]
+    if issubclass(kind, Enum):
+        return list(kind)[-1]
+    return {str: "word", int: 7, bool: True}[kind]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_survives_the_wire(name: str) -> None:
+    command = sample(COMMANDS[name])
+    assert isinstance(command, Command)
+    body = json.loads(json.dumps(wire.to_wire(command)))
+    assert not any("_" in key for key in body)
+    assert wire.from_wire(name, body) == command
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "sentence", "hint"),
+    [
+        ("StopProcess", {}, "no command StopProcess", "StartProcess"),
+        ("DeleteDatabase", {"nam": "x"}, "DeleteDatabase has no field nam", "Did you mean name?"),
+        ("DeleteDatabase", {}, "lacks the field name", ""),
+        ("DeleteDatabase", {"name": 7}, "DeleteDatabase.name is 7 and should be of type str", ""),
+        ("DeleteArchive", {"archiveId": True}, "DeleteArchive.archiveId is True", ""),
+        ("StartProcess", {"database": "d", "engineType": "TM"}, "engineType is 'TM'", ""),
+        ("StartProcess", {"database": "d", "engineType": "SM", "expected": [1]}, "has 1 entries and should have 2", ""),
+        ("CreateArchives", {"database": "d", "archives": 7}, "should be a list", ""),
+        ("CreateArchives", {"database": "d", "archives": [7]}, "archives[0] is 7 and should be an object", ""),
+    ],
+)
+def test_json_that_is_no_command_is_refused(name: str, body: dict[str, Any], sentence: str, hint: str) -> None:
+    with pytest.raises(wire.WireTrouble) as caught:
+        wire.from_wire(name, body)
+    assert sentence in str(caught.value)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_every_refusal_of_the_domain_is_a_problem(code: str) -> None:
+    problem = wire.problem(no(code, "It cannot be.", "Do something else."))
+    assert (problem["code"], problem["status"]) == (code, CATALOGUE[code].status)
+    assert problem["detail"] == "It cannot be."
+
+
+def test_the_doors_add_codes_and_change_none() -> None:
+    assert not set(DOOR_CODES) & set(CATALOGUE)
