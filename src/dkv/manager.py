@@ -72,6 +72,13 @@ class Manager:
         self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
         self.domain_uid = ""
 
+    def readiness(self) -> str:
+        """Nothing when the domain is within reach, else the sentence that says since when it is not."""
+        if self.liveness.access_since is not None and self.liveness.lease_left() > 0:
+            return ""
+        ago = max(0, int(self._outside.monotonic() - self.liveness.renewed_at))
+        return f"waiting for the domain since {ago} s"
+
     async def join(self) -> None:
         """Found the domain or join it. Raises ManagerTrouble, StoreTrouble."""
         self.domain_uid = await self.submitter.found(self._outside.token())

@@ -90,7 +90,7 @@ def _settings(function: Any) -> Any:
 def manager_run(config: Path | None, **flags: str | None) -> int:
     """Hand over to the composition root."""
     settings = load_settings(flags, file=config)
-    return int(_door("dkv.manager", "run")(settings))
+    return int(_door("dkv.daemon", "run")(settings))
 
 
 @manager.command("stop", help="Stop the manager that runs on the same data directory.")
@@ -99,7 +99,7 @@ def manager_run(config: Path | None, **flags: str | None) -> int:
 def manager_stop(config: Path | None, with_engines: bool, **flags: str | None) -> int:
     """Find the manager by its data directory and stop it."""
     settings = load_settings(flags, file=config)
-    return int(_door("dkv.manager", "stop")(settings, with_engines))
+    return int(_door("dkv.daemon", "stop")(settings, with_engines))
 
 
 @root.command(context_settings=RAW, help="A whole domain on this machine, to look at and to break.")

@@ -94,10 +94,6 @@ class Submitter:
                 self._heard(event)
             return decision
 
-    async def check(self, command: Command) -> Accepted | Refused:
-        """What submit would answer now; nothing is written. Raises store.Unavailable, store.Unusable."""
-        return decide((await self.view()).state, replace(command, now=command.now or self._clock()))
-
     async def _commit(self, snapshot: Snapshot, before: State, decision: Accepted, key: str) -> None:
         writes: dict[str, str | None] = dict(codec.diff(before, decision.state))
         if key:

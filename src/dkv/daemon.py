@@ -1,0 +1,263 @@
+"""The manager as a program: one per data directory and per port, REST beside the loop, engines left running.
+
+It only composes: settings, lock, state backend, engine room, Manager, API. `run` is `dkv manager run`, `stop` is
+`dkv manager stop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from dkv.api.app import create_app
+from dkv.api.rooms import Rooms
+from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
+from dkv.config import Settings
+from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
+from dkv.engine.room import ValkeyEngines
+from dkv.log import logger, set_up
+from dkv.machine.seen import node_id
+from dkv.manager import Manager, ManagerTrouble, Outside, Place
+from dkv.store.contract import StoreTrouble
+from dkv.store.sqlite import SqliteStore
+
+log = logger("manager")
+PROBE_WITHIN = 1.0   # s a machine has to answer a connection
+
+
+def run(settings: Settings) -> int:
+    """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
+    set_up(settings.log_level)
+    refuse_public_bind(settings.bind)
+    with take_dwelling(settings) as dwelling:
+        with contextlib.closing(listen(settings)) as door:
+            return asyncio.run(serve(settings, dwelling, door))
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket of the REST API. Raises ManagerTrouble naming who has the port."""
+    door = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((settings.bind, settings.port))
+        door.listen(128)
+    except OSError as error:
+        door.close()
+        raise ManagerTrouble(_port_sentence(settings, error), "Choose another --port, or stop the other one.") from error
+    return door
+
+
+def _port_sentence(settings: Settings, error: OSError) -> str:
+    with contextlib.suppress(OSError):
+        first = get_json(settings.bind, settings.port, "/admin/v1/identity", 1.0)
+        if first.get("product") == "dkv":
+            return f"Manager {first.get('serverId')} runs on {settings.bind}:{settings.port} already."
+    return f"Port {settings.port} on {settings.bind} cannot be used: {error.strerror}."
+
+
+def get_json(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
+    """A manager's JSON answer. Raises OSError."""
+    try:
+        reply = HttpTransport().send(Endpoint(host, port), Request("GET", target, {}), timeout=seconds)
+        answer = json.loads(reply.body)
+    except (ClientTrouble, ValueError) as error:
+        raise OSError(str(error)) from error
+    return answer if isinstance(answer, dict) else {}
+
+
+async def open_state(state: str) -> SqliteStore:
+    """Open the state backend named as `sqlite:PATH`. Raises ManagerTrouble, StoreTrouble."""
+    kind, _, path = state.partition(":")
+    if kind != "sqlite" or not path:
+        raise ManagerTrouble(f"The state backend {state!r} is not known.", "Write --state sqlite:PATH.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return await SqliteStore.open(path)
+
+
+@contextlib.asynccontextmanager
+async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Manager]:
+    """A manager that has joined its domain, on real state and real engines."""
+    store = await open_state(settings.state)
+    engines = ValkeyEngines(settings.data_dir, binary=str(settings.valkey_server) if settings.valkey_server else None)
+    memory = settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    place = Place(
+        server_id=dwelling.server_id, uid=dwelling.uid, host=settings.bind, port=settings.port,
+        nuodb_port=settings.nuodb_port, boot_id=boot_id(), data_dir=str(settings.data_dir.absolute()), memory=memory,
+    )  # fmt: skip
+    outside = Outside(
+        monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,
+        heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
+        complain=lambda step, trouble: log.warning("step failed", step=type(step).__name__, key=step.key,
+                                                   trouble=str(trouble)),
+    )  # fmt: skip
+    manager = Manager(place, store, engines, outside)
+    try:
+        await manager.join()
+        yield manager
+    finally:
+        engines.close()
+        await store.close()
+
+
+def boottime() -> float:
+    """Seconds since boot, counting suspension: the clock leases are kept by."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def probe(host: str, port: int) -> bool:
+    """Whether a machine answers: a refused connection is an answer (its manager is being restarted)."""
+    try:
+        async with asyncio.timeout(PROBE_WITHIN):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+# REST --------------------------------------------------------------------------------------------------------------
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handling of its own: the daemon decides when to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave SIGTERM and SIGINT to the daemon."""
+        yield
+
+
+def rooms_of(manager: Manager) -> Rooms:
+    """What the API reaches of this manager."""
+    place = manager.place
+    store = manager.store
+
+    async def counters() -> list[Mapping[str, Any]]:
+        return [asdict(counted) for counted in await manager.engines.count()]
+
+    async def leader_server() -> str:
+        return manager.liveness.leader
+
+    return Rooms(
+        submitter=manager.submitter, events=store.events, counters=counters, leader_server=leader_server,
+        fetch=fetch, port_in_use=port_in_use,
+        node_id=lambda state, process: node_id(state.uid, process.archive_id or 0),
+        new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
+        clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
+        port=place.port,
+    )  # fmt: skip
+
+
+async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
+    """JSON of another manager. Raises OSError."""
+
+    return await asyncio.to_thread(get_json, host, port, target, seconds)
+
+
+def port_in_use(host: str, port: int) -> bool:
+    """Whether something listens on that port of this machine."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+async def serve(settings: Settings, dwelling: Dwelling, door: socket.socket) -> int:
+    """Run manager and REST until a signal comes, or one of them fails."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    try:
+        async with manager_of(settings, dwelling) as manager:
+            await _serve(manager, door, ended)
+    except StoreTrouble as trouble:
+        raise ManagerTrouble(f"The domain state cannot be used: {trouble}", f"Look at {settings.state}.") from trouble
+    return 0
+
+
+async def _serve(manager: Manager, door: socket.socket, ended: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        create_app(rooms_of(manager)), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2
+    )
+    rest = Server(config)
+    tasks = [
+        asyncio.create_task(manager.run(), name="manager"),
+        asyncio.create_task(rest.serve(sockets=[door]), name="rest"),
+        asyncio.create_task(ended.wait(), name="signal"),
+    ]
+    place = manager.place
+    log.info("manager runs", server=place.server_id, address=f"{place.host}:{place.port}", domain=manager.domain_uid)
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    rest.should_exit = True
+    for task in (tasks[0], tasks[2]):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    log.info("manager ends; its engines go on", server=place.server_id)
+    for task in done:
+        if task is not tasks[2]:
+            task.result()
+
+
+# Stopping ----------------------------------------------------------------------------------------------------------
+
+DRAIN_WITHIN = 90.0   # s all engines of this server have to leave
+END_WITHIN = 15.0     # s the manager has to end
+
+
+def stop(settings: Settings, with_engines: bool) -> int:
+    """Stop the manager that lives in the data directory; with its engines, they hand over and leave first."""
+    first = resident(settings.data_dir.absolute())
+    if first is None:
+        raise ManagerTrouble(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
+    pid, host, port = int(str(first["pid"])), str(first["bind"]), int(str(first["port"]))
+    if with_engines:
+        drain(ManagerClient(Endpoint(host, port)), str(first["serverId"]))
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + END_WITHIN
+    while resident(settings.data_dir.absolute()) is not None:
+        if time.monotonic() > deadline:
+            raise ManagerTrouble(f"Manager {first['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
+                                 "Look at its log; its engines are not touched by ending it.")  # fmt: skip
+        time.sleep(0.05)
+    return 0
+
+
+def drain(client: ManagerClient, server_id: str) -> None:
+    """Ask every engine of one server to leave, leaders handing over, and wait until none is left."""
+    deadline = time.monotonic() + DRAIN_WITHIN
+    asked: set[tuple[str, str]] = set()
+    while True:
+        left = [
+            (str(store["name"]), str(instance["instanceName"]))
+            for store in client.stores() for instance in store["instances"]
+            if instance["server"] == server_id and instance["process"]
+        ]  # fmt: skip
+        if not left:
+            return
+        for store, instance in (one for one in left if one not in asked):
+            with contextlib.suppress(ManagerRefused):
+                client.stop_instance(store, instance)
+                asked.add((store, instance))
+        if time.monotonic() > deadline:
+            names = ", ".join(instance for _, instance in left)
+            raise ManagerTrouble(f"{names} did not leave within {DRAIN_WITHIN:.0f} s.",
+                                 "Look at Get-DkvStore -Name; stop them with -Force if their copies do not matter.")  # fmt: skip
+        time.sleep(0.1)
