@@ -10,10 +10,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
 Json = dict[str, Any]
@@ -57,8 +55,7 @@ class ManagerRefused(ClientTrouble):
         self.status = status
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a manager listens. `str()` gives the `host:port` of the seeds' tables."""
 
     host: str
@@ -68,8 +65,7 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request: `target` is the path with its query, `body` the JSON bytes or None."""
 
     method: str
@@ -78,8 +74,7 @@ class Request:
     body: bytes | None = None
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One HTTP answer, header names in lower case."""
 
     status: int
@@ -324,6 +319,8 @@ class ManagerClient:
 
 def new_key() -> str:
     """A fresh Idempotency-Key."""
+    import uuid  # only changes pay for it
+
     return str(uuid.uuid4())
 
 

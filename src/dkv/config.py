@@ -1,4 +1,4 @@
-"""The configuration room: one TOML file and `DKV_*` variables for the manager, one context file for the cmdlets.
+"""The configuration room: one TOML file and `DKV_*` variables, read into the settings of a manager.
 
 Numbers and words are those of design section 9. What a person writes later wins: a flag beats a variable, a variable
 beats the file, the file beats the default. An unknown key is refused naming the nearest known one.
@@ -6,10 +6,9 @@ beats the file, the file beats the default. An unknown key is refused naming the
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -170,39 +169,3 @@ def parse_size(value: object) -> int:
     if isinstance(value, bool) or match is None or int(match[1]) == 0:
         raise ConfigTrouble(f"'{value}' is not an amount of memory.", "Write bytes, or 512MB, or 2GB.")
     return int(match[1]) << 10 * " kmgt".index(match[2] or " ")
-
-
-class ContextFile:
-    """The managers a one-shot Connect-DkvManager remembered for the next command (issue section 5)."""
-
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        self._path = config_dir(os.environ if environ is None else environ) / "context.json"
-
-    def read(self) -> list[str]:
-        """The remembered `host:port` texts, in the user's order; empty when there are none."""
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            return [str(text) for text in found["managers"]]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            hint = "Delete the file, or run Connect-DkvManager -Force."
-            raise ConfigTrouble(f"The context file {self._path} cannot be read: {error}.", hint) from error
-
-    def write(self, managers: Sequence[str]) -> None:
-        """Replace the list; a crash leaves the old file or the new one."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-            beside.write_text(json.dumps({"managers": list(managers)}) + "\n", encoding="utf-8")
-            beside.replace(self._path)
-        except OSError as error:
-            hint = "Make the directory writable, or set DKV_MANAGERS instead."
-            raise ConfigTrouble(f"The context file {self._path} cannot be written: {error}.", hint) from error
-
-    def clear(self) -> None:
-        """Forget the list."""
-        try:
-            self._path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigTrouble(f"The context file {self._path} cannot be removed: {error}.", "Remove it.") from error

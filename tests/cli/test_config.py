@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.config import ConfigTrouble, ContextFile, Settings, load_settings, parse_size
+from dkv.config import ConfigTrouble, Settings, load_settings, parse_size
 
 
 def env(tmp_path: Path, **more: str) -> dict[str, str]:
@@ -67,21 +67,6 @@ def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 def test_sizes() -> None:
     assert [parse_size(text) for text in (1, "2", "3kb", "4 MB", "5GiB", "1t")] == [1, 2, 3072, 4 << 20, 5 << 30, 1 << 40]
-
-
-def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
-    context = ContextFile({"XDG_CONFIG_HOME": str(tmp_path)})
-    assert context.read() == []
-    context.write(["a:1", "b:2"])
-    assert context.read() == ["a:1", "b:2"]
-    (tmp_path / "dkv" / "context.json").write_text("{")
-    with pytest.raises(ConfigTrouble, match="cannot be read"):
-        context.read()
-    context.clear()
-    assert context.read() == []
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigTrouble, match="cannot be written"):
-        ContextFile({"XDG_CONFIG_HOME": str(tmp_path / "file")}).write(["a:1"])
 
 
 def test_settings_are_all_documented_as_data() -> None:

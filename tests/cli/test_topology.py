@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dkv.cli.names import Place
 from dkv.cli.topology import (
     SLOTS,
     Node,
-    Place,
     Taken,
     Topology,
     Wish,

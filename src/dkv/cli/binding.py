@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from dkv.cli.names import check_name
 from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, settle
-from dkv.cli.topology import check_name
 from dkv.cli.trouble import Usage, nearest
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """One parameter of a cmdlet. `kind` is text, name, number, switch, list, nodes or word (one of `choices`);
     `position` counts from 0; `aliases` are exact other names; `low` and `high` bound a number."""
 
@@ -28,14 +26,13 @@ class Param:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Cmdlet:
+class Cmdlet(NamedTuple):
     """One cmdlet: its name, what it does, its parameters and where its code is (`module:function`)."""
 
     name: str
     synopsis: str
     code: str
-    params: tuple[Param, ...] = field(default=())
+    params: tuple[Param, ...] = ()
 
 
 Bound = dict[str, Any]

@@ -15,7 +15,6 @@ from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, Usage, nearest
 from dkv.client import ClientTrouble, ManagerRefused
-from dkv.config import ConfigTrouble
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
@@ -122,9 +121,6 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
     except ManagerRefused as refused:
         session.screen.error(refused.message, refused.hint)
         return BAD_USAGE if refused.status == 422 else FAILED
-    except ConfigTrouble as trouble:
-        session.screen.error(trouble.message, trouble.hint)
-        return FAILED
     except ClientTrouble as trouble:
         session.screen.error(str(trouble))
         return FAILED

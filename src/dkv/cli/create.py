@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 
 from dkv.cli.binding import Bound
 from dkv.cli.fleet import Fleet, pick_instance, to_rows
+from dkv.cli.names import Place, check_name
 from dkv.cli.output import SUCCESS, Row, table
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.cli.topology import (
     Node,
-    Place,
     Topology,
     Wish,
-    check_name,
     check_ports,
     emptiest,
     generate,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dkv.cli.binding import Bound
+from dkv.cli.names import Place
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.cli.topology import Place
 from dkv.cli.trouble import CliTrouble, Usage, nearest
 from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, ManagerRefused, ManagerUnreachable
 

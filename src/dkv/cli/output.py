@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
 COLOURS = {SUCCESS: "32", OK: "32", FAILED: "31", SKIPPED: "33"}
@@ -18,8 +17,7 @@ ERASE_LINE = "\r\x1b[K"
 HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One line of a cmdlet's table. `subject` is the action, or the store for Get-DkvStore."""
 
     manager: str

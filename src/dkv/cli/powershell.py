@@ -9,8 +9,7 @@ comments. Everything else of PowerShell is refused with one sentence, never gues
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from dkv.cli.trouble import Usage
 
@@ -21,15 +20,13 @@ ENDS_WORD = set(" \t\r\n,;(){}|&\"'#`=")
 BARE_STOPS = ENDS_WORD - {"#", "="}
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """A `$name`, read when the statement runs. Names are compared in lower case."""
 
     name: str
 
 
-@dataclass(frozen=True)
-class Expanding:
+class Expanding(NamedTuple):
     """A double-quoted text: literal parts and variables in order."""
 
     parts: tuple[str | Variable, ...]
@@ -38,16 +35,14 @@ class Expanding:
 Value = str | Variable | Expanding | list["Value"] | dict[str, "Value"]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """`-Name`, with the value glued on by a colon if there is one."""
 
     name: str
     value: Value | None = None
 
 
-@dataclass(frozen=True)
-class Positional:
+class Positional(NamedTuple):
     """A value that stands alone: a parameter's value or a positional argument, which only the cmdlet's table tells."""
 
     value: Value
@@ -56,8 +51,7 @@ class Positional:
 Argument = Parameter | Positional
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """One command line: its name as written and its arguments. `line` counts from 1."""
 
     line: int
@@ -65,8 +59,7 @@ class Command:
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """`$name = value`."""
 
     line: int

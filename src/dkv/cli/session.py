@@ -6,32 +6,41 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dkv.cli.binding import Bound
+from dkv.cli.context import ContextFile
 from dkv.cli.output import Screen
 from dkv.cli.trouble import NothingSent, Usage
 from dkv.client import BadEndpoint, Endpoint, ManagerClient, Transport, parse_endpoint
-from dkv.config import ContextFile
 
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."
 """Word for word from seeds 000 and 002."""
 
 
-@dataclass
 class Session:
     """One shell, or one one-shot command. In a shell Connect-DkvManager stays in the shell (`in_shell`); outside it is
     kept in the context file. `sent` tells after Ctrl-C what had already left."""
 
-    screen: Screen
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    transport: Transport | None = None
-    in_shell: bool = False
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-    sent: list[str] = field(default_factory=list)
-    variables: dict[str, object] = field(default_factory=dict)
-    connected: list[str] | None = None
+    def __init__(
+        self,
+        screen: Screen,
+        environ: Mapping[str, str] | None = None,
+        transport: Transport | None = None,
+        *,
+        in_shell: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.screen = screen
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self.transport = transport
+        self.in_shell = in_shell
+        self.sleep = sleep
+        self.clock = clock
+        self.sent: list[str] = []
+        self.variables: dict[str, object] = {}
+        self.connected: list[str] | None = None
 
     def managers(self) -> list[str]:
         """The connected managers: this shell's own, else DKV_MANAGERS, else the context file."""
@@ -79,8 +88,7 @@ def endpoints(texts: Sequence[str], port: int) -> list[Endpoint]:
     return found
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One call to one manager. Jobs of a manager are in one lane: with -Parallel lanes run side by side."""
 
     manager: str
@@ -89,14 +97,14 @@ class Job:
     changes: bool = True
 
 
-@dataclass
 class Outcome:
     """How a job ended: `value` is what its call gave, `trouble` what it raised; neither when it was skipped."""
 
-    job: Job
-    value: object = None
-    trouble: Exception | None = None
-    skipped: bool = True
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.value: object = None
+        self.trouble: Exception | None = None
+        self.skipped = True
 
 
 def fan_out(session: Session, jobs: Sequence[Job], bound: Bound) -> list[Outcome]:

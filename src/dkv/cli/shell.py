@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
+from dkv.cli.context import user_directory
 from dkv.cli.powershell import Assignment, Command, Incomplete, Statement, parse, settle
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble
-from dkv.config import config_dir
 
 LEAVE = ("exit", "quit")
 
@@ -95,7 +95,7 @@ def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
     from dkv.cli.shell_prompt import prompter
 
-    ask = prompter(config_dir(session.environ), completions)
+    ask = prompter(user_directory(session.environ), completions)
     held = ""
     while True:
         try:

@@ -8,30 +8,18 @@ different servers wherever that is possible.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dkv.cli.names import Place, check_name
 from dkv.cli.trouble import CliTrouble, Usage
 
 SLOTS = 16384
 """Hash slots of a Valkey cluster."""
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-NAME_RULE = "A name begins with a letter and has up to 63 letters, digits, and the signs _ . -"
 UNPARTITIONED = "UNPARTITIONED"
 """The one group of a store with a single group (design section 1)."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A server that gets nodes: its id, its manager's `host:port`, the host its ports are on, the manager's port."""
-
-    server: str
-    manager: str
-    host: str
-    manager_port: int = 7801
 
 
 @dataclass(frozen=True)
@@ -152,13 +140,6 @@ def _membership(wish: Wish, servers: int, count: int) -> dict[int, int]:
         for _ in range(size):
             of[dealt[len(of)]] = group
     return of
-
-
-def check_name(name: str, what: str) -> str:
-    """The name, if it keeps the rule. Raises Usage."""
-    if not NAME.fullmatch(name):
-        raise Usage(f"'{name}' cannot be the name of {what}.", f"{NAME_RULE}.")
-    return name
 
 
 def _check_names(wish: Wish) -> None:

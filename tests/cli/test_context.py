@@ -1,0 +1,32 @@
+"""The context file of one-shot commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkv.cli.context import ContextFile, user_directory
+from dkv.cli.trouble import CliTrouble
+from dkv.config import config_dir
+
+
+def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
+    context = ContextFile({"XDG_CONFIG_HOME": str(tmp_path)})
+    assert context.read() == []
+    context.write(["a:1", "b:2"])
+    assert context.read() == ["a:1", "b:2"]
+    (tmp_path / "dkv" / "context.json").write_text("{")
+    with pytest.raises(CliTrouble, match="cannot be read"):
+        context.read()
+    context.clear()
+    assert context.read() == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CliTrouble, match="cannot be written"):
+        ContextFile({"XDG_CONFIG_HOME": str(tmp_path / "file")}).write(["a:1"])
+
+
+@pytest.mark.parametrize("xdg", [None, "/x", "x"])
+def test_it_is_beside_the_settings(xdg: str | None) -> None:
+    environ = {"HOME": "/h"} | ({"XDG_CONFIG_HOME": xdg} if xdg else {})
+    assert user_directory(environ) == config_dir(environ)
