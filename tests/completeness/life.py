@@ -1,0 +1,213 @@
+"""One store's whole life, told once, so that every command happens at least once through the door people use.
+
+Orders go through the HTTP application of a manager, facts through the submitter that a manager's loop uses. What each
+command made true is read back from the event log and from the revision of the state.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any
+
+import httpx
+
+from dkv.domain.commands import (
+    ArchiveRetired,
+    CleanStopReached,
+    Command,
+    HandoverBegun,
+    HandoverDone,
+    HandoverFailed,
+    InSyncShrunk,
+    JoinAborted,
+    JoinAnnounced,
+    JoinCompleted,
+    JoinDurable,
+    JoinMarked,
+    LeaderServing,
+    LeaderSilence,
+    LeaderSteppedDown,
+    LoadingProgressed,
+    OpenTerm,
+    PositionReported,
+    ProcessConfigured,
+    ProcessExited,
+    ProcessStarted,
+    ProcessTracked,
+    ServerJoined,
+    ServerLost,
+    TailSetAside,
+    Tick,
+)
+from dkv.domain.model import Group, Process, Report
+from tests.api.world import HOSTS, PORT, World, orders
+
+STORE = "OrdersStore"
+GROUP = "UNPARTITIONED"
+HISTORY = "a" * 40
+
+
+class Life:
+    """The store, who manages it, and what was seen to happen."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.events: dict[str, set[str]] = defaultdict(set)  # command -> kinds of the events it made
+        self.changed: set[str] = set()                       # commands after which the revision moved
+        self.told: set[type[Command]] = set()
+
+    async def tell(self, *facts: Command) -> None:
+        """Facts that the domain has to accept, each followed by a look at what it changed."""
+        for fact in facts:
+            before = self.world.domain.snapshot.revision
+            await self.world.tell(fact)
+            self.told.add(type(fact))
+            if self.world.domain.snapshot.revision > before:
+                self.changed.add(type(fact).__name__)
+
+    async def ask(self, method: str, path: str, status: int, **more: Any) -> Any:
+        """An order through the HTTP application."""
+        async with self.world.at("s1") as client:
+            answer: httpx.Response = await client.request(method, f"/admin/v1/stores{path}", **more)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    async def read_events(self) -> None:
+        """The events, as a client reads them from the log."""
+        for stored in self.world.domain.log:
+            event = json.loads(stored.text)
+            assert event["because"], event
+            self.events[event["command"]].add(event["kind"])
+
+    async def group(self) -> Group:
+        """The store's only group, as it is now."""
+        return (await self.world.state()).groups[(STORE, GROUP)]
+
+    async def process(self, archive_id: int) -> Process:
+        """The living process of an archive."""
+        process = (await self.world.state()).process_on(archive_id)
+        assert process is not None
+        return process
+
+    async def quoting(self) -> dict[str, Any]:
+        """What a fact of the leader's manager quotes."""
+        group = await self.group()
+        assert group.leader_process is not None
+        server = (await self.world.state()).processes[group.leader_process].server_id
+        return {"server_id": server, "database": STORE, "group": GROUP, "term": group.term}
+
+    # --- chapters ---------------------------------------------------------------------------------------------------
+
+    async def servers_come(self) -> None:
+        """Two managers join the domain."""
+        for name, host in HOSTS.items():
+            uid = f"uid-of-{name}"
+            await self.tell(
+                ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"),
+            )
+
+    async def created_and_started(self) -> None:
+        """A store of two copies: the first archive leads, the second joins, not without a broken link."""
+        await self.ask("POST", "", 201, json=orders())
+        await self.ask("POST", f"/{STORE}/instances/orders-1/start", 202)
+        await self.ask("POST", f"/{STORE}/instances/orders-2/start", 202)
+        await self.comes_up(0, LoadingProgressed(server_id="s1", start_id=0, percent=50))
+        await self.leads(0)
+        await self.comes_up(1)
+        await self.tell(JoinAnnounced(archive_id=1, **await self.quoting()))
+        await self.tell(JoinAborted(archive_id=1, **await self.quoting()))
+        await self.joins(1)
+
+    async def comes_up(self, archive_id: int, *while_loading: Command) -> None:
+        """A requested process is taken, launched, and has loaded."""
+        process = await self.process(archive_id)
+        who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
+        await self.tell(
+            ProcessStarted(report=Report(), **who), ProcessConfigured(pid=4711, **who), *while_loading,
+            ProcessTracked(pid=4711, **who),
+        )  # fmt: skip
+
+    async def leads(self, archive_id: int) -> None:
+        """The assigned leader opens its term and serves."""
+        start_id = (await self.process(archive_id)).start_id
+        await self.tell(OpenTerm(start_id=start_id, **await self.quoting()))
+        await self.tell(LeaderServing(start_id=start_id, epoch=1, history=HISTORY, **await self.quoting()))
+
+    async def joins(self, archive_id: int) -> None:
+        """A loaded archive enters the in-sync set, stage by stage."""
+        quote = await self.quoting()
+        process = await self.process(archive_id)
+        await self.tell(
+            JoinAnnounced(archive_id=archive_id, **quote),
+            JoinMarked(archive_id=archive_id, sequence=2, nonce="n", **quote),
+            JoinDurable(server_id=process.server_id, start_id=process.start_id, term=quote["term"], sequence=2, nonce="n"),
+            JoinCompleted(archive_id=archive_id, **quote),
+        )
+        assert archive_id in (await self.group()).in_sync
+
+    async def link_breaks_and_heals(self) -> None:
+        """The follower hears nothing, leaves the in-sync set, comes back."""
+        quote = await self.quoting()
+        follower = await self.process(1)
+        silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)
+        await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
+        await self.joins(1)
+
+    async def handed_over(self) -> None:
+        """A first handover fails at its deadline, the second is done; the old leader's tail is set aside."""
+        quote = await self.quoting()
+        old, new = await self.process(0), await self.process(1)
+        await self.tell(HandoverBegun(to_archive=1, **quote), HandoverFailed(**quote), HandoverBegun(to_archive=1, **quote))
+        quote["server_id"] = "s2"
+        await self.tell(
+            HandoverDone(start_id=new.start_id, epoch=2, history="b" * 40, **quote),
+            LeaderSteppedDown(server_id="s1", start_id=old.start_id),
+            TailSetAside(server_id="s1", start_id=old.start_id, path="/data/tail"),
+        )
+
+    async def server_lost_and_back(self) -> None:
+        """The follower's manager loses its lease and comes back."""
+        await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+        await self.servers_come()
+
+    async def leader_killed(self) -> None:
+        """An operator kills the leader; the follower reports its position and leads when time has shown who answers."""
+        leader, follower = await self.process(1), await self.process(0)
+        await self.ask("POST", f"/{STORE}/instances/orders-2/stop?force=true", 202)
+        end = ProcessExited(server_id="s2", start_id=leader.start_id, cause="operator kill", detail="killed", exit_code=137)
+        await self.tell(end)
+        term = (await self.group()).term
+        report = Report(term=term, sequence=1, nonce="n", offset=10, history="b" * 40)
+        await self.tell(PositionReported(server_id="s1", start_id=follower.start_id, term=term, report=report))
+        for clock in (1_000, 20_000, 40_000):
+            await self.tell(Tick(clock=clock))
+        await self.leads(0)
+
+    async def archives_come_and_go(self) -> None:
+        """A copy is added and taken out again; its directory is renamed."""
+        added = {"instances": [{"instanceName": "orders-3", "server": "s2", "clustronPort": 7815, "clientPort": 7865}]}
+        await self.ask("POST", f"/{STORE}/instances", 201, json=added)
+        await self.ask("DELETE", f"/{STORE}/instances/orders-3", 200)
+        await self.tell(ArchiveRetired(server_id="s2", archive_id=2, path="/data/orders-3.deleted-1"))
+
+    async def stopped_and_deleted(self) -> None:
+        """A whole stop, clean; then the store is deleted."""
+        await self.ask("POST", f"/{STORE}/stop", 202)
+        await self.tell(CleanStopReached(reached=(0,), **await self.quoting()))
+        start_id = (await self.process(0)).start_id
+        end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}
+        await self.tell(ProcessExited(server_id="s1", start_id=start_id, **end))
+        await self.ask("DELETE", f"/{STORE}", 200)
+
+    async def lived(self) -> None:
+        """All chapters in their order."""
+        await self.servers_come()
+        await self.created_and_started()
+        await self.link_breaks_and_heals()
+        await self.handed_over()
+        await self.server_lost_and_back()
+        await self.leader_killed()
+        await self.archives_come_and_go()
+        await self.stopped_and_deleted()
+        await self.read_events()

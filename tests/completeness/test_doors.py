@@ -1,0 +1,47 @@
+"""Every command is executed through its door, and what it made true is read back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dkv.domain.commands import COMMANDS, FACTS, ORDERS
+from tests.completeness.life import Life
+from tests.completeness.test_commands import LATER, names
+
+QUIET = {
+    # Facts that change the state without an event, and why nobody needs to read about them.
+    "Tick": "time passed; what a timer does has its own event",
+    "LoadingProgressed": "shown as a percentage in the view; an event each would bury the others",
+    "PositionReported": "an answer in a vacancy; the assignment that follows says whom it chose and why",
+    "JoinMarked": "a stage between joining and required, which have events",
+    "LeaderSteppedDown": "one suspect less; if the group loses its leader by it, that has its event",
+    "LeaderSilence": "shown in what the group waits for; the vacancy that may follow says why",
+}
+
+
+@pytest.fixture(scope="module")
+def life() -> Life:
+    """The store's life, lived once for all tests of this file."""
+    life = Life()
+    asyncio.run(life.lived())
+    return life
+
+
+@pytest.mark.parametrize("name", [name for name in names(ORDERS) if (name, "door") not in LATER])
+def test_every_order_goes_through_http_and_its_event_is_read_back(life: Life, name: str) -> None:
+    assert life.events[name], f"no event of the log says that {name} made it so"
+
+
+@pytest.mark.parametrize("name", names(FACTS))
+def test_every_fact_is_taken_and_read_back(life: Life, name: str) -> None:
+    assert COMMANDS[name] in life.told, f"life.py never tells {name}"
+    if name in QUIET:
+        assert name in life.changed, f"{name} changed nothing"
+    else:
+        assert life.events[name], f"no event of the log says that {name} made it so; is it one of QUIET?"
+
+
+def test_quiet_names_only_facts(life: Life) -> None:
+    assert set(QUIET) <= set(names(FACTS))
