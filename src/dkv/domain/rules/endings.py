@@ -125,7 +125,10 @@ def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -
 
 
 def vacate(draft: Draft, group: Group, because: str) -> Group:
-    """The group has no leader any more; S and `required` stay what they are until a new term opens."""
+    """The group has no leader any more; S and `required` stay what they are until a new term opens.
+
+    So does what its members said of their silence: it is the proof that lets another archive lead.
+    """
     handover = group.handover
     contested = (handover.from_archive, handover.to_archive) if handover else group.contested
     if group.open:  # what was answered before a term that never opened still holds
@@ -134,8 +137,8 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
                 draft.put_process(process, report=None)
     return draft.move_group(
         group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
-        leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None, silent=(),
-        contested=contested, machine_answers=True, vacant_since=None, assigned_since=None, stalled_since=None,
+        leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None,
+        contested=contested, vacant_since=None, assigned_since=None, stalled_since=None,
     )  # fmt: skip
 
 

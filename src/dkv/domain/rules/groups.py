@@ -94,6 +94,7 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
     draft.move_group(
         group, "opened", f"archive {group.leader} has loaded, is fenced and holds term {group.term}",
         open=True, serving=False, in_sync=(group.leader, *kept), required=kept, joining=(), silent=(), contested=(),
+        machine_answers=True,
         last_leader=group.leader, suspects=tuple(sorted({*group.suspects, command.start_id})), enforced=None,
         assigned_since=None, stalled_since=None, vacant_since=None,
     )  # fmt: skip
@@ -281,7 +282,7 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         f"{handover.from_archive} is done", term=group.term + 1, leader=handover.to_archive,
         leader_process=handover.to_process, open=True, serving=True, handover=None, required=required, joining=(),
         last_leader=handover.to_archive, suspects=tuple(sorted({*group.suspects, handover.to_process})),
-        epoch=command.epoch, history=command.history, silent=(),
+        epoch=command.epoch, history=command.history, silent=(), machine_answers=True,
     )  # fmt: skip
     return None
 
@@ -338,7 +339,7 @@ def leader_silence(draft: Draft, command: LeaderSilence) -> Refused | None:
     if isinstance(process, Refused):
         return process
     group = draft.group_of(process)
-    if group is None or group.term != command.term or process.archive_id is None or group.leader is None:
+    if group is None or group.term != command.term or process.archive_id is None:
         return stale_fact("the group has moved on")
     silent = set(group.silent) - {process.archive_id}
     if command.silent:

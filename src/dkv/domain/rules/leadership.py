@@ -60,9 +60,10 @@ def _lost(draft: Draft, group: Group) -> str | None:
 
 
 def living_followers(draft: Draft, group: Group) -> list[Process]:
-    """Members of S but the leader whose engines run on servers that are alive."""
+    """Members of S but the leader whose engines answer on servers that are alive: they can say what they hear."""
     found = (draft.process_on(a) for a in group.in_sync if a != group.leader)
-    return [p for p in found if p and p.state is ProcessState.MONITORED and draft.server_alive(p.server_id)]
+    answering = (ProcessState.TRACKED, ProcessState.MONITORED)
+    return [p for p in found if p and p.state in answering and draft.server_alive(p.server_id)]
 
 
 # The choice --------------------------------------------------------------------------------------------------------
@@ -151,8 +152,8 @@ def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False
             continue
         if draft.server_alive(process.server_id):
             return False
-        living = living_followers(draft, group)
-        if not enforced and not all(p.archive_id in group.silent for p in living if p is not process):
+        living = (p for p in living_followers(draft, group) if p is not process)
+        if not enforced and not all(p.archive_id in group.silent for p in living):
             return False
     return True
 
