@@ -102,7 +102,7 @@ def test_what_is_not_supported_is_refused_with_a_sentence_and_a_hint(text: str, 
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["A 'b", 'A "b', "A @(", "A @{", "A @{ b = 1", "A b,", "A `", "<# a", "$x ="])
+@pytest.mark.parametrize("text", ["A 'b", 'A "b', "A @(", "A @{", "A @{ b = 1", "A b,", "A `", "A `\n", "<# a", "$x ="])
 def test_what_is_not_finished_asks_for_more(text: str) -> None:
     with pytest.raises(Incomplete):
         parse(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -97,6 +99,27 @@ def test_who_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert said.stderr == ""
     assert said.stdout.startswith("Connect-DkvManager")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["Get-DkvStore"], "Interrupted; nothing had been sent."),
+        (["Get-DkvStore", "-Parallel"], "Interrupted; nothing had been sent."),
+    ],
+)
+def test_ctrl_c_ends_a_command_that_hangs_with_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        endpoint = f"127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "dkv.cli.main", *words, "-Managers", endpoint]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line, _ = silent.accept()
+        with line:
+            line.recv(1024)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", f"{sentence}\n")
 
 
 def test_completion_offers_names_then_parameters() -> None:

@@ -347,7 +347,7 @@ class _Reader:
                 self.at = end + 2
             elif self.continues():
                 self.at = _or_end(self.text.find("\n", self.at), self.text) + 1
-                if self.at > len(self.text):
+                if self.at >= len(self.text):
                     raise Incomplete("The line ends with a backtick but nothing follows.", "Remove the backtick.")
             else:
                 return
