@@ -1,0 +1,131 @@
+"""Simulation room: what one archive's directory holds, and how far it got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dkv.engine.contract import Identity, Position
+
+Marker = tuple[int, int, str]
+
+MARKER_SIZE = 90
+PING_SIZE = 14
+GETACK_SIZE = 37
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of the replication stream. Pings and questions for acknowledgements never reach a disk."""
+
+    size: int
+    key: str = ""
+    value: str = ""
+    marker: Marker | None = None
+    asks: bool = False
+
+    @property
+    def durable(self) -> bool:
+        """Whether an append-only file holds it."""
+        return bool(self.key) or self.marker is not None
+
+
+def ping() -> Entry:
+    """In the replication offset, not in the file (engine-positions.md section 1)."""
+    return Entry(PING_SIZE)
+
+
+def getack() -> Entry:
+    """What WAIT sends down the stream."""
+    return Entry(GETACK_SIZE, asks=True)
+
+
+@dataclass
+class Disk:
+    """Base and incremental files of one archive. Survives every process."""
+
+    directory: str
+    identity: Identity | None = None
+    initialised: bool = False
+    has_data: bool = False
+    base: dict[str, str] = field(default_factory=dict)
+    files: list[list[Entry]] = field(default_factory=lambda: [[]])
+    _marker: Marker | None = None
+    _after: int = 0
+    incremental_bytes: int = 0
+
+    def position(self) -> Position:
+        """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""
+        if self._marker is None:
+            return Position(initialised=self.initialised)
+        return Position(*self._marker, self._after, self.initialised)
+
+    def append(self, entry: Entry) -> None:
+        """What an engine does with `appendfsync always`."""
+        if entry.durable:
+            self.files[-1].append(entry)
+            self._count(entry)
+
+    def entries(self) -> Iterator[Entry]:
+        """The incremental files' records, oldest first."""
+        for file in self.files:
+            yield from file
+
+    def after(self, marker: Marker, count: int) -> list[Entry]:
+        """The records that begin `count` bytes after a marker or later; empty when the marker is not there."""
+        found: list[Entry] = []
+        seen, inside = 0, False
+        for entry in self.entries():
+            if entry.marker == marker:
+                found, seen, inside = [], 0, True
+            elif inside:
+                if seen >= count:
+                    found.append(entry)
+                seen += entry.size
+        return found
+
+    def load(self) -> dict[str, str]:
+        """The data as an engine reads it at its start."""
+        data = dict(self.base)
+        for entry in self.entries():
+            if entry.key:
+                data[entry.key] = entry.value
+        return data
+
+    def replace(self, snapshot: dict[str, str]) -> None:
+        """A full resync ended: its RDB is the new base, and every marker is gone."""
+        self.base = dict(snapshot)
+        self.files = [[]]
+        self._recount()
+
+    def begin_rewrite(self) -> dict[str, str]:
+        """From here on records go to a new incremental file; the data the new base will hold."""
+        snapshot = self.load()
+        self.files.append([])
+        return snapshot
+
+    def end_rewrite(self, snapshot: dict[str, str]) -> None:
+        """The new base is in the manifest; the older files are not any more."""
+        self.base = snapshot
+        self.files = [self.files[-1]]
+        self._recount()
+
+    def tear(self) -> Entry | None:
+        """Lose the last record, as if a kill had cut it in two; what was lost."""
+        if not self.files[-1]:
+            return None
+        lost = self.files[-1].pop()
+        self._recount()
+        return lost
+
+    def _recount(self) -> None:
+        self._marker, self._after, self.incremental_bytes = None, 0, 0
+        for entry in self.entries():
+            self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        self.incremental_bytes += entry.size
+        if entry.marker is not None:
+            self._marker, self._after = entry.marker, 0
+        else:
+            self._after += entry.size

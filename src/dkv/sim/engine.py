@@ -1,0 +1,366 @@
+"""Simulation room: one engine, with the habits of Valkey that hurt (reference/engine.md, engine-positions.md).
+
+TAKEOVER checks nothing. A process restart forgets the replication history. WAIT counts whoever is attached. Of two
+leaders of one group the higher epoch wins, the other follows it. A stopped process executes what it was sent as soon
+as it goes on. A manager's death does not concern it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dkv.engine.contract import EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
+from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
+from dkv.sim.net import SimNet
+from dkv.sim.replication import FSYNC, Replication
+
+WRITE_SIZE = 60
+FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
+
+
+@dataclass(frozen=True)
+class Known:
+    """Another engine of the database, as gossip tells."""
+
+    node_id: str
+    address: str
+    port: int
+    leads: bool
+    epoch: int
+    follows: str | None
+
+
+@dataclass
+class Waiting:
+    """A client in WAIT: until so many followers acknowledged an offset."""
+
+    offset: int
+    count: int
+    done: Callable[[], None]
+
+
+class SimEngine:
+    """A process. `disk` is None for a memory-only engine."""
+
+    def __init__(self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float) -> None:
+        self.net = net
+        self.machine = machine
+        self.spec = spec
+        self.start_id, self.node_id, self.group = spec.start_id, spec.node_id, spec.group
+        self.disk = disk
+        self.pid = pid
+        self.alive = True
+        self.stopped = False                           # SIGSTOP
+        self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.asked: list[asyncio.Future[Any]] = []
+        self.born_at = net.now()
+        self.loads = loads                             # seconds
+        self.loading = True
+        self.data: dict[str, str] = disk.load() if disk else {}
+        leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
+        self.phantom_id = f"phantom-{spec.start_id}"
+        self.role = "follower"
+        self.follows: str | None = leader.node_id if leader else self.phantom_id
+        self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
+        self.epoch = 0
+        self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
+        self.fenced, self.admits, self.credentials = True, False, False
+        self.paused_until = 0.0
+        self.rewriting = False
+        self.failover: tuple[float, int | None] | None = None      # since when, offset to reach
+        self.unfinished: list[Entry] = []
+        self.waits: list[Waiting] = []
+        self.answered_at = net.now()
+        self.last_seen: EngineSeen | None = None
+        self.replication = Replication(self)
+        net.engines[self.node_id] = self
+        net.addresses[(spec.address, spec.client_port)] = self
+        net.later(loads, self.receive, self._loaded, ())
+        net.later(net.random.uniform(0.1, 1.0), self._cron)
+
+    # -- the process -----------------------------------------------------------------------------------------------
+
+    def receive(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Execute what arrived, now or when the process goes on."""
+        if not self.alive:
+            return
+        if self.stopped:
+            self.inbox.append((act, args))
+        else:
+            act(*args)
+
+    def stop(self) -> None:
+        """SIGSTOP."""
+        self.stopped = True
+
+    def go_on(self) -> None:
+        """SIGCONT: first what was sent meanwhile."""
+        if not self.alive or not self.stopped:
+            return
+        self.stopped = False
+        inbox, self.inbox = self.inbox, []
+        for act, args in inbox:
+            self.receive(act, args)
+
+    def die(self) -> None:
+        """The process ends; what it had sent is still delivered, what it had only written stays written."""
+        if self.unfinished and self.disk is not None and self.net.random.random() < 0.5:
+            for entry in self.unfinished:       # on its disk, never answered, never streamed
+                self.disk.append(entry)
+        self.alive = False
+        self.replication.broken()
+        if self.net.engines.get(self.node_id) is self:
+            del self.net.engines[self.node_id]
+        address = (self.spec.address, self.spec.client_port)
+        if self.net.addresses.get(address) is self:
+            del self.net.addresses[address]
+        for future in self.asked:
+            if not future.done():
+                future.set_exception(EngineUnreachable(f"engine {self.start_id} ended"))
+                future.exception()
+
+    def _loaded(self) -> None:
+        self.loading = False
+        self.replication.connect()
+
+    def loading_percent(self) -> int:
+        """How far it is with its archive."""
+        return 100 if not self.loading else min(99, int(100 * (self.net.now() - self.born_at) / self.loads))
+
+    def _cron(self) -> None:
+        if not self.alive:
+            return
+        self.net.later(1.0, self._cron)
+        if not self.stopped and not self.loading:
+            self.replication.cron()
+            self.tell()
+
+    # -- gossip ----------------------------------------------------------------------------------------------------
+
+    def me(self) -> Known:
+        """What this engine says of itself."""
+        return Known(self.node_id, self.spec.address, self.spec.client_port, self.role == "leader", self.epoch, self.follows)
+
+    def tell(self) -> None:
+        """Tell every known node."""
+        for node_id in list(self.known):
+            other = self.net.engines.get(node_id)
+            if other is not None:
+                self.net.post(self.machine, other, other.heard, self.me(), self.group, self.current_epoch)
+
+    def heard(self, sender: Known, group: str, current_epoch: int) -> None:
+        """News of a node; nodes that are not known are not listened to."""
+        if sender.node_id not in self.known or self.loading:
+            return
+        self.known[sender.node_id] = sender
+        self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
+        if sender.leads and group == self.group:
+            self._another_leader(sender)
+
+    def _another_leader(self, sender: Known) -> None:
+        if self.role == "leader":
+            if sender.epoch > self.epoch:
+                self._follow(sender.node_id)
+            elif sender.epoch == self.epoch and self.node_id < sender.node_id:
+                self.current_epoch += 1
+                self.epoch = self.current_epoch
+                self.tell()
+        elif self.follows != sender.node_id and sender.epoch > self.leader_epoch():
+            self._follow(sender.node_id)
+
+    def leader_epoch(self) -> int:
+        """The config epoch of whom it follows; 0 for a phantom."""
+        leader = self.known.get(self.follows or "")
+        return leader.epoch if leader and leader.leads else 0
+
+    def _follow(self, node_id: str) -> None:
+        if self.role == "leader":
+            self.role = "follower"
+            self.replication.dismiss()
+        else:
+            self.replication.drop_link()
+        self.follows = node_id
+        self.failover = None
+        self.check_waits()
+        self.replication.connect()
+
+    def _lead(self) -> None:
+        self.replication.promote()
+        self.role, self.follows, self.failover = "leader", None, None
+        self.current_epoch += 1
+        self.epoch = self.current_epoch
+        self.tell()
+
+    # -- a manager's commands --------------------------------------------------------------------------------------
+
+    def _loaded_only(self) -> None:
+        if self.loading:
+            raise EngineRefused("LOADING the dataset")
+
+    def take_over(self) -> None:
+        """Lead, whatever anybody thinks of it; fenced, and admitting nobody."""
+        self._loaded_only()
+        self.admits, self.fenced = False, True
+        if self.role != "leader":
+            self._lead()
+
+    def set_switches(self, *, fenced: bool | None = None, admits: bool | None = None) -> None:
+        """Fence and replication user."""
+        self.fenced = self.fenced if fenced is None else fenced
+        self.admits = self.admits if admits is None else admits
+
+    def let_in(self) -> None:
+        """Set the credentials by which this engine may attach to a leader."""
+        self.credentials = True
+
+    def replicate(self, node_id: str) -> None:
+        """Follow that node."""
+        self._loaded_only()
+        target = self.known.get(node_id)
+        if target is None:
+            raise EngineRefused(f"Unknown node {node_id}")
+        if not target.leads:
+            raise EngineRefused("I can only replicate a master, not a replica.")
+        if self.role == "leader":
+            raise EngineRefused("To set a master the node must be empty and without assigned slots.")
+        if self.follows != node_id:
+            self._follow(node_id)
+        self.replication.connect()
+
+    def mark(self, marker: Marker) -> None:
+        """Write a marker; a fence does not hold it back."""
+        self._loaded_only()
+        if self.role != "leader":
+            raise EngineRefused("READONLY You can't write against a read only replica.")
+        self.replication.append(Entry(MARKER_SIZE, marker=marker))
+
+    def rewrite(self, marker: Marker | None) -> None:
+        """BGREWRITEAOF; the marker is the first record of the new incremental file."""
+        self._loaded_only()
+        if self.rewriting or self.disk is None or self.replication.state == "resyncing":
+            raise EngineRefused("another child runs")
+        self.rewriting = True
+        snapshot = self.disk.begin_rewrite()
+        if marker is not None:
+            self.mark(marker)
+        self.net.post(self.machine, self, self._rewritten, snapshot, self.disk.files, delay=self.net.random.uniform(0.1, 0.6))
+
+    def _rewritten(self, snapshot: dict[str, str], files: list[list[Entry]]) -> None:
+        self.rewriting = False
+        if self.disk is not None and self.disk.files is files:
+            self.disk.end_rewrite(snapshot)
+
+    def meet(self, peer: PeerNode) -> None:
+        """Make a node known here, and this one there."""
+        self.known.setdefault(peer.node_id, Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
+        other = self.net.engines.get(peer.node_id)
+        if other is not None:
+            self.net.post(self.machine, other, other.introduced, self.me(), self.group, self.current_epoch)
+
+    def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
+        """Somebody met this engine."""
+        if sender.node_id not in self.known:
+            self.known[sender.node_id] = sender
+        self.heard(sender, group, current_epoch)
+        self.tell()
+
+    def forget(self, node_id: str) -> None:
+        """Drop a node; one that is not known is dropped already."""
+        if node_id == self.follows:
+            raise EngineRefused("Can't forget my master!")
+        self.known.pop(node_id, None)
+
+    # -- the coordinated failover ----------------------------------------------------------------------------------
+
+    def begin_failover(self) -> None:
+        """Asked of a follower: the leader pauses, this one catches up, gets the leader's vote, and leads."""
+        leader = self.net.engines.get(self.follows or "")
+        if self.role != "follower" or self.replication.state != "up" or leader is None:
+            raise EngineRefused("Master is down or failed, please use CLUSTER FAILOVER FORCE")
+        self.failover = (self.net.now(), None)
+        self.net.post(self.machine, leader, leader.pause_for, self)
+
+    def pause_for(self, follower: SimEngine) -> None:
+        """As the leader: no writes until the follower leads, or the time for it is over."""
+        if self.role == "leader":
+            self.paused_until = self.net.now() + FAILOVER_WITHIN
+            self.net.post(self.machine, follower, follower.reach, self.replication.offset)
+
+    def reach(self, offset: int) -> None:
+        """As the follower: this is how far the paused leader got."""
+        if self.failover:
+            self.failover = (self.failover[0], offset)
+            self.caught_up()
+
+    def caught_up(self) -> None:
+        """More of the stream is here: perhaps all of it."""
+        leader = self.net.engines.get(self.follows or "")
+        since, wanted = self.failover or (0.0, None)
+        if wanted is None or leader is None:
+            return
+        if self.net.now() - since > FAILOVER_WITHIN:
+            self.failover = None
+        elif self.replication.offset >= wanted:
+            self.net.post(self.machine, leader, leader.vote, self)
+
+    def vote(self, follower: SimEngine) -> None:
+        """As the paused leader: agree, once nothing can be written here any more."""
+        if self.role == "leader" and self.net.now() < self.paused_until:
+            self.net.post(self.machine, follower, follower.elected)
+
+    def elected(self) -> None:
+        """As the follower: lead."""
+        if self.failover and self.role == "follower" and self.net.now() - self.failover[0] <= FAILOVER_WITHIN:
+            self._lead()
+
+    # -- clients ---------------------------------------------------------------------------------------------------
+
+    def write(self, key: str, value: str, answer: Callable[[str], None]) -> None:
+        """SET, answered once it is on this disk: "OK", or the beginning of an error."""
+        entry = Entry(WRITE_SIZE + len(value), key=key, value=value)
+        self.unfinished.append(entry)
+        self.net.post(self.machine, self, self._finish, entry, answer, delay=FSYNC)
+
+    def _finish(self, entry: Entry, answer: Callable[[str], None]) -> None:
+        if self.role == "leader" and self.net.now() < self.paused_until:
+            self.net.post(self.machine, self, self._finish, entry, answer, delay=0.02)
+            return
+        self.unfinished.remove(entry)
+        if self.loading:
+            answer("LOADING")
+        elif self.role != "leader":
+            answer("MOVED")
+        elif self.fenced:
+            answer("NOREPLICAS")
+        else:
+            self.replication.append(entry)
+            answer("OK")
+
+    def wait(self, count: int, timeout: float, answer: Callable[[], None]) -> None:
+        """WAIT: counts every attached follower, whatever its disk is worth."""
+        waiting = Waiting(self.replication.offset, count, answer)
+        self.waits.append(waiting)
+        if self.replication.replicas:
+            self.replication.ask_all()
+        self.net.later(timeout, self._end_wait, waiting)
+        self.check_waits()
+
+    def check_waits(self) -> None:
+        """Answer the clients whose wait is over."""
+        for waiting in list(self.waits):
+            acked = sum(1 for r in self.replication.replicas.values() if r.online and r.offset >= waiting.offset)
+            if acked >= waiting.count or self.role != "leader":
+                self._end_wait(waiting)
+
+    def _end_wait(self, waiting: Waiting) -> None:
+        if waiting in self.waits:
+            self.waits.remove(waiting)
+            self.receive(waiting.done, ())
+
+    def acknowledged(self) -> dict[tuple[str, int], int]:
+        """ROLE of a leader: address of each follower and the offset it acknowledged."""
+        replicas = self.replication.replicas.values()
+        return {(r.engine.spec.address, r.engine.spec.client_port): r.offset for r in replicas if r.online}

@@ -1,0 +1,361 @@
+"""Simulation room: one machine with its disks and processes, and the door to its engines that managers use.
+
+`SimEngines` implements dkv.engine.contract.Engines. Each run of a manager has a handle of its own, which refuses
+everything once that manager was killed; engines, disks, and the records of ended engines stay with the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    Counters,
+    EngineRefused,
+    EngineSpec,
+    EngineUnreachable,
+    ExitSeen,
+    Identity,
+    PeerNode,
+    Position,
+    Survey,
+)
+from dkv.sim.disk import Disk, Entry
+from dkv.sim.engine import SimEngine
+from dkv.sim.glimpse import look
+from dkv.sim.net import SimNet
+
+T = TypeVar("T")
+
+LOCK_WAIT = 5.0            # seconds
+TAKE_OVER_WITHIN = 1.0
+GLANCE = 0.5               # seconds a survey waits for an engine that does not answer
+REPLICATE_WITHIN = 3.0
+LAST_WORDS = ("Ready to accept connections", "(the rest is silence)")
+
+
+@dataclass
+class SimMachine:
+    """What survives every manager of one server."""
+
+    net: SimNet
+    name: str
+    address: str
+    boot: int = 1
+    loads: Callable[[], float] = lambda: 0.08      # seconds the next engine takes to load
+    disks: dict[str, Disk] = field(default_factory=dict)
+    engines: dict[int, SimEngine] = field(default_factory=dict)
+    exits: dict[int, ExitSeen] = field(default_factory=dict)
+    intents: dict[int, Cause] = field(default_factory=dict)
+    locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
+    set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)           # every start id ever launched here
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    next_pid: int = 1000
+
+    @property
+    def boot_id(self) -> str:
+        """Changes with every restart of the machine."""
+        return f"{self.name}-boot-{self.boot}"
+
+    def start(self, spec: EngineSpec) -> SimEngine:
+        """A new engine process."""
+        self.next_pid += 1
+        disk = None
+        if not spec.memory_only:
+            disk = self.disks[spec.directory]
+            disk.has_data = True
+        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads())
+        self.engines[spec.start_id] = engine
+        self.locks[spec.directory] = engine
+        self.started.append(spec.start_id)
+        return engine
+
+    def end(self, start_id: int, exit_code: int = 137) -> None:
+        """An engine ends; 128 + 9 unless it left by itself."""
+        engine = self.engines.pop(start_id, None)
+        if engine is None:
+            return
+        signal = exit_code - 128 if exit_code > 128 else None
+        default = Cause.KILLED_BY_SIGNAL if signal else Cause.TERMINATED_FROM_OUTSIDE
+        cause = self.intents.pop(start_id, default)
+        if cause is Cause.GRACEFUL_STOP and signal:
+            cause = Cause.KILLED_BY_SIGNAL
+        detail = f"{cause} {signal}, sender unknown" if cause is Cause.KILLED_BY_SIGNAL else f"{cause}"
+        self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
+        engine.die()
+        self.locks.pop(engine.spec.directory, None)
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+    def restart(self) -> None:
+        """The machine is switched off and on: nobody saw its engines end."""
+        for start_id in list(self.engines):
+            self.intents[start_id] = Cause.MACHINE_RESTARTED
+            self.end(start_id, exit_code=255)
+        self.boot += 1
+
+    def living(self, start_id: int) -> SimEngine:
+        """A living engine. Raises EngineRefused for a stranger, EngineUnreachable for one that ended."""
+        engine = self.engines.get(start_id)
+        if engine is not None:
+            return engine
+        if start_id in self.exits:
+            raise EngineUnreachable(f"engine {start_id} ended")
+        raise EngineRefused(f"engine {start_id} is not known on this machine")
+
+
+class SimEngines:
+    """One manager's door to its machine's engines."""
+
+    def __init__(self, machine: SimMachine) -> None:
+        self.machine = machine
+        self.net = machine.net
+        self.revoked = False
+
+    def revoke(self) -> None:
+        """The manager is dead: its locks are free and whatever it still holds of this refuses everything."""
+        self.revoked = True
+        self.machine.locks = {d: holder for d, holder in self.machine.locks.items() if holder is not self}
+
+    async def _pause(self, longest: float = 0.002) -> None:
+        """Every call takes a moment, in which anything can happen."""
+        self._check()
+        await asyncio.sleep(self.net.random.uniform(0.0001, longest))
+        self._check()
+
+    def _check(self) -> None:
+        if self.revoked:
+            raise EngineUnreachable("this manager is dead")
+
+    async def _ask(self, start_id: int, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
+        self._check()
+        engine = self.machine.living(start_id)
+        return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def survey(self) -> Survey:
+        """See the contract."""
+        await self._pause(0.004)
+        if any(engine.stopped for engine in self.machine.engines.values()):
+            await asyncio.sleep(GLANCE)
+            self._check()
+        engines = tuple(look(engine) for _, engine in sorted(self.machine.engines.items()))
+        return Survey(engines, tuple(exit for _, exit in sorted(self.machine.exits.items())))
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """See the contract."""
+        self._check()
+        try:
+            async with asyncio.timeout(timeout):
+                await self.machine.changed.wait()
+        except TimeoutError:
+            return
+
+    async def count(self) -> Sequence[Counters]:
+        """See the contract."""
+        await self._pause()
+        return [
+            Counters(e.start_id, 0, len(e.data), 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
+            for _, e in sorted(self.machine.engines.items()) if not e.stopped
+        ]  # fmt: skip
+
+    # -- archives --------------------------------------------------------------------------------------------------
+
+    async def prepare(self, directory: str, identity: Identity, fresh: bool) -> Position:
+        """See the contract."""
+        await self._pause()
+        disk = self._checked(directory, identity, fresh)
+        await self._take_lock(directory)
+        if disk is None:
+            disk = self.machine.disks[directory] = Disk(directory, identity)
+        await self._pause()
+        return disk.position()
+
+    def _checked(self, directory: str, identity: Identity, fresh: bool) -> Disk | None:
+        disk = self.machine.disks.get(directory)
+        if disk is None and not fresh:
+            raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no identity file in {directory}")
+        if disk is not None and disk.identity != identity:
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is another archive")
+        if disk is not None and fresh and disk.initialised:
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} already holds data of this archive")
+        if disk is not None and disk.initialised and not disk.has_data:
+            raise ArchiveRefused(Cause.ARCHIVE_UNINITIALISED, f"{directory} had data once")
+        return disk
+
+    async def _take_lock(self, directory: str) -> None:
+        deadline = self.net.now() + LOCK_WAIT
+        while self.machine.locks.get(directory, self) is not self:
+            if self.net.now() >= deadline:
+                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use")
+            await asyncio.sleep(0.02)
+            self._check()
+        self.machine.locks[directory] = self
+
+    async def release(self, directory: str) -> None:
+        """See the contract."""
+        self._check()
+        if self.machine.locks.get(directory) is self:
+            del self.machine.locks[directory]
+
+    async def read_position(self, directory: str) -> Position:
+        """See the contract."""
+        await self._pause()
+        return self._disk(directory).position()
+
+    async def confirm_initialised(self, directory: str) -> None:
+        """See the contract."""
+        await self._pause()
+        self._disk(directory).initialised = True
+
+    def _disk(self, directory: str) -> Disk:
+        if directory not in self.machine.disks:
+            raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no identity file in {directory}")
+        return self.machine.disks[directory]
+
+    async def retire(self, directory: str) -> str | None:
+        """See the contract."""
+        await self._pause()
+        await self.release(directory)
+        if directory in self.machine.locks:
+            raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use")
+        if directory not in self.machine.disks:
+            return None
+        self.machine.disks[f"{directory}.deleted-{len(self.machine.retired)}"] = self.machine.disks.pop(directory)
+        self.machine.retired.append(directory)
+        return f"{directory}.deleted-{len(self.machine.retired) - 1}"
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        """See the contract."""
+        await self._pause()
+        engine = self.machine.engines.get(start_id)
+        if engine is None or engine.disk is None:
+            raise EngineRefused(f"engine {start_id} is not known on this machine")
+        tail = [e for e in engine.disk.after((keep.term, keep.sequence, keep.nonce), keep.bytes_after) if e.key]
+        if not tail:
+            return None
+        self.machine.set_aside.append((start_id, tail))
+        return f"{engine.spec.directory}/set-aside/{start_id}-after-{keep.term}-{keep.sequence}.aof"
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    async def launch(self, spec: EngineSpec) -> int:
+        """See the contract."""
+        await self._pause()
+        known = self.machine.engines.get(spec.start_id)
+        if known is not None:
+            return known.pid
+        if spec.start_id in self.machine.exits or spec.start_id in self.machine.started:
+            raise EngineRefused(f"engine {spec.start_id} ended already; a start id is never used twice")
+        if spec.memory_only:
+            await self._take_lock(spec.directory)
+        elif self.machine.locks.get(spec.directory) is not self:
+            await self.prepare(spec.directory, spec.identity, False)
+        engine = self.machine.start(spec)
+        await self._pause(0.01)
+        return engine.pid
+
+    async def shut_down(self, start_id: int) -> None:
+        """See the contract. A leader lets its followers catch up first, for at most 3 s."""
+        await self._pause()
+        engine = self.machine.engines.get(start_id)
+        if engine is None:
+            return
+        self.machine.intents.setdefault(start_id, Cause.GRACEFUL_STOP)
+        engine.paused_until = self.net.now() + 3.0
+        self.net.post(self.machine.name, engine, self._leave, engine, self.net.now() + 3.0,
+                      delay=self.net.random.uniform(0.05, 0.12))  # fmt: skip
+
+    def _leave(self, engine: SimEngine, latest: float) -> None:
+        link = engine.replication
+        behind = any(r.offset < link.offset for r in link.replicas.values())
+        if engine.role == "leader" and behind and self.net.now() < latest:
+            link.ask_all()
+            self.net.post(self.machine.name, engine, self._leave, engine, latest, delay=0.1)
+        else:
+            self.machine.end(engine.start_id, exit_code=0)
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        """See the contract."""
+        await self._pause()
+        if start_id in self.machine.engines:
+            self.machine.intents[start_id] = cause
+            self.machine.end(start_id)
+        elif start_id not in self.machine.exits:
+            raise EngineRefused(f"engine {start_id} is not known on this machine")
+
+    async def forget_exit(self, start_id: int) -> None:
+        """See the contract."""
+        self._check()
+        if start_id in self.machine.engines:
+            raise EngineRefused(f"engine {start_id} runs; there is no exit to forget")
+        self.machine.exits.pop(start_id, None)
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    async def take_over(self, start_id: int) -> None:
+        """See the contract."""
+        try:
+            await self._ask(start_id, SimEngine.take_over, TAKE_OVER_WITHIN)
+        except EngineUnreachable:
+            self._check()
+            if start_id in self.machine.engines:
+                self.machine.intents[start_id] = Cause.NEVER_ANSWERED
+                self.machine.end(start_id)
+            raise
+
+    async def admit(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.set_switches(admits=True))
+
+    async def replicate(self, start_id: int, leader: PeerNode) -> None:
+        """See the contract."""
+        await self._ask(start_id, SimEngine.let_in)
+        engine = self.machine.living(start_id)
+        if leader.node_id not in engine.known:
+            await self._ask(start_id, lambda engine: engine.meet(leader))
+        deadline = self.net.now() + REPLICATE_WITHIN
+        while True:
+            try:
+                await self._ask(start_id, lambda engine: engine.replicate(leader.node_id))
+                break
+            except EngineRefused:
+                if self.net.now() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
+        await self._ask(start_id, lambda engine: engine.forget(engine.phantom_id))
+
+    async def failover(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask(start_id, SimEngine.begin_failover)
+
+    async def fence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.set_switches(fenced=True))
+
+    async def unfence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.set_switches(fenced=False))
+
+    async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.mark((term, sequence, nonce)))
+
+    async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.rewrite(marker))
+
+    async def meet(self, start_id: int, peer: PeerNode) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.meet(peer))
+
+    async def forget(self, start_id: int, node_id: str) -> None:
+        """See the contract."""
+        await self._ask(start_id, lambda engine: engine.forget(node_id))

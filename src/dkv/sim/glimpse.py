@@ -1,0 +1,57 @@
+"""Simulation room: one engine at one glance, in the words of the engine contract."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dkv.engine.contract import EngineSeen, NodeSeen, ReplicaSeen
+from dkv.sim.engine import SimEngine
+
+LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
+
+
+def look(engine: SimEngine) -> EngineSeen:
+    """The engine as its manager's survey shows it; a stopped one shows its disk only."""
+    now, disk, link = engine.net.now(), engine.disk, engine.replication
+    base = EngineSeen(
+        start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
+        answering=False, silent_ms=int((now - engine.answered_at) * 1000), free_bytes=10**12,
+        marker=disk.position() if disk and disk.position().term else None,
+    )  # fmt: skip
+    if engine.stopped:
+        last = engine.last_seen or base
+        return replace(last, answering=False, silent_ms=base.silent_ms, marker=base.marker)
+    engine.answered_at = now
+    leads = engine.role == "leader"
+    engine.last_seen = replace(
+        base, answering=True, silent_ms=0, loading=engine.loading, loading_percent=engine.loading_percent(),
+        role=engine.role, follows=engine.follows, phantom=engine.follows == engine.phantom_id,
+        cluster_ok=not engine.loading, fenced=engine.fenced, admits_replicas=engine.admits,
+        link_up=not leads and link.state == "up", resyncing=not leads and link.state == "resyncing",
+        link_silent_ms=0 if leads else _link_silence(engine), rewriting=engine.rewriting, offset=link.offset,
+        history=link.history, epoch=engine.epoch if leads else engine.leader_epoch(),
+        current_epoch=engine.current_epoch, replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
+        incremental_bytes=disk.incremental_bytes if disk else 0, used_memory=10**6,
+    )  # fmt: skip
+    return engine.last_seen
+
+
+def _link_silence(engine: SimEngine) -> int:
+    link = engine.replication
+    return int(engine.net.now() - link.heard_at) * 1000 if link.state == "up" else LINK_DOWN
+
+
+def _replicas(engine: SimEngine) -> tuple[ReplicaSeen, ...]:
+    """Acknowledged offsets; silence in whole seconds, as the engine counts it."""
+    now = engine.net.now()
+    return tuple(
+        ReplicaSeen(r.engine.spec.address, r.engine.spec.client_port, r.offset, r.streaming, int(now - r.acked_at) * 1000)
+        for _, r in sorted(engine.replication.replicas.items())
+    )
+
+
+def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:
+    return tuple(
+        NodeSeen(k.node_id, k.address, k.port, "leader" if k.leads else "follower", k.follows, False, False, k.epoch)
+        for _, k in sorted((engine.known | {engine.node_id: engine.me()}).items())
+    )

@@ -1,0 +1,111 @@
+"""Simulation room: the wires between machines, engines and clients. One seeded source of chance for all delays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dkv.engine.contract import EngineTrouble, EngineUnreachable
+from dkv.sim.loop import SimLoop
+
+if TYPE_CHECKING:
+    from dkv.sim.engine import SimEngine
+
+T = TypeVar("T")
+
+CLIENTS = "clients"     # where clients live: a machine that never fails
+
+
+class SimNet:
+    """Every living engine by node id and by address, and what is under way between them.
+
+    What was sent is executed in the world's own time, whether or not its sender is still alive or moving.
+    """
+
+    def __init__(self, loop: SimLoop, seed: int) -> None:
+        self.loop = loop
+        self.random = random.Random(f"net {seed}")
+        self.engines: dict[str, SimEngine] = {}
+        self.addresses: dict[tuple[str, int], SimEngine] = {}
+        self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
+        self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
+        self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
+        self._context = contextvars.Context()
+
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.loop.time()
+
+    def later(self, delay: float, act: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        """Do something as the world, whoever asks for it."""
+        return self.loop.call_later(delay, act, *args, context=self._context)
+
+    def hop(self) -> float:
+        """How long one message takes, in seconds: usually well under a millisecond, sometimes a bit."""
+        return self.random.uniform(0.0002, 0.001) if self.random.random() < 0.95 else self.random.uniform(0.001, 0.02)
+
+    def trail(self, machine: str) -> float:
+        """How long a piece of the replication stream takes to a follower's machine."""
+        lag = self.lag.get(machine, 0.0)
+        return self.hop() + (self.random.uniform(0, lag) if lag else 0.0)
+
+    def post(self, source: str, engine: SimEngine, act: Callable[..., None], *args: Any,
+             delay: float | None = None) -> None:  # fmt: skip
+        """Send something to an engine; it is executed when the engine gets to it, or never."""
+        self.later(self.hop() if delay is None else delay, self._deliver, source, engine, act, args)
+
+    def _deliver(self, source: str, engine: SimEngine, act: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if frozenset((source, engine.machine)) in self.cuts:
+            self._held.append((source, engine, act, args))
+        else:
+            engine.receive(act, args)
+
+    def cut(self, one: str, other: str) -> None:
+        """Hold all messages between two machines back."""
+        self.cuts.add(frozenset((one, other)))
+
+    def heal(self) -> None:
+        """Deliver what was held back, in its order."""
+        self.cuts.clear()
+        held, self._held = self._held, []
+        for _, engine, act, args in held:
+            self.later(self.hop(), engine.receive, act, args)
+
+    async def ask(self, source: str, engine: SimEngine, answer: Callable[[], T], timeout: float = 2.0) -> T:
+        """One command to an engine and its answer. Raises EngineUnreachable, and what `answer` raises."""
+        future: asyncio.Future[T] = self.loop.create_future()
+
+        def execute() -> None:
+            try:
+                result = answer()
+            except EngineTrouble as trouble:
+                self.later(self.hop(), _fail, future, trouble)
+            else:
+                self.later(self.hop(), _resolve, future, result)
+
+        engine.asked.append(future)
+        self.post(source, engine, execute)
+        if not engine.alive:
+            self.later(self.hop(), _fail, future, EngineUnreachable("connection refused"))
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise EngineUnreachable(f"engine {engine.start_id} did not answer within {timeout} s") from None
+        finally:
+            if future in engine.asked:
+                engine.asked.remove(future)
+
+
+def _resolve(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], trouble: Exception) -> None:
+    if not future.done():
+        future.set_exception(trouble)
+        future.exception()  # looked at here: an asker that was killed never will

@@ -1,0 +1,253 @@
+"""Simulation room: the replication of one engine: its stream, its followers, and its link to a leader.
+
+As Valkey does it: the leader writes its own disk first and streams afterwards; followers acknowledge what is on their
+disk once a second or when asked; a broken link continues where it was if both sides share a history, otherwise the
+follower takes everything anew, and its disk keeps the old history until that has ended.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dkv.sim.disk import Entry, getack, ping
+
+if TYPE_CHECKING:
+    from dkv.sim.engine import SimEngine
+
+BACKLOG = 400           # records a leader keeps for followers that were away
+FSYNC = 0.0003          # seconds
+
+
+@dataclass
+class Replica:
+    """A follower, as its leader knows it."""
+
+    engine: SimEngine
+    token: int
+    sent: int
+    online: bool = False       # acknowledged something since it attached
+    streaming: bool = True     # False while the snapshot is on its way
+    offset: int = 0            # acknowledged
+    acked_at: float = 0.0
+    flushing: bool = False
+    arrives_at: float = 0.0    # when the last piece under way is there: a connection ends after its data
+
+
+class Replication:
+    """Both ends of replication in one engine."""
+
+    def __init__(self, engine: SimEngine) -> None:
+        self.engine = engine
+        self.net = engine.net
+        self.history = self._fresh_history()
+        self.former: tuple[str, int] | None = None     # the history before a promotion, and up to where it is shared
+        self.offset = 0
+        self.entries: list[Entry] = []                 # the backlog
+        self.ends: list[int] = []                      # offset after each of them
+        self.replicas: dict[str, Replica] = {}
+        self.token = 0                                 # names one attempt to attach; older messages are void
+        self.state = "down"                            # the link: down, asking, resyncing, up
+        self.heard_at = 0.0
+
+    def _fresh_history(self) -> str:
+        return f"{self.net.random.getrandbits(64):016x}"
+
+    # -- the stream ------------------------------------------------------------------------------------------------
+
+    def append(self, entry: Entry) -> None:
+        """One record more, on disk first."""
+        engine = self.engine
+        if engine.disk is not None:
+            engine.disk.append(entry)
+        if entry.key:
+            engine.data[entry.key] = entry.value
+        self.offset += entry.size
+        self.entries.append(entry)
+        self.ends.append(self.offset)
+        if len(self.entries) > 2 * BACKLOG:
+            del self.entries[:-BACKLOG], self.ends[:-BACKLOG]
+        for replica in self.replicas.values():
+            self._flush(replica)
+
+    def since(self, offset: int) -> list[Entry]:
+        """The records after an offset."""
+        return self.entries[bisect_right(self.ends, offset) :]
+
+    def _begins(self) -> int:
+        return self.ends[0] - self.entries[0].size if self.entries else self.offset
+
+    def promote(self) -> None:
+        """A new history that shares everything so far with the old one."""
+        self.former = (self.history, self.offset)
+        self.history = self._fresh_history()
+        self.drop_link()
+
+    # -- as a leader -----------------------------------------------------------------------------------------------
+
+    def attach(self, follower: SimEngine, token: int, history: str, offset: int) -> None:
+        """A follower asks to continue its history at an offset."""
+        engine = self.engine
+        if engine.role != "leader" or not engine.admits or engine.loading:
+            self.net.post(engine.machine, follower, follower.replication.refused, token)
+            return
+        continues = history == self.history or (self.former is not None and history == self.former[0]
+                                                and offset <= self.former[1])  # fmt: skip
+        if continues and self._begins() <= offset <= self.offset:
+            self.replicas[follower.node_id] = replica = Replica(follower, token, offset, acked_at=self.net.now())
+            self.net.post(engine.machine, follower, follower.replication.continued, token, self.history)
+            self._flush(replica)
+        else:
+            self._send_all(follower, token)
+
+    def _send_all(self, follower: SimEngine, token: int) -> None:
+        replica = Replica(follower, token, self.offset, streaming=False, acked_at=self.net.now())
+        self.replicas[follower.node_id] = replica
+        self.net.post(self.engine.machine, follower, follower.replication.resync_began, token)
+        snapshot, history, offset = dict(self.engine.data), self.history, self.offset
+        takes = self.net.random.uniform(0.05, 0.8)
+        self.net.post(self.engine.machine, follower, follower.replication.resync_ended, token, history, offset, snapshot,
+                      delay=takes)  # fmt: skip
+
+    def transferred(self, node_id: str, token: int) -> None:
+        """The follower has the snapshot: the stream goes on from there."""
+        replica = self.replicas.get(node_id)
+        if replica and replica.token == token:
+            replica.streaming = True
+            self._flush(replica)
+
+    def _flush(self, replica: Replica) -> None:
+        """Send what a follower does not have yet; one piece under way at a time."""
+        if replica.flushing or not replica.streaming or replica.sent >= self.offset:
+            return
+        piece, replica.sent, replica.flushing = self.since(replica.sent), self.offset, True
+        delay = self.net.trail(replica.engine.machine)
+        replica.arrives_at = self.net.now() + delay
+        follower = replica.engine
+        self.net.post(self.engine.machine, follower, follower.replication.take, replica.token, piece, delay=delay)
+        self.net.later(delay, self._flushed, replica)
+
+    def _flushed(self, replica: Replica) -> None:
+        replica.flushing = False
+        if self.engine.alive and self.replicas.get(replica.engine.node_id) is replica and not self.engine.stopped:
+            self._flush(replica)
+
+    def acknowledged(self, node_id: str, token: int, offset: int) -> None:
+        """A follower has this on its disk."""
+        replica = self.replicas.get(node_id)
+        if replica and replica.token == token:
+            replica.online, replica.acked_at = True, self.net.now()
+            replica.offset = max(replica.offset, offset)
+            self.engine.check_waits()
+
+    def lost(self, node_id: str, token: int) -> None:
+        """A follower's connection ended."""
+        replica = self.replicas.get(node_id)
+        if replica and replica.token == token:
+            del self.replicas[node_id]
+
+    def dismiss(self) -> None:
+        """Not a leader any more: every follower's link ends."""
+        for replica in self.replicas.values():
+            delay = max(replica.arrives_at - self.net.now(), 0.0) + self.net.hop()
+            self.net.post(self.engine.machine, replica.engine, replica.engine.replication.refused, replica.token,
+                          delay=delay)  # fmt: skip
+        self.replicas.clear()
+
+    # -- as a follower ---------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Ask the leader to let this engine attach; nothing happens without credentials or without a leader."""
+        engine = self.engine
+        leader = self.net.engines.get(engine.follows or "")
+        if engine.role != "follower" or engine.loading or self.state != "down" or not engine.credentials:
+            return
+        if leader is None or leader.group != engine.group:
+            return
+        self.token += 1
+        self.state = "asking"
+        self.net.post(engine.machine, leader, leader.replication.attach, engine, self.token, self.history, self.offset)
+
+    def refused(self, token: int) -> None:
+        """The leader does not want this link, or ended it."""
+        if token == self.token:
+            self.token += 1
+            self.state = "down"
+
+    def drop_link(self) -> None:
+        """Let go of the leader."""
+        if self.state != "down":
+            leader = self.net.engines.get(self.engine.follows or "")
+            if leader is not None:
+                self.net.post(self.engine.machine, leader, leader.replication.lost, self.engine.node_id, self.token)
+        self.token += 1
+        self.state = "down"
+
+    def continued(self, token: int, history: str) -> None:
+        """The link goes on where it was."""
+        if token != self.token:
+            return
+        self.state, self.heard_at, self.history = "up", self.net.now(), history
+        self.acknowledge()
+
+    def resync_began(self, token: int) -> None:
+        """Everything comes anew. The disk is still the old one."""
+        if token == self.token:
+            self.state = "resyncing"
+
+    def resync_ended(self, token: int, history: str, offset: int, snapshot: dict[str, str]) -> None:
+        """The snapshot is here: from now on disk and memory are the leader's."""
+        leader = self.net.engines.get(self.engine.follows or "")
+        if token != self.token or leader is None:
+            return
+        engine = self.engine
+        engine.data = dict(snapshot)
+        if engine.disk is not None:
+            engine.disk.replace(snapshot)
+        self.history, self.former, self.offset = history, None, offset
+        self.entries, self.ends = [], []
+        self.state, self.heard_at = "up", self.net.now()
+        self.net.post(engine.machine, leader, leader.replication.transferred, engine.node_id, token)
+        self.acknowledge()
+
+    def take(self, token: int, piece: list[Entry]) -> None:
+        """A piece of the stream arrived."""
+        if token != self.token or self.state != "up":
+            return
+        self.heard_at = self.net.now()
+        for entry in piece:
+            self.append(entry)
+        if any(entry.asks for entry in piece):
+            self.acknowledge()
+        self.engine.caught_up()
+
+    def acknowledge(self) -> None:
+        """Tell the leader what is on this disk, after it is there."""
+        leader = self.net.engines.get(self.engine.follows or "")
+        if leader is not None and self.state == "up":
+            self.net.post(self.engine.machine, leader, leader.replication.acknowledged, self.engine.node_id, self.token,
+                          self.offset, delay=FSYNC + self.net.hop())  # fmt: skip
+
+    # -- once a second ---------------------------------------------------------------------------------------------
+
+    def cron(self) -> None:
+        """Pings, acknowledgements, and another attempt to attach."""
+        if self.engine.role == "leader":
+            if self.replicas:
+                self.append(ping())
+        elif self.state == "up":
+            self.acknowledge()
+        else:
+            if self.state == "asking":
+                self.state = "down"
+            self.connect()
+
+    def ask_all(self) -> None:
+        """Have every follower acknowledge at once (WAIT)."""
+        self.append(getack())
+
+    def broken(self) -> None:
+        """This engine died: everybody it spoke with notices."""
+        self.dismiss()
+        self.drop_link()
