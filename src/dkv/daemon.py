@@ -26,9 +26,11 @@ from dkv.api.rooms import Rooms
 from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
 from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
+from dkv.engine.contract import EngineTrouble
 from dkv.engine.room import ValkeyEngines
 from dkv.log import logger, set_up
 from dkv.machine.seen import node_id
+from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerTrouble, Outside, Place
 from dkv.store.contract import StoreTrouble
 from dkv.store.sqlite import SqliteStore
@@ -99,8 +101,7 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
     outside = Outside(
         monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,
         heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
-        complain=lambda step, trouble: log.warning("step failed", step=type(step).__name__, key=step.key,
-                                                   trouble=str(trouble)),
+        complain=complain,
     )  # fmt: skip
     manager = Manager(place, store, engines, outside)
     try:
@@ -109,6 +110,13 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
     finally:
         engines.close()
         await store.close()
+
+
+def complain(step: Step | None, trouble: Exception) -> None:
+    """Log what went wrong; with its traceback when it is our own mistake."""
+    ours = not isinstance(trouble, (EngineTrouble, StoreTrouble, OSError))
+    what = {"step": type(step).__name__, "key": step.key} if step else {"step": "glance"}
+    log.warning("step failed", trouble=str(trouble) or type(trouble).__name__, exc_info=trouble if ours else None, **what)
 
 
 def boottime() -> float:

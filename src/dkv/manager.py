@@ -53,7 +53,7 @@ class Outside:
     token: Callable[[], str]
     probe: Callable[[str, int], Awaitable[bool]]
     heard: Callable[[Event], None] = lambda event: None
-    complain: Callable[[Step, Exception], None] = lambda step, trouble: None
+    complain: Callable[[Step | None, Exception], None] = lambda step, trouble: None
 
 
 class Manager:

@@ -117,12 +117,14 @@ class Engine:
         """The engine now. A question that is not answered in time stays asked; its late answer is an answer too."""
         if self._asking is None:
             self._asking = asyncio.create_task(self.valkey.look(_GIVE_UP))
-        await asyncio.wait({self._asking}, timeout=_GLANCE)
+        asked = self._asking  # shared by glances that overlap
+        await asyncio.wait({asked}, timeout=_GLANCE)
         disk = await self._look_at_disk()
         now = time.monotonic()
-        if not self._asking.done():
+        if not asked.done():
             return self._silent(now, disk)
-        asked, self._asking = self._asking, None
+        if self._asking is asked:
+            self._asking = None
         try:
             answers = asked.result()
         except EngineUnreachable:

@@ -34,7 +34,7 @@ class Reconciler:
         monotonic: Callable[[], float],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
-        complain: Callable[[Step, Exception], None],
+        complain: Callable[[Step | None, Exception], None],
     ) -> None:
         self._me = me
         self._store = store
@@ -61,7 +61,8 @@ class Reconciler:
                 gap, last = self._now() - last, self._now()
                 try:
                     period = await self._glance(stale=gap > LONG_GAP)
-                except (StoreTrouble, EngineTrouble):
+                except (StoreTrouble, EngineTrouble) as trouble:
+                    self._complain(None, trouble)
                     period = 0.2
                 await self._rest(period)
 
@@ -119,7 +120,7 @@ class Reconciler:
             await self._performer.perform(step)
         except Dropped:
             pass
-        except (EngineTrouble, StoreTrouble, OSError) as trouble:
+        except Exception as trouble:  # noqa: BLE001 - whatever went wrong with one step, the loop looks again
             self._complain(step, trouble)
             await asyncio.sleep(0.05)
         finally:
