@@ -23,8 +23,8 @@ from dkv.store.contract import StoreTrouble, Unusable
 T = TypeVar("T")
 
 DOMAIN = "domain"
-BESIDE = ("answer/", "uid")
-"""Records that stand beside the domain's objects; their owners read them, `decode` passes over them."""
+BESIDE = ("answer/",)
+"""Prefixes of records that stand beside the domain's objects; their owners read them, `decode` passes over them."""
 
 
 class Misfit(StoreTrouble, ValueError):
