@@ -88,7 +88,10 @@ class DeleteArchive(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class StartProcess(Command):
-    """Request a process. `expected` is the (major, minor) the requester saw, or None."""
+    """Request a process. `expected` is the incarnation (major, minor) it is to run in, or None.
+
+    On a database that does not run that is the one this start opens: (major + 1, 0), as in seed 003.
+    """
 
     database: str
     engine_type: EngineType

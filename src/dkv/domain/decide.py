@@ -76,4 +76,5 @@ def _settle(draft: Draft) -> None:
     for key in sorted(draft.groups):
         leadership.settle_group(draft, draft.groups[key])
     for name in sorted(draft.databases):
+        processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])

@@ -55,10 +55,12 @@ def _living_names(draft: Draft) -> list[str]:
 def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
     if draft.stopping(database.name):
         return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
-    if command.expected is not None and command.expected != (database.major, database.minor):
+    opens = not draft.processes_of(database.name)  # a cold start's plan quotes the incarnation it opens (seed 003)
+    incarnation = (database.major + 1, 0) if opens else (database.major, database.minor)
+    if command.expected is not None and command.expected != incarnation:
         return no(
             "incarnation_changed",
-            f"{database.name} is at incarnation {(database.major, database.minor)}, not {command.expected}.",
+            f"{database.name} would start in incarnation {incarnation}, not {command.expected}.",
             "A process started or ended meanwhile; get a new start plan.",
         )
     if command.engine_type is EngineType.TE:
@@ -203,6 +205,17 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
         draft.move_archive(archive, "launched")
     _progress(draft, process)
     return None
+
+
+def settle_memory_only(draft: Draft, database: str) -> None:
+    """TEs are held in TRACKED until every group of their database is led; then they join and run at once."""
+    waiting = [p for p in draft.processes_of(database) if p.engine_type is EngineType.TE and not p.kill]
+    if not all(g.serving for g in draft.groups.values() if g.database == database):
+        return
+    for process in waiting:
+        if process.state is ProcessState.TRACKED:
+            draft.move_process(process, "joined", engine_state=EngineState.RUNNING, waiting_since=None,
+                               running_at=draft.command.now)  # fmt: skip
 
 
 def _progress(draft: Draft, process: Process) -> None:
