@@ -40,7 +40,7 @@ from dkv.domain.commands import (
     TailSetAside,
     Tick,
 )
-from dkv.domain.model import Group, Process, Report
+from dkv.domain.model import Group, Process, Report, State
 from tests.api.world import HOSTS, PORT, World, orders
 
 STORE = "OrdersStore"
@@ -56,6 +56,7 @@ class Life:
         self.events: dict[str, set[str]] = defaultdict(set)  # command -> kinds of the events it made
         self.changed: set[str] = set()                       # commands after which the revision moved
         self.told: set[type[Command]] = set()
+        self.states: list[State] = []                        # after each step
 
     async def tell(self, *facts: Command) -> None:
         """Facts that the domain has to accept, each followed by a look at what it changed."""
@@ -63,6 +64,7 @@ class Life:
             before = self.world.domain.snapshot.revision
             await self.world.tell(fact)
             self.told.add(type(fact))
+            self.states.append(await self.world.state())
             if self.world.domain.snapshot.revision > before:
                 self.changed.add(type(fact).__name__)
 
@@ -71,6 +73,7 @@ class Life:
         async with self.world.at("s1") as client:
             answer: httpx.Response = await client.request(method, f"/admin/v1/stores{path}", **more)
         assert answer.status_code == status, answer.text
+        self.states.append(await self.world.state())
         return answer.json()
 
     async def read_events(self) -> None:
@@ -113,8 +116,8 @@ class Life:
         await self.ask("POST", f"/{STORE}/instances/orders-1/start", 202)
         await self.ask("POST", f"/{STORE}/instances/orders-2/start", 202)
         await self.comes_up(0, LoadingProgressed(server_id="s1", start_id=0, percent=50))
-        await self.leads(0)
         await self.comes_up(1)
+        await self.leads(0)
         await self.tell(JoinAnnounced(archive_id=1, **await self.quoting()))
         await self.tell(JoinAborted(archive_id=1, **await self.quoting()))
         await self.joins(1)
