@@ -52,6 +52,7 @@ def _network(spec: EngineSpec) -> list[str]:
         "cluster-enabled yes",
         f"cluster-port {spec.cluster_port}",
         f"cluster-announce-ip {spec.address}",
+        f"replica-announce-ip {spec.address}",  # ROLE must show the address the domain knows, not the route taken
         "cluster-config-file nodes.conf",
     ]
 
@@ -74,6 +75,8 @@ def _replication() -> list[str]:
         "repl-diskless-sync yes",
         "repl-diskless-sync-delay 0",
         "repl-ping-replica-period 1",
+        f"masteruser {REPLICA}",
+        "masterauth not-before-replicate",  # wrong on purpose: a replica by nodes.conf is refused at once, quietly
         "repl-backlog-size 64mb",
         "repl-backlog-ttl 0",
         "shutdown-timeout 3",
