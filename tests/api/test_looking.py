@@ -35,7 +35,7 @@ async def test_identity_and_health(world: World) -> None:
         world.ready = "waiting for the domain since 09:41:07"
         waiting = await client.get("/readyz")
     assert waiting.status_code == 503
-    assert "waiting for the domain: since 09:41:07" in waiting.json()["detail"]
+    assert "waiting for the domain since 09:41:07" in waiting.json()["detail"]
 
 
 @story

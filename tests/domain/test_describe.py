@@ -178,6 +178,7 @@ def test_a_new_group_waits_for_its_requested_instances() -> None:
 
 
 VACANCIES: list[tuple[str, Scene, str, str]] = [
+    ("loading", Scene(**VACANT).now(A, state=ProcessState.CONFIGURED, loading_percent=7), "is loading its data, 7 %", ""),
     ("silent", Scene(**VACANT).now(A, report=None), "o-1 did not tell yet", ""),
     ("stopped", Scene(**VACANT).without(A, stopped_by_operator=True), "o-1 was stopped by an operator",
      "Start it: Start-DkvStore -Name o -InstanceName o-1."),
@@ -197,6 +198,11 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(told: tup
     assert found.since == 4_000
     assert reason in found.reason
     assert hint in found.help
+
+
+def test_an_enforced_leader_is_the_only_one_waited_for() -> None:
+    scene = Scene(**VACANT, enforced=C).without(A, stopped_by_operator=True).now(C, report=None)
+    assert waiting(scene) == (("o-3",), "o-3 did not tell yet how far its data goes")
 
 
 def test_a_vacant_group_may_wait_for_proof_that_its_old_leader_stopped() -> None:

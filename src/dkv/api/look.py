@@ -60,4 +60,4 @@ async def readyz(rooms: Door) -> Response:
     why = rooms.readiness()
     if not why:
         return JSONResponse({"status": "ready"})
-    return answer(waiting(why.removeprefix("waiting for the domain ").rstrip(".")), {"Retry-After": "1"})
+    return answer(waiting(why), {"Retry-After": "1"})

@@ -60,7 +60,8 @@ def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: o
 
 def waiting(why: str) -> Refused:
     """The domain's state cannot be reached."""
-    message = f"This manager is waiting for the domain: {why or 'its state cannot be read'}."
+    message = why if why.startswith("waiting for the domain") else f"waiting for the domain: {why or 'it is away'}"
+    message = f"This manager is {message.rstrip('.')}."
     return Refused("waiting_for_domain", message, "Engines serve on meanwhile. Ask again, or another manager.")
 
 
@@ -78,7 +79,7 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _store(request: Request, error: Exception) -> JSONResponse:
-    return answer(waiting(str(error).rstrip(".")), {"Retry-After": "1"})
+    return answer(waiting(str(error)), {"Retry-After": "1"})
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -203,10 +203,8 @@ def _losable(per_server: Counter[str], least: int) -> int:
 
 
 def _vacant(state: State, group: Group) -> Waiting:
-    members = [state.archives[i] for i in group.in_sync if i in state.archives]
-    if not members:
-        members = [a for a in instances(state, group.database) if a.group == group.name]
-    lacks = [(a, lack) for a in members if (lack := _lack(state, group, a))]
+    members = _candidates(state, group)
+    lacks = [(a, lack) for a in members if (lack := _lack(state, a))]
     if lacks:
         reason = "; ".join(f"{archive.name} {what}" for archive, (what, _) in lacks)
         hints = sorted({hint for _, (_, hint) in lacks if hint})
@@ -218,7 +216,16 @@ def _vacant(state: State, group: Group) -> Waiting:
     return Waiting((), group.vacant_since, "its next leader is being chosen")
 
 
-def _lack(state: State, group: Group, archive: Archive) -> tuple[str, str] | None:
+def _candidates(state: State, group: Group) -> list[Archive]:
+    """Who may lead: the enforced archive, else the in-sync set, else (nothing was ever opened) any of the group."""
+    if group.enforced is not None:
+        return [state.archives[group.enforced]] if group.enforced in state.archives else []
+    if group.last_leader is not None:
+        return [state.archives[i] for i in group.in_sync if i in state.archives]
+    return [a for a in instances(state, group.database) if a.group == group.name]
+
+
+def _lack(state: State, archive: Archive) -> tuple[str, str] | None:
     """What keeps an archive from being chosen to lead, and what would help; None if nothing does."""
     process = state.process_on(archive.archive_id)
     start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
@@ -230,7 +237,9 @@ def _lack(state: State, group: Group, archive: Archive) -> tuple[str, str] | Non
         return "is stopping", f"Start it again when it has stopped: {start}."
     if process.state is ProcessState.REQUESTED:
         return f"was requested and the manager of {archive.server_id} did not take it yet", ""
-    if group.term > 0 and process.report is None:
+    if process.state is ProcessState.CONFIGURED:
+        return f"is loading its data, {process.loading_percent} %", ""
+    if process.report is None:
         return "did not tell yet how far its data goes", ""
     return None
 
