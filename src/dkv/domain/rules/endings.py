@@ -43,6 +43,15 @@ class Ending:
 
 def end(draft: Draft, process: Process, ending: Ending) -> None:
     """Turn a process into a tombstone; exit and restart are one decision."""
+    orphan = lay_down(draft, process, ending)
+    if orphan:
+        request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id)
+    if process.engine_type is EngineType.SM:
+        stop_memory_only(draft, process.database)
+
+
+def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
+    """The tombstone and what it means for archive and group; the archive if the domain should request it again."""
     database = draft.databases[process.database]
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
     wanted = _wanted(draft, process, archive, ending)
@@ -58,10 +67,7 @@ def end(draft: Draft, process: Process, ending: Ending) -> None:
     group = draft.group_of(process)
     if group:
         _leave_group(draft, group, process, ending)
-    if archive and wanted and not archive.parked:
-        request(draft, archive, Requester.DOMAIN, restart_of=process.start_id)
-    if process.engine_type is EngineType.SM:
-        _stop_memory_only(draft, process.database)
+    return archive if archive and wanted and not archive.parked else None
 
 
 def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
@@ -154,6 +160,16 @@ def request(draft: Draft, archive: Archive, requester: Requester, restart_of: in
     )  # fmt: skip
 
 
+def open_incarnation(draft: Draft, name: str) -> None:
+    """A cold start: without any live process left the next request begins a new major."""
+    if draft.processes_of(name):
+        return
+    database = draft.databases[name]
+    draft.put_database(database, major=database.major + 1, minor=0, numbered=False, next_node_id=1)
+    draft.note("database.incarnation", f"database {name}", f"its cold start number {database.major + 1} was requested",
+               database=name)  # fmt: skip
+
+
 def new_process(draft: Draft, process: Process) -> Process:
     """Record a requested process; its start id is the domain's next and is never used again."""
     database = draft.databases[process.database]
@@ -169,7 +185,7 @@ def new_process(draft: Draft, process: Process) -> Process:
     return draft.put_process(process, node_id=node_id, requested_at=draft.command.now, major=database.major)
 
 
-def _stop_memory_only(draft: Draft, name: str) -> None:
+def stop_memory_only(draft: Draft, name: str) -> None:
     """TEs of a database without any durable process are shut down (seed 003)."""
     live = draft.processes_of(name)
     if not live or any(p.engine_type is EngineType.SM for p in live) or draft.stopping(name):

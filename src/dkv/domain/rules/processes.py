@@ -26,7 +26,7 @@ from dkv.domain.model import (
     Requester,
 )
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
-from dkv.domain.rules.endings import Ending, end, new_process
+from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
 # Orders --------------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def start_process(draft: Draft, command: StartProcess) -> Refused | None:
     archive = draft.archives[command.archive_id] if command.archive_id is not None else None
     if archive:
         draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
-    _open_incarnation(draft, database)
+    open_incarnation(draft, database.name)
     process = new_process(draft, _requested(draft, command, archive))
     draft.answer.update(startId=process.start_id)
     return None
@@ -84,14 +84,6 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
         draft.answer.update(startId=process.start_id)
         return no("already_running", f"{archive.name} has process {process.start_id} already.", "Nothing to do.")
     return None
-
-
-def _open_incarnation(draft: Draft, database: Database) -> None:
-    if draft.processes_of(database.name):
-        return
-    draft.put_database(database, major=database.major + 1, minor=0, numbered=False, next_node_id=1)
-    draft.note("database.incarnation", f"database {database.name}",
-               f"its cold start number {database.major + 1} was requested", database=database.name)  # fmt: skip
 
 
 def _requested(draft: Draft, command: StartProcess, archive: Archive | None) -> Process:

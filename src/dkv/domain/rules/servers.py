@@ -7,9 +7,9 @@ from dataclasses import replace
 from dkv.domain.commands import ServerJoined, ServerLost
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Server
+from dkv.domain.model import Requester, Server
 from dkv.domain.refusals import no, stale_fact
-from dkv.domain.rules.endings import Ending, end
+from dkv.domain.rules.endings import Ending, lay_down, open_incarnation, request, stop_memory_only
 
 
 def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
@@ -32,9 +32,16 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
 
 
 def _machine_restarted(draft: Draft, server_id: str) -> None:
+    """Nothing of it runs any more; where no process is left anywhere, what is requested again is a cold start."""
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
-    for process in [p for p in draft.processes.values() if p.server_id == server_id]:
-        end(draft, process, ending)
+    ended = [p for p in draft.processes.values() if p.server_id == server_id]
+    orphans = [(p.start_id, archive) for p in ended if (archive := lay_down(draft, p, ending))]
+    for name in sorted({archive.database for _, archive in orphans}):
+        open_incarnation(draft, name)
+    for start_id, archive in orphans:
+        request(draft, archive, Requester.DOMAIN, restart_of=start_id)
+    for name in sorted({p.database for p in ended}):
+        stop_memory_only(draft, name)
 
 
 def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
