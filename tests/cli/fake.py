@@ -148,7 +148,7 @@ class FakeDomain:
         texts = {server: text for text, server in self.servers.items()}
         store = {
             "name": body["name"], "asked": asked, "state": "NOT_RUNNING", "incarnation": {"major": 0, "minor": 0},
-            "createdAt": "2026-01-01T00:00:00Z", "minInSync": body["minInSync"], "appendFsync": "always",
+            "createdAt": 1767225600000, "minInSync": body["minInSync"], "appendFsync": "always",
             "replicationFactor": body["replicationFactor"], "groups": [], "instances": [],
         }
         for group in body["groups"]:
@@ -232,7 +232,7 @@ class FakeDomain:
                 instance |= {"state": "Stopped", "process": None}
             if fate.startswith("waits for "):
                 group = next(g for g in store["groups"] if g["name"] == instance["group"])
-                group["waitsFor"] = {"for": [fate.removeprefix("waits for ")], "since": "now",
+                group["waitsFor"] = {"for": [fate.removeprefix("waits for ")], "since": 1767225600000,
                                      "reason": "it was in sync last", "help": "Start it."}
 
     def _seen(self, store: Json) -> Json:

@@ -218,6 +218,14 @@ def test_start_of_a_running_and_stop_of_a_stopped_node_are_success(with_store: P
     assert said.code == 0
 
 
+def test_a_node_that_somebody_else_is_starting_is_waited_for(with_store: Person) -> None:
+    with_store.domain.fates["orders-2"] = "hangs"
+    assert with_store.types("Start-DkvStore OrdersStore -TimeoutSec 1").code == 1
+    said = with_store.types("Start-DkvStore OrdersStore -TimeoutSec 1")
+    assert said.rows()[0][2:] == ["SUCCESS", "Already", "running"]
+    assert said.rows()[1][2] == "FAILED"
+
+
 def test_a_whole_stop_announces_itself_first_and_one_node_does_not(with_store: Person) -> None:
     with_store.types("Start-DkvStore OrdersStore")
     with_store.domain.log.clear()
@@ -323,7 +331,7 @@ def test_get_with_a_name_shows_groups_instances_and_endpoints(with_store: Person
     with_store.domain.fates["orders-1"] = "waits for orders-2"
     with_store.types("Start-DkvStore OrdersStore orders-1 -TimeoutSec 1")
     said = with_store.types("Get-DkvStore OrdersStore")
-    assert "UNPARTITIONED: waits for orders-2 since now: it was in sync last (Start it.)" in said.out
+    assert "UNPARTITIONED: waits for orders-2 since 2026-01-01 00:00:00Z: it was in sync last (Start it.)" in said.out
     assert "Endpoints: 127.0.0.11:7861, 127.0.0.12:7861" in said.out
     line = next(line for line in said.out.splitlines() if line.startswith("orders-2"))
     assert line.split() == ["orders-2", TWO, "7811", "7861", "UNPARTITIONED", "Created", "-", "-"]

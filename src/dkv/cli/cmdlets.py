@@ -120,7 +120,7 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         return trouble.exit_code
     except ManagerRefused as refused:
         session.screen.error(refused.message, refused.hint)
-        return BAD_USAGE if refused.status == 422 else FAILED
+        return BAD_USAGE if refused.status in (400, 422) else FAILED
     except ClientTrouble as trouble:
         session.screen.error(str(trouble))
         return FAILED

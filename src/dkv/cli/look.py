@@ -7,7 +7,7 @@ from typing import Any
 
 from dkv.cli.binding import Bound
 from dkv.cli.fleet import Fleet, said, unreachable
-from dkv.cli.output import FAILED, OK, Row, table
+from dkv.cli.output import FAILED, OK, Row, moment, table
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.cli.trouble import DONE
 from dkv.cli.trouble import FAILED as EXIT_FAILED
@@ -87,7 +87,7 @@ def _details(session: Session, store: Json) -> None:
     screen = session.screen
     major, minor = (store["incarnation"][key] for key in ("major", "minor"))
     screen.line()
-    screen.line(f"Store {store['name']}  {store['state']}  incarnation {major}.{minor}  created {store['createdAt']}")
+    screen.line(f"Store {store['name']}  {store['state']}  incarnation {major}.{minor}  created {moment(store['createdAt'])}")
     screen.line(
         f"copies {store['replicationFactor']}  minInSync {store['minInSync']}  appendfsync {store['appendFsync']}"
     )
@@ -125,7 +125,7 @@ def _remarks(group: Json) -> list[str]:
         found.append(f"leadership is being handed over to {group['handover']['to']}")
     waits = group.get("waitsFor")
     if waits:
-        text = f"waits for {', '.join(waits['for'])} since {waits['since']}: {waits['reason']}"
+        text = f"waits for {', '.join(waits['for'])} since {moment(waits['since'])}: {waits['reason']}"
         found.append(f"{text} ({waits['help']})" if waits.get("help") else text)
     return found
 

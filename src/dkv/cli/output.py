@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -104,6 +105,13 @@ def table(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]
     wide = [max(len(row[i]) + 2 for row in rows) for i in range(columns)]
     wide = [max(w, least[i] if i < len(least) else 0) for i, w in enumerate(wide)]
     return ["".join(cell.ljust(wide[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
+
+
+def moment(value: object) -> str:
+    """A wall-clock time in milliseconds as people read it, in UTC; other values as they are."""
+    if isinstance(value, int):
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(value / 1000))
+    return "-" if value is None else str(value)
 
 
 def metrics_frame(store: str, updated: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:

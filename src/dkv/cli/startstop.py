@@ -116,9 +116,16 @@ def _post(work: Work, call: Callable[[ManagerClient, str], Json]) -> None:
         elif outcome.skipped:
             work.settle(node, SKIPPED, "Not sent: an earlier one failed")
         elif isinstance(outcome.value, dict) and str(outcome.value.get("result", "")).startswith("Already"):
-            # A whole stop may have stopped the node between its announcement and this call.
-            was_there = node.instance["state"] in work.goal
-            work.settle(node, SUCCESS, str(outcome.value["result"]) if was_there else work.done)
+            _settle_already(work, node, str(outcome.value["result"]))
+
+
+def _settle_already(work: Work, node: Node, result: str) -> None:
+    if node.instance["state"] in work.goal:
+        work.settle(node, SUCCESS, result)
+    elif work.verb == "StopInstance":
+        # A whole stop may have stopped the node between its announcement and this call.
+        work.settle(node, SUCCESS, work.done)
+    # A node that somebody else is starting is "already running" too; it is waited for like the others.
 
 
 def _job(work: Work, node: Node, call: Callable[[ManagerClient, str], Json]) -> Job:

@@ -16,7 +16,7 @@ import click
 from dkv.cli.cmdlets import CMDLETS
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble, nearest
+from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, nearest
 from dkv.config import ConfigTrouble, load_settings
 
 RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -39,9 +39,16 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
     except (CliTrouble, ConfigTrouble) as trouble:
         screen.error(trouble.message, trouble.hint)
         return getattr(trouble, "exit_code", BAD_USAGE)
+    except click.exceptions.Exit as left:
+        return left.exit_code
     except (click.Abort, KeyboardInterrupt):
         screen.error("Interrupted.")
         return INTERRUPTED
+    except Exception as trouble:
+        if not hasattr(trouble, "hint"):
+            raise
+        screen.error(str(trouble), str(trouble.hint))
+        return FAILED
 
 
 def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
