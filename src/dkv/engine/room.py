@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +56,6 @@ class ValkeyEngines:
         self._lock_wait = lock_wait
         self._engines: dict[int, Engine] = {}
         self._locks: dict[str, int] = {}
-        self._parents: list[subprocess.Popen[bytes]] = []
         self._changed = asyncio.Event()
 
     def close(self) -> None:
@@ -76,7 +74,7 @@ class ValkeyEngines:
         self._adopt()
         living = [engine for engine in self._engines.values() if engine.alive]
         seen = await asyncio.gather(*(engine.glance() for engine in living))
-        self._reap_parents()
+        supervisor.reap_parents()
         dead = [engine for engine in self._engines.values() if not engine.alive]
         exits = await asyncio.gather(*(end_of(engine.run, self._readers, self._boot_id) for engine in dead))
         return Survey(
@@ -99,9 +97,6 @@ class ValkeyEngines:
 
     def _engine(self, run: Run) -> Engine:
         return Engine(run, this_boot=run.record.boot_id == self._boot_id)
-
-    def _reap_parents(self) -> None:
-        self._parents = [parent for parent in self._parents if parent.poll() is None]
 
     async def wait_for_change(self, timeout: float) -> None:
         """See the contract. Woken by the kernel (pidfd), not by polling."""
@@ -195,7 +190,7 @@ class ValkeyEngines:
         run = supervisor.new_run(self._runs, self._record(spec, phantoms))
         lock = self._locks.pop(spec.directory)
         command = [binary, os.path.join(spec.directory, "valkey.conf")]
-        self._parents.append(supervisor.start(run, command, lock, self._readers.oom_file))
+        supervisor.start(run, command, lock, self._readers.oom_file)
         engine = self._engines[spec.start_id] = self._engine(run)
         try:
             pid = await self._born(engine)

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,25 +22,7 @@ from dkv.engine.contract import Cause
 
 LOG = "engine.log"
 _LOCK = "parent.lock"
-# Standard input is the archive's lock (kept as 3, for the engine only), standard output the run directory's lock
-# (kept as 4, for this parent only: held means that the exit code will still come). The engine calls setsid, so its
-# process group holds it and its children and nothing else. Signals are ignored only after the engine was started,
-# because ignored signals are inherited.
-_PARENT = """
-exec 3<&0 4>&1 0</dev/null 1>/dev/null
-oom=$1; shift
-setsid "$@" 3<&3 4>&- >>engine.log 2>&1 &
-pid=$!
-exec 3<&-
-trap '' HUP INT TERM QUIT
-read -r stat </proc/$pid/stat
-set -- ${stat##*) }
-echo "$pid ${20}" >born
-wait $pid
-code=$?
-if [ -r "$oom" ]; then cat "$oom" >oom; fi
-echo $code >exit
-"""
+_PARENT = str(Path(__file__).with_name("parent.sh"))
 
 
 @dataclass(frozen=True)
@@ -185,21 +166,43 @@ def drop_run(run: Run) -> None:
     shutil.rmtree(run.path, ignore_errors=True)
 
 
-def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) -> subprocess.Popen[bytes]:
-    """Start the waiting parent, which starts the engine. The locks are handed over, not shared. Raises OSError."""
+def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) -> None:
+    """Start the waiting parent, which starts the engine. It inherits both locks. Raises OSError.
+
+    SIGXFSZ stays ignored as Python has it, so that a file at its size limit is an error the engine can log.
+    """
     own = os.open(run.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _PARENT, "dkv-engine-parent", oom_file, *command],
-            stdin=archive_lock,
-            stdout=own,
-            stderr=subprocess.DEVNULL,
-            cwd=run.path,
-            start_new_session=True,
+        parent = os.posix_spawn(
+            "/bin/sh",
+            ["/bin/sh", _PARENT, str(run.path), oom_file, *command],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, archive_lock, 0),
+                (os.POSIX_SPAWN_DUP2, own, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE],
         )
+        _parents.add(parent)
     finally:
         os.close(own)
+
+
+_parents: set[int] = set()   # children of this operating system process, whichever room started them
+
+
+def reap_parents() -> None:
+    """Collect the waiting parents that have ended; without it each would stay behind as a zombie."""
+    for pid in tuple(_parents):
+        try:
+            done, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            done = pid
+        if done:
+            _parents.discard(pid)
 
 
 def boot_id() -> str:

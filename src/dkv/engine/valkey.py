@@ -128,18 +128,18 @@ class Valkey:
         (info,) = await self.do(("INFO", "commandstats", "keyspace", "memory", "clients"))
         return glance.parse_info(info)
 
-    async def follows(self) -> tuple[str, str | None, set[str]]:
-        """Own role ("leader" or "follower"), whom it follows, and every node id it knows."""
+    async def follows(self) -> tuple[str, str | None]:
+        """Own role ("leader" or "follower") and whom it follows."""
         (text,) = await self.do(("CLUSTER", "NODES"))
-        nodes, _, leader = glance.parse_nodes(text)
-        return ("follower" if leader else "leader"), leader, {node.node_id for node in nodes}
+        _, _, leader = glance.parse_nodes(text)
+        return ("follower" if leader else "leader"), leader
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def take_over(self, phantoms: Sequence[str], durable: bool) -> None:
         """Become the leader, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused."""
         await self.do(("ACL", "SETUSER", REPLICA, "off"), ("CONFIG", "SET", _FENCE, FENCED))
-        role, leader, _ = await self.follows()
+        role, leader = await self.follows()
         if role != "leader":
             await self.do(("CLUSTER", "FAILOVER", "TAKEOVER"))
         if durable:
@@ -166,9 +166,8 @@ class Valkey:
         await self.do(
             ("CONFIG", "SET", "masteruser", REPLICA, "masterauth", replica_password(self._secret)),
         )
-        _, follows, known = await self.follows()
-        if leader.node_id not in known:
-            await self.meet(leader)
+        await self.meet(leader)  # always: knowing the leader is not being known by it
+        _, follows = await self.follows()
         if follows != leader.node_id:
             await self._replicate_until_ok(leader)
         if follows in phantoms:

@@ -1,0 +1,21 @@
+"""The worlds that the contract suites run in. An implementation is held to the contract by one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.contract.engine_harness import RealRoom, Room
+
+ENGINE_ROOMS: dict[str, Callable[[Path], Room]] = {
+    "valkey": RealRoom,
+    # "simulated": SimRoom,   the simulated engine joins here, with a room of the same shape
+}
+
+
+@pytest.fixture(params=sorted(ENGINE_ROOMS))
+def engines_room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    """An empty machine."""
+    return ENGINE_ROOMS[request.param](tmp_path)

@@ -1,0 +1,294 @@
+"""The workbench of the engine contract: a test sees the `Engines` protocol and the few things a world can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from dkv.engine.contract import (
+    Cause,
+    Engines,
+    EngineSeen,
+    EngineSpec,
+    ExitSeen,
+    GroupSlots,
+    Identity,
+    PeerNode,
+    Position,
+    Survey,
+)
+from dkv.engine.room import ValkeyEngines
+from dkv.engine.supervisor import boot_id
+
+LIMIT = 90.0        # seconds for one story; every wait inside returns early
+SHARD = "5a" * 20
+ALL_SLOTS = (GroupSlots("g0", SHARD, ((0, 16383),)),)
+
+
+class Room(Protocol):
+    """What a world must offer besides its engines. The simulated world gets a class of the same shape."""
+
+    engines: Engines
+
+    def play(self, told: Callable[[Any], Awaitable[None]]) -> None: ...
+    def directory(self, archive_id: int) -> str: ...
+    def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec: ...
+    async def pause(self, seconds: float) -> None: ...
+    async def write(self, start_id: int, key: str, value: str) -> str: ...
+    async def read(self, start_id: int, key: str) -> str: ...
+    async def dbsize(self, start_id: int) -> int: ...
+    def kill_from_outside(self, start_id: int) -> None: ...
+    def freeze(self, start_id: int) -> None: ...
+    def thaw(self, start_id: int) -> None: ...
+    async def restart_manager(self) -> None: ...
+    async def restart_machine(self) -> None: ...
+
+
+def identity(archive_id: int) -> Identity:
+    return Identity("domain-1", "orders", archive_id, "incarnation-1", "g0")
+
+
+def node_id(archive_id: int) -> str:
+    return f"{archive_id:040x}"
+
+
+def peer(spec: EngineSpec, leader: EngineSeen | None = None) -> PeerNode:
+    """That engine as others are told of it; with a glance at it, as their living leader."""
+    return PeerNode(
+        spec.node_id,
+        spec.address,
+        spec.client_port,
+        spec.cluster_port,
+        SHARD,
+        spec.group,
+        leads=leader is not None,
+        epoch=leader.epoch if leader else 0,
+    )
+
+
+# -- short words for stories -------------------------------------------------------------------------------------------
+
+
+async def until(room: Room, holds: Callable[[Survey], bool], within: float = 30.0) -> Survey:
+    """Look until it holds."""
+    waited = 0.0
+    while True:
+        survey = await room.engines.survey()
+        if holds(survey):
+            return survey
+        assert waited < within, f"never held; last seen: {survey}"
+        await room.pause(0.01)
+        waited += 0.01
+
+
+def of(survey: Survey, start_id: int) -> EngineSeen | None:
+    return next((seen for seen in survey.engines if seen.start_id == start_id), None)
+
+
+def end(survey: Survey, start_id: int) -> ExitSeen | None:
+    return next((seen for seen in survey.exits if seen.start_id == start_id), None)
+
+
+async def seen(room: Room, start_id: int, holds: Callable[[EngineSeen], bool] = lambda _: True) -> EngineSeen:
+    """The engine, as soon as it lives and that holds of it."""
+    survey = await until(room, lambda all: (one := of(all, start_id)) is not None and holds(one))
+    found = of(survey, start_id)
+    assert found is not None
+    return found
+
+
+async def ended(room: Room, start_id: int) -> ExitSeen:
+    """The engine's end, as soon as it is known and its process group is gone."""
+    survey = await until(room, lambda all: (one := end(all, start_id)) is not None and one.reaped)
+    found = end(survey, start_id)
+    assert found is not None
+    return found
+
+
+def ready(one: EngineSeen) -> bool:
+    return one.answering and not one.loading and one.cluster_ok
+
+
+async def started(room: Room, spec: EngineSpec, fresh: bool = True) -> EngineSeen:
+    """An engine that has loaded and waits for its role."""
+    await room.engines.prepare(spec.directory, spec.identity, fresh)
+    await room.engines.launch(spec)
+    return await seen(room, spec.start_id, ready)
+
+
+async def leading(room: Room, spec: EngineSpec, fresh: bool = True, term: int = 1) -> EngineSeen:
+    """A leader that accepts writes and whose marker is on its disk."""
+    await started(room, spec, fresh)
+    await room.engines.take_over(spec.start_id)
+    await room.engines.mark(spec.start_id, term, 1, "0a1b2c3d")
+    await room.engines.admit(spec.start_id)
+    await room.engines.unfence(spec.start_id)
+    one = await seen(room, spec.start_id, lambda one: one.role == "leader" and one.marker is not None)
+    await room.engines.confirm_initialised(spec.directory)
+    return one
+
+
+async def following(room: Room, spec: EngineSpec, leader: EngineSpec, fresh: bool = True) -> EngineSeen:
+    """A follower whose link is up."""
+    leads = await seen(room, leader.start_id)
+    known = peer(leader, leads)
+    await started(room, replace(spec, peers=(known,)), fresh)
+    await room.engines.replicate(spec.start_id, known)
+    return await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
+
+
+def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
+    def holds(one: EngineSeen) -> bool:
+        marker: Position | None = one.marker
+        return marker is not None and (marker.term, marker.sequence) == (term, sequence)
+
+    return holds
+
+
+# -- the real world ----------------------------------------------------------------------------------------------------
+
+
+class RealRoom:
+    """Real Valkey on loopback ports, in a directory of the test."""
+
+    def __init__(self, path: Path, **room: Any) -> None:
+        self._path = path
+        self._settings = room
+        self._boot = boot_id()
+        self._ports: dict[int, tuple[int, int]] = {}
+        self._specs: dict[int, EngineSpec] = {}
+        self.engines = self._open()
+
+    def _open(self) -> ValkeyEngines:
+        return ValkeyEngines(self._path / "manager", boot_id=self._boot, **self._settings)
+
+    def play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+        asyncio.run(self._play(told))
+
+    async def _play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(LIMIT):
+                await told(self)
+        finally:
+            await self._clean_up()
+
+    async def _clean_up(self) -> None:
+        """No process may outlive its test, whatever the story did to boot ids and run directories."""
+        self.engines.close()
+        self._boot = boot_id()
+        self.engines = self._open()
+        for engine in (await self.engines.survey()).engines:
+            self.thaw(engine.start_id)
+            await self.engines.kill(engine.start_id, Cause.OPERATOR_KILL)
+        await until(self, lambda survey: not survey.engines and all(exit.reaped for exit in survey.exits))
+        self.engines.close()
+
+    def directory(self, archive_id: int) -> str:
+        return str(self._path / f"archive-{archive_id}")
+
+    def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec:
+        if archive_id not in self._ports:
+            self._ports[archive_id] = (free_port(), free_port())
+        client, cluster = self._ports[archive_id]
+        return EngineSpec(
+            start_id=start_id,
+            directory=self.directory(archive_id),
+            identity=identity(archive_id),
+            node_id=node_id(archive_id),
+            group="g0",
+            address="127.0.0.1",
+            client_port=client,
+            cluster_port=cluster,
+            secret="s3cret",
+            peers=peers,
+            groups=ALL_SLOTS,
+            current_epoch=100 * start_id,
+            max_memory=64 << 20,
+        )
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def _record(self, start_id: int) -> Any:
+        return self.engines._known(start_id).run.record
+
+    def pid(self, start_id: int) -> int:
+        born = self.engines._known(start_id).run.born
+        assert born is not None
+        return born.pid
+
+    async def say(self, start_id: int, *words: str) -> str:
+        """What a client of that engine is answered, one line or value."""
+        record = self._record(start_id)
+        try:
+            reader, writer = await asyncio.open_connection(record.address, record.client_port)
+        except OSError as error:
+            return f"-{error}"
+        try:
+            request = f"*{len(words)}\r\n" + "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+            writer.write(b"*1\r\n$8\r\nREADONLY\r\n" + request.encode())
+            await reader.readline()
+            line = (await reader.readline()).decode().strip()
+            if line.startswith("$") and line != "$-1":
+                return (await reader.readexactly(int(line[1:]) + 2))[:-2].decode()
+            return line
+        finally:
+            writer.close()
+
+    async def write(self, start_id: int, key: str, value: str) -> str:
+        return await self.say(start_id, "SET", key, value)
+
+    async def read(self, start_id: int, key: str) -> str:
+        return await self.say(start_id, "GET", key)
+
+    async def dbsize(self, start_id: int) -> int:
+        return int((await self.say(start_id, "DBSIZE")).lstrip(":"))
+
+    def kill_from_outside(self, start_id: int) -> None:
+        os.kill(self.pid(start_id), signal.SIGKILL)
+
+    def freeze(self, start_id: int) -> None:
+        os.kill(self.pid(start_id), signal.SIGSTOP)
+
+    def thaw(self, start_id: int) -> None:
+        try:
+            os.kill(self.pid(start_id), signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+    async def restart_manager(self) -> None:
+        self.engines.close()
+        self.engines = self._open()
+
+    async def restart_machine(self) -> None:
+        """Everything dies at once, parents too, and the next boot has another name."""
+        for engine in (await self.engines.survey()).engines:
+            os.kill(parent_of(engine.pid), signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
+        self._boot = "the boot after"
+        await self.restart_manager()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+def free_port() -> int:
+    """A port below the ephemeral ones, so that no outgoing connection takes it meanwhile."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+

@@ -1,0 +1,480 @@
+"""One suite over all engines: what the contract says, told as stories of one machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.engine.contract import ArchiveRefused, Cause, EngineTrouble, EngineUnreachable, Position
+from tests.contract.engine_harness import (
+    Room,
+    ended,
+    following,
+    has_marker,
+    identity,
+    leading,
+    node_id,
+    peer,
+    ready,
+    seen,
+    started,
+    until,
+)
+
+
+def refused(answer: str) -> bool:
+    return answer.startswith("-")
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_started_engine_waits_for_its_role_and_takes_no_write(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        one = await started(room, room.spec(1, 1))
+        assert (one.role, one.phantom, one.fenced, one.admits_replicas) == ("follower", True, True, False)
+        assert one.node_id == node_id(1)
+        assert refused(await room.write(1, "k", "v"))
+
+    engines_room.play(told)
+
+
+def test_a_leader_takes_over_fenced_and_serves_when_it_is_told(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        await room.engines.take_over(1)
+        one = await seen(room, 1)
+        assert (one.role, one.fenced, one.admits_replicas) == ("leader", True, False)
+        assert refused(await room.write(1, "k", "v"))
+        await room.engines.admit(1)
+        await room.engines.unfence(1)
+        assert await room.write(1, "k", "v") == "+OK"
+        one = await seen(room, 1)
+        assert not one.fenced
+        assert one.admits_replicas
+        assert one.epoch > 100
+
+    engines_room.play(told)
+
+
+def test_take_over_may_be_repeated(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        await room.engines.take_over(1)
+        first = await seen(room, 1)
+        await room.engines.take_over(1)
+        again = await seen(room, 1)
+        assert (again.role, again.epoch) == ("leader", first.epoch)
+
+    engines_room.play(told)
+
+
+def test_launching_twice_is_launching_once(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await room.engines.prepare(spec.directory, spec.identity, True)
+        pid = await room.engines.launch(spec)
+        assert await room.engines.launch(spec) == pid
+        await seen(room, 1, ready)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        with pytest.raises(EngineTrouble):
+            await room.engines.launch(spec)
+
+    engines_room.play(told)
+
+
+def test_data_outlives_a_kill_and_a_restart(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        assert await room.write(1, "k", "v") == "+OK"
+        room.kill_from_outside(1)
+        await ended(room, 1)
+        spec = room.spec(2, 1)
+        position = await room.engines.prepare(spec.directory, spec.identity, False)
+        assert (position.term, position.sequence, position.nonce) == (1, 1, "0a1b2c3d")
+        assert position.bytes_after > 0
+        assert position.initialised
+        await room.engines.launch(spec)
+        await seen(room, 2, ready)
+        await room.engines.take_over(2)
+        assert await room.read(2, "k") == "v"
+
+    engines_room.play(told)
+
+
+# -- locks and identities ----------------------------------------------------------------------------------------------
+
+
+def test_a_running_engine_holds_its_archive(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        one = await started(room, spec)
+        with pytest.raises(ArchiveRefused, match=f"in use by pid {one.pid}") as no:
+            await room.engines.prepare(spec.directory, spec.identity, False)
+        assert no.value.cause is Cause.ARCHIVE_LOCKED
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await room.engines.prepare(spec.directory, spec.identity, False)
+        await room.engines.release(spec.directory)
+
+    engines_room.play(told)
+
+
+def test_the_archive_of_another_is_refused_and_left_alone(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await room.engines.prepare(spec.directory, spec.identity, True)
+        await room.engines.release(spec.directory)
+        for stranger in (
+            identity(2),
+            replace(identity(1), domain_uid="domain-2"),
+            replace(identity(1), database="other"),
+            replace(identity(1), incarnation_of_name="incarnation-2"),
+        ):
+            for fresh in (False, True):
+                with pytest.raises(ArchiveRefused) as no:
+                    await room.engines.prepare(spec.directory, stranger, fresh)
+                assert no.value.cause is Cause.ARCHIVE_FOREIGN
+        await room.engines.prepare(spec.directory, spec.identity, False)
+        await room.engines.release(spec.directory)
+
+    engines_room.play(told)
+
+
+def test_a_missing_archive_is_refused_and_not_made(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        with pytest.raises(ArchiveRefused) as no:
+            await room.engines.prepare(room.directory(1), identity(1), False)
+        assert no.value.cause is Cause.ARCHIVE_MISSING
+        await room.engines.prepare(room.directory(1), identity(1), True)
+        await room.engines.release(room.directory(1))
+
+    engines_room.play(told)
+
+
+def test_a_fresh_start_never_goes_over_data(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        with pytest.raises(ArchiveRefused) as no:
+            await room.engines.prepare(spec.directory, spec.identity, True)
+        assert no.value.cause is Cause.ARCHIVE_FOREIGN
+
+    engines_room.play(told)
+
+
+def test_a_deleted_archive_is_renamed_and_its_name_is_free(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        with pytest.raises(EngineTrouble):
+            await room.engines.retire(spec.directory)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        moved = await room.engines.retire(spec.directory)
+        assert moved is not None
+        assert moved.startswith(f"{spec.directory}.deleted-")
+        assert (await room.engines.read_position(moved)).term == 1
+        assert await room.engines.retire(spec.directory) is None
+        await room.engines.prepare(spec.directory, spec.identity, True)
+        await room.engines.release(spec.directory)
+
+    engines_room.play(told)
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_has_the_data_and_the_marker_on_its_own_disk(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        assert await room.write(1, "k", "v") == "+OK"
+        await following(room, follower, leader)
+        assert await room.read(2, "k") == "v"
+        await room.engines.mark(1, 1, 2, "beef")
+        one = await seen(room, 2, has_marker(1, 2))
+        assert not one.rewriting
+        position = await room.engines.read_position(follower.directory)
+        assert (position.term, position.sequence, position.nonce, position.bytes_after) == (1, 2, "beef", 0)
+        survey = await until(room, lambda all: any(a.replicas and a.replicas[0].online for a in all.engines))
+        replica = survey.engines[0].replicas[0]
+        assert (replica.address, replica.port) == (follower.address, follower.client_port)
+
+    engines_room.play(told)
+
+
+def test_nobody_follows_before_it_is_told_and_admitted(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader = room.spec(1, 1)
+        await started(room, leader)
+        await room.engines.take_over(1)
+        leads = await seen(room, 1)
+        follower = room.spec(2, 2, (peer(leader, leads),))
+        one = await started(room, follower)
+        assert (one.follows, one.link_up) == (node_id(1), False)
+        await room.engines.replicate(2, peer(leader, leads))
+        await room.pause(1.5)
+        assert not (await seen(room, 2)).link_up
+        await room.engines.admit(1)
+        await seen(room, 2, lambda one: one.link_up)
+
+    engines_room.play(told)
+
+
+def test_a_phantom_beside_a_loaded_living_leader_harms_nobody(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        leads = await leading(room, leader)
+        for number in range(50):
+            assert await room.write(1, f"key-{number}", "v") == "+OK"
+        await following(room, follower, leader)
+        await room.engines.kill(2, Cause.OPERATOR_KILL)
+        await ended(room, 2)
+        # Nobody told its manager that a leader lives: it starts beside it as a phantom's replica, epochs far ahead.
+        lost = replace(room.spec(3, 2, (peer(leader),)), current_epoch=9000)
+        await started(room, lost, fresh=False)
+        await room.pause(1.0)
+        assert await room.dbsize(1) == 50
+        assert await room.write(1, "one more", "v") == "+OK"
+        await room.engines.replicate(3, peer(leader, leads))
+        await seen(room, 3, lambda one: one.link_up)
+        assert await room.dbsize(3) == 51
+        assert await room.dbsize(1) == 51
+
+    engines_room.play(told)
+
+
+def test_a_planned_switch_moves_the_lead(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        assert await room.write(1, "k", "v") == "+OK"
+        await following(room, follower, leader)
+        await seen(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes))
+        await room.engines.failover(2)
+        leads = await seen(room, 2, lambda one: one.role == "leader")
+        await room.engines.admit(2)
+        await room.engines.unfence(2)
+        await seen(room, 1, lambda one: one.role == "follower")
+        await room.engines.replicate(1, peer(follower, leads))
+        await seen(room, 1, lambda one: one.link_up)
+        assert await room.write(2, "k", "w") == "+OK"
+        await until(room, lambda all: all.engines[0].offset == all.engines[1].offset)
+        assert await room.read(1, "k") == "w"
+
+    engines_room.play(told)
+
+
+# -- ordering about ----------------------------------------------------------------------------------------------------
+
+
+def test_a_fence_stops_writes_and_not_reads_nor_markers(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        assert await room.write(1, "k", "v") == "+OK"
+        await room.engines.fence(1)
+        assert (await seen(room, 1)).fenced
+        assert refused(await room.write(1, "k", "w"))
+        assert await room.read(1, "k") == "v"
+        await room.engines.mark(1, 1, 9, "f00d")
+        assert has_marker(1, 9)(await seen(room, 1))
+        assert refused(await room.write(1, "k", "w"))
+        await room.engines.unfence(1)
+        assert await room.write(1, "k", "w") == "+OK"
+
+    engines_room.play(told)
+
+
+def test_a_rewritten_leader_begins_with_its_marker(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        for number in range(20):
+            await room.write(1, f"key-{number}", "v" * 100)
+        before = await seen(room, 1)
+        await room.engines.rewrite(1, (1, 2, "cafe"))
+        one = await seen(room, 1, lambda one: not one.rewriting and one.incremental_bytes < before.incremental_bytes)
+        assert has_marker(1, 2)(one)
+        position = await room.engines.read_position(spec.directory)
+        assert (position.sequence, position.bytes_after) == (2, 0)
+        assert await room.dbsize(1) == 20
+
+    engines_room.play(told)
+
+
+def test_a_tail_is_set_aside_and_its_absence_is_said(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        assert await room.write(1, "kept", "v") == "+OK"
+        keep = await room.engines.read_position(spec.directory)
+        assert await room.engines.set_aside(1, keep) is None
+        assert await room.write(1, "lost", "w") == "+OK"
+        path = await room.engines.set_aside(1, keep)
+        assert path is not None
+        after = await room.engines.read_position(spec.directory)
+        assert after.order > keep.order
+
+    engines_room.play(told)
+
+
+def test_take_over_that_is_not_answered_kills(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        room.freeze(1)
+        with pytest.raises(EngineUnreachable):
+            await room.engines.take_over(1)
+        one = await ended(room, 1)
+        assert (one.cause, one.signal, one.reaped) == (Cause.NEVER_ANSWERED, 9, True)
+
+    engines_room.play(told)
+
+
+def test_a_frozen_engine_is_silent_and_comes_back(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        room.freeze(1)
+        one = await seen(room, 1, lambda one: not one.answering and one.silent_ms > 600)
+        assert one.role == "follower"
+        room.thaw(1)
+        one = await seen(room, 1, lambda one: one.answering)
+        assert one.silent_ms == 0
+
+    engines_room.play(told)
+
+
+# -- ends --------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_kill_and_foreign_kill_are_told_apart(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        for start_id in (1, 2, 3, 4):
+            await started(room, room.spec(start_id, start_id))
+        await room.engines.shut_down(1)
+        await room.engines.kill(2, Cause.OPERATOR_KILL)
+        await room.engines.kill(3, Cause.FENCED_BY_MANAGER)
+        room.kill_from_outside(4)
+        ends = [await ended(room, start_id) for start_id in (1, 2, 3, 4)]
+        assert [one.cause for one in ends] == [
+            Cause.GRACEFUL_STOP,
+            Cause.OPERATOR_KILL,
+            Cause.FENCED_BY_MANAGER,
+            Cause.KILLED_BY_SIGNAL,
+        ]
+        assert [(one.exit_code, one.signal) for one in ends] == [(0, None), (137, 9), (137, 9), (137, 9)]
+        assert ends[3].detail == "killed by signal 9, sender unknown"
+        await room.engines.forget_exit(4)
+        assert [one.start_id for one in (await room.engines.survey()).exits] == [1, 2, 3]
+
+    engines_room.play(told)
+
+
+def test_an_end_wakes_whoever_waits(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        await room.engines.survey()
+        room.kill_from_outside(1)
+        await room.engines.wait_for_change(30)
+        assert (await ended(room, 1)).signal == 9
+
+    engines_room.play(told)
+
+
+def test_an_engine_outlives_its_manager_and_is_adopted(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        before = await leading(room, spec)
+        await room.restart_manager()
+        one = await seen(room, 1, ready)
+        assert (one.pid, one.role, one.fenced) == (before.pid, "leader", False)
+        assert has_marker(1, 1)(one)
+        assert await room.write(1, "k", "v") == "+OK"
+        await room.engines.fence(1)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        assert (await ended(room, 1)).cause is Cause.OPERATOR_KILL
+
+    engines_room.play(told)
+
+
+def test_an_end_without_a_manager_is_known_to_the_next(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        await started(room, room.spec(2, 2))
+        room.kill_from_outside(1)
+        await room.engines.shut_down(2)
+        await room.restart_manager()
+        first, second = await ended(room, 1), await ended(room, 2)
+        assert (first.cause, first.exit_code, first.signal) == (Cause.KILLED_BY_SIGNAL, 137, 9)
+        assert (second.cause, second.exit_code) == (Cause.GRACEFUL_STOP, 0)
+        assert first.last_words
+
+    engines_room.play(told)
+
+
+def test_a_machine_restart_is_told_as_such(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        await room.write(1, "k", "v")
+        await room.restart_machine()
+        one = await ended(room, 1)
+        assert one.cause is Cause.MACHINE_RESTARTED
+        await room.engines.forget_exit(1)
+        await leading(room, room.spec(2, 1), fresh=False, term=2)
+        assert await room.read(2, "k") == "v"
+
+    engines_room.play(told)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_positions_order_by_term_marker_and_bytes(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        empty = await room.engines.prepare(spec.directory, spec.identity, True)
+        assert empty == Position()
+        await room.engines.release(spec.directory)
+        await leading(room, spec)
+        marked = await room.engines.read_position(spec.directory)
+        await room.write(1, "k", "v")
+        written = await room.engines.read_position(spec.directory)
+        await room.engines.mark(1, 1, 2, "aa")
+        again = await room.engines.read_position(spec.directory)
+        await room.engines.mark(1, 2, 1, "bb")
+        later = await room.engines.read_position(spec.directory)
+        assert empty.order < marked.order < written.order < again.order < later.order
+
+    engines_room.play(told)
+
+
+def test_commands_are_counted(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        for number in range(3):
+            await room.write(1, f"key-{number}", "v")
+        await room.read(1, "key-0")
+        (one,) = await room.engines.count()
+        assert (one.start_id, one.gets, one.puts, one.keys) == (1, 1, 3, 3)
+
+    engines_room.play(told)
+
+
+def test_orders_to_an_engine_that_ended_fail(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await started(room, room.spec(1, 1))
+        room.kill_from_outside(1)
+        await ended(room, 1)
+        for order in (room.engines.fence, room.engines.unfence, room.engines.admit, room.engines.failover):
+            with pytest.raises(EngineTrouble):
+                await order(1)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        assert (await ended(room, 1)).cause is Cause.KILLED_BY_SIGNAL
+
+    engines_room.play(told)
+
+
