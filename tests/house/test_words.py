@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 
+from dkv.cli.cmdlets import CMDLETS
+from dkv.cli.verbs import root
 from tests.house.house import ROOT, kept_files, python_files, tree_of
 
 # Put together from halves, so that this file does not find itself.
@@ -53,7 +55,7 @@ def commands_shown(document: str) -> list[list[str]]:
     text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
-    return [line.split() for line in lines if re.match(r"(\./dev|dkv|\.venv/bin/dkv) \w", line)]
+    return [line.split() for line in lines if re.match(r"(\./dev|(\.venv/bin/)?dkv) \w", line)]
 
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
@@ -65,6 +67,12 @@ def test_the_dev_words_of_the_documents_exist() -> None:
     assert "test" in known
     assert used, "README.md shows no ./dev command at all"
     assert used <= known, f"./dev does not know {sorted(used - known)}"
+
+
+def test_the_dkv_commands_of_the_documents_exist() -> None:
+    known = {*root.commands, *(cmdlet.name for cmdlet in CMDLETS)}
+    used = {words[1] for document in DOCUMENTS for words in commands_shown(document) if words[0].endswith("dkv")}
+    assert used <= known, f"dkv does not know {sorted(used - known)}"
 
 
 def test_dev_explains_itself_from_anywhere() -> None:
