@@ -160,6 +160,16 @@ async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(wor
 
 
 @story
+async def test_stopping_what_does_not_run_touches_no_other_process(world: World) -> None:
+    start = await led(world)
+    assert start == 0  # the first start id there is
+    async with world.at() as client:
+        answer = await client.post(f"{STORE}/instances/orders-2/stop?force=true")
+    assert answer.json()["result"] == "Already stopped"
+    assert not (await world.process(start)).kill
+
+
+@story
 async def test_force_kills_at_once(world: World) -> None:
     start = await led(world)
     async with world.at() as client:

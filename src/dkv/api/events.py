@@ -71,7 +71,7 @@ def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
 async def _stream(rooms: Rooms, after: int, store: str | None) -> AsyncIterator[str]:
     yield ": events follow\n\n"
     silent = 0.0
-    while True:
+    while not rooms.closing():
         try:
             batch = await rooms.events(after, PAGE)
         except StoreTrouble:

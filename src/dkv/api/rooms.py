@@ -49,6 +49,7 @@ class Rooms:
     uid: str                                                         # of this server's data directory
     address: str                                                     # the bound host
     port: int
+    closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 
 def rooms_of(request: Request) -> Rooms:

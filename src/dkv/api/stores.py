@@ -35,7 +35,7 @@ from dkv.domain.model import EngineType, State
 
 router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
 
-NO_PROCESS = 0
+NO_PROCESS = -1  # start ids count from 0
 STOP_TRIES = 3
 
 
