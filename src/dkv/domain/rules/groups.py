@@ -236,7 +236,8 @@ def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
     group = serving(draft, command)
     if isinstance(group, Refused):
         return group
-    if command.archive_id not in group.in_sync or command.archive_id == group.leader or group.handover:
+    follows = command.archive_id in group.in_sync and command.archive_id != group.leader
+    if not follows or group.handover or group.clean_stop:  # after a clean stop any of S may start the store again
         return stale_fact(f"archive {command.archive_id} cannot leave the in-sync set now")
     draft.put_group(group, in_sync=tuple(a for a in group.in_sync if a != command.archive_id),
                     required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
@@ -255,7 +256,7 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
         return group
     target = draft.process_on(command.to_archive)
     fit = target and target.state is ProcessState.MONITORED and target.engine_state is EngineState.RUNNING
-    if target is None or not fit or command.to_archive not in group.in_sync or command.to_archive == group.leader:
+    if target is None or target.kill or not fit or command.to_archive not in group.in_sync or command.to_archive == group.leader:
         return stale_fact(f"archive {command.to_archive} cannot take over from the leader")
     if group.phase is not GroupPhase.OPEN or not group.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
@@ -322,8 +323,8 @@ def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | Non
     group = serving(draft, command)
     if isinstance(group, Refused):
         return group
-    if not draft.stopping(group.database) or group.clean_stop:
-        return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already")
+    if not draft.stopping(group.database) or group.clean_stop or group.handover:
+        return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already or hands over")
     in_sync = tuple(a for a in group.in_sync if a == group.leader or a in command.reached)
     draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(),
                     clean_stop=True)  # fmt: skip
