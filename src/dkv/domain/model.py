@@ -127,6 +127,23 @@ class Database:
 
 
 @dataclass(frozen=True)
+class Report:
+    """How far an archive got, as its manager read it from disk (engine-positions.md sections 2 and 3)."""
+
+    term: int = 0                   # of the newest marker; 0: no marker found
+    sequence: int = 0
+    nonce: str = ""
+    bytes_after: int = 0
+    offset: int = 0                 # replication offset of a living engine, 0 otherwise
+    history: str = ""               # replication id of a living engine
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Sort key of a position on disk; higher is newer."""
+        return (self.term, self.sequence, self.bytes_after)
+
+
+@dataclass(frozen=True)
 class Joining:
     """One archive on its way into the in-sync set."""
 
@@ -173,6 +190,7 @@ class Group:
     history: str = ""                            # replication id of the leader of this term
     epoch: int = 0                               # Valkey config epoch last seen
     clean_stop: bool = False                     # all of S was stopped at the same position
+    opened_at: Report | None = None              # what the leader held when its term opened; None after a handover
     enforced: int | None = None                  # archive an operator forced to lead, until it leads
     vacant_since: int | None = None
     assigned_since: int | None = None
@@ -211,23 +229,6 @@ class Archive:
     parked: str = ""                # why the domain stopped restarting it; any start request frees it
     early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
     removed: bool = False           # deleted: its manager retires the directory, then it is gone
-
-
-@dataclass(frozen=True)
-class Report:
-    """How far an archive got, as its manager read it from disk (engine-positions.md sections 2 and 3)."""
-
-    term: int = 0                   # of the newest marker; 0: no marker found
-    sequence: int = 0
-    nonce: str = ""
-    bytes_after: int = 0
-    offset: int = 0                 # replication offset of a living engine, 0 otherwise
-    history: str = ""               # replication id of a living engine
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        """Sort key of a position on disk; higher is newer."""
-        return (self.term, self.sequence, self.bytes_after)
 
 
 @dataclass(frozen=True)

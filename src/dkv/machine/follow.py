@@ -23,6 +23,9 @@ def vacancy_steps(
     if group.leader_process == process.start_id:
         yield from opening_steps(me, group, engine)
         return
+    if process.start_id in group.suspects and engine.role == "follower":
+        yield Tell(engine.directory, LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=process.start_id))
+        return
     if process.report is None:
         yield ReportPosition(
             engine.directory, process.start_id, engine.directory, group.term, engine.role == "leader",
@@ -71,7 +74,7 @@ def _attach_steps(state: State, seen: Seen, group: Group, process: Process, engi
                           joining.nonce)  # fmt: skip
     elif not attached and group.serving and not engine.resyncing and _may_attach(seen, group, process):
         yield Replicate(engine.directory, process.start_id, peer(state, state.archives[group.leader]),
-                        _kept(state, group, process))  # fmt: skip
+                        _kept(group, process))  # fmt: skip
 
 
 def _may_attach(seen: Seen, group: Group, process: Process) -> bool:
@@ -82,13 +85,12 @@ def _may_attach(seen: Seen, group: Group, process: Process) -> bool:
     return process.archive_id in group.in_sync and waited > LINK_PATIENCE
 
 
-def _kept(state: State, group: Group, process: Process) -> Position | None:
-    """What the new leader had when it was chosen, if this archive led before and may hold more."""
-    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
-    report = leader.report if leader else None
-    if report is None or process.report is None or process.report.order <= report.order:
+def _kept(group: Group, process: Process) -> Position | None:
+    """What the leader held when its term opened, if this archive comes from an older term and holds more."""
+    cut, mine = group.opened_at, process.report
+    if cut is None or mine is None or mine.term >= group.term or mine.order <= cut.order:
         return None
-    return Position(report.term, report.sequence, report.nonce, report.bytes_after, initialised=True)
+    return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after, initialised=True)
 
 
 def _silence_steps(state: State, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:

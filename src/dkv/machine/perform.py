@@ -72,6 +72,7 @@ class Performer:
         self._token = token
         self._probe = probe
         self.prepared: set[str] = set()
+        self._set_aside: set[int] = set()
 
     async def perform(self, step: s.Step) -> None:
         """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
@@ -216,8 +217,9 @@ class Performer:
     # Following -----------------------------------------------------------------------------------------------------
 
     async def _replicate(self, step: s.Replicate) -> None:
-        if step.keep:
+        if step.keep and step.start_id not in self._set_aside:
             path = await self._engines.set_aside(step.start_id, step.keep)
+            self._set_aside.add(step.start_id)
             if path:
                 await self._tell(TailSetAside(start_id=step.start_id, path=path, **self._told))
         await self._engines.replicate(step.start_id, step.leader)

@@ -111,7 +111,7 @@ class Replicate(Step):
     """Attach to the leader; what would be lost by it is set aside first."""
 
     guarded: ClassVar[bool] = True
-    rest_ms: ClassVar[int] = 300
+    rest_ms: ClassVar[int] = 1_000
     start_id: int
     leader: PeerNode
     keep: Position | None = None

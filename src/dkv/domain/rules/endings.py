@@ -137,6 +137,7 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
     """
     handover = group.handover
     contested = (handover.from_archive, handover.to_archive) if handover else group.contested
+    may_lead = {handover.to_process} & draft.processes.keys() if handover else set()
     if group.open:  # what was answered before a term that never opened still holds
         for process in list(draft.processes.values()):
             if (process.database, process.group) == group.key and process.pid is not None:
@@ -144,7 +145,7 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
     return draft.move_group(
         group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
         leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None,
-        contested=contested, vacant_since=None, assigned_since=None, stalled_since=None,
+        contested=contested, suspects=tuple(sorted({*group.suspects, *may_lead})), vacant_since=None, assigned_since=None, stalled_since=None,
     )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
         open=True, serving=False, in_sync=(group.leader, *kept), required=kept, joining=(), silent=(), contested=(),
         machine_answers=True,
         last_leader=group.leader, suspects=tuple(sorted({*group.suspects, command.start_id})), enforced=None,
+        opened_at=leader.report,
         assigned_since=None, stalled_since=None, vacant_since=None,
     )  # fmt: skip
     return None
@@ -283,7 +284,7 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         f"{handover.from_archive} is done", term=group.term + 1, leader=handover.to_archive,
         leader_process=handover.to_process, open=True, serving=True, handover=None, required=required, joining=(),
         last_leader=handover.to_archive, suspects=tuple(sorted({*group.suspects, handover.to_process})),
-        epoch=command.epoch, history=command.history, silent=(), machine_answers=True,
+        epoch=command.epoch, history=command.history, silent=(), opened_at=None, machine_answers=True,
     )  # fmt: skip
     return None
 
