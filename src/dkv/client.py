@@ -38,7 +38,8 @@ class ManagerUnreachable(ClientTrouble):
     """No usable answer came. `maybe_done` is true when a change may have been taken before the line broke."""
 
     def __init__(self, endpoint: str, why: str, maybe_done: bool = False) -> None:
-        super().__init__(f"The manager at {endpoint} is not reachable: {why}.")
+        unsure = " Whether the change was made is not known." if maybe_done else ""
+        super().__init__(f"The manager at {endpoint} is not reachable: {why}.{unsure}")
         self.endpoint = endpoint
         self.why = why
         self.maybe_done = maybe_done
@@ -143,7 +144,7 @@ class HttpTransport:
                 self._patience(line, ends)
             return Reply(answer.status, _lower(answer.getheaders()), b"".join(chunks))
         except (OSError, http.client.HTTPException) as error:
-            raise ManagerUnreachable(str(endpoint), _why(error, timeout), sent) from error
+            raise ManagerUnreachable(str(endpoint), _why(error, timeout), sent and request.method != "GET") from error
         finally:
             line.close()
 

@@ -122,6 +122,8 @@ def test_silence_ends_at_the_deadline_and_a_closed_port_at_once() -> None:
         with pytest.raises(ManagerUnreachable, match=r"no answer within 0.3 s"):
             ManagerClient(endpoint, timeout=0.3).domain()
         assert time.monotonic() - begun < 5
+        with pytest.raises(ManagerUnreachable, match="Whether the change was made is not known"):
+            ManagerClient(endpoint, timeout=0.2).start_instance("A", "a-1")
     with pytest.raises(ManagerUnreachable, match="connection refused"):
         ManagerClient(endpoint, HttpTransport()).domain()
 
