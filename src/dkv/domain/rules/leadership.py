@@ -195,6 +195,8 @@ def _reason(group: Group, process: Process) -> str:
     if process.archive_id == group.last_leader and not group.contested:
         return f"archive {process.archive_id} led last, so nobody has newer data"
     place = f"marker {report.term}-{report.sequence} and {report.bytes_after} bytes after it"
+    if not report.term:
+        place = "no marker was found"
     return f"archive {process.archive_id} is in sync and newest of those that answered: {place}"
 
 
@@ -222,7 +224,8 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
     if not command.allow_data_loss or not command.reason.strip():
         return no("data_loss_not_allowed", f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
                   "Repeat with --allow-data-loss and --reason TEXT if they may be lost.")  # fmt: skip
-    if group.serving:
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if group.serving and leader and draft.server_alive(leader.server_id):
         return no("bad_value", f"Group {group.name} has a serving leader, archive {group.leader}.",
                   "Nothing to enforce; use a switchover.")  # fmt: skip
     if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:

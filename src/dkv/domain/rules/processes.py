@@ -123,11 +123,13 @@ def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
     if group is None or process.archive_id not in group.in_sync or len(group.in_sync) < 2:
         return None
     wanted = draft.databases[process.database].options.min_in_sync
-    if len(group.in_sync) - 1 >= wanted:
+    members = [draft.process_on(a) for a in group.in_sync]
+    staying = [p for p in members if p and not p.kill and p.state is not ProcessState.REQUESTED_SHUTDOWN]
+    if len(staying) - 1 >= wanted:
         return None
     return no(
         "below_min_in_sync",
-        f"Group {group.name} has {len(group.in_sync)} copies in sync and needs {wanted}: writes would stop.",
+        f"Group {group.name} has {len(staying)} copies in sync that stay and needs {wanted}: writes would stop.",
         "Wait for another copy to be in sync, or use force.",
     )
 
@@ -168,6 +170,7 @@ def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | No
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
     if archive:
         draft.move_archive(archive, "launched")
+    _progress(draft, process)
     return None
 
 

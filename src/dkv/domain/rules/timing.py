@@ -50,6 +50,8 @@ def _tick_assigned(draft: Draft, group: Group) -> None:
     limit = options.failover_limit
     if not stalled and not (limit > 0 and draft.clock - group.assigned_since >= limit):
         return
+    if group.enforced == group.leader:
+        return  # an operator chose it; only an operator chooses again
     successor = next_in_order(draft, group)
     if successor:
         why = f"made no progress for {options.failover_grace} ms" if stalled else f"took longer than {limit} ms"
