@@ -50,6 +50,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._counter = 0
         self._frozen: set[str] = set()
         self._dead: set[str] = set()
+        self._strikes: dict[str, tuple[int, Callable[[], None]]] = {}
         self._tasks: dict[str, list[SimTask]] = {}
         self._running = False
         self._stopping = False
@@ -81,6 +82,21 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._ready.pop(owner, None)
         for task in self._tasks.get(owner, ()):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def strike(self, owner: str, callbacks: int, act: Callable[[], None]) -> None:
+        """Do something as the world after so many more callbacks of the owner, wherever it is then."""
+        self._strikes[owner] = (callbacks, act)
+
+    def spare(self, owner: str) -> None:
+        """Forget a strike that did not come to pass."""
+        self._strikes.pop(owner, None)
+
+    def _count(self, owner: str) -> None:
+        left, act = self._strikes[owner]
+        self._strikes[owner] = (left - 1, act)
+        if left <= 0:
+            del self._strikes[owner]
+            act()
 
     # -- what asyncio asks of a loop -------------------------------------------------------------------------------
 
@@ -195,8 +211,15 @@ class SimLoop(asyncio.AbstractEventLoop):
             owners = [owner for owner, queue in self._ready.items() if queue and owner not in self._frozen]
             if not owners:
                 break
-            queue = self._ready[owners[0] if len(owners) == 1 else self._random.choice(owners)]
-            handle = queue.popleft()
+            owner = owners[0] if len(owners) == 1 else self._random.choice(owners)
+            handle = self._ready[owner].popleft()
+            if owner in self._strikes:
+                self._count(owner)
+            if owner in self._dead:
+                continue
+            if owner in self._frozen:
+                self._ready[owner].appendleft(handle)
+                continue
             if not handle.cancelled():
                 handle._run()
                 self.steps += 1

@@ -1,0 +1,80 @@
+"""Simulation room: the command. `python -m dkv.sim SEED` tells one run's story; `--seeds N [--from S]` runs a fleet.
+
+Exit 0 if everything held, 1 if not, 2 for bad usage. A failing fleet prints one command that replays its first
+failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+
+from dkv.sim.probes import Probes
+from dkv.sim.scenario import Outcome, play
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dkv.sim", description="the deterministic simulation of dkv")
+    parser.add_argument("seed", nargs="?", type=int, help="tell the story of this seed")
+    parser.add_argument("--seeds", type=int, metavar="N", help="run a fleet of N seeds")
+    parser.add_argument("--from", dest="first", type=int, default=1, metavar="S", help="the fleet's first seed (1)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes to use")
+    parser.add_argument("--probes", action="store_true", help="also print what the runs have seen, counted")
+    chosen = parser.parse_args(arguments)
+    if (chosen.seed is None) == (chosen.seeds is None):
+        parser.error("give one SEED, or --seeds N")
+    if chosen.seed is not None:
+        return _one(chosen.seed, chosen.probes)
+    return _fleet(range(chosen.first, chosen.first + chosen.seeds), chosen.jobs, chosen.probes)
+
+
+def _one(seed: int, probes: bool) -> int:
+    outcome = play(seed)
+    print("\n".join(outcome.story))
+    print(outcome.summary())
+    if probes:
+        _print_probes(outcome.counts)
+    return 1 if outcome.failures else 0
+
+
+def _fleet(seeds: range, jobs: int, probes: bool) -> int:
+    begun = time.monotonic()
+    seen: Counter[str] = Counter()
+    failed: list[Outcome] = []
+    total = 0
+    with multiprocessing.Pool(max(1, jobs), maxtasksperchild=50) as pool:
+        for outcome in pool.imap_unordered(_short, seeds):
+            seen.update(outcome.counts)
+            total += outcome.writes
+            if outcome.failures:
+                failed.append(outcome)
+                print(f"{outcome.summary()}\n    {outcome.failures[0]}", flush=True)
+    print(f"{len(seeds)} seeds, {len(failed)} failed, {total} writes, {time.monotonic() - begun:.0f} s")
+    if probes:
+        _print_probes(seen)
+    if failed:
+        first = min(failed, key=lambda outcome: outcome.seed)
+        print(f"replay: {os.path.basename(sys.executable)} -m dkv.sim {first.seed}")
+    return 1 if failed else 0
+
+
+def _short(seed: int) -> Outcome:
+    """A run without its story, which would be long to send."""
+    outcome = play(seed)
+    return Outcome(**{**vars(outcome), "story": ()})
+
+
+def _print_probes(counts: Counter[str]) -> None:
+    probes = Probes()
+    probes.add(counts)
+    print(probes.table())
+    print("  life-cycle rows not seen: " + ("; ".join(probes.unseen_rows()) or "none"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Simulation room: what must hold, whatever goes wrong (design section 5).
+
+Confirmed: the write is on the disk of every member of S, always, and readable at the end. Acknowledged: it is there
+at the end unless one of the reasons the product names applies. Leadership: no write is confirmed in a term after one
+was confirmed in a later term. Book-keeping: start ids and incarnations only ever grow, engines that run are unique.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dkv.domain.decision import Event
+from dkv.domain.model import Archive, Group, Process, ProcessState, State
+from dkv.machine.seen import directory_of
+from dkv.sim.clients import Ledger, Write
+from dkv.sim.disk import Disk
+from dkv.sim.engine import SimEngine
+from dkv.sim.world import DATABASE, Watcher, World
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """Why acknowledged writes of an archive, acknowledged before this moment, may be missing."""
+
+    group: str
+    archive_id: int
+    at: float
+    why: str
+
+
+class Checkers(Watcher):
+    """Watches commits and confirmations; failures go to the world, which keeps the story."""
+
+    def __init__(self, world: World, ledger: Ledger) -> None:
+        self._world = world
+        self._ledger = ledger
+        self.excuses: list[Excuse] = []
+        self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
+        self._newest_term: dict[str, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
+        self._given_start_ids = 0
+        self._stalled: set[tuple[tuple[str, str], int]] = set()
+        ledger.watch = self.confirmed
+
+    # -- commits -----------------------------------------------------------------------------------------------------
+
+    def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
+        """One commit happened."""
+        self._start_ids(before, after)
+        self._incarnations(before, after)
+        for key, group in after.groups.items():
+            old = before.groups.get(key)
+            if old is None:
+                continue
+            if group.leader is not None and (group.term, group.leader) != (old.term, old.leader):
+                self._chosen(before, after, old, group)
+            for archive_id in set(group.in_sync) - set(old.in_sync):
+                self._complete(after, group, archive_id)
+
+    def _start_ids(self, before: State, after: State) -> None:
+        fresh = sorted(set(after.processes) - set(before.processes))
+        for start_id in fresh:
+            if start_id < self._given_start_ids:
+                self._world.fail(f"start id {start_id} was given out twice")
+            self._given_start_ids = start_id + 1
+
+    def _incarnations(self, before: State, after: State) -> None:
+        for name, database in after.databases.items():
+            old = before.databases.get(name)
+            if old and (database.major, database.minor) < (old.major, old.minor):
+                self._world.fail(f"{name} went back from incarnation {(old.major, old.minor)}")
+
+    def _chosen(self, before: State, after: State, old: Group, group: Group) -> None:
+        """A leader was chosen: whoever led last is left behind for a reason, or its writes must be here."""
+        if group.last_leader is None or old.last_leader is None or old.last_leader == group.leader:
+            return
+        if old.handover and group.leader == old.handover.to_archive:
+            return
+        for archive_id in {old.last_leader, *old.contested}:
+            why = self._why_left(after, old, archive_id)
+            if why and archive_id != group.leader:
+                self.excuses.append(Excuse(group.name, archive_id, self._world.now(), why))
+
+    def _why_left(self, state: State, old: Group, archive_id: int) -> str:
+        archive, process = state.archives[archive_id], state.process_on(archive_id)
+        if not state.server_alive(archive.server_id):
+            return "its server's lease was lost"
+        if archive.stopped_by_operator:
+            return "an operator had stopped it"
+        if archive.parked:
+            return "it was parked after too many exits"
+        if (old.leader == archive_id and not old.open) or (old.key, archive_id) in self._stalled:
+            self._stalled.add((old.key, archive_id))
+            return "it made no progress within failoverGrace"
+        if process is None or (process.state is not ProcessState.MONITORED and process.report is None):
+            return "it did not answer in time"
+        return ""
+
+    def _complete(self, state: State, group: Group, archive_id: int) -> None:
+        """A new member of S holds every write that was confirmed so far."""
+        keys = self._disk(state.archives[archive_id]).load()
+        missing = [w.key for w in self._ledger.confirmed.get(group.name, []) if w.key not in keys]
+        if missing:
+            self._world.fail(f"archive {archive_id} entered S of {group.name} without {len(missing)} confirmed "
+                             f"writes, the first is {missing[0]}")  # fmt: skip
+
+    # -- confirmations -----------------------------------------------------------------------------------------------
+
+    def confirmed(self, write: Write) -> None:
+        """A client was told "confirmed": the disk of every member of S holds it now, and no later term confirms too."""
+        state = self._world.state
+        group = state.groups[(DATABASE, write.group)]
+        newest, since = self._newest_term.get(write.group, (0, 0.0))
+        if write.term > newest:
+            self._newest_term[write.group] = (write.term, self._world.now())
+        elif write.term < newest and write.executed_at > since:
+            self._world.fail(f"{write.key} was carried out in term {write.term} of {write.group} and confirmed after "
+                             f"writes of term {newest} had been confirmed")  # fmt: skip
+        for archive_id in group.in_sync:
+            if not self._holds(state.archives[archive_id], write):
+                self._world.fail(f"{write.key} was confirmed and is not on the disk of archive {archive_id}, "
+                                 f"a member of S of {write.group}")  # fmt: skip
+
+    def _holds(self, archive: Archive, write: Write) -> bool:
+        disk = self._disk(archive)
+        recent = (entry for file in reversed(disk.files) for entry in reversed(file))
+        return any(entry.key == write.key for entry in recent) or write.key in disk.base
+
+    def _disk(self, archive: Archive) -> Disk:
+        hardware = self._world.machines[archive.server_id].hardware
+        return hardware.disks.get(directory_of("/data", archive)) or Disk("")
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def at_the_end(self) -> None:
+        """After everything was healed: what was promised is readable on the leaders."""
+        for group in self._world.state.groups_of(DATABASE):
+            engine = self.leader_engine(group)
+            if engine is None:
+                self._world.fail(f"{group.name} has no leader at the end")
+                continue
+            for write in self._ledger.writes:
+                if write.group == group.name and write.acked_at is not None and write.key not in engine.data:
+                    self._missing(write)
+            self._same_on_all(group, engine)
+
+    def _missing(self, write: Write) -> None:
+        if write.confirmed_at is not None:
+            self._world.fail(f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost")
+            return
+        acked_at = write.acked_at or 0.0
+        for excuse in self.excuses:
+            if (excuse.group, excuse.archive_id) == (write.group, write.acked_by) and excuse.at >= acked_at:
+                self.lost[excuse.why] += 1
+                return
+        self._world.fail(f"{write.key}, acknowledged at {acked_at:.3f} by archive {write.acked_by}, is lost "
+                         "although its machine was there at every choice")  # fmt: skip
+
+    def _same_on_all(self, group: Group, leader: SimEngine) -> None:
+        """Members of S hold what the leader holds, but for what is still on its way."""
+        for archive_id in group.in_sync:
+            process = self._world.state.process_on(archive_id)
+            engine = self._engine(process) if process else None
+            if engine is None:
+                self._world.fail(f"archive {archive_id} is in S at the end and has no engine")
+            elif set(leader.data) - set(engine.data):
+                lacking = sorted(set(leader.data) - set(engine.data))
+                self._world.fail(f"archive {archive_id} is in S and lacks {len(lacking)} writes, such as {lacking[0]}")
+
+    def leader_engine(self, group: Group) -> SimEngine | None:
+        """The engine of a group's leader, if it leads."""
+        process = self._world.state.processes.get(group.leader_process) if group.leader_process is not None else None
+        engine = self._engine(process) if process else None
+        return engine if engine is not None and engine.role == "leader" else None
+
+    def _engine(self, process: Process) -> SimEngine | None:
+        return self._world.machines[process.server_id].hardware.engines.get(process.start_id)
+
+    def unhealthy(self) -> list[str]:
+        """What keeps the domain from being whole; empty when all serve and all copies are back in S."""
+        state, reasons = self._world.state, []
+        for group in state.groups_of(DATABASE):
+            engine = self.leader_engine(group)
+            if not group.serving or engine is None or engine.fenced:
+                reasons.append(f"{group.name} does not serve (phase {group.phase}, term {group.term})")
+            archives = {a.archive_id for a in state.archives_of(DATABASE) if a.group == group.name}
+            if archives - set(group.in_sync):
+                reasons.append(f"{group.name}: archives {sorted(archives - set(group.in_sync))} are not in S")
+        leaders: defaultdict[str, list[int]] = defaultdict(list)
+        for machine in self._world.machines.values():
+            for start_id, running in machine.hardware.engines.items():
+                if running.role == "leader":
+                    leaders[running.group].append(start_id)
+        reasons += [f"{name} is led by processes {found}" for name, found in sorted(leaders.items()) if len(found) > 1]
+        reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive]
+        return reasons

@@ -1,0 +1,175 @@
+"""Simulation room: those who write, and remember what they were told about each write.
+
+A plain writer believes in +OK. A confirmed writer follows the recipe of design section 5: write, ROLE, WAIT, ROLE on
+one connection to the engine that its view names as leader; every required address at or past the leader's first
+offset; enough members in S; and a view that was fetched less than half a second before the answer is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dkv.control.submit import View
+from dkv.domain.model import Group, State
+from dkv.sim.engine import SimEngine
+from dkv.sim.net import CLIENTS
+from dkv.sim.world import DATABASE, World
+from dkv.store.contract import StoreTrouble
+
+FRESH = 0.5             # seconds a view may be used to confirm with (design section 5)
+PATIENCE = 1.0          # seconds a client waits for an engine
+WAIT = 0.3              # seconds given to WAIT
+
+
+@dataclass
+class Write:
+    """One write. Times are virtual seconds; None: it was not told so."""
+
+    key: str
+    value: str
+    group: str
+    sent_at: float
+    acked_at: float | None = None
+    acked_by: int | None = None        # archive id
+    confirmed_at: float | None = None
+    executed_at: float = 0.0           # when the engine carried it out; the client never learns it
+    term: int = 0                      # of the view it was judged by
+
+
+@dataclass
+class Said:
+    """What an engine answered on one connection: its offset after the write, and who acknowledged what."""
+
+    answer: str = ""
+    executed_at: float = 0.0
+    leads: bool = False
+    offset: int = 0
+    replicas: dict[tuple[str, int], int] = field(default_factory=dict)
+
+
+class Ledger:
+    """Every write of a run; each entry is there before its write is sent."""
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self.confirmed: dict[str, list[Write]] = {}
+        self.watch: Callable[[Write], None] = lambda write: None
+
+    def confirm(self, write: Write, at: float, term: int) -> None:
+        """The client was told "confirmed"."""
+        write.confirmed_at, write.term = at, term
+        self.confirmed.setdefault(write.group, []).append(write)
+        self.watch(write)
+
+
+class Writer:
+    """One client of one group."""
+
+    def __init__(self, world: World, ledger: Ledger, group: str, name: str, *, confirms: bool) -> None:
+        self._world = world
+        self._ledger = ledger
+        self._group = group
+        self._name = name
+        self._confirms = confirms
+        self._random = random.Random(f"writer {world.seed} {name}")
+        self._count = 0
+        self.pause = self._random.choice((0.02, 0.05, 0.2))
+
+    async def run(self) -> None:
+        """Write until cancelled, now and then in a burst."""
+        while True:
+            burst = self._random.choice((1, 1, 1, 5))
+            for _ in range(burst):
+                await self.write()
+            await asyncio.sleep(self._random.uniform(0.5, 1.5) * self.pause)
+
+    async def write(self) -> Write | None:
+        """One write; None if there was nobody to send it to."""
+        fetched = self._world.now()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                view = await self._world.view()
+        except (StoreTrouble, TimeoutError):
+            await asyncio.sleep(0.2)
+            return None
+        group = view.state.groups.get((DATABASE, self._group))
+        engine = self._leader(view.state, group)
+        if group is None or engine is None:
+            await asyncio.sleep(0.1)
+            return None
+        self._count += 1
+        write = Write(f"{self._name}-{self._count}", f"{self._count}", self._group, self._world.now())
+        self._ledger.writes.append(write)
+        said = await self._send(engine, write, len(group.required) if self._confirms else 0)
+        if said.answer != "OK":
+            await asyncio.sleep(0.05)
+            return write
+        write.executed_at = said.executed_at
+        write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id
+        if self._confirms:
+            await self._judge(write, said, engine, view, fetched)
+        return write
+
+    async def _judge(self, write: Write, said: Said, engine: SimEngine, view: View, fetched: float) -> None:
+        """By the view it was sent with, or, if that has grown old, by one fresh read."""
+        term = view.state.groups[(DATABASE, self._group)].term
+        if self._world.now() - fetched >= FRESH or self._random.random() < 0.2:
+            fetched = self._world.now()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    view = await self._world.view()
+            except (StoreTrouble, TimeoutError):
+                return
+        group = view.state.groups.get((DATABASE, self._group))
+        if group is None or group.term != term or self._world.now() - fetched >= FRESH:
+            return
+        if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
+            self._ledger.confirm(write, self._world.now(), group.term)
+
+    def _leader(self, state: State, group: Group | None) -> SimEngine | None:
+        """The engine at the leader's address, if it is the very one the view names."""
+        if group is None or group.leader is None or group.leader_process is None:
+            return None
+        archive = state.archives[group.leader]
+        engine = self._world.net.addresses.get((state.servers[archive.server_id].host, archive.client_port))
+        return engine if engine is not None and engine.start_id == group.leader_process else None
+
+    async def _send(self, engine: SimEngine, write: Write, required: int) -> Said:
+        """SET, ROLE, WAIT, ROLE in one pipeline; what was answered within the client's patience."""
+        net = self._world.net
+        said, done = Said(), asyncio.Event()
+
+        def answered() -> None:
+            net.later(net.hop(), done.set)
+
+        def waited() -> None:
+            said.leads, said.replicas = engine.role == "leader", engine.acknowledged()
+            answered()
+
+        def written(answer: str) -> None:
+            said.answer, said.executed_at, said.offset = answer, net.now(), engine.replication.offset
+            if answer == "OK" and self._confirms:
+                engine.wait(required, WAIT, waited)
+            else:
+                answered()
+
+        net.post(CLIENTS, engine, engine.write, write.key, write.value, written)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await done.wait()
+        except TimeoutError:
+            return Said()
+        return said
+
+
+def _all_have_it(state: State, group: Group, said: Said) -> bool:
+    """Every required archive's address acknowledged the leader's offset, and S is large enough."""
+    for archive_id in group.required:
+        archive = state.archives[archive_id]
+        address = (state.servers[archive.server_id].host, archive.client_port)
+        if said.replicas.get(address, -1) < said.offset:
+            return False
+    return len(group.in_sync) >= state.databases[group.database].options.min_in_sync

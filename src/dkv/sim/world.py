@@ -1,0 +1,275 @@
+"""Simulation room: a whole domain: machines, managers that come and go, one database, and its story as lines.
+
+The database is made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
+and what must hold is watched by checkers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from dkv.control.submit import Submitter, View, view_of
+from dkv.domain.commands import Command, CreateDatabase, NewArchive, NewGroup, StartProcess
+from dkv.domain.decision import Accepted, Event, Refused
+from dkv.domain.model import DatabaseOptions, EngineType, State
+from dkv.engine.contract import EngineTrouble
+from dkv.machine.steps import Step
+from dkv.manager import Manager, ManagerTrouble, Outside, Place
+from dkv.sim.engines import SimEngines, SimMachine
+from dkv.sim.loop import SimLoop
+from dkv.sim.net import SimNet
+from dkv.sim.store import SimStore, WatchedDomain, Weather
+from dkv.store import codec
+from dkv.store.contract import Snapshot, StoreTrouble
+
+DATABASE = "orders"
+EPOCH_MS = 1_700_000_000_000       # the wall clock at virtual second 0
+MEMORY = 8 << 30
+
+
+class Failure(AssertionError):
+    """Something that must hold did not. The sentence says what, and the story says how it came about."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a run is made of."""
+
+    servers: int = 3
+    groups: int = 1
+    min_in_sync: int = 1
+
+
+@dataclass
+class Run:
+    """One run of a manager, from its start to its death."""
+
+    owner: str
+    manager: Manager
+    engines: SimEngines
+    store: SimStore
+
+
+@dataclass
+class Machine:
+    """One server: its hardware, its path to the backend, and its manager's present run."""
+
+    name: str
+    hardware: SimMachine
+    weather: Weather = field(default_factory=Weather)
+    run: Run | None = None
+    runs: int = 0
+    frozen: bool = False
+    down: bool = False
+
+
+class World:
+    """Everything, for one seed."""
+
+    def __init__(self, seed: int, shape: Shape) -> None:
+        self.seed = seed
+        self.shape = shape
+        self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
+        self.net = SimNet(self.loop, seed)
+        self.random = random.Random(f"world {seed}")
+        self.tokens = random.Random(f"tokens {seed}")
+        self.story: list[str] = []
+        self.failures: list[str] = []
+        self.watchers: list[Watcher] = []
+        self.weather = Weather()
+        self.domain = WatchedDomain(self.net.now, self._committed)
+        self.state = State()
+        self.machines = {name: self._machine(name, number) for number, name in enumerate(self._names(), start=1)}
+        self.people = Submitter(SimStore(self.net, self.domain, Weather(), self.weather), self.wall, self.token)
+
+    def _names(self) -> list[str]:
+        return [f"s{number}" for number in range(1, self.shape.servers + 1)]
+
+    def _machine(self, name: str, number: int) -> Machine:
+        return Machine(name, SimMachine(self.net, name, f"10.0.0.{number}"))
+
+    # -- clocks, chance, story ---------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Virtual seconds."""
+        return self.loop.time()
+
+    def wall(self) -> int:
+        """The wall clock in ms."""
+        return EPOCH_MS + int(self.now() * 1000)
+
+    def token(self) -> str:
+        """A word that was never there before."""
+        return f"{self.tokens.getrandbits(128):032x}"
+
+    def tell(self, who: str, what: str) -> None:
+        """One line of the story."""
+        self.story.append(f"{self.now():9.3f}  {who:<12}  {what}")
+
+    def fail(self, sentence: str) -> None:
+        """Something that must hold does not."""
+        self.tell("FAILURE", sentence)
+        self.failures.append(sentence)
+
+    def _committed(self, snapshot: Snapshot, events: Sequence[str]) -> None:
+        before, self.state = self.state, view_of(snapshot).state
+        told = [codec.from_text(Event, text) for text in events]
+        for event in told:
+            change = f" [{event.change}]" if event.change else ""
+            self.tell(event.actor or "domain", f"{event.kind}: {event.subject}{change}, because {event.because}")
+        for watcher in self.watchers:
+            watcher.committed(before, self.state, told)
+
+    # -- managers ----------------------------------------------------------------------------------------------------
+
+    def start_manager(self, name: str) -> None:
+        """A manager begins to run, unless one does or its machine is down."""
+        machine = self.machines[name]
+        if machine.run is not None or machine.down:
+            return
+        machine.runs += 1
+        owner = f"{name}#{machine.runs}"
+        hardware = machine.hardware
+        engines = SimEngines(hardware)
+        store = SimStore(self.net, self.domain, machine.weather, self.weather)
+        place = Place(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
+        outside = Outside(self.now, self.wall, self.token, self._probe, complain=lambda s, t: self._complain(owner, s, t))
+        machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
+        self.tell(owner, "the manager starts")
+        self.loop.start(owner, self._live(machine.run))
+
+    async def _live(self, run: Run) -> None:
+        """What the daemon does: join, then run; whatever else ends it is a mistake of ours."""
+        try:
+            while True:
+                try:
+                    await run.manager.join()
+                    break
+                except StoreTrouble:
+                    await asyncio.sleep(0.5)
+            await run.manager.run()
+        except ManagerTrouble as trouble:
+            self.fail(f"manager {run.owner} could not join: {trouble.message}")
+        except Exception as mistake:  # noqa: BLE001 - the edge: any exception out of a manager is what we look for
+            self.fail(f"manager {run.owner} crashed: {_words(mistake)}")
+
+    def kill_manager(self, name: str) -> None:
+        """SIGKILL: it stops between two awaits; its engines go on."""
+        machine = self.machines[name]
+        if machine.run is None:
+            return
+        self.tell("fault", f"manager {machine.run.owner} is killed")
+        machine.run.engines.revoke()
+        machine.run.store.revoke()
+        self.loop.kill(machine.run.owner)
+        machine.run, machine.frozen = None, False
+
+    def freeze_manager(self, name: str) -> None:
+        """It stands still, as a paused virtual machine does; what it had sent is carried out."""
+        machine = self.machines[name]
+        if machine.run is not None and not machine.frozen:
+            machine.frozen = True
+            self.tell("fault", f"manager {machine.run.owner} stands still")
+            self.loop.freeze(machine.run.owner)
+
+    def thaw_manager(self, name: str) -> None:
+        """It goes on as if nothing had been."""
+        machine = self.machines[name]
+        if machine.run is not None and machine.frozen:
+            machine.frozen = False
+            self.tell("fault", f"manager {machine.run.owner} goes on")
+            self.loop.thaw(machine.run.owner)
+
+    async def _probe(self, host: str, port: int) -> bool:
+        """Whether a machine answers; a refused connection is an answer."""
+        await asyncio.sleep(self.net.hop())
+        machine = next((m for m in self.machines.values() if m.hardware.address == host), None)
+        return machine is not None and not machine.down
+
+    def _complain(self, owner: str, step: Step | None, trouble: Exception) -> None:
+        what = type(step).__name__ if step else "looking"
+        self.tell(owner, f"{what} failed: {trouble}")
+        if not isinstance(trouble, EngineTrouble | StoreTrouble | OSError):
+            self.fail(f"{what} of {owner} raised {_words(trouble)}")
+
+    async def until(self, true: Callable[[], bool], within: float) -> bool:
+        """Wait for something in virtual time; whether it came true."""
+        deadline = self.now() + within
+        while True:
+            if true() or self.now() >= deadline:
+                return true()
+            await asyncio.sleep(0.1)
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    async def order(self, command: Command) -> Accepted | Refused:
+        """Somebody gives an order, and tries again until the domain answers."""
+        while True:
+            try:
+                answer = await self.people.submit(command)
+            except StoreTrouble:
+                await asyncio.sleep(0.5)
+                continue
+            verdict = f"refused: {answer.message}" if isinstance(answer, Refused) else "accepted"
+            self.tell("operator", f"{type(command).__name__} {_about(command)}: {verdict}")
+            return answer
+
+    async def view(self) -> View:
+        """A linearizable read, by somebody outside."""
+        return await self.people.view()
+
+    async def found(self) -> None:
+        """Managers on all machines, one database with an archive per server and group, and everything started."""
+        for name in self.machines:
+            self.start_manager(name)
+        await self.until(lambda: len(self.state.servers) == len(self.machines), 30.0)
+        await self.order(self._creation())
+        await self.start_all()
+
+    def _creation(self) -> CreateDatabase:
+        size = 16384 // self.shape.groups
+        groups = [
+            NewGroup(name=f"g{n + 1}", shard_id=f"{n + 1:040x}",
+                     slots=((n * size, 16383 if n == self.shape.groups - 1 else (n + 1) * size - 1),))
+            for n in range(self.shape.groups)
+        ]  # fmt: skip
+        archives = [NewArchive(server_id=name, group=group.name) for group in groups for name in self.machines]
+        options = DatabaseOptions(replication_factor=self.shape.servers, min_in_sync=self.shape.min_in_sync)
+        return CreateDatabase(actor="operator", name=DATABASE, uid="0a" * 16, secret="secret", options=options,
+                              groups=tuple(groups), archives=tuple(archives))  # fmt: skip
+
+    async def start_all(self) -> None:
+        """Start-DkvStore: an SM on each archive that has none."""
+        for archive in self.state.archives_of(DATABASE):
+            if self.state.process_on(archive.archive_id) is None:
+                await self.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.SM,
+                                              archive_id=archive.archive_id))  # fmt: skip
+
+
+class Watcher:
+    """Somebody who looks at every commit."""
+
+    def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
+        """One commit happened."""
+
+
+def _words(mistake: BaseException) -> str:
+    """An exception and all it carries, in one line."""
+    if isinstance(mistake, BaseExceptionGroup):
+        return "; ".join(_words(one) for one in mistake.exceptions)
+    where = mistake.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = f" at {where.tb_frame.f_code.co_name}:{where.tb_lineno}" if where else ""
+    return f"{type(mistake).__name__}: {mistake}{place}"
+
+
+def _about(command: Command) -> str:
+    for name in ("start_id", "archive_id", "name", "database"):
+        value = getattr(command, name, None)
+        if value not in (None, ""):
+            return f"{name.replace('_', ' ')} {value}"
+    return ""
