@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from dkv.api.app import create_app
 from dkv.api.rooms import Rooms
 from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
+from dkv.domain.model import Process, State
 from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
 from dkv.engine.contract import EngineTrouble
 from dkv.engine.room import ValkeyEngines
@@ -149,7 +150,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def rooms_of(manager: Manager) -> Rooms:
+def rooms_of(manager: Manager, closing: Callable[[], bool]) -> Rooms:
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
@@ -163,11 +164,16 @@ def rooms_of(manager: Manager) -> Rooms:
     return Rooms(
         submitter=manager.submitter, events=store.events, counters=counters, leader_server=leader_server,
         fetch=fetch, port_in_use=port_in_use,
-        node_id=lambda state, process: node_id(state.uid, process.archive_id or 0),
+        node_id=engine_id, closing=closing,
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
         port=place.port,
     )  # fmt: skip
+
+
+def engine_id(state: State, process: Process) -> str:
+    """The derived id of a process's engine, 40 hex; a memory-only one has none of its own yet."""
+    return node_id(state.uid, process.archive_id) if process.archive_id is not None else ""
 
 
 async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
@@ -203,7 +209,7 @@ async def serve(settings: Settings, dwelling: Dwelling, door: socket.socket) -> 
 
 async def _serve(manager: Manager, door: socket.socket, ended: asyncio.Event) -> None:
     config = uvicorn.Config(
-        create_app(rooms_of(manager)), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2
+        create_app(rooms_of(manager, ended.is_set)), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2
     )
     rest = Server(config)
     tasks = [

@@ -147,7 +147,8 @@ def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
 def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False) -> bool:
     """Whether everybody else who may still lead is proven stopped, or cut off beyond its fence time."""
     for start_id in group.suspects:
-        process = draft.processes.get(start_id)
+        tombstone = draft.tombstones.get(start_id)  # of one that ended without proof that nothing of it runs
+        process = draft.processes.get(start_id) or (tombstone.process if tombstone else None)
         if process is None or process is member.process:
             continue
         if draft.server_alive(process.server_id):

@@ -100,7 +100,8 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
     process = draft.processes.get(command.start_id)
     if process is None:
         return unknown_process(command.start_id)
-    leaving = process.state is ProcessState.REQUESTED_SHUTDOWN
+    # In a whole stop every SM leaves by itself once its group reached a clean stop; asking one does not hurry it.
+    leaving = process.state is ProcessState.REQUESTED_SHUTDOWN or draft.stopping(process.database)
     if process.kill or (leaving and not command.kill):
         return no("already_stopping", f"Process {process.start_id} is leaving already.", "Wait, or use force.")
     below = None if command.force or command.kill else _below_min_in_sync(draft, process)
@@ -152,8 +153,18 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
         return process
     if process.state is not ProcessState.REQUESTED:
         return stale_fact(f"process {process.start_id} was started already")
-    draft.move_process(process, "taken", report=command.report)
+    process = draft.move_process(process, "taken", report=command.report)
+    _lock_held(draft, process)
     return None
+
+
+def _lock_held(draft: Draft, process: Process) -> None:
+    """Whoever holds an archive's lock proves that nothing of its earlier processes runs."""
+    group = draft.group_of(process)
+    if group:
+        ended = {s for s in group.suspects if s in draft.tombstones
+                 and draft.tombstones[s].process.archive_id == process.archive_id}  # fmt: skip
+        draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in ended))
 
 
 def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | None:

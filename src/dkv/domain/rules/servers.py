@@ -35,6 +35,7 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
     """Nothing of it runs any more; where no process is left anywhere, what is requested again is a cold start."""
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
     ended = [p for p in draft.processes.values() if p.server_id == server_id]
+    _none_left(draft, server_id)
     orphans = [(p.start_id, archive) for p in ended if (archive := lay_down(draft, p, ending))]
     for name in sorted({archive.database for _, archive in orphans}):
         open_incarnation(draft, name)
@@ -42,6 +43,14 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
         request(draft, archive, Requester.DOMAIN, restart_of=start_id)
     for name in sorted({p.database for p in ended}):
         stop_memory_only(draft, name)
+
+
+def _none_left(draft: Draft, server_id: str) -> None:
+    """Processes that had ended without proof are proven stopped now."""
+    gone = {s for s, t in draft.tombstones.items() if t.process.server_id == server_id}
+    for group in list(draft.groups.values()):
+        if gone & set(group.suspects):
+            draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in gone))
 
 
 def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
