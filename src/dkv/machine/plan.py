@@ -28,6 +28,7 @@ from dkv.machine.seen import Me, Seen, directory_of, node_id, peer
 from dkv.machine.steps import Dismiss, ForgetExit, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
 
 HANG_TIMEOUT = 30_000      # ms without any answer before an engine is killed (engineHangTimeout)
+REAP_PATIENCE = 5_000      # ms an end is not told while something of the dead engine may still run
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
 LOADING_STEP = 5           # percent of loading worth a commit
 ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
@@ -90,7 +91,8 @@ def process_steps(state: State, me: Me, seen: Seen, process: Process) -> Iterato
     engine = seen.engine(process.start_id)
     ended = seen.exit(process.start_id)
     if ended:
-        yield ReportExit(directory, ended)
+        if ended.reaped or seen.memory.lasted(("no engine", process.start_id)) > REAP_PATIENCE:
+            yield ReportExit(directory, ended)
     elif engine is None:
         yield from _without_engine(state, me, seen, process, archive)
     elif not engine.answering and engine.silent_ms >= HANG_TIMEOUT:
