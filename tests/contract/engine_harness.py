@@ -239,6 +239,8 @@ class RealRoom:
             if line.startswith("$") and line != "$-1":
                 return (await reader.readexactly(int(line[1:]) + 2))[:-2].decode()
             return line
+        except (OSError, asyncio.IncompleteReadError) as error:
+            return f"-{error}"
         finally:
             writer.close()
 

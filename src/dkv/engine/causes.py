@@ -39,18 +39,21 @@ class Verdict:
     last_words: tuple[str, ...] = ()
 
 
-_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large", re.I)
+# A short write to a regular file has no other common reason, and the engine gives up before it learns the error.
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large|Short write while writing", re.I)
 _DISK_ERROR = re.compile(r"Input/output error|Read-only file system", re.I)
 _BUG_REPORT = re.compile(r"BUG REPORT START|ASSERTION FAILED|Guru Meditation")
 _KILLER = re.compile(r"Killed by PID: (\d+), UID: (\d+)")
-_OUTSIDE = re.compile(r"Received (SIG(?:TERM|INT))|User requested shutdown", re.I)
+_SIGNALLED = re.compile(r"Received (SIG(?:TERM|INT)) scheduling shutdown")
+_TOLD = re.compile(r"User requested shutdown")
 _START_FAILURES: tuple[tuple[re.Pattern[str], Cause, str], ...] = (
     (re.compile(r"Can't chdir|Can't open the append-only file|create.*appendonlydir|Can't create.*directory", re.I),
      Cause.DIRECTORY_UNUSABLE, "its directory cannot be used"),
     (re.compile(r"CONFIG FILE ERROR|Invalid argument during startup|Bad directive", re.I),
      Cause.BAD_OPTION, "it refused its configuration"),
+    (re.compile(r"Cannot assign requested address", re.I), Cause.BAD_OPTION, "this machine has no such address"),
     (re.compile(r"Address already in use|address in use", re.I), Cause.PORT_TAKEN, "a port it needs is taken"),
-    (re.compile(r"Cannot assign requested address|Failed listening on port", re.I),
+    (re.compile(r"Failed listening on port", re.I),
      Cause.BAD_OPTION, "it cannot listen on its address"),
     (re.compile(r"Bad file format reading the append only file|Unexpected end of file reading the append only|"
                 r"Wrong signature|Unrecoverable error reading the append only|Error reading the RDB|"
@@ -88,12 +91,14 @@ def _without_code(evidence: Evidence) -> Verdict:
 def _left_by_itself(evidence: Evidence) -> Verdict:
     if Cause.GRACEFUL_STOP in evidence.intents:
         return _verdict(Cause.GRACEFUL_STOP, "it was asked to stop and did", evidence, 0)
-    for line in reversed(evidence.words):
-        outside = _OUTSIDE.search(line)
-        if outside:
-            what = outside.group(1) or "a SHUTDOWN command"
-            said = f"{what} that this manager did not send"
-            return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
+    signalled = next((found for line in evidence.words if (found := _SIGNALLED.search(line))), None)
+    if signalled is not None:
+        said = f"{signalled[1]} that this manager did not send, sender unknown"
+        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
+    told = _find(evidence, _TOLD)
+    if told is not None:
+        said = f"a SHUTDOWN that this manager did not send: {told}"
+        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
     return _verdict(Cause.EXITED, "it exited with code 0 and did not say why", evidence, 0)
 
 
@@ -169,7 +174,7 @@ def _kernel_kill(evidence: Evidence) -> str | None:
 
 
 def _find(evidence: Evidence, pattern: re.Pattern[str]) -> str | None:
-    return next((_bare(line) for line in reversed(evidence.words) if pattern.search(line)), None)
+    return next((_bare(line) for line in evidence.words if pattern.search(line)), None)
 
 
 def _explained(evidence: Evidence, line: str) -> str:

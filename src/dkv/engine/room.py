@@ -130,19 +130,21 @@ class ValkeyEngines:
             return
         deadline = time.monotonic() + self._lock_wait
         while (fd := archive.take_lock(directory)) is None:
-            self._kill_leftovers(directory)
-            if time.monotonic() >= deadline:
+            serving = self._kill_leftovers(directory)
+            if serving or time.monotonic() >= deadline:
                 holder = archive.lock_holder(directory)
                 raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {holder}")
             await asyncio.sleep(0.02)
         self._locks[directory] = fd
 
-    def _kill_leftovers(self, directory: str) -> None:
-        """Children that outlived their engine; a living engine is never touched here."""
+    def _kill_leftovers(self, directory: str) -> bool:
+        """Kill children that outlived their engine, never an engine; True if one runs there that nobody ended."""
         self._adopt()
-        for engine in self._engines.values():
-            if engine.run.record.directory == directory and not engine.alive:
+        mine = [engine for engine in self._engines.values() if engine.run.record.directory == directory]
+        for engine in mine:
+            if not engine.alive:
                 engine.kill_leftovers()
+        return any(engine.alive and not engine.run.intents for engine in mine)
 
     async def release(self, directory: str) -> None:
         """See the contract."""

@@ -95,12 +95,12 @@ class Run:
         finally:
             os.close(fd)
 
-    def log_lines(self, limit: int = 400) -> tuple[str, ...]:
+    def log_lines(self, limit: int = 1000) -> tuple[str, ...]:
         """The last lines the engine wrote."""
         try:
             with open(self.path / LOG, "rb") as file:
                 file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - 131072))
+                file.seek(max(0, file.tell() - (1 << 18)))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
             return ()

@@ -1,0 +1,104 @@
+"""The three files an engine starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.engine.config import nodes_conf, phantoms_needed, quoted, users_acl, valkey_conf
+from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode
+
+GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
+SPEC = EngineSpec(
+    start_id=7,
+    directory='/data/an "odd" dir',
+    identity=Identity("d", "orders", 1, "u", "g0"),
+    node_id="1" * 40,
+    group="g0",
+    address="127.0.0.11",
+    client_port=7861,
+    cluster_port=7811,
+    secret="s3cret",
+    peers=(
+        PeerNode("2" * 40, "127.0.0.12", 7862, 7812, "a" * 40, "g0", False),
+        PeerNode("3" * 40, "127.0.0.13", 7863, 7813, "b" * 40, "g1", False, 40),
+    ),
+    groups=GROUPS,
+    current_epoch=300,
+    max_memory=1 << 30,
+)
+PHANTOMS = {"g0": "e" * 40, "g1": "f" * 40}
+
+
+def with_leader(group: str) -> EngineSpec:
+    return replace(SPEC, peers=tuple(replace(peer, leads=peer.group == group, epoch=42) for peer in SPEC.peers))
+
+
+def test_nobody_is_a_leader_when_none_is_known() -> None:
+    lines = nodes_conf(SPEC, PHANTOMS).splitlines()
+    assert lines == [
+        f"{'e' * 40} 127.0.0.1:1@101,,shard-id={'a' * 40} master - 0 0 0 disconnected 0-8191",
+        f"{'f' * 40} 127.0.0.1:2@102,,shard-id={'b' * 40} master - 0 0 0 disconnected 8192-16382 16383",
+        f"{'2' * 40} 127.0.0.12:7862@7812,,shard-id={'a' * 40} slave {'e' * 40} 0 0 0 connected",
+        f"{'3' * 40} 127.0.0.13:7863@7813,,shard-id={'b' * 40} slave {'f' * 40} 0 0 0 connected",
+        f"{'1' * 40} 127.0.0.11:7861@7811,,shard-id={'a' * 40} myself,slave {'e' * 40} 0 0 0 connected",
+        "vars currentEpoch 300 lastVoteEpoch 0",
+    ]
+
+
+def test_a_living_leader_stands_in_for_the_phantom_of_its_group() -> None:
+    spec = with_leader("g0")
+    assert phantoms_needed(spec) == ["g1"]
+    text = nodes_conf(spec, {"g1": "f" * 40})
+    assert f"{'2' * 40} 127.0.0.12:7862@7812,,shard-id={'a' * 40} master - 0 0 42 connected 0-8191" in text
+    assert f"myself,slave {'2' * 40} 0 0 42 connected" in text
+    assert "e" * 40 not in text
+
+
+@pytest.mark.parametrize("spec", [SPEC, with_leader("g0"), with_leader("g1")])
+def test_a_phantom_never_has_an_epoch_and_oneself_never_leads(spec: EngineSpec) -> None:
+    for line in nodes_conf(spec, PHANTOMS).splitlines():
+        words = line.split()
+        if words[0] in PHANTOMS.values():
+            assert words[6] == "0"
+        if "myself" in line:
+            assert words[2] == "myself,slave"
+
+
+def test_the_configuration_starts_closed() -> None:
+    lines = valkey_conf(SPEC).splitlines()
+    for line in (
+        "min-replicas-to-write 99",
+        "cluster-replica-no-failover yes",
+        "appendfsync always",
+        "repl-diskless-load disabled",
+        "auto-aof-rewrite-percentage 0",
+        "maxmemory 1073741824",
+        "maxmemory-policy noeviction",
+        "unixsocket admin.sock",
+        'dir "/data/an \\"odd\\" dir"',
+    ):
+        assert line in lines
+    assert "s3cret" not in valkey_conf(SPEC)
+
+
+def test_a_memory_only_engine_keeps_nothing() -> None:
+    lines = valkey_conf(replace(SPEC, memory_only=True)).splitlines()
+    assert "appendonly no" in lines
+    assert "repl-diskless-load swapdb" in lines
+    assert not any("appendfsync" in line for line in lines)
+
+
+def test_users() -> None:
+    manager, replica, client = users_acl(SPEC).splitlines()
+    assert manager.startswith("user dkv-manager on #")
+    assert replica.startswith("user dkv-replica off #")
+    assert client.startswith("user default on nopass")
+    assert "-pfcount" in client
+    assert "-pfcount" not in users_acl(replace(SPEC, memory_only=True))
+    assert "s3cret" not in users_acl(SPEC)
+
+
+def test_quoting() -> None:
+    assert quoted('a\\b"c') == '"a\\\\b\\"c"'
