@@ -5,12 +5,16 @@ The life cycles and the refusals are data in dkv.domain; a document beside them 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from dkv.api.problems import DOOR_CODES
+from dkv.config import Settings
 from dkv.domain.lifecycle import TABLES, Row
 from dkv.domain.refusals import CATALOGUE, Entry
 
@@ -76,7 +80,40 @@ def refusals() -> str:
     return "\n".join([*head, "## What the domain says", "", *codes(CATALOGUE), *door, *codes(DOOR_CODES)]) + "\n"
 
 
-DOCUMENTS = {"lifecycles.md": lifecycles, "refusals.md": refusals}
+def settings() -> str:
+    """docs/settings.md, from dkv.config."""
+    idle = unread()
+    chosen = {"data_dir": "`dkv` below the user's data directory", "state": "`sqlite:` and `domain.sqlite` in the data directory"}
+    rows = []
+    for one in fields(Settings):
+        default = chosen.get(one.name) or (f"`{one.default}`" if isinstance(one.default, str | int) else "chosen")
+        note = "not read yet" if one.name in idle else ""
+        rows.append([f"`{one.name}`", f"`DKV_{one.name.upper()}`", default, allowed(one.metadata), note])
+    head = [
+        "# Settings", "", NOTE, "",
+        "What a manager can be told, in `dkv.toml` or by variables. A flag beats a variable, a variable beats the file, the",
+        "file beats the default. An unknown name is refused, with the nearest known one. `DKV_CONFIG` says where the file",
+        "is; `DKV_MANAGERS` names managers for the cmdlets.", "",
+    ]  # fmt: skip
+    return "\n".join([*head, *table(["in the file", "as a variable", "default", "allowed", ""], rows)]) + "\n"
+
+
+def unread() -> set[str]:
+    """Settings that nothing in the product reads."""
+    sources = [path for path in (HERE.parent / "src" / "dkv").rglob("*.py") if path.name != "config.py"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    return {one.name for one in fields(Settings) if not re.search(rf"settings\.{one.name}\b", text)}
+
+
+def allowed(rules: Mapping[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if "range" in rules:
+        low, high = rules["range"]
+        return f"{low} to {high}"
+    return ", ".join(f"`{choice}`" for choice in rules.get("choices", ()))
+
+
+DOCUMENTS = {"lifecycles.md": lifecycles, "refusals.md": refusals, "settings.md": settings}
 
 
 def stale() -> list[str]:
