@@ -31,6 +31,7 @@ class Known:
     leads: bool
     epoch: int
     follows: str | None
+    said_at: float = 0.0
 
 
 @dataclass
@@ -142,7 +143,8 @@ class SimEngine:
 
     def me(self) -> Known:
         """What this engine says of itself."""
-        return Known(self.node_id, self.spec.address, self.spec.client_port, self.role == "leader", self.epoch, self.follows)
+        return Known(self.node_id, self.spec.address, self.spec.client_port, self.role == "leader", self.epoch, self.follows,
+                     self.net.now())  # fmt: skip
 
     def tell(self) -> None:
         """Tell every known node."""
@@ -153,7 +155,7 @@ class SimEngine:
 
     def heard(self, sender: Known, group: str, current_epoch: int) -> None:
         """News of a node; nodes that are not known are not listened to."""
-        if sender.node_id not in self.known or self.loading:
+        if sender.node_id not in self.known or self.loading or sender.said_at < self.known[sender.node_id].said_at:
             return
         self.known[sender.node_id] = sender
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)

@@ -8,8 +8,9 @@ follower takes everything anew, and its disk keeps the old history until that ha
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dkv.sim.disk import Entry, getack, ping
 
@@ -32,7 +33,7 @@ class Replica:
     offset: int = 0            # acknowledged
     acked_at: float = 0.0
     flushing: bool = False
-    arrives_at: float = 0.0    # when the last piece under way is there: a connection ends after its data
+    arrives_at: float = 0.0    # when the last message under way is there: a connection keeps its order
 
 
 class Replication:
@@ -104,11 +105,10 @@ class Replication:
     def _send_all(self, follower: SimEngine, token: int) -> None:
         replica = Replica(follower, token, self.offset, streaming=False, acked_at=self.net.now())
         self.replicas[follower.node_id] = replica
-        self.net.post(self.engine.machine, follower, follower.replication.resync_began, token)
+        self._send(replica, follower.replication.resync_began, token)
         snapshot, history, offset = dict(self.engine.data), self.history, self.offset
         takes = self.net.random.uniform(0.05, 0.8)
-        self.net.post(self.engine.machine, follower, follower.replication.resync_ended, token, history, offset, snapshot,
-                      delay=takes)  # fmt: skip
+        self._send(replica, follower.replication.resync_ended, token, history, offset, snapshot, delay=takes)
 
     def transferred(self, node_id: str, token: int) -> None:
         """The follower has the snapshot: the stream goes on from there."""
@@ -122,11 +122,14 @@ class Replication:
         if replica.flushing or not replica.streaming or replica.sent >= self.offset:
             return
         piece, replica.sent, replica.flushing = self.since(replica.sent), self.offset, True
-        delay = self.net.trail(replica.engine.machine)
-        replica.arrives_at = self.net.now() + delay
-        follower = replica.engine
-        self.net.post(self.engine.machine, follower, follower.replication.take, replica.token, piece, delay=delay)
-        self.net.later(delay, self._flushed, replica)
+        act = replica.engine.replication.take
+        self._send(replica, act, replica.token, piece, delay=self.net.trail(replica.engine.machine))
+        self.net.later(replica.arrives_at - self.net.now(), self._flushed, replica)
+
+    def _send(self, replica: Replica, act: Callable[..., None], *args: Any, delay: float = 0.0) -> None:
+        """One message down a follower's connection, never before an earlier one."""
+        replica.arrives_at = max(replica.arrives_at + 1e-6, self.net.now() + (delay or self.net.hop()))
+        self.net.post(self.engine.machine, replica.engine, act, *args, delay=replica.arrives_at - self.net.now())
 
     def _flushed(self, replica: Replica) -> None:
         replica.flushing = False
@@ -150,9 +153,7 @@ class Replication:
     def dismiss(self) -> None:
         """Not a leader any more: every follower's link ends."""
         for replica in self.replicas.values():
-            delay = max(replica.arrives_at - self.net.now(), 0.0) + self.net.hop()
-            self.net.post(self.engine.machine, replica.engine, replica.engine.replication.refused, replica.token,
-                          delay=delay)  # fmt: skip
+            self._send(replica, replica.engine.replication.refused, replica.token)
         self.replicas.clear()
 
     # -- as a follower ---------------------------------------------------------------------------------------------
