@@ -91,9 +91,10 @@ class Manager:
         """Renew, judge, tick and reconcile until cancelled. Engines go on when this ends."""
         place = self.place
         me = Me(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory)
+        outside = self._outside
         reconciler = Reconciler(
-            me, self.store, self.submitter, self.engines, self.liveness.lease_left, self._outside.monotonic,
-            self._outside.token, self._outside.probe, self._outside.complain,
+            me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,
+            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, complain=outside.complain,
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:

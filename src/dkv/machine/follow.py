@@ -9,22 +9,20 @@ from dkv.domain.model import Group, JoinStage, Process, State
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
-from dkv.machine.seen import Me, Seen, node_id, peer
+from dkv.machine.seen import Scene, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, Replicate, ReportPosition, ReportSilence, Step, Tell
 
 SILENT = 3_000          # ms without a word from the leader
 LINK_PATIENCE = 1_000   # ms a member of S may take to find its leader again by itself
 
 
-def vacancy_steps(
-    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
-) -> Iterator[Step]:
+def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """No term is open: the assigned leader opens its own, everybody else says how far it got."""
     if group.leader_process == process.start_id:
-        yield from opening_steps(me, group, engine)
+        yield from opening_steps(scene.me, group, engine)
         return
     if process.start_id in group.suspects and engine.role == "follower":
-        yield Tell(engine.directory, LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=process.start_id))
+        yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=process.start_id))
         return
     if process.report is None:
         yield ReportPosition(
@@ -35,25 +33,23 @@ def vacancy_steps(
         yield Fence(engine.directory, engine.start_id)
 
 
-def follower_steps(
-    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
-) -> Iterator[Step]:
+def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A term is open and another archive leads it."""
     handover = group.handover
     if handover and process.start_id == handover.to_process:
-        yield from handover_steps_of_target(me, seen, group, engine)
+        yield from handover_steps_of_target(scene, group, engine)
         return
     if engine.role == "leader":
         yield from _usurper_steps(engine)
         return
     if process.start_id in group.suspects:
-        fact = LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=process.start_id)
+        fact = LeaderSteppedDown(**scene.told, start_id=process.start_id)
         yield Tell(f"suspect {process.start_id}", fact)
-    yield from _attach_steps(state, seen, group, process, engine)
-    yield from _silence_steps(state, group, process, engine)
+    yield from _attach_steps(scene, group, process, engine)
+    yield from _silence_steps(scene.state, group, process, engine)
     if engine.link_up and process.archive_id in group.in_sync and not handover:
         yield from rewrite_steps(group, engine, leads=False)
-        yield from table_steps(state, group, engine)
+        yield from table_steps(scene.state, group, engine)
 
 
 def _usurper_steps(engine: EngineSeen) -> Iterator[Step]:
@@ -64,24 +60,24 @@ def _usurper_steps(engine: EngineSeen) -> Iterator[Step]:
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
 
 
-def _attach_steps(state: State, seen: Seen, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _attach_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     assert group.leader is not None
-    leader = node_id(state.uid, group.leader)
+    leader = node_id(scene.state.uid, group.leader)
     attached = engine.link_up and engine.follows == leader
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
         yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence,
                           joining.nonce)  # fmt: skip
-    elif not attached and group.serving and not engine.resyncing and _may_attach(seen, group, process):
-        yield Replicate(engine.directory, process.start_id, peer(state, state.archives[group.leader]),
+    elif not attached and group.serving and not engine.resyncing and _may_attach(scene, group, process):
+        yield Replicate(engine.directory, process.start_id, peer(scene.state, scene.state.archives[group.leader]),
                         _kept(group, process))  # fmt: skip
 
 
-def _may_attach(seen: Seen, group: Group, process: Process) -> bool:
+def _may_attach(scene: Scene, group: Group, process: Process) -> bool:
     """An announced joiner at once; a member of S, which shares the history, if it does not find its leader itself."""
     if any(j.start_id == process.start_id for j in group.joining):
         return True
-    waited = seen.memory.lasted(("link down", process.start_id))
+    waited = scene.lasted(("link down", process.start_id))
     return process.archive_id in group.in_sync and waited > LINK_PATIENCE
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import HandoverDone, HandoverFailed, LeaderSteppedDown
 from dkv.domain.model import Group
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.seen import Me, Seen, handover_key
+from dkv.machine.seen import Scene, handover_key
 from dkv.machine.steps import Failover, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
@@ -15,39 +15,39 @@ LAST_CALL = 6_000       # ms before the deadline in which CLUSTER FAILOVER is no
 HASTY = 2_000           # ms an operator's kill waits for a handover
 
 
-def _done(me: Me, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
+def _done(scene: Scene, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
     return HandoverDone(
-        server_id=me.server_id, actor=me.server_id, database=group.database, group=group.name, term=group.term,
+        **scene.told, database=group.database, group=group.name, term=group.term,
         start_id=start_id, epoch=epoch, history=history,
     )  # fmt: skip
 
 
-def handover_steps_of_target(me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fail over while there is time; say so once this engine leads."""
     handover = group.handover
     assert handover is not None
     if engine.role == "leader":
-        yield Tell(engine.directory, _done(me, group, engine.start_id, engine.epoch, engine.history))
+        yield Tell(engine.directory, _done(scene, group, engine.start_id, engine.epoch, engine.history))
         return
-    age = seen.memory.lasted(handover_key(group, handover))
+    age = scene.lasted(handover_key(group, handover))
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
     if ready and age < DEADLINE - LAST_CALL:
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term)
 
 
-def handover_steps_of_leader(me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Wait for the target; give up at the deadline, or at once when the target is gone."""
     handover = group.handover
     assert handover is not None
-    age = seen.memory.lasted(handover_key(group, handover))
+    age = scene.lasted(handover_key(group, handover))
     if engine.role == "leader":
         if age >= DEADLINE:
             fact = HandoverFailed(
-                server_id=me.server_id, actor=me.server_id, database=group.database, group=group.name, term=group.term
+                **scene.told, database=group.database, group=group.name, term=group.term
             )
             yield Tell(engine.directory, fact)
         elif handover.hasty and age >= HASTY:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
     elif age >= DEADLINE:
-        fact_down = LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=engine.start_id)
+        fact_down = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
         yield Tell(engine.directory, fact_down)

@@ -17,7 +17,7 @@ from dkv.domain.commands import (
 from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.handover import handover_steps_of_leader
-from dkv.machine.seen import STOPPING, Me, Seen, acknowledges, node_id, peer, replica_of
+from dkv.machine.seen import STOPPING, Me, Scene, acknowledges, node_id, peer, replica_of
 from dkv.machine.steps import Admit, Fence, Forget, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
 LEASE_TTL = 3.0                # s, control.liveness
@@ -51,28 +51,28 @@ def opening_steps(me: Me, group: Group, engine: EngineSeen) -> Iterator[Step]:
         yield Tell(engine.directory, OpenTerm(start_id=engine.start_id, **quote(me, group)))
 
 
-def leader_steps(state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of an open term."""
     if not group.serving:
-        yield from _lead(state, group, engine)
+        yield from _lead(scene.state, group, engine)
         return
     if group.handover:
-        yield from handover_steps_of_leader(me, seen, group, engine)
+        yield from handover_steps_of_leader(scene, group, engine)
         return
     if engine.role != "leader":
-        fact = LeaderSteppedDown(server_id=me.server_id, actor=me.server_id, start_id=engine.start_id)
+        fact = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
         yield Tell(engine.directory, fact)
         return
-    yield from fence_steps(state, seen, group, engine)
+    yield from fence_steps(scene, group, engine)
     if not engine.admits_replicas:
         yield Admit(f"admit {engine.start_id}", engine.start_id)
-    if stopping(state, group):
-        yield from _clean_stop(state, me, seen, group, engine)
+    if stopping(scene.state, group):
+        yield from _clean_stop(scene, group, engine)
         return
-    for archive in state.archives_of(group.database):
+    for archive in scene.state.archives_of(group.database):
         if archive.group == group.name and archive.archive_id != group.leader and not archive.removed:
-            yield from _copy_steps(state, me, seen, group, engine, archive)
-    yield from upkeep_steps(state, seen, group, engine)
+            yield from _copy_steps(scene, group, engine, archive)
+    yield from upkeep_steps(scene, group, engine)
 
 
 def stopping(state: State, group: Group) -> bool:
@@ -101,103 +101,105 @@ def _may_write(state: State, group: Group) -> bool:
     return enough and not stopping(state, group)
 
 
-def fence_steps(state: State, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def fence_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fenced below minInSync, in a whole stop, when shrinking below it, and when cut off from the domain."""
-    writes = _may_write(state, group) and not _cut_off(state, seen, group, engine)
+    writes = _may_write(scene.state, group) and not _cut_off(scene, group, engine)
     if not writes and not engine.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
-    if writes and engine.fenced and not _about_to_fall_below(state, seen, group, engine):
+    if writes and engine.fenced and not _about_to_fall_below(scene, group, engine):
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
 
 
-def _cut_off(state: State, seen: Seen, group: Group, engine: EngineSeen) -> bool:
+def _cut_off(scene: Scene, group: Group, engine: EngineSeen) -> bool:
     """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
-    if seen.lease_left > LEASE_TTL / 2:
+    if scene.seen.lease_left > LEASE_TTL / 2:
         return False
     others = [a for a in group.in_sync if a != group.leader]
-    return not all(acknowledges(state, engine, a, within_ms=1_000) for a in others)
+    return not all(acknowledges(scene.state, engine, a, within_ms=1_000) for a in others)
 
 
-def _about_to_fall_below(state: State, seen: Seen, group: Group, engine: EngineSeen) -> bool:
-    minimum = state.databases[group.database].options.min_in_sync
-    going = [a for a in group.in_sync if a != group.leader and _why_out(state, seen, group, engine, a)]
+def _about_to_fall_below(scene: Scene, group: Group, engine: EngineSeen) -> bool:
+    minimum = scene.state.databases[group.database].options.min_in_sync
+    going = [a for a in group.in_sync if a != group.leader and _why_out(scene, group, engine, a)]
     return bool(going) and len(group.in_sync) - len(going) < minimum
 
 
 # The in-sync set -----------------------------------------------------------------------------------------------------
 
 
-def _copy_steps(
-    state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen, archive: Archive
-) -> Iterator[Step]:
-    key = f"copy {group.database}/{group.name}/{archive.archive_id}"
+def _copy_steps(scene: Scene, group: Group, engine: EngineSeen, archive: Archive) -> Iterator[Step]:
+    key = _copy_key(group, archive.archive_id)
     if archive.archive_id in group.in_sync:
-        because = _why_out(state, seen, group, engine, archive.archive_id)
-        if because and _about_to_fall_below(state, seen, group, engine) and not engine.fenced:
+        because = _why_out(scene, group, engine, archive.archive_id)
+        if because and _about_to_fall_below(scene, group, engine) and not engine.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         elif because:
-            yield Tell(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **quote(me, group)))
+            yield Tell(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **quote(scene.me, group)))
         return
-    process = state.process_on(archive.archive_id)
+    process = scene.state.process_on(archive.archive_id)
     if process and not process.kill and process.state in (ProcessState.TRACKED, ProcessState.MONITORED):
         joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
-        yield from _join_steps(state, me, seen, group, engine, archive, joining, key)
+        yield from _join_steps(scene, group, engine, archive, joining)
 
 
-def _why_out(state: State, seen: Seen, group: Group, engine: EngineSeen, archive_id: int) -> str:
+def _copy_key(group: Group, archive_id: int) -> str:
+    return f"copy {group.database}/{group.name}/{archive_id}"
+
+
+def _why_out(scene: Scene, group: Group, engine: EngineSeen, archive_id: int) -> str:
     """Why a follower must leave the in-sync set, or nothing."""
-    process = state.process_on(archive_id)
+    process = scene.state.process_on(archive_id)
     if process is None:
         return "its process is gone"
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         return "it is about to be stopped"
     if process.state is not ProcessState.MONITORED:
         return "its engine was restarted and has to resync"
-    if seen.memory.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+    if scene.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
         return "the leader heard nothing from it for 3 s"
     return ""
 
 
-def _join_steps(  # noqa: PLR0913
-    state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None,
-    key: str,
-) -> Iterator[Step]:  # fmt: skip
+def _join_steps(
+    scene: Scene, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None
+) -> Iterator[Step]:
     archive_id = archive.archive_id
-    heard = acknowledges(state, engine, archive_id, within_ms=SILENT)
+    key = _copy_key(group, archive_id)
+    heard = acknowledges(scene.state, engine, archive_id, within_ms=SILENT)
     if joining is None:
-        yield Tell(key, JoinAnnounced(archive_id=archive_id, **quote(me, group)))
-    elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(seen, group, joining):
+        yield Tell(key, JoinAnnounced(archive_id=archive_id, **quote(scene.me, group)))
+    elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(scene, group, joining):
         if heard:
             yield MarkJoiner(key, engine.start_id, group.database, group.name, group.term,
                              next_sequence(group, engine), archive_id)  # fmt: skip
-    elif not heard and seen.memory.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
-        yield Tell(key, JoinAborted(archive_id=archive_id, **quote(me, group)))
-    elif joining.stage is JoinStage.REQUIRED and _caught_up(state, seen, group, engine, joining):
-        yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(me, group)))
+    elif not heard and scene.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+        yield Tell(key, JoinAborted(archive_id=archive_id, **quote(scene.me, group)))
+    elif joining.stage is JoinStage.REQUIRED and _caught_up(scene, group, engine, joining):
+        yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(scene.me, group)))
 
 
-def _marker_lost(seen: Seen, group: Group, joining: Joining) -> bool:
+def _marker_lost(scene: Scene, group: Group, joining: Joining) -> bool:
     """A rewrite or resync may have swallowed the marker; write another."""
-    waited = seen.memory.lasted(("joining", group.key, group.term, joining))
+    waited = scene.lasted(("joining", group.key, group.term, joining))
     return joining.stage is JoinStage.MARKED and waited > MARK_AGAIN
 
 
-def _caught_up(state: State, seen: Seen, group: Group, engine: EngineSeen, joining: Joining) -> bool:
+def _caught_up(scene: Scene, group: Group, engine: EngineSeen, joining: Joining) -> bool:
     """Past the leader's offset that was noted after `required` had stood for 1 s."""
-    noted = seen.memory.notes.get(("joining", group.key, group.term, joining))
-    replica = replica_of(state, engine, joining.archive_id)
+    noted = scene.seen.memory.notes.get(("joining", group.key, group.term, joining))
+    replica = replica_of(scene.state, engine, joining.archive_id)
     return noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
-def _clean_stop(state: State, me: Me, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _clean_stop(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Writes are fenced; once all of S holds what the leader has, everything may stop without handover."""
     if not engine.fenced or group.clean_stop:
         return
     others = [a for a in group.in_sync if a != group.leader]
-    reached = tuple(a for a in others if _holds_all(state, engine, a))
-    waited = seen.memory.lasted(("stopping", group.key))
+    reached = tuple(a for a in others if _holds_all(scene.state, engine, a))
+    waited = scene.lasted(("stopping", group.key))
     if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
-        yield Tell(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(me, group)))
+        yield Tell(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(scene.me, group)))
 
 
 def _holds_all(state: State, engine: EngineSeen, archive_id: int) -> bool:
@@ -208,17 +210,17 @@ def _holds_all(state: State, engine: EngineSeen, archive_id: int) -> bool:
 # Upkeep ----------------------------------------------------------------------------------------------------------------
 
 
-def upkeep_steps(state: State, seen: Seen, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def upkeep_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Markers, rewrites, and a node table that says what the domain says."""
     marker = engine.marker
     if marker and marker.term == group.term:
-        at = seen.memory.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
+        at = scene.seen.memory.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
         if engine.incremental_bytes - at >= MARK_EVERY:
             yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
     elif group.leader_process == engine.start_id:
         yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
     yield from rewrite_steps(group, engine, leads=True)
-    yield from table_steps(state, group, engine)
+    yield from table_steps(scene.state, group, engine)
 
 
 def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:

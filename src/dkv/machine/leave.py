@@ -9,27 +9,27 @@ from dkv.domain.model import EngineState, Group, Process, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.handover import HASTY, handover_steps_of_leader, handover_steps_of_target
 from dkv.machine.lead import leader_steps, quote, stopping
-from dkv.machine.seen import Me, Seen, acknowledges, replica_of
+from dkv.machine.seen import Scene, acknowledges, replica_of
 from dkv.machine.steps import Fence, Kill, ShutDown, Step, Tell
 
 HANDOVER_PATIENCE = 30_000   # ms a graceful stop of a leader tries to hand over
 SHRINK_PATIENCE = 10_000     # ms a graceful stop of a follower waits to be taken out of S
 
 
-def leaving_steps(state: State, me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def leaving_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """An engine whose process was asked to leave, gracefully or at once."""
-    group = state.groups[(process.database, process.group)]
+    group = scene.state.groups[(process.database, process.group)]
     leads = group.open and group.leader_process == process.start_id
-    since = seen.memory.lasted(("leaving", process.start_id))
+    since = scene.lasted(("leaving", process.start_id))
     if process.verdict:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
-    elif leads and not stopping(state, group) and since < (HASTY if process.kill else HANDOVER_PATIENCE):
-        yield from _leader_leaves(state, me, seen, group, process, engine)
+    elif leads and not stopping(scene.state, group) and since < (HASTY if process.kill else HANDOVER_PATIENCE):
+        yield from _leader_leaves(scene, group, process, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     elif group.handover and group.handover.to_process == process.start_id:
-        yield from handover_steps_of_target(me, seen, group, engine)
-    elif not leads and _still_required(state, group, process) and since < SHRINK_PATIENCE:
+        yield from handover_steps_of_target(scene, group, engine)
+    elif not leads and _still_required(scene.state, group, process) and since < SHRINK_PATIENCE:
         return  # the leader's manager takes it out of S first
     else:
         yield from _end(engine, leads)
@@ -49,20 +49,18 @@ def _still_required(state: State, group: Group, process: Process) -> bool:
     return process.archive_id in group.in_sync and state.server_alive(leader.server_id)
 
 
-def _leader_leaves(
-    state: State, me: Me, seen: Seen, group: Group, process: Process, engine: EngineSeen
-) -> Iterator[Step]:
+def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Hand over first; without anybody to hand over to, end."""
     if group.handover:
-        yield from handover_steps_of_leader(me, seen, group, engine)
+        yield from handover_steps_of_leader(scene, group, engine)
         return
     if not group.serving:
-        yield from leader_steps(state, me, seen, group, engine)
+        yield from leader_steps(scene, group, engine)
         return
-    target = successor(state, group, engine) if engine.answering else None
+    target = successor(scene.state, group, engine) if engine.answering else None
     if target is not None:
         key = f"handover {group.database}/{group.name}"
-        yield Tell(key, HandoverBegun(to_archive=target, hasty=process.kill, **quote(me, group)))
+        yield Tell(key, HandoverBegun(to_archive=target, hasty=process.kill, **quote(scene.me, group)))
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     else:

@@ -27,7 +27,7 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
 from dkv.engine.contract import ArchiveRefused, Cause, Engines, ExitSeen, Position
 from dkv.machine import steps as s
-from dkv.machine.plan import Told
+from dkv.machine.seen import Told
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
@@ -56,6 +56,7 @@ class Performer:
     def __init__(
         self,
         server_id: str,
+        *,
         engines: Engines,
         submitter: Submits,
         store: Store,

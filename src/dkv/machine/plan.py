@@ -7,7 +7,6 @@ Nothing differs, no step. The leader's duties are in lead.py, the followers' in 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
 
 from dkv.domain.commands import LoadingProgressed, ProcessConfigured, ProcessTracked
 from dkv.domain.model import (
@@ -24,7 +23,7 @@ from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Ident
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps
 from dkv.machine.leave import leaving_steps
-from dkv.machine.seen import Me, Seen, directory_of, node_id, peer
+from dkv.machine.seen import Me, Scene, Seen, directory_of, node_id, peer
 from dkv.machine.steps import Dismiss, ForgetExit, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
 
 HANG_TIMEOUT = 30_000      # ms without any answer before an engine is killed (engineHangTimeout)
@@ -34,116 +33,107 @@ LOADING_STEP = 5           # percent of loading worth a commit
 ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
 
 
-class Told(TypedDict):
-    """Who reports a fact."""
-
-    server_id: str
-    actor: str
-
-
 def plan(state: State, me: Me, seen: Seen) -> list[Step]:
     """The steps to take now. Equal inputs give equal steps; a settled machine gives none."""
-    return list(_steps(state, me, seen))
+    return list(_steps(Scene(state, me, seen)))
 
 
-def _steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
-    mine = [p for p in state.processes.values() if p.server_id == me.server_id]
+def _steps(scene: Scene) -> Iterator[Step]:
+    mine = [p for p in scene.state.processes.values() if p.server_id == scene.me.server_id]
     for process in sorted(mine, key=lambda p: p.start_id):
-        yield from process_steps(state, me, seen, process)
-    yield from _stranger_steps(state, me, seen)
-    yield from _archive_steps(state, me, seen)
+        yield from process_steps(scene, process)
+    yield from _stranger_steps(scene)
+    yield from _archive_steps(scene)
 
 
-def _stranger_steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
+def _stranger_steps(scene: Scene) -> Iterator[Step]:
     """Engines and ends that the domain does not know, or no longer."""
-    for ended in seen.survey.exits:
-        if ended.start_id not in state.processes:
+    for ended in scene.seen.survey.exits:
+        if ended.start_id not in scene.state.processes:
             yield ForgetExit(f"exit {ended.start_id}", ended.start_id)
-    for engine in seen.survey.engines:
-        process = state.processes.get(engine.start_id)
-        if process is None or process.server_id != me.server_id:
+    for engine in scene.seen.survey.engines:
+        process = scene.state.processes.get(engine.start_id)
+        if process is None or process.server_id != scene.me.server_id:
             yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
 
 
-def _archive_steps(state: State, me: Me, seen: Seen) -> Iterator[Step]:
+def _archive_steps(scene: Scene) -> Iterator[Step]:
     wanted = set()
-    for archive in state.archives.values():
-        if archive.server_id != me.server_id:
+    for archive in scene.state.archives.values():
+        if archive.server_id != scene.me.server_id:
             continue
-        directory = directory_of(me.data_dir, archive)
-        if state.process_on(archive.archive_id):
+        directory = directory_of(scene.me.data_dir, archive)
+        if scene.state.process_on(archive.archive_id):
             wanted.add(directory)
         elif archive.removed:
             yield Retire(directory, archive.archive_id, directory)
-    for directory in sorted(seen.prepared - wanted):
+    for directory in sorted(scene.seen.prepared - wanted):
         yield Release(directory, directory)
 
 
 # One process ---------------------------------------------------------------------------------------------------------
 
 
-def process_steps(state: State, me: Me, seen: Seen, process: Process) -> Iterator[Step]:
+def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
     """What one process of this server needs next."""
     if process.engine_type is EngineType.TE or process.archive_id is None:
         return  # memory-only engines come with the NuoDB half; until then no door requests one
-    archive = state.archives[process.archive_id]
-    directory = directory_of(me.data_dir, archive)
-    engine = seen.engine(process.start_id)
-    ended = seen.exit(process.start_id)
+    archive = scene.state.archives[process.archive_id]
+    directory = directory_of(scene.me.data_dir, archive)
+    engine = scene.seen.engine(process.start_id)
+    ended = scene.seen.exit(process.start_id)
     if ended:
-        if ended.reaped or seen.memory.lasted(("no engine", process.start_id)) > REAP_PATIENCE:
+        if ended.reaped or scene.lasted(("no engine", process.start_id)) > REAP_PATIENCE:
             yield ReportExit(directory, ended)
     elif engine is None:
-        yield from _without_engine(state, me, seen, process, archive)
+        yield from _without_engine(scene, process, archive)
     elif not engine.answering and engine.silent_ms >= HANG_TIMEOUT:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
-        yield from _with_engine(state, me, seen, process, engine)
+        yield from _with_engine(scene, process, engine)
 
 
-def _without_engine(state: State, me: Me, seen: Seen, process: Process, archive: Archive) -> Iterator[Step]:
-    directory = directory_of(me.data_dir, archive)
-    group = state.groups[(archive.database, archive.group)]
+def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
+    directory = directory_of(scene.me.data_dir, archive)
+    group = scene.state.groups[(archive.database, archive.group)]
     fresh = archive.state is ArchiveState.PROVISIONED
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif process.state is ProcessState.REQUESTED:
-        yield Take(directory, process.start_id, directory, identity_of(state, archive), fresh)
+        yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh)
     elif process.state is ProcessState.STARTED:
         if group.leader is not None:
-            yield Launch(directory, engine_spec(state, me, process, archive), fresh)
-    elif seen.memory.lasted(("no engine", process.start_id)) > 1_000:
+            yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh)
+    elif scene.lasted(("no engine", process.start_id)) > 1_000:
         yield Dismiss(directory, process.start_id, directory, killed=False)
 
 
-def _with_engine(state: State, me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    group = state.groups[(process.database, process.group)]
-    told = Told(server_id=me.server_id, actor=me.server_id)
+def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    group = scene.state.groups[(process.database, process.group)]
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
-        yield from leaving_steps(state, me, seen, process, engine)
+        yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
-        yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **told))
+        yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.told))
     elif not engine.answering:
         return
     elif process.state is ProcessState.CONFIGURED:
-        yield from _loading_steps(me, seen, process, engine)
+        yield from _loading_steps(scene, process, engine)
     elif group.open and group.leader_process == process.start_id:
-        yield from leader_steps(state, me, seen, group, engine)
+        yield from leader_steps(scene, group, engine)
     elif group.open:
-        yield from follower_steps(state, me, seen, group, process, engine)
+        yield from follower_steps(scene, group, process, engine)
     else:
-        yield from vacancy_steps(state, me, seen, group, process, engine)
+        yield from vacancy_steps(scene, group, process, engine)
 
 
-def _loading_steps(me: Me, seen: Seen, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    told = Told(server_id=me.server_id, actor=me.server_id)
-    patient = seen.memory.lasted(("not ok", process.start_id)) < OK_PATIENCE
+def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    patient = scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
     if engine.loading:
         if engine.loading_percent >= process.loading_percent + LOADING_STEP:
-            fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **told)
+            fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.told)
             yield Tell(engine.directory, fact)
     elif engine.cluster_ok or not patient:
-        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **told))
+        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **scene.told))
 
 
 # What an engine is started with -----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class Reconciler:
     def __init__(
         self,
         me: Me,
+        *,
         store: Store,
         submitter: Submitter,
         engines: Engines,
@@ -43,7 +44,9 @@ class Reconciler:
         self._lease_left = lease_left
         self._now = monotonic
         self._complain = complain
-        self._performer = Performer(me.server_id, engines, submitter, store, self._still, token, probe)
+        self._performer = Performer(
+            me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe
+        )
         self._wake = asyncio.Event()
         self._view: View | None = None
         self._memory = Memory()

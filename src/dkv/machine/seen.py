@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey
@@ -23,6 +24,13 @@ class Me:
     host: str
     domain_uid: str
     memory: int
+
+
+class Told(TypedDict):
+    """Who reports a fact."""
+
+    server_id: str
+    actor: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,24 @@ class Memory:
     def lasted(self, condition: Hashable) -> float:
         """For how many ms a condition has held; 0 if it does not."""
         return self.now - self.since[condition] if condition in self.since else 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything plan() judges by: what the domain wants, who this manager is, what this glance shows."""
+
+    state: State
+    me: Me
+    seen: Seen
+
+    @property
+    def told(self) -> Told:
+        """Who reports a fact."""
+        return Told(server_id=self.me.server_id, actor=self.me.server_id)
+
+    def lasted(self, condition: Hashable) -> float:
+        """For how many ms a condition has held on this machine; 0 if it does not."""
+        return self.seen.memory.lasted(condition)
 
 
 # Names derived, never stored ---------------------------------------------------------------------------------------
