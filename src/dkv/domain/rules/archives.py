@@ -42,7 +42,7 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     """Draft one archive, filling in what was left open."""
     if new.server_id not in draft.servers:
         return unknown_server(new.server_id, draft.servers)
-    group = _group_for(draft, name, new.group) if database else ""
+    group = _group_for(draft, name, new) if database else ""
     if isinstance(group, Refused):
         return group
     ports = _ports_for(draft, new)
@@ -61,15 +61,22 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     return archive
 
 
-def _group_for(draft: Draft, database: str, wanted: str) -> str | Refused:
+def _group_for(draft: Draft, database: str, new: NewArchive) -> str | Refused:
     """The named group, or the one with the fewest copies."""
-    groups: list[Group] = sorted((g for g in draft.groups.values() if g.database == database), key=lambda g: g.name)
-    if wanted:
-        if any(g.name == wanted for g in groups):
-            return wanted
-        return no("unknown_group", f"{database} has no storage group {wanted}.",
-                  f"Known: {', '.join(g.name for g in groups)}.")  # fmt: skip
-    return min(groups, key=lambda g: (len(draft.archives_in(g)), g.name)).name
+    names = sorted(g.name for g in draft.groups.values() if g.database == database)
+    if new.group and new.group not in names:
+        return no("unknown_group", f"{database} has no storage group {new.group}.", f"Known: {', '.join(names)}.")
+    return new.group or fewest_copies(draft, database, new.server_id)
+
+
+def fewest_copies(draft: Draft, database: str, server_id: str) -> str:
+    """The group with the fewest copies; among equals one without a copy on that server yet."""
+
+    def need(group: Group) -> tuple[int, int, str]:
+        archives = draft.archives_in(group)
+        return (len(archives), sum(a.server_id == server_id for a in archives), group.name)
+
+    return min((g for g in draft.groups.values() if g.database == database), key=need).name
 
 
 def _free_name(draft: Draft, database: str) -> str:

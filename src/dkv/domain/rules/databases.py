@@ -16,7 +16,7 @@ from dkv.domain.model import (
     ProcessState,
 )
 from dkv.domain.refusals import no, unknown_database
-from dkv.domain.rules.archives import add, bad_name, remove
+from dkv.domain.rules.archives import add, bad_name, fewest_copies, remove
 
 SLOTS = 16384
 FSYNC = ("always", "everysec", "no")
@@ -31,7 +31,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     known = _same_name(draft, command.name)
     if known and known.state is not DatabaseState.TOMBSTONE:
         return _again(draft, known, command)
-    held = [a.name for a in draft.archives.values() if a.database == command.name and a.database_uid]
+    held = [a.name for a in draft.archives.values() if a.database.casefold() == command.name.casefold() and a.database_uid]
     if held:
         return no("archives_hold_data", f"Archives of a deleted {command.name} still hold its data: {', '.join(held)}.",
                   "Delete them first; their directories are renamed, not removed.")  # fmt: skip
@@ -55,8 +55,7 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
         draft.groups[group.key] = group
     early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
     for archive in early:  # created before their database (seed 003, step 1)
-        group_name = min(draft.groups.values(), key=lambda g: (g.database != database.name, g.name)).name
-        draft.put_archive(archive, database_uid=database.uid, group=group_name)
+        draft.put_archive(archive, database_uid=database.uid, group=fewest_copies(draft, database.name, archive.server_id))
     for wanted in command.archives:
         archive_or_no = add(draft, database.name, database, wanted)
         if isinstance(archive_or_no, Refused):
@@ -110,19 +109,23 @@ def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | 
 def _same_topology(draft: Draft, command: CreateDatabase) -> bool:
     groups = {(g.name, g.slots) for g in draft.groups.values() if g.database == command.name}
     wanted_groups = {(g.name, g.slots) for g in command.groups or (_whole(command),)}
-    archives = [a for a in draft.archives.values() if a.database == command.name]
-    return groups == wanted_groups and {_shape(a) for a in archives} == {_shape(a) for a in command.archives}
+    archives = [a for _, a in sorted(draft.archives.items()) if a.database == command.name and not a.removed]
+    pairs = zip(archives, command.archives, strict=False)
+    return groups == wanted_groups and len(archives) == len(command.archives) and all(_fits(*pair) for pair in pairs)
 
 
-def _shape(archive: Archive | NewArchive) -> tuple[str, str, str, int, int]:
-    return (archive.name, archive.server_id, archive.group, archive.cluster_port, archive.client_port)
+def _fits(archive: Archive, new: NewArchive) -> bool:
+    """Whether the archive is what was asked for; what was left open then was chosen by the domain."""
+    had = (archive.server_id, archive.name, archive.group, archive.path, archive.cluster_port, archive.client_port)
+    asked = (new.server_id, new.name, new.group, new.path, new.cluster_port, new.client_port)
+    return all(not wish or wish == got for got, wish in zip(had, asked, strict=True))
 
 
 def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
     """A database that does not run becomes a tombstone; with `purge` its archives are deleted too."""
     database = draft.databases.get(command.name)
     if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.name, [d.name for d in draft.databases.values()])
+        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
     if draft.processes_of(command.name):
         return no("database_running", f"{command.name} has live processes.", "Stop it first with Stop-DkvStore.")
     draft.move_database(database, DatabaseState.TOMBSTONE)
@@ -141,7 +144,7 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
     """Stop everything: TEs first, then SMs once all of S has what the leader has."""
     database = draft.databases.get(command.name)
     if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.name, [d.name for d in draft.databases.values()])
+        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
     live = draft.processes_of(command.name)
     for archive in [a for a in draft.archives.values() if a.database == command.name]:
         draft.put_archive(archive, stopped_by_operator=True)

@@ -145,7 +145,8 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
     return draft.move_group(
         group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
         leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None,
-        contested=contested, suspects=tuple(sorted({*group.suspects, *may_lead})), vacant_since=None, assigned_since=None, stalled_since=None,
+        contested=contested, suspects=tuple(sorted({*group.suspects, *may_lead})),
+        vacant_since=None, assigned_since=None, stalled_since=None,
     )  # fmt: skip
 
 
