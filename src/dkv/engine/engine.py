@@ -13,7 +13,7 @@ from dkv.engine import glance, supervisor
 from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable
 from dkv.engine.glance import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
-from dkv.engine.supervisor import Run
+from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
 
 _GLANCE = 0.5            # seconds a survey waits for one engine
@@ -38,21 +38,34 @@ class Engine:
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
         self._pfcount: bool | None = None
+        self._born: Born | None = None
+        self._seen_to_end = False
 
     # -- the process -----------------------------------------------------------------------------------------------
 
     @property
+    def born(self) -> Born | None:
+        """Pid and start time; read once, because they never change."""
+        if self._born is None:
+            self._born = self.run.born
+        return self._born
+
+    @property
     def alive(self) -> bool:
         """Whether the process runs, or is about to be born."""
-        if not self._this_boot or self.run.exit_code is not None:
+        if not self._this_boot:
             return False
-        born = self.run.born
-        return supervisor.alive(born) if born is not None else self.run.parent_waits()
+        if self.born is not None:
+            return supervisor.alive(self.born)
+        return self.run.parent_waits()
 
     def watch(self, changed: asyncio.Event) -> None:
         """Have the kernel set `changed` when the process ends."""
-        born = self.run.born
-        if self._pidfd is not None or born is None or not self.alive:
+        born = self.born
+        if self._pidfd is not None or self._seen_to_end or born is None:
+            return
+        if not self.alive:
+            self._seen_to_end = True
             return
         try:
             self._pidfd = os.pidfd_open(born.pid)
@@ -62,6 +75,7 @@ class Engine:
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended, changed)
 
     def _ended(self, changed: asyncio.Event) -> None:
+        self._seen_to_end = True
         changed.set()
         self._unwatch()
 
@@ -81,20 +95,20 @@ class Engine:
 
     def kill(self, cause: Cause) -> None:
         """SIGKILL the whole group, the reason written down first. One that ended already keeps its own reason."""
-        born = self.run.born
+        born = self.born
         if born is not None and self.alive:
             self.run.intend(cause)
             supervisor.kill_group(born, self.run.record.directory)
 
     def kill_leftovers(self) -> None:
         """SIGKILL children that outlived the engine."""
-        born = self.run.born
+        born = self.born
         if born is not None and self._this_boot:
             supervisor.kill_group(born, self.run.record.directory)
 
     async def gone(self) -> None:
         """Return when no process of the group is left. Raises EngineUnreachable after 5 s."""
-        born = self.run.born
+        born = self.born
         deadline = time.monotonic() + _REAPED_WITHIN
         while born is not None and supervisor.group_members(born, self.run.record.directory):
             if time.monotonic() > deadline:
@@ -103,7 +117,7 @@ class Engine:
 
     async def shut_down(self) -> None:
         """SHUTDOWN, or SIGTERM to one whose socket does not answer: the same to the engine, a little later."""
-        born = self.run.born
+        born = self.born
         self.run.intend(Cause.GRACEFUL_STOP)
         try:
             await self.valkey.shut_down()
@@ -165,8 +179,7 @@ class Engine:
         return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes)
 
     def _pid(self) -> int:
-        born = self.run.born
-        return born.pid if born is not None else 0
+        return self.born.pid if self.born is not None else 0
 
     def _seen(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
         info, cluster = answers.info, answers.cluster

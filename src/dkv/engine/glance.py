@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dkv.engine.config import FENCED
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
 
+_PAIR = re.compile(r"^([^:#\r\n]+):([^\r\n]*)", re.M)
 LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
 
 GETS = frozenset(
@@ -38,8 +40,7 @@ class Answers:
 
 def parse_info(text: bytes) -> dict[str, str]:
     """INFO or CLUSTER INFO as a dictionary."""
-    pairs = (line.split(":", 1) for line in text.decode("utf-8", "replace").split("\r\n") if ":" in line)
-    return {pair[0]: pair[1] for pair in pairs}
+    return dict(_PAIR.findall(text.decode("utf-8", "replace")))
 
 
 def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:

@@ -75,10 +75,11 @@ class ValkeyEngines:
         living = [engine for engine in self._engines.values() if engine.alive]
         seen = await asyncio.gather(*(engine.glance() for engine in living))
         supervisor.reap_parents()
-        dead = [engine for engine in self._engines.values() if not engine.alive]
+        ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
+        dead = [self._engines[start_id] for start_id in sorted(ended)]
         exits = await asyncio.gather(*(end_of(engine.run, self._readers, self._boot_id) for engine in dead))
         return Survey(
-            engines=tuple(one for one, engine in zip(seen, living, strict=True) if engine.alive),
+            engines=tuple(one for one, engine in zip(seen, living, strict=True) if engine.start_id not in ended),
             exits=tuple(exit for exit in exits if exit is not None),
         )
 
@@ -224,7 +225,7 @@ class ValkeyEngines:
     async def _born(self, engine: Engine) -> int:
         """The engine's pid, as soon as its waiting parent wrote it."""
         deadline = time.monotonic() + _BIRTH_WITHIN
-        while (born := engine.run.born) is None:
+        while (born := engine.born) is None:
             if time.monotonic() > deadline:
                 raise EngineUnreachable(f"engine {engine.start_id} was not born within {_BIRTH_WITHIN:.0f} s")
             await asyncio.sleep(0.001)

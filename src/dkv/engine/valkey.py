@@ -23,6 +23,13 @@ Command = tuple[str | int, ...]
 _NO = (ResponseError, BusyLoadingError)   # error answers: the engine lives and said no
 _FENCE = "min-replicas-to-write"
 _TIMEOUT = 2.0          # seconds for one exchange
+_LOOK: tuple[Command, ...] = (
+    ("INFO", "persistence", "replication", "memory"),
+    ("CLUSTER", "INFO"),
+    ("CLUSTER", "NODES"),
+    ("CONFIG", "GET", _FENCE),
+    ("ACL", "GETUSER", REPLICA),
+)
 _REPLICATE_WITHIN = 3.0  # seconds for gossip to bring the leader's role
 
 
@@ -47,7 +54,7 @@ class Valkey:
         """
         try:
             async with asyncio.timeout(timeout), self._lock, self._connected() as connection:
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                await connection.send_packed_command(_packed(connection, commands), check_health=False)
                 return [await _answer(connection) for _ in commands]
         except (OSError, ValkeyError, TimeoutError) as error:
             raise EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}") from error
@@ -102,14 +109,7 @@ class Valkey:
 
         Raises EngineUnreachable.
         """
-        info, cluster, nodes, fence, replica = await self.exchange(
-            ("INFO", "persistence", "replication", "memory"),
-            ("CLUSTER", "INFO"),
-            ("CLUSTER", "NODES"),
-            ("CONFIG", "GET", _FENCE),
-            ("ACL", "GETUSER", REPLICA),
-            timeout=timeout,
-        )
+        info, cluster, nodes, fence, replica = await self.exchange(*_LOOK, timeout=timeout)
         if any(isinstance(answer, _NO) for answer in (info, cluster, nodes, fence, replica)):
             return None
         seen, me, follows = glance.parse_nodes(nodes)
@@ -244,6 +244,18 @@ class Valkey:
         finally:
             asking.close()
         raise EngineRefused(f"engine {self.start_id} refused SHUTDOWN: {answer}")
+
+
+_packed_look: list[bytes] = []
+
+
+def _packed(connection: Any, commands: Sequence[Command]) -> list[bytes]:
+    """The bytes to send. Those of a glance are made once: it is the only thing asked every second, for ever."""
+    if commands != _LOOK:
+        return list(connection.pack_commands(commands))
+    if not _packed_look:
+        _packed_look.append(b"".join(connection.pack_commands(commands)))
+    return _packed_look
 
 
 async def _answer(connection: Any) -> Any:

@@ -1,0 +1,164 @@
+"""Unmodified clients on engines of this room: what they may do, what they may not, and how they find their way."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from valkey.cluster import ValkeyCluster
+
+from dkv.engine.contract import EngineSpec, GroupSlots
+from tests.contract.engine_harness import RealRoom, following, leading, peer, ready, seen, until
+
+GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16383),)))
+
+
+async def two_groups(room: RealRoom) -> tuple[EngineSpec, EngineSpec]:
+    """Two leaders, each with half of the slots, started as a manager starts them: no MEET, phantoms forgotten."""
+    specs = [replace(room.spec(number + 1, number + 1), group=GROUPS[number].group, groups=GROUPS) for number in (0, 1)]
+    for spec, other, shard in ((specs[0], specs[1], GROUPS[1]), (specs[1], specs[0], GROUPS[0])):
+        known = replace(peer(other), shard_id=shard.shard_id, group=shard.group)
+        await room.engines.prepare(spec.directory, spec.identity, True)
+        await room.engines.launch(replace(spec, peers=(known,)))
+    for spec in specs:
+        await seen(room, spec.start_id, ready)
+        await room.engines.take_over(spec.start_id)
+        await room.engines.unfence(spec.start_id)
+    ours = {spec.node_id for spec in specs}
+
+    def settled() -> bool:
+        return all({node.node_id for node in engine.nodes} == ours for engine in last.engines)
+
+    last = await until(room, lambda all: all_lead(all.engines, ours))
+    while not settled():
+        for engine in last.engines:
+            for node in engine.nodes:
+                if node.node_id not in ours:
+                    await room.engines.forget(engine.start_id, node.node_id)
+        last = await room.engines.survey()
+    return specs[0], specs[1]
+
+
+def all_lead(engines: object, ours: set[str]) -> bool:
+    """Every engine knows both leaders as leaders."""
+    return all(
+        {node.node_id for node in engine.nodes if node.role == "leader"} >= ours and engine.cluster_ok
+        for engine in engines  # type: ignore[attr-defined]
+    )
+
+
+def test_a_cluster_client_from_any_node(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        for spec in await two_groups(room):
+            await asyncio.to_thread(use_cluster_client, spec)
+
+    RealRoom(tmp_path).play(told)
+
+
+def use_cluster_client(spec: EngineSpec) -> None:
+    client = ValkeyCluster(host=spec.address, port=spec.client_port)
+    try:
+        for number in range(50):
+            assert client.set(f"key-{number}", "v")
+        assert client.mget_nonatomic([f"key-{number}" for number in range(50)]) == [b"v"] * 50
+        assert client.dbsize(target_nodes=ValkeyCluster.PRIMARIES) == 50
+        assert len(client.keys("*", target_nodes=ValkeyCluster.PRIMARIES)) == 50
+        assert client.info()
+        assert client.eval("return server.call('GET', KEYS[1])", 1, "key-1") == b"v"
+        assert client.flushall(target_nodes=ValkeyCluster.PRIMARIES)
+    finally:
+        client.close()
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
+def test_the_command_line_client_follows_redirections(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        for spec in await two_groups(room):
+            for number in range(6):
+                said = await run("redis-cli", "-c", "-p", str(spec.client_port), "SET", f"key-{number}", "v")
+                assert said.strip() == "OK"
+
+    RealRoom(tmp_path).play(told)
+
+
+@pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="no redis-benchmark here")
+def test_the_benchmark_runs_against_the_cluster(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        first, _ = await two_groups(room)
+        port = str(first.client_port)
+        said = await run("redis-benchmark", "--cluster", "-p", port, "-t", "set,get", "-n", "2000", "-r", "100", "-q")
+        assert "SET" in said
+        assert "rror" not in said, said
+
+    RealRoom(tmp_path).play(told)
+
+
+async def run(*words: str) -> str:
+    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout + done.stderr
+
+
+DENIED = (
+    ("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "dkv_marker"), ("FUNCTION", "RESTORE", "x"), ("SHUTDOWN",),
+    ("CONFIG", "SET", "min-replicas-to-write", "0"), ("CLUSTER", "FAILOVER"), ("CLUSTER", "RESET"),
+    ("CLUSTER", "FORGET", "a" * 40), ("ACL", "LIST"), ("BGREWRITEAOF",), ("REPLICAOF", "NO", "ONE"),
+    ("CLUSTER", "FLUSHSLOT", "1"), ("PSYNC", "?", "-1"), ("REPLCONF", "ACK", "1"), ("MONITOR",),
+)  # fmt: skip
+ALLOWED = (
+    ("INFO",), ("ROLE",), ("KEYS", "*"), ("CLUSTER", "SHARDS"), ("CLUSTER", "NODES"), ("CONFIG", "GET", "save"),
+    ("WAIT", "0", "1"), ("FLUSHALL",), ("CLIENT", "LIST"), ("SORT", "k"), ("PFCOUNT", "k"), ("COMMAND", "COUNT"),
+    ("FUNCTION", "LIST"), ("CLUSTER", "MYID"), ("CLIENT", "ID"),
+)  # fmt: skip
+
+
+def test_what_clients_may_and_may_not(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        await leading(room, room.spec(1, 1))
+        for words in DENIED:
+            assert "NOPERM" in await room.say(1, *words), words
+        for words in ALLOWED:
+            assert not (await room.say(1, *words)).startswith("-"), words
+
+    RealRoom(tmp_path).play(told)
+
+
+def test_pfcount_is_for_leaders_only_and_moves_with_the_lead(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await room.say(1, "PFADD", "k", "a", "b")
+        await following(room, follower, leader)
+        assert await room.say(1, "PFCOUNT", "k") == ":2"
+        assert "NOPERM" in await room.say(2, "PFCOUNT", "k")
+        await seen(room, 1, lambda one: len(one.nodes) == 2)
+        await room.engines.failover(2)
+        await seen(room, 2, lambda one: one.role == "leader")
+        await seen(room, 1, lambda one: one.role == "follower")
+        assert await room.say(2, "PFCOUNT", "k") == ":2"
+        assert "NOPERM" in await room.say(1, "PFCOUNT", "k")
+
+    RealRoom(tmp_path).play(told)
+
+
+def test_a_very_long_directory_has_a_socket_all_the_same(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        await leading(room, room.spec(1, 1))
+        assert await room.write(1, "k", "v") == "+OK"
+
+    deep = tmp_path / ("d" * 120) / "with spaces and 'quotes'"
+    deep.mkdir(parents=True)
+    RealRoom(deep).play(told)
+
+
+def test_memory_is_bounded_by_the_engine(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        await leading(room, replace(room.spec(1, 1), max_memory=4 << 20))
+        answers = [await room.write(1, f"key-{number}", "x" * 100_000) for number in range(40)]
+        assert answers[0] == "+OK"
+        assert answers[-1].startswith("-OOM")
+
+    RealRoom(tmp_path).play(told)
