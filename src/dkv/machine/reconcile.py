@@ -96,7 +96,8 @@ class Reconciler:
 
     async def _glance(self, stale: bool) -> float:
         """Look, plan, start the steps; how long to rest, in seconds."""
-        if stale or self._view is None:
+        blind = stale and not await self._read_afresh()
+        if self._view is None:
             self._view = await self._submitter.view()
         survey = await self._engines.survey()
         state = self._view.state
@@ -104,10 +105,18 @@ class Reconciler:
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
         prepared = frozenset(self._performer.prepared)
         self._seen = Seen(survey, self._lease_left(), self._memory, prepared)
-        steps = plan(state, self._me, self._seen)
+        steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
         started = [self._start(step, now) for step in steps]
         self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
         return pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
+
+    async def _read_afresh(self) -> bool:
+        """After a long gap: whether the domain could be read again before any engine command but a fence."""
+        try:
+            self._view = await self._submitter.view()
+        except StoreTrouble:
+            return False
+        return True
 
     def _start(self, step: Step, now: float) -> bool:
         """Begin a step unless its key is busy or it was taken a moment ago."""

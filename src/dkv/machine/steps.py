@@ -1,7 +1,8 @@
 """The steps a manager can take, as values. plan() chooses them; perform carries them out.
 
 A step that is `guarded` is only taken after a fresh read of the domain, in the same step, from which plan()
-would choose it again, and with more than half of the manager's own lease left (design section 5).
+would choose it again, and with more than half of the manager's own lease left (design section 5). After a gap only a
+step that may be taken `blindly` is taken before the domain was read again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class Step:
     key: str
 
     guarded: ClassVar[bool] = False
+    blindly: ClassVar[bool] = False
     rest_ms: ClassVar[int] = 0
 
 
@@ -156,8 +158,9 @@ class Mark(Step):
 
 @dataclass(frozen=True)
 class Fence(Step):
-    """Refuse writes at once."""
+    """Refuse writes at once. Wanted most when the domain cannot be read."""
 
+    blindly: ClassVar[bool] = True
     start_id: int
 
 
