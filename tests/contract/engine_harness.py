@@ -181,13 +181,14 @@ class RealRoom:
 
     async def _clean_up(self) -> None:
         """No process may outlive its test, whatever the story did to boot ids and run directories."""
-        self.engines.close()
-        self._boot = boot_id()
-        self.engines = self._open()
-        for engine in (await self.engines.survey()).engines:
-            self.thaw(engine.start_id)
-            await self.engines.kill(engine.start_id, Cause.OPERATOR_KILL)
-        await until(self, lambda survey: not survey.engines and all(exit.reaped for exit in survey.exits))
+        for boot in {self._boot, boot_id()}:
+            self.engines.close()
+            self._boot = boot
+            self.engines = self._open()
+            for engine in (await self.engines.survey()).engines:
+                self.thaw(engine.start_id)
+                await self.engines.kill(engine.start_id, Cause.OPERATOR_KILL)
+            await until(self, lambda survey: not survey.engines and all(exit.reaped for exit in survey.exits))
         self.engines.close()
 
     def directory(self, archive_id: int) -> str:

@@ -15,10 +15,10 @@ _CODE_WITHIN = 1.0   # seconds the waiting parent may take to write the exit cod
 
 async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
     """The end of that engine, or None while its parent may still write its pid or exit code."""
-    if not await _settled(run):
+    same_boot = run.record.boot_id == boot_id
+    if same_boot and not await _settled(run):
         return None
     born, record = run.born, run.record
-    same_boot = record.boot_id == boot_id
     reaped = born is None or not same_boot
     if born is not None and same_boot:
         supervisor.kill_group(born, record.directory)  # children of a dead engine are of no use to anybody
