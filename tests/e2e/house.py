@@ -1,0 +1,299 @@
+"""A real house for tests: managers as child processes on loopback addresses of their own, real engines, the real CLI.
+
+Every house takes a part of 127.0.0.0/8 that nobody uses, so that several test runs live side by side on the standard
+ports. It carries a mark in the environment of everything it starts, and by that mark proves that nothing is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import valkey
+
+from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, ManagerRefused
+
+DKV = Path(__file__).parents[2] / ".venv" / "bin" / "dkv"
+MARK = "DKV_TEST_HOUSE"
+PATIENCE = 30.0   # s anything may take on a busy machine; waits return as soon as it happened
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T], within: float = PATIENCE) -> T:
+    """The first answer that is true. A manager that is away for a moment is asked again."""
+    ends, last = time.monotonic() + within, ""
+    while True:
+        try:
+            found = look()
+            if found:
+                return found
+            last = repr(found)
+        except (ClientTrouble, valkey.exceptions.ConnectionError) as trouble:
+            last = str(trouble)
+        assert time.monotonic() < ends, f"{what} did not happen within {within:g} s; last seen: {last}"
+        time.sleep(0.03)
+
+
+@dataclass
+class Said:
+    """What one run of the CLI said."""
+
+    code: int
+    out: str
+    err: str
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """The rows of its tables: manager, action, result, message."""
+        cells = [line.split(maxsplit=3) for line in self.out.splitlines()]
+        return [(c[0], c[1], c[2], c[3]) for c in cells if len(c) == 4 and c[2] in ("SUCCESS", "FAILED", "SKIPPED", "OK")]
+
+
+@dataclass
+class Manager:
+    """One manager of a house, running or not."""
+
+    server_id: str
+    host: str
+    data_dir: Path
+    state: str
+    port: int = 7801
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def client(self) -> ManagerClient:
+        """The public client, asking this manager."""
+        return ManagerClient(Endpoint(self.host, self.port), timeout=10)
+
+    @property
+    def log(self) -> Path:
+        """Where what it says goes."""
+        return self.data_dir.parent / f"{self.server_id}.log"
+
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [
+            str(DKV), "manager", "run", "--server-id", self.server_id, "--bind", self.host, "--port", str(self.port),
+            "--data-dir", str(self.data_dir), "--state", self.state,
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start it without waiting."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(), env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def wait_ready(self) -> None:
+        """Wait until it is part of its domain."""
+        process = self.process
+        assert process is not None
+        wait_for(f"{self.server_id} ready", lambda: self.client.ready() or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        """End it by a signal and reap it; its exit code. Its engines go on."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        self.process = None
+        return code
+
+    def restart(self) -> None:
+        """Start it again and wait until it takes part."""
+        self.start()
+        self.wait_ready()
+
+
+class House:
+    """Some managers that share one domain on this machine."""
+
+    def __init__(self, root: Path, servers: int, settings: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.net = free_net()
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
+        self.env |= {MARK: str(root), "XDG_CONFIG_HOME": str(root / "config")}
+        self.managers = [self.manager(i, settings) for i in range(1, servers + 1)]
+
+    def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "domain.sqlite") -> Manager:
+        """One more manager, not started."""
+        name = f"s{index}"
+        return Manager(name, f"{self.net}.{10 + index}", self.root / name, f"sqlite:{self.root / state}",
+                       env=self.env | (settings or {}))  # fmt: skip
+
+    def start(self) -> None:
+        """Start all managers."""
+        for manager in self.managers:
+            manager.start()
+        for manager in self.managers:
+            manager.wait_ready()
+
+    @property
+    def client(self) -> ManagerClient:
+        """The public client, asking the first manager."""
+        return self.managers[0].client
+
+    @property
+    def addresses(self) -> str:
+        """All managers as the cmdlets take them."""
+        return ",".join(f"{m.host}:{m.port}" for m in self.managers)
+
+    def dkv(self, *words: str, managers: str | None = None, env: dict[str, str] | None = None) -> Said:
+        """Run the CLI once, with this house's managers unless told otherwise ("" for none)."""
+        environ = self.env | {"DKV_MANAGERS": self.addresses if managers is None else managers} | (env or {})
+        done = subprocess.run(
+            [str(DKV), *words], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=90, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def do(self, *words: str) -> Said:
+        """Run the CLI once; it must succeed."""
+        said = self.dkv(*words)
+        assert said.code == 0, (words, said)
+        return said
+
+    def create(self, name: str, *words: str, start: bool = True) -> Json:
+        """A store made by the cmdlets and, unless told otherwise, running; its view."""
+        self.do("New-DkvStore", name, name.lower(), *words)
+        if start:
+            self.do("Start-DkvStore", name)
+        return self.client.store(name)
+
+    def remove(self, name: str) -> None:
+        """Stop and delete a store, so that the next story finds a tidy house."""
+        self.dkv("Stop-DkvStore", name)
+        said = self.dkv("Remove-DkvStore", name)
+        assert said.code == 0, said
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def instance(self, store: str, name: str) -> Json:
+        """One instance of a store as the domain tells it."""
+        return next(dict(i) for i in self.client.store(store)["instances"] if i["instanceName"] == name)
+
+    def group(self, store: str) -> Json:
+        """The first storage group of a store."""
+        return dict(self.client.store(store)["groups"][0])
+
+    def pid(self, store: str, name: str) -> int:
+        """The pid of an instance's engine."""
+        return int(wait_for(f"{name} has a pid", lambda: (self.instance(store, name)["process"] or {}).get("pid")))
+
+    def wait_state(self, store: str, name: str, state: str, within: float = PATIENCE) -> Json:
+        """Wait until an instance is in a state of the seeds; its view then."""
+
+        def look() -> Json | None:
+            found = self.instance(store, name)
+            return found if found["state"] == state else None
+
+        found = wait_for(f"{name} {state}", look, within)
+        assert found is not None
+        return found
+
+    def wait_in_sync(self, store: str, *names: str, within: float = PATIENCE) -> None:
+        """Wait until the first group serves with exactly these copies in sync."""
+        wait_for(f"{names} in sync", lambda: set(self.group(store)["inSync"]) == set(names) and self.group(store)["serving"],
+                 within)  # fmt: skip
+
+    def engine(self, store: str, name: str) -> valkey.Valkey:
+        """A plain connection to an instance's engine, as any client has it."""
+        found = self.instance(store, name)
+        return valkey.Valkey(found["host"], found["clientPort"], socket_timeout=10)
+
+    def archive(self, store: str, name: str) -> Path:
+        """The directory of an instance's archive."""
+        found = self.instance(store, name)
+        home = next(m.data_dir for m in self.managers if m.server_id == found["server"])
+        return Path(found["path"] or home / "archives" / store / f"{name}-{found['archiveId']}")
+
+    def end_of(self, store: str, start_id: int) -> Json:
+        """The tombstone of a process, as soon as there is one."""
+
+        def look() -> Json | None:
+            return next((t for t in self.client.tombstones(store) if t["startId"] == start_id), None)
+
+        found = wait_for(f"the tombstone of process {start_id}", look)
+        assert found is not None
+        return found
+
+    def picture(self) -> tuple[Any, ...]:
+        """All that a refused command must not change: every store whole, and how long the event log is."""
+        stores = self.client.stores()
+        for store in stores:
+            del store["revision"]
+        return stores, self.client.events()
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """What is done inside leaves the domain as it was."""
+        before = self.picture()
+        yield
+        assert self.picture() == before
+
+    # -- leaving ------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End everything by pid, managers first so that nobody restarts an engine; then nothing is left."""
+        for manager in self.managers:
+            if manager.process is not None:
+                manager.process.kill()
+                manager.process.wait(PATIENCE)
+        for pid in marked(self.root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for("an empty house", lambda: not marked(self.root))
+
+
+def free_net() -> str:
+    """Three bytes of a loopback network whose first addresses nobody listens on."""
+    chance = random.Random()
+    while True:
+        net = f"127.{chance.randrange(20, 250)}.{chance.randrange(1, 250)}"
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind((f"{net}.11", 7801))
+            return net
+
+
+def marked(root: Path) -> list[int]:
+    """The living processes that carry a house's mark."""
+    mark, found = f"{MARK}={root}\0".encode(), []
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if entry.isdigit() and mark in Path(f"/proc/{entry}/environ").read_bytes():
+                found.append(int(entry))
+    return found
+
+
+@contextlib.contextmanager
+def house(root: Path, servers: int = 3, settings: dict[str, str] | None = None) -> Iterator[House]:
+    """A house that runs; everything it started has ended when this ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    found = House(root, servers, settings)
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
+
+
+def refused(said: Said, *words: str, hint: bool = True) -> None:
+    """A refusal worth reading: an exit code, words that name the thing, a hint, and no Python in it."""
+    text = said.out + said.err
+    assert said.code in (1, 2), said
+    for word in words:
+        assert word.lower() in text.lower(), (word, said)
+    assert not hint or "hint: " in said.err or "FAILED" in said.out, said
+
+
+__all__ = [
+    "DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "wait_for",
+]  # fmt: skip
