@@ -25,7 +25,7 @@ from dkv.api.app import create_app
 from dkv.api.rooms import Rooms
 from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
-from dkv.domain.model import Process, State
+from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
 from dkv.engine.contract import EngineTrouble
 from dkv.engine.room import ValkeyEngines
@@ -150,7 +150,16 @@ class Server(uvicorn.Server):
         yield
 
 
-def rooms_of(manager: Manager, closing: Callable[[], bool]) -> Rooms:
+def options_of(settings: Settings) -> DatabaseOptions:
+    """What a store created through this manager gets unless it is told otherwise (design section 9)."""
+    return DatabaseOptions(
+        leader_assignment_timeout=settings.leader_assignment_timeout_ms, failover_grace=settings.failover_grace_ms,
+        failover_limit=settings.failover_limit or 0, restart_budget=settings.restart_budget,
+        restart_window=settings.restart_window_ms,
+    )  # fmt: skip
+
+
+def rooms_of(manager: Manager, options: DatabaseOptions, closing: Callable[[], bool]) -> Rooms:
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
@@ -167,7 +176,7 @@ def rooms_of(manager: Manager, closing: Callable[[], bool]) -> Rooms:
         node_id=engine_id, closing=closing,
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
-        port=place.port,
+        port=place.port, options=options,
     )  # fmt: skip
 
 
@@ -201,16 +210,17 @@ async def serve(settings: Settings, dwelling: Dwelling, door: socket.socket) -> 
         loop.add_signal_handler(number, ended.set)
     try:
         async with manager_of(settings, dwelling) as manager:
-            await _serve(manager, door, ended)
+            await _serve(manager, options_of(settings), door, ended)
     except StoreTrouble as trouble:
         raise ManagerTrouble(f"The domain state cannot be used: {trouble}", f"Look at {settings.state}.") from trouble
     return 0
 
 
-async def _serve(manager: Manager, door: socket.socket, ended: asyncio.Event) -> None:
+async def _serve(manager: Manager, options: DatabaseOptions, door: socket.socket, ended: asyncio.Event) -> None:
     config = uvicorn.Config(
-        create_app(rooms_of(manager, ended.is_set)), log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2
-    )
+        create_app(rooms_of(manager, options, ended.is_set)), log_config=None, access_log=False, lifespan="on",
+        timeout_graceful_shutdown=2,
+    )  # fmt: skip
     rest = Server(config)
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),

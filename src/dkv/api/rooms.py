@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from dkv.control.submit import View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import Process, State
+from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.store.contract import StoredEvent
 
 
@@ -49,6 +49,7 @@ class Rooms:
     uid: str                                                         # of this server's data directory
     address: str                                                     # the bound host
     port: int
+    options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dkv import wire
 from dkv.api.asking import find_instance
@@ -11,7 +12,7 @@ from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
 from dkv.api.problems import refuse
 from dkv.api.rooms import Rooms
 from dkv.domain.commands import CreateArchives, CreateDatabase, NewArchive, NewGroup
-from dkv.domain.model import DatabaseOptions, State
+from dkv.domain.model import State
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
 
@@ -27,7 +28,8 @@ def create_command(rooms: Rooms, state: State, body: StoreBody, actor: str) -> C
         name=body.name,
         uid=uid,
         secret=rooms.new_id(),
-        options=DatabaseOptions(
+        options=replace(
+            rooms.options,
             replication_factor=body.replication_factor,
             min_in_sync=body.min_in_sync,
             append_fsync=body.append_fsync,

@@ -108,6 +108,8 @@ class DatabaseOptions:
     leader_assignment_timeout: int = 10_000   # ms
     failover_grace: int = 2_000               # ms without progress
     failover_limit: int = 0                   # ms; 0 = none
+    restart_budget: int = 3                   # so many early exits ...
+    restart_window: int = 60_000              # ... within this many ms park the archive
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,7 @@ from dkv.domain.model import (
     Tombstone,
 )
 
-RESTART_BUDGET = 3            # early exits ...
-RESTART_WINDOW = 60_000       # ... within this many ms park the archive (design section 5)
-EARLY = 10_000                # an exit before or within this many ms of RUNNING is early
+EARLY = 10_000                # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
 TOMBSTONES_KEPT = 1_000       # per database
 
 
@@ -84,10 +82,11 @@ def _spend_budget(draft: Draft, process: Process, archive: Archive, ending: Endi
     early = process.running_at == 0 or now - process.running_at < EARLY
     if not early or not ending.budget:
         return archive
-    exits = (*(at for at in archive.early_exits if now - at < RESTART_WINDOW), now)
-    if len(exits) < RESTART_BUDGET:
+    options = draft.databases[process.database].options
+    exits = (*(at for at in archive.early_exits if now - at < options.restart_window), now)
+    if len(exits) < options.restart_budget:
         return draft.put_archive(archive, early_exits=exits)
-    why = f"it ended {len(exits)} times within {RESTART_WINDOW // 1000} s, last: {ending.detail}"
+    why = f"it ended {len(exits)} times within {options.restart_window // 1000} s, last: {ending.detail}"
     draft.note("archive.parked", f"archive {archive.archive_id}", why, database=archive.database,
                archive_id=archive.archive_id)  # fmt: skip
     return draft.put_archive(archive, early_exits=exits, parked=why)
