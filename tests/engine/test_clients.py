@@ -105,11 +105,12 @@ async def run(*words: str) -> str:
 DENIED = (
     ("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "dkv_marker"), ("FUNCTION", "RESTORE", "x"), ("SHUTDOWN",),
     ("CONFIG", "SET", "min-replicas-to-write", "0"), ("CLUSTER", "FAILOVER"), ("CLUSTER", "RESET"),
-    ("CLUSTER", "FORGET", "a" * 40), ("ACL", "LIST"), ("BGREWRITEAOF",), ("REPLICAOF", "NO", "ONE"),
+    ("CLUSTER", "FORGET", "a" * 40), ("ACL", "LIST"), ("CONFIG", "GET", "masterauth"), ("BGREWRITEAOF",),
+    ("REPLICAOF", "NO", "ONE"),
     ("CLUSTER", "FLUSHSLOT", "1"), ("PSYNC", "?", "-1"), ("REPLCONF", "ACK", "1"), ("MONITOR",),
 )  # fmt: skip
 ALLOWED = (
-    ("INFO",), ("ROLE",), ("KEYS", "*"), ("CLUSTER", "SHARDS"), ("CLUSTER", "NODES"), ("CONFIG", "GET", "save"),
+    ("INFO",), ("ROLE",), ("KEYS", "*"), ("CLUSTER", "SHARDS"), ("CLUSTER", "NODES"),
     ("WAIT", "0", "1"), ("FLUSHALL",), ("CLIENT", "LIST"), ("SORT", "k"), ("PFCOUNT", "k"), ("COMMAND", "COUNT"),
     ("FUNCTION", "LIST"), ("CLUSTER", "MYID"), ("CLIENT", "ID"),
 )  # fmt: skip

@@ -15,9 +15,10 @@ REPLICA = "dkv-replica"
 SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
+# CONFIG GET is not among them, because it would show the replication password.
 # What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
 _CLIENT_RULES = (
-    "+@all -@dangerous +info +keys +role +sort +sort_ro +flushall +flushdb +config|get +client|list "
+    "+@all -@dangerous +info +keys +role +sort +sort_ro +flushall +flushdb +client|list "
     "+cluster|replicas +cluster|slaves +latency|histogram "
     "-function|flush -function|delete -function|restore "
     "-cluster|flushslot -cluster|flushslots"

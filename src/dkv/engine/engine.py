@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dkv.engine import glance, supervisor
-from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable
+from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen
 from dkv.engine.glance import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
 from dkv.engine.supervisor import Born, Run
@@ -40,6 +40,7 @@ class Engine:
         self._pfcount: bool | None = None
         self._born: Born | None = None
         self._seen_to_end = False
+        self.end: ExitSeen | None = None      # once it is judged and its group is gone
 
     # -- the process -----------------------------------------------------------------------------------------------
 
@@ -146,6 +147,8 @@ class Engine:
         self._answered_at = now
         if answers is None:
             return self._kept(disk, answering=True, silent_ms=0)
+        if answers.partly:
+            return self._loading(answers, disk)
         self._last = self._seen(answers, disk)
         await self._mind_pfcount()
         return self._last
@@ -177,6 +180,12 @@ class Engine:
             answering=False,
         )
         return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes)
+
+    def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
+        """While it loads, its place among the nodes is what was seen before, or how it was started."""
+        percent = int(float(answers.info.get("loading_loaded_perc", "0")))
+        kept = self._kept(disk, answering=True, silent_ms=0)
+        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None)
 
     def _pid(self) -> int:
         return self.born.pid if self.born is not None else 0

@@ -36,6 +36,7 @@ class Answers:
     follows: str | None
     fenced: bool
     admits: bool
+    partly: bool = False        # INFO only: it loads, and what else is shown is how an engine starts
 
 
 def parse_info(text: bytes) -> dict[str, str]:

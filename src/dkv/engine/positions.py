@@ -55,16 +55,33 @@ def _opened(directory: str) -> Iterator[list[_File]]:
     """The incremental files, oldest first. A file that the manifest names and that is gone is a corrupt archive."""
     files: list[_File] = []
     try:
-        for name in incremental_files(directory):
-            try:
-                fd = os.open(os.path.join(directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError as error:
-                raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the manifest names {name}") from error
-            files.append(_File(fd, os.fstat(fd).st_size))
+        for name in _open_names(directory, files):
+            raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the manifest names {name}, which is not there")
         yield files
     finally:
-        for file in files:
-            os.close(file.fd)
+        _close(files)
+
+
+def _open_names(directory: str, files: list[_File]) -> list[str]:
+    """Open all into `files`; the names missing. A running engine may end a rewrite between manifest and files."""
+    names = incremental_files(directory)
+    while True:
+        missing = []
+        for name in names:
+            try:
+                fd = os.open(os.path.join(directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+                files.append(_File(fd, os.fstat(fd).st_size))
+            except FileNotFoundError:
+                missing.append(name)
+        before, names = names, incremental_files(directory)
+        if before == names:
+            return missing
+        _close(files)
+
+
+def _close(files: list[_File]) -> None:
+    while files:
+        os.close(files.pop().fd)
 
 
 def incremental_files(directory: str) -> list[str]:

@@ -20,6 +20,7 @@ from dkv.engine.contract import (
     EngineRefused,
     EngineSpec,
     EngineUnreachable,
+    ExitSeen,
     Identity,
     PeerNode,
     Position,
@@ -77,11 +78,20 @@ class ValkeyEngines:
         supervisor.reap_parents()
         ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
         dead = [self._engines[start_id] for start_id in sorted(ended)]
-        exits = await asyncio.gather(*(end_of(engine.run, self._readers, self._boot_id) for engine in dead))
+        exits = await asyncio.gather(*(self._end(engine) for engine in dead))
         return Survey(
             engines=tuple(one for one, engine in zip(seen, living, strict=True) if engine.start_id not in ended),
             exits=tuple(exit for exit in exits if exit is not None),
         )
+
+    async def _end(self, engine: Engine) -> ExitSeen | None:
+        """Judged once: a proven end does not change."""
+        if engine.end is not None:
+            return engine.end
+        end = await end_of(engine.run, self._readers, self._boot_id)
+        if end is not None and end.reaped:
+            engine.end = end
+        return end
 
     def _adopt(self) -> None:
         """Take up every run directory; one of an earlier boot can only be an end."""
@@ -190,10 +200,9 @@ class ValkeyEngines:
         elif spec.directory not in self._locks:
             await self.prepare(spec.directory, spec.identity, False)
         phantoms = write_files(spec)
-        run = supervisor.new_run(self._runs, self._record(spec, phantoms))
-        lock = self._locks.pop(spec.directory)
         command = [binary, os.path.join(spec.directory, "valkey.conf")]
-        supervisor.start(run, command, lock, self._readers.oom_file)
+        run = self._spawn(self._record(spec, phantoms), command)
+        lock = self._locks.pop(spec.directory)
         engine = self._engines[spec.start_id] = self._engine(run)
         try:
             pid = await self._born(engine)
@@ -201,6 +210,19 @@ class ValkeyEngines:
         finally:
             os.close(lock)
         return pid
+
+    def _spawn(self, record: Record, command: list[str]) -> Run:
+        """From here on the start id is used up, unless no process could be made at all."""
+        try:
+            run = supervisor.new_run(self._runs, record)
+        except OSError as error:
+            raise archive.unusable(str(self._runs), error) from error
+        try:
+            supervisor.start(run, command, self._locks[record.directory], self._readers.oom_file)
+        except OSError as error:
+            supervisor.drop_run(run)
+            raise EngineRefused(f"engine {record.start_id} could not be started: {error}") from error
+        return run
 
     def _record(self, spec: EngineSpec, phantoms: Sequence[str]) -> Record:
         return Record(

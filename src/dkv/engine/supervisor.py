@@ -160,7 +160,7 @@ def drop_run(run: Run) -> None:
     """Forget a run; its log stays as `previous-engine.log` in the engine's directory when that still exists."""
     kept = Path(run.record.directory, "previous-engine.log")
     try:
-        shutil.copyfile(run.path / LOG, kept)
+        shutil.move(run.path / LOG, kept)
     except OSError:
         pass  # the archive may be renamed or full; a log is not worth failing for
     shutil.rmtree(run.path, ignore_errors=True)

@@ -30,7 +30,7 @@ _LOOK: tuple[Command, ...] = (
     ("CONFIG", "GET", _FENCE),
     ("ACL", "GETUSER", REPLICA),
 )
-_REPLICATE_WITHIN = 3.0  # seconds for gossip to bring the leader's role
+_REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
 
 
 class Valkey:
@@ -107,20 +107,18 @@ class Valkey:
     async def look(self, timeout: float) -> glance.Answers | None:
         """Everything at one glance, in one round trip; None when it is too busy to say (BUSY is an answer too).
 
-        Raises EngineUnreachable.
+        An engine that loads its files answers INFO only. Raises EngineUnreachable.
         """
         info, cluster, nodes, fence, replica = await self.exchange(*_LOOK, timeout=timeout)
-        if any(isinstance(answer, _NO) for answer in (info, cluster, nodes, fence, replica)):
+        if isinstance(info, _NO):
             return None
+        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, fence, replica))
+        said = glance.parse_info(info)
+        if partly:
+            return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, partly=True)
         seen, me, follows = glance.parse_nodes(nodes)
         return glance.Answers(
-            info=glance.parse_info(info),
-            cluster=glance.parse_info(cluster),
-            nodes=seen,
-            me=me,
-            follows=follows,
-            fenced=glance.is_fenced(fence),
-            admits=glance.is_on(replica),
+            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(fence), glance.is_on(replica)
         )
 
     async def statistics(self) -> dict[str, str]:

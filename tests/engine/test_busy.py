@@ -1,0 +1,94 @@
+"""Busy is not dead: an engine that loads, or runs a long script, answers all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from dkv.engine.contract import Cause
+from tests.contract.engine_harness import RealRoom, ended, following, leading, peer, seen, started
+from tests.engine.test_ends import wrapper
+
+
+def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        words = "for i = 1, 3000 do server.call('SET', 'key-' .. i, string.rep('x', 100)) end"
+        await room.say(1, "EVAL", words, "0")
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        await room.engines.prepare(spec.directory, spec.identity, False)
+        await room.engines.launch(replace(spec, start_id=2))
+        one = await seen(room, 2, lambda one: one.loading and one.loading_percent > 0)
+        assert one.answering
+        assert one.fenced
+        assert one.node_id == spec.node_id
+        one = await seen(room, 2, lambda one: one.answering and not one.loading)
+        assert one.role == "follower"
+        assert await room.dbsize(2) == 3000
+
+    slow = 'exec {server} "$@" --key-load-delay 300 --loading-process-events-interval-bytes 1024'
+    RealRoom(tmp_path, binary=wrapper(tmp_path, slow)).play(told)
+
+
+def test_a_long_script_is_an_answer(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        await leading(room, room.spec(1, 1))
+        loop = "local t = server.call('TIME')[1]; while server.call('TIME')[1] - t < 3 do end; return 1"
+        asking = asyncio.create_task(room.say(1, "EVAL", loop, "0"))
+        await room.pause(0.5)
+        one = (await room.engines.survey()).engines[0]
+        assert (one.answering, one.role, one.silent_ms) == (True, "leader", 0)
+        assert not asking.done()
+        assert await asking == ":1"
+
+    RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(told)
+
+
+def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        leader = room.spec(1, 1)
+        leads = await leading(room, leader)
+        assert await room.write(1, "k", "v") == "+OK"
+        spec = replace(room.spec(2, 2, (peer(leader, leads),)), memory_only=True)
+        await room.engines.launch(spec)
+        await seen(room, 2, lambda one: one.answering and not one.loading)
+        await room.engines.replicate(2, peer(leader, leads))
+        one = await seen(room, 2, lambda one: one.link_up)
+        assert one.marker is None
+        assert await room.read(2, "k") == "v"
+        assert not Path(spec.directory, "appendonlydir").exists()
+        assert not (await room.say(2, "PFCOUNT", "none")).startswith("-")
+
+    RealRoom(tmp_path).play(told)
+
+
+def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        specs = [room.spec(number, number) for number in (1, 2, 3)]
+        await leading(room, specs[0])
+        for spec in specs[1:]:
+            await following(room, spec, specs[0])
+        await room.write(1, "k", "v")
+        await room.engines.mark(1, 1, 2, "cc")
+        room.kill_from_outside(1)
+        await ended(room, 1)
+        await room.engines.take_over(2)
+        leads = await seen(room, 2, lambda one: one.role == "leader")
+        await room.engines.admit(2)
+        await room.engines.unfence(2)
+        await room.engines.replicate(3, peer(specs[1], leads))
+        await seen(room, 3, lambda one: one.link_up and one.follows == specs[1].node_id)
+        assert await room.write(2, "k", "w") == "+OK"
+        await seen(room, 3, lambda one: one.offset >= leads.offset)
+        # The old leader comes back beside the new one and keeps quiet until it is told whom to follow.
+        back = replace(specs[0], start_id=4, peers=(peer(specs[1], leads), peer(specs[2])))
+        one = await started(room, back, fresh=False)
+        assert (one.role, one.follows, one.link_up) == ("follower", specs[1].node_id, False)
+        await room.engines.replicate(4, peer(specs[1], leads))
+        await seen(room, 4, lambda one: one.link_up)
+        assert await room.read(4, "k") == "w"
+
+    RealRoom(tmp_path).play(told)
