@@ -1,0 +1,177 @@
+"""Playground room: the playground's own domain: its managers as child processes, and the ways to ask them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from dkv.cli.binding import from_argv
+from dkv.cli.cmdlets import run_cmdlet
+from dkv.cli.output import Screen
+from dkv.cli.session import Session
+from dkv.cli.trouble import CliTrouble
+from dkv.client import ClientTrouble, Json, ManagerClient, parse_endpoint
+from dkv.playground.places import Place, Record, Site
+
+T = TypeVar("T")
+READY_WITHIN = 30.0   # s a manager has to answer and to reach the domain
+END_WITHIN = 15.0     # s a manager has to end
+STORE = "demo"
+BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
+"""What dies is restarted here however often it dies: a playground is for breaking (the default parks after three)."""
+
+
+class Domain:
+    """Managers on a site, sharing one SQLite state. Every process started is in the record at once."""
+
+    def __init__(self, site: Site, record: Record, screen: Screen) -> None:
+        self.site = site
+        self.record = record
+        self.screen = screen
+        self._managers: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def managers(self) -> list[str]:
+        """The managers' addresses."""
+        return [place.manager for place in self.site.places]
+
+    # -- managers -----------------------------------------------------------------------------------------------
+
+    def start_managers(self) -> None:
+        """Start those that do not run, and wait until all are ready. Raises CliTrouble."""
+        idle = [place for place in self.site.places if place.server_id not in self._managers]
+        for place in idle:
+            self._start(place)
+        for place in idle:
+            self._await_ready(place)
+
+    def _start(self, place: Place) -> None:
+        state = self.record.directory / "domain.sqlite"
+        command = [
+            sys.executable, "-m", "dkv.cli.main", "manager", "run", "--server-id", place.server_id,
+            "--bind", place.host, "--port", str(place.port), "--nuodb-port", "0" if place.host == "127.0.0.1" else "8888",
+            "--data-dir", str(place.directory), "--state", f"sqlite:{state}",
+        ]  # fmt: skip
+        with (self.record.directory / f"{place.server_id}.log").open("ab") as log:
+            # A session of its own: Ctrl-C on the terminal is for the playground, which then stops its managers.
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                cwd=self.record.directory, env={**os.environ, **BROKEN_OFTEN},
+            )  # fmt: skip
+        self._managers[place.server_id] = child
+        self.record.add(child.pid)
+
+    def _await_ready(self, place: Place) -> None:
+        client = ManagerClient(parse_endpoint(place.manager), timeout=1.0)
+        ends = time.monotonic() + READY_WITHIN
+        while not client.ready():
+            child = self._managers[place.server_id]
+            if child.poll() is not None or time.monotonic() > ends:
+                log = self.record.directory / f"{place.server_id}.log"
+                what = "ended at once" if child.poll() is not None else "did not become ready"
+                raise CliTrouble(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
+            time.sleep(0.03)
+
+    def kill_manager(self, place: Place) -> None:
+        """SIGKILL one manager."""
+        child = self._managers.pop(place.server_id)
+        child.kill()
+        child.wait()
+
+    def kill_everything(self) -> int:
+        """SIGKILL all managers, then all engines; how many processes that were."""
+        from dkv.playground.places import engines, kill_all
+
+        for child in self._managers.values():
+            child.kill()
+        count = len(self._managers) + kill_all(engines(self.record.directory))
+        for child in self._managers.values():
+            child.wait()
+        self._managers.clear()
+        return count
+
+    def stop_managers(self) -> None:
+        """SIGTERM all managers; engines are not touched by it."""
+        for child in self._managers.values():
+            child.send_signal(signal.SIGTERM)
+        for child in self._managers.values():
+            try:
+                child.wait(END_WITHIN)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        self._managers.clear()
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    def cmdlet(self, name: str, *words: str, quiet: bool = False) -> int:
+        """Run a cmdlet as `dkv NAME WORDS` does, against this domain; its exit code."""
+        screen = Screen(out=open(os.devnull, "w")) if quiet else self.screen  # noqa: SIM115  closed with the process
+        if not quiet:
+            screen.line(f"$ dkv {' '.join([name, *words])}")
+        session = Session(screen, {**os.environ, "DKV_MANAGERS": ",".join(self.managers)})
+        return run_cmdlet(session, name, from_argv(list(words)))
+
+    def ask(self, call: Callable[[ManagerClient], T]) -> T:
+        """The answer of the first manager that gives one. Raises CliTrouble."""
+        trouble: ClientTrouble | None = None
+        for place in self.site.places:
+            try:
+                return call(ManagerClient(parse_endpoint(place.manager), timeout=5.0))
+            except ClientTrouble as no:
+                trouble = no
+        raise CliTrouble(f"No manager answered: {trouble}", f"Their logs are in {self.record.directory}.")
+
+    def store(self) -> Json:
+        """The store as it is now."""
+        return self.ask(lambda client: client.store(STORE))
+
+    def has_store(self) -> bool:
+        """Whether an earlier playground in the same directory made it."""
+        return any(store["name"] == STORE for store in self.ask(lambda client: client.stores()))
+
+    def await_whole(self, within: float) -> Json:
+        """The store, once every instance runs and is in sync. Raises CliTrouble saying what is missing."""
+        ends = time.monotonic() + within
+        while True:
+            store = self.store()
+            lacking = lacks(store)
+            if not lacking:
+                return store
+            if time.monotonic() > ends:
+                raise CliTrouble(f"After {within:g} s the store is not whole: {'; '.join(lacking)}.")
+            self.screen.progress(f"waiting: {'; '.join(lacking)}")
+            time.sleep(0.05)
+
+
+def lacks(store: Json) -> list[str]:
+    """What a store still lacks to be whole and in sync, in words."""
+    found = [f"{i['instanceName']} is {i['state']}" for i in store["instances"] if i["state"] != "Running"]
+    for group in store["groups"]:
+        members = [i["instanceName"] for i in store["instances"] if i["group"] == group["name"]]
+        if not group["serving"]:
+            found.append(f"{group['name']} has no leader")
+        elif sorted(group["inSync"]) != sorted(members) or group["joining"]:
+            found.append(f"{group['name']} has {len(group['inSync'])} of {len(members)} copies in sync")
+    return found
+
+
+def endpoints(store: Json) -> list[str]:
+    """Where clients connect."""
+    return [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
+
+
+def leader_of(store: Json, group: Json) -> Json:
+    """The instance that leads a group."""
+    return next(dict(i) for i in store["instances"] if i["instanceName"] == group["leader"])
+
+
+def _last_line(log: os.PathLike[str]) -> str:
+    with open(log, encoding="utf-8", errors="replace") as file:
+        lines: Sequence[str] = file.read().splitlines()
+    return lines[-1] if lines else "it is empty"

@@ -1,0 +1,124 @@
+"""Playground room: the door to valkey-py: a process that writes keys and logs each before and after its answer.
+
+`python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM. A line of the log is a mark, a
+key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from valkey.cluster import ClusterNode, ValkeyCluster
+from valkey.exceptions import ValkeyClusterException, ValkeyError
+
+from dkv.client import parse_endpoint
+from dkv.confirm import ConfirmingClient, Kind
+
+PLAIN, CONFIRMED = "plain", "confirmed"
+SENT, ERROR = "sent", "error"
+PACE = 0.002           # s between two writes: this is a proof, not a benchmark
+AFTER_TROUBLE = 0.01   # s
+_node: Callable[..., ClusterNode] = ClusterNode  # the library has no types
+BATCH = 500            # keys read at once
+TROUBLE = (ValkeyError, ValkeyClusterException, OSError)
+
+
+def value_of(key: str) -> str:
+    """What a key must hold."""
+    return f"value of {key}"
+
+
+def connect(endpoints: Sequence[str]) -> ValkeyCluster:
+    """An unmodified cluster client. Raises TROUBLE."""
+    nodes = [_node(at.host, at.port) for at in map(parse_endpoint, endpoints)]
+    return ValkeyCluster(startup_nodes=nodes, socket_timeout=3, socket_connect_timeout=1, decode_responses=True)
+
+
+def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:
+    """What a fresh client reads under the keys."""
+    found: dict[str, str | None] = {}
+    with connect(endpoints) as client:
+        wanted = list(keys)
+        for start in range(0, len(wanted), BATCH):
+            batch = wanted[start:start + BATCH]
+            pipeline = client.pipeline()
+            for key in batch:
+                pipeline.get(key)
+            found.update(zip(batch, pipeline.execute(), strict=True))
+    return found
+
+
+def drop(endpoints: Sequence[str], key: str) -> None:
+    """Delete one key behind the scenes: the planted loss of the tests."""
+    with connect(endpoints) as client:
+        client.delete(key)
+
+
+class Log:
+    """The writer's log; each line is with the operating system before the next step."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def say(self, mark: str, key: str, reason: str = "") -> None:
+        """Write one line."""
+        text = " ".join(reason.split())
+        self._file.write(f"{mark}\t{key}\t{time.monotonic():.6f}\t{text}\n")
+        self._file.flush()
+
+
+def write_plain(log: Log, endpoints: Sequence[str], stopped: Callable[[], bool]) -> None:
+    """SET with the plain cluster client, which retries within itself as it likes."""
+    client: ValkeyCluster | None = None
+    for n in itertools.count():
+        if stopped():
+            return
+        key = f"{PLAIN}:{n}"
+        log.say(SENT, key)
+        try:
+            client = client or connect(endpoints)
+            client.set(key, value_of(key))
+        except TROUBLE as trouble:
+            log.say(ERROR, key, f"{type(trouble).__name__} {trouble}")
+            time.sleep(AFTER_TROUBLE)
+            continue
+        log.say(Kind.ACKNOWLEDGED, key)
+        time.sleep(PACE)
+
+
+def write_confirmed(log: Log, managers: Sequence[str], store: str, stopped: Callable[[], bool]) -> None:
+    """SET through dkv.confirm."""
+    with ConfirmingClient(managers, store) as client:
+        for n in itertools.count():
+            if stopped():
+                return
+            key = f"{CONFIRMED}:{n}"
+            log.say(SENT, key)
+            outcome = client.set(key, value_of(key), timeout=10.0)
+            log.say(ERROR if outcome.kind is Kind.FAILED else outcome.kind, key, outcome.reason)
+            time.sleep(PACE)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write until SIGTERM."""
+    kind, file, store, managers, endpoints = arguments
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Path(file).open("w", encoding="utf-8") as out:
+        log = Log(out)
+        if kind == PLAIN:
+            write_plain(log, endpoints.split(","), lambda: bool(ended))
+        else:
+            write_confirmed(log, managers.split(","), store, lambda: bool(ended))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
