@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dkv.domain.decision import Event
-from dkv.domain.model import Archive, Group, Process, ProcessState, State
+from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.machine.seen import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.disk import Disk
@@ -193,5 +193,8 @@ class Checkers(Watcher):
                 if running.role == "leader":
                     leaders[running.group].append(start_id)
         reasons += [f"{name} is led by processes {found}" for name, found in sorted(leaders.items()) if len(found) > 1]
+        database = state.databases[DATABASE]
+        if database.state is not DatabaseState.RUNNING:
+            reasons.append(f"{DATABASE} is {database.state}")
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive]
         return reasons

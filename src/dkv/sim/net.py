@@ -72,7 +72,7 @@ class SimNet:
         self.cuts.clear()
         held, self._held = self._held, []
         for _, engine, act, args in held:
-            self.later(self.hop(), engine.receive, act, args)
+            engine.receive(act, args)
 
     async def ask(self, source: str, engine: SimEngine, answer: Callable[[], T], timeout: float = 2.0) -> T:
         """One command to an engine and its answer. Raises EngineUnreachable, and what `answer` raises."""

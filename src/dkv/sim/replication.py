@@ -97,7 +97,7 @@ class Replication:
                                                 and offset <= self.former[1])  # fmt: skip
         if continues and self._begins() <= offset <= self.offset:
             self.replicas[follower.node_id] = replica = Replica(follower, token, offset, acked_at=self.net.now())
-            self.net.post(engine.machine, follower, follower.replication.continued, token, self.history)
+            self._send(replica, follower.replication.continued, token, self.history)
             self._flush(replica)
         else:
             self._send_all(follower, token)
@@ -121,9 +121,10 @@ class Replication:
         """Send what a follower does not have yet; one piece under way at a time."""
         if replica.flushing or not replica.streaming or replica.sent >= self.offset:
             return
-        piece, replica.sent, replica.flushing = self.since(replica.sent), self.offset, True
+        begins, piece = replica.sent, self.since(replica.sent)
+        replica.sent, replica.flushing = self.offset, True
         act = replica.engine.replication.take
-        self._send(replica, act, replica.token, piece, delay=self.net.trail(replica.engine.machine))
+        self._send(replica, act, replica.token, begins, piece, delay=self.net.trail(replica.engine.machine))
         self.net.later(replica.arrives_at - self.net.now(), self._flushed, replica)
 
     def _send(self, replica: Replica, act: Callable[..., None], *args: Any, delay: float = 0.0) -> None:
@@ -212,10 +213,11 @@ class Replication:
         self.net.post(engine.machine, leader, leader.replication.transferred, engine.node_id, token)
         self.acknowledge()
 
-    def take(self, token: int, piece: list[Entry]) -> None:
+    def take(self, token: int, begins: int, piece: list[Entry]) -> None:
         """A piece of the stream arrived."""
         if token != self.token or self.state != "up":
             return
+        assert begins == self.offset, "a connection keeps its order"
         self.heard_at = self.net.now()
         for entry in piece:
             self.append(entry)

@@ -17,6 +17,7 @@ from dkv.sim.world import Failure, Shape, World
 
 FAULTY = 60.0         # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
+SETTLED = 3.0         # virtual seconds it must stay whole
 QUIET = 2.0           # virtual seconds without writes, before the books are compared
 
 
@@ -69,9 +70,6 @@ class Scenario:
             world.fail(str(mistake))
         except Failure:
             pass
-        for trouble in world.loop.troubles:
-            if trouble.get("exception") is not None:
-                world.fail(f"an exception nobody waited for: {trouble['exception']!r}")
         outcome = self._outcome()
         world.loop.close()
         return outcome
@@ -95,6 +93,7 @@ class Scenario:
         await asyncio.gather(*writing, return_exceptions=True)
         await asyncio.sleep(QUIET)
         self.checkers.at_the_end()
+        self._stop_at_failure()
 
     async def _watch(self, seconds: float, *tasks: asyncio.Future[None]) -> None:
         """Let time pass; end at the first failure."""
@@ -107,6 +106,8 @@ class Scenario:
                     task.result()
 
     def _stop_at_failure(self) -> None:
+        for trouble in self.world.loop.troubles[:1]:
+            self.world.fail(f"an exception nobody waited for: {trouble.get('exception', trouble.get('message'))!r}")
         if self.world.failures:
             raise Failure(self.world.failures[0])
 
@@ -128,17 +129,24 @@ class Scenario:
             world.start_manager(name)
 
     async def _demand_progress(self, writing: Sequence[asyncio.Future[None]]) -> None:
-        deadline = self.world.now() + HEALED_WITHIN
-        while reasons := self.checkers.unhealthy():
-            await self.world.start_all()
+        world, deadline = self.world, self.world.now() + HEALED_WITHIN
+        whole_since = world.now()
+        while world.now() - whole_since < SETTLED:
+            await world.start_all()
             await self._watch(1.0, *writing)
-            if self.world.now() > deadline:
-                self.world.fail(f"not whole {HEALED_WITHIN:.0f} s after everything was healed: {'; '.join(reasons)}")
+            reasons = self.checkers.unhealthy()
+            if reasons:
+                whole_since = world.now()
+            if world.now() > deadline:
+                world.fail(f"not whole {HEALED_WITHIN:.0f} s after everything was healed: {'; '.join(reasons)}")
                 self._stop_at_failure()
-        written = len([w for w in self.ledger.writes if w.confirmed_at is not None])
+        written = self._confirmed()
         await self._watch(3.0, *writing)
-        if len([w for w in self.ledger.writes if w.confirmed_at is not None]) == written:
-            self.world.fail("nothing could be confirmed in a whole domain for 3 s")
+        if self._confirmed() == written:
+            world.fail("nothing could be confirmed in a whole domain for 3 s")
+
+    def _confirmed(self) -> int:
+        return sum(write.confirmed_at is not None for write in self.ledger.writes)
 
     def _outcome(self) -> Outcome:
         writes = self.ledger.writes
