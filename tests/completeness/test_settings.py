@@ -11,11 +11,11 @@ from tests.house.house import python_files, tree_of
 LATER: dict[str, str] = {
     # setting: what brings it. Until then the default holds for everybody and docs/settings.md says so.
     **dict.fromkeys(
-        ("appendfsync", "min_in_sync", "failover_limit", "failover_grace_ms", "leader_assignment_timeout_ms"),
+        ("appendfsync", "min_in_sync"),
         "defaults of a new store: CreateDatabase takes them, the door does not fill them in yet",
     ),
     **dict.fromkeys(
-        ("server_lease_ms", "engine_hang_timeout_ms", "restart_budget", "restart_window_ms"),
+        ("server_lease_ms", "engine_hang_timeout_ms"),
         "numbers the rooms hold as constants; they have to be the same for all managers of a domain",
     ),
     "labels": "comes with the NuoDB half",
