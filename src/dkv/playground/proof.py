@@ -153,7 +153,6 @@ def outage(lines: Sequence[Line], killed_at: float, until: float) -> float:
     """Milliseconds of the longest time without an answer that a kill caused, seen by one writer."""
     moments = [line.at for line in lines]
     gaps = [
-        (after - before) for before, after in itertools.pairwise(moments)
-        if after > killed_at and before < until
+        after - before for before, after in itertools.pairwise(moments) if killed_at < after <= until
     ]  # fmt: skip
     return 1000 * max(gaps, default=0.0)
