@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import LeaderSteppedDown
-from dkv.domain.model import Group, JoinStage, Process, State
+from dkv.domain.model import Group, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
-from dkv.machine.seen import Scene, node_id, peer
+from dkv.machine.seen import SILENT, Scene, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, Replicate, ReportPosition, ReportSilence, Step, Tell
 
-SILENT = 3_000          # ms without a word from the leader
 LINK_PATIENCE = 1_000   # ms a member of S may take to find its leader again by itself
+STEP_DOWN = 2_000       # ms an old leader may take to learn of the new one, whose epoch is higher
 
 
 def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
@@ -40,7 +40,7 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
         yield from handover_steps_of_target(scene, group, engine)
         return
     if engine.role == "leader":
-        yield from _usurper_steps(engine)
+        yield from _usurper_steps(scene, group, engine)
         return
     if process.start_id in group.suspects:
         fact = LeaderSteppedDown(**scene.told, start_id=process.start_id)
@@ -52,11 +52,11 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
         yield from table_steps(scene.state, group, engine)
 
 
-def _usurper_steps(engine: EngineSeen) -> Iterator[Step]:
-    """It leads without being the leader: fenced, then killed."""
+def _usurper_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself."""
     if not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
-    else:
+    elif engine.epoch >= group.epoch or scene.lasted(("usurps", engine.start_id)) > STEP_DOWN:
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
 
 
@@ -74,11 +74,13 @@ def _attach_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
 
 
 def _may_attach(scene: Scene, group: Group, process: Process) -> bool:
-    """An announced joiner at once; a member of S, which shares the history, if it does not find its leader itself."""
+    """An announced joiner at once; a member of S whose engine shares the history, if it does not find its leader
+    itself. One whose engine was restarted would resync in full: its leader takes it out of S first.
+    """
     if any(j.start_id == process.start_id for j in group.joining):
         return True
-    waited = scene.lasted(("link down", process.start_id))
-    return process.archive_id in group.in_sync and waited > LINK_PATIENCE
+    member = process.archive_id in group.in_sync and process.state is ProcessState.MONITORED
+    return member and scene.lasted(("link down", process.start_id)) > LINK_PATIENCE
 
 
 def _kept(group: Group, process: Process) -> Position | None:

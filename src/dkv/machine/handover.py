@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import HandoverDone, HandoverFailed, LeaderSteppedDown
 from dkv.domain.model import Group
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.seen import Scene, handover_key
+from dkv.machine.seen import Scene, handover_key, node_id
 from dkv.machine.steps import Failover, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
@@ -30,24 +30,30 @@ def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> 
         yield Tell(engine.directory, _done(scene, group, engine.start_id, engine.epoch, engine.history))
         return
     age = scene.lasted(handover_key(group, handover))
+    if ("inherited", handover_key(group, handover)) in scene.seen.memory.since:
+        return  # a manager that was restarted meanwhile cannot know that there is time left
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
-    if ready and age < DEADLINE - LAST_CALL:
+    marked = engine.marker is not None and engine.marker.term == group.term
+    if ready and marked and age < DEADLINE - LAST_CALL:
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term)
 
 
 def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Wait for the target; give up at the deadline, or at once when the target is gone."""
+    """Wait for the target, and say so if it leads; give up at the deadline."""
     handover = group.handover
     assert handover is not None
     age = scene.lasted(handover_key(group, handover))
     if engine.role == "leader":
-        if age >= DEADLINE:
+        if age >= DEADLINE and engine.answering:
             fact = HandoverFailed(
                 **scene.told, database=group.database, group=group.name, term=group.term
             )
             yield Tell(engine.directory, fact)
         elif handover.hasty and age >= HASTY:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
-    elif age >= DEADLINE:
+    elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
+        history = engine.history if engine.link_up else ""
+        yield Tell(engine.directory, _done(scene, group, handover.to_process, engine.epoch, history))
+    elif age >= DEADLINE and engine.role == "follower":
         fact_down = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
         yield Tell(engine.directory, fact_down)

@@ -17,11 +17,10 @@ from dkv.domain.commands import (
 from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.handover import handover_steps_of_leader
-from dkv.machine.seen import STOPPING, Me, Scene, acknowledges, node_id, peer, replica_of
+from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, node_id, peer, replica_of, unheard
 from dkv.machine.steps import Admit, Fence, Forget, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
 LEASE_TTL = 3.0                # s, control.liveness
-SILENT = 3_000                 # ms after which a follower is out of sync
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 64 << 20          # bytes of writes between markers
@@ -54,9 +53,11 @@ def opening_steps(me: Me, group: Group, engine: EngineSeen) -> Iterator[Step]:
 def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of an open term."""
     if not group.serving:
+        yield from cut_off_steps(scene, group, engine)
         yield from _lead(scene.state, group, engine)
         return
     if group.handover:
+        yield from cut_off_steps(scene, group, engine)
         yield from handover_steps_of_leader(scene, group, engine)
         return
     if engine.role != "leader":
@@ -110,6 +111,12 @@ def fence_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
 
 
+def cut_off_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Whatever else is going on: an engine that leads is fenced before others may lead."""
+    if engine.role == "leader" and not engine.fenced and _cut_off(scene, group, engine):
+        yield Fence(f"fence {engine.start_id}", engine.start_id)
+
+
 def _cut_off(scene: Scene, group: Group, engine: EngineSeen) -> bool:
     """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
     if scene.seen.lease_left > LEASE_TTL / 2:
@@ -155,7 +162,7 @@ def _why_out(scene: Scene, group: Group, engine: EngineSeen, archive_id: int) ->
         return "it is about to be stopped"
     if process.state is not ProcessState.MONITORED:
         return "its engine was restarted and has to resync"
-    if scene.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+    if unheard(scene.seen.memory, engine, archive_id):
         return "the leader heard nothing from it for 3 s"
     return ""
 
@@ -172,7 +179,7 @@ def _join_steps(
         if heard:
             yield MarkJoiner(key, engine.start_id, group.database, group.name, group.term,
                              next_sequence(group, engine), archive_id)  # fmt: skip
-    elif not heard and scene.lasted(("unheard", engine.start_id, archive_id)) > SILENT:
+    elif unheard(scene.seen.memory, engine, archive_id):
         yield Tell(key, JoinAborted(archive_id=archive_id, **quote(scene.me, group)))
     elif joining.stage is JoinStage.REQUIRED and _caught_up(scene, group, engine, joining):
         yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(scene.me, group)))
@@ -196,15 +203,17 @@ def _clean_stop(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step
     if not engine.fenced or group.clean_stop:
         return
     others = [a for a in group.in_sync if a != group.leader]
-    reached = tuple(a for a in others if _holds_all(scene.state, engine, a))
+    reached = tuple(a for a in others if _holds_all(scene, group, engine, a))
     waited = scene.lasted(("stopping", group.key))
     if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
         yield Tell(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(scene.me, group)))
 
 
-def _holds_all(state: State, engine: EngineSeen, archive_id: int) -> bool:
-    replica = replica_of(state, engine, archive_id)
-    return replica is not None and replica.online and replica.offset >= engine.offset
+def _holds_all(scene: Scene, group: Group, engine: EngineSeen, archive_id: int) -> bool:
+    """Past the offset noted when the leader was first seen fenced: what comes after that are pings, never writes."""
+    noted = scene.seen.memory.notes.get(("stopping", group.key))
+    replica = replica_of(scene.state, engine, archive_id)
+    return noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
 # Upkeep ----------------------------------------------------------------------------------------------------------------

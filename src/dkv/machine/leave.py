@@ -8,7 +8,7 @@ from dkv.domain.commands import HandoverBegun
 from dkv.domain.model import EngineState, Group, Process, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.handover import HASTY, handover_steps_of_leader, handover_steps_of_target
-from dkv.machine.lead import leader_steps, quote, stopping
+from dkv.machine.lead import cut_off_steps, leader_steps, quote, stopping
 from dkv.machine.seen import Scene, acknowledges, replica_of
 from dkv.machine.steps import Fence, Kill, ShutDown, Step, Tell
 
@@ -51,7 +51,10 @@ def _still_required(state: State, group: Group, process: Process) -> bool:
 
 def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Hand over first; without anybody to hand over to, end."""
+    if not engine.answering and not process.kill:
+        return  # busy is not dead, and one that never answers again is killed
     if group.handover:
+        yield from cut_off_steps(scene, group, engine)
         yield from handover_steps_of_leader(scene, group, engine)
         return
     if not group.serving:

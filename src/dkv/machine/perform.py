@@ -73,7 +73,7 @@ class Performer:
         self._token = token
         self._probe = probe
         self.prepared: set[str] = set()
-        self._set_aside: set[int] = set()
+        self._set_aside: set[tuple[int, Position]] = set()
 
     async def perform(self, step: s.Step) -> None:
         """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
@@ -116,6 +116,7 @@ class Performer:
                 await self._engines.prepare(directory, step.spec.identity, step.fresh)
             pid = await self._engines.launch(step.spec)
         except ArchiveRefused as refused:
+            await self._engines.release(directory)
             await self._never_was(step.spec.start_id, refused)
             return
         finally:
@@ -128,6 +129,12 @@ class Performer:
         detail = "It was asked to leave before it had an engine."
         await self._tell(
             ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._told)
+        )
+
+    async def _vanished(self, step: s.Vanished) -> None:
+        detail = "Its engine is gone, and nothing is known of its end."
+        await self._tell(
+            ProcessExited(start_id=step.start_id, cause=Cause.EXITED, detail=detail, exit_code=1, reaped=False, **self._told)
         )
 
     async def _release(self, step: s.Release) -> None:
@@ -161,9 +168,15 @@ class Performer:
     async def _reportposition(self, step: s.ReportPosition) -> None:
         if step.leads:
             await self._engines.fence(step.start_id)
-        position = await self._engines.read_position(step.directory)
-        report = report_of(position, step.offset, step.history)
+        report = report_of(await self._position(step.directory), step.offset, step.history)
         await self._tell(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._told))
+
+    async def _position(self, directory: str) -> Position:
+        """An unreadable archive of a living engine is an answer too: it ranks below every other (safety model, V6)."""
+        try:
+            return await self._engines.read_position(directory)
+        except ArchiveRefused:
+            return Position()
 
     async def _lead(self, step: s.Lead) -> None:
         if step.takeover:
@@ -218,9 +231,9 @@ class Performer:
     # Following -----------------------------------------------------------------------------------------------------
 
     async def _replicate(self, step: s.Replicate) -> None:
-        if step.keep and step.start_id not in self._set_aside:
+        if step.keep and (step.start_id, step.keep) not in self._set_aside:
             path = await self._engines.set_aside(step.start_id, step.keep)
-            self._set_aside.add(step.start_id)
+            self._set_aside.add((step.start_id, step.keep))
             if path:
                 await self._tell(TailSetAside(start_id=step.start_id, path=path, **self._told))
         await self._engines.replicate(step.start_id, step.leader)

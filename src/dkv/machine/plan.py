@@ -23,13 +23,27 @@ from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Ident
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps
 from dkv.machine.leave import leaving_steps
-from dkv.machine.seen import Me, Scene, Seen, directory_of, node_id, peer
-from dkv.machine.steps import Dismiss, ForgetExit, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
+from dkv.machine.seen import STOPPING, Me, Scene, Seen, directory_of, node_id, peer
+from dkv.machine.steps import (
+    Dismiss,
+    ForgetExit,
+    Kill,
+    Launch,
+    Release,
+    ReportExit,
+    Retire,
+    Step,
+    Take,
+    Tell,
+    Vanished,
+)
 
 HANG_TIMEOUT = 30_000      # ms without any answer before an engine is killed (engineHangTimeout)
 REAP_PATIENCE = 5_000      # ms an end is not told while something of the dead engine may still run
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
-LOADING_STEP = 5           # percent of loading worth a commit
+VANISHED = 3_000           # ms after which an engine that is neither there nor known to have ended is given up
+LOADING_STEP = 5           # percent of loading worth a commit at once
+LOADING_NEWS = 500         # ms after which less is worth one: failoverGrace is time without progress
 ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
 
 
@@ -77,13 +91,14 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
 def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
     """What one process of this server needs next."""
     if process.engine_type is EngineType.TE or process.archive_id is None:
-        return  # memory-only engines come with the NuoDB half; until then no door requests one
+        yield from _memory_only_steps(process)
+        return
     archive = scene.state.archives[process.archive_id]
     directory = directory_of(scene.me.data_dir, archive)
     engine = scene.seen.engine(process.start_id)
     ended = scene.seen.exit(process.start_id)
     if ended:
-        if ended.reaped or scene.lasted(("no engine", process.start_id)) > REAP_PATIENCE:
+        if ended.reaped or scene.lasted(("ended", process.start_id)) > REAP_PATIENCE:
             yield ReportExit(directory, ended)
     elif engine is None:
         yield from _without_engine(scene, process, archive)
@@ -93,19 +108,25 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
         yield from _with_engine(scene, process, engine)
 
 
+def _memory_only_steps(process: Process) -> Iterator[Step]:
+    """Memory-only engines come with the NuoDB half; until then one that was requested waits, and leaves when asked to."""
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        yield Dismiss(f"process {process.start_id}", process.start_id, "", process.kill)
+
+
 def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
     directory = directory_of(scene.me.data_dir, archive)
     group = scene.state.groups[(archive.database, archive.group)]
     fresh = archive.state is ArchiveState.PROVISIONED
-    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process.pid is not None:  # it had an engine, whose end may take a moment to be known
+        if scene.lasted(("no engine", process.start_id)) > VANISHED:
+            yield Vanished(directory, process.start_id)
+    elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif process.state is ProcessState.REQUESTED:
         yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh)
-    elif process.state is ProcessState.STARTED:
-        if group.leader is not None:
-            yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh)
-    elif scene.lasted(("no engine", process.start_id)) > 1_000:
-        yield Dismiss(directory, process.start_id, directory, killed=False)
+    elif process.state is ProcessState.STARTED and group.leader is not None:
+        yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh)
 
 
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
@@ -114,8 +135,8 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
         yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
         yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.told))
-    elif not engine.answering:
-        return
+    elif not engine.answering or not engine.role:
+        return  # busy is not dead; one that was busy from this manager's first glance on may be anything
     elif process.state is ProcessState.CONFIGURED:
         yield from _loading_steps(scene, process, engine)
     elif group.open and group.leader_process == process.start_id:
@@ -129,7 +150,9 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
 def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     patient = scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
     if engine.loading:
-        if engine.loading_percent >= process.loading_percent + LOADING_STEP:
+        gain = engine.loading_percent - process.loading_percent
+        waited = scene.lasted(("loading", process.start_id, process.loading_percent))
+        if gain >= LOADING_STEP or (gain > 0 and waited > LOADING_NEWS):
             fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.told)
             yield Tell(engine.directory, fact)
     elif engine.cluster_ok or not patient:
@@ -188,4 +211,5 @@ def _moving(state: State, me: Me) -> bool:
         return True
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
-    return any(not g.serving or g.handover is not None or g.joining for g in watched)
+    stopping = any(state.databases[g.database].state in STOPPING for g in watched)
+    return stopping or any(not g.serving or g.handover is not None or g.joining for g in watched)

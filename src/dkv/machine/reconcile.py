@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from dkv.control.submit import Submitter, View, view_of
 from dkv.engine.contract import Engines, EngineTrouble
@@ -18,7 +19,9 @@ from dkv.machine.seen import Me, Memory, Seen, remember
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreTrouble
 
-LONG_GAP = 1.0   # s between two glances after which the domain is read afresh before anything else
+LONG_GAP = 1.0       # s between two glances after which the domain is read afresh before anything else
+READ_WITHIN = 0.5    # s that such a read may hold up a fence
+CUT_OFF_PACE = 0.1   # s between two glances while the lease is not renewed: a leader may have to be fenced in time
 
 
 class Reconciler:
@@ -74,10 +77,15 @@ class Reconciler:
         while True:
             try:
                 async for snapshot in self._store.watch():
-                    self._view = view_of(snapshot)
+                    self._learn(view_of(snapshot))
                     self._wake.set()
             except StoreTrouble:
                 await asyncio.sleep(0.2)
+
+    def _learn(self, view: View) -> None:
+        """Keep the newest: a watch may be late and bring what was read past already."""
+        if self._view is None or view.revision >= self._view.revision:
+            self._view = view
 
     async def _listen(self) -> None:
         """Wake up as soon as an engine ends."""
@@ -99,22 +107,26 @@ class Reconciler:
         blind = stale and not await self._read_afresh()
         if self._view is None:
             self._view = await self._submitter.view()
+        state = self._view.state  # before the survey: an engine the domain knows of then shows in it
+        busy = frozenset(self._running)  # what a step that ends meanwhile did, the survey may or may not show
         survey = await self._engines.survey()
-        state = self._view.state
         now = self._now()
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
         prepared = frozenset(self._performer.prepared)
-        self._seen = Seen(survey, self._lease_left(), self._memory, prepared)
+        left = self._lease_left()
+        self._seen = Seen(survey, left, self._memory, prepared)
         steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
-        started = [self._start(step, now) for step in steps]
+        started = [step.key not in busy and self._start(step, now) for step in steps]
         self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
-        return pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
+        period = pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
+        return period if left > LEASE_TTL / 2 else min(period, CUT_OFF_PACE)
 
     async def _read_afresh(self) -> bool:
         """After a long gap: whether the domain could be read again before any engine command but a fence."""
         try:
-            self._view = await self._submitter.view()
-        except StoreTrouble:
+            async with asyncio.timeout(READ_WITHIN):
+                self._learn(await self._submitter.view())
+        except (StoreTrouble, TimeoutError):
             return False
         return True
 
@@ -145,7 +157,8 @@ class Reconciler:
         left = self._lease_left()
         if self._seen is None or left <= LEASE_TTL / 2:
             return False
-        fresh = Seen(self._seen.survey, left, self._memory, self._seen.prepared)
+        memory = replace(self._memory, now=self._now() * 1000)
+        fresh = Seen(self._seen.survey, left, memory, self._seen.prepared)
         return step in plan(view.state, self._me, fresh)
 
     async def close(self) -> None:

@@ -122,14 +122,23 @@ def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: i
 
 STOPPING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUTDOWN)
 REQUIRED_BEFORE_GROWING = 1_000   # ms `required` stands before S grows (design section 5)
+SILENT = 3_000                    # ms after which a follower is out of sync, or its leader silent
+QUIET = 2_000                     # ms of silence of an attached follower worth watching; engines count whole seconds
 
 
 def remember(memory: Memory, state: State, me: Me, survey: Survey, now: float) -> Memory:
     """The memory after one more glance: keep since when what still holds, start what began, drop what ended."""
     holding = set(_conditions(state, me, survey))
+    holding |= {("inherited", c) for c in holding if _inherited(memory, c)}
     since = {c: memory.since.get(c, _start(c, memory, now)) for c in holding}
     fresh = Memory(now, since, {})
     return Memory(now, since, dict(_notes(memory, fresh, state, survey)))
+
+
+def _inherited(memory: Memory, condition: Hashable) -> bool:
+    """A handover that stood before this manager's first glance: nobody here knows how old it is."""
+    first = not memory.now or ("inherited", condition) in memory.since
+    return first and isinstance(condition, tuple) and condition[0] == "handover"
 
 
 def _start(condition: Hashable, memory: Memory, now: float) -> float:
@@ -146,6 +155,7 @@ def handover_key(group: Group, handover: Handover) -> Hashable:
 
 def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
     engines = {e.start_id: e for e in survey.engines}
+    yield from (("ended", e.start_id) for e in survey.exits)
     for process in state.processes.values():
         if process.server_id == me.server_id:
             yield from _process_conditions(process, engines.get(process.start_id))
@@ -154,6 +164,8 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield ("stopping", group.key)
         if group.handover:
             yield handover_key(group, group.handover)
+        if group.open:
+            yield from (("usurps", s) for s, e in engines.items() if e.role == "leader" and s != group.leader_process)
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
         for joining in group.joining:
             yield ("joining", group.key, group.term, joining)
@@ -165,8 +177,11 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield ("leaving", process.start_id)
     if engine is None:
-        yield ("no engine", process.start_id)
+        if process.pid is not None:
+            yield ("no engine", process.start_id)
         return
+    if engine.loading:
+        yield ("loading", process.start_id, process.loading_percent)
     if engine.answering and not engine.loading and not engine.cluster_ok:
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.link_up:
@@ -177,19 +192,37 @@ def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterab
     for archive in state.archives.values():
         if (archive.database, archive.group) != group.key or archive.archive_id == group.leader:
             continue
-        if not acknowledges(state, engine, archive.archive_id, within_ms=3_000):
-            yield ("unheard", engine.start_id, archive.archive_id)
+        replica = replica_of(state, engine, archive.archive_id)
+        if replica is None or not replica.online:
+            yield ("gone", engine.start_id, archive.archive_id)
+        elif replica.silent_ms > QUIET:
+            yield ("quiet", engine.start_id, archive.archive_id)
+
+
+def unheard(memory: Memory, engine: EngineSeen, archive_id: int) -> bool:
+    """Gone for 3 s, or attached and silent as long.
+
+    A leader that was busy hears its followers a moment after it can be asked again, so that silence has to last.
+    """
+    if memory.lasted(("gone", engine.start_id, archive_id)) > SILENT:
+        return True
+    return memory.lasted(("quiet", engine.start_id, archive_id)) > SILENT - QUIET
 
 
 def _notes(memory: Memory, fresh: Memory, state: State, survey: Survey) -> Iterable[tuple[Hashable, int]]:
-    """The leader's offset, noted once a joiner was required long enough; file sizes at the last marker."""
+    """The leader's offset, noted once a joiner was required long enough, or once it is fenced in a whole stop;
+    file sizes at the last marker.
+    """
     engines = {e.start_id: e for e in survey.engines}
     for group in state.groups.values():
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
         if engine is None or not engine.answering:
             continue
+        if engine.fenced and state.databases[group.database].state in STOPPING:
+            key: Hashable = ("stopping", group.key)
+            yield key, memory.notes.get(key, engine.offset)
         for joining in group.joining:
-            key: Hashable = ("joining", group.key, group.term, joining)
+            key = ("joining", group.key, group.term, joining)
             if joining.stage is JoinStage.REQUIRED and fresh.lasted(key) >= REQUIRED_BEFORE_GROWING:
                 yield key, memory.notes.get(key, engine.offset)
         marker = engine.marker

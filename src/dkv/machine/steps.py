@@ -61,6 +61,13 @@ class Dismiss(Step):
 
 
 @dataclass(frozen=True)
+class Vanished(Step):
+    """An engine is gone and left no record of its end: report that, without proof that nothing of it runs."""
+
+    start_id: int
+
+
+@dataclass(frozen=True)
 class ReportExit(Step):
     """Report the end of an engine, then forget its record."""
 
