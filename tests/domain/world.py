@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
+from types import MappingProxyType
 
 from dkv.domain.commands import Command, Tick
 from dkv.domain.decide import decide
@@ -20,26 +21,23 @@ class World:
         self.state = State(uid="d0")
         self.now = HOUR
         self.rows: set[tuple[str, str, str]] = set()   # (table, from, to) of every life-cycle move seen
+        self.accepted: set[str] = set()                # names of the commands that were accepted
 
     def do(self, command: Command) -> list[str]:
         """Decide, keep what became true, and tell it."""
-        before = copy.deepcopy(self.state)
-        decision = decide(self.state, command)
-        assert self.state == before, f"decide changed its input on {command}"
+        decision = decide(frozen(self.state), command)
         name = type(command).__name__
         if isinstance(decision, Refused):
             return [f"{name} refused {decision.code}: {decision.message} {decision.hint}".rstrip()]
         self.keep(decision)
+        self.accepted.add(name)
         return [name, *(f"  {told(e)}" for e in decision.events)]
 
     def keep(self, decision: Decision) -> None:
         """Make an accepted decision true and note which rows it used."""
         assert isinstance(decision, Accepted)
         self.state = decision.state
-        for event in decision.events:
-            if " -> " in event.change:
-                source, target = event.change.split(" -> ")
-                self.rows.add((event.kind.split(".")[0], source, target))
+        self.rows |= moves_of(decision)
 
     def pass_time(self, ms: int) -> list[str]:
         """Tick as a manager would, and tell only what happened. Both clocks move together."""
@@ -51,6 +49,18 @@ class World:
             if len(told_now) > 1:
                 lines += [f"Tick at {self.now - HOUR} ms", *told_now[1:]]
         return lines or [f"Tick to {self.now - HOUR} ms"]
+
+
+def frozen(state: State) -> State:
+    """The same state, with mappings that raise if somebody writes into them."""
+    names = ("servers", "databases", "groups", "archives", "processes", "tombstones")
+    return replace(state, **{n: MappingProxyType(dict(getattr(state, n))) for n in names})
+
+
+def moves_of(decision: Accepted) -> set[tuple[str, str, str]]:
+    """The life-cycle moves of a decision: table, from, to."""
+    changes = [(e.kind.split(".")[0], *e.change.split(" -> ")) for e in decision.events if " -> " in e.change]
+    return {(table, source, target) for table, source, target in changes}
 
 
 def told(event: Event) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -39,8 +40,9 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         del draft.databases[known.name]
     database = Database(command.name, command.uid, command.secret, command.options, created_at=command.now)
     draft.databases[database.name] = database
-    draft.note("database.created", f"database {database.name}", "it was created", database=database.name,
-               change="(new) -> NOT_RUNNING")  # fmt: skip
+    source = DatabaseState.TOMBSTONE if known else NEW
+    draft.note("database.created", f"database {database.name}", row("database", source, "created").because,
+               database=database.name, change=f"{source} -> {database.state}")  # fmt: skip
     return _fill(draft, database, command)
 
 
@@ -53,6 +55,8 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
     for new in command.groups or (_whole(command),):
         group = Group(database.name, new.name, new.shard_id, new.slots)
         draft.groups[group.key] = group
+        draft.note("group.created", f"group {database.name}/{group.name}", row("group", NEW, "created").because,
+                   database=database.name, change=f"{NEW} -> {group.phase}")  # fmt: skip
     early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
     for archive in early:  # created before their database (seed 003, step 1)
         draft.put_archive(archive, database_uid=database.uid, group=fewest_copies(draft, database.name, archive.server_id))

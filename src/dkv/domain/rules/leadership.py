@@ -220,7 +220,7 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
     """An operator makes an archive lead although it may lack writes; said first, recorded for ever."""
     group = draft.groups.get((command.database, command.group))
     archive = draft.archives.get(command.archive_id)
-    if group is None or archive is None or (archive.database, archive.group) != (command.database, command.group):
+    if group is None or archive is None or archive.removed or (archive.database, archive.group) != group.key:
         return unknown_archive(command.archive_id)
     if not command.allow_data_loss or not command.reason.strip():
         return no("data_loss_not_allowed", f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",

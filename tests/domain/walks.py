@@ -1,0 +1,163 @@
+"""Tests of the domain: random but plausible histories, from a list of numbers each of which picks the next command.
+
+Plausible means: about things the domain knows, said by a manager that could say it, right or late or wrong. What
+every manager would do next is offered more often, so that walks get far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dkv.domain import commands as c
+from dkv.domain.decide import decide
+from dkv.domain.decision import Accepted, Decision, Refused
+from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, Report, State
+from tests.domain.world import HOUR, frozen
+
+SERVERS = "ABC"
+
+
+def walk(numbers: Iterable[int]) -> Iterator[tuple[State, c.Command, Decision]]:
+    """Each step: the state before, the command, what was decided."""
+    state, now = State(uid="d0"), HOUR
+    for command in _beginning():
+        decision = decide(state, command)
+        assert isinstance(decision, Accepted), decision
+        yield state, command, decision
+        state = decision.state
+    for number in numbers:
+        now += (0, 10, 300, 2_500)[number % 4]
+        kind, salt = number // 4 % 32, number // 128
+        offered = list(_offered(state, now, kind, salt)) or list(_ticks(now))
+        command = offered[salt % len(offered)]
+        before = frozen(state)
+        decision = decide(before, command)
+        yield before, command, decision
+        state = before if isinstance(decision, Refused) else decision.state
+
+
+def _beginning() -> Iterator[c.Command]:
+    for index, name in enumerate(SERVERS):
+        yield c.ServerJoined(now=HOUR, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index,
+                             nuodb_port=8888 + index, boot_id="boot 0")  # fmt: skip
+    archives = tuple(c.NewArchive(server_id=s) for s in SERVERS)
+    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3),
+                           archives=archives)  # fmt: skip
+
+
+def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[c.Command]:
+    """Of 32: 20 are what some manager does next, 4 time, 6 any fact, right or wrong, 1 an order, 1 a machine."""
+    if kind < 20:
+        yield from _next(state, now, salt)
+    elif kind < 24:
+        yield from _ticks(now)
+    elif kind < 30:
+        for process in state.processes.values():
+            yield from _process_facts(state, process, now, salt)
+        for group in state.groups.values():
+            yield from _group_facts(state, group, now, salt)
+    elif kind == 30:
+        yield from _orders(state, now, salt)
+    else:
+        yield from _machines(state, now, salt)
+
+
+def _next(state: State, now: int, salt: int) -> Iterator[c.Command]:
+    """What a manager would do next: one of the facts that are accepted and change something."""
+    facts = [f for p in state.processes.values() for f in _process_facts(state, p, now, 1)]
+    facts += [f for g in state.groups.values() for f in _group_facts(state, g, now, 1)]
+    start = salt % max(1, len(facts))
+    for fact in facts[start:] + facts[:start]:
+        if not isinstance(fact, c.LeaderSilence | c.CleanStopReached) and _changes(state, fact):
+            yield fact
+            return
+
+
+def _changes(state: State, command: c.Command) -> bool:
+    decision = decide(state, command)
+    return isinstance(decision, Accepted) and decision.state != state
+
+
+def _ticks(now: int) -> Iterator[c.Command]:
+    yield c.Tick(now=now, clock=now - HOUR)
+
+
+def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
+    for index, server in enumerate(state.servers.values()):
+        boot = f"boot {now}" if salt % 5 == 0 else server.boot_id
+        yield c.ServerJoined(now=now, server_id=server.server_id, uid=server.uid, host=server.host, port=7801 + index,
+                             nuodb_port=8888 + index, boot_id=boot)  # fmt: skip
+        yield c.ServerLost(now=now, server_id=server.server_id, uid=server.uid)
+
+
+def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
+    for archive in [a for a in state.archives.values() for _ in range(3)]:
+        yield c.StartProcess(now=now, database="db", engine_type=EngineType.SM, archive_id=archive.archive_id)
+        if salt % 3 == 0:
+            yield c.DeleteArchive(now=now, archive_id=archive.archive_id)
+            yield c.ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
+            yield c.EnforceLeader(now=now, database="db", group="UNPARTITIONED", archive_id=archive.archive_id,
+                                  allow_data_loss=True, reason="r")  # fmt: skip
+    yield c.StartProcess(now=now, database="db", engine_type=EngineType.TE, server_id=SERVERS[salt % 3])
+    for start_id in state.processes:
+        yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
+    yield c.ShutdownDatabase(now=now, name="db", force=salt % 2 == 0)
+    if salt % 4 == 0:
+        yield c.DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
+        yield c.CreateDatabase(now=now, name="db", uid=f"u{now}", secret="s", options=DatabaseOptions(),
+                               archives=(c.NewArchive(server_id=SERVERS[salt % 3]),))  # fmt: skip
+        yield c.CreateArchives(now=now, database="db", archives=(c.NewArchive(server_id=SERVERS[salt % 3]),))
+
+
+def _report(state: State, process: Process, salt: int) -> Report | None:
+    group = state.groups.get((process.database, process.group))
+    if group is None:
+        return None
+    return Report(max(0, group.term - salt % 2), 1 + salt % 3, "n", salt % 50, salt % 90, group.history if salt % 3 else "")
+
+
+def _process_facts(state: State, process: Process, now: int, salt: int) -> Iterator[c.Command]:
+    server_id = process.server_id
+    group = state.groups.get((process.database, process.group))
+    term = group.term - salt % 7 // 6 if group else 0
+    start_id, report = process.start_id, _report(state, process, salt)
+    yield c.ProcessStarted(now=now, server_id=server_id, start_id=start_id, report=report)
+    yield c.ProcessConfigured(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
+    yield c.ProcessTracked(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
+    if salt % 3 == 0:
+        yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
+        yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, cause="signal", detail="it died",
+                              exit_code=137, planned=salt % 2 == 0, reaped=salt % 5 > 0)  # fmt: skip
+    if report:
+        yield c.PositionReported(now=now, server_id=server_id, start_id=start_id, term=term, report=report)
+        yield c.LeaderSilence(now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0,
+                              machine_answers=salt % 2 == 0)  # fmt: skip
+        yield c.JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
+    if salt % 5 == 0:
+        yield c.LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
+        yield c.TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
+
+
+def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.Command]:
+    leader = state.processes.get(-1 if group.leader_process is None else group.leader_process)
+    if leader is None:
+        return
+    say = {"now": now, "server_id": leader.server_id, "database": group.database, "group": group.name,
+           "term": group.term - salt % 7 // 6}  # fmt: skip
+    yield c.OpenTerm(**say, start_id=leader.start_id)  # type: ignore[arg-type]
+    yield c.LeaderServing(**say, start_id=leader.start_id, epoch=group.term, history=f"h{group.term}")  # type: ignore[arg-type]
+    for archive in (a for a in state.archives.values() if a.archive_id != group.leader):
+        n = {"archive_id": archive.archive_id}
+        yield c.JoinAnnounced(**say, **n)  # type: ignore[arg-type]
+        yield c.JoinMarked(**say, **n, sequence=1, nonce="n")  # type: ignore[arg-type]
+        yield c.JoinCompleted(**say, **n)  # type: ignore[arg-type]
+        if salt % 2 == 0:
+            yield c.HandoverBegun(**say, to_archive=archive.archive_id)  # type: ignore[arg-type]
+        if salt % 4 == 0:
+            yield c.JoinAborted(**say, **n)  # type: ignore[arg-type]
+            yield c.InSyncShrunk(**say, **n, reason="silent")  # type: ignore[arg-type]
+    yield c.CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
+    if group.handover:
+        yield c.HandoverFailed(**say)  # type: ignore[arg-type]
+        done = {**say, "start_id": group.handover.to_process, "epoch": 9, "history": "hh"}
+        yield c.HandoverDone(**done)  # type: ignore[arg-type]
