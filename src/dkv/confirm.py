@@ -26,6 +26,7 @@ REFRESH_EVERY = 0.15      # s between two reads of the view while somebody write
 IDLE_AFTER = 3.0          # s without a write after which nobody reads the view any more
 ASK_WITHIN = 1.0          # s a manager has to answer before another one is asked
 PAUSE = 0.02              # s between two tries
+PATIENCE = 0.3            # s one try waits for a fresh view
 WAIT_MS = 60              # ms the engine may wait for its replicas; only a hint, it makes them acknowledge now
 
 
@@ -93,7 +94,7 @@ def judge(first: Role, second: Role, view: GroupView, age: float, written_to: En
     `age` is in seconds since the view was asked for. Whatever is not known is not confirmed.
     """
     if age >= FRESH:
-        return _only(f"the view of the store is {age:.1f} s old")
+        return _only(f"no manager told within {FRESH:g} s how the store is")
     if view.leader != written_to:
         return _only(f"{written_to.endpoint} is not the leader of the newest term any more")
     if not (first.leads and second.leads):
@@ -247,10 +248,11 @@ _connection: Callable[..., Any] = Connection  # the library has no types
 
 @dataclass
 class _Line:
-    """A connection to one engine that a view named before and after it was opened."""
+    """A connection to one engine that a view named before it was opened, at `opened_at`, and has to name after it."""
 
     engine: Engine
     connection: Any
+    opened_at: float
 
     def ask(self, *commands: Sequence[Any]) -> list[Any]:
         """Send all at once and read every answer; an error reply stands in the list. Raises ValkeyError."""
@@ -316,15 +318,13 @@ class ConfirmingClient:
         return Outcome(Kind.FAILED, f"not done within {timeout:g} s: {why}")
 
     def _once(self, command: Sequence[Any], slot: int, until: float) -> Outcome:
-        view = self._views.newer_than(self._clock() - FRESH, until)
-        if view is None:
-            raise _NotDone(f"no manager tells how the store is ({self._views.trouble})")
+        view = self._look(until)
         group = view.group_of(slot)
         if group is None or group.leader is None:
             raise _NotDone(f"nobody leads the group of slot {slot}")
-        line = self._line(group.leader, slot, until)
+        line = self._line(group.leader)
         try:
-            reply, first, _, second = line.ask(command, ("ROLE",), ("WAIT", max(1, len(group.required)), WAIT_MS), ("ROLE",))
+            reply, first, _, second = line.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
         except (exceptions.ValkeyError, OSError) as broken:
             self._drop(line.engine.endpoint)
             return Outcome(Kind.FAILED, f"no answer came, it may or may not have been done: {broken}")
@@ -333,14 +333,18 @@ class ConfirmingClient:
             raise
         if isinstance(reply, exceptions.ResponseError):
             return self._refused(line, reply)
-        if not self._confirmable(first, second):
+        if isinstance(first, Exception) or isinstance(second, Exception):
             return Outcome(Kind.ACKNOWLEDGED, "the engine did not say what its replicas have", reply)
         outcome = self._settle(line, slot, (read_role(first), read_role(second)), until)
         return Outcome(outcome.kind, outcome.reason, reply)
 
-    @staticmethod
-    def _confirmable(*answers: Any) -> bool:
-        return not any(isinstance(answer, Exception) for answer in answers)
+    def _look(self, until: float) -> View:
+        """A fresh view, or an old one where managers are away: it is good for writing, not for confirming."""
+        now = self._clock()
+        view = self._views.newer_than(now - FRESH, min(until, now + PATIENCE)) or self._views.latest()
+        if not view.groups:
+            raise _NotDone(f"no manager tells how the store is ({self._views.trouble})")
+        return view
 
     def _refused(self, line: _Line, error: exceptions.ResponseError) -> Outcome:
         text = str(error)
@@ -357,23 +361,25 @@ class ConfirmingClient:
             group = view.group_of(slot)
             if group is None:
                 return _only("the store's view does not name its group any more")
-            outcome = judge(first, second, group, self._clock() - view.asked_at, line.engine)
+            # A view older than the connection says nothing about which run of the engine it reached.
+            age = self._clock() - view.asked_at if view.asked_at >= line.opened_at else float("inf")
+            outcome = judge(first, second, group, age, line.engine)
             over = group.leader is not None and group.leader != line.engine
             if outcome.confirmed or over or not second.leads or self._clock() >= until:
                 return outcome
-            waiting = ("WAIT", max(1, len(second.replicas), len(group.required)), WAIT_MS)
+            self._views.newer_than(max(line.opened_at, self._clock() - FRESH / 2), min(until, self._clock() + PATIENCE))
+            waiting = ("WAIT", max(len(second.replicas), len(group.required)), WAIT_MS)
             try:
                 _, answer = line.ask(waiting, ("ROLE",))
             except (exceptions.ValkeyError, OSError, _NotDone) as broken:
                 self._drop(line.engine.endpoint)
                 return _only(f"the connection to the leader broke after it acknowledged: {broken}")
-            if not self._confirmable(answer):
+            if isinstance(answer, Exception):
                 return outcome
             second = read_role(answer)
-            self._views.newer_than(self._clock() - FRESH / 2, min(until, self._clock() + PAUSE))
 
-    def _line(self, engine: Engine, slot: int, until: float) -> _Line:
-        """The connection to this run of this engine: opened after a view named it, used after a newer one did."""
+    def _line(self, engine: Engine) -> _Line:
+        """The connection to this run of this engine, opened after a view named it."""
         line = self._lines.get(engine.endpoint)
         if line is not None and line.engine == engine:
             return line
@@ -384,12 +390,7 @@ class ConfirmingClient:
             connection.connect()
         except (exceptions.ValkeyError, OSError) as broken:
             raise _NotDone(f"the leader {engine.endpoint} cannot be reached: {broken}") from broken
-        view = self._views.newer_than(self._clock(), until)
-        group = view.group_of(slot) if view else None
-        if group is None or group.leader != engine:
-            connection.disconnect()
-            raise _NotDone(f"{engine.endpoint} was not the leader any more when the connection was made")
-        self._lines[engine.endpoint] = _Line(engine, connection)
+        self._lines[engine.endpoint] = _Line(engine, connection, self._clock())
         return self._lines[engine.endpoint]
 
     def _drop(self, endpoint: str) -> None:
