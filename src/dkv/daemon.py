@@ -27,7 +27,8 @@ from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, Ma
 from dkv.config import Settings
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
-from dkv.engine.contract import EngineTrouble
+from dkv.engine.binary import find_binary
+from dkv.engine.contract import ArchiveRefused, EngineTrouble
 from dkv.engine.room import ValkeyEngines
 from dkv.log import logger, set_up
 from dkv.machine.seen import node_id
@@ -44,9 +45,19 @@ def run(settings: Settings) -> int:
     """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
     set_up(settings.log_level)
     refuse_public_bind(settings.bind)
+    refuse_no_engine(settings)
     with take_dwelling(settings) as dwelling:
         with contextlib.closing(listen(settings)) as door:
             return asyncio.run(serve(settings, dwelling, door))
+
+
+def refuse_no_engine(settings: Settings) -> None:
+    """A manager that cannot start any engine says so now, not when a store is started. Raises ManagerTrouble."""
+    try:
+        find_binary(str(settings.valkey_server) if settings.valkey_server else None)
+    except ArchiveRefused as refused:
+        hint = "Install Valkey 9.1, or set valkey_server (DKV_VALKEY_SERVER) to its program."
+        raise ManagerTrouble(f"There is no Valkey to run: {refused.detail}.", hint) from refused
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -106,7 +106,7 @@ def resident(path: Path) -> dict[str, object] | None:
 def _identity(path: Path, settings: Settings) -> Dwelling:
     file = path / SERVER
     if file.exists():
-        known = json.loads(file.read_text())
+        known = _read_identity(file)
         if settings.server_id and settings.server_id != known["serverId"]:
             raise ManagerTrouble(f"{path} belongs to server {known['serverId']}, not {settings.server_id}.",
                                  "Leave --server-id out, or choose another --data-dir.")  # fmt: skip
@@ -120,6 +120,15 @@ def _identity(path: Path, settings: Settings) -> Dwelling:
         os.fsync(handle.fileno())
     fresh.replace(file)
     return dwelling
+
+
+def _read_identity(file: Path) -> dict[str, str]:
+    try:
+        known = json.loads(file.read_text())
+        return {"serverId": str(known["serverId"]), "uid": str(known["uid"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManagerTrouble(f"{file} is damaged: it does not say which server lives here.",
+                             "Put a good copy of it back, or choose another --data-dir.") from error  # fmt: skip
 
 
 def _default_id(settings: Settings) -> str:

@@ -84,8 +84,10 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
 
 
 def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
-    """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new."""
-    own = [a for a in wanted if a.server_id == rooms.server_id and not find_instance(state, store, a.name)]
+    """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new,
+    nor are those of a store whose name differs in case only: that name is what will be refused."""
+    known = next((d.name for d in state.databases.values() if d.name.casefold() == store.casefold()), store)
+    own = [a for a in wanted if a.server_id == rooms.server_id and not find_instance(state, known, a.name)]
     server = state.servers.get(rooms.server_id)
     if server is None:
         return

@@ -43,7 +43,7 @@ CMDLETS = (
         "New-DkvStore", "Defines a store on all connected managers; Start-DkvStore starts it.", "create:new_store",
         (
             NAME,
-            Param("InstancePrefix", "name", "nodes are named <prefix>-<index>", required=True, position=1),
+            Param("InstancePrefix", "name", "nodes, which are called <prefix>-<index>", required=True, position=1),
             Param("InstanceCount", "number", "nodes per server", default=1, high=1000),
             Param("ClustronPort", "number", "first port between nodes on each server", default=7811),
             Param("ClientPort", "number", "first port for clients on each server", default=7861),

@@ -77,13 +77,10 @@ def _wish(bound: Bound, servers: int) -> Wish:
 
 
 def _exists(fleet: Fleet, name: str) -> bool:
-    try:
-        fleet.first(lambda client: client.store(name))
-        return True
-    except ManagerRefused as no:
-        if no.status == 404:
-            return False
-        raise
+    """Whether a store of that name, in any case, is there: then the managers say whether it is the same one, and no
+    port of it is in the way."""
+    known = [str(store["name"]) for store in fleet.first(lambda client: client.stores())]
+    return name.lower() in (one.lower() for one in known)
 
 
 def _check_everywhere(fleet: Fleet, topology: Topology) -> None:
