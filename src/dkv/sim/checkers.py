@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dkv.domain.decision import Event
-from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
+from dkv.domain.model import Archive, DatabaseState, Group, Process, State
 from dkv.machine.seen import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.world import DATABASE, Watcher, World
+
+GRACE = 2.0              # seconds of failoverGrace
+WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Checkers(Watcher):
         self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
         self._newest_term: dict[str, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
         self._given_start_ids = 0
-        self._stalled: set[tuple[tuple[str, str], int]] = set()
+        self._since: dict[str, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
+        self._stalled: set[tuple[str, int]] = set()
         ledger.watch = self.confirmed
 
     # -- commits -----------------------------------------------------------------------------------------------------
@@ -57,6 +61,14 @@ class Checkers(Watcher):
                 self._chosen(before, after, old, group)
             for archive_id in set(group.in_sync) - set(old.in_sync):
                 self._complete(after, group, archive_id)
+            self._note_phase(group)
+
+    def _note_phase(self, group: Group) -> None:
+        phase = ("vacant",) if group.leader is None else ("assigned", group.term) if not group.open else ("open",)
+        if self._since.get(group.name, ((), 0.0))[0] != phase:
+            self._since[group.name] = (phase, self._world.now())
+        if group.open:
+            self._stalled = {(name, archive_id) for name, archive_id in self._stalled if name != group.name}
 
     def _start_ids(self, before: State, after: State) -> None:
         fresh = sorted(set(after.processes) - set(before.processes))
@@ -83,18 +95,21 @@ class Checkers(Watcher):
                 self.excuses.append(Excuse(group.name, archive_id, self._world.now(), why))
 
     def _why_left(self, state: State, old: Group, archive_id: int) -> str:
+        """The reason the product may give; nothing if it should have waited for that archive."""
         archive, process = state.archives[archive_id], state.process_on(archive_id)
+        waited = self._world.now() - self._since.get(old.name, ((), 0.0))[1]
         if not state.server_alive(archive.server_id):
             return "its server's lease was lost"
         if archive.stopped_by_operator:
             return "an operator had stopped it"
         if archive.parked:
             return "it was parked after too many exits"
-        if (old.leader == archive_id and not old.open) or (old.key, archive_id) in self._stalled:
-            self._stalled.add((old.key, archive_id))
+        if old.leader == archive_id and not old.open and waited >= GRACE:
+            self._stalled.add((old.name, archive_id))
+        if (old.name, archive_id) in self._stalled:
             return "it made no progress within failoverGrace"
-        if process is None or (process.state is not ProcessState.MONITORED and process.report is None):
-            return "it did not answer in time"
+        if old.leader is None and waited >= WAIT_FOR_LEADER and (process is None or process.report is None):
+            return "it did not answer within 10 s"
         return ""
 
     def _complete(self, state: State, group: Group, archive_id: int) -> None:

@@ -76,12 +76,12 @@ class Writer:
         self._confirms = confirms
         self._random = random.Random(f"writer {world.seed} {name}")
         self._count = 0
-        self.pause = self._random.choice((0.02, 0.05, 0.2))
+        self.pause = self._random.choice((0.06, 0.15, 0.4))
 
     async def run(self) -> None:
         """Write until cancelled, now and then in a burst."""
         while True:
-            burst = self._random.choice((1, 1, 1, 5))
+            burst = self._random.choice((1, 1, 1, 1, 6))
             for _ in range(burst):
                 await self.write()
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * self.pause)

@@ -208,17 +208,20 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Run all that is ready at this instant, then jump to the next timer; False when there is nothing left."""
         budget = TOO_MANY
         while not self._stopping:
-            owners = [owner for owner, queue in self._ready.items() if queue and owner not in self._frozen]
+            owners = [owner for owner in self._ready if owner not in self._frozen] if self._frozen else list(self._ready)
             if not owners:
                 break
             owner = owners[0] if len(owners) == 1 else self._random.choice(owners)
-            handle = self._ready[owner].popleft()
+            queue = self._ready[owner]
+            handle = queue.popleft()
+            if not queue:
+                del self._ready[owner]
             if owner in self._strikes:
                 self._count(owner)
             if owner in self._dead:
                 continue
             if owner in self._frozen:
-                self._ready[owner].appendleft(handle)
+                self._ready.setdefault(owner, deque()).appendleft(handle)
                 continue
             if not handle.cancelled():
                 handle._run()

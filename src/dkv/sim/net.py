@@ -30,6 +30,7 @@ class SimNet:
         self.random = random.Random(f"net {seed}")
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}
+        self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
         self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
         self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
         self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
@@ -49,7 +50,7 @@ class SimNet:
 
     def trail(self, machine: str) -> float:
         """How long a piece of the replication stream takes to a follower's machine."""
-        lag = self.lag.get(machine, 0.0)
+        lag = max(self.base_lag, self.lag.get(machine, 0.0))
         return self.hop() + (self.random.uniform(0, lag) if lag else 0.0)
 
     def post(self, source: str, engine: SimEngine, act: Callable[..., None], *args: Any,
