@@ -109,6 +109,7 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
     place = Place(
         server_id=dwelling.server_id, uid=dwelling.uid, host=settings.bind, port=settings.port,
         nuodb_port=settings.nuodb_port, boot_id=boot_id(), data_dir=str(settings.data_dir.absolute()), memory=memory,
+        hang_timeout=settings.engine_hang_timeout_ms,
     )  # fmt: skip
     outside = Outside(
         monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,

@@ -16,7 +16,7 @@ from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Event, Refused
 from dkv.engine.contract import Engines
 from dkv.machine.reconcile import Reconciler
-from dkv.machine.seen import Me
+from dkv.machine.seen import HANG_TIMEOUT, Me
 from dkv.machine.steps import Step
 from dkv.store.contract import Store
 
@@ -32,7 +32,8 @@ class ManagerTrouble(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a manager is and who it is. `uid` is random and belongs to its data directory; `memory` is in bytes."""
+    """Where a manager is and who it is. `uid` is random and belongs to its data directory; `memory` is in bytes, `hang_timeout`
+    in ms: how long an engine may stay silent."""
 
     server_id: str
     uid: str
@@ -42,6 +43,7 @@ class Place:
     boot_id: str
     data_dir: str
     memory: int
+    hang_timeout: int = HANG_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Manager:
     async def run(self) -> None:
         """Renew, judge, tick and reconcile until cancelled. Engines go on when this ends."""
         place = self.place
-        me = Me(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory)
+        me = Me(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory, place.hang_timeout)
         outside = self._outside
         reconciler = Reconciler(
             me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,

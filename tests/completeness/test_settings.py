@@ -15,7 +15,7 @@ LATER: dict[str, str] = {
         "defaults of a new store: CreateDatabase takes them, the door does not fill them in yet",
     ),
     **dict.fromkeys(
-        ("server_lease_ms", "engine_hang_timeout_ms"),
+        ("server_lease_ms",),
         "numbers the rooms hold as constants; they have to be the same for all managers of a domain",
     ),
     "labels": "comes with the NuoDB half",

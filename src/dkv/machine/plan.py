@@ -23,6 +23,7 @@ from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Ident
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps
 from dkv.machine.leave import leaving_steps
+from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import STOPPING, Me, Scene, Seen, directory_of, node_id, peer
 from dkv.machine.steps import (
     Dismiss,
@@ -38,7 +39,6 @@ from dkv.machine.steps import (
     Vanished,
 )
 
-HANG_TIMEOUT = 30_000      # ms without any answer before an engine is killed (engineHangTimeout)
 REAP_PATIENCE = 5_000      # ms an end is not told while something of the dead engine may still run
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
 VANISHED = 3_000           # ms after which an engine that is neither there nor known to have ended is given up
@@ -102,7 +102,7 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
             yield ReportExit(directory, ended)
     elif engine is None:
         yield from _without_engine(scene, process, archive)
-    elif not engine.answering and engine.silent_ms >= HANG_TIMEOUT:
+    elif not engine.answering and engine.silent_ms >= scene.me.hang_timeout:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
         yield from _with_engine(scene, process, engine)

@@ -14,16 +14,19 @@ from typing import TypedDict
 from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey
 
+HANG_TIMEOUT = 30_000   # ms without any answer before an engine is killed, unless set (engineHangTimeout)
+
 
 @dataclass(frozen=True)
 class Me:
-    """This manager: its server, where its data is, how it looks on the network, its memory in bytes."""
+    """This manager: its server, where its data is, how it looks on the network, its memory in bytes, its patience."""
 
     server_id: str
     data_dir: str
     host: str
     domain_uid: str
     memory: int
+    hang_timeout: int = HANG_TIMEOUT
 
 
 class Told(TypedDict):
