@@ -64,7 +64,7 @@ def tombstones(found: Sequence[Json]) -> list[str]:
 
 def _cause(tombstone: Json) -> str:
     cause, reason = str(tombstone.get("cause") or ""), str(tombstone.get("reason") or "")
-    return f"{cause}: {reason}" if reason and reason != cause else cause
+    return reason if reason.startswith(cause) else f"{cause}: {reason}"
 
 
 def state_table(store: Json) -> Table:
@@ -74,8 +74,9 @@ def state_table(store: Json) -> Table:
     losable = min((int(g["canLoseForConfirmed"]) for g in groups.values()), default=0)
     title = f"{store['name']}: {store['status']}, {terms}, {losable} more servers may be lost"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
-    for name in ("instance", "clients connect to", "server", "state", "role", "in sync", "pid", "remark"):
-        table.add_column(name)
+    for name in ("instance", "endpoint", "server", "state", "role", "in sync", "pid"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("remark")
     for i in store["instances"]:
         process = i["process"] or {}
         table.add_row(

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -75,32 +74,26 @@ def _interrupt(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def _playground(wish: argparse.Namespace, screen: Screen) -> Iterator[Domain]:
     """Managers that are ready; at the end nothing of them runs any more."""
-    with registry() as place:
-        for left, stopped in stop_leftovers(place):
-            screen.note(f"An earlier playground in {left} had been killed; {stopped} of its processes were stopped.")
-        directory = _directory(wish)
-        owner = owner_of(place, directory)
-        if owner is not None:
-            raise CliTrouble(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
-        record = Record(place / f"{os.getpid()}.json", directory, temporary=wish.dir is None)
-        domain = Domain(choose(directory, wish.servers, wish.instances), record, screen)
-        record.write()
-        try:
+    with contextlib.ExitStack() as at_the_end:
+        with registry() as place:
+            for left, stopped in stop_leftovers(place):
+                screen.note(f"An earlier playground in {left} had been killed; {stopped} of its processes were stopped.")
+            domain = _settle(wish, screen, place)
+            at_the_end.push(lambda kind, *_: _end(domain, failed=kind is not None and kind is not KeyboardInterrupt))
             domain.start_managers()
-        except BaseException:
-            _end(domain)
-            raise
-    failed = True
-    try:
         yield domain
-        failed = False
-    finally:
-        interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
-        _end(domain)
-        if record.temporary and (not failed or interrupted):
-            discard(directory)
-        elif failed and not interrupted:
-            screen.note(f"What is left to look at is in {directory}.")
+
+
+def _settle(wish: argparse.Namespace, screen: Screen, place: Path) -> Domain:
+    """Directory, addresses and record of a new playground; nothing runs yet."""
+    directory = _directory(wish)
+    owner = owner_of(place, directory)
+    if owner is not None:
+        raise CliTrouble(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
+    record = Record(place / f"{os.getpid()}.json", directory, temporary=wish.dir is None)
+    domain = Domain(choose(directory, wish.servers, wish.instances), record, screen)
+    record.write()
+    return domain
 
 
 def _directory(wish: argparse.Namespace) -> Path:
@@ -114,13 +107,18 @@ def _directory(wish: argparse.Namespace) -> Path:
     return directory
 
 
-def _end(domain: Domain) -> None:
-    """No second Ctrl-C may interrupt this."""
+def _end(domain: Domain, failed: bool) -> None:
+    """Stop everything; no second Ctrl-C may interrupt that. What a failed story left is kept to be looked at."""
+    record = domain.record
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         domain.stop_managers()
-        domain.record.stop_everything()
-        domain.record.remove()
+        record.stop_everything()
+        record.remove()
+        if failed:
+            domain.screen.note(f"What is left to look at is in {record.directory}.")
+        elif record.temporary:
+            discard(record.directory)
     finally:
         signal.signal(signal.SIGINT, before)
 
