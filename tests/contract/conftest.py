@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.contract.engine_harness import RealRoom, Room
+from tests.sim.sim_room import SimRoom
 
 ENGINE_ROOMS: dict[str, Callable[[Path], Room]] = {
     "valkey": RealRoom,
-    # "simulated": SimRoom,   the simulated engine joins here, with a room of the same shape
+    "simulated": SimRoom,
 }
 
 

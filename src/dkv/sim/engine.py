@@ -66,6 +66,7 @@ class SimEngine:
         self.role = "follower"
         self.follows: str | None = leader.node_id if leader else self.phantom_id
         self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
+        self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.fenced, self.admits, self.credentials = True, False, False
@@ -74,6 +75,7 @@ class SimEngine:
         self.failover: tuple[float, int | None] | None = None      # since when, offset to reach
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []
+        self.gets, self.puts = 0, 0
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
         self.replication = Replication(self)
@@ -154,8 +156,13 @@ class SimEngine:
                 self.net.post(self.machine, other, other.heard, self.me(), self.group, self.current_epoch)
 
     def heard(self, sender: Known, group: str, current_epoch: int) -> None:
-        """News of a node; nodes that are not known are not listened to."""
-        if sender.node_id not in self.known or self.loading or sender.said_at < self.known[sender.node_id].said_at:
+        """News of a node; one that knows this engine is soon known here, unless it was told to be forgotten."""
+        if self.loading or sender.node_id in self.forgotten:
+            return
+        if sender.node_id not in self.known:
+            self.known[sender.node_id] = sender
+            self.tell()
+        if sender.said_at < self.known[sender.node_id].said_at:
             return
         self.known[sender.node_id] = sender
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
@@ -257,6 +264,7 @@ class SimEngine:
 
     def meet(self, peer: PeerNode) -> None:
         """Make a node known here, and this one there."""
+        self.forgotten.discard(peer.node_id)
         self.known.setdefault(peer.node_id, Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
         other = self.net.engines.get(peer.node_id)
         if other is not None:
@@ -264,8 +272,8 @@ class SimEngine:
 
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
         """Somebody met this engine."""
-        if sender.node_id not in self.known:
-            self.known[sender.node_id] = sender
+        self.forgotten.discard(sender.node_id)
+        self.known.setdefault(sender.node_id, sender)
         self.heard(sender, group, current_epoch)
         self.tell()
 
@@ -274,6 +282,7 @@ class SimEngine:
         if node_id == self.follows:
             raise EngineRefused("Can't forget my master!")
         self.known.pop(node_id, None)
+        self.forgotten.add(node_id)
 
     # -- the coordinated failover ----------------------------------------------------------------------------------
 
@@ -338,8 +347,14 @@ class SimEngine:
         elif self.fenced:
             answer("NOREPLICAS")
         else:
+            self.puts += 1
             self.replication.append(entry)
             answer("OK")
+
+    def read(self, key: str) -> str:
+        """GET; an empty text if there is none."""
+        self.gets += 1
+        return self.data.get(key, "")
 
     def wait(self, count: int, timeout: float, answer: Callable[[], None]) -> None:
         """WAIT: counts every attached follower, whatever its disk is worth."""

@@ -162,7 +162,7 @@ class SimEngines:
         """See the contract."""
         await self._pause()
         return [
-            Counters(e.start_id, 0, len(e.data), 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
+            Counters(e.start_id, e.gets, e.puts, 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
             for _, e in sorted(self.machine.engines.items()) if not e.stopped
         ]  # fmt: skip
 
@@ -194,10 +194,14 @@ class SimEngines:
         deadline = self.net.now() + LOCK_WAIT
         while self.machine.locks.get(directory, self) is not self:
             if self.net.now() >= deadline:
-                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use")
+                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {self._holder(directory)}")
             await asyncio.sleep(0.02)
             self._check()
         self.machine.locks[directory] = self
+
+    def _holder(self, directory: str) -> str:
+        holder = self.machine.locks.get(directory)
+        return str(holder.pid) if isinstance(holder, SimEngine) else "unknown"
 
     async def release(self, directory: str) -> None:
         """See the contract."""

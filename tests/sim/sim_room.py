@@ -1,0 +1,86 @@
+"""The simulated machine as a room of the engine contract: the same stories, told to the engines of the simulation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from dkv.engine.contract import EngineSpec, PeerNode
+from dkv.sim.engine import SimEngine
+from dkv.sim.engines import SimEngines, SimMachine
+from dkv.sim.loop import SimLoop
+from dkv.sim.net import CLIENTS, SimNet
+from tests.contract.engine_harness import ALL_SLOTS, LIMIT, identity, node_id
+
+
+class SimRoom:
+    """One machine in virtual time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loop = SimLoop(0)
+        self._net = SimNet(self._loop, 0)
+        self._machine = SimMachine(self._net, "s1", "10.0.0.1")
+        self.engines = SimEngines(self._machine)
+
+    def play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            self._loop.run_until_complete(self._play(told))
+            assert not self._loop.troubles
+        finally:
+            self._loop.close()
+
+    async def _play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+        async with asyncio.timeout(LIMIT):
+            await told(self)
+
+    def directory(self, archive_id: int) -> str:
+        return str(self._path / f"archive-{archive_id}")
+
+    def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec:
+        return EngineSpec(
+            start_id=start_id, directory=self.directory(archive_id), identity=identity(archive_id),
+            node_id=node_id(archive_id), group="g0", address="10.0.0.1", client_port=7860 + archive_id,
+            cluster_port=7810 + archive_id, secret="s3cret", peers=peers, groups=ALL_SLOTS,
+            current_epoch=100 * start_id, max_memory=64 << 20,
+        )  # fmt: skip
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def _engine(self, start_id: int) -> SimEngine:
+        return self._machine.engines[start_id]
+
+    async def write(self, start_id: int, key: str, value: str) -> str:
+        answer: asyncio.Future[str] = self._loop.create_future()
+        engine = self._engine(start_id)
+        self._net.post(CLIENTS, engine, engine.write, key, value, answer.set_result)
+        said = await answer
+        return "+OK" if said == "OK" else f"-{said}"
+
+    async def read(self, start_id: int, key: str) -> str:
+        engine = self._engine(start_id)
+        return await self._net.ask(CLIENTS, engine, lambda: engine.read(key))
+
+    async def dbsize(self, start_id: int) -> int:
+        engine = self._engine(start_id)
+        return await self._net.ask(CLIENTS, engine, lambda: len(engine.data))
+
+    def kill_from_outside(self, start_id: int) -> None:
+        self._machine.end(start_id)
+
+    def freeze(self, start_id: int) -> None:
+        self._engine(start_id).stop()
+
+    def thaw(self, start_id: int) -> None:
+        self._engine(start_id).go_on()
+
+    async def restart_manager(self) -> None:
+        self.engines.revoke()
+        self.engines = SimEngines(self._machine)
+
+    async def restart_machine(self) -> None:
+        self._machine.restart()
+        await self.restart_manager()
