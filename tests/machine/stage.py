@@ -1,0 +1,220 @@
+"""Tests of the machine: a small domain, told by real commands, and what its managers see of their engines.
+
+Archive 0 lives on s1, archive 1 on s2, archive 2 on s3; all are copies of one group. `Stage` tells the domain what
+happened; `see` and `steps` show one manager a glance in which everything has lasted for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from dkv.domain import commands as c
+from dkv.domain.decide import decide
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, ProcessState, Report, State
+from dkv.engine.contract import EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey
+from dkv.machine.plan import plan
+from dkv.machine.seen import Me, Memory, Seen, directory_of, node_id, remember
+from dkv.machine.steps import Step
+
+DATABASE = "orders"
+GROUP = ("orders", "UNPARTITIONED")
+HISTORY = "a" * 40
+FRESH = 3.0               # seconds of a lease just renewed
+LONG = 3_600_000.0        # ms
+
+
+def host(server: str) -> str:
+    return f"10.0.0.{server[1:]}"
+
+
+def me(server: str) -> Me:
+    return Me(server, f"/data/{server}", host(server), "d0", 1 << 33)
+
+
+class Stage:
+    """A domain to which real commands are told."""
+
+    def __init__(self, copies: int = 2, **options: Any) -> None:
+        self.state = State(uid="d0")
+        for number in range(1, copies + 1):
+            self.server_joins(f"s{number}")
+        archives = tuple(
+            c.NewArchive(server_id=f"s{n}", cluster_port=7810 + n, client_port=7860 + n) for n in range(1, copies + 1)
+        )
+        chosen = DatabaseOptions(replication_factor=copies, **options)
+        self.tell(c.CreateDatabase(name=DATABASE, uid="u1", secret="x", options=chosen, archives=archives))
+
+    def offer(self, command: c.Command) -> Accepted | Refused:
+        """Tell a command that may be refused."""
+        decision = decide(self.state, command)
+        if isinstance(decision, Accepted):
+            self.state = decision.state
+        return decision
+
+    def tell(self, *commands: c.Command) -> Stage:
+        """Tell commands that the domain has to accept."""
+        for command in commands:
+            decision = self.offer(command)
+            assert isinstance(decision, Accepted), f"{command}: {decision}"
+        return self
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    @property
+    def group(self) -> Group:
+        return self.state.groups[GROUP]
+
+    def process(self, archive_id: int) -> Process:
+        process = self.state.process_on(archive_id)
+        assert process is not None, f"archive {archive_id} has no process"
+        return process
+
+    def of(self, archive_id: int) -> dict[str, Any]:
+        """What each fact about an archive's process says."""
+        process = self.process(archive_id)
+        return {"server_id": process.server_id, "start_id": process.start_id}
+
+    def quote(self) -> dict[str, Any]:
+        """What each fact of the leader's manager says."""
+        leader = self.group.leader
+        assert leader is not None
+        return {"server_id": f"s{leader + 1}", "database": DATABASE, "group": GROUP[1], "term": self.group.term}
+
+    # What happens -----------------------------------------------------------------------------------------------------
+
+    def server_joins(self, server: str) -> Stage:
+        return self.tell(
+            c.ServerJoined(server_id=server, uid=f"uid-{server}", host=host(server), port=7801, nuodb_port=8888, boot_id="b1")
+        )
+
+    def server_is_lost(self, server: str) -> Stage:
+        return self.tell(c.ServerLost(server_id=server, uid=f"uid-{server}"))
+
+    def request(self, *archive_ids: int) -> Stage:
+        for archive_id in archive_ids:
+            self.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.SM, archive_id=archive_id))
+        return self
+
+    def rise(self, archive_id: int, to: ProcessState = ProcessState.TRACKED) -> Stage:
+        """Bring a process up to a state, one fact after the other."""
+        order = list(ProcessState)
+        facts: list[tuple[ProcessState, c.Command]] = [
+            (ProcessState.STARTED, c.ProcessStarted(report=Report(), **self.of(archive_id))),
+            (ProcessState.CONFIGURED, c.ProcessConfigured(pid=4711, **self.of(archive_id))),
+            (ProcessState.TRACKED, c.ProcessTracked(pid=4711, **self.of(archive_id))),
+        ]
+        for state, fact in facts:
+            if order.index(self.process(archive_id).state) < order.index(state) <= order.index(to):
+                self.tell(fact)
+        return self
+
+    def open(self) -> Stage:
+        return self.tell(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
+
+    def serve(self, epoch: int = 101) -> Stage:
+        return self.tell(
+            c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote())
+        )
+
+    def led(self) -> Stage:
+        """All archives are requested; archive 0 leads, the others are loaded and wait."""
+        every = sorted(self.state.archives)
+        self.request(*every)
+        for archive_id in every:
+            self.rise(archive_id)
+        return self.open().serve()
+
+    def announce(self, archive_id: int) -> Stage:
+        return self.tell(c.JoinAnnounced(archive_id=archive_id, **self.quote()))
+
+    def mark(self, archive_id: int, sequence: int = 2) -> Stage:
+        return self.tell(c.JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
+
+    def require(self, archive_id: int, sequence: int = 2) -> Stage:
+        return self.tell(
+            c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id))
+        )
+
+    def join(self, archive_id: int) -> Stage:
+        self.announce(archive_id).mark(archive_id).require(archive_id)
+        return self.tell(c.JoinCompleted(archive_id=archive_id, **self.quote()))
+
+    def settled(self) -> Stage:
+        """Archive 0 leads and all copies are in sync."""
+        self.led()
+        for archive_id in sorted(self.state.archives):
+            if archive_id != 0:
+                self.join(archive_id)
+        return self
+
+    def stop(self, archive_id: int, **how: Any) -> Stage:
+        return self.tell(c.ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
+
+    def hand_over(self, to: int, hasty: bool = False) -> Stage:
+        return self.tell(c.HandoverBegun(to_archive=to, hasty=hasty, **self.quote()))
+
+    def ends(self, archive_id: int, **how: Any) -> Stage:
+        known: dict[str, Any] = {"cause": "killed by signal", "detail": "killed", "exit_code": 137}
+        return self.tell(c.ProcessExited(**self.of(archive_id), **(known | how)))
+
+    # What is seen -----------------------------------------------------------------------------------------------------
+
+    def engine(self, archive_id: int, **changes: Any) -> EngineSeen:
+        """An archive's engine as it should be in this state, but for `changes`."""
+        process, archive, group = self.process(archive_id), self.state.archives[archive_id], self.group
+        leads = group.leader == archive_id and group.open
+        leader = None if leads or group.leader is None else node_id("d0", group.leader)
+        joined = process.state in (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
+        linked = joined and leader is not None
+        seen = EngineSeen(
+            start_id=process.start_id, directory=directory_of(me(process.server_id).data_dir, archive),
+            node_id=node_id("d0", archive_id), pid=4711, answering=True, role="leader" if leads else "follower",
+            follows=leader, cluster_ok=True, fenced=not leads, admits_replicas=leads, link_up=linked,
+            link_silent_ms=0 if leads or linked else 10**9, offset=1_000, history=HISTORY, epoch=group.epoch,
+            replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (), nodes=self.nodes(),
+            free_bytes=1 << 40, marker=Position(group.term, 1, "n", initialised=True),
+        )  # fmt: skip
+        return replace(seen, **changes)
+
+    def others(self, archive_id: int) -> list[int]:
+        return [a for a in sorted(self.state.archives) if a != archive_id and self.state.process_on(a)]
+
+    def replica(self, archive_id: int, **changes: Any) -> ReplicaSeen:
+        """How the leader sees another copy: attached and level."""
+        archive = self.state.archives[archive_id]
+        seen = ReplicaSeen(host(archive.server_id), archive.client_port, 1_000, online=True, silent_ms=0)
+        return replace(seen, **changes)
+
+    def nodes(self) -> tuple[NodeSeen, ...]:
+        found = [a for a in self.state.archives.values() if not a.removed]
+        return tuple(
+            NodeSeen(node_id("d0", a.archive_id), host(a.server_id), a.client_port,
+                     "leader" if a.archive_id == self.group.leader else "follower", None, False, False, 0)
+            for a in found
+        )  # fmt: skip
+
+    def see(
+        self, server: str, *engines: EngineSeen, exits: Iterable[ExitSeen] = (), lasting: float = 0, lease: float = FRESH
+    ) -> Seen:
+        """A glance of a manager that works since long, in which everything has lasted for so many ms."""
+        survey = Survey(engines, tuple(exits))
+        begun = remember(Memory(now=1_000), self.state, me(server), survey, 1_000)
+        now = 1_000 + lasting
+        return Seen(survey, lease, remember(begun, self.state, me(server), survey, now))
+
+    def steps(self, server: str, *engines: EngineSeen, **more: Any) -> list[Step]:
+        """What that server's manager does at such a glance."""
+        return plan(self.state, me(server), self.see(server, *engines, **more))
+
+
+def facts(steps: list[Step]) -> list[str]:
+    """What would be told, by the names of the commands."""
+    return [type(step.fact).__name__ for step in steps if hasattr(step, "fact")]
+
+
+def kinds(steps: list[Step]) -> list[str]:
+    """The steps by name, a Tell by what it tells."""
+    return [type(step.fact).__name__ if hasattr(step, "fact") else type(step).__name__ for step in steps]

@@ -1,0 +1,147 @@
+"""What the manager of a follower does: attach it when it may, find its marker, report silence, stop a usurper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dkv.domain import commands as c
+from dkv.domain.model import Report
+from dkv.engine.contract import Cause
+from dkv.machine.steps import CheckMarker, Kill, Replicate, ReportSilence, Step
+from tests.machine.stage import LONG, Stage, kinds
+
+LOOSE: dict[str, Any] = {"link_up": False, "link_silent_ms": 10**9}
+
+
+def test_a_copy_that_was_not_announced_stays_alone() -> None:
+    stage = Stage().led()
+    assert stage.steps("s2", stage.engine(1), lasting=LONG) == []
+
+
+def test_an_announced_copy_attaches_at_once() -> None:
+    stage = Stage().led().announce(1)
+    (step,) = stage.steps("s2", stage.engine(1, **LOOSE))
+    assert isinstance(step, Replicate)
+    assert step.guarded
+    assert step.leader.leads
+
+
+def test_nobody_attaches_to_a_leader_that_does_not_serve_yet() -> None:
+    stage = Stage().settled().ends(0)
+    stage.rise(0)
+    stage.open()
+    assert stage.steps("s2", stage.engine(1, **LOOSE), lasting=LONG) == []
+
+
+def test_a_resync_is_not_disturbed() -> None:
+    stage = Stage().led().announce(1)
+    assert stage.steps("s2", stage.engine(1, resyncing=True, **LOOSE), lasting=LONG) == []
+
+
+def test_a_member_of_s_that_lost_its_leader_may_find_it_again_by_itself() -> None:
+    stage = Stage().settled()
+    assert stage.steps("s2", stage.engine(1, **LOOSE), lasting=900) == []
+    assert kinds(stage.steps("s2", stage.engine(1, **LOOSE), lasting=1_100)) == ["Replicate"]
+
+
+def test_a_restarted_member_leaves_s_before_it_attaches() -> None:
+    """It would resync in full, and until that ended it would hold nothing, being counted."""
+    stage = Stage().settled().ends(1)
+    stage.rise(1)
+    assert 1 in stage.group.in_sync
+    assert stage.steps("s2", stage.engine(1, **LOOSE), lasting=LONG) == []
+
+
+# The marker ----------------------------------------------------------------------------------------------------------
+
+
+def joiner(**changes: Any) -> list[Step]:
+    stage = Stage().led().announce(1).mark(1, sequence=7)
+    return stage.steps("s2", stage.engine(1, **changes))
+
+
+def test_a_joiner_looks_for_its_marker_on_its_own_disk() -> None:
+    (step,) = joiner()
+    assert isinstance(step, CheckMarker)
+    assert (step.term, step.sequence, step.nonce) == (1, 7, "n")
+
+
+def test_a_joiner_does_not_look_while_its_disk_is_being_replaced() -> None:
+    assert joiner(resyncing=True) == []
+    assert joiner(rewriting=True) == []
+    assert "CheckMarker" not in kinds(joiner(**LOOSE))
+
+
+# Usurpers ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_leads_without_being_the_leader_is_fenced_then_killed() -> None:
+    stage = Stage().settled()
+    late = {"role": "leader", "follows": None, "link_up": False, "epoch": 102}
+    assert kinds(stage.steps("s2", stage.engine(1, fenced=False, **late))) == ["Fence"]
+    (step,) = stage.steps("s2", stage.engine(1, fenced=True, **late))
+    assert isinstance(step, Kill)
+    assert step.cause is Cause.FENCED_BY_MANAGER
+
+
+def test_an_old_leader_may_step_down_by_itself_for_a_moment_but_takes_no_writes() -> None:
+    """After a handover its engine learns of the new leader, whose epoch is higher, a little later."""
+    stage = Stage().settled().hand_over(1)
+    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
+    old: dict[str, Any] = {"role": "leader", "follows": None, "link_up": False, "epoch": 101}
+    assert kinds(stage.steps("s1", stage.engine(0, fenced=False, **old))) == ["Fence"]
+    assert stage.steps("s1", stage.engine(0, fenced=True, **old), lasting=1_000) == []
+    assert kinds(stage.steps("s1", stage.engine(0, fenced=True, **old), lasting=2_100)) == ["Kill"]
+
+
+def test_the_target_of_a_standing_handover_is_not_killed_for_leading() -> None:
+    stage = Stage().settled().hand_over(1)
+    assert kinds(stage.steps("s2", stage.engine(1, role="leader", fenced=False))) == ["HandoverDone"]
+    assert stage.steps("s1", stage.engine(0)) == []
+
+
+def test_a_former_leader_found_following_is_no_suspect_any_more() -> None:
+    stage = Stage().settled().hand_over(1)
+    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=102, history="b", **stage.quote()))
+    steps = stage.steps("s1", stage.engine(0, role="follower"))
+    assert kinds(steps) == ["LeaderSteppedDown"]
+
+
+# Silence -------------------------------------------------------------------------------------------------------------
+
+
+def test_silence_is_told_only_when_the_leaders_server_lost_its_lease() -> None:
+    stage = Stage().settled()
+    deaf = stage.engine(1, link_silent_ms=3_000)
+    assert stage.steps("s2", deaf) == []
+    stage.server_is_lost("s1")
+    assert stage.steps("s2", stage.engine(1, link_silent_ms=2_999)) == []
+    (step,) = stage.steps("s2", deaf)
+    assert isinstance(step, ReportSilence)
+    assert step.silent
+
+
+def test_a_leader_that_is_heard_again_is_told_too() -> None:
+    stage = Stage(3).settled().server_is_lost("s1")
+    stage.tell(c.LeaderSilence(term=1, silent=True, **stage.of(1)))
+    (step,) = stage.steps("s2", stage.engine(1))
+    assert isinstance(step, ReportSilence)
+    assert not step.silent
+
+
+# What would be lost --------------------------------------------------------------------------------------------------
+
+
+def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_first() -> None:
+    stage = Stage().settled().ends(0)
+    stage.rise(0)  # loaded again, and longer than its successor
+    for archive_id, tail in ((0, 900), (1, 500)):
+        report = Report(term=1, sequence=2, nonce="n", bytes_after=tail)
+        stage.offer(c.PositionReported(term=stage.group.term, report=report, **stage.of(archive_id)))
+    stage.tell(c.EnforceLeader(database="orders", group="UNPARTITIONED", archive_id=1, allow_data_loss=True, reason="test"))
+    assert stage.group.leader == 1
+    stage.open().serve()
+    stage.announce(0)
+    (step,) = [s for s in stage.steps("s1", stage.engine(0, **LOOSE)) if isinstance(s, Replicate)]
+    assert step.keep is not None
+    assert step.keep.bytes_after == 500

@@ -1,0 +1,225 @@
+"""What a manager does with one process and its engine, from the request to the record of its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.model import EngineType, ProcessState
+from dkv.engine.contract import Cause, ExitSeen, Survey
+from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
+from dkv.machine.seen import Seen, remember
+from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take
+from tests.machine.stage import DATABASE, LONG, Stage, kinds, me
+
+
+def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
+    process = stage.process(archive_id)
+    return ExitSeen(process.start_id, "/d", Cause.EXITED, "ended", 1, None, (), reaped)
+
+
+def test_a_settled_machine_is_left_alone() -> None:
+    stage = Stage(3).settled()
+    for archive_id, server in enumerate(("s1", "s2", "s3")):
+        engine = stage.engine(archive_id)
+        assert stage.steps(server, engine, lasting=LONG) == []
+        assert pace(stage.state, me(server), []) >= 0.5
+
+
+# Starting ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_requested_process_is_taken_and_a_new_archive_made() -> None:
+    (step,) = Stage().request(0).steps("s1")
+    assert isinstance(step, Take)
+    assert step.fresh
+    assert step.identity.archive_id == 0
+
+
+def test_an_archive_that_held_data_is_never_made_anew() -> None:
+    stage = Stage().settled().ends(1)
+    (step,) = stage.steps("s2")
+    assert isinstance(step, Take)
+    assert not step.fresh
+
+
+def test_only_its_own_manager_takes_a_process() -> None:
+    assert Stage().request(0).steps("s2") == []
+
+
+def test_an_engine_is_launched_only_when_its_group_has_a_leader() -> None:
+    stage = Stage().settled()
+    stage.ends(0).ends(1)
+    stage.rise(1, ProcessState.STARTED)
+    assert stage.group.leader is None
+    assert stage.steps("s2", lasting=LONG) == []
+    stage.rise(0, ProcessState.STARTED)  # it led last, so it is assigned
+    assert stage.group.leader == 0
+    assert kinds(stage.steps("s2")) == ["Launch"]
+
+
+def test_an_engine_starts_as_replica_of_a_leader_that_serves_and_of_nobody_else() -> None:
+    stage = Stage().request(0, 1)
+    stage.rise(0, ProcessState.STARTED).rise(1, ProcessState.STARTED)
+    (launch,) = stage.steps("s2")
+    assert isinstance(launch, Launch)
+    assert not any(peer.leads for peer in launch.spec.peers)
+    stage.rise(0).open()
+    (launch,) = stage.steps("s2")
+    assert isinstance(launch, Launch)
+    assert not any(peer.leads for peer in launch.spec.peers)
+    stage.serve()
+    (launch,) = stage.steps("s2")
+    assert isinstance(launch, Launch)
+    assert [(p.leads, p.epoch) for p in launch.spec.peers] == [(True, 101)]
+
+
+def test_the_present_epoch_is_above_everything_seen() -> None:
+    stage = Stage(3).settled().ends(2)
+    stage.rise(2, ProcessState.STARTED)
+    (launch,) = stage.steps("s3")
+    assert isinstance(launch, Launch)
+    assert launch.spec.current_epoch >= 101
+
+
+def test_an_engine_found_running_is_reported_once_more() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.STARTED)
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["ProcessConfigured"]
+
+
+def test_loading_is_told_in_steps_worth_a_commit() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
+    assert stage.steps("s1", stage.engine(0, loading=True, loading_percent=4)) == []
+    assert kinds(stage.steps("s1", stage.engine(0, loading=True, loading_percent=5))) == ["LoadingProgressed"]
+
+
+def test_slow_loading_is_told_before_it_looks_like_none() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
+    slow = stage.engine(0, loading=True, loading_percent=1)
+    assert kinds(stage.steps("s1", slow, lasting=600)) == ["LoadingProgressed"]
+    stuck = stage.engine(0, loading=True, loading_percent=0)
+    assert stage.steps("s1", stuck, lasting=LONG) == []
+
+
+def test_a_loaded_engine_is_tracked_when_its_cluster_is_ok_or_never_becomes_so() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["ProcessTracked"]
+    assert stage.steps("s1", stage.engine(0, cluster_ok=False)) == []
+    assert kinds(stage.steps("s1", stage.engine(0, cluster_ok=False), lasting=4_000)) == ["ProcessTracked"]
+
+
+# Engines that do not say anything ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("archive_id", [0, 1])
+def test_an_engine_that_never_answers_is_killed_after_half_a_minute(archive_id: int) -> None:
+    stage = Stage().settled()
+    server = f"s{archive_id + 1}"
+    busy = stage.engine(archive_id, answering=False, silent_ms=HANG_TIMEOUT - 1)
+    assert stage.steps(server, busy, lasting=LONG) == []
+    (step,) = stage.steps(server, replace(busy, silent_ms=HANG_TIMEOUT))
+    assert isinstance(step, Kill)
+    assert step.cause is Cause.NEVER_ANSWERED
+
+
+@pytest.mark.parametrize("archive_id", [0, 1])
+def test_an_engine_too_busy_to_say_what_it_is_is_not_judged(archive_id: int) -> None:
+    """After a restart of its manager, an engine in a long script answers BUSY: it may well lead."""
+    stage = Stage().settled()
+    assert stage.steps(f"s{archive_id + 1}", stage.engine(archive_id, role=""), lasting=LONG) == []
+
+
+# Ends --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_end_is_reported_before_anything_else() -> None:
+    stage = Stage().settled()
+    (step,) = stage.steps("s1", exits=[ended(stage, 0)])
+    assert isinstance(step, ReportExit)
+
+
+def test_an_end_is_not_told_while_something_of_the_engine_may_still_run() -> None:
+    stage = Stage().settled()
+    unproven = ended(stage, 0, reaped=False)
+    assert stage.steps("s1", exits=[unproven], lasting=REAP_PATIENCE - 1) == []
+    assert kinds(stage.steps("s1", exits=[unproven], lasting=REAP_PATIENCE + 1)) == ["ReportExit"]
+
+
+def test_the_end_of_an_engine_that_was_never_reported_configured_is_reported_too() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.STARTED)
+    assert kinds(stage.steps("s1", exits=[ended(stage, 0)])) == ["ReportExit"]
+    assert kinds(stage.steps("s1", exits=[ended(stage, 0, reaped=False)], lasting=LONG)) == ["ReportExit"]
+
+
+def test_an_end_the_domain_knows_is_forgotten() -> None:
+    stage = Stage().settled()
+    record = ended(stage, 1)
+    stage.ends(1)
+    assert "ForgetExit" in kinds(stage.steps("s2", exits=[record]))
+
+
+def test_an_engine_that_vanished_without_a_record_did_not_stop_gracefully() -> None:
+    stage = Stage().settled()
+    assert stage.steps("s1", lasting=VANISHED - 1) == []
+    assert kinds(stage.steps("s1", lasting=VANISHED + 1)) == ["Vanished"]
+
+
+def test_an_engine_that_was_just_launched_is_not_missing_however_long_the_process_waited() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.STARTED)
+    waited = stage.see("s1", lasting=LONG).memory
+    stage.rise(0, ProcessState.CONFIGURED)
+    nothing = Survey()
+    memory = remember(waited, stage.state, me("s1"), nothing, waited.now + 20)
+    assert plan(stage.state, me("s1"), Seen(nothing, 3.0, memory)) == []
+
+
+def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
+    """Its exit code may come a moment after it is gone: the tombstone must tell that, not a guess."""
+    stage = Stage().settled().stop(1)
+    assert stage.steps("s2") == []
+    assert kinds(stage.steps("s2", lasting=VANISHED + 1)) == ["Vanished"]
+
+
+@pytest.mark.parametrize("state", [ProcessState.REQUESTED, ProcessState.STARTED])
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_process_without_an_engine_leaves_at_once(state: ProcessState, kill: bool) -> None:
+    stage = Stage().request(0).rise(0, state).stop(0, kill=kill)
+    assert kinds(stage.steps("s1")) == ["Dismiss"]
+
+
+def test_a_memory_only_process_waits_for_its_time_and_leaves_when_asked_to() -> None:
+    stage = Stage().settled()
+    stage.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    (te,) = [p for p in stage.state.processes.values() if p.engine_type is EngineType.TE]
+    assert stage.steps("s1", stage.engine(0)) == []
+    stage.tell(c.ShutdownProcess(start_id=te.start_id))
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["Dismiss"]
+
+
+# Strangers and archives --------------------------------------------------------------------------------------------
+
+
+def test_an_engine_of_no_process_is_killed() -> None:
+    stage = Stage().settled()
+    stranger = stage.engine(0, start_id=77)
+    steps = stage.steps("s1", stage.engine(0), stranger)
+    assert [(type(s), getattr(s, "start_id", None)) for s in steps] == [(Kill, 77)]
+
+
+def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.STARTED)
+    seen = stage.see("s1")
+    held = replace(seen, prepared=frozenset({"/data/s1/somewhere"}))
+    assert Release("/data/s1/somewhere", "/data/s1/somewhere") in plan(stage.state, me("s1"), held)
+    wanted = replace(seen, prepared=frozenset({stage.engine(0).directory}))
+    assert not any(isinstance(step, Release) for step in plan(stage.state, me("s1"), wanted))
+
+
+def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gone() -> None:
+    stage = Stage().settled().stop(1).ends(1, planned=True)
+    stage.tell(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
+    assert stage.steps("s1", stage.engine(0, nodes=stage.nodes())) == []
+    (step,) = stage.steps("s2")
+    assert isinstance(step, Retire)

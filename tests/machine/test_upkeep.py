@@ -1,0 +1,152 @@
+"""Markers between markers, rewrites of append-only files, and node tables that say what the domain says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.model import ProcessState
+from dkv.engine.contract import NodeSeen, Position
+from dkv.machine.lead import MARK_EVERY, REWRITE_FROM
+from dkv.machine.plan import plan
+from dkv.machine.seen import Seen, remember
+from dkv.machine.steps import Forget, Mark, Meet, Rewrite, Step
+from tests.machine.stage import LONG, Stage, kinds, me
+
+BIG = REWRITE_FROM * 2
+
+
+# Markers -------------------------------------------------------------------------------------------------------------
+
+
+def written(since_marker: int) -> list[Step]:
+    """What the leader's manager does after so many bytes."""
+    stage = Stage().settled()
+    survey = stage.see("s1", stage.engine(0, incremental_bytes=1_000)).survey
+    begun = remember(stage.see("s1", stage.engine(0)).memory, stage.state, me("s1"), survey, 9_000)
+    later = stage.see("s1", stage.engine(0, incremental_bytes=1_000 + since_marker, base_bytes=1 << 40)).survey
+    memory = remember(replace(begun, notes=begun.notes), stage.state, me("s1"), later, 9_020)
+    return plan(stage.state, me("s1"), Seen(later, 3.0, memory))
+
+
+def test_a_marker_is_written_after_each_64_mb() -> None:
+    assert written(MARK_EVERY - 2_000) == []
+    (step,) = written(MARK_EVERY)
+    assert isinstance(step, Mark)
+    assert step.sequence == 2
+    assert MARK_EVERY == 64 << 20
+
+
+@pytest.mark.parametrize("marker", [None, Position(0, 9, "n")])
+def test_a_leader_without_a_marker_of_its_term_writes_one(marker: Position | None) -> None:
+    stage = Stage().settled()
+    (step,) = stage.steps("s1", stage.engine(0, marker=marker))
+    assert isinstance(step, Mark)
+    assert (step.term, step.sequence) == (1, 1)
+
+
+# Rewrites ------------------------------------------------------------------------------------------------------------
+
+
+def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
+    given: dict[str, Any] = {"incremental_bytes": BIG, "base_bytes": 0, "free_bytes": 1 << 50}
+    engine = stage.engine(archive_id, **(given | changes))
+    return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite)]
+
+
+def test_a_rewrite_when_the_incremental_file_outgrew_64_mb_and_its_base() -> None:
+    stage = Stage().settled()
+    assert grown(stage, 1, incremental_bytes=REWRITE_FROM) == []
+    assert grown(stage, 1, incremental_bytes=REWRITE_FROM + 1)
+    assert grown(stage, 1, base_bytes=BIG) == []
+    assert grown(stage, 1, base_bytes=BIG - 1)
+
+
+def test_followers_go_first() -> None:
+    stage = Stage().settled()
+    just = REWRITE_FROM + 1
+    assert grown(stage, 1, incremental_bytes=just)
+    assert grown(stage, 0, incremental_bytes=just) == []
+    assert grown(stage, 0, incremental_bytes=REWRITE_FROM * 3 // 2)
+
+
+def test_a_lone_leader_does_not_wait_for_followers() -> None:
+    assert grown(Stage(1).led(), 0, incremental_bytes=REWRITE_FROM + 1)
+
+
+def test_never_with_less_than_twice_the_size_free() -> None:
+    stage = Stage().settled()
+    assert grown(stage, 1, base_bytes=100, free_bytes=2 * (BIG + 100) - 1) == []
+    assert grown(stage, 1, base_bytes=100, free_bytes=2 * (BIG + 100))
+
+
+def test_one_rewrite_per_group_at_a_time() -> None:
+    """All copies ask for the same lease."""
+    stage = Stage().settled()
+    leases = {step.lease for archive_id in (0, 1) for step in grown(stage, archive_id) if isinstance(step, Rewrite)}
+    assert leases == {"rewrite/orders/UNPARTITIONED"}
+
+
+def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:
+    stage = Stage().settled()
+    (leads,), (follows,) = grown(stage, 0), grown(stage, 1)
+    assert isinstance(leads, Rewrite)
+    assert isinstance(follows, Rewrite)
+    assert (leads.marker, follows.marker) == ((1, 2), None)
+    assert leads.guarded
+    assert follows.guarded
+
+
+@pytest.mark.parametrize("trouble", [{"rewriting": True}, {"resyncing": True}])
+def test_no_rewrite_while_a_child_runs(trouble: dict[str, Any]) -> None:
+    stage = Stage().settled()
+    assert grown(stage, 0, **trouble) == []
+    assert grown(stage, 1, **trouble) == []
+
+
+def test_no_rewrite_in_a_handover_or_while_somebody_joins() -> None:
+    stage = Stage(3).settled().hand_over(1)
+    assert [grown(stage, a) for a in (0, 1, 2)] == [[], [], []]
+    stage = Stage(3).led().join(1).announce(2)
+    assert [grown(stage, a) for a in (0, 1, 2)] == [[], [], []]
+
+
+def test_no_rewrite_by_a_copy_that_is_not_in_sync() -> None:
+    assert grown(Stage().led().announce(1), 1) == []
+
+
+# The node table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("archive_id", [0, 1])
+def test_a_node_the_domain_does_not_know_is_forgotten(archive_id: int) -> None:
+    stage = Stage().settled()
+    ghost = NodeSeen("f" * 40, "", 0, "follower", None, False, True, 0)
+    engine = stage.engine(archive_id, nodes=(*stage.nodes(), ghost))
+    (step,) = stage.steps(f"s{archive_id + 1}", engine)
+    assert isinstance(step, Forget)
+    assert step.node_id == "f" * 40
+
+
+def test_a_handshake_is_left_alone() -> None:
+    stage = Stage().settled()
+    stranger = NodeSeen("f" * 40, "", 0, "follower", None, True, False, 0)
+    assert stage.steps("s1", stage.engine(0, nodes=(*stage.nodes(), stranger)), lasting=LONG) == []
+
+
+def test_a_missing_node_is_met_once_its_engine_answers() -> None:
+    stage = Stage().settled()
+    (step,) = stage.steps("s1", stage.engine(0, nodes=stage.nodes()[:1]))
+    assert isinstance(step, Meet)
+    stage.ends(1).rise(1, ProcessState.CONFIGURED)
+    assert "Meet" not in kinds(stage.steps("s1", stage.engine(0, nodes=stage.nodes()[:1])))
+
+
+def test_a_deleted_archive_is_forgotten() -> None:
+    stage = Stage().settled().stop(1).ends(1, planned=True)
+    nodes = stage.nodes()
+    stage.tell(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
+    assert kinds(stage.steps("s1", stage.engine(0, nodes=nodes))) == ["Forget"]

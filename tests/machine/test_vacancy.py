@@ -1,0 +1,77 @@
+"""A group without a leader: everybody says how far it got, fenced; the one that is assigned opens its term."""
+
+from __future__ import annotations
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.model import GroupPhase, ProcessState, Report
+from dkv.machine.steps import ReportPosition
+from tests.machine.stage import HISTORY, LONG, Stage, kinds
+
+
+def vacant() -> Stage:
+    """The leader's engine was killed; its process is requested again."""
+    stage = Stage(3).settled().ends(0)
+    assert stage.group.phase is GroupPhase.VACANT
+    return stage
+
+
+def test_each_living_member_tells_its_position_in_a_vacancy_once() -> None:
+    stage = vacant()
+    (step,) = stage.steps("s2", stage.engine(1, link_up=False))
+    assert isinstance(step, ReportPosition)
+    assert (step.term, step.offset, step.history, step.leads) == (1, 1_000, HISTORY, False)
+    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    stage.tell(c.PositionReported(term=1, report=report, **stage.of(1)))
+    assert stage.steps("s2", stage.engine(1, link_up=False), lasting=LONG) == []
+
+
+def test_an_engine_found_leading_is_fenced_before_its_position_is_read() -> None:
+    stage = vacant()
+    (step,) = stage.steps("s2", stage.engine(1, role="leader", fenced=False))
+    assert isinstance(step, ReportPosition)
+    assert step.leads
+
+
+def test_an_engine_that_leads_although_its_position_is_known_is_fenced() -> None:
+    stage = vacant()
+    report = Report(term=1, sequence=2, nonce="n")
+    stage.tell(c.PositionReported(term=1, report=report, **stage.of(1)))
+    assert kinds(stage.steps("s2", stage.engine(1, role="leader", fenced=False))) == ["Fence"]
+    assert stage.steps("s2", stage.engine(1, role="leader", fenced=True)) == []
+
+
+def test_a_suspect_that_follows_says_so() -> None:
+    stage = Stage().settled().server_is_lost("s1")
+    stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    stage.server_joins("s1")
+    assert stage.group.phase is GroupPhase.VACANT
+    assert stage.process(0).start_id in stage.group.suspects
+    assert kinds(stage.steps("s1", stage.engine(0, role="follower"))) == ["LeaderSteppedDown"]
+    assert kinds(stage.steps("s1", stage.engine(0, role="leader"))) == ["ReportPosition"]
+
+
+def test_the_assigned_leader_opens_its_term_and_nobody_else_does_anything() -> None:
+    stage = vacant()
+    stage.rise(0)
+    assert stage.group.phase is GroupPhase.ASSIGNED
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["OpenTerm"]
+    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    stage.tell(c.PositionReported(term=stage.group.term, report=report, **stage.of(1)))
+    assert stage.steps("s2", stage.engine(1, link_up=False)) == []
+
+
+def test_nothing_is_rewritten_marked_or_attached_in_a_vacancy() -> None:
+    stage = vacant()
+    huge = stage.engine(1, link_up=False, incremental_bytes=1 << 40)
+    assert kinds(stage.steps("s2", huge, lasting=LONG)) == ["ReportPosition"]
+
+
+@pytest.mark.parametrize("state", [ProcessState.STARTED, ProcessState.CONFIGURED])
+def test_a_position_from_disk_stands_until_the_engine_runs(state: ProcessState) -> None:
+    stage = Stage().settled()
+    stage.ends(0).ends(1)
+    stage.rise(1, ProcessState.STARTED)
+    assert stage.process(1).report is not None
+    assert stage.steps("s2", lasting=LONG) == []
