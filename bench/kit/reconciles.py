@@ -1,0 +1,90 @@
+"""Bench kit: the manager's own reconcile loop on a domain as it is, with every engine order counted and none given."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from dkv.control.submit import Submitter
+from dkv.engine.contract import Survey
+from dkv.engine.room import ValkeyEngines
+from dkv.machine.reconcile import Reconciler
+from dkv.machine.seen import Me
+from dkv.playground.places import Place
+from dkv.store.contract import Snapshot
+from dkv.store.sqlite import SqliteStore
+
+MEMORY = 8 << 30     # bytes; what the manager would say of its machine
+
+
+class Frozen:
+    """An engine room in which nothing changes: it shows one survey for ever and counts what it is told to do."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self.orders = 0
+
+    async def survey(self) -> Survey:
+        """Always the same."""
+        return self._survey
+
+    def __getattr__(self, name: str) -> Any:
+        async def order(*_: object, **__: object) -> None:
+            self.orders += 1
+
+        return order
+
+
+class Still:
+    """A state backend that has one view and takes no change; counts what somebody wants to write."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.commits = 0
+
+    async def read(self) -> Snapshot:
+        """Always the same."""
+        return self._snapshot
+
+    async def watch(self) -> AsyncIterator[Snapshot]:
+        """The one view."""
+        yield self._snapshot
+
+    async def commit(self, base: int, *_: object) -> int:
+        """Counted, not written."""
+        self.commits += 1
+        return base
+
+
+async def reconcile(state: Path, place: Place, rounds: int) -> dict[str, Any]:
+    """Rounds of the loop on what is there now: seconds, engine commands given, commits wanted."""
+    store = await SqliteStore.open(state)
+    engines = ValkeyEngines(place.directory)
+    try:
+        snapshot, survey = await store.read(), await engines.survey()
+    finally:
+        engines.close()
+        await store.close()
+    frozen, still = Frozen(survey), Still(snapshot)
+    submitter = Submitter(still, lambda: 0, lambda: "token")  # type: ignore[arg-type]
+    uid = (await submitter.view()).state.uid
+
+    async def probe(host: str, port: int) -> bool:
+        return True
+
+    loop = Reconciler(
+        Me(place.server_id, str(place.directory), place.host, uid, MEMORY), store=still, submitter=submitter,  # type: ignore[arg-type]
+        engines=frozen, lease_left=lambda: 3.0, monotonic=time.monotonic, token=lambda: "token", probe=probe,
+        complain=lambda step, trouble: print(f"reconcile: {step} {trouble}"),
+    )  # fmt: skip
+    began = time.perf_counter()
+    for _ in range(rounds):
+        await loop._glance(stale=False)  # its run() would sleep between two of them
+        await asyncio.sleep(0)           # steps it began have their turn
+    took = time.perf_counter() - began
+    await loop.close()
+    return {"rounds": rounds, "seconds": took, "orders": frozen.orders, "commits": still.commits,
+            "answering": sum(e.answering for e in survey.engines)}  # fmt: skip
