@@ -1,0 +1,233 @@
+"""Why did it end? Through the whole house each death is told in plain words, with its exit code, beside its look-alikes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import valkey
+
+from dkv.client import Json
+from tests.e2e.house import House, small_disk, wait_for
+
+SETTINGS = {"DKV_RESTART_BUDGET": "1000", "DKV_ENGINE_HANG_TIMEOUT_MS": "4000"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Two servers. The first restarts what ends for ever, the second one within the usual budget."""
+    root = tmp_path_factory.mktemp("causes")
+    found = House(root, 2, SETTINGS)
+    del found.managers[1].env["DKV_RESTART_BUDGET"]
+    try:
+        found.start()
+        found.create("Lone", "-Managers", found.managers[0].host)
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def odd(home: House) -> House:
+    """A second store, on the server with the usual budget, for what fails at each start."""
+    home.create("Odd", "-Managers", home.managers[1].host)
+    with home.engine("Odd", "odd-1") as client:
+        for number in range(200):
+            client.set(f"key-{number}", "x" * 100)
+    return home
+
+
+def running(home: House, store: str = "Lone") -> tuple[int, int]:
+    """Start id and pid of a one-node store's engine, once it runs."""
+    process = home.wait_state(store, f"{store.lower()}-1", "Running")["process"]
+    return process["startId"], process["pid"]
+
+
+def ended(home: House, start_id: int, cause: str, reason: str, code: int, store: str = "Lone") -> Json:
+    """The tombstone, which must say this."""
+    found = home.end_of(store, start_id)
+    assert (found["cause"], found["exitCode"]) == (cause, code), found
+    assert reason in found["reason"], found
+    return found
+
+
+def test_an_operator_stopped_it(home: House) -> None:
+    start_id, _ = running(home)
+    home.do("Stop-DkvStore", "Lone", "lone-1")
+    ended(home, start_id, "graceful stop", "it was asked to stop and did", 0)
+    assert home.instance("Lone", "lone-1")["reason"] == "it was stopped by an operator"
+    home.do("Start-DkvStore", "Lone")
+
+
+def test_an_operator_killed_it(home: House) -> None:
+    start_id, _ = running(home)
+    home.do("Stop-DkvStore", "Lone", "lone-1", "-Force")
+    ended(home, start_id, "operator kill", "an operator asked for a kill", 137)
+    assert home.instance("Lone", "lone-1")["process"] is None, "a wanted end is not repaired"
+    home.do("Start-DkvStore", "Lone")
+
+
+def test_somebody_else_killed_it(home: House) -> None:
+    start_id, pid = running(home)
+    os.kill(pid, signal.SIGKILL)
+    ended(home, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
+    assert running(home)[0] > start_id, "an unwanted end is repaired"
+
+
+def test_somebody_else_terminated_it(home: House) -> None:
+    start_id, pid = running(home)
+    os.kill(pid, signal.SIGTERM)
+    ended(home, start_id, "terminated from outside", "SIGTERM that this manager did not send", 0)
+    assert running(home)[0] > start_id
+
+
+def test_it_ended_while_its_manager_was_dead(home: House) -> None:
+    start_id, pid = running(home)
+    manager = home.managers[0]
+    manager.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the end of the engine", lambda: not os.path.exists(f"/proc/{pid}"))
+    manager.restart()
+    ended(home, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
+    assert running(home)[0] > start_id
+
+
+def test_it_never_answered(home: House) -> None:
+    start_id, pid = running(home)
+    os.kill(pid, signal.SIGSTOP)
+    ended(home, start_id, "never answered", "its manager killed it because it gave no answer", 137)
+    assert running(home)[0] > start_id
+
+
+def fails_at_start(home: House, cause: str, *reasons: str) -> Json:
+    """Ask for a start that cannot work: parked, its reason in the row and in the tombstone. The tombstone."""
+    said = home.dkv("Start-DkvStore", "Odd")
+    assert said.code == 1, said
+    assert "FAILED   the domain stopped restarting it: it ended 3 times within 60 s, last: " in said.out, said
+    tombstone = home.client.tombstones("Odd")[0]
+    assert (tombstone["cause"], tombstone["parked"]) == (cause, True), tombstone
+    for reason in reasons:
+        assert reason in tombstone["reason"], tombstone
+        assert reason in said.out, said
+    return tombstone
+
+
+def works_again(home: House) -> None:
+    """Once the cause is cured a start is all that is needed, and all keys are there."""
+    home.do("Start-DkvStore", "Odd")
+    with home.engine("Odd", "odd-1") as client:
+        assert client.dbsize() == 200
+
+
+def test_a_stranger_has_its_port(odd: House) -> None:
+    odd.do("Stop-DkvStore", "Odd")
+    found = odd.instance("Odd", "odd-1")
+    with socket.socket() as stranger:
+        stranger.bind((found["host"], found["clientPort"]))
+        stranger.listen()
+        tombstone = fails_at_start(odd, "port taken", "a port it needs is taken", str(found["clientPort"]))
+        assert tombstone["exitCode"] == 1
+    works_again(odd)
+
+
+def test_a_file_stands_where_its_directory_was(odd: House) -> None:
+    odd.do("Stop-DkvStore", "Odd")
+    path = odd.archive("Odd", "odd-1")
+    aside = path.rename(path.with_name("aside"))
+    path.write_text("a file in its place")
+    try:
+        fails_at_start(odd, "directory not usable", str(path), "Not a directory")
+        assert path.read_text() == "a file in its place"
+    finally:
+        path.unlink(missing_ok=True)
+        aside.rename(path)
+    works_again(odd)
+
+
+def test_its_directory_is_gone(odd: House) -> None:
+    """Never initialised over: an archive that vanished is not an empty archive."""
+    odd.do("Stop-DkvStore", "Odd")
+    path = odd.archive("Odd", "odd-1")
+    aside = path.rename(path.with_name("aside"))
+    try:
+        fails_at_start(odd, "archive identity missing", str(path))
+        assert not path.exists()
+    finally:
+        aside.rename(path)
+    works_again(odd)
+
+
+def test_its_append_only_file_is_corrupt_in_the_middle(odd: House) -> None:
+    odd.do("Stop-DkvStore", "Odd")
+    (file,) = (odd.archive("Odd", "odd-1") / "appendonlydir").glob("*.incr.aof")
+    good = file.read_bytes()
+    bad = good[: len(good) // 2] + b"\0garbage\0" + good[len(good) // 2 + 9 :]
+    file.write_bytes(bad)
+    try:
+        fails_at_start(odd, "corrupt append-only file", "incr.aof")
+        assert file.read_bytes() == bad, "evidence is not touched"
+    finally:
+        file.write_bytes(good)
+    works_again(odd)
+
+
+def test_its_disk_is_full(home: House) -> None:
+    """The engine gives up rather than acknowledge what it cannot keep; with room it is back with every such key."""
+    directory = home.managers[0].data_dir / "archives" / "Full"
+    with contextlib.ExitStack() as stack:
+        disk = stack.enter_context(small_disk(directory, "2m"))
+        home.create("Full", "-Managers", home.managers[0].host, "-ClustronPort", "7911", "-ClientPort", "7961")
+        start_id, _ = running(home, "Full")
+        acknowledged = fill(home)
+        found = ended(home, start_id, "disk full", "it said:", 1, "Full")
+        assert any("No space left" in line or "Short write" in line for line in found["lastWords"])
+        subprocess_remount(disk, "16m")
+        running(home, "Full")
+        with home.engine("Full", "full-1") as client:
+            assert all(client.exists(key) for key in acknowledged)
+        home.remove("Full")
+
+
+def fill(home: House) -> list[str]:
+    """Write until the engine gives up; the keys it acknowledged."""
+    acknowledged: list[str] = []
+    with home.engine("Full", "full-1") as client:
+        for number in range(10_000):
+            try:
+                client.set(f"full-{number}", "x" * 10_000)
+            except (valkey.exceptions.ConnectionError, valkey.exceptions.ResponseError):
+                return acknowledged
+            acknowledged.append(f"full-{number}")
+    raise AssertionError("2 MB held 100 MB")
+
+
+def subprocess_remount(disk: Path, size: str) -> None:
+    """Give a small disk more room."""
+    code = os.spawnlp(os.P_WAIT, "mount", "mount", "-o", f"remount,size={size}", str(disk))
+    assert code == 0
+
+
+def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: House) -> None:
+    """Three early ends within a minute; then the domain stops trying, says why, and any start frees it."""
+    odd.do("Start-DkvStore", "Odd")
+    before = odd.client.tombstones("Odd")[0]["startId"]
+    parked, killed = None, 0
+    while parked is None and killed < 10:
+        process = odd.instance("Odd", "odd-1")["process"]
+        if process and process["pid"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process["pid"], signal.SIGKILL)
+            killed += 1
+            odd.end_of("Odd", process["startId"])
+        parked = next((t for t in odd.client.tombstones("Odd") if t["parked"] and t["startId"] > before), None)
+    assert (parked is not None, killed) == (True, 3)
+    said = odd.do("Get-DkvStore", "Odd").out
+    assert "the domain stopped restarting it: it ended 3 times within 60 s, last: killed by signal 9" in said
+    assert "Failed" in said
+    assert "cure the cause, then start it again" in said
+    works_again(odd)
