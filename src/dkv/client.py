@@ -279,6 +279,19 @@ class ManagerClient:
         """Request the stop of one instance; `force` skips the graceful checks (seed 002)."""
         return self._json("POST", f"{_instance(name, instance)}/stop" + _query(force=force or None), None, key)
 
+    def leader_bound(self, name: str, group: str, archive_id: int) -> Json:
+        """What `enforce_leader` could cost at most; changes nothing."""
+        return dict(self._json("GET", _leader(name, group) + _query(archiveId=archive_id))["bound"])
+
+    def enforce_leader(self, name: str, group: str, archive_id: int, allowed: bool, reason: str) -> Json:
+        """Make an archive lead although it may lack writes; refused unless `allowed` with a reason."""
+        body = {"archiveId": archive_id, "allowDataLoss": allowed, "reason": reason}
+        return self._json("POST", _leader(name, group), body)
+
+    def state(self) -> Json:
+        """The whole domain state as records, secrets included: for a backup."""
+        return self._json("GET", "/admin/v1/state")
+
     # -- carrying -----------------------------------------------------------------------------------------------
 
     def _is_ok(self, path: str) -> bool:
@@ -363,6 +376,10 @@ def _loads(body: bytes) -> Json | None:
 
 def _store(name: str) -> str:
     return f"/admin/v1/stores/{quote(name, safe='')}"
+
+
+def _leader(name: str, group: str) -> str:
+    return f"{_store(name)}/groups/{quote(group, safe='')}/leader"
 
 
 def _instance(name: str, instance: str) -> str:

@@ -13,10 +13,21 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
-from dkv.domain import describe
+from dkv.domain import describe, losses
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.decision import Refused
-from dkv.domain.model import Archive, Database, DatabaseState, Group, Process, ProcessState, Server, State, Tombstone
+from dkv.domain.model import (
+    Archive,
+    Database,
+    DatabaseState,
+    Group,
+    Process,
+    ProcessState,
+    Report,
+    Server,
+    State,
+    Tombstone,
+)
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
 
 Json = dict[str, Any]
@@ -202,11 +213,37 @@ def _group_view(state: State, group: Group, now: int) -> Json:
         "required": [a.name for a in required],
         "requiredEndpoints": [_client_endpoint(state, a) for a in required],
         "joining": [{"instance": _name(state, j.archive_id), "stage": j.stage.value} for j in group.joining],
+        "enforcements": [
+            {"instance": _name(state, e.archive_id), "term": e.term, "bound": e.bound, "reason": e.reason, "actor": e.actor,
+             "at": e.at}
+            for e in group.enforcements
+        ],
         "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
         "waitsFor": _waiting_view(state, describe.waits_for(state, group), now),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
     }
+
+
+def bound_view(bound: losses.Bound) -> Json:
+    """What an enforced leader can cost at most; `since` and `endedAt` are wall-clock ms."""
+    behind = bound.behind
+    return {
+        "instanceName": bound.name,
+        "inSync": bound.in_sync,
+        "away": [{"instanceName": a.name, "why": a.why, "since": a.since} for a in bound.away],
+        "position": _position_view(bound.position),
+        "newestKnown": _position_view(bound.newest),
+        "behind": {"terms": behind[0], "markers": behind[1], "bytes": behind[2]} if behind else None,
+        "endedAt": bound.ended,
+        "verdict": bound.verdict,
+    }
+
+
+def _position_view(report: Report | None) -> Json | None:
+    if report is None:
+        return None
+    return {"term": report.term, "marker": report.sequence, "bytesAfter": report.bytes_after}
 
 
 def _waiting_view(state: State, waiting: describe.Waiting | None, now: int) -> Json | None:

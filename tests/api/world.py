@@ -17,7 +17,7 @@ from dkv.control.submit import Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Process, State
-from dkv.store.contract import Unavailable
+from dkv.store.contract import Snapshot, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 
 HOSTS = {"s1": "127.0.0.11", "s2": "127.0.0.12"}
@@ -120,6 +120,9 @@ class Doubtful:
 
     async def view(self) -> View:
         return await self._there().view()
+
+    async def snapshot(self) -> Snapshot:
+        return await self._there().snapshot()
 
 
 def story(told: Callable[[World], Awaitable[None]]) -> Callable[[], None]:

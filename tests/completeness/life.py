@@ -187,6 +187,22 @@ class Life:
             await self.tell(Tick(clock=clock))
         await self.leads(0)
 
+    async def enforced(self) -> None:
+        """The leader's server is lost with the newest data; an operator makes the other archive lead."""
+        await self.ask("POST", f"/{STORE}/instances/orders-2/start", 202)
+        await self.comes_up(1)
+        await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+        path = f"/{STORE}/groups/{GROUP}/leader"
+        assert not (await self.ask("GET", f"{path}?archiveId=1", 200))["bound"]["inSync"]
+        await self.ask("POST", path, 409, json={"archiveId": 1})
+        said = {"archiveId": 1, "allowDataLoss": True, "reason": "the disk of s1 is broken"}
+        assert (await self.ask("POST", path, 202, json=said))["bound"]["verdict"]
+        term = (await self.group()).term
+        start_id = (await self.process(1)).start_id
+        await self.tell(PositionReported(server_id="s2", start_id=start_id, term=term, report=Report(term=1, nonce="n")))
+        await self.leads(1)
+        await self.servers_come()
+
     async def archives_come_and_go(self) -> None:
         """A copy is added and taken out again; its directory is renamed."""
         added = {"instances": [{"instanceName": "orders-3", "server": "s2", "clustronPort": 7815, "clientPort": 7865}]}
@@ -197,10 +213,10 @@ class Life:
     async def stopped_and_deleted(self) -> None:
         """A whole stop, clean; then the store is deleted."""
         await self.ask("POST", f"/{STORE}/stop", 202)
-        await self.tell(CleanStopReached(reached=(0,), **await self.quoting()))
-        start_id = (await self.process(0)).start_id
+        await self.tell(CleanStopReached(reached=(1,), **await self.quoting()))
         end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}
-        await self.tell(ProcessExited(server_id="s1", start_id=start_id, **end))
+        for process in (await self.world.state()).processes_of(STORE):
+            await self.tell(ProcessExited(server_id=process.server_id, start_id=process.start_id, **end))
         await self.ask("DELETE", f"/{STORE}", 200)
 
     async def lived(self) -> None:
@@ -212,5 +228,6 @@ class Life:
         await self.server_lost_and_back()
         await self.leader_killed()
         await self.archives_come_and_go()
+        await self.enforced()
         await self.stopped_and_deleted()
         await self.read_events()

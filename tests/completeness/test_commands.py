@@ -18,7 +18,6 @@ from tests.house.house import ROOT, python_files, tree_of
 
 LATER: dict[tuple[str, str], str] = {
     # (command, "door" or "story"): why it is missing, and what brings it
-    ("EnforceLeader", "door"): "`dkv enforce leader` comes with the verb-noun commands of the NuoDB half",
 }
 
 DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire.py")

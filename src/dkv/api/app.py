@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from dkv.api import docs, events, look, metrics, problems, stores
+from dkv.api import docs, events, look, metrics, problems, recovery, stores
 from dkv.api.guard import Guard
 from dkv.api.problems import known_parameters
 from dkv.api.rooms import Rooms
@@ -29,7 +29,7 @@ def create_app(rooms: Rooms) -> FastAPI:
     )
     app.state.rooms = rooms
     app.state.sampler = metrics.Sampler(rooms)
-    for router in (stores.router, metrics.router, events.router, look.router, docs.router):
+    for router in (stores.router, metrics.router, events.router, look.router, recovery.router, docs.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Guard, rooms=rooms)

@@ -54,9 +54,17 @@ class InstancesBody(Body):
     instances: Annotated[list[InstanceBody], Field(min_length=1)]
 
 
+class LeaderBody(Body):
+    """An archive to make lead although it may lack writes, and why."""
+
+    archive_id: Annotated[int, Field(ge=0)]
+    allow_data_loss: bool = False
+    reason: str = ""
+
+
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
     inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody]}
-    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody])
+    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody, LeaderBody])
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -12,7 +12,7 @@ from dkv.control.submit import View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import DatabaseOptions, Process, State
-from dkv.store.contract import StoredEvent
+from dkv.store.contract import Snapshot, StoredEvent
 
 
 class Commands(Protocol):
@@ -28,6 +28,10 @@ class Commands(Protocol):
 
     async def view(self) -> View:
         """A linearizable read. Raises StoreTrouble."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """The same as records, for a backup. Raises StoreTrouble."""
         ...
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import click
 
+from dkv.cli import recover
 from dkv.cli.cmdlets import CMDLETS
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, nearest
+from dkv.client import ClientTrouble, ManagerRefused
 from dkv.config import ConfigTrouble, load_settings
 
 RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -44,6 +46,12 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         screen.error("Interrupted.")
         return INTERRUPTED
+    except ManagerRefused as refused:
+        screen.error(refused.message, refused.hint)
+        return BAD_USAGE if refused.status in (400, 422) else FAILED
+    except ClientTrouble as trouble:
+        screen.error(str(trouble), "Is the manager running? See --managers.")
+        return FAILED
     except Exception as trouble:
         if not hasattr(trouble, "hint"):
             raise
@@ -132,6 +140,10 @@ def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> i
     if text is not None:
         return run_text(session, text)
     return run_file(session, file) if file is not None else interact(session)
+
+
+for _verb in recover.VERBS:
+    root.add_command(_verb)
 
 
 def _door(module: str, function: str) -> Any:

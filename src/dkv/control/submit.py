@@ -58,6 +58,11 @@ class Submitter:
         """A linearizable read. Raises store.Unavailable."""
         return view_of(await self._store.read())
 
+    async def snapshot(self) -> Snapshot:
+        """The domain's own records as they are kept, answered Idempotency-Keys left out. Raises store.Unavailable."""
+        snapshot = await self._store.read()
+        return Snapshot(snapshot.revision, {k: v for k, v in snapshot.records.items() if not k.startswith(ANSWERS)})
+
     async def found(self, uid: str) -> str:
         """The domain's uid, given to it now if it has none: once for ever. Raises store.Unavailable, store.Unusable."""
         while True:

@@ -168,6 +168,19 @@ class Handover:
 
 
 @dataclass(frozen=True)
+class Enforcement:
+    """One time an operator made an archive lead although it may have lacked writes. Kept as long as its group is."""
+
+    archive_id: int
+    term: int             # of the group at that moment; the enforced archive leads in a later one
+    in_sync: bool         # whether the archive was in sync, so that no confirmed write was given up
+    bound: str            # what could be lost, as it was known then
+    reason: str           # the operator's words
+    actor: str
+    at: int
+
+
+@dataclass(frozen=True)
 class Group:
     """A storage group: a range of hash slots with one leader and its copies."""
 
@@ -194,6 +207,7 @@ class Group:
     clean_stop: bool = False                     # all of S was stopped at the same position
     opened_at: Report | None = None              # what the leader held when its term opened; None after a handover
     enforced: int | None = None                  # archive an operator forced to lead, until it leads
+    enforcements: tuple[Enforcement, ...] = ()   # every time that was done, oldest first; events are trimmed, these not
     vacant_since: int | None = None
     assigned_since: int | None = None
     stalled_since: int | None = None             # assigned leader without progress

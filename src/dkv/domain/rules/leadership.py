@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import ArchiveState, Group, GroupPhase, Process, ProcessState
+from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules.endings import vacate
 
@@ -231,9 +232,13 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
                   "Nothing to enforce; use a switchover.")  # fmt: skip
     if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:
         return no("bad_value", f"Archive {archive.archive_id} holds no data at all.", "Name an archive with data.")
+    bound = losses.bound(draft.state(), group, archive)
     draft.note("group.enforced", f"group {group.database}/{group.name}",
                f"an operator allowed data loss: {command.reason}", database=group.database,
                archive_id=archive.archive_id)  # fmt: skip
+    record = Enforcement(archive.archive_id, group.term, bound.in_sync, bound.verdict, command.reason, command.actor,
+                         command.now)  # fmt: skip
+    group = draft.put_group(group, enforcements=(*group.enforcements, record))
     if group.phase is not GroupPhase.VACANT:
         group = vacate(draft, group, "an operator enforced another leader")
     draft.put_group(group, enforced=archive.archive_id, in_sync=tuple(sorted({*group.in_sync, archive.archive_id})))

@@ -1,0 +1,79 @@
+"""API room: what an operator does when something is lost: make an archive lead, take the state as a backup."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.asking import Actor, Key, accepted, database_of, store_json
+from dkv.api.bodies import LeaderBody
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door
+from dkv.domain import losses
+from dkv.domain.commands import EnforceLeader
+from dkv.domain.model import State
+from dkv.domain.refusals import nearest, unknown_archive
+
+router = APIRouter(tags=["recovery"])
+
+LEADER = "/admin/v1/stores/{name}/groups/{group}/leader"
+
+
+@router.get(LEADER)
+async def leader_bound(
+    name: str, group: str, rooms: Door, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
+) -> Response:
+    """What making that archive lead could cost at most, as far as the domain knows. Changes nothing."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse({"bound": _bound(state, name, group, archive_id)})
+
+
+@router.post(LEADER, status_code=202)
+async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
+
+    Answers with the bound as it was before. The group keeps a record of it for ever.
+    """
+    bound = _bound((await rooms.submitter.view()).state, name, group, body.archive_id)
+    command = EnforceLeader(
+        actor=actor, database=name, group=group, archive_id=body.archive_id, allow_data_loss=body.allow_data_loss,
+        reason=body.reason,
+    )  # fmt: skip
+    accepted(await rooms.submitter.submit(command, key))
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"result": "Enforced", "bound": bound, "store": store}, 202)
+
+
+def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
+    database_of(state, name)
+    found = state.groups.get((name, group))
+    if found is None:
+        known = [one.name for one in state.groups_of(name)]
+        raise refuse("unknown_group", f"{name} has no storage group {group}.", nearest(group, known))
+    archive = state.archives.get(archive_id)
+    if archive is None or archive.removed or (archive.database, archive.group) != found.key:
+        raise Refusal(unknown_archive(archive_id))
+    return wire.bound_view(losses.bound(state, found, archive))
+
+
+@router.get("/admin/v1/state")
+async def state(rooms: Door, request: Request) -> Response:
+    """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
+    caller = request.client.host if request.client else ""
+    if not _is_loopback(caller):
+        raise refuse("forbidden_host", "The state holds secrets and is given to this machine only.",
+                     "Run dkv backup state on the manager's own machine.")  # fmt: skip
+    snapshot = await rooms.submitter.snapshot()
+    uid = (await rooms.submitter.view()).state.uid
+    return JSONResponse({"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

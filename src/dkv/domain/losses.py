@@ -1,0 +1,118 @@
+"""Domain room: what may be lost if an operator makes an archive lead that the rules would not choose. Pure.
+
+The in-sync set answers whether a confirmed write can be lost at all; positions answer how far behind an archive is
+known to be. What nobody alive knows is said as such and never guessed (design section 5, "enforce leader").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.describe import instances, last_tombstone, why_not_running
+from dkv.domain.model import Archive, Group, ProcessState, Report, State
+
+Distance = tuple[int, int, int | None]
+
+
+@dataclass(frozen=True)
+class Away:
+    """A member of the in-sync set that cannot lead now: why, and the wall-clock ms at which its last process ended."""
+
+    name: str
+    why: str
+    since: int | None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much an enforced leader can cost at most, as far as the domain knows.
+
+    `position` is the archive's own report, `newest` the newest position of its group that anybody reported, `ended`
+    the wall-clock ms at which the archive's last process ended; each None when it is not known.
+    """
+
+    name: str
+    in_sync: bool
+    away: tuple[Away, ...]
+    position: Report | None
+    newest: Report | None
+    ended: int | None
+
+    @property
+    def behind(self) -> Distance | None:
+        """(terms, markers, bytes) the archive is behind the newest known position; None if that is not known.
+
+        Markers count within a term and bytes after a marker, so each is 0 or None where a coarser one differs.
+        """
+        if self.position is None or self.newest is None:
+            return None
+        mine, best = self.position, self.newest
+        if mine.term != best.term:
+            return (best.term - mine.term, 0, None)
+        if mine.sequence != best.sequence:
+            return (0, best.sequence - mine.sequence, None)
+        return (0, 0, best.bytes_after - mine.bytes_after)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: what may be lost, or why nothing confirmed can be."""
+        if self.in_sync:
+            return (f"No confirmed write can be lost, because {self.name} is in the in-sync set; "
+                    "acknowledged writes that were not confirmed may be.")  # fmt: skip
+        return f"Confirmed writes made {self._since()} may be lost, because {self.name} is not in the in-sync set."
+
+    def _since(self) -> str:
+        if self.position is None:
+            return f"since {self.name} left it (how far its data goes is not known: it has not reported)"
+        if not self.position.term:
+            return f"since {self.name} left it (its data has no marker, so how old it is is not known)"
+        return f"after its last {place(self.position)}"
+
+
+def place(report: Report) -> str:
+    """A position in words."""
+    return f"marker {report.term}-{report.sequence} and the {report.bytes_after} bytes after it"
+
+
+def bound(state: State, group: Group, archive: Archive) -> Bound:
+    """What making this archive lead may cost, before anything is changed."""
+    process = state.process_on(archive.archive_id)
+    ended = last_tombstone(state, archive.archive_id)
+    members = [a for a in instances(state, group.database) if a.archive_id in group.in_sync]
+    return Bound(
+        name=archive.name,
+        in_sync=_was_in_sync(group, archive.archive_id),
+        away=tuple(_away(state, a) for a in members if a.archive_id != archive.archive_id and not _can_lead(state, a)),
+        position=process.report if process else None,
+        newest=_newest(state, group),
+        ended=ended.at if ended else None,
+    )
+
+
+def _was_in_sync(group: Group, archive_id: int) -> bool:
+    """An archive that is being enforced was taken into S for that; its record tells whether it belonged there."""
+    if group.enforced == archive_id and group.enforcements:
+        return group.enforcements[-1].in_sync
+    return archive_id in group.in_sync
+
+
+def _can_lead(state: State, archive: Archive) -> bool:
+    process = state.process_on(archive.archive_id)
+    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return False
+    return state.server_alive(archive.server_id)
+
+
+def _away(state: State, archive: Archive) -> Away:
+    ended = last_tombstone(state, archive.archive_id)
+    why = why_not_running(state, archive) or "it does not lead"
+    if not state.server_alive(archive.server_id):
+        why = f"its server {archive.server_id} is away"
+    return Away(archive.name, why, ended.at if ended else None)
+
+
+def _newest(state: State, group: Group) -> Report | None:
+    """The newest position anybody told: answers of this vacancy, and what the last leader held when it opened."""
+    told = [p.report for p in state.processes.values() if (p.database, p.group) == group.key and p.report]
+    told += [group.opened_at] if group.opened_at else []
+    return max(told, key=lambda r: r.order, default=None)
