@@ -50,6 +50,7 @@ def _fleet(seeds: range, jobs: int, probes: bool) -> int:
     with multiprocessing.Pool(max(1, jobs), maxtasksperchild=50) as pool:
         for outcome in pool.imap_unordered(_short, seeds):
             seen.update(outcome.counts)
+            seen.update({f"lost {why}": count for why, count in outcome.lost.items()})
             total += outcome.writes
             if outcome.failures:
                 failed.append(outcome)

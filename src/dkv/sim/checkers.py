@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, State
@@ -23,23 +22,13 @@ GRACE = 2.0              # seconds of failoverGrace
 WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
 
 
-@dataclass(frozen=True)
-class Excuse:
-    """Why acknowledged writes of an archive, acknowledged before this moment, may be missing."""
-
-    group: str
-    archive_id: int
-    at: float
-    why: str
-
-
 class Checkers(Watcher):
     """Watches commits and confirmations; failures go to the world, which keeps the story."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world
         self._ledger = ledger
-        self.excuses: list[Excuse] = []
+        self.excused: dict[str, str] = {}                # key of a write that was left behind -> the named reason
         self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
         self._newest_term: dict[str, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
         self._given_start_ids = 0
@@ -91,8 +80,9 @@ class Checkers(Watcher):
             return
         for archive_id in {old.last_leader, *old.contested}:
             why = self._why_left(after, old, archive_id)
-            if why and archive_id != group.leader:
-                self.excuses.append(Excuse(group.name, archive_id, self._world.now(), why))
+            if why and archive_id != group.leader and group.leader is not None:
+                left = set(self._disk(after.archives[archive_id]).load())
+                self.excused |= dict.fromkeys(left - set(self._disk(after.archives[group.leader]).load()), why)
 
     def _why_left(self, state: State, old: Group, archive_id: int) -> str:
         """The reason the product may give; nothing if it should have waited for that archive."""
@@ -164,12 +154,10 @@ class Checkers(Watcher):
         if write.confirmed_at is not None:
             self._world.fail(f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost")
             return
-        acked_at = write.acked_at or 0.0
-        for excuse in self.excuses:
-            if (excuse.group, excuse.archive_id) == (write.group, write.acked_by) and excuse.at >= acked_at:
-                self.lost[excuse.why] += 1
-                return
-        self._world.fail(f"{write.key}, acknowledged at {acked_at:.3f} by archive {write.acked_by}, is lost "
+        if write.key in self.excused:
+            self.lost[self.excused[write.key]] += 1
+            return
+        self._world.fail(f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost "
                          "although its machine was there at every choice")  # fmt: skip
 
     def _same_on_all(self, group: Group, leader: SimEngine) -> None:

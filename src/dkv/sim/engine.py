@@ -17,7 +17,6 @@ from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication
 
-WRITE_SIZE = 60
 FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
 
 
@@ -331,7 +330,7 @@ class SimEngine:
 
     def write(self, key: str, value: str, answer: Callable[[str], None]) -> None:
         """SET, answered once it is on this disk: "OK", or the beginning of an error."""
-        entry = Entry(WRITE_SIZE + len(value), key=key, value=value)
+        entry = Entry(self.net.write_size + len(value), key=key, value=value)
         self.unfinished.append(entry)
         self.net.post(self.machine, self, self._finish, entry, answer, delay=FSYNC)
 

@@ -37,6 +37,8 @@ class Faults:
             "slow loading": self.slow_loading,
             "lagging followers": self.lagging_followers,
             "cut machines": self.cut_machines,
+            "isolate machine": self.isolate_machine,
+            "freeze machine": self.freeze_machine,
             "stop instance": self.stop_instance,
             "kill instance": self.kill_instance,
             "stop store": self.stop_store,
@@ -180,6 +182,39 @@ class Faults:
         await self._for(0.5, 8.0)
         self._world.net.heal()
         self._world.tell("fault", "all machines hear each other")
+
+    async def isolate_machine(self) -> None:
+        """One machine hears no other and no backend; its clients still reach it."""
+        machine = self._machine()
+        away = self._random.uniform(0.5, 12.0)
+        self._world.tell("fault", f"{machine.name} is isolated for {away:.1f} s")
+        machine.weather.away_until = self._world.now() + away
+        for name in self._world.machines:
+            if name != machine.name:
+                self._world.net.cut(machine.name, name)
+        await asyncio.sleep(away)
+        self._world.net.heal()
+        self._world.tell("fault", "all machines hear each other")
+
+    async def freeze_machine(self) -> None:
+        """The whole virtual machine stands still, engines too, and goes on as if nothing had been."""
+        machine = self._machine()
+        engines = list(machine.hardware.engines.values())
+        if machine.stands_still:
+            return
+        self._world.tell("fault", f"machine {machine.name} stands still")
+        machine.stands_still = True
+        self._world.freeze_manager(machine.name)
+        for engine in engines:
+            engine.stop()
+        await self._for(0.5, 9.0)
+        self._world.tell("fault", f"machine {machine.name} goes on")
+        machine.stands_still = False
+        if self._random.random() < 0.5:
+            self._world.thaw_manager(machine.name)
+        for engine in engines:
+            engine.go_on()
+        self._world.thaw_manager(machine.name)
 
     # -- the backend -------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class SimNet:
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}
         self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
+        self.write_size = self.random.choice((60, 60, 150_000))   # bytes of one write in this world: large ones need rewrites
+        self.backlog = self.random.choice((20, 400))              # records a leader keeps for followers that were away
         self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
         self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
         self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []

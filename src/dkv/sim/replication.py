@@ -17,7 +17,6 @@ from dkv.sim.disk import Entry, getack, ping
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
 
-BACKLOG = 400           # records a leader keeps for followers that were away
 FSYNC = 0.0003          # seconds
 
 
@@ -67,8 +66,9 @@ class Replication:
         self.offset += entry.size
         self.entries.append(entry)
         self.ends.append(self.offset)
-        if len(self.entries) > 2 * BACKLOG:
-            del self.entries[:-BACKLOG], self.ends[:-BACKLOG]
+        backlog = self.net.backlog
+        if len(self.entries) > 2 * backlog:
+            del self.entries[:-backlog], self.ends[:-backlog]
         for replica in self.replicas.values():
             self._flush(replica)
 

@@ -39,7 +39,7 @@ class Outcome:
     def summary(self) -> str:
         """One line."""
         word = "failed" if self.failures else "holds"
-        lost = f", {sum(self.lost.values())} acknowledged ones lost with a named reason" if self.lost else ""
+        lost = "".join(f", {count} acknowledged ones lost since {why}" for why, count in sorted(self.lost.items()))
         return (f"seed {self.seed} {word}: {self.writes} writes, {self.acknowledged} acknowledged, {self.confirmed} "
                 f"confirmed{lost}; {self.virtual:.0f} virtual seconds in {self.steps} steps")  # fmt: skip
 
@@ -119,7 +119,8 @@ class Scenario:
         world.net.heal()
         world.net.lag.clear()
         for name, machine in world.machines.items():
-            machine.weather.away_until, machine.weather.delay, machine.down = 0.0, 0.0, False
+            machine.weather.away_until, machine.weather.delay = 0.0, 0.0
+            machine.down = machine.stands_still = False
             machine.hardware.loads = lambda: 0.08
             for engine in list(machine.hardware.engines.values()):
                 engine.go_on()

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.commands import Command, CreateDatabase, NewArchive, NewGroup, StartProcess
@@ -64,6 +65,7 @@ class Machine:
     runs: int = 0
     frozen: bool = False
     down: bool = False
+    stands_still: bool = False
 
 
 class World:
@@ -136,7 +138,8 @@ class World:
         engines = SimEngines(hardware)
         store = SimStore(self.net, self.domain, machine.weather, self.weather)
         place = Place(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
-        outside = Outside(self.now, self.wall, self.token, self._probe, complain=lambda s, t: self._complain(owner, s, t))
+        outside = Outside(self.now, self.wall, self.token, partial(self._probe, name),
+                          complain=partial(self._complain, owner))  # fmt: skip
         machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
         self.tell(owner, "the manager starts")
         self.loop.start(owner, self._live(machine.run))
@@ -183,11 +186,14 @@ class World:
             self.tell("fault", f"manager {machine.run.owner} goes on")
             self.loop.thaw(machine.run.owner)
 
-    async def _probe(self, host: str, port: int) -> bool:
-        """Whether a machine answers; a refused connection is an answer."""
+    async def _probe(self, source: str, host: str, port: int) -> bool:
+        """Whether a machine answers another; a refused connection is an answer."""
         await asyncio.sleep(self.net.hop())
         machine = next((m for m in self.machines.values() if m.hardware.address == host), None)
-        return machine is not None and not machine.down
+        if machine is None or machine.down or machine.stands_still or frozenset((source, machine.name)) in self.net.cuts:
+            await asyncio.sleep(1.0)
+            return False
+        return True
 
     def _complain(self, owner: str, step: Step | None, trouble: Exception) -> None:
         what = type(step).__name__ if step else "looking"
