@@ -1,0 +1,121 @@
+"""The playground as a program: the whole story holds, a planted loss is found, and a killed one leaves nothing for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.house import DKV, MARK, marked, wait_for
+
+STORY = 240.0   # s a story may take on a busy machine
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of playgrounds of this test's own. At the end nothing of them may live."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    found = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
+    yield found | {MARK: str(tmp_path), "TMPDIR": str(place), "XDG_CONFIG_HOME": str(tmp_path), "COLUMNS": "200"}
+    left = marked(tmp_path)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, "a playground left processes behind"
+
+
+@pytest.fixture
+def play(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a playground that stays; what it says goes to a file."""
+    children: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **extra: str) -> subprocess.Popen[str]:
+        with (tmp_path / f"said-{len(children)}").open("w") as out:
+            child = subprocess.Popen(
+                [str(DKV), "playground", "--servers", "1", *words], env=environment | extra, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, text=True,
+            )  # fmt: skip
+        children.append(child)
+        said = tmp_path / f"said-{len(children) - 1}"
+        wait_for("a playground", lambda: "Ctrl-C stops" in said.read_text() or child.poll() is not None, within=60)
+        return child
+
+    yield start
+    for child in children:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+
+
+def once(environment: dict[str, str], *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(DKV), "playground", "--once", *words], env=environment | extra, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=STORY, check=False)  # fmt: skip
+
+
+def test_the_whole_story_holds(environment: dict[str, str], tmp_path: Path) -> None:
+    said = once(environment, DKV_TEST_KILLS="3")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "all of it held" in said.stderr
+    assert "3 kills" in said.stdout
+    assert "0 errors" in said.stdout
+    assert "killed by signal 9, sender unknown" in said.stdout
+    counts = re.findall(r"^ (acknowledged|confirmed) .*?(\d+) +(\d+) +(\d+) *$", said.stdout, re.MULTILINE)
+    assert {promise for promise, *_ in counts} == {"acknowledged", "confirmed"}
+    for _, keys, back, lost in counts:
+        assert keys == back and lost == "0"
+    assert max(int(keys) for promise, keys, *_ in counts if promise == "confirmed") > 20
+    assert not list((tmp_path / "tmp").glob("dkv-playground-*")), "a story that held leaves no directory behind"
+
+
+def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) -> None:
+    """With one server and one instance, on ports instead of addresses: the thin thread through all rooms."""
+    said = once(environment, "--servers", "1", DKV_TEST_KILLS="1", DKV_TEST_DROP_KEY="1", DKV_TEST_NO_ADDRESSES="1")
+    assert said.returncode == 1, said.stdout + said.stderr
+    assert "1 promised keys are lost" in said.stderr and "plain:0" in said.stderr
+    assert "127.0.0.1:" in said.stdout
+    assert list((tmp_path / "tmp").glob("dkv-playground-*")), "what is left of a failed story is kept"
+
+
+def test_two_at_once_and_what_a_killed_one_leaves(
+    play: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    first, second = play(), play()
+    told = [(tmp_path / f"said-{n}").read_text() for n in (0, 1)]
+    endpoints = [re.findall(r"^Endpoints: +(\S+:\d+)", text, re.MULTILINE) for text in told]
+    assert endpoints[0] and endpoints[1] and endpoints[0] != endpoints[1], told
+
+    first.kill()
+    first.wait()
+    second.send_signal(signal.SIGINT)
+    assert second.wait(60) == 0
+    assert len(marked(tmp_path)) >= 2, "manager and engine of the killed one live on"
+
+    third = play()
+    said = (tmp_path / "said-2").read_text()
+    assert re.search(r"had been killed; [2-9] of its processes were stopped", said), said
+    third.send_signal(signal.SIGTERM)
+    assert third.wait(60) == 0
+    wait_for("nothing is left", lambda: not marked(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--servers", "0"), "'0' is not a number from 1 to 50"),
+        (("--server", "2", "--onse"), "Unrecognized arguments: --onse"),
+        (("--replication-factor", "3", "--once"), "-ReplicationFactor 3 needs 3 nodes"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(environment: dict[str, str], words: tuple[str, ...], says: str) -> None:
+    said = subprocess.run([str(DKV), "playground", *words], env=environment, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60, check=False)  # fmt: skip
+    assert said.returncode in (1, 2)
+    assert says in said.stderr, said
+    assert "Traceback" not in said.stderr
