@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from dkv.engine.contract import (
     Position,
     Survey,
 )
+from dkv.engine.positions import incremental_files
 from dkv.engine.room import ValkeyEngines
 from dkv.engine.supervisor import boot_id
 
@@ -44,11 +46,20 @@ class Room(Protocol):
     async def write(self, start_id: int, key: str, value: str) -> str: ...
     async def read(self, start_id: int, key: str) -> str: ...
     async def dbsize(self, start_id: int) -> int: ...
+    async def wait(self, start_id: int, count: int, seconds: float) -> int: ...
+    async def count_distinct(self, start_id: int, key: str) -> str: ...
     def kill_from_outside(self, start_id: int) -> None: ...
     def freeze(self, start_id: int) -> None: ...
     def thaw(self, start_id: int) -> None: ...
+    async def slow_down_resyncs(self, start_id: int) -> None: ...
+    async def break_link(self, start_id: int) -> None: ...
     async def restart_manager(self) -> None: ...
+    def another_manager(self) -> Engines: ...
     async def restart_machine(self) -> None: ...
+    def tear(self, directory: str) -> None: ...
+    def swap(self, one: str, other: str) -> None: ...
+    def empty(self, directory: str, identity_too: bool) -> None: ...
+    def lose_identity(self, directory: str) -> None: ...
 
 
 def identity(archive_id: int) -> Identity:
@@ -254,6 +265,20 @@ class RealRoom:
     async def dbsize(self, start_id: int) -> int:
         return int((await self.say(start_id, "DBSIZE")).lstrip(":"))
 
+    async def wait(self, start_id: int, count: int, seconds: float) -> int:
+        """WAIT on the connection that wrote last, because it counts for its own writes only."""
+        record = self._record(start_id)
+        reader, writer = await asyncio.open_connection(record.address, record.client_port)
+        try:
+            writer.write(f"SET waited 1\r\nWAIT {count} {int(seconds * 1000)}\r\n".encode())
+            assert (await reader.readline()) == b"+OK\r\n"
+            return int((await reader.readline()).strip().lstrip(b":"))
+        finally:
+            writer.close()
+
+    async def count_distinct(self, start_id: int, key: str) -> str:
+        return await self.say(start_id, "PFCOUNT", key)
+
     def kill_from_outside(self, start_id: int) -> None:
         os.kill(self.pid(start_id), signal.SIGKILL)
 
@@ -266,9 +291,39 @@ class RealRoom:
         except ProcessLookupError:
             pass
 
+    async def slow_down_resyncs(self, start_id: int) -> None:
+        """From now on a snapshot of this engine takes 10 ms a key."""
+        await self.engines._known(start_id).valkey.do(("CONFIG", "SET", "rdb-key-save-delay", 10_000))
+
+    async def break_link(self, start_id: int) -> None:
+        """Cut every follower's link, as an overflow or a dropped connection does."""
+        await self.engines._known(start_id).valkey.do(("CLIENT", "KILL", "TYPE", "replica"))
+
     async def restart_manager(self) -> None:
         self.engines.close()
         self.engines = self._open()
+
+    def another_manager(self) -> ValkeyEngines:
+        """A second one on the same disks, which knows nothing of the first one's engines."""
+        return ValkeyEngines(self._path / "another manager", boot_id=self._boot, lock_wait=0.2)
+
+    def tear(self, directory: str) -> None:
+        """Cut the last record in two, as a kill in the middle of a write does."""
+        file = last_file(directory)
+        os.truncate(file, file.stat().st_size - 3)
+
+    def swap(self, one: str, other: str) -> None:
+        os.rename(one, f"{one}.away")
+        os.rename(other, one)
+        os.rename(f"{one}.away", other)
+
+    def empty(self, directory: str, identity_too: bool) -> None:
+        shutil.rmtree(f"{directory}/appendonlydir")
+        if identity_too:
+            self.lose_identity(directory)
+
+    def lose_identity(self, directory: str) -> None:
+        os.unlink(f"{directory}/identity.json")
 
     async def restart_machine(self) -> None:
         """Everything dies at once, parents too, and the next boot has another name."""
@@ -277,6 +332,11 @@ class RealRoom:
             os.kill(engine.pid, signal.SIGKILL)
         self._boot = "the boot after"
         await self.restart_manager()
+
+
+def last_file(directory: str) -> Path:
+    """The incremental file that an archive's engine appends to."""
+    return Path(directory, "appendonlydir", incremental_files(directory)[-1])
 
 
 def parent_of(pid: int) -> int:

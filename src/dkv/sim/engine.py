@@ -355,6 +355,10 @@ class SimEngine:
         self.gets += 1
         return self.data.get(key, "")
 
+    def count_distinct(self) -> str:
+        """PFCOUNT, a write in disguise (engine-positions.md trap 3): denied where it would make a follower look newer."""
+        return "NOPERM" if self.disk is not None and self.role != "leader" else "OK"
+
     def wait(self, count: int, timeout: float, answer: Callable[[], None]) -> None:
         """WAIT: counts every attached follower, whatever its disk is worth."""
         waiting = Waiting(self.replication.offset, count, answer)

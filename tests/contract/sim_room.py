@@ -1,0 +1,50 @@
+"""The simulated machine with what its disks, links and clients can do besides: the bench of the trap tests."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dkv.sim.engines import SimEngines
+from tests.sim.sim_room import SimRoom
+
+
+class TrapRoom(SimRoom):
+    """One simulated machine whose disks a person may spoil."""
+
+    async def wait(self, start_id: int, count: int, seconds: float) -> int:
+        assert await self.write(start_id, "waited", "1") == "+OK"
+        engine, done = self._engine(start_id), asyncio.Event()
+        offset = engine.replication.offset
+        engine.wait(count, seconds, done.set)
+        await done.wait()
+        return sum(1 for reached in engine.acknowledged().values() if reached >= offset)
+
+    async def count_distinct(self, start_id: int, key: str) -> str:
+        engine = self._engine(start_id)
+        said = await self._net.ask("clients", engine, engine.count_distinct)
+        return ":1" if said == "OK" else f"-{said}"
+
+    async def slow_down_resyncs(self, start_id: int) -> None:
+        """A snapshot takes its time anyway in this world."""
+
+    async def break_link(self, start_id: int) -> None:
+        self._engine(start_id).replication.dismiss()
+
+    def another_manager(self) -> SimEngines:
+        """A second one on the same disks, which knows nothing of the first one's engines."""
+        return SimEngines(self._machine)
+
+    def tear(self, directory: str) -> None:
+        assert self._machine.disks[directory].tear() is not None
+
+    def swap(self, one: str, other: str) -> None:
+        disks = self._machine.disks
+        disks[one], disks[other] = disks[other], disks[one]
+
+    def empty(self, directory: str, identity_too: bool) -> None:
+        self._machine.disks[directory].has_data = False
+        if identity_too:
+            self.lose_identity(directory)
+
+    def lose_identity(self, directory: str) -> None:
+        del self._machine.disks[directory]

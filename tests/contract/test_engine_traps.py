@@ -1,0 +1,317 @@
+"""The engine contract, third half: the habits of engines that lose data when one does not know them.
+
+Each was measured on real Valkey (engine-positions.md section 0); a simulated engine that lacks one fails here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
+from tests.contract.engine_harness import (
+    Room,
+    ended,
+    following,
+    has_marker,
+    identity,
+    leading,
+    peer,
+    ready,
+    seen,
+    started,
+    until,
+)
+
+
+async def filled(room: Room, start_id: int, keys: int, name: str = "key") -> None:
+    for number in range(keys):
+        assert await room.write(start_id, f"{name}-{number}", "v" * 50) == "+OK"
+
+
+async def attached_te(room: Room, spec: EngineSpec, leader: EngineSpec) -> None:
+    known = peer(leader, await seen(room, leader.start_id))
+    await room.engines.launch(replace(spec, peers=(known,), memory_only=True))
+    await seen(room, spec.start_id, ready)
+    await room.engines.replicate(spec.start_id, known)
+    await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
+
+
+async def in_sync_pair(room: Room) -> tuple[EngineSpec, EngineSpec]:
+    """A leader and a follower, the marker 1-2 on both disks."""
+    leader, follower = room.spec(1, 1), room.spec(2, 2)
+    await leading(room, leader)
+    await following(room, follower, leader)
+    await room.engines.mark(1, 1, 2, "beef")
+    await seen(room, 2, lambda one: has_marker(1, 2)(one) and not one.rewriting)
+    await room.engines.confirm_initialised(follower.directory)
+    return leader, follower
+
+
+async def restarted(room: Room, old: int, spec: EngineSpec) -> None:
+    """The archive's engine killed and started again, not yet told what to do."""
+    await room.engines.kill(old, Cause.OPERATOR_KILL)
+    await ended(room, old)
+    await started(room, spec, fresh=False)
+
+
+# -- who counts ------------------------------------------------------------------------------------------------------
+
+
+def test_wait_counts_an_engine_that_has_no_disk(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader = room.spec(1, 1)
+        await leading(room, leader)
+        await attached_te(room, room.spec(2, 2), leader)
+        await seen(room, 1, lambda one: any(replica.online for replica in one.replicas))
+        assert await room.wait(1, 1, 2.0) == 1
+
+    engines_room.play(told)
+
+
+def test_wait_counts_a_joiner_whose_disk_has_no_marker(patient_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await following(room, follower, leader)
+        await seen(room, 1, lambda one: any(replica.online for replica in one.replicas))
+        assert await room.wait(1, 1, 2.0) == 1
+        assert (await room.engines.read_position(follower.directory)).term == 0
+
+    patient_room.play(told)
+
+
+def test_a_paused_follower_acknowledges_late(patient_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await in_sync_pair(room)
+        assert await room.wait(1, 1, 5.0) == 1
+        room.freeze(2)
+        assert await room.wait(1, 1, 0.3) == 0
+        silent = await seen(room, 1, lambda one: bool(one.replicas) and one.replicas[0].silent_ms >= 1_000)
+        assert silent.replicas[0].offset < silent.offset
+        room.thaw(2)
+        assert await room.wait(1, 1, 5.0) == 1
+        await seen(room, 1, lambda one: bool(one.replicas) and one.replicas[0].offset >= silent.offset)
+
+    patient_room.play(told)
+
+
+def test_the_tail_of_a_follower_lags_and_the_leader_is_never_behind(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        room.freeze(2)
+        await filled(room, 1, 30)
+        room.kill_from_outside(1)
+        await ended(room, 1)
+        ahead = await room.engines.read_position(leader.directory)
+        behind = await room.engines.read_position(follower.directory)
+        assert (ahead.term, ahead.sequence) == (behind.term, behind.sequence) == (1, 2)
+        assert ahead.bytes_after > behind.bytes_after
+        room.thaw(2)
+        await seen(room, 2, lambda one: one.answering and not one.link_up)
+        assert (await room.engines.read_position(follower.directory)).order <= ahead.order
+
+    engines_room.play(told)
+
+
+# -- full resync -----------------------------------------------------------------------------------------------------
+
+
+def test_a_full_resync_keeps_the_history_of_the_disk_until_its_end(patient_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        await filled(room, 1, 50)
+        old = await until_equal(room, leader, follower)
+        again = replace(room.spec(3, 2), peers=(peer(leader, await seen(room, 1)),))
+        await restarted(room, 2, again)
+        await filled(room, 1, 10, "later")
+        await room.slow_down_resyncs(1)
+        await room.engines.replicate(3, peer(leader, await seen(room, 1)))
+        await seen(room, 3, lambda one: one.resyncing)
+        assert (await room.engines.read_position(follower.directory)).order == old
+        await seen(room, 3, lambda one: one.link_up and not one.resyncing)
+        assert (await room.engines.read_position(follower.directory)).term == 0
+        await room.engines.mark(1, 1, 3, "f00d")
+        await seen(room, 3, has_marker(1, 3))
+        assert await room.dbsize(3) == await room.dbsize(1)
+
+    patient_room.play(told)
+
+
+def test_a_kill_inside_a_full_resync_leaves_the_old_archive(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        await filled(room, 1, 50)
+        old = await until_equal(room, leader, follower)
+        await restarted(room, 2, replace(room.spec(3, 2), peers=(peer(leader, await seen(room, 1)),)))
+        await filled(room, 1, 10, "later")
+        await room.slow_down_resyncs(1)
+        await room.engines.replicate(3, peer(leader, await seen(room, 1)))
+        await seen(room, 3, lambda one: one.resyncing)
+        room.kill_from_outside(3)
+        await ended(room, 3)
+        left = await room.engines.read_position(follower.directory)
+        assert left.order == old < (await room.engines.read_position(leader.directory)).order
+        await started(room, room.spec(4, 2), fresh=False)
+        assert await room.dbsize(4) == 50
+
+    engines_room.play(told)
+
+
+async def until_equal(room: Room, leader: EngineSpec, follower: EngineSpec) -> tuple[int, int, int]:
+    """The position both have, once the follower caught up."""
+    wanted = (await room.engines.read_position(leader.directory)).order
+    for _ in range(1000):
+        if (await room.engines.read_position(follower.directory)).order == wanted:
+            return wanted
+        await room.pause(0.01)
+    raise AssertionError("the follower never caught up")
+
+
+def test_a_link_that_breaks_goes_on_where_it_was(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        await filled(room, 1, 20)
+        for _ in range(3):
+            await room.break_link(1)
+            await filled(room, 1, 5, "on the way")
+            await seen(room, 2, lambda one: one.link_up)
+        await until_equal(room, leader, follower)
+        one = await seen(room, 2, has_marker(1, 2))
+        assert one.history == (await seen(room, 1)).history
+        assert await room.dbsize(2) == await room.dbsize(1)
+
+    engines_room.play(told)
+
+
+# -- leading ---------------------------------------------------------------------------------------------------------
+
+
+def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, _ = await in_sync_pair(room)
+        room.freeze(2)
+        await filled(room, 1, 20)
+        before = await room.engines.read_position(leader.directory)
+        await room.break_link(1)
+        room.thaw(2)
+        await room.engines.take_over(2)
+        assert (await seen(room, 2)).role == "leader"
+        await seen(room, 1, lambda one: one.role == "follower")
+        await room.pause(1.5)
+        old = await seen(room, 1)
+        assert not old.link_up
+        assert (await room.engines.read_position(leader.directory)).order >= before.order
+        assert await room.dbsize(1) == 20
+
+    patient_room.play(told)
+
+
+def test_offsets_and_history_begin_anew_with_a_process(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        await filled(room, 1, 100)
+        before = await seen(room, 1)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        await leading(room, room.spec(2, 1), fresh=False, term=2)
+        after = await seen(room, 2)
+        assert after.offset < before.offset
+        assert after.history != before.history
+        assert await room.dbsize(2) == 100
+
+    engines_room.play(told)
+
+
+def test_counting_distinct_is_a_write_that_a_follower_may_not_do(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        before = await room.engines.read_position(follower.directory)
+        assert (await room.count_distinct(2, "visitors")).startswith("-NOPERM")
+        assert (await room.engines.read_position(follower.directory)).order == before.order
+        assert not (await room.count_distinct(1, "visitors")).startswith("-NOPERM")
+        await until_equal(room, leader, follower)
+        await room.engines.failover(2)
+        await seen(room, 2, lambda one: one.role == "leader")
+        await seen(room, 1, lambda one: one.role == "follower")
+        assert (await room.count_distinct(1, "visitors")).startswith("-NOPERM")
+
+    engines_room.play(told)
+
+
+# -- disks -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_torn_tail_counts_to_its_last_whole_record_and_loads_to_there(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        await filled(room, 1, 5)
+        whole = await room.engines.read_position(spec.directory)
+        assert await room.write(1, "torn", "v") == "+OK"
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        room.tear(spec.directory)
+        assert (await room.engines.read_position(spec.directory)).order == whole.order
+        await started(room, room.spec(2, 1), fresh=False)
+        assert await room.dbsize(2) == 5
+        assert (await room.engines.read_position(spec.directory)).order == whole.order
+
+    engines_room.play(told)
+
+
+def test_a_second_start_on_a_locked_archive_is_refused(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        one = await leading(room, spec)
+        other = room.another_manager()
+        with pytest.raises(ArchiveRefused, match=f"in use by pid {one.pid}") as no:
+            await other.launch(room.spec(2, 1))
+        assert no.value.cause is Cause.ARCHIVE_LOCKED
+        assert await room.write(1, "k", "v") == "+OK"
+
+    engines_room.play(told)
+
+
+def test_swapped_archives_are_both_refused_as_foreign(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        one, two = room.spec(1, 1), room.spec(2, 2)
+        for spec in (one, two):
+            await leading(room, spec)
+            await room.engines.kill(spec.start_id, Cause.OPERATOR_KILL)
+            await ended(room, spec.start_id)
+        room.swap(one.directory, two.directory)
+        for spec in (one, two):
+            for fresh in (False, True):
+                await refused_because(room, spec.directory, spec.identity.archive_id, fresh, Cause.ARCHIVE_FOREIGN)
+        room.swap(one.directory, two.directory)
+        await started(room, room.spec(3, 1), fresh=False)
+
+    engines_room.play(told)
+
+
+@pytest.mark.parametrize("spoilt", ["files gone", "identity gone", "all gone"])
+def test_an_archive_that_lost_its_files_is_refused_with_its_own_cause(engines_room: Room, spoilt: str) -> None:
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        await leading(room, spec)
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        if spoilt == "identity gone":
+            room.lose_identity(spec.directory)
+        else:
+            room.empty(spec.directory, identity_too=spoilt == "all gone")
+        cause = Cause.ARCHIVE_UNINITIALISED if spoilt == "files gone" else Cause.ARCHIVE_MISSING
+        await refused_because(room, spec.directory, 1, False, cause)
+
+    engines_room.play(told)
+
+
+async def refused_because(room: Room, directory: str, archive_id: int, fresh: bool, cause: Cause) -> None:
+    with pytest.raises(ArchiveRefused) as no:
+        await room.engines.prepare(directory, identity(archive_id), fresh)
+    assert no.value.cause is cause
+    survey = await until(room, lambda _: True)
+    assert survey.engines == ()
