@@ -1,0 +1,304 @@
+"""Tests of the machine: engines of one server that do as they are told at once, and a manager's loop on them.
+
+`FakeEngines` knows no replication: a follower that attached is level with its leader, and everybody's marker is the
+leader's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dkv.control.submit import Submitter
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    EngineRefused,
+    EngineSeen,
+    EngineSpec,
+    ExitSeen,
+    NodeSeen,
+    Position,
+    ReplicaSeen,
+    Survey,
+)
+from dkv.machine.reconcile import Reconciler
+from dkv.machine.steps import Step
+from dkv.store.memory import MemoryDomain, MemoryStore
+from tests.machine.stage import FRESH, HISTORY, me
+
+
+class Killed(BaseException):
+    """The manager died here."""
+
+
+class Fate:
+    """Lets a manager die at its n-th await, counted before and after each call of its engines and its store."""
+
+    def __init__(self, at: int = 0) -> None:
+        self.at, self.count, self.dead = at, 0, False
+
+    def strike(self) -> None:
+        self.count += 1
+        self.dead = self.dead or self.count == self.at
+        if self.dead:
+            raise Killed
+
+
+class Mortal:
+    """Engines or a store in the hands of a manager that may die before and after each call."""
+
+    def __init__(self, thing: Any, fate: Fate) -> None:
+        self._thing, self._fate = thing, fate
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._thing, name)
+        if not inspect.iscoroutinefunction(method):
+            return method
+
+        async def struck(*words: Any, **more: Any) -> Any:
+            self._fate.strike()
+            answer = await method(*words, **more)
+            self._fate.strike()
+            return answer
+
+        return struck
+
+
+@dataclass
+class Fake:
+    """One engine."""
+
+    spec: EngineSpec
+    leads: bool = False
+    follows: str | None = None
+    fenced: bool = True
+    admits: bool = False
+
+
+@dataclass
+class FakeWorld:
+    """All engines of all servers, and what outlives every manager."""
+
+    engines: dict[int, Fake] = field(default_factory=dict)
+    exits: dict[str, dict[int, ExitSeen]] = field(default_factory=dict)
+    disks: dict[str, Position] = field(default_factory=dict)
+    identities: set[str] = field(default_factory=set)
+    marker: Position = Position()
+    epoch: int = 100
+
+    def end(self, start_id: int, cause: Cause, code: int) -> None:
+        fake = self.engines.pop(start_id)
+        ended = ExitSeen(start_id, fake.spec.directory, cause, str(cause), code, None, (), reaped=True)
+        self.exits.setdefault(fake.spec.address, {})[start_id] = ended
+
+    def of(self, node_id: str) -> Fake | None:
+        return next((f for f in self.engines.values() if f.spec.node_id == node_id), None)
+
+
+class FakeEngines:
+    """One manager's door to the engines of its server. What `refuses` names fails; `before` runs first."""
+
+    def __init__(self, world: FakeWorld, server: str) -> None:
+        self.world, self.address = world, me(server).host
+        self.calls: list[str] = []
+        self.locks: set[str] = set()
+        self.refuses: dict[str, Exception] = {}
+        self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    async def call(self, name: str) -> None:
+        """What every call has in common: it is written down, takes a turn of the loop, and may fail."""
+        self.calls.append(name)
+        await asyncio.sleep(0)
+        if name in self.before:
+            await self.before[name]()
+        if name in self.refuses:
+            raise self.refuses[name]
+
+    def mine(self) -> list[Fake]:
+        return [f for f in self.world.engines.values() if f.spec.address == self.address]
+
+    async def survey(self) -> Survey:
+        await self.call("survey")
+        exits = self.world.exits.get(self.address, {})
+        return Survey(tuple(self.seen(f) for f in self.mine()), tuple(exits.values()))
+
+    def seen(self, fake: Fake) -> EngineSeen:
+        spec, world = fake.spec, self.world
+        leader = world.of(fake.follows) if fake.follows else None
+        linked = leader is not None and leader.leads and leader.admits
+        return EngineSeen(
+            start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, pid=1, answering=True,
+            role="leader" if fake.leads else "follower", follows=fake.follows, cluster_ok=True, fenced=fake.fenced,
+            admits_replicas=fake.admits, link_up=linked, offset=10, history=HISTORY, epoch=world.epoch,
+            replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(spec)), free_bytes=1 << 40,
+            marker=world.marker if fake.leads or linked else None,
+        )  # fmt: skip
+
+    def attached(self, leader: Fake) -> list[ReplicaSeen]:
+        found = [f for f in self.world.engines.values() if leader.leads and f.follows == leader.spec.node_id]
+        return [ReplicaSeen(f.spec.address, f.spec.client_port, 10, online=leader.admits, silent_ms=0) for f in found]
+
+    def nodes(self, spec: EngineSpec) -> list[NodeSeen]:
+        peers = [(p.node_id, p.address, p.client_port) for p in spec.peers]
+        every = [*peers, (spec.node_id, spec.address, spec.client_port)]
+        return [NodeSeen(node, at, port, "follower", None, False, False, 0) for node, at, port in every]
+
+    async def wait_for_change(self, timeout: float) -> None:
+        await asyncio.sleep(timeout)
+
+    async def prepare(self, directory: str, identity: Any, fresh: bool) -> Position:
+        await self.call("prepare")
+        if not fresh and directory not in self.world.identities:
+            raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"nothing in {directory}")
+        self.world.identities.add(directory)
+        self.locks.add(directory)
+        return self.world.disks.get(directory, Position())
+
+    async def release(self, directory: str) -> None:
+        await self.call("release")
+        self.locks.discard(directory)
+
+    async def read_position(self, directory: str) -> Position:
+        await self.call("read_position")
+        return next((self.world.marker for f in self.mine() if f.spec.directory == directory), Position())
+
+    async def launch(self, spec: EngineSpec) -> int:
+        await self.call("launch")
+        if spec.start_id in self.world.exits.get(self.address, {}):
+            raise EngineRefused("it ended already")
+        self.world.engines.setdefault(spec.start_id, Fake(spec))
+        self.locks.discard(spec.directory)
+        await asyncio.sleep(0)
+        return 1
+
+    async def take_over(self, start_id: int) -> None:
+        await self.call("take_over")
+        fake = self.world.engines[start_id]
+        fake.fenced, fake.admits = True, False
+        self.lead(fake)
+
+    def lead(self, fake: Fake) -> None:
+        for other in self.world.engines.values():
+            if other.leads and other is not fake:
+                other.leads, other.admits, other.follows = False, False, fake.spec.node_id
+        fake.leads, fake.follows = True, None
+        self.world.epoch += 1
+
+    async def admit(self, start_id: int) -> None:
+        await self.call("admit")
+        self.world.engines[start_id].admits = True
+
+    async def replicate(self, start_id: int, leader: Any) -> None:
+        await self.call("replicate")
+        self.world.engines[start_id].follows = leader.node_id
+
+    async def failover(self, start_id: int) -> None:
+        await self.call("failover")
+        self.lead(self.world.engines[start_id])
+
+    async def fence(self, start_id: int) -> None:
+        await self.call("fence")
+        self.world.engines[start_id].fenced = True
+
+    async def unfence(self, start_id: int) -> None:
+        await self.call("unfence")
+        self.world.engines[start_id].fenced = False
+
+    async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        await self.call("mark")
+        self.world.marker = Position(term, sequence, nonce, initialised=True)
+
+    async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
+        await self.call("rewrite")
+
+    async def meet(self, start_id: int, peer: Any) -> None:
+        await self.call("meet")
+
+    async def forget(self, start_id: int, node_id: str) -> None:
+        await self.call("forget")
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        await self.call("set_aside")
+        return f"/tail-{start_id}"
+
+    async def shut_down(self, start_id: int) -> None:
+        await self.call("shut_down")
+        if start_id in self.world.engines:
+            self.world.end(start_id, Cause.GRACEFUL_STOP, 0)
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        await self.call("kill")
+        if start_id in self.world.engines:
+            self.world.end(start_id, cause, 137)
+
+    async def forget_exit(self, start_id: int) -> None:
+        await self.call("forget_exit")
+        self.world.exits.get(self.address, {}).pop(start_id, None)
+
+    async def confirm_initialised(self, directory: str) -> None:
+        await self.call("confirm_initialised")
+
+    async def retire(self, directory: str) -> str | None:
+        await self.call("retire")
+        return f"{directory}.deleted-1"
+
+    async def count(self) -> list[Any]:
+        return []
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeManager:
+    """The loop of one server's manager, glance by glance."""
+
+    numbers = itertools.count(1)
+
+    def __init__(
+        self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, fate: Fate | None = None
+    ) -> None:
+        self.engines, self.fate, self.lease = engines, fate or Fate(), FRESH
+        self.troubles: list[tuple[Step | None, Exception]] = []
+        store: Any = Mortal(MemoryStore(domain), self.fate)
+        door: Any = Mortal(engines, self.fate)
+        self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
+        self.reconciler = Reconciler(
+            me(server), store=store, submitter=self.submitter, engines=door, lease_left=lambda: self.lease,
+            monotonic=clock, token=lambda: f"{next(self.numbers):032x}", probe=self._probe,
+            complain=lambda step, trouble: self.troubles.append((step, trouble)),
+        )  # fmt: skip
+
+    async def _probe(self, host: str, port: int) -> bool:
+        return True
+
+    async def glance(self, settle: bool = True) -> None:
+        """One glance on the newest view; all its steps are carried out, unless `settle` is False."""
+        self.reconciler._view = await self.submitter.view()
+        await self.reconciler._glance(stale=False)
+        if settle:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Let the running steps end. Raises Killed if the manager died in one."""
+        while self.reconciler._running:
+            await asyncio.gather(*self.reconciler._running.values(), return_exceptions=True)
+        if self.fate.dead:
+            raise Killed
+
+    @property
+    def commands(self) -> list[str]:
+        """What the engines were asked, besides being looked at."""
+        return [name for name in self.engines.calls if name != "survey"]
+

@@ -1,0 +1,301 @@
+"""The loop of a manager: quiet when nothing differs, one step at a time, never on old knowledge, hard to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dkv.control.submit import View
+from dkv.domain import commands as c
+from dkv.domain.model import EngineType, State
+from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
+from dkv.machine.reconcile import CUT_OFF_PACE, LONG_GAP
+from dkv.store.contract import Unavailable
+from tests.machine.stage import DATABASE
+from tests.machine.troupe import Troupe
+
+
+def run(story: Callable[[Troupe], Awaitable[Any]], **options: Any) -> None:
+    """Tell a story of two managers whose store is settled."""
+
+    async def told() -> None:
+        troupe = await Troupe.settled(**options)
+        await story(troupe)
+
+    asyncio.run(told())
+
+
+def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        await manager.glance()
+        manager.engines.calls.clear()
+        revision = (await manager.submitter.view()).revision
+        for _ in range(10_000):
+            troupe.clock.now += 0.5
+            await manager.reconciler._glance(stale=False)
+        assert set(manager.engines.calls) == {"survey"}
+        assert (await manager.submitter.view()).revision == revision
+
+    run(story)
+
+
+def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        leader = troupe.engine(0)
+        leader.admits = False
+        for trouble in (EngineUnreachable("gone"), EngineRefused("no"), RuntimeError("our own mistake"), OSError("disk")):
+            manager.engines.refuses = {"admit": trouble}
+            await troupe.round()
+            assert manager.troubles[-1][1] is trouble
+        manager.engines.refuses = {}
+        await troupe.round()
+        assert leader.admits
+
+    run(story)
+
+
+def test_one_step_at_a_time_for_each_thing() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).admits = False
+        go_on = asyncio.Event()
+        manager.engines.before["admit"] = lambda: go_on.wait()  # type: ignore[dict-item, return-value]
+        for _ in range(5):
+            await manager.glance(settle=False)
+            await turns()
+        assert manager.commands.count("admit") == 1
+        go_on.set()
+        await manager.finish()
+        assert troupe.engine(0).admits
+
+    run(story)
+
+
+async def turns() -> None:
+    """Let everything that can go on go on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# Guarded steps -------------------------------------------------------------------------------------------------------
+
+
+def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).fenced = True
+        stale = await manager.submitter.view()
+        await troupe.tell(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
+        manager.reconciler._view = stale
+        manager.engines.calls.clear()
+        await manager.reconciler._glance(stale=False)
+        await manager.finish()
+        assert manager.commands == []
+        assert troupe.engine(0).fenced
+
+    run(story)
+
+
+@pytest.mark.parametrize(("lease", "done"), [(1.6, True), (1.4, False)])
+def test_a_guarded_step_needs_more_than_half_of_the_lease(lease: float, done: bool) -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).admits = False
+        manager.lease = lease
+        await manager.glance()
+        assert ("admit" in manager.commands) is done
+
+    run(story)
+
+
+def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
+    """The manager was frozen between its glance and the step: the handover may have no time left."""
+
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s2"]
+        await manager.glance()
+        await troupe.tell(c.HandoverBegun(to_archive=1, **await troupe.quote()))
+        troupe.clock.now += 0.1
+        await manager.glance(settle=False)
+        troupe.clock.now += 7.0
+        await manager.finish()
+        assert "failover" not in manager.commands
+
+    run(story)
+
+
+# Old knowledge -------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> None:
+    """A survey may take half a second, when an engine does not answer; what the domain says must not be newer."""
+
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s2"]
+        await troupe.stop(1)
+        await troupe.request(1)
+        await manager.glance()          # taken
+        troupe.clock.now += 60.0        # long in coming, for whatever reason
+        looking = asyncio.Event()
+        survey = await manager.engines.survey()
+
+        async def old_survey() -> Any:
+            looking.set()
+            for _ in range(50):
+                await asyncio.sleep(0)
+            return survey
+
+        await manager.glance(settle=False)   # the launch begins
+        manager.engines.survey = old_survey  # type: ignore[method-assign]
+        glance = asyncio.create_task(manager.reconciler._glance(stale=False))
+        await looking.wait()
+        manager.reconciler._learn(await manager.submitter.view())
+        await glance
+        await manager.finish()
+        state = await troupe.state()
+        assert state.process_on(1) is not None
+        assert not {"vanished", "release"} & set(manager.commands)
+        assert not any(t.cause == Cause.EXITED for t in state.tombstones.values())
+
+    run(story)
+
+
+def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
+    async def story(troupe: Troupe) -> None:
+        reconciler = troupe.managers["s1"].reconciler
+        newest = await troupe.managers["s1"].submitter.view()
+        reconciler._learn(newest)
+        reconciler._learn(View(newest.revision - 1, State()))
+        assert reconciler._view is newest
+
+    run(story)
+
+
+def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        await manager.glance()
+        troupe.engine(0).admits = False
+        troupe.engine(1).follows = None
+        manager.lease = 0.5
+        manager.engines.calls.clear()
+
+        async def away() -> Any:
+            raise Unavailable("away")
+
+        manager.submitter.view = away  # type: ignore[method-assign]
+        period = await manager.reconciler._glance(stale=True)
+        await manager.finish()
+        assert manager.commands == ["fence"]
+        assert period <= CUT_OFF_PACE
+        assert LONG_GAP <= 1.0
+
+    run(story)
+
+
+def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        await manager.glance()
+        troupe.engine(1).follows = None
+        manager.lease = 0.5
+
+        async def hangs() -> Any:
+            await asyncio.sleep(3600)
+
+        manager.submitter.view = hangs  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            await manager.reconciler._glance(stale=True)
+            await manager.finish()
+        assert troupe.engine(0).fenced
+
+    run(story)
+
+
+# Ends ----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_exit_is_reported_once_then_forgotten() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s2"]
+        start_id = troupe.engine(1).spec.start_id
+        troupe.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
+        await manager.glance()
+        assert troupe.world.exits[manager.engines.address] == {}
+        state = await troupe.state()
+        assert state.tombstones[start_id].cause == "killed by signal"
+        for _ in range(10):
+            await troupe.round()
+        assert list((await troupe.state()).tombstones) == [start_id]
+        assert manager.commands.count("forget_exit") == 1
+
+    run(story)
+
+
+def test_a_manager_that_died_between_report_and_forgetting_reports_nothing_twice() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s2"]
+        start_id = troupe.engine(1).spec.start_id
+        troupe.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
+        record = dict(troupe.world.exits[manager.engines.address])
+        await manager.glance()
+        troupe.world.exits[manager.engines.address] = record  # as if it had not been forgotten
+        troupe.replace_manager("s2")
+        await troupe.round()
+        assert troupe.world.exits[manager.engines.address] == {}
+        assert list((await troupe.state()).tombstones) == [start_id]
+
+    run(story)
+
+
+def test_closing_lets_running_steps_go() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).admits = False
+        manager.engines.before["admit"] = lambda: asyncio.sleep(3600)
+        await manager.glance(settle=False)
+        await turns()
+        assert manager.reconciler._running
+        async with asyncio.timeout(10):
+            await manager.reconciler.close()
+        assert not manager.reconciler._running
+
+    run(story)
+
+
+def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
+    async def story() -> None:
+        troupe = Troupe(real_time=True)
+        await troupe.found()
+        await troupe.request(0)
+        await troupe.request(1)
+        loops = [asyncio.create_task(m.reconciler.run()) for m in troupe.managers.values()]
+        async with asyncio.timeout(30):
+            while not await troupe.both_in_sync():
+                await asyncio.sleep(0.02)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        for manager in troupe.managers.values():
+            await manager.reconciler.close()
+
+    asyncio.run(story())
+
+
+def test_a_memory_only_process_that_waits_commands_nothing() -> None:
+    async def story(troupe: Troupe) -> None:
+        await troupe.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+        manager = troupe.managers["s1"]
+        manager.engines.calls.clear()
+        for _ in range(10):
+            await troupe.round()
+        assert manager.commands == []
+        assert replace(await troupe.state(), clock=0).processes
+
+    run(story)
