@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dkv.sim.disk import Entry, getack, ping
@@ -26,7 +26,8 @@ class Replica:
 
     engine: SimEngine
     token: int
-    sent: int
+    sent: int                  # offset after what is on its way or there
+    pending: list[Entry] = field(default_factory=list)   # its output buffer, which no backlog limits
     online: bool = False       # acknowledged something since it attached
     streaming: bool = True     # False while the snapshot is on its way
     offset: int = 0            # acknowledged
@@ -70,6 +71,7 @@ class Replication:
         if len(self.entries) > 2 * backlog:
             del self.entries[:-backlog], self.ends[:-backlog]
         for replica in self.replicas.values():
+            replica.pending.append(entry)
             self._flush(replica)
 
     def since(self, offset: int) -> list[Entry]:
@@ -96,7 +98,8 @@ class Replication:
         continues = history == self.history or (self.former is not None and history == self.former[0]
                                                 and offset <= self.former[1])  # fmt: skip
         if continues and self._begins() <= offset <= self.offset:
-            self.replicas[follower.node_id] = replica = Replica(follower, token, offset, acked_at=self.net.now())
+            replica = Replica(follower, token, offset, self.since(offset), acked_at=self.net.now())
+            self.replicas[follower.node_id] = replica
             self._send(replica, follower.replication.continued, token, self.history)
             self._flush(replica)
         else:
@@ -121,8 +124,8 @@ class Replication:
         """Send what a follower does not have yet; one piece under way at a time."""
         if replica.flushing or not replica.streaming or replica.sent >= self.offset:
             return
-        begins, piece = replica.sent, self.since(replica.sent)
-        replica.sent, replica.flushing = self.offset, True
+        begins, piece = replica.sent, replica.pending
+        replica.sent, replica.pending, replica.flushing = self.offset, [], True
         act = replica.engine.replication.take
         self._send(replica, act, replica.token, begins, piece, delay=self.net.trail(replica.engine.machine))
         self.net.later(replica.arrives_at - self.net.now(), self._flushed, replica)
