@@ -13,7 +13,7 @@ from dkv.cli.trouble import CliTrouble
 from dkv.playground import picture
 from dkv.playground.domain import STORE, Domain, leader_of
 from dkv.playground.places import started_at
-from dkv.playground.proof import Writers, outage
+from dkv.playground.proof import AUTHORS, Writers, outage
 from dkv.playground.writer import PLAIN
 
 KILLS = 20
@@ -84,14 +84,17 @@ class Story:
             time.sleep(0.05)
 
     def _show_outages(self, writers: Writers, killed: list[tuple[str, float]]) -> None:
-        lines = writers.of(PLAIN).promised()
         ends = [at for _, at in killed[1:]] + [time.monotonic()]
-        found = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
-        self._screen.line()
-        for line in picture.outages(found):
-            self._screen.line(line)
-        times = [ms for _, ms in found]
-        self._screen.line(f"outage: p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms, {len(times)} kills")
+        for writer in writers.all:
+            lines = writer.promised()
+            found = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
+            times = [ms for _, ms in found]
+            if writer.kind == PLAIN:
+                self._screen.line()
+                for line in picture.outages(found):
+                    self._screen.line(line)
+            summary = f"p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms, {len(times)} kills"
+            self._screen.line(f"outage for {AUTHORS[writer.kind]}: {summary}")
 
     def _kill_manager(self, writers: Writers) -> None:
         store = self._domain.await_whole(WHOLE_WITHIN)
