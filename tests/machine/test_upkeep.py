@@ -13,7 +13,7 @@ from dkv.engine.contract import NodeSeen, Position
 from dkv.machine.lead import MARK_EVERY, REWRITE_FROM
 from dkv.machine.plan import plan
 from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Forget, Mark, Meet, Rewrite, Step
+from dkv.machine.steps import Forget, KeepTurn, Mark, Meet, Rewrite, Step
 from tests.machine.stage import LONG, Stage, kinds, me
 
 BIG = REWRITE_FROM * 2
@@ -54,7 +54,7 @@ def test_a_leader_without_a_marker_of_its_term_writes_one(marker: Position | Non
 def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
     given: dict[str, Any] = {"incremental_bytes": BIG, "base_bytes": 0, "free_bytes": 1 << 50}
     engine = stage.engine(archive_id, **(given | changes))
-    return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite)]
+    return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | KeepTurn)]
 
 
 def test_a_rewrite_when_the_incremental_file_outgrew_64_mb_and_its_base() -> None:
@@ -103,8 +103,16 @@ def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:
 @pytest.mark.parametrize("trouble", [{"rewriting": True}, {"resyncing": True}])
 def test_no_rewrite_while_a_child_runs(trouble: dict[str, Any]) -> None:
     stage = Stage().settled()
-    assert grown(stage, 0, **trouble) == []
-    assert grown(stage, 1, **trouble) == []
+    for archive_id in (0, 1):
+        assert not [step for step in grown(stage, archive_id, **trouble) if isinstance(step, Rewrite)]
+
+
+def test_a_rewrite_that_goes_on_keeps_its_turn() -> None:
+    stage = Stage().settled()
+    (leads,), (follows,) = grown(stage, 0, rewriting=True), grown(stage, 1, rewriting=True)
+    assert isinstance(leads, KeepTurn)
+    assert isinstance(follows, KeepTurn)
+    assert leads.lease == follows.lease == "rewrite/orders/UNPARTITIONED"
 
 
 def test_no_rewrite_in_a_handover_or_while_somebody_joins() -> None:

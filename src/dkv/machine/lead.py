@@ -18,7 +18,7 @@ from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, Proces
 from dkv.engine.contract import EngineSeen
 from dkv.machine.handover import handover_steps_of_leader
 from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, node_id, peer, replica_of, unheard
-from dkv.machine.steps import Admit, Fence, Forget, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
+from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
 LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
@@ -236,11 +236,13 @@ def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Ste
     """A rewrite when the incremental file outgrew its base; followers first, never without room for it."""
     worth = max(REWRITE_FROM, engine.base_bytes) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
     size = engine.incremental_bytes + engine.base_bytes
-    if engine.incremental_bytes <= worth or engine.rewriting or engine.resyncing or group.joining:
+    lease = f"rewrite/{group.database}/{group.name}"
+    if engine.rewriting:
+        yield KeepTurn(f"rewrite {engine.start_id}", engine.start_id, lease)
+    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining:
         return
-    if engine.free_bytes >= 2 * size:
+    elif engine.free_bytes >= 2 * size:
         marker = (group.term, next_sequence(group, engine)) if leads else None
-        lease = f"rewrite/{group.database}/{group.name}"
         yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
 
 

@@ -6,6 +6,7 @@ safe to repeat: this manager may die between any two awaits.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -31,7 +32,8 @@ from dkv.machine.seen import Told
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
-REWRITE_LEASE = 60.0   # s
+REWRITE_LEASE = 5.0   # s a turn at rewriting outlasts its last renewal
+OTHERS_FIRST = 3.0    # s after its lease in which the group's other copies may take their turn
 
 
 class Submits(Protocol):
@@ -74,6 +76,7 @@ class Performer:
         self._probe = probe
         self.prepared: set[str] = set()
         self._set_aside: set[tuple[int, Position]] = set()
+        self._turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting
 
     async def perform(self, step: s.Step) -> None:
         """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
@@ -217,10 +220,23 @@ class Performer:
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
 
     async def _rewrite(self, step: s.Rewrite) -> None:
-        if not await self._store.acquire(step.lease, f"{self._server_id}/{step.start_id}", REWRITE_LEASE):
+        """A copy that just had its turn waits until the others could take theirs: under a steady load it would else
+        take turn after turn, and its leader's file would grow without end."""
+        again_at = self._turns.get(step.start_id, float("-inf")) + REWRITE_LEASE + OTHERS_FIRST
+        if asyncio.get_running_loop().time() < again_at or not await self._turn(step.lease, step.start_id):
             return
         marker = (*step.marker, self._token()[:8]) if step.marker else None
         await self._engines.rewrite(step.start_id, marker)
+
+    async def _keepturn(self, step: s.KeepTurn) -> None:
+        await self._turn(step.lease, step.start_id)
+
+    async def _turn(self, lease: str, start_id: int) -> bool:
+        """Take or keep the turn of a group at rewriting; whether it is ours."""
+        ours = await self._store.acquire(lease, f"{self._server_id}/{start_id}", REWRITE_LEASE)
+        if ours:
+            self._turns[start_id] = asyncio.get_running_loop().time()
+        return ours
 
     async def _meet(self, step: s.Meet) -> None:
         await self._engines.meet(step.start_id, step.peer)

@@ -239,6 +239,15 @@ class Rewrite(Step):
 
 
 @dataclass(frozen=True)
+class KeepTurn(Step):
+    """A rewrite goes on: keep the lease that says whose turn it is, so that the next one begins soon after its end."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    lease: str
+
+
+@dataclass(frozen=True)
 class Meet(Step):
     """Make an engine known to this one."""
 
