@@ -18,11 +18,12 @@ from valkey import exceptions
 from valkey.connection import Connection
 from valkey.crc import key_slot
 
-from dkv.client import ClientTrouble, Json, ManagerClient, parse_endpoint
+from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, parse_endpoint
 
 FRESH = 0.5
 """Seconds a view may be old when a write is confirmed with it."""
 REFRESH_EVERY = 0.15      # s between two reads of the view while somebody writes
+HURRY = 0.04              # s between two reads while a write waits for the next one
 IDLE_AFTER = 3.0          # s without a write after which nobody reads the view any more
 ASK_WITHIN = 1.0          # s a manager has to answer before another one is asked
 PAUSE = 0.02              # s between two tries
@@ -117,17 +118,9 @@ def read_role(answer: Any) -> Role:
         return Role(False, 0, {})
     replicas: dict[str, int] = {}
     for host, port, offset in answer[2]:
-        address = _endpoint(_text(host), int(port))
+        address = str(Endpoint(host.decode() if isinstance(host, bytes) else host, int(port)))
         replicas[address] = min(replicas.get(address, int(offset)), int(offset))
     return Role(True, int(answer[1]), replicas)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_groups(store: Json) -> tuple[GroupView, ...]:
@@ -172,7 +165,7 @@ class Refresher:
         self._clock = clock
         self._view = View((), float("-inf"))
         self._wanted_at = float("-inf")
-        self._closed = False
+        self._closed = self._hurried = False
         self._told = threading.Condition()
         self.trouble = "no manager was asked yet"
         self._thread = threading.Thread(target=self._run, name="dkv-view", daemon=True)
@@ -187,13 +180,17 @@ class Refresher:
     def newer_than(self, moment: float, until: float) -> View | None:
         """A view asked for at or after `moment`; None if none came until `until`."""
         with self._told:
-            while self._view.asked_at < moment:
-                self._want()
-                left = until - self._clock()
-                if left <= 0 or self._closed:
-                    return None
-                self._told.wait(min(left, REFRESH_EVERY))
-            return self._view
+            self._want()
+            if self._view.asked_at < moment:
+                self.hurry()
+                self._told.wait_for(lambda: self._view.asked_at >= moment or self._closed, until - self._clock())
+            return self._view if self._view.asked_at >= moment else None
+
+    def hurry(self) -> None:
+        """Read again soon: somebody waits for it, or what the newest view says did not hold."""
+        with self._told:
+            self._hurried = True
+            self._told.notify_all()
 
     def close(self) -> None:
         """End the thread."""
@@ -210,12 +207,15 @@ class Refresher:
     def _run(self) -> None:
         while True:
             with self._told:
+                self._hurried = False
                 while not self._closed and self._clock() - self._wanted_at > IDLE_AFTER:
                     self._told.wait()
                 if self._closed:
                     return
             if self._read():
-                time.sleep(REFRESH_EVERY)
+                time.sleep(HURRY)
+                with self._told:
+                    self._told.wait_for(lambda: self._hurried or self._closed, REFRESH_EVERY - HURRY)
             else:
                 self._clients.append(self._clients.pop(0))  # the next one may answer
                 time.sleep(PAUSE)
@@ -314,6 +314,7 @@ class ConfirmingClient:
                     return self._once(command, slot, until)
                 except _NotDone as refused:
                     why = str(refused)
+                    self._views.hurry()
                     time.sleep(PAUSE)
         return Outcome(Kind.FAILED, f"not done within {timeout:g} s: {why}")
 
