@@ -168,6 +168,8 @@ class Valkey:
         _, follows = await self.follows()
         if follows != leader.node_id:
             await self._replicate_until_ok(leader)
+        else:
+            await self._connect_at_once(leader, phantoms)
         if follows in phantoms:
             await self.forget(str(follows))
 
@@ -182,6 +184,19 @@ class Valkey:
                 if loop.time() > deadline:
                     raise
             await asyncio.sleep(0.01)
+
+    async def _connect_at_once(self, leader: PeerNode, phantoms: Sequence[str]) -> None:
+        """Gossip had it follow that leader before it had credentials; its next try by itself is up to a second away.
+
+        One that never was linked, so that there is no history to keep, is turned to a phantom and back in one send.
+        """
+        text, table = await self.do(("INFO", "replication"), ("CLUSTER", "NODES"))
+        said = glance.parse_info(text)
+        never = said.get("master_link_down_since_seconds") == "-1" and said.get("master_sync_in_progress") == "0"
+        known = {node.node_id for node in glance.parse_nodes(table)[0]}
+        phantom = next((node_id for node_id in phantoms if node_id in known), None)
+        if never and phantom:
+            await self.exchange(("CLUSTER", "REPLICATE", phantom), ("CLUSTER", "REPLICATE", leader.node_id))
 
     async def failover(self) -> None:
         """The coordinated switch, asked of the follower that shall lead."""
