@@ -17,7 +17,8 @@ def _canvas() -> Any:
         say("no picture: matplotlib is not installed (./dev bench installs it when it can)")
         return None
     matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "dkv", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+    matplotlib.rcParams.update({"svg.hashsalt": "dkv", "svg.fonttype": "none", "font.size": 9})
+    matplotlib.rcParams.update({"axes.grid": True, "grid.alpha": 0.3})
     from matplotlib import pyplot
 
     return pyplot

@@ -115,6 +115,8 @@ def staged(servers: int, instances: int, **settings: str) -> Iterator[Stage]:
         record.write()
         try:
             domain.start_managers()
+            if domain.ask(lambda client: client.stores()):
+                raise RuntimeError("a manager of somebody else answers on our addresses; try again")
         except BaseException:
             _end(domain)
             raise
