@@ -43,6 +43,7 @@ CATALOGUE: dict[str, Entry] = {
     "below_min_in_sync": Entry(409, 1, "stopping it would leave fewer in-sync copies than minInSync"),
     "incarnation_changed": Entry(409, 1, "the database moved on since the requester looked"),
     "data_loss_not_allowed": Entry(409, 1, "an enforced leader may lose writes and this was not allowed"),
+    "cannot_rebuild": Entry(409, 1, "what is left on disk does not make one whole domain"),
     "server_conflict": Entry(409, 1, "the server id belongs to another machine's data directory"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),
     "stale_fact": Entry(409, 1, "the fact is about something the domain no longer expects"),

@@ -1,0 +1,144 @@
+"""Recovery room: the backup file of a domain state, and the state file it comes from or goes to.
+
+A backup is JSON lines: a head (uid, revision, how many records), one line a record, an end with a checksum. A file that
+was cut off or altered says so in one sentence, any text tool can look into it, and no library version matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dkv.control.submit import Submitter
+from dkv.domain.decision import Event
+from dkv.domain.model import State
+from dkv.engine.archive import write_whole
+from dkv.store import codec
+from dkv.store.contract import StoreTrouble
+from dkv.store.sqlite import SqliteStore
+
+KIND, VERSION = "domain state", 1
+Json = dict[str, Any]
+
+
+class RecoveryTrouble(Exception):
+    """A recovery command cannot go on. Root of everything this room raises; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+# The backup file -----------------------------------------------------------------------------------------------------
+
+
+def write_backup(path: Path, said: Mapping[str, Any]) -> None:
+    """Write `uid`, `revision` and `records` whole or not at all, readable by its owner only. Raises RecoveryTrouble."""
+    records: Mapping[str, str] = said["records"]
+    _decoded(records, "What was read")  # what cannot be put back is no backup
+    head = {"dkv": KIND, "version": VERSION, "uid": said["uid"], "revision": said["revision"], "records": len(records)}
+    lines = [json.dumps(head), *(json.dumps({"key": k, "text": records[k]}) for k in sorted(records))]
+    body = "".join(f"{line}\n" for line in lines)
+    end = json.dumps({"end": len(records), "sha256": hashlib.sha256(body.encode()).hexdigest()})
+    try:
+        write_whole(path, f"{body}{end}\n")
+    except OSError as error:
+        raise RecoveryTrouble(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
+
+
+def read_backup(path: Path) -> State:
+    """The state a backup holds. Raises RecoveryTrouble saying what is wrong with the file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecoveryTrouble(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text')}.", "") from error
+    head, end = _object(lines[:1]), _object(lines[-1:])
+    if head.get("dkv") != KIND:
+        raise RecoveryTrouble(f"{path} is not a backup of a domain state.", "Give a file of dkv backup state.")
+    if head.get("version") != VERSION:
+        raise RecoveryTrouble(f"{path} was written by another version of dkv.", "Use that version.")
+    if "end" not in end:
+        raise RecoveryTrouble(f"{path} ends early: {len(lines) - 1} of {head['records']} records.", "Use another backup.")
+    if end.get("sha256") != hashlib.sha256("".join(lines[:-1]).encode()).hexdigest():
+        raise RecoveryTrouble(f"{path} was altered: its checksum is wrong.", "Use another backup.")
+    found = [_object([line]) for line in lines[1:-1]]
+    return _decoded({one["key"]: one["text"] for one in found}, str(path))
+
+
+def _object(lines: Sequence[str]) -> Json:
+    try:
+        found = json.loads(lines[0]) if lines else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _decoded(records: Mapping[str, str], what: str) -> State:
+    try:
+        return codec.decode(records)
+    except StoreTrouble as trouble:
+        raise RecoveryTrouble(f"{what} cannot be used: {trouble}", "Use the version of dkv that wrote it.") from trouble
+
+
+# The state file ------------------------------------------------------------------------------------------------------
+
+
+def path_of(state: str) -> Path:
+    """The file that `sqlite:PATH` names. Raises RecoveryTrouble."""
+    kind, _, path = state.partition(":")
+    if kind != "sqlite" or not path:
+        raise RecoveryTrouble(f"The state backend {state!r} is not known.", "Write --state sqlite:PATH.")
+    return Path(path).absolute()
+
+
+def read_state(state: str) -> Json:
+    """`uid`, `revision` and `records` of a state file, whether managers use it or not. Raises RecoveryTrouble."""
+    path = path_of(state)
+    if not path.exists():
+        raise RecoveryTrouble(f"There is no state file {path}.", "Give the path the managers have as --state.")
+    return asyncio.run(_read(path))
+
+
+async def _read(path: Path) -> Json:
+    try:
+        store = await SqliteStore.open(path)
+        try:
+            door = Submitter(store, lambda: 0, lambda: "")
+            snapshot = await door.snapshot()
+        finally:
+            await store.close()
+    except StoreTrouble as trouble:
+        raise RecoveryTrouble(f"The state cannot be read: {trouble}") from trouble
+    uid = _decoded(snapshot.records, str(path)).uid
+    return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises RecoveryTrouble if a state, or its journal, is there: nothing is ever written over."""
+    there = [one for one in (path, Path(f"{path}-wal")) if one.exists()]
+    if there:
+        raise RecoveryTrouble(f"{there[0]} exists and is not overwritten.",
+                              f"Stop all managers, then move {path} and its -wal and -leases files away.")  # fmt: skip
+
+
+def write_state(path: Path, state: State, event: Event, token: str) -> None:
+    """Make the state file with this state, in one commit. Raises RecoveryTrouble."""
+    refuse_existing(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        asyncio.run(_write(path, state, event, token))
+    except (StoreTrouble, OSError) as trouble:
+        raise RecoveryTrouble(f"{path} cannot be written: {trouble}", "Remove it before you try again.") from trouble
+
+
+async def _write(path: Path, state: State, event: Event, token: str) -> None:
+    store = await SqliteStore.open(path)
+    try:
+        await store.commit(0, dict(codec.encode(state)), [codec.to_text(event)], token)
+    finally:
+        await store.close()

@@ -1,0 +1,202 @@
+"""Recovery room: what is left under the managers' data directories. Reads only; judges nothing.
+
+Who an archive is stands in its identity.json, how far it got in its append-only files, its ports in valkey.conf, its
+group's slots in nodes.conf, the engines' password in what a run wrote down (engine/supervisor.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dkv.domain.model import Report, Server
+from dkv.domain.rebuild import Finds, FoundArchive
+from dkv.dwelling import LOCK, SERVER, resident
+from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
+from dkv.engine.contract import ArchiveRefused
+from dkv.engine.positions import read_position
+from dkv.engine.supervisor import Record, read_run
+from dkv.machine.seen import node_id
+from dkv.recovery.backup import RecoveryTrouble
+
+LAID_ASIDE = ".deleted-"
+LOCK_WITHIN = 2.0         # s an engine that was just killed has to let go of its archive
+PHANTOM_PORTS = 1024      # a made-up primary is at 127.0.0.1 and a port below (engine/config.py)
+
+
+@dataclass(frozen=True)
+class Home:
+    """One manager's data directory."""
+
+    path: Path
+    server: Server
+    runs: tuple[Record, ...]
+
+
+def find(data_dirs: Sequence[Path]) -> Finds:
+    """Everything under these directories. Raises RecoveryTrouble if something there still runs or is not a manager's."""
+    homes = [_home(path.absolute()) for path in dict.fromkeys(data_dirs)]
+    places = [(home, place) for home in homes for place in _places(home)]
+    archives = [one for home, place in places if LAID_ASIDE not in place.name and (one := _archive(home, place))]
+    aside = [said.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (said := _identity(place))]
+    return Finds(
+        servers=tuple(home.server for home in homes),
+        archives=tuple(sorted(archives, key=lambda a: a.archive_id)),
+        deleted=tuple(aside),
+        start_ids=tuple(sorted({run.start_id for home in homes for run in home.runs})),
+    )
+
+
+# Data directories ----------------------------------------------------------------------------------------------------
+
+
+def _home(path: Path) -> Home:
+    if not (path / SERVER).exists():
+        raise RecoveryTrouble(f"{path} is not a manager's data directory: it has no {SERVER}.", "See dkv manager run --data-dir.")
+    first = resident(path)
+    if first is not None:
+        raise RecoveryTrouble(f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}) runs on {path}.",
+                              f"Stop it first: dkv manager stop --data-dir {path}.")  # fmt: skip
+    known, last = _json(path / SERVER), _json(path / LOCK)
+    runs = [run.record for entry in _entries(path / "run") if entry.name.isdigit() and (run := read_run(entry))]
+    try:
+        server = Server(str(known["serverId"]), str(known["uid"]), str(last.get("bind", "127.0.0.1")),
+                        int(last.get("port", 7801)), 8888, "", alive=False)  # fmt: skip
+    except (KeyError, ValueError, TypeError) as error:
+        raise RecoveryTrouble(f"{path / SERVER} cannot be understood.", "Put a good copy back.") from error
+    return Home(path, server, tuple(sorted(runs, key=lambda run: run.start_id)))
+
+
+def _places(home: Home) -> list[Path]:
+    """Directories that may be archives: where managers put them, and wherever an engine of theirs ran."""
+    usual = [place for store in _entries(home.path / "archives") for place in _entries(store)]
+    others = [Path(run.directory) for run in home.runs if not run.memory_only]
+    return sorted({place for place in (*usual, *others) if place.is_dir()})
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecoveryTrouble(f"{folder} cannot be read: {error.strerror}.", "Run as the managers' user.") from error
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text() or "{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# Archives ------------------------------------------------------------------------------------------------------------
+
+
+def _identity(place: Path) -> IdentityFile | None:
+    try:
+        return read_identity(str(place))
+    except ArchiveRefused as refused:
+        raise RecoveryTrouble(f"{refused.detail}.", "Cure that, or move the directory away.") from refused
+
+
+def _archive(home: Home, place: Path) -> FoundArchive | None:
+    said = _identity(place)
+    if said is None:
+        return None
+    _refuse_running(place)
+    identity, server = said.identity, home.server
+    usual = home.path / "archives" / identity.database
+    ours = place.parent == usual and place.name.endswith(f"-{identity.archive_id}")
+    report, trouble = _report(place)
+    conf, nodes = _settings(place), _Nodes(_text(place / "nodes.conf"))
+    me = node_id(identity.domain_uid, identity.archive_id)
+    secrets = [run.secret for run in home.runs if run.directory == str(place)]
+    return FoundArchive(
+        directory=str(place), server_id=server.server_id, path="" if ours else str(place),
+        name=place.name.removesuffix(f"-{identity.archive_id}") if ours else f"{identity.database}-{identity.archive_id}",
+        domain_uid=identity.domain_uid, archive_id=identity.archive_id, database=identity.database,
+        database_uid=identity.incarnation_of_name, group=identity.group, initialised=said.initialised,
+        report=report, trouble=trouble, cluster_port=_number(conf, "cluster-port"), client_port=_number(conf, "port"),
+        append_fsync=conf.get("appendfsync", "always"), shard_id=nodes.shard, slots=nodes.slots, epoch=nodes.epoch,
+        led=nodes.led, secret=secrets[-1] if secrets else "", node_id=me, peers=tuple(nodes.peers()),
+    )  # fmt: skip
+
+
+def _refuse_running(place: Path) -> None:
+    if not (place / LOCK_FILE).exists():
+        return  # nothing was ever started here, and taking the lock would make the file
+    ends = time.monotonic() + LOCK_WITHIN
+    while (lock := take_lock(str(place))) is None and time.monotonic() < ends:
+        time.sleep(0.05)
+    if lock is None:
+        pid = lock_holder(str(place))
+        raise RecoveryTrouble(f"The engine on {place} still runs as pid {pid}.",
+                              f"End it: kill {pid}. What it acknowledged is on its disk.")  # fmt: skip
+    os.close(lock)
+
+
+def _report(place: Path) -> tuple[Report | None, str]:
+    try:
+        position = read_position(str(place))
+    except ArchiveRefused as refused:
+        return None, str(refused)
+    return Report(position.term, position.sequence, position.nonce, position.bytes_after), ""
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _settings(place: Path) -> dict[str, str]:
+    """The one-word settings of valkey.conf."""
+    words = (line.split() for line in _text(place / "valkey.conf").splitlines())
+    return {pair[0]: pair[1] for pair in words if len(pair) == 2}
+
+
+def _number(conf: dict[str, str], name: str) -> int:
+    return int(conf[name]) if conf.get(name, "").isdecimal() else 0
+
+
+class _Nodes:
+    """What one engine's nodes.conf tells; lines as CLUSTER NODES prints them."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = [words for line in text.splitlines() if len(words := line.split()) >= 8 and words[0] != "vars"]
+        mine = next((words for words in self._lines if "myself" in words[2].split(",")), None)
+        said = re.search(r"currentEpoch (\d+)", text)
+        self.epoch = int(said.group(1)) if said else 0
+        self.led = mine is not None and "master" in mine[2].split(",")
+        self.shard = _shard(mine) if mine else ""
+        owners = [words for words in self._lines if self.shard and _shard(words) == self.shard]
+        self.slots = tuple(sorted(pair for words in owners for pair in _ranges(words[8:])))
+
+    def peers(self) -> Iterator[tuple[str, str]]:
+        """Node id and address of every other engine that is not made up."""
+        for words in self._lines:
+            address = words[1].partition("@")[0]
+            port = address.rpartition(":")[2]
+            made_up = address.startswith("127.0.0.1:") and port.isdecimal() and int(port) < PHANTOM_PORTS
+            if "myself" not in words[2].split(",") and not made_up:
+                yield words[0], address
+
+
+def _shard(words: Sequence[str]) -> str:
+    found = re.search(r"shard-id=([0-9a-f]{40})", words[1])
+    return found.group(1) if found else ""
+
+
+def _ranges(words: Iterable[str]) -> Iterator[tuple[int, int]]:
+    for word in words:
+        if found := re.fullmatch(r"(\d+)(?:-(\d+))?", word):
+            yield int(found.group(1)), int(found.group(2) or found.group(1))

@@ -1,0 +1,56 @@
+"""Recovery room: what `dkv restore state` and `dkv rebuild state` would write, said before it is written."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkv.domain import rebuild, restore
+from dkv.domain.decision import Event, Refused
+from dkv.domain.model import State
+from dkv.recovery.backup import RecoveryTrouble, path_of, read_backup, refuse_existing, write_state
+from dkv.recovery.find import find
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A state to be written to `path`, with what it was made of and what nobody knows."""
+
+    path: Path
+    state: State
+    found: tuple[str, ...]
+    unknown: tuple[str, ...]
+    because: str
+
+    def write(self) -> None:
+        """Write the state, with one event that says where it came from. Raises RecoveryTrouble."""
+        event = Event("domain.recovered", f"domain {self.state.uid}", self.because, actor="operator",
+                      at=time.time_ns() // 1_000_000)  # fmt: skip
+        write_state(self.path, self.state, event, uuid.uuid4().hex)
+
+
+def plan_restore(file: Path, state: str) -> Plan:
+    """What putting a backup back would give. Raises RecoveryTrouble, also if there is a state already."""
+    path = path_of(state)
+    refuse_existing(path)
+    old = read_backup(file)
+    found = [f"domain {old.uid}, servers {', '.join(sorted(old.servers)) or 'none'}"]
+    for database in sorted(old.databases):
+        names = [a.name for a in old.archives_of(database) if not a.removed]
+        found.append(f"store {database}: {', '.join(names) or 'no instances'}")
+    because = f"it was put back from the backup {file.name}; every store starts cold"
+    return Plan(path, restore.restored(old), tuple(found), restore.unknown(old), because)
+
+
+def plan_rebuild(data_dirs: Sequence[Path], state: str) -> Plan:
+    """What the archives under these data directories make. Raises RecoveryTrouble, also if there is a state already."""
+    path = path_of(state)
+    refuse_existing(path)
+    made = rebuild.rebuild(find(data_dirs), uuid.uuid4().hex)
+    if isinstance(made, Refused):
+        raise RecoveryTrouble(made.message, made.hint)
+    because = f"it was rebuilt from {len(made.state.archives)} archives; what was not found there is lost"
+    return Plan(path, made.state, made.found, made.unknown, because)
