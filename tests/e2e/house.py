@@ -265,11 +265,14 @@ def free_net() -> str:
 
 
 def marked(root: Path) -> list[int]:
-    """The living processes that carry a house's mark."""
+    """The living processes that carry a house's mark, or work inside it: an engine's title overwrites its environment."""
     mark, found = f"{MARK}={root}\0".encode(), []
     for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):
-            if entry.isdigit() and mark in Path(f"/proc/{entry}/environ").read_bytes():
+            if not entry.isdigit():
+                continue
+            inside = os.readlink(f"/proc/{entry}/cwd").startswith(f"{root}/")
+            if inside or mark in Path(f"/proc/{entry}/environ").read_bytes():
                 found.append(int(entry))
     return found
 
