@@ -1,0 +1,326 @@
+"""A store's life on real managers and engines: it grows, fills, is rewritten, loses managers, and clients go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import valkey
+
+from dkv.client import new_key
+from dkv.engine.positions import read_position
+from tests.e2e.house import House, ManagerRefused, house, wait_for
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("life")) as found:
+        yield found
+
+
+class Writer:
+    """Writes one key after the other on its own thread, and knows what was acknowledged and what was refused."""
+
+    def __init__(self, connect: Callable[[], valkey.Valkey], size: int = 10, keys: int = 10**9, pause: float = 0) -> None:
+        self.acknowledged: dict[str, str] = {}
+        self.refused: list[Exception] = []
+        self._connect, self._size, self._keys, self._pause = connect, size, keys, pause
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join(30)
+
+    def _write(self) -> None:
+        number, client = 0, self._connect()
+        while not self._end.is_set():
+            key, value = f"key-{number % self._keys}", f"{number}-" + "x" * self._size
+            try:
+                client.set(key, value)
+                self.acknowledged[key] = value
+                number += 1
+                self._end.wait(self._pause)
+            except (valkey.exceptions.ValkeyError, OSError) as trouble:
+                self.refused.append(trouble)
+                time.sleep(0.01)
+        client.close()
+
+    def wait_for_more(self, count: int = 20) -> None:
+        """Wait until so many further writes were acknowledged."""
+        aim = len(self.acknowledged) + count
+        wait_for(f"{count} more writes", lambda: len(self.acknowledged) >= aim)
+
+    def lost(self, client: valkey.Valkey) -> list[str]:
+        """The acknowledged keys that are not there."""
+        return [key for key, value in self.acknowledged.items() if client.get(key) != value.encode()]
+
+
+def to(home: House, store: str, name: str) -> Callable[[], valkey.Valkey]:
+    """How a writer connects to one node."""
+    found = home.instance(store, name)
+    return lambda: valkey.Valkey(found["host"], found["clientPort"], socket_timeout=10)
+
+
+def cluster(home: House, store: str) -> valkey.ValkeyCluster:
+    """A cluster client that knows one node only at first."""
+    found = home.client.store(store)["instances"][0]
+    return valkey.ValkeyCluster(host=found["host"], port=found["clientPort"], socket_timeout=5)
+
+
+def two(home: House) -> str:
+    """The first two managers."""
+    return ",".join(m.host for m in home.managers[:2])
+
+
+# Managers come and go ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(home: House) -> House:
+    home.create("Pair", "-Managers", two(home))
+    return home
+
+
+def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: House) -> None:
+    pids = [pair.pid("Pair", f"pair-{i}") for i in (1, 2)]
+    term = pair.group("Pair")["term"]
+    manager = pair.managers[0]
+    with Writer(to(pair, "Pair", "pair-1")) as writer:
+        writer.wait_for_more()
+        said = pair.do("manager", "stop", "--data-dir", str(manager.data_dir))
+        assert (said.out, said.err) == ("", "")
+        assert manager.process
+        assert manager.process.wait(10) == 0
+        writer.wait_for_more()
+        manager.restart()
+        writer.wait_for_more()
+        manager.kill()
+        writer.wait_for_more()
+        manager.restart()
+        pair.wait_in_sync("Pair", "pair-1", "pair-2")
+        writer.wait_for_more()
+    assert writer.refused == [], "no client noticed"
+    assert [pair.pid("Pair", f"pair-{i}") for i in (1, 2)] == pids
+    assert pair.group("Pair")["term"] == term
+    with pair.engine("Pair", "pair-1") as client:
+        assert writer.lost(client) == []
+
+
+def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
+    """The leader hands over first: a cluster client loses nothing and the other copy serves."""
+    manager = pair.managers[0]
+    with Writer(lambda: cluster(pair, "Pair")) as writer:
+        writer.wait_for_more()
+        pair.do("manager", "stop", "--with-engines", "--data-dir", str(manager.data_dir))
+        assert manager.process
+        assert manager.process.wait(10) == 0
+        manager.process = None
+        home = House.__new__(House)
+        home.managers = pair.managers[1:]
+        found = home.instance("Pair", "pair-1")
+        assert (found["process"], found["state"]) == (None, "Stopped")
+        tombstone = home.client.tombstones("Pair")[0]
+        assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
+        assert home.group("Pair")["leader"] == "pair-2"
+        writer.wait_for_more()
+        manager.restart()
+        pair.do("Start-DkvStore", "Pair")
+        pair.wait_in_sync("Pair", "pair-1", "pair-2")
+        writer.wait_for_more()
+    with cluster(pair, "Pair") as client:
+        assert writer.lost(client) == []
+    assert pair.dkv("manager", "stop", "--data-dir", str(pair.root / "nobody")).err.startswith("No manager runs on")
+
+
+# Doors ---------------------------------------------------------------------------------------------------------------
+
+
+def test_one_idempotency_key_through_two_managers_is_one_change(pair: House) -> None:
+    first, second = (m.client for m in pair.managers[:2])
+    body = {"name": "Once", "instances": [{"instanceName": "once-1", "clustronPort": 7951, "clientPort": 7971, "server": "s3"}]}
+    key = new_key()
+    assert first.create_store(body, key)[0]
+    before = pair.client.events()[-1]["sequence"]
+    assert second.create_store(body, key)[0], "the same answer, not 'already there'"
+    assert not second.create_store(body)[0]
+    more = [{"instanceName": "once-2", "clustronPort": 7952, "clientPort": 7972, "server": "s3"}]
+    key = new_key()
+    first.add_instances("Once", more, key)
+    answered = second.add_instances("Once", more, key)
+    assert [i["instanceName"] for i in answered["instances"]] == ["once-1", "once-2"]
+    with pytest.raises(ManagerRefused, match="once-2"):
+        second.add_instances("Once", more)
+    key = new_key()
+    first.delete_store("Once", key)
+    second.delete_store("Once", key)
+    kinds = [e["kind"] for e in pair.client.events(before, "Once")]
+    assert [kinds.count(kind) for kind in ("archive.created", "archive.deleted", "database.tombstone")] == [1, 2, 1]
+
+
+def test_the_event_stream_goes_on_where_it_broke(pair: House) -> None:
+    """Half from one manager, the rest from another: every event once, in order, and new ones as they happen."""
+    known = pair.client.events()
+    half = known[len(known) // 2]["sequence"]
+    stream = pair.managers[0].client.follow_events(half)
+    seen = [next(stream) for _ in range(3)]
+    stream.close()  # type: ignore[attr-defined]
+    stream = pair.managers[1].client.follow_events(seen[-1]["sequence"])
+    while seen[-1]["sequence"] < known[-1]["sequence"]:
+        seen.append(next(stream))
+    assert seen == [event for event in known if event["sequence"] > half]
+    pair.do("New-DkvStore", "News", "news", "-ClustronPort", "7951", "-ClientPort", "7971")
+    assert next(event for event in stream if event["kind"] == "database.created")["database"] == "News"
+    stream.close()  # type: ignore[attr-defined]
+    pair.do("Remove-DkvStore", "News")
+
+
+def test_metrics_count_real_traffic(pair: House) -> None:
+    """Asked at a server that runs nothing of the store: it fetches the rows of the others."""
+    leader = str(pair.group("Pair")["leader"])
+
+    def puts(least: float = 0) -> tuple[float, float] | None:
+        rows = pair.managers[2].client.metrics(window_sec=5)["metrics"]
+        found = [r for r in rows if r["metric"] == "Put" and leader in str(r) and r["total"] >= least and r["rate"] is not None]
+        return (found[0]["rate"], found[0]["total"]) if found else None
+
+    before = wait_for("metrics", puts)
+    assert before is not None
+    with cluster(pair, "Pair") as client:
+        for number in range(500):
+            client.set(f"counted-{number}", "x")
+    after = wait_for("the new total", lambda: puts(before[1] + 500))
+    assert after is not None
+    assert after[1] < before[1] + 600
+    assert 50 <= after[0] <= 600
+
+
+# Copies --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_grows_and_shrinks_by_a_copy(home: House) -> None:
+    """Two groups of one copy each; each new node goes to the group with the fewest and is in sync after its start."""
+    ports = ["-ClustronPort", "7921", "-ClientPort", "7971"]
+    home.create("Grow", "-Managers", two(home), "-ReplicationFactor", "1", *ports)
+    with cluster(home, "Grow") as client:
+        for number in range(100):
+            client.set(f"key-{number}", "x")
+    for name in ("grow-a", "grow-b"):
+        port = "7922" if name == "grow-a" else "7923"
+        home.do("Add-DkvInstance", "Grow", name, "-ClustronPort", port, "-ClientPort", str(int(port) + 50), "-Server", "s3")
+        assert home.instance("Grow", name)["state"] == "Created"
+    groups = {i["instanceName"]: i["group"] for i in home.client.store("Grow")["instances"]}
+    assert groups["grow-a"] != groups["grow-b"]
+    assert sorted(groups.values()) == sorted([*{g["name"] for g in home.client.store("Grow")["groups"]}] * 2)
+
+    home.do("Start-DkvStore", "Grow")
+    for group in home.client.store("Grow")["groups"]:
+        assert len(group["inSync"]) == 2, group
+        assert group["canLoseForConfirmed"] == 1
+    counts = [home.engine("Grow", name).dbsize() for name in ("grow-a", "grow-b")]
+    assert sum(counts) == 100
+    path = home.archive("Grow", "grow-b")
+    home.do("Stop-DkvStore", "Grow", "grow-b")
+    home.do("Remove-DkvInstance", "Grow", "grow-b")
+    assert "grow-b" not in str(home.client.store("Grow"))
+    wait_for("the directory renamed", lambda: not path.exists() and list(path.parent.glob(f"{path.name}.deleted-*")))
+    home.remove("Grow")
+
+
+def test_below_min_in_sync_nothing_is_acknowledged(home: House) -> None:
+    ports = ["-ClustronPort", "7931", "-ClientPort", "7981"]
+    home.create("Both", "-Managers", two(home), "-MinInSync", "2", *ports)
+    with home.unchanged():
+        said = home.dkv("Stop-DkvStore", "Both", "both-2")
+        assert said.code == 1
+        assert "writes would stop" in said.out
+    with Writer(to(home, "Both", "both-1")) as writer:
+        writer.wait_for_more()
+        home.do("Stop-DkvStore", "Both", "both-2", "-Force")
+        wait_for("refused writes", lambda: writer.refused)
+        assert "NOREPLICAS" in str(writer.refused[0]) or "Not enough good replicas" in str(writer.refused[0])
+        wait_for("the reason", lambda: home.group("Both")["waitsFor"])
+        assert "1 of 2 copies are in sync, so writes are refused" in home.group("Both")["waitsFor"]["reason"]
+        count = len(writer.acknowledged)
+        home.do("Get-DkvStore", "Both")
+        assert len(writer.acknowledged) == count
+        home.do("Start-DkvStore", "Both")
+        writer.wait_for_more()
+    for name in ("both-1", "both-2"):
+        with home.engine("Both", name) as client:
+            client.readonly()
+            wait_for(f"every acknowledged key on {name}", lambda client=client: writer.lost(client) == [])
+    home.remove("Both")
+
+
+# Bounds --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_memory_refuses_writes_and_lives(home: House) -> None:
+    node = {"instanceName": "small-1", "clustronPort": 7941, "clientPort": 7991, "server": "s3"}
+    home.client.create_store({"name": "Small", "maxMemory": 16 << 20, "instances": [node]})
+    home.do("Start-DkvStore", "Small")
+    pid = home.pid("Small", "small-1")
+    with home.engine("Small", "small-1") as client:
+        written = fill(client)
+        assert 20 < written < 160
+        assert client.get("key-0") is not None
+        for number in range(written):
+            client.delete(f"key-{number}")
+        client.set("room", "again")
+    assert home.pid("Small", "small-1") == pid
+    assert home.client.tombstones("Small") == []
+    home.remove("Small")
+
+
+def fill(client: valkey.Valkey) -> int:
+    """Write 100 kB values until the engine refuses one; how many it took."""
+    for number in range(1000):
+        try:
+            client.set(f"key-{number}", "x" * 100_000)
+        except valkey.exceptions.OutOfMemoryError:
+            return number
+    raise AssertionError("16 MB held 100 MB")
+
+
+def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -> None:
+    """Over 64 MB of writes to few keys: the follower's files are rewritten first, then the leader's; marker and keys stay."""
+    leader = str(pair.group("Pair")["leader"])
+    follower = "pair-2" if leader == "pair-1" else "pair-1"
+    folders = {name: pair.archive("Pair", name) for name in (leader, follower)}
+    begun = {name: base(path) for name, path in folders.items()}
+    changed: list[str] = []
+
+    def both_changed() -> bool:
+        for name, path in folders.items():
+            if name not in changed and base(path) != begun[name]:
+                changed.append(name)
+        return len(changed) == 2
+
+    with Writer(to(pair, "Pair", leader), size=200_000, keys=50, pause=0.01) as writer:
+        wait_for("both files rewritten", both_changed, within=90)
+        writer.acknowledged.clear()
+        wait_for("all keys again", lambda: len(writer.acknowledged) == 50)
+    assert changed == [follower, leader]
+    assert writer.refused == []
+    for path in folders.values():
+        assert sum(f.stat().st_size for f in path.glob("appendonlydir/*")) < 1 << 30, "it does not grow for ever"
+        assert read_position(str(path)).term == pair.group("Pair")["term"], "its marker is found"
+    pair.wait_in_sync("Pair", "pair-1", "pair-2")
+    pair.do("Stop-DkvStore", "Pair")
+    pair.do("Start-DkvStore", "Pair")
+    with cluster(pair, "Pair") as client:
+        assert writer.lost(client) == []
+
+
+def base(archive: Path) -> str:
+    """The name of an archive's base file; it is another one after each rewrite."""
+    lines = (archive / "appendonlydir" / "appendonly.aof.manifest").read_text().splitlines()
+    return next((line for line in lines if line.endswith("type b")), "")
