@@ -113,6 +113,7 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
     )  # fmt: skip
     outside = Outside(
         monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,
+        accepts=accepts,
         heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
         complain=complain,
     )  # fmt: skip
@@ -139,13 +140,23 @@ def boottime() -> float:
 
 async def probe(host: str, port: int) -> bool:
     """Whether a machine answers: a refused connection is an answer (its manager is being restarted)."""
+    return await _knock(host, port) is not None
+
+
+async def accepts(host: str, port: int) -> bool:
+    """Whether something accepts connections there."""
+    return bool(await _knock(host, port))
+
+
+async def _knock(host: str, port: int) -> bool | None:
+    """True: accepted; False: refused, so the machine lives; None: no answer at all."""
     try:
         async with asyncio.timeout(PROBE_WITHIN):
             _, writer = await asyncio.open_connection(host, port)
     except ConnectionRefusedError:
-        return True
-    except (OSError, TimeoutError):
         return False
+    except (OSError, TimeoutError):
+        return None
     writer.close()
     return True
 

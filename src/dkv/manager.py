@@ -53,7 +53,8 @@ class Outside:
     monotonic: Callable[[], float]
     wall: Callable[[], int]
     token: Callable[[], str]
-    probe: Callable[[str, int], Awaitable[bool]]
+    probe: Callable[[str, int], Awaitable[bool]]      # whether a machine answers; a refusal is an answer
+    accepts: Callable[[str, int], Awaitable[bool]]    # whether something there accepts connections
     heard: Callable[[Event], None] = lambda event: None
     complain: Callable[[Step | None, Exception], None] = lambda step, trouble: None
 
@@ -96,7 +97,7 @@ class Manager:
         outside = self._outside
         reconciler = Reconciler(
             me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,
-            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, complain=outside.complain,
+            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts, complain=outside.complain,
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:

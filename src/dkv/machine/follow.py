@@ -99,4 +99,8 @@ def _silence_steps(state: State, group: Group, process: Process, engine: EngineS
     silent = engine.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
     if silent or process.archive_id in group.silent:
         server = state.servers[leader.server_id]
-        yield ReportSilence(f"silence {process.start_id}", process.start_id, group.term, silent, server.host, server.port)
+        attached = process.state is ProcessState.MONITORED
+        yield ReportSilence(
+            f"silence {process.start_id}", process.start_id, group.term, silent, server.host, server.port,
+            engine_port=0 if attached else state.archives[group.leader or 0].client_port,
+        )  # fmt: skip

@@ -52,6 +52,11 @@ class Dropped(Exception):
     """A guarded step that a fresh look does not call for any more."""
 
 
+async def nobody(host: str, port: int) -> bool:
+    """The answer of a network on which nobody accepts connections."""
+    return False
+
+
 class Performer:
     """Carries steps out. `still` says, after a fresh read, whether plan() would choose the step again."""
 
@@ -65,6 +70,7 @@ class Performer:
         still: Callable[[s.Step], Awaitable[bool]],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
+        accepts: Callable[[str, int], Awaitable[bool]] = nobody,
     ) -> None:
         self._told = Told(server_id=server_id, actor=server_id)
         self._server_id = server_id
@@ -74,6 +80,7 @@ class Performer:
         self._still = still
         self._token = token
         self._probe = probe
+        self._accepts = accepts
         self.prepared: set[str] = set()
         self._set_aside: set[tuple[int, Position]] = set()
         self._turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting
@@ -280,8 +287,9 @@ class Performer:
 
     async def _reportsilence(self, step: s.ReportSilence) -> None:
         answers = await self._probe(step.host, step.port)
+        silent = step.silent and not (step.engine_port and await self._accepts(step.host, step.engine_port))
         await self._tell(
-            LeaderSilence(start_id=step.start_id, term=step.term, silent=step.silent, machine_answers=answers,
+            LeaderSilence(start_id=step.start_id, term=step.term, silent=silent, machine_answers=answers,
                           **self._told)
         )  # fmt: skip
 

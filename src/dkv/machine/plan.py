@@ -21,10 +21,10 @@ from dkv.domain.model import (
 )
 from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity
 from dkv.machine.follow import follower_steps, vacancy_steps
-from dkv.machine.lead import leader_steps
+from dkv.machine.lead import leader_steps, stopping
 from dkv.machine.leave import leaving_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
-from dkv.machine.seen import STOPPING, Me, Scene, Seen, directory_of, node_id, peer
+from dkv.machine.seen import Me, Scene, Seen, directory_of, node_id, peer
 from dkv.machine.steps import (
     Dismiss,
     ForgetExit,
@@ -123,6 +123,8 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
             yield Vanished(directory, process.start_id)
     elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield Dismiss(directory, process.start_id, directory, process.kill)
+    elif stopping(scene.state, group):
+        return  # nothing is started in a whole stop; it will be asked to leave
     elif process.state is ProcessState.REQUESTED:
         yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh)
     elif process.state is ProcessState.STARTED and group.leader is not None:
@@ -211,5 +213,4 @@ def _moving(state: State, me: Me) -> bool:
         return True
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
-    stopping = any(state.databases[g.database].state in STOPPING for g in watched)
-    return stopping or any(not g.serving or g.handover is not None or g.joining for g in watched)
+    return any(not g.serving or g.handover is not None or g.joining or stopping(state, g) for g in watched)

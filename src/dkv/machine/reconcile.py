@@ -13,7 +13,7 @@ from dataclasses import replace
 from dkv.control.submit import Submitter, View, view_of
 from dkv.engine.contract import Engines, EngineTrouble
 from dkv.machine.lead import LEASE_TTL
-from dkv.machine.perform import Dropped, Performer
+from dkv.machine.perform import Dropped, Performer, nobody
 from dkv.machine.plan import pace, plan
 from dkv.machine.seen import Me, Memory, Seen, remember
 from dkv.machine.steps import Step
@@ -38,6 +38,7 @@ class Reconciler:
         monotonic: Callable[[], float],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
+        accepts: Callable[[str, int], Awaitable[bool]] = nobody,
         complain: Callable[[Step | None, Exception], None],
     ) -> None:
         self._me = me
@@ -48,7 +49,8 @@ class Reconciler:
         self._now = monotonic
         self._complain = complain
         self._performer = Performer(
-            me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe
+            me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe,
+            accepts=accepts,
         )
         self._wake = asyncio.Event()
         self._view: View | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypedDict
 
 from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
@@ -88,6 +89,7 @@ class Scene:
 # Names derived, never stored ---------------------------------------------------------------------------------------
 
 
+@cache  # every glance compares each engine's table with every archive's name
 def node_id(domain_uid: str, archive_id: int) -> str:
     """An archive's node id in Valkey: 40 hex, the same for ever."""
     return hashlib.sha1(f"{domain_uid}/{archive_id}".encode(), usedforsecurity=False).hexdigest()

@@ -200,7 +200,10 @@ class Failover(Step):
 
 @dataclass(frozen=True)
 class ReportSilence(Step):
-    """Say whether this follower hears its leader, and whether the leader's machine answers."""
+    """Say whether this follower hears its leader, and whether the leader's machine answers.
+
+    `engine_port` is not 0 for an engine that never attached: it cannot hear, so it knocks at the leader's engine.
+    """
 
     rest_ms: ClassVar[int] = 1_000
     start_id: int
@@ -208,6 +211,7 @@ class ReportSilence(Step):
     silent: bool
     host: str
     port: int
+    engine_port: int = 0
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class World:
         store = SimStore(self.net, self.domain, machine.weather, self.weather)
         place = Place(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
         outside = Outside(self.now, self.wall, self.token, partial(self._probe, name),
-                          complain=partial(self._complain, owner))  # fmt: skip
+                          partial(self._accepts, name), complain=partial(self._complain, owner))  # fmt: skip
         machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
         self.tell(owner, "the manager starts")
         self.loop.start(owner, self._live(machine.run))
@@ -194,6 +194,13 @@ class World:
             await asyncio.sleep(1.0)
             return False
         return True
+
+    async def _accepts(self, source: str, host: str, port: int) -> bool:
+        """Whether an engine's process is there behind a machine that answers; a stopped one still accepts."""
+        if not await self._probe(source, host, port):
+            return False
+        machine = next(m for m in self.machines.values() if m.hardware.address == host)
+        return any(e.alive and e.spec.client_port == port for e in machine.hardware.engines.values())
 
     def _complain(self, owner: str, step: Step | None, trouble: Exception) -> None:
         what = type(step).__name__ if step else "looking"
