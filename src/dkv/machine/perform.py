@@ -143,8 +143,14 @@ class Performer:
 
     async def _vanished(self, step: s.Vanished) -> None:
         detail = "Its engine is gone, and nothing is known of its end."
+        try:
+            await self._engines.prepare(step.directory, step.identity, False)
+            await self._release_lock(step.directory)
+            proven = True
+        except ArchiveRefused:
+            proven = False
         await self._tell(
-            ProcessExited(start_id=step.start_id, cause=Cause.EXITED, detail=detail, exit_code=1, reaped=False, **self._told)
+            ProcessExited(start_id=step.start_id, cause=Cause.EXITED, detail=detail, exit_code=1, reaped=proven, **self._told)
         )
 
     async def _release(self, step: s.Release) -> None:

@@ -120,7 +120,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
     fresh = archive.state is ArchiveState.PROVISIONED
     if process.pid is not None:  # it had an engine, whose end may take a moment to be known
         if scene.lasted(("no engine", process.start_id)) > VANISHED:
-            yield Vanished(directory, process.start_id)
+            yield Vanished(directory, process.start_id, directory, identity_of(scene.state, archive))
     elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif stopping(scene.state, group):

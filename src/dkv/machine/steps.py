@@ -62,9 +62,11 @@ class Dismiss(Step):
 
 @dataclass(frozen=True)
 class Vanished(Step):
-    """An engine is gone and left no record of its end: report that, without proof that nothing of it runs."""
+    """An engine is gone and left no record of its end: report that; whoever gets its lock proves that nothing runs."""
 
     start_id: int
+    directory: str
+    identity: Identity
 
 
 @dataclass(frozen=True)

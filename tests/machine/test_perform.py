@@ -1,0 +1,382 @@
+"""One step carried out on the engines, and what is reported of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from dkv.control.submit import View
+from dkv.domain import commands as c
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Report
+from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSeen, PeerNode, Position
+from dkv.machine import steps as s
+from dkv.machine.perform import Dropped, Performer
+from dkv.machine.plan import engine_spec
+from dkv.store.memory import MemoryStore
+from tests.machine.fakes import Fake, FakeEngines, FakeWorld
+from tests.machine.stage import Stage, me
+
+
+class Desk:
+    """A domain's door that keeps what it was told; `state` is what a fresh read shows."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.told: list[c.Command] = []
+        self.reads = 0
+        self.at_read: Callable[[int], None] = lambda number: None
+
+    async def submit(self, command: c.Command, key: str = "") -> Accepted | Refused:
+        self.told.append(command)
+        return Accepted(self.stage.state, ())
+
+    async def view(self) -> View:
+        self.reads += 1
+        self.at_read(self.reads)
+        return View(1, self.stage.state)
+
+
+class Scene:
+    """A performer for s1, whose archive 0 has a loaded engine."""
+
+    def __init__(self) -> None:
+        self.stage = Stage().request(0, 1)
+        self.stage.rise(0).rise(1)
+        self.world = FakeWorld()
+        self.engines = FakeEngines(self.world, "s1")
+        self.desk = Desk(self.stage)
+        self.still = True
+        self.store = MemoryStore()
+        self.performer = Performer(
+            "s1", engines=self.engines, submitter=self.desk, store=self.store, still=self._still,
+            token=lambda: "0123456789abcdef", probe=self._probe,
+        )  # fmt: skip
+        state = self.stage.state
+        self.spec = engine_spec(state, me("s1"), state.processes[0], state.archives[0])
+
+    async def _still(self, step: s.Step) -> bool:
+        return self.still
+
+    async def _probe(self, host: str, port: int) -> bool:
+        return host == "10.0.0.2"
+
+    def runs(self) -> Fake:
+        """The engine of archive 0 runs."""
+        self.world.engines[0] = Fake(self.spec)
+        return self.world.engines[0]
+
+    def lead(self, takeover: bool = True, unfence: bool = True) -> s.Lead:
+        return s.Lead(self.spec.directory, 0, self.spec.directory, "orders", "UNPARTITIONED", 1, 1, takeover, unfence)
+
+
+def play(story: Callable[[Scene], Awaitable[None]]) -> None:
+    asyncio.run(story(Scene()))
+
+
+# Taking over ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
+    async def story(scene: Scene) -> None:
+        scene.stage.open()
+        engine = scene.runs()
+        await scene.performer.perform(scene.lead())
+        assert scene.engines.calls == ["take_over", "mark", "admit", "unfence", "confirm_initialised", "survey"]
+        assert engine.leads
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.LeaderServing)
+        assert (fact.term, fact.epoch) == (1, 101)
+
+    play(story)
+
+
+def supersede(stage: Stage) -> None:
+    """The leader's process ends elsewhere: the group has another term."""
+    stage.ends(0)
+
+
+def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader() -> None:
+    """V9: a TAKEOVER that a frozen machine executes late must not make the true leader resync from it."""
+
+    async def story(scene: Scene) -> None:
+        scene.stage.open()
+        engine = scene.runs()
+        scene.desk.at_read = lambda number: supersede(scene.stage)
+        with pytest.raises(Dropped):
+            await scene.performer.perform(scene.lead())
+        assert scene.engines.calls == ["take_over"]
+        assert (engine.admits, engine.fenced) == (False, True)
+        assert scene.desk.told == []
+        assert scene.desk.reads == 1
+
+    play(story)
+
+
+def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        scene.still = False
+        peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
+        guarded: list[s.Step] = [
+            scene.lead(), s.Replicate("k", 0, peer), s.MarkJoiner("k", 0, "orders", "g", 1, 1, 1), s.Mark("k", 0, 1, 1),
+            s.Unfence("k", 0), s.Admit("k", 0), s.Failover("k", 0, "/d", 1), s.Rewrite("k", 0, "lease", None),
+        ]  # fmt: skip
+        for step in guarded:
+            with pytest.raises(Dropped):
+                await scene.performer.perform(step)
+        assert scene.engines.calls == []
+
+    play(story)
+
+
+def test_takeover_replicate_failover_and_markers_are_guarded() -> None:
+    for kind in (s.Lead, s.Replicate, s.Failover, s.MarkJoiner, s.Mark, s.Rewrite, s.Admit, s.Unfence):
+        assert kind.guarded, kind
+    assert not s.Fence.guarded
+    assert s.Fence.blindly
+
+
+def test_a_takeover_without_an_answer_is_looked_at_again() -> None:
+    async def story(scene: Scene) -> None:
+        scene.stage.open()
+        scene.runs()
+        scene.engines.refuses = {"take_over": EngineUnreachable("killed")}
+        with pytest.raises(EngineUnreachable):
+            await scene.performer.perform(scene.lead())
+        assert scene.desk.told == []
+
+    play(story)
+
+
+def test_a_leader_below_min_in_sync_serves_fenced() -> None:
+    async def story(scene: Scene) -> None:
+        scene.stage.open()
+        engine = scene.runs()
+        await scene.performer.perform(scene.lead(unfence=False))
+        assert (engine.leads, engine.fenced) == (True, True)
+        assert [type(fact) for fact in scene.desk.told] == [c.LeaderServing]
+
+    play(story)
+
+
+def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
+    async def story(scene: Scene) -> None:
+        scene.stage.open()
+        engine = scene.runs()
+
+        async def demoted() -> None:
+            engine.leads = False
+
+        scene.engines.before["confirm_initialised"] = demoted
+        with pytest.raises(Dropped):
+            await scene.performer.perform(scene.lead())
+        assert scene.desk.told == []
+
+    play(story)
+
+
+# Starting and ending -------------------------------------------------------------------------------------------------
+
+
+def test_a_taken_archive_is_reported_with_its_position() -> None:
+    async def story(scene: Scene) -> None:
+        scene.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
+        await scene.performer.perform(s.Take("/d", 0, "/d", scene.spec.identity, fresh=True))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.ProcessStarted)
+        assert fact.report == Report(3, 4, "n", 50)
+        assert scene.performer.prepared == {"/d"}
+
+    play(story)
+
+
+@pytest.mark.parametrize("cause", [Cause.ARCHIVE_LOCKED, Cause.ARCHIVE_FOREIGN, Cause.CORRUPT_ARCHIVE])
+@pytest.mark.parametrize("where", ["prepare", "launch"])
+def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(where: str, cause: Cause) -> None:
+    async def story(scene: Scene) -> None:
+        scene.engines.refuses = {where: ArchiveRefused(cause, "because")}
+        directory = scene.spec.directory
+        step = s.Take(directory, 0, directory, scene.spec.identity, True) if where == "prepare" else s.Launch(
+            directory, scene.spec, fresh=True
+        )  # fmt: skip
+        await scene.performer.perform(step)
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.ProcessExited)
+        assert (fact.cause, fact.detail, fact.planned, fact.reaped) == (cause, "because", False, True)
+        assert not scene.engines.locks
+        assert not scene.performer.prepared
+
+    play(story)
+
+
+def test_a_restarted_manager_takes_the_lock_again_before_it_launches() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.performer.perform(s.Launch(scene.spec.directory, scene.spec, fresh=True))
+        assert scene.engines.calls == ["prepare", "launch"]
+        assert [type(fact) for fact in scene.desk.told] == [c.ProcessConfigured]
+
+    play(story)
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(locked: bool) -> None:
+    async def story(scene: Scene) -> None:
+        scene.world.identities.add("/d")
+        if locked:
+            scene.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
+        await scene.performer.perform(s.Vanished("/d", 0, "/d", scene.spec.identity))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.ProcessExited)
+        assert (fact.planned, fact.reaped, fact.cause) == (False, not locked, Cause.EXITED)
+        assert not scene.engines.locks
+        scene.stage.tell(fact)
+        restarted = scene.stage.process(0)
+        assert restarted.restart_of == 0
+
+    play(story)
+
+
+def test_an_end_is_told_before_its_record_is_dropped() -> None:
+    async def story(scene: Scene) -> None:
+        ended = ExitSeen(0, "/d", Cause.OUT_OF_MEMORY, "the kernel killed it", 137, 9, ("last",), reaped=False)
+
+        async def told_already() -> None:
+            assert scene.desk.told
+
+        scene.engines.before["forget_exit"] = told_already
+        await scene.performer.perform(s.ReportExit("/d", ended))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.ProcessExited)
+        assert (fact.cause, fact.wait_status, fact.last_words) == (Cause.OUT_OF_MEMORY, 9, ("last",))
+        assert (fact.planned, fact.reaped) == (False, False)
+        assert scene.engines.calls == ["forget_exit"]
+
+    play(story)
+
+
+@pytest.mark.parametrize("cause", [Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL])
+def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.ProcessExited)
+        assert fact.planned
+
+    play(story)
+
+
+def test_a_retired_archive_is_told_with_its_new_name() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.performer.perform(s.Retire("/d", 5, "/d"))
+        assert scene.desk.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
+
+    play(story)
+
+
+# Positions, markers, tails -------------------------------------------------------------------------------------------
+
+
+def test_an_engine_found_leading_is_fenced_before_its_position_is_read() -> None:
+    async def story(scene: Scene) -> None:
+        engine = scene.runs()
+        engine.fenced = False
+        await scene.performer.perform(s.ReportPosition("k", 0, scene.spec.directory, 1, True, 10, "h"))
+        assert scene.engines.calls == ["fence", "read_position"]
+        assert engine.fenced
+
+    play(story)
+
+
+def test_an_unreadable_position_is_an_answer_too() -> None:
+    async def story(scene: Scene) -> None:
+        scene.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
+        await scene.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.PositionReported)
+        assert fact.report.order == (0, 0, 0)
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("found", "durable"),
+    [(Position(1, 7, "n"), True), (Position(1, 8, "later"), True), (Position(1, 6, "old"), False), (Position(), False)],
+)
+def test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk(found: Position, durable: bool) -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        scene.world.marker = found
+        await scene.performer.perform(s.CheckMarker("k", 0, scene.spec.directory, 1, 7, "n"))
+        assert [type(fact) for fact in scene.desk.told] == ([c.JoinDurable] if durable else [])
+
+    play(story)
+
+
+def test_no_failover_to_an_archive_without_the_terms_marker() -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        scene.world.marker = Position(1, 3, "n")
+        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=2))
+        assert scene.engines.calls == ["read_position"]
+        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=1))
+        assert scene.engines.calls[1:] == ["read_position", "unfence", "failover"]
+
+    play(story)
+
+
+def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once() -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
+        step = s.Replicate("k", 0, peer, Position(1, 1, "n", 5))
+        await scene.performer.perform(step)
+        assert scene.engines.calls == ["set_aside", "replicate"]
+        assert [type(fact) for fact in scene.desk.told] == [c.TailSetAside]
+        await scene.performer.perform(step)
+        assert scene.engines.calls == ["set_aside", "replicate", "replicate"]
+        await scene.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
+        assert scene.engines.calls.count("set_aside") == 2
+
+    play(story)
+
+
+def test_a_joiners_marker_is_written_before_it_is_told() -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        await scene.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.JoinMarked)
+        assert (fact.sequence, fact.nonce) == (4, scene.world.marker.nonce)
+
+    play(story)
+
+
+def test_a_rewrite_waits_for_its_groups_lease() -> None:
+    async def story(scene: Scene) -> None:
+        scene.runs()
+        await scene.store.acquire("rewrite/g", "s2/1", 60.0)
+        await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
+        assert scene.engines.calls == []
+        await scene.store.release("rewrite/g", "s2/1")
+        await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
+        assert scene.engines.calls == ["rewrite"]
+
+    play(story)
+
+
+def test_silence_is_told_with_what_the_machine_answers() -> None:
+    async def story(scene: Scene) -> None:
+        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801))
+        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.9", 7801))
+        assert [fact.machine_answers for fact in scene.desk.told if isinstance(fact, c.LeaderSilence)] == [True, False]
+
+    play(story)
+
+
+def test_every_step_has_its_performance() -> None:
+    kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
+    missing = [k.__name__ for k in kinds if k not in (s.Step, s.Tell) and not hasattr(Performer, f"_{k.__name__.lower()}")]
+    assert not missing

@@ -1,0 +1,152 @@
+"""Tests of the machine: random walks of a domain, and what a manager may see of its engines meanwhile.
+
+`choose` is given a number and says which of so many things it is; a walk is therefore a list of numbers, which
+hypothesis can shrink and a seeded generator can make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from dkv.domain import commands as c
+from dkv.domain.model import EngineType, JoinStage, ProcessState, Report
+from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
+from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
+
+T = TypeVar("T")
+Pick = Callable[[int], int]      # one of so many
+
+
+def one_of(pick: Pick, things: Sequence[T]) -> T:
+    return things[pick(len(things))]
+
+
+# The domain ----------------------------------------------------------------------------------------------------------
+
+
+def step(stage: Stage, pick: Pick) -> None:
+    """Something happens to the domain, or is refused. What brings it forward is as likely as all the rest."""
+    options = list(forward(stage)) if pick(6) else []
+    stage.offer(one_of(pick, options or list(anything(stage, pick))))
+
+
+def forward(stage: Stage) -> Iterator[c.Command]:
+    """What its managers would report next."""
+    group = stage.group
+    for archive_id in sorted(stage.state.archives):
+        process = stage.state.process_on(archive_id)
+        if process is None:
+            yield c.StartProcess(database=DATABASE, engine_type=EngineType.SM, archive_id=archive_id)
+            continue
+        of = stage.of(archive_id)
+        if process.state is ProcessState.REQUESTED:
+            yield c.ProcessStarted(report=Report(), **of)
+        elif process.state is ProcessState.STARTED and group.leader is not None:
+            yield c.ProcessConfigured(pid=1, **of)
+        elif process.state is ProcessState.CONFIGURED:
+            yield c.ProcessTracked(pid=1, **of)
+        elif not group.open and process.pid and process.report is None:
+            yield c.PositionReported(term=group.term, report=position(group.term), **of)
+        if process.state is ProcessState.REQUESTED_SHUTDOWN:
+            yield ended(of, planned=True)
+    for process in stage.state.processes.values():
+        if process.archive_id is None and (process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN):
+            yield ended({"server_id": process.server_id, "start_id": process.start_id}, planned=True)
+    if group.leader is not None:
+        yield from leading(stage)
+    yield c.Tick(clock=stage.state.clock + 2_500)
+
+
+def leading(stage: Stage) -> Iterator[c.Command]:
+    """What the manager of the leader would report next."""
+    group, quote = stage.group, stage.quote()
+    start_id = group.leader_process or 0
+    yield c.OpenTerm(start_id=start_id, **quote)
+    yield c.LeaderServing(start_id=start_id, epoch=group.term + 100, history=HISTORY, **quote)
+    for archive_id in stage.others(group.leader or 0):
+        yield c.JoinAnnounced(archive_id=archive_id, **quote)
+    for joining in group.joining:
+        more: dict[str, Any] = {"archive_id": joining.archive_id, **quote}
+        yield c.JoinMarked(sequence=2, nonce="n", **more)
+        if joining.stage is JoinStage.MARKED:
+            yield c.JoinDurable(term=group.term, sequence=2, nonce="n", **stage.of(joining.archive_id))
+        yield c.JoinCompleted(**more)
+    if group.handover:
+        yield c.HandoverDone(start_id=group.handover.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
+        yield c.HandoverFailed(**quote)
+    yield c.CleanStopReached(reached=group.in_sync, **quote)
+
+
+def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
+    """What people do, and what goes wrong."""
+    server = f"s{1 + pick(len(stage.state.servers))}"
+    known = stage.state.servers[server]
+    yield c.ServerLost(server_id=server, uid=known.uid)
+    yield c.ServerJoined(**{k: v for k, v in vars(known).items() if k != "alive"})
+    yield c.ServerJoined(**{k: v for k, v in vars(known).items() if k not in ("alive", "boot_id")}, boot_id=f"b{pick(9)}")
+    yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
+    yield c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server)
+    archive_id = pick(len(stage.state.archives)) if stage.state.archives else 0
+    yield c.DeleteArchive(archive_id=archive_id)
+    yield c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id=server),))
+    yield c.EnforceLeader(database=DATABASE, group=GROUP[1], archive_id=archive_id, allow_data_loss=True, reason="walk")
+    if stage.state.process_on(archive_id):
+        yield from about(stage, archive_id, pick)
+    if stage.group.leader is not None:
+        quote = stage.quote()
+        yield c.HandoverBegun(to_archive=archive_id, hasty=pick(2) == 0, **quote)
+        yield c.InSyncShrunk(archive_id=archive_id, reason="silent", **quote)
+        yield c.JoinAborted(archive_id=archive_id, **quote)
+
+
+def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
+    """What may happen to one process."""
+    of, term = stage.of(archive_id), stage.group.term
+    yield c.ShutdownProcess(start_id=of["start_id"], force=True)
+    yield c.ShutdownProcess(start_id=of["start_id"], kill=True)
+    yield ended(of, planned=False, reaped=pick(2) == 0)
+    yield c.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
+    yield c.LeaderSteppedDown(**of)
+    yield c.LoadingProgressed(percent=50, **of)
+
+
+def position(term: int) -> Report:
+    return Report(term, 1, "n", offset=10, history=HISTORY)
+
+
+def ended(of: dict[str, Any], planned: bool, reaped: bool = True) -> c.ProcessExited:
+    return c.ProcessExited(cause="ended", detail="ended", exit_code=1, planned=planned, reaped=reaped, **of)
+
+
+# What is seen --------------------------------------------------------------------------------------------------------
+
+
+def any_engine(stage: Stage, archive_id: int, pick: Pick) -> EngineSeen:
+    """An engine of that process as it may be, right or wrong."""
+    group = stage.group
+    nodes = tuple(n for n in stage.nodes() if pick(4))
+    ghost = NodeSeen("f" * 40, "", 0, "follower", None, pick(2) == 0, False, 0)
+    leads = pick(2) == 0
+    return replace(
+        stage.engine(archive_id), answering=pick(5) > 0, silent_ms=one_of(pick, (0, 0, 500, 40_000)),
+        loading=pick(5) == 0, loading_percent=pick(101), role=one_of(pick, ("leader", "") if leads else ("follower",)),
+        follows=one_of(pick, (None, "e" * 40, *(n.node_id for n in stage.nodes()))), cluster_ok=pick(3) > 0,
+        fenced=pick(2) == 0, admits_replicas=pick(2) == 0, link_up=pick(2) == 0, resyncing=pick(4) == 0,
+        link_silent_ms=one_of(pick, (0, 2_999, 3_000, 10**9)), rewriting=pick(4) == 0, offset=pick(50),
+        history=one_of(pick, (HISTORY, "b" * 40, "")), epoch=100 + pick(5), nodes=(*nodes, ghost) if pick(4) == 0 else nodes,
+        replicas=tuple(any_replica(stage, a, pick) for a in stage.state.archives if pick(3)) if leads else (),
+        incremental_bytes=one_of(pick, (0, 1 << 20, 1 << 30)), base_bytes=one_of(pick, (0, 1 << 29)),
+        free_bytes=one_of(pick, (0, 1 << 40)), marker=one_of(pick, (None, Position(group.term, 1), Position(9, 9))),
+    )  # fmt: skip
+
+
+def any_replica(stage: Stage, archive_id: int, pick: Pick) -> ReplicaSeen:
+    archive = stage.state.archives[archive_id]
+    silent_ms = one_of(pick, (0, 1_000, 2_000, 9_000))
+    return ReplicaSeen(host(archive.server_id), archive.client_port, pick(60), pick(3) > 0, silent_ms)
+
+
+def any_exit(start_id: int, pick: Pick) -> ExitSeen:
+    return ExitSeen(start_id, "/d", one_of(pick, tuple(Cause)), "ended", 1, None, (), reaped=pick(2) == 0)
