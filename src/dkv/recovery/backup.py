@@ -63,7 +63,8 @@ def read_backup(path: Path) -> State:
     if head.get("version") != VERSION:
         raise RecoveryTrouble(f"{path} was written by another version of dkv.", "Use that version.")
     if "end" not in end:
-        raise RecoveryTrouble(f"{path} ends early: {len(lines) - 1} of {head['records']} records.", "Use another backup.")
+        whole = sum("key" in _object([line]) for line in lines)
+        raise RecoveryTrouble(f"{path} ends early, after {whole} of {head['records']} records.", "Use another backup.")
     if end.get("sha256") != hashlib.sha256("".join(lines[:-1]).encode()).hexdigest():
         raise RecoveryTrouble(f"{path} was altered: its checksum is wrong.", "Use another backup.")
     found = [_object([line]) for line in lines[1:-1]]
