@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dkv.engine.config import FENCED
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
@@ -48,28 +49,29 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
     """CLUSTER NODES: every line, own id, and the id this engine follows."""
     seen, me, follows = [], "", None
     for line in text.decode("utf-8", "replace").splitlines():
-        words = line.split()
+        words = line.split(" ", 7)
         if len(words) < 8:
             continue
-        node = _node(words)
+        node = _node(words[0], words[1], words[2], words[3], words[6])
         seen.append(node)
         if "myself" in words[2]:
             me, follows = node.node_id, node.follows
     return tuple(seen), me, follows
 
 
-def _node(words: list[str]) -> NodeSeen:
-    flags = words[2].split(",")
-    address, _, port = words[1].split("@")[0].rpartition(":")
+@lru_cache(4096)  # between two glances nothing but the times of pings differs
+def _node(node_id: str, where: str, marks: str, leader: str, epoch: str) -> NodeSeen:
+    flags = marks.split(",")
+    address, _, port = where.split("@")[0].rpartition(":")
     return NodeSeen(
-        node_id=words[0],
+        node_id=node_id,
         address=address,
         port=int(port or 0),
         role="leader" if "master" in flags else "follower",
-        follows=None if words[3] == "-" else words[3],
+        follows=None if leader == "-" else leader,
         handshake="handshake" in flags,
         failed="fail" in flags or "fail?" in flags,
-        epoch=int(words[6]),
+        epoch=int(epoch),
     )
 
 
@@ -96,13 +98,9 @@ def is_fenced(reply: Sequence[bytes]) -> bool:
     return len(reply) == 2 and int(reply[1]) >= FENCED
 
 
-def is_on(reply: Sequence[object] | None) -> bool:
-    """ACL GETUSER: whether the user may log in."""
-    if not reply:
-        return False
-    fields = dict(zip(reply[::2], reply[1::2], strict=False))
-    flags = fields.get(b"flags")
-    return isinstance(flags, (list, tuple, set)) and b"on" in flags
+def is_on(users: Sequence[bytes], name: str) -> bool:
+    """ACL LIST, which is far quicker to read than ACL GETUSER: whether a user may log in."""
+    return any(line.startswith(f"user {name} on ".encode()) for line in users)
 
 
 def link_silence(info: dict[str, str]) -> int:

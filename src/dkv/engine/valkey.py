@@ -28,7 +28,7 @@ _LOOK: tuple[Command, ...] = (
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
     ("CONFIG", "GET", _FENCE),
-    ("ACL", "GETUSER", REPLICA),
+    ("ACL", "LIST"),
 )
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
 
@@ -109,16 +109,16 @@ class Valkey:
 
         An engine that loads its files answers INFO only. Raises EngineUnreachable.
         """
-        info, cluster, nodes, fence, replica = await self.exchange(*_LOOK, timeout=timeout)
+        info, cluster, nodes, fence, users = await self.exchange(*_LOOK, timeout=timeout)
         if isinstance(info, _NO):
             return None
-        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, fence, replica))
+        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, fence, users))
         said = glance.parse_info(info)
         if partly:
             return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, partly=True)
         seen, me, follows = glance.parse_nodes(nodes)
         return glance.Answers(
-            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(fence), glance.is_on(replica)
+            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(fence), glance.is_on(users, REPLICA)
         )
 
     async def statistics(self) -> dict[str, str]:
