@@ -14,6 +14,7 @@ from dkv.domain import commands as c
 from dkv.domain.model import EngineType, State
 from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
 from dkv.machine.reconcile import CUT_OFF_PACE, LONG_GAP
+from dkv.machine.steps import Admit, Fence
 from dkv.store.contract import Unavailable
 from tests.machine.stage import DATABASE
 from tests.machine.troupe import Troupe
@@ -56,6 +57,27 @@ def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
         manager.engines.refuses = {}
         await troupe.round()
         assert leader.admits
+
+    run(story)
+
+
+@pytest.mark.parametrize("trouble", [EngineUnreachable("away"), Unavailable("away"), OSError("too many open files")])
+def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        manager.engines.refuses = {"survey": trouble}
+        loop = asyncio.create_task(manager.reconciler.run())
+        async with asyncio.timeout(10):
+            while not manager.troubles:
+                await asyncio.sleep(0.01)
+        troupe.engine(0).admits = False
+        manager.engines.refuses = {}
+        async with asyncio.timeout(10):
+            while not troupe.engine(0).admits:
+                await asyncio.sleep(0.01)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        await manager.reconciler.close()
 
     run(story)
 
@@ -162,6 +184,53 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
         assert state.process_on(1) is not None
         assert not {"vanished", "release"} & set(manager.commands)
         assert not any(t.cause == Cause.EXITED for t in state.tombstones.values())
+
+    run(story)
+
+
+def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_look() -> None:
+    """The process is asked to leave while its engine is being launched: the survey may not show that engine yet."""
+
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s2"]
+        await troupe.stop(1)
+        await troupe.request(1)
+        await manager.glance()               # taken
+        go_on, looking = asyncio.Event(), asyncio.Event()
+        manager.engines.before["launch"] = lambda: go_on.wait()  # type: ignore[dict-item, return-value]
+        await manager.glance(settle=False)   # the launch begins
+        await turns()
+        process = (await troupe.state()).process_on(1)
+        assert process is not None
+        await troupe.tell(c.ShutdownProcess(start_id=process.start_id))
+        manager.reconciler._learn(await manager.submitter.view())
+        survey = await manager.engines.survey()
+
+        async def old_survey() -> Any:
+            looking.set()
+            while manager.reconciler._running:
+                await asyncio.sleep(0)
+            return survey
+
+        manager.engines.survey = old_survey  # type: ignore[method-assign]
+        glance = asyncio.create_task(manager.reconciler._glance(stale=False))
+        await looking.wait()
+        go_on.set()
+        await glance
+        await manager.finish()
+        assert process.start_id in (await troupe.state()).processes
+        assert "release" not in manager.commands
+
+    run(story)
+
+
+def test_two_steps_of_one_glance_on_the_same_thing_are_one() -> None:
+    async def story(troupe: Troupe) -> None:
+        reconciler = troupe.managers["s1"].reconciler
+        first, second = Fence("fence", 0), Admit("fence", 0)
+        assert reconciler._start(first, 1.0)
+        assert not reconciler._start(second, 1.0)
+        await troupe.managers["s1"].finish()
 
     run(story)
 

@@ -69,7 +69,7 @@ class Reconciler:
                 gap, last = self._now() - last, self._now()
                 try:
                     period = await self._glance(stale=gap > LONG_GAP)
-                except (StoreTrouble, EngineTrouble) as trouble:
+                except (StoreTrouble, EngineTrouble, OSError) as trouble:
                     self._complain(None, trouble)
                     period = 0.2
                 await self._rest(period)
