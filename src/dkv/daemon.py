@@ -178,7 +178,7 @@ def options_of(settings: Settings) -> DatabaseOptions:
     return DatabaseOptions(
         leader_assignment_timeout=settings.leader_assignment_timeout_ms, failover_grace=settings.failover_grace_ms,
         failover_limit=settings.failover_limit or 0, restart_budget=settings.restart_budget,
-        restart_window=settings.restart_window_ms,
+        restart_window=settings.restart_window_ms, min_in_sync=settings.min_in_sync, append_fsync=settings.appendfsync,
     )  # fmt: skip
 
 
@@ -266,6 +266,7 @@ async def _serve(manager: Manager, options: DatabaseOptions, door: socket.socket
 # Stopping ----------------------------------------------------------------------------------------------------------
 
 DRAIN_WITHIN = 90.0   # s all engines of this server have to leave
+REFUSED_WITHIN = 5.0  # s a refusal may last before it is told: another copy may just be joining
 END_WITHIN = 15.0     # s the manager has to end
 
 
@@ -290,6 +291,7 @@ def stop(settings: Settings, with_engines: bool) -> int:
 def drain(client: ManagerClient, server_id: str) -> None:
     """Ask every engine of one server to leave, leaders handing over, and wait until none is left."""
     deadline = time.monotonic() + DRAIN_WITHIN
+    patience = time.monotonic() + REFUSED_WITHIN
     asked: set[tuple[str, str]] = set()
     while True:
         left = [
@@ -300,9 +302,14 @@ def drain(client: ManagerClient, server_id: str) -> None:
         if not left:
             return
         for store, instance in (one for one in left if one not in asked):
-            with contextlib.suppress(ManagerRefused):
+            try:
                 client.stop_instance(store, instance)
                 asked.add((store, instance))
+                patience = time.monotonic() + REFUSED_WITHIN
+            except ManagerRefused as refused:
+                if time.monotonic() > patience:
+                    raise ManagerTrouble(f"{instance} of {store} may not leave. {refused.message}",
+                                         f"{refused.hint} The manager runs on.") from refused  # fmt: skip
         if time.monotonic() > deadline:
             names = ", ".join(instance for _, instance in left)
             raise ManagerTrouble(f"{names} did not leave within {DRAIN_WITHIN:.0f} s.",

@@ -148,7 +148,7 @@ class FakeDomain:
         texts = {server: text for text, server in self.servers.items()}
         store = {
             "name": body["name"], "asked": asked, "state": "NOT_RUNNING", "incarnation": {"major": 0, "minor": 0},
-            "createdAt": 1767225600000, "minInSync": body["minInSync"], "appendFsync": "always",
+            "createdAt": 1767225600000, "minInSync": body.get("minInSync", 1), "appendFsync": "always",
             "replicationFactor": body["replicationFactor"], "groups": [], "instances": [],
         }
         for group in body["groups"]:

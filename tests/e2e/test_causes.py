@@ -48,9 +48,10 @@ def running(home: House, store: str = "Lone") -> tuple[int, int]:
     return process["startId"], process["pid"]
 
 
-def ended(home: House, start_id: int, cause: str, reason: str, code: int, store: str = "Lone") -> Json:
+def ended(home: House, start_id: int, cause: str, reason: str, code: int) -> Json:
     """The tombstone, which must say this."""
-    found = home.end_of(store, start_id)
+    found = wait_for("a tombstone", lambda: next((t for t in home.client.tombstones() if t["startId"] == start_id), None))
+    assert found is not None
     assert (found["cause"], found["exitCode"]) == (cause, code), found
     assert reason in found["reason"], found
     return found
@@ -184,7 +185,7 @@ def test_its_disk_is_full(home: House) -> None:
         home.create("Full", "-Managers", home.managers[0].host, "-ClustronPort", "7911", "-ClientPort", "7961")
         start_id, _ = running(home, "Full")
         acknowledged = fill(home)
-        found = ended(home, start_id, "disk full", "it said:", 1, "Full")
+        found = ended(home, start_id, "disk full", "it said:", 1)
         assert any("No space left" in line or "Short write" in line for line in found["lastWords"])
         subprocess_remount(disk, "16m")
         running(home, "Full")

@@ -241,6 +241,11 @@ def test_below_min_in_sync_nothing_is_acknowledged(home: House) -> None:
         said = home.dkv("Stop-DkvStore", "Both", "both-2")
         assert said.code == 1
         assert "writes would stop" in said.out
+    drain = home.dkv("manager", "stop", "--with-engines", "--data-dir", str(home.managers[1].data_dir))
+    assert drain.code == 1
+    assert "both-2 of Both may not leave." in drain.err
+    assert "writes would stop" in drain.err
+    home.do("Start-DkvStore", "Pair")  # what could leave has left
     with Writer(to(home, "Both", "both-1")) as writer:
         writer.wait_for_more()
         home.do("Stop-DkvStore", "Both", "both-2", "-Force")

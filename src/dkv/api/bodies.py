@@ -37,14 +37,15 @@ class GroupBody(Body):
 
 
 class StoreBody(Body):
-    """A store with all its instances. Without groups it gets one that holds every slot."""
+    """A store with all its instances. Without groups it gets one that holds every slot; what is left out of the rest
+    is as this manager's settings say."""
 
     name: str
     instances: list[InstanceBody] = []
     groups: list[GroupBody] = []
     replication_factor: int = 1
-    min_in_sync: int = 1
-    append_fsync: str = "always"
+    min_in_sync: int | None = None
+    append_fsync: str | None = None
     max_memory: Annotated[int, Field(ge=0)] = 0
 
 

@@ -31,8 +31,8 @@ def create_command(rooms: Rooms, state: State, body: StoreBody, actor: str) -> C
         options=replace(
             rooms.options,
             replication_factor=body.replication_factor,
-            min_in_sync=body.min_in_sync,
-            append_fsync=body.append_fsync,
+            min_in_sync=rooms.options.min_in_sync if body.min_in_sync is None else body.min_in_sync,
+            append_fsync=rooms.options.append_fsync if body.append_fsync is None else body.append_fsync,
             max_memory=body.max_memory,
         ),
         groups=tuple(

@@ -48,7 +48,7 @@ CMDLETS = (
             Param("ClustronPort", "number", "first port between nodes on each server", default=7811),
             Param("ClientPort", "number", "first port for clients on each server", default=7861),
             Param("ReplicationFactor", "number", "copies of each key", high=100),
-            Param("MinInSync", "number", "copies a write must reach", default=1, high=100),
+            Param("MinInSync", "number", "copies a write must reach, else as the managers are set", high=100),
             Param("WhatIf", "switch", "print the topology and change nothing", default=False),
             *SHARED,
         ),

@@ -73,7 +73,7 @@ def _wish(bound: Bound, servers: int) -> Wish:
             f"The ports of {count} nodes from {ports[0]} and from {ports[1]} on overlap.",
             f"Use -ClientPort {ports[0] + max(count, 50)}." if ports[0] + 50 + count < 65536 else "Start lower.",
         )
-    return Wish(bound["Name"], bound["InstancePrefix"], count, *ports, copies, int(bound["MinInSync"]))
+    return Wish(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"])
 
 
 def _exists(fleet: Fleet, name: str) -> bool:

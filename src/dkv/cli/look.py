@@ -125,8 +125,14 @@ def _remarks(group: Json) -> list[str]:
         found.append(f"leadership is being handed over to {group['handover']['to']}")
     waits = group.get("waitsFor")
     if waits:
-        text = f"waits for {', '.join(waits['for'])} since {moment(waits['since'])}: {waits['reason']}"
+        whom = f" for {', '.join(waits['for'])}" if waits["for"] else ""
+        since = f" since {moment(waits['since'])}" if waits["since"] is not None else ""
+        text = f"waits{whom}{since}: {waits['reason']}"
         found.append(f"{text} ({waits['help']})" if waits.get("help") else text)
+    if group["open"] and "canLoseForConfirmed" in group:
+        more, writes = int(group["canLoseForConfirmed"]), int(group["canLoseForWrites"])
+        servers = "1 more server" if more == 1 else f"{more} more servers"
+        found.append(f"can lose {servers} without losing confirmed data, {writes} without losing the ability to write")
     return found
 
 

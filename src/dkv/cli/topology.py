@@ -32,7 +32,7 @@ class Wish:
     clustron_port: int
     client_port: int
     copies: int
-    min_in_sync: int = 1
+    min_in_sync: int | None = None   # None: as the managers are set
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ class Topology:
             ],
             "groups": [{"name": g.name, "slots": [[g.first_slot, g.last_slot]]} for g in self.groups],
             "replicationFactor": self.wish.copies,
-            "minInSync": self.wish.min_in_sync,
-        }
+        } | ({} if self.wish.min_in_sync is None else {"minInSync": self.wish.min_in_sync})
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def generate(wish: Wish, places: Sequence[Place]) -> Topology:
     of = _membership(wish, len(places), count)
     nodes = tuple(Node(n.name, n.place, n.clustron_port, n.client_port, groups[of[i]].name) for i, n in enumerate(bare))
     fewest = min(list(of.values()).count(i) for i in range(count))
-    if wish.min_in_sync > fewest:
+    if wish.min_in_sync is not None and wish.min_in_sync > fewest:
         raise Usage(
             f"-MinInSync {wish.min_in_sync} can never be met: the smallest group has {fewest} of {len(nodes)} nodes.",
             f"Use at most -MinInSync {fewest}, or more nodes.",
