@@ -1,0 +1,143 @@
+"""Everything killed at once under load, and started again: nothing acknowledged is lost, and nobody writes untold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import valkey
+
+from dkv.client import Json
+from tests.e2e.house import PATIENCE, House, house, marked, wait_for
+from tests.e2e.writers import Client, at_work, clients_of
+
+OFTEN = {"DKV_RESTART_BUDGET": "1000"}   # a test kills more often than a sick engine is worth restarting
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A store: so many groups with so many copies each."""
+
+    name: str
+    servers: int
+    per_server: int
+    copies: int
+    groups: int
+
+
+SHAPES = [
+    Shape("OneByOne", 1, 1, 1, 1),
+    Shape("OneByTwo", 2, 1, 2, 1),
+    Shape("OneByThree", 3, 1, 3, 1),
+    Shape("ThreeByTwo", 3, 2, 2, 3),
+]
+
+
+def make(home: House, shape: Shape) -> None:
+    """Create and start a store on ports of its own; all its copies in sync."""
+    index = SHAPES.index(shape)
+    managers = ",".join(home.addresses.split(",")[: shape.servers])
+    ports = ("-ClustronPort", str(7811 + 5 * index), "-ClientPort", str(7861 + 5 * index))
+    home.do("New-DkvStore", shape.name, shape.name.lower(), "-InstanceCount", str(shape.per_server),
+            "-ReplicationFactor", str(shape.copies), "-Managers", managers, *ports)  # fmt: skip
+    home.do("Start-DkvStore", shape.name, "-Managers", managers)
+    assert len(home.client.store(shape.name)["groups"]) == shape.groups
+    wait_whole(home, shape)
+
+
+def serving_again(home: House, name: str, seen: int) -> bool:
+    """Every group said so after that event: a view taken before the first exit was reported shows the old world."""
+    told = {e["subject"] for e in home.client.events(after=seen, store=name) if e["kind"] == "group.serving"}
+    return len(told) == len(home.client.store(name)["groups"])
+
+
+def wait_whole(home: House, shape: Shape) -> None:
+    wait_for(f"{shape.name} whole", lambda: whole(home.client.store(shape.name)), within=60)
+
+
+def whole(store: Json) -> bool:
+    """Every group serves, with all its copies in sync."""
+    members = {group["name"]: 0 for group in store["groups"]}
+    for one in store["instances"]:
+        members[one["group"]] += 1
+    return all(group["serving"] and len(group["inSync"]) == members[group["name"]] for group in store["groups"])
+
+
+def kill_everything(home: House) -> None:
+    """Managers, engines and their waiting parents, by SIGKILL."""
+    for pid in marked(home.root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for manager in home.managers:
+        assert manager.process is not None
+        manager.process.wait(PATIENCE)
+        manager.process = None
+    wait_for("nothing left", lambda: not marked(home.root))
+
+
+def cold_start(home: House, shapes: list[Shape]) -> None:
+    """Load, kill everything, start the managers, and look at what every node did meanwhile."""
+    stores = [home.client.store(shape.name) for shape in shapes]
+    seen = max(event["sequence"] for event in home.client.events())
+    writers = [one for store in stores for _ in range(3) for one in clients_of(store, f"w{_}", leaders_only=True, pace=0)]
+    with at_work(writers):
+        wait_for("a load", lambda: all(one.acknowledged >= 20 for one in writers))
+        kill_everything(home)
+    probers = [one for store in stores for one in clients_of(store, "probe", leaders_only=False, pace=0.005)]
+    with at_work(probers):
+        for manager in home.managers:
+            manager.start()
+        for manager in home.managers:
+            manager.wait_ready()
+        for shape in shapes:
+            wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(home, name, seen))  # type: ignore[misc]
+            wait_whole(home, shape)
+    events = home.client.events(after=seen)
+    for one in probers:
+        nobody_wrote_untold(one, events)
+    for shape in shapes:
+        held_by_its_leader(home.client.store(shape.name), writers)
+
+
+def nobody_wrote_untold(one: Client, events: list[Json]) -> None:
+    """What a node accepted, it accepted after its own term was opened and before another's was."""
+    mine = next((e for e in events if e["kind"] == "process.requested" and e["archiveId"] == one.archive_id), None)
+    assert mine is not None, f"archive {one.archive_id} was not started again"
+    group = {e["subject"] for e in events if e["kind"] == "group.opened" and e["archiveId"] == one.archive_id}
+    opened = [(e["at"] / 1000, e["archiveId"]) for e in events if e["kind"] == "group.opened" and e["subject"] in group]
+    for answer in one.accepted:
+        told = [archive for at, archive in opened if at <= answer.got]
+        assert told, f"archive {one.archive_id} accepted a write at {answer.got} before any term was open: {opened}"
+        assert one.archive_id in (told[-1], *[a for at, a in opened if answer.sent <= at <= answer.got]), (one, opened)
+
+
+def held_by_its_leader(store: Json, writers: list[Client]) -> None:
+    """Every acknowledged write is on the leader of its group now."""
+    for group in store["groups"]:
+        members = {one["archiveId"] for one in store["instances"] if one["group"] == group["name"]}
+        leader = next(one for one in store["instances"] if one["instanceName"] == group["leader"])
+        with valkey.Valkey(leader["host"], leader["clientPort"], socket_timeout=10) as client:
+            for one in writers:
+                if one.archive_id in members:
+                    found = int(client.get(one.key) or 0)
+                    assert one.acknowledged <= found <= one.sent, (one.key, one.acknowledged, found)
+
+
+def test_every_shape_comes_back_after_everything_was_killed(tmp_path: Path) -> None:
+    with house(tmp_path, 3, OFTEN) as home:
+        for shape in SHAPES:
+            make(home, shape)
+        cold_start(home, SHAPES)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_ten_cold_starts(tmp_path: Path, shape: Shape) -> None:
+    with house(tmp_path, shape.servers, OFTEN) as home:
+        make(home, shape)
+        for _ in range(10):
+            cold_start(home, [shape])
