@@ -97,7 +97,8 @@ class Manager:
         outside = self._outside
         reconciler = Reconciler(
             me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,
-            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts, complain=outside.complain,
+            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts,
+            complain=outside.complain,
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -84,7 +84,7 @@ def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
         scene.stage.open()
         engine = scene.runs()
         await scene.performer.perform(scene.lead())
-        assert scene.engines.calls == ["take_over", "mark", "admit", "unfence", "confirm_initialised", "survey"]
+        assert scene.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "survey"]
         assert engine.leads
         (fact,) = scene.desk.told
         assert isinstance(fact, c.LeaderServing)
@@ -380,3 +380,20 @@ def test_every_step_has_its_performance() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
     missing = [k.__name__ for k in kinds if k not in (s.Step, s.Tell) and not hasattr(Performer, f"_{k.__name__.lower()}")]
     assert not missing
+
+
+def test_an_engine_that_never_attached_knocks_before_it_calls_its_leader_silent() -> None:
+    async def story(scene: Scene) -> None:
+        accepts: list[tuple[str, int]] = [("10.0.0.2", 7861)]
+
+        async def knock(host: str, port: int) -> bool:
+            return (host, port) in accepts
+
+        scene.performer._accepts = knock
+        told = scene.desk.told
+        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801, engine_port=7861))
+        accepts.clear()
+        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801, engine_port=7861))
+        assert [fact.silent for fact in told if isinstance(fact, c.LeaderSilence)] == [False, True]
+
+    play(story)

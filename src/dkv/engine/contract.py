@@ -177,6 +177,7 @@ class EngineSeen:
     node_id: str
     pid: int
     answering: bool                   # False: nothing came back at this glance
+    busy: bool = False                # it answered, but too busy to say more: the rest is from an earlier glance
     silent_ms: int = 0                # since the last answer of any kind (BUSY, LOADING, MASTERDOWN are answers)
     loading: bool = False
     loading_percent: int = 0

@@ -146,7 +146,7 @@ class Engine:
             return self._silent(now, disk)
         self._answered_at = now
         if answers is None:
-            return self._kept(disk, answering=True, silent_ms=0)
+            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True)
         if answers.partly:
             return self._loading(answers, disk)
         self._last = self._seen(answers, disk)

@@ -346,19 +346,27 @@ class ValkeyEngines:
 
 
 def _copy_tail(directory: str, start_id: int, keep: Position) -> str | None:
-    """Copy what comes after `keep` and make it last; the path, None when nothing does."""
+    """Copy what comes after `keep` and make it last; the path, None when nothing does.
+
+    A copy that is there stays: repeated after the resync, there would be nothing left to copy.
+    """
     folder = Path(directory, "set-aside")
     path = folder / f"{start_id}-after-{keep.term}-{keep.sequence}.aof"
+    fresh = path.with_suffix(".new")
     size = 0
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        with open(path, "wb") as file:
+        if path.exists():
+            return str(path)
+        with open(fresh, "wb") as file:
             for block in bytes_after(directory, keep):
                 size += file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        if size == 0:
-            path.unlink()
+        if size:
+            fresh.rename(path)
+        else:
+            fresh.unlink()
     except OSError as error:
         raise archive.unusable(directory, error) from error
     return str(path) if size else None

@@ -200,10 +200,10 @@ class Performer:
             if not await self._still_leads(step):
                 raise Dropped(step)
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
+        await self._engines.confirm_initialised(step.directory)
         await self._engines.admit(step.start_id)
         if step.unfence:
             await self._engines.unfence(step.start_id)
-        await self._engines.confirm_initialised(step.directory)
         seen = await self._engines.survey()
         engine = next((e for e in seen.engines if e.start_id == step.start_id), None)
         if engine is None or engine.role != "leader":

@@ -201,16 +201,17 @@ def _share(state: State, me: Me) -> int:
 
 def pace(state: State, me: Me, steps: list[Step]) -> float:
     """How soon to look again, in seconds, if nothing wakes the manager before."""
-    if steps or _moving(state, me):
-        return 0.02
-    return 0.5 if any(p.server_id == me.server_id for p in state.processes.values()) else 1.0
-
-
-def _moving(state: State, me: Me) -> bool:
-    """Whether something of this server is on its way somewhere."""
     mine = [p for p in state.processes.values() if p.server_id == me.server_id]
-    if any(p.state is not ProcessState.MONITORED or p.engine_state is EngineState.SHUTTING_DOWN for p in mine):
-        return True
+    if steps or any(p.state is ProcessState.CONFIGURED for p in mine):
+        return 0.02  # an engine loads, or something is being done: clients may be waiting
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
-    return any(not g.serving or g.handover is not None or g.joining or stopping(state, g) for g in watched)
+    if any(g.joining or g.handover or stopping(state, g) for g in watched) or any(_leaves(p) for p in mine):
+        return 0.05
+    if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
+        return 0.25  # it waits for somebody else, who wakes it
+    return 0.5 if mine else 1.0
+
+
+def _leaves(process: Process) -> bool:
+    return process.kill or process.engine_state is EngineState.SHUTTING_DOWN

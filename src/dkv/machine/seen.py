@@ -221,7 +221,7 @@ def _notes(memory: Memory, fresh: Memory, state: State, survey: Survey) -> Itera
     engines = {e.start_id: e for e in survey.engines}
     for group in state.groups.values():
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
-        if engine is None or not engine.answering:
+        if engine is None or not engine.answering or engine.busy:  # an old offset proves nothing
             continue
         if engine.fenced and state.databases[group.database].state in STOPPING:
             key: Hashable = ("stopping", group.key)
