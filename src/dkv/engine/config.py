@@ -107,7 +107,7 @@ def _rest(spec: EngineSpec) -> list[str]:
         "always-show-logo no",
         'logfile ""',
         "loglevel notice",
-        #        "busy-reply-threshold 10000",  # a 5 s script makes others wait; the default would refuse their writes after 5 s
+        "busy-reply-threshold 10000",  # a 5 s script makes others wait; the default would refuse their writes after 5 s
     ]
 
 
