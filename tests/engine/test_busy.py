@@ -15,7 +15,7 @@ def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
     async def told(room: RealRoom) -> None:
         spec = room.spec(1, 1)
         await leading(room, spec)
-        words = "for i = 1, 3000 do server.call('SET', 'key-' .. i, string.rep('x', 100)) end"
+        words = "for i = 1, 8000 do server.call('SET', 'key-' .. i, string.rep('x', 100)) end"
         await room.say(1, "EVAL", words, "0")
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(room, 1)
@@ -27,9 +27,9 @@ def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
         assert one.node_id == spec.node_id
         one = await seen(room, 2, lambda one: one.answering and not one.loading)
         assert one.role == "follower"
-        assert await room.dbsize(2) == 3000
+        assert await room.dbsize(2) == 8000
 
-    slow = 'exec {server} "$@" --key-load-delay 300 --loading-process-events-interval-bytes 1024'
+    slow = 'exec {server} "$@" --key-load-delay 150 --loading-process-events-interval-bytes 1024'
     RealRoom(tmp_path, binary=wrapper(tmp_path, slow)).play(told)
 
 
