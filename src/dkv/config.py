@@ -42,7 +42,6 @@ class Settings:
     appendfsync: str = field(default="always", metadata={"choices": ("always", "everysec", "no")})
     min_in_sync: int = field(default=1, metadata={"range": (1, 100)})
     leader_assignment_timeout_ms: int = field(default=10_000, metadata={"range": (0, 86_400_000)})
-    server_lease_ms: int = field(default=3_000, metadata={"range": (300, 3_600_000)})
     failover_grace_ms: int = field(default=2_000, metadata={"range": (0, 3_600_000)})
     failover_limit: int | None = field(default=None, metadata={"range": (0, 2**53)})
     engine_hang_timeout_ms: int = field(default=30_000, metadata={"range": (100, 86_400_000)})

@@ -10,10 +10,6 @@ from tests.house.house import python_files, tree_of
 
 LATER: dict[str, str] = {
     # setting: what brings it. Until then the default holds for everybody and docs/settings.md says so.
-    **dict.fromkeys(
-        ("server_lease_ms",),
-        "numbers the rooms hold as constants; they have to be the same for all managers of a domain",
-    ),
     "labels": "comes with the NuoDB half",
 }
 

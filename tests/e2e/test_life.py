@@ -12,7 +12,7 @@ import valkey
 
 from dkv.client import new_key
 from dkv.engine.positions import read_position
-from tests.e2e.house import House, ManagerRefused, house, wait_for
+from tests.e2e.house import House, Manager, ManagerRefused, house, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,18 @@ def cluster(home: House, store: str) -> valkey.ValkeyCluster:
     return valkey.ValkeyCluster(host=found["host"], port=found["clientPort"], socket_timeout=5)
 
 
+def roles(home: House, store: str) -> tuple[str, str]:
+    """The leader and the follower of a store of two copies: either may have been the quicker one."""
+    leader = str(home.group(store)["leader"])
+    (follower,) = [i["instanceName"] for i in home.client.store(store)["instances"] if i["instanceName"] != leader]
+    return leader, follower
+
+
+def manager_of(home: House, store: str, name: str) -> Manager:
+    """The manager of an instance's server."""
+    return next(m for m in home.managers if m.server_id == home.instance(store, name)["server"])
+
+
 def two(home: House) -> str:
     """The first two managers."""
     return ",".join(m.host for m in home.managers[:2])
@@ -92,8 +104,9 @@ def pair(home: House) -> House:
 def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: House) -> None:
     pids = [pair.pid("Pair", f"pair-{i}") for i in (1, 2)]
     term = pair.group("Pair")["term"]
-    manager = pair.managers[0]
-    with Writer(to(pair, "Pair", "pair-1")) as writer:
+    leader, _ = roles(pair, "Pair")
+    manager = manager_of(pair, "Pair", leader)
+    with Writer(to(pair, "Pair", leader)) as writer:
         writer.wait_for_more()
         said = pair.do("manager", "stop", "--data-dir", str(manager.data_dir))
         assert (said.out, said.err) == ("", "")
@@ -110,13 +123,14 @@ def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: Hou
     assert writer.refused == [], "no client noticed"
     assert [pair.pid("Pair", f"pair-{i}") for i in (1, 2)] == pids
     assert pair.group("Pair")["term"] == term
-    with pair.engine("Pair", "pair-1") as client:
+    with pair.engine("Pair", leader) as client:
         assert writer.lost(client) == []
 
 
 def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
     """The leader hands over first: a cluster client loses nothing and the other copy serves."""
-    manager = pair.managers[0]
+    leader, follower = roles(pair, "Pair")
+    manager = manager_of(pair, "Pair", leader)
     with Writer(lambda: cluster(pair, "Pair")) as writer:
         writer.wait_for_more()
         pair.do("manager", "stop", "--with-engines", "--data-dir", str(manager.data_dir))
@@ -124,12 +138,12 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
         assert manager.process.wait(10) == 0
         manager.process = None
         home = House.__new__(House)
-        home.managers = pair.managers[1:]
-        found = home.instance("Pair", "pair-1")
+        home.managers = [m for m in pair.managers if m is not manager]
+        found = home.instance("Pair", leader)
         assert (found["process"], found["state"]) == (None, "Stopped")
         tombstone = home.client.tombstones("Pair")[0]
         assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
-        assert home.group("Pair")["leader"] == "pair-2"
+        assert home.group("Pair")["leader"] == follower
         writer.wait_for_more()
         manager.restart()
         pair.do("Start-DkvStore", "Pair")
@@ -234,21 +248,23 @@ def test_a_store_grows_and_shrinks_by_a_copy(home: House) -> None:
     home.remove("Grow")
 
 
-def test_below_min_in_sync_nothing_is_acknowledged(home: House) -> None:
+def test_below_min_in_sync_nothing_is_acknowledged(pair: House) -> None:
+    home = pair
     ports = ["-ClustronPort", "7931", "-ClientPort", "7981"]
     home.create("Both", "-Managers", two(home), "-MinInSync", "2", *ports)
+    leader, follower = roles(home, "Both")
     with home.unchanged():
-        said = home.dkv("Stop-DkvStore", "Both", "both-2")
+        said = home.dkv("Stop-DkvStore", "Both", follower)
         assert said.code == 1
         assert "writes would stop" in said.out
-    drain = home.dkv("manager", "stop", "--with-engines", "--data-dir", str(home.managers[1].data_dir))
+    drain = home.dkv("manager", "stop", "--with-engines", "--data-dir", str(manager_of(home, "Both", follower).data_dir))
     assert drain.code == 1
-    assert "both-2 of Both may not leave." in drain.err
+    assert f"{follower} of Both may not leave." in drain.err
     assert "writes would stop" in drain.err
     home.do("Start-DkvStore", "Pair")  # what could leave has left
-    with Writer(to(home, "Both", "both-1")) as writer:
+    with Writer(to(home, "Both", leader)) as writer:
         writer.wait_for_more()
-        home.do("Stop-DkvStore", "Both", "both-2", "-Force")
+        home.do("Stop-DkvStore", "Both", follower, "-Force")
         wait_for("refused writes", lambda: writer.refused)
         assert "NOREPLICAS" in str(writer.refused[0]) or "Not enough good replicas" in str(writer.refused[0])
         wait_for("the reason", lambda: home.group("Both")["waitsFor"])
@@ -297,8 +313,7 @@ def fill(client: valkey.Valkey) -> int:
 
 def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -> None:
     """Over 64 MB of writes to few keys: the follower's files are rewritten first, then the leader's; marker and keys stay."""
-    leader = str(pair.group("Pair")["leader"])
-    follower = "pair-2" if leader == "pair-1" else "pair-1"
+    leader, follower = roles(pair, "Pair")
     folders = {name: pair.archive("Pair", name) for name in (leader, follower)}
     begun = {name: base(path) for name, path in folders.items()}
     changed: list[str] = []
