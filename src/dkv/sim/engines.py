@@ -57,6 +57,7 @@ class SimMachine:
     started: list[int] = field(default_factory=list)           # every start id ever launched here
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_pid: int = 1000
+    before: Callable[[str], None] = lambda command: None       # told each order just before it is sent
 
     @property
     def boot_id(self) -> str:
@@ -306,6 +307,8 @@ class SimEngines:
 
     async def take_over(self, start_id: int) -> None:
         """See the contract."""
+        self.machine.before("take over")
+        await self._pause()
         try:
             await self._ask(start_id, SimEngine.take_over, TAKE_OVER_WITHIN)
         except EngineUnreachable:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import heapq
 import random
 from collections import deque
@@ -187,7 +188,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         for tasks in self._tasks.values():
             for task in tasks:
                 _bury(task)
+        self._tasks.clear()
         self._ready.clear()
+        gc.collect()  # what is left of the dead is finalised here, not in the middle of somebody else's work
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing to do: generators end with their owners."""

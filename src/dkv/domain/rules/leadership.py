@@ -154,6 +154,8 @@ def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False
             continue
         if draft.server_alive(process.server_id):
             return False
+        if process.archive_id not in (group.last_leader, *group.contested):
+            continue  # its silence was proven before a later term opened; nobody can be asked about it again
         living = (p for p in living_followers(draft, group) if p is not process)
         if not enforced and not all(p.archive_id in group.silent for p in living):
             return False
