@@ -1,6 +1,5 @@
 """What can stand at the path of a state file, and how it is read: strangers, damage, full disks, reboots, nudges."""
 
-# ruff: noqa: ASYNC240  (a test may touch a file without leaving the loop)
 from __future__ import annotations
 
 import asyncio
