@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
@@ -37,6 +39,7 @@ router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
 
 NO_PROCESS = -1  # start ids count from 0
 STOP_TRIES = 3
+RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a deletion looks for its end
 
 
 @router.get("")
@@ -76,9 +79,23 @@ async def _check(rooms: Rooms, state: State, command: CreateDatabase) -> Respons
 
 @router.delete("/{name}")
 async def delete_store(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
-    """Delete a stopped store with its archives; their directories are renamed, never removed."""
+    """Delete a stopped store with its archives; their directories are renamed, never removed.
+
+    Answers when the managers that are there have renamed them, so that the name may be used again at once.
+    """
     accepted(await rooms.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
+    await _retired(rooms, name)
     return JSONResponse({"name": name, "result": "Removed"})
+
+
+async def _retired(rooms: Rooms, name: str) -> None:
+    """Wait a little for the directories of a deleted store to be renamed."""
+    for _ in range(RETIRED_LOOKS):
+        state = (await rooms.submitter.view()).state
+        left = [a for a in state.archives.values() if a.database == name and a.removed and state.server_alive(a.server_id)]
+        if not left:
+            return
+        await asyncio.sleep(RETIRED_EVERY)
 
 
 @router.post("/{name}/stop", status_code=202)

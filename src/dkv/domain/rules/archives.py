@@ -99,14 +99,15 @@ def _ports_for(draft: Draft, new: NewArchive) -> tuple[int, int]:
 
 
 def _used_ports(draft: Draft, host: str) -> dict[int, str]:
-    """Every port the domain uses on a host, and by what."""
+    """Every port the domain uses on a host, and by what. A deleted archive, which has no process, uses none, even
+    while its directory still waits to be renamed."""
     used: dict[int, str] = {}
     for server in draft.servers.values():
         if server.host == host:
             used[server.port] = f"the manager of {server.server_id}"
             used[server.nuodb_port] = f"the manager of {server.server_id}"
     for archive in draft.archives.values():
-        if draft.servers[archive.server_id].host == host:
+        if not archive.removed and draft.servers[archive.server_id].host == host:
             used[archive.cluster_port] = used[archive.client_port] = f"{archive.name} of {archive.database}"
     return used
 
