@@ -28,6 +28,7 @@ class Checkers(Watcher):
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world
         self._ledger = ledger
+        self.lost_for_good = ""                          # a machine that never comes back
         self.excused: dict[str, str] = {}                # key of a write that was left behind -> the named reason
         self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
         self._newest_term: dict[str, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
@@ -182,12 +183,12 @@ class Checkers(Watcher):
 
     def unhealthy(self) -> list[str]:
         """What keeps the domain from being whole; empty when all serve and all copies are back in S."""
-        state, reasons = self._world.state, []
+        state, reasons, lost = self._world.state, [], self.lost_for_good
         for group in state.groups_of(DATABASE):
             engine = self.leader_engine(group)
             if not group.serving or engine is None or engine.fenced:
                 reasons.append(f"{group.name} does not serve (phase {group.phase}, term {group.term})")
-            archives = {a.archive_id for a in state.archives_of(DATABASE) if a.group == group.name}
+            archives = {a.archive_id for a in state.archives_of(DATABASE) if a.group == group.name and a.server_id != lost}
             if archives - set(group.in_sync):
                 reasons.append(f"{group.name}: archives {sorted(archives - set(group.in_sync))} are not in S")
         leaders: defaultdict[str, list[int]] = defaultdict(list)
@@ -197,7 +198,7 @@ class Checkers(Watcher):
                     leaders[running.group].append(start_id)
         reasons += [f"{name} is led by processes {found}" for name, found in sorted(leaders.items()) if len(found) > 1]
         database = state.databases[DATABASE]
-        if database.state is not DatabaseState.RUNNING:
+        if database.state is not DatabaseState.RUNNING and not lost:
             reasons.append(f"{DATABASE} is {database.state}")
-        reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive]
+        reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]
         return reasons

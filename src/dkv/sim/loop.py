@@ -185,10 +185,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._closed = True
         self._ready.clear()
         self._timers.clear()
-        for tasks in self._tasks.values():
-            for task in tasks:
-                _bury(task)
-        self._tasks.clear()
+        asyncio._set_running_loop(self)  # or their clean-up would open a real one
+        try:
+            for tasks in list(self._tasks.values()):
+                for task in list(tasks):
+                    _bury(task)
+        finally:
+            asyncio._set_running_loop(None)
         self._ready.clear()
         gc.collect()  # what is left of the dead is finalised here, not in the middle of somebody else's work
 
