@@ -119,6 +119,10 @@ async def test_each_manager_looks_at_the_sockets_of_its_own_machine(world: World
     world.listening.add(("127.0.0.11", 7861))  # its own engines listen: the same store again is no conflict
     async with world.at("s1") as client:
         assert (await client.post("/admin/v1/stores", json=orders())).status_code == 200
+        taken = (await client.post("/admin/v1/stores", json={**orders(), "replicationFactor": 1})).json()
+        assert taken["code"] != "port_conflict"  # the name is the trouble; the port is no other program's
+        taken = (await client.post("/admin/v1/stores", json=orders(name="Others"))).json()
+    assert (taken["code"], "OrdersStore" in taken["detail"]) == ("port_conflict", True)
 
 
 @story

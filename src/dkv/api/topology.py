@@ -85,23 +85,31 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
 
 def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
     """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new,
-    nor are those of a store whose name differs in case only: that name is what will be refused."""
+    nor are those of a store whose name differs in case only: that name is what will be refused. A port that the domain
+    knows is no other program's: the domain will say whose it is."""
     known = next((d.name for d in state.databases.values() if d.name.casefold() == store.casefold()), store)
     own = [a for a in wanted if a.server_id == rooms.server_id and not find_instance(state, known, a.name)]
     server = state.servers.get(rooms.server_id)
     if server is None:
         return
+    ours = _ports_known(state, server.host)
     for archive in own:
         for port in (archive.cluster_port, archive.client_port):
-            if rooms.port_in_use(server.host, port):
+            if port not in ours and rooms.port_in_use(server.host, port):
                 said = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
                 raise refuse("port_conflict", said, _free_bases(rooms, state, server.host, own))
 
 
+def _ports_known(state: State, host: str) -> set[int]:
+    """The ports of every instance on a host; not those of a deleted one, which may be anybody's by now."""
+    hosts = {s.server_id for s in state.servers.values() if s.host == host}
+    ours = (a for a in state.archives.values() if a.server_id in hosts and not a.removed)
+    return {port for a in ours for port in (a.cluster_port, a.client_port)}
+
+
 def _free_bases(rooms: Rooms, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
     """A hint that moves all wanted ports of this machine by the smallest step to where nothing is."""
-    hosts = {s.server_id for s in state.servers.values() if s.host == host}
-    known = {p for a in state.archives.values() if a.server_id in hosts for p in (a.cluster_port, a.client_port)}
+    known = _ports_known(state, host)
     ports = [p for a in wanted for p in (a.cluster_port, a.client_port)]
     for step in range(1, FREE_BASES_TRIED):
         moved = [port + step for port in ports]
