@@ -177,8 +177,8 @@ def stores_of(state: State) -> list[Database]:
     return [d for _, d in sorted(state.databases.items()) if d.state is not DatabaseState.TOMBSTONE]
 
 
-def store_view(state: State, database: Database, revision: int, now: int) -> Json:
-    """A store whole: status, incarnation, groups, instances. `now` is wall-clock ms, to place `since` in time."""
+def store_view(state: State, database: Database, revision: int) -> Json:
+    """A store whole: status, incarnation, groups, instances."""
     options = database.options
     return {
         "name": database.name,
@@ -189,13 +189,13 @@ def store_view(state: State, database: Database, revision: int, now: int) -> Jso
         "minInSync": options.min_in_sync,
         "replicationFactor": options.replication_factor,
         "appendFsync": options.append_fsync,
-        "groups": [_group_view(state, group, now) for group in state.groups_of(database.name)],
+        "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
         "instances": [_instance_view(state, a) for a in describe.instances(state, database.name)],
         "revision": revision,
     }
 
 
-def _group_view(state: State, group: Group, now: int) -> Json:
+def _group_view(state: State, group: Group) -> Json:
     confirmed, writes = describe.can_lose(state, group)
     leader = state.archives.get(group.leader) if group.leader is not None else None
     required = [state.archives[i] for i in group.required if i in state.archives]
@@ -219,7 +219,7 @@ def _group_view(state: State, group: Group, now: int) -> Json:
             for e in group.enforcements
         ],
         "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
-        "waitsFor": _waiting_view(state, describe.waits_for(state, group), now),
+        "waitsFor": _waiting_view(describe.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
     }
@@ -246,11 +246,10 @@ def _position_view(report: Report | None) -> Json | None:
     return {"term": report.term, "marker": report.sequence, "bytesAfter": report.bytes_after}
 
 
-def _waiting_view(state: State, waiting: describe.Waiting | None, now: int) -> Json | None:
+def _waiting_view(waiting: describe.Waiting | None) -> Json | None:
     if waiting is None:
         return None
-    since = None if waiting.since is None else now - max(0, state.clock - waiting.since)
-    return {"for": list(waiting.archives), "since": since, "reason": waiting.reason, "help": waiting.help}
+    return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "help": waiting.help}
 
 
 def _instance_view(state: State, archive: Archive) -> Json:

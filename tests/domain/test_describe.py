@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from dkv.domain.commands import Tick
+from dkv.domain.decide import decide
+from dkv.domain.decision import Accepted
 from dkv.domain.describe import can_lose, instance_state, role, store_status, waits_for, why_not_running
 from dkv.domain.model import (
     Archive,
@@ -32,7 +35,8 @@ A, B, C = 0, 1, 2
 NAMES = {A: "o-1", B: "o-2", C: "o-3"}
 LEADS = {"term": 3, "leader": A, "leader_process": 10, "open": True, "serving": True, "in_sync": (A, B),
          "required": (B,), "last_leader": A}  # fmt: skip
-VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000}
+VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000,
+                          "vacant_at": 1_700_000_004_000}
 
 
 class Scene:
@@ -195,9 +199,23 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(told: tup
     found = waits_for(scene.state(), scene.group)
     assert found is not None
     assert found.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
-    assert found.since == 4_000
+    assert found.at == 1_700_000_004_000
     assert reason in found.reason
     assert hint in found.help
+
+
+def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
+    """decide drops a Tick that moved nothing but the clock, so the clock cannot be what people are told."""
+    scene = Scene(**{**VACANT, "vacant_since": None, "vacant_at": 0}).lose(A)
+    began, state = 1_700_000_000_000, scene.state()
+    told = []
+    for later in (1_000, 4_000, 9_000):
+        decision = decide(state, Tick(now=began + later, clock=state.clock + later))
+        assert isinstance(decision, Accepted)
+        state = decision.state
+        found = waits_for(state, state.groups[scene.group.key])
+        told.append(found.at if found else None)
+    assert told == [began + 1_000] * 3
 
 
 def test_an_enforced_leader_is_the_only_one_waited_for() -> None:
@@ -213,17 +231,16 @@ def test_a_vacant_group_may_wait_for_proof_that_its_old_leader_stopped() -> None
 
 
 def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
-    assigned = {**LEADS, "open": False, "serving": False, "assigned_since": 9_000}
+    assigned = {**LEADS, "open": False, "serving": False, "assigned_since": 9_000, "assigned_at": 1_700_000_009_000}
     scene = Scene(**assigned).now(A, state=ProcessState.CONFIGURED, loading_percent=42)
     found = waits_for(scene.state(), scene.group)
     assert found is not None
-    assert (found.archives, found.since) == (("o-1",), 9_000)
+    assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
     assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
     assert "after 2 s without" in found.help
     scene.group = replace(scene.group, stalled_since=8_500, in_sync=(A,))
     found = waits_for(scene.state(), scene.group)
     assert found is not None
-    assert "without progress for 1.5 s" in found.reason
     assert found.help == "No other instance is in sync: it has to finish."
 
 

@@ -77,7 +77,7 @@ def instance_of(state: State, store: str, name: str) -> Archive:
 
 def store_json(rooms: Rooms, view: View, name: str) -> wire.Json:
     """The store as JSON. Raises Refusal."""
-    return wire.store_view(view.state, database_of(view.state, name), view.revision, rooms.clock())
+    return wire.store_view(view.state, database_of(view.state, name), view.revision)
 
 
 async def store_now(rooms: Rooms, name: str, status: int) -> JSONResponse:

@@ -1,7 +1,7 @@
 """Domain room: what people are told about a state, derived from it alone and never stored.
 
 The status of a store, the state of an instance in the seeds' words, why an instance does not run, whom a group
-waits for, and how many servers may still be lost. Every function is pure; `since` is domain clock ms.
+waits for, and how many servers may still be lost. Every function is pure; times are wall-clock ms, only shown.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Waiting:
-    """Whom a group waits for, by instance name; since when (domain clock ms, None if unknown); and what would help."""
+    """Whom a group waits for, by instance name; since when (wall-clock ms, None if unknown); and what would help."""
 
     archives: tuple[str, ...]
-    since: int | None
+    at: int | None
     reason: str
     help: str = ""
 
@@ -208,12 +208,12 @@ def _vacant(state: State, group: Group) -> Waiting:
     if lacks:
         reason = "; ".join(f"{archive.name} {what}" for archive, (what, _) in lacks)
         hints = sorted({hint for _, (_, hint) in lacks if hint})
-        return Waiting(tuple(a.name for a, _ in lacks), group.vacant_since, reason, " ".join(hints))
+        return Waiting(tuple(a.name for a, _ in lacks), _vacant_at(group), reason, " ".join(hints))
     doubtful = _suspects(state, group)
     if doubtful:
         reason = f"{_list(doubtful)} may still lead and is not proven stopped"
-        return Waiting(doubtful, group.vacant_since, reason, "Bring its server back, or wait until its time is over.")
-    return Waiting((), group.vacant_since, "its next leader is being chosen")
+        return Waiting(doubtful, _vacant_at(group), reason, "Bring its server back, or wait until its time is over.")
+    return Waiting((), _vacant_at(group), "its next leader is being chosen")
 
 
 def _candidates(state: State, group: Group) -> list[Archive]:
@@ -252,6 +252,14 @@ def _lack_at_rest(archive: Archive, tombstone: Tombstone | None, start: str) -> 
     return f"does not run: {_why_at_rest(archive, tombstone)}", f"Start it: {start}."
 
 
+def _vacant_at(group: Group) -> int | None:
+    return group.vacant_at or None if group.vacant_since is not None else None
+
+
+def _assigned_at(group: Group) -> int | None:
+    return group.assigned_at or None if group.assigned_since is not None else None
+
+
 def _suspects(state: State, group: Group) -> tuple[str, ...]:
     known = {**{s: t.process for s, t in state.tombstones.items()}, **state.processes}
     ids = [known[s].archive_id for s in group.suspects if s in known]
@@ -263,9 +271,7 @@ def _assigned(state: State, group: Group) -> Waiting | None:
     if leader is None:
         return None
     what = f"{leader.name} was chosen to lead in term {group.term} and {_progress(state, leader)}"
-    if group.stalled_since is not None:
-        what += f", without progress for {max(0, state.clock - group.stalled_since) / 1000:.1f} s"
-    return Waiting((leader.name,), group.assigned_since, what, _help_for_assigned(state, group, leader))
+    return Waiting((leader.name,), _assigned_at(group), what, _help_for_assigned(state, group, leader))
 
 
 def _progress(state: State, leader: Archive) -> str:
@@ -293,7 +299,7 @@ def _open(state: State, group: Group, min_in_sync: int) -> Waiting | None:
     if leader is None:
         return None
     if not group.serving:
-        return Waiting((leader.name,), group.assigned_since, f"{leader.name} takes over in term {group.term}")
+        return Waiting((leader.name,), _assigned_at(group), f"{leader.name} takes over in term {group.term}")
     if not state.server_alive(leader.server_id):
         away = f"the manager of {leader.name} is away: while its engine leads the in-sync set cannot change"
         return Waiting((leader.name,), None, away, f"Start the manager of server {leader.server_id}.")

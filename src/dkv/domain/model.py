@@ -209,7 +209,9 @@ class Group:
     enforced: int | None = None                  # archive an operator forced to lead, until it leads
     enforcements: tuple[Enforcement, ...] = ()   # every time that was done, oldest first; events are trimmed, these not
     vacant_since: int | None = None
+    vacant_at: int = 0                           # the same moment, to be shown: nobody moves the clock for a mere wait
     assigned_since: int | None = None
+    assigned_at: int = 0
     stalled_since: int | None = None             # assigned leader without progress
 
     @property

@@ -24,27 +24,28 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     draft.clock = command.clock
     for group in list(draft.groups.values()):
         if not draft.stopping(group.database):
-            _tick_group(draft, group)
+            _tick_group(draft, group, command.now)
     for process in list(draft.processes.values()):
         if process.start_id in draft.processes:
             _tick_process(draft, process)
     return None
 
 
-def _tick_group(draft: Draft, group: Group) -> None:
+def _tick_group(draft: Draft, group: Group, now: int) -> None:
     if group.phase is GroupPhase.VACANT:
         waiting = any((p.database, p.group) == group.key for p in draft.processes.values())
         if group.vacant_since is None and waiting:
-            draft.put_group(group, vacant_since=draft.clock)
+            draft.put_group(group, vacant_since=draft.clock, vacant_at=now)
     elif group.phase is GroupPhase.ASSIGNED:
-        _tick_assigned(draft, group)
+        _tick_assigned(draft, group, now)
 
 
-def _tick_assigned(draft: Draft, group: Group) -> None:
+def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
     options = draft.databases[group.database].options
     if group.stalled_since is None or group.assigned_since is None:
-        since = draft.clock if group.assigned_since is None else group.assigned_since
-        draft.put_group(group, stalled_since=draft.clock, assigned_since=since)
+        fresh = group.assigned_since is None
+        since, at = (draft.clock, now) if fresh else (group.assigned_since, group.assigned_at)
+        draft.put_group(group, stalled_since=draft.clock, assigned_since=since, assigned_at=at)
         return
     stalled = draft.clock - group.stalled_since >= options.failover_grace
     limit = options.failover_limit
