@@ -91,7 +91,9 @@ class Replication:
 
     def attach(self, follower: SimEngine, token: int, history: str, offset: int) -> None:
         """A follower asks to continue its history at an offset."""
-        engine = self.engine
+        engine, known = self.engine, self.replicas.get(follower.node_id)
+        if known is not None and known.engine is follower and known.token > token:
+            return  # an earlier attempt that was overtaken by a later one
         if engine.role != "leader" or not engine.admits or engine.loading:
             self.net.post(engine.machine, follower, follower.replication.refused, token)
             return
