@@ -114,3 +114,19 @@ def test_a_forced_whole_stop_kills() -> None:
     stage = Stage().settled().tell(c.ShutdownDatabase(name=DATABASE, force=True))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["Kill"]
     assert kinds(stage.steps("s2", stage.engine(1))) == ["Kill"]
+
+
+def test_an_engine_whose_files_were_deleted_leaves_the_in_sync_set_or_hands_over() -> None:
+    stage = Stage().settled()
+    (step,) = stage.steps("s2", stage.engine(1, files_lost=True))
+    assert isinstance(step, Kill)
+    assert step.cause is Cause.ARCHIVE_MISSING
+    (step,) = stage.steps("s1", stage.engine(0, files_lost=True))
+    assert isinstance(step, Tell)
+    assert isinstance(step.fact, c.HandoverBegun)
+
+
+def test_the_last_copy_whose_files_were_deleted_refuses_writes_and_lives_on() -> None:
+    stage = Stage(1).led()
+    assert kinds(stage.steps("s1", stage.engine(0, files_lost=True))) == ["Fence"]
+    assert stage.steps("s1", stage.engine(0, files_lost=True, fenced=True)) == []

@@ -128,7 +128,10 @@ def _is_leaving(state: State, process: Process) -> bool:
 
 def _why_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
     if archive.parked:
-        return f"the domain stopped restarting it: {archive.parked}; cure the cause, then start it again"
+        return (
+            f"the domain stopped restarting it: {archive.parked}; cure the cause, then start it again; "
+            "or, while another copy is in sync, replace it with Remove-DkvInstance and Add-DkvInstance"
+        )
     if tombstone is not None and _ended_badly(archive, tombstone):
         return tombstone.reason or tombstone.cause
     if archive.stopped_by_operator:

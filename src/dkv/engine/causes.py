@@ -126,6 +126,7 @@ def _sigkill(evidence: Evidence, code: int) -> Verdict:
 
 
 _KILL_SENTENCES = {
+    Cause.ARCHIVE_MISSING: "its archive's files were deleted while it ran, so nothing it wrote would be found again",
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
     Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",

@@ -179,7 +179,8 @@ class Engine:
             pid=self._pid(),
             answering=False,
         )
-        return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes)
+        return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes,
+                       files_lost=self.durable and disk.lost)  # fmt: skip
 
     def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
@@ -221,6 +222,7 @@ class Engine:
             base_bytes=disk.base_bytes,
             incremental_bytes=disk.incremental_bytes,
             free_bytes=disk.free_bytes,
+            files_lost=self.durable and disk.lost,
             used_memory=int(info.get("used_memory", "0")),
             marker=disk.marker,
         )

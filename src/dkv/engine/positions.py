@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dkv.engine import aof
-from dkv.engine.archive import APPEND_ONLY_DIR, read_identity, unusable
+from dkv.engine.archive import APPEND_ONLY_DIR, IDENTITY_FILE, read_identity, unusable
 from dkv.engine.contract import ArchiveRefused, Cause, Position
 
 _MANIFEST = "appendonly.aof.manifest"
@@ -155,6 +155,7 @@ class DiskSeen:
     base_bytes: int = 0
     incremental_bytes: int = 0
     free_bytes: int = 0
+    lost: bool = False                 # the identity file is gone: the engine writes to files nobody will find
 
 
 class DiskWatch:
@@ -169,6 +170,12 @@ class DiskWatch:
 
     def look(self) -> DiskSeen:
         """The files now. A directory that cannot be read shows as empty, because a glance refuses nothing."""
+        try:
+            os.stat(os.path.join(self._directory, IDENTITY_FILE))
+        except (FileNotFoundError, NotADirectoryError):
+            return DiskSeen(lost=True)
+        except OSError:
+            return DiskSeen()
         try:
             self._read_manifest()
             return self._measure()

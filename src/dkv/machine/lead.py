@@ -103,8 +103,10 @@ def _may_write(state: State, group: Group) -> bool:
 
 
 def fence_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Fenced below minInSync, in a whole stop, when shrinking below it, and when cut off from the domain."""
-    writes = _may_write(scene.state, group) and not _cut_off(scene, group, engine)
+    """Fenced below minInSync, in a whole stop, when shrinking below it, when cut off from the domain, and when its
+    files are gone: what it acknowledged then would be on no disk.
+    """
+    writes = _may_write(scene.state, group) and not engine.files_lost and not _cut_off(scene, group, engine)
     if not writes and not engine.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
     if writes and engine.fenced and not _about_to_fall_below(scene, group, engine):

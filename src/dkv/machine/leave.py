@@ -35,6 +35,21 @@ def leaving_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterato
         yield from _end(engine, leads)
 
 
+def lost_files_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """Its archive was deleted under it. A follower ends, so that it leaves S; a leader, whose memory may be the last
+    copy, hands over first and goes on fenced while nobody can take over.
+    """
+    if group.leader_process != process.start_id:
+        yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
+        return
+    target = None if group.handover or stopping(scene.state, group) else successor(scene.state, group, engine)
+    if target is None:
+        yield from leader_steps(scene, group, engine)
+    else:
+        key = f"handover {group.database}/{group.name}"
+        yield Tell(key, HandoverBegun(to_archive=target, **quote(scene.me, group)))
+
+
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
     if leads and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)

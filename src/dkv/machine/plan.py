@@ -22,7 +22,7 @@ from dkv.domain.model import (
 from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps, stopping
-from dkv.machine.leave import leaving_steps
+from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import Me, Scene, Seen, directory_of, node_id, peer
 from dkv.machine.steps import (
@@ -141,6 +141,8 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
         return  # busy is not dead; one that was busy from this manager's first glance on may be anything
     elif process.state is ProcessState.CONFIGURED:
         yield from _loading_steps(scene, process, engine)
+    elif engine.files_lost and group.serving:
+        yield from lost_files_steps(scene, group, process, engine)
     elif group.open and group.leader_process == process.start_id:
         yield from leader_steps(scene, group, engine)
     elif group.open:
