@@ -18,6 +18,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import add, bad_name, fewest_copies, remove
+from dkv.domain.rules.endings import Ending, end
 
 SLOTS = 16384
 FSYNC = ("always", "everysec", "no")
@@ -149,20 +150,29 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
     database = draft.databases.get(command.name)
     if database is None or database.state is DatabaseState.TOMBSTONE:
         return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
-    live = draft.processes_of(command.name)
     for archive in [a for a in draft.archives.values() if a.database == command.name]:
         draft.put_archive(archive, stopped_by_operator=True)
+    if command.force:
+        _force(draft, command.name)
+    live = draft.processes_of(command.name)
     if not live:
         return None
-    if command.force:
-        for process in live:
-            draft.put_process(process, kill=True)
     if not draft.stopping(command.name):
-        draft.move_database(database, DatabaseState.REQUESTED_TE_SHUTDOWN, "an operator asked for its shutdown")
+        draft.move_database(draft.databases[command.name], DatabaseState.REQUESTED_TE_SHUTDOWN,
+                            "an operator asked for its shutdown")  # fmt: skip
     for process in live:
         if process.engine_type is EngineType.TE and process.state is not ProcessState.REQUESTED_SHUTDOWN:
             draft.move_process(draft.processes[process.start_id], "stop", engine_state=EngineState.SHUTTING_DOWN)
     return None
+
+
+def _force(draft: Draft, name: str) -> None:
+    """Kill what can be reached; what is on a server that is away ends unproven, so that nobody waits for it."""
+    for process in draft.processes_of(name):
+        draft.put_process(process, kill=True)
+        if not draft.server_alive(process.server_id):
+            away = f"its server {process.server_id} was away when an operator forced the stop"
+            end(draft, draft.processes[process.start_id], Ending("server away", away, 255, planned=True, reaped=False))
 
 
 def settle_database(draft: Draft, database: Database) -> None:

@@ -1,0 +1,39 @@
+"""A forced stop of a whole store while one of its servers is away: nobody waits for a machine that may never return."""
+
+from __future__ import annotations
+
+from dkv.domain import commands as c
+from dkv.domain.model import DatabaseState, ProcessState
+from tests.machine.stage import DATABASE, Stage
+
+
+def test_a_forced_stop_does_not_wait_for_a_server_that_is_away_and_the_rest_starts_again() -> None:
+    stage = Stage(2).settled()
+    stage.server_is_lost("s2")
+    stage.tell(c.ShutdownDatabase(name=DATABASE))
+    assert stage.state.databases[DATABASE].state is DatabaseState.REQUESTED_SM_SHUTDOWN
+    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    assert [p.archive_id for p in stage.state.processes.values()] == [0]
+    stage.ends(0)
+    assert stage.state.databases[DATABASE].state is DatabaseState.NOT_RUNNING
+    stage.request(0)
+    stage.rise(0, ProcessState.STARTED)
+    assert stage.group.leader == 0
+
+
+def test_what_ended_unproven_stays_under_suspicion() -> None:
+    stage = Stage(2).settled()
+    leader = stage.process(0).start_id
+    stage.server_is_lost("s1")
+    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    assert leader in stage.group.suspects
+    assert stage.state.tombstones[leader].cause == "server away"
+
+
+def test_every_end_counts_in_the_incarnation() -> None:
+    stage = Stage(2).settled()
+    minor = stage.state.databases[DATABASE].minor
+    stage.server_is_lost("s2")
+    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    assert stage.state.databases[DATABASE].minor == minor + 1
+    assert stage.state.databases[DATABASE].state is DatabaseState.REQUESTED_SM_SHUTDOWN
