@@ -130,3 +130,11 @@ def test_the_last_copy_whose_files_were_deleted_refuses_writes_and_lives_on() ->
     stage = Stage(1).led()
     assert kinds(stage.steps("s1", stage.engine(0, files_lost=True))) == ["Fence"]
     assert stage.steps("s1", stage.engine(0, files_lost=True, fenced=True)) == []
+
+
+def test_the_target_of_a_handover_is_not_killed_for_its_lost_files_nor_sent_to_lead() -> None:
+    stage = Stage().settled().hand_over(1)
+    assert stage.steps("s2", stage.engine(1, files_lost=True)) == []
+    (step,) = stage.steps("s2", stage.engine(1, files_lost=True, role="leader"))
+    assert isinstance(step, Tell)
+    assert isinstance(step.fact, c.HandoverDone)

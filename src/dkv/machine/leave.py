@@ -39,10 +39,15 @@ def lost_files_steps(scene: Scene, group: Group, process: Process, engine: Engin
     """Its archive was deleted under it. A follower ends, so that it leaves S; a leader, whose memory may be the last
     copy, hands over first and goes on fenced while nobody can take over.
     """
+    handover = group.handover
+    if handover and handover.to_process == process.start_id:  # it may lead any moment: not killed while this stands
+        if engine.role == "leader":
+            yield from handover_steps_of_target(scene, group, engine)
+        return
     if group.leader_process != process.start_id:
         yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
         return
-    target = None if group.handover or stopping(scene.state, group) else successor(scene.state, group, engine)
+    target = None if handover or stopping(scene.state, group) else successor(scene.state, group, engine)
     if target is None:
         yield from leader_steps(scene, group, engine)
     else:
