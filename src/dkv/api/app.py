@@ -1,4 +1,4 @@
-"""API room: the native API under /admin/v1 (port 7801), put together. Thin translations; all judgement is elsewhere."""
+"""API room: the native API under /admin/v1 and the NuoDB dialect under /api/1. Thin translations; judgement is elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 
 from dkv.api import docs, events, look, metrics, problems, recovery, stores
 from dkv.api.guard import Guard
+from dkv.api.nuodb import routes as nuodb
 from dkv.api.problems import known_parameters
 from dkv.api.rooms import Rooms
 
@@ -29,7 +30,7 @@ def create_app(rooms: Rooms) -> FastAPI:
     )
     app.state.rooms = rooms
     app.state.sampler = metrics.Sampler(rooms)
-    for router in (stores.router, metrics.router, events.router, look.router, recovery.router, docs.router):
+    for router in (stores.router, metrics.router, events.router, look.router, recovery.router, docs.router, nuodb.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Guard, rooms=rooms)

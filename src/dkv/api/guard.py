@@ -34,7 +34,7 @@ class Guard:
             return
         refused = await self._judge(_headers(scope))
         if refused:
-            await answer(refused)(scope, receive, send)
+            await answer(refused, path=scope["path"])(scope, receive, send)
             return
         await self._answered(scope, receive, send)
 
@@ -55,7 +55,7 @@ class Guard:
                 raise
             said = f"The manager made a mistake while it answered. Its log tells more under {mark}."
             refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
-            await answer(refused, correlationId=mark)(scope, receive, send)
+            await answer(refused, path=scope["path"], correlationId=mark)(scope, receive, send)
 
     async def _judge(self, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])

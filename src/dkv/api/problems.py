@@ -1,4 +1,4 @@
-"""API room: every no as `application/problem+json`, with a code, one clear sentence and a hint."""
+"""API room: every no as `application/problem+json` with a code, one clear sentence and a hint; see nuodb/errors.py too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from dkv import wire
 from dkv.api.bodies import fields_at
+from dkv.api.nuodb import errors
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
 from dkv.store.contract import StoreTrouble
@@ -50,9 +51,13 @@ def refuse(code: str, message: str, hint: str = "") -> Refusal:
     return Refusal(Refused(code, message, hint))
 
 
-def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
-    """The response of a refusal."""
+def answer(
+    refused: Refused, headers: Mapping[str, str] | None = None, path: str = "", **more: object
+) -> JSONResponse:
+    """The response of a refusal, in the words of the dialect that `path` belongs to."""
     entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
+    if errors.speaks(path):
+        return errors.error(entry.status, [errors.sentence(refused.message, refused.hint)], headers, **more)
     body = wire.problem(refused, entry) | more
     kind = "application/problem+json"
     return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type=kind)
@@ -75,28 +80,30 @@ def install(app: FastAPI) -> None:
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refusal)
-    return answer(error.refused)
+    return answer(error.refused, path=request.url.path)
 
 
 async def _store(request: Request, error: Exception) -> JSONResponse:
-    return answer(waiting(str(error)), {"Retry-After": "1"})
+    return answer(waiting(str(error)), {"Retry-After": "1"}, request.url.path)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == 404:
-        return answer(Refused("not_found", f"There is nothing at {path}.", "All addresses are listed under /docs."))
+        hint = "All addresses are listed under /docs."
+        return answer(Refused("not_found", f"There is nothing at {path}.", hint), path=path)
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         said = f"{request.method} is not possible on {path}."
-        return answer(Refused("method_not_allowed", said, f"Possible: {allowed}." if allowed else ""), error.headers)
-    return answer(Refused("bad_request", str(error.detail)))
+        refused = Refused("method_not_allowed", said, f"Possible: {allowed}." if allowed else "")
+        return answer(refused, error.headers, path)
+    return answer(Refused("bad_request", str(error.detail)), path=path)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return answer(_judge(error.errors()))
+    return answer(_judge(error.errors()), path=request.url.path)
 
 
 def _judge(errors: Sequence[Any]) -> Refused:
@@ -131,6 +138,8 @@ def _shown(value: object) -> str:
 def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
     known = [p.alias for p in request.scope["route"].dependant.query_params]
+    if errors.speaks(request.url.path):
+        known += errors.list_parameters(request.query_params.getlist("filterBy"))
     for name in request.query_params:
         if name not in known:
             hint = nearest(name, known) if known else "This address takes none."

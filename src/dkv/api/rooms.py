@@ -54,6 +54,7 @@ class Rooms:
     address: str                                                     # the bound host
     port: int
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
+    version: str = "dkv"                                             # of this program
     closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 

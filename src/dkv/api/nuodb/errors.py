@@ -1,0 +1,36 @@
+"""API room: every no of the NuoDB dialect, in the one shape nuocmd reads (nuocmd-rest.md section 1.1).
+
+An error is a JSON object with `code`, the HTTP status as a number, and `messages`, a list of sentences. Routes raise
+problems.Refusal as everywhere; problems.py finds out here, by the path, in which words to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fastapi.responses import JSONResponse
+
+ROOT = "/api/1"
+
+
+def speaks(path: str) -> bool:
+    """Whether an address belongs to this dialect."""
+    return path == ROOT or path.startswith(ROOT + "/")
+
+
+def error(
+    status: int, messages: Sequence[str], headers: Mapping[str, str] | None = None, **more: object
+) -> JSONResponse:
+    """An error in the dialect's shape; nuocmd joins the messages with ": " and ends with exit status 1."""
+    body = {"code": status, "messages": list(messages)} | more
+    return JSONResponse(body, status, headers=dict(headers or {}))
+
+
+def sentence(message: str, hint: str) -> str:
+    """What nuocmd prints of a refusal: the sentence and what helps."""
+    return f"{message} {hint}".strip()
+
+
+def list_parameters(filtered: Sequence[str]) -> list[str]:
+    """The query parameters every list takes: its own and one for each filtered field."""
+    return ["offset", "limit", "orderBy", "descendingFields", "filterBy", *filtered]

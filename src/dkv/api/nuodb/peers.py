@@ -1,0 +1,70 @@
+"""API room: /api/1/peers, the servers of the domain as nuocmd sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.nuodb.listing import page
+from dkv.api.problems import Refusal
+from dkv.api.rooms import Door, Rooms
+from dkv.control.submit import View
+from dkv.domain.model import Server
+from dkv.domain.refusals import unknown_server
+
+router = APIRouter(prefix="/peers")
+
+TERM = 1   # the domain's state has one history; nothing is ever elected twice in it
+
+
+@router.get("")
+async def list_peers(request: Request, rooms: Door) -> Response:
+    """Every server; exactly one of them is the one that answers."""
+    view, leader = await rooms.submitter.view(), await rooms.leader_server()
+    return page(request, [peer(rooms, view, leader, one) for _, one in sorted(view.state.servers.items())])
+
+
+@router.get("/{server_id}")
+async def get_peer(server_id: str, rooms: Door) -> Response:
+    """One server."""
+    view, leader = await rooms.submitter.view(), await rooms.leader_server()
+    server = view.state.servers.get(server_id)
+    if server is None:
+        raise Refusal(unknown_server(server_id, view.state.servers))
+    return JSONResponse(peer(rooms, view, leader, server))
+
+
+def peer(rooms: Rooms, view: View, leader: str, server: Server) -> dict[str, Any]:
+    """A server in the dialect: what it would say of itself is the same at each manager, since all read one state.
+
+    The commit index is the domain's revision; the leader is the manager that moves the domain's clock.
+    """
+    local = server.server_id == rooms.server_id
+    index = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
+    role = "LEADER" if server.server_id == leader else "FOLLOWER"
+    return {
+        "id": server.server_id,
+        "address": wire.endpoint(server.host, server.port),
+        "isLocal": local,
+        "isEvicted": False,
+        "isPassive": False,
+        "peerState": "ADDED",
+        "peerMemberState": "ADDED",
+        "version": rooms.version,
+        "fullVersion": rooms.version,
+        "labels": {},
+        "connectedState": {
+            "state": "Connected" if server.alive else "Disconnected",
+            "latency": 0 if local else -1,
+            "lastAckDeltaMillis": 0 if local else -1,
+        },
+        "localRoleInfo": {
+            "role": role if server.alive else "UNKNOWN",
+            "lifeCycle": "ACTIVE" if server.alive else "UNKNOWN",
+            "leaderServerId": leader or None,
+            "localPeerTermIndexInfo": index,
+        },
+    }

@@ -1,0 +1,17 @@
+"""API room: all routes of the NuoDB dialect put together. Within one file literal addresses stand before those with ids."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from dkv.api.nuodb import peers
+from dkv.api.nuodb.errors import ROOT
+
+PARTS = [
+    peers.router,
+]
+"""One line for each file of routes; a file whose literal addresses could be taken for another's ids stands before it."""
+
+router = APIRouter(prefix=ROOT, tags=["nuodb"])
+for part in PARTS:
+    router.include_router(part)
