@@ -21,6 +21,7 @@ from dkv.domain.model import (
     JoinStage,
     Process,
     ProcessState,
+    Record,
     Report,
     Server,
     State,
@@ -48,6 +49,7 @@ STATE = State(
     archives={3: Archive(3, "Orders", "u1", "g1", "a/b", "orders-1", "", 7811, 7861, early_exits=(1, 2))},
     processes={7: PROCESS},
     tombstones={6: Tombstone(replace(PROCESS, start_id=6), 1, 2, "killed", "signal 9", 137, 9, 5, ("last", "words"))},
+    records={("kvstore", "a/b"): Record("kvstore", "a/b", '"c"')},
 )  # fmt: skip
 
 
@@ -106,7 +108,8 @@ def test_half_a_text_is_refused() -> None:
 def test_a_whole_state_survives() -> None:
     records = codec.encode(STATE)
     assert sorted(records) == [
-        "archive/3", "database/Orders", "domain", "group/Orders/g1", "process/7", "server/a%2Fb", "tombstone/Orders/6",
+        "archive/3", "database/Orders", "domain", "group/Orders/g1", "process/7", "record/kvstore/a%2Fb", "server/a%2Fb",
+        "tombstone/Orders/6",
     ]  # fmt: skip
     assert codec.decode(records) == STATE
     assert codec.decode({}) == State()

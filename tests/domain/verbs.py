@@ -94,6 +94,25 @@ def _enforce(t: Teller, line: Line) -> c.Command:
                            allow_data_loss=line.has("allow-data-loss"), reason=line.options.get("reason", ""))  # fmt: skip
 
 
+@verb("record")
+def _record(t: Teller, line: Line) -> c.Command:
+    """`record kvstore/colour value` sets it, without a value deletes it; `if=VALUE`, `if=` for: not there."""
+    kind, _, key = line.words[0].partition("/")
+    words = [None if word == "" else f'"{word}"' for word in line.options.get("if", "-").split(",")]
+    return c.PutRecord(now=t.world.now, kind=kind, key=key, expects=() if "if" not in line.options else tuple(words),
+                       value=f'"{line.words[1]}"' if len(line.words) > 1 else None)  # fmt: skip
+
+
+@verb("remove-server")
+def _remove_server(t: Teller, line: Line) -> c.Command:
+    return c.RemoveServer(now=t.world.now, server_id=line.words[0])
+
+
+@verb("remove-server-state")
+def _remove_server_state(t: Teller, line: Line) -> c.Command:
+    return c.RemoveServerState(now=t.world.now, server_id=line.words[0])
+
+
 # Servers and time ------------------------------------------------------------------------------------------------------
 
 

@@ -83,11 +83,14 @@ def _ticks(now: int) -> Iterator[c.Command]:
 
 
 def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
-    for index, server in enumerate(state.servers.values()):
-        boot = f"boot {now}" if salt % 5 == 0 else server.boot_id
-        yield c.ServerJoined(now=now, server_id=server.server_id, uid=server.uid, host=server.host, port=7801 + index,
+    for index, name in enumerate(SERVERS):
+        boot = f"boot {now}" if salt % 5 == 0 or name not in state.servers else state.servers[name].boot_id
+        yield c.ServerJoined(now=now, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index,
                              nuodb_port=8888 + index, boot_id=boot)  # fmt: skip
-        yield c.ServerLost(now=now, server_id=server.server_id, uid=server.uid)
+        yield c.ServerLost(now=now, server_id=name, uid=f"u{name}")
+        if salt % 3 == 0:
+            yield c.RemoveServerState(now=now, server_id=name)
+            yield c.RemoveServer(now=now, server_id=name)
 
 
 def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:

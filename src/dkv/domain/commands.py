@@ -122,6 +122,30 @@ class EnforceLeader(Command):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class PutRecord(Command):
+    """Set a record, or with no value delete it. With `expects` only if its value is one of those; None is: not there."""
+
+    kind: str
+    key: str
+    value: str | None = None                      # JSON
+    expects: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveServer(Command):
+    """Take a server that is away, and has nothing left, out of the domain."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveServerState(Command):
+    """Give up what ran on a server that is away: its processes end unproven, its archives go where that is safe."""
+
+    server_id: str
+
+
 # Facts -------------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +385,7 @@ FACTS: tuple[type[Command], ...] = (
 
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
-    EnforceLeader,
+    EnforceLeader, PutRecord, RemoveServer, RemoveServerState,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

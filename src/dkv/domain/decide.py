@@ -16,7 +16,7 @@ from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import State
-from dkv.domain.rules import archives, databases, groups, leadership, processes, servers, timing
+from dkv.domain.rules import archives, databases, departures, groups, leadership, processes, records, servers, timing
 
 Rule = Callable[[Draft, Any], Refused | None]
 
@@ -29,6 +29,9 @@ RULES: dict[type[Command], Rule] = {
     c.StartProcess: processes.start_process,
     c.ShutdownProcess: processes.shutdown_process,
     c.EnforceLeader: leadership.enforce_leader,
+    c.PutRecord: records.put_record,
+    c.RemoveServer: departures.remove_server,
+    c.RemoveServerState: departures.remove_server_state,
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
     c.ServerLost: servers.server_lost,

@@ -19,6 +19,7 @@ from dkv.domain.model import (
     Group,
     Process,
     ProcessState,
+    Record,
     Server,
     State,
     Tombstone,
@@ -40,6 +41,7 @@ class Draft:
         self.archives: dict[int, Archive] = dict(state.archives)
         self.processes: dict[int, Process] = dict(state.processes)
         self.tombstones: dict[int, Tombstone] = dict(state.tombstones)
+        self.records: dict[tuple[str, str], Record] = dict(state.records)
         self.events: list[Event] = []
         self.answer: dict[str, object] = {}
 
@@ -56,6 +58,7 @@ class Draft:
             archives=self.archives,
             processes=self.processes,
             tombstones=self.tombstones,
+            records=self.records,
         )
 
     # Events ------------------------------------------------------------------------------------------------

@@ -302,6 +302,15 @@ class Tombstone:
 
 
 @dataclass(frozen=True)
+class Record:
+    """One small thing the domain keeps for people and programs and never judges by: a user, a region, a value of theirs."""
+
+    kind: str
+    key: str
+    value: str                              # JSON
+
+
+@dataclass(frozen=True)
 class State:
     """Everything one domain agrees on, at one revision. The mappings are never changed in place."""
 
@@ -315,6 +324,7 @@ class State:
     archives: Mapping[int, Archive] = field(default_factory=dict)
     processes: Mapping[int, Process] = field(default_factory=dict)
     tombstones: Mapping[int, Tombstone] = field(default_factory=dict)
+    records: Mapping[tuple[str, str], Record] = field(default_factory=dict)  # by (kind, key)
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dkv.domain.model import Archive, Database, Group, Process, Server, State, Tombstone
+from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
 from dkv.store.contract import StoreTrouble, Unusable
 
 T = TypeVar("T")
@@ -54,6 +54,7 @@ TABLES = (
     Table("processes", "process", Process, lambda p: p.start_id, lambda p: (p.start_id,)),
     Table("tombstones", "tombstone", Tombstone,
           lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
+    Table("records", "record", Record, lambda r: (r.kind, r.key), lambda r: (r.kind, r.key)),
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})

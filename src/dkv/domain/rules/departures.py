@@ -1,0 +1,118 @@
+"""Departures: a server that is away for good. Its processes are given up without proof, its archives where that is safe.
+
+Nobody saw the processes of such a server end, so each stays a suspect of its group: another archive leads only by the
+proof it would need anyway (design section 5, assignment), and an archive in S stays until S is without it.
+"""
+
+from __future__ import annotations
+
+from dkv.domain.commands import RemoveServer, RemoveServerState
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import Archive, Group, Server
+from dkv.domain.refusals import no, unknown_server
+from dkv.domain.rules.archives import remove
+from dkv.domain.rules.endings import Ending, end
+from dkv.domain.rules.leadership import living_followers
+
+UNPROVEN = Ending(
+    cause="server away", detail="An operator gave up its server, which was away; whether the process ended is not known.",
+    exit_code=255, planned=True, reaped=False, budget=False,
+)  # fmt: skip
+
+
+def _away(draft: Draft, server_id: str) -> Server | Refused:
+    """The server, if its lease is lost."""
+    server = draft.servers.get(server_id)
+    if server is None:
+        return unknown_server(server_id, draft.servers)
+    if server.alive:
+        return no("server_present", f"Server {server_id} is here: its manager renews its lease.",
+                  "Stop its manager first (shutdown server), and wait until its lease has ended.")  # fmt: skip
+    return server
+
+
+def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
+    """It leaves the domain. If its manager comes back it joins again, as a server without archives."""
+    server = _away(draft, command.server_id)
+    if isinstance(server, Refused):
+        return server
+    name = server.server_id
+    if any(p.server_id == name for p in draft.processes.values()):
+        return _in_use(draft, name, f"Server {name} still has processes.")
+    mine = [a for a in draft.archives.values() if a.server_id == name]
+    kept = [a for a in mine if not a.removed]
+    if kept:
+        return _in_use(draft, name, f"Server {name} still has {_names(kept)}.")
+    for archive in mine:
+        del draft.archives[archive.archive_id]
+        draft.note("archive.forgotten", f"archive {archive.archive_id}", "its server left; its directory is still there",
+                   database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+    del draft.servers[name]
+    draft.note("server.removed", f"server {name}", "an operator took it out of the domain")
+    return None
+
+
+def _in_use(draft: Draft, name: str, said: str) -> Refused:
+    return no("server_in_use", said, f"Delete them, or give them up with: delete server-state --server-id {name}.")
+
+
+def _names(archives: list[Archive]) -> str:
+    return ", ".join(f"archive {a.archive_id} ({a.name} of {a.database})" for a in archives)
+
+
+def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | None:
+    """Processes become tombstones whose end is unproven; archives that are safe to lose are deleted, the others stay."""
+    server = _away(draft, command.server_id)
+    if isinstance(server, Refused):
+        return server
+    mine = [p for p in draft.processes.values() if p.server_id == server.server_id]
+    for group in {g.key: g for p in mine if (g := draft.group_of(p))}.values():
+        refused = _still_leads(draft, group, server.server_id)
+        if refused:
+            return refused
+    for process in (draft.processes[p.start_id] for p in mine):  # each as the ends before it left it
+        archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+        if archive:
+            draft.put_archive(archive, stopped_by_operator=True)
+        end(draft, process, UNPROVEN)
+    kept = []
+    for archive in [a for a in draft.archives.values() if a.server_id == server.server_id and not a.removed]:
+        why = _needed(draft, archive)
+        if why:
+            kept.append(f"archive {archive.archive_id} ({archive.name} of {archive.database}) {why}")
+        else:
+            remove(draft, archive)
+    draft.answer.update(kept=kept)
+    return None
+
+
+def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
+    """An engine serves on without its manager. As long as somebody hears it nobody else may lead, so it is not given up;
+    nor is either end of a handover, of which nobody knows yet who leads."""
+    name = f"group {group.name} of {group.database}"
+    handover = group.handover
+    ends = (handover.from_process, handover.to_process) if handover else ()
+    if any(draft.processes[s].server_id == server_id for s in ends if s in draft.processes):
+        return no("server_in_use", f"A handover of {name} is not decided yet.", "Repeat this in a few seconds.")
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None or leader.server_id != server_id or not group.open:
+        return None
+    hearing = [p.archive_id for p in living_followers(draft, group) if p.archive_id not in group.silent]
+    if not hearing:
+        return None
+    return no("server_in_use", f"Archive {group.leader} on {server_id} leads {name}, and its followers still hear it.",
+              f"Start the manager of {server_id} again, or end its engines; this is possible 3 s later.")  # fmt: skip
+
+
+def _needed(draft: Draft, archive: Archive) -> str:
+    """Why an archive cannot be deleted without a word of its manager, or nothing."""
+    group = draft.groups.get((archive.database, archive.group))
+    if group is None:
+        return ""
+    wanted = {*group.in_sync, *group.required, *group.contested, group.leader, group.enforced}
+    if archive.archive_id in wanted:
+        return "may be needed to lead: it goes once another archive leads without it"
+    if len(draft.archives_in(group)) == 1:
+        return "is the last of its group: it goes with its database"
+    return ""
