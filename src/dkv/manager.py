@@ -102,7 +102,7 @@ class Manager:
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.liveness.run())
+                tasks.create_task(self.liveness.run(reconciler.known))
                 tasks.create_task(reconciler.run())
         finally:
             await reconciler.close()

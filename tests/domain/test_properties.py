@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
+from dkv.domain.rules.timing import waits
 from tests.domain.test_stories import STORIES
 from tests.domain.verbs import Teller
 from tests.domain.walks import walk
@@ -48,6 +50,19 @@ def long_walks() -> list[tuple[State, c.Command, Accepted | Refused]]:
         chance = random.Random(seed)
         steps += walk(chance.randrange(2**16) for _ in range(STEPS))
     return steps
+
+
+def test_where_nobody_waits_for_time_a_tick_changes_nothing() -> None:
+    still = 0
+    for _, _, decision in long_walks():
+        if isinstance(decision, Accepted) and not waits(decision.state):
+            still += 1
+            for later in (1, 100_000):
+                ticked = decide(decision.state, c.Tick(clock=decision.state.clock + later))
+                assert isinstance(ticked, Accepted)
+                assert not ticked.events
+                assert replace(ticked.state, clock=0) == replace(decision.state, clock=0)
+    assert still > 100
 
 
 # What one step may do, said a second time and independently of invariants.py ------------------------------------------

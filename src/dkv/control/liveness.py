@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
 from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import State
+from dkv.domain.rules.timing import waits
 from dkv.store.contract import LeaseLost, Store, StoreTrouble
 
 SERVER_TTL = 3.0         # s, design section 9
@@ -85,9 +87,14 @@ class Liveness:
         """Say that this server is here, unless the domain knows; once its lease holds."""
         return await self._submitter.submit(self._here)
 
-    async def tick(self) -> None:
-        """As the leader: move the domain clock by what passed, in bounded steps."""
+    async def tick(self, known: State | None = None) -> None:
+        """As the leader: move the domain clock by what passed, in bounded steps. While nobody waits for time, going by
+        the newest view at hand, none need pass.
+        """
         now = self._now()
+        if known is not None and not waits(known):
+            self._ticked_at = now
+            return
         if not self.leads or self.lease_left() <= 0:
             self._ticked_at = None
             return
@@ -98,8 +105,10 @@ class Liveness:
             self._clock = max(self._clock + step, view.state.clock + step)
             await self._submitter.submit(Tick(clock=self._clock, actor="clock"))
 
-    async def run(self) -> None:
-        """Renew, judge and tick until cancelled; the backend's troubles are waited out."""
+    async def run(self, known: Callable[[], State | None]) -> None:
+        """Renew, judge and tick until cancelled; the backend's troubles are waited out. `known` is the newest state this
+        manager has read.
+        """
         next_renewal = 0.0
         while True:
             try:
@@ -109,7 +118,7 @@ class Liveness:
                     await self.judge()
                     if self.lease_left() > SERVER_TTL / 2:
                         await self.join()
-                await self.tick()
+                await self.tick(known())
             except StoreTrouble:
                 self.access_since = None
             await asyncio.sleep(TICK_EVERY)

@@ -202,7 +202,6 @@ class EngineSeen:
     incremental_bytes: int = 0
     free_bytes: int = 0               # on the archive's filesystem
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
-    used_memory: int = 0
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
 
 

@@ -223,7 +223,6 @@ class Engine:
             incremental_bytes=disk.incremental_bytes,
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
-            used_memory=int(info.get("used_memory", "0")),
             marker=disk.marker,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +9,6 @@ from functools import lru_cache
 from dkv.engine.config import FENCED
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
 
-_PAIR = re.compile(r"^([^:#\r\n]+):([^\r\n]*)", re.M)
 LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
 
 GETS = frozenset(
@@ -42,7 +40,8 @@ class Answers:
 
 def parse_info(text: bytes) -> dict[str, str]:
     """INFO or CLUSTER INFO as a dictionary."""
-    return dict(_PAIR.findall(text.decode("utf-8", "replace")))
+    lines = text.decode("utf-8", "replace").split("\r\n")
+    return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon and not key.startswith("#")}
 
 
 def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:

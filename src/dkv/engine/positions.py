@@ -222,6 +222,8 @@ class DiskWatch:
             self._marker = None
         first = self._searched == 0
         newest = incremental[-1]
+        if not first and sizes[newest] == self._searched:
+            return
         found = self._find(newest, sizes[newest], max(0, self._searched - aof.LONGEST))
         if found is not None:
             self._marker = (newest, found)

@@ -24,7 +24,7 @@ _NO = (ResponseError, BusyLoadingError)   # error answers: the engine lives and 
 _FENCE = "min-replicas-to-write"
 _TIMEOUT = 2.0          # seconds for one exchange
 _LOOK: tuple[Command, ...] = (
-    ("INFO", "persistence", "replication", "memory"),
+    ("INFO", "persistence", "replication"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
     ("CONFIG", "GET", _FENCE),

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from dkv.control.submit import Submitter, View, view_of
+from dkv.domain.model import State
 from dkv.engine.contract import Engines, EngineTrouble
 from dkv.machine.lead import LEASE_TTL
 from dkv.machine.perform import Dropped, Performer, nobody
@@ -21,6 +22,7 @@ from dkv.store.contract import Store, StoreTrouble
 
 LONG_GAP = 1.0       # s between two glances after which the domain is read afresh before anything else
 READ_WITHIN = 0.5    # s that such a read may hold up a fence
+LISTEN = 60.0        # s the kernel is waited for at once; a missed word costs a period of the loop, not this
 CUT_OFF_PACE = 0.1   # s between two glances while the lease is not renewed: a leader may have to be fenced in time
 
 
@@ -59,6 +61,10 @@ class Reconciler:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._rested: dict[Step, float] = {}
 
+    def known(self) -> State | None:
+        """The newest state at hand."""
+        return self._view.state if self._view else None
+
     async def run(self) -> None:
         """Reconcile until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -92,7 +98,7 @@ class Reconciler:
     async def _listen(self) -> None:
         """Wake up as soon as an engine ends."""
         while True:
-            await self._engines.wait_for_change(1.0)
+            await self._engines.wait_for_change(LISTEN)
             self._wake.set()
             await asyncio.sleep(0)
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Requester, Verdict
+from dkv.domain.model import (
+    EngineState,
+    EngineType,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessState,
+    Requester,
+    State,
+    Verdict,
+)
 from dkv.domain.rules.endings import Ending, end, vacate
 from dkv.domain.rules.leadership import assign, next_in_order
 
@@ -29,6 +39,18 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
         if process.start_id in draft.processes:
             _tick_process(draft, process)
     return None
+
+
+def waits(state: State) -> bool:
+    """Whether a Tick could make anything true: a group looks for its leader, or a process waits for one. Without that
+    the domain clock may stand still, and nobody need move it.
+    """
+    vacant = {g.key for g in state.groups.values() if g.phase is GroupPhase.VACANT}
+    assigned = any(g.phase is GroupPhase.ASSIGNED for g in state.groups.values())
+    return assigned or any(
+        (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED
+        for p in state.processes.values()
+    )
 
 
 def _tick_group(draft: Draft, group: Group, now: int) -> None:
