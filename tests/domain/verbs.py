@@ -54,18 +54,36 @@ def _shutdown(t: Teller, line: Line) -> c.Command:
 
 @verb("archive")
 def _archive(t: Teller, line: Line) -> c.Command:
-    new = tuple(c.NewArchive(server_id=s, name=line.options.get("name", "")) for s in line.options["on"].split(","))
+    new = tuple(
+        c.NewArchive(server_id=s, name=line.options.get("name", ""), path=line.options.get("path", ""),
+                     restored=line.has("restored"))
+        for s in line.options["on"].split(",")
+    )  # fmt: skip
     return c.CreateArchives(now=t.world.now, database=line.words[0], archives=new)
 
 
 @verb("delete-archive")
 def _delete_archive(t: Teller, line: Line) -> c.Command:
-    return c.DeleteArchive(now=t.world.now, archive_id=t.archive(line.words[0]))
+    return c.DeleteArchive(now=t.world.now, archive_id=t.archive(line.words[0]), purge=not line.has("keep"))
+
+
+@verb("bring-back")
+def _bring_back(t: Teller, line: Line) -> c.Command:
+    return c.BringBackArchive(now=t.world.now, archive_id=t.archive(line.words[0]), database=line.options["of"],
+                              server_id=line.options.get("on", ""), path=line.options.get("path", ""),
+                              restored=line.has("restored"))  # fmt: skip
+
+
+@verb("options")
+def _options(t: Teller, line: Line) -> c.Command:
+    return c.SetDatabaseOptions(now=t.world.now, name=line.words[0], options=tuple(line.options.items()),
+                                replace_all=line.has("only"))  # fmt: skip
 
 
 @verb("start")
 def _start(t: Teller, line: Line) -> c.Command | list[str]:
-    expected = tuple(int(n) for n in line.options["expected"].split(",")) if "expected" in line.options else None
+    asked = line.options.get("expected")
+    expected = tuple(int(n) if n else None for n in asked.split(",")) if asked else None
     told: list[str] = []
     for word in line.words:
         archive = t.world.state.archives[t.archive(word)]
@@ -84,7 +102,7 @@ def _start_te(t: Teller, line: Line) -> c.Command:
 @verb("stop")
 def _stop(t: Teller, line: Line) -> c.Command:
     return c.ShutdownProcess(now=t.world.now, start_id=t.start_id(line.words[0]), kill=line.has("kill"),
-                             force=line.has("force"))  # fmt: skip
+                             force=line.has("force"), evict=line.has("evict"))  # fmt: skip
 
 
 @verb("enforce")

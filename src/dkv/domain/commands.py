@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dkv.domain.command import Command as Command
+from dkv.domain.keeping import BringBackArchive as BringBackArchive
+from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
 from dkv.domain.model import DatabaseOptions, EngineType, Report
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One thing that happens. `now` is the wall clock in ms (shown, never judged by); `actor` is who asked."""
-
-    now: int = 0
-    actor: str = ""
-
 
 # Orders ------------------------------------------------------------------------------------------------------
 
@@ -33,7 +27,10 @@ class NewGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class NewArchive:
-    """One archive to create. An empty name, path or zero port is chosen by the domain."""
+    """One archive to create. An empty name, path or zero port is chosen by the domain.
+
+    `restored`: its directory holds a copy of a database's data already, from which this database is to begin.
+    """
 
     server_id: str
     name: str = ""
@@ -41,6 +38,7 @@ class NewArchive:
     path: str = ""
     cluster_port: int = 0
     client_port: int = 0
+    restored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,9 @@ class CreateDatabase(Command):
     options: DatabaseOptions = DatabaseOptions()
     groups: tuple[NewGroup, ...] = ()
     archives: tuple[NewArchive, ...] = ()
+    dba_user: str = ""
+    dba_password: str = ""
+    default_options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +82,16 @@ class CreateArchives(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteArchive(Command):
-    """Take an archive out of its database; its directory is renamed by its manager."""
+    """Take an archive out of its database: with `purge` its directory is renamed by its manager and the archive is
+    forgotten, else it stays on the list of removed ones and can be brought back."""
 
     archive_id: int
+    purge: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartProcess(Command):
-    """Request a process. `expected` is the incarnation (major, minor) it is to run in, or None.
+    """Request a process. `expected` is the incarnation (major, minor) it is to run in, minor None for any; or None.
 
     On a database that does not run that is the one this start opens: (major + 1, 0), as in seed 003.
     """
@@ -97,18 +100,20 @@ class StartProcess(Command):
     engine_type: EngineType
     server_id: str = ""
     archive_id: int | None = None
-    expected: tuple[int, int] | None = None
+    expected: tuple[int, int | None] | None = None
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShutdownProcess(Command):
-    """End one process gracefully, or at once with `kill`. `force` accepts falling below minInSync."""
+    """End one process gracefully, or at once with `kill`. `force` accepts falling below minInSync. `evict` forgets it
+    although nobody proved that it stopped: for a process whose server does not come back."""
 
     start_id: int
     kill: bool = False
     force: bool = False
+    evict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +171,7 @@ class ServerJoined(Command):
     port: int
     nuodb_port: int
     boot_id: str
+    data_dir: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,6 +392,7 @@ FACTS: tuple[type[Command], ...] = (
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
     EnforceLeader, PutRecord, RemoveServer, RemoveServerState,
+    BringBackArchive, SetDatabaseOptions,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -26,6 +26,8 @@ RULES: dict[type[Command], Rule] = {
     c.ShutdownDatabase: databases.shutdown_database,
     c.CreateArchives: archives.create_archives,
     c.DeleteArchive: archives.delete_archive,
+    c.BringBackArchive: archives.bring_back_archive,
+    c.SetDatabaseOptions: databases.set_database_options,
     c.StartProcess: processes.start_process,
     c.ShutdownProcess: processes.shutdown_process,
     c.EnforceLeader: leadership.enforce_leader,

@@ -225,7 +225,8 @@ def _candidates(state: State, group: Group) -> list[Archive]:
         return [state.archives[group.enforced]] if group.enforced in state.archives else []
     if group.last_leader is not None:
         return [state.archives[i] for i in group.in_sync if i in state.archives]
-    return [a for a in instances(state, group.database) if a.group == group.name]
+    mine = [a for a in instances(state, group.database) if a.group == group.name]
+    return [a for a in mine if a.restored] or mine
 
 
 def _lack(state: State, archive: Archive) -> tuple[str, str] | None:

@@ -95,6 +95,7 @@ class Server:
     nuodb_port: int
     boot_id: str
     alive: bool = True    # its lease holds; a change of liveness alone never changes any in-sync set
+    data_dir: str = ""    # where it keeps archives whose path nobody named
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ class Database:
     next_node_id: int = 1
     numbered: bool = False                    # node ids of this incarnation were given out at its first assignment
     created_at: int = 0
+    dba_user: str = ""                        # kept for clients that ask for it; engines do not know it
+    dba_password: str = ""
+    default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,9 @@ class Archive:
     stopped_by_operator: bool = False
     parked: str = ""                # why the domain stopped restarting it; any start request frees it
     early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
-    removed: bool = False           # deleted: its manager retires the directory, then it is gone
+    removed: bool = False           # deleted: its manager retires the directory, then it is gone ...
+    kept: bool = False              # ... unless it is kept: it can be brought back under its id until it is purged
+    restored: bool = False          # its directory was filled by somebody else; its group is to begin with that data
 
 
 @dataclass(frozen=True)
@@ -283,6 +289,7 @@ class Process:
     major: int = 0                          # incarnation it was requested in
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
+    port: int = 0                           # where clients reach an SM's engine, from CONFIGURED on; 0 unknown
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ CATALOGUE: dict[str, Entry] = {
     "database_exists": Entry(409, 1, "the name is taken by a different database"),
     "archives_hold_data": Entry(409, 1, "archives of a deleted database of that name still hold its data"),
     "database_running": Entry(409, 1, "the database has live processes"),
+    "database_not_running": Entry(409, 1, "the database does not run whole"),
     "database_stopping": Entry(409, 1, "the database is being shut down"),
     "archive_exists": Entry(409, 1, "the database has an archive of that name"),
     "archive_in_use": Entry(409, 1, "the archive has a live process"),

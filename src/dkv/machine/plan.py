@@ -79,7 +79,7 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
         directory = directory_of(scene.me.data_dir, archive)
         if scene.state.process_on(archive.archive_id):
             wanted.add(directory)
-        elif archive.removed:
+        elif archive.removed and not archive.kept:
             yield Retire(directory, archive.archive_id, directory)
     for directory in sorted(scene.seen.prepared - wanted):
         yield Release(directory, directory)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from dkv.domain.commands import ArchiveRetired, CreateArchives, DeleteArchive, NewArchive
+from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, Database, DatabaseState, Group
+from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -15,8 +16,10 @@ FIRST_CLUSTER_PORT = 7811
 FIRST_CLIENT_PORT = 7861
 
 
-def bad_name(what: str, name: str) -> Refused | None:
+def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | None:
     """Refuse a name that could not be typed, put in a path, or told apart."""
+    if name.casefold() in {word.casefold() for word in reserved}:
+        return no("bad_name", f"{what} cannot be named {name}: that word is part of an address.", "Choose another name.")
     if NAME.fullmatch(name):
         return None
     return no("bad_name", f"{what} {name!r} is not a valid name.",
@@ -49,9 +52,10 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     archive = Archive(
         archive_id=draft.next_archive_id, database=name, database_uid=database.uid if database else "", group=group,
         server_id=new.server_id, name=new.name or _free_name(draft, name), path=new.path,
-        cluster_port=ports[0], client_port=ports[1],
+        cluster_port=ports[0], client_port=ports[1], restored=new.restored,
     )  # fmt: skip
     refused = bad_name("Instance", archive.name) or _taken(draft, archive) or _port_conflict(draft, archive)
+    refused = refused or _bad_restored(draft, archive)
     if refused:
         return refused
     draft.next_archive_id += 1
@@ -132,7 +136,8 @@ def _taken(draft: Draft, archive: Archive) -> Refused | None:
     host = draft.servers[archive.server_id].host
     for other in draft.archives.values():
         if other.database == archive.database and other.name.casefold() == archive.name.casefold():
-            return no("archive_exists", f"{archive.database} has an instance {other.name} already.",
+            removed = f"; archive {other.archive_id} was removed and still holds that name" if other.removed else ""
+            return no("archive_exists", f"{archive.database} has an instance {other.name} already{removed}.",
                       "Choose another name.")  # fmt: skip
         if archive.path and other.path == archive.path and draft.servers[other.server_id].host == host:
             return no("path_conflict", f"{archive.path} is the archive of {other.name} of {other.database}.",
@@ -141,8 +146,13 @@ def _taken(draft: Draft, archive: Archive) -> Refused | None:
 
 
 def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
-    """Take an archive out; never the last of its group, never the only copy in sync."""
+    """Take an archive out; never the last of its group, never the only copy in sync. A kept one can still be purged."""
     archive = draft.archives.get(command.archive_id)
+    if archive and archive.kept and command.purge:
+        draft.put_archive(archive, kept=False)
+        draft.note("archive.purged", f"archive {archive.archive_id}", "an operator purged it: its directory is renamed",
+                   database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+        return None
     if archive is None or archive.removed:
         return unknown_archive(command.archive_id)
     if draft.process_on(archive.archive_id):
@@ -155,7 +165,7 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
         enforced = group.enforced if group.enforced != archive.archive_id else None
         draft.put_group(group, enforced=enforced, in_sync=tuple(a for a in group.in_sync if a != archive.archive_id),
                         required=tuple(a for a in group.required if a != archive.archive_id))  # fmt: skip
-    remove(draft, archive)
+    remove(draft, archive, kept=not command.purge)
     return None
 
 
@@ -169,17 +179,93 @@ def _only_copy(draft: Draft, group: Group, archive: Archive) -> Refused | None:
     return None
 
 
-def remove(draft: Draft, archive: Archive) -> None:
-    """Mark an archive deleted; its manager renames the directory, then it is gone."""
-    draft.put_archive(archive, removed=True)
-    draft.note("archive.deleted", f"archive {archive.archive_id}", "an operator deleted it",
+def remove(draft: Draft, archive: Archive, kept: bool = False) -> None:
+    """Mark an archive deleted; its manager renames the directory, then it is gone. With `kept` nothing happens to it."""
+    draft.put_archive(archive, removed=True, kept=kept)
+    because = "an operator removed it; it is kept and can be brought back" if kept else "an operator deleted it"
+    draft.note("archive.removed" if kept else "archive.deleted", f"archive {archive.archive_id}", because,
                database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+
+
+def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
+    """Data somebody brings along may begin a group, and would be overwritten in one that has data already."""
+    if not archive.restored:
+        return None
+    if not archive.path:
+        return no("bad_value", "A restored archive needs the path of its data.", "Give its directory.")
+    group = draft.groups.get((archive.database, archive.group))
+    if group and group.last_leader is not None:
+        return no("bad_value", f"{archive.database} has data already, which would replace the restored data.",
+                  "Create it without restored, or restore into a new database.")  # fmt: skip
+    return None
+
+
+def adopt(draft: Draft, archive: Archive, database: Database) -> Archive:
+    """Give an archive without a database its place in one that exists now."""
+    group = fewest_copies(draft, database.name, archive.server_id)
+    return draft.put_archive(archive, database_uid=database.uid, group=group)
+
+
+def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | None:
+    """A kept archive comes back under its id, with its data, outside the in-sync set; one that is there is answered."""
+    archive = draft.archives.get(command.archive_id)
+    if archive is None or (archive.removed and not archive.kept):
+        return unknown_archive(command.archive_id)
+    refused = _not_that(command, archive) or (_may_come_back(draft, command, archive) if archive.removed else None)
+    if refused or not archive.removed:
+        return refused
+    ports = (archive.cluster_port, archive.client_port)
+    if set(ports) & set(_used_ports(draft, draft.servers[archive.server_id].host)):
+        ports = _ports_for(draft, NewArchive(server_id=archive.server_id))
+    archive = draft.put_archive(archive, removed=False, kept=False, stopped_by_operator=True, parked="", early_exits=(),
+                                cluster_port=ports[0], client_port=ports[1])  # fmt: skip
+    database = draft.databases.get(archive.database)
+    if database and database.state is not DatabaseState.TOMBSTONE:
+        if archive.database_uid != database.uid:
+            fresh = archive.state is ArchiveState.PROVISIONED
+            archive = draft.put_archive(archive, state=ArchiveState.PROVISIONED, restored=not fresh)
+        if archive.database_uid != database.uid or (archive.database, archive.group) not in draft.groups:
+            adopt(draft, archive, database)
+    draft.note("archive.brought_back", f"archive {archive.archive_id}", "an operator brought it back",
+               database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+    return None
+
+
+def _not_that(command: BringBackArchive, archive: Archive) -> Refused | None:
+    """An id names one archive: of that database, on that server, at that path."""
+    if command.database != archive.database:
+        return no("archive_exists", f"Archive {archive.archive_id} belongs to {archive.database}, not {command.database}.",
+                  f"Use --db-name {archive.database}.")  # fmt: skip
+    if command.server_id not in ("", archive.server_id):
+        return no("wrong_server", f"Archive {archive.archive_id} lives on {archive.server_id}, not {command.server_id}.",
+                  f"Use --server-id {archive.server_id}.")  # fmt: skip
+    if archive.path and command.path not in ("", archive.path):
+        return no("path_conflict", f"Archive {archive.archive_id} is at {archive.path}, not {command.path}.",
+                  f"Use --archive-path {archive.path}.")  # fmt: skip
+    return None
+
+
+def _may_come_back(draft: Draft, command: BringBackArchive, archive: Archive) -> Refused | None:
+    """Data of an earlier database of the name comes back only as restored data, and only into one without data."""
+    if archive.server_id not in draft.servers:
+        return unknown_server(archive.server_id, draft.servers)
+    database = draft.databases.get(archive.database)
+    living = database is not None and database.state is not DatabaseState.TOMBSTONE
+    if not living or database is None or archive.database_uid in ("", database.uid):
+        return None
+    if not command.restored:
+        return no("archives_hold_data", f"Archive {archive.archive_id} holds data of an earlier {archive.database}.",
+                  "Purge it, or bring it back as restored.")  # fmt: skip
+    if any(g.last_leader is not None for g in draft.groups.values() if g.database == database.name):
+        return no("bad_value", f"{archive.database} has data already, which would replace the restored data.",
+                  "Restore into a new database.")  # fmt: skip
+    return None
 
 
 def archive_retired(draft: Draft, command: ArchiveRetired) -> Refused | None:
     """The directory was renamed; nothing of it is left in the domain."""
     archive = draft.archives.get(command.archive_id)
-    if archive is None or not archive.removed or archive.server_id != command.server_id:
+    if archive is None or not archive.removed or archive.kept or archive.server_id != command.server_id:
         return stale_fact(f"archive {command.archive_id} is not waiting to be retired")
     draft.move_archive(archive, "retired")
     return None

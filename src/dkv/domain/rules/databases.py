@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
+from dkv.domain.commands import (
+    CreateDatabase,
+    DeleteDatabase,
+    NewArchive,
+    NewGroup,
+    SetDatabaseOptions,
+    ShutdownDatabase,
+)
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
@@ -16,35 +23,56 @@ from dkv.domain.model import (
     Group,
     ProcessState,
 )
+from dkv.domain.options import FSYNC, applied, merged
 from dkv.domain.refusals import no, unknown_database
-from dkv.domain.rules.archives import add, bad_name, fewest_copies, remove
+from dkv.domain.rules.archives import add, adopt, bad_name, remove
 from dkv.domain.rules.endings import Ending, end
 
 SLOTS = 16384
-FSYNC = ("always", "everysec", "no")
 UNPARTITIONED = "UNPARTITIONED"
+RESERVED = (
+    "hotCopyStatus", "cancelHotCopy", "loadBalancerPolicy", "loadBalancerPolicies", "loadBalancerConfig",
+    "loadBalancerConfigs", "dataEncryption",
+)  # fmt: skip
+"""Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
 
 
 def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     """Create a database; the same one again is answered, not refused."""
-    refused = bad_name("Store", command.name) or _bad_options(command) or _bad_slots(command)
+    refused = bad_name("Store", command.name, RESERVED) or _bad_options(command) or _bad_slots(command)
     if refused:
         return refused
     known = _same_name(draft, command.name)
     if known and known.state is not DatabaseState.TOMBSTONE:
         return _again(draft, known, command)
-    held = [a.name for a in draft.archives.values() if a.database.casefold() == command.name.casefold() and a.database_uid]
+    held = _still_held(draft, command.name)
     if held:
-        return no("archives_hold_data", f"Archives of a deleted {command.name} still hold its data: {', '.join(held)}.",
-                  "Delete them first; their directories are renamed, not removed.")  # fmt: skip
+        return held
     if known:
         del draft.databases[known.name]
-    database = Database(command.name, command.uid, command.secret, command.options, created_at=command.now)
+    options = applied(command.options, {}, dict(command.default_options))
+    if isinstance(options, Refused):
+        return options
+    database = Database(
+        command.name, command.uid, command.secret, options, created_at=command.now, dba_user=command.dba_user,
+        dba_password=command.dba_password, default_options=merged((), command.default_options, True),
+    )  # fmt: skip
     draft.databases[database.name] = database
     source = DatabaseState.TOMBSTONE if known else NEW
     draft.note("database.created", f"database {database.name}", row("database", source, "created").because,
                database=database.name, change=f"{source} -> {database.state}")  # fmt: skip
     return _fill(draft, database, command)
+
+
+def _still_held(draft: Draft, name: str) -> Refused | None:
+    """Archives that hold data of an earlier database of that name block it until they are deleted. Kept removed ones do
+    not: they are out of every database until somebody brings them back."""
+    held = [a for _, a in sorted(draft.archives.items()) if a.database.casefold() == name.casefold() and a.database_uid]
+    names = ", ".join(f"{a.name} (archive {a.archive_id})" for a in held if not a.kept)
+    if not names:
+        return None
+    return no("archives_hold_data", f"Archives of a deleted {name} still hold its data: {names}.",
+              "Delete them first (with purge); their directories are renamed, not removed.")  # fmt: skip
 
 
 def _same_name(draft: Draft, name: str) -> Database | None:
@@ -60,7 +88,8 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
                    database=database.name, change=f"{NEW} -> {group.phase}")  # fmt: skip
     early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
     for archive in early:  # created before their database (seed 003, step 1)
-        draft.put_archive(archive, database_uid=database.uid, group=fewest_copies(draft, database.name, archive.server_id))
+        if not archive.removed:
+            adopt(draft, archive, database)
     for wanted in command.archives:
         archive_or_no = add(draft, database.name, database, wanted)
         if isinstance(archive_or_no, Refused):
@@ -104,7 +133,9 @@ def _bad_slots(command: CreateDatabase) -> Refused | None:
 
 
 def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | None:
-    if known.name == command.name and known.options == command.options and _same_topology(draft, command):
+    same = known.name == command.name and known.default_options == merged((), command.default_options, True)
+    options = applied(command.options, {}, dict(command.default_options))
+    if same and known.options == options and known.dba_user == command.dba_user and _same_topology(draft, command):
         draft.answer.update(created=False)
         return None
     return no("database_exists", f"A different store named {known.name} exists already.",
@@ -124,6 +155,26 @@ def _fits(archive: Archive, new: NewArchive) -> bool:
     had = (archive.server_id, archive.name, archive.group, archive.path, archive.cluster_port, archive.client_port)
     asked = (new.server_id, new.name, new.group, new.path, new.cluster_port, new.client_port)
     return all(not wish or wish == got for got, wish in zip(had, asked, strict=True))
+
+
+def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
+    """Keep options as they were written, and go by those that have a meaning here."""
+    database = draft.databases.get(command.name)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
+    kept = merged(database.default_options, command.options, command.replace_all)
+    options = applied(database.options, dict(database.default_options), dict(kept))
+    if isinstance(options, Refused):
+        return options
+    if options.min_in_sync > max(1, options.replication_factor):
+        return no("bad_value", f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of "
+                  "replication-factor.", "Lower it, or raise that one too.")  # fmt: skip
+    if kept != database.default_options:
+        draft.put_database(database, options=options, default_options=kept)
+        changed = sorted({name for name, _ in set(kept) ^ set(database.default_options)})
+        draft.note("database.options", f"database {database.name}", f"an operator set its options: {', '.join(changed)}",
+                   database=database.name)  # fmt: skip
+    return None
 
 
 def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:

@@ -105,8 +105,10 @@ def standing(draft: Draft, archive_id: int) -> Standing:
 
 
 def _bootstrap(draft: Draft, group: Group) -> Process | None:
-    """A group in which no term was ever opened never admitted a write: the lowest started archive leads."""
-    for archive in draft.archives_in(group):
+    """A group in which no term was ever opened never admitted a write: the lowest started archive leads. If it is to
+    begin with restored data, only an archive that holds that may."""
+    archives = draft.archives_in(group)
+    for archive in [a for a in archives if a.restored] or archives:
         member = standing(draft, archive.archive_id)
         if member.ready and _proven(draft, group, member):
             return member.process

@@ -28,6 +28,8 @@ from dkv.domain.model import (
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
+EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
+
 # Orders --------------------------------------------------------------------------------------------------------
 
 
@@ -57,16 +59,22 @@ def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refus
         return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
     opens = not draft.processes_of(database.name)  # a cold start's plan quotes the incarnation it opens (seed 003)
     incarnation = (database.major + 1, 0) if opens else (database.major, database.minor)
-    if command.expected is not None and command.expected != incarnation:
+    if command.expected is not None and not _expects(command.expected, incarnation):
+        major, minor = command.expected
         return no(
             "incarnation_changed",
-            f"{database.name} would start in incarnation {incarnation}, not {command.expected}.",
+            f"{database.name} would start in incarnation {incarnation}, not {major if minor is None else (major, minor)}.",
             "A process started or ended meanwhile; get a new start plan.",
         )
     if command.engine_type is EngineType.TE:
         known = command.server_id in draft.servers
         return None if known else unknown_server(command.server_id, draft.servers)
     return _may_start_archive(draft, command)
+
+
+def _expects(expected: tuple[int, int | None], incarnation: tuple[int, int]) -> bool:
+    major, minor = expected
+    return major == incarnation[0] and minor in (None, incarnation[1])
 
 
 def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
@@ -100,6 +108,9 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
     process = draft.processes.get(command.start_id)
     if process is None:
         return unknown_process(command.start_id)
+    if command.evict:
+        _evict(draft, process)
+        return None
     # In a whole stop every SM leaves by itself once its group reached a clean stop; asking one does not hurry it.
     leaving = process.state is ProcessState.REQUESTED_SHUTDOWN or draft.stopping(process.database)
     if process.kill or (leaving and not command.kill):
@@ -117,6 +128,14 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
     else:
         draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)
     return None
+
+
+def _evict(draft: Draft, process: Process) -> None:
+    """Forget a process nobody can reach. It may run on: what it could lead stays under suspicion until that is disproved."""
+    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    if archive:
+        draft.put_archive(archive, stopped_by_operator=True)
+    end(draft, process, Ending("evicted", EVICTED, 255, planned=True, reaped=False))
 
 
 def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
@@ -177,8 +196,9 @@ def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | No
         return None
     if process.state is not ProcessState.STARTED:
         return stale_fact(f"process {process.start_id} was configured already")
-    draft.move_process(process, "launched", pid=command.pid, waiting_since=None)
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    port = archive.client_port if archive else 0
+    draft.move_process(process, "launched", pid=command.pid, port=port, waiting_since=None)
     if archive:
         draft.move_archive(archive, "launched")
     _progress(draft, process)
@@ -205,8 +225,9 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
     if process.state not in (ProcessState.STARTED, ProcessState.CONFIGURED):
         return stale_fact(f"process {process.start_id} was loaded already")
     was_started = process.state is ProcessState.STARTED
-    process = draft.move_process(process, "loaded", pid=command.pid, loading_percent=100)
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    port = archive.client_port if archive else 0
+    process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100)
     if archive and was_started:
         draft.move_archive(archive, "launched")
     _progress(draft, process)

@@ -11,17 +11,24 @@ from dkv.domain.model import Requester, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.endings import Ending, lay_down, open_incarnation, request, stop_memory_only
 
+RESERVED = ("certificates",)
+"""Words that stand where a server's id does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
+
 
 def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     """A manager is here: first time, again, or after a reboot of its machine."""
     known = draft.servers.get(command.server_id)
+    if known is None and command.server_id.casefold() in RESERVED:
+        return no("bad_name", f"A server cannot be named {command.server_id}: that word is part of an address.",
+                  "Choose another --server-id.")  # fmt: skip
     if known and known.uid != command.uid:
         return no(
             "server_conflict",
             f"Server {command.server_id} is another machine's manager at {known.host}:{known.port}.",
             "Choose another --server-id, or run this manager on its own data directory.",
         )
-    now = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id)
+    now = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id,
+                 data_dir=command.data_dir)  # fmt: skip
     if known == now:
         return None
     draft.servers[command.server_id] = now

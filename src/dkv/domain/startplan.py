@@ -1,0 +1,107 @@
+"""Domain room: start plans, the process requests that bring a database up; and the capture of one that runs. Pure.
+
+A *full* plan is for a database that does not run: an SM on each archive, and the TEs asked for. An *incremental* one
+lists only archives without a process, and the TEs asked for. A *reusable* plan may be kept in a file; a *one-time* plan
+quotes the incarnation it was made for, so that it is refused once the database moved on (seed 003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dkv.domain.decision import Refused
+from dkv.domain.describe import instances
+from dkv.domain.model import Database, DatabaseState, EngineState, EngineType, Process, ProcessState, State
+from dkv.domain.refusals import no, unknown_database, unknown_server
+
+Pairs = tuple[tuple[str, str], ...]
+STARTING_UP = (DatabaseState.NOT_RUNNING, DatabaseState.TOMBSTONE)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One process to request. Equal processes have equal specs, so that a captured layout can be compared."""
+
+    database: str
+    engine_type: EngineType
+    server_id: str
+    archive_id: int | None = None
+    labels: Pairs = ()
+    options: Pairs = ()
+    expected: tuple[int, int] | None = None
+
+    @property
+    def order(self) -> tuple[str, int, str]:
+        """SMs by archive before TEs by server."""
+        return (self.engine_type, -1 if self.archive_id is None else self.archive_id, self.server_id)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to request, in order. `incremental`: the database runs already."""
+
+    incremental: bool
+    processes: tuple[Spec, ...]
+
+
+def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable: bool = True) -> Plan | Refused:
+    """The plan that starts a database, or what of it does not run. A server named twice gets two TEs."""
+    database = _database(state, name)
+    if isinstance(database, Refused):
+        return database
+    for server in te_servers:
+        if server not in state.servers:
+            return unknown_server(server, state.servers)
+    expected = None if reusable else incarnation_to_come(state, database)
+    sms = [Spec(name, EngineType.SM, a.server_id, a.archive_id, expected=expected)
+           for a in instances(state, name) if state.process_on(a.archive_id) is None]  # fmt: skip
+    tes = [Spec(name, EngineType.TE, server, expected=expected) for server in te_servers]
+    return Plan(database.state not in STARTING_UP, _in_order([*sms, *tes]))
+
+
+def capture(state: State, name: str, check_state: bool = True) -> Plan | Refused:
+    """The processes that are there now, as a reusable plan. With `check_state` only of a database that runs whole."""
+    database = _database(state, name)
+    if isinstance(database, Refused):
+        return database
+    live = state.processes_of(name)
+    if check_state:
+        refused = _not_whole(database, live)
+        if refused:
+            return refused
+    return Plan(False, _in_order(spec_of(process) for process in live))
+
+
+def spec_of(process: Process) -> Spec:
+    """The request that would make such a process."""
+    return Spec(process.database, process.engine_type, process.server_id, process.archive_id,
+                tuple(sorted(process.labels)), tuple(sorted(process.options)))  # fmt: skip
+
+
+def incarnation_to_come(state: State, database: Database) -> tuple[int, int]:
+    """The incarnation the next requested process belongs to: on a database without processes the first opens a new one."""
+    if state.processes_of(database.name):
+        return (database.major, database.minor)
+    return (database.major + 1, 0)
+
+
+def _in_order(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+    return tuple(sorted(specs, key=lambda spec: spec.order))
+
+
+def _database(state: State, name: str) -> Database | Refused:
+    database = state.databases.get(name)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(name, [d.name for d in state.databases.values() if d.state is not DatabaseState.TOMBSTONE])
+    return database
+
+
+def _not_whole(database: Database, live: Sequence[Process]) -> Refused | None:
+    """Why a capture would not show the layout people mean."""
+    fresh = [p for p in live if (p.state, p.engine_state) != (ProcessState.MONITORED, EngineState.RUNNING)]
+    if database.state is DatabaseState.RUNNING and not fresh:
+        return None
+    which = ", ".join(str(p.start_id) for p in fresh)
+    said = f"{database.name} is {database.state}" + (f" and process {which} does not run yet." if fresh else ".")
+    return no("database_not_running", said, "Capture it when it is RUNNING with all its processes.")

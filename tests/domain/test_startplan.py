@@ -1,0 +1,72 @@
+"""Tests of the domain: start plans, full and incremental, reusable and one-time; what capture finds is what a plan says."""
+
+from __future__ import annotations
+
+from dkv.domain.decision import Refused
+from dkv.domain.startplan import Plan, capture, start_plan
+from tests.domain.verbs import Teller
+
+
+def told(*lines: str) -> Teller:
+    teller = Teller()
+    for line in ("servers A B", "create orders on=A,B", *lines):
+        teller.tell(line)
+    return teller
+
+
+def plan(teller: Teller, *te_servers: str, reusable: bool = True) -> Plan:
+    found = start_plan(teller.world.state, "orders", te_servers, reusable)
+    assert isinstance(found, Plan)
+    return found
+
+
+def shown(found: Plan) -> list[tuple[str, int | None, str, tuple[int, int] | None]]:
+    return [(str(p.engine_type), p.archive_id, p.server_id, p.expected) for p in found.processes]
+
+
+def test_a_database_that_does_not_run_gets_a_full_plan() -> None:
+    found = plan(told(), "B", "A", "A")
+    assert not found.incremental
+    assert shown(found) == [("SM", 0, "A", None), ("SM", 1, "B", None), ("TE", None, "A", None),
+                            ("TE", None, "A", None), ("TE", None, "B", None)]  # fmt: skip
+
+
+def test_a_one_time_plan_quotes_the_incarnation_it_will_open_and_each_of_its_requests_passes() -> None:
+    teller = told()
+    found = plan(teller, reusable=False)
+    assert {p.expected for p in found.processes} == {(1, 0)}
+    assert all("refused" not in line for line in teller.tell("start orders-1 orders-2 expected=1,0"))
+    assert "refused incarnation_changed" in " ".join(told("start orders-1").tell("start orders-2 expected=2,0"))
+
+
+def test_of_a_running_database_only_what_is_missing_is_planned() -> None:
+    teller = told("start orders-1 orders-2", "up orders", "stop orders-2", "left orders-2")
+    found = plan(teller, "B", reusable=False)
+    assert found.incremental
+    assert shown(found) == [("SM", 1, "B", (1, 1)), ("TE", None, "B", (1, 1))]
+
+
+def test_a_capture_is_the_plan_that_would_bring_it_about() -> None:
+    teller = told()
+    before = plan(teller)
+    for line in ("start orders-1 orders-2", "up orders"):
+        teller.tell(line)
+    assert capture(teller.world.state, "orders") == before
+
+
+def test_a_capture_of_what_does_not_run_whole_is_refused_unless_nobody_minds() -> None:
+    teller = told("start orders-1")
+    refused = capture(teller.world.state, "orders")
+    assert isinstance(refused, Refused)
+    assert refused.code == "database_not_running"
+    assert "process 0 does not run yet" in refused.message
+    found = capture(teller.world.state, "orders", check_state=False)
+    assert isinstance(found, Plan)
+    assert shown(found) == [("SM", 0, "A", None)]
+
+
+def test_what_is_not_known_is_refused() -> None:
+    state = told().world.state
+    for found in (start_plan(state, "stock"), capture(state, "stock"), start_plan(state, "orders", ["C"])):
+        assert isinstance(found, Refused)
+        assert found.code in ("unknown_database", "unknown_server")
