@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def run(settings: Settings) -> int:
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
     with take_dwelling(settings) as dwelling:
-        with contextlib.closing(listen(settings)) as door:
-            return asyncio.run(serve(settings, dwelling, door))
+        with doors(settings) as listening:
+            return asyncio.run(serve(settings, dwelling, listening))
 
 
 def refuse_no_engine(settings: Settings) -> None:
@@ -60,25 +61,37 @@ def refuse_no_engine(settings: Settings) -> None:
         raise ManagerTrouble(f"There is no Valkey to run: {refused.detail}.", hint) from refused
 
 
-def listen(settings: Settings) -> socket.socket:
-    """The listening socket of the REST API. Raises ManagerTrouble naming who has the port."""
+@contextlib.contextmanager
+def doors(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The listening sockets: the manager's own, and that of the NuoDB dialect unless its port is 0 or the same."""
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(contextlib.closing(listen(settings, settings.port, "--port")))]
+        if settings.nuodb_port not in (0, settings.port):
+            second = listen(settings, settings.nuodb_port, "--nuodb-port")
+            listening.append(stack.enter_context(contextlib.closing(second)))
+        yield listening
+
+
+def listen(settings: Settings, port: int, flag: str) -> socket.socket:
+    """A listening socket of the REST API. Raises ManagerTrouble naming who has the port, and the flag that chooses it."""
     door = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((settings.bind, settings.port))
+        door.bind((settings.bind, port))
         door.listen(128)
     except OSError as error:
         door.close()
-        raise ManagerTrouble(_port_sentence(settings, error), "Choose another --port, or stop the other one.") from error
+        hint = f"Choose another {flag}, or stop the other one."
+        raise ManagerTrouble(_port_sentence(settings, port, error), hint) from error
     return door
 
 
-def _port_sentence(settings: Settings, error: OSError) -> str:
+def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
     with contextlib.suppress(OSError):
-        first = get_json(settings.bind, settings.port, "/admin/v1/identity", 1.0)
+        first = get_json(settings.bind, port, "/admin/v1/identity", 1.0)
         if first.get("product") == "dkv":
-            return f"Manager {first.get('serverId')} runs on {settings.bind}:{settings.port} already."
-    return f"Port {settings.port} on {settings.bind} cannot be used: {error.strerror}."
+            return f"Manager {first.get('serverId')} runs on {settings.bind}:{port} already."
+    return f"Port {port} on {settings.bind} cannot be used: {error.strerror}."
 
 
 def get_json(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
@@ -199,7 +212,7 @@ def rooms_of(manager: Manager, options: DatabaseOptions, closing: Callable[[], b
         node_id=engine_id, closing=closing,
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
-        port=place.port, options=options,
+        port=place.port, options=options, version=version("dkv"), heard=manager.liveness.heard,
     )  # fmt: skip
 
 
@@ -225,7 +238,7 @@ def port_in_use(host: str, port: int) -> bool:
     return False
 
 
-async def serve(settings: Settings, dwelling: Dwelling, door: socket.socket) -> int:
+async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.socket]) -> int:
     """Run manager and REST until a signal comes, or one of them fails."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -233,13 +246,15 @@ async def serve(settings: Settings, dwelling: Dwelling, door: socket.socket) -> 
         loop.add_signal_handler(number, ended.set)
     try:
         async with manager_of(settings, dwelling) as manager:
-            await _serve(manager, options_of(settings), door, ended)
+            await _serve(manager, options_of(settings), listening, ended)
     except StoreTrouble as trouble:
         raise ManagerTrouble(f"The domain state cannot be used: {trouble}", f"Look at {settings.state}.") from trouble
     return 0
 
 
-async def _serve(manager: Manager, options: DatabaseOptions, door: socket.socket, ended: asyncio.Event) -> None:
+async def _serve(
+    manager: Manager, options: DatabaseOptions, listening: list[socket.socket], ended: asyncio.Event
+) -> None:
     config = uvicorn.Config(
         create_app(rooms_of(manager, options, ended.is_set)), log_config=None, access_log=False, lifespan="on",
         timeout_graceful_shutdown=2,
@@ -247,7 +262,7 @@ async def _serve(manager: Manager, options: DatabaseOptions, door: socket.socket
     rest = Server(config)
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
-        asyncio.create_task(rest.serve(sockets=[door]), name="rest"),
+        asyncio.create_task(rest.serve(sockets=listening), name="rest"),
         asyncio.create_task(ended.wait(), name="signal"),
     ]
     place = manager.place

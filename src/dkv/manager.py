@@ -70,7 +70,7 @@ class Manager:
         self.submitter = Submitter(store, outside.wall, outside.token, outside.heard)
         here = ServerJoined(
             actor=place.server_id, server_id=place.server_id, uid=place.uid, host=place.host, port=place.port,
-            nuodb_port=place.nuodb_port, boot_id=place.boot_id,
+            nuodb_port=place.nuodb_port, boot_id=place.boot_id, data_dir=place.data_dir,
         )  # fmt: skip
         self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
         self.domain_uid = ""

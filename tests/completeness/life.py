@@ -76,6 +76,14 @@ class Life:
         self.states.append(await self.world.state())
         return answer.json()
 
+    async def ask_as_nuocmd(self, method: str, path: str, **more: Any) -> Any:
+        """An order in the NuoDB dialect, which has to succeed."""
+        async with self.world.at("s1") as client:
+            answer: httpx.Response = await client.request(method, f"/api/1{path}", **more)
+        assert answer.status_code == 200, answer.text
+        self.states.append(await self.world.state())
+        return answer.json()
+
     async def read_events(self) -> None:
         """The events, as a client reads them from the log."""
         for stored in self.world.domain.log:
@@ -207,6 +215,8 @@ class Life:
         """A copy is added and taken out again; its directory is renamed."""
         added = {"instances": [{"instanceName": "orders-3", "server": "s2", "clustronPort": 7815, "clientPort": 7865}]}
         await self.ask("POST", f"/{STORE}/instances", 201, json=added)
+        await self.ask_as_nuocmd("DELETE", "/archives/2")
+        await self.ask_as_nuocmd("PUT", "/archives/2", json={"dbName": STORE, "host": "s2"})
         await self.ask("DELETE", f"/{STORE}/instances/orders-3", 200)
         await self.tell(ArchiveRetired(server_id="s2", archive_id=2, path="/data/orders-3.deleted-1"))
 
@@ -219,6 +229,11 @@ class Life:
             await self.tell(ProcessExited(server_id=process.server_id, start_id=process.start_id, **end))
         await self.ask("DELETE", f"/{STORE}", 200)
 
+    async def another_is_described(self) -> None:
+        """A database made by the NuoDB dialect: where its servers are, and options that are kept."""
+        await self.ask_as_nuocmd("PUT", "/databases/stock", json={"hostAssignments": {"s2": 0}})
+        await self.ask_as_nuocmd("POST", "/databases/stock/options", json={"color": "blue"})
+
     async def lived(self) -> None:
         """All chapters in their order."""
         await self.servers_come()
@@ -228,6 +243,7 @@ class Life:
         await self.server_lost_and_back()
         await self.leader_killed()
         await self.archives_come_and_go()
+        await self.another_is_described()
         await self.enforced()
         await self.stopped_and_deleted()
         await self.read_events()

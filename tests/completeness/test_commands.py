@@ -18,9 +18,7 @@ from tests.house.house import ROOT, python_files, tree_of
 
 LATER: dict[tuple[str, str], str] = {
     # (command, "door" or "story"): why it is missing, and what brings it
-    **{(name, "door"): "the routes of /api/1 bring it" for name in ("PutRecord", "RemoveServer", "RemoveServerState")},
-    ("BringBackArchive", "door"): "a route of /api/1, which comes next",
-    ("SetDatabaseOptions", "door"): "a route of /api/1, which comes next",
+    **{(name, "door"): "the routes of /api/1 bring it" for name in ("RemoveServer", "RemoveServerState")},
 }
 
 DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire.py")

@@ -25,6 +25,7 @@ DOOR_CODES: dict[str, Entry] = {
     "forbidden_origin": Entry(403, 1, "a web page of another origin may not drive a manager"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
     "method_not_allowed": Entry(405, 1, "the address does not know that method"),
+    "not_meant": Entry(501, 1, "the NuoDB dialect has a word for it, and dkv is nothing of that kind"),
     "internal": Entry(500, 1, "the manager made a mistake"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }
@@ -137,6 +138,8 @@ def _shown(value: object) -> str:
 
 def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
+    if getattr(request.scope["route"].endpoint, "any_parameters", False):
+        return
     known = [p.alias for p in request.scope["route"].dependant.query_params]
     if errors.speaks(request.url.path):
         known += errors.list_parameters(request.query_params.getlist("filterBy"))

@@ -55,6 +55,7 @@ class Rooms:
     port: int
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     version: str = "dkv"                                             # of this program
+    heard: Callable[[], Mapping[str, int]] = dict                    # ms since each other manager renewed its lease
     closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 

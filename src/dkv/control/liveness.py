@@ -43,12 +43,17 @@ class Liveness:
         self.access_since: float | None = None
         self.leads = False
         self.leader = ""                # server id of the holder of the leader lease, as last seen
+        self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
         self._clock = 0                 # ms, domain clock as this holder moved it
 
     def lease_left(self) -> float:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
         return self.renewed_at + SERVER_TTL - self._now()
+
+    def heard(self) -> dict[str, int]:
+        """ms since each server renewed its lease, as this manager last read them."""
+        return {server_id: max(0, int((self._now() - at) * 1000)) for server_id, at in self._renewals.items()}
 
     async def renew(self) -> None:
         """Renew this server's lease once."""
@@ -73,6 +78,8 @@ class Liveness:
         except StoreTrouble:
             self.access_since = None
             return
+        known = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
+        self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in known.items()}
         leader = leases.get(LEADER)
         self.leader = leader.value if leader and leader.expires_in > 0 else ""
         if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:

@@ -58,10 +58,12 @@ class CreateDatabase(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteDatabase(Command):
-    """Delete a database that does not run; with `purge` its archives too (directories are renamed, not removed)."""
+    """Delete a database that does not run; with `purge` its archives too (directories are renamed, not removed). With
+    `forget` its name and history as well, also of one that was deleted before."""
 
     name: str
     purge: bool = False
+    forget: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

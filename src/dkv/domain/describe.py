@@ -54,6 +54,13 @@ def instances(state: State, database: str) -> list[Archive]:
     return [a for a in state.archives_of(database) if not a.removed]
 
 
+def path_of(state: State, archive: Archive) -> str:
+    """Where an archive lies on its server; one whose path nobody named is below its manager's data directory."""
+    server = state.servers.get(archive.server_id)
+    home = server.data_dir if server else ""
+    return archive.path or f"{home}/archives/{archive.database}/{archive.name}-{archive.archive_id}"
+
+
 def store_status(state: State, database: str) -> str:
     """NoInstances, Running, Stopped or Partial (cmdlets.md section 1.8). Created and Failed count as stopped."""
     states = {instance_state(state, archive) for archive in instances(state, database)}

@@ -59,7 +59,7 @@ def peer(rooms: Rooms, view: View, leader: str, server: Server) -> dict[str, Any
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",
             "latency": 0 if local else -1,
-            "lastAckDeltaMillis": 0 if local else -1,
+            "lastAckDeltaMillis": 0 if local else rooms.heard().get(server.server_id, -1),
         },
         "localRoleInfo": {
             "role": role if server.alive else "UNKNOWN",

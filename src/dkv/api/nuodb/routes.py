@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dkv.api.nuodb import peers
+from dkv.api.nuodb import archives, databases, peers, processes
 from dkv.api.nuodb.errors import ROOT
 
 PARTS = [
     peers.router,
+    databases.router,
+    processes.router,
+    archives.router,
 ]
 """One line for each file of routes; a file whose literal addresses could be taken for another's ids stands before it."""
 

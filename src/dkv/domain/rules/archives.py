@@ -12,6 +12,11 @@ from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Gro
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+RESERVED = (
+    "hotCopyStatus", "cancelHotCopy", "loadBalancerPolicy", "loadBalancerPolicies", "loadBalancerConfig",
+    "loadBalancerConfigs", "dataEncryption",
+)  # fmt: skip
+"""Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
 FIRST_CLUSTER_PORT = 7811
 FIRST_CLIENT_PORT = 7861
 
@@ -31,6 +36,9 @@ def create_archives(draft: Draft, command: CreateArchives) -> Refused | None:
     database = draft.databases.get(command.database)
     if database and database.state is DatabaseState.TOMBSTONE:
         database = None
+    refused = None if database else bad_name("Store", command.database, RESERVED)
+    if refused:
+        return refused
     made = []
     for new in command.archives:
         archive = add(draft, command.database, database, new)

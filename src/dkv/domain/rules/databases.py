@@ -25,16 +25,11 @@ from dkv.domain.model import (
 )
 from dkv.domain.options import FSYNC, applied, merged
 from dkv.domain.refusals import no, unknown_database
-from dkv.domain.rules.archives import add, adopt, bad_name, remove
+from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.endings import Ending, end
 
 SLOTS = 16384
 UNPARTITIONED = "UNPARTITIONED"
-RESERVED = (
-    "hotCopyStatus", "cancelHotCopy", "loadBalancerPolicy", "loadBalancerPolicies", "loadBalancerConfig",
-    "loadBalancerConfigs", "dataEncryption",
-)  # fmt: skip
-"""Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
 
 
 def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
@@ -180,17 +175,29 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
 def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
     """A database that does not run becomes a tombstone; with `purge` its archives are deleted too."""
     database = draft.databases.get(command.name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
+    deleted = database is not None and database.state is DatabaseState.TOMBSTONE
+    if database is None or (deleted and not command.forget):
         return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
     if draft.processes_of(command.name):
         return no("database_running", f"{command.name} has live processes.", "Stop it first with Stop-DkvStore.")
-    draft.move_database(database, DatabaseState.TOMBSTONE)
+    if not deleted:
+        draft.move_database(database, DatabaseState.TOMBSTONE)
     for key in [k for k in draft.groups if k[0] == command.name]:
         del draft.groups[key]
     if command.purge:
         for archive in [a for a in draft.archives.values() if a.database == command.name and not a.removed]:
             remove(draft, archive)
+    if command.forget:
+        _forget(draft, command.name)
     return None
+
+
+def _forget(draft: Draft, name: str) -> None:
+    """Nothing is told of it any more; archives that are left are archives of a database to come, with old data."""
+    del draft.databases[name]
+    for start_id in [s for s, t in draft.tombstones.items() if t.process.database == name]:
+        del draft.tombstones[start_id]
+    draft.note("database.forgotten", f"database {name}", "an operator deleted it with its history", database=name)
 
 
 # Stopping ---------------------------------------------------------------------------------------------------------

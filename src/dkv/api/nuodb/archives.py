@@ -1,0 +1,129 @@
+"""API room: /api/1/archives: created, removed and kept, brought back, purged."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb import shapes
+from dkv.api.nuodb.asking import archive_of, not_meant
+from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
+from dkv.api.nuodb.listing import page
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
+
+router = APIRouter(prefix="/archives")
+
+RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a purge looks for its end
+
+
+@router.get("")
+async def list_archives(request: Request, rooms: Door, removed: bool = False) -> Response:
+    """The archives in use; with `removed` those that were removed and are kept."""
+    state = (await rooms.submitter.view()).state
+    found = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
+    return page(request, [shapes.archive(state, archive) for archive in found])
+
+
+@router.post("/addStorageGroup")
+async def add_storage_group(body: PlacementBody) -> Response:
+    """Refused: an archive belongs to one group for ever."""
+    raise _fixed(body)
+
+
+@router.post("/removeStorageGroup")
+async def remove_storage_group(body: PlacementBody) -> Response:
+    """Refused: an archive belongs to one group for ever."""
+    raise _fixed(body)
+
+
+def _fixed(body: PlacementBody) -> Exception:
+    return not_meant(
+        f"The storage group of archive {body.archive_id} cannot be changed: an archive belongs to one group from its creation.",
+        "Create an archive for that group, or delete this one.",
+    )
+
+
+@router.post("/modifyObserverStatus/{archive_id}")
+async def observe(archive_id: int, body: ObserverBody, rooms: Door) -> Response:
+    """Refused unless it asks for nothing: every archive takes part in its group."""
+    archive_of((await rooms.submitter.view()).state, archive_id, removed=False)
+    if body.demote_storage_groups:
+        raise not_meant("Archives that only observe do not exist here: every SM takes part in its group.",
+                        "Use a TE for reading, or another database for a passive copy.")  # fmt: skip
+    return JSONResponse({})
+
+
+@router.get("/{archive_id}")
+async def get_archive(archive_id: int, rooms: Door, removed: bool = False) -> Response:
+    """One archive."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse(shapes.archive(state, archive_of(state, archive_id, removed)))
+
+
+@router.post("")
+async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Create an archive; its database may come later. Nothing is started."""
+    new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
+    done = accepted(await rooms.submitter.submit(CreateArchives(actor=actor, database=body.db_name, archives=(new,)), key))
+    made: Any = done.answer["archiveIds"]
+    return JSONResponse(shapes.archive(done.state, done.state.archives[made[0]]))
+
+
+@router.put("/{archive_id}")
+async def bring_back(archive_id: int, body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Take a removed archive back under its id; one that is in use is answered as it is."""
+    command = BringBackArchive(
+        actor=actor, archive_id=archive_id, database=body.db_name, server_id=body.host or "", path=_path(body),
+        restored=body.restored,
+    )  # fmt: skip
+    done = accepted(await rooms.submitter.submit(command, key))
+    return JSONResponse(shapes.archive(done.state, done.state.archives[archive_id]))
+
+
+@router.delete("/{archive_id}")
+async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
+    """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
+    before = (await rooms.submitter.view()).state
+    done = accepted(await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
+    if purge:
+        await _retired(rooms, archive_id)
+    known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
+    return JSONResponse(shapes.archive(done.state, known) if known else {})
+
+
+async def _retired(rooms: Rooms, archive_id: int) -> None:
+    """Wait a little for its manager to rename the directory, so that its name may be used again at once."""
+    for _ in range(RETIRED_LOOKS):
+        state = (await rooms.submitter.view()).state
+        archive = state.archives.get(archive_id)
+        if archive is None or not state.server_alive(archive.server_id):
+            return
+        await asyncio.sleep(RETIRED_EVERY)
+
+
+def _server(body: ArchiveBody) -> str:
+    if body.remote_start or not body.host:
+        raise not_meant("An archive without a server cannot be used: engines are started by the manager of their server.",
+                        "Name it with --server-id.")  # fmt: skip
+    return body.host
+
+
+def _path(body: ArchiveBody) -> str:
+    """The archive's directory, in the one way to write it. Raises Refusal for what an archive does not have here."""
+    if body.journal_path or body.snapshot_archive_path:
+        raise not_meant("An archive has one directory: its journal and its data lie in it together.",
+                        "Leave --journal-path and --snapshot-archive-path out.")  # fmt: skip
+    if body.storage_group_observers:
+        raise not_meant("Archives that only observe do not exist here.", "Leave --observers and --passive out.")
+    if not body.path:
+        return ""
+    if not body.path.startswith("/") or "\0" in body.path or len(body.path) > 1000:
+        raise refuse("bad_value", f"The archive path is {body.path[:60]!r}.", "Give a directory from / on.")
+    return posixpath.normpath(body.path)

@@ -1,0 +1,174 @@
+"""API room: /api/1/databases: created, planned, captured, given options, stopped, deleted."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb import shapes
+from dkv.api.nuodb.asking import database_of, external, heard, not_meant, pairs
+from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
+from dkv.api.nuodb.listing import page
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain import startplan
+from dkv.domain.commands import (
+    CreateDatabase,
+    DeleteDatabase,
+    PutRecord,
+    SetDatabaseOptions,
+    ShutdownDatabase,
+)
+from dkv.domain.decision import Refused
+from dkv.domain.model import DatabaseState, EngineState, EngineType, Process, ProcessState, State
+from dkv.domain.refusals import nearest
+from dkv.domain.registry import regions
+
+router = APIRouter(prefix="/databases")
+
+
+@router.get("")
+async def list_databases(request: Request, rooms: Door) -> Response:
+    """Every database by name; deleted ones too, as TOMBSTONE."""
+    state = (await rooms.submitter.view()).state
+    return page(request, [shapes.database(state, one) for _, one in sorted(state.databases.items())])
+
+
+@router.get("/{name}")
+async def get_database(name: str, rooms: Door, maskPassword: bool = True) -> Response:
+    """One database; its password only with `maskPassword=False`."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse(shapes.database(state, database_of(state, name, deleted=True), maskPassword))
+
+
+@router.put("/{name}")
+async def create_database(
+    name: str, body: DatabaseBody, rooms: Door, key: Key, actor: Actor, mayExist: bool = False
+) -> Response:
+    """Create a database and answer with the plan that starts it. Starting is up to the asker."""
+    state = (await rooms.submitter.view()).state
+    _check(state, body)
+    known = state.databases.get(name)
+    if not (mayExist and known and known.state is not DatabaseState.TOMBSTONE):
+        command = CreateDatabase(
+            actor=actor, name=name, uid=rooms.new_id(), secret=rooms.new_id(), options=rooms.options,
+            dba_user=body.database_dba_user or "", dba_password=body.database_dba_password or "",
+            default_options=pairs(body.default_options),
+        )  # fmt: skip
+        done = accepted(await rooms.submitter.submit(command, key))
+        if not done.answer.get("created", True) and not mayExist:
+            raise refuse("database_exists", f"The database {name} exists already.", "Start it with start database.")
+        await _place(rooms, name, body, actor)
+    return await _planned(rooms, name, body.te_hosts, reusable=False)
+
+
+def _check(state: State, body: DatabaseBody) -> None:
+    """Refuse, before anything is written, what the plan or the regions would refuse afterwards."""
+    if body.sm_hosts or (body.default_options or {}).get("ext-start") == "true":
+        raise external("A process of this database")
+    for server in [*(body.te_hosts or ()), *(body.host_assignments or {})]:
+        if server not in state.servers:
+            raise refuse("unknown_server", f"There is no server {server} in this domain.", nearest(server, state.servers))
+    known = regions(state).names
+    for region in [body.default_region_id or 0, *(body.host_assignments or {}).values()]:
+        if region not in known:
+            raise refuse("bad_value", f"There is no region {region}.", "show regions lists them.")
+
+
+async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str) -> None:
+    """Write down which region the database's servers are in, if anybody said so."""
+    if not body.host_assignments and not body.default_region_id:
+        return
+    uid = database_of((await rooms.submitter.view()).state, name).uid
+    text = json.dumps({"uid": uid, "default": body.default_region_id or 0, "servers": body.host_assignments or {}})
+    accepted(await rooms.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
+
+
+@router.post("/{name}/startplan")
+async def start_plan(name: str, body: PlanBody, rooms: Door) -> Response:
+    """The plan that starts a database, or what of it does not run; changes nothing."""
+    if body.sm_hosts:
+        raise external("A process of this database")
+    return await _planned(rooms, name, body.te_hosts, body.reusable)
+
+
+async def _planned(rooms: Rooms, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
+    state = (await rooms.submitter.view()).state
+    return _answered(startplan.start_plan(state, name, te_servers or (), reusable))
+
+
+def _answered(found: startplan.Plan | Refused) -> Response:
+    if isinstance(found, Refused):
+        raise Refusal(found)
+    return JSONResponse(shapes.plan(found))
+
+
+@router.get("/{name}/capture")
+async def capture(name: str, rooms: Door, checkState: bool = True) -> Response:
+    """The processes that are there as a plan; with `checkState` only of a database that runs whole."""
+    return _answered(startplan.capture((await rooms.submitter.view()).state, name, checkState))
+
+
+@router.post("/{name}/options")
+async def set_options(
+    name: str, body: Options, rooms: Door, key: Key, actor: Actor, replaceAll: bool = False
+) -> Response:
+    """Set options; with `replaceAll` those that are not named are unset."""
+    command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
+    done = accepted(await rooms.submitter.submit(command, key))
+    return JSONResponse(shapes.database(done.state, done.state.databases[name]))
+
+
+@router.post("/{name}/shutdown")
+async def shutdown_database(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Stop a database whole: its TEs first, then its SMs, all at the same position."""
+    accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
+    return JSONResponse({})
+
+
+@router.delete("/{name}")
+async def delete_database(name: str, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
+    """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
+    command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
+    accepted(await rooms.submitter.submit(command, key))
+    return JSONResponse({})
+
+
+@router.get("/{name}/storageGroups")
+async def storage_groups(name: str, request: Request, rooms: Door) -> Response:
+    """The database's storage groups, with who may lead each."""
+    state = (await rooms.submitter.view()).state
+    return page(request, shapes.storage_groups(state, database_of(state, name).name))
+
+
+@router.delete("/{name}/storageGroups/{group}")
+async def delete_storage_group(name: str, group: str, rooms: Door) -> Response:
+    """Refused: the groups of a database share its keys from its creation."""
+    database_of((await rooms.submitter.view()).state, name)
+    raise not_meant("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
+
+
+@router.get("/{name}/sqlConnection")
+async def connection(name: str, rooms: Door) -> Response:
+    """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
+    view = await rooms.submitter.view()
+    database_of(view.state, name)
+    found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
+    if not found:
+        return Response()
+    return JSONResponse(shapes.process(view.state, found[0], await heard(rooms, view)))
+
+
+connection.any_parameters = True  # type: ignore[attr-defined]  # connection properties of the client, none of them ours
+
+
+def _serves(state: State, process: Process) -> bool:
+    runs = (process.state, process.engine_state) == (ProcessState.MONITORED, EngineState.RUNNING)
+    return runs and state.server_alive(process.server_id)
+
+
+def _closeness(process: Process) -> tuple[bool, int]:
+    return (process.engine_type is not EngineType.TE, process.start_id)

@@ -1,0 +1,134 @@
+"""API room: /api/1/processes, requested, looked at and ended as nuocmd does it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb import errors, shapes
+from dkv.api.nuodb.asking import external, heard, not_meant, pairs
+from dkv.api.nuodb.bodies import ProcessBody
+from dkv.api.nuodb.listing import page
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain.commands import ShutdownProcess, StartProcess
+from dkv.domain.decision import Refused
+from dkv.domain.model import EngineType
+from dkv.domain.refusals import unknown_process
+
+router = APIRouter(prefix="/processes")
+
+LOOK_EVERY = 0.05     # s between two looks whether a process is gone
+LONGEST_HOLD = 3600   # s an answer may be held at most
+
+Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
+
+
+@router.get("")
+async def list_processes(request: Request, rooms: Door) -> Response:
+    """Every live process, by start id."""
+    view = await rooms.submitter.view()
+    ages = await heard(rooms, view)
+    return page(request, [shapes.process(view.state, p, ages) for _, p in sorted(view.state.processes.items())])
+
+
+@router.get("/exited")
+async def list_exited(request: Request, rooms: Door) -> Response:
+    """What is kept of processes that ended; newest first."""
+    state = (await rooms.submitter.view()).state
+    newest = sorted(state.tombstones.items(), reverse=True)
+    return page(request, [shapes.tombstone(state, ended) for _, ended in newest])
+
+
+@router.get("/availableOptions")
+async def available_options() -> Response:
+    """Options a process can be given of its own; there is none that an engine obeys."""
+    return JSONResponse({"options": {}})
+
+
+@router.post("/externalStartup")
+async def start_outside(request: Request) -> Response:
+    """Refused: a manager starts every engine of its server itself."""
+    raise external()
+
+
+@router.get("/{start_id}")
+async def get_process(start_id: int, rooms: Door) -> Response:
+    """A process; one that ended is an error that carries its tombstone."""
+    view = await rooms.submitter.view()
+    if start_id in view.state.processes:
+        return JSONResponse(shapes.process(view.state, view.state.processes[start_id], await heard(rooms, view)))
+    if start_id in view.state.tombstones:
+        ended = shapes.tombstone(view.state, view.state.tombstones[start_id])
+        return errors.error(404, [f"Process {start_id} ended: {ended['reason']}"], **ended)
+    raise Refusal(unknown_process(start_id))
+
+
+@router.get("/{start_id}/options")
+async def get_options(start_id: int, rooms: Door) -> Response:
+    """The options of a process: its own, and its database's where it has none."""
+    state = (await rooms.submitter.view()).state
+    if start_id not in state.processes:
+        raise Refusal(unknown_process(start_id))
+    return JSONResponse(shapes.process(state, state.processes[start_id], {})["options"])
+
+
+@router.post("")
+async def start_process(body: ProcessBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
+    expected = body.expected_incarnation
+    command = StartProcess(
+        actor=actor, database=body.db_name, engine_type=_engine_type(body), server_id=body.host or "",
+        archive_id=body.archive_id, expected=(expected.major, expected.minor) if expected else None,
+        labels=pairs(body.labels), options=pairs(body.override_options),
+    )  # fmt: skip
+    done = accepted(await rooms.submitter.submit(command, key))
+    start_id: Any = done.answer["startId"]
+    started = done.state.processes.get(start_id)
+    if started is None:  # a repeated request whose process ended meanwhile
+        started = done.state.tombstones[start_id].process
+    return JSONResponse(shapes.process(done.state, started, {}))
+
+
+def _engine_type(body: ProcessBody) -> EngineType:
+    named = body.engine_type or ("TE" if body.archive_id is None else "SM")
+    if named == "SSM":
+        raise not_meant("Snapshot storage managers do not exist here.", "Use --engine-type SM or TE.")
+    if named not in ("SM", "TE"):
+        raise refuse("bad_value", f"The engine type is {named}.", "It is SM or TE.")
+    if named == "TE" and body.archive_id is not None:
+        raise refuse("bad_value", "A TE has no archive.", "Leave --archive-id out, or ask for an SM.")
+    if named == "SM" and body.archive_id is None:
+        raise refuse("bad_value", "An SM needs an archive.", "Name it with --archive-id; show archives lists them.")
+    if (body.override_options or {}).get("ext-start") == "true":
+        raise external()
+    return EngineType(named)
+
+
+@router.delete("/{start_id}")
+async def end_process(
+    start_id: int, rooms: Door, key: Key, actor: Actor, kill: bool = False, evict: bool = False,
+    killWithCore: bool = False, timeout: Seconds = 0,
+) -> Response:  # fmt: skip
+    """End a process: gracefully, or at once with `kill`; `evict` forgets one that cannot be reached. With `timeout` the
+    answer waits that many seconds at most until it is gone."""
+    if killWithCore:
+        raise not_meant("No core file of an engine can be made.", "Use --kill.")
+    command = ShutdownProcess(actor=actor, start_id=start_id, kill=kill, evict=evict)
+    done = await rooms.submitter.submit(command, key)
+    if isinstance(done, Refused) and done.code != "already_stopping":
+        raise Refusal(done)
+    await _gone(rooms, start_id, timeout)
+    return JSONResponse({})
+
+
+async def _gone(rooms: Rooms, start_id: int, seconds: int) -> None:
+    """Wait until a process is gone, or the time is over, or this manager ends."""
+    for _ in range(int(seconds / LOOK_EVERY)):
+        if rooms.closing() or start_id not in (await rooms.submitter.view()).state.processes:
+            return
+        await asyncio.sleep(LOOK_EVERY)
