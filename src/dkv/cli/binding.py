@@ -11,8 +11,9 @@ from dkv.cli.trouble import Usage, nearest
 
 
 class Param(NamedTuple):
-    """One parameter of a cmdlet. `kind` is text, name, number, switch, list, nodes or word (one of `choices`);
-    `position` counts from 0; `aliases` are exact other names; `low` and `high` bound a number."""
+    """One parameter of a cmdlet or, when its name begins with `--`, one option of a verb. `kind` is text, name, number,
+    switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value) or any (also an
+    empty text); `position` counts from 0; `aliases` are exact other names; `low` and `high` bound a number."""
 
     name: str
     kind: str
@@ -26,14 +27,29 @@ class Param(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
+class Call(NamedTuple):
+    """What a verb sends that is nothing but one request, and what it prints: see nouns/simple.py."""
+
+    method: str
+    path: str                                  # below /api/1; {option} stands for an option's value
+    shape: str = ""                            # what is printed, one of shapes.py; nothing when empty
+    body: tuple[tuple[str, str], ...] = ()     # field of the body, and the option it comes from
+    query: tuple[tuple[str, str], ...] = ()    # parameter of the address, and the option it comes from
+    many: bool = False                         # the answer is a list
+
+
 class Cmdlet(NamedTuple):
-    """One cmdlet: its name, what it does, its parameters and where its code is (`module:function`)."""
+    """One cmdlet, or one verb with its noun: its name, what it does, where its code is (`module:function`), what it takes."""
 
     name: str
     synopsis: str
     code: str
     params: tuple[Param, ...] = ()
+    call: Call | None = None
 
+
+GREEDY = ("words", "pairs")
+"""Kinds that take every value up to the next parameter, as nuocmd's options do."""
 
 Bound = dict[str, Any]
 """Values by parameter name; every parameter of the cmdlet is present."""
@@ -52,27 +68,39 @@ def bind(cmdlet: Cmdlet, arguments: Sequence[Argument], variables: Mapping[str, 
             continue
         param = find_param(cmdlet, argument.name)
         if param.name in given:
-            raise Usage(f"-{param.name} is given twice.", "Give it once.")
-        following = arguments[at] if at < len(arguments) else None
-        given[param.name], used = _value_of(param, argument, following, variables)
+            raise Usage(f"{written(param)} is given twice.", "Give it once.")
+        given[param.name], used = _value_of(param, argument, arguments[at:], variables)
         at += used
     _place(cmdlet, loose, given)
     missing = [p for p in cmdlet.params if p.required and p.name not in given]
     if missing:
-        raise Usage(f"{cmdlet.name} needs -{missing[0].name}: {missing[0].help}.", usage_line(cmdlet))
+        raise Usage(f"{cmdlet.name} needs {written(missing[0])}: {missing[0].help}.", usage_line(cmdlet))
     return {p.name: convert(p, given[p.name]) if p.name in given else p.default for p in cmdlet.params}
 
 
+def written(param: Param) -> str:
+    """A parameter as people write it: -Name of a cmdlet, --db-name of a verb."""
+    return param.name if param.name.startswith("--") else f"-{param.name}"
+
+
 def _value_of(
-    param: Param, argument: Parameter, following: Argument | None, variables: Mapping[str, object]
+    param: Param, argument: Parameter, following: Sequence[Argument], variables: Mapping[str, object]
 ) -> tuple[object, int]:
-    if argument.value is not None:
-        return settle(argument.value, variables), 0
+    """The value of a parameter and how many of the arguments after it belong to it."""
+    values: list[object] = [] if argument.value is None else [settle(argument.value, variables)]
+    if param.kind in GREEDY:
+        for used, one in enumerate(following):
+            if not isinstance(one, Positional):
+                return values, used
+            values.append(settle(one.value, variables))
+        return values, len(following)
+    if values:
+        return values[0], 0
     if param.kind == "switch":
         return True, 0
-    if not isinstance(following, Positional):
-        raise Usage(f"-{param.name} needs a value: {param.help}.", f"Write -{param.name} VALUE.")
-    return settle(following.value, variables), 1
+    if not following or not isinstance(following[0], Positional):
+        raise Usage(f"{written(param)} needs a value: {param.help}.", f"Write {written(param)} VALUE.")
+    return settle(following[0].value, variables), 1
 
 
 def _place(cmdlet: Cmdlet, loose: Sequence[object], given: dict[str, Any]) -> None:
@@ -87,36 +115,43 @@ def _position(param: Param) -> int:
     return param.position or 0
 
 
-def find_param(cmdlet: Cmdlet, written: str) -> Param:
+def find_param(cmdlet: Cmdlet, name: str) -> Param:
     """The parameter a name or an unambiguous prefix of it means; dashes and underscores inside do not count."""
-    name = written.lower().replace("-", "").replace("_", "")
+    plain = _plain(name)
     for param in cmdlet.params:
-        if name in (param.name.lower(), *(a.lower() for a in param.aliases)):
+        if plain in (_plain(param.name), *(a.lower() for a in param.aliases)):
             return param
-    found = [p for p in cmdlet.params if name and p.name.lower().startswith(name)]
+    found = [p for p in cmdlet.params if plain and _plain(p.name).startswith(plain)]
     if len(found) == 1:
         return found[0]
+    dashes = "--" if any(p.name.startswith("--") for p in cmdlet.params) else "-"
     if found:
-        several = " or ".join(f"-{p.name}" for p in found)
-        raise Usage(f"-{written} may mean {several}.", "Write more letters of it.")
-    known = "It knows " + ", ".join(f"-{p.name}" for p in cmdlet.params) + "."
-    near = nearest(written, [p.name for p in cmdlet.params])
-    raise Usage(f"{cmdlet.name} has no parameter -{written}.", near.replace("mean ", "mean -") or known)
+        raise Usage(f"{dashes}{name} may mean {' or '.join(map(written, found))}.", "Write more letters of it.")
+    known = "It knows " + ", ".join(map(written, cmdlet.params)) + "."
+    near = nearest(name, [p.name.removeprefix("--") for p in cmdlet.params])
+    raise Usage(f"{cmdlet.name} has no parameter {dashes}{name}.", near.replace("mean ", f"mean {dashes}") or known)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def usage_line(cmdlet: Cmdlet) -> str:
     """`Usage: New-DkvStore -Name <name> ... [-Parallel]`."""
+    value = {
+        "switch": "", "number": " <int>", "list": " <string[]>", "nodes": " <InstanceDefinition[]>",
+        "words": " <string> ...", "pairs": " <key> <value> ...",
+    }  # fmt: skip
     parts = []
     for p in cmdlet.params:
-        value = {"switch": "", "number": " <int>", "list": " <string[]>", "nodes": " <InstanceDefinition[]>"}
-        text = f"-{p.name}{value.get(p.kind, ' <string>')}"
+        text = f"{written(p)}{value.get(p.kind, ' <string>')}"
         parts.append(text if p.required else f"[{text}]")
     return " ".join(["Usage:", cmdlet.name, *parts])
 
 
 def convert(param: Param, value: object) -> object:
     """The value as its parameter's kind wants it. Raises Usage."""
-    if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes"):
+    if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes", *GREEDY):
         value = value[0]
     return _CONVERT[param.kind](param, value)
 
@@ -141,6 +176,26 @@ def _text(param: Param, value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value.strip()
     raise _bad(param, value, "It is one text, not empty and not a list.")
+
+
+def _any(param: Param, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise _bad(param, value, "It is one text.")
+
+
+def _words(param: Param, value: object) -> list[str]:
+    items = [one for part in (value if isinstance(value, list) else [value]) for one in str(part).split(",") if one]
+    if not items:
+        raise Usage(f"{written(param)} needs a value: {param.help}.", f"Write {written(param)} VALUE VALUE ...")
+    return items
+
+
+def _pairs(param: Param, value: object) -> dict[str, str]:
+    items = [str(one) for one in (value if isinstance(value, list) else [value])]
+    if len(items) % 2:
+        raise _bad(param, value, f"It is pairs: {written(param)} KEY VALUE KEY VALUE ...")
+    return dict(zip(items[::2], items[1::2], strict=True))
 
 
 def _name(param: Param, value: object) -> str:
@@ -191,7 +246,7 @@ def _node(param: Param, item: object) -> Bound:
 
 
 def _bad(param: Param, value: object, hint: str) -> Usage:
-    return Usage(f"-{param.name} cannot be '{_shown(value)}'.", hint)
+    return Usage(f"{written(param)} cannot be '{_shown(value)}'.", hint)
 
 
 def _shown(value: object) -> str:
@@ -200,6 +255,7 @@ def _shown(value: object) -> str:
 
 _CONVERT: dict[str, Callable[[Param, object], object]] = {
     "switch": _switch, "number": _number, "text": _text, "name": _name, "word": _word, "list": _list, "nodes": _nodes,
+    "words": _words, "pairs": _pairs, "any": _any,
 }
 
 

@@ -6,10 +6,11 @@ imported only when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line
+from dkv.cli import nouns
+from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
 from dkv.cli.fleet import Refusals
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
@@ -19,6 +20,7 @@ from dkv.client import ClientTrouble, ManagerRefused
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
 TIMEOUT = Param("TimeoutSec", "number", "seconds each request may take", default=30, high=86400)
+PLAN = Param("Plan", "switch", "print what would be done, and change nothing", default=False)
 PARALLEL = Param("Parallel", "switch", "ask several managers at once", default=False)
 FAIL_FAST = Param("FailFast", "switch", "stop at the first failure", default=False)
 OUTPUT = Param("OutputFormat", "word", "table or json", default="table", aliases=("o",), choices=("table", "json"))
@@ -95,7 +97,12 @@ HELP_WORDS = ("?", "help", "h")
 
 
 def find_cmdlet(name: str) -> Cmdlet:
-    """The cmdlet of that name in any case. Raises Usage with the nearest name."""
+    """The cmdlet of that name in any case, or the verb with its noun. Raises Usage with the nearest name."""
+    if name.partition(" ")[0].lower() in nouns.VERBS:
+        verb = nouns.find(name.lower())
+        if verb is None:
+            raise nouns.unknown(name.lower())
+        return verb
     for cmdlet in CMDLETS:
         if cmdlet.name.lower() == name.lower():
             return cmdlet
@@ -132,11 +139,25 @@ def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int
     if any(isinstance(a, Parameter) and a.name.lower() in HELP_WORDS for a in arguments):
         return show_help(session, cmdlet)
     bound: Bound = bind(cmdlet, arguments, session.variables)
-    if bound.get("OutputFormat") == "json":
+    if "json" in (bound.get("OutputFormat"), bound.get("--output-format")):
         session.screen.as_json = True
+    code = _code(cmdlet)
+    if bound.get("Plan") or bound.get("--plan"):
+        from dkv.cli.rehearse import rehearse
+
+        return rehearse(session, lambda: code(session, bound))
+    return code(session, bound)
+
+
+def _code(cmdlet: Cmdlet) -> Callable[[Session, Bound], int]:
+    if cmdlet.call is not None:
+        from dkv.cli.nouns.simple import run
+
+        call = cmdlet.call
+        return lambda session, bound: run(session, bound, call)
     module, function = cmdlet.code.split(":")
-    code = getattr(import_module(f"dkv.cli.{module}"), function)
-    return int(code(session, bound))
+    found: Callable[[Session, Bound], int] = getattr(import_module(f"dkv.cli.{module}"), function)
+    return found
 
 
 def show_help(session: Session, cmdlet: Cmdlet) -> int:
@@ -144,7 +165,7 @@ def show_help(session: Session, cmdlet: Cmdlet) -> int:
     lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
     for p in cmdlet.params:
         default = f" (default {p.default})" if p.default not in (None, False) else ""
-        lines.append(f"  -{p.name.ljust(18)} {p.help}{default}{', required' if p.required else ''}")
+        lines.append(f"  {written(p).ljust(19)} {p.help}{default}{', required' if p.required else ''}")
     for line in lines:
         session.screen.line(line)
     return DONE

@@ -1,4 +1,4 @@
-"""The entry of `dkv`: a first word of the form Verb-Noun is a cmdlet and never costs the import of click."""
+"""The entry of `dkv`: a cmdlet, or a verb with its noun (cli/nouns), never costs the import of click."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(screen: Screen, words: list[str]) -> int:
-    if words and _is_cmdlet(words[0]):
+    from dkv.cli import nouns
+
+    used = 1 if words and _is_cmdlet(words[0]) else 2 if nouns.named(words) else 0
+    if used:
         from dkv.cli.binding import from_argv
         from dkv.cli.cmdlets import run_cmdlet
         from dkv.cli.session import Session
 
-        return run_cmdlet(Session(screen), words[0], from_argv(words[1:]))
+        return run_cmdlet(Session(screen), " ".join(words[:used]), from_argv(words[used:]))
     from dkv.cli.verbs import run
 
     return run(screen, words or ["--help"])

@@ -6,12 +6,13 @@ Ctrl-C cancels the command, never the shell; a script goes on after a failed lin
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
 from dkv.cli.context import user_directory
-from dkv.cli.powershell import Assignment, Command, Incomplete, Statement, parse, settle
+from dkv.cli.powershell import Argument, Assignment, Command, Incomplete, Positional, Statement, parse, settle
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble
 
@@ -66,13 +67,22 @@ def run_statement(session: Session, statement: Statement) -> int:
     except CliTrouble as trouble:
         session.screen.error(trouble.message, trouble.hint)
         return trouble.exit_code
-    return run_cmdlet(session, statement.name, statement.arguments)
+    return run_cmdlet(session, *_with_noun(word, statement))
+
+
+def _with_noun(word: str, statement: Command) -> tuple[str, Sequence[Argument]]:
+    """`show domain` is one name; a cmdlet's is its own."""
+    first = statement.arguments[0] if statement.arguments else None
+    if word in nouns.VERBS and isinstance(first, Positional) and isinstance(first.value, str):
+        return f"{word} {first.value}", statement.arguments[1:]
+    return statement.name, statement.arguments
 
 
 def _help(session: Session, statement: Command) -> int:
-    for argument in statement.arguments:
-        return show_help(session, find_cmdlet(str(getattr(argument, "value", ""))))
-    for cmdlet in CMDLETS:
+    if statement.arguments:
+        name = " ".join(str(getattr(argument, "value", "")) for argument in statement.arguments[:2])
+        return show_help(session, find_cmdlet(name))
+    for cmdlet in (*CMDLETS, *nouns.everything()):
         session.screen.line(f"{cmdlet.name.ljust(24)}{cmdlet.synopsis}")
     session.screen.line("help NAME shows what one takes; exit leaves.")
     return DONE

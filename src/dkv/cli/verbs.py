@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from dkv.cli import recover
-from dkv.cli.cmdlets import CMDLETS
+from dkv.cli import nouns, recover
+from dkv.cli.cmdlets import CMDLETS, run_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, nearest
@@ -26,6 +26,8 @@ RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_na
 
 def run(screen: Screen, arguments: Sequence[str]) -> int:
     """Run one verb command to its exit code, saying what went wrong the way cmdlets do."""
+    if arguments[0] in nouns.VERBS and not _known(arguments):
+        return run_cmdlet(Session(screen), " ".join(arguments[:2]), ())
     try:
         code = root.main(list(arguments), "dkv", standalone_mode=False, obj=screen)
         return code if isinstance(code, int) else DONE
@@ -59,22 +61,34 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
         return FAILED
 
 
+def _known(arguments: Sequence[str]) -> bool:
+    """Whether a verb that is in both places, such as enforce, is followed by a noun of this one."""
+    group = root.commands.get(arguments[0])
+    return isinstance(group, click.Group) and len(arguments) > 1 and arguments[1] in group.commands
+
+
 def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
     ctx = wrong.ctx
     group = ctx.command if ctx is not None else None
     if isinstance(group, click.Group) and "No such command" in wrong.format_message():
         word = next((a for a in arguments if a not in group.commands and not a.startswith("-")), arguments[0])
         word = arguments[-1] if group is not root and len(arguments) > 1 else word
-        known = [*group.commands, *(c.name for c in CMDLETS if group is root)]
+        known = [*group.commands, *(nouns.VERBS if group is root else ()), *(c.name for c in CMDLETS if group is root)]
         return f"There is no command '{word}'.", nearest(word, known, "Run dkv --help for the commands.")
     return wrong.format_message(), f"Run {ctx.command_path if ctx else 'dkv'} --help."
 
 
-def _epilog() -> str:
-    return "\b\nCmdlets (dkv NAME -?):\n" + "\n".join(f"  {c.name.ljust(24)}{c.synopsis}" for c in CMDLETS)
+class Root(click.Group):
+    """All verbs. The tables of cmdlets and nouns are read only when somebody asks for help."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Everything that is no command of click."""
+        for title, table in (("Verbs (dkv VERB NOUN --help)", nouns.everything()), ("Cmdlets (dkv NAME -?)", CMDLETS)):
+            with formatter.section(title):
+                formatter.write_dl([(one.name, one.synopsis) for one in table])
 
 
-@click.group(help="A self-managing distributed key-value database on Valkey engines.", epilog=_epilog())
+@click.group(cls=Root, help="A self-managing distributed key-value database on Valkey engines.")
 @click.version_option(package_name="dkv", prog_name="dkv")
 def root() -> None:
     """All verbs hang here."""

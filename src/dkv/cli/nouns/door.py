@@ -1,0 +1,117 @@
+"""CLI room: how a verb asks the domain: the NuoDB dialect of the first manager that answers (nuocmd-rest.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from dkv.cli.binding import Bound, Param
+from dkv.cli.session import Session, endpoints
+from dkv.client import Json, ManagerClient, ManagerRefused, ManagerUnreachable, Reply
+
+ROOT = "/api/1"
+HERE = "127.0.0.1:7801"
+"""Who is asked when no managers are connected: this machine's, as nuocmd asks localhost."""
+
+MANAGERS = Param("--managers", "list", "the managers, with commas between; else the connected ones", aliases=("apiserver",))
+OUTPUT = Param("--output-format", "word", "text or json", default="text", aliases=("o",), choices=("text", "json", "table"))
+SHARED = (MANAGERS, OUTPUT)
+"""What every verb takes."""
+
+PLAN = Param("--plan", "switch", "print what would be done, and change nothing", default=False)
+CHANGES = (PLAN, *SHARED)
+"""What every verb takes that changes something."""
+
+DB_NAME = Param("--db-name", "text", "the database", required=True)
+SERVER_ID = Param("--server-id", "text", "the server", required=True)
+
+
+class Door:
+    """The dialect as calls. Raises ManagerUnreachable when nobody answers and ManagerRefused for a no."""
+
+    def __init__(self, session: Session, bound: Bound) -> None:
+        self.session = session
+        texts = bound["--managers"] or session.managers() or [HERE]
+        self._clients = [session.client(endpoint, 30.0) for endpoint in endpoints(texts, 7801)]
+
+    def get(self, path: str, **query: object) -> Any:
+        """What is at an address below /api/1; None for an empty answer."""
+        return parsed(self.fetch("GET", path, **query))
+
+    def ask(self, path: str, body: Json) -> Any:
+        """A question that is sent as a POST and changes nothing."""
+        return parsed(self.fetch("POST", path, body))
+
+    def change(self, method: str, path: str, body: Json | None = None, longer: float = 0.0, **query: object) -> Any:
+        """Send a change; what was answered, None for nothing. `longer`: seconds the answer may be held."""
+        self.session.sent.append(f"{method} {path}")
+        return parsed(self.fetch(method, path, body, longer, **query))
+
+    def items(
+        self, path: str, order: str = "", also: dict[str, object] | None = None, **filters: object
+    ) -> list[Json]:
+        """A whole list, page by page, ordered by a field; only what fits the filters, each the text of a field.
+
+        A dot in a field's name is written `__`. `also` is whatever else the address takes.
+        """
+        asked = {name.replace("__", "."): value for name, value in filters.items() if value is not None}
+        query: dict[str, object] = {"orderBy": order or None, "filterBy": list(asked)} | asked | (also or {})
+        found: list[Json] = []
+        while True:
+            page = self.get(path, offset=len(found), **query)
+            found += page["data"]
+            if not page.get("hasNext") or not page["data"]:
+                return found
+
+    def fetch(
+        self, method: str, path: str, body: Json | None = None, longer: float = 0.0, **query: object
+    ) -> Reply:
+        """One request to the first manager that answers; the others are for when it is away."""
+        target = ROOT + path + _query(query)
+        while True:
+            client = self._clients[0]
+            try:
+                return client.fetch(method, target, body, longer=longer)
+            except (ManagerUnreachable, ManagerRefused) as trouble:
+                if len(self._clients) == 1 or not _nobody_there(trouble):
+                    raise
+                del self._clients[0]
+
+    def native(self) -> ManagerClient:
+        """The client of the manager that answered last, for what only the native API tells."""
+        return self._clients[0]
+
+
+def _nobody_there(trouble: Exception) -> bool:
+    """Whether another manager may be asked instead: this one certainly did nothing."""
+    if isinstance(trouble, ManagerUnreachable):
+        return not trouble.maybe_done
+    return isinstance(trouble, ManagerRefused) and trouble.status == 503
+
+
+def parsed(reply: Reply) -> Any:
+    """The JSON of an answer; None for an empty one."""
+    return json.loads(reply.body) if reply.body.strip() else None
+
+
+def part(name: object) -> str:
+    """One part of an address."""
+    return quote(str(name), safe="")
+
+
+def exactly(value: object) -> str:
+    """A filter that finds this value and no other: filters are patterns."""
+    import re  # only the few filtered lists pay for it
+
+    return re.escape(str(value))
+
+
+def _query(values: dict[str, object]) -> str:
+    kept: list[tuple[str, str]] = []
+    for name, value in values.items():
+        for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+            if one is not None:
+                kept.append((name, str(one).lower() if isinstance(one, bool) else str(one)))
+    return f"?{urlencode(kept)}" if kept else ""

@@ -1,0 +1,53 @@
+"""CLI room: how a verb prints what it got: lines of the seed, or the objects themselves as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dkv.cli.nouns.shapes import repr_line
+from dkv.cli.session import Session
+from dkv.cli.trouble import CliTrouble
+from dkv.client import Json
+
+
+def show(session: Session, shape: str, found: Json | Iterable[Json] | None) -> None:
+    """An object or a list of them, as repr lines or as JSON."""
+    if session.screen.as_json:
+        session.screen.data(found if found is None or isinstance(found, dict) else list(found))
+        return
+    for one in [found] if isinstance(found, dict) else found or ():
+        session.screen.line(repr_line(shape, one))
+
+
+def lines(session: Session, data: object, text: Iterable[str]) -> None:
+    """The text of a `show`, or what it was made from as JSON."""
+    if session.screen.as_json:
+        session.screen.data(data)
+        return
+    for line in text:
+        session.screen.line(line)
+
+
+def keep(session: Session, path: str, value: Any) -> None:
+    """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliTrouble."""
+    written = json.dumps(value, indent=2, sort_keys=True)
+    if path == "-":
+        session.screen.line(written)
+        return
+    try:
+        Path(path).write_text(written + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CliTrouble(f"{path} cannot be written: {error.strerror}.", "Name a file in a directory you may write to.") from error
+
+
+def kept(path: str) -> Any:
+    """The JSON of a file. Raises CliTrouble."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CliTrouble(f"{path} cannot be read: {error.strerror}.", "Name a file that was captured before.") from error
+    except ValueError as error:
+        raise CliTrouble(f"{path} is not JSON: {error}.", "Capture it again.") from error
