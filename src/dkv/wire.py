@@ -15,7 +15,7 @@ from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
 from dkv.domain import describe, losses
 from dkv.domain.commands import COMMANDS, Command
-from dkv.domain.decision import Refused
+from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
     Archive,
     Database,
@@ -324,6 +324,24 @@ def _tombstone_view(state: State, tombstone: Tombstone) -> Json:
         "incarnation": {"major": tombstone.major, "minor": tombstone.minor},
         "at": tombstone.at,
         "parked": tombstone.parked,
+    }
+
+
+SECRETS = ("secret", "password")
+"""Fields of commands that are never shown."""
+
+
+def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> Json:
+    """One command of a plan: its name and fields, and what it makes true, or why it is refused."""
+    told = {name: "***" if name in SECRETS and value else value for name, value in to_wire(command).items()}
+    return {
+        "command": type(command).__name__,
+        "fields": told,
+        "events": [
+            {"kind": e.kind, "subject": e.subject, "change": e.change, "because": e.because, "database": e.database}
+            for e in events
+        ],
+        "refused": problem(refused) if refused else None,
     }
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -63,9 +63,24 @@ class LeaderBody(Body):
     reason: str = ""
 
 
+class StepBody(Body):
+    """One request of a plan. `path` is the address with its query, `key` its Idempotency-Key."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: Annotated[str, Field(pattern=r"^/(admin/v1|api/1)/[!-~]*$", max_length=2000)]
+    body: dict[str, JsonValue] | None = None
+    key: Annotated[str, Field(pattern=r"^[!-~]*$", max_length=200)] = ""
+
+
+class PlanBody(Body):
+    """Requests to plan, in their order."""
+
+    steps: Annotated[list[StepBody], Field(min_length=1, max_length=200)]
+
+
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
-    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody]}
-    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody, LeaderBody])
+    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody]}
+    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody, LeaderBody, PlanBody])
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

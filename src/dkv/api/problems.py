@@ -23,6 +23,7 @@ DOOR_CODES: dict[str, Entry] = {
     "unknown_parameter": Entry(400, 2, "the address has a parameter that does not exist"),
     "forbidden_host": Entry(403, 1, "the Host header is not one of this domain"),
     "forbidden_origin": Entry(403, 1, "a web page of another origin may not drive a manager"),
+    "cannot_plan": Entry(400, 2, "a request whose effects are no commands cannot be planned"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
     "method_not_allowed": Entry(405, 1, "the address does not know that method"),
     "not_meant": Entry(501, 1, "the NuoDB dialect has a word for it, and dkv is nothing of that kind"),
@@ -58,7 +59,8 @@ def answer(
     """The response of a refusal, in the words of the dialect that `path` belongs to."""
     entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
     if errors.speaks(path):
-        return errors.error(entry.status, [errors.sentence(refused.message, refused.hint)], headers, **more)
+        told = {"reason": refused.code, "detail": refused.message, "hint": refused.hint}
+        return errors.error(entry.status, [errors.sentence(refused.message, refused.hint)], headers, **told, **more)
     body = wire.problem(refused, entry) | more
     kind = "application/problem+json"
     return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type=kind)

@@ -56,12 +56,17 @@ class Rooms:
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     version: str = "dkv"                                             # of this program
     heard: Callable[[], Mapping[str, int]] = dict                    # ms since each other manager renewed its lease
+    rehearsing: bool = False                                         # a plan: nothing is committed, nothing to wait for
     closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 
+ROOMS = "dkv.rooms"
+"""Where a request that is only rehearsed carries its own rooms (plan.py)."""
+
+
 def rooms_of(request: Request) -> Rooms:
-    """The rooms of the application that serves this request."""
-    rooms = request.app.state.rooms
+    """The rooms of the application that serves this request, or those of a rehearsal."""
+    rooms = request.scope.get(ROOMS) or request.app.state.rooms
     assert isinstance(rooms, Rooms)
     return rooms
 

@@ -52,6 +52,7 @@ CMDLETS = (
             Param("ReplicationFactor", "number", "copies of each key", high=100),
             Param("MinInSync", "number", "copies a write must reach, else as the managers are set", high=100),
             Param("WhatIf", "switch", "print the topology and change nothing", default=False),
+            PLAN,
             *SHARED,
         ),
     ),
@@ -65,22 +66,25 @@ CMDLETS = (
             Param("Nodes", "nodes", "several nodes at once", aliases=("Instances",)),
             Param("Server", "text", "the server that gets the nodes"),
             Param("Managers", "list", "the managers, with commas between", aliases=("Servers",)),
-            PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT,
+            PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT, PLAN,
         ),
     ),
-    Cmdlet("Start-DkvStore", "Starts all nodes of a store, or one.", "startstop:start", (NAME, ONE_NODE, *SHARED)),
+    Cmdlet("Start-DkvStore", "Starts all nodes of a store, or one.", "startstop:start", (NAME, ONE_NODE, PLAN, *SHARED)),
     Cmdlet(
         "Stop-DkvStore", "Stops all nodes of a store, or one; the data stays on disk.", "startstop:stop",
-        (NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), *SHARED),
+        (
+            NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), PLAN,
+            *SHARED,
+        ),
     ),
     Cmdlet(
         "Get-DkvStore", "Shows all stores, or one with its groups and nodes.", "look:get_store",
         (Param("Name", "name", "a store", position=0, aliases=("StoreName",)), *SHARED),
     ),
-    Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, *SHARED)),
+    Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, PLAN, *SHARED)),
     Cmdlet(
         "Remove-DkvInstance", "Deletes one stopped node and its archive.", "create:remove_instance",
-        (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), *SHARED),
+        (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), PLAN, *SHARED),
     ),
     Cmdlet(
         "Watch-DkvStoreMetrics", "Shows the numbers of a store's nodes until Ctrl-C.", "watch:watch",

@@ -138,11 +138,9 @@ class ManagerClient:
         """The whole domain state as records, secrets included: for a backup."""
         return self._json("GET", "/admin/v1/state")
 
-    def fetch(
-        self, method: str, target: str, body: Json | None = None, key: str | None = None, longer: float = 0.0
-    ) -> Reply:
-        """One request to any address, such as one of the NuoDB dialect; `longer` are seconds on top of the timeout."""
-        return self._send(method, target, body, key, longer)
+    def fetch(self, method: str, target: str, body: Json | None = None, key: str | None = None) -> Reply:
+        """One request to any address, such as one of the NuoDB dialect."""
+        return self._send(method, target, body, key)
 
     # -- carrying -----------------------------------------------------------------------------------------------
 
@@ -155,21 +153,21 @@ class ManagerClient:
     def _json(self, method: str, target: str, body: Json | None = None, key: str | None = None) -> Json:
         return self._parsed(self._send(method, target, body, key))
 
-    def _send(self, method: str, target: str, body: Json | None, key: str | None, longer: float = 0.0) -> Reply:
+    def _send(self, method: str, target: str, body: Json | None, key: str | None) -> Reply:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if method != "GET":
             headers["Idempotency-Key"] = key or new_key()
         data = None if body is None else json.dumps(body).encode()
-        reply = self._twice(Request(method, target, headers, data), self._timeout + longer)
+        reply = self._twice(Request(method, target, headers, data))
         judge(self.endpoint, reply)
         return reply
 
-    def _twice(self, request: Request, timeout: float) -> Reply:
-        ends = time.monotonic() + timeout
+    def _twice(self, request: Request) -> Reply:
+        ends = time.monotonic() + self._timeout
         try:
-            return self._transport.send(self.endpoint, request, timeout)
+            return self._transport.send(self.endpoint, request, self._timeout)
         except ManagerUnreachable as trouble:
             left = ends - time.monotonic()
             if not trouble.maybe_done or left < 0.05:

@@ -193,9 +193,9 @@ def judge(endpoint: Endpoint, reply: Reply) -> None:
     found = loads(reply.body)
     if found is None or "code" not in found:
         raise not_a_manager(endpoint, reply.status)
-    several = [str(one) for one in found.get("messages") or ()]
-    said = ": ".join(several) or str(found.get("detail") or found.get("message") or found.get("title") or found["code"])
-    raise ManagerRefused(str(found["code"]), said, str(found.get("hint") or ""), reply.status)
+    several = ": ".join(str(one) for one in found.get("messages") or ())
+    said = str(found.get("detail") or several or found.get("message") or found.get("title") or found["code"])
+    raise ManagerRefused(str(found.get("reason") or found["code"]), said, str(found.get("hint") or ""), reply.status)
 
 
 def not_a_manager(endpoint: Endpoint, status: int) -> ManagerRefused:

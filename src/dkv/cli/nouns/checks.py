@@ -1,4 +1,7 @@
-"""CLI room: the checks scripts rely on: silent and 0 when it is so, one sentence and 1 when it is not (nuocmd-rest.md section 5)."""
+"""CLI room: the checks scripts rely on: silent and 0 when it is so, one sentence and 1 when it is not.
+
+What each looks at is nuocmd's (nuocmd-rest.md section 5).
+"""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def shutdown(session: Session, bound: Bound) -> int:
     door, path = Door(session, bound), f"/databases/{part(bound['--db-name'])}"
     door.change("POST", f"{path}/shutdown")
     ends = session.clock() + bound["--timeout"]
-    if not bound["--timeout"] or bound["--plan"]:
+    if not bound["--timeout"]:
         return DONE
     while (state := _state(door, path)) not in ("NOT_RUNNING", "TOMBSTONE"):
         if session.clock() >= ends:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -38,42 +38,42 @@ class Door:
 
     def get(self, path: str, **query: object) -> Any:
         """What is at an address below /api/1; None for an empty answer."""
-        return parsed(self.fetch("GET", path, **query))
+        return parsed(self.fetch("GET", path, query=query))
 
     def ask(self, path: str, body: Json) -> Any:
         """A question that is sent as a POST and changes nothing."""
         return parsed(self.fetch("POST", path, body))
 
-    def change(self, method: str, path: str, body: Json | None = None, longer: float = 0.0, **query: object) -> Any:
-        """Send a change; what was answered, None for nothing. `longer`: seconds the answer may be held."""
+    def change(self, method: str, path: str, body: Json | None = None, **query: object) -> Any:
+        """Send a change; what was answered, None for nothing."""
         self.session.sent.append(f"{method} {path}")
-        return parsed(self.fetch(method, path, body, longer, **query))
+        return parsed(self.fetch(method, path, body, query))
 
     def items(
-        self, path: str, order: str = "", also: dict[str, object] | None = None, **filters: object
+        self, path: str, order: str = "", also: Mapping[str, object] | None = None, **filters: object
     ) -> list[Json]:
         """A whole list, page by page, ordered by a field; only what fits the filters, each the text of a field.
 
         A dot in a field's name is written `__`. `also` is whatever else the address takes.
         """
         asked = {name.replace("__", "."): value for name, value in filters.items() if value is not None}
-        query: dict[str, object] = {"orderBy": order or None, "filterBy": list(asked)} | asked | (also or {})
+        query: dict[str, object] = {"orderBy": order or None, "filterBy": list(asked), **asked, **(also or {})}
         found: list[Json] = []
         while True:
-            page = self.get(path, offset=len(found), **query)
+            page = parsed(self.fetch("GET", path, query={"offset": len(found)} | query))
             found += page["data"]
             if not page.get("hasNext") or not page["data"]:
                 return found
 
     def fetch(
-        self, method: str, path: str, body: Json | None = None, longer: float = 0.0, **query: object
+        self, method: str, path: str, body: Json | None = None, query: Mapping[str, object] | None = None
     ) -> Reply:
         """One request to the first manager that answers; the others are for when it is away."""
-        target = ROOT + path + _query(query)
+        target = ROOT + path + _query(query or {})
         while True:
             client = self._clients[0]
             try:
-                return client.fetch(method, target, body, longer=longer)
+                return client.fetch(method, target, body)
             except (ManagerUnreachable, ManagerRefused) as trouble:
                 if len(self._clients) == 1 or not _nobody_there(trouble):
                     raise
@@ -108,7 +108,7 @@ def exactly(value: object) -> str:
     return re.escape(str(value))
 
 
-def _query(values: dict[str, object]) -> str:
+def _query(values: Mapping[str, object]) -> str:
     kept: list[tuple[str, str]] = []
     for name, value in values.items():
         for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:

@@ -61,7 +61,7 @@ def take(session: Session, bound: Bound) -> int:
     body = _simple(bound) if kind == "simple" else _set(bound)
     path = f"/databases/{part(bound['--db-name'])}/hotCopy" + ("Simple" if kind == "simple" else "")
     begun: Json = door.change("POST", path, body) or {}
-    if bound["--timeout"] and not bound["--plan"]:
+    if bound["--timeout"]:
         begun = _await(door, begun, bound["--timeout"])
     show(session, "HotCopyResponse", begun)
     return FAILED if bound["--timeout"] and begun.get("status") not in (None, "completed") else DONE

@@ -40,7 +40,7 @@ def keep(session: Session, path: str, value: Any) -> None:
     try:
         Path(path).write_text(written + "\n", encoding="utf-8")
     except OSError as error:
-        raise CliTrouble(f"{path} cannot be written: {error.strerror}.", "Name a file in a directory you may write to.") from error
+        raise CliTrouble(f"{path} cannot be written: {error.strerror}.", "Name a file that may be written.") from error
 
 
 def kept(path: str) -> Any:

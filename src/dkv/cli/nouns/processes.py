@@ -106,7 +106,7 @@ def _await_gone(door: Door, start_ids: Sequence[object], bound: Bound) -> int:
     """Wait until none of the processes is there any more; what is left after the time is said."""
     session, waited = door.session, {str(one) for one in start_ids}
     ends = session.clock() + bound["--timeout"]
-    if not bound["--timeout"] or bound["--plan"]:
+    if not bound["--timeout"]:
         return DONE
     while left := sorted(str(one["startId"]) for one in _live(door) if str(one["startId"]) in waited):
         if session.clock() >= ends:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.nouns.databases import only_one
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, part
+from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, parsed, part
 from dkv.cli.nouns.printing import show
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE, FAILED, Usage
@@ -87,7 +87,7 @@ def run(session: Session, bound: Bound, call: Call) -> int:
     """Send what a row says and print the answer."""
     door = Door(session, bound)
     path = re.sub(r"\{(--[a-z-]+)\}", lambda found: part(bound[found[1]]), call.path)
-    query: dict[str, object] = {name: bound[option] for name, option in call.query}
+    query: dict[str, Any] = {name: bound[option] for name, option in call.query}
     if call.many:
         address, _, order = path.partition("?orderBy=")
         show(session, call.shape, door.items(address, order))
@@ -183,7 +183,7 @@ def balance(session: Session, bound: Bound) -> int:
 
 def _connection(session: Session, bound: Bound) -> Json | None:
     path = f"/databases/{part(bound['--db-name'])}/sqlConnection"
-    found: Json | None = Door(session, bound).get(path, **bound["--connection-properties"])
+    found: Json | None = parsed(Door(session, bound).fetch("GET", path, query=bound["--connection-properties"]))
     return found
 
 

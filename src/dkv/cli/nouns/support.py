@@ -54,10 +54,11 @@ def _logs(door: Door, bound: Bound, *, threads: bool) -> Reply:
     after = bound["--modified-after"]
     if after is not None and not after.isdigit():
         raise CliTrouble(f"--modified-after cannot be '{after}'.", "It is seconds since 1970, such as 1767225600.")
-    return door.fetch(
-        "GET", "/diagnostics/logs", includeThreadDump=threads, includeCoreFiles=False, modifiedAfterEpochSec=after,
-        excludeSensitiveFiles=not bound["--include-sensitive-files"],
-    )  # fmt: skip
+    query = {
+        "includeThreadDump": threads, "includeCoreFiles": False, "modifiedAfterEpochSec": after,
+        "excludeSensitiveFiles": not bound["--include-sensitive-files"],
+    }  # fmt: skip
+    return door.fetch("GET", "/diagnostics/logs", query=query)
 
 
 def _file_name(reply: Reply) -> str:

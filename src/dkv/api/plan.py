@@ -1,0 +1,86 @@
+"""API room: plans: which commands and transitions several requests would lead to, without making anything true.
+
+The requests go through the very routes that would serve them, with a submitter that never commits (control/rehearse.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv import wire
+from dkv.api.bodies import PlanBody, StepBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import ROOMS, Door, Rooms
+from dkv.control.rehearse import Rehearsal
+
+router = APIRouter(prefix="/admin/v1", tags=["plans"])
+
+PLANNABLE = re.compile(
+    r"/admin/v1/stores(/.*)?"
+    r"|/api/1/(archives|processes|kvstore|regions|policies)(/.*)?"
+    r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|storageGroups/[^/]+))?"
+    r"|/api/1/databases/loadBalancer[A-Za-z]+(/[^/]+)?"
+    r"|/api/1/peers/[^/]+(/removeDomainState)?"
+)
+"""Addresses all of whose changes are commands. What else a manager can be told, such as to end, is no command: no plan."""
+
+LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).*")
+"""Addresses that may be looked at between two changes."""
+
+
+@router.post("/plan")
+async def plan(body: PlanBody, rooms: Door, request: Request) -> Response:
+    """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
+    view = await rooms.submitter.view()
+    rehearsal = Rehearsal(view, rooms.clock)
+    stage = replace(rooms, submitter=rehearsal, rehearsing=True)
+    told = [await _step(request, stage, rehearsal, step) for step in body.steps]
+    return JSONResponse({"revision": view.revision, "steps": told})
+
+
+async def _step(request: Request, stage: Rooms, rehearsal: Rehearsal, step: StepBody) -> wire.Json:
+    path = step.path.partition("?")[0]
+    if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
+        said = f"{step.method} {path} cannot be planned."
+        raise refuse("cannot_plan", said, "Plans are made of changes of databases, archives, processes and servers.")
+    before = len(rehearsal.done)
+    status, answer = await _call(request, stage, step)
+    done = rehearsal.done[before:]
+    return {
+        "method": step.method, "path": step.path, "status": status, "answer": answer,
+        "commands": [wire.rehearsed_view(one.command, one.events, one.refused) for one in done],
+    }  # fmt: skip
+
+
+async def _call(request: Request, stage: Rooms, step: StepBody) -> tuple[int, Any]:
+    """One request through this same application, with other rooms."""
+    path, _, query = step.path.partition("?")
+    body = b"" if step.body is None else json.dumps(step.body).encode()
+    kept = [one for one in request.scope["headers"] if one[0] in (b"host", b"authorization")]
+    headers = [*kept, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if step.key:
+        headers.append((b"idempotency-key", step.key.encode()))
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": step.method, "scheme": "http",
+        "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": headers,
+        "client": request.scope.get("client"), "server": request.scope.get("server"), ROOMS: stage,
+    }  # fmt: skip
+    said: dict[str, Any] = {"status": 500, "body": b""}
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said["status"] = message.get("status", said["status"])
+        said["body"] += message.get("body", b"")
+
+    await request.app(scope, receive, send)
+    return said["status"], json.loads(said["body"]) if said["body"].strip() else None
