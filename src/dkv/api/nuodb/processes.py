@@ -128,7 +128,7 @@ async def end_process(
 
 async def _gone(rooms: Rooms, start_id: int, seconds: int) -> None:
     """Wait until a process is gone, or the time is over, or this manager ends."""
-    for _ in range(int(seconds / LOOK_EVERY)):
+    for _ in range(0 if rooms.rehearsing else int(seconds / LOOK_EVERY)):
         if rooms.closing() or start_id not in (await rooms.submitter.view()).state.processes:
             return
         await asyncio.sleep(LOOK_EVERY)

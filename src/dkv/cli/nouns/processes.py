@@ -13,6 +13,7 @@ from dkv.client import Json, ManagerRefused
 
 START_ID = Param("--start-id", "number", "the process", required=True, low=0, high=10**9)
 THIS_SERVER = Param("--this-server", "switch", "on the server that is asked", default=False)
+EVICT = Param("--evict", "switch", "forget one that cannot be reached", default=False)
 KILL = Param("--kill", "switch", "end it at once, without a graceful end", default=False)
 TIMEOUT = Param("--timeout", "number", "seconds to wait until it is gone, 0 for not at all", default=30, low=0, high=86400)
 POLL = 0.1   # s
@@ -32,11 +33,11 @@ VERBS = (
     ),
     Cmdlet(
         "shutdown process", "Ends a process and waits until it is gone.", "nouns.processes:shutdown",
-        (START_ID, KILL, TIMEOUT, *CHANGES),
+        (START_ID, KILL, EVICT, TIMEOUT, *CHANGES),
     ),
     Cmdlet(
         "shutdown server-processes", "Ends the processes of a server, TEs first; leaders hand over.", "nouns.processes:drain",
-        (SERVER_ID, DB_NAME._replace(required=False, help="only those of this database"), KILL, TIMEOUT, *CHANGES),
+        (SERVER_ID, DB_NAME._replace(required=False, help="only those of this database"), KILL, EVICT, TIMEOUT, *CHANGES),
     ),
     Cmdlet(
         "get processes", "Lists processes.", "nouns.processes:get",
@@ -82,7 +83,7 @@ def expected(text: str) -> Json:
 def shutdown(session: Session, bound: Bound) -> int:
     """End one process and wait until it is gone."""
     door = Door(session, bound)
-    _end(door, bound["--start-id"], kill=bound["--kill"])
+    _end(door, bound["--start-id"], bound)
     return _await_gone(door, [bound["--start-id"]], bound)
 
 
@@ -94,12 +95,12 @@ def drain(session: Session, bound: Bound) -> int:
     found = door.items("/processes", "startId", host=exactly(server), dbName=exactly(database) if database else None)
     ordered = sorted(found, key=lambda one: (one["type"] != "TE", int(one["startId"])))
     for process in ordered:
-        _end(door, process["startId"], kill=bound["--kill"])
+        _end(door, process["startId"], bound)
     return _await_gone(door, [one["startId"] for one in ordered], bound)
 
 
-def _end(door: Door, start_id: object, *, kill: bool) -> None:
-    door.change("DELETE", f"/processes/{start_id}", timeout=0, kill=kill)
+def _end(door: Door, start_id: object, bound: Bound) -> None:
+    door.change("DELETE", f"/processes/{start_id}", timeout=0, kill=bound["--kill"], evict=bound["--evict"])
 
 
 def _await_gone(door: Door, start_ids: Sequence[object], bound: Bound) -> int:
