@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseOptions, EngineType, Group, GroupPhase, Process, ProcessState, Report
+from tests.domain import verbs_maintenance as _  # noqa: F401 - more verbs
 from tests.domain.teller import Line, Teller, verb
 from tests.domain.world import show, tombstones
 

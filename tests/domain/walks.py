@@ -105,6 +105,10 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
     for start_id in state.processes:
         yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
     yield c.ShutdownDatabase(now=now, name="db", force=salt % 2 == 0)
+    yield c.Switchover(now=now, database="db", to=salt % 7 if salt % 2 else None)
+    yield c.RestartDatabase(now=now, name="db", rolling=salt % 4 > 0, force=salt % 3 == 0)
+    if salt % 5 == 0:
+        yield c.StopRestart(now=now, name="db")
     if salt % 4 == 0:
         yield c.DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
         yield c.CreateDatabase(now=now, name="db", uid=f"u{now}", secret="s", options=DatabaseOptions(),

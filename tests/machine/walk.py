@@ -88,6 +88,9 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     yield c.ServerJoined(**{k: v for k, v in vars(known).items() if k not in ("alive", "boot_id")}, boot_id=f"b{pick(9)}")
     yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
     yield c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server)
+    yield c.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
+    yield c.RestartDatabase(name=DATABASE, rolling=pick(3) > 0, force=pick(2) == 0)
+    yield c.StopRestart(name=DATABASE)
     archive_id = pick(len(stage.state.archives)) if stage.state.archives else 0
     yield c.DeleteArchive(archive_id=archive_id)
     yield c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id=server),))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from dkv.domain.command import Command as Command
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
+from dkv.domain.maintenance import RestartDatabase as RestartDatabase
+from dkv.domain.maintenance import StopRestart as StopRestart
+from dkv.domain.maintenance import Switchover as Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 
 # Orders ------------------------------------------------------------------------------------------------------
@@ -394,7 +397,7 @@ FACTS: tuple[type[Command], ...] = (
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
     EnforceLeader, PutRecord, RemoveServer, RemoveServerState,
-    BringBackArchive, SetDatabaseOptions,
+    BringBackArchive, SetDatabaseOptions, Switchover, RestartDatabase, StopRestart,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -16,7 +16,19 @@ from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import State
-from dkv.domain.rules import archives, databases, departures, groups, leadership, processes, records, servers, timing
+from dkv.domain.rules import (
+    archives,
+    databases,
+    departures,
+    groups,
+    leadership,
+    processes,
+    records,
+    renewal,
+    servers,
+    switchover,
+    timing,
+)
 
 Rule = Callable[[Draft, Any], Refused | None]
 
@@ -34,6 +46,9 @@ RULES: dict[type[Command], Rule] = {
     c.PutRecord: records.put_record,
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
+    c.Switchover: switchover.switchover,
+    c.RestartDatabase: renewal.restart_database,
+    c.StopRestart: renewal.stop_restart,
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
     c.ServerLost: servers.server_lost,
@@ -80,6 +95,8 @@ def _settle(draft: Draft) -> None:
     """What follows from a change, by level: who may lead now, what each database is now."""
     for key in sorted(draft.groups):
         leadership.settle_group(draft, draft.groups[key])
+        switchover.settle_wish(draft, draft.groups[key])
     for name in sorted(draft.databases):
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])
+        renewal.settle_renewal(draft, name)

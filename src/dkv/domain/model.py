@@ -114,6 +114,19 @@ class DatabaseOptions:
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """A restart of a whole database that is under way: every process with a lower start id is to be replaced."""
+
+    below: int                                # start id
+    of: int                                   # how many processes there were to replace
+    rolling: bool = True                      # one after the other; else all stop, then all start
+    force: bool = False                       # writes may stop where a group has no copy to spare
+    actor: str = ""
+    at: int = 0
+    again: tuple[Process, ...] = ()           # not rolling: what to request when all has stopped
+
+
+@dataclass(frozen=True)
 class Database:
     """A named key space; the cmdlets call it a store."""
 
@@ -130,6 +143,7 @@ class Database:
     dba_user: str = ""                        # kept for clients that ask for it; engines do not know it
     dba_password: str = ""
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
+    renewal: Renewal | None = None            # a restart of all its processes is under way
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,17 @@ class Joining:
     stage: JoinStage
     sequence: int = 0     # of the marker it must have on its disk
     nonce: str = ""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A change of leader that was asked for; the leader's manager begins the handover, and it is forgotten with that."""
+
+    to_process: int | None    # start id; None: whichever member of S is furthest
+    reason: str
+    actor: str = ""
+    at: int = 0
+    since: int | None = None  # domain clock, armed by the first Tick
 
 
 @dataclass(frozen=True)
@@ -217,6 +242,7 @@ class Group:
     assigned_since: int | None = None
     assigned_at: int = 0
     stalled_since: int | None = None             # assigned leader without progress
+    wish: Wish | None = None                     # a planned change of leader that was asked for
 
     @property
     def phase(self) -> GroupPhase:
@@ -231,6 +257,11 @@ class Group:
     def key(self) -> tuple[str, str]:
         """Its identity: (database, group name)."""
         return (self.database, self.name)
+
+    @property
+    def subject(self) -> str:
+        """How events name it."""
+        return f"group {self.database}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -290,6 +321,7 @@ class Process:
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     port: int = 0                           # where clients reach an SM's engine, from CONFIGURED on; 0 unknown
+    renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def unknown(old: State) -> tuple[str, ...]:
 def _database(database: Database) -> Database:
     if database.state is DatabaseState.TOMBSTONE:
         return database
-    return replace(database, state=DatabaseState.NOT_RUNNING, numbered=False)
+    return replace(database, state=DatabaseState.NOT_RUNNING, numbered=False, renewal=None)
 
 
 def _archive(archive: Archive) -> Archive:

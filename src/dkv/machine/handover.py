@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import HandoverDone, HandoverFailed, LeaderSteppedDown
-from dkv.domain.model import Group
+from dkv.domain.model import EngineState, Group, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.seen import Scene, handover_key, node_id
+from dkv.machine.seen import Scene, acknowledges, handover_key, node_id, replica_of
 from dkv.machine.steps import Failover, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
@@ -57,3 +57,19 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
     elif age >= DEADLINE and engine.role == "follower":
         fact_down = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
         yield Tell(engine.directory, fact_down)
+
+
+def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
+    """The member of S to hand over to: linked, running, not leaving; the furthest, then the lowest id. `only` is the start
+    id of the one that was wished for."""
+    fit = []
+    for archive_id in group.in_sync:
+        process = state.process_on(archive_id)
+        if archive_id == group.leader or process is None or process.kill or only not in (None, process.start_id):
+            continue
+        running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
+        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, 1_500):
+            replica = replica_of(state, engine, archive_id)
+            fit.append((-(replica.offset if replica else 0), archive_id))
+    return min(fit)[1] if fit else None
+

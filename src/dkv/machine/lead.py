@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from dkv.domain.commands import (
     CleanStopReached,
+    HandoverBegun,
     InSyncShrunk,
     JoinAborted,
     JoinAnnounced,
@@ -16,7 +17,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen
-from dkv.machine.handover import handover_steps_of_leader
+from dkv.machine.handover import handover_steps_of_leader, successor
 from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, node_id, peer, replica_of, unheard
 from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
@@ -70,10 +71,19 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     if stopping(scene.state, group):
         yield from _clean_stop(scene, group, engine)
         return
+    yield from _wish_steps(scene, group, engine)
     for archive in scene.state.archives_of(group.database):
         if archive.group == group.name and archive.archive_id != group.leader and not archive.removed:
             yield from _copy_steps(scene, group, engine, archive)
     yield from upkeep_steps(scene, group, engine)
+
+
+def _wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Somebody wants another copy to lead: the handover begins as soon as one is ready."""
+    target = successor(scene.state, group, engine, only=group.wish.to_process) if group.wish else None
+    if target is not None:
+        fact = HandoverBegun(to_archive=target, **quote(scene.me, group))
+        yield Tell(f"handover {group.database}/{group.name}", fact)
 
 
 def stopping(state: State, group: Group) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import HandoverBegun
-from dkv.domain.model import EngineState, Group, Process, ProcessState, State
+from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.handover import HASTY, handover_steps_of_leader, handover_steps_of_target
+from dkv.machine.handover import HASTY, handover_steps_of_leader, handover_steps_of_target, successor
 from dkv.machine.lead import cut_off_steps, leader_steps, quote, stopping
-from dkv.machine.seen import Scene, acknowledges, replica_of
+from dkv.machine.seen import Scene
 from dkv.machine.steps import Fence, Kill, ShutDown, Step, Tell
 
 HANDOVER_PATIENCE = 30_000   # ms a graceful stop of a leader tries to hand over
@@ -88,18 +88,3 @@ def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineS
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     else:
         yield from _end(engine, leads=True)
-
-
-def successor(state: State, group: Group, engine: EngineSeen) -> int | None:
-    """The member of S to hand over to: linked, running, not leaving; the furthest, then the lowest id."""
-    fit = []
-    for archive_id in group.in_sync:
-        process = state.process_on(archive_id)
-        if archive_id == group.leader or process is None or process.kill:
-            continue
-        running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
-        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, 1_500):
-            replica = replica_of(state, engine, archive_id)
-            fit.append((-(replica.offset if replica else 0), archive_id))
-    return min(fit)[1] if fit else None
-

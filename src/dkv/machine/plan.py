@@ -208,7 +208,7 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
         return 0.02  # an engine loads, or something is being done: clients may be waiting
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
-    if any(g.joining or g.handover or stopping(state, g) for g in watched) or any(_leaves(p) for p in mine):
+    if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_leaves(p) for p in mine):
         return 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         return 0.25  # it waits for somebody else, who wakes it

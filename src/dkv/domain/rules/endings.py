@@ -42,7 +42,10 @@ class Ending:
 def end(draft: Draft, process: Process, ending: Ending) -> None:
     """Turn a process into a tombstone; exit and restart are one decision."""
     orphan = lay_down(draft, process, ending)
-    if orphan:
+    renewed = process.renewed and not process.kill and not draft.stopping(process.database)
+    if renewed and (orphan or process.archive_id is None):
+        request_again(draft, process)
+    elif orphan:
         request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id)
     if process.engine_type is EngineType.SM:
         stop_memory_only(draft, process.database)
@@ -58,7 +61,7 @@ def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     if archive:
         if archive.state is ArchiveState.RUNNING:
             archive = draft.move_archive(archive, "exited") or archive
-        if wanted:
+        if wanted and not process.renewed:
             archive = _spend_budget(draft, process, archive, ending)
     parked = bool(archive and wanted and archive.parked)
     _bury(draft, database, process, ending, parked)
@@ -70,9 +73,11 @@ def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
 
 def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
     """Whether its end was not wanted by anybody, so that the domain requests it again."""
-    if archive is None or archive.removed or archive.stopped_by_operator or ending.planned:
+    if archive is None or archive.removed or archive.stopped_by_operator:
         return False
-    if process.kill or process.verdict or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process.renewed:
+        return not process.kill and not draft.stopping(process.database)
+    if ending.planned or process.kill or process.verdict or process.state is ProcessState.REQUESTED_SHUTDOWN:
         return False
     return not draft.stopping(process.database)
 
@@ -161,6 +166,19 @@ def request(draft: Draft, archive: Archive, requester: Requester, restart_of: in
     )  # fmt: skip
 
 
+def request_again(draft: Draft, old: Process) -> Process:
+    """Request what an old process was requested as once more, for a restart that somebody asked for."""
+    return new_process(
+        draft,
+        Process(
+            start_id=draft.next_start_id, database=old.database, engine_type=old.engine_type, server_id=old.server_id,
+            archive_id=old.archive_id, group=old.group, requester=Requester.DOMAIN, restart_of=old.start_id,
+            labels=old.labels, options=old.options,
+        ),
+        f"it replaces process {old.start_id} in the restart of its database",
+    )  # fmt: skip
+
+
 def open_incarnation(draft: Draft, name: str) -> None:
     """A cold start: without any live process left the next request begins a new major."""
     if draft.processes_of(name):
@@ -171,17 +189,16 @@ def open_incarnation(draft: Draft, name: str) -> None:
                database=name)  # fmt: skip
 
 
-def new_process(draft: Draft, process: Process) -> Process:
+def new_process(draft: Draft, process: Process, because: str = "") -> Process:
     """Record a requested process; its start id is the domain's next and is never used again."""
     database = draft.databases[process.database]
     node_id = database.next_node_id if database.numbered else None
     if node_id is not None:
         database = draft.put_database(database, next_node_id=node_id + 1)
     draft.next_start_id = process.start_id + 1
-    because = "it was requested"
-    if process.restart_of is not None:
+    if not because and process.restart_of is not None:
         because = f"process {process.restart_of} ended and nobody had asked for that"
-    draft.note("process.requested", f"process {process.start_id}", because, database=process.database,
+    draft.note("process.requested", f"process {process.start_id}", because or "it was requested", database=process.database,
                change="(new) -> REQUESTED", start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
     return draft.put_process(process, node_id=node_id, requested_at=draft.command.now, major=database.major)
 

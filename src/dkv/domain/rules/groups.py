@@ -38,6 +38,7 @@ from dkv.domain.model import (
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.endings import vacate
 from dkv.domain.rules.processes import owned
+from dkv.domain.rules.switchover import give_up
 
 
 def current(draft: Draft, command: LeaderFact) -> Group | Refused:
@@ -284,8 +285,10 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         f"{handover.from_archive} is done", term=group.term + 1, leader=handover.to_archive,
         leader_process=handover.to_process, open=True, serving=True, handover=None, required=required, joining=(),
         last_leader=handover.to_archive, suspects=tuple(sorted({*group.suspects, handover.to_process})),
-        epoch=command.epoch, history=command.history, silent=(), opened_at=None, machine_answers=True,
+        epoch=command.epoch, history=command.history, silent=(), opened_at=None, machine_answers=True, wish=None,
     )  # fmt: skip
+    if group.wish and group.wish.to_process not in (None, handover.to_process):
+        give_up(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
     return None
 
 
@@ -297,6 +300,8 @@ def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
     if group.handover is None:
         return stale_fact("no handover stands")
     draft.move_group(group, "handover failed", "the old leader still leads at the deadline", handover=None)
+    if group.wish:
+        give_up(draft, draft.groups[group.key], "the old leader still led at the deadline of the handover")
     return None
 
 

@@ -113,6 +113,10 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
         return None
     # In a whole stop every SM leaves by itself once its group reached a clean stop; asking one does not hurry it.
     leaving = process.state is ProcessState.REQUESTED_SHUTDOWN or draft.stopping(process.database)
+    comes_back = process.renewed and not process.kill and not draft.stopping(process.database)
+    if comes_back and not command.kill:
+        _stay_away(draft, process)
+        return None
     if process.kill or (leaving and not command.kill):
         return no("already_stopping", f"Process {process.start_id} is leaving already.", "Wait, or use force.")
     below = None if command.force or command.kill else _below_min_in_sync(draft, process)
@@ -135,7 +139,17 @@ def _evict(draft: Draft, process: Process) -> None:
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
     if archive:
         draft.put_archive(archive, stopped_by_operator=True)
+    process = draft.put_process(process, renewed=False)
     end(draft, process, Ending("evicted", EVICTED, 255, planned=True, reaped=False))
+
+
+def _stay_away(draft: Draft, process: Process) -> None:
+    """It is leaving to be requested again; now it leaves for good."""
+    draft.put_process(process, renewed=False)
+    if process.archive_id is not None:
+        draft.put_archive(draft.archives[process.archive_id], stopped_by_operator=True)
+    draft.note("process.stays_away", f"process {process.start_id}", "an operator stopped it while it was being restarted",
+               database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
 
 
 def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:

@@ -20,6 +20,7 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
+from dkv.domain.rules import switchover
 from dkv.domain.rules.endings import Ending, end, vacate
 from dkv.domain.rules.leadership import assign, next_in_order
 
@@ -35,6 +36,7 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     for group in list(draft.groups.values()):
         if not draft.stopping(group.database):
             _tick_group(draft, group, command.now)
+        switchover.tick_wish(draft, draft.groups[group.key])
     for process in list(draft.processes.values()):
         if process.start_id in draft.processes:
             _tick_process(draft, process)
@@ -42,11 +44,11 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
 
 
 def waits(state: State) -> bool:
-    """Whether a Tick could make anything true: a group looks for its leader, or a process waits for one. Without that
+    """Whether a Tick could make anything true: a group looks for its leader or for another one, or a process waits. Else
     the domain clock may stand still, and nobody need move it.
     """
     vacant = {g.key for g in state.groups.values() if g.phase is GroupPhase.VACANT}
-    assigned = any(g.phase is GroupPhase.ASSIGNED for g in state.groups.values())
+    assigned = any(g.phase is GroupPhase.ASSIGNED or (g.wish and not g.handover) for g in state.groups.values())
     return assigned or any(
         (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED
         for p in state.processes.values()

@@ -1,0 +1,34 @@
+"""Domain room: the orders of maintenance: hand leadership over, restart a database, change its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.command import Command
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switchover(Command):
+    """Hand a group over to another member of its in-sync set. Without `group` every group of the database; without
+    `to`, a start id, to the member that is furthest."""
+
+    database: str
+    group: str = ""
+    to: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartDatabase(Command):
+    """Replace every process of a database: one after the other while it serves (`rolling`), or by a whole stop and
+    start. `force` accepts that writes stop where a group has no copy to spare, and stops processes at once."""
+
+    name: str
+    rolling: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRestart(Command):
+    """Give a running restart up: what was replaced stays replaced, what is stopping comes back, the rest is left."""
+
+    name: str

@@ -1,0 +1,143 @@
+"""Planned changes of leader: a group remembers the wish, its leader's manager begins the handover, and what became of
+it is told. By level: a wish whose target is gone, or that nobody begins in time, is given up with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.maintenance import Switchover
+from dkv.domain.model import Database, DatabaseState, EngineState, Group, Process, ProcessState, Wish
+from dkv.domain.refusals import nearest, no, unknown_database, unknown_process
+
+BEGIN_WITHIN = 15_000    # ms of the domain clock that a leader's manager may take to begin
+
+
+def switchover(draft: Draft, command: Switchover) -> Refused | None:
+    """Remember the wish in each group asked for; all or none."""
+    database = draft.databases.get(command.database)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        living = [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
+        return unknown_database(command.database, living)
+    groups = _groups(draft, database, command)
+    if isinstance(groups, Refused):
+        return groups
+    for group in groups:
+        refused = _may_hand_over(draft, group, command.to)
+        if refused:
+            return refused
+    for group in groups:
+        wish(draft, group, command.to, "an operator asked for it")
+    draft.answer.update(groups=[g.name for g in groups])
+    return None
+
+
+def wish(draft: Draft, group: Group, to: int | None, reason: str) -> None:
+    """Make a group remember that it is to be handed over."""
+    command = draft.command
+    draft.put_group(group, wish=Wish(to, reason, command.actor, command.now))
+    whom = f"to process {to}" if to is not None else "to the copy that is furthest"
+    draft.note("group.switchover", group.subject, f"its leadership is to be handed over {whom}: {reason}",
+               database=group.database, start_id=group.leader_process, archive_id=group.leader)  # fmt: skip
+
+
+def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group] | Refused:
+    """The groups to hand over: the named one, else that of the target, else all."""
+    mine = sorted((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name)
+    if command.group and all(g.name != command.group for g in mine):
+        return no("unknown_group", f"{database.name} has no storage group {command.group}.",
+                  nearest(command.group, [g.name for g in mine]))  # fmt: skip
+    if command.to is None:
+        return [g for g in mine if command.group in ("", g.name)]
+    process = draft.processes.get(command.to)
+    if process is None or process.database != database.name:
+        return unknown_process(command.to)
+    if process.archive_id is None:
+        return _no(f"Process {command.to} keeps everything in memory and never leads.", "Name a process with an archive.")
+    if command.group and process.group != command.group:
+        return _no(f"Process {command.to} belongs to group {process.group}, not {command.group}.",
+                   f"Use --group {process.group}.")  # fmt: skip
+    return [g for g in mine if g.name == process.group]
+
+
+def _no(message: str, hint: str) -> Refused:
+    return no("no_switchover", message, hint)
+
+
+def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None:
+    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None or not group.serving or draft.stopping(group.database):
+        return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
+    if group.handover or group.wish:
+        return _no(f"Group {group.name} hands its leadership over already.", "Wait until that is done.")
+    if not draft.server_alive(leader.server_id):
+        return _no(f"The manager of the leader of {group.name}, on {leader.server_id}, is away.",
+                   f"Start the manager of server {leader.server_id}.")  # fmt: skip
+    if to is not None:
+        return _bad_target(draft, group, draft.processes[to])
+    others = [draft.process_on(a) for a in group.in_sync if a != group.leader]
+    if not any(p and unfit(draft, group, p) == "" for p in others):
+        return _no(f"Group {group.name} has no other copy in sync that runs.", "Wait for a copy to be in sync, or add one.")
+    return None
+
+
+def _bad_target(draft: Draft, group: Group, target: Process) -> Refused | None:
+    if target.start_id == group.leader_process:
+        return _no(f"Process {target.start_id} leads group {group.name} already.", "Nothing to do.")
+    why = unfit(draft, group, target)
+    return _no(f"Process {target.start_id} cannot lead group {group.name}: {why}.", "Name a copy in sync.") if why else None
+
+
+def unfit(draft: Draft, group: Group, target: Process) -> str:
+    """Why a process cannot be handed over to; "" if it can."""
+    if target.archive_id not in group.in_sync:
+        return "it is not in the in-sync set"
+    if target.kill or target.state is ProcessState.REQUESTED_SHUTDOWN:
+        return "it is leaving"
+    if target.state is not ProcessState.MONITORED or target.engine_state is not EngineState.RUNNING:
+        return "it does not run yet"
+    return "" if draft.server_alive(target.server_id) else f"its server {target.server_id} is away"
+
+
+# What becomes of a wish --------------------------------------------------------------------------------------------
+
+
+def settle_wish(draft: Draft, group: Group) -> None:
+    """Give up what cannot come true any more; a handover that stands is left to its two managers."""
+    if group.wish is None or group.handover:
+        return
+    why = _hopeless(draft, group, group.wish)
+    if why:
+        give_up(draft, group, why)
+
+
+def _hopeless(draft: Draft, group: Group, wished: Wish) -> str:
+    if not group.open:
+        return "its leader is gone"
+    if draft.stopping(group.database):
+        return "its database is being shut down"
+    if wished.to_process is None:
+        return ""
+    target = draft.processes.get(wished.to_process)
+    if target is None:
+        return f"process {wished.to_process} ended"
+    why = "" if not draft.server_alive(target.server_id) else unfit(draft, group, target)
+    return f"of process {target.start_id}, {why}" if why else ""
+
+
+def give_up(draft: Draft, group: Group, why: str) -> Group:
+    """Forget a wish that did not come true, and say why."""
+    draft.note("group.switchover_failed", group.subject, f"its leadership was not handed over: {why}",
+               database=group.database, start_id=group.leader_process, archive_id=group.leader)  # fmt: skip
+    return draft.put_group(group, wish=None)
+
+
+def tick_wish(draft: Draft, group: Group) -> None:
+    """Arm the wish's patience, or end it."""
+    if group.wish is None or group.handover:
+        return
+    if group.wish.since is None:
+        draft.put_group(group, wish=replace(group.wish, since=draft.clock))
+    elif draft.clock - group.wish.since >= BEGIN_WITHIN:
+        give_up(draft, group, f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")

@@ -1,0 +1,22 @@
+"""Tests of the domain: the words of stories about maintenance; see verbs.py."""
+
+from __future__ import annotations
+
+from dkv.domain import commands as c
+from tests.domain.teller import Line, Teller, verb
+
+
+@verb("switchover")
+def _switchover(t: Teller, line: Line) -> c.Command:
+    to = t.start_id(line.options["to"]) if "to" in line.options else None
+    return c.Switchover(now=t.world.now, database=line.words[0], group=line.options.get("group", ""), to=to)
+
+
+@verb("restart")
+def _restart(t: Teller, line: Line) -> c.Command:
+    return c.RestartDatabase(now=t.world.now, name=line.words[0], rolling=line.has("rolling"), force=line.has("force"))
+
+
+@verb("stop-restart")
+def _stop_restart(t: Teller, line: Line) -> c.Command:
+    return c.StopRestart(now=t.world.now, name=line.words[0])
