@@ -13,7 +13,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Protocol, Union, get_args, get_origin, get_type_hints
 
-from dkv.domain import describe, losses
+from dkv.domain import describe, losses, renewing
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
@@ -189,6 +189,7 @@ def store_view(state: State, database: Database, revision: int) -> Json:
         "minInSync": options.min_in_sync,
         "replicationFactor": options.replication_factor,
         "appendFsync": options.append_fsync,
+        "restart": _restart_view(state, database),
         "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
         "instances": [_instance_view(state, a) for a in describe.instances(state, database.name)],
         "revision": revision,
@@ -219,10 +220,33 @@ def _group_view(state: State, group: Group) -> Json:
             for e in group.enforcements
         ],
         "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
+        "switchover": _wish_view(state, group),
         "waitsFor": _waiting_view(describe.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
     }
+
+
+def _wish_view(state: State, group: Group) -> Json | None:
+    """A change of leader that was asked for and is not done; `to` is null for whichever copy is furthest."""
+    wish = group.wish
+    if wish is None:
+        return None
+    target = state.processes.get(wish.to_process) if wish.to_process is not None else None
+    return {"to": _name(state, target.archive_id) if target else None, "since": wish.at, "reason": wish.reason}
+
+
+def _restart_view(state: State, database: Database) -> Json | None:
+    """How far a restart is, and what it does or waits for."""
+    renewal = database.renewal
+    if renewal is None:
+        return None
+    left = len(renewing.outdated(state, database.name, renewal))
+    says = renewing.now(state, database, renewal)
+    return {
+        "rolling": renewal.rolling, "force": renewal.force, "since": renewal.at, "processes": renewal.of,
+        "replaced": max(0, renewal.of - left), "waitsFor": says.whom, "reason": says.reason, "help": says.fix,
+    }  # fmt: skip
 
 
 def bound_view(bound: losses.Bound) -> Json:

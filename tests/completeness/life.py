@@ -177,6 +177,20 @@ class Life:
             TailSetAside(server_id="s1", start_id=old.start_id, path="/data/tail"),
         )
 
+    async def maintained(self) -> None:
+        """A switchover that nobody carries out in time, and a rolling restart that is ended at once."""
+        follower = await self.process(0)
+        await self.ask("POST", f"/{STORE}/switchover", 202, json={"toStartId": follower.start_id})
+        for clock in (100, 20_000):
+            await self.tell(Tick(clock=clock))
+        await self.ask("POST", f"/{STORE}/restart", 202, json={"rolling": True})
+        await self.ask("DELETE", f"/{STORE}/restart", 200)
+        await self.tell(InSyncShrunk(archive_id=0, reason="it is about to be stopped", **await self.quoting()))
+        end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}
+        await self.tell(ProcessExited(server_id="s1", start_id=follower.start_id, **end))
+        await self.comes_up(0)
+        await self.joins(0)
+
     async def server_lost_and_back(self) -> None:
         """The follower's manager loses its lease and comes back."""
         await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
@@ -191,7 +205,7 @@ class Life:
         term = (await self.group()).term
         report = Report(term=term, sequence=1, nonce="n", offset=10, history="b" * 40)
         await self.tell(PositionReported(server_id="s1", start_id=follower.start_id, term=term, report=report))
-        for clock in (1_000, 20_000, 40_000):
+        for clock in (21_000, 40_000, 60_000):
             await self.tell(Tick(clock=clock))
         await self.leads(0)
 
@@ -240,6 +254,7 @@ class Life:
         await self.created_and_started()
         await self.link_breaks_and_heals()
         await self.handed_over()
+        await self.maintained()
         await self.server_lost_and_back()
         await self.leader_killed()
         await self.archives_come_and_go()

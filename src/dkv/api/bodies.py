@@ -78,9 +78,24 @@ class PlanBody(Body):
     steps: Annotated[list[StepBody], Field(min_length=1, max_length=200)]
 
 
+class SwitchoverBody(Body):
+    """Which group is to be handed over to which process; without a group every one, without a process the furthest."""
+
+    group: str = ""
+    to_start_id: Annotated[int, Field(ge=0)] | None = None
+
+
+class RestartBody(Body):
+    """How a store is restarted: one process after the other or all at once, and whether its writes may stop for it."""
+
+    rolling: bool = False
+    force: bool = False
+
+
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
     inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody]}
-    models = inner.get(containers[-1] if containers else "", [StoreBody, InstancesBody, LeaderBody, PlanBody])
+    whole: list[type[Body]] = [StoreBody, InstancesBody, LeaderBody, PlanBody, SwitchoverBody, RestartBody]
+    models = inner.get(containers[-1] if containers else "", whole)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -31,14 +31,17 @@ async def events(
     after: Annotated[int, Query(ge=0)] = 0,
     store: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    newest: Annotated[int, Query(ge=0, le=10_000)] = 0,
     accept: Accept = "",
     last_event_id: Resume = "",
 ) -> Response:
-    """Events with a sequence above `after`, oldest first; `store` keeps those of one store.
+    """Events with a sequence above `after`, oldest first; `store` keeps those of one store, `newest` only the last ones.
 
     As JSON when `Accept` asks for application/json, else as a text/event-stream for ever; a stream resumes after
     `Last-Event-ID`, which wins over `after`.
     """
+    if newest:
+        after = max(after, await _before_newest(rooms, newest, store))
     if "application/json" in accept and "text/event-stream" not in accept:
         return JSONResponse({"events": await _page(rooms, after, store, limit)})
     stream = _stream(rooms, _resumed(last_event_id, after), store)
@@ -61,6 +64,34 @@ async def _page(rooms: Rooms, after: int, store: str | None, limit: int) -> list
         if len(batch) < PAGE or len(found) >= limit:
             return found[:limit]
         after = batch[-1].sequence
+
+
+async def _before_newest(rooms: Rooms, count: int, store: str | None) -> int:
+    """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
+    end = await _last(rooms)
+    found: list[wire.Json] = []
+    while end > 0 and len(found) < count:
+        start = max(0, end - PAGE)
+        batch = [one for one in await rooms.events(start, PAGE) if one.sequence <= end]
+        if not batch:
+            break
+        found = _of(batch, store) + found
+        end = start
+    return int(found[-count]["sequence"]) - 1 if len(found) >= count else 0
+
+
+async def _last(rooms: Rooms) -> int:
+    """The sequence of the newest event, found by halving: sequences have no gaps, and after the newest is nothing."""
+    low, high = 0, 1
+    while await rooms.events(high, 1):
+        low, high = high, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        if await rooms.events(middle, 1):
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:

@@ -79,6 +79,21 @@ def next_step(state: State, database: Database, renewal: Renewal) -> Next:
     return Replace(old[0]) if old else Done()
 
 
+def now(state: State, database: Database, renewal: Renewal) -> Wait:
+    """What a restart is at, in words."""
+    if not renewal.rolling:
+        left = ", ".join(f"process {p.start_id}" for p in state.processes_of(database.name))
+        return Wait(left, "all of it stops before it starts again", f"Stop-DkvStore -Name {database.name} -Force.")
+    step = next_step(state, database, renewal)
+    if isinstance(step, Wait):
+        return step
+    if isinstance(step, Replace):
+        return Wait(f"process {step.process.start_id}", "it is the next to be replaced")
+    if isinstance(step, HandOver):
+        return Wait(f"group {step.group.name}", "its leadership is to be handed over")
+    return Wait("", "it is done")
+
+
 def _leaves(process: Process) -> bool:
     return process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN
 

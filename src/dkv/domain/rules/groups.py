@@ -264,7 +264,8 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
         return stale_fact(f"group {group.name} cannot hand over now")
     assert group.leader is not None and group.leader_process is not None
     handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty)
-    draft.move_group(group, "handover", f"its leader is to leave and archive {command.to_archive} is in sync",
+    why = group.wish.reason if group.wish else "its leader is to leave"
+    draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync",
                      handover=handover)  # fmt: skip
     return None
 

@@ -1,0 +1,43 @@
+"""API room: maintenance of a running store: hand leadership over, restart one process after the other or the whole."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted, database_of, store_json
+from dkv.api.bodies import RestartBody, SwitchoverBody
+from dkv.api.rooms import Door
+from dkv.domain.commands import RestartDatabase, StopRestart, Switchover
+
+router = APIRouter(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
+
+
+@router.post("/switchover", status_code=202)
+async def switchover(name: str, body: SwitchoverBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Ask that groups are handed over: the named one, that of the target, or all. Returns at once; each group's
+    `switchover` is null again when it is done or given up."""
+    database_of((await rooms.submitter.view()).state, name)
+    command = Switchover(actor=actor, database=name, group=body.group, to=body.to_start_id)
+    done = accepted(await rooms.submitter.submit(command, key))
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"result": "Asked", "groups": done.answer.get("groups", []), "store": store}, 202)
+
+
+@router.post("/restart", status_code=202)
+async def restart(name: str, body: RestartBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Begin to restart every process: with `rolling` one after the other while the store serves, else all at once.
+    Returns at once; the store's `restart` tells how far it is and is null again when it has ended."""
+    database_of((await rooms.submitter.view()).state, name)
+    command = RestartDatabase(actor=actor, name=name, rolling=body.rolling, force=body.force)
+    done = accepted(await rooms.submitter.submit(command, key))
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"result": "Restarting", "processes": done.answer.get("processes"), "store": store}, 202)
+
+
+@router.delete("/restart")
+async def stop_restart(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """End a restart where it stands."""
+    accepted(await rooms.submitter.submit(StopRestart(actor=actor, name=name), key))
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"result": "Stopped", "store": store})

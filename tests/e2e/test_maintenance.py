@@ -1,0 +1,144 @@
+"""Maintenance of a store that serves: leadership is handed over and every process replaced, and no client notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import valkey
+from valkey.backoff import ConstantBackoff
+from valkey.retry import Retry
+
+from tests.e2e.house import House, house, wait_for
+
+STORE = "MaintStore"
+KEYS = [f"key-{n}" for n in range(40)]   # of both groups
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("maintenance"), servers=2) as found:
+        found.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
+        yield found
+
+
+@dataclass
+class Traffic:
+    """One writer and one reader, each with valkey-py's cluster client; what an application would have seen."""
+
+    node: tuple[str, int]
+    errors: list[str] = field(default_factory=list)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    reads: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def client(self) -> valkey.ValkeyCluster:
+        """As an application has it: full coverage wanted, a few retries a short while apart."""
+        retry = Retry(ConstantBackoff(0.1), 30)
+        return valkey.ValkeyCluster(*self.node, decode_responses=True, require_full_coverage=True, retry=retry,
+                                    socket_timeout=5)  # fmt: skip
+
+    def write(self) -> None:
+        """Count up under every key."""
+        with self.client() as client:
+            number = 0
+            while not self.ended.is_set():
+                number += 1
+                for key in KEYS:
+                    try:
+                        client.set(key, number)
+                        self.acknowledged[key] = number
+                    except valkey.exceptions.ValkeyError as error:
+                        self.errors.append(f"SET {key}: {error!r}")
+
+    def read(self) -> None:
+        """Read every key."""
+        with self.client() as client:
+            while not self.ended.is_set():
+                for key in KEYS:
+                    try:
+                        client.get(key)
+                        self.reads += 1
+                    except valkey.exceptions.ValkeyError as error:
+                        self.errors.append(f"GET {key}: {error!r}")
+                time.sleep(0.001)
+
+    def __enter__(self) -> Traffic:
+        self.threads = [threading.Thread(target=one, daemon=True) for one in (self.write, self.read)]
+        for thread in self.threads:
+            thread.start()
+        wait_for("traffic", lambda: len(self.acknowledged) == len(KEYS) and self.reads)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self.threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in self.threads)
+
+
+def traffic(home: House) -> Traffic:
+    one = home.client.store(STORE)["instances"][0]
+    return Traffic((str(one["host"]), int(one["clientPort"])))
+
+
+def leaders(home: House) -> dict[str, str]:
+    return {g["name"]: g["leader"] for g in home.client.store(STORE)["groups"]}
+
+
+def start_ids(home: House) -> set[int]:
+    return {int(p["startId"]) for p in home.client.processes()}
+
+
+def all_there(home: House, seen: Traffic) -> None:
+    with seen.client() as client:
+        lost = {key: (number, client.get(key)) for key, number in seen.acknowledged.items() if int(client.get(key)) < number}
+    assert not lost
+
+
+def test_every_group_is_handed_over_while_it_is_written_to(home: House) -> None:
+    before = leaders(home)
+    with traffic(home) as seen:
+        said = home.do("switchover", "database", "--db-name", STORE)
+    after = leaders(home)
+    assert all(after[group] != before[group] for group in before), (before, after)
+    for group, leader in before.items():
+        assert f"{group}: {leader} -> {after[group]} in " in said.out
+    assert seen.errors == []
+    all_there(home, seen)
+
+
+def test_one_group_is_handed_over_to_the_process_that_was_named(home: House) -> None:
+    store = home.client.store(STORE)
+    group = store["groups"][0]
+    target = next(i for i in store["instances"] if i["group"] == group["name"] and i["instanceName"] != group["leader"])
+    start_id = str(target["process"]["startId"])
+    home.do("switchover", "database", "--db-name", STORE, "--to", start_id)
+    assert leaders(home)[group["name"]] == target["instanceName"]
+    again = home.dkv("switchover", "database", "--db-name", STORE, "--to", start_id)
+    assert (again.code, "leads group" in again.err) == (1, True)
+
+
+def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(home: House) -> None:
+    old = start_ids(home)
+    with traffic(home) as seen:
+        said = home.do("restart", "database", "--db-name", STORE, "--rolling")
+    assert "4 processes were replaced one after the other" in said.out
+    assert not start_ids(home) & old
+    assert len(start_ids(home)) == 4
+    assert seen.errors == []
+    all_there(home, seen)
+    ends = [t for t in home.client.tombstones(STORE) if t["startId"] in old]
+    assert {t["cause"] for t in ends} == {"graceful stop"}
+
+
+def test_without_rolling_all_of_it_stops_and_starts_again(home: House) -> None:
+    old = start_ids(home)
+    said = home.do("restart", "database", "--db-name", STORE)
+    assert "4 processes were requested again" in said.out
+    assert not start_ids(home) & old
+    assert all(g["serving"] for g in home.client.store(STORE)["groups"])
+    assert home.client.store(STORE)["incarnation"]["major"] == 2
