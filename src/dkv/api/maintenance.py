@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from dkv.api.asking import Actor, Key, accepted, database_of, store_json
 from dkv.api.bodies import RestartBody, SwitchoverBody
 from dkv.api.rooms import Door
-from dkv.domain.commands import RestartDatabase, StopRestart, Switchover
+from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 
 router = APIRouter(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from dkv.domain.command import Command as Command
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
-from dkv.domain.maintenance import RestartDatabase as RestartDatabase
-from dkv.domain.maintenance import StopRestart as StopRestart
-from dkv.domain.maintenance import Switchover as Switchover
+from dkv.domain.maintenance import EnforceLeader as EnforceLeader
+from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 
 # Orders ------------------------------------------------------------------------------------------------------
@@ -119,17 +118,6 @@ class ShutdownProcess(Command):
     kill: bool = False
     force: bool = False
     evict: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnforceLeader(Command):
-    """Make an archive lead although it may lack confirmed writes; recorded for ever."""
-
-    database: str
-    group: str
-    archive_id: int
-    allow_data_loss: bool
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,8 +384,8 @@ FACTS: tuple[type[Command], ...] = (
 
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
-    EnforceLeader, PutRecord, RemoveServer, RemoveServerState,
-    BringBackArchive, SetDatabaseOptions, Switchover, RestartDatabase, StopRestart,
+    EnforceLeader, PutRecord, RemoveServer, RemoveServerState, BringBackArchive, SetDatabaseOptions, Switchover,
+    RestartDatabase, StopRestart,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

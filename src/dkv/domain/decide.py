@@ -12,6 +12,7 @@ from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain import invariants
+from dkv.domain import maintenance as m
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.draft import Draft
@@ -46,9 +47,9 @@ RULES: dict[type[Command], Rule] = {
     c.PutRecord: records.put_record,
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
-    c.Switchover: switchover.switchover,
-    c.RestartDatabase: renewal.restart_database,
-    c.StopRestart: renewal.stop_restart,
+    m.Switchover: switchover.switchover,
+    m.RestartDatabase: renewal.restart_database,
+    m.StopRestart: renewal.stop_restart,
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
     c.ServerLost: servers.server_lost,

@@ -1,4 +1,4 @@
-"""Domain room: the orders of maintenance: hand leadership over, restart a database, change its options."""
+"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ class StopRestart(Command):
     """Give a running restart up: what was replaced stays replaced, what is stopping comes back, the rest is left."""
 
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnforceLeader(Command):
+    """Make an archive lead although it may lack confirmed writes; recorded for ever."""
+
+    database: str
+    group: str
+    archive_id: int
+    allow_data_loss: bool
+    reason: str

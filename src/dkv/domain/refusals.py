@@ -45,7 +45,6 @@ CATALOGUE: dict[str, Entry] = {
     "no_switchover": Entry(409, 1, "the group's leadership cannot be handed over as asked"),
     "restart_running": Entry(409, 1, "the database is being restarted already"),
     "no_restart": Entry(409, 1, "the database is not being restarted"),
-    "database_not_running": Entry(409, 1, "the database has no live process"),
     "would_stop_writes": Entry(409, 1, "restarting one process after the other would stop writes"),
     "incarnation_changed": Entry(409, 1, "the database moved on since the requester looked"),
     "data_loss_not_allowed": Entry(409, 1, "an enforced leader may lose writes and this was not allowed"),
