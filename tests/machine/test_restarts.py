@@ -82,6 +82,7 @@ async def switched(troupe: Troupe) -> None:
         group = await troupe.group()
         return group.wish is None and group.handover is None
 
+    await troupe.round()  # a manager's first glance knows of no handover how old it is
     for _ in range(2):
         if (await troupe.group()).leader == 0:
             await troupe.tell(c.Switchover(database=DATABASE))
