@@ -21,7 +21,7 @@ LATER: dict[tuple[str, str], str] = {
     **{(name, "door"): "the routes of /api/1 bring it" for name in ("RemoveServer", "RemoveServerState")},
 }
 
-DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire.py")
+DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire")
 DOORS_OF_FACTS = ("src/dkv/machine", "src/dkv/control", "src/dkv/manager.py")
 STORIES = ROOT / "tests" / "stories"
 

@@ -1,0 +1,33 @@
+"""Wire room: what is under way in a store, and what is waited for, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dkv.domain import renewing
+from dkv.domain.model import Database, Group, State
+
+Json = dict[str, Any]
+
+
+def wish_view(state: State, group: Group) -> Json | None:
+    """A change of leader that was asked for and is not done; `to` is null for whichever copy is furthest."""
+    wish = group.wish
+    if wish is None:
+        return None
+    target = state.processes.get(wish.to_process) if wish.to_process is not None else None
+    archive = state.archives.get(target.archive_id) if target and target.archive_id is not None else None
+    return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
+
+
+def restart_view(state: State, database: Database) -> Json | None:
+    """How far a restart is, and what it does or waits for."""
+    renewal = database.renewal
+    if renewal is None:
+        return None
+    left = len(renewing.outdated(state, database.name, renewal))
+    says = renewing.now(state, database, renewal)
+    return {
+        "rolling": renewal.rolling, "force": renewal.force, "since": renewal.at, "processes": renewal.of,
+        "replaced": max(0, renewal.of - left), "waitsFor": says.whom, "reason": says.reason, "help": says.fix,
+    }  # fmt: skip
