@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from dkv.api.nuodb.patterns import BadPattern, matches
 from dkv.api.problems import refuse
 
 Item = Mapping[str, Any]
@@ -63,16 +64,17 @@ def _fits(request: Request, item: Item) -> bool:
 def _matches(name: str, pattern: str, value: Any) -> bool:
     """The whole value as text has to fit: the filter archiveId=1 does not find 10. What is not there fits nothing."""
     try:
-        return value is not MISSING and re.fullmatch(pattern, _text(value)) is not None
-    except re.error as error:
-        said = f"The filter of {name}, '{pattern}', is no regular expression: {error}."
+        return matches(pattern, _text(value)) and value is not MISSING
+    except BadPattern as error:
+        said = f"The filter of {name}, '{pattern[:60]}', is no regular expression: {error}."
         raise refuse("bad_value", said, "Write for example test or te.* or TE|SM.") from error
 
 
 def _text(value: Any) -> str:
+    """A value as text, as JSON writes it; a long one is cut, since no filter needs more."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return str(value)[:1000]
 
 
 # Order -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ Json = dict[str, Any]
 
 JOINED = (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
 CLOSED = "Engine connection to admin process closed"
+GRACEFUL = "Gracefully shutdown engine"
 REMOVED = "Removing process from domain state due to service request"
 FIRST_GROUP_ID = 10
 WHOLE, UNPARTITIONED = "ALL", "UNPARTITIONED"
@@ -90,7 +91,7 @@ def reason(ended: Tombstone) -> str:
         return f"{ended.reason}: {at} {CLOSED}"
     if ended.cause == "operator kill":
         return f"{REMOVED}: {at} {CLOSED}"
-    return f"{at} {ended.reason}"
+    return f"{at} {GRACEFUL if ended.cause == 'graceful stop' else ended.reason}"
 
 
 def stamp(at: int) -> str:

@@ -51,6 +51,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     database = Database(
         command.name, command.uid, command.secret, options, created_at=command.now, dba_user=command.dba_user,
         dba_password=command.dba_password, default_options=merged((), command.default_options, True),
+        major=known.major if known else 0,  # what was planned for the deleted one of that name must not fit this one
     )  # fmt: skip
     draft.databases[database.name] = database
     source = DatabaseState.TOMBSTONE if known else NEW
