@@ -29,6 +29,7 @@ from dkv.domain.commands import (
     LeaderSilence,
     LeaderSteppedDown,
     LoadingProgressed,
+    MemorySynced,
     OpenTerm,
     PositionReported,
     ProcessConfigured,
@@ -37,10 +38,11 @@ from dkv.domain.commands import (
     ProcessTracked,
     ServerJoined,
     ServerLost,
+    StartProcess,
     TailSetAside,
     Tick,
 )
-from dkv.domain.model import Group, Process, Report, State
+from dkv.domain.model import EngineType, Group, Process, Report, State
 from tests.api.world import HOSTS, PORT, World, orders
 
 STORE = "OrdersStore"
@@ -157,6 +159,16 @@ class Life:
         )
         assert archive_id in (await self.group()).in_sync
 
+    async def memory_only_comes_and_goes(self) -> None:
+        """A TE joins, holds everything, loses touch, and is killed; nobody starts it again."""
+        await self.world.tell(StartProcess(database=STORE, engine_type=EngineType.TE, server_id="s2"))
+        (process,) = [p for p in (await self.world.state()).processes.values() if p.engine_type is EngineType.TE]
+        who: dict[str, Any] = {"server_id": "s2", "start_id": process.start_id}
+        await self.tell(ProcessStarted(**who), ProcessConfigured(pid=4712, **who), ProcessTracked(pid=4712, **who))
+        await self.tell(MemorySynced(synced=True, **who), MemorySynced(synced=False, **who))
+        await self.tell(ProcessExited(cause="killed by signal", detail="killed", exit_code=137, **who))
+        assert not [p for p in (await self.world.state()).processes.values() if p.engine_type is EngineType.TE]
+
     async def link_breaks_and_heals(self) -> None:
         """The follower hears nothing, leaves the in-sync set, comes back."""
         quote = await self.quoting()
@@ -252,6 +264,7 @@ class Life:
         """All chapters in their order."""
         await self.servers_come()
         await self.created_and_started()
+        await self.memory_only_comes_and_goes()
         await self.link_breaks_and_heals()
         await self.handed_over()
         await self.maintained()

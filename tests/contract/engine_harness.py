@@ -21,6 +21,7 @@ from dkv.engine.contract import (
     ExitSeen,
     GroupSlots,
     Identity,
+    MemorySpec,
     PeerNode,
     Position,
     Survey,
@@ -43,14 +44,14 @@ class Room(Protocol):
     def directory(self, archive_id: int) -> str: ...
     def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec: ...
     async def pause(self, seconds: float) -> None: ...
-    async def write(self, start_id: int, key: str, value: str) -> str: ...
-    async def read(self, start_id: int, key: str) -> str: ...
+    async def write(self, start_id: int, key: str, value: str, group: str = "") -> str: ...
+    async def read(self, start_id: int, key: str, group: str = "") -> str: ...
     async def dbsize(self, start_id: int) -> int: ...
     async def wait(self, start_id: int, count: int, seconds: float) -> int: ...
     async def count_distinct(self, start_id: int, key: str) -> str: ...
-    def kill_from_outside(self, start_id: int) -> None: ...
-    def freeze(self, start_id: int) -> None: ...
-    def thaw(self, start_id: int) -> None: ...
+    def kill_from_outside(self, start_id: int, group: str = "") -> None: ...
+    def freeze(self, start_id: int, group: str = "") -> None: ...
+    def thaw(self, start_id: int, group: str = "") -> None: ...
     async def slow_down_resyncs(self, start_id: int) -> None: ...
     async def break_link(self, start_id: int) -> None: ...
     async def restart_manager(self) -> None: ...
@@ -99,8 +100,19 @@ async def until(room: Room, holds: Callable[[Survey], bool], within: float = 30.
         waited += 0.01
 
 
-def of(survey: Survey, start_id: int) -> EngineSeen | None:
-    return next((seen for seen in survey.engines if seen.start_id == start_id), None)
+def of(survey: Survey, start_id: int, group: str = "") -> EngineSeen | None:
+    """The engine of an archive, or of a memory-only process the one of a group."""
+    memory = (engine for process in survey.memory for engine in process.engines)
+    return next((one for one in (*survey.engines, *memory) if one.start_id == start_id and group in ("", one.group)), None)
+
+
+def memory_only(spec: EngineSpec, *more: EngineSpec) -> MemorySpec:
+    """A memory-only process with the engines of these specs, each in a directory below the first one's."""
+    engines = tuple(
+        replace(one, start_id=spec.start_id, memory_only=True, directory=f"{spec.directory}/group-{one.group}")
+        for one in (spec, *more)
+    )
+    return MemorySpec(spec.start_id, spec.directory, engines)
 
 
 def end(survey: Survey, start_id: int) -> ExitSeen | None:
@@ -196,10 +208,11 @@ class RealRoom:
             self.engines.close()
             self._boot = boot
             self.engines = self._open()
-            for engine in (await self.engines.survey()).engines:
-                self.thaw(engine.start_id)
-                await self.engines.kill(engine.start_id, Cause.OPERATOR_KILL)
-            await until(self, lambda survey: not survey.engines and all(exit.reaped for exit in survey.exits))
+            survey = await self.engines.survey()
+            for running in (*survey.engines, *survey.memory):
+                self.thaw(running.start_id)
+                await self.engines.kill(running.start_id, Cause.OPERATOR_KILL)
+            await until(self, lambda survey: not (survey.engines or survey.memory) and all(exit.reaped for exit in survey.exits))
         self.engines.close()
 
     def directory(self, archive_id: int) -> str:
@@ -228,17 +241,20 @@ class RealRoom:
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def _record(self, start_id: int) -> Any:
-        return self.engines._known(start_id).run.record
+    def _record(self, start_id: int, group: str = "") -> Any:
+        known = self.engines._known(start_id)
+        return next((part.run.record for part in known.parts if group in ("", part.run.record.group)), known.run.record)
 
-    def pid(self, start_id: int) -> int:
-        born = self.engines._known(start_id).run.born
-        assert born is not None
-        return born.pid
+    def pid(self, start_id: int, group: str = "") -> int:
+        known = self.engines._known(start_id)
+        if group:
+            return next(pid for pid in living() if works_in(pid, self._record(start_id, group).directory))
+        assert known.run.born is not None
+        return known.run.born.pid
 
-    async def say(self, start_id: int, *words: str) -> str:
+    async def say(self, start_id: int, *words: str, group: str = "") -> str:
         """What a client of that engine is answered, one line or value."""
-        record = self._record(start_id)
+        record = self._record(start_id, group)
         try:
             reader, writer = await asyncio.open_connection(record.address, record.client_port)
         except OSError as error:
@@ -256,11 +272,11 @@ class RealRoom:
         finally:
             writer.close()
 
-    async def write(self, start_id: int, key: str, value: str) -> str:
-        return await self.say(start_id, "SET", key, value)
+    async def write(self, start_id: int, key: str, value: str, group: str = "") -> str:
+        return await self.say(start_id, "SET", key, value, group=group)
 
-    async def read(self, start_id: int, key: str) -> str:
-        return await self.say(start_id, "GET", key)
+    async def read(self, start_id: int, key: str, group: str = "") -> str:
+        return await self.say(start_id, "GET", key, group=group)
 
     async def dbsize(self, start_id: int) -> int:
         return int((await self.say(start_id, "DBSIZE")).lstrip(":"))
@@ -279,15 +295,15 @@ class RealRoom:
     async def count_distinct(self, start_id: int, key: str) -> str:
         return await self.say(start_id, "PFCOUNT", key)
 
-    def kill_from_outside(self, start_id: int) -> None:
-        os.kill(self.pid(start_id), signal.SIGKILL)
+    def kill_from_outside(self, start_id: int, group: str = "") -> None:
+        os.kill(self.pid(start_id, group), signal.SIGKILL)
 
-    def freeze(self, start_id: int) -> None:
-        os.kill(self.pid(start_id), signal.SIGSTOP)
+    def freeze(self, start_id: int, group: str = "") -> None:
+        os.kill(self.pid(start_id, group), signal.SIGSTOP)
 
-    def thaw(self, start_id: int) -> None:
+    def thaw(self, start_id: int, group: str = "") -> None:
         try:
-            os.kill(self.pid(start_id), signal.SIGCONT)
+            os.kill(self.pid(start_id, group), signal.SIGCONT)
         except ProcessLookupError:
             pass
 
@@ -327,9 +343,10 @@ class RealRoom:
 
     async def restart_machine(self) -> None:
         """Everything dies at once, parents too, and the next boot has another name."""
-        for engine in (await self.engines.survey()).engines:
-            os.kill(parent_of(engine.pid), signal.SIGKILL)
-            os.kill(engine.pid, signal.SIGKILL)
+        survey = await self.engines.survey()
+        for running in (*survey.engines, *survey.memory):
+            os.kill(parent_of(running.pid), signal.SIGKILL)
+            os.killpg(running.pid, signal.SIGKILL)
         self._boot = "the boot after"
         await self.restart_manager()
 
@@ -341,6 +358,18 @@ def last_file(directory: str) -> Path:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+def living() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def works_in(pid: int, directory: str) -> bool:
+    """Whether a process has that working directory."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(directory)
+    except OSError:
+        return False
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from tests.contract.engine_harness import (
     has_marker,
     identity,
     leading,
+    memory_only,
     peer,
     ready,
     seen,
@@ -32,7 +33,7 @@ async def filled(room: Room, start_id: int, keys: int, name: str = "key") -> Non
 
 async def attached_te(room: Room, spec: EngineSpec, leader: EngineSpec) -> None:
     known = peer(leader, await seen(room, leader.start_id))
-    await room.engines.launch(replace(spec, peers=(known,), memory_only=True))
+    await room.engines.launch_memory(memory_only(replace(spec, peers=(known,))))
     await seen(room, spec.start_id, ready)
     await room.engines.replicate(spec.start_id, known)
     await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)

@@ -7,7 +7,7 @@ come from the manager that may say them, and quote the newest term, unless `by=`
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.model import DatabaseOptions, EngineType, Group, GroupPhase, Process, ProcessState, Report
+from dkv.domain.model import DatabaseOptions, EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Report
 from tests.domain import verbs_maintenance
 from tests.domain.teller import Line, Teller, verb
 from tests.domain.world import show, tombstones
@@ -185,6 +185,11 @@ def _loaded(t: Teller, line: Line) -> c.Command:
     return c.ProcessTracked(pid=100 + t.start_id(line.words[0]), **t.of(line))
 
 
+@verb("synced")
+def _synced(t: Teller, line: Line) -> c.Command:
+    return c.MemorySynced(synced=not line.has("not"), **t.of(line))
+
+
 @verb("position")
 def _position(t: Teller, line: Line) -> c.Command:
     return c.PositionReported(term=line.number("term", t.group(line).term), report=report_of(line), **t.of(line))
@@ -345,6 +350,8 @@ def _next_step(t: Teller, database: str) -> str | None:
             return f"configured {n}"
         if process.state is ProcessState.CONFIGURED:
             return f"loaded {n}"
+        if process.archive_id is None and (process.state, process.engine_state) == (ProcessState.MONITORED, EngineState.SYNCING):
+            return f"synced {n}"
         step = _group_step(group, process) if group and process.state is not ProcessState.STARTED else None
         if step:
             return step

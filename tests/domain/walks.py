@@ -131,6 +131,7 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
     yield c.ProcessStarted(now=now, server_id=server_id, start_id=start_id, report=report)
     yield c.ProcessConfigured(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
     yield c.ProcessTracked(now=now, server_id=server_id, start_id=start_id, pid=100 + start_id)
+    yield c.MemorySynced(now=now, server_id=server_id, start_id=start_id, synced=salt % 3 > 0)
     if salt % 3 == 0:
         yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
         yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, cause="signal", detail="it died",

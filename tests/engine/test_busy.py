@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dkv.engine.contract import Cause
-from tests.contract.engine_harness import RealRoom, ended, following, leading, peer, seen, started
+from tests.contract.engine_harness import RealRoom, ended, following, leading, memory_only, peer, seen, started
 from tests.engine.test_ends import wrapper
 
 
@@ -52,14 +52,15 @@ def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
         leader = room.spec(1, 1)
         leads = await leading(room, leader)
         assert await room.write(1, "k", "v") == "+OK"
-        spec = replace(room.spec(2, 2, (peer(leader, leads),)), memory_only=True)
-        await room.engines.launch(spec)
+        spec = memory_only(room.spec(2, 2, (peer(leader, leads),)))
+        await room.engines.launch_memory(spec)
         await seen(room, 2, lambda one: one.answering and not one.loading)
         await room.engines.replicate(2, peer(leader, leads))
         one = await seen(room, 2, lambda one: one.link_up)
         assert one.marker is None
         assert await room.read(2, "k") == "v"
-        assert not Path(spec.directory, "appendonlydir").exists()
+        kept = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
+        assert {path.name for path in Path(spec.engines[0].directory).iterdir()} <= kept
         assert not (await room.say(2, "PFCOUNT", "none")).startswith("-")
 
     RealRoom(tmp_path).play(told)

@@ -21,7 +21,10 @@ from dkv.engine.contract import (
     EngineSeen,
     EngineSpec,
     ExitSeen,
+    MemorySeen,
+    MemorySpec,
     NodeSeen,
+    PeerNode,
     Position,
     ReplicaSeen,
     Survey,
@@ -78,6 +81,15 @@ class Fake:
     follows: str | None = None
     fenced: bool = True
     admits: bool = False
+    met: dict[str, PeerNode] = field(default_factory=dict)
+
+
+@dataclass
+class FakeMemory:
+    """One memory-only process and its engines."""
+
+    spec: MemorySpec
+    engines: list[Fake]
 
 
 @dataclass
@@ -85,6 +97,7 @@ class FakeWorld:
     """All engines of all servers, and what outlives every manager."""
 
     engines: dict[int, Fake] = field(default_factory=dict)
+    memory: dict[int, FakeMemory] = field(default_factory=dict)
     exits: dict[str, dict[int, ExitSeen]] = field(default_factory=dict)
     disks: dict[str, Position] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
@@ -92,9 +105,14 @@ class FakeWorld:
     epoch: int = 100
 
     def end(self, start_id: int, cause: Cause, code: int) -> None:
-        fake = self.engines.pop(start_id)
-        ended = ExitSeen(start_id, fake.spec.directory, cause, str(cause), code, None, (), reaped=True)
+        process = self.memory.pop(start_id, None)
+        fake = process.engines[0] if process else self.engines.pop(start_id)
+        directory = process.spec.directory if process else fake.spec.directory
+        ended = ExitSeen(start_id, directory, cause, str(cause), code, None, (), reaped=True)
         self.exits.setdefault(fake.spec.address, {})[start_id] = ended
+
+    def has(self, start_id: int) -> bool:
+        return start_id in self.engines or start_id in self.memory
 
     def of(self, node_id: str) -> Fake | None:
         return next((f for f in self.engines.values() if f.spec.node_id == node_id), None)
@@ -125,7 +143,9 @@ class FakeEngines:
     async def survey(self) -> Survey:
         await self.call("survey")
         exits = self.world.exits.get(self.address, {})
-        return Survey(tuple(self.seen(f) for f in self.mine()), tuple(exits.values()))
+        memory = (m for m in self.world.memory.values() if m.engines[0].spec.address == self.address)
+        processes = (MemorySeen(m.spec.start_id, m.spec.directory, 1, tuple(self.seen(f) for f in m.engines)) for m in memory)
+        return Survey(tuple(self.seen(f) for f in self.mine()), tuple(exits.values()), tuple(processes))
 
     def seen(self, fake: Fake) -> EngineSeen:
         spec, world = fake.spec, self.world
@@ -135,16 +155,19 @@ class FakeEngines:
             start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, pid=1, answering=True,
             role="leader" if fake.leads else "follower", follows=fake.follows, cluster_ok=True, fenced=fake.fenced,
             admits_replicas=fake.admits, link_up=linked, offset=10, history=HISTORY, epoch=world.epoch,
-            replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(spec)), free_bytes=1 << 40,
-            marker=world.marker if fake.leads or linked else None,
+            replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(fake)), free_bytes=1 << 40,
+            marker=world.marker if (fake.leads or linked) and not spec.memory_only else None, group=spec.group,
         )  # fmt: skip
 
     def attached(self, leader: Fake) -> list[ReplicaSeen]:
-        found = [f for f in self.world.engines.values() if leader.leads and f.follows == leader.spec.node_id]
+        every = [*self.world.engines.values(), *(f for m in self.world.memory.values() for f in m.engines)]
+        found = [f for f in every if leader.leads and f.follows == leader.spec.node_id]
         return [ReplicaSeen(f.spec.address, f.spec.client_port, 10, online=leader.admits, silent_ms=0) for f in found]
 
-    def nodes(self, spec: EngineSpec) -> list[NodeSeen]:
-        peers = [(p.node_id, p.address, p.client_port) for p in spec.peers]
+    def nodes(self, fake: Fake) -> list[NodeSeen]:
+        spec = fake.spec
+        known = {p.node_id: p for p in spec.peers} | fake.met
+        peers = [(p.node_id, p.address, p.client_port) for p in known.values()]
         every = [*peers, (spec.node_id, spec.address, spec.client_port)]
         return [NodeSeen(node, at, port, "follower", None, False, False, 0) for node, at, port in every]
 
@@ -176,6 +199,14 @@ class FakeEngines:
         await asyncio.sleep(0)
         return 1
 
+    async def launch_memory(self, spec: MemorySpec) -> int:
+        await self.call("launch_memory")
+        if spec.start_id in self.world.exits.get(self.address, {}):
+            raise EngineRefused("it ended already")
+        self.world.memory.setdefault(spec.start_id, FakeMemory(spec, [Fake(one) for one in spec.engines]))
+        await asyncio.sleep(0)
+        return 1
+
     async def take_over(self, start_id: int) -> None:
         await self.call("take_over")
         fake = self.world.engines[start_id]
@@ -195,7 +226,12 @@ class FakeEngines:
 
     async def replicate(self, start_id: int, leader: Any) -> None:
         await self.call("replicate")
-        self.world.engines[start_id].follows = leader.node_id
+        engines = self.engines_of(start_id)
+        next((f for f in engines if f.spec.group == leader.group), engines[0]).follows = leader.node_id
+
+    def engines_of(self, start_id: int) -> list[Fake]:
+        process = self.world.memory.get(start_id)
+        return process.engines if process else [self.world.engines[start_id]]
 
     async def failover(self, start_id: int) -> None:
         await self.call("failover")
@@ -218,6 +254,8 @@ class FakeEngines:
 
     async def meet(self, start_id: int, peer: Any) -> None:
         await self.call("meet")
+        for fake in self.engines_of(start_id):
+            fake.met[peer.node_id] = peer
 
     async def forget(self, start_id: int, node_id: str) -> None:
         await self.call("forget")
@@ -228,12 +266,12 @@ class FakeEngines:
 
     async def shut_down(self, start_id: int) -> None:
         await self.call("shut_down")
-        if start_id in self.world.engines:
+        if self.world.has(start_id):
             self.world.end(start_id, Cause.GRACEFUL_STOP, 0)
 
     async def kill(self, start_id: int, cause: Cause) -> None:
         await self.call("kill")
-        if start_id in self.world.engines:
+        if self.world.has(start_id):
             self.world.end(start_id, cause, 137)
 
     async def forget_exit(self, start_id: int) -> None:

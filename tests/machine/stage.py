@@ -14,9 +14,19 @@ from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, ProcessState, Report, State
-from dkv.engine.contract import EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey
+from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, NodeSeen, Position, ReplicaSeen, Survey
 from dkv.machine.plan import plan
-from dkv.machine.seen import Me, Memory, Seen, directory_of, node_id, remember
+from dkv.machine.seen import (
+    Me,
+    Memory,
+    Seen,
+    directory_of,
+    memory_directory,
+    memory_node_id,
+    memory_peers,
+    node_id,
+    remember,
+)
 from dkv.machine.steps import Step
 
 DATABASE = "orders"
@@ -111,6 +121,22 @@ class Stage:
                 self.tell(fact)
         return self
 
+    def start_te(self, server: str, to: ProcessState = ProcessState.REQUESTED) -> int:
+        """Request a TE and bring it up to a state; its start id. From TRACKED on it goes by itself once its groups are led."""
+        self.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server))
+        start_id = self.state.next_start_id - 1
+        who: dict[str, Any] = {"server_id": server, "start_id": start_id}
+        facts: list[tuple[ProcessState, c.Command]] = [
+            (ProcessState.STARTED, c.ProcessStarted(**who)),
+            (ProcessState.CONFIGURED, c.ProcessConfigured(pid=4711, **who)),
+            (ProcessState.TRACKED, c.ProcessTracked(pid=4711, **who)),
+        ]
+        order = list(ProcessState)
+        for state, fact in facts:
+            if order.index(state) <= order.index(to):
+                self.tell(fact)
+        return start_id
+
     def open(self) -> Stage:
         return self.tell(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
 
@@ -179,6 +205,23 @@ class Stage:
         )  # fmt: skip
         return replace(seen, **changes)
 
+    def memory(self, start_id: int, **changes: Any) -> MemorySeen:
+        """A TE's engines as they should be in this state, but for `changes` to each."""
+        process = self.state.processes[start_id]
+        directory = memory_directory(me(process.server_id).data_dir, start_id)
+        joined = process.state in (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
+        engines = []
+        for endpoint in process.endpoints:
+            leader = self.state.groups[(DATABASE, endpoint.group)].leader
+            linked = joined and leader is not None
+            seen = EngineSeen(
+                start_id=start_id, directory=f"{directory}/{endpoint.group}", group=endpoint.group, pid=4711,
+                node_id=memory_node_id("d0", start_id, endpoint.group), answering=True, role="follower", cluster_ok=True,
+                follows=None if leader is None else node_id("d0", leader), fenced=True, link_up=linked, nodes=self.nodes(),
+            )  # fmt: skip
+            engines.append(replace(seen, **changes))
+        return MemorySeen(start_id, directory, 4711, tuple(engines))
+
     def others(self, archive_id: int) -> list[int]:
         return [a for a in sorted(self.state.archives) if a != archive_id and self.state.process_on(a)]
 
@@ -194,18 +237,27 @@ class Stage:
             NodeSeen(node_id("d0", a.archive_id), host(a.server_id), a.client_port,
                      "leader" if a.archive_id == self.group.leader else "follower", None, False, False, 0)
             for a in found
+        ) + tuple(
+            NodeSeen(p.node_id, p.address, p.client_port, "follower", None, False, False, 0)
+            for p in memory_peers(self.state, DATABASE)
         )  # fmt: skip
 
     def see(
-        self, server: str, *engines: EngineSeen, exits: Iterable[ExitSeen] = (), lasting: float = 0, lease: float = FRESH
+        self,
+        server: str,
+        *engines: EngineSeen | MemorySeen,
+        exits: Iterable[ExitSeen] = (),
+        lasting: float = 0,
+        lease: float = FRESH,
     ) -> Seen:
         """A glance of a manager that works since long, in which everything has lasted for so many ms."""
-        survey = Survey(engines, tuple(exits))
+        alone = tuple(e for e in engines if isinstance(e, EngineSeen))
+        survey = Survey(alone, tuple(exits), tuple(e for e in engines if isinstance(e, MemorySeen)))
         begun = remember(Memory(now=1_000), self.state, me(server), survey, 1_000)
         now = 1_000 + lasting
         return Seen(survey, lease, remember(begun, self.state, me(server), survey, now))
 
-    def steps(self, server: str, *engines: EngineSeen, **more: Any) -> list[Step]:
+    def steps(self, server: str, *engines: EngineSeen | MemorySeen, **more: Any) -> list[Step]:
         """What that server's manager does at such a glance."""
         return plan(self.state, me(server), self.see(server, *engines, **more))
 

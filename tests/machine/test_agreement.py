@@ -27,7 +27,8 @@ from tests.machine.walk import any_engine, any_exit, step
 
 # (process, what it is to its group, its engine): why nothing is to be done. Whatever is not here is acted on.
 RESTS = {
-    ("REQUESTED", "memory only", "none yet"): "memory-only engines come with the NuoDB half",
+    ("TRACKED", "memory only", "runs"): "it is held until all its groups are led",
+    ("MONITORED", "memory only", "runs"): "it holds everything, or a leader of its groups is being chosen",
     ("STARTED", "told, nobody leads", "none yet"): "an engine is only launched when its group has a leader",
     ("whole stop", "does not lead", "none yet"): "nothing is started in a whole stop",
     ("whole stop", "does not lead", "runs"): "it is asked to leave after the clean stop",
@@ -91,6 +92,10 @@ def surveys(stage: Stage, process: Process) -> Iterator[tuple[str, Survey]]:
     """The engine as the domain believes it to be, and ended or gone without a word."""
     if process.pid is not None and process.archive_id is not None:
         yield "runs", Survey(engines=(stage.engine(process.archive_id),))
+        yield "ended", Survey(exits=(ExitSeen(process.start_id, "/d", Cause.EXITED, "", 1, None, (), False),))
+        yield "gone", Survey()
+    elif process.pid is not None:
+        yield "runs", Survey(memory=(stage.memory(process.start_id),))
         yield "ended", Survey(exits=(ExitSeen(process.start_id, "/d", Cause.EXITED, "", 1, None, (), False),))
         yield "gone", Survey()
     else:
@@ -209,14 +214,17 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
         stage.settled()
     for _ in range(pick(25)):
         step(stage, pick)
-    memory = Memory()
+    past = Memory()
     for glance in range(1, 4):
         engines = [any_engine(stage, a, pick) for a in stage.state.archives if stage.state.process_on(a) and pick(4)]
         exits = [any_exit(start_id, pick) for start_id in range(stage.state.next_start_id) if pick(8) == 0]
+        tes = [p for p in stage.state.processes.values() if p.archive_id is None]
+        roles = [("leader", "follower")[pick(4) > 0] for _ in tes]
+        memory = [stage.memory(p.start_id, role=r, link_up=pick(2) == 0) for p, r in zip(tes, roles, strict=True) if pick(3)]
         for server in stage.state.servers:
-            survey = Survey(tuple(engines), tuple(exits))
-            memory = remember(memory, stage.state, me(server), survey, 1_000.0 * glance * glance)
-            shown = Seen(survey, float(pick(4)), memory, frozenset({"/d"}))
+            survey = Survey(tuple(engines), tuple(exits), tuple(memory))
+            past = remember(past, stage.state, me(server), survey, 1_000.0 * glance * glance)
+            shown = Seen(survey, float(pick(4)), past, frozenset({"/d"}))
             steps = plan(stage.state, me(server), shown)
             assert steps == plan(stage.state, me(server), shown)
             assert len(set(steps)) <= len(steps)  # steps are remembered by what they are

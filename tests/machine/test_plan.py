@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import EngineType, ProcessState
+from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take
-from tests.machine.stage import DATABASE, LONG, Stage, kinds, me
+from tests.machine.stage import LONG, Stage, kinds, me
 
 
 def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
@@ -187,15 +187,6 @@ def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
 def test_a_process_without_an_engine_leaves_at_once(state: ProcessState, kill: bool) -> None:
     stage = Stage().request(0).rise(0, state).stop(0, kill=kill)
     assert kinds(stage.steps("s1")) == ["Dismiss"]
-
-
-def test_a_memory_only_process_waits_for_its_time_and_leaves_when_asked_to() -> None:
-    stage = Stage().settled()
-    stage.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
-    (te,) = [p for p in stage.state.processes.values() if p.engine_type is EngineType.TE]
-    assert stage.steps("s1", stage.engine(0)) == []
-    stage.tell(c.ShutdownProcess(start_id=te.start_id))
-    assert kinds(stage.steps("s1", stage.engine(0))) == ["Dismiss"]
 
 
 # Strangers and archives --------------------------------------------------------------------------------------------

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dkv.control.submit import View
 from dkv.domain import commands as c
-from dkv.domain.model import EngineType, State
+from dkv.domain.model import State
 from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
 from dkv.machine.reconcile import CUT_OFF_PACE, LONG_GAP
 from dkv.machine.steps import Admit, Fence
@@ -355,16 +354,3 @@ def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
             await manager.reconciler.close()
 
     asyncio.run(story())
-
-
-def test_a_memory_only_process_that_waits_commands_nothing() -> None:
-    async def story(troupe: Troupe) -> None:
-        await troupe.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
-        manager = troupe.managers["s1"]
-        manager.engines.calls.clear()
-        for _ in range(10):
-            await troupe.round()
-        assert manager.commands == []
-        assert replace(await troupe.state(), clock=0).processes
-
-    run(story)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dkv.domain import commands as c
-from dkv.domain.model import EngineType, JoinStage, ProcessState, Report
+from dkv.domain.model import EngineState, EngineType, JoinStage, Process, ProcessState, Report
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
 from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
 
@@ -52,11 +52,25 @@ def forward(stage: Stage) -> Iterator[c.Command]:
         if process.state is ProcessState.REQUESTED_SHUTDOWN:
             yield ended(of, planned=True)
     for process in stage.state.processes.values():
-        if process.archive_id is None and (process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN):
-            yield ended({"server_id": process.server_id, "start_id": process.start_id}, planned=True)
+        if process.archive_id is None:
+            yield memory_only(process)
     if group.leader is not None:
         yield from leading(stage)
     yield c.Tick(clock=stage.state.clock + 2_500)
+
+
+def memory_only(process: Process) -> c.Command:
+    """What the manager of a TE would report next."""
+    of: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
+    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        return ended(of, planned=True)
+    if process.state is ProcessState.REQUESTED:
+        return c.ProcessStarted(**of)
+    if process.state is ProcessState.STARTED:
+        return c.ProcessConfigured(pid=1, **of)
+    if process.state is ProcessState.CONFIGURED:
+        return c.ProcessTracked(pid=1, **of)
+    return c.MemorySynced(synced=process.engine_state is not EngineState.RUNNING, **of)
 
 
 def leading(stage: Stage) -> Iterator[c.Command]:

@@ -50,32 +50,35 @@ class SimRoom:
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def _engine(self, start_id: int) -> SimEngine:
+    def _engine(self, start_id: int, group: str = "") -> SimEngine:
+        process = self._machine.memory.get(start_id)
+        if process is not None:
+            return process.engine(group) if group else process.engines[0]
         return self._machine.engines[start_id]
 
-    async def write(self, start_id: int, key: str, value: str) -> str:
+    async def write(self, start_id: int, key: str, value: str, group: str = "") -> str:
         answer: asyncio.Future[str] = self._loop.create_future()
-        engine = self._engine(start_id)
+        engine = self._engine(start_id, group)
         self._net.post(CLIENTS, engine, engine.write, key, value, answer.set_result)
         said = await answer
         return "+OK" if said == "OK" else f"-{said}"
 
-    async def read(self, start_id: int, key: str) -> str:
-        engine = self._engine(start_id)
+    async def read(self, start_id: int, key: str, group: str = "") -> str:
+        engine = self._engine(start_id, group)
         return await self._net.ask(CLIENTS, engine, lambda: engine.read(key))
 
     async def dbsize(self, start_id: int) -> int:
         engine = self._engine(start_id)
         return await self._net.ask(CLIENTS, engine, lambda: len(engine.data))
 
-    def kill_from_outside(self, start_id: int) -> None:
-        self._machine.end(start_id)
+    def kill_from_outside(self, start_id: int, group: str = "") -> None:
+        self._machine.end(start_id, group=group)
 
-    def freeze(self, start_id: int) -> None:
-        self._engine(start_id).stop()
+    def freeze(self, start_id: int, group: str = "") -> None:
+        self._engine(start_id, group).stop()
 
-    def thaw(self, start_id: int) -> None:
-        self._engine(start_id).go_on()
+    def thaw(self, start_id: int, group: str = "") -> None:
+        self._engine(start_id, group).go_on()
 
     async def restart_manager(self) -> None:
         self.engines.revoke()

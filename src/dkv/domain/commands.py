@@ -215,6 +215,14 @@ class ProcessTracked(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemorySynced(ManagerFact):
+    """A TE's engines hold what their leaders hold: all links are up and all data is loaded; or not any more."""
+
+    start_id: int
+    synced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class PositionReported(ManagerFact):
     """An engine that already runs answers in a vacancy. Fenced first, if it was found leading."""
 
@@ -377,7 +385,7 @@ class ArchiveRetired(ManagerFact):
 
 FACTS: tuple[type[Command], ...] = (
     Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
-    PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
+    MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired,
 )  # fmt: skip

@@ -57,6 +57,7 @@ RULES: dict[type[Command], Rule] = {
     c.ProcessConfigured: processes.process_configured,
     c.LoadingProgressed: processes.loading_progressed,
     c.ProcessTracked: processes.process_tracked,
+    c.MemorySynced: processes.memory_synced,
     c.PositionReported: processes.position_reported,
     c.OpenTerm: groups.open_term,
     c.LeaderServing: groups.leader_serving,

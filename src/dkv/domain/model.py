@@ -295,6 +295,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where one engine of a TE is reached: the engine's group, and its two ports on the process's server."""
+
+    group: str
+    cluster_port: int
+    client_port: int
+
+
+@dataclass(frozen=True)
 class Process:
     """One run of one engine. Its start id is never used twice."""
 
@@ -322,6 +331,7 @@ class Process:
     options: tuple[tuple[str, str], ...] = ()
     port: int = 0                           # where clients reach an SM's engine, from CONFIGURED on; 0 unknown
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
+    endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
 
 
 @dataclass(frozen=True)

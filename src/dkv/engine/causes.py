@@ -107,6 +107,8 @@ def _by_signal(evidence: Evidence, code: int, number: int) -> Verdict:
         return _crash(evidence, code, number)
     if number == signals.SIGKILL:
         return _sigkill(evidence, code)
+    if number == signals.SIGTERM and Cause.GRACEFUL_STOP in evidence.intents:
+        return _left_by_itself(evidence)  # asked by a signal before it could listen to one
     if number == signals.SIGXFSZ:
         return _verdict(Cause.DISK_FULL, "a file reached the size limit of the process", evidence, code, number)
     return _verdict(Cause.KILLED_BY_SIGNAL, f"killed by signal {number}, sender unknown", evidence, code, number)

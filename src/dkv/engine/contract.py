@@ -4,7 +4,9 @@ Two implementations stand under one contract suite (tests/contract/test_engine.p
 (engine/valkey.py with engine/supervisor.py) and the simulated engine (sim/engine.py).
 
 Vocabulary: an *engine* is one valkey-server process, named by its `start_id`, which is never used twice.
-An *archive directory* is where a durable engine keeps its append-only files, its LOCK and its identity file.
+A *memory-only process* (a TE) is one start id with several engines, one per storage group: started together, ended
+together, told as one end. An *archive directory* is where a durable engine keeps its append-only files, its LOCK and
+its identity file.
 Facts about Valkey come from reference/engine.md and reference/engine-positions.md.
 """
 
@@ -140,7 +142,19 @@ class EngineSpec:
     current_epoch: int                 # `vars currentEpoch` only, never a config epoch
     max_memory: int                    # bytes
     append_fsync: str = "always"
-    memory_only: bool = False          # a TE
+    memory_only: bool = False          # one engine of a TE
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """All that is needed to launch a memory-only process: its engines, one per storage group, and their common place.
+
+    Every engine's spec has the same start id, `memory_only`, and a directory of its own below `directory`.
+    """
+
+    start_id: int
+    directory: str
+    engines: tuple[EngineSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,17 @@ class EngineSeen:
     free_bytes: int = 0               # on the archive's filesystem
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
+    group: str = ""                   # its storage group
+
+
+@dataclass(frozen=True)
+class MemorySeen:
+    """One living memory-only process at one glance: the pid of its launcher, and its engines by group."""
+
+    start_id: int
+    directory: str
+    pid: int
+    engines: tuple[EngineSeen, ...]
 
 
 @dataclass(frozen=True)
@@ -221,10 +246,11 @@ class ExitSeen:
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything on this machine at one glance."""
+    """Everything on this machine at one glance. `engines` are those of archives; memory-only processes stand apart."""
 
     engines: tuple[EngineSeen, ...] = ()
     exits: tuple[ExitSeen, ...] = ()
+    memory: tuple[MemorySeen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,7 +270,9 @@ class Counters:
 class Engines(Protocol):
     """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
 
-    Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done).
+    Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
+    is an order to the engine of the leader's group, `meet` and `forget` to each of its engines; `shut_down` and `kill`
+    end it as a whole; every other order is refused, because none of its engines may ever lead.
     """
 
     async def survey(self) -> Survey:
@@ -276,6 +304,14 @@ class Engines(Protocol):
         """Start the engine (not a primary, fenced) and return its pid without waiting for it to load.
 
         Repeating it for a start_id that already runs returns that pid. Raises ArchiveRefused.
+        """
+        ...
+
+    async def launch_memory(self, spec: MemorySpec) -> int:
+        """Start a memory-only process and return its launcher's pid without waiting for its engines to answer.
+
+        If one of its engines ends, however, the others are ended too and there is one exit, with the cause of the
+        first. It keeps nothing: its directory is removed by `forget_exit`. Repeating it is as with `launch`.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from dkv.engine import causes, supervisor
 from dkv.engine.contract import ExitSeen
@@ -39,12 +40,22 @@ async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
         start_id=record.start_id,
         directory=record.directory,
         cause=verdict.cause,
-        detail=verdict.detail,
+        detail=_which(run) + verdict.detail,
         exit_code=verdict.exit_code,
         signal=verdict.signal,
         last_words=verdict.last_words,
         reaped=reaped,
     )
+
+
+def _which(run: Run) -> str:
+    """Of a memory-only process with several engines: which of them ended first, as its launcher wrote down."""
+    try:
+        ended = Path(run.record.directory, "first").read_text().strip() if len(run.record.parts) > 1 else ""
+    except OSError:
+        ended = ""
+    group = next((part.group for part in run.record.parts if part.directory.endswith(f"/{ended}")), "")
+    return f"its engine of {group}: " if ended and group else ""
 
 
 async def _settled(run: Run) -> bool:

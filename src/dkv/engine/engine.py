@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dkv.engine import glance, supervisor
-from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen
+from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, MemorySeen
 from dkv.engine.glance import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
 from dkv.engine.supervisor import Born, Run
@@ -41,6 +41,7 @@ class Engine:
         self._born: Born | None = None
         self._seen_to_end = False
         self.end: ExitSeen | None = None      # once it is judged and its group is gone
+        self.parts = tuple(Engine(run.part(part), this_boot) for part in run.record.parts)  # of a memory-only process
 
     # -- the process -----------------------------------------------------------------------------------------------
 
@@ -93,6 +94,8 @@ class Engine:
             self._asking.cancel()
         self.valkey.close()
         self._unwatch()
+        for part in self.parts:
+            part.close()
 
     def kill(self, cause: Cause) -> None:
         """SIGKILL the whole group, the reason written down first. One that ended already keeps its own reason."""
@@ -117,10 +120,15 @@ class Engine:
             await asyncio.sleep(0.005)
 
     async def shut_down(self) -> None:
-        """SHUTDOWN, or SIGTERM to one whose socket does not answer: the same to the engine, a little later."""
+        """SHUTDOWN, or SIGTERM to one whose socket does not answer: the same to the engine, a little later.
+
+        A launcher passes SIGTERM on to all its engines.
+        """
         born = self.born
         self.run.intend(Cause.GRACEFUL_STOP)
         try:
+            if self.parts:
+                raise EngineUnreachable("a launcher has no socket")
             await self.valkey.shut_down()
         except EngineUnreachable:
             if born is not None and supervisor.alive(born):
@@ -153,6 +161,13 @@ class Engine:
         await self._mind_pfcount()
         return self._last
 
+    async def look(self) -> EngineSeen | MemorySeen:
+        """The engine, or the memory-only process with each of its engines, now."""
+        if not self.parts:
+            return await self.glance()
+        engines = await asyncio.gather(*(part.glance() for part in self.parts))
+        return MemorySeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
+
     async def _look_at_disk(self) -> DiskSeen:
         if self._first_look:  # the only one that may read a whole file
             self._first_look = False
@@ -178,6 +193,7 @@ class Engine:
             node_id=self.run.record.node_id,
             pid=self._pid(),
             answering=False,
+            group=self.run.record.group,
         )
         return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes,
                        files_lost=self.durable and disk.lost)  # fmt: skip
@@ -224,10 +240,14 @@ class Engine:
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
             marker=disk.marker,
+            group=self.run.record.group,
         )
 
     async def count(self) -> Counters | None:
-        """Its command counts, None when it does not answer."""
+        """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""
+        if self.parts:
+            counted = await asyncio.gather(*(part.count() for part in self.parts))
+            return glance.together([one for one in counted if one is not None])
         try:
             info = await self.valkey.statistics()
         except (EngineUnreachable, EngineRefused):

@@ -128,6 +128,15 @@ def parse_counters(start_id: int, info: dict[str, str], at_ms: int) -> Counters:
     )
 
 
+def together(counted: Sequence[Counters]) -> Counters | None:
+    """The counts of several engines of one process as one; None without any."""
+    if not counted:
+        return None
+    names = ("gets", "puts", "removes", "keys", "used_memory", "clients")
+    sums = {name: sum(getattr(one, name) for one in counted) for name in names}
+    return Counters(start_id=counted[0].start_id, at_ms=max(one.at_ms for one in counted), **sums)
+
+
 def _kind(command: str) -> str | None:
     for name, members in (("gets", GETS), ("puts", PUTS), ("removes", REMOVES)):
         if command in members:

@@ -9,19 +9,23 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from dkv.engine import archive, supervisor
+from dkv.engine import archive, memory, supervisor
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import (
     ArchiveRefused,
     Cause,
     Counters,
     EngineRefused,
+    EngineSeen,
     EngineSpec,
     EngineUnreachable,
     ExitSeen,
     Identity,
+    MemorySeen,
+    MemorySpec,
     PeerNode,
     Position,
     Survey,
@@ -74,14 +78,16 @@ class ValkeyEngines:
         """See the contract."""
         self._adopt()
         living = [engine for engine in self._engines.values() if engine.alive]
-        seen = await asyncio.gather(*(engine.glance() for engine in living))
+        seen = await asyncio.gather(*(engine.look() for engine in living))
         supervisor.reap_parents()
         ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
         dead = [self._engines[start_id] for start_id in sorted(ended)]
         exits = await asyncio.gather(*(self._end(engine) for engine in dead))
+        there = [one for one in seen if one.start_id not in ended]
         return Survey(
-            engines=tuple(one for one, engine in zip(seen, living, strict=True) if engine.start_id not in ended),
+            engines=tuple(one for one in there if isinstance(one, EngineSeen)),
             exits=tuple(exit for exit in exits if exit is not None),
+            memory=tuple(one for one in there if isinstance(one, MemorySeen)),
         )
 
     async def _end(self, engine: Engine) -> ExitSeen | None:
@@ -194,16 +200,28 @@ class ValkeyEngines:
         if known is not None:
             return await self._already(known)
         binary = find_binary(self._binary)
-        if spec.memory_only:
-            archive.make_directory(spec.directory)
-            await self._take_lock(spec.directory)
-        elif spec.directory not in self._locks:
+        if spec.directory not in self._locks:
             await self.prepare(spec.directory, spec.identity, False)
         phantoms = write_files(spec)
-        command = [binary, os.path.join(spec.directory, "valkey.conf")]
-        run = self._spawn(self._record(spec, phantoms), command)
-        lock = self._locks.pop(spec.directory)
-        engine = self._engines[spec.start_id] = self._engine(run)
+        return await self._run(self._record(spec, phantoms), [binary, os.path.join(spec.directory, "valkey.conf")])
+
+    async def launch_memory(self, spec: MemorySpec) -> int:
+        """See the contract."""
+        self._adopt()
+        known = self._engines.get(spec.start_id)
+        if known is not None:
+            return await self._already(known)
+        binary = find_binary(self._binary)
+        archive.make_directory(spec.directory)
+        await self._take_lock(spec.directory)
+        parts = memory.write_parts(spec)
+        record = replace(self._record(spec.engines[0], ()), directory=spec.directory, node_id="", group="", parts=parts)
+        return await self._run(record, memory.command(binary, spec))
+
+    async def _run(self, record: Record, command: list[str]) -> int:
+        run = self._spawn(record, command)
+        lock = self._locks.pop(record.directory)
+        engine = self._engines[record.start_id] = self._engine(run)
         try:
             pid = await self._born(engine)
             archive.sign_lock(lock, pid)
@@ -226,18 +244,10 @@ class ValkeyEngines:
 
     def _record(self, spec: EngineSpec, phantoms: Sequence[str]) -> Record:
         return Record(
-            start_id=spec.start_id,
-            directory=spec.directory,
-            node_id=spec.node_id,
-            group=spec.group,
-            address=spec.address,
-            client_port=spec.client_port,
-            secret=spec.secret,
-            memory_only=spec.memory_only,
-            phantoms=tuple(phantoms),
-            boot_id=self._boot_id,
-            oom_kills=self._readers.oom_kills(),
-        )
+            start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, group=spec.group,
+            address=spec.address, client_port=spec.client_port, secret=spec.secret, memory_only=spec.memory_only,
+            phantoms=tuple(phantoms), boot_id=self._boot_id, oom_kills=self._readers.oom_kills(),
+        )  # fmt: skip
 
     async def _already(self, engine: Engine) -> int:
         if not engine.alive:
@@ -283,10 +293,18 @@ class ValkeyEngines:
         return self._engines[start_id]
 
     def _running(self, start_id: int) -> Engine:
+        """The living engine of an archive."""
+        engine = self._all(start_id)[0]
+        if not engine.durable:
+            raise EngineRefused(f"process {start_id} is memory only and never leads")
+        return engine
+
+    def _all(self, start_id: int) -> tuple[Engine, ...]:
+        """The living engine of that start id, or each of a memory-only process."""
         engine = self._known(start_id)
         if not engine.alive:
             raise EngineUnreachable(f"engine {start_id} ended")
-        return engine
+        return engine.parts or (engine,)
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
@@ -307,7 +325,10 @@ class ValkeyEngines:
 
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
-        engine = self._running(start_id)
+        engines = self._all(start_id)
+        engine = next((one for one in engines if one.run.record.group == leader.group), None)
+        if engine is None:
+            raise EngineRefused(f"process {start_id} has no engine of group {leader.group}")
         await engine.valkey.replicate(leader, engine.phantoms, engine.durable)
 
     async def failover(self, start_id: int) -> None:
@@ -332,11 +353,11 @@ class ValkeyEngines:
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
-        await self._running(start_id).valkey.meet(peer)
+        await asyncio.gather(*(engine.valkey.meet(peer) for engine in self._all(start_id)))
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """See the contract."""
-        await self._running(start_id).valkey.forget(node_id)
+        await asyncio.gather(*(engine.valkey.forget(node_id) for engine in self._all(start_id)))
 
     async def count(self) -> Sequence[Counters]:
         """See the contract. An engine that does not answer is left out."""

@@ -26,6 +26,17 @@ _PARENT = str(Path(__file__).with_name("parent.sh"))
 
 
 @dataclass(frozen=True)
+class Part:
+    """One engine of a memory-only process."""
+
+    group: str
+    directory: str
+    node_id: str
+    client_port: int
+    phantoms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """What was written down about an engine before it was started; enough to adopt it."""
 
@@ -40,6 +51,7 @@ class Record:
     phantoms: tuple[str, ...]
     boot_id: str
     oom_kills: int | None = None      # the memory cgroup's counter before the start
+    parts: tuple[Part, ...] = ()      # of a memory-only process, whose directory is common to all
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,12 @@ class Run:
 
     path: Path
     record: Record
+
+    def part(self, part: Part) -> Run:
+        """The same run, seen as that engine of it."""
+        record = replace(self.record, group=part.group, directory=part.directory, node_id=part.node_id,
+                         client_port=part.client_port, phantoms=part.phantoms, parts=())  # fmt: skip
+        return Run(self.path, record)
 
     @property
     def born(self) -> Born | None:
@@ -151,13 +169,19 @@ def read_run(path: Path) -> Run | None:
     """One run directory, None without a whole record."""
     try:
         said = json.loads((path / "record.json").read_text())
-        return Run(path, replace(Record(**said), phantoms=tuple(said["phantoms"])))
+        parts = tuple(Part(**{**part, "phantoms": tuple(part["phantoms"])}) for part in said.get("parts", ()))
+        return Run(path, replace(Record(**said), phantoms=tuple(said["phantoms"]), parts=parts))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
 def drop_run(run: Run) -> None:
-    """Forget a run; its log stays as `previous-engine.log` in the engine's directory when that still exists."""
+    """Forget a run; its log stays as `previous-engine.log` in the engine's directory when that still exists.
+
+    Of a memory-only process nothing stays.
+    """
+    if run.record.memory_only:
+        shutil.rmtree(run.record.directory, ignore_errors=True)
     kept = Path(run.record.directory, "previous-engine.log")
     try:
         shutil.move(run.path / LOG, kept)
@@ -237,7 +261,8 @@ def _belongs(pid: int, born: Born, directory: str) -> bool:
     if pid == born.pid:
         return int(fields[19]) == born.started
     try:
-        return os.path.realpath(f"/proc/{pid}/cwd") == os.path.realpath(directory)
+        where, root = os.path.realpath(f"/proc/{pid}/cwd"), os.path.realpath(directory)
+        return where == root or where.startswith(root + os.sep)  # a memory-only process has directories below its own
     except OSError:
         return False
 

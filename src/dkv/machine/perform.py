@@ -133,6 +133,15 @@ class Performer:
             self.prepared.discard(directory)
         await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
 
+    async def _launchmemory(self, step: s.LaunchMemory) -> None:
+        try:
+            pid = await self._engines.launch_memory(step.spec)
+        except ArchiveRefused as refused:
+            await self._engines.release(step.spec.directory)
+            await self._never_was(step.spec.start_id, refused)
+            return
+        await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
+
     async def _dismiss(self, step: s.Dismiss) -> None:
         await self._release_lock(step.directory)
         cause = Cause.OPERATOR_KILL if step.killed else Cause.GRACEFUL_STOP

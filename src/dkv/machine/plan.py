@@ -1,7 +1,8 @@
 """plan(wanted, seen) -> steps: the one pure function that says what a manager does next on its machine.
 
 It compares levels and never replays: whatever the domain wants and this glance does not show becomes a step.
-Nothing differs, no step. The leader's duties are in lead.py, the followers' in follow.py.
+Nothing differs, no step. The leader's duties are in lead.py, the followers' in follow.py, those of processes without
+archive in memory.py.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from dkv.domain.model import (
     ArchiveState,
     EngineState,
     EngineType,
-    Group,
     Process,
     ProcessState,
     State,
 )
-from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity
+from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
+from dkv.machine.memory import memory_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
-from dkv.machine.seen import Me, Scene, Seen, directory_of, node_id, peer
+from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
+from dkv.machine.seen import VANISHED as VANISHED
+from dkv.machine.seen import Me, Scene, Seen, directory_of
+from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
     Dismiss,
     ForgetExit,
@@ -39,12 +43,9 @@ from dkv.machine.steps import (
     Vanished,
 )
 
-REAP_PATIENCE = 5_000      # ms an end is not told while something of the dead engine may still run
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
-VANISHED = 3_000           # ms after which an engine that is neither there nor known to have ended is given up
 LOADING_STEP = 5           # percent of loading worth a commit at once
 LOADING_NEWS = 500         # ms after which less is worth one: failoverGrace is time without progress
-ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
 
 
 def plan(state: State, me: Me, seen: Seen) -> list[Step]:
@@ -69,6 +70,10 @@ def _stranger_steps(scene: Scene) -> Iterator[Step]:
         process = scene.state.processes.get(engine.start_id)
         if process is None or process.server_id != scene.me.server_id:
             yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
+    for memory in scene.seen.survey.memory:
+        process = scene.state.processes.get(memory.start_id)
+        if process is None or process.server_id != scene.me.server_id:
+            yield Kill(memory.directory, memory.start_id, Cause.FENCED_BY_MANAGER)
 
 
 def _archive_steps(scene: Scene) -> Iterator[Step]:
@@ -91,7 +96,7 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
 def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
     """What one process of this server needs next."""
     if process.engine_type is EngineType.TE or process.archive_id is None:
-        yield from _memory_only_steps(process)
+        yield from memory_steps(scene, process)
         return
     archive = scene.state.archives[process.archive_id]
     directory = directory_of(scene.me.data_dir, archive)
@@ -106,12 +111,6 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
         yield from _with_engine(scene, process, engine)
-
-
-def _memory_only_steps(process: Process) -> Iterator[Step]:
-    """Memory-only engines come with the NuoDB half; until then one that was requested waits, and leaves when asked to."""
-    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
-        yield Dismiss(f"process {process.start_id}", process.start_id, "", process.kill)
 
 
 def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
@@ -163,41 +162,6 @@ def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterat
         yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **scene.told))
 
 
-# What an engine is started with -----------------------------------------------------------------------------------------
-
-
-def identity_of(state: State, archive: Archive) -> Identity:
-    """What the archive's directory must say of itself."""
-    return Identity(state.uid, archive.database, archive.archive_id, archive.database_uid, archive.group)
-
-
-def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> EngineSpec:
-    """All that is needed to launch the engine of one archive."""
-    database = state.databases[archive.database]
-    groups = state.groups_of(database.name)
-    others = [a for a in state.archives_of(database.name) if a.archive_id != archive.archive_id and not a.removed]
-    return EngineSpec(
-        start_id=process.start_id, directory=directory_of(me.data_dir, archive),
-        identity=identity_of(state, archive), node_id=node_id(state.uid, archive.archive_id), group=archive.group,
-        address=state.servers[archive.server_id].host, client_port=archive.client_port,
-        cluster_port=archive.cluster_port, secret=database.secret, peers=tuple(peer(state, a) for a in others),
-        groups=tuple(GroupSlots(g.name, g.shard_id, g.slots) for g in groups), current_epoch=_epoch(groups),
-        max_memory=database.options.max_memory or _share(state, me), append_fsync=database.options.append_fsync,
-    )  # fmt: skip
-
-
-def _epoch(groups: list[Group]) -> int:
-    """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
-    return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
-
-
-def _share(state: State, me: Me) -> int:
-    """Each engine's part of the memory that the engines of this machine may use together."""
-    hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
-    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
-    return int(me.memory * ENGINE_SHARE / max(1, engines))
-
-
 # Pace ------------------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +172,7 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
         return 0.02  # an engine loads, or something is being done: clients may be waiting
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
-    if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_leaves(p) for p in mine):
+    if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         return 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         return 0.25  # it waits for somebody else, who wakes it
@@ -217,3 +181,9 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
 
 def _leaves(process: Process) -> bool:
     return process.kill or process.engine_state is EngineState.SHUTTING_DOWN
+
+
+def _hurries(process: Process) -> bool:
+    """One that leaves, or a TE that joined and does not hold everything yet."""
+    joined = process.engine_type is EngineType.TE and process.state is ProcessState.MONITORED
+    return _leaves(process) or (joined and process.engine_state is EngineState.SYNCING)

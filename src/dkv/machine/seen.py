@@ -13,8 +13,10 @@ from functools import cache
 from typing import TypedDict
 
 from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
-from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey
+from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, ReplicaSeen, Survey
 
+REAP_PATIENCE = 5_000   # ms an end is not told while something of the dead engine may still run
+VANISHED = 3_000        # ms after which an engine that is neither there nor known to have ended is given up
 HANG_TIMEOUT = 30_000   # ms without any answer before an engine is killed, unless set (engineHangTimeout)
 
 
@@ -49,6 +51,10 @@ class Seen:
     def engine(self, start_id: int) -> EngineSeen | None:
         """The living engine of a process."""
         return next((e for e in self.survey.engines if e.start_id == start_id), None)
+
+    def memory_only(self, start_id: int) -> MemorySeen | None:
+        """The living engines of a TE."""
+        return next((m for m in self.survey.memory if m.start_id == start_id), None)
 
     def exit(self, start_id: int) -> ExitSeen | None:
         """The unreported end of an engine."""
@@ -98,6 +104,26 @@ def node_id(domain_uid: str, archive_id: int) -> str:
 def directory_of(data_dir: str, archive: Archive) -> str:
     """Where an archive lives on its server."""
     return archive.path or f"{data_dir}/archives/{archive.database}/{archive.name}-{archive.archive_id}"
+
+
+@cache
+def memory_node_id(domain_uid: str, start_id: int, group: str) -> str:
+    """The node id of one engine of a TE: 40 hex, of this start only."""
+    return hashlib.sha1(f"{domain_uid}/te/{start_id}/{group}".encode(), usedforsecurity=False).hexdigest()
+
+
+def memory_directory(data_dir: str, start_id: int) -> str:
+    """Where a TE's engines have their configuration; they keep nothing else."""
+    return f"{data_dir}/te/{start_id}"
+
+
+def memory_peers(state: State, database: str) -> list[PeerNode]:
+    """Every engine of the database's TEs as others see it."""
+    return [
+        PeerNode(memory_node_id(state.uid, process.start_id, one.group), state.servers[process.server_id].host,
+                 one.client_port, one.cluster_port, state.groups[(database, one.group)].shard_id, one.group, leads=False)
+        for process in state.processes_of(database) for one in process.endpoints
+    ]  # fmt: skip
 
 
 def peer(state: State, archive: Archive) -> PeerNode:
@@ -160,9 +186,12 @@ def handover_key(group: Group, handover: Handover) -> Hashable:
 
 def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
     engines = {e.start_id: e for e in survey.engines}
+    memory = {m.start_id: m for m in survey.memory}
     yield from (("ended", e.start_id) for e in survey.exits)
     for process in state.processes.values():
-        if process.server_id == me.server_id:
+        if process.server_id == me.server_id and process.start_id in memory:
+            yield from _memory_conditions(state, process, memory[process.start_id])
+        elif process.server_id == me.server_id:
             yield from _process_conditions(process, engines.get(process.start_id))
     for group in state.groups.values():
         if state.databases[group.database].state in STOPPING:
@@ -191,6 +220,13 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.link_up:
         yield ("link down", process.start_id)
+
+
+def _memory_conditions(state: State, process: Process, seen: MemorySeen) -> Iterable[Hashable]:
+    for engine in seen.engines:
+        leader = state.groups[(process.database, engine.group)].leader
+        if not engine.link_up or (leader is not None and engine.follows != node_id(state.uid, leader)):
+            yield ("astray", process.start_id, engine.group)
 
 
 def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dkv.domain.commands import Command
-from dkv.engine.contract import Cause, EngineSpec, ExitSeen, Identity, PeerNode, Position
+from dkv.engine.contract import Cause, EngineSpec, ExitSeen, Identity, MemorySpec, PeerNode, Position
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,13 @@ class Launch(Step):
 
     spec: EngineSpec
     fresh: bool
+
+
+@dataclass(frozen=True)
+class LaunchMemory(Step):
+    """Start a TE's engines, and report the process CONFIGURED."""
+
+    spec: MemorySpec
 
 
 @dataclass(frozen=True)

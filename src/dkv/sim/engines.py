@@ -1,4 +1,4 @@
-"""Simulation room: one machine with its disks and processes, and the door to its engines that managers use.
+"""Simulation room: the door to a machine's engines that managers use; the machine itself is in machine.py.
 
 `SimEngines` implements dkv.engine.contract.Engines. Each run of a manager has a handle of its own, which refuses
 everything once that manager was killed; engines, disks, and the records of ended engines stay with the machine.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from dkv.engine.contract import (
@@ -18,16 +17,17 @@ from dkv.engine.contract import (
     EngineRefused,
     EngineSpec,
     EngineUnreachable,
-    ExitSeen,
     Identity,
+    MemorySpec,
     PeerNode,
     Position,
     Survey,
 )
-from dkv.sim.disk import Disk, Entry
+from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.glimpse import look
-from dkv.sim.net import SimNet
+from dkv.sim.machine import SimMachine as SimMachine
+from dkv.sim.memory import SimMemory
 
 T = TypeVar("T")
 
@@ -35,80 +35,6 @@ LOCK_WAIT = 5.0            # seconds
 TAKE_OVER_WITHIN = 1.0
 GLANCE = 0.5               # seconds a survey waits for an engine that does not answer
 REPLICATE_WITHIN = 3.0
-LAST_WORDS = ("Ready to accept connections", "(the rest is silence)")
-
-
-@dataclass
-class SimMachine:
-    """What survives every manager of one server."""
-
-    net: SimNet
-    name: str
-    address: str
-    boot: int = 1
-    loads: Callable[[], float] = lambda: 0.08      # seconds the next engine takes to load
-    disks: dict[str, Disk] = field(default_factory=dict)
-    engines: dict[int, SimEngine] = field(default_factory=dict)
-    exits: dict[int, ExitSeen] = field(default_factory=dict)
-    intents: dict[int, Cause] = field(default_factory=dict)
-    locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
-    set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
-    retired: list[str] = field(default_factory=list)
-    started: list[int] = field(default_factory=list)           # every start id ever launched here
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    next_pid: int = 1000
-    before: Callable[[str], None] = lambda command: None       # told each order just before it is sent
-
-    @property
-    def boot_id(self) -> str:
-        """Changes with every restart of the machine."""
-        return f"{self.name}-boot-{self.boot}"
-
-    def start(self, spec: EngineSpec) -> SimEngine:
-        """A new engine process."""
-        self.next_pid += 1
-        disk = None
-        if not spec.memory_only:
-            disk = self.disks[spec.directory]
-            disk.has_data = True
-        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads())
-        self.engines[spec.start_id] = engine
-        self.locks[spec.directory] = engine
-        self.started.append(spec.start_id)
-        return engine
-
-    def end(self, start_id: int, exit_code: int = 137) -> None:
-        """An engine ends; 128 + 9 unless it left by itself."""
-        engine = self.engines.pop(start_id, None)
-        if engine is None:
-            return
-        signal = exit_code - 128 if exit_code > 128 else None
-        default = Cause.KILLED_BY_SIGNAL if signal else Cause.TERMINATED_FROM_OUTSIDE
-        cause = self.intents.pop(start_id, default)
-        if cause is Cause.GRACEFUL_STOP and signal:
-            cause = Cause.KILLED_BY_SIGNAL
-        detail = f"{cause} {signal}, sender unknown" if cause is Cause.KILLED_BY_SIGNAL else f"{cause}"
-        self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
-        engine.die()
-        self.locks.pop(engine.spec.directory, None)
-        changed, self.changed = self.changed, asyncio.Event()
-        changed.set()
-
-    def restart(self) -> None:
-        """The machine is switched off and on: nobody saw its engines end."""
-        for start_id in list(self.engines):
-            self.intents[start_id] = Cause.MACHINE_RESTARTED
-            self.end(start_id, exit_code=255)
-        self.boot += 1
-
-    def living(self, start_id: int) -> SimEngine:
-        """A living engine. Raises EngineRefused for a stranger, EngineUnreachable for one that ended."""
-        engine = self.engines.get(start_id)
-        if engine is not None:
-            return engine
-        if start_id in self.exits:
-            raise EngineUnreachable(f"engine {start_id} ended")
-        raise EngineRefused(f"engine {start_id} is not known on this machine")
 
 
 class SimEngines:
@@ -136,7 +62,9 @@ class SimEngines:
 
     async def _ask(self, start_id: int, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
         self._check()
-        engine = self.machine.living(start_id)
+        return await self._ask_of(self.machine.living(start_id), answer, timeout)
+
+    async def _ask_of(self, engine: SimEngine, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
         return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -144,11 +72,13 @@ class SimEngines:
     async def survey(self) -> Survey:
         """See the contract."""
         await self._pause(0.004)
-        if any(engine.stopped for engine in self.machine.engines.values()):
+        stopped = [engine.stopped for engine in self.machine.engines.values()]
+        if any([*stopped, *(process.stopped for process in self.machine.memory.values())]):
             await asyncio.sleep(GLANCE)
             self._check()
         engines = tuple(look(engine) for _, engine in sorted(self.machine.engines.items()))
-        return Survey(engines, tuple(exit for _, exit in sorted(self.machine.exits.items())))
+        memory = tuple(process.look() for _, process in sorted(self.machine.memory.items()))
+        return Survey(engines, tuple(exit for _, exit in sorted(self.machine.exits.items())), memory)
 
     async def wait_for_change(self, timeout: float) -> None:
         """See the contract."""
@@ -165,6 +95,10 @@ class SimEngines:
         return [
             Counters(e.start_id, e.gets, e.puts, 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
             for _, e in sorted(self.machine.engines.items()) if not e.stopped
+        ] + [
+            Counters(s, sum(e.gets for e in m.engines), 0, 0, sum(len(e.data) for e in m.engines), 10**6, 1,
+                     int(self.net.now() * 1000))
+            for s, m in sorted(self.machine.memory.items()) if not m.stopped
         ]  # fmt: skip
 
     # -- archives --------------------------------------------------------------------------------------------------
@@ -202,7 +136,7 @@ class SimEngines:
 
     def _holder(self, directory: str) -> str:
         holder = self.machine.locks.get(directory)
-        return str(holder.pid) if isinstance(holder, SimEngine) else "unknown"
+        return str(holder.pid) if isinstance(holder, SimEngine | SimMemory) else "unknown"
 
     async def release(self, directory: str) -> None:
         """See the contract."""
@@ -254,23 +188,39 @@ class SimEngines:
     async def launch(self, spec: EngineSpec) -> int:
         """See the contract."""
         await self._pause()
-        known = self.machine.engines.get(spec.start_id)
+        known = self._started_already(spec.start_id)
         if known is not None:
-            return known.pid
-        if spec.start_id in self.machine.exits or spec.start_id in self.machine.started:
-            raise EngineRefused(f"engine {spec.start_id} ended already; a start id is never used twice")
-        if spec.memory_only:
-            await self._take_lock(spec.directory)
-        elif self.machine.locks.get(spec.directory) is not self:
+            return known
+        if self.machine.locks.get(spec.directory) is not self:
             await self.prepare(spec.directory, spec.identity, False)
         engine = self.machine.start(spec)
         await self._pause(0.01)
         return engine.pid
 
+    async def launch_memory(self, spec: MemorySpec) -> int:
+        """See the contract."""
+        await self._pause()
+        known = self._started_already(spec.start_id)
+        if known is not None:
+            return known
+        await self._take_lock(spec.directory)
+        process = self.machine.start_memory(spec)
+        await self._pause(0.01)
+        return process.pid
+
+    def _started_already(self, start_id: int) -> int | None:
+        known = self.machine.engines.get(start_id) or self.machine.memory.get(start_id)
+        if known is None and start_id in self.machine.started:
+            raise EngineRefused(f"engine {start_id} ended already; a start id is never used twice")
+        return known.pid if known is not None else None
+
     async def shut_down(self, start_id: int) -> None:
         """See the contract. A leader lets its followers catch up first, for at most 3 s."""
         await self._pause()
         engine = self.machine.engines.get(start_id)
+        if start_id in self.machine.memory:
+            self.machine.intents.setdefault(start_id, Cause.GRACEFUL_STOP)
+            self.net.later(self.net.random.uniform(0.01, 0.05), self.machine.end, start_id, 0)
         if engine is None:
             return
         self.machine.intents.setdefault(start_id, Cause.GRACEFUL_STOP)
@@ -290,7 +240,7 @@ class SimEngines:
     async def kill(self, start_id: int, cause: Cause) -> None:
         """See the contract."""
         await self._pause()
-        if start_id in self.machine.engines:
+        if start_id in self.machine.engines or start_id in self.machine.memory:
             self.machine.intents[start_id] = cause
             self.machine.end(start_id)
         elif start_id not in self.machine.exits:
@@ -299,7 +249,7 @@ class SimEngines:
     async def forget_exit(self, start_id: int) -> None:
         """See the contract."""
         self._check()
-        if start_id in self.machine.engines:
+        if start_id in self.machine.engines or start_id in self.machine.memory:
             raise EngineRefused(f"engine {start_id} runs; there is no exit to forget")
         self.machine.exits.pop(start_id, None)
 
@@ -324,20 +274,22 @@ class SimEngines:
 
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
-        await self._ask(start_id, SimEngine.let_in)
-        engine = self.machine.living(start_id)
+        self._check()
+        process = self.machine.memory.get(start_id)
+        engine = process.engine(leader.group) if process is not None else self.machine.living(start_id)
+        await self._ask_of(engine, SimEngine.let_in)
         if leader.node_id not in engine.known:
-            await self._ask(start_id, lambda engine: engine.meet(leader))
+            await self._ask_of(engine, lambda engine: engine.meet(leader))
         deadline = self.net.now() + REPLICATE_WITHIN
         while True:
             try:
-                await self._ask(start_id, lambda engine: engine.replicate(leader.node_id))
+                await self._ask_of(engine, lambda engine: engine.replicate(leader.node_id))
                 break
             except EngineRefused:
                 if self.net.now() > deadline:
                     raise
             await asyncio.sleep(0.05)
-        await self._ask(start_id, lambda engine: engine.forget(engine.phantom_id))
+        await self._ask_of(engine, lambda engine: engine.forget(engine.phantom_id))
 
     async def failover(self, start_id: int) -> None:
         """See the contract."""
@@ -361,8 +313,10 @@ class SimEngines:
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.meet(peer))
+        for engine in self.machine.followers(start_id):
+            await self._ask_of(engine, lambda engine: engine.meet(peer))
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.forget(node_id))
+        for engine in self.machine.followers(start_id):
+            await self._ask_of(engine, lambda engine: engine.forget(node_id))

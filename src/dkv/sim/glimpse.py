@@ -16,7 +16,7 @@ def look(engine: SimEngine) -> EngineSeen:
     base = EngineSeen(
         start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
         answering=False, silent_ms=int((now - engine.answered_at) * 1000), free_bytes=10**12,
-        marker=disk.position() if disk and disk.position().term else None,
+        marker=disk.position() if disk and disk.position().term else None, group=engine.group,
     )  # fmt: skip
     if engine.stopped:
         last = engine.last_seen or base

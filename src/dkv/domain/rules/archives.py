@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group
+from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -103,11 +103,26 @@ def _ports_for(draft: Draft, new: NewArchive) -> tuple[int, int]:
     """The wanted ports, or the server's next free pair."""
     if new.cluster_port and new.client_port:
         return (new.cluster_port, new.client_port)
-    used = _used_ports(draft, draft.servers[new.server_id].host)
+    pair = _free_pair(set(_used_ports(draft, draft.servers[new.server_id].host)))
+    return (new.cluster_port or pair[0], new.client_port or pair[1])
+
+
+def _free_pair(used: set[int]) -> tuple[int, int]:
     offset = 0
     while FIRST_CLUSTER_PORT + offset in used or FIRST_CLIENT_PORT + offset in used:
         offset += 1
-    return (new.cluster_port or FIRST_CLUSTER_PORT + offset, new.client_port or FIRST_CLIENT_PORT + offset)
+    return (FIRST_CLUSTER_PORT + offset, FIRST_CLIENT_PORT + offset)
+
+
+def endpoints(draft: Draft, database: str, server_id: str) -> tuple[Endpoint, ...]:
+    """Where the engines of a new TE will be reached: the server's next free pair of ports for each group, by name."""
+    used = set(_used_ports(draft, draft.servers[server_id].host))
+    found = []
+    for name in sorted(g.name for g in draft.groups.values() if g.database == database):
+        pair = _free_pair(used)
+        used.update(pair)
+        found.append(Endpoint(name, *pair))
+    return tuple(found)
 
 
 def _used_ports(draft: Draft, host: str) -> dict[int, str]:
@@ -121,6 +136,10 @@ def _used_ports(draft: Draft, host: str) -> dict[int, str]:
     for archive in draft.archives.values():
         if not archive.removed and draft.servers[archive.server_id].host == host:
             used[archive.cluster_port] = used[archive.client_port] = f"{archive.name} of {archive.database}"
+    for process in draft.processes.values():
+        if process.endpoints and draft.servers[process.server_id].host == host:
+            for one in process.endpoints:
+                used[one.cluster_port] = used[one.client_port] = f"TE {process.start_id} of {process.database}"
     return used
 
 

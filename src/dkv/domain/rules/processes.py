@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dkv.domain.commands import (
     LoadingProgressed,
+    MemorySynced,
     PositionReported,
     ProcessConfigured,
     ProcessExited,
@@ -26,6 +27,7 @@ from dkv.domain.model import (
     Requester,
 )
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
+from dkv.domain.rules.archives import endpoints
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
 EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
@@ -100,6 +102,7 @@ def _requested(draft: Draft, command: StartProcess, archive: Archive | None) -> 
         server_id=archive.server_id if archive else command.server_id,
         archive_id=archive.archive_id if archive else None, group=archive.group if archive else "",
         requester=Requester.OPERATOR, labels=command.labels, options=command.options,
+        endpoints=() if archive else endpoints(draft, command.database, command.server_id),
     )  # fmt: skip
 
 
@@ -249,14 +252,28 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
 
 
 def settle_memory_only(draft: Draft, database: str) -> None:
-    """TEs are held in TRACKED until every group of their database is led; then they join and run at once."""
+    """TEs are held in TRACKED until every group of their database is led; then they join, and run once they are synced."""
     waiting = [p for p in draft.processes_of(database) if p.engine_type is EngineType.TE and not p.kill]
     if not all(g.serving for g in draft.groups.values() if g.database == database):
         return
     for process in waiting:
         if process.state is ProcessState.TRACKED:
-            draft.move_process(process, "joined", engine_state=EngineState.RUNNING, waiting_since=None,
-                               running_at=draft.command.now)  # fmt: skip
+            draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
+
+
+def memory_synced(draft: Draft, command: MemorySynced) -> Refused | None:
+    """A TE that joined has everything its leaders have, or lost touch with one of them."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    now = EngineState.RUNNING if command.synced else EngineState.SYNCING
+    if process.engine_type is not EngineType.TE or process.state is not ProcessState.MONITORED or process.engine_state is now:
+        return stale_fact(f"process {process.start_id} is no TE that could be {now} now")
+    draft.put_process(process, engine_state=now, running_at=process.running_at or (draft.command.now if command.synced else 0))
+    because = "it holds what its leaders hold" if command.synced else "its link to a leader is down"
+    draft.note(f"process.{now.lower()}", f"process {process.start_id}", because, database=process.database,
+               start_id=process.start_id)  # fmt: skip
+    return None
 
 
 def _progress(draft: Draft, process: Process) -> None:

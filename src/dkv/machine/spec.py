@@ -1,0 +1,69 @@
+"""What an engine is started with, derived from what the domain says of its archive or process. Pure."""
+
+from __future__ import annotations
+
+from dkv.domain.model import Archive, Endpoint, Group, Process, State
+from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
+from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer
+
+ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
+NO_ARCHIVE = -1            # stands for the archive id of a memory-only engine, which has none
+
+
+def identity_of(state: State, archive: Archive) -> Identity:
+    """What the archive's directory must say of itself."""
+    return Identity(state.uid, archive.database, archive.archive_id, archive.database_uid, archive.group)
+
+
+def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> EngineSpec:
+    """All that is needed to launch the engine of one archive."""
+    database = state.databases[archive.database]
+    groups = state.groups_of(database.name)
+    others = [a for a in state.archives_of(database.name) if a.archive_id != archive.archive_id and not a.removed]
+    return EngineSpec(
+        start_id=process.start_id, directory=directory_of(me.data_dir, archive),
+        identity=identity_of(state, archive), node_id=node_id(state.uid, archive.archive_id), group=archive.group,
+        address=state.servers[archive.server_id].host, client_port=archive.client_port,
+        cluster_port=archive.cluster_port, secret=database.secret,
+        peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
+        current_epoch=_epoch(groups), max_memory=database.options.max_memory or _share(state, me),
+        append_fsync=database.options.append_fsync,
+    )  # fmt: skip
+
+
+def memory_spec(state: State, me: Me, process: Process) -> MemorySpec:
+    """All that is needed to launch a TE: an engine for each group it was given ports for."""
+    directory = memory_directory(me.data_dir, process.start_id)
+    return MemorySpec(process.start_id, directory, tuple(_memory_engine(state, me, process, e) for e in process.endpoints))
+
+
+def _memory_engine(state: State, me: Me, process: Process, endpoint: Endpoint) -> EngineSpec:
+    database = state.databases[process.database]
+    groups = state.groups_of(database.name)
+    mine = memory_node_id(state.uid, process.start_id, endpoint.group)
+    archives = [peer(state, a) for a in state.archives_of(database.name) if not a.removed]
+    peers: list[PeerNode] = [*archives, *(p for p in memory_peers(state, database.name) if p.node_id != mine)]
+    return EngineSpec(
+        start_id=process.start_id, directory=f"{memory_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
+        identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group), node_id=mine,
+        group=endpoint.group, address=state.servers[process.server_id].host, client_port=endpoint.client_port,
+        cluster_port=endpoint.cluster_port, secret=database.secret, peers=tuple(peers), groups=_slots(groups),
+        current_epoch=_epoch(groups), max_memory=database.options.max_memory or _share(state, me), memory_only=True,
+    )  # fmt: skip
+
+
+def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:
+    return tuple(GroupSlots(g.name, g.shard_id, g.slots) for g in groups)
+
+
+def _epoch(groups: list[Group]) -> int:
+    """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
+    return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
+
+
+def _share(state: State, me: Me) -> int:
+    """Each engine's part of the memory that the engines of this machine may use together."""
+    hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
+    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
+    engines += sum(len(p.endpoints) for p in state.processes.values() if p.server_id in hosts)
+    return int(me.memory * ENGINE_SHARE / max(1, engines))

@@ -1,0 +1,111 @@
+"""Simulation room: one machine with its disks and processes, which survive every manager."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, MemorySpec
+from dkv.sim.disk import Disk, Entry
+from dkv.sim.engine import SimEngine
+from dkv.sim.memory import SimMemory, launched
+from dkv.sim.net import SimNet
+
+LAST_WORDS = ("Ready to accept connections", "(the rest is silence)")
+
+
+@dataclass
+class SimMachine:
+    """What survives every manager of one server."""
+
+    net: SimNet
+    name: str
+    address: str
+    boot: int = 1
+    loads: Callable[[], float] = lambda: 0.08      # seconds the next engine takes to load
+    disks: dict[str, Disk] = field(default_factory=dict)
+    engines: dict[int, SimEngine] = field(default_factory=dict)
+    memory: dict[int, SimMemory] = field(default_factory=dict)
+    exits: dict[int, ExitSeen] = field(default_factory=dict)
+    intents: dict[int, Cause] = field(default_factory=dict)
+    locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
+    set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
+    started: list[int] = field(default_factory=list)           # every start id ever launched here
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    next_pid: int = 1000
+    before: Callable[[str], None] = lambda command: None       # told each order just before it is sent
+
+    @property
+    def boot_id(self) -> str:
+        """Changes with every restart of the machine."""
+        return f"{self.name}-boot-{self.boot}"
+
+    def start(self, spec: EngineSpec) -> SimEngine:
+        """A new engine process on an archive."""
+        self.next_pid += 1
+        disk = self.disks[spec.directory]
+        disk.has_data = True
+        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads())
+        self.engines[spec.start_id] = engine
+        self.locks[spec.directory] = engine
+        self.started.append(spec.start_id)
+        return engine
+
+    def start_memory(self, spec: MemorySpec) -> SimMemory:
+        """A new memory-only process."""
+        self.next_pid += 1
+        pid, loads = self.next_pid, self.loads()
+        process = launched(spec, pid, lambda one: SimEngine(self.net, self.name, one, None, pid=pid, loads=loads))
+        self.memory[spec.start_id] = process
+        self.locks[spec.directory] = process
+        self.started.append(spec.start_id)
+        return process
+
+    def end(self, start_id: int, exit_code: int = 137, group: str = "") -> None:
+        """An engine ends, or a memory-only process with all of its engines; 128 + 9 unless it left by itself.
+
+        `group` is that of the engine of a memory-only process which ended first.
+        """
+        engine = self.engines.pop(start_id, None) or self.memory.pop(start_id, None)
+        if engine is None:
+            return
+        signal = exit_code - 128 if exit_code > 128 else None
+        default = Cause.KILLED_BY_SIGNAL if signal else Cause.TERMINATED_FROM_OUTSIDE
+        cause = self.intents.pop(start_id, default)
+        if cause is Cause.GRACEFUL_STOP and signal:
+            cause = Cause.KILLED_BY_SIGNAL
+        detail = f"{cause} {signal}, sender unknown" if cause is Cause.KILLED_BY_SIGNAL else f"{cause}"
+        if group and isinstance(engine, SimMemory) and len(engine.engines) > 1:
+            detail = f"its engine of {group}: {detail}"
+        self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
+        for one in engine.engines if isinstance(engine, SimMemory) else (engine,):
+            one.die()
+        self.locks.pop(engine.spec.directory, None)
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+    def restart(self) -> None:
+        """The machine is switched off and on: nobody saw its engines end."""
+        for start_id in [*self.engines, *self.memory]:
+            self.intents[start_id] = Cause.MACHINE_RESTARTED
+            self.end(start_id, exit_code=255)
+        self.boot += 1
+
+    def living(self, start_id: int) -> SimEngine:
+        """An archive's living engine. Raises EngineRefused for a stranger, EngineUnreachable for one that ended."""
+        engine = self.engines.get(start_id)
+        if engine is not None:
+            return engine
+        if start_id in self.memory:
+            raise EngineRefused(f"process {start_id} is memory only and never leads")
+        if start_id in self.exits:
+            raise EngineUnreachable(f"engine {start_id} ended")
+        raise EngineRefused(f"engine {start_id} is not known on this machine")
+
+
+    def followers(self, start_id: int) -> tuple[SimEngine, ...]:
+        """An archive's living engine, or all engines of a memory-only process. Raises as `living` does."""
+        process = self.memory.get(start_id)
+        return process.engines if process is not None else (self.living(start_id),)

@@ -1,0 +1,40 @@
+"""Simulation room: a memory-only process of one machine: its engines, one per group, live and end together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dkv.engine.contract import EngineRefused, EngineSpec, MemorySeen, MemorySpec
+from dkv.sim.engine import SimEngine
+from dkv.sim.glimpse import look
+
+
+@dataclass(frozen=True)
+class SimMemory:
+    """One of them."""
+
+    spec: MemorySpec
+    pid: int
+    engines: tuple[SimEngine, ...]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether one of its engines does not answer."""
+        return any(engine.stopped for engine in self.engines)
+
+    def engine(self, group: str) -> SimEngine:
+        """Its engine of that group. Raises EngineRefused."""
+        found = next((engine for engine in self.engines if engine.group == group), None)
+        if found is None:
+            raise EngineRefused(f"process {self.spec.start_id} has no engine of group {group}")
+        return found
+
+    def look(self) -> MemorySeen:
+        """The process at one glance."""
+        return MemorySeen(self.spec.start_id, self.spec.directory, self.pid, tuple(look(one) for one in self.engines))
+
+
+def launched(spec: MemorySpec, pid: int, engine: Callable[[EngineSpec], SimEngine]) -> SimMemory:
+    """A new one."""
+    return SimMemory(spec, pid, tuple(engine(one) for one in spec.engines))
