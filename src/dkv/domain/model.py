@@ -329,7 +329,7 @@ class Process:
     major: int = 0                          # incarnation it was requested in
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
-    port: int = 0                           # where clients reach an SM's engine, from CONFIGURED on; 0 unknown
+    port: int = 0                           # where clients reach its first engine, from CONFIGURED on; 0 unknown
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
 

@@ -214,12 +214,18 @@ def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | No
     if process.state is not ProcessState.STARTED:
         return stale_fact(f"process {process.start_id} was configured already")
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
-    port = archive.client_port if archive else 0
-    draft.move_process(process, "launched", pid=command.pid, port=port, waiting_since=None)
+    draft.move_process(process, "launched", pid=command.pid, port=_client_port(process, archive), waiting_since=None)
     if archive:
         draft.move_archive(archive, "launched")
     _progress(draft, process)
     return None
+
+
+def _client_port(process: Process, archive: Archive | None) -> int:
+    """Where clients reach it: its archive's port, or that of a TE's first engine."""
+    if archive:
+        return archive.client_port
+    return process.endpoints[0].client_port if process.endpoints else 0
 
 
 def loading_progressed(draft: Draft, command: LoadingProgressed) -> Refused | None:
@@ -243,7 +249,7 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
         return stale_fact(f"process {process.start_id} was loaded already")
     was_started = process.state is ProcessState.STARTED
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
-    port = archive.client_port if archive else 0
+    port = _client_port(process, archive)
     process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100)
     if archive and was_started:
         draft.move_archive(archive, "launched")
