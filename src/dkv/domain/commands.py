@@ -14,6 +14,13 @@ from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
 from dkv.domain.maintenance import EnforceLeader as EnforceLeader
 from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
+from dkv.domain.running import LoadingProgressed as LoadingProgressed
+from dkv.domain.running import ManagerFact as ManagerFact
+from dkv.domain.running import MemorySynced as MemorySynced
+from dkv.domain.running import ProcessConfigured as ProcessConfigured
+from dkv.domain.running import ProcessExited as ProcessExited
+from dkv.domain.running import ProcessStarted as ProcessStarted
+from dkv.domain.running import ProcessTracked as ProcessTracked
 
 # Orders ------------------------------------------------------------------------------------------------------
 
@@ -176,53 +183,6 @@ class ServerLost(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManagerFact(Command):
-    """Something one manager saw on its own machine. `server_id` is that manager's."""
-
-    server_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessStarted(ManagerFact):
-    """The manager took the request; an SM's archive is locked and its position was read from disk."""
-
-    start_id: int
-    report: Report | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessConfigured(ManagerFact):
-    """Its parameters are decided and its engine was launched."""
-
-    start_id: int
-    pid: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadingProgressed(ManagerFact):
-    """The engine is loading its archive and got further."""
-
-    start_id: int
-    percent: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessTracked(ManagerFact):
-    """The engine answers and has loaded."""
-
-    start_id: int
-    pid: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemorySynced(ManagerFact):
-    """A TE's engines hold what their leaders hold: all links are up and all data is loaded; or not any more."""
-
-    start_id: int
-    synced: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class PositionReported(ManagerFact):
     """An engine that already runs answers in a vacancy. Fenced first, if it was found leading."""
 
@@ -351,20 +311,6 @@ class LeaderSilence(ManagerFact):
     term: int
     silent: bool
     machine_answers: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessExited(ManagerFact):
-    """A process ended, or never came to be. `reaped`: nothing of it runs any more."""
-
-    start_id: int
-    cause: str
-    detail: str
-    exit_code: int
-    wait_status: int | None = None
-    last_words: tuple[str, ...] = ()
-    planned: bool = False        # we ended it because the domain wanted it
-    reaped: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,69 @@
+"""Domain room: facts about processes, from the request to the end, as the manager of each saw them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.command import Command
+from dkv.domain.model import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerFact(Command):
+    """Something one manager saw on its own machine. `server_id` is that manager's."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessStarted(ManagerFact):
+    """The manager took the request; an SM's archive is locked and its position was read from disk."""
+
+    start_id: int
+    report: Report | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfigured(ManagerFact):
+    """Its parameters are decided and its engine was launched."""
+
+    start_id: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingProgressed(ManagerFact):
+    """The engine is loading its archive and got further."""
+
+    start_id: int
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessTracked(ManagerFact):
+    """The engine answers and has loaded."""
+
+    start_id: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySynced(ManagerFact):
+    """A TE's engines hold what their leaders hold: all links are up and all data is loaded; or not any more."""
+
+    start_id: int
+    synced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessExited(ManagerFact):
+    """A process ended, or never came to be. `reaped`: nothing of it runs any more."""
+
+    start_id: int
+    cause: str
+    detail: str
+    exit_code: int
+    wait_status: int | None = None
+    last_words: tuple[str, ...] = ()
+    planned: bool = False        # we ended it because the domain wanted it
+    reaped: bool = True
