@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dkv.domain.endpoint import Endpoint
+
 
 class EngineType(StrEnum):
     """SM keeps an archive and may lead; TE is memory only, serves clients, never leads, never counts as a copy."""
@@ -292,15 +294,6 @@ class Verdict:
 
     reason: str
     exit_code: int
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where one engine of a TE is reached: the engine's group, and its two ports on the process's server."""
-
-    group: str
-    cluster_port: int
-    client_port: int
 
 
 @dataclass(frozen=True)

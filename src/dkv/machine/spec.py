@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dkv.domain.model import Archive, Endpoint, Group, Process, State
+from dkv.domain.endpoint import Endpoint
+from dkv.domain.model import Archive, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
 from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer
 

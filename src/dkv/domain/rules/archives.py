@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
+from dkv.domain.endpoint import Endpoint
+from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
