@@ -260,6 +260,17 @@ class Life:
         await self.ask_as_nuocmd("PUT", "/databases/stock", json={"hostAssignments": {"s2": 0}})
         await self.ask_as_nuocmd("POST", "/databases/stock/options", json={"color": "blue"})
 
+    async def server_given_up(self) -> None:
+        """A value is kept for somebody; a third server that had an archive goes for good."""
+        await self.ask_as_nuocmd("PUT", "/kvstore/colour", json={"newValue": "red"})
+        who: dict[str, Any] = {"server_id": "s3", "uid": "uid-of-s3"}
+        await self.tell(ServerJoined(host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="boot-1", **who))
+        added = {"instances": [{"instanceName": "orders-4", "server": "s3", "clustronPort": 7815, "clientPort": 7865}]}
+        await self.ask("POST", f"/{STORE}/instances", 201, json=added)
+        await self.tell(ServerLost(**who))
+        await self.ask_as_nuocmd("POST", "/peers/s3/removeDomainState")
+        await self.ask_as_nuocmd("DELETE", "/peers/s3")
+
     async def lived(self) -> None:
         """All chapters in their order."""
         await self.servers_come()
@@ -272,6 +283,7 @@ class Life:
         await self.leader_killed()
         await self.archives_come_and_go()
         await self.another_is_described()
+        await self.server_given_up()
         await self.enforced()
         await self.stopped_and_deleted()
         await self.read_events()

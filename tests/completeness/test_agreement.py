@@ -78,7 +78,7 @@ def nodes(state: State, group: Group) -> Iterator[NodeSeen]:
         if not archive.removed:
             role = "leader" if archive.archive_id == group.leader else "follower"
             name = node_id(state.uid, archive.archive_id)
-            yield NodeSeen(name, HOSTS[archive.server_id], archive.client_port, role, None, False, False, epoch=0)
+            yield NodeSeen(name, state.servers[archive.server_id].host, archive.client_port, role, None, False, False, epoch=0)
 
 
 def surveys(state: State, process: Process) -> Iterator[tuple[str, Survey]]:

@@ -18,7 +18,6 @@ from tests.house.house import ROOT, python_files, tree_of
 
 LATER: dict[tuple[str, str], str] = {
     # (command, "door" or "story"): why it is missing, and what brings it
-    **{(name, "door"): "the routes of /api/1 bring it" for name in ("RemoveServer", "RemoveServerState")},
 }
 
 DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire")

@@ -26,7 +26,8 @@ DOOR_CODES: dict[str, Entry] = {
     "cannot_plan": Entry(400, 2, "a request whose effects are no commands cannot be planned"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
     "method_not_allowed": Entry(405, 1, "the address does not know that method"),
-    "not_meant": Entry(501, 1, "the NuoDB dialect has a word for it, and dkv is nothing of that kind"),
+    "not_meant": Entry(400, 1, "the NuoDB dialect has a word for something that dkv does not have"),
+    "manager_away": Entry(503, 1, "another manager would have to answer and does not"),
     "internal": Entry(500, 1, "the manager made a mistake"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
@@ -35,6 +36,14 @@ class Commands(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LogFile:
+    """A file for a support bundle: `name` is its path there."""
+
+    name: str
+    path: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
     """One manager, as its API sees it. `events` and `leader_server` may raise StoreTrouble, `fetch` OSError only."""
@@ -57,6 +66,12 @@ class Rooms:
     version: str = "dkv"                                             # of this program
     heard: Callable[[], Mapping[str, int]] = dict                    # ms since each other manager renewed its lease
     rehearsing: bool = False                                         # a plan: nothing is committed, nothing to wait for
+    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None   # as fetch, by POST; a no raises too
+    logs: Callable[[State], Sequence[LogFile]] = lambda state: ()    # what this machine's manager and engines wrote
+    engine_version: Callable[[], str] = lambda: ""                   # of the engine program on this machine
+    configured: Callable[[], Mapping[str, str]] = dict               # this manager's settings by their names; no secrets
+    environment: Callable[[], Mapping[str, str]] = dict              # of its process, as it is
+    stop: Callable[[], None] = lambda: None                          # end this manager; its engines go on
     closing: Callable[[], bool] = lambda: False                      # the manager ends: endless answers end too
 
 

@@ -1,4 +1,4 @@
-"""Domain room: what records say that other views show: regions, and which region a server is in for a database. Pure.
+"""Domain room: what records say and what may be said in them: regions, users and their roles. Pure.
 
 A region is a number and a name. Region 0 is Default: it always exists, and everything is in it that was not put elsewhere
 (nuocmd-rest.md section 2).
@@ -7,12 +7,15 @@ A region is a number and a name. Region 0 is Default: it always exists, and ever
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dkv.domain.decision import Refused
 from dkv.domain.model import State
+from dkv.domain.refusals import nearest, no
 
+LONGEST_NAME = 200
 DEFAULT = (0, "Default")
 ALL = "all"     # the one key of the kind `regions`
 
@@ -74,3 +77,56 @@ def region_id_of(state: State, database: str, server_id: str) -> int:
 def region_of(state: State, database: str, server_id: str) -> str:
     """The name of the region a server is in for a database."""
     return regions(state).names[region_id_of(state, database, server_id)]
+
+
+def assigned_to(state: State, region: int) -> list[str]:
+    """The databases that have servers in a region, or all they have not assigned."""
+    placed = {name: placing(state, name) for name in sorted(state.databases)}
+    return [name for name, where in placed.items() if region in (where.default, *where.servers.values())]
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def keys_of(state: State, kind: str) -> list[str]:
+    """The names of the records of a kind, in order."""
+    return sorted(r.key for r in state.records.values() if r.kind == kind)
+
+
+def unfit_name(what: str, name: str) -> Refused | None:
+    """Refuse a name that could not be seen or typed."""
+    if name.strip() == name and name.isprintable() and "/" not in name and 0 < len(name) <= LONGEST_NAME:
+        return None
+    return no("bad_value", f"{what} {name[:60]!r} is not a valid name.",
+              f"Use up to {LONGEST_NAME} printable characters, no slash, no blank at either end.")  # fmt: skip
+
+
+def unknown_record(state: State, kind: str, name: str) -> Refused:
+    """No record of that name."""
+    said = kind.replace("_", " ").replace("load balancer", "load-balancer policy")
+    return no("unknown_record", f"There is no {said} named {name}.", nearest(name, keys_of(state, kind)))
+
+
+def unknown_role(state: State, names: Iterable[str]) -> Refused | None:
+    """Refuse the first of these roles that does not exist."""
+    return next((unknown_record(state, "role", name) for name in names if ("role", name) not in state.records), None)
+
+
+def holders_of(state: State, role: str) -> list[str]:
+    """Who names a role: `user x`, `role y`."""
+    found = [f"user {name}" for name in keys_of(state, "user") if role in value_of(state, "user", name)["roles"]]
+    return found + [f"role {name}" for name in keys_of(state, "role") if role in value_of(state, "role", name)["subRoles"]]
+
+
+def circular(state: State, role: str, sub_roles: Iterable[str]) -> Refused | None:
+    """Refuse sub-roles through which a role would contain itself."""
+    seen: set[str] = set()
+    waiting = list(sub_roles)
+    while waiting:
+        name = waiting.pop()
+        if name == role:
+            return no("bad_value", f"Role {role} would contain itself.", "Leave that sub-role out.")
+        if name not in seen:
+            seen.add(name)
+            waiting += (value_of(state, "role", name) or {}).get("subRoles", [])
+    return None

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dkv.api.nuodb import archives, databases, peers, processes
+from dkv.api.nuodb import (
+    archives,
+    balancing,
+    certificates,
+    databases,
+    departures,
+    diagnostics,
+    kvstore,
+    peers,
+    processes,
+    regions,
+    users,
+    versions,
+)
 from dkv.api.nuodb.errors import ROOT
 
 PARTS = [
+    certificates.router,
     peers.router,
+    departures.router,
+    balancing.router,
+    versions.router,
+    regions.router,
+    kvstore.router,
+    users.router,
+    diagnostics.router,
     databases.router,
     processes.router,
     archives.router,

@@ -19,6 +19,8 @@ UNPROVEN = Ending(
     cause="server away", detail="An operator gave up its server, which was away; whether the process ended is not known.",
     exit_code=255, planned=True, reaped=False, budget=False,
 )  # fmt: skip
+MAY_LEAD = "may be needed to lead: it goes once another archive leads without it"
+LAST = "is the last of its group: it goes with its database"
 
 
 def _away(draft: Draft, server_id: str) -> Server | Refused:
@@ -76,14 +78,15 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
         if archive:
             draft.put_archive(archive, stopped_by_operator=True)
         end(draft, process, UNPROVEN)
-    kept = []
+    kept, pending = [], False
     for archive in [a for a in draft.archives.values() if a.server_id == server.server_id and not a.removed]:
         why = _needed(draft, archive)
         if why:
-            kept.append(f"archive {archive.archive_id} ({archive.name} of {archive.database}) {why}")
+            kept.append(f"{_names([archive])} {why}")
+            pending = pending or why is MAY_LEAD
         else:
             remove(draft, archive)
-    draft.answer.update(kept=kept)
+    draft.answer.update(kept=kept, pending=pending)
     return None
 
 
@@ -110,9 +113,9 @@ def _needed(draft: Draft, archive: Archive) -> str:
     group = draft.groups.get((archive.database, archive.group))
     if group is None:
         return ""
+    if len(draft.archives_in(group)) == 1:
+        return LAST
     wanted = {*group.in_sync, *group.required, *group.contested, group.leader, group.enforced}
     if archive.archive_id in wanted:
-        return "may be needed to lead: it goes once another archive leads without it"
-    if len(draft.archives_in(group)) == 1:
-        return "is the last of its group: it goes with its database"
+        return MAY_LEAD
     return ""

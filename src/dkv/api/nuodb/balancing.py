@@ -1,0 +1,103 @@
+"""API room: /api/1/databases/loadBalancer*, how clients choose among processes: stored and given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key
+from dkv.api.nuodb.asking import database_of
+from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.records import must, rewrite
+from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+from dkv.domain.model import State
+
+POLICY, CONFIG = "load_balancer", "load_balancer_config"
+GLOBAL = "global"     # the key of what the whole domain chooses by; a database's is `database/<name>`
+
+router = APIRouter(prefix="/databases")
+
+
+@router.get("/loadBalancerPolicies")
+async def get_policies(request: Request, rooms: Door) -> Response:
+    """Every policy by its name."""
+    state = (await rooms.submitter.view()).state
+    names = registry.keys_of(state, POLICY)
+    return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
+
+
+@router.post("/loadBalancerPolicy/{name}")
+async def set_policy(name: str, body: PolicyBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A policy, in place of one that was there."""
+    if body.policy_name not in (None, name):
+        raise refuse("bad_value", f"The body is about {body.policy_name!r}, the address about {name!r}.", "Name one.")
+    must(registry.unfit_name("Policy", name))
+    _query("lbQuery", body.lb_query)
+    await rewrite(rooms, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
+    return JSONResponse({"policyName": name, "lbQuery": body.lb_query})
+
+
+@router.delete("/loadBalancerPolicy/{name}")
+async def delete_policy(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A policy goes."""
+    def change(state: State, old: Any) -> None:
+        if old is None:
+            raise Refusal(registry.unknown_record(state, POLICY, name))
+
+    await rewrite(rooms, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
+    return JSONResponse({})
+
+
+@router.get("/loadBalancerConfigs")
+async def get_configs(request: Request, rooms: Door) -> Response:
+    """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
+    state = (await rooms.submitter.view()).state
+    return page(request, [_shown(key, registry.value_of(state, CONFIG, key)) for key in registry.keys_of(state, CONFIG)])
+
+
+def _shown(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    whose = {"isGlobal": True} if key == GLOBAL else {"isGlobal": False, "dbName": key.partition("/")[2]}
+    return whose | value
+
+
+@router.post("/loadBalancerConfig")
+async def set_config(
+    body: BalancingBody, rooms: Door, key: Key, actor: Actor,
+    unregisterDefaultLbQuery: bool = False, unregisterPrefilter: bool = False,
+) -> Response:  # fmt: skip
+    """Set or unregister a default and a prefilter; what is not named stays."""
+    if bool(body.is_global) == (body.db_name is not None):
+        raise refuse("bad_value", "A configuration is the domain's or that of one database.", "Send isGlobal or dbName.")
+    gone = [f for f, out in (("defaultLbQuery", unregisterDefaultLbQuery), ("prefilter", unregisterPrefilter)) if out]
+    given = {"defaultLbQuery": body.default_lb_query, "prefilter": body.prefilter}
+    new = {field: _query(field, text) for field, text in given.items() if text is not None}
+    if both := sorted(set(gone) & set(new)):
+        raise refuse("bad_value", f"{both[0]} cannot be set and unregistered at once.", "Do one of them.")
+
+    def change(state: State, old: Any) -> Any:
+        if body.db_name is not None:
+            database_of(state, body.db_name)
+        kept = {field: text for field, text in (old or {}).items() if field not in gone}
+        return {**kept, **new} or None
+
+    where = GLOBAL if body.db_name is None else f"database/{body.db_name}"
+    await rewrite(rooms, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)
+    return JSONResponse({})
+
+
+def _query(field: str, text: str) -> str:
+    """A query as it is kept. Only its parentheses are looked at. Raises Refusal."""
+    depth = 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0:
+            break
+    if depth or not text.strip():
+        raise refuse("bad_value", f"The parentheses of {field} '{text[:60]}' do not match.", "Write for example random(any).")
+    return text

@@ -1,0 +1,138 @@
+"""API room: the ZIP of diagnostics/logs: what one server can say of itself, and nothing that must stay secret.
+
+Every member begins with `<server id>/`, so that the bundles of several servers can be unpacked into one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+import traceback
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from dkv.api.rooms import LogFile, Rooms
+from dkv.control.submit import View
+from dkv.store.contract import Snapshot
+
+LARGEST_FILE = 32_000_000     # bytes; of a longer log its end is taken
+HIDDEN = "(hidden)"
+SECRET_FIELDS = ("secret", "password")
+SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
+TOLD_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the asker wants of the logs."""
+
+    threads: bool = False
+    cores: bool = False
+    modified_after: int = 0                     # s since 1970
+    ignore: re.Pattern[str] | None = None       # file and directory names to leave out
+
+
+def told_state(snapshot: Snapshot) -> dict[str, Any]:
+    """The domain's records as objects, without passwords and without the values of the key-value store."""
+    records = {key: _open(key, json.loads(text)) for key, text in snapshot.records.items()}
+    return {"revision": snapshot.revision, "records": records}
+
+
+def _open(key: str, record: Any) -> Any:
+    if key.startswith("record/kvstore/"):
+        return record | {"value": HIDDEN}
+    if key.startswith("record/"):
+        record = record | {"value": json.loads(record["value"])}
+    return _without_secrets(record)
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: HIDDEN if name in SECRET_FIELDS else _without_secrets(one) for name, one in value.items()}
+    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
+
+
+def told_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that concern dkv, what could be a secret hidden."""
+    found = {name: value for name, value in sorted(environment.items()) if TOLD_VARIABLES.fullmatch(name)}
+    return {name: HIDDEN if SECRET_WORDS.search(name) else value for name, value in found.items()}
+
+
+def tasks_told() -> str:
+    """What the manager's tasks and threads wait for. To be called in its event loop."""
+    lines = []
+    for task in asyncio.all_tasks():
+        stack = [traceback.format_list(traceback.extract_stack(frame, 1))[0] for frame in task.get_stack(limit=8)]
+        lines.append(f"task {task.get_name()}\n{''.join(stack)}")
+    for number, frame in sys._current_frames().items():
+        lines.append(f"thread {number}\n{''.join(traceback.format_stack(frame, 20))}")
+    return "\n".join(lines)
+
+
+async def bundle(rooms: Rooms, wish: Wish) -> IO[bytes]:
+    """The ZIP, at its beginning; whoever reads it closes it. Raises StoreTrouble."""
+    view, snapshot = await rooms.submitter.view(), await rooms.submitter.snapshot()
+    texts = {
+        "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
+        "environment.json": json.dumps(told_environment(rooms.environment()), indent=2),
+        "settings.json": json.dumps(dict(rooms.configured()), indent=2, sort_keys=True),
+        "about.txt": _about(rooms, view, wish),
+    }
+    if wish.threads:
+        texts["threads.txt"] = tasks_told()
+    files = [file for file in rooms.logs(view.state) if _wanted(file, wish)]
+    return await asyncio.to_thread(_packed, rooms.server_id, texts, files)
+
+
+def _about(rooms: Rooms, view: View, wish: Wish) -> str:
+    lines = [f"Server {rooms.server_id} at {rooms.address}:{rooms.port}, {rooms.version}, revision {view.revision}."]
+    lines += [f"Of a log longer than {LARGEST_FILE} bytes its end is here."]
+    lines += ["Passwords, and the values of the key-value store, are left out."]
+    lines += ["Core files are where the system puts them (core_pattern); dkv collects none."] if wish.cores else []
+    return "\n".join(lines) + "\n"
+
+
+def _wanted(file: LogFile, wish: Wish) -> bool:
+    if wish.ignore and any(wish.ignore.search(part) for part in file.name.split("/")):
+        return False
+    try:
+        return file.path.stat().st_mtime >= wish.modified_after
+    except OSError:
+        return False  # it went away: an engine ended
+
+
+def _packed(server_id: str, texts: Mapping[str, str], files: list[LogFile]) -> IO[bytes]:
+    target = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads it closes it
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as pack:
+        for name, text in texts.items():
+            pack.writestr(f"{server_id}/{name}", text)
+        for file in files:
+            _add(pack, f"{server_id}/{file.name}", file)
+    target.seek(0)
+    return target
+
+
+def _add(pack: zipfile.ZipFile, name: str, file: LogFile) -> None:
+    try:
+        source = file.path.open("rb")
+    except OSError:
+        return
+    with source, pack.open(name, "w") as member:
+        source.seek(-min(LARGEST_FILE, os.fstat(source.fileno()).st_size), os.SEEK_END)
+        left = LARGEST_FILE  # it may be growing
+        while left > 0 and (chunk := source.read(min(left, 1 << 20))):
+            member.write(chunk)
+            left -= len(chunk)
+
+
+def chunks(packed: IO[bytes]) -> Iterator[bytes]:
+    """The bytes of a bundle, which is closed at its end or when nobody wants more."""
+    with packed:
+        while chunk := packed.read(1 << 18):
+            yield chunk

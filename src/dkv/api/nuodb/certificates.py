@@ -1,0 +1,60 @@
+"""API room: /api/1/peers/certificates, the certificates an operator trusts: stored for the day managers speak TLS."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key
+from dkv.api.nuodb import x509
+from dkv.api.nuodb.records import must, rewrite
+from dkv.api.nuodb.registry_bodies import CertificateBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+from dkv.domain.model import State
+
+KIND = "certificate"
+
+router = APIRouter(prefix="/peers/certificates")
+
+
+@router.get("")
+async def get_certificates(rooms: Door) -> Response:
+    """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
+    state = (await rooms.submitter.view()).state
+    trusted = {alias: registry.value_of(state, KIND, alias) for alias in registry.keys_of(state, KIND)}
+    nobody: dict[str, Any] = {"serverCertificates": {}, "processCertificates": {}, "serverTrusted": [], "processTrusted": []}
+    return JSONResponse({"trustedCertificates": trusted} | nobody)
+
+
+@router.post("")
+async def change_certificates(
+    body: CertificateBody, rooms: Door, key: Key, actor: Actor, remove: bool = False,
+    waitFullyReplicatedSec: Annotated[float, Query(ge=0)] = 0,
+) -> Response:  # fmt: skip
+    """Trust a certificate, or no longer; one that was not trusted is no longer trusted at once. Nobody waits: all
+    managers read one state."""
+    new = None if remove else _kept(body)
+
+    def change(state: State, old: Any) -> Any:
+        if new is not None and old not in (None, new):
+            raise refuse("record_exists", f"Another certificate is trusted as {body.alias}.", "Remove it first.")
+        return new
+
+    must(registry.unfit_name("Alias", body.alias))
+    await rewrite(rooms, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
+    return JSONResponse({})
+
+
+def _kept(body: CertificateBody) -> dict[str, str]:
+    pem = body.certificate_pem or ""
+    try:
+        found = x509.read(pem)
+    except x509.NoCertificate as error:
+        said = f"What is to be trusted as {body.alias[:60]} is not a certificate: {error}."
+        raise refuse("bad_value", said, "Send one in PEM, from -----BEGIN CERTIFICATE----- on.") from error
+    return {"certificatePem": pem, "expires": found.expires, "subjectName": found.subject, "issuerName": found.issuer}

@@ -1,0 +1,108 @@
+"""API room: /api/1/diagnostics: a line for the log, a manager's configuration, its logs, the state it reads."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from dkv.api.asking import Actor
+from dkv.api.nuodb import bundle
+from dkv.api.nuodb.departures import ask_other
+from dkv.api.nuodb.registry_bodies import MessageBody
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain import registry
+from dkv.domain.model import Server, State
+from dkv.domain.refusals import unknown_server
+from dkv.log import logger
+
+log = logger("nuodb")
+
+LONGEST_MESSAGE = 4_000   # characters kept of a line
+LICENSE = "none"          # dkv has no licences
+
+router = APIRouter(prefix="/diagnostics")
+
+
+@router.post("/log")
+async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
+    """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
+    log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
+    return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})
+
+
+@router.get("/config")
+async def own_config(rooms: Door) -> Response:
+    """How the manager that answers is configured."""
+    return JSONResponse(_config(rooms, (await rooms.submitter.view()).state))
+
+
+@router.get("/config/{server_id}")
+async def config_of(server_id: str, rooms: Door) -> Response:
+    """How a manager is configured; another one is asked itself."""
+    state = (await rooms.submitter.view()).state
+    if server_id == rooms.server_id:
+        return JSONResponse(_config(rooms, state))
+    server = state.servers.get(server_id)
+    if server is None:
+        raise Refusal(unknown_server(server_id, state.servers))
+    return JSONResponse(await ask_other(rooms.fetch, server, "/api/1/diagnostics/config"))
+
+
+def _config(rooms: Rooms, state: State) -> dict[str, Any]:
+    """`properties` are the settings; ThisServerId, agentPort and the service "rest" are what nuocmd looks for."""
+    own = state.servers.get(rooms.server_id)
+    settings = {"".join(w.capitalize() if i else w for i, w in enumerate(name.split("_"))): text
+                for name, text in rooms.configured().items()}  # fmt: skip
+    policies = {name: {"lbQuery": registry.value_of(state, "load_balancer", name)}
+                for name in registry.keys_of(state, "load_balancer")}  # fmt: skip
+    return {
+        "properties": {**settings, "ThisServerId": rooms.server_id, "agentPort": str(own.nuodb_port if own else rooms.port)},
+        "initialMembership": {one.server_id: _member(rooms, one) for _, one in sorted(state.servers.items())},
+        "otherServices": ["rest"],
+        "statsPlugins": {},
+        "loadBalancers": policies,
+        "labels": {},
+    }
+
+
+def _member(rooms: Rooms, server: Server) -> dict[str, str]:
+    return {"transport": f"{server.host}:{server.port}", "version": rooms.version}
+
+
+@router.get("/kube")
+async def kubernetes() -> Response:
+    """Nothing: dkv does not run by Kubernetes and knows none of its objects."""
+    return JSONResponse({kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")})
+
+
+@router.get("/captureDomainState")
+async def capture_state(rooms: Door) -> Response:
+    """The whole state as its records, without what is secret."""
+    snapshot = await rooms.submitter.snapshot()
+    return JSONResponse(bundle.told_state(snapshot))
+
+
+@router.get("/logs")
+async def logs(
+    rooms: Door,
+    includeThreadDump: bool = False,
+    includeCoreFiles: bool = False,
+    modifiedAfterEpochSec: Annotated[int, Query(ge=0)] = 0,
+    ignore: str = "",
+    excludeSensitiveFiles: bool = True,
+) -> Response:
+    """A ZIP of what this server wrote: manager, engines, engines before them, and the state as it reads it."""
+    try:
+        pattern = re.compile(ignore) if ignore else None
+    except re.error as error:
+        raise refuse("bad_value", f"ignore is no regular expression: {error}.", "Write for example .*[.]old") from error
+    wish = bundle.Wish(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, pattern)
+    packed = await bundle.bundle(rooms, wish)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{rooms.server_id}-{rooms.clock()}.zip")
+    # Without quotes: nuocmd would take them for a part of the name (nuocmd-rest.md section 1.3).
+    headers = {"Content-Disposition": f"attachment; filename={name}"}
+    return StreamingResponse(bundle.chunks(packed), media_type="application/zip", headers=headers)

@@ -1,0 +1,45 @@
+"""API room: /api/1/kvstore, small values that scripts share, with compare-and-set (nuocmd-rest.md section 3)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb.records import text_of
+from dkv.api.nuodb.registry_bodies import ValueBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+
+KIND = "kvstore"
+
+router = APIRouter(prefix="/kvstore")
+
+
+@router.get("/{name:path}")
+async def get_value(name: str, rooms: Door) -> Response:
+    """The value of a key, null if there is none: that is no error, since scripts ask so whether it is there."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse({"key": name, "value": registry.value_of(state, KIND, name)})
+
+
+@router.put("/{name:path}")
+async def put_value(name: str, body: ValueBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
+    if body.key not in (None, name):
+        raise refuse("bad_value", f"The body is about key {body.key!r}, the address about {name!r}.", "Name one key.")
+    command = PutRecord(actor=actor, kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
+    accepted(await rooms.submitter.submit(command, key))
+    return JSONResponse({"key": name, "value": body.new_value})
+
+
+def _expected(body: ValueBody) -> tuple[str | None, ...]:
+    if body.expected_absent and body.expected_value:
+        raise refuse("bad_value", "A key cannot be expected to be absent and to have a value.", "Send one of them.")
+    if body.expected_absent:
+        return (None,)
+    if body.expected_value is None:
+        return ()
+    return (text_of(body.expected_value), None) if not body.expected_value else (text_of(body.expected_value),)

@@ -1,0 +1,44 @@
+"""API room: how routes of the NuoDB dialect read and rewrite records: read, change, put back if nobody else did meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from dkv.api.asking import accepted
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Rooms
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+from dkv.domain.decision import Refused
+from dkv.domain.model import State
+
+ATTEMPTS = 50
+
+Change = Callable[[State, Any], Any]
+"""From a state and a record's value in it, None without one, to the value it should have, None to delete it."""
+
+
+def text_of(value: Any) -> str | None:
+    """A value as the text of a record; equal values have equal texts."""
+    return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def must(refused: Refused | None) -> None:
+    """Raises Refusal if there is one."""
+    if refused:
+        raise Refusal(refused)
+
+
+async def rewrite(rooms: Rooms, record: PutRecord, change: Change, key: str = "") -> State:
+    """Change one record and give the state that is true then. Raises Refusal, of `change` too; nothing is changed then."""
+    for _ in range(ATTEMPTS):
+        state = (await rooms.submitter.view()).state
+        before = registry.text_of(state, record.kind, record.key)
+        value = text_of(change(state, json.loads(before or "null")))
+        decision = await rooms.submitter.submit(replace(record, value=value, expects=(before,)), key)
+        if not isinstance(decision, Refused) or decision.code != "record_changed":
+            return accepted(decision).state
+    raise refuse("record_changed", f"{record.kind} {record.key} is changed all the time by somebody else.", "Ask again.")

@@ -1,0 +1,172 @@
+"""API room: /api/1/regions, and which region a server is in for a database.
+
+A region is stored and shown (`regionName` of a process); nothing is placed by it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key
+from dkv.api.nuodb.asking import database_of
+from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.records import must, rewrite
+from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBody, ServerBody
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+from dkv.domain.model import State
+from dkv.domain.refusals import nearest, unknown_server
+
+router = APIRouter()
+
+REGIONS = "/regions"
+REGION = "/regions/{region_id}"
+
+
+def _json(number: int, name: str) -> dict[str, Any]:
+    return {"id": number, "name": name}
+
+
+def known_region(state: State, number: int) -> str:
+    """The name of a region. Raises Refusal."""
+    names = registry.regions(state).names
+    if number not in names:
+        said = ", ".join(f"{one} ({name})" for one, name in sorted(names.items())[:8])
+        raise refuse("unknown_record", f"There is no region with number {number}.", f"Known: {said}.")
+    return names[number]
+
+
+def _fresh_name(names: dict[int, str], name: str) -> None:
+    must(registry.unfit_name("Region", name))
+    if name.casefold() in [one.casefold() for one in names.values()]:
+        raise refuse("record_exists", f"There is a region named {name} already.", "Use that one, or another name.")
+
+
+def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
+    others = {str(number): name for number, name in names.items() if number != registry.DEFAULT[0]}
+    return {"next": next_id, "names": others}
+
+
+@router.get(REGIONS)
+async def get_regions(request: Request, rooms: Door) -> Response:
+    """Every region; number 0, Default, is always there."""
+    names = registry.regions((await rooms.submitter.view()).state).names
+    return page(request, [_json(number, name) for number, name in sorted(names.items())])
+
+
+@router.post(REGIONS)
+async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A new region, with the next number."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        known = registry.regions(state)
+        names = dict(known.names)
+        _fresh_name(names, body.name)
+        return _kept(known.next_id + 1, {**names, known.next_id: body.name})
+
+    state = await rewrite(rooms, _regions(actor), change, key)
+    found = (number for number, name in registry.regions(state).names.items() if name == body.name)
+    return JSONResponse(_json(next(found, registry.DEFAULT[0]), body.name), 201)
+
+
+@router.get(REGION)
+async def get_region(region_id: int, rooms: Door) -> Response:
+    """One region."""
+    return JSONResponse(_json(region_id, known_region((await rooms.submitter.view()).state, region_id)))
+
+
+@router.put(REGION)
+async def rename_region(region_id: int, body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Another name for a region, if it has the one that the asker believes."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        name = _not_default(known_region(state, region_id), region_id)
+        if body.old_name not in (None, name):
+            raise refuse("record_changed", f"Region {region_id} is named {name}, not {body.old_name}.", "Look again.")
+        known = registry.regions(state)
+        names = {number: one for number, one in known.names.items() if number != region_id}
+        _fresh_name(names, body.name)
+        return _kept(known.next_id, {**names, region_id: body.name})
+
+    await rewrite(rooms, _regions(actor), change, key)
+    return JSONResponse(_json(region_id, body.name))
+
+
+@router.delete(REGION)
+async def delete_region(region_id: int, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A region that no database uses."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        name = _not_default(known_region(state, region_id), region_id)
+        used = registry.assigned_to(state, region_id)
+        if used:
+            said = f"Region {name} has servers of {', '.join(used[:8])}."
+            raise refuse("record_in_use", said, "Remove those region assignments first.")
+        known = registry.regions(state)
+        return _kept(known.next_id, {number: one for number, one in known.names.items() if number != region_id})
+
+    await rewrite(rooms, _regions(actor), change, key)
+    return JSONResponse({})
+
+
+def _regions(actor: str) -> PutRecord:
+    return PutRecord(actor=actor, kind="regions", key=registry.ALL)
+
+
+def _not_default(name: str, number: int) -> str:
+    if number == registry.DEFAULT[0]:
+        raise refuse("bad_value", "Region 0, Default, is always there under that name.", "Make another one.")
+    return name
+
+
+# Which server is where -----------------------------------------------------------------------------------------------
+
+
+@router.put("/databases/{name}/hosts")
+async def assign_server(name: str, body: HostBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Put a server into a region for one database."""
+    await place(rooms, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
+    return JSONResponse({})
+
+
+@router.delete("/databases/{name}/hosts")
+async def unassign_server(name: str, body: ServerBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        database = database_of(state, name)
+        placed = registry.placing(state, name)
+        if body.server_id not in placed.servers:
+            said = f"Server {body.server_id} is assigned to no region of {name}."
+            raise refuse("unknown_record", said, nearest(body.server_id, placed.servers))
+        servers = {one: number for one, number in placed.servers.items() if one != body.server_id}
+        return {"uid": database.uid, "default": placed.default, "servers": servers}
+
+    await rewrite(rooms, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
+    return JSONResponse({})
+
+
+@router.put("/databases/{name}/defaultRegion")
+async def set_default_region(name: str, body: DefaultRegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """The region of all servers that were put nowhere else."""
+    await place(rooms, name, {}, int(body.region_id), key=key, actor=actor)
+    return JSONResponse({})
+
+
+async def place(
+    rooms: Rooms, name: str, servers: dict[str, int], default: int | None = None, *, key: str = "", actor: str = ""
+) -> None:
+    """Put servers of a database into regions, by number, and all others into `default`. Raises Refusal."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        database = database_of(state, name)
+        placed = registry.placing(state, name)
+        for server_id in servers:
+            if server_id not in state.servers:
+                raise Refusal(unknown_server(server_id, state.servers))
+        for number in [*servers.values(), *([] if default is None else [default])]:
+            known_region(state, number)
+        return {"uid": database.uid, "default": placed.default if default is None else default,
+                "servers": {**placed.servers, **servers}}  # fmt: skip
+
+    await rewrite(rooms, PutRecord(actor=actor, kind="database_regions", key=name), change, key)

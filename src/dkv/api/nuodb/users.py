@@ -1,0 +1,210 @@
+"""API room: /api/1/policies: users, their credentials and roles, and the licence that dkv does not have.
+
+What is authorised is stored and given back; it is enforced once access control exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key
+from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.records import Change, must, rewrite
+from dkv.api.nuodb.registry_bodies import (
+    CredentialsBody,
+    LicenseBody,
+    RequestBody,
+    RoleBody,
+    RoleChangeBody,
+    UserBody,
+    UserRolesBody,
+)
+from dkv.api.passwords import hashed
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door
+from dkv.domain import registry
+from dkv.domain.commands import PutRecord
+from dkv.domain.model import State
+
+router = APIRouter(prefix="/policies")
+
+SECRET = ("password",)   # fields of a user that are never given back
+
+
+def _shown(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, **{field: one for field, one in value.items() if field not in SECRET and one is not None}}
+
+
+def _all(state: State, kind: str) -> list[dict[str, Any]]:
+    return [_shown(name, registry.value_of(state, kind, name)) for name in registry.keys_of(state, kind)]
+
+
+def _same_name(name: str, said: str | None) -> None:
+    if said not in (None, name):
+        raise refuse("bad_value", f"The body is about {said!r}, the address about {name!r}.", "Name one of them.")
+
+
+def _new(kind: str, name: str, value: dict[str, Any]) -> Change:
+    """Add it, unless there is one; adding the same again changes nothing."""
+
+    def change(state: State, old: Any) -> Any:
+        must(registry.unfit_name(kind.capitalize(), name))
+        if old not in (None, value):
+            raise refuse("record_exists", f"There is a {kind} named {name} already.", "Change or delete that one.")
+        must(registry.unknown_role(state, value.get("roles") or value.get("subRoles") or ()))
+        return value
+
+    return change
+
+
+def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
+    if old is None:
+        raise Refusal(registry.unknown_record(state, kind, name))
+    found: dict[str, Any] = old
+    return found
+
+
+def _without_doubles(names: Sequence[Any]) -> list[Any]:
+    return [name for index, name in enumerate(names) if name not in names[:index]]
+
+
+# Users ---------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/users")
+async def get_users(request: Request, rooms: Door) -> Response:
+    """Every user and its roles; never a password, not even as it is kept."""
+    return page(request, _all((await rooms.submitter.view()).state, "user"))
+
+
+@router.put("/users/{name}")
+async def create_user(name: str, body: UserBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A new user with a password or a certificate."""
+    _same_name(name, body.name)
+    credentials = await _credentials(body.password, body.certificate_pem)
+    value = {"roles": _without_doubles(body.roles or []), **credentials}
+    await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), _new("user", name, value), key)
+    return JSONResponse(_shown(name, value), 201)
+
+
+@router.delete("/users/{name}")
+async def delete_user(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A user leaves."""
+    def change(state: State, old: Any) -> None:
+        _known("user", name, state, old)
+
+    await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    return JSONResponse({})
+
+
+@router.post("/users/{name}/roles")
+async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """What a user may do, more and less."""
+    def change(state: State, old: Any) -> dict[str, Any]:
+        user = _known("user", name, state, old)
+        must(registry.unknown_role(state, body.roles_to_add or ()))
+        kept = [role for role in user["roles"] if role not in (body.roles_to_remove or ())]
+        return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
+
+    state = await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
+
+
+@router.post("/users/{name}/credentials")
+async def change_credentials(name: str, body: CredentialsBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A user's new password or certificate; the other one stays."""
+    new = await _credentials(body.new_password, body.new_certificate_pem)
+
+    def change(state: State, old: Any) -> dict[str, Any]:
+        return {**_known("user", name, state, old), **new}
+
+    state = await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
+
+
+async def _credentials(password: str | None, certificate: str | None) -> dict[str, str]:
+    """What is kept of a password or a certificate: exactly one of them."""
+    if (password is None) == (certificate is None):
+        raise refuse("bad_value", "A user needs either a password or a certificate.", "Give one of them.")
+    if certificate is not None:
+        return {"certificatePem": certificate}
+    assert password is not None
+    return {"password": await asyncio.to_thread(hashed, password)}
+
+
+# Roles ---------------------------------------------------------------------------------------------------------------
+
+
+def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
+    """Requests as they are kept, so that the same ones are found again whichever way nothing was said."""
+    fields = ("queryParamConstraints", "pathParamConstraints", "payloadParamConstraints")
+    said = [body.model_dump(by_alias=True) for body in bodies or ()]
+    return _without_doubles([{**one, **{field: one[field] or {} for field in fields}} for one in said])
+
+
+@router.get("/roles")
+async def get_roles(request: Request, rooms: Door) -> Response:
+    """Every role with the requests it allows."""
+    return page(request, _all((await rooms.submitter.view()).state, "role"))
+
+
+@router.put("/roles/{name}")
+async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A new role: requests it allows, and other roles it contains."""
+    _same_name(name, body.name)
+    value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
+    must(registry.circular((await rooms.submitter.view()).state, name, value["subRoles"]))
+    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), _new("role", name, value), key)
+    return JSONResponse(_shown(name, value), 201)
+
+
+@router.post("/roles/{name}")
+async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """What a role allows and contains, more and less."""
+    added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
+
+    def change(state: State, old: Any) -> dict[str, Any]:
+        role = _known("role", name, state, old)
+        must(registry.unknown_role(state, body.sub_roles_to_add or ()))
+        must(registry.circular(state, name, body.sub_roles_to_add or ()))
+        subs = [one for one in role["subRoles"] if one not in (body.sub_roles_to_remove or ())]
+        requests = [one for one in role["authorizedRequests"] if one not in removed]
+        return {"subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
+                "authorizedRequests": _without_doubles([*requests, *added])}  # fmt: skip
+
+    state = await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
+    return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
+
+
+@router.delete("/roles/{name}")
+async def delete_role(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+    """A role that nobody has any more."""
+    def change(state: State, old: Any) -> None:
+        _known("role", name, state, old)
+        holders = registry.holders_of(state, name)
+        if holders:
+            raise refuse("record_in_use", f"Role {name} is held by {', '.join(holders[:8])}.", "Take it from them first.")
+
+    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
+    return JSONResponse({})
+
+
+# Licence -------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/license")
+async def get_license() -> Response:
+    """dkv has no licences; said in the shape nuocmd prints."""
+    decoded = {"type": "NONE", "holder": "dkv has no licences: nothing in it has to be unlocked"}
+    return JSONResponse({"decodedLicense": decoded, "effectiveForDomain": True})
+
+
+@router.post("/license")
+async def set_license(body: LicenseBody, update: bool = False, allowDowngrade: bool = False) -> Response:
+    """Refused."""
+    raise refuse("not_meant", "A licence cannot be meant here, because dkv has none.", "Nothing has to be unlocked.")

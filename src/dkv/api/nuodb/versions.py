@@ -1,0 +1,76 @@
+"""API room: the release of the engines, and what NuoDB's engines can and Valkey's cannot: encryption, handoff of centres."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.nuodb.asking import database_of, not_meant
+from dkv.api.problems import Refusal, refuse
+from dkv.api.rooms import Door, Rooms
+
+router = APIRouter(prefix="/databases")
+
+ROLLING = "Install it on one server after the other and restart its processes; one release at a time is run."
+
+
+def version_id(release: str) -> int:
+    """A release as one number that orders like it: 9.1.2 is 0x090102, as Valkey counts; 0 for none."""
+    numbers = [int(part) for part in release.split(".") if part.isdigit()]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major << 16 | minor << 8 | patch
+
+
+@router.get("/{name}/versions")
+async def versions(name: str, rooms: Door) -> Response:
+    """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
+    state = (await rooms.submitter.view()).state
+    database_of(state, name)
+    release = rooms.engine_version()
+    number = version_id(release)
+    return JSONResponse({
+        "dbName": name,
+        "effectiveVersion": number,
+        "maxVersion": number,
+        "version": release,
+        "allVersions": {release: {"version": release, "versionId": number}},
+        "availableVersions": [],
+        "processVersions": {release: [str(process.start_id) for process in state.processes_of(name)]},
+    })  # fmt: skip
+
+
+@router.post("/{name}/upgrade")
+async def upgrade(name: str, rooms: Door, version: str | None = None, maxVersion: bool = False) -> Response:
+    """Nothing to do for the release that runs, or its number; any other is refused."""
+    database_of((await rooms.submitter.view()).state, name)
+    release = rooms.engine_version()
+    if version is None and not maxVersion:
+        raise refuse("bad_value", "It is not said to which version.", "Send version, or maxVersion=True.")
+    if version not in (None, release, str(version_id(release))):
+        raise refuse("bad_value", f"The engines are Valkey {release}, not {version}; there is nothing to switch on.", ROLLING)
+    return JSONResponse({})
+
+
+@router.post("/dataEncryption")
+async def data_encryption(rooms: Door, configUpdateTimeoutSec: int = 0) -> Response:
+    """Refused."""
+    raise not_meant("Storage passwords cannot be meant here, because Valkey does not encrypt the files it writes.",
+                    "Keep the data directory on an encrypted file system.")  # fmt: skip
+
+
+@router.get("/{name}/reportTimestamp")
+async def report_timestamp(name: str, rooms: Door) -> Response:
+    """Refused."""
+    raise await _no_handoff(rooms, name)
+
+
+@router.post("/{name}/resetState")
+async def reset_state(name: str, rooms: Door) -> Response:
+    """Refused."""
+    raise await _no_handoff(rooms, name)
+
+
+async def _no_handoff(rooms: Rooms, name: str) -> Refusal:
+    database_of((await rooms.submitter.view()).state, name)
+    said = "A handoff between centres cannot be meant here, because no archive is a passive observer: each is a whole copy."
+    return not_meant(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")
