@@ -12,7 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from dkv.api.app import create_app
-from dkv.api.rooms import Rooms
+from dkv.api.rooms import LogFile, Rooms
 from dkv.control.submit import Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
@@ -34,6 +34,8 @@ class World:
         self.listening: set[tuple[str, int]] = set()
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
         self.away = False
+        self.logs: list[LogFile] = []
+        self.stopped: list[str] = []                 # managers that were told to end
         self.ready = ""
         self.submitter = self._submitter()
         self.apps: dict[str, FastAPI] = {name: create_app(self.rooms(name)) for name in HOSTS}
@@ -60,6 +62,12 @@ class World:
             uid=f"uid-of-{server}",
             address=HOSTS[server],
             port=PORT,
+            order=self._order,
+            logs=lambda state: self.logs,
+            engine_version=lambda: "9.1.2",
+            configured=lambda: {"server_id": server, "nuodb_port": "8888"},
+            environment=lambda: {"DKV_STATE": "sqlite:x", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
+            stop=lambda: self.stopped.append(server),
         )
 
     def _counting(self, server: str) -> Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]:
@@ -75,6 +83,15 @@ class World:
         server = next(name for name, known in HOSTS.items() if known == host)
         async with self.at(server) as client:
             answer = await client.get(target)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def _order(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
+        server = next(name for name, known in HOSTS.items() if known == host)
+        async with self.at(server) as client:
+            answer = await client.post(target)
+        if answer.status_code >= 400:
+            raise OSError(answer.json()["messages"][0])
         found: dict[str, Any] = answer.json()
         return found
 

@@ -80,6 +80,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(StoreTrouble, _store)
+    app.add_exception_handler(UnicodeEncodeError, _no_text)
 
 
 async def _refusal(request: Request, error: Exception) -> JSONResponse:
@@ -89,6 +90,12 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 async def _store(request: Request, error: Exception) -> JSONResponse:
     return answer(waiting(str(error)), {"Retry-After": "1"}, request.url.path)
+
+
+async def _no_text(request: Request, error: Exception) -> JSONResponse:
+    """JSON can say half a surrogate pair; no answer, record or file could hold it."""
+    said = "The request has a text that is not Unicode: half of a surrogate pair."
+    return answer(Refused("bad_request", said, "Send whole characters."), path=request.url.path)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

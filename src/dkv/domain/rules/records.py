@@ -53,7 +53,7 @@ def _unfit(command: PutRecord) -> Refused | None:
         return no("bad_value", f"There is no kind of record {command.kind}.", nearest(command.kind, KINDS))
     try:
         long, large = len(command.key.encode()), len((command.value or "").encode())
-        json.loads(command.value or "null")
+        json.dumps(json.loads(command.value or "null"), ensure_ascii=False).encode()
     except ValueError:  # a lone half of a surrogate pair is no text
         return no("bad_value", f"The {_shown(command)!r} is no text, or its value no JSON.", "Use plain UTF-8.")
     if not 0 < long <= LONGEST_KEY:

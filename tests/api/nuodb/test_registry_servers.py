@@ -1,0 +1,187 @@
+"""Servers in the NuoDB dialect: what they say of themselves, and how they leave the domain."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dkv.api.nuodb import departures
+from dkv.api.rooms import LogFile
+from dkv.domain.commands import ServerJoined, ServerLost
+from tests.api.nuodb.test_frame import told
+from tests.api.nuodb.test_registry import done, refused
+from tests.api.world import HOSTS, World, orders, story
+
+# What a server says of itself ----------------------------------------------------------------------------------------
+
+
+@story
+async def test_a_message_is_answered_with_the_time_and_the_version(world: World) -> None:
+    async with world.at() as client:
+        said = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
+        assert said == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
+
+
+@story
+async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(world: World) -> None:
+    async with world.at() as client:
+        own = await done(client, "GET", "/diagnostics/config")
+        assert own["properties"]["ThisServerId"] == "s1"
+        assert own["properties"]["agentPort"] == own["properties"]["nuodbPort"] == "8888"
+        assert own["otherServices"] == ["rest"]
+        assert own["initialMembership"]["s2"]["transport"] == f"{HOSTS['s2']}:7801"
+        assert (await done(client, "GET", "/diagnostics/config/s1")) == own
+        assert (await done(client, "GET", "/diagnostics/config/s2"))["properties"]["ThisServerId"] == "s2"
+        told(await client.get("/api/1/diagnostics/config/s3"), 404, "no server s3")
+        kinds = await done(client, "GET", "/diagnostics/kube")
+        assert kinds == {kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")}
+
+
+@story
+async def test_the_state_is_captured_without_what_is_secret(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await done(client, "PUT", "/kvstore/token", json={"newValue": "hush"})
+        said = await done(client, "GET", "/diagnostics/captureDomainState")
+    database = (await world.state()).databases["OrdersStore"]
+    assert said["records"]["database/OrdersStore"]["secret"] == "(hidden)"
+    assert said["records"]["record/kvstore/token"]["key"] == "token"
+    assert database.secret not in json.dumps(said)
+    assert "hush" not in json.dumps(said)
+
+
+def members(answer: httpx.Response) -> dict[str, str]:
+    assert answer.status_code == 200, answer.text
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+        assert packed.testzip() is None
+        return {name: packed.read(name).decode() for name in packed.namelist()}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> list[LogFile]:
+    names = ["manager.log", "engines/7/engine.log", "archives/0/previous-engine.log", "engines/8/gone.log"]
+    for number, name in enumerate(names[:3]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} says\n")
+        os.utime(path, (number * 1000, number * 1000))
+    return [LogFile(name, tmp_path / name) for name in names]
+
+
+def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogFile]) -> None:
+    @story
+    async def asked(world: World) -> None:
+        world.logs = written
+        async with world.at() as client:
+            answer = await client.get("/api/1/diagnostics/logs")
+            whole = members(answer)
+            params: dict[str, Any] = {"includeThreadDump": "True", "ignore": "^engines$", "modifiedAfterEpochSec": "1000",
+                                      "includeCoreFiles": "True", "excludeSensitiveFiles": "True"}  # fmt: skip
+            some = members(await client.get("/api/1/diagnostics/logs", params=params))
+            told(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "no regular expression")
+        assert answer.headers["content-disposition"] == f"attachment; filename=dkv-logs-s1-{world.now}.zip"
+        assert all(name.startswith("s1/") for name in whole)
+        assert whole["s1/engines/7/engine.log"] == "engines/7/engine.log says\n"
+        assert "s1/engines/8/gone.log" not in whole
+        assert json.loads(whole["s1/settings.json"])["server_id"] == "s1"
+        assert json.loads(whole["s1/environment.json"]) == {"DKV_STATE": "sqlite:x", "DKV_TOKEN": "(hidden)", "PATH": "/bin"}
+        assert "server/s2" in json.loads(whole["s1/domain-state.json"])["records"]
+        assert "s1/archives/0/previous-engine.log" in some
+        assert not {"s1/manager.log", "s1/engines/7/engine.log"} & set(some)
+        assert "bundle.py" in some["s1/threads.txt"]
+
+    asked()
+
+
+# Leaving -------------------------------------------------------------------------------------------------------------
+
+
+@story
+async def test_a_manager_ends_after_it_has_answered_and_one_elsewhere_is_asked_to(world: World) -> None:
+    async with world.at() as client:
+        await done(client, "POST", "/peers/s1/shutdown", params={"evictLocal": "False"})
+        await done(client, "POST", "/peers/s2/shutdown")
+        assert world.stopped == ["s1", "s2"]
+        told(await client.post("/api/1/peers/s3/shutdown"), 404, "no server s3")
+        assert world.stopped == ["s1", "s2"]
+
+
+@story
+async def test_a_manager_whose_processes_are_to_leave_first_stays_until_they_have(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await done(client, "POST", "/peers/s1/shutdown", params={"evictLocal": "True"})
+        assert world.stopped == ["s1"], "nothing of it ran"
+
+
+@story
+async def test_a_server_that_is_here_is_not_taken_out(world: World) -> None:
+    async with world.at() as client:
+        await refused(client, world, 409, "DELETE", "/peers/s2", "manager renews its lease", "shutdown server")
+        await refused(client, world, 409, "POST", "/peers/s2/removeDomainState", "manager renews its lease")
+        await refused(client, world, 404, "DELETE", "/peers/s3", "no server s3")
+
+
+@story
+async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
+        await refused(client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "delete server-state")
+        await done(client, "POST", "/peers/s2/removeDomainState")
+        await done(client, "DELETE", "/peers/s2")
+        assert [peer["id"] for peer in (await done(client, "GET", "/peers"))["data"]] == ["s1"]
+    await world.tell(ServerJoined(server_id="s2", uid="uid-of-s2", host=HOSTS["s2"], port=7801, nuodb_port=8888, boot_id="b"))
+    assert (await world.state()).archives.keys() == {0}
+
+
+@story
+async def test_what_must_stay_is_named(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders(instances=orders()["instances"][1:], replicationFactor=1))
+        await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
+        answer = await client.post("/api/1/peers/s2/removeDomainState")
+        told(answer, 409, "archive 0 (orders-2 of OrdersStore) is the last of its group", "delete those databases")
+
+
+def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:
+    assert departures.GO_WITHIN < 25, "nuocmd waits 30 s for any answer"
+
+
+# What dkv is not -----------------------------------------------------------------------------------------------------
+
+
+@story
+async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrade(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
+        path = "/databases/OrdersStore"
+        found = await done(client, "GET", f"{path}/versions")
+        assert (found["version"], found["effectiveVersion"]) == ("9.1.2", 0x090102)
+        assert found["processVersions"] == {"9.1.2": ["0"]}
+        for fine in ({"maxVersion": "True"}, {"version": "9.1.2"}, {"version": str(0x090102), "maxVersion": "False"}):
+            await done(client, "POST", f"{path}/upgrade", params=fine)
+        await refused(client, world, 400, "POST", f"{path}/upgrade", "Valkey 9.1.2, not 10", params={"version": "10"})
+        await refused(client, world, 400, "POST", f"{path}/upgrade", "to which version")
+        await refused(client, world, 404, "GET", "/databases/Nothing/versions", "Nothing")
+
+
+@story
+async def test_what_cannot_be_meant_here_is_refused_with_the_reason(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        path, body = "/databases/OrdersStore", {"archiveIds": ["0"], "timeoutMs": 10_000}
+        encrypt = {"dbName": "OrdersStore", "newTargetStoragePassword": "x", "currentTargetStoragePassword": None}
+        await refused(client, world, 400, "POST", "/databases/dataEncryption", "does not encrypt", json=encrypt,
+                      params={"configUpdateTimeoutSec": "10"})  # fmt: skip
+        await refused(client, world, 400, "GET", f"{path}/reportTimestamp", "no archive is a passive observer", json=body)
+        reset = {"commits": [1], "epoch": 1, "leaders": {"1": 0}}
+        await refused(client, world, 400, "POST", f"{path}/resetState", "no archive is a passive observer", json=reset)
