@@ -77,9 +77,9 @@ async def test_an_archive_turns_with_its_process(world: World) -> None:
 async def test_what_an_archive_cannot_be_here_is_said(world: World) -> None:
     await running(world)
     good = {"dbName": "new", "host": "s1", "path": "/data/new"}
-    await refused(world, "POST", "archives", 501, "one directory", json={**good, "journalPath": "/j"})
-    await refused(world, "POST", "archives", 501, "only observe", json={**good, "storageGroupObservers": ["*"]})
-    await refused(world, "POST", "archives", 501, "without a server", json={**good, "host": None, "remoteStart": True})
+    await refused(world, "POST", "archives", 400, "one directory", json={**good, "journalPath": "/j"})
+    await refused(world, "POST", "archives", 400, "only observe", json={**good, "storageGroupObservers": ["*"]})
+    await refused(world, "POST", "archives", 400, "without a server", json={**good, "host": None, "remoteStart": True})
     await refused(world, "POST", "archives", 400, "from / on", json={**good, "path": "data"})
     await refused(world, "POST", "archives", 404, "no server s7", json={**good, "host": "s7"})
     await refused(world, "POST", "archives", 400, "part of an address", json={**good, "dbName": "dataEncryption"})
@@ -87,9 +87,9 @@ async def test_what_an_archive_cannot_be_here_is_said(world: World) -> None:
     await refused(world, "POST", "archives", 409, "archive of", json={**good, "path": "/data/x/../test-on-s1/"})
     await refused(world, "POST", "archives", 400, "would replace", json={**good, "dbName": "test", "restored": True})
     placing = {"dbName": "test", "sgName": "X", "archiveId": "0"}
-    await refused(world, "POST", "archives/addStorageGroup", 501, "one group", json=placing)
-    await refused(world, "POST", "archives/removeStorageGroup", 501, "one group", json=placing)
+    await refused(world, "POST", "archives/addStorageGroup", 400, "one group", json=placing)
+    await refused(world, "POST", "archives/removeStorageGroup", 400, "one group", json=placing)
     observing = {"promoteStorageGroups": [], "demoteStorageGroups": ["*"]}
-    await refused(world, "POST", "archives/modifyObserverStatus/0", 501, "only observe", json=observing)
+    await refused(world, "POST", "archives/modifyObserverStatus/0", 400, "only observe", json=observing)
     await refused(world, "POST", "archives/modifyObserverStatus/7", 404, "no archive 7", json=observing)
     await ask(world, "POST", "archives/modifyObserverStatus/0", json={"promoteStorageGroups": ["*"]})

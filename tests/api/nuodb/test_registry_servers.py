@@ -19,6 +19,8 @@ from tests.api.nuodb.test_frame import told
 from tests.api.nuodb.test_registry import done, refused
 from tests.api.world import HOSTS, World, orders, story
 
+DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}([.]zip)?$"   # as nuocmd says it
+
 # What a server says of itself ----------------------------------------------------------------------------------------
 
 
@@ -84,6 +86,8 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
             whole = members(answer)
             params: dict[str, Any] = {"includeThreadDump": "True", "ignore": "^engines$", "modifiedAfterEpochSec": "1000",
                                       "includeCoreFiles": "True", "excludeSensitiveFiles": "True"}  # fmt: skip
+            from_nuocmd = {"ignore": DIAGNOSE_FILES}
+            assert members(await client.get("/api/1/diagnostics/logs", params=from_nuocmd)).keys() == whole.keys()
             some = members(await client.get("/api/1/diagnostics/logs", params=params))
             told(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "no regular expression")
         assert answer.headers["content-disposition"] == f"attachment; filename=dkv-logs-s1-{world.now}.zip"

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+from dkv.api.nuodb.patterns import matches
 from dkv.api.rooms import LogFile, Rooms
 from dkv.control.submit import View
 from dkv.store.contract import Snapshot
@@ -35,7 +36,7 @@ class Wish:
     threads: bool = False
     cores: bool = False
     modified_after: int = 0                     # s since 1970
-    ignore: re.Pattern[str] | None = None       # file and directory names to leave out
+    ignore: str = ""                            # a pattern of file and directory names to leave out
 
 
 def told_state(snapshot: Snapshot) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _about(rooms: Rooms, view: View, wish: Wish) -> str:
 
 
 def _wanted(file: LogFile, wish: Wish) -> bool:
-    if wish.ignore and any(wish.ignore.search(part) for part in file.name.split("/")):
+    if wish.ignore and any(matches(wish.ignore, part) for part in file.name.split("/")):
         return False
     try:
         return file.path.stat().st_mtime >= wish.modified_after

@@ -47,6 +47,8 @@ async def shutdown_server(server_id: str, rooms: Door, actor: Actor, evictLocal:
     server = state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, state.servers))
+    if rooms.rehearsing and (server_id != rooms.server_id or not evictLocal):
+        return JSONResponse({})
     if server_id != rooms.server_id:
         target = f"/api/1/peers/{server_id}/shutdown?evictLocal={evictLocal}"
         return JSONResponse(await ask_other(rooms.order, server, target))
@@ -54,7 +56,7 @@ async def shutdown_server(server_id: str, rooms: Door, actor: Actor, evictLocal:
         return JSONResponse({}, background=BackgroundTask(rooms.stop))
     for process in await _mine(rooms):
         await _evict(rooms, process, actor)
-    return JSONResponse({}, background=BackgroundTask(_stop_when_empty, rooms))
+    return JSONResponse({}, background=None if rooms.rehearsing else BackgroundTask(_stop_when_empty, rooms))
 
 
 async def _mine(rooms: Rooms) -> list[Process]:
@@ -86,7 +88,7 @@ async def remove_server_state(server_id: str, rooms: Door, actor: Actor) -> Resp
     """Give up what was on a server that is away. Its archives in sync are waited for a moment: they go when their groups do
     without them. Whatever has to stay is named in a refusal; the rest is done."""
     kept: list[str] = []
-    for _ in range(int(GO_WITHIN / LOOK_EVERY)):
+    for _ in range(1 if rooms.rehearsing else int(GO_WITHIN / LOOK_EVERY)):
         decision = accepted(await rooms.submitter.submit(RemoveServerState(actor=actor, server_id=server_id)))
         kept = [str(one) for one in _listed(decision.answer.get("kept"))]
         if not decision.answer.get("pending"):

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from dkv.api.asking import Actor
 from dkv.api.nuodb import bundle
 from dkv.api.nuodb.departures import ask_other
+from dkv.api.nuodb.patterns import BadPattern, matches
 from dkv.api.nuodb.registry_bodies import MessageBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
@@ -30,7 +31,8 @@ router = APIRouter(prefix="/diagnostics")
 @router.post("/log")
 async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
-    log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
+    if not rooms.rehearsing:
+        log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})
 
 
@@ -97,10 +99,10 @@ async def logs(
 ) -> Response:
     """A ZIP of what this server wrote: manager, engines, engines before them, and the state as it reads it."""
     try:
-        pattern = re.compile(ignore) if ignore else None
-    except re.error as error:
+        matches(ignore, "")
+    except BadPattern as error:
         raise refuse("bad_value", f"ignore is no regular expression: {error}.", "Write for example .*[.]old") from error
-    wish = bundle.Wish(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, pattern)
+    wish = bundle.Wish(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
     packed = await bundle.bundle(rooms, wish)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{rooms.server_id}-{rooms.clock()}.zip")
     # Without quotes: nuocmd would take them for a part of the name (nuocmd-rest.md section 1.3).
