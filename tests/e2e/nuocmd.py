@@ -1,0 +1,88 @@
+"""The real nuocmd, unmodified, as a child process against a manager's port of the NuoDB dialect."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.house import House, Said, wait_for
+
+PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
+
+
+class Nuocmd:
+    """nuocmd talking to one manager of a house."""
+
+    def __init__(self, house: House, manager: int = 0) -> None:
+        self.house = house
+        self.server = house.managers[manager]
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NUOCMD_", "DKV_", "PYTHONPATH"))}
+
+    def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
+        """Run it once, whatever comes of it."""
+        command = [str(PYTHON if PYTHON.exists() else sys.executable), "-m", "pynuoadmin.nuocmd",
+                   "--api-server", f"{self.server.host}:8888", *map(str, words)]  # fmt: skip
+        done = subprocess.run(command, env=self.env | (env or {}), capture_output=True, text=True, timeout=120,
+                              stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "No module named" not in done.stderr, "pynuoadmin==2.7.0 is not installed: it is needed for this test"
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def do(self, *words: object) -> str:
+        """Run it once; it must succeed. What it printed."""
+        said = self.run(*words)
+        assert said.code == 0, (words, said)
+        return said.out
+
+    def refused(self, *words: object) -> str:
+        """Run it once; it must be refused in one sentence, and nothing may have changed."""
+        with self.house.unchanged():
+            said = self.run(*words)
+        assert said.code == 1, (words, said)
+        assert re.fullmatch(r"'\w+ [\w-]+' failed: [^\n]+\n", said.err), said.err
+        return said.err.partition("failed: ")[2].strip()
+
+    def json(self, *words: object) -> list[dict[str, Any]]:
+        """The objects a command prints, as they came over the wire."""
+        return [json.loads(line) for line in self.do("--show-ndjson", *words).splitlines()]
+
+    def database(self, name: str) -> dict[str, Any]:
+        """A database as it is now."""
+        return self.json("get", "database", "--db-name", name)[0]
+
+    def wait_state(self, name: str, state: str) -> None:
+        """Wait until a database is in a state."""
+        wait_for(f"{name} {state}", lambda: self.database(name)["state"] == state)
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        """The live processes of a database."""
+        return self.json("get", "processes", "--db-name", name)
+
+    def wait_running(self, name: str, count: int) -> None:
+        """Wait until so many processes of a database run, and no other lives."""
+
+        def look() -> bool:
+            found = [f"{p['durableState']}:{p['state']}" for p in self.processes(name)]
+            return found == ["MONITORED:RUNNING"] * count
+
+        wait_for(f"{count} processes of {name} running", look)
+
+    def last_exit(self, name: str) -> dict[str, Any]:
+        """The tombstone of the process of a database that was requested last."""
+        found = self.json("get", "processes", "--exited", "--db-name", name)
+        return max(found, key=lambda one: int(one["process"]["startId"]))
+
+    def wait_gone(self, name: str) -> None:
+        """Wait until no process of a database lives."""
+        wait_for(f"no process of {name}", lambda: not self.processes(name))
+
+
+def lines(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The lines of an output that fit, without the space around them."""
+    return [line.strip() for line in text.splitlines() if fits(line)]

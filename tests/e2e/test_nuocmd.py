@@ -1,0 +1,258 @@
+"""The unmodified nuocmd of pynuoadmin 2.7.0 drives real managers and engines: the example of seed 003 and the daily work."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.house import PATIENCE, House, house, wait_for
+from tests.e2e.nuocmd import Nuocmd, lines
+
+SHORT = {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": "1500"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("nuocmd"), 2, SHORT) as found:
+        yield found
+
+
+@pytest.fixture
+def nuocmd(home: House) -> Nuocmd:
+    return Nuocmd(home)
+
+
+def create(nuocmd: Nuocmd, name: str, *servers: str) -> list[int]:
+    """A database with an archive on each server, nothing started; the archive ids."""
+    ids = []
+    for server in servers:
+        path = nuocmd.house.root / f"{name}-{server}"
+        said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
+        found = re.search(r"id=(\d+),.* state=PROVISIONED", said)
+        assert found, said
+        ids.append(int(found[1]))
+    nuocmd.do("create", "database", "--db-name", name, "--dba-user", "dba", "--dba-password", "secret", "--no-autostart")
+    return ids
+
+
+def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
+    """Request an SM; its start id."""
+    said = nuocmd.do("start", "process", "--db-name", name, "--engine-type", "SM", "--archive-id", archive,
+                     "--server-id", server)  # fmt: skip
+    found = re.fullmatch(
+        rf"Process\(archive_id={archive}, db_name={name}, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=SM, "
+        rf"ipVersion=v4, labels={{}}, options={{}}, region_name=Default, server_id={server}, start_id=(\d+)\)\n", said,
+    )  # fmt: skip
+    assert found, said
+    return found[1]
+
+
+def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
+    """Seed 003 without its TEs: archives, states, incarnations, waits that fail, the newest data leading."""
+    plan = tmp_path / "startplan.json"
+    directory = nuocmd.house.root / "example"
+    said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
+    first = int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
+    nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test",
+              "--capture-file", plan)  # fmt: skip
+    assert [one["archiveId"] for one in json.loads(plan.read_text())["processes"]] == [first]
+    zero = start(nuocmd, "test", first, "s1")
+    nuocmd.wait_running("test", 1)
+    assert nuocmd.database("test")["state"] == "RUNNING"
+
+    second = create_archive(nuocmd, "test", "s2")
+    assert f"[{second}] s2 : " in nuocmd.do("show", "archives", "--db-name", "test")
+    assert nuocmd.database("test")["state"] == "RUNNING"   # a PROVISIONED archive is nobody's loss
+    one = start(nuocmd, "test", second, "s2")
+    nuocmd.wait_running("test", 2)
+    assert [p["nodeId"] for p in nuocmd.processes("test")] == [1, 2]
+
+    nuocmd.do("shutdown", "process", "--start-id", zero, "--timeout", 20)
+    nuocmd.wait_state("test", "AWAITING_ARCHIVE_HISTORIES_INC")
+    nuocmd.do("shutdown", "process", "--start-id", one, "--kill")
+    nuocmd.wait_state("test", "NOT_RUNNING")
+    shown = nuocmd.do("show", "database", "--db-name", "test", "--all-incarnations")
+    exits = lines(shown, lambda line: "EXITED" in line)
+    assert "incarnation=(1, 2)" in shown
+    assert re.search(r"EXITED\(MONITORED:RUNNING\):Removing process from domain state due to service request: \(\S+\+0000\) "
+                     r"Engine connection to admin process closed \(137\)$", exits[0])  # fmt: skip
+    assert re.search(r"EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\):\(\S+\+0000\) Gracefully shutdown engine \(0\)$", exits[1])
+
+    start(nuocmd, "test", first, "s1")
+    nuocmd.wait_state("test", "AWAITING_ARCHIVE_HISTORIES_MSG")
+    nuocmd.wait_state("test", "NOT_RUNNING")
+    (failed,) = lines(nuocmd.do("show", "database", "--db-name", "test"), lambda line: "EXITED" in line)
+    assert failed.startswith("[SM] <UNKNOWN ADDRESS> [start_id")
+    why = (r"local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment "
+           r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(2\)")  # fmt: skip
+    assert re.search(rf"EXITED\(STARTED:UNKNOWN\):{why}$", failed)
+
+    start(nuocmd, "test", first, "s1")
+    start(nuocmd, "test", second, "s2")
+    nuocmd.wait_running("test", 2)
+    assert {p["archiveId"]: p["nodeId"] for p in nuocmd.processes("test")} == {first: 2, second: 1}
+    shutdown_and_start_again(nuocmd, plan)
+    delete_and_create_again(nuocmd, first, second, directory)
+
+
+def create_archive(nuocmd: Nuocmd, name: str, server: str) -> int:
+    path = nuocmd.house.root / f"{name}-{server}"
+    said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
+    return int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
+
+
+def shutdown_and_start_again(nuocmd: Nuocmd, plan: Path) -> None:
+    nuocmd.do("shutdown", "database", "--db-name", "test")
+    nuocmd.wait_state("test", "NOT_RUNNING")
+    nuocmd.do("get", "startplan", "--db-name", "test", "--output-file", plan)
+    reusable = json.loads(plan.read_text())
+    assert not reusable["incremental"]
+    assert all("expectedIncarnation" not in one for one in reusable["processes"])
+    said = nuocmd.do("start", "database", "--db-name", "test").splitlines()
+    assert len(said) == 2
+    assert all(re.match(r"STARTING: StartProcessRequest\(archive_id=\d+, db_name=test, engine_type=SM, "
+                        r"expected_incarnation_major=4, expected_incarnation_minor=0, ", line) for line in said)  # fmt: skip
+    nuocmd.do("check", "database", "--db-name", "test", "--check-running", "--num-processes", 2, "--timeout", 30)
+
+
+def delete_and_create_again(nuocmd: Nuocmd, first: int, second: int, directory: Path) -> None:
+    """The name is blocked by the data of its archives until they are purged."""
+    nuocmd.do("shutdown", "database", "--db-name", "test")
+    nuocmd.wait_state("test", "NOT_RUNNING")
+    nuocmd.do("delete", "database", "--db-name", "test")
+    assert nuocmd.database("test")["state"] == "TOMBSTONE"
+    again = ("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test", "--no-autostart")
+    assert f"(archive {first}), test-2 (archive {second})" in nuocmd.refused(*again)
+    for archive in (first, second):
+        nuocmd.do("delete", "archive", "--archive-id", archive, "--purge")
+    assert not directory.exists()
+    assert list(directory.parent.glob("example.deleted-*"))
+    nuocmd.do(*again)
+    assert nuocmd.do("get", "archives", "--db-name", "test") == ""
+
+
+def test_looking_and_checking(nuocmd: Nuocmd) -> None:
+    (archive,) = create(nuocmd, "looks", "s1")
+    said = nuocmd.do("start", "database", "--db-name", "looks")
+    assert f"archive_id={archive}" in said
+    nuocmd.do("check", "database", "--db-name", "looks", "--check-running", "--check-liveness", 20, "--timeout", 30)
+    servers = nuocmd.json("get", "servers")
+    assert [(one["id"], one["isLocal"]) for one in servers] == [("s1", True), ("s2", False)]
+    nuocmd.do("check", "server", "--check-active", "--check-connected", "--check-converged")
+    nuocmd.do("check", "servers", "--check-active", "--check-connected", "--check-leader", "--check-liveness", 20,
+              "--num-servers", 2, "--timeout", 30)  # fmt: skip
+    assert "name=looks" in nuocmd.do("get", "databases")
+    assert "state=RUNNING" in nuocmd.do("get", "database", "--db-name", "looks")
+    (process,) = nuocmd.processes("looks")
+    nuocmd.do("check", "process", "--start-id", process["startId"], "--check-running")
+    assert f"start_id={process['startId']}" in nuocmd.do("get", "sql-connection", "--db-name", "looks")
+    nuocmd.do("check", "sql-connection", "--db-name", "looks")
+    groups = nuocmd.do("show", "storage-groups", "--db-name", "looks")
+    assert "[name = UNPARTITIONED] [state = Available]" in groups
+    assert f"[start_id = {process['startId']}]" in groups
+    assert "name=UNPARTITIONED" in nuocmd.do("get", "storage-groups", "--db-name", "looks")
+    assert "last_ack" in nuocmd.do("show", "database", "--db-name", "looks")
+    nuocmd.do("shutdown", "server-processes", "--server-id", "s1", "--db-name", "looks")
+    nuocmd.wait_gone("looks")
+    nuocmd.do("check", "process", "--start-id", process["startId"], "--check-exited")
+    assert "has already exited" in nuocmd.refused("check", "process", "--start-id", process["startId"])
+    nuocmd.do("delete", "database", "--db-name", "looks", "--purge")
+
+
+def test_a_captured_layout_is_enforced(nuocmd: Nuocmd, tmp_path: Path) -> None:
+    capture = tmp_path / "capture.json"
+    create(nuocmd, "shape", "s1", "s2")
+    nuocmd.do("start", "database", "--db-name", "shape")
+    nuocmd.wait_running("shape", 2)
+    nuocmd.do("capture", "database", "--db-name", "shape", "--capture-file", capture)
+    said = nuocmd.do("enforce", "database", "--capture-file", capture, "--incremental")
+    assert said.count("SKIPPING") == 2, said
+    nuocmd.do("shutdown", "database", "--db-name", "shape")
+    nuocmd.wait_state("shape", "NOT_RUNNING")
+    assert nuocmd.do("enforce", "database", "--capture-file", capture).count("STARTING") == 2
+    nuocmd.wait_running("shape", 2)
+    nuocmd.do("shutdown", "database", "--db-name", "shape")
+    nuocmd.wait_gone("shape")
+    nuocmd.do("delete", "database", "--db-name", "shape", "--purge")
+
+
+def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
+    first, second = create(nuocmd, "kept", "s1", "s2")
+    nuocmd.do("update", "database-options", "--db-name", "kept", "--default-options", "color", "blue", "mem", "1g")
+    nuocmd.do("start", "process", "--db-name", "kept", "--engine-type", "SM", "--archive-id", first, "--server-id", "s1",
+              "--labels", "zone", "a", "--options", "color", "red")  # fmt: skip
+    nuocmd.wait_running("kept", 1)
+    (process,) = nuocmd.processes("kept")
+    assert (process["labels"], process["options"]) == ({"zone": "a"}, {"color": "red", "mem": "1g"})
+    nuocmd.do("update", "database-options", "--db-name", "kept", "--replace-all", "--default-options", "color", "green")
+    assert "default_options={color: green}" in nuocmd.do("get", "database", "--db-name", "kept")
+
+    nuocmd.do("delete", "archive", "--archive-id", second)
+    assert f"[{second}]" not in nuocmd.do("show", "archives", "--db-name", "kept")
+    assert "REMOVED(PROVISIONED)" in nuocmd.do("show", "archives", "--db-name", "kept", "--removed")
+    back = ("create", "archive", "--archive-id", second, "--db-name", "kept", "--server-id", "s2",
+            "--archive-path", nuocmd.house.root / "kept-s2")  # fmt: skip
+    assert f"id={second}" in nuocmd.do(*back)
+    nuocmd.do("start", "database", "--db-name", "kept", "--incremental")
+    nuocmd.wait_running("kept", 2)
+    nuocmd.do("shutdown", "database", "--db-name", "kept")
+    nuocmd.wait_gone("kept")
+    nuocmd.do("delete", "database", "--db-name", "kept", "--purge")
+
+
+def test_a_graceful_end_is_waited_for(nuocmd: Nuocmd) -> None:
+    (archive,) = create(nuocmd, "waits", "s1")
+    found = start(nuocmd, "waits", archive, "s1")
+    nuocmd.wait_running("waits", 1)
+    before = time.monotonic()
+    nuocmd.do("shutdown", "process", "--start-id", found, "--timeout", 30)
+    assert not nuocmd.processes("waits")
+    assert time.monotonic() - before < 30
+    nuocmd.do("delete", "database", "--db-name", "waits", "--purge")
+
+
+def test_what_cannot_be_is_said_in_one_sentence(nuocmd: Nuocmd) -> None:
+    (archive,) = create(nuocmd, "says", "s1")
+    sm = ("start", "process", "--db-name", "says", "--engine-type", "SM")
+    assert "There is no archive 999" in nuocmd.refused(*sm, "--archive-id", 999, "--server-id", "s1")
+    assert "lives on s1, not s2. Use --server-id s1." in nuocmd.refused(*sm, "--archive-id", archive, "--server-id", "s2")
+    assert "not 9" in nuocmd.refused(*sm, "--archive-id", archive, "--server-id", "s1", "--expected-incarnation", 9)
+    assert "Did you mean says?" in nuocmd.refused("get", "database", "--db-name", "sais")
+    assert "start id 12345" in nuocmd.refused("shutdown", "process", "--start-id", 12345)
+    assert "no server s9" in nuocmd.refused("create", "archive", "--db-name", "x", "--server-id", "s9", "--archive-path", "/x")
+    assert "part of an address" in nuocmd.refused(
+        "create", "database", "--db-name", "hotCopyStatus", "--dba-user", "a", "--dba-password", "b",
+        "--no-autostart")  # fmt: skip
+    assert "from outside" in nuocmd.refused(
+        "create", "database", "--db-name", "outside", "--dba-user", "a", "--dba-password", "b", "--is-external",
+        "--capture-file", "/dev/null")  # fmt: skip
+    assert "one group" in nuocmd.refused(
+        "add", "storage-group", "--db-name", "says", "--sg-name", "g", "--archive-id", archive)  # fmt: skip
+    assert "only observe" in nuocmd.refused("set", "archive", "--archive-id", archive, "--passive")
+    nuocmd.do("delete", "database", "--db-name", "says", "--purge")
+
+
+def test_the_dialect_is_spoken_on_both_ports_and_to_no_stranger(home: House) -> None:
+    host = home.managers[0].host
+    for port in (7801, 8888):
+        assert httpx.get(f"http://{host}:{port}/api/1/peers").json()["hasNext"] is False
+        stranger = httpx.get(f"http://{host}:{port}/api/1/peers", headers={"Host": "evil.example"})
+        assert (stranger.status_code, stranger.json()["code"]) == (403, 403)
+
+
+def test_a_second_manager_on_the_dialects_port_is_refused_in_a_sentence(home: House) -> None:
+    first = home.managers[0]
+    other = home.manager(9)
+    command = [*other.command(), "--bind", first.host, "--port", "7999"]
+    done = subprocess.run(command, env=other.env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert "Manager s1 runs on" in done.stderr
+    assert "--nuodb-port" in done.stderr
+    assert wait_for("s1 still answers", lambda: first.client.ready())
