@@ -38,7 +38,10 @@ class World:
         self.stopped: list[str] = []                 # managers that were told to end
         self.ready = ""
         self.submitter = self._submitter()
-        self.apps: dict[str, FastAPI] = {name: create_app(self.rooms(name)) for name in HOSTS}
+        self.apps = self._apps()
+
+    def _apps(self) -> dict[str, FastAPI]:
+        return {name: create_app(self.rooms(name)) for name in HOSTS}
 
     def _submitter(self) -> Submitter:
         return Submitter(MemoryStore(self.domain), lambda: self.now, self.new_id)

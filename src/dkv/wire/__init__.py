@@ -246,12 +246,12 @@ def _tombstone_view(state: State, tombstone: Tombstone) -> Json:
 
 
 SECRETS = ("secret", "password")
-"""Fields of commands that are never shown."""
+"""How fields of commands end that are never shown."""
 
 
 def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> Json:
     """One command of a plan: its name and fields, and what it makes true, or why it is refused."""
-    told = {name: "***" if name in SECRETS and value else value for name, value in to_wire(command).items()}
+    told = {name: "***" if name.lower().endswith(SECRETS) and value else value for name, value in to_wire(command).items()}
     return {
         "command": type(command).__name__,
         "fields": told,

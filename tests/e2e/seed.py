@@ -1,0 +1,167 @@
+"""Seed 003 as something that can be played: two servers, a command-line client, a transcript, and what to look away from."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dkv.client import Json, ManagerRefused
+from tests.e2e.house import DKV, PATIENCE, House, Manager, Said, wait_for
+
+GOLDEN = Path(__file__).parent / "golden"
+REWRITE = "DKV_REWRITE_STORIES"
+SERVERS = ("server0", "server1")
+
+
+class SeedHouse(House):
+    """The two servers of the seed, each with an address of its own on this machine."""
+
+    def __init__(self, root: Path, settings: Mapping[str, str], state: str = "sqlite") -> None:
+        self.state = f"{state}:{root / 'domain.sqlite'}"
+        super().__init__(root, len(SERVERS), dict(settings))
+
+    def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "") -> Manager:
+        """One of the servers, under its name in the seed."""
+        name = SERVERS[index - 1]
+        return Manager(name, f"{self.net}.{10 + index}", self.root / name, self.state, env=self.env | (settings or {}))
+
+    def start(self) -> None:
+        """One after the other: the first becomes the LEADER of the listings."""
+        for manager in self.managers:
+            manager.restart()
+
+
+@dataclass
+class Player:
+    """Somebody who types the seed's commands, in a directory of their own. `program` is dkv or nuocmd."""
+
+    home: SeedHouse
+    program: str
+    timeout_ms: int
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def desk(self) -> Path:
+        """Where files such as startplan.json are written."""
+        return self.home.root
+
+    def command(self, words: str) -> list[str]:
+        """The program with its words, asking server0."""
+        host = self.home.managers[0].host
+        if self.program == "dkv":
+            return [str(DKV), *words.split(), "--managers", host]
+        return [sys.executable, "-m", "pynuoadmin.nuocmd", "--api-server", f"{host}:8888", *words.split()]
+
+    def says(self, words: str) -> Said:
+        """Run one command."""
+        env = {k: v for k, v in self.home.env.items() if not k.startswith("NUOCMD_")}
+        done = subprocess.run(self.command(words), env=env, cwd=self.desk, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=90, check=False)  # fmt: skip
+        assert "Traceback" not in done.stderr, done.stderr
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def types(self, words: str, code: int = 0) -> Said:
+        """Run one command of the story and write down what it said."""
+        said = self.says(words)
+        assert said.code == code, (words, said)
+        self.tells(f"{self.program} {words}", said.out + (said.err if code else ""))
+        return said
+
+    def tells(self, title: str, text: str) -> None:
+        """Write down a line that was typed and what came of it."""
+        self.lines += [f"$ {self.filtered(title)}", *self.filtered(text).splitlines()]
+
+    # -- looking, by the API of the dialect ---------------------------------------------------------------------
+
+    def api(self, path: str) -> Any:
+        """What /api/1 says now."""
+        reply = self.home.client.fetch("GET", f"/api/1{path}")
+        import json
+
+        return json.loads(reply.body)
+
+    def processes(self) -> list[Json]:
+        """All living processes."""
+        return list(self.api("/processes?orderBy=startId")["data"])
+
+    def state(self) -> str:
+        """The state of the seed's database."""
+        try:
+            return str(self.api("/databases/test")["state"])
+        except ManagerRefused:
+            return ""
+
+    def runs(self, *start_ids: int) -> None:
+        """Wait until exactly these processes live, each MONITORED:RUNNING."""
+        wanted = [(str(one), "MONITORED", "RUNNING") for one in start_ids]
+        wait_for(f"{start_ids} MONITORED:RUNNING", lambda: [
+            (one["startId"], one["durableState"], one["state"]) for one in self.processes()
+        ] == wanted or None)  # fmt: skip
+
+    def reaches(self, start_id: int, state: str) -> None:
+        """Wait until a process is in a state."""
+        wait_for(f"process {start_id} {state}", lambda: any(
+            (one["startId"], one["durableState"]) == (str(start_id), state) for one in self.processes()
+        ))  # fmt: skip
+
+    def becomes(self, state: str) -> None:
+        """Wait until the database is in a state."""
+        wait_for(f"test {state}", lambda: self.state() == state, PATIENCE + self.timeout_ms / 1000)
+
+    def moves(self) -> list[str]:
+        """Every change of the database's state so far."""
+        events = self.home.client.events(store="test")
+        return [str(one["change"]) for one in events if one["subject"] == "database test" and one["change"]]
+
+    # -- what differs from run to run ---------------------------------------------------------------------------
+
+    def filtered(self, text: str) -> str:
+        """The text without times, pids, ports, versions, tokens, addresses and paths of this run."""
+        for server, manager in zip(SERVERS, self.home.managers, strict=True):
+            text = text.replace(str(self.home.root / "archives" / server), f"/var/opt/nuodb/archive/{server}")
+            text = re.sub(rf"{re.escape(manager.host)}:(\d+)", lambda found, name=server: _port(name, found[1]), text)
+        text = text.replace(f"({self.timeout_ms} ms)", "(10000 ms)")
+        for pattern, instead in FILTERS:
+            text = re.sub(pattern, instead, text)
+        return _steady("\n".join(line.rstrip() for line in text.splitlines()))
+
+    def compare(self, name: str) -> None:
+        """The transcript is the golden file's."""
+        path, told = GOLDEN / name, "\n".join(self.lines) + "\n"
+        if os.environ.get(REWRITE):
+            path.write_text(told)
+        assert told == path.read_text(), f"{path} differs; {REWRITE}=1 writes it anew"
+
+
+def _port(server: str, port: str) -> str:
+    return f"{server}:48005" if port in ("7801", "8888") else f"{server}:PORT"
+
+
+FILTERS: Sequence[tuple[str, str]] = (
+    (r"server version: [^,]+", "server version: VERSION"),
+    (r"server time: [^,]+, client token: \w+", "server time: TIME, client token: TOKEN"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000", "TIME"),
+    (r"\[pid = \d+\]", "[pid = PID]"),
+    (r"last_ack = +(\d+\.\d+|NEVER|>60)", "last_ack = SECONDS"),
+    (r"log=\d+/\d+/\d+", "log=TERM/INDEX/INDEX"),
+    (r"(Process\(.*)options=\{[^}]*\}", r"\1options={...}"),
+)
+
+BOTH_STOPPED = re.compile(r"( +\[TE\] .*EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\).*)\n( +\[TE\] .*EXITED\(REQUESTED_SHUTDOWN.*)")
+
+
+def _steady(text: str) -> str:
+    """Two TEs that one decision stopped may end in either order; in the golden file the lower start id stands first."""
+    return BOTH_STOPPED.sub(lambda found: "\n".join(sorted(found.groups(), key=_start_id)), text)
+
+
+def _start_id(line: str) -> int:
+    found = re.search(r"start_id = (\d+)", line)
+    assert found, line
+    return int(found[1])

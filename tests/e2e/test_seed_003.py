@@ -1,0 +1,162 @@
+"""Seed 003 word for word on two real managers: typed with dkv, and typed with the unmodified nuocmd of pynuoadmin."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dkv.client import Endpoint, ManagerClient
+from tests.e2e.seed import SERVERS, Player, SeedHouse
+
+SHORT, REAL = 2_500, 10_000   # ms of leaderAssignmentTimeout
+
+
+@contextmanager
+def played(root: Path, program: str, timeout_ms: int) -> Iterator[Player]:
+    home = SeedHouse(root, {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": str(timeout_ms)})
+    try:
+        home.start()
+        yield Player(home, program, timeout_ms)
+    finally:
+        home.close()
+
+
+def archive_of(story: Player, server: str) -> str:
+    """On one machine each server needs a path of its own; the seed's two are the same path on two machines."""
+    return str(story.home.root / "archives" / server / "test")
+
+
+def a_minimal_database(story: Player) -> None:
+    story.types(f"create archive --db-name test --server-id server0 --archive-path {archive_of(story, 'server0')}")
+    story.types("create database --db-name test --dba-user test --dba-password test --capture-file startplan.json")
+    story.types("start process --db-name test --engine-type SM --archive-id 0 --server-id server0")
+    story.types("start process --db-name test --engine-type TE --server-id server1")
+    story.runs(0, 1)
+    story.types("show domain")
+
+
+def a_redundant_database(story: Player) -> None:
+    story.types(f"create archive --db-name test --server-id server1 --archive-path {archive_of(story, 'server1')}")
+    story.types("show archives")
+    story.types("start process --db-name test --engine-type SM --archive-id 1 --server-id server1")
+    story.types("start process --db-name test --engine-type TE --server-id server0")
+    story.runs(0, 1, 2, 3)
+    story.types("show domain")
+    story.types("show archives")
+
+
+def an_archive_that_does_not_run(story: Player) -> None:
+    story.types("shutdown process --start-id 0")
+    story.runs(1, 2, 3)
+    story.types("show archives")
+    story.types("show domain")
+    assert story.state() == "AWAITING_ARCHIVE_HISTORIES_INC"
+
+
+def nothing_durable_is_left(story: Player) -> None:
+    story.types("shutdown process --start-id 2 --kill")
+    story.becomes("NOT_RUNNING")
+    assert any(move.endswith("-> REQUESTED_TE_SHUTDOWN") for move in story.moves())
+    story.types("show domain")
+    story.types("show database --db-name test --all-incarnations")
+
+
+def one_archive_alone_waits_and_fails(story: Player) -> None:
+    story.types("start process --db-name test --engine-type SM --archive-id 0 --server-id server0")
+    story.reaches(4, "STARTED")
+    story.types("show domain")
+    story.becomes("NOT_RUNNING")
+    story.types("show domain")
+    story.types("show database --db-name test")
+
+
+def a_te_alone_waits_and_fails(story: Player) -> None:
+    story.types("start process --db-name test --engine-type TE --server-id server0")
+    story.reaches(5, "TRACKED")
+    story.types("show domain")
+    story.becomes("NOT_RUNNING")
+    story.types("show domain")
+    story.types("show database --db-name test")
+
+
+def both_archives_start(story: Player) -> None:
+    for words in ("SM --archive-id 0 --server-id server0", "SM --archive-id 1 --server-id server1",
+                  "TE --server-id server0", "TE --server-id server1"):  # fmt: skip
+        story.types(f"start process --db-name test --engine-type {words}")
+    story.runs(6, 7, 8, 9)
+    story.types("show domain")
+    first = next(one for one in story.processes() if one["nodeId"] == 1)
+    assert first["archiveId"] == 1, "the archive that stayed up longest has the newest data"
+
+
+def a_start_plan_and_a_start(story: Player) -> None:
+    before = len(story.moves())
+    story.types("shutdown database --db-name test")
+    story.becomes("NOT_RUNNING")
+    went = [move.partition(" -> ")[2] for move in story.moves()[before:]]
+    assert went == ["REQUESTED_TE_SHUTDOWN", "REQUESTED_SM_SHUTDOWN", "NOT_RUNNING"]
+    story.types("get startplan --db-name test --te-server-ids server0 server1 --output-file startplan.json")
+    story.tells("cat startplan.json", (story.desk / "startplan.json").read_text())
+    story.types("start database --db-name test --te-server-ids server0 server1")
+    story.runs(10, 11, 12, 13)
+    story.types("show domain")
+
+
+def a_process_over_rest(story: Player) -> None:
+    """The curl line of the seed, on the port it names."""
+    story.says("shutdown database --db-name test")
+    story.becomes("NOT_RUNNING")
+    body = {"archiveId": 0, "dbName": "test", "engineType": "SM", "host": "server0", "labels": {}, "overrideOptions": {}}
+    there = ManagerClient(Endpoint(story.home.managers[0].host, 8888), timeout=10)
+    told = json.loads(there.fetch("POST", "/api/1/processes", body).body)
+    assert (told["startId"], told["durableState"], told["host"]) == ("14", "REQUESTED", "server0")
+    story.runs(14)
+
+
+def deleted_and_created_again(story: Player) -> None:
+    create = "create database --db-name test --dba-user test --dba-password test --no-autostart"
+    story.says("shutdown database --db-name test")
+    story.becomes("NOT_RUNNING")
+    story.types("delete database --db-name test")
+    assert story.state() == "TOMBSTONE"
+    story.types("get database --db-name test")
+    story.types(create, code=1)
+    for archive_id in (0, 1):
+        story.types(f"delete archive --archive-id {archive_id} --purge")
+    story.types(create)
+    story.types("show domain")
+
+
+STORY: list[Callable[[Player], None]] = [
+    a_minimal_database, a_redundant_database, an_archive_that_does_not_run, nothing_durable_is_left,
+    one_archive_alone_waits_and_fails, a_te_alone_waits_and_fails, both_archives_start, a_start_plan_and_a_start,
+    a_process_over_rest, deleted_and_created_again,
+]  # fmt: skip
+
+
+def play(root: Path, program: str, timeout_ms: int) -> None:
+    with played(root, program, timeout_ms) as story:
+        assert len(SERVERS) == 2
+        for chapter in STORY:
+            story.lines.append(f"# {chapter.__name__.replace('_', ' ')}")
+            chapter(story)
+        story.compare(f"seed_003_{program}.txt")
+
+
+def test_seed_003_typed_with_dkv(tmp_path: Path) -> None:
+    play(tmp_path, "dkv", SHORT)
+
+
+def test_seed_003_typed_with_the_unmodified_nuocmd(tmp_path: Path) -> None:
+    assert importlib.util.find_spec("pynuoadmin"), "pynuoadmin is a pinned test dependency: ./dev setup"
+    play(tmp_path, "nuocmd", SHORT)
+
+
+@pytest.mark.full
+def test_seed_003_with_its_own_ten_seconds(tmp_path: Path) -> None:
+    play(tmp_path, "dkv", REAL)
