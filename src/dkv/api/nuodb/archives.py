@@ -100,7 +100,7 @@ async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, p
 
 async def _retired(rooms: Rooms, archive_id: int) -> None:
     """Wait a little for its manager to rename the directory, so that its name may be used again at once."""
-    for _ in range(RETIRED_LOOKS):
+    for _ in range(0 if rooms.rehearsing else RETIRED_LOOKS):
         state = (await rooms.submitter.view()).state
         archive = state.archives.get(archive_id)
         if archive is None or not state.server_alive(archive.server_id):
