@@ -32,7 +32,7 @@ from dkv.engine.binary import find_binary
 from dkv.engine.contract import ArchiveRefused, EngineTrouble
 from dkv.engine.room import ValkeyEngines
 from dkv.log import logger, set_up
-from dkv.machine.seen import node_id
+from dkv.machine.seen import memory_node_id, node_id
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerTrouble, Outside, Place
 from dkv.store.contract import StoreTrouble
@@ -218,7 +218,9 @@ def rooms_of(manager: Manager, options: DatabaseOptions, closing: Callable[[], b
 
 def engine_id(state: State, process: Process) -> str:
     """The derived id of a process's engine, 40 hex; a memory-only one has none of its own yet."""
-    return node_id(state.uid, process.archive_id) if process.archive_id is not None else ""
+    if process.archive_id is not None:
+        return node_id(state.uid, process.archive_id)
+    return memory_node_id(state.uid, process.start_id, process.endpoints[0].group) if process.endpoints else ""
 
 
 async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
 from dkv.api.problems import refuse
 from dkv.api.rooms import Rooms
 from dkv.domain.commands import CreateArchives, CreateDatabase, NewArchive, NewGroup
-from dkv.domain.model import State
+from dkv.domain.endpoint import Endpoint
+from dkv.domain.model import Archive, State
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
 
@@ -101,10 +102,11 @@ def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewAr
 
 
 def _ports_known(state: State, host: str) -> set[int]:
-    """The ports of every instance on a host; not those of a deleted one, which may be anybody's by now."""
+    """The ports of every instance and TE on a host; not those of a deleted one, which may be anybody's by now."""
     hosts = {s.server_id for s in state.servers.values() if s.host == host}
-    ours = (a for a in state.archives.values() if a.server_id in hosts and not a.removed)
-    return {port for a in ours for port in (a.cluster_port, a.client_port)}
+    ours: list[Archive | Endpoint] = [a for a in state.archives.values() if a.server_id in hosts and not a.removed]
+    ours += [e for p in state.processes.values() if p.server_id in hosts for e in p.endpoints]
+    return {port for one in ours for port in (one.cluster_port, one.client_port)}
 
 
 def _free_bases(rooms: Rooms, state: State, host: str, wanted: Sequence[NewArchive]) -> str:

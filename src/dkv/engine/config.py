@@ -37,7 +37,7 @@ def replica_password(secret: str) -> str:
 
 def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
-    return "\n".join([*_network(spec), *_cluster(), *_replication(), *_durability(spec), *_rest(spec), ""])
+    return "\n".join([*_network(spec), *_cluster(), *_replication(spec), *_durability(spec), *_rest(spec), ""])
 
 
 def _network(spec: EngineSpec) -> list[str]:
@@ -70,14 +70,18 @@ def _cluster() -> list[str]:
     ]
 
 
-def _replication() -> list[str]:
+def _replication(spec: EngineSpec) -> list[str]:
+    """An archive's engine starts with a password that is wrong on purpose, so that what nodes.conf and gossip say is
+    refused at once, quietly, until it is told to replicate. A memory-only engine has nothing to lose and attaches.
+    """
+    password = replica_password(spec.secret) if spec.memory_only else "not-before-replicate"
     return [
         f"min-replicas-to-write {FENCED}",
         "repl-diskless-sync yes",
         "repl-diskless-sync-delay 0",
         "repl-ping-replica-period 1",
         f"masteruser {REPLICA}",
-        "masterauth not-before-replicate",  # wrong on purpose: a replica by nodes.conf is refused at once, quietly
+        f"masterauth {password}",
         "repl-backlog-size 64mb",
         "repl-backlog-ttl 0",
         "shutdown-timeout 3",

@@ -125,7 +125,8 @@ class EngineSpec:
 
     If a group's living leader is among `peers` the engine starts as its replica in nodes.conf; otherwise as
     replica of a fresh phantom with config epoch 0 that owns the group's slots (engine-positions.md section 5).
-    It always starts fenced (min-replicas-to-write 99) and without replication credentials.
+    It always starts fenced (min-replicas-to-write 99) and, unless it is memory only and has nothing to lose, without
+    replication credentials.
     """
 
     start_id: int

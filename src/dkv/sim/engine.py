@@ -68,7 +68,7 @@ class SimEngine:
         self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
-        self.fenced, self.admits, self.credentials = True, False, False
+        self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.paused_until = 0.0
         self.rewriting = False
         self.failover: tuple[float, int | None] | None = None      # since when, offset to reach

@@ -17,6 +17,7 @@ from dkv.domain.model import (
     Archive,
     Database,
     DatabaseState,
+    EngineState,
     Group,
     Process,
     ProcessState,
@@ -129,6 +130,7 @@ def _group_view(state: State, group: Group) -> Json:
         "inSync": _names(state, group.in_sync),
         "required": [a.name for a in required],
         "requiredEndpoints": [_client_endpoint(state, a) for a in required],
+        "readers": _readers(state, group),
         "joining": [{"instance": _name(state, j.archive_id), "stage": j.stage.value} for j in group.joining],
         "enforcements": [
             {"instance": _name(state, e.archive_id), "term": e.term, "bound": e.bound, "reason": e.reason, "actor": e.actor,
@@ -141,6 +143,22 @@ def _group_view(state: State, group: Group) -> Json:
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
     }
+
+
+def _readers(state: State, group: Group) -> list[str]:
+    """Where a client may read besides the instances: the engines of TEs that hold what their leaders hold."""
+    running = (p for p in state.processes_of(group.database) if p.engine_state is EngineState.RUNNING)
+    return [where for p in running for name, where in _endpoints(state, p) if p.archive_id is None and name == group.name]
+
+
+def _endpoints(state: State, process: Process) -> list[tuple[str, str]]:
+    """Group and client endpoint of each engine of a process."""
+    host = state.servers[process.server_id].host if process.server_id in state.servers else ""
+    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    found = [(e.group, e.client_port) for e in process.endpoints]
+    if archive:
+        found = [(archive.group, archive.client_port)]
+    return [(group, endpoint(host, port)) for group, port in found]
 
 
 def bound_view(bound: losses.Bound) -> Json:
@@ -214,6 +232,8 @@ def process_view(state: State, process: Process) -> Json:
         "server": process.server_id,
         "type": process.engine_type.value,
         "group": process.group or None,
+        "endpoints": [{"group": group, "address": where} for group, where in _endpoints(state, process)],
+        "labels": dict(process.labels),
         "requester": process.requester.value,
         "restartOf": process.restart_of,
         "requestedAt": process.requested_at,
