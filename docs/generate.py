@@ -25,6 +25,7 @@ ARTICLES = {
     "archive": "A directory on one server where data is durable.",
     "group": "A range of hash slots with one leader and its copies: who leads, and whether the term is open.",
     "database": "A whole key space; cmdlets call it a store.",
+    "copy": "A hot copy: archives of a serving database, copied as they were at one moment.",
 }
 
 
@@ -51,7 +52,7 @@ def lifecycles() -> str:
     """docs/lifecycles.md, from dkv.domain.lifecycle."""
     head = [
         "# Life cycles", "", NOTE, "",
-        "Every move a process, archive, storage group or database can make, and the reason that is stored with it.",
+        "Every move a process, archive, storage group, database or hot copy can make, and the reason that is stored with it.",
         "A move without a row cannot be made. When a move is made is decided by the rules in `src/dkv/domain/rules/`.",
         "",
     ]  # fmt: skip

@@ -16,6 +16,12 @@ from dkv.domain.commands import (
     ArchiveRetired,
     CleanStopReached,
     Command,
+    CopyBroke,
+    CopyPrepared,
+    CopyProgressed,
+    CopyWritten,
+    CutDropped,
+    CutNoted,
     HandoverBegun,
     HandoverDone,
     HandoverFailed,
@@ -41,6 +47,8 @@ from dkv.domain.commands import (
     StartProcess,
     TailSetAside,
     Tick,
+    WritesPaused,
+    WritesResumed,
 )
 from dkv.domain.model import EngineType, Group, Process, Report, State
 from tests.api.world import HOSTS, PORT, World, orders
@@ -177,6 +185,25 @@ class Life:
         await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
         await self.joins(1)
 
+    async def hot_copied(self) -> None:
+        """A hot copy whose first attempt is void, one that cannot be written, one that is cancelled."""
+        body = {"targets": [{"instanceName": "orders-1", "path": "/backup/1"}]}
+        copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
+        who: dict[str, Any] = {"server_id": "s1", "copy_id": copy_id, "archive_id": 0}
+        await self.tell(CopyPrepared(**who))
+        for attempt, held in ((1, False), (2, True)):
+            quote = await self.quoting() | {"copy_id": copy_id, "attempt": attempt, "start_id": 0}
+            await self.tell(
+                WritesPaused(offset=9, history=HISTORY, file="f", size=7, **quote),
+                CutNoted(attempt=attempt, file="f", length=7, size=70, **who),
+                WritesResumed(held=held, **quote),
+            )
+        await self.tell(CopyProgressed(percent=50, **who), CopyWritten(**who), CutDropped(**who))
+        copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
+        await self.tell(CopyBroke(server_id="s1", copy_id=copy_id, archive_id=0, reason="/backup/1 is not empty"))
+        copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
+        assert (await self.ask("DELETE", f"/{STORE}/hot-copies/{copy_id}", 202))["status"] == "cancelled"
+
     async def handed_over(self) -> None:
         """A first handover fails at its deadline, the second is done; the old leader's tail is set aside."""
         quote = await self.quoting()
@@ -277,6 +304,7 @@ class Life:
         await self.created_and_started()
         await self.memory_only_comes_and_goes()
         await self.link_breaks_and_heals()
+        await self.hot_copied()
         await self.handed_over()
         await self.maintained()
         await self.server_lost_and_back()

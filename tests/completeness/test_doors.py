@@ -17,6 +17,8 @@ QUIET = {
     "PositionReported": "an answer in a vacancy; the assignment that follows says whom it chose and why",
     "JoinMarked": "a stage between joining and required, which have events",
     "LeaderSteppedDown": "one suspect less; if the group loses its leader by it, that has its event",
+    "CopyProgressed": "shown as a percentage of the hot copy",
+    "CutDropped": "tidying up after a hot copy that ended",
     "LeaderSilence": "shown in what the group waits for; the vacancy that may follow says why",
 }
 

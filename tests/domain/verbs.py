@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseOptions, EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Report
-from tests.domain import verbs_maintenance
+from tests.domain import verbs_hotcopy, verbs_maintenance
 from tests.domain.teller import Line, Teller, verb
 from tests.domain.world import show, tombstones
 
-__all__ = ["Teller", "verbs_maintenance"]
+__all__ = ["Teller", "verbs_hotcopy", "verbs_maintenance"]
 
 
 def report_of(line: Line) -> Report:

@@ -53,7 +53,7 @@ class World:
 
 def frozen(state: State) -> State:
     """The same state, with mappings that raise if somebody writes into them."""
-    names = ("servers", "databases", "groups", "archives", "processes", "tombstones", "records")
+    names = ("servers", "databases", "groups", "archives", "processes", "tombstones", "records", "copies")
     return replace(state, **{n: MappingProxyType(dict(getattr(state, n))) for n in names})
 
 

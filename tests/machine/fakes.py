@@ -174,7 +174,7 @@ class FakeEngines:
     async def wait_for_change(self, timeout: float) -> None:
         await asyncio.sleep(timeout)
 
-    async def prepare(self, directory: str, identity: Any, fresh: bool) -> Position:
+    async def prepare(self, directory: str, identity: Any, fresh: bool, restored: Any = None) -> Position:
         await self.call("prepare")
         if not fresh and directory not in self.world.identities:
             raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"nothing in {directory}")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from dkv.api import docs, events, look, maintenance, metrics, plan, problems, recovery, stores
+from dkv.api import docs, events, hotcopies, look, maintenance, metrics, plan, problems, recovery, stores
 from dkv.api.guard import Guard
 from dkv.api.nuodb import routes as nuodb
 from dkv.api.problems import known_parameters
@@ -30,7 +30,7 @@ def create_app(rooms: Rooms) -> FastAPI:
     )
     app.state.rooms = rooms
     app.state.sampler = metrics.Sampler(rooms)
-    native = (stores, maintenance, metrics, events, look, recovery, plan, docs)
+    native = (stores, maintenance, metrics, events, look, recovery, hotcopies, plan, docs)
     for router in (*(room.router for room in native), nuodb.router):
         app.include_router(router)
     problems.install(app)

@@ -27,6 +27,8 @@ class InstanceBody(Body):
     manager: str = ""
     server: str = ""
     group: str = ""
+    path: str = ""           # of its directory on its server; empty: below the manager's data directory
+    restored: bool = False   # the directory holds a hot copy, with which its group begins
 
 
 class GroupBody(Body):
@@ -92,10 +94,30 @@ class RestartBody(Body):
     force: bool = False
 
 
+class CopyTargetBody(Body):
+    """One instance to copy, and the directory on its server that the copy goes to."""
+
+    instance_name: str
+    path: str
+
+
+class HotCopyBody(Body):
+    """What to copy: `targets`, and with `defaultPath` every other instance that is in sync. `partial` allows to leave
+    storage groups out; `maxRate` is in bytes per second and instance."""
+
+    targets: list[CopyTargetBody] = []
+    default_path: str = ""
+    shared: bool = False
+    partial: bool = False
+    max_rate: Annotated[int, Field(ge=0, le=2**53)] = 0
+
+
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
-    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody]}
-    whole: list[type[Body]] = [StoreBody, InstancesBody, LeaderBody, PlanBody, SwitchoverBody, RestartBody]
+    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody],
+                                         "targets": [CopyTargetBody]}  # fmt: skip
+    whole: list[type[Body]] = [StoreBody, InstancesBody, LeaderBody, PlanBody, SwitchoverBody, RestartBody,
+                               HotCopyBody]  # fmt: skip
     models = inner.get(containers[-1] if containers else "", whole)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

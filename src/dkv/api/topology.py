@@ -62,6 +62,8 @@ def _archives(state: State, bodies: Sequence[InstanceBody], group: str, server: 
             group=body.group or group,
             cluster_port=body.clustron_port,
             client_port=body.client_port,
+            path=body.path,
+            restored=body.restored,
         )
         for index, body in enumerate(bodies)
     )

@@ -9,13 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dkv.domain.command import Command as Command
+from dkv.domain.command import LeaderFact as LeaderFact
+from dkv.domain.command import ManagerFact as ManagerFact
+from dkv.domain.hotcopy_commands import CancelHotCopy as CancelHotCopy
+from dkv.domain.hotcopy_commands import CopyBroke as CopyBroke
+from dkv.domain.hotcopy_commands import CopyPrepared as CopyPrepared
+from dkv.domain.hotcopy_commands import CopyProgressed as CopyProgressed
+from dkv.domain.hotcopy_commands import CopyTarget as CopyTarget
+from dkv.domain.hotcopy_commands import CopyWritten as CopyWritten
+from dkv.domain.hotcopy_commands import CutDropped as CutDropped
+from dkv.domain.hotcopy_commands import CutNoted as CutNoted
+from dkv.domain.hotcopy_commands import RequestHotCopy as RequestHotCopy
+from dkv.domain.hotcopy_commands import WritesPaused as WritesPaused
+from dkv.domain.hotcopy_commands import WritesResumed as WritesResumed
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
 from dkv.domain.maintenance import EnforceLeader as EnforceLeader
 from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
-from dkv.domain.running import ManagerFact as ManagerFact
 from dkv.domain.running import MemorySynced as MemorySynced
 from dkv.domain.running import ProcessConfigured as ProcessConfigured
 from dkv.domain.running import ProcessExited as ProcessExited
@@ -192,15 +204,6 @@ class PositionReported(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaderFact(ManagerFact):
-    """Something only the manager of a group's leader may say, quoting the term."""
-
-    database: str
-    group: str
-    term: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class OpenTerm(LeaderFact):
     """The assigned leader's engine has loaded and is fenced: its term may open."""
 
@@ -333,13 +336,14 @@ FACTS: tuple[type[Command], ...] = (
     Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
-    ProcessExited, TailSetAside, ArchiveRetired,
+    ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
+    CopyWritten, CopyBroke, CutDropped,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
     EnforceLeader, PutRecord, RemoveServer, RemoveServerState, BringBackArchive, SetDatabaseOptions, Switchover,
-    RestartDatabase, StopRestart,
+    RestartDatabase, StopRestart, RequestHotCopy, CancelHotCopy,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -19,6 +19,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import State
 from dkv.domain.rules import (
     archives,
+    copies,
     databases,
     departures,
     groups,
@@ -76,6 +77,16 @@ RULES: dict[type[Command], Rule] = {
     c.ProcessExited: processes.process_exited,
     c.TailSetAside: processes.tail_set_aside,
     c.ArchiveRetired: archives.archive_retired,
+    c.RequestHotCopy: copies.request_hot_copy,
+    c.CancelHotCopy: copies.cancel_hot_copy,
+    c.CopyPrepared: copies.copy_prepared,
+    c.WritesPaused: copies.writes_paused,
+    c.CutNoted: copies.cut_noted,
+    c.WritesResumed: copies.writes_resumed,
+    c.CopyProgressed: copies.copy_progressed,
+    c.CopyWritten: copies.copy_written,
+    c.CopyBroke: copies.copy_broke,
+    c.CutDropped: copies.cut_dropped,
 }
 
 
@@ -102,3 +113,5 @@ def _settle(draft: Draft) -> None:
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])
         renewal.settle_renewal(draft, name)
+    for copy_id in sorted(draft.copies):
+        copies.settle_copy(draft, draft.copies[copy_id])

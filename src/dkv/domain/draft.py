@@ -10,6 +10,7 @@ from typing import Any
 
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event
+from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to
 from dkv.domain.model import (
     Archive,
@@ -42,6 +43,8 @@ class Draft:
         self.processes: dict[int, Process] = dict(state.processes)
         self.tombstones: dict[int, Tombstone] = dict(state.tombstones)
         self.records: dict[tuple[str, str], Record] = dict(state.records)
+        self.next_copy_id = state.next_copy_id
+        self.copies: dict[int, HotCopy] = dict(state.copies)
         self.events: list[Event] = []
         self.answer: dict[str, object] = {}
 
@@ -59,6 +62,8 @@ class Draft:
             processes=self.processes,
             tombstones=self.tombstones,
             records=self.records,
+            next_copy_id=self.next_copy_id,
+            copies=self.copies,
         )
 
     # Events ------------------------------------------------------------------------------------------------
@@ -171,5 +176,18 @@ class Draft:
             f"group.{on.replace(' ', '_')}", f"group {group.database}/{group.name}", because,
             database=group.database, change=f"{group.phase} -> {move.target}",
             start_id=moved.leader_process, archive_id=moved.leader,
+        )  # fmt: skip
+        return moved
+
+    def move_copy(self, copy: HotCopy, on: str, because: str = "", **changes: Any) -> HotCopy:
+        """Move a hot copy along its life cycle; the stage's clock starts again. Raises Broken without a row."""
+        move = row("copy", copy.stage, on)
+        stage = CopyStage(move.target)
+        ended_at = self.command.now if stage in ENDS else 0
+        moved = replace(copy, stage=stage, since=None, ended_at=ended_at, **changes)
+        self.copies[copy.copy_id] = moved
+        self.note(
+            f"copy.{on}", f"hot copy {copy.copy_id}", because or move.because, database=copy.database,
+            change=f"{copy.stage} -> {move.target}",
         )  # fmt: skip
         return moved

@@ -89,11 +89,26 @@ DATABASE = (
     Row("NOT_RUNNING", "deleted", "TOMBSTONE", "it was deleted"),
 )
 
+HOT_COPY = (
+    Row(NEW, "requested", "PREPARING", "it was asked for"),
+    Row("PREPARING", "prepared", "PAUSING", "every directory it goes to is empty and has room"),
+    Row("PAUSING", "paused", "CUTTING", "the writes of all its groups wait"),
+    Row("CUTTING", "noted", "HOLDING", "every archive noted where its files end"),
+    Row("HOLDING", "held", "COPYING", "nothing was written in any of its groups meanwhile: that is the cut"),
+    Row("PAUSING", "void", "PAUSING", "the attempt to cut was not completed in time; the next one begins"),
+    Row("CUTTING", "void", "PAUSING", "a leader changed or wrote before the cut was complete; the next attempt begins"),
+    Row("HOLDING", "void", "PAUSING", "a leader changed or wrote before the cut was complete; the next attempt begins"),
+    Row("COPYING", "copied", "COMPLETED", "every archive's copy is whole and on disk"),
+    Row(ANY, "failed", "FAILED", "it cannot be completed"),
+    Row(ANY, "cancelled", "CANCELLED", "an operator cancelled it"),
+)
+
 TABLES: dict[str, tuple[Row, ...]] = {
     "process": PROCESS,
     "archive": ARCHIVE,
     "group": GROUP,
     "database": DATABASE,
+    "copy": HOT_COPY,
 }
 
 

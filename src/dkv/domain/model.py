@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dkv.domain.endpoint import Endpoint
+from dkv.domain.hotcopy import HotCopy
 
 
 class EngineType(StrEnum):
@@ -286,6 +287,7 @@ class Archive:
     removed: bool = False           # deleted: its manager retires the directory, then it is gone ...
     kept: bool = False              # ... unless it is kept: it can be brought back under its id until it is purged
     restored: bool = False          # its directory was filled by somebody else; its group is to begin with that data
+    origin: str = ""                # which data that was: the cut of a hot copy, as its manager read it
 
 
 @dataclass(frozen=True)
@@ -367,6 +369,8 @@ class State:
     processes: Mapping[int, Process] = field(default_factory=dict)
     tombstones: Mapping[int, Tombstone] = field(default_factory=dict)
     records: Mapping[tuple[str, str], Record] = field(default_factory=dict)  # by (kind, key)
+    next_copy_id: int = 1
+    copies: Mapping[int, HotCopy] = field(default_factory=dict)
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.command import Command
+from dkv.domain.command import ManagerFact
 from dkv.domain.model import Report
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManagerFact(Command):
-    """Something one manager saw on its own machine. `server_id` is that manager's."""
-
-    server_id: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class ProcessStarted(ManagerFact):
-    """The manager took the request; an SM's archive is locked and its position was read from disk."""
+    """The manager took the request; an SM's archive is locked and its position was read from disk.
+
+    `origin` names the data that a restored archive holds: the cut of a hot copy.
+    """
 
     start_id: int
     report: Report | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dkv.engine.contract import ArchiveRefused, Cause, Identity
@@ -67,11 +67,11 @@ def make_directory(directory: str) -> None:
         raise unusable(directory, error) from error
 
 
-def check_identity(directory: str, identity: Identity, fresh: bool) -> bool:
+def check_identity(directory: str, identity: Identity, fresh: bool, restored: bool = False) -> bool:
     """Whether the archive is ours; returns its `initialised`. Reads only. Raises ArchiveRefused.
 
     `fresh` is the first start of a PROVISIONED archive: there may be nothing yet, or our own file of a start that
-    was interrupted, but never data of unknown origin.
+    was interrupted, but never data of unknown origin. `restored`: it was a hot copy and has become ours already.
     """
     found = read_identity(directory)
     if found is None:
@@ -82,11 +82,19 @@ def check_identity(directory: str, identity: Identity, fresh: bool) -> bool:
         return False
     if found.identity != identity:
         raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, _difference(directory, found.identity, identity))
-    if fresh and found.initialised:
+    if fresh and found.initialised and not restored:
         raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} already holds data of this archive")
     if found.initialised and not has_data(directory):
         raise ArchiveRefused(Cause.ARCHIVE_UNINITIALISED, f"{directory} had data once and has no append-only files now")
     return found.initialised
+
+
+def is_earlier_self(found: IdentityFile, identity: Identity) -> bool:
+    """Whether this was the same archive, of the same group, of an earlier database of the same name, with data."""
+    now = found.identity.incarnation_of_name
+    return found.initialised and now != identity.incarnation_of_name and (
+        replace(found.identity, incarnation_of_name=identity.incarnation_of_name) == identity
+    )
 
 
 def _difference(directory: str, found: Identity, wanted: Identity) -> str:

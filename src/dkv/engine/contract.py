@@ -17,6 +17,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from dkv.engine.copying import CopyEngines
+from dkv.engine.copying import CopyLabel as CopyLabel
+from dkv.engine.copying import CutSeen as CutSeen
+from dkv.engine.copying import Identity as Identity
+from dkv.engine.copying import Stillness as Stillness
+
 
 class EngineTrouble(Exception):
     """The engine, its files or its socket failed. Root of everything this room raises."""
@@ -62,18 +68,9 @@ class Cause(StrEnum):
     ARCHIVE_FOREIGN = "archive belongs to another"       # identity file of another domain, archive or database
     ARCHIVE_MISSING = "archive identity missing"         # directory or identity file gone, or emptied
     ARCHIVE_UNINITIALISED = "archive has no data"        # initialised: yes but no append-only files
+    NOT_A_COPY = "not a hot copy"                        # to be restored, but no whole hot copy is there
+    COPY_OF_ANOTHER_GROUP = "hot copy of another group"  # to be restored, but its hash slots are not this group's
     EXITED = "exited"                                    # none of the above; exit code and last words tell
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What an archive directory says of itself (file `identity.json`). Written before the first start."""
-
-    domain_uid: str
-    database: str
-    archive_id: int
-    incarnation_of_name: str   # uid of the database object, so that a re-created name is another database
-    group: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,7 @@ class Position:
     nonce: str = ""
     bytes_after: int = 0
     initialised: bool = False
+    origin: str = ""           # at the first start of a restored archive: the cut of the hot copy it holds
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -144,6 +142,7 @@ class EngineSpec:
     max_memory: int                    # bytes
     append_fsync: str = "always"
     memory_only: bool = False          # one engine of a TE
+    restored: bool = False             # the directory holds a hot copy at the first start: it becomes this archive
 
 
 @dataclass(frozen=True)
@@ -217,6 +216,7 @@ class EngineSeen:
     incremental_bytes: int = 0
     free_bytes: int = 0               # on the archive's filesystem
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
+    paused: bool = False              # its clients' writes wait (`pause`)
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
     group: str = ""                   # its storage group
 
@@ -268,7 +268,7 @@ class Counters:
     at_ms: int
 
 
-class Engines(Protocol):
+class Engines(CopyEngines, Protocol):
     """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
@@ -284,12 +284,15 @@ class Engines(Protocol):
         """Return as soon as an engine exits, or after `timeout` seconds."""
         ...
 
-    async def prepare(self, directory: str, identity: Identity, fresh: bool) -> Position:
+    async def prepare(
+        self, directory: str, identity: Identity, fresh: bool, restored: tuple[tuple[int, int], ...] | None = None
+    ) -> Position:
         """Take the archive's lock, check (or, when `fresh`, write) its identity, and read its position.
 
         Kills leftovers of the archive's own former process group and waits up to 5 s for the lock.
         The lock is kept by this object until `launch` hands it to the engine or `release` drops it.
         Raises ArchiveRefused; `fresh` on a directory with a foreign identity or with data is refused too.
+        With `restored` the directory has to hold a whole hot copy of exactly these slots; launching makes it ours.
         """
         ...
 

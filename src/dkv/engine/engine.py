@@ -239,6 +239,7 @@ class Engine:
             incremental_bytes=disk.incremental_bytes,
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
+            paused=glance.is_paused(info),
             marker=disk.marker,
             group=self.run.record.group,
         )

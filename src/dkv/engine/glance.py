@@ -58,6 +58,11 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
     return tuple(seen), me, follows
 
 
+def is_paused(info: dict[str, str]) -> bool:
+    """INFO clients: whether CLIENT PAUSE stands."""
+    return info.get("paused_reason", "none") == "client_pause"
+
+
 @lru_cache(4096)  # between two glances nothing but the times of pings differs
 def _node(node_id: str, where: str, marks: str, leader: str, epoch: str) -> NodeSeen:
     flags = marks.split(",")

@@ -17,6 +17,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
 from dkv.engine.contract import EngineSeen
+from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, successor
 from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, memory_peers, node_id, peer, replica_of, unheard
 from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
@@ -75,7 +76,8 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     for archive in scene.state.archives_of(group.database):
         if archive.group == group.name and archive.archive_id != group.leader and not archive.removed:
             yield from _copy_steps(scene, group, engine, archive)
-    yield from upkeep_steps(scene, group, engine)
+    if not at_the_cut(scene.state, group):
+        yield from upkeep_steps(scene, group, engine)
 
 
 def _wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -188,7 +190,7 @@ def _join_steps(
     if joining is None:
         yield Tell(key, JoinAnnounced(archive_id=archive_id, **quote(scene.me, group)))
     elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(scene, group, joining):
-        if heard:
+        if heard and not at_the_cut(scene.state, group):
             yield MarkJoiner(key, engine.start_id, group.database, group.name, group.term,
                              next_sequence(group, engine), archive_id)  # fmt: skip
     elif unheard(scene.seen.memory, engine, archive_id):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
-from dkv.control.submit import View
 from dkv.domain.commands import (
     ArchiveRetired,
     Command,
@@ -28,6 +27,9 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
 from dkv.engine.contract import ArchiveRefused, Cause, Engines, ExitSeen, Position
 from dkv.machine import steps as s
+from dkv.machine.copying import Copying
+from dkv.machine.doors import Dropped as Dropped
+from dkv.machine.doors import Submits
 from dkv.machine.seen import Told
 from dkv.store.contract import Store
 
@@ -36,28 +38,12 @@ REWRITE_LEASE = 5.0   # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0    # s after its lease in which the group's other copies may take their turn
 
 
-class Submits(Protocol):
-    """The door commands go through."""
-
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
-        """Decide and commit."""
-        ...
-
-    async def view(self) -> View:
-        """A linearizable read."""
-        ...
-
-
-class Dropped(Exception):
-    """A guarded step that a fresh look does not call for any more."""
-
-
 async def nobody(host: str, port: int) -> bool:
     """The answer of a network on which nobody accepts connections."""
     return False
 
 
-class Performer:
+class Performer(Copying):
     """Carries steps out. `still` says, after a fresh read, whether plan() would choose the step again."""
 
     def __init__(
@@ -106,12 +92,14 @@ class Performer:
 
     async def _take(self, step: s.Take) -> None:
         try:
-            position = await self._engines.prepare(step.directory, step.identity, step.fresh)
+            position = await self._engines.prepare(step.directory, step.identity, step.fresh, step.restored)
         except ArchiveRefused as refused:
             await self._never_was(step.start_id, refused)
             return
         self.prepared.add(step.directory)
-        await self._tell(ProcessStarted(start_id=step.start_id, report=report_of(position), **self._told))
+        await self._tell(
+            ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._told)
+        )
 
     async def _never_was(self, start_id: int, refused: ArchiveRefused) -> None:
         """The process ended before it had an engine."""
@@ -123,7 +111,7 @@ class Performer:
         directory = step.spec.directory
         try:
             if directory not in self.prepared:
-                await self._engines.prepare(directory, step.spec.identity, step.fresh)
+                await self._engines.prepare(directory, step.spec.identity, step.fresh, step.restored)
             pid = await self._engines.launch(step.spec)
         except ArchiveRefused as refused:
             await self._engines.release(directory)

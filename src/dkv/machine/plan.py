@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.hotcopy import AT_THE_CUT
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -20,6 +21,7 @@ from dkv.domain.model import (
     State,
 )
 from dkv.engine.contract import Cause, EngineSeen
+from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
@@ -59,6 +61,7 @@ def _steps(scene: Scene) -> Iterator[Step]:
         yield from process_steps(scene, process)
     yield from _stranger_steps(scene)
     yield from _archive_steps(scene)
+    yield from copy_steps(scene)
 
 
 def _stranger_steps(scene: Scene) -> Iterator[Step]:
@@ -117,6 +120,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
     directory = directory_of(scene.me.data_dir, archive)
     group = scene.state.groups[(archive.database, archive.group)]
     fresh = archive.state is ArchiveState.PROVISIONED
+    restored = group.slots if fresh and archive.restored else None
     if process.pid is not None:  # it had an engine, whose end may take a moment to be known
         if scene.lasted(("no engine", process.start_id)) > VANISHED:
             yield Vanished(directory, process.start_id, directory, identity_of(scene.state, archive))
@@ -125,9 +129,9 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
     elif stopping(scene.state, group):
         return  # nothing is started in a whole stop; it will be asked to leave
     elif process.state is ProcessState.REQUESTED:
-        yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh)
+        yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
     elif process.state is ProcessState.STARTED and group.leader is not None:
-        yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh)
+        yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh, restored)
 
 
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
@@ -170,6 +174,8 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
     mine = [p for p in state.processes.values() if p.server_id == me.server_id]
     if steps or any(p.state is ProcessState.CONFIGURED for p in mine):
         return 0.02  # an engine loads, or something is being done: clients may be waiting
+    if any(c.stage in AT_THE_CUT for c in state.copies.values()) and mine:
+        return 0.02  # clients wait
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
     if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain.endpoint import Endpoint
-from dkv.domain.model import Archive, Group, Process, State
+from dkv.domain.model import Archive, ArchiveState, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
 from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer
 
@@ -29,6 +29,7 @@ def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> Eng
         peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
         current_epoch=_epoch(groups), max_memory=database.options.max_memory or _share(state, me),
         append_fsync=database.options.append_fsync,
+        restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
     )  # fmt: skip
 
 

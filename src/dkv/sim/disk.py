@@ -53,6 +53,7 @@ class Disk:
     _marker: Marker | None = None
     _after: int = 0
     incremental_bytes: int = 0
+    generation: int = 1                 # of the newest incremental file
 
     def position(self) -> Position:
         """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""
@@ -96,29 +97,36 @@ class Disk:
         """A full resync ended: its RDB is the new base, and every marker is gone."""
         self.base = dict(snapshot)
         self.files = [[]]
-        self._recount()
+        self.generation += 1
+        self.recount()
 
     def begin_rewrite(self) -> dict[str, str]:
         """From here on records go to a new incremental file; the data the new base will hold."""
         snapshot = self.load()
         self.files.append([])
+        self.generation += 1
         return snapshot
 
     def end_rewrite(self, snapshot: dict[str, str]) -> None:
         """The new base is in the manifest; the older files are not any more."""
         self.base = snapshot
         self.files = [self.files[-1]]
-        self._recount()
+        self.recount()
 
     def tear(self) -> Entry | None:
         """Lose the last record, as if a kill had cut it in two; what was lost."""
         if not self.files[-1]:
             return None
         lost = self.files[-1].pop()
-        self._recount()
+        self.recount()
         return lost
 
-    def _recount(self) -> None:
+    def newest(self) -> tuple[str, int]:
+        """The incremental file that is written to, and its length."""
+        return f"{self.generation}.incr.aof", sum(entry.size for entry in self.files[-1])
+
+    def recount(self) -> None:
+        """Find the newest marker again, after the files changed."""
         self._marker, self._after, self.incremental_bytes = None, 0, 0
         for entry in self.entries():
             self._count(entry)

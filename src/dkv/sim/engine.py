@@ -70,6 +70,7 @@ class SimEngine:
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.paused_until = 0.0
+        self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
         self.rewriting = False
         self.failover: tuple[float, int | None] | None = None      # since when, offset to reach
         self.unfinished: list[Entry] = []
@@ -335,7 +336,7 @@ class SimEngine:
         self.net.post(self.machine, self, self._finish, entry, answer, delay=FSYNC)
 
     def _finish(self, entry: Entry, answer: Callable[[str], None]) -> None:
-        if self.role == "leader" and self.net.now() < self.paused_until:
+        if self.role == "leader" and self.net.now() < max(self.paused_until, self.waits_until):
             self.net.post(self.machine, self, self._finish, entry, answer, delay=0.02)
             return
         self.unfinished.remove(entry)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from dkv.engine.contract import (
@@ -23,6 +24,7 @@ from dkv.engine.contract import (
     Position,
     Survey,
 )
+from dkv.sim.copies import SimCopies, Slots, twin
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.glimpse import look
@@ -37,7 +39,7 @@ GLANCE = 0.5               # seconds a survey waits for an engine that does not 
 REPLICATE_WITHIN = 3.0
 
 
-class SimEngines:
+class SimEngines(SimCopies):
     """One manager's door to its machine's engines."""
 
     def __init__(self, machine: SimMachine) -> None:
@@ -103,9 +105,16 @@ class SimEngines:
 
     # -- archives --------------------------------------------------------------------------------------------------
 
-    async def prepare(self, directory: str, identity: Identity, fresh: bool) -> Position:
+    async def prepare(
+        self, directory: str, identity: Identity, fresh: bool, restored: Slots | None = None
+    ) -> Position:
         """See the contract."""
         await self._pause()
+        if fresh and restored is not None:
+            origin = self._restored(directory, identity, restored)
+            await self._take_lock(directory)
+            disk = self.machine.disks.get(directory) or self.machine.shelf.places[directory].files
+            return replace(disk.position() if disk else Position(), origin=origin)
         disk = self._checked(directory, identity, fresh)
         await self._take_lock(directory)
         if disk is None:
@@ -193,6 +202,11 @@ class SimEngines:
             return known
         if self.machine.locks.get(spec.directory) is not self:
             await self.prepare(spec.directory, spec.identity, False)
+        place = self.machine.shelf.places.get(spec.directory)
+        if spec.restored and spec.directory in self.machine.disks:
+            self.machine.disks[spec.directory].identity = spec.identity
+        elif spec.restored and place and place.files:
+            self.machine.disks[spec.directory] = twin(place.files, spec.directory, spec.identity)
         engine = self.machine.start(spec)
         await self._pause(0.01)
         return engine.pid

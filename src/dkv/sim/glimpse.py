@@ -31,7 +31,7 @@ def look(engine: SimEngine) -> EngineSeen:
         link_silent_ms=0 if leads else _link_silence(engine), rewriting=engine.rewriting, offset=link.offset,
         history=link.history, epoch=engine.epoch if leads else engine.leader_epoch(),
         current_epoch=engine.current_epoch, replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
-        incremental_bytes=disk.incremental_bytes if disk else 0,
+        incremental_bytes=disk.incremental_bytes if disk else 0, paused=now < engine.waits_until,
     )  # fmt: skip
     return engine.last_seen
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, MemorySpec
+from dkv.sim.copies import Shelf
 from dkv.sim.disk import Disk, Entry
 from dkv.sim.engine import SimEngine
 from dkv.sim.memory import SimMemory, launched
@@ -30,6 +31,7 @@ class SimMachine:
     exits: dict[int, ExitSeen] = field(default_factory=dict)
     intents: dict[int, Cause] = field(default_factory=dict)
     locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
+    shelf: Shelf = field(default_factory=Shelf)
     set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     started: list[int] = field(default_factory=list)           # every start id ever launched here

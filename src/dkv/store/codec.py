@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
 from dkv.store.contract import StoreTrouble, Unusable
 
@@ -55,6 +56,7 @@ TABLES = (
     Table("tombstones", "tombstone", Tombstone,
           lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
     Table("records", "record", Record, lambda r: (r.kind, r.key), lambda r: (r.kind, r.key)),
+    Table("copies", "copy", HotCopy, lambda c: c.copy_id, lambda c: (c.copy_id,)),
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})

@@ -93,5 +93,36 @@ class PlacementBody(DialectBody):
     archive_id: Id
 
 
+class PlaceBody(DialectBody):
+    """Where the copy of an archive goes to."""
+
+    copy_archive_dir: str
+    copy_journal_dir: str | None = None
+
+
+class HotCopySimpleBody(DialectBody):
+    """Archives to copy into directories; `maxRate` is in bytes per second and archive."""
+
+    default_backup_location: PlaceBody | None = None
+    backup_locations: dict[Id, PlaceBody] | None = None
+    max_rate: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    test_mode: Any = None
+    timeout_sec: int | None = None
+    check_contains_all_sgs: bool | None = None
+
+
+class HotCopySetBody(DialectBody):
+    """Archives to copy into backup sets; with `shared` each has a directory of its own below the default one."""
+
+    type: str
+    shared: bool = False
+    default_backup_set_dir: str | None = None
+    backup_set_dirs: dict[Id, str] | None = None
+    max_rate: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    test_mode: Any = None
+    timeout_sec: int | None = None
+    check_contains_all_sgs: bool | None = None
+
+
 Options = Texts
 """Options of a database by name."""

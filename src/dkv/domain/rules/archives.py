@@ -69,7 +69,8 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
         return refused
     draft.next_archive_id += 1
     draft.archives[archive.archive_id] = archive
-    draft.note("archive.created", f"archive {archive.archive_id}", "it was created and holds no data yet",
+    because = "it was created on data to be restored" if archive.restored else "it was created and holds no data yet"
+    draft.note("archive.created", f"archive {archive.archive_id}", because,
                database=name, change="(new) -> PROVISIONED", archive_id=archive.archive_id)  # fmt: skip
     return archive
 

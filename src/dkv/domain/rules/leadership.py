@@ -106,13 +106,14 @@ def standing(draft: Draft, archive_id: int) -> Standing:
 
 def _bootstrap(draft: Draft, group: Group) -> Process | None:
     """A group in which no term was ever opened never admitted a write: the lowest started archive leads. If it is to
-    begin with restored data, only an archive that holds that may."""
+    begin with restored data, only an archive that holds that may: the newest of those that are started."""
     archives = draft.archives_in(group)
-    for archive in [a for a in archives if a.restored] or archives:
-        member = standing(draft, archive.archive_id)
-        if member.ready and _proven(draft, group, member):
-            return member.process
-    return None
+    restored = [a for a in archives if a.restored]
+    members = [standing(draft, a.archive_id) for a in restored or archives]
+    ready = [m for m in members if m.ready and _proven(draft, group, m)]
+    if not ready or (restored and any(m.pending for m in members)):
+        return None
+    return (max(ready, key=lambda m: _rank(group, m)) if restored else ready[0]).process
 
 
 def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
@@ -183,7 +184,7 @@ def assign(draft: Draft, group: Group, process: Process) -> None:
     archive_id = process.archive_id
     assert archive_id is not None
     report = process.report
-    because = f"archive {archive_id} is the first of its group" if bootstrap else _reason(group, process)
+    because = _first(draft, archive_id) if bootstrap else _reason(group, process)
     draft.move_group(
         group, "assigned", because, term=group.term + 1, leader=archive_id, leader_process=process.start_id,
         open=False, serving=False, in_sync=(archive_id,) if bootstrap else group.in_sync, clean_stop=False,
@@ -191,6 +192,11 @@ def assign(draft: Draft, group: Group, process: Process) -> None:
     )  # fmt: skip
     assert report is not None
     _number(draft, process)
+
+
+def _first(draft: Draft, archive_id: int) -> str:
+    restored = draft.archives[archive_id].restored
+    return f"archive {archive_id} {'holds the data to restore' if restored else 'is the first of its group'}"
 
 
 def _reason(group: Group, process: Process) -> str:

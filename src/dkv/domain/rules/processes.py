@@ -191,7 +191,20 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
         return stale_fact(f"process {process.start_id} was started already")
     process = draft.move_process(process, "taken", report=command.report)
     _lock_held(draft, process)
+    if command.origin and process.archive_id is not None:
+        _restored_from(draft, process, draft.archives[process.archive_id], command.origin)
     return None
+
+
+def _restored_from(draft: Draft, process: Process, archive: Archive, origin: str) -> None:
+    """A database is restored from one cut; groups of two cuts would not fit together."""
+    others = [a for a in draft.archives.values() if a.database == archive.database and a.origin and not a.removed]
+    stranger = next((a for a in others if a.origin != origin and a.archive_id != archive.archive_id), None)
+    if stranger is None:
+        draft.put_archive(archive, origin=origin)
+        return
+    detail = f"{archive.name} holds another hot copy than {stranger.name}; a database is restored from one"
+    end(draft, process, Ending("other hot copy", detail, 1, planned=True))
 
 
 def _lock_held(draft: Draft, process: Process) -> None:

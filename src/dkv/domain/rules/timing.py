@@ -9,6 +9,7 @@ from __future__ import annotations
 from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.hotcopy import CopyStage
 from dkv.domain.model import (
     EngineState,
     EngineType,
@@ -20,7 +21,7 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
-from dkv.domain.rules import switchover
+from dkv.domain.rules import copies, switchover
 from dkv.domain.rules.endings import Ending, end, vacate
 from dkv.domain.rules.leadership import assign, next_in_order
 
@@ -40,16 +41,19 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     for process in list(draft.processes.values()):
         if process.start_id in draft.processes:
             _tick_process(draft, process)
+    for copy in list(draft.copies.values()):
+        copies.tick_copy(draft, copy)
     return None
 
 
 def waits(state: State) -> bool:
-    """Whether a Tick could make anything true: a group looks for its leader or for another one, or a process waits. Else
-    the domain clock may stand still, and nobody need move it.
+    """Whether a Tick could make anything true: a group looks for its leader or for another one, a process waits, or a hot copy
+    awaits its cut. Else the domain clock may stand still, and nobody need move it.
     """
     vacant = {g.key for g in state.groups.values() if g.phase is GroupPhase.VACANT}
     assigned = any(g.phase is GroupPhase.ASSIGNED or (g.wish and not g.handover) for g in state.groups.values())
-    return assigned or any(
+    copying = any(not c.over and c.stage is not CopyStage.COPYING for c in state.copies.values())
+    return assigned or copying or any(
         (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED
         for p in state.processes.values()
     )

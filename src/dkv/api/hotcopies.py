@@ -1,0 +1,75 @@
+"""API room: hot copies under /admin/v1: asked for, looked at, cancelled."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted, database_of, instance_of
+from dkv.api.bodies import HotCopyBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
+from dkv.domain.decision import Accepted
+from dkv.domain.hotcopy import HotCopy
+from dkv.domain.model import State
+from dkv.wire.hotcopy import hot_copy_view
+
+router = APIRouter(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"])
+
+
+@router.post("", status_code=202)
+async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Copy instances of a running store, all at one moment; answers at once, the copy is made meanwhile.
+
+    Writes wait for the moment of the cut and see no error. Each copied directory can start a new store (`restored`).
+    """
+    state = (await rooms.submitter.view()).state
+    targets = tuple(
+        CopyTarget(archive_id=instance_of(state, name, one.instance_name).archive_id, path=one.path) for one in body.targets
+    )
+    command = RequestHotCopy(
+        actor=actor, database=name, targets=targets, default_path=body.default_path, shared=body.shared,
+        whole=not body.partial, max_rate=body.max_rate,
+    )  # fmt: skip
+    done = accepted(await rooms.submitter.submit(command, key))
+    return await _now(rooms, name, int(str(done.answer["copyId"])), 202)
+
+
+@router.get("")
+async def list_hot_copies(name: str, rooms: Door) -> Response:
+    """The store's hot copies, newest first; finished ones are kept for a while."""
+    state = (await rooms.submitter.view()).state
+    database_of(state, name)
+    found = [hot_copy_view(state, c) for _, c in sorted(state.copies.items(), reverse=True) if c.database == name]
+    return JSONResponse({"hotCopies": found})
+
+
+@router.get("/{copy_id}")
+async def get_hot_copy(name: str, copy_id: int, rooms: Door) -> Response:
+    """One hot copy and how far it is."""
+    return await _now(rooms, name, copy_id, 200)
+
+
+@router.delete("/{copy_id}", status_code=202)
+async def cancel_hot_copy(name: str, copy_id: int, rooms: Door, key: Key, actor: Actor) -> Response:
+    """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
+    _found((await rooms.submitter.view()).state, name, copy_id)
+    done = await rooms.submitter.submit(CancelHotCopy(actor=actor, copy_id=copy_id), key)
+    if isinstance(done, Accepted) or done.code != "copy_over":
+        accepted(done)
+    return await _now(rooms, name, copy_id, 202)
+
+
+def _found(state: State, name: str, copy_id: int) -> HotCopy:
+    copy = state.copies.get(copy_id)
+    if copy is None or copy.database != name:
+        raise refuse("unknown_copy", f"{name} has no hot copy {copy_id}.", "Finished ones are kept for a while only.")
+    return copy
+
+
+async def _now(rooms: Rooms, name: str, copy_id: int, status: int) -> Response:
+    state = (await rooms.submitter.view()).state
+    return JSONResponse(hot_copy_view(state, _found(state, name, copy_id)), status)
+
+

@@ -1,0 +1,140 @@
+"""API room: hot copies in the NuoDB dialect (nuocmd-rest.md, Hot copy). The backup sets of NuoDB hold one full copy here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb.asking import database_of, not_meant
+from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
+from dkv.api.problems import refuse
+from dkv.api.rooms import Door, Rooms
+from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
+from dkv.domain.decision import Accepted
+from dkv.domain.hotcopy import HotCopy
+from dkv.domain.model import State
+from dkv.wire.hotcopy import STATUS, message
+
+router = APIRouter(prefix="/databases")
+
+LONGEST_WAIT = 25     # s an answer is held back at most: the client gives up after 30
+LOOK_EVERY = 0.2      # s
+
+
+@router.get("/hotCopyStatus")
+async def hot_copy_status(
+    rooms: Door, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0
+) -> Response:
+    """One hot copy, or all that one process coordinated."""
+    state = (await rooms.submitter.view()).state
+    if hotCopyId is None:
+        return _statuses(c for c in state.copies.values() if c.coordinator == coordinatorStartId)
+    return JSONResponse(shape(_copy(state, hotCopyId, coordinatorStartId)))
+
+
+@router.post("/cancelHotCopy")
+async def cancel_hot_copy(
+    rooms: Door, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
+) -> Response:
+    """End a hot copy; one that ended already is answered as it is."""
+    _copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)
+    done = await rooms.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
+    if isinstance(done, Accepted) or done.code != "copy_over":
+        accepted(done)
+    return JSONResponse(shape(_copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)))
+
+
+@router.get("/{name}/hotCopyStatus")
+async def hot_copies_of(
+    name: str, rooms: Door, timeoutSec: int = 0, minSecondsRunning: int | None = None
+) -> Response:
+    """A database's hot copies by the process that coordinated each; with `minSecondsRunning` only those that run so long."""
+    state = (await rooms.submitter.view()).state
+    database_of(state, name)
+    found = [c for _, c in sorted(state.copies.items()) if c.database == name]
+    if minSecondsRunning is not None:
+        before = rooms.clock() - 1_000 * minSecondsRunning
+        found = [c for c in found if not c.over and c.begun_at <= before]
+    return _statuses(found)
+
+
+@router.post("/{name}/hotCopySimple")
+async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
+    default, places = body.default_backup_location, body.backup_locations or {}
+    if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
+        raise not_meant("Archives have no journal of their own.", "Leave the journal directory out.")
+    command = RequestHotCopy(
+        actor=actor, database=name, default_path=default.copy_archive_dir if default else "",
+        targets=tuple(CopyTarget(archive_id=a, path=place.copy_archive_dir) for a, place in sorted(places.items())),
+        max_rate=body.max_rate or 0, whole=body.check_contains_all_sgs is not False,
+    )  # fmt: skip
+    return await _begin(rooms, body, command, key)
+
+
+@router.post("/{name}/hotCopy")
+async def hot_copy(name: str, body: HotCopySetBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """As the simple one, for backup sets. Only full ones are made."""
+    if body.type != "full":
+        raise not_meant(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
+    places = body.backup_set_dirs or {}
+    command = RequestHotCopy(
+        actor=actor, database=name, default_path=body.default_backup_set_dir or "", shared=body.shared,
+        targets=tuple(CopyTarget(archive_id=a, path=path) for a, path in sorted(places.items())),
+        max_rate=body.max_rate or 0, whole=body.check_contains_all_sgs is not False,
+    )  # fmt: skip
+    return await _begin(rooms, body, command, key)
+
+
+async def _begin(rooms: Rooms, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: str) -> Response:
+    """Answer at once, or when the copy has ended if the asker waits for that."""
+    if body.test_mode:
+        raise not_meant("A hot copy has no test mode.", "Leave it out.")
+    done = accepted(await rooms.submitter.submit(command, key))
+    copy_id = int(str(done.answer["copyId"]))
+    looks = int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)
+    copy = _copy((await rooms.submitter.view()).state, copy_id)
+    while looks > 0 and not copy.over:
+        looks -= 1
+        await asyncio.sleep(LOOK_EVERY)
+        copy = _copy((await rooms.submitter.view()).state, copy_id)
+    return JSONResponse(shape(copy))
+
+
+def _copy(state: State, copy_id: int, coordinator: int | None = None) -> HotCopy:
+    copy = state.copies.get(copy_id)
+    if copy is None or coordinator not in (None, copy.coordinator):
+        by = "" if coordinator is None else f" coordinated by process {coordinator}"
+        raise refuse("unknown_copy", f"There is no hot copy {copy_id}{by}.", "show hotcopy-info lists them.")
+    return copy
+
+
+def _statuses(copies: Iterable[HotCopy]) -> Response:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for copy in copies:
+        found.setdefault(str(copy.coordinator), []).append(shape(copy))
+    return JSONResponse({"hotCopyStatuses": found, "errors": {}})
+
+
+def shape(copy: HotCopy) -> dict[str, Any]:
+    """A HotCopyResponse. Its destination is shown when it is one directory."""
+    return {
+        "hotCopyId": str(copy.copy_id),
+        "coordinatorStartId": str(copy.coordinator),
+        "beginTimestamp": _stamp(copy.begun_at),
+        "endTimestamp": _stamp(copy.ended_at) if copy.over else None,
+        "status": STATUS.get(copy.stage, "running"),
+        "message": message(copy),
+        "stage": copy.stage.value.lower(),
+        "destinationDirectory": copy.parts[0].path if len(copy.parts) == 1 else None,
+    }
+
+
+def _stamp(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

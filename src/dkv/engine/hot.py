@@ -1,0 +1,64 @@
+"""The engine room's hot copies: pause, note, copy. Composes the driver (valkey) and the files (copies)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dkv.engine import copies
+from dkv.engine.contract import CopyLabel, CutSeen, Stillness
+from dkv.engine.engine import Engine
+
+
+class HotCopies:
+    """What ValkeyEngines offers for hot copies (engine/copying.py)."""
+
+    def _running(self, start_id: int) -> Engine:
+        raise NotImplementedError
+
+    async def pause(self, start_id: int, ms: int) -> Stillness:
+        """See the contract."""
+        engine = self._running(start_id)
+        return await self._stillness(engine, await engine.valkey.pause(ms))
+
+    async def resume(self, start_id: int) -> Stillness:
+        """See the contract. What is found only counts if it is found before the pause is lifted."""
+        engine = self._running(start_id)
+        try:
+            return await self._stillness(engine, await engine.valkey.written(lambda info: True))
+        finally:
+            await engine.valkey.unpause()
+
+    async def _stillness(self, engine: Engine, info: dict[str, str]) -> Stillness:
+        name, size = await asyncio.to_thread(copies.newest_file, engine.run.record.directory)
+        return Stillness(int(info.get("master_repl_offset", "0")), info.get("master_replid", ""), name, size)
+
+    async def note_cut(self, start_id: int, name: str, reached: Stillness) -> CutSeen:
+        """See the contract."""
+        engine = self._running(start_id)
+
+        def whole(info: dict[str, str]) -> bool:
+            attached = info.get("role") == "master" or info.get("master_link_status") == "up"
+            applied = min(int(info[key]) for key in ("master_repl_offset", "slave_repl_offset") if key in info)
+            return attached and info.get("master_replid") == reached.history and applied >= reached.offset
+
+        await engine.valkey.written(whole)
+        return await asyncio.to_thread(copies.note_cut, engine.run.record.directory, name)
+
+    async def drop_cut(self, directory: str, name: str) -> None:
+        """See the contract."""
+        await asyncio.to_thread(copies.drop_cut, directory, name)
+
+    async def claim_target(self, directory: str, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        await asyncio.to_thread(copies.claim_target, directory, target, label)
+
+    async def write_copy(
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """See the contract."""
+        await copies.write_copy(directory, name, target, label, rate=rate, tell=tell)
+
+    async def abandon_target(self, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        await asyncio.to_thread(copies.abandon_target, target, label)

@@ -1,0 +1,85 @@
+"""What a manager does for a hot copy: look at the place, pause, note, resume, copy, clean up. Pure (rules/copies.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
+from dkv.domain.model import Archive, Group, GroupPhase, State
+from dkv.engine.contract import CopyLabel, EngineSeen, Stillness
+from dkv.machine.seen import Scene, directory_of
+from dkv.machine.spec import identity_of
+from dkv.machine.steps import ClaimTarget, DropCut, LiftPause, NoteCut, PauseWrites, ResumeWrites, Step, WriteCopy
+
+PAUSE = 1_000    # ms after which a pause ends by itself, so that no death of a manager stops writes for long
+
+
+def at_the_cut(state: State, group: Group) -> bool:
+    """Whether a hot copy is about to cut through a group: its leader's manager writes no markers meanwhile."""
+    copies = (c for c in state.copies.values() if c.stage in AT_THE_CUT and c.database == group.database)
+    return any(copy.cut(group.name) for copy in copies)
+
+
+def copy_steps(scene: Scene) -> Iterator[Step]:
+    """What every hot copy wants of this server now; and pauses that none wants any more."""
+    for _, copy in sorted(scene.state.copies.items()):
+        yield from _cut_steps(scene, copy)
+        for part in copy.parts:
+            archive = scene.state.archives.get(part.archive_id)
+            if part.server_id == scene.me.server_id and archive is not None and not archive.removed:
+                yield from _part_steps(scene, copy, part, archive)
+    for engine in scene.seen.survey.engines:
+        process = scene.state.processes.get(engine.start_id)
+        group = scene.state.groups.get((process.database, process.group)) if process else None
+        if engine.paused and (group is None or not at_the_cut(scene.state, group)):
+            yield LiftPause(f"pause {engine.start_id}", engine.start_id)
+
+
+def _cut_steps(scene: Scene, copy: HotCopy) -> Iterator[Step]:
+    for cut in copy.cuts if copy.stage in (CopyStage.PAUSING, CopyStage.HOLDING) else ():
+        group = scene.state.groups.get((copy.database, cut.group))
+        engine = _leading_here(scene, group) if group else None
+        if group is None or engine is None:
+            continue
+        if copy.stage is CopyStage.PAUSING and not cut.paused and not engine.fenced:
+            yield PauseWrites(f"pause {engine.start_id}", engine.start_id, copy.copy_id, copy.attempt, group.database,
+                              group.name, group.term, PAUSE)  # fmt: skip
+        elif copy.stage is CopyStage.HOLDING and not cut.held and engine.start_id == cut.start_id:
+            yield ResumeWrites(f"pause {engine.start_id}", engine.start_id, copy.copy_id, copy.attempt, group.database,
+                               group.name, group.term, _stillness(cut))  # fmt: skip
+
+
+def _leading_here(scene: Scene, group: Group) -> EngineSeen | None:
+    """The engine of this server that leads the group steadily."""
+    if group.phase is not GroupPhase.OPEN or not group.serving or group.leader_process is None:
+        return None
+    engine = scene.seen.engine(group.leader_process)
+    return engine if engine and engine.answering and engine.role == "leader" else None
+
+
+def _stillness(cut: GroupCut) -> Stillness:
+    return Stillness(cut.offset, cut.history, cut.file, cut.size)
+
+
+def _part_steps(scene: Scene, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
+    directory, label = directory_of(scene.me.data_dir, archive), label_of(scene.state, copy, archive)
+    key, name = f"hot copy {part.archive_id}", f"{copy.copy_id}-{copy.attempt}"
+    if copy.stage is CopyStage.PREPARING and not part.prepared:
+        yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label)
+    elif copy.stage is CopyStage.CUTTING and not part.noted:
+        process, cut = scene.state.process_on(part.archive_id), copy.cut(part.group)
+        engine = scene.seen.engine(process.start_id) if process else None
+        if engine and engine.answering and not engine.loading and cut:
+            yield NoteCut(key, engine.start_id, directory, copy.copy_id, copy.attempt, part.archive_id, name,
+                          _stillness(cut))  # fmt: skip
+    elif copy.stage is CopyStage.COPYING and not part.copied:
+        yield WriteCopy(key, copy.copy_id, part.archive_id, directory, name, part.path, label, copy.max_rate)
+    elif part.left_over(copy.over):
+        yield DropCut(key, copy.copy_id, part.archive_id, directory, part.path, label)
+
+
+def label_of(state: State, copy: HotCopy, archive: Archive) -> CopyLabel:
+    """What the copy of an archive says of itself."""
+    group = state.groups.get((archive.database, archive.group))
+    slots = group.slots if group else ()
+    return CopyLabel(f"{state.uid}/{copy.copy_id}", identity_of(state, archive), slots, copy.begun_at)

@@ -1,0 +1,160 @@
+"""Simulation room: hot copies of simulated engines: the same promises as engine/copies.py, on simulated disks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, CutSeen, EngineRefused, Identity, Stillness
+from dkv.sim.disk import Disk
+
+if TYPE_CHECKING:
+    from dkv.sim.engine import SimEngine
+    from dkv.sim.machine import SimMachine
+
+APPLIED_WITHIN = 0.5     # seconds a follower is waited for
+SLICE = 0.5              # seconds between two tellings of progress
+
+Slots = tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Place:
+    """A directory that holds a hot copy, or what there is of one."""
+
+    label: CopyLabel
+    files: Disk | None = None     # None: unfinished
+
+
+@dataclass
+class Shelf:
+    """The cuts and copies of one machine."""
+
+    cuts: dict[tuple[str, str], Disk] = field(default_factory=dict)   # (archive, name)
+    places: dict[str, Place] = field(default_factory=dict)
+
+
+def twin(disk: Disk, directory: str, identity: Identity | None) -> Disk:
+    """The same files in another place."""
+    other = Disk(directory, identity, True, True, dict(disk.base), [list(file) for file in disk.files])
+    other.recount()
+    return other
+
+
+def stillness(engine: SimEngine) -> Stillness:
+    """What an engine holds."""
+    assert engine.disk is not None
+    name, size = engine.disk.newest()
+    return Stillness(engine.replication.offset, engine.replication.history, name, size)
+
+
+class SimCopies:
+    """What SimEngines offers for hot copies (engine/copying.py)."""
+
+    machine: SimMachine
+
+    async def _pause(self, longest: float = 0.002) -> None:
+        raise NotImplementedError
+
+    async def _on(self, start_id: int, act: Callable[[SimEngine], Stillness]) -> Stillness:
+        engine = self.machine.living(start_id)
+        return await self.machine.net.ask(self.machine.name, engine, lambda: act(engine), 2.0)
+
+    async def pause(self, start_id: int, ms: int) -> Stillness:
+        """See the contract."""
+
+        def held(engine: SimEngine) -> Stillness:
+            if engine.loading or engine.fenced or engine.role != "leader":
+                raise EngineRefused(f"engine {start_id} is fenced or no leader; its writes are not paused")
+            engine.waits_until = engine.net.now() + ms / 1000
+            return stillness(engine)
+
+        return await self._on(start_id, held)
+
+    async def resume(self, start_id: int) -> Stillness:
+        """See the contract."""
+
+        def freed(engine: SimEngine) -> Stillness:
+            engine.waits_until = 0.0
+            return stillness(engine)
+
+        return await self._on(start_id, freed)
+
+    async def note_cut(self, start_id: int, name: str, reached: Stillness) -> CutSeen:
+        """See the contract."""
+        deadline = self.machine.net.now() + APPLIED_WITHIN
+        while True:
+            await self._pause()
+            engine = self.machine.living(start_id)
+            link, disk = engine.replication, engine.disk
+            attached = engine.role == "leader" or link.state == "up"
+            if disk and not engine.stopped and attached and link.history == reached.history and link.offset >= reached.offset:
+                break
+            if self.machine.net.now() > deadline:
+                raise EngineRefused(f"engine {start_id} has not reached its leader's position")
+            await asyncio.sleep(0.003)
+        directory = engine.spec.directory
+        await self.drop_cut(directory, "")
+        self.machine.shelf.cuts[(directory, name)] = twin(disk, directory, disk.identity)
+        file, length = disk.newest()
+        return CutSeen(file, length, disk.incremental_bytes)
+
+    async def drop_cut(self, directory: str, name: str) -> None:
+        """See the contract."""
+        cuts = self.machine.shelf.cuts
+        for key in [key for key in cuts if key[0] == directory and name in ("", key[1])]:
+            del cuts[key]
+
+    async def claim_target(self, directory: str, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        await self._pause()
+        if f"{target}/".startswith(f"{directory}/") or f"{directory}/".startswith(f"{target}/"):
+            raise EngineRefused(f"{target} and the archive {directory} lie in each other")
+        there = self.machine.shelf.places.get(target)
+        if target in self.machine.disks or (there and there.label != label):
+            raise EngineRefused(f"{target} is not empty")
+        self.machine.shelf.places.setdefault(target, Place(label))
+
+    async def write_copy(
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """See the contract."""
+        await self._pause()
+        shelf = self.machine.shelf
+        place, cut = shelf.places.get(target), shelf.cuts.get((directory, name))
+        if place and place.label == label and place.files:
+            return
+        if cut is None:
+            raise EngineRefused(f"the cut {name} of {directory} is not there any more")
+        if place is None or place.label != label:
+            raise EngineRefused(f"{target} is another copy's by now")
+        lasts, began = cut.incremental_bytes / rate if rate else 0.05, self.machine.net.now()
+        while (gone := self.machine.net.now() - began) < lasts:
+            await asyncio.sleep(min(SLICE, lasts - gone) + 0.001)
+            await tell(min(99, int(100 * gone / lasts)))
+        await self._pause()
+        place.files = twin(cut, target, None)
+
+    async def abandon_target(self, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        place = self.machine.shelf.places.get(target)
+        if place and place.label == label and place.files is None:
+            del self.machine.shelf.places[target]
+
+    def _restored(self, directory: str, identity: Identity, slots: Slots) -> str:
+        """The cut that a directory's hot copy was made of. Raises ArchiveRefused."""
+        place = self.machine.shelf.places.get(directory)
+        earlier = self.machine.disks.get(directory)
+        was = earlier.identity if earlier else None
+        if was and was != identity and replace(was, incarnation_of_name=identity.incarnation_of_name) == identity:
+            return was.incarnation_of_name
+        if place is None or place.files is None:
+            raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} holds no hot copy that is whole")
+        if place.label.slots != slots:
+            raise ArchiveRefused(Cause.COPY_OF_ANOTHER_GROUP, f"{directory} is a copy of other slots")
+        disk = self.machine.disks.get(directory)
+        if disk is not None and disk.identity != identity:
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is another archive")
+        return place.label.cut

@@ -1,0 +1,51 @@
+"""The wire room: what hot copies look like as JSON. Times are wall-clock milliseconds, sizes bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dkv.domain.hotcopy import CopyStage, HotCopy
+from dkv.domain.model import State
+
+STATUS = {CopyStage.COMPLETED: "completed", CopyStage.FAILED: "failed", CopyStage.CANCELLED: "cancelled"}
+
+
+def hot_copy_view(state: State, copy: HotCopy) -> dict[str, Any]:
+    """One hot copy with its archives and how far each is."""
+    return {
+        "hotCopyId": copy.copy_id,
+        "store": copy.database,
+        "coordinatorStartId": copy.coordinator,
+        "status": STATUS.get(copy.stage, "running"),
+        "stage": copy.stage.value,
+        "attempt": copy.attempt,
+        "message": message(copy),
+        "maxRate": copy.max_rate,
+        "beginAt": copy.begun_at,
+        "cutAt": copy.cut_at,
+        "endAt": copy.ended_at,
+        "archives": [
+            {
+                "archiveId": part.archive_id,
+                "instanceName": state.archives[part.archive_id].name if part.archive_id in state.archives else None,
+                "server": part.server_id,
+                "group": part.group,
+                "path": part.path,
+                "size": part.size,
+                "percent": part.percent,
+            }
+            for part in copy.parts
+        ],
+    }
+
+
+def message(copy: HotCopy) -> str:
+    """What a hot copy does, or how it ended, in one clause."""
+    doing = {
+        CopyStage.PREPARING: "the directories it goes to are looked at",
+        CopyStage.PAUSING: f"writes are about to wait for the cut, attempt {copy.attempt}",
+        CopyStage.CUTTING: f"writes wait and the archives note where they end, attempt {copy.attempt}",
+        CopyStage.HOLDING: f"the cut is verified and writes go on, attempt {copy.attempt}",
+        CopyStage.COPYING: f"{min(p.percent for p in copy.parts)} % are copied",
+    }
+    return doing.get(copy.stage, copy.message)
