@@ -5,9 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from dkv.engine import copies
-from dkv.engine.contract import CopyLabel, CutSeen, Stillness
+from dkv.engine import archive, copies
+from dkv.engine.contract import CopyLabel, CutSeen, Identity, Stillness
 from dkv.engine.engine import Engine
+
+Slots = tuple[tuple[int, int], ...]
+
+
+def checked(directory: str, identity: Identity, fresh: bool, restored: Slots | None) -> tuple[bool, str]:
+    """Whether the archive is initialised, and which data it is restored from, if it is. Raises ArchiveRefused."""
+    if restored is None or not fresh:
+        return archive.check_identity(directory, identity, fresh), ""
+    found = archive.read_identity(directory)
+    if found is None:
+        return True, copies.check_copy(directory, restored).cut
+    if archive.is_earlier_self(found, identity):
+        return True, found.identity.incarnation_of_name
+    initialised = archive.check_identity(directory, identity, fresh, restored=True)
+    label = copies.label_of(directory)
+    return initialised, label.cut if label else ""
 
 
 class HotCopies:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dkv.engine import archive, copies, memory, supervisor
+from dkv.engine import archive, memory, supervisor
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import (
     ArchiveRefused,
@@ -33,15 +33,13 @@ from dkv.engine.contract import (
 from dkv.engine.ends import end_of
 from dkv.engine.engine import Engine
 from dkv.engine.evidence import Readers, own_oom_file
-from dkv.engine.hot import HotCopies
+from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import write_files
 from dkv.engine.positions import bytes_after, read_position
 from dkv.engine.supervisor import Record, Run
 
 _TAKE_OVER_WITHIN = 1.0      # seconds, design.md section 5
 _BIRTH_WITHIN = 5.0
-
-Slots = tuple[tuple[int, int], ...]
 
 
 class ValkeyEngines(HotCopies):
@@ -136,28 +134,15 @@ class ValkeyEngines(HotCopies):
         """See the contract."""
         if fresh and restored is None:
             archive.make_directory(directory)
-        await asyncio.to_thread(self._check, directory, identity, fresh, restored)
+        await asyncio.to_thread(checked, directory, identity, fresh, restored)
         await self._take_lock(directory)
         try:
-            initialised, origin = await asyncio.to_thread(self._check, directory, identity, fresh, restored)
+            initialised, origin = await asyncio.to_thread(checked, directory, identity, fresh, restored)
             archive.write_identity(directory, identity, initialised) if fresh and restored is None else None
             return replace(await self.read_position(directory), origin=origin)
         except BaseException:
             await self.release(directory)
             raise
-
-    def _check(self, directory: str, identity: Identity, fresh: bool, restored: Slots | None) -> tuple[bool, str]:
-        """Whether the archive is initialised, and the cut of the hot copy it is restored from. Raises ArchiveRefused."""
-        if restored is None or not fresh:
-            return archive.check_identity(directory, identity, fresh), ""
-        found = archive.read_identity(directory)
-        if found is None:
-            return True, copies.check_copy(directory, restored).cut
-        if archive.is_earlier_self(found, identity):
-            return True, found.identity.incarnation_of_name
-        initialised = archive.check_identity(directory, identity, fresh, restored=True)
-        label = copies.label_of(directory)
-        return initialised, label.cut if label else ""
 
     async def _take_lock(self, directory: str) -> None:
         """Hold the archive's lock, after killing what is left of its own former engine."""
