@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.house import House, Said, wait_for
+import httpx
+
+from tests.e2e.house import PATIENCE, House, Said, wait_for
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
 
@@ -52,17 +54,25 @@ class Nuocmd:
         """The objects a command prints, as they came over the wire."""
         return [json.loads(line) for line in self.do("--show-ndjson", *words).splitlines()]
 
+    # -- looking, without the price of a program each time -----------------------------------------------------
+
+    def look(self, path: str, **params: str) -> Any:
+        """What a GET under /api/1 answers."""
+        found = httpx.get(f"http://{self.server.host}:8888/api/1/{path}", params=params, timeout=PATIENCE)
+        assert found.status_code == 200, found.text
+        return found.json()
+
     def database(self, name: str) -> dict[str, Any]:
         """A database as it is now."""
-        return self.json("get", "database", "--db-name", name)[0]
+        return dict(self.look(f"databases/{name}"))
+
+    def processes(self, name: str) -> list[dict[str, Any]]:
+        """The live processes of a database, by start id."""
+        return list(self.look("processes", filterBy="dbName", dbName=name)["data"])
 
     def wait_state(self, name: str, state: str) -> None:
         """Wait until a database is in a state."""
         wait_for(f"{name} {state}", lambda: self.database(name)["state"] == state)
-
-    def processes(self, name: str) -> list[dict[str, Any]]:
-        """The live processes of a database."""
-        return self.json("get", "processes", "--db-name", name)
 
     def wait_running(self, name: str, count: int) -> None:
         """Wait until so many processes of a database run, and no other lives."""
@@ -72,11 +82,6 @@ class Nuocmd:
             return found == ["MONITORED:RUNNING"] * count
 
         wait_for(f"{count} processes of {name} running", look)
-
-    def last_exit(self, name: str) -> dict[str, Any]:
-        """The tombstone of the process of a database that was requested last."""
-        found = self.json("get", "processes", "--exited", "--db-name", name)
-        return max(found, key=lambda one: int(one["process"]["startId"]))
 
     def wait_gone(self, name: str) -> None:
         """Wait until no process of a database lives."""

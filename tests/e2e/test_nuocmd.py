@@ -55,7 +55,7 @@ def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
 
 
 def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
-    """Seed 003 without its TEs: archives, states, incarnations, waits that fail, the newest data leading."""
+    """Seed 003: archives, TEs, states, incarnations, waits that fail, the newest data leading, plans, the end."""
     plan = tmp_path / "startplan.json"
     directory = nuocmd.house.root / "example"
     said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
@@ -64,26 +64,33 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
               "--capture-file", plan)  # fmt: skip
     assert [one["archiveId"] for one in json.loads(plan.read_text())["processes"]] == [first]
     zero = start(nuocmd, "test", first, "s1")
-    nuocmd.wait_running("test", 1)
-    assert nuocmd.database("test")["state"] == "RUNNING"
+    start_te(nuocmd, "s2")
+    nuocmd.wait_running("test", 2)
+    shown = nuocmd.do("show", "domain")
+    rest = r"\S+ \[start_id = \d+\] \[server_id = s{}\] .* MONITORED:RUNNING$"
+    found = rf"^  test \[state = RUNNING\]\n    \[SM\] {rest.format(1)}\n    \[TE\] {rest.format(2)}"
+    assert re.search(found, shown, re.M), shown
 
     second = create_archive(nuocmd, "test", "s2")
     assert f"[{second}] s2 : " in nuocmd.do("show", "archives", "--db-name", "test")
     assert nuocmd.database("test")["state"] == "RUNNING"   # a PROVISIONED archive is nobody's loss
-    one = start(nuocmd, "test", second, "s2")
-    nuocmd.wait_running("test", 2)
-    assert [p["nodeId"] for p in nuocmd.processes("test")] == [1, 2]
+    two = start(nuocmd, "test", second, "s2")
+    start_te(nuocmd, "s1")
+    nuocmd.wait_running("test", 4)
+    assert [p["nodeId"] for p in nuocmd.processes("test")] == [1, 2, 3, 4]
 
     nuocmd.do("shutdown", "process", "--start-id", zero, "--timeout", 20)
     nuocmd.wait_state("test", "AWAITING_ARCHIVE_HISTORIES_INC")
-    nuocmd.do("shutdown", "process", "--start-id", one, "--kill")
+    nuocmd.do("shutdown", "process", "--start-id", two, "--kill")
     nuocmd.wait_state("test", "NOT_RUNNING")
     shown = nuocmd.do("show", "database", "--db-name", "test", "--all-incarnations")
     exits = lines(shown, lambda line: "EXITED" in line)
-    assert "incarnation=(1, 2)" in shown
+    assert "incarnation=(1, 4)" in shown
+    assert [line[:4] for line in exits] == ["[TE]", "[TE]", "[SM]", "[SM]"]
+    assert all(re.search(r"EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\):\(\S+\) Gracefully shutdown engine \(0\)$", line)
+               for line in (*exits[:2], exits[3]))  # fmt: skip
     assert re.search(r"EXITED\(MONITORED:RUNNING\):Removing process from domain state due to service request: \(\S+\+0000\) "
-                     r"Engine connection to admin process closed \(137\)$", exits[0])  # fmt: skip
-    assert re.search(r"EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\):\(\S+\+0000\) Gracefully shutdown engine \(0\)$", exits[1])
+                     r"Engine connection to admin process closed \(137\)$", exits[2])  # fmt: skip
 
     start(nuocmd, "test", first, "s1")
     nuocmd.wait_state("test", "AWAITING_ARCHIVE_HISTORIES_MSG")
@@ -93,6 +100,7 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     why = (r"local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment "
            r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(2\)")  # fmt: skip
     assert re.search(rf"EXITED\(STARTED:UNKNOWN\):{why}$", failed)
+    a_te_alone_waits_in_vain(nuocmd)
 
     start(nuocmd, "test", first, "s1")
     start(nuocmd, "test", second, "s2")
@@ -100,6 +108,25 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     assert {p["archiveId"]: p["nodeId"] for p in nuocmd.processes("test")} == {first: 2, second: 1}
     shutdown_and_start_again(nuocmd, plan)
     delete_and_create_again(nuocmd, first, second, directory)
+
+
+def start_te(nuocmd: Nuocmd, server: str) -> None:
+    """Request a TE."""
+    said = nuocmd.do("start", "process", "--db-name", "test", "--engine-type", "TE", "--server-id", server)
+    assert said.startswith("Process(db_name=test, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=TE, "), said
+
+
+def a_te_alone_waits_in_vain(nuocmd: Nuocmd) -> None:
+    """It has nobody to join, and ends after the same time."""
+    start_te(nuocmd, "s1")
+    wait_for("a TE that waits", lambda: [p["durableState"] for p in nuocmd.processes("test")] == ["TRACKED"])
+    assert nuocmd.database("test")["state"] == "AWAITING_ARCHIVE_HISTORIES_MSG"
+    nuocmd.wait_state("test", "NOT_RUNNING")
+    shown = nuocmd.do("show", "database", "--db-name", "test")
+    assert "incarnation=(3, 1)" in shown
+    why = (r"database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node "
+           r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(127\)")  # fmt: skip
+    assert re.search(rf"^    \[TE\] \S+:\d+ \[start_id .* EXITED\(TRACKED:UNKNOWN\):{why}$", shown, re.M), shown
 
 
 def create_archive(nuocmd: Nuocmd, name: str, server: str) -> int:
@@ -111,15 +138,18 @@ def create_archive(nuocmd: Nuocmd, name: str, server: str) -> int:
 def shutdown_and_start_again(nuocmd: Nuocmd, plan: Path) -> None:
     nuocmd.do("shutdown", "database", "--db-name", "test")
     nuocmd.wait_state("test", "NOT_RUNNING")
-    nuocmd.do("get", "startplan", "--db-name", "test", "--output-file", plan)
+    servers = ("--te-server-ids", "s1", "s2")
+    nuocmd.do("get", "startplan", "--db-name", "test", *servers, "--output-file", plan)
     reusable = json.loads(plan.read_text())
     assert not reusable["incremental"]
+    assert [(one["engineType"], one["host"]) for one in reusable["processes"]] == [
+        ("SM", "s1"), ("SM", "s2"), ("TE", "s1"), ("TE", "s2")]  # fmt: skip
     assert all("expectedIncarnation" not in one for one in reusable["processes"])
-    said = nuocmd.do("start", "database", "--db-name", "test").splitlines()
-    assert len(said) == 2
-    assert all(re.match(r"STARTING: StartProcessRequest\(archive_id=\d+, db_name=test, engine_type=SM, "
-                        r"expected_incarnation_major=4, expected_incarnation_minor=0, ", line) for line in said)  # fmt: skip
-    nuocmd.do("check", "database", "--db-name", "test", "--check-running", "--num-processes", 2, "--timeout", 30)
+    said = nuocmd.do("start", "database", "--db-name", "test", *servers).splitlines()
+    assert len(said) == 4
+    assert all(re.match(r"STARTING: StartProcessRequest\((archive_id=\d+, )?db_name=test, engine_type=(SM|TE), "
+                        r"expected_incarnation_major=5, expected_incarnation_minor=0, ", line) for line in said)  # fmt: skip
+    nuocmd.do("check", "database", "--db-name", "test", "--check-running", "--num-processes", 4, "--timeout", 30)
 
 
 def delete_and_create_again(nuocmd: Nuocmd, first: int, second: int, directory: Path) -> None:
