@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,16 +23,16 @@ from typing import Any
 import uvicorn
 
 from dkv.api.app import create_app
-from dkv.api.rooms import Rooms
+from dkv.api.rooms import LogFile, Rooms
 from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
 from dkv.domain.model import DatabaseOptions, Process, State
-from dkv.dwelling import Dwelling, boot_id, refuse_public_bind, resident, take_dwelling
-from dkv.engine.binary import find_binary
+from dkv.dwelling import Dwelling, boot_id, logs_of, refuse_public_bind, resident, take_dwelling
+from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineTrouble
 from dkv.engine.room import ValkeyEngines
-from dkv.log import logger, set_up
-from dkv.machine.seen import memory_node_id, node_id
+from dkv.log import keep_in, logger, set_up
+from dkv.machine.seen import directory_of, memory_node_id, node_id
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerTrouble, Outside, Place
 from dkv.store.contract import StoreTrouble
@@ -48,14 +48,19 @@ def run(settings: Settings) -> int:
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
     with take_dwelling(settings) as dwelling:
+        keep_in(dwelling.path)
         with doors(settings) as listening:
             return asyncio.run(serve(settings, dwelling, listening))
+
+
+def _program(settings: Settings) -> str | None:
+    return str(settings.valkey_server) if settings.valkey_server else None
 
 
 def refuse_no_engine(settings: Settings) -> None:
     """A manager that cannot start any engine says so now, not when a store is started. Raises ManagerTrouble."""
     try:
-        find_binary(str(settings.valkey_server) if settings.valkey_server else None)
+        find_binary(_program(settings))
     except ArchiveRefused as refused:
         hint = "Install Valkey 9.1, or set valkey_server (DKV_VALKEY_SERVER) to its program."
         raise ManagerTrouble(f"There is no Valkey to run: {refused.detail}.", hint) from refused
@@ -94,10 +99,10 @@ def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
     return f"Port {port} on {settings.bind} cannot be used: {error.strerror}."
 
 
-def get_json(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-    """A manager's JSON answer. Raises OSError."""
+def get_json(host: str, port: int, target: str, seconds: float, method: str = "GET") -> Mapping[str, Any]:
+    """A manager's JSON answer, also if it says no. Raises OSError."""
     try:
-        reply = HttpTransport().send(Endpoint(host, port), Request("GET", target, {}), timeout=seconds)
+        reply = HttpTransport().send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
         answer = json.loads(reply.body)
     except (ClientTrouble, ValueError) as error:
         raise OSError(str(error)) from error
@@ -117,7 +122,7 @@ async def open_state(state: str) -> SqliteStore:
 async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
     store = await open_state(settings.state)
-    engines = ValkeyEngines(settings.data_dir, binary=str(settings.valkey_server) if settings.valkey_server else None)
+    engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
     memory = settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     place = Place(
         server_id=dwelling.server_id, uid=dwelling.uid, host=settings.bind, port=settings.port,
@@ -195,7 +200,7 @@ def options_of(settings: Settings) -> DatabaseOptions:
     )  # fmt: skip
 
 
-def rooms_of(manager: Manager, options: DatabaseOptions, closing: Callable[[], bool]) -> Rooms:
+def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Rooms:
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
@@ -209,10 +214,12 @@ def rooms_of(manager: Manager, options: DatabaseOptions, closing: Callable[[], b
     return Rooms(
         submitter=manager.submitter, events=store.events, counters=counters, leader_server=leader_server,
         fetch=fetch, port_in_use=port_in_use,
-        node_id=engine_id, closing=closing,
+        node_id=engine_id, closing=ended.is_set, stop=ended.set, order=order,
+        logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),
+        environment=lambda: os.environ, engine_version=lambda: release_of(find_binary(_program(settings))),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
-        port=place.port, options=options, version=version("dkv"), heard=manager.liveness.heard,
+        port=place.port, options=options_of(settings), version=version("dkv"), heard=manager.liveness.heard,
     )  # fmt: skip
 
 
@@ -227,6 +234,25 @@ async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[st
     """JSON of another manager. Raises OSError."""
 
     return await asyncio.to_thread(get_json, host, port, target, seconds)
+
+
+async def order(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
+    """What another manager answers to a POST, also if it says no. Raises OSError."""
+    return await asyncio.to_thread(get_json, host, port, target, seconds, "POST")
+
+
+def told(settings: Settings) -> dict[str, str]:
+    """The settings as texts; what is left open is empty. None of them is secret."""
+    found = {name: "" if value is None else str(value) for name, value in asdict(settings).items()}
+    return found | {"labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items()))}
+
+
+def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]:
+    """What the manager and the engines of this server wrote."""
+    data_dir = settings.data_dir.absolute()
+    mine = [a for a in state.archives.values() if a.server_id == server_id and not a.removed]
+    directories = {a.archive_id: directory_of(str(data_dir), a) for a in mine}
+    return [LogFile(name, path) for name, path in logs_of(data_dir, directories)]
 
 
 def port_in_use(host: str, port: int) -> bool:
@@ -248,17 +274,17 @@ async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.s
         loop.add_signal_handler(number, ended.set)
     try:
         async with manager_of(settings, dwelling) as manager:
-            await _serve(manager, options_of(settings), listening, ended)
+            await _serve(manager, settings, listening, ended)
     except StoreTrouble as trouble:
         raise ManagerTrouble(f"The domain state cannot be used: {trouble}", f"Look at {settings.state}.") from trouble
     return 0
 
 
 async def _serve(
-    manager: Manager, options: DatabaseOptions, listening: list[socket.socket], ended: asyncio.Event
+    manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event
 ) -> None:
     config = uvicorn.Config(
-        create_app(rooms_of(manager, options, ended.is_set)), log_config=None, access_log=False, lifespan="on",
+        create_app(rooms_of(manager, settings, ended)), log_config=None, access_log=False, lifespan="on",
         timeout_graceful_shutdown=2,
     )  # fmt: skip
     rest = Server(config)

@@ -14,11 +14,12 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkv.config import Settings
+from dkv.log import FILE
 from dkv.manager import ManagerTrouble
 
 LOCK = "manager.lock"
@@ -137,3 +138,17 @@ def _default_id(settings: Settings) -> str:
     if settings.bind not in ("127.0.0.1", "localhost", "::1"):
         name += f"-{settings.bind.replace(':', '-')}"
     return name if settings.port == 7801 else f"{name}-{settings.port}"
+
+
+# What is written here ------------------------------------------------------------------------------------------------
+
+
+def logs_of(data_dir: Path, archives: Mapping[int, str]) -> list[tuple[str, Path]]:
+    """The logs below a data directory and in the directories of its archives, each with a name that tells it from others:
+    the manager's, those of engines that run, and of the last engine before in each archive."""
+    found = [(path.name, path) for path in sorted(data_dir.glob(f"{FILE}*"))]
+    runs = data_dir / "run"
+    found += [(f"engines/{path.relative_to(runs)}", path) for path in sorted(runs.rglob("*.log"))]
+    for archive_id, directory in sorted(archives.items()):
+        found += [(f"archives/{archive_id}/{path.name}", path) for path in sorted(Path(directory).glob("*.log"))]
+    return found

@@ -1,12 +1,20 @@
-"""Structured logs of a manager: one line an event, on stderr; the one door to structlog."""
+"""Structured logs of a manager: one line an event, on stderr and in a bounded file; the one door to structlog."""
 
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
+
+FILE = "manager.log"
+LARGEST = 4_000_000   # bytes of a file before the next one is begun
+KEPT = 3              # older files: manager.log.1 and so on
+
+_file: logging.Handler | None = None
 
 
 def set_up(level: str = "info") -> None:
@@ -19,11 +27,37 @@ def set_up(level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            _keep,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def keep_in(directory: Path) -> None:
+    """Keep every line from now on in `manager.log` there too, also those of libraries that warn. Raises OSError."""
+    global _file
+    _file = _Rotating(directory / FILE, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8")
+    warnings: list[logging.Handler] = [_file, logging.StreamHandler(sys.stderr)]  # without any there is the second
+    for handler in warnings:
+        handler.setLevel(logging.WARNING)
+    logging.getLogger().handlers = warnings
+
+
+class _Rotating(logging.handlers.RotatingFileHandler):
+    """A full or failing disk costs lines of the file, nothing else: they are on stderr as well."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over it."""
+
+
+def _keep(log: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Write an event into the file as JSON, whatever stderr shows."""
+    if _file is not None:
+        line = str(structlog.processors.JSONRenderer()(log, method, dict(event)))
+        _file.handle(logging.makeLogRecord({"msg": "%s", "args": (line,), "levelno": logging.INFO}))
+    return event
 
 
 def logger(room: str) -> Any:

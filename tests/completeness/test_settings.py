@@ -10,7 +10,6 @@ from tests.house.house import python_files, tree_of
 
 LATER: dict[str, str] = {
     # setting: what brings it. Until then the default holds for everybody and docs/settings.md says so.
-    "labels": "comes with the NuoDB half",
 }
 
 

@@ -66,7 +66,7 @@ class Rooms:
     version: str = "dkv"                                             # of this program
     heard: Callable[[], Mapping[str, int]] = dict                    # ms since each other manager renewed its lease
     rehearsing: bool = False                                         # a plan: nothing is committed, nothing to wait for
-    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None   # as fetch, by POST; a no raises too
+    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None   # as fetch, by POST
     logs: Callable[[State], Sequence[LogFile]] = lambda state: ()    # what this machine's manager and engines wrote
     engine_version: Callable[[], str] = lambda: ""                   # of the engine program on this machine
     configured: Callable[[], Mapping[str, str]] = dict               # this manager's settings by their names; no secrets

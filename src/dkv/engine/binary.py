@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shutil
+import subprocess
+from functools import lru_cache
 from pathlib import Path
 
 from dkv.engine.contract import ArchiveRefused, Cause
@@ -30,6 +33,17 @@ def find_binary(configured: str | None = None) -> str:
             "install Valkey 9.1 or set the path of its server program",
         )
     return os.path.abspath(found)
+
+
+@lru_cache(maxsize=8)
+def release_of(binary: str) -> str:
+    """The release a server program says it is, such as 9.1.0; "unknown" if it does not say."""
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    found = re.search(r"v=(\d+(?:\.\d+)*)", said)
+    return found[1] if found else "unknown"
 
 
 def bundled_binary() -> str | None:

@@ -37,6 +37,7 @@ async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(wo
         own = await done(client, "GET", "/diagnostics/config")
         assert own["properties"]["ThisServerId"] == "s1"
         assert own["properties"]["agentPort"] == own["properties"]["nuodbPort"] == "8888"
+        assert own["labels"] == {"zone": "a", "rack": "2"}
         assert own["otherServices"] == ["rest"]
         assert own["initialMembership"]["s2"]["transport"] == f"{HOSTS['s2']}:7801"
         assert (await done(client, "GET", "/diagnostics/config/s1")) == own

@@ -34,7 +34,10 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
     try:
         if ask is None:
             raise OSError("this manager asks nobody")
-        return await ask(server.host, server.port, target, OTHER_WITHIN)
+        found = await ask(server.host, server.port, target, OTHER_WITHIN)
+        if "messages" in found:
+            raise OSError(": ".join(found["messages"]))
+        return found
     except OSError as error:
         said = f"The manager of {server.server_id} at {server.host}:{server.port} did not do it: {str(error).rstrip('.')}."
         raise refuse("manager_away", said, "Look whether it runs.") from error

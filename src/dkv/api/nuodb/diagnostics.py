@@ -59,6 +59,7 @@ def _config(rooms: Rooms, state: State) -> dict[str, Any]:
     own = state.servers.get(rooms.server_id)
     settings = {"".join(w.capitalize() if i else w for i, w in enumerate(name.split("_"))): text
                 for name, text in rooms.configured().items()}  # fmt: skip
+    labels = [pair.partition("=") for pair in settings.pop("labels", "").split(",") if pair]
     policies = {name: {"lbQuery": registry.value_of(state, "load_balancer", name)}
                 for name in registry.keys_of(state, "load_balancer")}  # fmt: skip
     return {
@@ -67,7 +68,7 @@ def _config(rooms: Rooms, state: State) -> dict[str, Any]:
         "otherServices": ["rest"],
         "statsPlugins": {},
         "loadBalancers": policies,
-        "labels": {},
+        "labels": {name: text for name, _, text in labels},
     }
 
 
