@@ -94,9 +94,9 @@ def fewest_copies(draft: Draft, database: str, server_id: str) -> str:
 
 
 def _free_name(draft: Draft, database: str) -> str:
-    taken = {a.name for a in draft.archives.values() if a.database == database}
+    taken = {a.name.casefold() for a in draft.archives.values() if a.database == database}
     number = 1
-    while f"{database}-{number}" in taken:
+    while f"{database}-{number}".casefold() in taken:
         number += 1
     return f"{database}-{number}"
 
