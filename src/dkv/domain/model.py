@@ -147,6 +147,8 @@ class Database:
     dba_password: str = ""
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
     renewal: Renewal | None = None            # a restart of all its processes is under way
+    trimmed: int = 0                          # tombstones that were dropped, the oldest first
+    trimmed_in: int = 0                       # major in which that was last told
 
 
 @dataclass(frozen=True)

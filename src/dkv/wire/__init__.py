@@ -106,6 +106,7 @@ def store_view(state: State, database: Database, revision: int) -> Json:
         "minInSync": options.min_in_sync,
         "replicationFactor": options.replication_factor,
         "appendFsync": options.append_fsync,
+        "tombstonesTrimmed": database.trimmed,
         "restart": restart_view(state, database),
         "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
         "instances": [_instance_view(state, a) for a in describe.instances(state, database.name)],

@@ -22,7 +22,8 @@ from dkv.domain.model import (
 )
 
 EARLY = 10_000                # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
-TOMBSTONES_KEPT = 1_000       # per database
+TOMBSTONES_KEPT = 1_000       # per database and incarnation (its major)
+TOMBSTONES_IN_ALL = 5_000     # per database
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,28 @@ def _bury(draft: Draft, database: Database, process: Process, ending: Ending, pa
         database=process.database, change=f"{process.state} -> (gone)", start_id=process.start_id,
         archive_id=process.archive_id,
     )  # fmt: skip
-    kept = [t for t in draft.tombstones.values() if t.process.database == process.database]
-    if len(kept) > TOMBSTONES_KEPT:
-        oldest = min(kept, key=lambda t: t.process.start_id)
-        del draft.tombstones[oldest.process.start_id]
+    _trim(draft, database)
+
+
+def _trim(draft: Draft, database: Database) -> None:
+    """Drop the oldest tombstones beyond what is kept, and say so once per incarnation. One whose process is still
+    suspected of leading is kept: it is what that suspicion is about.
+    """
+    suspects = {s for g in draft.groups.values() if g.database == database.name for s in g.suspects}
+    mine = sorted((t for t in draft.tombstones.values() if t.process.database == database.name), key=lambda t: t.process.start_id)
+    of_this = [t for t in mine if t.major == database.major]
+    spare = len(mine) > TOMBSTONES_IN_ALL, len(of_this) > TOMBSTONES_KEPT
+    if not any(spare):
+        return
+    oldest = next((t for t in (mine if spare[0] else of_this) if t.process.start_id not in suspects), None)
+    if oldest is None:
+        return
+    del draft.tombstones[oldest.process.start_id]
+    if database.trimmed_in != database.major:
+        draft.note("database.tombstones_trimmed", f"database {database.name}",
+                   f"it has more than {TOMBSTONES_KEPT} ended processes in incarnation {database.major}, or more than "
+                   f"{TOMBSTONES_IN_ALL} in all; only the newest are kept from now on", database=database.name)  # fmt: skip
+    draft.put_database(database, trimmed=database.trimmed + 1, trimmed_in=database.major)
 
 
 def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -> None:

@@ -1,0 +1,63 @@
+"""How many tombstones are kept: so many per incarnation, so many in all, never without one that is still suspected."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.domain.model import State, Tombstone
+from dkv.domain.rules.endings import TOMBSTONES_IN_ALL, TOMBSTONES_KEPT
+from tests.domain.verbs import Teller
+
+FIRST = 1_000_000   # start ids of this test begin here, far above those of the made-up tombstones
+
+
+def filled(*majors: tuple[int, int]) -> Teller:
+    """A store with one leader and one follower, whose past has (how many) ended processes in each (major)."""
+    t = Teller()
+    for line in ("servers A B", "create db on=A,B", "start db-1 db-2", "up db", "exit db-2"):
+        t.tell(line)
+    state: State = t.world.state
+    one = next(iter(state.tombstones.values()))
+    made: dict[int, Tombstone] = {}
+    for major, count in majors:
+        for _ in range(count):
+            start_id = 100 + len(made)
+            made[start_id] = replace(one, process=replace(one.process, start_id=start_id), major=major)
+    newest = max(major for major, _ in majors)
+    database = replace(state.databases["db"], major=newest)
+    t.world.state = replace(state, tombstones=made, next_start_id=FIRST, databases={"db": database})
+    return t
+
+
+def test_the_oldest_of_an_incarnation_goes_and_that_is_said_once() -> None:
+    t = filled((1, 5), (2, TOMBSTONES_KEPT))
+    (said,) = [line for line in t.tell("exit db-2") if "tombstones_trimmed" in line]
+    assert "more than 1000 ended processes in incarnation 2" in said
+    kept = t.world.state.tombstones
+    assert len(kept) == 5 + TOMBSTONES_KEPT
+    assert {100, 101, 102, 103, 104} <= set(kept), "those of an earlier incarnation stay"
+    assert 105 not in kept
+    assert not [line for line in t.tell("exit db-2") if "tombstones_trimmed" in line]
+    assert t.world.state.databases["db"].trimmed == 2
+
+
+def test_in_all_there_is_a_bound_too() -> None:
+    t = filled(*((major, 500) for major in range(1, 11)))
+    assert len(t.world.state.tombstones) == TOMBSTONES_IN_ALL
+    t.tell("exit db-2")
+    assert len(t.world.state.tombstones) == TOMBSTONES_IN_ALL
+    assert 100 not in t.world.state.tombstones
+
+
+@pytest.mark.parametrize("suspected", [True, False])
+def test_a_tombstone_whose_process_may_still_lead_is_kept(suspected: bool) -> None:
+    t = filled((1, TOMBSTONES_KEPT))
+    group = next(iter(t.world.state.groups.values()))
+    if suspected:
+        group = replace(group, suspects=(*group.suspects, 100))
+    t.world.state = replace(t.world.state, groups={group.key: group})
+    t.tell("exit db-2")
+    assert (100 in t.world.state.tombstones) == suspected
+    assert len(t.world.state.tombstones) == TOMBSTONES_KEPT
