@@ -16,8 +16,10 @@ FIRST = 1_000_000   # start ids of this test begin here, far above those of the 
 def filled(*majors: tuple[int, int]) -> Teller:
     """A store with one leader and one follower, whose past has (how many) ended processes in each (major)."""
     t = Teller()
-    for line in ("servers A B", "create db on=A,B", "start db-1 db-2", "up db", "exit db-2"):
+    for line in ("servers A B", "create db on=A,B", "start db-1 db-2", "up db"):
         t.tell(line)
+    t.world.state = replace(t.world.state, next_start_id=FIRST)
+    t.tell("exit db-2")
     state: State = t.world.state
     one = next(iter(state.tombstones.values()))
     made: dict[int, Tombstone] = {}
@@ -27,7 +29,7 @@ def filled(*majors: tuple[int, int]) -> Teller:
             made[start_id] = replace(one, process=replace(one.process, start_id=start_id), major=major)
     newest = max(major for major, _ in majors)
     database = replace(state.databases["db"], major=newest)
-    t.world.state = replace(state, tombstones=made, next_start_id=FIRST, databases={"db": database})
+    t.world.state = replace(state, tombstones=made, databases={"db": database})
     return t
 
 
