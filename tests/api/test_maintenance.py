@@ -97,3 +97,19 @@ async def test_the_newest_events_can_be_asked_for(world: World) -> None:
     assert all_mine == [e for e in every if e["database"] == "OrdersStore"]
     assert mine == all_mine[-2:]
     assert none == []
+
+
+@story
+async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World) -> None:
+    await led(world)
+    async with world.at() as client:
+        assert (await client.get("/admin/v1/waiting")).json() == {"waiting": []}
+        start_id = (await client.post(f"{STORE}/instances/orders-2/start")).json()["startId"]
+        (one,) = (await client.get("/admin/v1/waiting", params={"store": "OrdersStore"})).json()["waiting"]
+        assert one == {
+            "kind": "process", "subject": f"process {start_id} (orders-2)", "store": "OrdersStore",
+            "for": "the manager of s2", "since": world.now, "reason": "its request was not taken yet",
+            "fix": "Look at the log of the manager of s2.",
+        }  # fmt: skip
+        assert (await client.get(STORE)).json()["waiting"] == [one]
+        assert (await client.get("/admin/v1/waiting", params={"store": "Nothing"})).json() == {"waiting": []}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -50,6 +51,7 @@ from dkv.domain.commands import (
     WritesPaused,
     WritesResumed,
 )
+from dkv.domain.maintenance import EngineSilent
 from dkv.domain.model import EngineType, Group, Process, Report, State
 from tests.api.world import HOSTS, PORT, World, orders
 
@@ -181,6 +183,8 @@ class Life:
         """The follower hears nothing, leaves the in-sync set, comes back."""
         quote = await self.quoting()
         follower = await self.process(1)
+        hung = EngineSilent(server_id="s1", start_id=(await self.process(0)).start_id, silent=True)
+        await self.tell(hung, replace(hung, silent=False))
         silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)
         await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
         await self.joins(1)

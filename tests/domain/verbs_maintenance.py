@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
+from dkv.domain.maintenance import EngineSilent
 from tests.domain.teller import Line, Teller, verb
 
 
@@ -10,6 +11,11 @@ from tests.domain.teller import Line, Teller, verb
 def _switchover(t: Teller, line: Line) -> c.Command:
     to = t.start_id(line.options["to"]) if "to" in line.options else None
     return c.Switchover(now=t.world.now, database=line.words[0], group=line.options.get("group", ""), to=to)
+
+
+@verb("engine-silent")
+def _engine_silent(t: Teller, line: Line) -> c.Command:
+    return EngineSilent(silent=not line.has("no-more"), **t.of(line))
 
 
 @verb("restart")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
+from dkv.domain.maintenance import EngineSilent
 from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, Report, State
 from tests.domain.world import HOUR, frozen
 
@@ -143,6 +144,7 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
         yield c.JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
     if salt % 5 == 0:
         yield c.LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
+        yield EngineSilent(now=now, server_id=server_id, start_id=start_id, silent=salt % 2 == 0)
         yield c.TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
 
 

@@ -116,7 +116,7 @@ def sights(stage: Stage) -> Iterator[Sight]:
 def walked() -> tuple[Stage, ...]:
     """Every state of many walks, once."""
     found: list[Stage] = []
-    for seed in range(100):
+    for seed in range(150):
         chance = random.Random(f"walk {seed}")
         stage = Stage(2 + seed % 2, min_in_sync=1 + seed // 2 % 2)
         if seed % 3:

@@ -11,8 +11,8 @@ from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take
-from tests.machine.stage import LONG, Stage, kinds, me
+from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take, Tell
+from tests.machine.stage import LONG, Stage, facts, kinds, me
 
 
 def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
@@ -118,7 +118,7 @@ def test_an_engine_that_never_answers_is_killed_after_half_a_minute(archive_id: 
     stage = Stage().settled()
     server = f"s{archive_id + 1}"
     busy = stage.engine(archive_id, answering=False, silent_ms=HANG_TIMEOUT - 1)
-    assert stage.steps(server, busy, lasting=LONG) == []
+    assert kinds(stage.steps(server, busy, lasting=LONG)) == ["EngineSilent"]
     (step,) = stage.steps(server, replace(busy, silent_ms=HANG_TIMEOUT))
     assert isinstance(step, Kill)
     assert step.cause is Cause.NEVER_ANSWERED
@@ -214,3 +214,18 @@ def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gon
     assert stage.steps("s1", stage.engine(0, nodes=stage.nodes())) == []
     (step,) = stage.steps("s2")
     assert isinstance(step, Retire)
+
+
+def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_when_it_answers() -> None:
+    stage = Stage().settled()
+    assert facts(stage.steps("s1", stage.engine(0, answering=False, silent_ms=2_999))) == []
+    (step,) = stage.steps("s1", stage.engine(0, answering=False, silent_ms=3_000))
+    assert isinstance(step, Tell)
+    stage.tell(step.fact)
+    assert stage.process(0).silent_at
+    assert stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000)) == []
+    (back,) = stage.steps("s1", stage.engine(0))
+    assert isinstance(back, Tell)
+    stage.tell(back.fact)
+    assert not stage.process(0).silent_at
+    assert stage.steps("s1", stage.engine(0)) == []

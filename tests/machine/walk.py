@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dkv.domain import commands as c
+from dkv.domain import maintenance as m
 from dkv.domain.model import EngineState, EngineType, JoinStage, Process, ProcessState, Report
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
 from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
@@ -98,8 +99,9 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     server = f"s{1 + pick(len(stage.state.servers))}"
     known = stage.state.servers[server]
     yield c.ServerLost(server_id=server, uid=known.uid)
-    yield c.ServerJoined(**{k: v for k, v in vars(known).items() if k != "alive"})
-    yield c.ServerJoined(**{k: v for k, v in vars(known).items() if k not in ("alive", "boot_id")}, boot_id=f"b{pick(9)}")
+    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at")}
+    yield c.ServerJoined(**again)
+    yield c.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
     yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
     yield c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server)
     yield c.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
@@ -126,6 +128,7 @@ def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
     yield ended(of, planned=False, reaped=pick(2) == 0)
     yield c.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
     yield c.LeaderSteppedDown(**of)
+    yield m.EngineSilent(silent=pick(2) == 0, **of)
     yield c.LoadingProgressed(percent=50, **of)
 
 

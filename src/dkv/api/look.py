@@ -36,6 +36,13 @@ async def tombstones(rooms: Door, store: str | None = None) -> Response:
     return JSONResponse({"tombstones": wire.tombstones_view(state, store)})
 
 
+@router.get("/admin/v1/waiting")
+async def waiting_for(rooms: Door, store: str | None = None) -> Response:
+    """Everything that waits, whole domain or one store: for whom, since when, why, and what helps."""
+    state = (await rooms.submitter.view()).state
+    return JSONResponse({"waiting": wire.waiting_view(state, store)})
+
+
 @router.get("/admin/v1/identity")
 async def identity(rooms: Door) -> Response:
     """Who this manager is. `domainUid` is null while it waits for the domain."""

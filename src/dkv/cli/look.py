@@ -100,9 +100,21 @@ def _details(session: Session, store: Json) -> None:
     for instance in store["instances"]:
         if instance.get("reason"):
             screen.line(f"{instance['instanceName']}: {instance['reason']}")
+    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group"]):
+        screen.line(line)
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
     screen.line(f"Endpoints: {', '.join(points) or 'none'}")
+
+
+def waiting_lines(found: Sequence[Json]) -> list[str]:
+    """`process 3 (orders-2) waits for server s2 since T: why; fix: what helps`."""
+    lines = []
+    for one in found:
+        since = f" since {moment(one['since'])}" if one["since"] is not None else ""
+        fix = f"; fix: {one['fix']}" if one["fix"] else ""
+        lines.append(f"{one['subject']} waits for {one['for'] or 'nobody'}{since}: {one['reason']}{fix}")
+    return lines
 
 
 def _print(session: Session, rows: Sequence[Sequence[str]]) -> None:

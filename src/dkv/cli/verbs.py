@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dkv.cli import nouns, recover, upkeep
+from dkv.cli import nouns, recover, told, upkeep
 from dkv.cli.cmdlets import CMDLETS, run_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
@@ -156,7 +156,7 @@ def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> i
     return run_file(session, file) if file is not None else interact(session)
 
 
-for _verb in (*recover.VERBS, *upkeep.VERBS):
+for _verb in (*recover.VERBS, *upkeep.VERBS, *told.VERBS):
     root.add_command(_verb)
 
 

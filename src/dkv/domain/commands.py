@@ -25,7 +25,7 @@ from dkv.domain.hotcopy_commands import WritesResumed as WritesResumed
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
 from dkv.domain.maintenance import EnforceLeader as EnforceLeader
-from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
+from dkv.domain.maintenance import EngineSilent, RestartDatabase, StopRestart, Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
 from dkv.domain.running import MemorySynced as MemorySynced
@@ -337,7 +337,7 @@ FACTS: tuple[type[Command], ...] = (
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped,
+    CopyWritten, CopyBroke, CutDropped, EngineSilent,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

@@ -24,6 +24,7 @@ from dkv.domain.rules import (
     departures,
     groups,
     leadership,
+    noticing,
     processes,
     records,
     renewal,
@@ -75,6 +76,7 @@ RULES: dict[type[Command], Rule] = {
     c.CleanStopReached: groups.clean_stop_reached,
     c.LeaderSilence: groups.leader_silence,
     c.ProcessExited: processes.process_exited,
+    m.EngineSilent: noticing.engine_silent,
     c.TailSetAside: processes.tail_set_aside,
     c.ArchiveRetired: archives.archive_retired,
     c.RequestHotCopy: copies.request_hot_copy,
@@ -109,6 +111,7 @@ def _settle(draft: Draft) -> None:
     for key in sorted(draft.groups):
         leadership.settle_group(draft, draft.groups[key])
         switchover.settle_wish(draft, draft.groups[key])
+        noticing.settle_thin(draft, draft.groups[key])
     for name in sorted(draft.databases):
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])

@@ -139,7 +139,7 @@ class Draft:
     def move_process(self, process: Process, on: str, **changes: Any) -> Process:
         """Move a process along its life cycle. Raises Broken without a row."""
         move = row("process", process.state, on)
-        moved = self.put_process(process, state=ProcessState(move.target), **changes)
+        moved = self.put_process(process, state=ProcessState(move.target), state_at=self.command.now, **changes)
         self.note(
             f"process.{move.target.lower()}", f"process {process.start_id}", move.because, database=process.database,
             change=f"{process.state} -> {move.target}", start_id=process.start_id, archive_id=process.archive_id,
@@ -161,7 +161,7 @@ class Draft:
     def move_database(self, database: Database, target: DatabaseState, because: str = "", **changes: Any) -> Database:
         """Move a database along its life cycle. Raises Broken without a row."""
         move = row_to("database", database.state, target)
-        moved = self.put_database(database, state=target, **changes)
+        moved = self.put_database(database, state=target, state_at=self.command.now, **changes)
         self.note(
             f"database.{target.lower()}", f"database {database.name}", because or move.because,
             database=database.name, change=f"{database.state} -> {target}",

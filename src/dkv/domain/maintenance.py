@@ -1,4 +1,5 @@
-"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database."""
+"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database;
+and the fact that an engine stopped answering."""
 
 from __future__ import annotations
 
@@ -43,3 +44,13 @@ class EnforceLeader(Command):
     archive_id: int
     allow_data_loss: bool
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSilent(Command):
+    """An engine has answered nothing at all for 3 s, or answers again. Its manager, `server_id`, ends it after
+    engineHangTimeout; this only tells people earlier."""
+
+    server_id: str
+    start_id: int
+    silent: bool

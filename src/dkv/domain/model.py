@@ -8,83 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
-
-
-class EngineType(StrEnum):
-    """SM keeps an archive and may lead; TE is memory only, serves clients, never leads, never counts as a copy."""
-
-    SM = "SM"
-    TE = "TE"
-
-
-class ProcessState(StrEnum):
-    """How far one run of one engine got (seed 003, process life cycle)."""
-
-    REQUESTED = "REQUESTED"
-    STARTED = "STARTED"
-    CONFIGURED = "CONFIGURED"
-    TRACKED = "TRACKED"
-    MONITORED = "MONITORED"
-    REQUESTED_SHUTDOWN = "REQUESTED_SHUTDOWN"
-
-
-class EngineState(StrEnum):
-    """What the engine says of itself. RUNNING of an SM means: leader, or member of the in-sync set."""
-
-    UNKNOWN = "UNKNOWN"
-    SYNCING = "SYNCING"
-    RUNNING = "RUNNING"
-    SHUTTING_DOWN = "SHUTTING_DOWN"
-
-
-class ArchiveState(StrEnum):
-    """PROVISIONED holds no data yet; RUNNING has an SM past STARTED; NOT_RUNNING holds data and has none."""
-
-    PROVISIONED = "PROVISIONED"
-    RUNNING = "RUNNING"
-    NOT_RUNNING = "NOT_RUNNING"
-
-
-class DatabaseState(StrEnum):
-    """The nine states of seed 003."""
-
-    NOT_RUNNING = "NOT_RUNNING"
-    AWAITING_ARCHIVE_HISTORIES_MSG = "AWAITING_ARCHIVE_HISTORIES_MSG"
-    REQUESTED = "REQUESTED"
-    STARTED = "STARTED"
-    RUNNING = "RUNNING"
-    AWAITING_ARCHIVE_HISTORIES_INC = "AWAITING_ARCHIVE_HISTORIES_INC"
-    REQUESTED_TE_SHUTDOWN = "REQUESTED_TE_SHUTDOWN"
-    REQUESTED_SM_SHUTDOWN = "REQUESTED_SM_SHUTDOWN"
-    TOMBSTONE = "TOMBSTONE"
-
-
-class GroupPhase(StrEnum):
-    """Who leads a storage group. ASSIGNED may still be superseded; only an OPEN leader admits writes."""
-
-    VACANT = "VACANT"
-    ASSIGNED = "ASSIGNED"
-    OPEN = "OPEN"
-    HANDOVER = "HANDOVER"
-
-
-class JoinStage(StrEnum):
-    """How far an archive is on its way into the in-sync set (design section 5, growing S)."""
-
-    ANNOUNCED = "ANNOUNCED"  # its manager may REPLICATE
-    MARKED = "MARKED"        # link up; a fresh marker was written through the leader
-    REQUIRED = "REQUIRED"    # the marker is on its disk; confirmations wait for it; S grows after 1 s
-
-
-class Requester(StrEnum):
-    """Who asked for a process. What the domain requested waits without limit."""
-
-    OPERATOR = "operator"
-    DOMAIN = "domain"
+from dkv.domain.states import ArchiveState as ArchiveState
+from dkv.domain.states import DatabaseState as DatabaseState
+from dkv.domain.states import EngineState as EngineState
+from dkv.domain.states import EngineType as EngineType
+from dkv.domain.states import GroupPhase as GroupPhase
+from dkv.domain.states import JoinStage as JoinStage
+from dkv.domain.states import ProcessState as ProcessState
+from dkv.domain.states import Requester as Requester
 
 
 @dataclass(frozen=True)
@@ -99,6 +33,7 @@ class Server:
     boot_id: str
     alive: bool = True    # its lease holds; a change of liveness alone never changes any in-sync set
     data_dir: str = ""    # where it keeps archives whose path nobody named
+    lost_at: int = 0      # when its lease was found ended, to be shown
 
 
 @dataclass(frozen=True)
@@ -149,6 +84,7 @@ class Database:
     renewal: Renewal | None = None            # a restart of all its processes is under way
     trimmed: int = 0                          # tombstones that were dropped, the oldest first
     trimmed_in: int = 0                       # major in which that was last told
+    state_at: int = 0                         # when it reached its state, to be shown
 
 
 @dataclass(frozen=True)
@@ -177,6 +113,7 @@ class Joining:
     stage: JoinStage
     sequence: int = 0     # of the marker it must have on its disk
     nonce: str = ""
+    at: int = 0           # when it reached this stage, to be shown
 
 
 @dataclass(frozen=True)
@@ -199,6 +136,7 @@ class Handover:
     to_archive: int
     to_process: int
     hasty: bool = False   # before an operator's kill: given up after 2 s
+    at: int = 0              # when it began, to be shown
 
 
 @dataclass(frozen=True)
@@ -247,6 +185,7 @@ class Group:
     assigned_since: int | None = None
     assigned_at: int = 0
     stalled_since: int | None = None             # assigned leader without progress
+    thin_at: int = 0                             # since when S is smaller than minInSync, to be shown; 0: it is not
     wish: Wish | None = None                     # a planned change of leader that was asked for
 
     @property
@@ -327,6 +266,8 @@ class Process:
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     port: int = 0                           # where clients reach its first engine, from CONFIGURED on; 0 unknown
+    state_at: int = 0                       # when it reached its state, to be shown
+    silent_at: int = 0                      # since when its engine answers nothing at all, to be shown; 0: it answers
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
 

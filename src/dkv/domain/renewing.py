@@ -103,7 +103,7 @@ def _comes(state: State, renewal: Renewal, process: Process) -> bool:
     if process.start_id < renewal.below:
         return False
     if process.archive_id is None:
-        return process.state is not ProcessState.MONITORED
+        return process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING
     group = state.group_of(process.archive_id)
     return process.archive_id not in group.in_sync or process.engine_state is not EngineState.RUNNING
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from dkv.domain.commands import LoadingProgressed, ProcessConfigured, ProcessTracked
 from dkv.domain.hotcopy import AT_THE_CUT
+from dkv.domain.maintenance import EngineSilent
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -28,8 +29,8 @@ from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
+from dkv.machine.seen import SILENT, Me, Scene, Seen, directory_of
 from dkv.machine.seen import VANISHED as VANISHED
-from dkv.machine.seen import Me, Scene, Seen, directory_of
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
     Dismiss,
@@ -113,7 +114,15 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
     elif not engine.answering and engine.silent_ms >= scene.me.hang_timeout:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
+        yield from _silence_steps(scene, process, engine)
         yield from _with_engine(scene, process, engine)
+
+
+def _silence_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """People hear of an engine that hangs long before it is ended for it."""
+    silent = not engine.answering and engine.silent_ms >= SILENT
+    if silent != bool(process.silent_at) and (silent or engine.answering):
+        yield Tell(f"silent {process.start_id}", EngineSilent(start_id=process.start_id, silent=silent, **scene.told))
 
 
 def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:

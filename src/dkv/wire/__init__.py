@@ -32,6 +32,7 @@ from dkv.wire.commands import camel as camel
 from dkv.wire.commands import from_wire as from_wire
 from dkv.wire.commands import to_wire as to_wire
 from dkv.wire.upkeep import restart_view, wish_view
+from dkv.wire.upkeep import waiting_view as waiting_view
 
 Json = dict[str, Any]
 
@@ -107,6 +108,7 @@ def store_view(state: State, database: Database, revision: int) -> Json:
         "replicationFactor": options.replication_factor,
         "appendFsync": options.append_fsync,
         "tombstonesTrimmed": database.trimmed,
+        "waiting": waiting_view(state, database.name),
         "restart": restart_view(state, database),
         "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
         "instances": [_instance_view(state, a) for a in describe.instances(state, database.name)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import renewing
+from dkv.domain import renewing, waiting
 from dkv.domain.model import Database, Group, State
 
 Json = dict[str, Any]
@@ -18,6 +18,15 @@ def wish_view(state: State, group: Group) -> Json | None:
     target = state.processes.get(wish.to_process) if wish.to_process is not None else None
     archive = state.archives.get(target.archive_id) if target and target.archive_id is not None else None
     return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
+
+
+def waiting_view(state: State, store: str | None = None) -> list[Json]:
+    """Everything that waits: for whom, since when (null if nobody knows), why, and what helps."""
+    return [
+        {"kind": one.kind, "subject": one.subject, "store": one.database or None, "for": one.whom, "since": one.since,
+         "reason": one.reason, "fix": one.fix}
+        for one in waiting.stuck(state, store)
+    ]  # fmt: skip
 
 
 def restart_view(state: State, database: Database) -> Json | None:

@@ -219,7 +219,8 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
         because = f"process {process.restart_of} ended and nobody had asked for that"
     draft.note("process.requested", f"process {process.start_id}", because or "it was requested", database=process.database,
                change="(new) -> REQUESTED", start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
-    return draft.put_process(process, node_id=node_id, requested_at=draft.command.now, major=database.major)
+    return draft.put_process(process, node_id=node_id, requested_at=draft.command.now,
+                             state_at=draft.command.now, major=database.major)
 
 
 def stop_memory_only(draft: Draft, name: str) -> None:

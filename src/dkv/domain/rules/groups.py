@@ -166,7 +166,7 @@ def join_announced(draft: Draft, command: JoinAnnounced) -> Refused | None:
         return stale_fact(f"archive {command.archive_id} is in sync or joining already")
     if process.state is ProcessState.TRACKED:
         draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
-    joining = Joining(command.archive_id, process.start_id, JoinStage.ANNOUNCED)
+    joining = Joining(command.archive_id, process.start_id, JoinStage.ANNOUNCED, at=command.now)
     draft.put_group(group, joining=_with_joining(group, joining))
     _in_sync_note(draft, group, "joining", command.archive_id, "its engine has loaded and attaches to the leader")
     return None
@@ -180,7 +180,8 @@ def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
     joining = _joining(group, command.archive_id)
     if joining is None or joining.stage is JoinStage.REQUIRED:
         return stale_fact(f"archive {command.archive_id} is not at the stage of a marker")
-    marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce)
+    marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce,
+                     command.now)  # fmt: skip
     draft.put_group(group, joining=_with_joining(group, marked))
     return None
 
@@ -197,7 +198,8 @@ def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
     marker = (joining.stage, joining.sequence, joining.nonce)
     if marker != (JoinStage.MARKED, command.sequence, command.nonce):
         return stale_fact("another marker is awaited")
-    required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce)
+    required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce,
+                       command.now)  # fmt: skip
     draft.put_group(group, joining=_with_joining(group, required),
                     required=tuple(sorted({*group.required, joining.archive_id})))  # fmt: skip
     _in_sync_note(draft, group, "required", joining.archive_id, "its marker is on its disk; confirmations wait for it")
@@ -263,7 +265,8 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
     if group.phase is not GroupPhase.OPEN or not group.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
     assert group.leader is not None and group.leader_process is not None
-    handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty)
+    handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty,
+                        command.now)  # fmt: skip
     why = group.wish.reason if group.wish else "its leader is to leave"
     draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync",
                      handover=handover)  # fmt: skip

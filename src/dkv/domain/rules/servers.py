@@ -65,7 +65,7 @@ def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
     server = draft.servers.get(command.server_id)
     if server is None or server.uid != command.uid or not server.alive:
         return stale_fact(f"server {command.server_id} is not known as alive")
-    draft.servers[server.server_id] = replace(server, alive=False)
+    draft.servers[server.server_id] = replace(server, alive=False, lost_at=command.now)
     draft.note("server.lost", f"server {server.server_id}", "its lease was not renewed")
     for process in list(draft.processes.values()):
         if process.server_id == server.server_id and process.report and process.pid is not None:

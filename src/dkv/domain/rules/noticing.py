@@ -1,0 +1,34 @@
+"""Since when something is not as it should be: remembered by level and only ever shown, never judged by."""
+
+from __future__ import annotations
+
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.maintenance import EngineSilent
+from dkv.domain.model import Group
+from dkv.domain.refusals import stale_fact
+from dkv.domain.rules.processes import owned
+
+
+def engine_silent(draft: Draft, command: EngineSilent) -> Refused | None:
+    """An engine answers nothing, or answers again."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if bool(process.silent_at) == command.silent:
+        return stale_fact(f"that is known of process {process.start_id}")
+    draft.put_process(process, silent_at=max(1, command.now) if command.silent else 0)
+    kind, because = ("silent", "its engine has answered nothing for 3 s")
+    if not command.silent:
+        kind, because = ("answers", "its engine answers again")
+    draft.note(f"process.{kind}", f"process {process.start_id}", because, database=process.database,
+               start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    return None
+
+
+def settle_thin(draft: Draft, group: Group) -> None:
+    """Since when a group that serves has fewer copies in sync than its writes need."""
+    least = draft.databases[group.database].options.min_in_sync
+    thin = group.serving and len(group.in_sync) < least
+    if thin != bool(group.thin_at):
+        draft.put_group(group, thin_at=max(1, draft.command.now) if thin else 0)

@@ -1,0 +1,265 @@
+"""Domain room: everything that waits for something: for whom, since when, why, and what would help. Pure.
+
+A server, database, group, archive or process that is not where it belongs is listed here, or it is a defect. Each entry
+answers "waiting for X since T; fix: Y"; an empty fix means that nothing needs to be done. Times are wall-clock ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from dkv.domain import renewing
+from dkv.domain.describe import LEAVING, STAGES, instances, last_tombstone, waits_for
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    EngineState,
+    EngineType,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessState,
+    Server,
+    State,
+)
+
+DISK_FULL = "disk full"   # engine contract, Cause
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """One thing that waits. `kind` is server, database, group, archive or process; `since` is None if nobody knows."""
+
+    kind: str
+    subject: str
+    database: str
+    whom: str
+    since: int | None
+    reason: str
+    fix: str = ""
+
+
+def stuck(state: State, database: str | None = None) -> list[Stuck]:
+    """All that waits, or what waits in one database and the servers it needs."""
+    found = [one for server in state.servers.values() for one in _server(state, server, database)]
+    for known in sorted(state.databases.values(), key=lambda d: d.name):
+        if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
+            found += _database(state, known)
+    gone = [a for a in state.archives.values() if a.removed and database in (None, a.database)]
+    return found + [one for archive in gone for one in _retiring(state, archive)]
+
+
+def _database(state: State, database: Database) -> Iterator[Stuck]:
+    yield from _whole(state, database)
+    for group in state.groups_of(database.name):
+        yield from _group(state, database, group)
+    for archive in instances(state, database.name):
+        yield from _archive(state, database, archive)
+    for process in state.processes_of(database.name):
+        yield from _process(state, process)
+
+
+# Servers and databases ---------------------------------------------------------------------------------------------
+
+
+def _server(state: State, server: Server, database: str | None) -> Iterator[Stuck]:
+    held = [a for a in state.archives.values() if a.server_id == server.server_id and not a.removed]
+    mine = [a for a in held if database in (None, a.database)]
+    runs = [p for p in state.processes.values() if p.server_id == server.server_id and database in (None, p.database)]
+    if server.alive or not (mine or runs):
+        return
+    why = f"its lease ended; {len(mine)} archives and {len(runs)} processes are on it"
+    yield Stuck("server", f"server {server.server_id}", "", f"the manager of {server.server_id}", server.lost_at or None, why,
+                f"Start the manager of server {server.server_id}.")  # fmt: skip
+
+
+def _whole(state: State, database: Database) -> Iterator[Stuck]:
+    subject = f"database {database.name}"
+    if database.renewal:
+        now = renewing.now(state, database, database.renewal)
+        yield Stuck("database", subject, database.name, now.whom, database.renewal.at or None,
+                    f"it is being restarted: {now.reason}", now.fix)  # fmt: skip
+    if database.state not in LEAVING:
+        return
+    live = state.processes_of(database.name)
+    tes = [p for p in live if p.engine_type is EngineType.TE]
+    left = tes if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN and tes else live
+    what = "its TEs stop before its SMs" if left is tes else "its SMs stop once all in sync have what their leader has"
+    whom = ", ".join(f"process {p.start_id}" for p in left)
+    yield Stuck("database", subject, database.name, whom, database.state_at or None, f"it is being shut down: {what}",
+                f"If it takes too long: Stop-DkvStore -Name {database.name} -Force.")  # fmt: skip
+
+
+# Groups ------------------------------------------------------------------------------------------------------------
+
+
+def _group(state: State, database: Database, group: Group) -> Iterator[Stuck]:
+    subject = group.subject
+    if group.handover:
+        to = _name(state, group.handover.to_archive)
+        yield Stuck("group", subject, group.database, to, group.handover.at or None, f"{to} is to lead: the handover ends "
+                    "within 12 s, or is given up", f"Look at the logs of both engines and the manager of {to}.")  # fmt: skip
+    elif group.wish:
+        yield Stuck("group", subject, group.database, f"the manager of {_name(state, group.leader)}", group.wish.at or None,
+                    f"its leadership is to be handed over: {group.wish.reason}")  # fmt: skip
+    waiting = waits_for(state, group)
+    if waiting:
+        since = waiting.at if waiting.at is not None else _open_since(state, group)
+        yield Stuck("group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help)
+    elif group.enforced is not None and group.phase is GroupPhase.VACANT:
+        yield _enforced(state, group)
+
+
+def _open_since(state: State, group: Group) -> int | None:
+    """Since when an open group is not well: its leader's manager is away, or too few are in sync."""
+    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    server = state.servers.get(leader.server_id) if leader else None
+    if server and not server.alive:
+        return server.lost_at or None
+    return group.thin_at or None
+
+
+def _enforced(state: State, group: Group) -> Stuck:
+    """An operator chose who leads, in a database of which nothing runs."""
+    name = _name(state, group.enforced)
+    at = group.enforcements[-1].at if group.enforcements else None
+    return Stuck("group", group.subject, group.database, name, at, f"an operator enforced {name} as its leader, and it does "
+                 "not run", f"Start it: Start-DkvStore -Name {group.database} -InstanceName {name}.")  # fmt: skip
+
+
+def _name(state: State, archive_id: int | None) -> str:
+    archive = state.archives.get(archive_id) if archive_id is not None else None
+    return archive.name if archive else "nobody"
+
+
+# Archives ----------------------------------------------------------------------------------------------------------
+
+
+def _archive(state: State, database: Database, archive: Archive) -> Iterator[Stuck]:
+    """One without a process, which nobody asked to stop, in a database that runs; or one that is parked."""
+    if state.process_on(archive.archive_id):
+        return
+    ended = last_tombstone(state, archive.archive_id)
+    start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
+    subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
+    if archive.parked:
+        cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
+        yield Stuck("archive", subject, archive.database, "an operator", at,
+                    f"the domain stopped restarting it: {archive.parked}", f"{cure}, then: {start}.")  # fmt: skip
+    elif archive.state is ArchiveState.NOT_RUNNING and not archive.stopped_by_operator and _wants(database):
+        why = f"it does not run: {ended.reason or ended.cause}" if ended else "it does not run"
+        yield Stuck("archive", subject, archive.database, "an operator", at, why, f"Start it: {start}.")
+
+
+def _wants(database: Database) -> bool:
+    return database.state not in (DatabaseState.NOT_RUNNING, *LEAVING)
+
+
+def _retiring(state: State, archive: Archive) -> Iterator[Stuck]:
+    """Deleted, and its directory is not renamed yet. One that is kept to be brought back waits for nobody."""
+    if not archive.kept:
+        away = not state.server_alive(archive.server_id)
+        yield Stuck("archive", f"archive {archive.archive_id} ({archive.name})", archive.database,
+                    f"the manager of {archive.server_id}", None, "it was deleted; its directory is renamed by its manager",
+                    f"Start the manager of server {archive.server_id}." if away else "")  # fmt: skip
+
+
+# Processes ---------------------------------------------------------------------------------------------------------
+
+
+def _process(state: State, process: Process) -> Iterator[Stuck]:
+    if process.silent_at:
+        yield replace(_of(state, process, "its engine", "its engine answers nothing at all; its manager ends it after "
+                          "engineHangTimeout (30 s unless set)", "Look at its machine, a full disk or a stopped process "
+                          f"hangs it; or end it: dkv shutdown process --start-id {process.start_id} --kill."),
+                      since=process.silent_at)  # fmt: skip
+    if not state.server_alive(process.server_id):
+        away = f"its server is away and it is {process.state.value}"
+        fix = (f"Start the manager of server {process.server_id}; "
+               f"or give it up: dkv shutdown process --start-id {process.start_id} --evict.")  # fmt: skip
+        yield replace(_of(state, process, f"server {process.server_id}", away, fix), since=_lost_at(state, process))
+    elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+        yield _leaving(state, process)
+    elif process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING:
+        yield _coming(state, process)
+
+
+def _of(state: State, process: Process, whom: str, reason: str, fix: str = "") -> Stuck:
+    """What a process waits for, since it reached its state."""
+    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    name = f" ({archive.name})" if archive else ""
+    return Stuck("process", f"process {process.start_id}{name}", process.database, whom,
+                 process.state_at or process.requested_at or None, reason, fix)  # fmt: skip
+
+
+def _lost_at(state: State, process: Process) -> int | None:
+    server = state.servers.get(process.server_id)
+    return (server.lost_at if server else 0) or None
+
+
+def _leaving(state: State, process: Process) -> Stuck:
+    group = state.groups.get((process.database, process.group))
+    whom, why = "its engine", "it is being stopped"
+    if process.kill:
+        why = "it is being killed"
+    elif group and group.leader_process == process.start_id and len(group.in_sync) > 1:
+        whom, why = "its successor", "it leads and hands over before it stops"
+    elif group and process.archive_id in group.in_sync and group.serving:
+        whom, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
+    fix = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
+    return _of(state, process, whom, why, fix)
+
+
+def _coming(state: State, process: Process) -> Stuck:
+    if process.state is ProcessState.REQUESTED:
+        return _of(state, process, f"the manager of {process.server_id}", "its request was not taken yet",
+                   f"Look at the log of the manager of {process.server_id}.")  # fmt: skip
+    if process.state is ProcessState.CONFIGURED:
+        return _of(state, process, "its engine", f"it loads its data, {process.loading_percent} %")
+    if process.engine_type is EngineType.TE:
+        return _entering(state, process)
+    if process.state is ProcessState.STARTED:
+        return _held(state, process)
+    return _joining(state, process)
+
+
+def _entering(state: State, process: Process) -> Stuck:
+    """A TE: it enters when every group of its database is led."""
+    led = [g for g in state.groups_of(process.database) if not g.serving]
+    whom = ", ".join(f"group {g.name}" for g in led) or "its engine"
+    return _of(state, process, whom, "it enters the database when every group has its leader" if led else "it copies what the leaders hold",
+               "Start the archives that the groups wait for." if led else "")  # fmt: skip
+
+
+def _held(state: State, process: Process) -> Stuck:
+    group = state.groups[(process.database, process.group)]
+    waiting = waits_for(state, group)
+    if group.leader is not None or waiting is None:
+        return _of(state, process, f"the manager of {process.server_id}", "its engine is being launched")
+    return _of(state, process, ", ".join(waiting.archives) or f"group {group.name}",
+               f"its group has no leader yet: {waiting.reason}", waiting.help)  # fmt: skip
+
+
+def _joining(state: State, process: Process) -> Stuck:
+    """Loaded: held until its group is led, then on its way into the in-sync set."""
+    group = state.groups[(process.database, process.group)]
+    leader = _name(state, group.leader)
+    if not group.serving:
+        waiting = waits_for(state, group)
+        whom = ", ".join(waiting.archives) if waiting else f"group {group.name}"
+        return _of(state, process, whom, "it follows as soon as its group has a leader", waiting.help if waiting else "")
+    joining = next((j for j in group.joining if j.start_id == process.start_id), None)
+    if joining is None:
+        return _of(state, process, f"the manager of {leader}", "its leader's manager lets it join")
+    held = _of(state, process, leader, STAGES[joining.stage], _join_fix(state, process))
+    return replace(held, since=joining.at or held.since)
+
+
+def _join_fix(state: State, process: Process) -> str:
+    ended = last_tombstone(state, process.archive_id) if process.archive_id is not None else None
+    if ended and ended.cause == DISK_FULL:
+        return f"Its last process ended because the disk was full: make room on the disk of {process.server_id}."
+    return f"If it does not get further: look at disk room and log of its engine on {process.server_id}."

@@ -1,0 +1,137 @@
+"""Every state in which something can wait says for whom, since when and what helps; what is well says nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from dkv.domain.waiting import Stuck, stuck
+from tests.domain.verbs import Teller
+
+BEGIN = "servers A B; create db on=A,B; "
+UP = BEGIN + "start db-1 db-2; up db; "
+TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; "
+
+CASES: dict[str, tuple[str, str, str, str, str]] = {
+    # state: (how it comes about, who waits, for whom, why, what helps)
+    "requested, its manager does not take it": (
+        BEGIN + "start db-1", "process 0 (db-1)", "the manager of A", "its request was not taken", "log of the manager of A"),
+    "requested, its server is away": (
+        BEGIN + "start db-1; lost A", "process 0 (db-1)", "server A", "its server is away", "--evict"),
+    "its server is away": (
+        UP + "lost B", "server B", "the manager of B", "its lease ended; 1 archives and 1", "Start the manager of server B"),
+    "started, waits for histories": (
+        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; start db-2; started db-2 marker=1-1",
+        "process 2 (db-2)", "db-1", "its group has no leader yet: db-1 was stopped by an operator", "Start it"),
+    "the group waits for histories": (
+        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; start db-2; started db-2 marker=1-1",
+        "group db/UNPARTITIONED", "db-1", "db-1 was stopped by an operator", "Start it"),
+    "launched, loading": (
+        BEGIN + "start db-1; started db-1; configured db-1; loading db-1 40", "process 0 (db-1)", "its engine", "40 %", ""),
+    "a TE waits for entry": (
+        BEGIN + "start-te db on=B; started 0; configured 0; loaded 0", "process 0", "group UNPARTITIONED",
+        "when every group has its leader", "Start the archives"),
+    "loaded, its group has no leader": (
+        BEGIN + "start db-1 db-2; started db-1; started db-2; configured db-2; loaded db-2", "process 1 (db-2)", "db-1",
+        "as soon as its group has a leader", "has to finish"),
+    "loaded, not let in yet": (
+        UP + "exit db-2; shrink db-2; started db-2; configured db-2; loaded db-2", "process 2 (db-2)", "the manager of db-1",
+        "lets it join", ""),
+    "joining does not get further": (
+        UP + "exit db-2; shrink db-2; started db-2; configured db-2; loaded db-2; join db-2", "process 2 (db-2)", "db-1",
+        "copies the data", "disk room"),
+    "joining again after its disk was full": (
+        UP + 'exit db-2 cause="disk full"; shrink db-2; started db-2; configured db-2; loaded db-2; join db-2',
+        "process 2 (db-2)", "db-1", "copies the data", "make room on the disk of B"),
+    "an enforced archive without a process": (
+        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; enforce db-2 allow-data-loss reason=lost",
+        "group db/UNPARTITIONED", "db-2", "an operator enforced db-2", "Start-DkvStore -Name db -InstanceName db-2"),
+    "an enforced archive without a process, others run": (
+        UP + "exit db-1; exit db-2; stop db-2 kill; exit db-2 planned; enforce db-2 allow-data-loss reason=lost",
+        "group db/UNPARTITIONED", "db-2", "db-2 was stopped by an operator", "Start-DkvStore -Name db -InstanceName db-2"),
+    "parked": (
+        UP + "exit db-2 because=bad; exit db-2 because=bad; exit db-2 because=bad", "archive 1 (db-2)", "an operator",
+        "stopped restarting it: it ended 3 times", "Cure the cause, then: Start-DkvStore"),
+    "parked by a full disk": (
+        UP + 3 * 'exit db-2 cause="disk full" because=full; ', "archive 1 (db-2)", "an operator", "ended 3 times",
+        "Make room on its disk"),
+    "ended and nobody starts it again": (
+        UP + "exit db-2 planned", "archive 1 (db-2)", "an operator", "it does not run", "Start it: Start-DkvStore"),
+    "deleted, its directory is not renamed": (
+        UP + "stop db-2; shrink db-2; left db-2; delete-archive db-2; lost B", "archive 1 (db-2)", "the manager of B",
+        "its directory is renamed by its manager", "Start the manager of server B"),
+    "a leader is being stopped": (
+        UP + "stop db-1", "process 0 (db-1)", "its successor", "hands over before it stops", "--kill"),
+    "a follower is being stopped": (
+        UP + "stop db-2", "process 1 (db-2)", "the manager of db-1", "leaves the in-sync set", "--kill"),
+    "an engine is being killed": (
+        UP + "stop db-2 kill", "process 1 (db-2)", "its engine", "it is being killed", "--kill"),
+    "a shutdown waits for its TEs": (
+        UP + TE.format(te=2) + "shutdown db", "database db", "process 2", "its TEs stop before its SMs", "-Force"),
+    "a shutdown waits for a clean stop": (
+        UP + "shutdown db", "database db", "process 0, process 1", "its SMs stop once all in sync", "-Force"),
+    "a handover stands": (
+        UP + "handover db-2", "group db/UNPARTITIONED", "db-2", "db-2 is to lead", "Look at the logs"),
+    "a switchover was asked for": (
+        UP + "switchover db", "group db/UNPARTITIONED", "the manager of db-1", "is to be handed over", ""),
+    "below minInSync": (
+        "servers A B; create db min=2 on=A,B; start db-1 db-2; up db; exit db-2; shrink db-2", "group db/UNPARTITIONED", "db-2",
+        "1 of 2 copies are in sync, so writes are refused", "when they have joined"),
+    "the leader's manager is away": (
+        UP + "lost A", "group db/UNPARTITIONED", "db-1", "the manager of db-1 is away", "Start the manager of server A"),
+    "the leader hangs": (
+        UP + "engine-silent db-1", "process 0 (db-1)", "its engine", "answers nothing at all", "dkv shutdown process"),
+    "a former leader is not proven stopped": (
+        UP + "lost A; silent db-2; position db-2 marker=1-1", "group db/UNPARTITIONED", "db-1", "db-1 is on server A",
+        "Bring server A back"),
+    "chosen to lead, not open yet": (
+        BEGIN + "start db-1; started db-1", "group db/UNPARTITIONED", "db-1", "was chosen to lead in term 1 and is being",
+        "has to finish"),
+    "a rolling restart": (
+        UP + "restart db rolling", "database db", "process 1 (db-2)", "it is being restarted: it is stopping", "--evict"),
+    "a whole restart": (
+        UP + "restart db", "database db", "process 0, process 1", "all of it stops", "-Force"),
+    "a rolling restart that is too thin": (
+        UP + "restart db rolling; stop db-2 force; shrink db-2; left db-2", "database db", "group UNPARTITIONED",
+        "writes would stop", "--force"),
+}  # fmt: skip
+
+
+def told(story: str) -> Teller:
+    t = Teller()
+    for line in (part.strip() for part in story.split(";")):
+        if line:
+            assert "refused" not in t.tell(line)[0], line
+    t.world.pass_time(1_000)
+    return t
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
+    story, subject, whom, reason, fix = CASES[case]
+    found = stuck(told(story).world.state)
+    mine = [one for one in found if one.subject == subject and whom in one.whom and reason in one.reason]
+    assert mine, [(one.subject, one.whom, one.reason, one.fix) for one in found]
+    assert any(fix in one.fix for one in mine), mine
+    no_moment = "renamed" in reason
+    assert no_moment or all(one.since for one in mine), mine
+
+
+@pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), UP + "shutdown db; clean db-1 db-1; left db-2; left db-1"])
+def test_what_is_well_or_was_stopped_waits_for_nobody(story: str) -> None:
+    assert stuck(told(story).world.state) == []
+
+
+def test_one_store_is_asked_about_alone() -> None:
+    t = told(UP + "create other on=A; start other-1; lost B")
+    state = t.world.state
+    assert {one.database for one in stuck(state, "other")} == {"other"}
+    assert {one.subject for one in stuck(state, "db")} == {"server B", "process 1 (db-2)"}
+
+
+def test_each_entry_reads_as_a_sentence() -> None:
+    for story, *_ in CASES.values():
+        for one in stuck(told(story).world.state):
+            assert isinstance(one, Stuck)
+            assert one.whom, one
+            assert one.reason[-1] != ".", one
+            assert not one.fix or one.fix[-1] == ".", one
