@@ -9,7 +9,7 @@ from tests.domain.verbs import Teller
 
 BEGIN = "servers A B; create db on=A,B; "
 UP = BEGIN + "start db-1 db-2; up db; "
-TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; "
+TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; synced {te}; "
 
 CASES: dict[str, tuple[str, str, str, str, str]] = {
     # state: (how it comes about, who waits, for whom, why, what helps)

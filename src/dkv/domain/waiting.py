@@ -230,8 +230,10 @@ def _entering(state: State, process: Process) -> Stuck:
     """A TE: it enters when every group of its database is led."""
     led = [g for g in state.groups_of(process.database) if not g.serving]
     whom = ", ".join(f"group {g.name}" for g in led) or "its engine"
-    return _of(state, process, whom, "it enters the database when every group has its leader" if led else "it copies what the leaders hold",
-               "Start the archives that the groups wait for." if led else "")  # fmt: skip
+    if not led:
+        return _of(state, process, whom, "it copies what the leaders hold")
+    why = "it enters the database when every group has its leader"
+    return _of(state, process, whom, why, "Start the archives that the groups wait for.")
 
 
 def _held(state: State, process: Process) -> Stuck:

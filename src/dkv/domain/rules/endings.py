@@ -20,6 +20,7 @@ from dkv.domain.model import (
     Requester,
     Tombstone,
 )
+from dkv.domain.rules.archives import endpoints
 
 EARLY = 10_000                # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
 TOMBSTONES_KEPT = 1_000       # per database and incarnation (its major)
@@ -193,6 +194,7 @@ def request_again(draft: Draft, old: Process) -> Process:
             start_id=draft.next_start_id, database=old.database, engine_type=old.engine_type, server_id=old.server_id,
             archive_id=old.archive_id, group=old.group, requester=Requester.DOMAIN, restart_of=old.start_id,
             labels=old.labels, options=old.options,
+            endpoints=endpoints(draft, old.database, old.server_id) if old.archive_id is None else (),
         ),
         f"it replaces process {old.start_id} in the restart of its database",
     )  # fmt: skip
