@@ -150,11 +150,10 @@ class SimCopies:
         was = earlier.identity if earlier else None
         if was and was != identity and replace(was, incarnation_of_name=identity.incarnation_of_name) == identity:
             return was.incarnation_of_name
+        if was and was != identity:
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is another archive")
         if place is None or place.files is None:
             raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} holds no hot copy that is whole")
         if place.label.slots != slots:
             raise ArchiveRefused(Cause.COPY_OF_ANOTHER_GROUP, f"{directory} is a copy of other slots")
-        disk = self.machine.disks.get(directory)
-        if disk is not None and disk.identity != identity:
-            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is another archive")
         return place.label.cut
