@@ -171,6 +171,29 @@ def test_a_follower_that_is_behind_notes_no_cut(engines_room: Room) -> None:
     engines_room.play(told)
 
 
+def test_a_cut_that_was_noted_stays_what_it_is(engines_room: Room) -> None:
+    """A step that is repeated late, when writes have gone on, must not move the moment."""
+
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        await room.write(1, "before", "1")
+        still = await paused(room, 1)
+        directory, target = room.directory(1), f"{room.directory(1)}-copy"
+        await room.engines.claim_target(directory, target, LABEL)
+        cut = await room.engines.note_cut(1, "1-1", still)
+        await room.engines.resume(1)
+        assert await room.write(1, "after", "1") == "+OK"
+        assert await room.engines.note_cut(1, "1-1", still) == cut
+        await room.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
+        assert (await room.engines.note_cut(1, "1-2", still)).length > cut.length
+        await room.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(room, 1)
+        await restored(room, 3, 3, target)
+        assert await room.dbsize(3) == 1
+
+    engines_room.play(told)
+
+
 def test_a_rewrite_takes_no_file_of_a_cut_away(engines_room: Room) -> None:
     async def told(room: Room) -> None:
         await leading(room, room.spec(1, 1))

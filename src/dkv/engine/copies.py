@@ -45,12 +45,15 @@ class _File:
 
 
 def note_cut(directory: str, name: str) -> CutSeen:
-    """Link the archive's files as its manifest names them now, and note their lengths. Older cuts are dropped.
+    """Link the archive's files as its manifest names them now, and note their lengths. Cuts of other names are dropped.
 
-    Whoever calls has made sure that the engine writes nothing that it acknowledges. Raises EngineRefused.
+    A cut that was noted stays as it is: noted again after writes went on, it would be another moment. Whoever calls has
+    made sure that the engine writes nothing that it acknowledges. Raises EngineRefused.
     """
-    drop_cut(directory)
     folder = Path(directory, _CUTS, name)
+    if (folder / _CUT_FILE).exists():
+        return _seen(_read_cut(directory, name))
+    drop_cut(directory)
     try:
         folder.mkdir(mode=0o700, parents=True)
         files = _linked(directory, folder)
@@ -58,6 +61,10 @@ def note_cut(directory: str, name: str) -> CutSeen:
         write_whole(folder / _CUT_FILE, json.dumps(said) + "\n")
     except OSError as error:
         raise EngineRefused(f"the files of {directory} cannot be linked: {error.strerror or error}") from error
+    return _seen(files)
+
+
+def _seen(files: list[_File]) -> CutSeen:
     newest = next(file for file in reversed(files) if file.kind == "i")
     return CutSeen(newest.name, newest.length, sum(file.length for file in files))
 

@@ -68,7 +68,8 @@ class CopyEngines(Protocol):
     async def note_cut(self, start_id: int, name: str, reached: Stillness) -> CutSeen:
         """Link the engine's files as they are, with their lengths, once they hold all that `reached` tells.
 
-        A follower is waited for a moment. Replaces every older cut of that archive.
+        A follower is waited for a moment. A cut of that name that was noted already stays as it is and is answered; those
+        of other names are dropped.
         """
         ...
 

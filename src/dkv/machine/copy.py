@@ -70,8 +70,7 @@ def _part_steps(scene: Scene, copy: HotCopy, part: CopyPart, archive: Archive) -
         process, cut = scene.state.process_on(part.archive_id), copy.cut(part.group)
         engine = scene.seen.engine(process.start_id) if process else None
         if engine and engine.answering and not engine.loading and cut:
-            yield NoteCut(key, engine.start_id, directory, copy.copy_id, copy.attempt, part.archive_id, name,
-                          _stillness(cut))  # fmt: skip
+            yield NoteCut(key, engine.start_id, copy.copy_id, copy.attempt, part.archive_id, name, _stillness(cut))
     elif copy.stage is CopyStage.COPYING and not part.copied:
         yield WriteCopy(key, copy.copy_id, part.archive_id, directory, name, part.path, label, copy.max_rate)
     elif part.left_over(copy.over):

@@ -56,8 +56,7 @@ class Copying:
         cut = await self._engines.note_cut(step.start_id, step.name, step.reached)
         fact = CutNoted(copy_id=step.copy_id, attempt=step.attempt, archive_id=step.archive_id, file=cut.file,
                         length=cut.length, size=cut.size, **self._told)  # fmt: skip
-        if isinstance(await self._tell(fact), Refused):
-            await self._engines.drop_cut(step.directory, step.name)
+        await self._tell(fact)  # refused: the links go with the next attempt's, or at the copy's end
 
     async def _resumewrites(self, step: s.ResumeWrites) -> None:
         now, then = await self._engines.resume(step.start_id), step.noted

@@ -332,9 +332,9 @@ class PauseWrites(Step):
 class NoteCut(Step):
     """Note where an archive's files end while its leader's clients wait."""
 
+    guarded: ClassVar[bool] = True
     rest_ms: ClassVar[int] = 20
     start_id: int
-    directory: str
     copy_id: int
     attempt: int
     archive_id: int

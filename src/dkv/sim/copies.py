@@ -39,6 +39,7 @@ class Shelf:
 def twin(disk: Disk, directory: str, identity: Identity | None) -> Disk:
     """The same files in another place."""
     other = Disk(directory, identity, True, True, dict(disk.base), [list(file) for file in disk.files])
+    other.generation = disk.generation
     other.recount()
     return other
 
@@ -96,10 +97,11 @@ class SimCopies:
                 raise EngineRefused(f"engine {start_id} has not reached its leader's position")
             await asyncio.sleep(0.003)
         directory = engine.spec.directory
-        await self.drop_cut(directory, "")
-        self.machine.shelf.cuts[(directory, name)] = twin(disk, directory, disk.identity)
-        file, length = disk.newest()
-        return CutSeen(file, length, disk.incremental_bytes)
+        if (directory, name) not in self.machine.shelf.cuts:
+            await self.drop_cut(directory, "")
+            self.machine.shelf.cuts[(directory, name)] = twin(disk, directory, disk.identity)
+        cut = self.machine.shelf.cuts[(directory, name)]
+        return CutSeen(*cut.newest(), cut.incremental_bytes)
 
     async def drop_cut(self, directory: str, name: str) -> None:
         """See the contract."""

@@ -240,8 +240,8 @@ def cut_noted(draft: Draft, command: CutNoted) -> Refused | None:
         return found
     copy, part = found
     cut, process = copy.cut(part.group), draft.process_on(command.archive_id)
-    if copy.attempt != command.attempt or cut is None:
-        return stale_fact(f"hot copy {copy.copy_id} is at attempt {copy.attempt}")
+    if copy.attempt != command.attempt or cut is None or part.noted:
+        return stale_fact(f"hot copy {copy.copy_id} is at attempt {copy.attempt}, or knows it")
     _put_part(draft, copy, replace(part, noted=True, linked=True, size=command.size))
     leads = process is not None and process.start_id == cut.start_id
     if leads and (command.file, command.length) != (cut.file, cut.size):
