@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
 import subprocess
@@ -66,11 +68,12 @@ class Player:
         assert "Traceback" not in done.stderr, done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
 
-    def types(self, words: str, code: int = 0) -> Said:
-        """Run one command of the story and write down what it said."""
+    def types(self, words: str, code: int = 0, either: tuple[int, ...] = ()) -> Said:
+        """Run one command of the story and write down what it said. `either`: start ids that may share out their node
+        ids as they like."""
         said = self.says(words)
         assert said.code == code, (words, said)
-        self.tells(f"{self.program} {words}", said.out + (said.err if code else ""))
+        self.tells(f"{self.program} {words}", _shared_out(said.out, either) + (said.err if code else ""))
         return said
 
     def tells(self, title: str, text: str) -> None:
@@ -81,10 +84,7 @@ class Player:
 
     def api(self, path: str) -> Any:
         """What /api/1 says now."""
-        reply = self.home.client.fetch("GET", f"/api/1{path}")
-        import json
-
-        return json.loads(reply.body)
+        return json.loads(self.home.client.fetch("GET", f"/api/1{path}").body)
 
     def processes(self) -> list[Json]:
         """All living processes."""
@@ -114,6 +114,10 @@ class Player:
         """Wait until the database is in a state."""
         wait_for(f"test {state}", lambda: self.state() == state, PATIENCE + self.timeout_ms / 1000)
 
+    def moments(self) -> int:
+        """How many events there were."""
+        return len(self.home.client.events())
+
     def moves(self) -> list[str]:
         """Every change of the database's state so far."""
         events = self.home.client.events(store="test")
@@ -136,7 +140,8 @@ class Player:
         path, told = GOLDEN / name, "\n".join(self.lines) + "\n"
         if os.environ.get(REWRITE):
             path.write_text(told)
-        assert told == path.read_text(), f"{path} differs; {REWRITE}=1 writes it anew"
+        differs = "\n".join(difflib.unified_diff(path.read_text().splitlines(), told.splitlines(), "golden", "told", n=1))
+        assert not differs, f"{path} differs; {REWRITE}=1 writes it anew\n{differs}"
 
 
 def _port(server: str, port: str) -> str:
@@ -159,6 +164,15 @@ BOTH_STOPPED = re.compile(r"( +\[TE\] .*EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN
 def _steady(text: str) -> str:
     """Two TEs that one decision stopped may end in either order; in the golden file the lower start id stands first."""
     return BOTH_STOPPED.sub(lambda found: "\n".join(sorted(found.groups(), key=_start_id)), text)
+
+
+def _shared_out(text: str, either: tuple[int, ...]) -> str:
+    """The node ids of these processes in the order of their start ids."""
+    mine = [re.compile(rf"(\[start_id = {one}\].*\[node_id = )(\d+)") for one in either]
+    found = sorted(hit[2] for one in mine if (hit := one.search(text)))
+    for one, node_id in zip(mine, found, strict=False):
+        text = one.sub(rf"\g<1>{node_id}", text)
+    return text
 
 
 def _start_id(line: str) -> int:

@@ -1,0 +1,376 @@
+"""The verbs of seed 003: what they send, what they print, what they refuse before anything is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dkv.cli import nouns
+from dkv.cli.binding import Cmdlet, Param
+from dkv.cli.main import main
+from tests.cli.dialect import Dialect, No, archive, database, ended, process, server
+
+ALL = nouns.everything()
+GOOD = {"number": "1", "words": "a", "pairs": "k v", "switch": "", "word": "", "list": "127.0.0.11"}
+
+
+def written(verb: Cmdlet, *, without: Param | None = None) -> str:
+    """A command line with every required option but one."""
+    parts = [verb.name]
+    for one in verb.params:
+        if one.required and one is not without:
+            parts.append(f"{one.name} {one.choices[0] if one.choices else GOOD.get(one.kind, 'test')}")
+    return " ".join(parts)
+
+
+def of_kind(*kinds: str) -> Iterator[tuple[Cmdlet, Param]]:
+    return ((verb, one) for verb in ALL for one in verb.params if one.kind in kinds)
+
+
+# Bad input, verb by verb -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ALL, ids=lambda one: one.name)
+def test_an_unknown_option_is_refused_with_the_nearest(verb: Cmdlet, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, f"{written(verb)} --managrs x")
+    assert (said.code, said.out, there.log) == (2, "", [])
+    assert f"{verb.name} has no parameter --managrs." in said.err
+    assert "hint: Did you mean --managers?" in said.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "missing"), [(v, p) for v in ALL for p in v.params if p.required], ids=lambda one: one.name
+)
+def test_a_missing_option_is_named(verb: Cmdlet, missing: Param, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, written(verb, without=missing))
+    assert (said.code, said.out, there.log) == (2, "", [])
+    assert f"{verb.name} needs {missing.name}: {missing.help}." in said.err
+    assert f"hint: Usage: {verb.name}" in said.err
+
+
+@pytest.mark.parametrize(("verb", "number"), list(of_kind("number")), ids=lambda one: one.name)
+def test_a_number_is_a_number(verb: Cmdlet, number: Param, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, f"{written(verb, without=number)} {number.name} many")
+    assert (said.code, said.out, there.log) == (2, "", [])
+    assert f"{number.name} cannot be 'many'." in said.err
+    assert "hint: It is a whole number from" in said.err
+
+
+@pytest.mark.parametrize(("verb", "word"), list(of_kind("word")), ids=lambda one: one.name)
+def test_a_word_is_one_of_a_few(verb: Cmdlet, word: Param, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, f"{written(verb, without=word)} {word.name} xyzzy")
+    assert (said.code, said.out, there.log) == (2, "", [])
+    assert f"{word.name} cannot be 'xyzzy'." in said.err
+    assert f"hint: It is one of {', '.join(word.choices)}." in said.err
+
+
+@pytest.mark.parametrize(("verb", "pairs"), list(of_kind("pairs")), ids=lambda one: one.name)
+def test_pairs_are_whole(verb: Cmdlet, pairs: Param, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, f"{written(verb)} {pairs.name} a b c")
+    assert (said.code, there.log) == (2, [])
+    assert "KEY VALUE KEY VALUE" in said.err
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence", "hint"),
+    [
+        ("show", "dkv show needs to be told what.", "dkv show takes: "),
+        ("show domian", "There is no command 'show domian'.", "Did you mean show domain?"),
+        ("check process --start-id 1 --timeout 1 --wait-forever", "exclude each other", "Give one of them."),
+        ("start process --db-name t --engine-type TE", "not said on which server", "--this-server"),
+        ("start process --db-name t --server-id a --this-server", "not said on which server", "Give either"),
+        ("start process --db-name t --server-id a --expected-incarnation x", "cannot be 'x'", "5.0"),
+        ("start database --db-name t --incremental --unconditional", "exclude each other", "one of them"),
+        ("show database --db-name t --all-incarnations --skip-exited", "exclude each other", "one of them"),
+        ("create database --db-name t --dba-user a --dba-password b --no-autostart --capture-file f", "exclude", "one"),
+        ("set value --key k --value v --expected-value x --unconditional", "exclude each other", "one of them"),
+        ("set load-balancer-config --is-global --db-name t", "for which database", "--is-global"),
+        ("add region-assignment --db-name t --server-ids a", "which region", "--region-name"),
+        ("get hotcopy-info", "whose hot copies", "--db-name"),
+        ("hotcopy database --db-name t --type simple --max-rate fast", "cannot be 'fast'", "megabytes"),
+        ("delete archive --archive-id", "--archive-id needs a value", "VALUE"),
+        ("delete archive --archive-id 1 --archive-id 2", "given twice", "once"),
+        ("show domain extra", "'extra' belongs to no parameter", "Usage"),
+    ],
+)
+def test_words_that_do_not_fit_together(line: str, sentence: str, hint: str, tmp_path: Path) -> None:
+    there = Dialect()
+    said = there.runs(tmp_path, line)
+    assert (said.code, said.out, there.changes()) == (2, "", [])
+    assert sentence in said.err
+    assert hint in said.err.partition("hint: ")[2]
+
+
+def test_a_refusal_is_a_sentence_with_its_hint(tmp_path: Path) -> None:
+    there = Dialect({"DELETE /archives/7": No(404, "There is no archive 7.", "See dkv show archives.")})
+    said = there.runs(tmp_path, "delete archive --archive-id 7")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "There is no archive 7.\n\nhint: See dkv show archives.\n"
+    there.answers["DELETE /archives/7"] = No(400, "That is no archive.")
+    assert there.runs(tmp_path, "delete archive --archive-id 7").code == 2
+
+
+# The table ---------------------------------------------------------------------------------------------------
+
+
+def test_every_file_of_verbs_is_found_by_its_nouns() -> None:
+    names = [one.name for one in ALL]
+    assert len(set(names)) == len(names)
+    for folder in Path(nouns.__file__).parent.glob("*.py"):
+        if "VERBS = (" in folder.read_text() and folder.stem != "__init__":
+            listed = __import__(f"dkv.cli.nouns.{folder.stem}", fromlist=["VERBS"]).VERBS
+            assert {one.name for one in listed} <= set(names), folder
+    assert all(one.name.partition(" ")[0] in nouns.VERBS for one in ALL)
+
+
+@pytest.mark.parametrize("verb", ALL, ids=lambda one: one.name)
+def test_every_verb_knows_json_and_says_what_it_takes(verb: Cmdlet, tmp_path: Path) -> None:
+    assert {"--managers", "--output-format"} <= {one.name for one in verb.params}
+    said = Dialect().runs(tmp_path, f"{verb.name} --help")
+    assert said.code == 0
+    assert said.out.startswith(f"{verb.name}: {verb.synopsis}")
+
+
+def test_the_program_finds_verbs_and_the_shell_does_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["show", "domain", "--managers", "127.0.0.1:1"]) == 1
+    assert "The manager at 127.0.0.1:1 is not reachable" in capsys.readouterr().err
+    assert main(["shell", "-c", "show domain --managers 127.0.0.1:1"]) == 1
+    assert "The manager at 127.0.0.1:1 is not reachable" in capsys.readouterr().err
+    assert main(["shell", "-c", "show domian"]) == 2
+    assert main(["show", "nothing"]) == 2
+    assert main(["enforce", "nothing"]) == 2
+    assert main(["enforce", "leader"]) == 2
+    assert "Missing option '--db-name'" in capsys.readouterr().err
+
+
+# What is printed ---------------------------------------------------------------------------------------------
+
+
+def test_show_domain_in_the_layout_of_the_seed(tmp_path: Path) -> None:
+    there = Dialect({
+        "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
+        "GET /peers": [server("server0", local=True), server("server1", state="Disconnected")],
+        "GET /databases": [database(), database("TOMBSTONE", name="old")],
+        "GET /processes": [
+            process(0), process(1, "TE", "server1"), process(2, durable="STARTED", engine="UNKNOWN"),
+            process(3, durable="CONFIGURED", engine="UNKNOWN", journalRecoveryProgress=0.5, hostname="server0", port=9),
+            process(4, lastHeardFrom=30_000),
+        ],
+    })  # fmt: skip
+    said = there.runs(tmp_path, "show domain --client-token abc")
+    assert said.code == 0
+    assert said.out.splitlines()[2:] == [
+        "Servers:",
+        "  [server0] server0:7801 (LEADER, Leader=server0) ACTIVE:Connected *",
+        "  [server1] server1:7801 (FOLLOWER, Leader=server0) ACTIVE:Disconnected",
+        "Databases:",
+        "  test [RUNNING]",
+        "    [SM] server0:7861 (Default) [start_id = 0] [server_id = server0] [pid = 100] [node_id = 1] MONITORED:RUNNING",
+        "    [TE] server1:7862 (Default) [start_id = 1] [server_id = server1] [pid = 101] [node_id = 2] "
+        "MONITORED:UNREACHABLE(RUNNING)",
+        "    [SM] <UNKNOWN ADDRESS> (Default) [start_id = 2] [server_id = server0] [pid = ] [node_id = ] "
+        "STARTED:UNREACHABLE(UNKNOWN)",
+        "    [SM] server0:9 (Default) [start_id = 3] [server_id = server0] [pid = ] [node_id = ] "
+        "CONFIGURED:RECOVERING_JOURNAL:REPLAY(50%)",
+        "    [SM] server0:7865 (Default) [start_id = 4] [server_id = server0] [pid = 104] [node_id = 5] "
+        "MONITORED:UNREACHABLE(RUNNING)",
+    ]
+    assert said.out.splitlines()[0] == "server version: 1.0, server license: none"
+    assert said.out.splitlines()[1].endswith(".123, client token: abc")
+    told = json.loads(there.runs(tmp_path, "show domain -o json").out)
+    assert [one["startId"] for one in told["processes"]] == ["0", "1", "2", "3", "4"]
+    assert "old [TOMBSTONE]" in there.runs(tmp_path, "show domain --include-tombstone-databases").out
+
+
+def test_show_database_stops_at_the_incarnation_asked_for(tmp_path: Path) -> None:
+    there = Dialect({
+        "GET /databases/test": database("NOT_RUNNING", 3, 1), "GET /processes": [],
+        "GET /processes/exited": [ended(5, 3), ended(4, 2), ended(3, 1, 2), ended(2, 1, 1)],
+    })  # fmt: skip
+
+    def rows(*words: str) -> list[str]:
+        said = there.runs(tmp_path, " ".join(("show database --db-name test", *words)))
+        return [line.strip() if "incarnation" in line else line.partition("start_id = ")[2][:1]
+                for line in said.out.splitlines()[2:]]  # fmt: skip
+
+    assert rows() == ["5"]
+    assert rows("--num-incarnations 2") == ["5", "[incarnation = 2]", "4"]
+    assert rows("--all-incarnations") == ["5", "[incarnation = 2]", "4", "[incarnation = 1]", "3", "2"]
+    assert rows("--skip-exited") == []
+
+
+def test_show_archives_with_its_process_or_its_end(tmp_path: Path) -> None:
+    there = Dialect({
+        "GET /archives": [archive(0, "NOT_RUNNING"), archive(1), archive(2, "PROVISIONED")],
+        "GET /processes": [process(1)], "GET /processes/exited": [ended(0)],
+    })  # fmt: skip
+    assert there.runs(tmp_path, "show archives").out.splitlines() == [
+        "Archive: [0] server0 : /a/0 [db = test] NOT_RUNNING",
+        "  [SM] server0:7861 [start_id = 0] [server_id = server0] [pid = 100] [node_id = 1] "
+        "EXITED(REQUESTED_SHUTDOWN:SHUTTING_DOWN):Gracefully shutdown engine (0)",
+        "Archive: [1] server0 : /a/1 [db = test] RUNNING",
+        "  [SM] server0:7862 (Default) [start_id = 1] [server_id = server0] [pid = 101] [node_id = 2] MONITORED:RUNNING",
+        "Archive: [2] server0 : /a/2 [db = test] PROVISIONED",
+    ]
+
+
+def test_options_and_labels_are_printed_as_they_are(tmp_path: Path) -> None:
+    there = Dialect({"POST /processes": process(3, "TE", durable="REQUESTED", engine="UNKNOWN", options={"mem": "1"})})
+    said = there.runs(tmp_path, "start process --db-name test --engine-type TE --server-id server0 --options mem 1 --labels a b")
+    assert said.out == (
+        "Process(db_name=test, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=TE, labels={}, options={mem: 1}, "
+        "region_name=Default, server_id=server0, start_id=3)\n"
+    )
+    assert there.changes()[0][3] == {
+        "dbName": "test", "host": "server0", "engineType": "TE", "labels": {"a": "b"}, "overrideOptions": {"mem": "1"},
+    }  # fmt: skip
+
+
+# Plans and starts --------------------------------------------------------------------------------------------
+
+SPECS = [
+    {"dbName": "test", "engineType": "TE", "host": "server0", "labels": {}, "overrideOptions": {},
+     "expectedIncarnation": {"major": 5, "minor": 0}},
+    {"dbName": "test", "engineType": "SM", "host": "server0", "archiveId": 0, "labels": {}, "overrideOptions": {},
+     "expectedIncarnation": {"major": 5, "minor": 0}},
+]  # fmt: skip
+
+
+def test_start_database_requests_sms_before_tes_and_quotes_the_incarnation(tmp_path: Path) -> None:
+    plan = {"incremental": False, "processes": SPECS}
+    there = Dialect({"POST /databases/test/startplan": plan, "POST /processes": process(0)})
+    said = there.runs(tmp_path, "start database --db-name test --te-server-ids server0 server1")
+    assert said.code == 0
+    assert said.out.splitlines()[0] == (
+        "STARTING: StartProcessRequest(archive_id=0, db_name=test, engine_type=SM, expected_incarnation_major=5, "
+        "expected_incarnation_minor=0, labels={}, options={}, server_id=server0)"
+    )
+    asked, *sent = [body for _, _, _, body in there.changes()]
+    assert asked == {"reusable": False, "teHosts": ["server0", "server1"], "smHosts": {}}
+    assert sent == [SPECS[1], SPECS[0]]
+
+
+@pytest.mark.parametrize(("incremental", "words", "said"), [(True, "", "runs already"), (False, "--incremental", "does not run")])
+def test_start_database_wants_to_know_whether_it_runs(incremental: bool, words: str, said: str, tmp_path: Path) -> None:
+    there = Dialect({"POST /databases/test/startplan": {"incremental": incremental, "processes": []}})
+    answer = there.runs(tmp_path, f"start database --db-name test {words}")
+    assert answer.code == 1
+    assert said in answer.err
+    assert there.runs(tmp_path, "start database --db-name test --unconditional").code == 0
+
+
+def test_enforce_starts_only_what_is_missing(tmp_path: Path) -> None:
+    captured = [{k: v for k, v in one.items() if k != "expectedIncarnation"} for one in SPECS]
+    file = tmp_path / "captured.json"
+    file.write_text(json.dumps({"incremental": False, "processes": captured}))
+    there = Dialect({
+        "GET /archives": [archive(0)], "GET /databases/test": database(minor=2),
+        "GET /databases/test/capture": {"processes": [captured[1]]}, "POST /processes": process(1, "TE"),
+    })  # fmt: skip
+    assert "runs already" in there.runs(tmp_path, f"enforce database --capture-file {file}").err
+    said = there.runs(tmp_path, f"enforce database --capture-file {file} --incremental")
+    assert said.code == 0, said
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == ["SKIPPING", "STARTING"]
+    assert [body for _, _, _, body in there.changes()] == [{**captured[0], "expectedIncarnation": {"major": 1, "minor": 2}}]
+    there.answers["GET /archives"] = [archive(0), archive(1)]
+    assert "were captured" in there.runs(tmp_path, f"enforce database --capture-file {file} --incremental").err
+    assert there.runs(tmp_path, "enforce database --capture-file /nowhere").code == 1
+
+
+def test_shutdown_waits_until_the_process_is_gone_and_says_when_it_is_not(tmp_path: Path) -> None:
+    there = Dialect({"DELETE /processes/0": {}})
+    there.answers["GET /processes"] = lambda _: {"data": [process(0)] if there.clock.now < 3 else []}
+    assert there.runs(tmp_path, "shutdown process --start-id 0").code == 0
+    assert there.clock.now >= 3
+    there.answers["GET /processes"] = [process(0)]
+    said = there.runs(tmp_path, "shutdown process --start-id 0 --timeout 5 --kill")
+    assert said.code == 1
+    assert "Process 0 did not end within 5 s." in said.err
+    assert there.changes()[-1][2] == {"timeout": "0", "kill": "true", "evict": "false"}
+
+
+def test_a_server_is_drained_tes_first(tmp_path: Path) -> None:
+    there = Dialect({"GET /peers/server0": server("server0"), "GET /processes": [process(0), process(3, "TE"), process(4)]})
+    there.answers |= {f"DELETE /processes/{one}": {} for one in (0, 3, 4)}
+    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --timeout 0").code == 0
+    assert [path for _, path, _, _ in there.changes()] == ["/processes/3", "/processes/0", "/processes/4"]
+
+
+# Values and checks -------------------------------------------------------------------------------------------
+
+
+def test_values_are_set_if_absent_if_as_expected_or_always(tmp_path: Path) -> None:
+    there = Dialect({"PUT /kvstore/a/b": {}, "GET /kvstore/a/b": {"value": "v"}, "GET /kvstore/none": {}})
+    for words in ("", "--unconditional", "--expected-value x"):
+        assert there.runs(tmp_path, f"set value --key a/b --value v {words}").code == 0
+    assert [(b["expectedValue"], b["expectedAbsent"]) for _, _, _, b in there.changes() if b] == [
+        (None, True), (None, False), ("x", False),
+    ]  # fmt: skip
+    assert there.runs(tmp_path, "get value --key a/b").out == "v\n"
+    assert there.runs(tmp_path, "get value --key none").out == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "code"),
+    [
+        ("RUNNING", "--check-running --num-processes 1", 0),
+        ("RUNNING", "--num-processes 2", 1),
+        ("AWAITING_ARCHIVE_HISTORIES_INC", "--check-running", 1),
+        ("AWAITING_ARCHIVE_HISTORIES_INC", "", 0),
+        ("TOMBSTONE", "--timeout 100", 1),
+        ("RUNNING", "--check-liveness 0", 1),
+        ("RUNNING", "--check-liveness 1", 0),
+    ],
+)
+def test_check_database(state: str, words: str, code: int, tmp_path: Path) -> None:
+    there = Dialect({"GET /databases/test": database(state), "GET /processes": [process(0, lastHeardFrom=500)]})
+    said = there.runs(tmp_path, f"check database --db-name test {words}")
+    assert (said.code, said.out) == (code, "")
+    assert bool(said.err) == bool(code)
+
+
+def test_check_waits_and_gives_up_when_a_process_ends(tmp_path: Path) -> None:
+    there = Dialect({"GET /processes": [process(0)]})
+    there.answers["GET /databases/test"] = lambda _: database("RUNNING" if there.clock.now > 9 else "STARTED")
+    assert there.runs(tmp_path, "check database --db-name test --check-running --timeout 5").code == 1
+    assert there.runs(tmp_path, "check database --db-name test --check-running --timeout 50").code == 0
+    there.clock.now = 0
+    there.answers["GET /databases/test"] = lambda _: database("STARTED", minor=int(there.clock.now > 1))
+    said = there.runs(tmp_path, "check database --db-name test --check-running --wait-forever --fail-on-process-exit")
+    assert said.code == 1
+    assert "A process of test ended" in said.err
+
+
+def test_check_process(tmp_path: Path) -> None:
+    there = Dialect({"GET /processes": [process(1)], "GET /processes/exited": []})
+    assert there.runs(tmp_path, "check process --start-id 1 --check-running").code == 0
+    assert there.runs(tmp_path, "check process --start-id 1 --check-exited").code == 1
+    there.answers |= {"GET /processes": [], "GET /processes/exited": [ended(1)]}
+    assert there.runs(tmp_path, "check process --start-id 1 --check-exited").code == 0
+    assert "ended: Gracefully" in there.runs(tmp_path, "check process --start-id 1 --timeout 9").err
+    there.answers["GET /processes/exited"] = []
+    assert "There is no process 1." in there.runs(tmp_path, "check process --start-id 1 --wait-forever").err
+
+
+@pytest.mark.parametrize(
+    ("peers", "one", "many"),
+    [
+        ([server("server0", local=True), server("server1")], 0, 0),
+        ([server("server0", local=True), server("server1", state="Disconnected")], 1, 1),
+        ([server("server0", local=True, leader="server1", index=3), server("server1", leader="server1")], 1, 1),
+        ([server("server0", local=True, leader=None), server("server1", leader=None)], 1, 1),
+    ],
+)
+def test_check_server_and_servers(peers: list[object], one: int, many: int, tmp_path: Path) -> None:
+    there = Dialect({"GET /peers": peers})
+    assert there.runs(tmp_path, "check server --check-active --check-connected --check-converged").code == one
+    assert there.runs(tmp_path, "check servers --check-connected --check-leader --check-converged --num-servers 2").code == many
+    assert there.runs(tmp_path, "check servers --num-servers 3").code == 1

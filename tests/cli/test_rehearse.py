@@ -1,0 +1,94 @@
+"""--plan and -Plan: nothing that changes leaves the program; what a manager rehearsed is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dkv.cli import nouns
+from dkv.cli.cmdlets import CMDLETS
+from dkv.client import Endpoint, Reply, Request
+from tests.cli.dialect import Dialect, process
+
+LOOKS = ("get", "show", "check", "capture", "log")
+
+
+class Rehearsing(Dialect):
+    """It also takes plans: each step becomes one command, and answers as the table says."""
+
+    refuses: str = ""
+
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        if request.target != "/admin/v1/plan":
+            return super().send(endpoint, request, timeout)
+        steps = json.loads(request.body or b"")["steps"]
+        self.plans = [*getattr(self, "plans", []), [(one["method"], one["path"]) for one in steps]]
+        return Reply(200, {}, json.dumps({"revision": 1, "steps": [self._step(one) for one in steps]}).encode())
+
+    def _step(self, step: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(step["body"]).encode() if "body" in step else None
+        reply = super().send(Endpoint("127.0.0.1", 7801), Request(step["method"], step["path"], {}, body), 1)
+        self.log.pop()   # asked in a rehearsal: it was not sent
+        events = [{"kind": "process.stopping", "subject": "process 0", "change": "MONITORED -> REQUESTED_SHUTDOWN",
+                   "because": "it was asked for", "database": "test"}]  # fmt: skip
+        no = {"code": "no", "detail": "No.", "hint": "Ask another."}
+        refused = no if self.refuses and self.refuses in step["path"] else None
+        told = {"command": "Told", "fields": {"now": 5, "actor": "me", "path": step["path"], "force": False},
+                "events": [] if refused else events, "refused": refused}  # fmt: skip
+        commands = [] if step["method"] == "GET" else [told]
+        answer = json.loads(reply.body) if reply.body else None
+        return {**step, "status": reply.status, "answer": answer, "commands": commands}
+
+
+def test_a_plan_looks_for_real_and_changes_nothing(tmp_path: Path) -> None:
+    there = Rehearsing({"GET /peers/server0": {}, "GET /processes": [process(0), process(1, "TE")],
+                        "DELETE /processes/0": {}, "DELETE /processes/1": {}})  # fmt: skip
+    said = there.runs(tmp_path, "shutdown server-processes --server-id server0 --plan")
+    assert said.code == 0
+    assert there.changes() == []
+    first = "/api/1/processes/1?timeout=0&kill=false&evict=false"
+    assert said.out.splitlines() == [
+        f"1. Told(path={first})",
+        "   process 0: MONITORED -> REQUESTED_SHUTDOWN, because it was asked for",
+        f"2. Told(path={first.replace('processes/1', 'processes/0')})",
+        "   process 0: MONITORED -> REQUESTED_SHUTDOWN, because it was asked for",
+    ]
+    assert said.err == "Plan: nothing was changed.\n"
+    assert [len(plan) for plan in there.plans] == [1, 2, 3], "after the first change looks are rehearsed too, until it would wait"
+
+
+def test_a_plan_as_json(tmp_path: Path) -> None:
+    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    told = json.loads(there.runs(tmp_path, "delete archive --archive-id 1 --plan -o json").out)
+    assert told["changed"] is False
+    assert [one["command"] for one in told["plan"]] == ["Told"]
+
+
+def test_a_plan_that_meets_a_no_says_so_and_fails(tmp_path: Path) -> None:
+    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    there.refuses = "archives"
+    said = there.runs(tmp_path, "delete archive --archive-id 1 --plan")
+    assert said.code == 1
+    assert "   refused: No. Ask another." in said.out
+    assert there.changes() == []
+
+
+def test_without_plan_the_change_is_sent(tmp_path: Path) -> None:
+    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    there.runs(tmp_path, "delete archive --archive-id 1")
+    assert [path for _, path, _, _ in there.changes()] == ["/archives/1"]
+
+
+@pytest.mark.parametrize("verb", nouns.everything(), ids=lambda one: one.name)
+def test_every_verb_that_changes_can_be_planned(verb: Any) -> None:
+    plannable = any(one.name == "--plan" for one in verb.params)
+    assert plannable != verb.name.startswith(LOOKS)
+
+
+@pytest.mark.parametrize("cmdlet", CMDLETS, ids=lambda one: one.name)
+def test_every_cmdlet_that_changes_a_store_can_be_planned(cmdlet: Any) -> None:
+    plannable = any(one.name == "Plan" for one in cmdlet.params)
+    assert plannable == cmdlet.name.startswith(("New-", "Add-", "Start-", "Stop-", "Remove-"))
