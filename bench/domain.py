@@ -9,6 +9,7 @@ with 20 running processes and beside the unmodified nuocmd on the same domain, t
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from dkv.client import Json
 from dkv.control.submit import Submitter
 from dkv.domain.commands import Command, ServerJoined, StartProcess
 from dkv.domain.decision import Refused
@@ -83,9 +85,10 @@ def settled(stage: Stage, count: int) -> bool:
     return bool(state == ("RUNNING" if count else "NOT_RUNNING") and len(found) == count and running)
 
 
-def ask(stage: Stage, path: str) -> dict[str, object]:
+def ask(stage: Stage, path: str) -> Json:
     """One question to a manager."""
-    return dict(stage.domain.ask(lambda client: client.request("GET", path)))
+    answer: Json = json.loads(stage.domain.ask(lambda client: client.fetch("GET", path)).body)
+    return answer
 
 
 def crowd(stage: Stage, servers: Sequence[str]) -> None:
@@ -160,7 +163,8 @@ def _starts(raw: Sequence[Raw]) -> Table:
     low, high = interval(times)
     p95 = percentile(times, 0.95)
     row = (str(len(times)), f"{median(times):.0f} [{low:.0f}, {high:.0f}]", f"{p95:.0f}", f"{START:.0f} ms {verdict(p95, START)}")
-    return Table("Start of a database, 2 SMs and 2 TEs, until all run", ("starts", "median ms [95 %]", "p95 ms", "target p95"), [row])
+    header = ("starts", "median ms [95 %]", "p95 ms", "target p95")
+    return Table("Start of a database, 2 SMs and 2 TEs, until all run", header, [row])
 
 
 def draw(recorder: Recorder) -> None:

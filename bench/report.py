@@ -14,14 +14,16 @@ from pathlib import Path
 import coldstart
 import create
 import data
+import domain
 import failover
 import idle
+import switchover
 from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHES: dict[str, Tables] = {
-    "failover": failover.tables, "create": create.tables, "data": data.tables, "coldstart": coldstart.tables,
-    "idle": idle.tables,
+    "failover": failover.tables, "switchover": switchover.tables, "create": create.tables, "data": data.tables, "coldstart": coldstart.tables,
+    "idle": idle.tables, "domain": domain.tables,
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ if __name__ == "__main__":
 
 from kit.resp import Line, Refused
 
-PLAIN, CONFIRMED = "plain", "confirmed"
+PLAIN, CONFIRMED, LIBRARY = "plain", "confirmed", "library"
 ACKNOWLEDGED, SURE, DOUBT = "a", "c", "d"   # +OK; confirmed by every required copy; sent, and no answer came
 PAUSE = 0.002                               # s between two tries while nobody serves
 BEHIND = 0.05                               # s after which lost time is not caught up
@@ -102,6 +102,27 @@ def confirming(store: str, managers: Sequence[str]) -> Callable[[str, str], str 
     return lambda key, value: marks[client.set(key, value, timeout=10.0).kind]
 
 
+def library(endpoints: Sequence[str]) -> Callable[[str, str], str | None]:
+    """SET through the library's cluster client, with a few retries a short while apart as applications have them."""
+    from valkey.backoff import ConstantBackoff
+    from valkey.cluster import ValkeyCluster
+    from valkey.exceptions import ValkeyError
+    from valkey.retry import Retry
+
+    host, _, port = endpoints[0].rpartition(":")
+    retry = Retry(ConstantBackoff(0.1), 30)
+    client = ValkeyCluster(host, int(port), require_full_coverage=True, retry=retry, socket_timeout=5)
+
+    def put(key: str, value: str) -> str:
+        try:
+            client.set(key, value)
+        except (ValkeyError, OSError):
+            return DOUBT
+        return ACKNOWLEDGED
+
+    return put
+
+
 def write(out: TextIO, ask: Callable[[str, str], str | None], pace: Pace, name: Callable[[int], str],
           stopped: Callable[[], bool]) -> None:  # fmt: skip
     """Write until stopped; a write that was certainly not done keeps its number."""
@@ -123,7 +144,10 @@ def main(words: Sequence[str]) -> int:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ask = confirming(more[0], more[1].split(",")) if kind == CONFIRMED else Plain(endpoints.split(",")).set
+    if kind == CONFIRMED:
+        ask = confirming(more[0], more[1].split(","))
+    else:
+        ask = (library if kind == LIBRARY else lambda at: Plain(at).set)(endpoints.split(","))
     with open(file, "w", encoding="utf-8") as out:
         write(out, ask, Pace(float(rate)), lambda n: key_of(tag, kind, n, int(keys)), lambda: bool(ended))
     return 0

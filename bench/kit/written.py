@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -50,6 +51,7 @@ class Writer:
         self._maybe: set[int] = set()            # numbers of writes without an answer
         self._endpoints = list(endpoints)
         self._log = stage.directory / f"writer-{kind}-{tag}.log"
+        self._marks: Counter[str] = Counter()
         self._log.touch()
         self._offset = 0
         self._proven = 0
@@ -85,10 +87,15 @@ class Writer:
             mark, n, sent, answered = line.split()
             write = Write(mark, int(n), float(sent), float(answered))
             self.writes.append(write)
+            self._marks[mark] += 1
             if mark == DOUBT:
                 self._maybe.add(write.n)
             else:
                 self._newest[write.n % self.keys] = write
+
+    def count(self, mark: str) -> int:
+        """How many writes ended with a mark, of those looked at."""
+        return self._marks[mark]
 
     def await_answers(self, count: int, since: float, marks: str = ACKNOWLEDGED + SURE) -> None:
         """Until it was answered so often after a moment."""
