@@ -22,8 +22,8 @@ from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHES: dict[str, Tables] = {
-    "failover": failover.tables, "switchover": switchover.tables, "create": create.tables, "data": data.tables, "coldstart": coldstart.tables,
-    "idle": idle.tables, "domain": domain.tables,
+    "failover": failover.tables, "switchover": switchover.tables, "create": create.tables, "data": data.tables,
+    "coldstart": coldstart.tables, "idle": idle.tables, "domain": domain.tables,
 }  # fmt: skip
 
 
