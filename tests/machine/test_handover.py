@@ -10,7 +10,7 @@ from dkv.domain import commands as c
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.handover import DEADLINE, HASTY, LAST_CALL
 from dkv.machine.plan import plan
-from dkv.machine.seen import Memory, Seen, remember
+from dkv.machine.seen import SILENT, Memory, Seen, remember
 from dkv.machine.steps import Failover, Kill, Step, Tell
 from tests.machine.stage import HISTORY, Stage, kinds, me
 
@@ -41,6 +41,15 @@ def test_no_failover_in_the_last_six_seconds() -> None:
     assert kinds(stage.steps("s2", stage.engine(1), lasting=DEADLINE - LAST_CALL - 1)) == ["Failover"]
     assert stage.steps("s2", stage.engine(1), lasting=DEADLINE - LAST_CALL) == []
     assert LAST_CALL >= 6_000
+
+
+def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
+    stage = standing().server_is_lost("s1")
+    deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
+    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["ReportSilence"]
+    stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    assert stage.group.leader is None
+    assert stage.group.contested == (0, 1)
 
 
 def first_glance(stage: Stage, server: str, *engines: EngineSeen) -> list[Step]:

@@ -22,7 +22,7 @@ class Scene:
         self.ledger = Ledger()
         self.checkers = Checkers(self.world, self.ledger)
         self.world.watchers = [self.checkers]
-        self.writer = Writer(self.world, self.ledger, "g1", "somebody", confirms=True)
+        self.writer = Writer(self.world, self.ledger, (DATABASE, "g1"), "somebody", confirms=True)
 
     def play(self, story: Callable[[Scene], Awaitable[None]]) -> list[str]:
         """The failures of the checkers."""

@@ -38,6 +38,8 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
     handover = group.handover
     if handover and process.start_id == handover.to_process:
         yield from handover_steps_of_target(scene, group, engine)
+        if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
+            yield from _silence_steps(scene.state, group, process, engine)
         return
     if engine.role == "leader":
         yield from _usurper_steps(scene, group, engine)

@@ -125,7 +125,8 @@ class Reconciler:
         self._seen = Seen(survey, left, self._memory, prepared)
         steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
-        self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
+        if len(self._rested) > 200:  # seldom, because a step is long to compare
+            self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
         period = pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
         return period if left > LEASE_TTL / 2 else min(period, CUT_OFF_PACE)
 

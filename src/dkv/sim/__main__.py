@@ -1,7 +1,7 @@
 """Simulation room: the command. `python -m dkv.sim SEED` tells one run's story; `--seeds N [--from S]` runs a fleet.
 
 Exit 0 if everything held, 1 if not, 2 for bad usage. A failing fleet prints one command that replays its first
-failure.
+failure; one of 200 seeds or more also fails if a kind of fault hardly ever struck.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 
-from dkv.sim.probes import Probes
+from dkv.sim.probes import FLEET, rare, table
 from dkv.sim.scenario import Outcome, play
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, metavar="N", help="run a fleet of N seeds")
     parser.add_argument("--from", dest="first", type=int, default=1, metavar="S", help="the fleet's first seed (1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes to use")
-    parser.add_argument("--probes", action="store_true", help="also print what the runs have seen, counted")
+    parser.add_argument("--probes", action="store_true", help="also print every kind of event, counted")
     chosen = parser.parse_args(arguments)
     if (chosen.seed is None) == (chosen.seeds is None):
         parser.error("give one SEED, or --seeds N")
@@ -36,9 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _one(seed: int, probes: bool) -> int:
     outcome = play(seed)
     print("\n".join(outcome.story))
+    _print_counts(Counter({name: count for name, count in outcome.counts.items() if count}), probes)
     print(outcome.summary())
-    if probes:
-        _print_probes(outcome.counts)
     return 1 if outcome.failures else 0
 
 
@@ -55,13 +54,15 @@ def _fleet(seeds: range, jobs: int, probes: bool) -> int:
             if outcome.failures:
                 failed.append(outcome)
                 print(f"{outcome.summary()}\n    {outcome.failures[0]}", flush=True)
+    _print_counts(seen, probes)
     print(f"{len(seeds)} seeds, {len(failed)} failed, {total} writes, {time.monotonic() - begun:.0f} s")
-    if probes:
-        _print_probes(seen)
     if failed:
         first = min(failed, key=lambda outcome: outcome.seed)
-        print(f"replay: {os.path.basename(sys.executable)} -m dkv.sim {first.seed}")
-    return 1 if failed else 0
+        print(f"replay: {os.path.basename(sys.executable)} -m dkv.sim {first.seed}    (or ./dev sim {first.seed})")
+    seldom = rare(seen) if len(seeds) >= FLEET else []
+    if seldom:
+        print(f"these faults hardly ever struck: {', '.join(seldom)}")
+    return 1 if failed or seldom else 0
 
 
 def _short(seed: int) -> Outcome:
@@ -70,11 +71,8 @@ def _short(seed: int) -> Outcome:
     return Outcome(**{**vars(outcome), "story": ()})
 
 
-def _print_probes(counts: Counter[str]) -> None:
-    probes = Probes()
-    probes.add(counts)
-    print(probes.table())
-    print("  life-cycle rows not seen: " + ("; ".join(probes.unseen_rows()) or "none"))
+def _print_counts(counts: Counter[str], events: bool) -> None:
+    print(table(counts, "fault", "row", "lost", *(["event"] if events else [])))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Simulation room: what must hold, whatever goes wrong (design section 5).
+"""Simulation room: what must hold for writes and for the whole, whatever goes wrong (design section 5).
 
 Confirmed: the write is on the disk of every member of S, always, and readable at the end. Acknowledged: it is there
 at the end unless one of the reasons the product names applies. Leadership: no write is confirmed in a term after one
-was confirmed in a later term. Book-keeping: start ids and incarnations only ever grow, engines that run are unique.
+was confirmed in a later term, and none by a view that is too old. What must hold for the books stands in books.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, State
 from dkv.machine.seen import directory_of
-from dkv.sim.clients import Ledger, Write
+from dkv.sim.clients import FRESH, Ledger, Write
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
-from dkv.sim.world import DATABASE, Watcher, World
+from dkv.sim.world import Watcher, World
 
 GRACE = 2.0              # seconds of failoverGrace
 WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
+
+
+Key = tuple[str, str]    # of a group: database, name
 
 
 class Checkers(Watcher):
@@ -30,48 +33,51 @@ class Checkers(Watcher):
         self._ledger = ledger
         self.lost_for_good = ""                          # a machine that never comes back
         self.excused: dict[str, str] = {}                # key of a write that was left behind -> the named reason
+        self._given_up: set[str] = set()                 # keys of confirmed writes that an operator allowed to be lost
         self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
-        self._newest_term: dict[str, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
-        self._given_start_ids = 0
-        self._since: dict[str, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
-        self._stalled: set[tuple[str, int]] = set()
+        self._newest_term: dict[Key, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
+        self._since: dict[Key, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
+        self._stalled: set[tuple[Key, int]] = set()
         ledger.watch = self.confirmed
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
     def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
         """One commit happened."""
-        self._start_ids(before, after)
-        self._incarnations(before, after)
+        for archive_id, archive in before.archives.items():
+            if not archive.removed and (archive_id not in after.archives or after.archives[archive_id].removed):
+                self._deleted(before, archive)
         for key, group in after.groups.items():
             old = before.groups.get(key)
             if old is None:
                 continue
             if group.leader is not None and (group.term, group.leader) != (old.term, old.leader):
                 self._chosen(before, after, old, group)
+            if len(group.enforcements) > len(old.enforcements):
+                self._enforced(after, group)
             for archive_id in set(group.in_sync) - set(old.in_sync):
                 self._complete(after, group, archive_id)
             self._note_phase(group)
 
     def _note_phase(self, group: Group) -> None:
         phase = ("vacant",) if group.leader is None else ("assigned", group.term) if not group.open else ("open",)
-        if self._since.get(group.name, ((), 0.0))[0] != phase:
-            self._since[group.name] = (phase, self._world.now())
+        if self._since.get(group.key, ((), 0.0))[0] != phase:
+            self._since[group.key] = (phase, self._world.now())
         if group.open:
-            self._stalled = {(name, archive_id) for name, archive_id in self._stalled if name != group.name}
+            self._stalled = {(key, archive_id) for key, archive_id in self._stalled if key != group.key}
 
-    def _start_ids(self, before: State, after: State) -> None:
-        fresh = sorted(set(after.processes) - set(before.processes))
-        for start_id in fresh:
-            if start_id < self._given_start_ids:
-                self._world.fail(f"start id {start_id} was given out twice")
-            self._given_start_ids = start_id + 1
+    def _deleted(self, before: State, archive: Archive) -> None:
+        """What only a deleted archive held is gone with it, because an operator wanted that."""
+        others = [a for a in before.archives_of(archive.database) if a.group == archive.group and a is not archive]
+        kept = {key for other in others for key in self._disk(other).load()}
+        self.excused |= dict.fromkeys(set(self._disk(archive).load()) - kept, "its archive was deleted")
 
-    def _incarnations(self, before: State, after: State) -> None:
-        for name, database in after.databases.items():
-            old = before.databases.get(name)
-            if old and (database.major, database.minor) < (old.major, old.minor):
-                self._world.fail(f"{name} went back from incarnation {(old.major, old.minor)}")
+    def _enforced(self, after: State, group: Group) -> None:
+        """An operator allowed everything to be lost that the enforced archive lacks, confirmed writes too."""
+        keys = self._disk(after.archives[group.enforcements[-1].archive_id]).load()
+        lacking = [w for w in self._ledger.writes if w.group == group.key and w.key not in keys]
+        self.excused |= dict.fromkeys((w.key for w in lacking), "an operator enforced another leader")
+        self._given_up |= {w.key for w in lacking}
 
     def _chosen(self, before: State, after: State, old: Group, group: Group) -> None:
         """A leader was chosen: whoever led last is left behind for a reason, or its writes must be here."""
@@ -79,7 +85,10 @@ class Checkers(Watcher):
             return
         if old.handover and group.leader == old.handover.to_archive:
             return
-        for archive_id in {old.last_leader, *old.contested}:
+        if old.enforced is not None:
+            self._enforced(after, group)
+            return
+        for archive_id in sorted({old.last_leader, *old.contested} & set(after.archives)):
             why = self._why_left(after, old, archive_id)
             if why and archive_id != group.leader and group.leader is not None:
                 left = set(self._disk(after.archives[archive_id]).load())
@@ -88,7 +97,7 @@ class Checkers(Watcher):
     def _why_left(self, state: State, old: Group, archive_id: int) -> str:
         """The reason the product may give; nothing if it should have waited for that archive."""
         archive, process = state.archives[archive_id], state.process_on(archive_id)
-        waited = self._world.now() - self._since.get(old.name, ((), 0.0))[1]
+        waited = self._world.now() - self._since.get(old.key, ((), 0.0))[1]
         if not state.server_alive(archive.server_id):
             return "its server's lease was lost"
         if archive.stopped_by_operator:
@@ -96,8 +105,8 @@ class Checkers(Watcher):
         if archive.parked:
             return "it was parked after too many exits"
         if old.leader == archive_id and not old.open and waited >= GRACE:
-            self._stalled.add((old.name, archive_id))
-        if (old.name, archive_id) in self._stalled:
+            self._stalled.add((old.key, archive_id))
+        if (old.key, archive_id) in self._stalled:
             return "it made no progress within failoverGrace"
         if old.leader is None and waited >= WAIT_FOR_LEADER and (process is None or process.report is None):
             return "it did not answer within 10 s"
@@ -105,28 +114,40 @@ class Checkers(Watcher):
 
     def _complete(self, state: State, group: Group, archive_id: int) -> None:
         """A new member of S holds every write that was confirmed so far."""
+        if self._forgetful(state, group.database):
+            return
         keys = self._disk(state.archives[archive_id]).load()
-        missing = [w.key for w in self._ledger.confirmed.get(group.name, []) if w.key not in keys]
+        missing = [w.key for w in self._ledger.confirmed.get(group.key, [])
+                   if w.key not in keys and w.key not in self._given_up]  # fmt: skip
         if missing:
             self._world.fail(f"archive {archive_id} entered S of {group.name} without {len(missing)} confirmed "
                              f"writes, the first is {missing[0]}")  # fmt: skip
 
+    def _forgetful(self, state: State, database: str) -> bool:
+        """Its engines do not wait for their disks: its writes are replicated, never durable."""
+        return database in state.databases and state.databases[database].options.append_fsync != "always"
+
     # -- confirmations -----------------------------------------------------------------------------------------------
 
-    def confirmed(self, write: Write) -> None:
+    def confirmed(self, write: Write, age: float) -> None:
         """A client was told "confirmed": the disk of every member of S holds it now, and no later term confirms too."""
         state = self._world.state
-        group = state.groups[(DATABASE, write.group)]
+        group = state.groups[write.group]
+        if age >= FRESH:
+            self._world.fail(f"{write.key} was called confirmed by a view that was {age:.3f} s old")
         newest, since = self._newest_term.get(write.group, (0, 0.0))
         if write.term > newest:
             self._newest_term[write.group] = (write.term, self._world.now())
         elif write.term < newest and write.executed_at > since:
-            self._world.fail(f"{write.key} was carried out in term {write.term} of {write.group} and confirmed after "
+            self._world.fail(f"{write.key} was carried out in term {write.term} of {group.name} and confirmed after "
                              f"writes of term {newest} had been confirmed")  # fmt: skip
+        given_up = write.term <= max((e.term for e in group.enforcements), default=0)
+        if given_up or self._forgetful(state, group.database):
+            return  # perhaps told "confirmed" just after an operator gave that term up
         for archive_id in group.in_sync:
             if not self._holds(state.archives[archive_id], write):
                 self._world.fail(f"{write.key} was confirmed and is not on the disk of archive {archive_id}, "
-                                 f"a member of S of {write.group}")  # fmt: skip
+                                 f"a member of S of {group.database}/{group.name}")  # fmt: skip
 
     def _holds(self, archive: Archive, write: Write) -> bool:
         disk = self._disk(archive)
@@ -141,18 +162,21 @@ class Checkers(Watcher):
 
     def at_the_end(self) -> None:
         """After everything was healed: what was promised is readable on the leaders."""
-        for group in self._world.state.groups_of(DATABASE):
+        for group in self._world.state.groups.values():
             engine = self.leader_engine(group)
             if engine is None:
                 self._world.fail(f"{group.name} has no leader at the end")
                 continue
             for write in self._ledger.writes:
-                if write.group == group.name and write.acked_at is not None and write.key not in engine.data:
+                if write.group == group.key and write.acked_at is not None and write.key not in engine.data:
                     self._missing(write)
             self._same_on_all(group, engine)
 
     def _missing(self, write: Write) -> None:
-        if write.confirmed_at is not None:
+        if self._forgetful(self._world.state, write.group[0]):
+            self.lost["its database does not wait for its disks"] += 1
+            return
+        if write.confirmed_at is not None and write.key not in self._given_up:
             self._world.fail(f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost")
             return
         if write.key in self.excused:
@@ -184,21 +208,20 @@ class Checkers(Watcher):
     def unhealthy(self) -> list[str]:
         """What keeps the domain from being whole; empty when all serve and all copies are back in S."""
         state, reasons, lost = self._world.state, [], self.lost_for_good
-        for group in state.groups_of(DATABASE):
+        for group in state.groups.values():
             engine = self.leader_engine(group)
             if not group.serving or engine is None or engine.fenced:
-                reasons.append(f"{group.name} does not serve (phase {group.phase}, term {group.term})")
-            archives = {a.archive_id for a in state.archives_of(DATABASE) if a.group == group.name and a.server_id != lost}
+                reasons.append(f"{group.database}/{group.name} does not serve (phase {group.phase}, term {group.term})")
+            archives = {a.archive_id for a in self._world.archives_of(group) if a.server_id != lost}
             if archives - set(group.in_sync):
                 reasons.append(f"{group.name}: archives {sorted(archives - set(group.in_sync))} are not in S")
-        leaders: defaultdict[str, list[int]] = defaultdict(list)
+        leaders: defaultdict[Key, list[int]] = defaultdict(list)
         for machine in self._world.machines.values():
             for start_id, running in machine.hardware.engines.items():
                 if running.role == "leader":
-                    leaders[running.group].append(start_id)
-        reasons += [f"{name} is led by processes {found}" for name, found in sorted(leaders.items()) if len(found) > 1]
-        database = state.databases[DATABASE]
-        if database.state is not DatabaseState.RUNNING and not lost:
-            reasons.append(f"{DATABASE} is {database.state}")
+                    leaders[(running.spec.identity.database, running.group)].append(start_id)
+        reasons += [f"{name} is led by processes {found}" for (_, name), found in sorted(leaders.items()) if len(found) > 1]
+        if not lost:
+            reasons += [f"{d.name} is {d.state}" for d in state.databases.values() if d.state is not DatabaseState.RUNNING]
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]
         return reasons

@@ -16,7 +16,7 @@ from dkv.control.submit import View
 from dkv.domain.model import Group, State
 from dkv.sim.engine import SimEngine
 from dkv.sim.net import CLIENTS
-from dkv.sim.world import DATABASE, World
+from dkv.sim.world import World
 from dkv.store.contract import StoreTrouble
 
 FRESH = 0.5             # seconds a view may be used to confirm with (design section 5)
@@ -30,13 +30,13 @@ class Write:
 
     key: str
     value: str
-    group: str
+    group: tuple[str, str]             # database, name
     sent_at: float
     acked_at: float | None = None
     acked_by: int | None = None        # archive id
     confirmed_at: float | None = None
     executed_at: float = 0.0           # when the engine carried it out; the client never learns it
-    term: int = 0                      # of the view it was judged by
+    term: int = 0                      # of the view it was sent by
 
 
 @dataclass
@@ -55,20 +55,20 @@ class Ledger:
 
     def __init__(self) -> None:
         self.writes: list[Write] = []
-        self.confirmed: dict[str, list[Write]] = {}
-        self.watch: Callable[[Write], None] = lambda write: None
+        self.confirmed: dict[tuple[str, str], list[Write]] = {}
+        self.watch: Callable[[Write, float], None] = lambda write, age: None
 
-    def confirm(self, write: Write, at: float, term: int) -> None:
-        """The client was told "confirmed"."""
-        write.confirmed_at, write.term = at, term
+    def confirm(self, write: Write, at: float, age: float) -> None:
+        """The client was told "confirmed", by a view that was asked for so many seconds ago."""
+        write.confirmed_at = at
         self.confirmed.setdefault(write.group, []).append(write)
-        self.watch(write)
+        self.watch(write, age)
 
 
 class Writer:
     """One client of one group."""
 
-    def __init__(self, world: World, ledger: Ledger, group: str, name: str, *, confirms: bool) -> None:
+    def __init__(self, world: World, ledger: Ledger, group: tuple[str, str], name: str, *, confirms: bool) -> None:
         self._world = world
         self._ledger = ledger
         self._group = group
@@ -76,7 +76,7 @@ class Writer:
         self._confirms = confirms
         self._random = random.Random(f"writer {world.seed} {name}")
         self._count = 0
-        self.pause = self._random.choice((0.06, 0.15, 0.4))
+        self.pause = self._random.choice((0.08, 0.2, 0.5))
 
     async def run(self) -> None:
         """Write until cancelled, now and then in a burst."""
@@ -95,13 +95,14 @@ class Writer:
         except (StoreTrouble, TimeoutError):
             await asyncio.sleep(0.2)
             return None
-        group = view.state.groups.get((DATABASE, self._group))
+        group = view.state.groups.get(self._group)
         engine = self._leader(view.state, group)
         if group is None or engine is None:
             await asyncio.sleep(0.1)
             return None
         self._count += 1
         write = Write(f"{self._name}-{self._count}", f"{self._count}", self._group, self._world.now())
+        write.term = group.term
         self._ledger.writes.append(write)
         said = await self._send(engine, write, len(group.required) if self._confirms else 0)
         if said.answer != "OK":
@@ -115,7 +116,6 @@ class Writer:
 
     async def _judge(self, write: Write, said: Said, engine: SimEngine, view: View, fetched: float) -> None:
         """By the view it was sent with, or, if that has grown old, by one fresh read."""
-        term = view.state.groups[(DATABASE, self._group)].term
         if self._world.now() - fetched >= FRESH or self._random.random() < 0.2:
             fetched = self._world.now()
             try:
@@ -123,11 +123,11 @@ class Writer:
                     view = await self._world.view()
             except (StoreTrouble, TimeoutError):
                 return
-        group = view.state.groups.get((DATABASE, self._group))
-        if group is None or group.term != term or self._world.now() - fetched >= FRESH:
+        group = view.state.groups.get(self._group)
+        if group is None or group.term != write.term or self._world.now() - fetched >= FRESH:
             return
         if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
-            self._ledger.confirm(write, self._world.now(), group.term)
+            self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
     def _leader(self, state: State, group: Group | None) -> SimEngine | None:
         """The engine at the leader's address, if it is the very one the view names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dkv.engine.contract import Identity, Position
+from dkv.engine.contract import Cause, Identity, Position
 
 Marker = tuple[int, int, str]
 
@@ -41,6 +41,14 @@ def getack() -> Entry:
 
 
 @dataclass
+class Drive:
+    """The device under all archives of one machine. `slow` is in seconds per fsync at most."""
+
+    slow: float = 0.0
+    trouble: Cause | None = None     # what each write to it ends with: full, or failing
+
+
+@dataclass
 class Disk:
     """Base and incremental files of one archive. Survives every process."""
 
@@ -53,6 +61,8 @@ class Disk:
     _marker: Marker | None = None
     _after: int = 0
     incremental_bytes: int = 0
+    drive: Drive = field(default_factory=Drive)
+    unsynced: int = 0                # records of the last file that no fsync has reached; 0 with `appendfsync always`
     generation: int = 1                 # of the newest incremental file
 
     def position(self) -> Position:
@@ -61,11 +71,18 @@ class Disk:
             return Position(initialised=self.initialised)
         return Position(*self._marker, self._after, self.initialised)
 
-    def append(self, entry: Entry) -> None:
-        """What an engine does with `appendfsync always`."""
+    def append(self, entry: Entry, synced: bool = True) -> None:
+        """One record more, if it is of the kind that files keep; on the device at once, or at the next fsync."""
         if entry.durable:
             self.files[-1].append(entry)
             self._count(entry)
+            self.unsynced = 0 if synced else self.unsynced + 1
+
+    def lose(self, count: int) -> None:
+        """The last records were never on the device."""
+        del self.files[-1][len(self.files[-1]) - min(count, self.unsynced) :]
+        self.unsynced = 0
+        self.recount()
 
     def entries(self) -> Iterator[Entry]:
         """The incremental files' records, oldest first."""
@@ -96,7 +113,7 @@ class Disk:
     def replace(self, snapshot: dict[str, str]) -> None:
         """A full resync ended: its RDB is the new base, and every marker is gone."""
         self.base = dict(snapshot)
-        self.files = [[]]
+        self.files, self.unsynced = [[]], 0
         self.generation += 1
         self.recount()
 
@@ -105,6 +122,7 @@ class Disk:
         snapshot = self.load()
         self.files.append([])
         self.generation += 1
+        self.unsynced = 0
         return snapshot
 
     def end_rewrite(self, snapshot: dict[str, str]) -> None:

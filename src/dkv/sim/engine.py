@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dkv.engine.contract import EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
+from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
 from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication
@@ -53,6 +53,7 @@ class SimEngine:
         self.disk = disk
         self.pid = pid
         self.alive = True
+        self.perish: Callable[[Cause], None] = lambda cause: None      # ends this process, because of its disk
         self.stopped = False                           # SIGSTOP
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.asked: list[asyncio.Future[Any]] = []
@@ -110,7 +111,7 @@ class SimEngine:
 
     def die(self) -> None:
         """The process ends; what it had sent is still delivered, what it had only written stays written."""
-        if self.unfinished and self.disk is not None and self.net.random.random() < 0.5:
+        if self.unfinished and self.disk is not None and not self.disk.drive.trouble and self.net.random.random() < 0.5:
             for entry in self.unfinished:       # on its disk, never answered, never streamed
                 self.disk.append(entry)
         self.alive = False
@@ -126,6 +127,9 @@ class SimEngine:
                 future.exception()
 
     def _loaded(self) -> None:
+        if self.disk is not None and self.disk.drive.trouble:
+            self.perish(self.disk.drive.trouble)  # it cannot write its table of nodes
+            return
         self.loading = False
         self.replication.connect()
 
@@ -137,6 +141,8 @@ class SimEngine:
         if not self.alive:
             return
         self.net.later(1.0, self._cron)
+        if self.disk is not None and self.spec.append_fsync == "everysec":
+            self.disk.unsynced = 0
         if not self.stopped and not self.loading:
             self.replication.cron()
             self.tell()
@@ -333,7 +339,12 @@ class SimEngine:
         """SET, answered once it is on this disk: "OK", or the beginning of an error."""
         entry = Entry(self.net.write_size + len(value), key=key, value=value)
         self.unfinished.append(entry)
-        self.net.post(self.machine, self, self._finish, entry, answer, delay=FSYNC)
+        self.net.post(self.machine, self, self._finish, entry, answer, delay=self.fsync())
+
+    def fsync(self) -> float:
+        """How long the disk takes now, in seconds; longer where it is slow."""
+        slow = self.disk.drive.slow if self.disk is not None else 0.0
+        return FSYNC + (self.net.random.uniform(0, slow) if slow else 0.0)
 
     def _finish(self, entry: Entry, answer: Callable[[str], None]) -> None:
         if self.role == "leader" and self.net.now() < max(self.paused_until, self.waits_until):
@@ -348,8 +359,8 @@ class SimEngine:
             answer("NOREPLICAS")
         else:
             self.puts += 1
-            self.replication.append(entry)
-            answer("OK")
+            if self.replication.append(entry):
+                answer("OK")
 
     def read(self, key: str) -> str:
         """GET; an empty text if there is none."""

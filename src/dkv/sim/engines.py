@@ -62,11 +62,16 @@ class SimEngines(SimCopies):
         if self.revoked:
             raise EngineUnreachable("this manager is dead")
 
-    async def _ask(self, start_id: int, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
-        self._check()
-        return await self._ask_of(self.machine.living(start_id), answer, timeout)
+    async def _ask(self, order: str, start_id: int, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
+        """One order and its answer. Between the manager's last look and the sending anything can happen."""
+        self.machine.before(order)
+        await self._pause(0.0005)
+        return await self._ask_of("", self.machine.living(start_id), answer, timeout)
 
-    async def _ask_of(self, engine: SimEngine, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
+    async def _ask_of(self, order: str, engine: SimEngine, answer: Callable[[SimEngine], T], timeout: float = 2.0) -> T:
+        if order:
+            self.machine.before(order)
+            await self._pause(0.0005)
         return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
 
     # -- looking ---------------------------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ class SimEngines(SimCopies):
         disk = self._checked(directory, identity, fresh)
         await self._take_lock(directory)
         if disk is None:
-            disk = self.machine.disks[directory] = Disk(directory, identity)
+            disk = self.machine.disks[directory] = Disk(directory, identity, drive=self.machine.drive)
         await self._pause()
         return disk.position()
 
@@ -183,6 +188,7 @@ class SimEngines(SimCopies):
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract."""
         await self._pause()
+        self.machine.before("set aside")
         engine = self.machine.engines.get(start_id)
         if engine is None or engine.disk is None:
             raise EngineRefused(f"engine {start_id} is not known on this machine")
@@ -196,6 +202,7 @@ class SimEngines(SimCopies):
 
     async def launch(self, spec: EngineSpec) -> int:
         """See the contract."""
+        self.machine.before("launch")
         await self._pause()
         known = self._started_already(spec.start_id)
         if known is not None:
@@ -213,6 +220,7 @@ class SimEngines(SimCopies):
 
     async def launch_memory(self, spec: MemorySpec) -> int:
         """See the contract."""
+        self.machine.before("launch")
         await self._pause()
         known = self._started_already(spec.start_id)
         if known is not None:
@@ -230,6 +238,7 @@ class SimEngines(SimCopies):
 
     async def shut_down(self, start_id: int) -> None:
         """See the contract. A leader lets its followers catch up first, for at most 3 s."""
+        self.machine.before("shut down")
         await self._pause()
         engine = self.machine.engines.get(start_id)
         if start_id in self.machine.memory:
@@ -253,6 +262,7 @@ class SimEngines(SimCopies):
 
     async def kill(self, start_id: int, cause: Cause) -> None:
         """See the contract."""
+        self.machine.before("kill")
         await self._pause()
         if start_id in self.machine.engines or start_id in self.machine.memory:
             self.machine.intents[start_id] = cause
@@ -271,10 +281,8 @@ class SimEngines(SimCopies):
 
     async def take_over(self, start_id: int) -> None:
         """See the contract."""
-        self.machine.before("take over")
-        await self._pause()
         try:
-            await self._ask(start_id, SimEngine.take_over, TAKE_OVER_WITHIN)
+            await self._ask("take over", start_id, SimEngine.take_over, TAKE_OVER_WITHIN)
         except EngineUnreachable:
             self._check()
             if start_id in self.machine.engines:
@@ -284,53 +292,53 @@ class SimEngines(SimCopies):
 
     async def admit(self, start_id: int) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.set_switches(admits=True))
+        await self._ask("admit", start_id, lambda engine: engine.set_switches(admits=True))
 
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
         self._check()
         process = self.machine.memory.get(start_id)
         engine = process.engine(leader.group) if process is not None else self.machine.living(start_id)
-        await self._ask_of(engine, SimEngine.let_in)
+        await self._ask_of("let in", engine, SimEngine.let_in)
         if leader.node_id not in engine.known:
-            await self._ask_of(engine, lambda engine: engine.meet(leader))
+            await self._ask_of("meet", engine, lambda engine: engine.meet(leader))
         deadline = self.net.now() + REPLICATE_WITHIN
         while True:
             try:
-                await self._ask_of(engine, lambda engine: engine.replicate(leader.node_id))
+                await self._ask_of("replicate", engine, lambda engine: engine.replicate(leader.node_id))
                 break
             except EngineRefused:
                 if self.net.now() > deadline:
                     raise
             await asyncio.sleep(0.05)
-        await self._ask_of(engine, lambda engine: engine.forget(engine.phantom_id))
+        await self._ask_of("forget", engine, lambda engine: engine.forget(engine.phantom_id))
 
     async def failover(self, start_id: int) -> None:
         """See the contract."""
-        await self._ask(start_id, SimEngine.begin_failover)
+        await self._ask("fail over", start_id, SimEngine.begin_failover)
 
     async def fence(self, start_id: int) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.set_switches(fenced=True))
+        await self._ask("fence", start_id, lambda engine: engine.set_switches(fenced=True))
 
     async def unfence(self, start_id: int) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.set_switches(fenced=False))
+        await self._ask("unfence", start_id, lambda engine: engine.set_switches(fenced=False))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.mark((term, sequence, nonce)))
+        await self._ask("mark", start_id, lambda engine: engine.mark((term, sequence, nonce)))
 
     async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
         """See the contract."""
-        await self._ask(start_id, lambda engine: engine.rewrite(marker))
+        await self._ask("rewrite", start_id, lambda engine: engine.rewrite(marker))
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of(engine, lambda engine: engine.meet(peer))
+            await self._ask_of("meet", engine, lambda engine: engine.meet(peer))
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of(engine, lambda engine: engine.forget(node_id))
+            await self._ask_of("forget", engine, lambda engine: engine.forget(node_id))

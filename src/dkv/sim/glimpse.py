@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.engine.contract import EngineSeen, NodeSeen, ReplicaSeen
+from dkv.engine.contract import EngineSeen, NodeSeen, Position, ReplicaSeen
+from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 
+FREE = 10**12                # bytes free on each disk
 LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
 
 
 def look(engine: SimEngine) -> EngineSeen:
     """The engine as its manager's survey shows it; a stopped one shows its disk only."""
     now, disk, link = engine.net.now(), engine.disk, engine.replication
-    base = EngineSeen(
-        start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
-        answering=False, silent_ms=int((now - engine.answered_at) * 1000), free_bytes=10**12,
-        marker=disk.position() if disk and disk.position().term else None, group=engine.group,
-    )  # fmt: skip
     if engine.stopped:
-        last = engine.last_seen or base
-        return replace(last, answering=False, silent_ms=base.silent_ms, marker=base.marker)
+        silent = int((now - engine.answered_at) * 1000)
+        return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, marker=_marker(disk))
     engine.answered_at = now
     leads = engine.role == "leader"
-    engine.last_seen = replace(
-        base, answering=True, silent_ms=0, loading=engine.loading, loading_percent=engine.loading_percent(),
-        role=engine.role, follows=engine.follows, phantom=engine.follows == engine.phantom_id,
-        cluster_ok=not engine.loading, fenced=engine.fenced, admits_replicas=engine.admits,
-        link_up=not leads and link.state == "up", resyncing=not leads and link.state == "resyncing",
-        link_silent_ms=0 if leads else _link_silence(engine), rewriting=engine.rewriting, offset=link.offset,
-        history=link.history, epoch=engine.epoch if leads else engine.leader_epoch(),
-        current_epoch=engine.current_epoch, replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
+    engine.last_seen = EngineSeen(
+        start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
+        answering=True, free_bytes=FREE, marker=_marker(disk), group=engine.group, loading=engine.loading,
+        loading_percent=engine.loading_percent(), role=engine.role, follows=engine.follows,
+        phantom=engine.follows == engine.phantom_id, cluster_ok=not engine.loading, fenced=engine.fenced,
+        admits_replicas=engine.admits, link_up=not leads and link.state == "up",
+        resyncing=not leads and link.state == "resyncing", link_silent_ms=0 if leads else _link_silence(engine),
+        rewriting=engine.rewriting, offset=link.offset, history=link.history,
+        epoch=engine.epoch if leads else engine.leader_epoch(), current_epoch=engine.current_epoch,
+        replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
         incremental_bytes=disk.incremental_bytes if disk else 0, paused=now < engine.waits_until,
     )  # fmt: skip
     return engine.last_seen
+
+
+def _stranger(engine: SimEngine) -> EngineSeen:
+    """One that was never seen to answer."""
+    return EngineSeen(start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
+                      answering=False, free_bytes=FREE, group=engine.group)  # fmt: skip
+
+
+def _marker(disk: Disk | None) -> Position | None:
+    position = disk.position() if disk else None
+    return position if position and position.term else None
 
 
 def _link_silence(engine: SimEngine) -> int:

@@ -40,14 +40,29 @@ class SimTask(asyncio.Task[Any]):
         return self.number
 
 
+class Later:
+    """Something the world itself does at some moment: lighter than asyncio's own handle, which has a context."""
+
+    __slots__ = ("_cancelled", "_loop", "act", "args")
+
+    def __init__(self, loop: SimLoop, act: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._loop, self.act, self.args, self._cancelled = loop, act, args, False
+
+    def _run(self) -> None:
+        try:
+            self.act(*self.args)
+        except Exception as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+            self._loop.call_exception_handler({"message": f"{self.act}", "exception": trouble})
+
+
 class SimLoop(asyncio.AbstractEventLoop):
     """The loop. `seed` orders owners that are ready at the same instant."""
 
     def __init__(self, seed: int = 0) -> None:
         self._now = 0.0
         self._random = random.Random(f"loop {seed}")
-        self._ready: dict[str, deque[asyncio.Handle]] = {}
-        self._timers: list[tuple[float, int, str, asyncio.TimerHandle]] = []
+        self._ready: dict[str, deque[asyncio.Handle | Later]] = {}
+        self._timers: list[tuple[float, int, str, asyncio.TimerHandle | Later]] = []
         self._counter = 0
         self._frozen: set[str] = set()
         self._dead: set[str] = set()
@@ -124,8 +139,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         context = context if context is not None else contextvars.copy_context()
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         self._counter += 1
-        heapq.heappush(self._timers, (max(when, self._now), self._counter, context.get(_owner, WORLD), timer))
+        heapq.heappush(self._timers, (when if when > self._now else self._now, self._counter, context.get(_owner, WORLD), timer))
         return timer
+
+    def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
+        """Do something as the world, whoever asks for it."""
+        self._counter += 1
+        heapq.heappush(self._timers, (self._now + max(delay, 0.0), self._counter, WORLD, Later(self, act, args)))
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Asked by asyncio; a cancelled timer is dropped when its time comes."""
@@ -206,30 +226,37 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
-    def _enqueue(self, owner: str, handle: asyncio.Handle) -> None:
-        if owner not in self._dead and not self._closed:
-            self._ready.setdefault(owner, deque()).append(handle)
+    def _enqueue(self, owner: str, handle: asyncio.Handle | Later) -> None:
+        if owner in self._dead or self._closed:
+            return
+        queue = self._ready.get(owner)
+        if queue is None:
+            self._ready[owner] = queue = deque()
+        queue.append(handle)
 
     def _advance(self) -> bool:
         """Run all that is ready at this instant, then jump to the next timer; False when there is nothing left."""
-        budget = TOO_MANY
+        budget, ready = TOO_MANY, self._ready
         while not self._stopping:
-            owners = [owner for owner in self._ready if owner not in self._frozen] if self._frozen else list(self._ready)
-            if not owners:
-                break
-            owner = owners[0] if len(owners) == 1 else self._random.choice(owners)
-            queue = self._ready[owner]
+            if len(ready) == 1 and not self._frozen:
+                owner = next(iter(ready))
+            else:
+                owners = [owner for owner in ready if owner not in self._frozen]
+                if not owners:
+                    break
+                owner = owners[int(self._random.random() * len(owners))] if len(owners) > 1 else owners[0]
+            queue = ready[owner]
             handle = queue.popleft()
             if not queue:
-                del self._ready[owner]
+                del ready[owner]
             if owner in self._strikes:
                 self._count(owner)
             if owner in self._dead:
                 continue
             if owner in self._frozen:
-                self._ready.setdefault(owner, deque()).appendleft(handle)
+                ready.setdefault(owner, deque()).appendleft(handle)
                 continue
-            if not handle.cancelled():
+            if not handle._cancelled:
                 handle._run()
                 self.steps += 1
             budget -= 1
@@ -239,14 +266,15 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def _ring(self) -> bool:
         """Move the clock to the next timer and make what is due ready."""
-        while self._timers and self._timers[0][3].cancelled():
-            heapq.heappop(self._timers)
-        if not self._timers:
+        timers = self._timers
+        while timers and timers[0][3]._cancelled:
+            heapq.heappop(timers)
+        if not timers:
             return False
-        self._now = max(self._now, self._timers[0][0])
-        while self._timers and self._timers[0][0] <= self._now:
-            _, _, owner, timer = heapq.heappop(self._timers)
-            if not timer.cancelled():
+        self._now = now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= now:
+            _, _, owner, timer = heapq.heappop(timers)
+            if not timer._cancelled:
                 self._enqueue(owner, timer)
         return True
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, MemorySpec
 from dkv.sim.copies import Shelf
-from dkv.sim.disk import Disk, Entry
+from dkv.sim.disk import Disk, Drive, Entry
 from dkv.sim.engine import SimEngine
 from dkv.sim.memory import SimMemory, launched
 from dkv.sim.net import SimNet
@@ -38,6 +39,12 @@ class SimMachine:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_pid: int = 1000
     before: Callable[[str], None] = lambda command: None       # told each order just before it is sent
+    drive: Drive = field(default_factory=Drive)
+
+    @property
+    def running(self) -> list[int]:
+        """Start ids of all processes, memory-only ones too."""
+        return sorted([*self.engines, *self.memory])
 
     @property
     def boot_id(self) -> str:
@@ -50,6 +57,7 @@ class SimMachine:
         disk = self.disks[spec.directory]
         disk.has_data = True
         engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads())
+        engine.perish = partial(self._perish, spec.start_id)
         self.engines[spec.start_id] = engine
         self.locks[spec.directory] = engine
         self.started.append(spec.start_id)
@@ -64,6 +72,11 @@ class SimMachine:
         self.locks[spec.directory] = process
         self.started.append(spec.start_id)
         return process
+
+    def _perish(self, start_id: int, cause: Cause) -> None:
+        """An engine ends itself, because of its disk."""
+        self.intents[start_id] = cause
+        self.end(start_id, exit_code=1)
 
     def end(self, start_id: int, exit_code: int = 137, group: str = "") -> None:
         """An engine ends, or a memory-only process with all of its engines; 128 + 9 unless it left by itself.
@@ -83,6 +96,8 @@ class SimMachine:
             detail = f"its engine of {group}: {detail}"
         self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
         for one in engine.engines if isinstance(engine, SimMemory) else (engine,):
+            if signal and one.disk is not None and self.net.random.random() < 0.1:
+                one.disk.lose(self.net.random.randint(0, one.disk.unsynced))  # a write it had put off (engine.md 6.4)
             one.die()
         self.locks.pop(engine.spec.directory, None)
         changed, self.changed = self.changed, asyncio.Event()
@@ -93,6 +108,8 @@ class SimMachine:
         for start_id in [*self.engines, *self.memory]:
             self.intents[start_id] = Cause.MACHINE_RESTARTED
             self.end(start_id, exit_code=255)
+        for disk in self.disks.values():
+            disk.lose(self.net.random.randint(0, disk.unsynced))
         self.boot += 1
 
     def living(self, start_id: int) -> SimEngine:
@@ -105,7 +122,6 @@ class SimMachine:
         if start_id in self.exits:
             raise EngineUnreachable(f"engine {start_id} ended")
         raise EngineRefused(f"engine {start_id} is not known on this machine")
-
 
     def followers(self, start_id: int) -> tuple[SimEngine, ...]:
         """An archive's living engine, or all engines of a memory-only process. Raises as `living` does."""

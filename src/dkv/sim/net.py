@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,18 +33,19 @@ class SimNet:
         self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
         self.write_size = self.random.choice((60, 60, 150_000))   # bytes of one write in this world: large ones need rewrites
         self.backlog = self.random.choice((20, 400))              # records a leader keeps for followers that were away
+        self.seen: Counter[str] = Counter()             # incidents that only show where they happen
+        self.loses: dict[str, float] = {}               # machine -> share of its engines' replies that are lost
         self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
         self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
         self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
-        self._context = contextvars.Context()
 
     def now(self) -> float:
         """Virtual seconds."""
         return self.loop.time()
 
-    def later(self, delay: float, act: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
         """Do something as the world, whoever asks for it."""
-        return self.loop.call_later(delay, act, *args, context=self._context)
+        self.loop.later(delay, act, *args)
 
     def hop(self) -> float:
         """How long one message takes, in seconds: usually well under a millisecond, sometimes a bit."""
@@ -87,7 +88,10 @@ class SimNet:
             except EngineTrouble as trouble:
                 self.later(self.hop(), _fail, future, trouble)
             else:
-                self.later(self.hop(), _resolve, future, result)
+                if self.random.random() < self.loses.get(source, 0.0):
+                    self.seen["fault lost engine reply"] += 1
+                else:
+                    self.later(self.hop(), _resolve, future, result)
 
         engine.asked.append(future)
         self.post(source, engine, execute)

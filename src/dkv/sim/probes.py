@@ -6,9 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dkv.domain.decision import Event
-from dkv.domain.lifecycle import TABLES
+from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import State
 from dkv.sim.world import Watcher
+
+KINDS = (
+    "kill engine", "kill leader", "kill all engines", "kill manager", "kill engine and manager", "kill everything",
+    "restart machine", "pause engine", "pause manager", "pause machine", "pause manager before a command",
+    "kill manager before a command", "slow loading", "slow disk", "full disk", "failing disk", "lost commit answer",
+    "lost answer", "lost engine reply", "backend away", "slow backend", "lease lost", "lagging followers", "cut machines",
+    "isolate machine", "clock jump", "order: start instance", "order: stop instance", "order: stop leader",
+    "order: kill instance", "order: stop store", "order: force stop", "order: enforce leader", "order: create archive",
+    "order: delete archive",
+)  # fmt: skip
+"""Every kind of fault, as counted when it really struck."""
+FLEET = 200     # seeds from which on a fleet has to have seen each kind
+LEAST = 20      # times
 
 
 class Probes(Watcher):
@@ -16,6 +29,10 @@ class Probes(Watcher):
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+
+    def order(self, kind: str) -> None:
+        """An operator's order was accepted."""
+        self.counts[f"fault order: {kind}"] += 1
 
     def fault(self, kind: str) -> None:
         """A fault struck."""
@@ -28,16 +45,20 @@ class Probes(Watcher):
             if event.change:
                 self.counts[f"row {event.subject.split()[0]} {event.change}"] += 1
 
-    def add(self, other: Counter[str]) -> None:
-        """Another run's counts."""
-        self.counts.update(other)
 
-    def table(self) -> str:
-        """All counts, by name."""
-        width = max((len(name) for name in self.counts), default=0)
-        return "\n".join(f"  {name:<{width}}  {count:>8}" for name, count in sorted(self.counts.items()))
+def table(counts: Counter[str], *beginnings: str) -> str:
+    """The counts whose names begin so, by name; the kinds of faults and the life-cycle rows also where they are 0."""
+    names = {*counts, *(f"fault {kind}" for kind in KINDS), *_rows()}
+    shown = sorted(name for name in names if name.startswith(beginnings))
+    width = max((len(name) for name in shown), default=0)
+    return "\n".join(f"  {name:<{width}}  {counts[name]:>8}" for name in shown)
 
-    def unseen_rows(self) -> list[str]:
-        """Rows of the life cycles that no run went through; rows from anywhere are left out."""
-        rows = [(t, f"{r.source} -> {r.target}") for t, table in TABLES.items() for r in table if r.source != "*"]
-        return sorted({f"{t} {row}" for t, row in rows if not self.counts[f"row {t} {row}"]})
+
+def _rows() -> list[str]:
+    """Every row of the life cycles, as events name them; rows from anywhere are left out."""
+    return [f"row {name} {r.source} -> {r.target}" for name, rows in TABLES.items() for r in rows if r.source != ANY]
+
+
+def rare(counts: Counter[str], least: int = LEAST) -> list[str]:
+    """The kinds of faults that struck less often."""
+    return [f"{kind} ({counts[f'fault {kind}']})" for kind in KINDS if counts[f"fault {kind}"] < least]

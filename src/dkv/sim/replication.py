@@ -57,11 +57,14 @@ class Replication:
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
-    def append(self, entry: Entry) -> None:
-        """One record more, on disk first."""
+    def append(self, entry: Entry) -> bool:
+        """One record more, on disk first; an engine that cannot write ends, as Valkey does with `appendfsync always`."""
         engine = self.engine
         if engine.disk is not None:
-            engine.disk.append(entry)
+            if entry.durable and engine.disk.drive.trouble:
+                engine.perish(engine.disk.drive.trouble)
+                return False
+            engine.disk.append(entry, synced=engine.spec.append_fsync == "always")
         if entry.key:
             engine.data[entry.key] = entry.value
         self.offset += entry.size
@@ -73,6 +76,7 @@ class Replication:
         for replica in self.replicas.values():
             replica.pending.append(entry)
             self._flush(replica)
+        return True
 
     def since(self, offset: int) -> list[Entry]:
         """The records after an offset."""
@@ -205,10 +209,12 @@ class Replication:
 
     def resync_ended(self, token: int, history: str, offset: int, snapshot: dict[str, str]) -> None:
         """The snapshot is here: from now on disk and memory are the leader's."""
-        leader = self.net.engines.get(self.engine.follows or "")
+        leader, engine = self.net.engines.get(self.engine.follows or ""), self.engine
         if token != self.token or leader is None:
             return
-        engine = self.engine
+        if engine.disk is not None and engine.disk.drive.trouble:
+            engine.perish(engine.disk.drive.trouble)
+            return
         engine.data = dict(snapshot)
         if engine.disk is not None:
             engine.disk.replace(snapshot)
@@ -225,7 +231,8 @@ class Replication:
         assert begins == self.offset, "a connection keeps its order"
         self.heard_at = self.net.now()
         for entry in piece:
-            self.append(entry)
+            if not self.append(entry):
+                return
         if any(entry.asks for entry in piece):
             self.acknowledge()
         self.engine.caught_up()
@@ -235,7 +242,7 @@ class Replication:
         leader = self.net.engines.get(self.engine.follows or "")
         if leader is not None and self.state == "up":
             self.net.post(self.engine.machine, leader, leader.replication.acknowledged, self.engine.node_id, self.token,
-                          self.offset, delay=FSYNC + self.net.hop())  # fmt: skip
+                          self.offset, delay=self.engine.fsync() + self.net.hop())  # fmt: skip
 
     # -- once a second ---------------------------------------------------------------------------------------------
 

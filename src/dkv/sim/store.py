@@ -58,7 +58,7 @@ class SimStore:
     def _away_until(self) -> float:
         return max(weather.away_until for weather in self._weathers)
 
-    async def _call(self, work: Callable[[], Any]) -> Any:
+    async def _call(self, work: Callable[[], Any], lost_as: str = "") -> Any:
         """There, done, and back; what is under way is done even if the caller has died meanwhile."""
         if self.revoked:
             raise Unavailable("this manager is dead", written=False)
@@ -70,10 +70,11 @@ class SimStore:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         delay = sum(weather.delay for weather in self._weathers)
         lost = self._net.random.random() < max(weather.lose for weather in self._weathers)
-        self._net.later(self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future, lost, delay)
+        self._net.later(self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future,
+                        lost_as if lost else "", delay)  # fmt: skip
         return await future
 
-    def _execute(self, work: Callable[[], Any], future: asyncio.Future[Any], lost: bool, delay: float) -> None:
+    def _execute(self, work: Callable[[], Any], future: asyncio.Future[Any], lost: str, delay: float) -> None:
         if self._away_until() > self._net.now():
             self._net.later(0.5, _fail, future, Unavailable("the backend went away"))
             return
@@ -83,6 +84,7 @@ class SimStore:
             self._net.later(self._net.hop(), _fail, future, trouble)
             return
         if lost:
+            self._net.seen[f"fault {lost}"] += 1
             self._net.later(0.5, _fail, future, Unavailable("the answer was lost"))
         else:
             self._net.later(self._net.hop() + self._net.random.uniform(0, delay), _resolve, future, result)
@@ -91,12 +93,12 @@ class SimStore:
 
     async def read(self) -> Snapshot:
         """See the contract."""
-        snapshot: Snapshot = await self._call(lambda: self._domain.snapshot)
+        snapshot: Snapshot = await self._call(lambda: self._domain.snapshot, "lost answer")
         return snapshot
 
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         """See the contract."""
-        revision: int = await self._call(lambda: self._domain.commit(base, writes, events, token))
+        revision: int = await self._call(lambda: self._domain.commit(base, writes, events, token), "lost commit answer")
         return revision
 
     async def watch(self) -> AsyncIterator[Snapshot]:
@@ -117,20 +119,20 @@ class SimStore:
 
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         """See the contract."""
-        held: bool = await self._call(lambda: _now(self._inner.acquire(name, holder, ttl, value)))
+        held: bool = await self._call(lambda: _now(self._inner.acquire(name, holder, ttl, value)), "lost answer")
         return held
 
     async def renew(self, name: str, holder: str, ttl: float) -> None:
         """See the contract."""
-        await self._call(lambda: _now(self._inner.renew(name, holder, ttl)))
+        await self._call(lambda: _now(self._inner.renew(name, holder, ttl)), "lost answer")
 
     async def release(self, name: str, holder: str) -> None:
         """See the contract."""
-        await self._call(lambda: _now(self._inner.release(name, holder)))
+        await self._call(lambda: _now(self._inner.release(name, holder)), "lost answer")
 
     async def leases(self) -> Sequence[Lease]:
         """See the contract."""
-        leases: Sequence[Lease] = await self._call(lambda: _now(self._inner.leases()))
+        leases: Sequence[Lease] = await self._call(lambda: _now(self._inner.leases()), "lost answer")
         return leases
 
     async def close(self) -> None:

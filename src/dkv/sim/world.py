@@ -1,6 +1,6 @@
-"""Simulation room: a whole domain: machines, managers that come and go, one database, and its story as lines.
+"""Simulation room: a whole domain: machines, managers that come and go, its databases, and its story as lines.
 
-The database is made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
+The databases are made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
 and what must hold is watched by checkers.py.
 """
 
@@ -12,10 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from dkv.control.submit import Submitter, View, view_of
-from dkv.domain.commands import Command, CreateDatabase, NewArchive, NewGroup, StartProcess
+from dkv.control.submit import ANSWERS, Submitter, View, view_of
+from dkv.domain.commands import (
+    Command,
+    CreateArchives,
+    CreateDatabase,
+    DeleteDatabase,
+    NewArchive,
+    NewGroup,
+    StartProcess,
+)
 from dkv.domain.decision import Accepted, Event, Refused
-from dkv.domain.model import DatabaseOptions, EngineType, State
+from dkv.domain.model import Archive, DatabaseOptions, EngineType, Group, State
 from dkv.engine.contract import EngineTrouble
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerTrouble, Outside, Place
@@ -26,7 +34,7 @@ from dkv.sim.store import SimStore, WatchedDomain, Weather
 from dkv.store import codec
 from dkv.store.contract import Snapshot, StoreTrouble
 
-DATABASE = "orders"
+DATABASE = "orders"                # the first database; the second one is called stock
 EPOCH_MS = 1_700_000_000_000       # the wall clock at virtual second 0
 MEMORY = 8 << 30
 
@@ -40,8 +48,12 @@ class Shape:
     """What a run is made of."""
 
     servers: int = 3
-    groups: int = 1
+    databases: int = 1
+    groups: int = 1                # of each database
+    copies: int = 0                # archives of each group; 0: one on each server
     min_in_sync: int = 1
+    append_fsync: str = "always"   # of the last database
+    twice: bool = False            # the first database is deleted and created again before it is used
 
 
 @dataclass
@@ -66,6 +78,7 @@ class Machine:
     frozen: bool = False
     down: bool = False
     stands_still: bool = False
+    wall_ahead: int = 0            # ms its wall clock is wrong by
 
 
 class World:
@@ -84,6 +97,7 @@ class World:
         self.weather = Weather()
         self.domain = WatchedDomain(self.net.now, self._committed)
         self.state = State()
+        self.databases = (DATABASE, "stock")[: shape.databases]
         self.machines = {name: self._machine(name, number) for number, name in enumerate(self._names(), start=1)}
         self.people = Submitter(SimStore(self.net, self.domain, Weather(), self.weather), self.wall, self.token)
 
@@ -102,6 +116,9 @@ class World:
     def wall(self) -> int:
         """The wall clock in ms."""
         return EPOCH_MS + int(self.now() * 1000)
+
+    def _wall_of(self, name: str) -> int:
+        return self.wall() + self.machines[name].wall_ahead
 
     def token(self) -> str:
         """A word that was never there before."""
@@ -138,7 +155,7 @@ class World:
         engines = SimEngines(hardware)
         store = SimStore(self.net, self.domain, machine.weather, self.weather)
         place = Place(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
-        outside = Outside(self.now, self.wall, self.token, partial(self._probe, name),
+        outside = Outside(self.now, partial(self._wall_of, name), self.token, partial(self._probe, name),
                           partial(self._accepts, name), complain=partial(self._complain, owner))  # fmt: skip
         machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
         self.tell(owner, "the manager starts")
@@ -186,6 +203,21 @@ class World:
             self.tell("fault", f"manager {machine.run.owner} goes on")
             self.loop.thaw(machine.run.owner)
 
+    def switch_off(self, name: str) -> None:
+        """The machine loses its power: nothing of it goes on, and what no fsync reached is gone."""
+        machine = self.machines[name]
+        machine.down = True
+        self.kill_manager(name)
+        machine.hardware.restart()
+
+    def switch_on(self, name: str) -> None:
+        """The machine boots, and its manager starts."""
+        machine = self.machines[name]
+        if machine.down:
+            self.tell("fault", f"machine {name} is switched on")
+            machine.down = False
+            self.start_manager(name)
+
     async def _probe(self, source: str, host: str, port: int) -> bool:
         """Whether a machine answers another; a refused connection is an answer."""
         await asyncio.sleep(self.net.hop())
@@ -219,46 +251,92 @@ class World:
     # -- people ------------------------------------------------------------------------------------------------------
 
     async def order(self, command: Command) -> Accepted | Refused:
-        """Somebody gives an order, and tries again until the domain answers."""
+        """Somebody gives an order, and tries again, under the same key, until the domain answers."""
+        key = self.token()
         while True:
             try:
-                answer = await self.people.submit(command)
+                answer = await self.people.submit(command, key)
             except StoreTrouble:
                 await asyncio.sleep(0.5)
                 continue
             verdict = f"refused: {answer.message}" if isinstance(answer, Refused) else "accepted"
             self.tell("operator", f"{type(command).__name__} {_about(command)}: {verdict}")
+            if isinstance(answer, Accepted):
+                self._can_be_read(command, key, answer)
             return answer
+
+    def _can_be_read(self, command: Command, key: str, answer: Accepted) -> None:
+        """What was answered "accepted" is there for everybody from then on."""
+        log = {event.text for event in self.domain.log}
+        start_id = answer.answer.get("startId")
+        written = ANSWERS + key in self.domain.snapshot.records
+        if not written or any(codec.to_text(event) not in log for event in answer.events):
+            self.fail(f"{type(command).__name__} was accepted and nothing of it can be read")
+        if start_id is not None and start_id not in self.state.processes and start_id not in self.state.tombstones:
+            self.fail(f"process {start_id} was accepted and is not there")
 
     async def view(self) -> View:
         """A linearizable read, by somebody outside."""
         return await self.people.view()
 
     async def found(self) -> None:
-        """Managers on all machines, one database with an archive per server and group, and everything started."""
+        """Managers on all machines, the databases with all their archives, and everything started."""
         for name in self.machines:
             self.start_manager(name)
         await self.until(lambda: len(self.state.servers) == len(self.machines), 30.0)
-        await self.order(self._creation())
+        for name in self.databases:
+            await self.order(self._creation(name))
+            if self.shape.twice and name == DATABASE:
+                await self.order(DeleteDatabase(actor="operator", name=name, purge=True))
+                await self.until(lambda: not self.state.archives, 10.0)
+                await self.order(self._creation(name, again="b"))
         await self.start_all()
 
-    def _creation(self) -> CreateDatabase:
+    def _creation(self, name: str, again: str = "a") -> CreateDatabase:
         size = 16384 // self.shape.groups
         groups = [
             NewGroup(name=f"g{n + 1}", shard_id=f"{n + 1:040x}",
                      slots=((n * size, 16383 if n == self.shape.groups - 1 else (n + 1) * size - 1),))
             for n in range(self.shape.groups)
         ]  # fmt: skip
-        archives = [NewArchive(server_id=name, group=group.name) for group in groups for name in self.machines]
-        options = DatabaseOptions(replication_factor=self.shape.servers, min_in_sync=self.shape.min_in_sync)
-        return CreateDatabase(actor="operator", name=DATABASE, uid="0a" * 16, secret="secret", options=options,
-                              groups=tuple(groups), archives=tuple(archives))  # fmt: skip
+        archives = [
+            NewArchive(server_id=server, group=group.name)
+            for number, group in enumerate(groups) for server in self._homes(number)
+        ]  # fmt: skip
+        fsync = self.shape.append_fsync if name == self.databases[-1] else "always"
+        options = DatabaseOptions(replication_factor=self.copies, min_in_sync=min(self.shape.min_in_sync, self.copies),
+                                  append_fsync=fsync)  # fmt: skip
+        return CreateDatabase(actor="operator", name=name, uid=f"{self.databases.index(name)}{again}" * 16,
+                              secret="secret", options=options, groups=tuple(groups), archives=tuple(archives))  # fmt: skip
+
+    @property
+    def copies(self) -> int:
+        """How many archives each group is to have."""
+        return self.shape.copies or self.shape.servers
+
+    def _homes(self, number: int) -> list[str]:
+        """The servers that get a copy of a database's group, by the group's number."""
+        names = list(self.machines)
+        return [names[(number + one) % len(names)] for one in range(self.copies)]
+
+    def archives_of(self, group: Group) -> list[Archive]:
+        """The archives of a group that are not deleted, by id."""
+        return [a for a in self.state.archives_of(group.database) if a.group == group.name and not a.removed]
+
+    async def restock(self) -> None:
+        """A new archive for each one that was deleted or lost for good, on a server that has none of that group."""
+        for group in list(self.state.groups.values()):
+            homes = [a.server_id for a in self.archives_of(group) if not self.machines[a.server_id].down]
+            free = [name for name in self.machines if name not in homes and not self.machines[name].down]
+            for name in free[: max(0, self.copies - len(homes))]:
+                await self.order(CreateArchives(actor="operator", database=group.database,
+                                                archives=(NewArchive(server_id=name, group=group.name),)))  # fmt: skip
 
     async def start_all(self) -> None:
         """Start-DkvStore: an SM on each archive that has none."""
-        for archive in self.state.archives_of(DATABASE):
-            if self.state.process_on(archive.archive_id) is None:
-                await self.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.SM,
+        for archive in list(self.state.archives.values()):
+            if self.state.process_on(archive.archive_id) is None and not archive.removed:
+                await self.order(StartProcess(actor="operator", database=archive.database, engine_type=EngineType.SM,
                                               archive_id=archive.archive_id))  # fmt: skip
 
 

@@ -1,0 +1,251 @@
+"""Simulation room: what strikes engines, managers, machines and disks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dkv.engine.contract import Cause
+from dkv.sim.faults import Fault, Source
+from dkv.sim.world import Machine, Run
+
+
+class Harm(Source):
+    """Faults of one machine or of all of them."""
+
+    def kinds(self) -> dict[str, Fault]:
+        """By name."""
+        return {
+            "kill engine": self.kill_engine,
+            "kill leader": self.kill_leader,
+            "kill manager": self.kill_manager,
+            "kill engine and manager": self.kill_engine_and_manager,
+            "kill all engines": self.kill_all_engines,
+            "kill everything": self.kill_everything,
+            "restart machine": self.restart_machine,
+            "stop engine": self.stop_engine,
+            "pause manager": self.pause_manager,
+            "pause manager before a command": self.pause_before_command,
+            "kill manager before a command": self.kill_before_command,
+            "freeze machine": self.freeze_machine,
+            "slow loading": self.slow_loading,
+            "slow disk": self.slow_disk,
+            "full disk": self.full_disk,
+            "failing disk": self.failing_disk,
+        }
+
+    # -- engines -----------------------------------------------------------------------------------------------------
+
+    async def kill_engine(self) -> None:
+        """SIGKILL from nobody knows where."""
+        machine = self.machine().hardware
+        if machine.engines:
+            start_id = self.random.choice(sorted(machine.engines))
+            self.struck("kill engine", f"engine of process {start_id} is killed")
+            machine.end(start_id)
+
+    async def kill_leader(self) -> None:
+        """The engine of a leader."""
+        groups = [g for g in self.world.state.groups.values() if g.leader_process is not None]
+        if not groups:
+            return
+        start_id = self.random.choice(groups).leader_process
+        for machine in self.world.machines.values():
+            if start_id is not None and start_id in machine.hardware.engines:
+                self.struck("kill leader", f"engine of process {start_id}, a leader, is killed")
+                machine.hardware.end(start_id)
+
+    async def kill_all_engines(self) -> None:
+        """Every engine of the domain at the same instant."""
+        if any(machine.hardware.engines for machine in self.world.machines.values()):
+            self.struck("kill all engines", "every engine is killed")
+        for machine in self.world.machines.values():
+            self._kill_engines(machine)
+
+    def _kill_engines(self, machine: Machine) -> None:
+        for start_id in list(machine.hardware.engines):
+            machine.hardware.end(start_id)
+
+    async def stop_engine(self) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        machine = self.machine().hardware
+        if not machine.engines:
+            return
+        start_id = self.random.choice(sorted(machine.engines))
+        engine = machine.engines[start_id]
+        self.struck("pause engine", f"engine of process {start_id} stands still")
+        engine.stop()
+        await self.wait(0.5, 6.0)
+        self.world.tell("fault", f"engine of process {start_id} goes on")
+        engine.go_on()
+
+    async def slow_loading(self) -> None:
+        """The next engines of a machine take long to load."""
+        machine = self.machine().hardware
+        slowly = self.random.uniform(1.0, 15.0)
+        self.struck("slow loading", f"engines of {machine.name} load in {slowly:.1f} s from now on")
+        machine.loads = lambda: slowly
+        await self.wait(3.0, 15.0)
+        machine.loads = lambda: 0.08
+
+    # -- disks -------------------------------------------------------------------------------------------------------
+
+    async def slow_disk(self) -> None:
+        """Each fsync takes long."""
+        machine = self.machine().hardware
+        machine.drive.slow = self.random.choice((0.02, 0.2, 1.5))
+        self.struck("slow disk", f"the disk of {machine.name} takes up to {machine.drive.slow} s for each write")
+        await self.wait(1.0, 10.0)
+        machine.drive.slow = 0.0
+
+    async def full_disk(self) -> None:
+        """Engines that write end, and those that start too."""
+        await self._spoil("full disk", Cause.DISK_FULL)
+
+    async def failing_disk(self) -> None:
+        """The same for another reason."""
+        await self._spoil("failing disk", Cause.DISK_ERROR)
+
+    async def _spoil(self, kind: str, cause: Cause) -> None:
+        machine = self.machine().hardware
+        if machine.drive.trouble:
+            return
+        self.struck(kind, f"each write to the disk of {machine.name} ends in: {cause}")
+        machine.drive.trouble = cause
+        await self.wait(0.3, 6.0)
+        self.world.tell("fault", f"the disk of {machine.name} is well again")
+        machine.drive.trouble = None
+
+    # -- managers ----------------------------------------------------------------------------------------------------
+
+    async def kill_manager(self) -> None:
+        """SIGKILL at any await; started again after a while."""
+        machine, run = machine_and_run(self.machine())
+        if run is None:
+            return
+        self.world.loop.strike(run.owner, self.random.randrange(200), lambda: self._kill(machine, "kill manager"))
+        await self.world.until(lambda: machine.run is not run, 5.0)
+        self.world.loop.spare(run.owner)
+        await self._start_again(machine)
+
+    def _kill(self, machine: Machine, kind: str) -> None:
+        self.probes.fault(kind)
+        self.world.kill_manager(machine.name)
+
+    async def _start_again(self, machine: Machine) -> None:
+        await self.wait(0.3, 8.0)
+        self.world.start_manager(machine.name)
+
+    async def pause_manager(self) -> None:
+        """Standing still from any await on, for less or more than its lease."""
+        machine, run = machine_and_run(self.machine())
+        if run is None:
+            return
+        self.world.loop.strike(run.owner, self.random.randrange(200), lambda: self._freeze(machine, "pause manager"))
+        await self.world.until(lambda: machine.frozen or machine.run is not run, 5.0)
+        self.world.loop.spare(run.owner)
+        await self.wait(0.2, 9.0)
+        if machine.run is run:
+            self.world.thaw_manager(machine.name)
+
+    def _freeze(self, machine: Machine, kind: str) -> None:
+        self.probes.fault(kind)
+        self.world.freeze_manager(machine.name)
+
+    async def pause_before_command(self) -> None:
+        """Standing still between its decision and an engine command, which it sends when it goes on."""
+        machine, run = machine_and_run(self.machine())
+        if run is None:
+            return
+        await self._at_a_command(machine, lambda: self._freeze(machine, "pause manager before a command"))
+        await self.wait(0.2, 9.0)
+        if machine.run is run:
+            self.world.thaw_manager(machine.name)
+
+    async def kill_before_command(self) -> None:
+        """Dying between its decision and an engine command."""
+        machine, run = machine_and_run(self.machine())
+        if run is None:
+            return
+        if await self._at_a_command(machine, lambda: self._kill(machine, "kill manager before a command")):
+            await self._start_again(machine)
+
+    async def _at_a_command(self, machine: Machine, act: Callable[[], None]) -> bool:
+        """Do something just before the manager's next command of some kind; whether there was one."""
+        hardware, done = machine.hardware, asyncio.Event()
+        wanted = self.random.choice(("", "", "", "take over", "replicate", "mark"))
+
+        def before(command: str) -> None:
+            if hardware.before is before and wanted in ("", command):
+                hardware.before = lambda command: None
+                self.world.tell("fault", f"just before {machine.name} orders an engine: {command}")
+                done.set()
+                act()
+
+        hardware.before = before
+        try:
+            async with asyncio.timeout(8.0):
+                await done.wait()
+        except TimeoutError:
+            pass
+        finally:
+            if hardware.before is before:
+                hardware.before = lambda command: None
+        return done.is_set()
+
+    # -- machines ----------------------------------------------------------------------------------------------------
+
+    async def kill_engine_and_manager(self) -> None:
+        """Both at the same instant: the machine answers, and nobody on it."""
+        machine = self.machine()
+        if machine.run is None or not machine.hardware.engines:
+            return
+        self.struck("kill engine and manager", f"manager and engines of {machine.name} are killed")
+        self.world.kill_manager(machine.name)
+        self._kill_engines(machine)
+        await self._start_again(machine)
+
+    async def kill_everything(self) -> None:
+        """All engines and all managers at the same instant."""
+        self.struck("kill everything", "everything is killed")
+        for machine in self.world.machines.values():
+            self.world.kill_manager(machine.name)
+            self._kill_engines(machine)
+        for name in self.random.sample(list(self.world.machines), len(self.world.machines)):
+            await self.wait(0.1, 3.0)
+            self.world.start_manager(name)
+
+    async def restart_machine(self) -> None:
+        """Power off, and on after a while: a new boot."""
+        machine = self.machine()
+        if machine.down:
+            return
+        self.struck("restart machine", f"machine {machine.name} is switched off")
+        self.world.switch_off(machine.name)
+        await self.wait(0.5, 12.0)
+        self.world.switch_on(machine.name)
+
+    async def freeze_machine(self) -> None:
+        """The whole virtual machine stands still, engines too, and goes on as if nothing had been."""
+        machine = self.machine()
+        engines = list(machine.hardware.engines.values())
+        if machine.stands_still:
+            return
+        self.struck("pause machine", f"machine {machine.name} stands still")
+        machine.stands_still = True
+        self.world.freeze_manager(machine.name)
+        for engine in engines:
+            engine.stop()
+        await self.wait(0.5, 9.0)
+        self.world.tell("fault", f"machine {machine.name} goes on")
+        machine.stands_still = False
+        if self.random.random() < 0.5:
+            self.world.thaw_manager(machine.name)
+        for engine in engines:
+            engine.go_on()
+        self.world.thaw_manager(machine.name)
+
+
+def machine_and_run(machine: Machine) -> tuple[Machine, Run | None]:
+    """A machine and its manager's present run, if there is one."""
+    return machine, machine.run

@@ -1,0 +1,165 @@
+"""Simulation room: what people order, at moments they would not choose. Counted is what the domain accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dkv.domain.commands import (
+    Command,
+    CreateArchives,
+    DeleteArchive,
+    EnforceLeader,
+    NewArchive,
+    ShutdownDatabase,
+    ShutdownProcess,
+    StartProcess,
+)
+from dkv.domain.decision import Accepted
+from dkv.domain.model import EngineType, Group, Process
+from dkv.sim.faults import Fault, Source
+
+
+class Operators(Source):
+    """Orders that end, move or change things."""
+
+    def kinds(self) -> dict[str, Fault]:
+        """By name."""
+        return {
+            "stop instance": self.stop_instance,
+            "kill instance": self.kill_instance,
+            "stop leader": self.stop_leader,
+            "stop store": self.stop_store,
+            "force stop": self.force_stop,
+            "enforce leader": self.enforce_leader,
+            "create archive": self.create_archive,
+            "delete archive": self.delete_archive,
+        }
+
+    async def _order(self, kind: str, command: Command) -> bool:
+        accepted = isinstance(await self.world.order(command), Accepted)
+        if accepted:
+            self.probes.order(kind)
+        return accepted
+
+    async def _start(self, archive_id: int | None) -> None:
+        archive = self.world.state.archives.get(archive_id) if archive_id is not None else None
+        if archive is None or archive.removed or self.world.state.process_on(archive.archive_id):
+            return
+        await self._order("start instance", StartProcess(actor="operator", database=archive.database,
+                                                         engine_type=EngineType.SM, archive_id=archive_id))  # fmt: skip
+
+    def _process(self, fits: Callable[[Process], bool] = lambda process: True) -> Process | None:
+        found = [p for _, p in sorted(self.world.state.processes.items()) if fits(p)]
+        return self.random.choice(found) if found else None
+
+    def _group(self) -> Group:
+        return self.random.choice([group for _, group in sorted(self.world.state.groups.items())])
+
+    def _database(self) -> str:
+        return self.random.choice(self.world.databases)
+
+    # -- one instance ------------------------------------------------------------------------------------------------
+
+    async def _end_one(self, kind: str, process: Process | None, *, kill: bool = False) -> None:
+        if process is None:
+            return
+        force = self.random.random() < 0.3
+        await self._order(kind, ShutdownProcess(actor="operator", start_id=process.start_id, kill=kill, force=force))
+        await self.wait(0.2, 6.0)
+        await self._start(process.archive_id)
+
+    async def stop_instance(self) -> None:
+        """Stop one process gracefully, start it again later."""
+        await self._end_one("stop instance", self._process())
+
+    async def kill_instance(self) -> None:
+        """The same without waiting for a graceful end."""
+        await self._end_one("kill instance", self._process(), kill=True)
+
+    async def stop_leader(self) -> None:
+        """A stop that begins with a handover, if there is anybody to hand over to."""
+        leaders = {g.leader_process for g in self.world.state.groups.values() if g.serving and len(g.in_sync) > 1}
+        await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders),
+                            kill=self.random.random() < 0.3)  # fmt: skip
+
+    # -- a whole store -----------------------------------------------------------------------------------------------
+
+    async def _stop_all(self, kind: str, force: bool) -> None:
+        name = self._database()
+        await self._order(kind, ShutdownDatabase(actor="operator", name=name, force=force))
+        if self.random.random() < 0.7:
+            await self.world.until(lambda: not self.world.state.processes_of(name), 15.0)
+        await self.wait(0.0, 3.0)
+        await self.world.start_all()
+
+    async def stop_store(self) -> None:
+        """Stop everything; start it again when it has stopped, or much too early."""
+        await self._stop_all("stop store", force=False)
+
+    async def force_stop(self) -> None:
+        """The same, without waiting for anybody."""
+        await self._stop_all("force stop", force=True)
+
+    # -- what costs data ---------------------------------------------------------------------------------------------
+
+    async def enforce_leader(self) -> None:
+        """The machine of a leader dies, and somebody does not want to wait for it."""
+        group = self._group()
+        leader = self.world.state.archives.get(group.leader) if group.leader is not None else None
+        home = self.world.machines[leader.server_id] if leader else None
+        if home is not None and not home.down:
+            self.world.tell("fault", f"machine {home.name} is switched off, and not waited for")
+            self.world.switch_off(home.name)
+        await self.world.until(lambda: not self._now(group).serving, 6.0)
+        await self.wait(0.0, 2.0)
+        others = [a for a in self.world.archives_of(group) if leader is None or a.archive_id != leader.archive_id]
+        if others:
+            chosen = self.random.choice(others)
+            await self._start(chosen.archive_id)
+            await self._order("enforce leader", EnforceLeader(
+                actor="operator", database=group.database, group=group.name, archive_id=chosen.archive_id,
+                allow_data_loss=True, reason="we cannot wait"))  # fmt: skip
+        await self.wait(0.5, 6.0)
+        if home is not None:
+            self.world.switch_on(home.name)
+
+    def _now(self, group: Group) -> Group:
+        return self.world.state.groups.get(group.key, group)
+
+    # -- archives that come and go -----------------------------------------------------------------------------------
+
+    async def create_archive(self) -> None:
+        """One copy more, where the group has none yet; without a free server, one is made free first."""
+        group = self._group()
+        homes = [a.server_id for a in self.world.archives_of(group)]
+        free = [name for name in self.world.machines if name not in homes]
+        if not free:
+            await self._delete(group)
+            return
+        new = NewArchive(server_id=self.random.choice(free), group=group.name)
+        if not await self._order("create archive", CreateArchives(actor="operator", database=group.database,
+                                                                  archives=(new,))):  # fmt: skip
+            return
+        await self.wait(0.0, 1.0)
+        for archive in self.world.archives_of(group):
+            await self._start(archive.archive_id)
+
+    async def delete_archive(self) -> None:
+        """Stop one copy, delete it, and make another one later."""
+        group = self._group()
+        await self._delete(group)
+        await self.wait(0.2, 4.0)
+        await self.create_archive()
+
+    async def _delete(self, group: Group) -> None:
+        archives = self.world.archives_of(group)
+        if len(archives) < 2:
+            return
+        archive = self.random.choice(archives)
+        process = self.world.state.process_on(archive.archive_id)
+        if process is not None:
+            await self._order("stop instance", ShutdownProcess(actor="operator", start_id=process.start_id, force=True,
+                                                               kill=self.random.random() < 0.3))  # fmt: skip
+            await self.world.until(lambda: self.world.state.process_on(archive.archive_id) is None, 12.0)
+        if not await self._order("delete archive", DeleteArchive(actor="operator", archive_id=archive.archive_id)):
+            await self._start(archive.archive_id)
