@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -61,10 +62,7 @@ class Scene:
         return sum(write.confirmed_at is not None for write in self.ledger.writes)
 
     def switch_off(self, name: str) -> None:
-        machine = self.world.machines[name]
-        machine.down = True
-        self.world.kill_manager(name)
-        machine.hardware.restart()
+        self.world.switch_off(name)
 
 
 async def a_takeover_sent_much_too_late(scene: Scene) -> None:
@@ -74,13 +72,13 @@ async def a_takeover_sent_much_too_late(scene: Scene) -> None:
     frozen: list[str] = []
     others = [name for name in world.machines if name != first]
 
-    def freeze(name: str) -> None:
-        if not frozen:
+    def freeze(name: str, command: str) -> None:
+        if not frozen and command == "take over":
             frozen.append(name)
             world.freeze_manager(name)
 
     for name in others:
-        world.machines[name].hardware.before = lambda command, name=name: freeze(name)  # type: ignore[misc]
+        world.machines[name].hardware.before = partial(freeze, name)
     scene.switch_off(first)
     await scene.until(lambda: bool(frozen))
     world.net.cut(others[0], others[1])
