@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.model import DatabaseState, ProcessState
+from dkv.domain.decision import Accepted
+from dkv.domain.model import DatabaseState, EngineType, ProcessState
 from tests.machine.stage import DATABASE, Stage
 
 
@@ -28,6 +29,17 @@ def test_what_ended_unproven_stays_under_suspicion() -> None:
     stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
     assert leader in stage.group.suspects
     assert stage.state.tombstones[leader].cause == "server away"
+
+
+def test_a_te_that_an_end_before_its_own_has_told_to_stop_ends_as_one_that_stops() -> None:
+    stage = Stage(1).settled()
+    stage.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    te = max(stage.state.processes)
+    stage.server_is_lost("s1")
+    said = stage.offer(c.ShutdownDatabase(name=DATABASE, force=True))
+    assert isinstance(said, Accepted)
+    moves = [event.change for event in said.events if event.subject == f"process {te}"]
+    assert moves == ["REQUESTED -> REQUESTED_SHUTDOWN", "REQUESTED_SHUTDOWN -> (gone)"]
 
 
 def test_every_end_counts_in_the_incarnation() -> None:

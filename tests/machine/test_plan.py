@@ -12,7 +12,7 @@ from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take, Tell
-from tests.machine.stage import LONG, Stage, facts, kinds, me
+from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 
 def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
@@ -197,6 +197,18 @@ def test_an_engine_of_no_process_is_killed() -> None:
     stranger = stage.engine(0, start_id=77)
     steps = stage.steps("s1", stage.engine(0), stranger)
     assert [(type(s), getattr(s, "start_id", None)) for s in steps] == [(Kill, 77)]
+
+
+def test_an_engine_that_still_holds_an_archive_is_killed_before_the_archives_new_process_takes_its_lock() -> None:
+    stage = Stage().settled()
+    old = stage.engine(0)
+    stage.server_is_lost("s1")
+    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage.server_joins("s1").ends(1)
+    stage.request(0)
+    steps = stage.steps("s1", old)
+    assert [type(step) for step in steps] == [Kill, Take]
+    assert len({step.key for step in steps}) == 1, "one at a time: what comes second waits"
 
 
 def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:

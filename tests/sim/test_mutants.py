@@ -38,7 +38,9 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "let anyone shrink s": (f"{STORY}[v01_v04_required]",),
     "count tes as copies": ("tests/confirm/test_judge.py::test_v1_transaction_engines_count_for_nobody",),
     "a phantom epoch above the leaders": ("tests/engine/test_config.py",),
-    "start without the lock": ("tests/contract/test_engine_traps.py::test_a_second_start_on_a_locked_archive_is_refused[valkey]",),
+    "start without the lock": (
+        "tests/contract/test_engine_traps.py::test_a_second_start_on_a_locked_archive_is_refused[valkey]",
+    ),
     "put an archive into s before it is in required": (f"{STORY}[joining]",),
     "judge confirmation by count": (Seeds(1, 40),),
     "adopt an engine of another boot": ("tests/contract/test_engine_ends.py",),

@@ -57,10 +57,10 @@ def plan(state: State, me: Me, seen: Seen) -> list[Step]:
 
 
 def _steps(scene: Scene) -> Iterator[Step]:
+    yield from _stranger_steps(scene)  # first: one that still holds an archive would keep its new process waiting for ever
     mine = [p for p in scene.state.processes.values() if p.server_id == scene.me.server_id]
     for process in sorted(mine, key=lambda p: p.start_id):
         yield from process_steps(scene, process)
-    yield from _stranger_steps(scene)
     yield from _archive_steps(scene)
     yield from copy_steps(scene)
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from dkv.domain.decision import Event
-from dkv.domain.model import Archive, DatabaseState, Group, Process, State
+from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.machine.seen import directory_of
 from dkv.sim.clients import FRESH, Ledger, Write
 from dkv.sim.disk import Disk
@@ -68,9 +68,11 @@ class Checkers(Watcher):
 
     def _deleted(self, before: State, archive: Archive) -> None:
         """What only a deleted archive held is gone with it, because an operator wanted that."""
-        others = [a for a in before.archives_of(archive.database) if a.group == archive.group and a is not archive]
-        kept = {key for other in others for key in self._disk(other).load()}
-        self.excused |= dict.fromkeys(set(self._disk(archive).load()) - kept, "its archive was deleted")
+        group = before.groups.get((archive.database, archive.group))
+        others = [before.archives[a] for a in group.in_sync if a != archive.archive_id] if group else []
+        kept = [self._disk(other).load() for other in others]
+        left = [k for k in self._disk(archive).load() if not kept or any(k not in keys for keys in kept)]
+        self.excused |= dict.fromkeys(left, "its archive was deleted")
 
     def _enforced(self, after: State, group: Group) -> None:
         """An operator allowed everything to be lost that the enforced archive lacks, confirmed writes too."""
@@ -167,23 +169,25 @@ class Checkers(Watcher):
             if engine is None:
                 self._world.fail(f"{group.name} has no leader at the end")
                 continue
-            for write in self._ledger.writes:
-                if write.group == group.key and write.acked_at is not None and write.key not in engine.data:
-                    self._missing(write)
+            missing = [w for w in self._ledger.writes if w.group == group.key and w.acked_at is not None
+                       and w.key not in engine.data]  # fmt: skip
+            complaints = [complaint for write in missing if (complaint := self._missing(write))]
+            if complaints:
+                self._world.fail(complaints[0] + (f"; and {len(complaints) - 1} more" if complaints[1:] else ""))
             self._same_on_all(group, engine)
 
-    def _missing(self, write: Write) -> None:
+    def _missing(self, write: Write) -> str:
+        """Why an acknowledged write may not be missing; nothing if the product said that it might be."""
         if self._forgetful(self._world.state, write.group[0]):
             self.lost["its database does not wait for its disks"] += 1
-            return
+            return ""
         if write.confirmed_at is not None and write.key not in self._given_up:
-            self._world.fail(f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost")
-            return
+            return f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost"
         if write.key in self.excused:
             self.lost[self.excused[write.key]] += 1
-            return
-        self._world.fail(f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost "
-                         "although its machine was there at every choice")  # fmt: skip
+            return ""
+        return (f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost although its "
+                "machine was there at every choice")  # fmt: skip
 
     def _same_on_all(self, group: Group, leader: SimEngine) -> None:
         """Members of S hold what the leader holds, but for what is still on its way."""
@@ -212,6 +216,8 @@ class Checkers(Watcher):
             engine = self.leader_engine(group)
             if not group.serving or engine is None or engine.fenced:
                 reasons.append(f"{group.database}/{group.name} does not serve (phase {group.phase}, term {group.term})")
+            if group.handover:
+                reasons.append(f"{group.name} hands over to archive {group.handover.to_archive}")
             archives = {a.archive_id for a in self._world.archives_of(group) if a.server_id != lost}
             if archives - set(group.in_sync):
                 reasons.append(f"{group.name}: archives {sorted(archives - set(group.in_sync))} are not in S")
@@ -221,6 +227,8 @@ class Checkers(Watcher):
                 if running.role == "leader":
                     leaders[(running.spec.identity.database, running.group)].append(start_id)
         reasons += [f"{name} is led by processes {found}" for (_, name), found in sorted(leaders.items()) if len(found) > 1]
+        leaving = [p for p in state.processes.values() if p.state is ProcessState.REQUESTED_SHUTDOWN and p.server_id != lost]
+        reasons += [f"process {p.start_id} is leaving" for p in leaving]
         if not lost:
             reasons += [f"{d.name} is {d.state}" for d in state.databases.values() if d.state is not DatabaseState.RUNNING]
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]

@@ -15,7 +15,10 @@ from dkv.sim.world import Machine, World
 
 Fault = Callable[[], Awaitable[None]]
 
-RARE = ("stop leader", "pause manager before a command", "kill manager before a command", "kill engine", "stop engine")
+RARE = (
+    "switchover", "stop leader", "stop te", "pause manager before a command", "kill manager before a command", "kill engine",
+    "stop engine",
+)  # fmt: skip
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 
 

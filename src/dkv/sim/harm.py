@@ -39,8 +39,8 @@ class Harm(Source):
     async def kill_engine(self) -> None:
         """SIGKILL from nobody knows where."""
         machine = self.machine().hardware
-        if machine.engines:
-            start_id = self.random.choice(sorted(machine.engines))
+        if machine.running:
+            start_id = self.random.choice(machine.running)
             self.struck("kill engine", f"engine of process {start_id} is killed")
             machine.end(start_id)
 
@@ -57,22 +57,22 @@ class Harm(Source):
 
     async def kill_all_engines(self) -> None:
         """Every engine of the domain at the same instant."""
-        if any(machine.hardware.engines for machine in self.world.machines.values()):
+        if any(machine.hardware.running for machine in self.world.machines.values()):
             self.struck("kill all engines", "every engine is killed")
         for machine in self.world.machines.values():
             self._kill_engines(machine)
 
     def _kill_engines(self, machine: Machine) -> None:
-        for start_id in list(machine.hardware.engines):
+        for start_id in machine.hardware.running:
             machine.hardware.end(start_id)
 
     async def stop_engine(self) -> None:
         """SIGSTOP, and SIGCONT later."""
         machine = self.machine().hardware
-        if not machine.engines:
+        if not machine.running:
             return
-        start_id = self.random.choice(sorted(machine.engines))
-        engine = machine.engines[start_id]
+        start_id = self.random.choice(machine.running)
+        engine = self.random.choice(machine.followers(start_id))
         self.struck("pause engine", f"engine of process {start_id} stands still")
         engine.stop()
         await self.wait(0.5, 6.0)
@@ -198,7 +198,7 @@ class Harm(Source):
     async def kill_engine_and_manager(self) -> None:
         """Both at the same instant: the machine answers, and nobody on it."""
         machine = self.machine()
-        if machine.run is None or not machine.hardware.engines:
+        if machine.run is None or not machine.hardware.running:
             return
         self.struck("kill engine and manager", f"manager and engines of {machine.name} are killed")
         self.world.kill_manager(machine.name)
@@ -228,7 +228,7 @@ class Harm(Source):
     async def freeze_machine(self) -> None:
         """The whole virtual machine stands still, engines too, and goes on as if nothing had been."""
         machine = self.machine()
-        engines = list(machine.hardware.engines.values())
+        engines = machine.hardware.all_engines()
         if machine.stands_still:
             return
         self.struck("pause machine", f"machine {machine.name} stands still")

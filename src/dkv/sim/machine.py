@@ -123,6 +123,10 @@ class SimMachine:
             raise EngineUnreachable(f"engine {start_id} ended")
         raise EngineRefused(f"engine {start_id} is not known on this machine")
 
+    def all_engines(self) -> list[SimEngine]:
+        """Every engine here, those of memory-only processes too."""
+        return [engine for start_id in self.running for engine in self.followers(start_id)]
+
     def followers(self, start_id: int) -> tuple[SimEngine, ...]:
         """An archive's living engine, or all engines of a memory-only process. Raises as `living` does."""
         process = self.memory.get(start_id)

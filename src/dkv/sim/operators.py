@@ -15,6 +15,7 @@ from dkv.domain.commands import (
     StartProcess,
 )
 from dkv.domain.decision import Accepted
+from dkv.domain.maintenance import RestartDatabase, Switchover
 from dkv.domain.model import EngineType, Group, Process
 from dkv.sim.faults import Fault, Source
 
@@ -28,6 +29,10 @@ class Operators(Source):
             "stop instance": self.stop_instance,
             "kill instance": self.kill_instance,
             "stop leader": self.stop_leader,
+            "switchover": self.switchover,
+            "restart store": self.restart_store,
+            "start te": self.start_te,
+            "stop te": self.stop_te,
             "stop store": self.stop_store,
             "force stop": self.force_stop,
             "enforce leader": self.enforce_leader,
@@ -70,17 +75,31 @@ class Operators(Source):
 
     async def stop_instance(self) -> None:
         """Stop one process gracefully, start it again later."""
-        await self._end_one("stop instance", self._process())
+        await self._end_one("stop instance", self._process(lambda p: p.engine_type is EngineType.SM))
 
     async def kill_instance(self) -> None:
         """The same without waiting for a graceful end."""
-        await self._end_one("kill instance", self._process(), kill=True)
+        await self._end_one("kill instance", self._process(lambda p: p.engine_type is EngineType.SM), kill=True)
 
     async def stop_leader(self) -> None:
         """A stop that begins with a handover, if there is anybody to hand over to."""
         leaders = {g.leader_process for g in self.world.state.groups.values() if g.serving and len(g.in_sync) > 1}
         await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders),
                             kill=self.random.random() < 0.3)  # fmt: skip
+
+    async def start_te(self) -> None:
+        """A memory-only process: it serves readers, never leads, and never counts as a copy."""
+        await self._order("start te", StartProcess(actor="operator", database=self._database(),
+                                                   engine_type=EngineType.TE, server_id=self.machine().name))  # fmt: skip
+
+    async def stop_te(self) -> None:
+        """Its end; it is not started again."""
+        process = self._process(lambda p: p.engine_type is EngineType.TE)
+        if process is None:
+            await self.start_te()
+        else:
+            await self._order("stop te", ShutdownProcess(actor="operator", start_id=process.start_id,
+                                                         kill=self.random.random() < 0.5))  # fmt: skip
 
     # -- a whole store -----------------------------------------------------------------------------------------------
 
@@ -99,6 +118,16 @@ class Operators(Source):
     async def force_stop(self) -> None:
         """The same, without waiting for anybody."""
         await self._stop_all("force stop", force=True)
+
+    async def restart_store(self) -> None:
+        """Every process is replaced, one after the other or all at once."""
+        await self._order("restart store", RestartDatabase(actor="operator", name=self._database(), force=True,
+                                                           rolling=self.random.random() < 0.6))  # fmt: skip
+
+    async def switchover(self) -> None:
+        """Another member of S is to lead."""
+        group = self._group()
+        await self._order("switchover", Switchover(actor="operator", database=group.database, group=group.name))
 
     # -- what costs data ---------------------------------------------------------------------------------------------
 

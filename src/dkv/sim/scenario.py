@@ -174,7 +174,7 @@ class Scenario:
             machine.hardware.loads = lambda: 0.08
             machine.hardware.before = lambda command: None
             machine.hardware.drive.slow, machine.hardware.drive.trouble = 0.0, None
-            for engine in list(machine.hardware.engines.values()):
+            for engine in machine.hardware.all_engines():
                 engine.go_on()
             if machine.run is not None:
                 world.loop.spare(machine.run.owner)

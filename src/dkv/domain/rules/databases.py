@@ -227,11 +227,11 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
 
 def _force(draft: Draft, name: str) -> None:
     """Kill what can be reached; what is on a server that is away ends unproven, so that nobody waits for it."""
-    for process in draft.processes_of(name):
-        draft.put_process(process, kill=True)
+    for known in draft.processes_of(name):
+        process = draft.put_process(draft.processes[known.start_id], kill=True)  # an end before it may have moved it
         if not draft.server_alive(process.server_id):
             away = f"its server {process.server_id} was away when an operator forced the stop"
-            end(draft, draft.processes[process.start_id], Ending("server away", away, 255, planned=True, reaped=False))
+            end(draft, process, Ending("server away", away, 255, planned=True, reaped=False))
 
 
 def settle_database(draft: Draft, database: Database) -> None:

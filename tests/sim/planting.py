@@ -1,0 +1,351 @@
+"""The planted bugs: each takes one clause of the rules away, as a careless change would. Never imported by the product.
+
+As a pytest plugin (`-p tests.sim.planting`, with DKV_MUTANT naming one) it plants before the tests are imported; as a
+program it plants and then plays seeds of the simulation until one fails:
+
+    python -m tests.sim.planting NAME FIRST COUNT
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from dkv import confirm
+from dkv.control.liveness import Liveness
+from dkv.domain.draft import Draft
+from dkv.domain.rules import endings, groups, leadership
+from dkv.engine import aof, archive, config, room
+from dkv.machine import follow, lead, perform, plan
+from dkv.machine.reconcile import Reconciler
+from dkv.sim import clients
+from dkv.sim.engines import SimEngines
+from dkv.sim.replication import Replication
+
+PLANTS: dict[str, Callable[[], None]] = {}
+
+
+def mutant(plant: Callable[[], None]) -> Callable[[], None]:
+    """Register a planted bug under its name, with blanks."""
+    PLANTS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+# -- the in-sync set -----------------------------------------------------------------------------------------------------
+
+
+@mutant
+def skip_the_catch_up_when_s_grows() -> None:
+    """A joiner is believed to have the marker, and to have caught up."""
+
+    async def believed(self: Any, step: Any) -> None:
+        fact = perform.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce,
+                                   **self._told)  # fmt: skip
+        await self._tell(fact)
+
+    perform.Performer._checkmarker = believed  # type: ignore[method-assign]
+    lead._caught_up = lambda *_: True
+
+
+@mutant
+def let_anyone_shrink_s() -> None:
+    """Whoever manages any process of the group, in whatever term, may take an archive out."""
+    rule = groups.in_sync_shrunk
+
+    def shrunk(draft: Draft, command: Any) -> Any:
+        group = draft.groups[(command.database, command.group)]
+        leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+        server_id = leader.server_id if leader else command.server_id
+        return rule(draft, replace(command, server_id=server_id, term=group.term))
+
+    _replace_rule("InSyncShrunk", shrunk)
+
+
+@mutant
+def put_an_archive_into_s_before_it_is_in_required() -> None:
+    """Growing does not wait for the commit that makes confirmations wait for the joiner."""
+    announced = groups.join_announced
+
+    def joined(draft: Draft, command: Any) -> Any:
+        refused = announced(draft, command)
+        group = draft.groups[(command.database, command.group)]
+        if refused is None:
+            draft.put_group(group, in_sync=(*group.in_sync, command.archive_id),
+                            joining=tuple(j for j in group.joining if j.archive_id != command.archive_id))  # fmt: skip
+        return refused
+
+    _replace_rule("JoinAnnounced", joined)
+
+
+@mutant
+def required_grows_together_with_s() -> None:
+    """M4: the number clients wait for is published with the commit that grows S, not a second before."""
+    durable, completed = groups.join_durable, groups.join_completed
+
+    def kept_back(draft: Draft, command: Any) -> Any:
+        before = {key: group.required for key, group in draft.groups.items()}
+        refused = durable(draft, command)
+        for key, required in before.items():
+            draft.put_group(draft.groups[key], required=required)
+        return refused
+
+    def both(draft: Draft, command: Any) -> Any:
+        refused = completed(draft, command)
+        group = draft.groups[(command.database, command.group)]
+        if refused is None:
+            draft.put_group(group, required=tuple(sorted({*group.required, command.archive_id})))
+        return refused
+
+    _replace_rule("JoinDurable", kept_back)
+    _replace_rule("JoinCompleted", both)
+
+
+@mutant
+def keep_all_of_s_at_open() -> None:
+    """A new term opens with every member of S, whatever its engine's history."""
+    groups._sharing_history = lambda draft, group, leader: tuple(a for a in group.in_sync if a != leader.archive_id)
+
+
+@mutant
+def a_resync_acknowledges_before_its_disk_is_new() -> None:
+    """The extra mutant of the model: `repl-diskless-load swapdb` on a member of S."""
+    ended = Replication.resync_ended
+
+    def without_disk(self: Replication, *arguments: Any) -> None:
+        disk, self.engine.disk = self.engine.disk, None
+        ended(self, *arguments)
+        self.engine.disk = disk
+
+    Replication.resync_ended = without_disk  # type: ignore[method-assign]
+
+
+# -- who leads -----------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def promote_without_asking_the_dead_leaders_archive() -> None:
+    """A living follower leads at once."""
+    rank = leadership._rank
+    leadership._must_wait = lambda *_: False
+    leadership._rank = lambda group, member: (False, *rank(group, member)[1:])
+
+
+@mutant
+def take_over_with_everybody_proven() -> None:
+    """Nobody asks whether an old leader may still lead."""
+    leadership._proven = lambda *_, **__: True
+
+
+@mutant
+def open_a_superseded_term() -> None:
+    """An open is judged by the process it comes from, not by the term it quotes."""
+    rule = groups.open_term
+
+    def opened(draft: Draft, command: Any) -> Any:
+        group = draft.groups[(command.database, command.group)]
+        if group.phase is not groups.GroupPhase.ASSIGNED:
+            return rule(draft, command)
+        draft.put_group(group, leader=draft.processes[command.start_id].archive_id, leader_process=command.start_id)
+        return rule(draft, replace(command, term=group.term))
+
+    _replace_rule("OpenTerm", opened)
+
+
+@mutant
+def restart_after_a_leader_assignment_timeout() -> None:
+    """What ended because nobody could lead is requested again, and again."""
+    wanted = endings._wanted
+    endings._wanted = lambda draft, process, archive, ending: wanted(draft, replace(process, verdict=None), archive,
+                                                                     replace(ending, planned=False))  # fmt: skip
+
+
+@mutant
+def believe_takeover_without_another_read() -> None:
+    """V9: replicas are admitted right after TAKEOVER."""
+
+    async def believes(self: Any, step: Any) -> bool:
+        return True
+
+    perform.Performer._still_leads = believes  # type: ignore[method-assign]
+
+
+# -- what counts as a copy -----------------------------------------------------------------------------------------------
+
+
+@mutant
+def count_tes_as_copies() -> None:
+    """WAIT's number is taken for evidence: as many replicas as S needs, whoever they are."""
+    judge = confirm.judge
+
+    def counted(first: Any, second: Any, view: Any, age: float, written_to: Any) -> Any:
+        enough = sum(offset >= first.offset for offset in second.replicas.values()) >= len(view.required)
+        return judge(first, second, replace(view, required=()) if enough else view, age, written_to)
+
+    confirm.judge = counted
+
+
+@mutant
+def judge_confirmation_by_count() -> None:
+    """The simulated client counts acknowledgements of whoever is attached, in whatever view."""
+    clients._all_have_it = lambda state, group, said: (
+        sum(offset >= said.offset for offset in said.replicas.values()) >= len(group.in_sync) - 1
+    )
+
+
+# -- machines ------------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def no_fresh_read_before_guarded_steps() -> None:
+    """What was planned is done, however old the view is."""
+
+    async def certainly(self: Any, step: Any) -> bool:
+        return True
+
+    Reconciler._still = certainly  # type: ignore[method-assign]
+
+
+@mutant
+def kill_the_target_of_a_handover() -> None:
+    """An engine that leads without being the leader is killed, handover or not."""
+    steps = follow.follower_steps
+
+    def steps_of(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
+        if group.handover and engine.role == "leader":
+            yield from follow._usurper_steps(scene, group, engine)
+        else:
+            yield from steps(scene, group, process, engine)
+
+    plan.follower_steps = steps_of  # type: ignore[attr-defined]
+
+
+@mutant
+def hand_over_without_looking_for_the_marker() -> None:
+    """V7: FAILOVER is sent to an archive whose disk may be anything."""
+
+    async def at_once(self: Any, step: Any) -> None:
+        await self._engines.unfence(step.start_id)
+        await self._engines.failover(step.start_id)
+
+    perform.Performer._failover = at_once  # type: ignore[method-assign]
+
+
+@mutant
+def read_a_position_without_a_fence() -> None:
+    """V8: an engine found leading goes on serving while its position is read."""
+    report = perform.Performer._reportposition
+
+    async def unfenced(self: Any, step: Any) -> None:
+        await report(self, replace(step, leads=False))
+
+    perform.Performer._reportposition = unfenced  # type: ignore[method-assign]
+
+
+@mutant
+def two_rewrites_at_once() -> None:
+    """Nobody waits for the group's turn."""
+
+    async def mine(self: Any, lease: str, start_id: int) -> bool:
+        return True
+
+    perform.Performer._turn = mine  # type: ignore[method-assign]
+
+
+@mutant
+def judge_a_lease_during_a_backend_outage() -> None:
+    """Leases that could not be renewed are judged by whoever comes back first."""
+    judge = Liveness.judge
+
+    async def at_once(self: Any) -> None:
+        self.access_since = -1e9
+        await judge(self)
+
+    Liveness.judge = at_once  # type: ignore[method-assign]
+
+
+# -- engines -------------------------------------------------------------------------------------------------------------
+
+
+@mutant
+def a_phantom_epoch_above_the_leaders() -> None:
+    """The made-up owner of a group's slots outbids the living one."""
+    phantom = config._phantom
+    config._phantom = lambda index, group, node_id: phantom(index, group, node_id).replace(" 0 0 0 ", " 0 0 5000 ")
+
+
+@mutant
+def start_without_the_lock() -> None:
+    """Nobody looks who else has the archive."""
+
+    def unlocked(directory: str) -> int:
+        path = os.path.join(directory, archive.LOCK_FILE)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        archive.sign_lock(fd, os.getpid())
+        return fd
+
+    archive.take_lock = unlocked
+    room.take_lock = unlocked  # type: ignore[attr-defined]
+
+
+@mutant
+def adopt_an_engine_of_another_boot() -> None:
+    """What a run directory says is believed, whichever boot of the machine wrote it."""
+    room.Engine = _OfThisBoot  # type: ignore[attr-defined, misc]
+
+
+class _OfThisBoot(room.Engine):  # type: ignore[misc]
+    def __init__(self, run: Any, this_boot: bool) -> None:
+        super().__init__(run, True)
+
+
+@mutant
+def forget_the_open_multi() -> None:
+    """A cut counts to its last whole command, inside a transaction too."""
+    aof.Tail.valid = property(lambda self: self.end)  # type: ignore[assignment, method-assign]
+
+
+@mutant
+def a_phantom_that_attaches_by_itself() -> None:
+    """V10: an engine is started with the credentials that only REPLICATE should bring."""
+    launch = SimEngines.launch
+
+    async def trusting(self: Any, spec: Any) -> int:
+        pid = await launch(self, spec)
+        self.machine.engines[spec.start_id].credentials = True
+        return pid
+
+    SimEngines.launch = trusting  # type: ignore[method-assign]
+
+
+def _replace_rule(command: str, rule: Any) -> None:
+    from dkv.domain import commands, decide
+
+    decide.RULES[getattr(commands, command)] = rule
+
+
+
+
+def pytest_configure() -> None:
+    """Plant the mutant that the environment names."""
+    PLANTS[os.environ["DKV_MUTANT"]]()
+
+
+def main() -> int:
+    """Plant, then play seeds; exit 1 and the seed's last words if one fails, 0 if the mutant survived."""
+    from dkv.sim.scenario import play
+
+    name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    PLANTS[name]()
+    for seed in range(first, first + count):
+        outcome = play(seed)
+        if outcome.failures:
+            sys.stdout.write(f"{outcome.summary()}\n{outcome.failures[0]}\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
