@@ -28,7 +28,6 @@ RESTS = {
     ("TRACKED", "OPEN", False, "there"): "the leader's manager announces it first",
     ("MONITORED", "OPEN", True, "there"): "settled",
     ("MONITORED", "OPEN", False, "there"): "settled, or another manager's turn in the join",
-    ("MONITORED", "HANDOVER", False, "there"): "the deadline has passed: the old leader's manager says so",
 }
 
 
