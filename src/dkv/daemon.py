@@ -39,6 +39,7 @@ from dkv.store.contract import StoreTrouble
 from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
+DATE_EVERY = 1.0     # s a Date header may be old
 PROBE_WITHIN = 1.0   # s a machine has to answer a connection
 
 
@@ -183,7 +184,23 @@ async def _knock(host: str, port: int) -> bool | None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handling of its own: the daemon decides when to end."""
+    """uvicorn without signal handling of its own: the daemon decides when to end, and it is done at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Take no more requests."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks whether it should end ten times a second, which an idle manager would do all day."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_EVERY):
+                    await self._ending.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -296,7 +313,7 @@ async def _serve(
     place = manager.place
     log.info("manager runs", server=place.server_id, address=f"{place.host}:{place.port}", domain=manager.domain_uid)
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    rest.should_exit = True
+    rest.end()
     for task in (tasks[0], tasks[2]):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

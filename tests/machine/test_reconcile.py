@@ -240,7 +240,7 @@ def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
         newest = await troupe.managers["s1"].submitter.view()
         reconciler._learn(newest)
         reconciler._learn(View(newest.revision - 1, State()))
-        assert reconciler._view is newest
+        assert reconciler._view == newest
 
     run(story)
 

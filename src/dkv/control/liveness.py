@@ -8,14 +8,15 @@ access to the backend (design section 5, backend away).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
+from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import State
+from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
-from dkv.store.contract import LeaseLost, Store, StoreTrouble
+from dkv.store.contract import Lease, LeaseLost, Store, StoreTrouble
 
 SERVER_TTL = 3.0         # s, design section 9
 RENEW_EVERY = 0.75       # s
@@ -27,6 +28,15 @@ LEADER = "leader"
 def server_lease(server_id: str) -> str:
     """The name of a server's lease."""
     return f"server/{server_id}"
+
+
+def _lost(state: State, leases: Mapping[str, Lease]) -> list[Server]:
+    """Servers the domain takes for alive although their lease has ended."""
+    def ended(server: Server) -> bool:
+        lease = leases.get(server_lease(server.server_id))
+        return lease is None or lease.expires_in <= 0
+
+    return [server for server in state.servers.values() if server.alive and ended(server)]
 
 
 class Liveness:
@@ -46,6 +56,7 @@ class Liveness:
         self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
         self._clock = 0                 # ms, domain clock as this holder moved it
+        self._settled: State | None = None      # the newest state in which nobody waited for time
 
     def lease_left(self) -> float:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
@@ -71,35 +82,43 @@ class Liveness:
         if self.access_since is None:
             self.access_since = sent
 
-    async def judge(self) -> None:
-        """As the leader: turn ended leases into ServerLost. As anybody: learn who the leader is."""
+    async def judge(self, known: State | None = None) -> None:
+        """As the leader: turn ended leases into ServerLost. As anybody: learn who the leader is.
+
+        Where the newest view at hand shows nobody to be lost, the domain is not asked again.
+        """
         try:
             leases = {lease.name: lease for lease in await self._store.leases()}
         except StoreTrouble:
             self.access_since = None
             return
-        known = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
-        self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in known.items()}
+        servers = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
+        self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in servers.items()}
         leader = leases.get(LEADER)
         self.leader = leader.value if leader and leader.expires_in > 0 else ""
         if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
             return
-        view = await self._submitter.view()
-        for server in view.state.servers.values():
-            lease = leases.get(server_lease(server.server_id))
-            if server.alive and (lease is None or lease.expires_in <= 0):
-                await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
+        if known is not None and not _lost(known, leases):
+            return
+        for server in _lost((await self._submitter.view()).state, leases):
+            await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
 
     async def join(self) -> Accepted | Refused:
         """Say that this server is here, unless the domain knows; once its lease holds."""
         return await self._submitter.submit(self._here)
+
+    def _is_known(self, known: State | None) -> bool:
+        """Whether the newest view at hand says already what joining would."""
+        decision = decide(known, self._here) if known is not None else None
+        return isinstance(decision, Accepted) and decision.state is known
 
     async def tick(self, known: State | None = None) -> None:
         """As the leader: move the domain clock by what passed, in bounded steps. While nobody waits for time, going by
         the newest view at hand, none need pass.
         """
         now = self._now()
-        if known is not None and not waits(known):
+        if known is not None and (known is self._settled or not waits(known)):
+            self._settled = known
             self._ticked_at = now
             return
         if not self.leads or self.lease_left() <= 0:
@@ -122,8 +141,8 @@ class Liveness:
                 if self._now() >= next_renewal:
                     next_renewal = self._now() + RENEW_EVERY
                     await self.renew()
-                    await self.judge()
-                    if self.lease_left() > SERVER_TTL / 2:
+                    await self.judge(known())
+                    if self.lease_left() > SERVER_TTL / 2 and not self._is_known(known()):
                         await self.join()
                 await self.tick(known())
             except StoreTrouble:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import time
 from contextlib import suppress
@@ -37,6 +38,7 @@ class Engine:
         self._answered_at = time.monotonic()
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
+        self._end = select.poll()             # shows the end of the process as soon as it is watched
         self._pfcount: bool | None = None
         self._born: Born | None = None
         self._seen_to_end = False
@@ -57,6 +59,8 @@ class Engine:
         """Whether the process runs, or is about to be born."""
         if not self._this_boot:
             return False
+        if self._pidfd is not None:  # the kernel says it in a tenth of the time that reading /proc takes
+            return not self._end.poll(0)
         if self.born is not None:
             return supervisor.alive(self.born)
         return self.run.parent_waits()
@@ -74,6 +78,10 @@ class Engine:
         except OSError:
             changed.set()
             return
+        self._end.register(self._pidfd, select.POLLIN)
+        if not supervisor.alive(born):  # the descriptor may be a stranger's that got the number meanwhile
+            self._ended(changed)
+            return
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended, changed)
 
     def _ended(self, changed: asyncio.Event) -> None:
@@ -84,6 +92,7 @@ class Engine:
     def _unwatch(self) -> None:
         fd, self._pidfd = self._pidfd, None
         if fd is not None:
+            self._end.unregister(fd)
             with suppress(RuntimeError):  # no loop runs any more
                 asyncio.get_running_loop().remove_reader(fd)
             os.close(fd)

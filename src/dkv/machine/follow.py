@@ -51,7 +51,7 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
     yield from _silence_steps(scene.state, group, process, engine)
     if engine.link_up and process.archive_id in group.in_sync and not handover:
         yield from rewrite_steps(group, engine, leads=False)
-        yield from table_steps(scene.state, group, engine)
+        yield from table_steps(scene, group, engine)
 
 
 def _usurper_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:

@@ -15,11 +15,11 @@ from dkv.domain.commands import (
     LeaderSteppedDown,
     OpenTerm,
 )
-from dkv.domain.model import Archive, Group, Joining, JoinStage, Process, ProcessState, State
+from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, successor
-from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, memory_peers, node_id, peer, replica_of, unheard
+from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, replica_of, unheard
 from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
 LEASE_TTL = 3.0                # s, control.liveness
@@ -243,7 +243,7 @@ def upkeep_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     elif group.leader_process == engine.start_id:
         yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
     yield from rewrite_steps(group, engine, leads=True)
-    yield from table_steps(scene.state, group, engine)
+    yield from table_steps(scene, group, engine)
 
 
 def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
@@ -260,28 +260,15 @@ def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Ste
         yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
 
 
-def table_steps(state: State, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def table_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Forget nodes the domain does not know; meet those this engine does not know."""
-    archives = [a for a in state.archives_of(group.database) if not a.removed]
-    memory = memory_peers(state, group.database)
-    known = {node_id(state.uid, a.archive_id) for a in archives} | {p.node_id for p in memory}
-    listed = {n.node_id for n in engine.nodes}
+    table = scene.table(group.database)
     for node in engine.nodes:
-        if node.node_id not in known and node.node_id != engine.follows and not node.handshake:
+        if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:
             yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
             return
-    for archive in archives:
-        process = state.process_on(archive.archive_id)
-        if process and _answers(process) and node_id(state.uid, archive.archive_id) not in listed:
-            yield Meet(f"table {engine.start_id}", engine.start_id, peer(state, archive))
-            return
-    answering = {(state.servers[p.server_id].host, e.client_port) for p in state.processes_of(group.database)
-                 if _answers(p) for e in p.endpoints}  # fmt: skip
-    for one in memory:
-        if one.node_id not in listed and (one.address, one.client_port) in answering:
+    listed = {n.node_id for n in engine.nodes}
+    for one in table.answering:
+        if one.node_id not in listed:
             yield Meet(f"table {engine.start_id}", engine.start_id, one)
             return
-
-
-def _answers(process: Process) -> bool:
-    return process.state in (ProcessState.TRACKED, ProcessState.MONITORED)

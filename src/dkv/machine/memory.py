@@ -85,7 +85,7 @@ def _following_steps(scene: Scene, process: Process, seen: MemorySeen) -> Iterat
     elif process.engine_state is EngineState.RUNNING and _lost_touch(scene, seen):
         yield Tell(seen.directory, MemorySynced(start_id=process.start_id, synced=False, **scene.told))
     elif synced:
-        yield from (step for group, engine in pairs for step in table_steps(scene.state, group, engine))
+        yield from (step for group, engine in pairs for step in table_steps(scene, group, engine))
 
 
 def _wants_leader(scene: Scene, process: Process, group: Group, engine: EngineSeen) -> bool:

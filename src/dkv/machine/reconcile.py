@@ -91,8 +91,8 @@ class Reconciler:
                 await asyncio.sleep(0.2)
 
     def _learn(self, view: View) -> None:
-        """Keep the newest: a watch may be late and bring what was read past already."""
-        if self._view is None or view.revision >= self._view.revision:
+        """Keep the newest: a watch may be late and bring what was read past already. The same view stays the same object."""
+        if self._view is None or view.revision > self._view.revision:
             self._view = view
 
     async def _listen(self) -> None:

@@ -75,6 +75,14 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Table:
+    """The nodes of a database as the domain has them: all their ids, and those that answer, archives' first."""
+
+    known: frozenset[str]
+    answering: tuple[PeerNode, ...]
+
+
+@dataclass(frozen=True)
 class Scene:
     """Everything plan() judges by: what the domain wants, who this manager is, what this glance shows."""
 
@@ -82,10 +90,18 @@ class Scene:
     me: Me
     seen: Seen
 
+    tables: dict[str, Table] = field(default_factory=dict, compare=False)   # made once a glance, not once an engine
+
     @property
     def told(self) -> Told:
         """Who reports a fact."""
         return Told(server_id=self.me.server_id, actor=self.me.server_id)
+
+    def table(self, database: str) -> Table:
+        """The node table that every engine of a database should have."""
+        if database not in self.tables:
+            self.tables[database] = table_of(self.state, database)
+        return self.tables[database]
 
     def lasted(self, condition: Hashable) -> float:
         """For how many ms a condition has held on this machine; 0 if it does not."""
@@ -124,6 +140,18 @@ def memory_peers(state: State, database: str) -> list[PeerNode]:
                  one.client_port, one.cluster_port, state.groups[(database, one.group)].shard_id, one.group, leads=False)
         for process in state.processes_of(database) for one in process.endpoints
     ]  # fmt: skip
+
+
+def table_of(state: State, database: str) -> Table:
+    """What the node table of each engine of a database should be."""
+    archives = [a for a in state.archives_of(database) if not a.removed]
+    memory = memory_peers(state, database)
+    known = frozenset(node_id(state.uid, a.archive_id) for a in archives) | {p.node_id for p in memory}
+    there = [p for p in state.processes_of(database) if p.state in (ProcessState.TRACKED, ProcessState.MONITORED)]
+    on = {p.archive_id for p in there}
+    at = {(state.servers[p.server_id].host, e.client_port) for p in there for e in p.endpoints}
+    durable = [peer(state, a) for a in archives if a.archive_id in on]
+    return Table(known, (*durable, *(p for p in memory if (p.address, p.client_port) in at)))
 
 
 def peer(state: State, archive: Archive) -> PeerNode:

@@ -23,7 +23,7 @@ from dkv.store.worker import Worker
 
 T = TypeVar("T")
 
-POLL = 0.25
+POLL = 1.0
 """Seconds between looks at the file when no nudge comes."""
 
 
