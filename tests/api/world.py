@@ -12,13 +12,15 @@ import httpx
 from fastapi import FastAPI
 
 from dkv.api.app import create_app
+from dkv.api.description import describe
 from dkv.api.rooms import LogFile, Rooms
 from dkv.control.submit import Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Process, State
-from dkv.store.contract import Snapshot, Unavailable
+from dkv.store.contract import Snapshot, Store, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
+from tests.api.fuzzing import descriptions
 
 HOSTS = {"s1": "127.0.0.11", "s2": "127.0.0.12"}
 PORT = 7801
@@ -27,8 +29,9 @@ PORT = 7801
 class World:
     """One domain; `at("s1")` is a client of that server's manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
         self.domain = MemoryDomain(clock=lambda: 0.0)
+        self.store: Store = store or MemoryStore(self.domain)
         self.numbers = itertools.count(1)
         self.now = 1_000_000
         self.listening: set[tuple[str, int]] = set()
@@ -44,7 +47,7 @@ class World:
         return {name: create_app(self.rooms(name)) for name in HOSTS}
 
     def _submitter(self) -> Submitter:
-        return Submitter(MemoryStore(self.domain), lambda: self.now, self.new_id)
+        return Submitter(self.store, lambda: self.now, self.new_id)
 
     def new_id(self) -> str:
         return f"{next(self.numbers):032x}"
@@ -52,7 +55,7 @@ class World:
     def rooms(self, server: str) -> Rooms:
         return Rooms(
             submitter=Doubtful(self),
-            events=MemoryStore(self.domain).events,
+            events=self.store.events,
             counters=self._counting(server),
             leader_server=self._leader,
             fetch=self._fetch,
@@ -83,15 +86,13 @@ class World:
         return "s1"
 
     async def _fetch(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-        server = next(name for name, known in HOSTS.items() if known == host)
-        async with self.at(server) as client:
+        async with self.at(_server_at(host)) as client:
             answer = await client.get(target)
         found: dict[str, Any] = answer.json()
         return found
 
     async def _order(self, host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-        server = next(name for name, known in HOSTS.items() if known == host)
-        async with self.at(server) as client:
+        async with self.at(_server_at(host)) as client:
             answer = await client.post(target)
         if answer.status_code >= 400:
             raise OSError(answer.json()["messages"][0])
@@ -101,7 +102,17 @@ class World:
     def at(self, server: str = "s1") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.apps[server], raise_app_exceptions=False)
         base = f"http://{HOSTS[server]}:{PORT}"
-        return httpx.AsyncClient(transport=transport, base_url=base, headers={"Accept": "application/json"})
+        told = {"Accept": "application/json"}
+        return httpx.AsyncClient(transport=transport, base_url=base, headers=told, event_hooks={"response": [self._described]})
+
+    async def _described(self, answer: httpx.Response) -> None:
+        """Every answer of every test is one that the description of its API tells of."""
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            return  # it has no end
+        await answer.aread()
+        known = descriptions(lambda of_nuodb: describe(self.apps["s1"], of_nuodb))
+        if answer.status_code != 500:
+            known[answer.request.url.path.startswith("/api/1")].holds(answer)
 
     async def tell(self, command: Command) -> Accepted:
         """A fact from a manager, that the domain has to accept."""
@@ -119,6 +130,13 @@ class World:
 
     async def process(self, start_id: int, **changes: object) -> Process:
         return replace((await self.state()).processes[start_id], **changes)  # type: ignore[arg-type]
+
+
+def _server_at(host: str) -> str:
+    for name, known in HOSTS.items():
+        if known == host:
+            return name
+    raise OSError("nobody listens there")
 
 
 class Doubtful:

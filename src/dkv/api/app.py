@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from dkv.api import docs, events, hotcopies, look, maintenance, metrics, plan, problems, recovery, stores
+from dkv.api import description, docs, events, hotcopies, look, maintenance, metrics, plan, problems, recovery, stores
 from dkv.api.guard import Guard
 from dkv.api.nuodb import routes as nuodb
-from dkv.api.problems import known_parameters
+from dkv.api.problems import known_parameters, plain_body
 from dkv.api.rooms import Rooms
 
 VERSION = "1"
@@ -23,14 +23,15 @@ def create_app(rooms: Rooms) -> FastAPI:
         version=VERSION,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
-        dependencies=[Depends(known_parameters)],
+        dependencies=[Depends(known_parameters), Depends(plain_body)],
     )
     app.state.rooms = rooms
     app.state.sampler = metrics.Sampler(rooms)
-    native = (stores, maintenance, metrics, events, look, recovery, hotcopies, plan, docs)
+    app.state.descriptions = {}
+    native = (stores, maintenance, metrics, events, look, recovery, hotcopies, plan, docs, description)
     for router in (*(room.router for room in native), nuodb.router):
         app.include_router(router)
     problems.install(app)

@@ -9,6 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from dkv.api.description import describe
+
 router = APIRouter(include_in_schema=False)
 
 STYLE = """
@@ -30,7 +32,7 @@ INTRODUCTION = (
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The OpenAPI document, for people."""
-    return HTMLResponse(page(request.app.openapi()))
+    return HTMLResponse(page(describe(request.app)))
 
 
 def page(document: Mapping[str, Any]) -> str:

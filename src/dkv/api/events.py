@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from dkv import wire
+from dkv.api import answers_look as answers
 from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.store.contract import StoredEvent, StoreTrouble
@@ -21,11 +23,13 @@ PAGE = 500            # events read at once
 POLL = 0.25           # s between two looks at the log
 KEEP_ALIVE = 10.0     # s of silence after which a comment is sent, so that both ends notice a broken line
 
+STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
 Accept = Annotated[str, Header()]
 Resume = Annotated[str, Header(alias="Last-Event-ID")]
 
 
-@router.get("/admin/v1/events")
+@router.get("/admin/v1/events", response_model=answers.Events, responses={200: STREAM})
 async def events(
     rooms: Door,
     after: Annotated[int, Query(ge=0)] = 0,
@@ -51,7 +55,7 @@ async def events(
 def _resumed(last_event_id: str, after: int) -> int:
     if not last_event_id:
         return after
-    if not last_event_id.isdecimal():
+    if not re.fullmatch("[0-9]{1,18}", last_event_id):
         raise refuse("bad_value", f"Last-Event-ID is {last_event_id!r}.", "Send the id of the last event you saw.")
     return max(after, int(last_event_id))
 

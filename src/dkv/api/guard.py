@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dkv.api.problems import answer
@@ -40,6 +42,16 @@ class Guard:
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
+        read = 0
+
+        async def measured() -> Message:
+            """A body may come in pieces without saying how long it is; it has an end all the same."""
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > LARGEST_BODY:
+                raise HTTPException(400, _too_long(f"more than {LARGEST_BODY}").message)
+            return message
 
         async def watched(message: Message) -> None:
             nonlocal begun
@@ -47,7 +59,7 @@ class Guard:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, measured, watched)
         except Exception:
             mark = self._rooms.new_id()[:12]
             log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
@@ -67,8 +79,8 @@ class Guard:
             said = f"A page of {', '.join(origins)} may not use this manager."
             return Refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
         length = headers.get("content-length", ["0"])[0]
-        if not length.isdigit() or int(length) > LARGEST_BODY:
-            return Refused("bad_request", f"The body is {length} bytes long.", f"At most {LARGEST_BODY} are taken.")
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > LARGEST_BODY:
+            return _too_long(length)
         return None
 
     async def _is_ours(self, host: str) -> bool:
@@ -79,6 +91,10 @@ class Guard:
         except StoreTrouble:
             return False
         return any(host == server.host.lower() for server in state.servers.values())
+
+
+def _too_long(length: str) -> Refused:
+    return Refused("bad_request", f"The body is {length} bytes long.", f"At most {LARGEST_BODY} are taken.")
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:

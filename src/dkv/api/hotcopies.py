@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from dkv.api import answers
 from dkv.api.asking import Actor, Key, accepted, database_of, instance_of
 from dkv.api.bodies import HotCopyBody
 from dkv.api.problems import refuse
@@ -18,7 +19,7 @@ from dkv.wire.hotcopy import hot_copy_view
 router = APIRouter(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, response_model=answers.HotCopy)
 async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Copy instances of a running store, all at one moment; answers at once, the copy is made meanwhile.
 
@@ -36,7 +37,7 @@ async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, 
     return await _now(rooms, name, int(str(done.answer["copyId"])), 202)
 
 
-@router.get("")
+@router.get("", response_model=answers.HotCopies)
 async def list_hot_copies(name: str, rooms: Door) -> Response:
     """The store's hot copies, newest first; finished ones are kept for a while."""
     state = (await rooms.submitter.view()).state
@@ -45,13 +46,13 @@ async def list_hot_copies(name: str, rooms: Door) -> Response:
     return JSONResponse({"hotCopies": found})
 
 
-@router.get("/{copy_id}")
+@router.get("/{copy_id}", response_model=answers.HotCopy)
 async def get_hot_copy(name: str, copy_id: int, rooms: Door) -> Response:
     """One hot copy and how far it is."""
     return await _now(rooms, name, copy_id, 200)
 
 
-@router.delete("/{copy_id}", status_code=202)
+@router.delete("/{copy_id}", status_code=202, response_model=answers.HotCopy)
 async def cancel_hot_copy(name: str, copy_id: int, rooms: Door, key: Key, actor: Actor) -> Response:
     """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
     _found((await rooms.submitter.view()).state, name, copy_id)

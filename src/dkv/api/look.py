@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
+from dkv.api import answers_look as answers
 from dkv.api.problems import answer, waiting
 from dkv.api.rooms import Door
 from dkv.store.contract import StoreTrouble
@@ -13,7 +14,7 @@ from dkv.store.contract import StoreTrouble
 router = APIRouter(tags=["looking"])
 
 
-@router.get("/admin/v1/domain")
+@router.get("/admin/v1/domain", response_model=answers.Domain)
 async def domain(rooms: Door) -> Response:
     """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
     view = await rooms.submitter.view()
@@ -21,7 +22,7 @@ async def domain(rooms: Door) -> Response:
     return JSONResponse(wire.domain_view(view.state, view.revision, leader, rooms.server_id))
 
 
-@router.get("/admin/v1/processes")
+@router.get("/admin/v1/processes", response_model=answers.Processes)
 async def processes(rooms: Door, store: str | None = None) -> Response:
     """Every live process, by start id."""
     state = (await rooms.submitter.view()).state
@@ -29,21 +30,21 @@ async def processes(rooms: Door, store: str | None = None) -> Response:
     return JSONResponse({"processes": [wire.process_view(state, process) for process in found]})
 
 
-@router.get("/admin/v1/tombstones")
+@router.get("/admin/v1/tombstones", response_model=answers.Tombstones)
 async def tombstones(rooms: Door, store: str | None = None) -> Response:
     """What is kept of processes that ended, with their causes; newest first."""
     state = (await rooms.submitter.view()).state
     return JSONResponse({"tombstones": wire.tombstones_view(state, store)})
 
 
-@router.get("/admin/v1/waiting")
+@router.get("/admin/v1/waiting", response_model=answers.Waiting)
 async def waiting_for(rooms: Door, store: str | None = None) -> Response:
     """Everything that waits, whole domain or one store: for whom, since when, why, and what helps."""
     state = (await rooms.submitter.view()).state
     return JSONResponse({"waiting": wire.waiting_view(state, store)})
 
 
-@router.get("/admin/v1/identity")
+@router.get("/admin/v1/identity", response_model=answers.Identity)
 async def identity(rooms: Door) -> Response:
     """Who this manager is. `domainUid` is null while it waits for the domain."""
     domain_uid: str | None
@@ -55,13 +56,13 @@ async def identity(rooms: Door) -> Response:
     return JSONResponse(said)
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=answers.Status)
 async def healthz() -> Response:
     """Whether the manager's process works at all; asks nobody else."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_model=answers.Status)
 async def readyz(rooms: Door) -> Response:
     """Whether the manager can read and change the domain; 503 with a sentence if not."""
     why = rooms.readiness()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from dkv.api import answers
 from dkv.api.asking import Actor, Key, accepted, database_of, store_json
 from dkv.api.bodies import RestartBody, SwitchoverBody
 from dkv.api.rooms import Door
@@ -13,7 +14,7 @@ from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 router = APIRouter(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
 
 
-@router.post("/switchover", status_code=202)
+@router.post("/switchover", status_code=202, response_model=answers.Asked)
 async def switchover(name: str, body: SwitchoverBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Ask that groups are handed over: the named one, that of the target, or all. Returns at once; each group's
     `switchover` is null again when it is done or given up."""
@@ -24,7 +25,7 @@ async def switchover(name: str, body: SwitchoverBody, rooms: Door, key: Key, act
     return JSONResponse({"result": "Asked", "groups": done.answer.get("groups", []), "store": store}, 202)
 
 
-@router.post("/restart", status_code=202)
+@router.post("/restart", status_code=202, response_model=answers.Restarting)
 async def restart(name: str, body: RestartBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Begin to restart every process: with `rolling` one after the other while the store serves, else all at once.
     Returns at once; the store's `restart` tells how far it is and is null again when it has ended."""
@@ -35,7 +36,7 @@ async def restart(name: str, body: RestartBody, rooms: Door, key: Key, actor: Ac
     return JSONResponse({"result": "Restarting", "processes": done.answer.get("processes"), "store": store}, 202)
 
 
-@router.delete("/restart")
+@router.delete("/restart", response_model=answers.RestartStopped)
 async def stop_restart(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """End a restart where it stands."""
     accepted(await rooms.submitter.submit(StopRestart(actor=actor, name=name), key))

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
+from dkv.api import answers_look as answers
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.model import Process, Server, State
 
@@ -88,7 +89,7 @@ def _say_why(task: asyncio.Task[None]) -> None:
         log.warning("sampling of the engines ended: %s", task.exception())
 
 
-@router.get("/admin/v1/metrics")
+@router.get("/admin/v1/metrics", response_model=answers.Metrics)
 async def metrics(
     request: Request,
     rooms: Door,

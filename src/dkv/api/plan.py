@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
+from dkv.api import answers
 from dkv.api.bodies import PlanBody, StepBody
 from dkv.api.problems import refuse
 from dkv.api.rooms import ROOMS, Door, Rooms
@@ -36,7 +37,7 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 """Addresses that may be looked at between two changes."""
 
 
-@router.post("/plan")
+@router.post("/plan", response_model=answers.Plan)
 async def plan(body: PlanBody, rooms: Door, request: Request) -> Response:
     """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
     view = await rooms.submitter.view()

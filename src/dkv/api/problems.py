@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -33,6 +34,8 @@ DOOR_CODES: dict[str, Entry] = {
 }
 """Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
 
+LONGEST_SENTENCE = 2_000   # characters
+
 MISSING_BODY = "The request needs a JSON object as its body, sent as application/json."
 
 
@@ -59,12 +62,19 @@ def answer(
 ) -> JSONResponse:
     """The response of a refusal, in the words of the dialect that `path` belongs to."""
     entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
+    refused = Refused(refused.code, one_line(refused.message), one_line(refused.hint))
     if errors.speaks(path):
         told = {"reason": refused.code, "detail": refused.message, "hint": refused.hint}
         return errors.error(entry.status, [errors.sentence(refused.message, refused.hint)], headers, **told, **more)
     body = wire.problem(refused, entry) | more
     kind = "application/problem+json"
     return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type=kind)
+
+
+def one_line(text: str) -> str:
+    """A sentence that names something from outside, whatever that is: on one line, and not longer than one reads."""
+    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return said if len(said) <= LONGEST_SENTENCE else said[: LONGEST_SENTENCE - 3] + "..."
 
 
 def waiting(why: str) -> Refused:
@@ -150,13 +160,45 @@ def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
     if getattr(request.scope["route"].endpoint, "any_parameters", False):
         return
-    known = [p.alias for p in request.scope["route"].dependant.query_params]
-    if errors.speaks(request.url.path):
-        known += errors.list_parameters(request.query_params.getlist("filterBy"))
+    route = request.scope["route"]
+    known = [p.alias for p in route.dependant.query_params]
+    if listed := (route.openapi_extra or {}).get("parameters"):
+        known += [one["name"] for one in listed] + request.query_params.getlist("filterBy")
     for name in request.query_params:
         if name not in known:
             hint = nearest(name, known) if known else "This address takes none."
             raise refuse("unknown_parameter", f"There is no parameter {name}.", hint)
+
+
+async def plain_body(request: Request) -> None:
+    """Refuse a body that says one field twice, or that the address would pass over: a `force` in it must not be ignored."""
+    route = request.scope["route"]
+    if request.method in ("GET", "HEAD") or route.status_code == 400:
+        return  # it changes nothing, or refuses whatever is asked and knows why
+    said = await request.body()
+    if route.body_field is None:
+        if said.strip() not in (b"", b"{}", b"null"):
+            raise refuse("bad_request", "This address takes no body.", "What it can be told are parameters of the address.")
+    elif said:
+        try:
+            json.loads(said.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+        except UnicodeDecodeError:
+            raise refuse("bad_request", "The body is not JSON: it is no UTF-8.", "Send it as UTF-8.") from None
+        except (ValueError, RecursionError):
+            return  # what is no JSON is refused by the route, which knows what it wants instead
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise refuse("bad_request", f"The field {name} is said twice.", "Say it once: which one is meant nobody knows.")
+        found[name] = value
+    return found
+
+
+def _no_number(written: str) -> None:
+    raise refuse("bad_request", f"The body is not JSON: {written} is no number.", "Leave it out, or send null.")
 
 
 KnownParameters = Annotated[None, Depends(known_parameters)]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
+from dkv.api import answers, answers_look
 from dkv.api.asking import Actor, Key, accepted, database_of, store_json
 from dkv.api.bodies import LeaderBody
 from dkv.api.problems import Refusal, refuse
@@ -23,7 +24,7 @@ router = APIRouter(tags=["recovery"])
 LEADER = "/admin/v1/stores/{name}/groups/{group}/leader"
 
 
-@router.get(LEADER)
+@router.get(LEADER, response_model=answers.LeaderBound)
 async def leader_bound(
     name: str, group: str, rooms: Door, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
 ) -> Response:
@@ -32,7 +33,7 @@ async def leader_bound(
     return JSONResponse({"bound": _bound(state, name, group, archive_id)})
 
 
-@router.post(LEADER, status_code=202)
+@router.post(LEADER, status_code=202, response_model=answers.Enforced)
 async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
 
@@ -60,7 +61,7 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
     return wire.bound_view(losses.bound(state, found, archive))
 
 
-@router.get("/admin/v1/state")
+@router.get("/admin/v1/state", response_model=answers_look.Records)
 async def state(rooms: Door, request: Request) -> Response:
     """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
     caller = request.client.host if request.client else ""

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
+from dkv.api import answers
 from dkv.api.asking import (
     NO_ARCHIVE,
     Actor,
@@ -42,7 +43,7 @@ STOP_TRIES = 3
 RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a deletion looks for its end
 
 
-@router.get("")
+@router.get("", response_model=answers.Stores)
 async def list_stores(rooms: Door) -> Response:
     """All stores with their groups and instances."""
     view = await rooms.submitter.view()
@@ -50,13 +51,13 @@ async def list_stores(rooms: Door) -> Response:
     return JSONResponse({"stores": [store_json(rooms, view, name) for name in names]})
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_model=answers.Store)
 async def get_store(name: str, rooms: Door) -> Response:
     """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
     return JSONResponse(store_json(rooms, await rooms.submitter.view(), name))
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, response_model=answers.Store, responses={200: {"model": answers.Store | answers.StoreChecked}})
 async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, check: bool = False) -> Response:
     """Create a store with all its instances, none of them started. 200 if the same store was there already.
 
@@ -77,7 +78,7 @@ async def _check(rooms: Rooms, state: State, command: CreateDatabase) -> Respons
     return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", response_model=answers.StoreRemoved)
 async def delete_store(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Delete a stopped store with its archives; their directories are renamed, never removed.
 
@@ -98,7 +99,7 @@ async def _retired(rooms: Rooms, name: str) -> None:
         await asyncio.sleep(RETIRED_EVERY)
 
 
-@router.post("/{name}/stop", status_code=202)
+@router.post("/{name}/stop", status_code=202, response_model=answers.Store)
 async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool = False) -> Response:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
     accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
@@ -108,7 +109,7 @@ async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool
 # Instances ---------------------------------------------------------------------------------------------------
 
 
-@router.post("/{name}/instances", status_code=201)
+@router.post("/{name}/instances", status_code=201, response_model=answers.Store)
 async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
     state = (await rooms.submitter.view()).state
@@ -119,7 +120,7 @@ async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, a
     return await store_now(rooms, name, 201)
 
 
-@router.delete("/{name}/instances/{instance}")
+@router.delete("/{name}/instances/{instance}", response_model=answers.InstanceRemoved)
 async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
     state = (await rooms.submitter.view()).state
@@ -132,7 +133,7 @@ async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor
     return JSONResponse({"instanceName": instance, "result": "Removed"})
 
 
-@router.post("/{name}/instances/{instance}/start", status_code=202)
+@router.post("/{name}/instances/{instance}/start", status_code=202, response_model=answers.InstanceStarted)
 async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Request an instance's process (seed 000). Returns at once; the store's view tells how far it is."""
     archive = instance_of((await rooms.submitter.view()).state, name, instance)
@@ -150,7 +151,7 @@ async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor:
     return await _told(rooms, name, instance, {"result": "Already running", "startId": start_id})
 
 
-@router.post("/{name}/instances/{instance}/stop", status_code=202)
+@router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=answers.InstanceStopped)
 async def stop_instance(
     name: str, instance: str, rooms: Door, key: Key, actor: Actor, force: bool = False
 ) -> Response:

@@ -118,7 +118,8 @@ async def test_storage_groups_name_who_may_lead(world: World) -> None:
 async def test_clients_are_sent_to_a_process_that_serves_or_to_none(world: World) -> None:
     await archive(world)
     await database(world)
-    assert await ask(world, "GET", "databases/test/sqlConnection", params={"LBQuery": "x"}) is None
+    nobody = await ask(world, "GET", "databases/test/sqlConnection", 204, params={"LBQuery": "x"})
+    assert nobody is None
     await start(world, 0)
     await comes_up(world, 0)
     await leads(world, 0)

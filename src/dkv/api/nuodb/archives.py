@@ -10,10 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key, accepted
-from dkv.api.nuodb import shapes
+from dkv.api.nuodb import answers, shapes
 from dkv.api.nuodb.asking import archive_of, not_meant
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/archives")
 RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a purge looks for its end
 
 
-@router.get("")
+@router.get("", response_model=answers.Page[answers.Archive], openapi_extra=LISTED)
 async def list_archives(request: Request, rooms: Door, removed: bool = False) -> Response:
     """The archives in use; with `removed` those that were removed and are kept."""
     state = (await rooms.submitter.view()).state
@@ -31,13 +31,13 @@ async def list_archives(request: Request, rooms: Door, removed: bool = False) ->
     return page(request, [shapes.archive(state, archive) for archive in found])
 
 
-@router.post("/addStorageGroup")
+@router.post("/addStorageGroup", status_code=400, response_model=answers.Error)
 async def add_storage_group(body: PlacementBody) -> Response:
     """Refused: an archive belongs to one group for ever."""
     raise _fixed(body)
 
 
-@router.post("/removeStorageGroup")
+@router.post("/removeStorageGroup", status_code=400, response_model=answers.Error)
 async def remove_storage_group(body: PlacementBody) -> Response:
     """Refused: an archive belongs to one group for ever."""
     raise _fixed(body)
@@ -50,7 +50,7 @@ def _fixed(body: PlacementBody) -> Exception:
     )
 
 
-@router.post("/modifyObserverStatus/{archive_id}")
+@router.post("/modifyObserverStatus/{archive_id}", response_model=answers.Nothing)
 async def observe(archive_id: int, body: ObserverBody, rooms: Door) -> Response:
     """Refused unless it asks for nothing: every archive takes part in its group."""
     archive_of((await rooms.submitter.view()).state, archive_id, removed=False)
@@ -60,14 +60,14 @@ async def observe(archive_id: int, body: ObserverBody, rooms: Door) -> Response:
     return JSONResponse({})
 
 
-@router.get("/{archive_id}")
+@router.get("/{archive_id}", response_model=answers.Archive)
 async def get_archive(archive_id: int, rooms: Door, removed: bool = False) -> Response:
     """One archive."""
     state = (await rooms.submitter.view()).state
     return JSONResponse(shapes.archive(state, archive_of(state, archive_id, removed)))
 
 
-@router.post("")
+@router.post("", response_model=answers.Archive)
 async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
@@ -76,7 +76,7 @@ async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor)
     return JSONResponse(shapes.archive(done.state, done.state.archives[made[0]]))
 
 
-@router.put("/{archive_id}")
+@router.put("/{archive_id}", response_model=answers.Archive)
 async def bring_back(archive_id: int, body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Take a removed archive back under its id; one that is in use is answered as it is."""
     command = BringBackArchive(
@@ -87,7 +87,7 @@ async def bring_back(archive_id: int, body: ArchiveBody, rooms: Door, key: Key, 
     return JSONResponse(shapes.archive(done.state, done.state.archives[archive_id]))
 
 
-@router.delete("/{archive_id}")
+@router.delete("/{archive_id}", response_model=answers.Archive | answers.Nothing)
 async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
     before = (await rooms.submitter.view()).state

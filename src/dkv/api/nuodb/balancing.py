@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key
+from dkv.api.nuodb import answers
 from dkv.api.nuodb.asking import database_of
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
 from dkv.api.problems import Refusal, refuse
@@ -24,7 +25,7 @@ GLOBAL = "global"     # the key of what the whole domain chooses by; a database'
 router = APIRouter(prefix="/databases")
 
 
-@router.get("/loadBalancerPolicies")
+@router.get("/loadBalancerPolicies", response_model=answers.Page[answers.Policy], openapi_extra=LISTED)
 async def get_policies(request: Request, rooms: Door) -> Response:
     """Every policy by its name."""
     state = (await rooms.submitter.view()).state
@@ -32,7 +33,7 @@ async def get_policies(request: Request, rooms: Door) -> Response:
     return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
 
 
-@router.post("/loadBalancerPolicy/{name}")
+@router.post("/loadBalancerPolicy/{name}", response_model=answers.Policy)
 async def set_policy(name: str, body: PolicyBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
@@ -43,7 +44,7 @@ async def set_policy(name: str, body: PolicyBody, rooms: Door, key: Key, actor: 
     return JSONResponse({"policyName": name, "lbQuery": body.lb_query})
 
 
-@router.delete("/loadBalancerPolicy/{name}")
+@router.delete("/loadBalancerPolicy/{name}", response_model=answers.Nothing)
 async def delete_policy(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """A policy goes."""
     def change(state: State, old: Any) -> None:
@@ -54,7 +55,7 @@ async def delete_policy(name: str, rooms: Door, key: Key, actor: Actor) -> Respo
     return JSONResponse({})
 
 
-@router.get("/loadBalancerConfigs")
+@router.get("/loadBalancerConfigs", response_model=answers.Page[answers.Balancing], openapi_extra=LISTED)
 async def get_configs(request: Request, rooms: Door) -> Response:
     """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
     state = (await rooms.submitter.view()).state
@@ -66,7 +67,7 @@ def _shown(key: str, value: dict[str, Any]) -> dict[str, Any]:
     return whose | value
 
 
-@router.post("/loadBalancerConfig")
+@router.post("/loadBalancerConfig", response_model=answers.Nothing)
 async def set_config(
     body: BalancingBody, rooms: Door, key: Key, actor: Actor,
     unregisterDefaultLbQuery: bool = False, unregisterPrefilter: bool = False,

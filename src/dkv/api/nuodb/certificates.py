@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key
-from dkv.api.nuodb import x509
+from dkv.api.nuodb import answers, x509
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import CertificateBody
 from dkv.api.problems import refuse
@@ -22,7 +22,7 @@ KIND = "certificate"
 router = APIRouter(prefix="/peers/certificates")
 
 
-@router.get("")
+@router.get("", response_model=answers.Certificates)
 async def get_certificates(rooms: Door) -> Response:
     """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
     state = (await rooms.submitter.view()).state
@@ -31,7 +31,7 @@ async def get_certificates(rooms: Door) -> Response:
     return JSONResponse({"trustedCertificates": trusted} | nobody)
 
 
-@router.post("")
+@router.post("", response_model=answers.Nothing)
 async def change_certificates(
     body: CertificateBody, rooms: Door, key: Key, actor: Actor, remove: bool = False,
     waitFullyReplicatedSec: Annotated[float, Query(ge=0)] = 0,

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key, accepted
-from dkv.api.nuodb import shapes
+from dkv.api.nuodb import answers, shapes
 from dkv.api.nuodb.asking import database_of, external, heard, not_meant, pairs
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain import startplan
@@ -30,21 +30,21 @@ from dkv.domain.registry import regions
 router = APIRouter(prefix="/databases")
 
 
-@router.get("")
+@router.get("", response_model=answers.Page[answers.Database], openapi_extra=LISTED)
 async def list_databases(request: Request, rooms: Door) -> Response:
     """Every database by name; deleted ones too, as TOMBSTONE."""
     state = (await rooms.submitter.view()).state
     return page(request, [shapes.database(state, one) for _, one in sorted(state.databases.items())])
 
 
-@router.get("/{name}")
+@router.get("/{name}", response_model=answers.Database)
 async def get_database(name: str, rooms: Door, maskPassword: bool = True) -> Response:
     """One database; its password only with `maskPassword=False`."""
     state = (await rooms.submitter.view()).state
     return JSONResponse(shapes.database(state, database_of(state, name, deleted=True), maskPassword))
 
 
-@router.put("/{name}")
+@router.put("/{name}", response_model=answers.StartPlan)
 async def create_database(
     name: str, body: DatabaseBody, rooms: Door, key: Key, actor: Actor, mayExist: bool = False
 ) -> Response:
@@ -87,7 +87,7 @@ async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str) -> Non
     accepted(await rooms.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
 
 
-@router.post("/{name}/startplan")
+@router.post("/{name}/startplan", response_model=answers.StartPlan)
 async def start_plan(name: str, body: PlanBody, rooms: Door) -> Response:
     """The plan that starts a database, or what of it does not run; changes nothing."""
     if body.sm_hosts:
@@ -106,13 +106,13 @@ def _answered(found: startplan.Plan | Refused) -> Response:
     return JSONResponse(shapes.plan(found))
 
 
-@router.get("/{name}/capture")
+@router.get("/{name}/capture", response_model=answers.StartPlan)
 async def capture(name: str, rooms: Door, checkState: bool = True) -> Response:
     """The processes that are there as a plan; with `checkState` only of a database that runs whole."""
     return _answered(startplan.capture((await rooms.submitter.view()).state, name, checkState))
 
 
-@router.post("/{name}/options")
+@router.post("/{name}/options", response_model=answers.Database)
 async def set_options(
     name: str, body: Options, rooms: Door, key: Key, actor: Actor, replaceAll: bool = False
 ) -> Response:
@@ -122,14 +122,14 @@ async def set_options(
     return JSONResponse(shapes.database(done.state, done.state.databases[name]))
 
 
-@router.post("/{name}/shutdown")
+@router.post("/{name}/shutdown", response_model=answers.Nothing)
 async def shutdown_database(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Stop a database whole: its TEs first, then its SMs, all at the same position."""
     accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
     return JSONResponse({})
 
 
-@router.delete("/{name}")
+@router.delete("/{name}", response_model=answers.Nothing)
 async def delete_database(name: str, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
     command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
@@ -137,28 +137,28 @@ async def delete_database(name: str, rooms: Door, key: Key, actor: Actor, purge:
     return JSONResponse({})
 
 
-@router.get("/{name}/storageGroups")
+@router.get("/{name}/storageGroups", response_model=answers.Page[answers.StorageGroup], openapi_extra=LISTED)
 async def storage_groups(name: str, request: Request, rooms: Door) -> Response:
     """The database's storage groups, with who may lead each."""
     state = (await rooms.submitter.view()).state
     return page(request, shapes.storage_groups(state, database_of(state, name).name))
 
 
-@router.delete("/{name}/storageGroups/{group}")
+@router.delete("/{name}/storageGroups/{group}", status_code=400, response_model=answers.Error)
 async def delete_storage_group(name: str, group: str, rooms: Door) -> Response:
     """Refused: the groups of a database share its keys from its creation."""
     database_of((await rooms.submitter.view()).state, name)
     raise not_meant("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
 
 
-@router.get("/{name}/sqlConnection")
+@router.get("/{name}/sqlConnection", response_model=answers.Process, responses={204: {"description": "No process serves."}})
 async def connection(name: str, rooms: Door) -> Response:
     """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
     view = await rooms.submitter.view()
     database_of(view.state, name)
     found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
     if not found:
-        return Response()
+        return Response(status_code=204)
     return JSONResponse(shapes.process(view.state, found[0], await heard(rooms, view)))
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb import answers
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import RemoveServer, RemoveServerState, ShutdownProcess
@@ -43,7 +44,7 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
         raise refuse("manager_away", said, "Look whether it runs.") from error
 
 
-@router.post("/shutdown")
+@router.post("/shutdown", response_model=answers.Nothing)
 async def shutdown_server(server_id: str, rooms: Door, actor: Actor, evictLocal: bool = False) -> Response:
     """End a manager; its engines go on unless `evictLocal` asks them to leave first. Another one is asked to do it itself."""
     state = (await rooms.submitter.view()).state
@@ -77,6 +78,8 @@ async def _evict(rooms: Rooms, process: Process, actor: str) -> None:
 async def _stop_when_empty(rooms: Rooms) -> None:
     """End the manager once its processes have left; if they do not, it stays, and its tombstones and view say why."""
     for _ in range(int(DRAIN_WITHIN / LOOK_EVERY)):
+        if rooms.closing():
+            return  # it ends anyway
         try:
             if not await _mine(rooms):
                 rooms.stop()
@@ -86,7 +89,7 @@ async def _stop_when_empty(rooms: Rooms) -> None:
         await asyncio.sleep(LOOK_EVERY)
 
 
-@router.post("/removeDomainState")
+@router.post("/removeDomainState", response_model=answers.Nothing)
 async def remove_server_state(server_id: str, rooms: Door, actor: Actor) -> Response:
     """Give up what was on a server that is away. Its archives in sync are waited for a moment: they go when their groups do
     without them. Whatever has to stay is named in a refusal; the rest is done."""
@@ -107,7 +110,7 @@ def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-@router.delete("")
+@router.delete("", response_model=answers.Nothing)
 async def remove_server(server_id: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Take a server that is away and has nothing left out of the domain."""
     accepted(await rooms.submitter.submit(RemoveServer(actor=actor, server_id=server_id), key))

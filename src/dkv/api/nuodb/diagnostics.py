@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from dkv.api.asking import Actor
-from dkv.api.nuodb import bundle
+from dkv.api.nuodb import answers, bundle
 from dkv.api.nuodb.departures import ask_other
 from dkv.api.nuodb.patterns import BadPattern, matches
 from dkv.api.nuodb.registry_bodies import MessageBody
@@ -25,10 +25,12 @@ log = logger("nuodb")
 LONGEST_MESSAGE = 4_000   # characters kept of a line
 LICENSE = "none"          # dkv has no licences
 
+ZIP: dict[str, Any] = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+
 router = APIRouter(prefix="/diagnostics")
 
 
-@router.post("/log")
+@router.post("/log", response_model=answers.Logged)
 async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not rooms.rehearsing:
@@ -36,13 +38,13 @@ async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})
 
 
-@router.get("/config")
+@router.get("/config", response_model=answers.Config)
 async def own_config(rooms: Door) -> Response:
     """How the manager that answers is configured."""
     return JSONResponse(_config(rooms, (await rooms.submitter.view()).state))
 
 
-@router.get("/config/{server_id}")
+@router.get("/config/{server_id}", response_model=answers.Config)
 async def config_of(server_id: str, rooms: Door) -> Response:
     """How a manager is configured; another one is asked itself."""
     state = (await rooms.submitter.view()).state
@@ -76,20 +78,20 @@ def _member(rooms: Rooms, server: Server) -> dict[str, str]:
     return {"transport": f"{server.host}:{server.port}", "version": rooms.version}
 
 
-@router.get("/kube")
+@router.get("/kube", response_model=answers.Kubernetes)
 async def kubernetes() -> Response:
     """Nothing: dkv does not run by Kubernetes and knows none of its objects."""
     return JSONResponse({kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")})
 
 
-@router.get("/captureDomainState")
+@router.get("/captureDomainState", response_model=answers.DomainState)
 async def capture_state(rooms: Door) -> Response:
     """The whole state as its records, without what is secret."""
     snapshot = await rooms.submitter.snapshot()
     return JSONResponse(bundle.told_state(snapshot))
 
 
-@router.get("/logs")
+@router.get("/logs", response_class=StreamingResponse, responses={200: ZIP})
 async def logs(
     rooms: Door,
     includeThreadDump: bool = False,

@@ -31,6 +31,12 @@ def sentence(message: str, hint: str) -> str:
     return f"{message} {hint}".strip()
 
 
-def list_parameters(filtered: Sequence[str]) -> list[str]:
-    """The query parameters every list takes: its own and one for each filtered field."""
-    return ["offset", "limit", "orderBy", "descendingFields", "filterBy", *filtered]
+LIST_PARAMETERS: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "offset": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to pass over."),
+    "limit": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to answer at most."),
+    "orderBy": ({"type": "string"}, "Dotted fields, with commas between them."),
+    "descendingFields": ({"type": "string"}, "Those of `orderBy` whose largest value comes first."),
+    "filterBy": ({"type": "array", "items": {"type": "string"}},
+                 "Fields to filter by; each is then a parameter of its own, a pattern that the whole value has to fit."),
+}  # fmt: skip
+"""What every list takes besides one parameter for each filtered field: its schema and what it says."""

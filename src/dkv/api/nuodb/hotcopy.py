@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key, accepted
+from dkv.api.nuodb import answers
 from dkv.api.nuodb.asking import database_of, not_meant
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
 from dkv.api.problems import refuse
@@ -27,7 +28,7 @@ LONGEST_WAIT = 25     # s an answer is held back at most: the client gives up af
 LOOK_EVERY = 0.2      # s
 
 
-@router.get("/hotCopyStatus")
+@router.get("/hotCopyStatus", response_model=answers.HotCopy | answers.HotCopies)
 async def hot_copy_status(
     rooms: Door, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0
 ) -> Response:
@@ -38,7 +39,7 @@ async def hot_copy_status(
     return JSONResponse(shape(_copy(state, hotCopyId, coordinatorStartId)))
 
 
-@router.post("/cancelHotCopy")
+@router.post("/cancelHotCopy", response_model=answers.HotCopy)
 async def cancel_hot_copy(
     rooms: Door, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
 ) -> Response:
@@ -50,7 +51,7 @@ async def cancel_hot_copy(
     return JSONResponse(shape(_copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)))
 
 
-@router.get("/{name}/hotCopyStatus")
+@router.get("/{name}/hotCopyStatus", response_model=answers.HotCopies)
 async def hot_copies_of(
     name: str, rooms: Door, timeoutSec: int = 0, minSecondsRunning: int | None = None
 ) -> Response:
@@ -64,7 +65,7 @@ async def hot_copies_of(
     return _statuses(found)
 
 
-@router.post("/{name}/hotCopySimple")
+@router.post("/{name}/hotCopySimple", response_model=answers.HotCopy)
 async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
@@ -78,7 +79,7 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Door, key: 
     return await _begin(rooms, body, command, key)
 
 
-@router.post("/{name}/hotCopy")
+@router.post("/{name}/hotCopy", response_model=answers.HotCopy)
 async def hot_copy(name: str, body: HotCopySetBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":

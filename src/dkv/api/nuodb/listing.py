@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from dkv.api.nuodb.errors import LIST_PARAMETERS
 from dkv.api.nuodb.patterns import BadPattern, matches
 from dkv.api.problems import refuse
 
@@ -20,6 +21,14 @@ Item = Mapping[str, Any]
 
 MAX_LIMIT = 1000   # announced: nuocmd doubles its pages up to this; larger ones are answered whole all the same
 MISSING = object()
+
+LISTED: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": dict(schema), "description": says}
+        for name, (schema, says) in LIST_PARAMETERS.items()
+    ]
+}
+"""What a list route says of itself in the description (`openapi_extra`); problems.py lets these parameters pass by it."""
 
 
 def page(request: Request, items: Iterable[Item]) -> JSONResponse:

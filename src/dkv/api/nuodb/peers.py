@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb import answers
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.problems import Refusal
 from dkv.api.rooms import Door, Rooms
 from dkv.control.submit import View
@@ -20,14 +21,14 @@ router = APIRouter(prefix="/peers")
 TERM = 1   # the domain's state has one history; nothing is ever elected twice in it
 
 
-@router.get("")
+@router.get("", response_model=answers.Page[answers.Server], openapi_extra=LISTED)
 async def list_peers(request: Request, rooms: Door) -> Response:
     """Every server; exactly one of them is the one that answers."""
     view, leader = await rooms.submitter.view(), await rooms.leader_server()
     return page(request, [peer(rooms, view, leader, one) for _, one in sorted(view.state.servers.items())])
 
 
-@router.get("/{server_id}")
+@router.get("/{server_id}", response_model=answers.Server)
 async def get_peer(server_id: str, rooms: Door) -> Response:
     """One server."""
     view, leader = await rooms.submitter.view(), await rooms.leader_server()

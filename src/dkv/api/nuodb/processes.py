@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key, accepted
-from dkv.api.nuodb import errors, shapes
+from dkv.api.nuodb import answers, errors, shapes
 from dkv.api.nuodb.asking import external, heard, not_meant, pairs
 from dkv.api.nuodb.bodies import ProcessBody
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import ShutdownProcess, StartProcess
@@ -28,7 +28,7 @@ LONGEST_HOLD = 3600   # s an answer may be held at most
 Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
 
 
-@router.get("")
+@router.get("", response_model=answers.Page[answers.Process], openapi_extra=LISTED)
 async def list_processes(request: Request, rooms: Door) -> Response:
     """Every live process, by start id."""
     view = await rooms.submitter.view()
@@ -36,7 +36,7 @@ async def list_processes(request: Request, rooms: Door) -> Response:
     return page(request, [shapes.process(view.state, p, ages) for _, p in sorted(view.state.processes.items())])
 
 
-@router.get("/exited")
+@router.get("/exited", response_model=answers.Page[answers.Tombstone], openapi_extra=LISTED)
 async def list_exited(request: Request, rooms: Door) -> Response:
     """What is kept of processes that ended; newest first."""
     state = (await rooms.submitter.view()).state
@@ -44,19 +44,19 @@ async def list_exited(request: Request, rooms: Door) -> Response:
     return page(request, [shapes.tombstone(state, ended) for _, ended in newest])
 
 
-@router.get("/availableOptions")
+@router.get("/availableOptions", response_model=answers.ProcessOptions)
 async def available_options() -> Response:
     """Options a process can be given of its own; there is none that an engine obeys."""
     return JSONResponse({"options": {}})
 
 
-@router.post("/externalStartup")
+@router.post("/externalStartup", status_code=400, response_model=answers.Error)
 async def start_outside(request: Request) -> Response:
     """Refused: a manager starts every engine of its server itself."""
     raise external()
 
 
-@router.get("/{start_id}")
+@router.get("/{start_id}", response_model=answers.Process)
 async def get_process(start_id: int, rooms: Door) -> Response:
     """A process; one that ended is an error that carries its tombstone."""
     view = await rooms.submitter.view()
@@ -68,7 +68,7 @@ async def get_process(start_id: int, rooms: Door) -> Response:
     raise Refusal(unknown_process(start_id))
 
 
-@router.get("/{start_id}/options")
+@router.get("/{start_id}/options", response_model=dict[str, str])
 async def get_options(start_id: int, rooms: Door) -> Response:
     """The options of a process: its own, and its database's where it has none."""
     state = (await rooms.submitter.view()).state
@@ -77,7 +77,7 @@ async def get_options(start_id: int, rooms: Door) -> Response:
     return JSONResponse(shapes.process(state, state.processes[start_id], {})["options"])
 
 
-@router.post("")
+@router.post("", response_model=answers.Process)
 async def start_process(body: ProcessBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
     expected = body.expected_incarnation
@@ -109,7 +109,7 @@ def _engine_type(body: ProcessBody) -> EngineType:
     return EngineType(named)
 
 
-@router.delete("/{start_id}")
+@router.delete("/{start_id}", response_model=answers.Nothing)
 async def end_process(
     start_id: int, rooms: Door, key: Key, actor: Actor, kill: bool = False, evict: bool = False,
     killWithCore: bool = False, timeout: Seconds = 0,

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key
+from dkv.api.nuodb import answers
 from dkv.api.nuodb.asking import database_of
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBody, ServerBody
 from dkv.api.problems import Refusal, refuse
@@ -52,14 +53,14 @@ def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
     return {"next": next_id, "names": others}
 
 
-@router.get(REGIONS)
+@router.get(REGIONS, response_model=answers.Page[answers.Region], openapi_extra=LISTED)
 async def get_regions(request: Request, rooms: Door) -> Response:
     """Every region; number 0, Default, is always there."""
     names = registry.regions((await rooms.submitter.view()).state).names
     return page(request, [_json(number, name) for number, name in sorted(names.items())])
 
 
-@router.post(REGIONS)
+@router.post(REGIONS, status_code=201, response_model=answers.Region)
 async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """A new region, with the next number."""
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -73,13 +74,13 @@ async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -
     return JSONResponse(_json(next(found, registry.DEFAULT[0]), body.name), 201)
 
 
-@router.get(REGION)
+@router.get(REGION, response_model=answers.Region)
 async def get_region(region_id: int, rooms: Door) -> Response:
     """One region."""
     return JSONResponse(_json(region_id, known_region((await rooms.submitter.view()).state, region_id)))
 
 
-@router.put(REGION)
+@router.put(REGION, response_model=answers.Region)
 async def rename_region(region_id: int, body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Another name for a region, if it has the one that the asker believes."""
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -95,7 +96,7 @@ async def rename_region(region_id: int, body: RegionBody, rooms: Door, key: Key,
     return JSONResponse(_json(region_id, body.name))
 
 
-@router.delete(REGION)
+@router.delete(REGION, response_model=answers.Nothing)
 async def delete_region(region_id: int, rooms: Door, key: Key, actor: Actor) -> Response:
     """A region that no database uses."""
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -124,14 +125,14 @@ def _not_default(name: str, number: int) -> str:
 # Which server is where -----------------------------------------------------------------------------------------------
 
 
-@router.put("/databases/{name}/hosts")
+@router.put("/databases/{name}/hosts", response_model=answers.Nothing)
 async def assign_server(name: str, body: HostBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Put a server into a region for one database."""
     await place(rooms, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
     return JSONResponse({})
 
 
-@router.delete("/databases/{name}/hosts")
+@router.delete("/databases/{name}/hosts", response_model=answers.Nothing)
 async def unassign_server(name: str, body: ServerBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -147,7 +148,7 @@ async def unassign_server(name: str, body: ServerBody, rooms: Door, key: Key, ac
     return JSONResponse({})
 
 
-@router.put("/databases/{name}/defaultRegion")
+@router.put("/databases/{name}/defaultRegion", response_model=answers.Nothing)
 async def set_default_region(name: str, body: DefaultRegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """The region of all servers that were put nowhere else."""
     await place(rooms, name, {}, int(body.region_id), key=key, actor=actor)

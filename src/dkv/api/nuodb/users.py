@@ -13,7 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key
-from dkv.api.nuodb.listing import page
+from dkv.api.nuodb import answers
+from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.nuodb.records import Change, must, rewrite
 from dkv.api.nuodb.registry_bodies import (
     CredentialsBody,
@@ -76,13 +77,13 @@ def _without_doubles(names: Sequence[Any]) -> list[Any]:
 # Users ---------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/users")
+@router.get("/users", response_model=answers.Page[answers.User], openapi_extra=LISTED)
 async def get_users(request: Request, rooms: Door) -> Response:
     """Every user and its roles; never a password, not even as it is kept."""
     return page(request, _all((await rooms.submitter.view()).state, "user"))
 
 
-@router.put("/users/{name}")
+@router.put("/users/{name}", status_code=201, response_model=answers.User)
 async def create_user(name: str, body: UserBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
@@ -92,7 +93,7 @@ async def create_user(name: str, body: UserBody, rooms: Door, key: Key, actor: A
     return JSONResponse(_shown(name, value), 201)
 
 
-@router.delete("/users/{name}")
+@router.delete("/users/{name}", response_model=answers.Nothing)
 async def delete_user(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """A user leaves."""
     def change(state: State, old: Any) -> None:
@@ -102,7 +103,7 @@ async def delete_user(name: str, rooms: Door, key: Key, actor: Actor) -> Respons
     return JSONResponse({})
 
 
-@router.post("/users/{name}/roles")
+@router.post("/users/{name}/roles", response_model=answers.User)
 async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """What a user may do, more and less."""
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -115,7 +116,7 @@ async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Ke
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
-@router.post("/users/{name}/credentials")
+@router.post("/users/{name}/credentials", response_model=answers.User)
 async def change_credentials(name: str, body: CredentialsBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """A user's new password or certificate; the other one stays."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
@@ -147,13 +148,13 @@ def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
     return _without_doubles([{**one, **{field: one[field] or {} for field in fields}} for one in said])
 
 
-@router.get("/roles")
+@router.get("/roles", response_model=answers.Page[answers.Role], openapi_extra=LISTED)
 async def get_roles(request: Request, rooms: Door) -> Response:
     """Every role with the requests it allows."""
     return page(request, _all((await rooms.submitter.view()).state, "role"))
 
 
-@router.put("/roles/{name}")
+@router.put("/roles/{name}", status_code=201, response_model=answers.Role)
 async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
@@ -163,7 +164,7 @@ async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: A
     return JSONResponse(_shown(name, value), 201)
 
 
-@router.post("/roles/{name}")
+@router.post("/roles/{name}", response_model=answers.Role)
 async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
@@ -181,7 +182,7 @@ async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, ac
     return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
 
 
-@router.delete("/roles/{name}")
+@router.delete("/roles/{name}", response_model=answers.Nothing)
 async def delete_role(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """A role that nobody has any more."""
     def change(state: State, old: Any) -> None:
@@ -197,14 +198,14 @@ async def delete_role(name: str, rooms: Door, key: Key, actor: Actor) -> Respons
 # Licence -------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/license")
+@router.get("/license", response_model=answers.NoLicense)
 async def get_license() -> Response:
     """dkv has no licences; said in the shape nuocmd prints."""
     decoded = {"type": "NONE", "holder": "dkv has no licences: nothing in it has to be unlocked"}
     return JSONResponse({"decodedLicense": decoded, "effectiveForDomain": True})
 
 
-@router.post("/license")
+@router.post("/license", status_code=400, response_model=answers.Error)
 async def set_license(body: LicenseBody, update: bool = False, allowDowngrade: bool = False) -> Response:
     """Refused."""
     raise refuse("not_meant", "A licence cannot be meant here, because dkv has none.", "Nothing has to be unlocked.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from dkv.api.nuodb import answers
 from dkv.api.nuodb.asking import database_of, not_meant
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
@@ -21,7 +22,7 @@ def version_id(release: str) -> int:
     return major << 16 | minor << 8 | patch
 
 
-@router.get("/{name}/versions")
+@router.get("/{name}/versions", response_model=answers.Versions)
 async def versions(name: str, rooms: Door) -> Response:
     """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
     state = (await rooms.submitter.view()).state
@@ -39,7 +40,7 @@ async def versions(name: str, rooms: Door) -> Response:
     })  # fmt: skip
 
 
-@router.post("/{name}/upgrade")
+@router.post("/{name}/upgrade", response_model=answers.Nothing)
 async def upgrade(name: str, rooms: Door, version: str | None = None, maxVersion: bool = False) -> Response:
     """Nothing to do for the release that runs, or its number; any other is refused."""
     database_of((await rooms.submitter.view()).state, name)
@@ -51,20 +52,20 @@ async def upgrade(name: str, rooms: Door, version: str | None = None, maxVersion
     return JSONResponse({})
 
 
-@router.post("/dataEncryption")
+@router.post("/dataEncryption", status_code=400, response_model=answers.Error)
 async def data_encryption(rooms: Door, configUpdateTimeoutSec: int = 0) -> Response:
     """Refused."""
     raise not_meant("Storage passwords cannot be meant here, because Valkey does not encrypt the files it writes.",
                     "Keep the data directory on an encrypted file system.")  # fmt: skip
 
 
-@router.get("/{name}/reportTimestamp")
+@router.get("/{name}/reportTimestamp", status_code=400, response_model=answers.Error)
 async def report_timestamp(name: str, rooms: Door) -> Response:
     """Refused."""
     raise await _no_handoff(rooms, name)
 
 
-@router.post("/{name}/resetState")
+@router.post("/{name}/resetState", status_code=400, response_model=answers.Error)
 async def reset_state(name: str, rooms: Door) -> Response:
     """Refused."""
     raise await _no_handoff(rooms, name)
