@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from dkv import wire
 from dkv.api.problems import DOOR_CODES
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
+from tests.domain.verbs import Teller
 
 
 def sample(kind: Any) -> Any:
@@ -70,3 +71,15 @@ def test_every_refusal_of_the_domain_is_a_problem(code: str) -> None:
 
 def test_the_doors_add_codes_and_change_none() -> None:
     assert not set(DOOR_CODES) & set(CATALOGUE)
+
+
+def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -> None:
+    """A manager that was away tells late of an earlier time: newest first are the exits, not what clocks said of them."""
+    teller = Teller()
+    for line in ("servers A B", "create orders on=A,B", "start orders-1 orders-2", "up orders", "exit orders-2", "exit 2"):
+        teller.tell(line)
+    state = teller.world.state
+    assert {one.minor for one in state.tombstones.values()} == {1, 2}
+    late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}
+    told = wire.tombstones_view(replace(state, tombstones=late), "orders")
+    assert [one["incarnation"]["minor"] for one in told] == [2, 1]

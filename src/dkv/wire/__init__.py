@@ -244,10 +244,17 @@ def process_view(state: State, process: Process) -> Json:
 
 
 def tombstones_view(state: State, store: str | None = None) -> list[Json]:
-    """What is kept of ended processes, newest first; exits of the same moment by their incarnation."""
+    """What is kept of ended processes, newest first. Of one store in the order in which their exits were counted: the
+    managers' clocks differ, and one that was away tells late of an earlier time.
+    """
     found = [t for t in state.tombstones.values() if store is None or t.process.database == store]
-    found.sort(key=lambda t: (t.at, t.major, t.minor, t.process.start_id))
-    return [_tombstone_view(state, tombstone) for tombstone in reversed(found)]
+    found.sort(key=lambda t: (t.major, t.minor))
+    newest: dict[str, int] = {}
+    told: list[tuple[int, int, Tombstone]] = []
+    for number, one in enumerate(found):
+        newest[one.process.database] = max(one.at, newest.get(one.process.database, 0))
+        told.append((newest[one.process.database], number, one))
+    return [_tombstone_view(state, one) for _, _, one in sorted(told, key=lambda t: t[:2], reverse=True)]
 
 
 def _tombstone_view(state: State, tombstone: Tombstone) -> Json:

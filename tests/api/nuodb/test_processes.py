@@ -144,6 +144,36 @@ async def test_a_request_for_another_incarnation_is_refused(world: World) -> Non
 
 
 @story
+async def test_two_starts_of_one_archive_through_two_managers_are_one_process(world: World) -> None:
+    await archive(world)
+    await database(world)
+    body = {"dbName": "test", "host": "s1", "engineType": "SM", "archiveId": 0}
+    async with world.at("s1") as one, world.at("s2") as other:
+        answers = await asyncio.gather(*(who.post("/api/1/processes", json=body) for who in (one, other, one, other)))
+    assert sorted(one.status_code for one in answers) == [200, 409, 409, 409]
+    assert all("test-1 has process 0 already" in one.text for one in answers if one.status_code == 409)
+    assert [one["startId"] for one in await listed(world, "processes")] == ["0"]
+
+
+@story
+async def test_a_process_that_ends_between_plan_and_request_makes_the_rest_of_the_plan_fail(world: World) -> None:
+    """What is left of the plan was made for an incarnation that has passed; a new plan goes on from there."""
+    await running(world)
+    await archive(world, "s2")
+    await archive(world, "s2", path="/data/third")
+    body = {"reusable": False, "smHosts": {}}
+    first, rest = (await ask(world, "POST", "databases/test/startplan", json=body))["processes"]
+    await ask(world, "POST", "processes", json=first)
+    await ends(world, 1, "port taken", 1)
+    await refused(world, "POST", "processes", 409, "would start in incarnation (1, 1), not (1, 0)", json=rest)
+    again = (await ask(world, "POST", "databases/test/startplan", json=body))["processes"]
+    now = {"major": 1, "minor": 1}
+    assert [(one["archiveId"], one["expectedIncarnation"]) for one in again] == [(1, now), (2, now)]
+    for one in again:
+        await ask(world, "POST", "processes", json=one)
+
+
+@story
 async def test_bad_requests_change_nothing(world: World) -> None:
     await running(world)
     sm = {"dbName": "test", "host": "s1", "engineType": "SM", "archiveId": 0}

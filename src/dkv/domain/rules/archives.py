@@ -204,7 +204,8 @@ def _only_copy(draft: Draft, group: Group, archive: Archive) -> Refused | None:
                   "Delete the database instead.")  # fmt: skip
     if group.in_sync == (archive.archive_id,):
         return no("holds_only_copy", f"{archive.name} is the only copy of {group.name} that is in sync.",
-                  "Start another copy beside it and wait until that is in sync.")  # fmt: skip
+                  "Start another copy beside it and wait until that is in sync; if it is lost, another one leads by dkv enforce "
+                  "leader, which says what may be lost.")  # fmt: skip
     return None
 
 
