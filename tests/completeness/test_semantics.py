@@ -66,7 +66,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     "a kill in every life-cycle state, of the process, of its manager, of both": (
         "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again", "stories/stop_early.txt",
         "machine/test_restarts.py::test_a_manager_may_die_between_any_two_awaits",
-        "sim/test_fleet.py::test_a_fleet_of_seeds_holds",
+        "sim/test_fleet.py",
         "e2e/test_memory_only.py::test_tes_come_and_go_under_load_and_no_client_sees_it",
     ),
     "a cold start needs an archive with the newest data only, and says for whom it waits, since when, and what helps": (
