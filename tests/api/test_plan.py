@@ -184,7 +184,46 @@ def _instance(chance: random.Random, state: State) -> Json:
     return {"method": "POST", "path": f"/admin/v1/stores/{chance.choice(['db', 'Carts'])}/instances/{name}/{verb}"}
 
 
+def _switchover(chance: random.Random, state: State) -> Json:
+    body: Json = chance.choice([{}, {"group": "UNPARTITIONED"}, {"toStartId": some(chance, sorted(state.processes), 99)}])
+    return {"method": "POST", "path": "/admin/v1/stores/db/switchover", "body": body}
+
+
+def _restart(chance: random.Random, state: State) -> Json:
+    body = {"rolling": chance.random() < 0.5, "force": chance.random() < 0.5}
+    return {"method": "POST", "path": f"/admin/v1/stores/{chance.choice(['db', 'db', 'other'])}/restart", "body": body}
+
+
+def _no_restart(chance: random.Random, state: State) -> Json:
+    return {"method": "DELETE", "path": "/admin/v1/stores/db/restart"}
+
+
+def _enforce(chance: random.Random, state: State) -> Json:
+    body = {"archiveId": some(chance, sorted(state.archives), 99), "allowDataLoss": chance.random() < 0.8, "reason": "a test"}
+    group = some(chance, sorted({group for _, group in state.groups}), "nowhere")
+    return {"method": "POST", "path": f"/admin/v1/stores/db/groups/{group}/leader", "body": body}
+
+
+def _copy(chance: random.Random, state: State) -> Json:
+    if chance.random() < 0.5:
+        return {"method": "POST", "path": "/admin/v1/stores/db/hot-copies", "body": {"defaultPath": f"/c/{chance.randint(1, 2)}"}}
+    body = {"defaultBackupLocation": {"copyArchiveDir": "/c/3"}, "timeoutSec": 60}
+    return {"method": "POST", "path": "/api/1/databases/db/hotCopySimple", "body": body}
+
+
+def _no_copy(chance: random.Random, state: State) -> Json:
+    return {"method": "DELETE", "path": f"/admin/v1/stores/db/hot-copies/{some(chance, sorted(state.copies), 1)}"}
+
+
+def _user(chance: random.Random, state: State) -> Json:
+    name = chance.choice(["ada", "eve"])
+    if chance.random() < 0.3:
+        return {"method": "DELETE", "path": f"/api/1/policies/users/{name}"}
+    return {"method": "PUT", "path": f"/api/1/policies/users/{name}", "body": {"roles": [], "certificatePem": "c"}}
+
+
 KINDS = [
+    _switchover, _restart, _no_restart, _enforce, _copy, _no_copy, _user,
     _archive, _no_archive, _database, _no_database, _stop, _options, _start, _start, _end, _look, _store, _no_store, _instance,
 ]  # fmt: skip
 

@@ -27,7 +27,8 @@ router = APIRouter(prefix="/admin/v1", tags=["plans"])
 PLANNABLE = re.compile(
     r"/admin/v1/stores(/.*)?"
     r"|/api/1/(archives|processes|kvstore|regions|policies)(/.*)?"
-    r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|storageGroups/[^/]+))?"
+    r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|hotCopy|hotCopySimple|storageGroups/[^/]+))?"
+    r"|/api/1/databases/cancelHotCopy"
     r"|/api/1/databases/loadBalancer[A-Za-z]+(/[^/]+)?"
     r"|/api/1/peers/[^/]+(/removeDomainState)?"
 )

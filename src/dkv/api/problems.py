@@ -143,7 +143,7 @@ def _judge(errors: Sequence[Any]) -> Refused:
         return Refused("bad_value", f"The field {where} is missing.", f"Give {path[-1]}.")
     what = {"query": "The parameter", "header": "The header", "path": "The name"}.get(str(source), "The field")
     said = str(first["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return Refused("bad_value", f"{what} {where} is {_shown(first.get('input'))}.", f"It should be {said}.")
+    return Refused("bad_value", f"{what} {where} is {_shown(path, first.get('input'))}.", f"It should be {said}.")
 
 
 def _written(path: Sequence[int | str]) -> str:
@@ -151,7 +151,10 @@ def _written(path: Sequence[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _shown(value: object) -> str:
+def _shown(path: Sequence[int | str], value: object) -> str:
+    """A value that was sent, cut; not one that nobody is to read, wherever it stands."""
+    if any(str(part).lower().endswith(wire.SECRETS) for part in path):
+        return "hidden here"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dkv.cli.output import Screen, moment
+from dkv.cli.rehearse import rehearse
 from dkv.cli.session import NO_MANAGERS, Session, endpoints
 from dkv.cli.trouble import DONE, FAILED, CliTrouble, NothingSent
 from dkv.client import Json, ManagerClient, ManagerRefused
@@ -20,6 +21,7 @@ LEADS_WITHIN = 30.0         # s an enforced leader is waited for before the comm
 POLL = 0.1                  # s
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="how data is printed")
 MANAGERS = click.option("--managers", help="the managers, with commas between; else the connected ones")
+PLAN = click.option("--plan", is_flag=True, help="print what would be done, and change nothing")
 STATE = "where the domain state is, such as sqlite:PATH"
 
 
@@ -46,11 +48,16 @@ def rebuild() -> None:
 def managers_of(screen: Screen, managers: str | None) -> tuple[Session, ManagerClient]:
     """A client of the first manager that answers. Raises NothingSent when none is known, ManagerUnreachable."""
     session = Session(screen)
+    return session, client_of(session, managers)
+
+
+def client_of(session: Session, managers: str | None) -> ManagerClient:
+    """A client of the first manager that answers, over what the session sends with now."""
     texts = [part.strip() for part in managers.split(",") if part.strip()] if managers else session.managers()
     if not texts:
         raise NothingSent(NO_MANAGERS.replace("-Managers", "--managers"))
     clients = [session.client(endpoint, 30.0) for endpoint in endpoints(texts, 7801)]
-    return session, next((client for client in clients if client.ready()), clients[0])
+    return next((client for client in clients if client.ready()), clients[0])
 
 
 # Enforce -----------------------------------------------------------------------------------------------------------
@@ -62,11 +69,12 @@ def managers_of(screen: Screen, managers: str | None) -> tuple[Session, ManagerC
 @click.option("--archive-id", type=click.IntRange(min=0), required=True, help="the archive that has to lead")
 @click.option("--allow-data-loss", is_flag=True, help="what is said to be lost may be lost")
 @click.option("--reason", default="", help="why, recorded for ever")
+@PLAN
 @MANAGERS
 @OUTPUT
 @click.pass_obj
 def enforce_leader(
-    screen: Screen, *, db_name: str, group: str, archive_id: int, allow_data_loss: bool, reason: str,
+    screen: Screen, *, db_name: str, group: str, archive_id: int, allow_data_loss: bool, reason: str, plan: bool,
     managers: str | None, output: str,
 ) -> int:  # fmt: skip
     """Print the bound, then enforce if that was allowed, then wait until the archive leads."""
@@ -76,8 +84,18 @@ def enforce_leader(
     told: Json = {"store": db_name, "group": group, "archiveId": archive_id, "bound": bound}
     for line in [] if screen.as_json else bound_lines(bound):
         screen.line(line)
+
+    def enforced() -> int:
+        return enforce_now(session, client_of(session, managers), told, allow_data_loss=allow_data_loss, reason=reason)
+
+    return rehearse(session, enforced) if plan else enforced()
+
+
+def enforce_now(session: Session, client: ManagerClient, told: Json, *, allow_data_loss: bool, reason: str) -> int:
+    """Enforce, wait, and say what came of it."""
+    screen, bound, db_name, group = session.screen, told["bound"], told["store"], told["group"]
     try:
-        client.enforce_leader(db_name, group, archive_id, allow_data_loss, reason)
+        client.enforce_leader(db_name, group, told["archiveId"], allow_data_loss, reason)
     except ManagerRefused:
         if screen.as_json:
             screen.data({**told, "enforced": False, "leads": False})

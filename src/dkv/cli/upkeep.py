@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from urllib.parse import quote
 
 import click
 
 from dkv.cli.output import Screen
-from dkv.cli.recover import MANAGERS, OUTPUT, managers_of
+from dkv.cli.recover import MANAGERS, OUTPUT, PLAN, client_of
+from dkv.cli.rehearse import rehearse
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE, FAILED
 from dkv.client import Json, ManagerClient
@@ -47,15 +49,26 @@ def store_path(name: str) -> str:
 @DB_NAME
 @click.option("--group", default="", help="only this storage group")
 @click.option("--to", "to", type=click.IntRange(min=0), help="the start id of the process that has to lead; else the furthest")
+@PLAN
 @MANAGERS
 @OUTPUT
 @click.pass_obj
 def switchover_database(
-    screen: Screen, *, db_name: str, group: str, to: int | None, managers: str | None, output: str
+    screen: Screen, *, db_name: str, group: str, to: int | None, plan: bool, managers: str | None, output: str
 ) -> int:
     """Ask, wait, and print from whom to whom and how long it took."""
     screen.as_json = output == "json"
-    session, client = managers_of(screen, managers)
+    return _planned_or_done(screen, plan, lambda session: switch_over(session, managers, db_name, group, to))
+
+
+def _planned_or_done(screen: Screen, plan: bool, run: Callable[[Session], int]) -> int:
+    session = Session(screen)
+    return rehearse(session, lambda: run(session)) if plan else run(session)
+
+
+def switch_over(session: Session, managers: str | None, db_name: str, group: str, to: int | None) -> int:
+    """Ask for it, wait until each group is done or has given up, and say so."""
+    screen, client = session.screen, client_of(session, managers)
     before = {g["name"]: g["leader"] for g in client.store(db_name)["groups"]}
     since = newest(client, db_name)
     begun = session.clock()
@@ -110,27 +123,39 @@ def _said(one: Json) -> str:
 @click.option("--force", is_flag=True, help="writes may stop where a group has no copy to spare; without --rolling: kill")
 @click.option("--stop", is_flag=True, help="end a restart that is under way")
 @click.option("--no-wait", is_flag=True, help="do not wait until it is done")
+@PLAN
 @MANAGERS
 @OUTPUT
 @click.pass_obj
 def restart_database(
-    screen: Screen, *, db_name: str, rolling: bool, force: bool, stop: bool, no_wait: bool, managers: str | None,
-    output: str,
+    screen: Screen, *, db_name: str, rolling: bool, force: bool, stop: bool, no_wait: bool, plan: bool,
+    managers: str | None, output: str,
 ) -> int:  # fmt: skip
     """Begin or end a restart; the domain does it, this command only watches and may be interrupted."""
     screen.as_json = output == "json"
-    session, client = managers_of(screen, managers)
-    if stop:
-        ask(client, "DELETE", f"{store_path(db_name)}/restart")
-        return _tell(screen, {"store": db_name, "result": "Stopped"}, f"The restart of {db_name} was ended where it stood.")
-    since, begun = newest(client, db_name), session.clock()
     body = {"rolling": rolling, "force": force}
+    if stop:
+        return _planned_or_done(screen, plan, lambda session: end_restart(session, managers, db_name))
+    return _planned_or_done(screen, plan, lambda session: restart_now(session, managers, db_name, body, no_wait))
+
+
+def end_restart(session: Session, managers: str | None, db_name: str) -> int:
+    """End a restart where it stands."""
+    ask(client_of(session, managers), "DELETE", f"{store_path(db_name)}/restart")
+    told = {"store": db_name, "result": "Stopped"}
+    return _tell(session.screen, told, f"The restart of {db_name} was ended where it stood.")
+
+
+def restart_now(session: Session, managers: str | None, db_name: str, body: Json, no_wait: bool) -> int:
+    """Begin a restart and watch it to its end; `body` is what the manager is told."""
+    screen, client = session.screen, client_of(session, managers)
+    since, begun = newest(client, db_name), session.clock()
     count = ask(client, "POST", f"{store_path(db_name)}/restart", body)["processes"]
     if no_wait:
         told = {"store": db_name, "result": "Restarting", "processes": count}
         return _tell(screen, told, f"{count} processes of {db_name} are being restarted.")
     last = _watched(session, client, db_name, since)
-    if last["kind"] == "database.restarted" and not rolling:
+    if last["kind"] == "database.restarted" and not body["rolling"]:
         _once_running(session, client, db_name)
     facts = {"store": db_name, "result": last["kind"].partition(".")[2], "reason": last["because"],
              "seconds": round(session.clock() - begun, 3)}  # fmt: skip

@@ -279,9 +279,29 @@ SECRETS = ("secret", "password")
 """How fields of commands end that are never shown."""
 
 
+def masked(value: Any) -> Any:
+    """Without what nobody is to read, also inside of records, which are kept as the text of an object."""
+    if isinstance(value, dict):
+        return {name: "***" if name.lower().endswith(SECRETS) and one else masked(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(one) for one in value]
+    if isinstance(value, str) and value.startswith("{"):
+        return _masked_text(value)
+    return value
+
+
+def _masked_text(text: str) -> str:
+    try:
+        inside = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    hidden = masked(inside)
+    return text if hidden == inside else json.dumps(hidden, sort_keys=True, separators=(",", ":"))
+
+
 def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> Json:
     """One command of a plan: its name and fields, and what it makes true, or why it is refused."""
-    told = {name: "***" if name.lower().endswith(SECRETS) and value else value for name, value in to_wire(command).items()}
+    told: Json = masked(to_wire(command))
     return {
         "command": type(command).__name__,
         "fields": told,

@@ -24,7 +24,7 @@ from dkv.store.contract import Snapshot
 
 LARGEST_FILE = 32_000_000     # bytes; of a longer log its end is taken
 HIDDEN = "(hidden)"
-SECRET_FIELDS = ("secret", "password")
+SECRET_FIELDS = ("secret", "password")   # how their names end, such as dba_password
 SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
 TOLD_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
 
@@ -55,7 +55,7 @@ def _open(key: str, record: Any) -> Any:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: HIDDEN if name in SECRET_FIELDS else _without_secrets(one) for name, one in value.items()}
+        return {name: HIDDEN if name.lower().endswith(SECRET_FIELDS) else _without_secrets(one) for name, one in value.items()}
     return [_without_secrets(one) for one in value] if isinstance(value, list) else value
 
 
