@@ -13,6 +13,7 @@ from dkv.api.nuodb import answers, errors, shapes
 from dkv.api.nuodb.asking import external, heard, not_meant, pairs
 from dkv.api.nuodb.bodies import ProcessBody
 from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import ShutdownProcess, StartProcess
@@ -29,19 +30,23 @@ Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
 
 
 @router.get("", response_model=answers.Page[answers.Process], openapi_extra=LISTED)
-async def list_processes(request: Request, rooms: Door) -> Response:
-    """Every live process, by start id."""
+async def list_processes(request: Request, rooms: Door, filterQuery: str = "any") -> Response:
+    """Every live process, by start id; `filterQuery` keeps those that a load-balancer query chooses."""
+    chosen = filter_of(filterQuery)
     view = await rooms.submitter.view()
     ages = await heard(rooms, view)
-    return page(request, [shapes.process(view.state, p, ages) for _, p in sorted(view.state.processes.items())])
+    found = (shapes.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
+    return page(request, [one for one in found if chosen(one)])
 
 
 @router.get("/exited", response_model=answers.Page[answers.Tombstone], openapi_extra=LISTED)
-async def list_exited(request: Request, rooms: Door) -> Response:
-    """What is kept of processes that ended; newest first."""
+async def list_exited(request: Request, rooms: Door, filterQuery: str = "any") -> Response:
+    """What is kept of processes that ended; newest first. `filterQuery` keeps those that a load-balancer query chooses."""
+    chosen = filter_of(filterQuery)
     state = (await rooms.submitter.view()).state
     newest = sorted(state.tombstones.items(), reverse=True)
-    return page(request, [shapes.tombstone(state, ended) for _, ended in newest])
+    found = (shapes.tombstone(state, ended) for _, ended in newest)
+    return page(request, [one for one in found if chosen(one["process"])])
 
 
 @router.get("/availableOptions", response_model=answers.ProcessOptions)
