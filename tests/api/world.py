@@ -170,7 +170,7 @@ def story(told: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
         async def run() -> None:
             world = World()
             await world.begin()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):  # the first to be answered also reads the descriptions
                 await told(world)
 
         asyncio.run(run())
