@@ -105,6 +105,7 @@ def until(ask: Callable[[], T | None], within: float, what: str, pause: float = 
 def staged(servers: int, instances: int, **settings: str) -> Iterator[Stage]:
     """A domain that is ready. `settings` become DKV_* variables of its managers."""
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # what is installed has its bytecode beside it, so also what is measured
     for name, value in settings.items():
         os.environ[f"DKV_{name.upper()}"] = value
     with registry() as place:
