@@ -51,6 +51,15 @@ def test_a_leader_hands_over_to_nobody_who_is_silent_leaving_or_not_in_sync() ->
     assert kinds(stage.steps("s1", stage.engine(0))) == ["Fence"]
     stage = Stage().settled().stop(0)
     silent = stage.engine(0, replicas=(stage.replica(1, silent_ms=2_000),))
+    assert "HandoverBegun" not in kinds(stage.steps("s1", silent))
+
+
+def test_a_leader_does_not_leave_before_a_silent_member_of_s_is_back_or_out_of_it() -> None:
+    stage = Stage().settled().stop(0)
+    silent = stage.engine(0, replicas=(stage.replica(1, online=False),))
+    assert stage.steps("s1", silent) == []
+    assert kinds(stage.steps("s1", silent, lasting=3_500)) == ["InSyncShrunk"]
+    stage.tell(c.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
     assert kinds(stage.steps("s1", silent)) == ["Fence"]
 
 

@@ -12,6 +12,7 @@ from dkv.machine.steps import Failover, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
 LAST_CALL = 6_000       # ms before the deadline in which CLUSTER FAILOVER is not sent any more
+HEARD = 1_500           # ms within which whoever is to take over must have acknowledged
 HASTY = 2_000           # ms an operator's kill waits for a handover
 
 
@@ -68,7 +69,7 @@ def successor(state: State, group: Group, engine: EngineSeen, only: int | None =
         if archive_id == group.leader or process is None or process.kill or only not in (None, process.start_id):
             continue
         running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
-        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, 1_500):
+        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, HEARD):
             replica = replica_of(state, engine, archive_id)
             fit.append((-(replica.offset if replica else 0), archive_id))
     return min(fit)[1] if fit else None

@@ -1,0 +1,224 @@
+"""V5, V6, V8 and M3 of the model: schedules in which the wrong copy would be chosen to lead.
+
+Each is walked through the real rules, and once more without the clause that closes it: then an acknowledged write is
+lost although the archive that holds it was there at the choice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dkv.domain.draft import Draft
+from dkv.domain.model import Group, Report
+from dkv.domain.rules import leadership
+from dkv.machine import perform
+from dkv.sim.world import DATABASE, Watcher
+from tests.safety.stage import SOON, A, Answer, B, Stage
+
+CHOICE = 30.0      # s in which a choice must have been made, if one can be
+
+
+async def written_on_the_leader_alone(stage: Stage, key: str) -> None:
+    """Acknowledged, on the disk of A, and never streamed."""
+    line = await stage.connect()
+    stage.cut(A, B)
+    assert (await line.write(key)).acknowledged
+    assert stage.holds(A, key)
+    assert not stage.holds(B, key)
+
+
+def forget_who_led(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that promotes the best that is ready, whoever led and whoever may still answer."""
+    rank = leadership._rank
+    monkeypatch.setattr(leadership, "_must_wait", lambda *_: False)
+    monkeypatch.setattr(leadership, "_rank", lambda group, member: (False, *rank(group, member)[1:]))
+
+
+# -- M3: the dead leader's disk is not asked ---------------------------------------------------------------------------
+
+
+async def the_leaders_engine_dies_with_a_write_of_its_own(stage: Stage) -> tuple[str, bool]:
+    await written_on_the_leader_alone(stage, "w1")
+    stage.kill_engine(A)
+    stage.mend(A, B)
+    await stage.until(lambda: stage.group.term > 1 and bool(stage.leader), CHOICE)
+    return stage.leader, stage.led_with("w1")
+
+
+def test_m3_the_dead_leaders_disk_is_asked_first() -> None:
+    assert Stage.play(2, the_leaders_engine_dies_with_a_write_of_its_own) == (A, True)
+
+
+def test_m3_promoting_at_once_would_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_who_led(monkeypatch)
+    assert Stage.play(2, the_leaders_engine_dies_with_a_write_of_its_own) == (B, False)
+
+
+# -- V5: engine and manager die, the machine is fine ---------------------------------------------------------------------
+
+
+async def engine_and_manager_die_on_a_machine_that_answers(stage: Stage) -> tuple[str, bool]:
+    await written_on_the_leader_alone(stage, "w1")
+    stage.world.kill_manager(A)
+    stage.kill_engine(A)
+    stage.mend(A, B)
+    await stage.until(lambda: not stage.leader, every=SOON)
+    await stage.comes_true(lambda: bool(stage.leader), 6.0)
+    stage.world.start_manager(A)
+    await stage.until(lambda: bool(stage.leader), CHOICE)
+    return stage.leader, stage.led_with("w1")
+
+
+def test_v05_a_machine_that_answers_is_waited_for_although_its_lease_ended() -> None:
+    assert Stage.play(2, engine_and_manager_die_on_a_machine_that_answers) == (A, True)
+
+
+def test_v05_skipping_it_with_its_lease_would_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_while_it_lives(draft: Draft, group: Group, member: leadership.Standing) -> bool:
+        return member.process is not None and draft.server_alive(member.process.server_id)
+
+    monkeypatch.setattr(leadership, "_awaitable", only_while_it_lives)
+    assert Stage.play(2, engine_and_manager_die_on_a_machine_that_answers) == (B, False)
+
+
+# -- V6: a rewrite that is cut off before its marker -----------------------------------------------------------------------
+
+
+async def the_leader_lost_its_marker_and_dies(stage: Stage) -> tuple[str, bool]:
+    await written_on_the_leader_alone(stage, "w1")
+    await without_marker(stage, A)
+    stage.kill_engine(A)
+    stage.mend(A, B)
+    await stage.until(lambda: stage.group.term > 1 and bool(stage.leader), CHOICE)
+    return stage.leader, stage.led_with("w1")
+
+
+async def without_marker(stage: Stage, server: str) -> None:
+    """A rewrite whose marker did not come to be written: the archive's position is unknown."""
+    stage.engine(server).rewrite(None)
+    await stage.until(lambda: not stage.engine(server).rewriting, every=SOON)
+    assert stage.position(server).term == 0
+
+
+async def the_only_copy_in_sync_lost_its_marker_and_dies(stage: Stage) -> tuple[str, bool]:
+    stage.lose(B)
+    await stage.until(lambda: stage.group.in_sync == (0,))
+    assert (await (await stage.connect()).write("w1", count=0)).acknowledged
+    await without_marker(stage, A)
+    stage.kill_engine(A)
+    await stage.until(lambda: not stage.leader)
+    await stage.comes_true(lambda: bool(stage.leader), CHOICE)
+    return stage.leader, bool(stage.leader) and stage.led_with("w1")
+
+
+def the_unknown_may_not_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = leadership.standing
+
+    def known_only(draft: Draft, archive_id: int) -> leadership.Standing:
+        found = standing(draft, archive_id)
+        report = found.process.report if found.process else None
+        unknown = report is not None and report.term == 0 and draft.groups[(DATABASE, "g1")].last_leader is not None
+        return replace(found, ready=found.ready and not unknown)
+
+    monkeypatch.setattr(leadership, "standing", known_only)
+
+
+def test_v06_the_last_leader_leads_again_although_its_position_is_unknown() -> None:
+    assert Stage.play(2, the_leader_lost_its_marker_and_dies) == (A, True)
+
+
+def test_v06_a_lone_copy_leads_again_although_its_position_is_unknown() -> None:
+    assert Stage.play(2, the_only_copy_in_sync_lost_its_marker_and_dies) == (A, True)
+
+
+def test_v06_forbidding_the_unknown_to_lead_would_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    the_unknown_may_not_lead(monkeypatch)
+    assert Stage.play(2, the_leader_lost_its_marker_and_dies) == (B, False)
+
+
+def test_v06_forbidding_the_unknown_to_lead_would_leave_a_lone_copy_dead_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    the_unknown_may_not_lead(monkeypatch)
+    assert Stage.play(2, the_only_copy_in_sync_lost_its_marker_and_dies) == ("", False)
+
+
+# -- V8: the position of a leader that still serves ------------------------------------------------------------------------
+
+
+class Answered(Watcher):
+    """What A said in the vacancy of how far its archive got."""
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+
+    def committed(self, before: Any, after: Any, events: Any) -> None:
+        process = after.process_on(0)
+        if self.report is None and process and process.report and not after.groups[(DATABASE, "g1")].open:
+            self.report = process.report
+
+
+async def a_leader_that_still_serves_is_asked_and_dies(
+    stage: Stage, before_the_choice: Callable[[], None] = lambda: None
+) -> tuple[bool, bool]:
+    """Whether writes were acknowledged that its answer lacks, and whether they are all there in the end."""
+    answered = Answered()
+    stage.world.kill_manager(A)
+    stage.engine(A).stop()
+    await stage.until(lambda: stage.vacant)
+    stage.engine(A).go_on()
+    stage.world.watchers.append(answered)
+    stage.cut(A, B)
+    acknowledged: set[str] = set()
+    writing = [asyncio.ensure_future(write_on(stage, f"w{n}", acknowledged)) for n in range(5)]
+    await stage.until(lambda: bool(acknowledged), every=SOON)
+    stage.world.start_manager(A)
+    await stage.until(lambda: answered.report is not None, every=SOON)
+    before_the_choice()
+    stage.kill_engine(A)
+    await asyncio.gather(*writing)
+    report = answered.report
+    assert report is not None
+    late = {e.key for e in stage.disk(A).after((report.term, report.sequence, report.nonce), report.bytes_after)}
+    late &= acknowledged
+    stage.mend(A, B)
+    await stage.until(lambda: bool(stage.leader), CHOICE)
+    return bool(late), all(stage.led_with(key) for key in late)
+
+
+async def write_on(stage: Stage, name: str, acknowledged: set[str]) -> None:
+    """A plain client of A, until it is refused."""
+    line, number, answer = stage.plainly(A), 0, Answer("OK")
+    while answer.acknowledged:
+        number += 1
+        answer = await line.write(f"{name}-{number}", count=0)
+        acknowledged |= {f"{name}-{number}"} if answer.acknowledged else set()
+
+
+def no_fence_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = perform.Performer._reportposition
+
+    async def unfenced(self: perform.Performer, step: Any) -> None:
+        await report(self, replace(step, leads=False))
+
+    monkeypatch.setattr(perform.Performer, "_reportposition", unfenced)
+
+
+def test_v08_an_engine_is_fenced_before_it_says_how_far_it_got() -> None:
+    assert Stage.play(2, a_leader_that_still_serves_is_asked_and_dies) == (False, True)
+
+
+def test_v08_unfenced_it_would_acknowledge_what_its_answer_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost by that alone: the last leader is asked again, and first."""
+    no_fence_before_the_answer(monkeypatch)
+    assert Stage.play(2, a_leader_that_still_serves_is_asked_and_dies) == (True, True)
+
+
+def test_v08_and_by_the_answers_alone_those_writes_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_fence_before_the_answer(monkeypatch)
+    story = partial(a_leader_that_still_serves_is_asked_and_dies, before_the_choice=lambda: forget_who_led(monkeypatch))
+    assert Stage.play(2, story) == (True, False)

@@ -1,0 +1,150 @@
+"""V7 and V11 of the model: schedules in which leadership would be handed over to a copy that cannot prove what it holds.
+
+Each is walked through the real rules, and once more without the clause that closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.maintenance import Switchover
+from dkv.engine.contract import EngineRefused, Position
+from dkv.machine import follow, handover, lead, leave, perform
+from dkv.machine.steps import Failover, Step
+from dkv.sim.world import DATABASE
+from tests.safety.stage import SOON, A, B, Stage
+
+CHOICE = 30.0      # s in which a choice must have been made, if one can be
+TRIED = 8.0        # s after which a handover that could be made would have been
+
+
+async def asked_to_hand_over(stage: Stage) -> None:
+    await stage.world.order(Switchover(actor="operator", database=DATABASE, group="g1"))
+
+
+async def written_on_the_target_before_it_dies(stage: Stage) -> tuple[bool, bool]:
+    """Whether B came to lead at all, and whether what was then acknowledged is there in the end.
+
+    B's manager cannot say that it leads, so its term has no marker yet, and its engine dies.
+    """
+    led = await stage.comes_true(lambda: stage.engine(B).role == "leader", TRIED, every=SOON)
+    if not led:
+        assert (await stage.plainly(A).write("w1", count=0)).acknowledged
+    else:
+        stage.backend_away(1.0)
+        assert (await stage.plainly(B).write("w1", count=0)).acknowledged
+        assert not stage.holds(A, "w1")
+    stage.kill_engine(B)
+    await asyncio.sleep(0.1)
+    await stage.until(lambda: bool(stage.leader) and stage.runs(stage.leader), CHOICE)
+    return led, stage.led_with("w1")
+
+
+# -- V7: the target rewrote its archive, and its marker is gone ----------------------------------------------------------
+
+
+async def the_target_has_no_marker(stage: Stage) -> tuple[bool, bool]:
+    stage.engine(B).rewrite(None)
+    await stage.until(lambda: not stage.engine(B).rewriting, every=SOON)
+    assert stage.position(B).term == 0
+    await asked_to_hand_over(stage)
+    return await written_on_the_target_before_it_dies(stage)
+
+
+def test_v07_nothing_is_handed_over_to_a_copy_whose_marker_is_gone() -> None:
+    assert Stage.play(2, the_target_has_no_marker) == (False, True)
+
+
+def test_v07_handing_over_to_it_would_lose_what_it_then_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unchecked(self: perform.Performer, step: Failover) -> None:
+        await self._engines.unfence(step.start_id)
+        await self._engines.failover(step.start_id)
+
+    take_every_position_for_known(monkeypatch)
+    monkeypatch.setattr(perform.Performer, "_failover", unchecked)
+    assert Stage.play(2, the_target_has_no_marker) == (True, False)
+
+
+def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
+    """The target's plan looks at an engine that has the term's marker, whatever is on its disk."""
+    steps = handover.handover_steps_of_target
+
+    def blind(scene: Any, group: Any, engine: Any) -> Iterator[Step]:
+        yield from steps(scene, group, replace(engine, marker=Position(group.term, 1, "n", initialised=True), **more))
+
+    monkeypatch.setattr(follow, "handover_steps_of_target", blind)
+
+
+# -- V11: the target is in the middle of an automatic full resync ----------------------------------------------------------
+
+
+async def filled_anew(stage: Stage) -> None:
+    """B's link was away for more than the backlog holds, so it is filled anew without anybody's order; that takes long."""
+    stage.world.net.backlog = 4
+    await stage.break_link(B, A)
+    for number in range(20):
+        assert (await stage.plainly(A).write(f"before-{number}", count=0)).acknowledged
+    stage.mend(B, A)
+    await stage.until(lambda: stage.engine(B).replication.state == "resyncing", every=SOON)
+    assert stage.group.in_sync == (0, 1)
+    assert stage.position(B).term == 1, "its disk is the old one"
+    stage.cut(A, B)
+
+
+async def the_target_is_being_filled(stage: Stage) -> tuple[bool, bool]:
+    await filled_anew(stage)
+    await asked_to_hand_over(stage)
+    await asyncio.sleep(0.5)
+    stage.mend(A, B, lost=False)
+    return await written_on_the_target_before_it_dies(stage)
+
+
+def test_v11_nothing_is_handed_over_to_a_copy_that_is_being_filled() -> None:
+    assert Stage.play(2, the_target_is_being_filled) == (False, True)
+
+
+def test_v11_going_by_its_old_disk_would_lose_what_it_then_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def looked_at_before(self: perform.Performer, step: Failover) -> None:
+        if (await self._engines.read_position(step.directory)).term != step.term:
+            return
+        await self._engines.unfence(step.start_id)
+        for _ in range(200):
+            try:
+                await self._engines.failover(step.start_id)
+                return
+            except EngineRefused:
+                await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(lead, "successor", lambda *_, **__: 1)
+    take_every_position_for_known(monkeypatch, link_up=True, resyncing=False)
+    monkeypatch.setattr(perform.Performer, "_failover", looked_at_before)
+    assert Stage.play(2, the_target_is_being_filled) == (True, False)
+
+
+async def the_leader_is_stopped_while_the_other_copy_is_filled(stage: Stage) -> tuple[bool, bool]:
+    """Whether B came to lead, and whether what only A had acknowledged is there in the end."""
+    await filled_anew(stage)
+    process = stage.world.state.process_on(0)
+    assert process is not None
+    await stage.world.order(c.ShutdownProcess(actor="operator", start_id=process.start_id))
+    await stage.until(lambda: not stage.runs(A))
+    stage.mend(A, B, lost=False)
+    led = await stage.comes_true(lambda: stage.leader == B, TRIED)
+    await stage.world.start_all()
+    await stage.until(lambda: bool(stage.leader) and len(stage.group.in_sync) == 2, CHOICE)
+    return led, stage.led_with("before-19")
+
+
+def test_v11_a_leader_that_is_asked_to_stop_does_not_leave_a_copy_that_is_being_filled_to_lead() -> None:
+    assert Stage.play(2, the_leader_is_stopped_while_the_other_copy_is_filled) == (False, True)
+
+
+def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leave, "_somebody_may_catch_up", lambda *_: False)
+    assert Stage.play(2, the_leader_is_stopped_while_the_other_copy_is_filled) == (True, False)
