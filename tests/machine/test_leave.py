@@ -63,6 +63,12 @@ def test_a_leader_does_not_leave_before_a_silent_member_of_s_is_back_or_out_of_i
     assert kinds(stage.steps("s1", silent)) == ["Fence"]
 
 
+def test_a_leader_that_leaves_takes_a_member_of_s_that_was_restarted_out_of_it_first() -> None:
+    stage = Stage().settled().stop(0)
+    stage.ends(1)
+    assert kinds(stage.steps("s1", stage.engine(0, replicas=()))) == ["InSyncShrunk"]
+
+
 def test_a_lone_leader_is_fenced_then_shut_down() -> None:
     stage = Stage(1).led().stop(0)
     assert kinds(stage.steps("s1", stage.engine(0))) == ["Fence"]

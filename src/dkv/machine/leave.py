@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import HandoverBegun
-from dkv.domain.model import Group, Process, ProcessState, State
+from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.handover import HASTY, HEARD, handover_steps_of_leader, handover_steps_of_target, successor
 from dkv.machine.lead import cut_off_steps, leader_steps, quote, stopping
@@ -84,7 +84,7 @@ def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineS
     if target is not None:
         key = f"handover {group.database}/{group.name}"
         yield Tell(key, HandoverBegun(to_archive=target, hasty=process.kill, **quote(scene.me, group)))
-    elif engine.answering and _somebody_may_catch_up(scene, group, engine):
+    elif engine.answering and _somebody_is_behind(scene, group, engine):
         yield from leader_steps(scene, group, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
@@ -92,12 +92,9 @@ def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineS
         yield from _end(engine, leads=True)
 
 
-def _somebody_may_catch_up(scene: Scene, group: Group, engine: EngineSeen) -> bool:
-    """A member of S lives and does not acknowledge: it is back, or out of S, within 3 s. A leader that ended before that
-    would leave it to lead without what only this one acknowledged (it may be in an automatic full resync)."""
-    for archive_id in group.in_sync:
-        process = scene.state.process_on(archive_id)
-        lives = process is not None and process.state is ProcessState.MONITORED and archive_id != group.leader
-        if lives and not acknowledges(scene.state, engine, archive_id, HEARD):
-            return True
-    return False
+def _somebody_is_behind(scene: Scene, group: Group, engine: EngineSeen) -> bool:
+    """A member of S does not acknowledge: it is restarted, away, or being filled anew. It catches up or is out of S within
+    3 s. A leader that ended before that would leave it to lead without what only this one acknowledged.
+    """
+    others = [a for a in group.in_sync if a != group.leader]
+    return not all(acknowledges(scene.state, engine, a, HEARD) for a in others)
