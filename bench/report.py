@@ -17,6 +17,7 @@ import data
 import domain
 import failover
 import idle
+import large
 import switchover
 from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
@@ -24,6 +25,7 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHES: dict[str, Tables] = {
     "failover": failover.tables, "switchover": switchover.tables, "create": create.tables, "data": data.tables,
     "coldstart": coldstart.tables, "idle": idle.tables, "domain": domain.tables,
+    "large": large.tables,
 }  # fmt: skip
 
 

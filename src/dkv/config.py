@@ -44,6 +44,7 @@ class Settings:
     leader_assignment_timeout_ms: int = field(default=10_000, metadata={"range": (0, 86_400_000)})
     failover_grace_ms: int = field(default=2_000, metadata={"range": (0, 3_600_000)})
     failover_limit: int | None = field(default=None, metadata={"range": (0, 2**53)})
+    tail_above_bytes: int = field(default=100_000_000, metadata={"range": (-1, 2**53)})
     engine_hang_timeout_ms: int = field(default=30_000, metadata={"range": (100, 86_400_000)})
     restart_budget: int = field(default=3, metadata={"range": (0, 1000)})
     restart_window_ms: int = field(default=60_000, metadata={"range": (0, 86_400_000)})
@@ -147,7 +148,7 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
 def _number(name: str, value: object, limits: tuple[int, int]) -> int:
     low, high = limits
     text = str(value)
-    if isinstance(value, bool) or not re.fullmatch(r"\d{1,18}", text) or not low <= int(text) <= high:
+    if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or not low <= int(text) <= high:
         raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is a whole number from {low} to {high}.")
     return int(text)
 

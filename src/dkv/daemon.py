@@ -212,7 +212,7 @@ def options_of(settings: Settings) -> DatabaseOptions:
     """What a store created through this manager gets unless it is told otherwise (design section 9)."""
     return DatabaseOptions(
         leader_assignment_timeout=settings.leader_assignment_timeout_ms, failover_grace=settings.failover_grace_ms,
-        failover_limit=settings.failover_limit or 0, restart_budget=settings.restart_budget,
+        failover_limit=settings.failover_limit or 0, tail_above=settings.tail_above_bytes, restart_budget=settings.restart_budget,
         restart_window=settings.restart_window_ms, min_in_sync=settings.min_in_sync, append_fsync=settings.appendfsync,
     )  # fmt: skip
 

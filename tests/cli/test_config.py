@@ -65,6 +65,12 @@ def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:
         load_settings(environ=env(tmp_path), file=tmp_path)
 
 
+def test_never_is_a_number_too(tmp_path: Path) -> None:
+    assert load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-1")).tail_above_bytes == -1
+    with pytest.raises(ConfigTrouble, match="tail_above_bytes cannot be '-2'"):
+        load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-2"))
+
+
 def test_sizes() -> None:
     assert [parse_size(text) for text in (1, "2", "3kb", "4 MB", "5GiB", "1t")] == [1, 2, 3072, 4 << 20, 5 << 30, 1 << 40]
 

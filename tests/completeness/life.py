@@ -46,6 +46,9 @@ from dkv.domain.commands import (
     ServerJoined,
     ServerLost,
     StartProcess,
+    TailBroken,
+    TailFed,
+    TailMeasured,
     TailSetAside,
     Tick,
     WritesPaused,
@@ -239,6 +242,40 @@ class Life:
         await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
         await self.servers_come()
 
+    async def large_leader_dies(self, archive_id: int, heir: int) -> dict[str, Any]:
+        """The leader's engine dies; its files are large, so the other copy is to be given its tail. Who holds that."""
+        dead = await self.process(archive_id)
+        await self.tell(
+            ProcessExited(server_id=dead.server_id, start_id=dead.start_id, cause="signal", detail="killed", exit_code=137)
+        )
+        held, follower, term = await self.process(archive_id), await self.process(heir), (await self.group()).term
+        holder: dict[str, Any] = {"server_id": held.server_id, "start_id": held.start_id}
+        place = Report(term=term, sequence=1, nonce="n", bytes_after=50, offset=60, history="h", digest="half")
+        await self.tell(
+            ProcessStarted(report=Report(term=term, sequence=1, nonce="n", bytes_after=90, size=200_000_000), **holder),
+            PositionReported(server_id=follower.server_id, start_id=follower.start_id, term=term, report=place),
+            TailMeasured(term=term + 1, size=90, digest="all", history="new", prefixes=(follower.start_id,), **holder),
+        )
+        return {"server_id": follower.server_id, "start_id": follower.start_id, "term": term + 1}
+
+    async def tail_given(self) -> None:
+        """A feed that breaks brings the dead leader back; the next two end with the other copy leading."""
+        heir = await self.large_leader_dies(1, heir=0)
+        await self.tell(TailBroken(reason="it asks for something else", **heir))
+        process = await self.process(1)
+        who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
+        await self.tell(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
+        await self.leads(1)
+        await self.joins(0)
+        for dead, follower in ((1, 0), (0, 1)):
+            heir = await self.large_leader_dies(dead, follower)
+            await self.tell(TailFed(size=90, digest="all", **heir))
+            await self.leads(follower)
+            process = await self.process(dead)
+            who = {"server_id": process.server_id, "start_id": process.start_id}
+            await self.tell(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
+            await self.joins(dead)
+
     async def leader_killed(self) -> None:
         """An operator kills the leader; the follower reports its position and leads when time has shown who answers."""
         leader, follower = await self.process(1), await self.process(0)
@@ -312,6 +349,7 @@ class Life:
         await self.handed_over()
         await self.maintained()
         await self.server_lost_and_back()
+        await self.tail_given()
         await self.leader_killed()
         await self.archives_come_and_go()
         await self.another_is_described()

@@ -86,6 +86,11 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
     "chosen to lead, not open yet": (
         BEGIN + "start db-1; started db-1", "group db/UNPARTITIONED", "db-1", "was chosen to lead in term 1 and is being",
         "has to finish"),
+    "chosen to lead, and given the dead leader's tail": (
+        "servers A B; create db on=A,B tail=0; start db-1 db-2; up db; exit db-1; started db-1 marker=1-1+900; "
+        "position db-2 marker=1-1+700 offset=800 history=h1 digest=seven", "group db/UNPARTITIONED", "db-2",
+        "db-2 was chosen to lead in term 2 and is first given the writes that only the disk of db-1 has",
+        "after 2 s without progress db-1 is restarted instead"),
     "a rolling restart": (
         UP + "restart db rolling", "database db", "process 1 (db-2)", "it is being restarted: it is stopping", "--evict"),
     "a whole restart": (

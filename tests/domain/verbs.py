@@ -16,11 +16,14 @@ __all__ = ["Teller", "verbs_hotcopy", "verbs_maintenance"]
 
 
 def report_of(line: Line) -> Report:
-    """`marker=1-2+300`: term 1, marker 2, 300 bytes after it; `offset=` and `history=` of a living engine."""
+    """`marker=1-2+300`: term 1, marker 2, 300 bytes after it; `offset=` and `history=` of a living engine; `digest=` of
+    those bytes and `size=` of all files.
+    """
     marker, _, after = line.options.get("marker", "").partition("+")
     term, _, sequence = marker.partition("-")
     return Report(int(term or 0), int(sequence or 0), "n" if marker else "", int(after or 0),
-                  line.number("offset"), line.options.get("history", ""))  # fmt: skip
+                  line.number("offset"), line.options.get("history", ""), line.options.get("digest", ""),
+                  line.number("size"))  # fmt: skip
 
 
 # Orders ------------------------------------------------------------------------------------------------------------
@@ -37,7 +40,7 @@ def _create(t: Teller, line: Line) -> c.Command:
     options = DatabaseOptions(
         replication_factor=line.number("copies", 2), min_in_sync=line.number("min", 1),
         append_fsync=line.options.get("fsync", "always"), failover_grace=line.number("grace", 2_000),
-        failover_limit=line.number("limit", 0),
+        failover_limit=line.number("limit", 0), tail_above=line.number("tail", 100_000_000),
     )  # fmt: skip
     return c.CreateDatabase(now=t.world.now, name=name, uid=line.options.get("uid", "u1"), secret="s", options=options,
                             groups=groups if count > 1 else (), archives=archives)  # fmt: skip
@@ -227,6 +230,24 @@ def _follows(t: Teller, line: Line) -> c.Command:
 @verb("aside")
 def _aside(t: Teller, line: Line) -> c.Command:
     return c.TailSetAside(path="/set-aside/tail.aof", **t.of(line))
+
+
+@verb("measured")
+def _measured(t: Teller, line: Line) -> c.Command:
+    """`measured HOLDER size=900 digest=all OTHERS...`: those whose bytes are the beginning of it."""
+    prefixes = tuple(t.start_id(word) for word in line.words[1:])
+    return c.TailMeasured(term=t.group(line).term, size=line.number("size"), digest=line.options["digest"],
+                          history=line.options.get("history", "fresh"), prefixes=prefixes, **t.of(line))  # fmt: skip
+
+
+@verb("fed")
+def _fed(t: Teller, line: Line) -> c.Command:
+    return c.TailFed(term=t.group(line).term, size=line.number("size"), digest=line.options["digest"], **t.of(line))
+
+
+@verb("broken")
+def _broken(t: Teller, line: Line) -> c.Command:
+    return c.TailBroken(term=t.group(line).term, reason=line.options["because"], **t.of(line))
 
 
 @verb("retired")

@@ -42,7 +42,7 @@ def _beginning() -> Iterator[c.Command]:
         yield c.ServerJoined(now=HOUR, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index,
                              nuodb_port=8888 + index, boot_id="boot 0")  # fmt: skip
     archives = tuple(c.NewArchive(server_id=s) for s in SERVERS)
-    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3),
+    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3, tail_above=0),
                            archives=archives)  # fmt: skip
 
 
@@ -121,7 +121,8 @@ def _report(state: State, process: Process, salt: int) -> Report | None:
     group = state.groups.get((process.database, process.group))
     if group is None:
         return None
-    return Report(max(0, group.term - salt % 2), 1 + salt % 3, "n", salt % 50, salt % 90, group.history if salt % 3 else "")
+    return Report(max(0, group.term - salt % 2), 1 + salt % 3, "n", salt % 50, salt % 90, group.history if salt % 3 else "",
+                  digest="d" if salt % 2 else "")  # fmt: skip
 
 
 def _process_facts(state: State, process: Process, now: int, salt: int) -> Iterator[c.Command]:
@@ -142,10 +143,23 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
         yield c.LeaderSilence(now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0,
                               machine_answers=salt % 2 == 0)  # fmt: skip
         yield c.JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
+    if group and group.tail:
+        yield from _tail_facts(state, group, process, now, salt)
     if salt % 5 == 0:
         yield c.LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
         yield EngineSilent(now=now, server_id=server_id, start_id=start_id, silent=salt % 2 == 0)
         yield c.TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
+
+
+def _tail_facts(state: State, group: Group, process: Process, now: int, salt: int) -> Iterator[c.Command]:
+    """Mostly as expected, sometimes not."""
+    assert group.tail is not None
+    said = {"now": now, "server_id": process.server_id, "start_id": process.start_id, "term": group.term}
+    others = tuple(one.start_id for one in group.tail.fed if (one.start_id + salt) % 11)
+    yield c.TailMeasured(**said, size=100, digest="all", history=f"t{group.term}", prefixes=others)  # type: ignore[arg-type]
+    yield c.TailFed(**said, size=100, digest="all" if salt % 13 else "other")  # type: ignore[arg-type]
+    if salt % 9 == 0:
+        yield c.TailBroken(**said, reason="it broke")  # type: ignore[arg-type]
 
 
 def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.Command]:

@@ -24,6 +24,7 @@ from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
 from dkv.sim.engines import SimEngines
 from dkv.sim.replication import Replication
+from tests.sim.planting_tails import TAILS
 
 PLANTS: dict[str, Callable[[], None]] = {}
 
@@ -318,6 +319,10 @@ def a_phantom_that_attaches_by_itself() -> None:
         return pid
 
     SimEngines.launch = trusting  # type: ignore[method-assign]
+
+
+for _plant in TAILS:
+    mutant(_plant)
 
 
 def _replace_rule(command: str, rule: Any) -> None:

@@ -69,6 +69,21 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
         "tests/machine/test_perform.py::test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader",
     ),
     "a phantom that attaches by itself": ("tests/sim/test_schedules.py",),
+    # a dead leader's tail (decision 0011)
+    "open without comparing": (Seeds(1, 10),),
+    "the old id": (
+        "tests/domain/test_tail.py::test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history",
+    ),
+    "move the last leader at assign": (f"{STORY}[tail_given_up]",),
+    "shrink s at assign": (f"{STORY}[tail_fed]",),
+    "keep in s whoever was named": (f"{STORY}[tail_given_up]",),
+    "an heir that is not the furthest": (f"{STORY}[tail_fed]",),
+    "feed without the lock": (
+        "tests/contract/test_engine_tail.py::test_nothing_is_fed_that_was_not_measured_or_without_the_lock[valkey]",
+    ),
+    "a feeder that stood still goes on": (
+        "tests/contract/test_engine_tail.py::test_whoever_is_not_renewed_feeds_nobody",
+    ),
 }
 
 EVERY_TIME = ("let anyone shrink s", "judge confirmation by count", "no fresh read before guarded steps")

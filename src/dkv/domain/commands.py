@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from dkv.domain.command import Command as Command
 from dkv.domain.command import LeaderFact as LeaderFact
 from dkv.domain.command import ManagerFact as ManagerFact
+from dkv.domain.feeding import TailBroken as TailBroken
+from dkv.domain.feeding import TailFed as TailFed
+from dkv.domain.feeding import TailMeasured as TailMeasured
 from dkv.domain.hotcopy_commands import CancelHotCopy as CancelHotCopy
 from dkv.domain.hotcopy_commands import CopyBroke as CopyBroke
 from dkv.domain.hotcopy_commands import CopyPrepared as CopyPrepared
@@ -337,7 +340,7 @@ FACTS: tuple[type[Command], ...] = (
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped, EngineSilent,
+    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

@@ -30,6 +30,7 @@ from dkv.domain.rules import (
     renewal,
     servers,
     switchover,
+    tail,
     timing,
 )
 
@@ -78,6 +79,9 @@ RULES: dict[type[Command], Rule] = {
     c.ProcessExited: processes.process_exited,
     m.EngineSilent: noticing.engine_silent,
     c.TailSetAside: processes.tail_set_aside,
+    c.TailMeasured: tail.tail_measured,
+    c.TailFed: tail.tail_fed,
+    c.TailBroken: tail.tail_broken,
     c.ArchiveRetired: archives.archive_retired,
     c.RequestHotCopy: copies.request_hot_copy,
     c.CancelHotCopy: copies.cancel_hot_copy,

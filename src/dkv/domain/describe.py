@@ -21,6 +21,7 @@ from dkv.domain.model import (
     Process,
     ProcessState,
     State,
+    Tail,
     Tombstone,
 )
 
@@ -281,8 +282,18 @@ def _assigned(state: State, group: Group) -> Waiting | None:
     leader = state.archives.get(group.leader) if group.leader is not None else None
     if leader is None:
         return None
-    what = f"{leader.name} was chosen to lead in term {group.term} and {_progress(state, leader)}"
+    doing = _progress(state, leader) if group.tail is None else _given(state, group.tail)
+    what = f"{leader.name} was chosen to lead in term {group.term} and {doing}"
     return Waiting((leader.name,), _assigned_at(group), what, _help_for_assigned(state, group, leader))
+
+
+def _given(state: State, tail: Tail) -> str:
+    return f"is first given the writes that only the disk of {_name(state, tail.source)} has"
+
+
+def _name(state: State, archive_id: int) -> str:
+    archive = state.archives.get(archive_id)
+    return archive.name if archive else f"archive {archive_id}"
 
 
 def _progress(state: State, leader: Archive) -> str:
@@ -302,6 +313,8 @@ def _help_for_assigned(state: State, group: Group, leader: Archive) -> str:
     if not [i for i in group.in_sync if i != leader.archive_id]:
         return "No other instance is in sync: it has to finish."
     grace = state.databases[group.database].options.failover_grace
+    if group.tail:
+        return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, group.tail.source)} is restarted instead."
     return f"While it makes progress it is waited for; after {grace / 1000:g} s without any another one leads."
 
 

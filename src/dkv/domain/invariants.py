@@ -27,6 +27,7 @@ def _group(state: State, group: Group) -> None:
     joining = {j.archive_id for j in group.joining}
     _require(not joining & set(group.in_sync), f"{name} has an archive both joining and in sync")
     _require((group.leader is None) == (group.leader_process is None), f"{name} has half a leader")
+    _require(group.tail is None or (group.leader is not None and not group.open), f"{name} feeds without an assignment")
     if group.leader is None:
         _require(not group.open and group.handover is None, f"{name} is open without a leader")
         return

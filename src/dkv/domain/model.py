@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
+from dkv.domain.places import Report as Report
+from dkv.domain.places import Tail as Tail
 from dkv.domain.states import ArchiveState as ArchiveState
 from dkv.domain.states import DatabaseState as DatabaseState
 from dkv.domain.states import EngineState as EngineState
@@ -49,6 +51,7 @@ class DatabaseOptions:
     failover_limit: int = 0                   # ms; 0 = none
     restart_budget: int = 3                   # so many early exits ...
     restart_window: int = 60_000              # ... within this many ms park the archive
+    tail_above: int = 100_000_000             # bytes of files from which on a follower is given a dead leader's tail; -1 never
 
 
 @dataclass(frozen=True)
@@ -85,23 +88,6 @@ class Database:
     trimmed: int = 0                          # tombstones that were dropped, the oldest first
     trimmed_in: int = 0                       # major in which that was last told
     state_at: int = 0                         # when it reached its state, to be shown
-
-
-@dataclass(frozen=True)
-class Report:
-    """How far an archive got, as its manager read it from disk (engine-positions.md sections 2 and 3)."""
-
-    term: int = 0                   # of the newest marker; 0: no marker found
-    sequence: int = 0
-    nonce: str = ""
-    bytes_after: int = 0
-    offset: int = 0                 # replication offset of a living engine, 0 otherwise
-    history: str = ""               # replication id of a living engine
-
-    @property
-    def order(self) -> tuple[int, int, int]:
-        """Sort key of a position on disk; higher is newer."""
-        return (self.term, self.sequence, self.bytes_after)
 
 
 @dataclass(frozen=True)
@@ -187,6 +173,8 @@ class Group:
     stalled_since: int | None = None             # assigned leader without progress
     thin_at: int = 0                             # since when S is smaller than minInSync, to be shown; 0: it is not
     wish: Wish | None = None                     # a planned change of leader that was asked for
+    tail: Tail | None = None                     # what the assigned leader is given before its term may open
+    untailed: bool = False                       # that was tried in this vacancy and given up
 
     @property
     def phase(self) -> GroupPhase:

@@ -20,11 +20,12 @@ MEANT: dict[str, str] = {
     "failover-limit": "failover_limit",
     "restart-budget": "restart_budget",
     "restart-window": "restart_window",
+    "tail-above": "tail_above",
 }
 """Option -> field of DatabaseOptions. Times are in ms, memory in bytes."""
 
 FSYNC = ("always", "everysec", "no")
-LEAST = {"min_in_sync": 1, "replication_factor": 1}
+LEAST = {"min_in_sync": 1, "replication_factor": 1, "tail_above": -1}   # -1: never
 MOST_OPTIONS = 100
 MOST_LETTERS = 1000   # of a name and its value
 
@@ -59,6 +60,7 @@ def _read(name: str, field: str, text: str) -> int | str | Refused:
             return text
         return no("bad_value", f"The option {name} is {text!r}.", f"It is one of {', '.join(FSYNC)}.")
     least = LEAST.get(field, 0)
-    if not (text.isascii() and text.isdigit() and len(text) < 17 and least <= int(text) <= LARGEST):
+    digits = text.removeprefix("-") if least < 0 else text
+    if not (digits.isascii() and digits.isdigit() and len(text) < 17 and least <= int(text) <= LARGEST):
         return no("bad_value", f"The option {name} is {text!r}.", f"It is a whole number from {least}.")
     return int(text)

@@ -13,7 +13,7 @@ Facts about Valkey come from reference/engine.md and reference/engine-positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -22,6 +22,10 @@ from dkv.engine.copying import CopyLabel as CopyLabel
 from dkv.engine.copying import CutSeen as CutSeen
 from dkv.engine.copying import Identity as Identity
 from dkv.engine.copying import Stillness as Stillness
+from dkv.engine.tail_plan import Feeds
+from dkv.engine.tail_plan import Stretch as Stretch
+from dkv.engine.tail_plan import TailFollower as TailFollower
+from dkv.engine.tail_plan import TailPlan as TailPlan
 
 
 class EngineTrouble(Exception):
@@ -87,6 +91,7 @@ class Position:
     bytes_after: int = 0
     initialised: bool = False
     origin: str = ""           # at the first start of a restored archive: the cut of the hot copy it holds
+    size: int = field(default=0, compare=False)   # bytes of all append-only files, as a hint how long they load
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -268,7 +273,7 @@ class Counters:
     at_ms: int
 
 
-class Engines(CopyEngines, Protocol):
+class Engines(CopyEngines, Feeds, Protocol):
     """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`

@@ -6,6 +6,7 @@ An archive whose marker went into its base (rewritten or re-synced) has no posit
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from dkv.engine import aof
 from dkv.engine.archive import APPEND_ONLY_DIR, IDENTITY_FILE, read_identity, unusable
-from dkv.engine.contract import ArchiveRefused, Cause, Position
+from dkv.engine.contract import ArchiveRefused, Cause, Position, Stretch
 
 _MANIFEST = "appendonly.aof.manifest"
 
@@ -25,9 +26,52 @@ def read_position(directory: str) -> Position:
     initialised = said is not None and said.initialised
     try:
         with _opened(directory) as files:
-            return replace(_position(directory, files), initialised=initialised)
+            position = _position(directory, files)
+            return replace(position, initialised=initialised, size=_total(directory, files))
     except OSError as error:
         raise unusable(directory, error) from error
+
+
+def _total(directory: str, files: list[_File]) -> int:
+    """Bytes of base and incremental files."""
+    bases = [file.name for file in manifest(directory) if file.kind == "b"]
+    sizes = (os.path.getsize(os.path.join(directory, APPEND_ONLY_DIR, name)) for name in bases)
+    return sum(file.size for file in files) + sum(sizes)
+
+
+def stretch(directory: str, marker: tuple[int, int, str], upto: int | None) -> Stretch:
+    """See `Engines.digest`."""
+    found, size = hashlib.blake2b(digest_size=16), 0
+    for block in after_marker(directory, marker, 0, upto):
+        found.update(block)
+        size += len(block)
+    return Stretch(size, found.hexdigest())
+
+
+def after_marker(directory: str, marker: tuple[int, int, str], start: int, end: int | None) -> Iterator[bytes]:
+    """The bytes from place `start` to place `end` after a marker, or to where an engine would stop loading.
+
+    Raises ArchiveRefused when they are not there.
+    """
+    try:
+        with _opened(directory) as files:
+            index, offset = _locate(files, Position(*marker))
+            valid = None if (index, offset) == (0, 0) else _after(files, index, offset) if end is None else end
+            if valid is None or sum(file.size for file in files[index:]) - offset < valid:
+                raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the bytes asked for after {marker}")
+            yield from _between(files, index, offset, (start, valid))
+    except OSError as error:
+        raise unusable(directory, error) from error
+
+
+def _between(files: list[_File], index: int, offset: int, places: tuple[int, int]) -> Iterator[bytes]:
+    index, offset = _advance(files, index, offset + places[0])
+    left = places[1] - places[0]
+    for file in files[index:]:
+        while left > 0 and (block := file.read(offset, min(1 << 20, left))):
+            yield block
+            offset, left = offset + len(block), left - len(block)
+        offset = 0
 
 
 def bytes_after(directory: str, keep: Position) -> Iterator[bytes]:

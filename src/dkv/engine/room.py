@@ -37,12 +37,13 @@ from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import write_files
 from dkv.engine.positions import bytes_after, read_position
 from dkv.engine.supervisor import Record, Run
+from dkv.engine.tail import Feeding, Tails
 
 _TAKE_OVER_WITHIN = 1.0      # seconds, design.md section 5
 _BIRTH_WITHIN = 5.0
 
 
-class ValkeyEngines(HotCopies):
+class ValkeyEngines(HotCopies, Feeding):
     """Implements `Engines` (engine/contract.py) on this machine's processes and disks."""
 
     def __init__(
@@ -63,12 +64,14 @@ class ValkeyEngines(HotCopies):
         self._engines: dict[int, Engine] = {}
         self._locks: dict[str, int] = {}
         self._changed = asyncio.Event()
+        self._tails = Tails()
 
     def close(self) -> None:
         """Let go of sockets, descriptors and prepared locks. Engines keep running."""
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
+        self._tails.close()
         for fd in self._locks.values():
             os.close(fd)
         self._locks.clear()
@@ -166,12 +169,6 @@ class ValkeyEngines(HotCopies):
                 engine.kill_leftovers()
         return any(engine.alive and not engine.run.intents for engine in mine)
 
-    async def release(self, directory: str) -> None:
-        """See the contract."""
-        fd = self._locks.pop(directory, None)
-        if fd is not None:
-            os.close(fd)
-
     async def read_position(self, directory: str) -> Position:
         """See the contract."""
         return await asyncio.to_thread(read_position, directory)
@@ -202,6 +199,7 @@ class ValkeyEngines(HotCopies):
         known = self._engines.get(spec.start_id)
         if known is not None:
             return await self._already(known)
+        await self._tails.stop(spec.directory)
         binary = find_binary(self._binary)
         if spec.directory not in self._locks:
             await self.prepare(spec.directory, spec.identity, False)

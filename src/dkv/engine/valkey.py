@@ -137,7 +137,8 @@ class Valkey:
 
     async def take_over(self, phantoms: Sequence[str], durable: bool) -> None:
         """Become the leader, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused."""
-        await self.do(("ACL", "SETUSER", REPLICA, "off"), ("CONFIG", "SET", _FENCE, FENCED))
+        quiet: Command = ("CONFIG", "SET", _FENCE, FENCED, "import-mode", "yes")  # expires nothing before its first marker
+        await self.do(("ACL", "SETUSER", REPLICA, "off"), quiet)
         role, leader = await self.follows()
         if role != "leader":
             await self.do(("CLUSTER", "FAILOVER", "TAKEOVER"))
@@ -156,7 +157,7 @@ class Valkey:
 
     async def fence(self, closed: bool) -> None:
         """Refuse or accept writes."""
-        await self.do(("CONFIG", "SET", _FENCE, FENCED if closed else 0))
+        await self.do(("CONFIG", "SET", _FENCE, FENCED) if closed else ("CONFIG", "SET", _FENCE, 0, "import-mode", "no"))
 
     async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
         """Follow that leader; retried while gossip has not yet brought its role."""

@@ -11,6 +11,7 @@ from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
 from dkv.machine.seen import SILENT, Scene, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, Replicate, ReportPosition, ReportSilence, Step, Tell
+from dkv.machine.tail import fed_steps, link_may_fall, wants_digest
 
 LINK_PATIENCE = 1_000   # ms a member of S may take to find its leader again by itself
 STEP_DOWN = 2_000       # ms an old leader may take to learn of the new one, whose epoch is higher
@@ -18,6 +19,9 @@ STEP_DOWN = 2_000       # ms an old leader may take to learn of the new one, who
 
 def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """No term is open: the assigned leader opens its own, everybody else says how far it got."""
+    if group.tail and group.tail.of(process.start_id):
+        yield from fed_steps(scene, group, process, engine)
+        return
     if group.leader_process == process.start_id:
         yield from opening_steps(scene.me, group, engine)
         return
@@ -25,9 +29,12 @@ def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=process.start_id))
         return
     if process.report is None:
+        digest = wants_digest(scene, group, engine)
+        if digest and link_may_fall(scene, group, engine):
+            return
         yield ReportPosition(
             engine.directory, process.start_id, engine.directory, group.term, engine.role == "leader",
-            engine.offset, engine.history,
+            engine.offset, engine.history, digest and not engine.link_up,
         )  # fmt: skip
     elif engine.role == "leader" and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from dkv.domain.commands import (
@@ -30,7 +31,9 @@ from dkv.machine import steps as s
 from dkv.machine.copying import Copying
 from dkv.machine.doors import Dropped as Dropped
 from dkv.machine.doors import Submits
+from dkv.machine.feed import Feeding
 from dkv.machine.seen import Told
+from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
@@ -68,6 +71,7 @@ class Performer(Copying):
         self._probe = probe
         self._accepts = accepts
         self.prepared: set[str] = set()
+        self.feeding = Feeding(engines, self._tell, self._told, token=token, prepared=self.prepared)
         self._set_aside: set[tuple[int, Position]] = set()
         self._turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting
 
@@ -181,7 +185,12 @@ class Performer(Copying):
     async def _reportposition(self, step: s.ReportPosition) -> None:
         if step.leads:
             await self._engines.fence(step.start_id)
-        report = report_of(await self._position(step.directory), step.offset, step.history)
+        position = await self._position(step.directory)
+        report = report_of(position, step.offset, step.history)
+        if step.digest and position.term:
+            marker = (position.term, position.sequence, position.nonce)
+            found = await self._engines.digest(step.directory, marker, position.bytes_after)
+            report = replace(report, digest=found.digest)
         await self._tell(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._told))
 
     async def _position(self, directory: str) -> Position:
@@ -190,6 +199,18 @@ class Performer(Copying):
             return await self._engines.read_position(directory)
         except ArchiveRefused:
             return Position()
+
+    async def _measuretail(self, step: MeasureTail) -> None:
+        await self.feeding.measure(step)
+
+    async def _servetail(self, step: ServeTail) -> None:
+        await self.feeding.serve(step)
+
+    async def _stoptail(self, step: StopTail) -> None:
+        await self.feeding.stop(step)
+
+    async def _checktail(self, step: CheckTail) -> None:
+        await self.feeding.check(step)
 
     async def _lead(self, step: s.Lead) -> None:
         if step.takeover:
@@ -299,7 +320,7 @@ class Performer(Copying):
 
 def report_of(position: Position, offset: int = 0, history: str = "") -> Report:
     """A position in the domain's words."""
-    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history)
+    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history, size=position.size)
 
 
 def exit_fact(ended: ExitSeen, server_id: str) -> ProcessExited:

@@ -45,6 +45,7 @@ from dkv.machine.steps import (
     Tell,
     Vanished,
 )
+from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
 
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
 LOADING_STEP = 5           # percent of loading worth a commit at once
@@ -63,6 +64,7 @@ def _steps(scene: Scene) -> Iterator[Step]:
         yield from process_steps(scene, process)
     yield from _archive_steps(scene)
     yield from copy_steps(scene)
+    yield from idle_feeds_steps(scene)
 
 
 def _stranger_steps(scene: Scene) -> Iterator[Step]:
@@ -139,6 +141,8 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
         return  # nothing is started in a whole stop; it will be asked to leave
     elif process.state is ProcessState.REQUESTED:
         yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
+    elif feeds(group, process):
+        yield from feeding_steps(scene, group, process, archive, identity_of(scene.state, archive))
     elif process.state is ProcessState.STARTED and group.leader is not None:
         yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh, restored)
 
@@ -187,11 +191,20 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
         return 0.02  # clients wait
     groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
+    if any(g.tail for g in watched) or any(_asked(state, p) for p in mine):
+        return 0.02  # what is waited for here happens in an engine, and clients wait for it
     if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         return 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         return 0.25  # it waits for somebody else, who wakes it
     return 1.0  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
+
+
+def _asked(state: State, process: Process) -> bool:
+    """Its group has no leader, and it has not said how far it got."""
+    group = state.groups.get((process.database, process.group))
+    vacant = group is not None and group.leader is None and process.archive_id is not None
+    return vacant and process.report is None and process.state is ProcessState.MONITORED
 
 
 def _leaves(process: Process) -> bool:

@@ -122,7 +122,7 @@ class Reconciler:
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
         prepared = frozenset(self._performer.prepared)
         left = self._lease_left()
-        self._seen = Seen(survey, left, self._memory, prepared)
+        self._seen = Seen(survey, left, self._memory, prepared, frozenset(self._performer.feeding.serving))
         steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare
@@ -167,7 +167,7 @@ class Reconciler:
         if self._seen is None or left <= LEASE_TTL / 2:
             return False
         memory = replace(self._memory, now=self._now() * 1000)
-        fresh = Seen(self._seen.survey, left, memory, self._seen.prepared)
+        fresh = Seen(self._seen.survey, left, memory, self._seen.prepared, self._seen.tails)
         return step in plan(view.state, self._me, fresh)
 
     async def close(self) -> None:

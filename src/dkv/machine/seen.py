@@ -47,6 +47,7 @@ class Seen:
     lease_left: float
     memory: Memory
     prepared: frozenset[str] = frozenset()
+    tails: frozenset[str] = frozenset()   # archive directories from which followers are fed
 
     def engine(self, start_id: int) -> EngineSeen | None:
         """The living engine of a process."""
@@ -212,6 +213,11 @@ def handover_key(group: Group, handover: Handover) -> Hashable:
     return ("handover", group.key, group.term, handover.to_process)
 
 
+def fed_key(group: Group) -> Hashable:
+    """Holds while a group's assigned leader has all of the dead leader's tail."""
+    return ("fed", group.key, group.term)
+
+
 def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
     engines = {e.start_id: e for e in survey.engines}
     memory = {m.start_id: m for m in survey.memory}
@@ -226,6 +232,11 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield ("stopping", group.key)
         if group.handover:
             yield handover_key(group, group.handover)
+        if group.leader is None:
+            yield ("vacant", group.key)
+        fed = group.tail.of(group.leader_process) if group.tail and group.leader_process is not None else None
+        if fed and fed.whole:
+            yield fed_key(group)
         if group.open:
             yield from (("usurps", s) for s, e in engines.items() if e.role == "leader" and s != group.leader_process)
         engine = engines.get(group.leader_process) if group.leader_process is not None else None

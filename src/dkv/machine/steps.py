@@ -121,6 +121,7 @@ class ReportPosition(Step):
     leads: bool
     offset: int
     history: str
+    digest: bool = False   # of the bytes after the marker too: its link is down, and it may be fed
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def _short(seed: int) -> Outcome:
 
 
 def _print_counts(counts: Counter[str], events: bool) -> None:
-    print(table(counts, "fault", "row", "lost", *(["event"] if events else [])))
+    print(table(counts, "fault", "row", "lost", "tail", *(["event"] if events else [])))
 
 
 if __name__ == "__main__":

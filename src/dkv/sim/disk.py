@@ -68,8 +68,8 @@ class Disk:
     def position(self) -> Position:
         """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""
         if self._marker is None:
-            return Position(initialised=self.initialised)
-        return Position(*self._marker, self._after, self.initialised)
+            return Position(initialised=self.initialised, size=self.incremental_bytes)
+        return Position(*self._marker, self._after, self.initialised, size=self.incremental_bytes)
 
     def append(self, entry: Entry, synced: bool = True) -> None:
         """One record more, if it is of the kind that files keep; on the device at once, or at the next fsync."""

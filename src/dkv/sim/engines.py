@@ -22,14 +22,18 @@ from dkv.engine.contract import (
     MemorySpec,
     PeerNode,
     Position,
+    Stretch,
     Survey,
+    TailPlan,
 )
+from dkv.sim import tail
 from dkv.sim.copies import SimCopies, Slots, twin
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.glimpse import look
 from dkv.sim.machine import SimMachine as SimMachine
 from dkv.sim.memory import SimMemory
+from dkv.sim.tail import SimFeeds
 
 T = TypeVar("T")
 
@@ -46,10 +50,12 @@ class SimEngines(SimCopies):
         self.machine = machine
         self.net = machine.net
         self.revoked = False
+        self.feeds = SimFeeds(self.net, machine.name)
 
     def revoke(self) -> None:
         """The manager is dead: its locks are free and whatever it still holds of this refuses everything."""
         self.revoked = True
+        self.feeds.close()
         self.machine.locks = {d: holder for d, holder in self.machine.locks.items() if holder is not self}
 
     async def _pause(self, longest: float = 0.002) -> None:
@@ -154,7 +160,7 @@ class SimEngines(SimCopies):
 
     async def release(self, directory: str) -> None:
         """See the contract."""
-        self._check()
+        await self.stop_tail(directory)
         if self.machine.locks.get(directory) is self:
             del self.machine.locks[directory]
 
@@ -185,6 +191,24 @@ class SimEngines(SimCopies):
         self.machine.retired.append(directory)
         return f"{directory}.deleted-{len(self.machine.retired) - 1}"
 
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+        """See the contract."""
+        await self._pause(0.01)
+        return Stretch(*tail.digest(directory, self._disk(directory), marker, upto))
+
+    async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:
+        """See the contract."""
+        await self._pause()
+        disk = self._checked(plan.directory, identity, False)
+        await self._take_lock(plan.directory)
+        assert disk is not None
+        self.feeds.serve(plan, disk)
+
+    async def stop_tail(self, directory: str) -> None:
+        """See the contract."""
+        self._check()
+        self.feeds.stop(directory)
+
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract."""
         await self._pause()
@@ -214,6 +238,7 @@ class SimEngines(SimCopies):
             self.machine.disks[spec.directory].identity = spec.identity
         elif spec.restored and place and place.files:
             self.machine.disks[spec.directory] = twin(place.files, spec.directory, spec.identity)
+        await self.stop_tail(spec.directory)
         engine = self.machine.start(spec)
         await self._pause(0.01)
         return engine.pid

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dkv.engine.contract import EngineTrouble, EngineUnreachable
+from dkv.sim.histories import Histories
 from dkv.sim.loop import SimLoop
 
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
+    from dkv.sim.tail import SimFeeder
 
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ class SimNet:
         self.random = random.Random(f"net {seed}")
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}
+        self.histories = Histories()
+        self.feeders: dict[str, SimFeeder] = {}         # by the node id of the dead leader each stands for
         self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
         self.write_size = self.random.choice((60, 60, 150_000))   # bytes of one write in this world: large ones need rewrites
         self.backlog = self.random.choice((20, 400))              # records a leader keeps for followers that were away

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dkv.sim.disk import Entry, getack, ping
+from dkv.sim.histories import grown
 
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
@@ -45,6 +46,7 @@ class Replication:
         self.history = self._fresh_history()
         self.former: tuple[str, int] | None = None     # the history before a promotion, and up to where it is shared
         self.offset = 0
+        self.content = 0                               # what stands before the offset, to be compared
         self.entries: list[Entry] = []                 # the backlog
         self.ends: list[int] = []                      # offset after each of them
         self.replicas: dict[str, Replica] = {}
@@ -67,7 +69,8 @@ class Replication:
             engine.disk.append(entry, synced=engine.spec.append_fsync == "always")
         if entry.key:
             engine.data[entry.key] = entry.value
-        self.offset += entry.size
+        self.offset, self.content = self.offset + entry.size, grown(self.content, entry)
+        self._reached()
         self.entries.append(entry)
         self.ends.append(self.offset)
         backlog = self.net.backlog
@@ -77,6 +80,9 @@ class Replication:
             replica.pending.append(entry)
             self._flush(replica)
         return True
+
+    def _reached(self) -> None:
+        self.net.histories.reached(self.engine.start_id, self.history, self.offset, self.content)
 
     def since(self, offset: int) -> list[Entry]:
         """The records after an offset."""
@@ -89,6 +95,7 @@ class Replication:
         """A new history that shares everything so far with the old one."""
         self.former = (self.history, self.offset)
         self.history = self._fresh_history()
+        self._reached()
         self.drop_link()
 
     # -- as a leader -----------------------------------------------------------------------------------------------
@@ -116,6 +123,7 @@ class Replication:
         self.replicas[follower.node_id] = replica
         self._send(replica, follower.replication.resync_began, token)
         snapshot, history, offset = dict(self.engine.data), self.history, self.offset
+        self._reached()
         takes = self.net.random.uniform(0.05, 0.8)
         self._send(replica, follower.replication.resync_ended, token, history, offset, snapshot, delay=takes)
 
@@ -174,6 +182,11 @@ class Replication:
         leader = self.net.engines.get(engine.follows or "")
         if engine.role != "follower" or engine.loading or self.state != "down" or not engine.credentials:
             return
+        feeder = self.net.feeders.get(engine.follows or "") if leader is None else None
+        if feeder is not None and frozenset((engine.machine, feeder.machine)) not in self.net.cuts:
+            self.token += 1
+            self.state = "asking"
+            self.net.later(self.net.hop(), feeder.inbox.append, (engine, self.token, self.history, self.offset))
         if leader is None or leader.group != engine.group:
             return
         self.token += 1
@@ -200,7 +213,18 @@ class Replication:
         if token != self.token:
             return
         self.state, self.heard_at, self.history = "up", self.net.now(), history
+        self._reached()
         self.acknowledge()
+
+    def filled(self, token: int, history: str, gap: int) -> None:
+        """A PING of just that size came under that history, and the connection ended: try again at once."""
+        if token != self.token:
+            return
+        self.history, self.former = history, None
+        self.append(Entry(gap))
+        self.token += 1
+        self.state = "down"
+        self.connect()
 
     def resync_began(self, token: int) -> None:
         """Everything comes anew. The disk is still the old one."""
@@ -219,6 +243,7 @@ class Replication:
         if engine.disk is not None:
             engine.disk.replace(snapshot)
         self.history, self.former, self.offset = history, None, offset
+        self.content = self.net.histories.content(history, offset)
         self.entries, self.ends = [], []
         self.state, self.heard_at = "up", self.net.now()
         self.net.post(engine.machine, leader, leader.replication.transferred, engine.node_id, token)

@@ -19,6 +19,8 @@ from dkv.sim.loop import Spinning
 from dkv.sim.operators import Operators
 from dkv.sim.probes import Probes
 from dkv.sim.storms import Storms
+from dkv.sim.tail_strikes import TailStrikes
+from dkv.sim.tail_watch import Tails
 from dkv.sim.world import Failure, Shape, World
 
 FAULTY = 20.0         # virtual seconds of the first act
@@ -60,7 +62,7 @@ def shape_of(seed: int) -> Shape:
     return Shape(
         servers=servers, databases=databases, groups=groups, copies=2 if many else servers,
         min_in_sync=chance.choice((1, 1, 1, 2)), append_fsync=chance.choice((*["always"] * 7, "everysec")),
-        twice=chance.random() < 0.15,
+        twice=chance.random() < 0.15, tail_above=chance.choice((0, 100_000_000)),
     )  # fmt: skip
 
 
@@ -72,7 +74,9 @@ class Scenario:
         self.ledger = Ledger()
         self.probes = Probes()
         self.checkers = Checkers(self.world, self.ledger)
-        self.world.watchers = [self.probes, Books(self.world), self.checkers]
+        self.tails = Tails(self.world, self.probes)
+        self.strikes = TailStrikes(self.world, self.probes)
+        self.world.watchers = [self.probes, Books(self.world), self.checkers, self.tails, self.strikes]
 
     def play(self) -> Outcome:
         """Run it to its end or to its first failure."""
@@ -98,6 +102,7 @@ class Scenario:
         striking = asyncio.ensure_future(self._faults().run())
         await self._watch(FAULTY, striking, *writing)
         striking.cancel()
+        self.strikes.over = True
         await asyncio.gather(striking, return_exceptions=True)
         await self._heal()
         await self._demand_progress(writing)
@@ -108,6 +113,7 @@ class Scenario:
         await asyncio.gather(*writing, return_exceptions=True)
         await asyncio.sleep(QUIET)
         self.checkers.at_the_end()
+        self.tails.at_the_end()
         self._stop_at_failure()
 
     def _faults(self) -> Faults:

@@ -54,6 +54,7 @@ class Shape:
     min_in_sync: int = 1
     append_fsync: str = "always"   # of the last database
     twice: bool = False            # the first database is deleted and created again before it is used
+    tail_above: int = 100_000_000     # bytes; no run is that large, so 0 or never
 
 
 @dataclass
@@ -89,6 +90,7 @@ class World:
         self.shape = shape
         self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
         self.net = SimNet(self.loop, seed)
+        self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")
         self.tokens = random.Random(f"tokens {seed}")
         self.story: list[str] = []
@@ -305,7 +307,7 @@ class World:
         ]  # fmt: skip
         fsync = self.shape.append_fsync if name == self.databases[-1] else "always"
         options = DatabaseOptions(replication_factor=self.copies, min_in_sync=min(self.shape.min_in_sync, self.copies),
-                                  append_fsync=fsync)  # fmt: skip
+                                  append_fsync=fsync, tail_above=self.shape.tail_above)  # fmt: skip
         return CreateDatabase(actor="operator", name=name, uid=f"{self.databases.index(name)}{again}" * 16,
                               secret="secret", options=options, groups=tuple(groups), archives=tuple(archives))  # fmt: skip
 

@@ -166,11 +166,16 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
         for process in list(draft.processes.values()):
             if (process.database, process.group) == group.key and process.pid is not None:
                 draft.put_process(process, report=None)
+    for fed in group.tail.fed if group.tail else ():  # it may have moved them since they answered
+        follower = draft.processes.get(fed.start_id)
+        if follower:
+            draft.put_process(follower, report=None)
     return draft.move_group(
         group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
         leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None,
         contested=contested, suspects=tuple(sorted({*group.suspects, *may_lead})),
         vacant_since=None, assigned_since=None, stalled_since=None,
+        tail=None, untailed=group.untailed or group.tail is not None,
     )  # fmt: skip
 
 

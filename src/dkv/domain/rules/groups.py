@@ -36,6 +36,7 @@ from dkv.domain.model import (
     ProcessState,
 )
 from dkv.domain.refusals import no, stale_fact
+from dkv.domain.rules import tail
 from dkv.domain.rules.endings import vacate
 from dkv.domain.rules.processes import owned
 from dkv.domain.rules.switchover import give_up
@@ -87,7 +88,9 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
     leader = draft.processes[command.start_id]
     if leader.state not in (ProcessState.TRACKED, ProcessState.MONITORED) or draft.stopping(group.database):
         return stale_fact(f"process {command.start_id} may not open its term now")
-    kept = _sharing_history(draft, group, leader)
+    if group.tail and not tail.is_whole(group.tail, command.start_id):
+        return stale_fact(f"process {command.start_id} was not given all of the dead leader's tail yet")
+    kept = tail.whole_members(draft, group) if group.tail else _sharing_history(draft, group, leader)
     for archive_id in group.in_sync:
         if archive_id not in (group.leader, *kept):
             _engine_says(draft, archive_id, EngineState.SYNCING)
@@ -97,7 +100,7 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
         open=True, serving=False, in_sync=(group.leader, *kept), required=kept, joining=(), silent=(), contested=(),
         machine_answers=True,
         last_leader=group.leader, suspects=tuple(sorted({*group.suspects, command.start_id})), enforced=None,
-        opened_at=leader.report,
+        tail=None, untailed=False, **({"opened_at": leader.report} | tail.continued(draft, group)),
         assigned_since=None, stalled_since=None, vacant_since=None,
     )  # fmt: skip
     return None
@@ -106,6 +109,8 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
 def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, ...]:
     """Members of S whose living engines continue the leader's history, and are not ahead of it."""
     if leader.report is None or not leader.report.history or leader.report.history != group.history:
+        return ()
+    if group.untailed:  # a feeder that stood still may still move one of them
         return ()
     kept = []
     for archive_id in group.in_sync:

@@ -13,8 +13,9 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState
+from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState, Tail
 from dkv.domain.refusals import no, unknown_archive
+from dkv.domain.rules import tail
 from dkv.domain.rules.endings import vacate
 
 WAIT_FOR_MEMBER = 2_000    # ms a silent member of S is waited for before it is skipped
@@ -38,11 +39,12 @@ def settle_group(draft: Draft, group: Group) -> None:
         if because is None:
             return
         group = vacate(draft, group, because)
-    if draft.stopping(group.database):
+    if draft.stopping(group.database) or tail.awaited(draft, group):
         return
-    chosen = choose(draft, group)
+    planned = tail.planned(draft, group)
+    chosen = planned[0] if planned else choose(draft, group)
     if chosen:
-        assign(draft, group, chosen)
+        assign(draft, group, chosen, planned[1] if planned else None)
 
 
 def _lost(draft: Draft, group: Group) -> str | None:
@@ -50,6 +52,9 @@ def _lost(draft: Draft, group: Group) -> str | None:
     leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None:
         return "its leader's process is gone"
+    unfed = tail.obstacle(draft, group)
+    if unfed:
+        return unfed
     if draft.server_alive(leader.server_id):
         return None
     if not group.open:
@@ -171,24 +176,30 @@ def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, i
     assert process is not None and process.report is not None
     report = process.report
     first = not group.contested and member.archive_id == group.last_leader
-    same_history = bool(report.history) and report.history == group.history and not group.contested
+    moved = bool(group.contested) or group.untailed  # what was fed has a history of its own, and is further
+    same_history = bool(report.history) and report.history == group.history and not moved
     return (first, same_history, report.offset if same_history else 0, report.order, -member.archive_id)
 
 
 # The assignment ------------------------------------------------------------------------------------------------------
 
 
-def assign(draft: Draft, group: Group, process: Process) -> None:
-    """Commit one of two: a new term with its leader. S stays; it may be superseded until it opens."""
+def assign(draft: Draft, group: Group, process: Process, given: Tail | None = None) -> None:
+    """Commit one of two: a new term with its leader. S stays; it may be superseded until it opens.
+
+    `given` is what the leader has to be given first, from the disk of the one before it.
+    """
     bootstrap = group.last_leader is None
     archive_id = process.archive_id
     assert archive_id is not None
     report = process.report
     because = _first(draft, archive_id) if bootstrap else _reason(group, process)
+    if given:
+        because = f"archive {archive_id} is in sync, loaded, and is given what only the disk of archive {given.source} has"
     draft.move_group(
         group, "assigned", because, term=group.term + 1, leader=archive_id, leader_process=process.start_id,
         open=False, serving=False, in_sync=(archive_id,) if bootstrap else group.in_sync, clean_stop=False,
-        vacant_since=None, assigned_since=None, stalled_since=None,
+        vacant_since=None, assigned_since=None, stalled_since=None, tail=given,
     )  # fmt: skip
     assert report is not None
     _number(draft, process)

@@ -81,6 +81,9 @@ def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
         return
     if group.enforced == group.leader:
         return  # an operator chose it; only an operator chooses again
+    if group.tail:
+        vacate(draft, group, "the dead leader's tail took too long to reach its assigned leader")
+        return
     successor = next_in_order(draft, group)
     if successor:
         why = f"made no progress for {options.failover_grace} ms" if stalled else f"took longer than {limit} ms"

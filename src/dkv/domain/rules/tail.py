@@ -1,0 +1,211 @@
+"""The dead leader's tail: a large group fails over to a follower that is first given what only the dead leader's disk has.
+
+Under load the dead leader's files are a little ahead of every follower, so the ordinary choice restarts it, which takes
+as long as its files take to load. Above a size people may set (`tail_above`) the follower furthest ahead is assigned
+instead, and its term may open only once its disk holds exactly the dead leader's bytes. Whatever is not exactly as
+expected brings back the ordinary choice, the dead leader first (docs/decisions/0011).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dkv.domain.commands import TailBroken, TailFed, TailMeasured
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import Group, GroupPhase, Process, ProcessState, Tail
+from dkv.domain.places import Fed
+from dkv.domain.refusals import stale_fact
+from dkv.domain.rules.endings import vacate
+from dkv.domain.rules.processes import owned
+
+WAIT_FOR_FOLLOWERS = 1_000   # ms the dead leader is not restarted while a living member of S did not answer yet
+
+
+# Whether and to whom ---------------------------------------------------------------------------------------------
+
+
+def awaited(draft: Draft, group: Group) -> bool:
+    """Whether it would pay, and a living follower has yet to say how far it got."""
+    if source(draft, group) is None:
+        return False
+    waited = draft.clock - group.vacant_since if group.vacant_since is not None else 0
+    return waited < WAIT_FOR_FOLLOWERS and any(p.report is None for p in _followers(draft, group))
+
+
+def planned(draft: Draft, group: Group) -> tuple[Process, Tail] | None:
+    """Who is to lead and what is to be given to whom; None for the ordinary choice."""
+    found = source(draft, group)
+    fit = [(p, p.report) for p in _followers(draft, group) if p.report and p.report.digest and p.report.term]
+    if found is None or not fit:
+        return None
+    heir, first = max(fit, key=lambda one: (one[1].order, one[1].offset, -(one[0].archive_id or 0)))
+    marker = (first.term, first.sequence, first.nonce)
+    fed = tuple(
+        Fed(p.archive_id or 0, p.start_id, report.offset, report.bytes_after, report.digest)
+        for p, report in fit if (report.term, report.sequence, report.nonce, report.history) == (*marker, first.history)
+    )  # fmt: skip
+    return heir, Tail(found.archive_id or 0, found.start_id, *marker, first.history, fed)
+
+
+def source(draft: Draft, group: Group) -> Process | None:
+    """The process that holds the dead leader's archive, if its files are worth the trouble and their end is proven."""
+    group_waits = group.phase is GroupPhase.VACANT and group.last_leader in group.in_sync
+    if not group_waits or group.untailed or group.enforced is not None or group.contested or group.suspects:
+        return None
+    options = draft.databases[group.database].options
+    process = draft.process_on(group.last_leader) if group.last_leader is not None else None
+    if options.tail_above < 0 or options.append_fsync != "always" or process is None or not _held(draft, process):
+        return None
+    large = process.report is not None and process.report.size >= options.tail_above
+    return process if large and not group.clean_stop else None
+
+
+def _held(draft: Draft, process: Process) -> bool:
+    """Its manager has the archive's lock, and no engine runs on it."""
+    stays = not process.kill and process.state is ProcessState.STARTED
+    return stays and draft.server_alive(process.server_id)
+
+
+def _followers(draft: Draft, group: Group) -> list[Process]:
+    """Members of S whose engines live and followed the dead leader."""
+    found = (draft.process_on(a) for a in group.in_sync if a != group.last_leader)
+    return [p for p in found if p and not p.kill and p.state is ProcessState.MONITORED and draft.server_alive(p.server_id)]
+
+
+# While it stands -------------------------------------------------------------------------------------------------
+
+
+def obstacle(draft: Draft, group: Group) -> str | None:
+    """Why an assignment with a tail cannot go on, or None. Its leader's own end is judged as any other's."""
+    tail = group.tail
+    if tail is None:
+        return None
+    if draft.stopping(group.database):
+        return "the database is being shut down"
+    process = draft.processes.get(tail.source_process)
+    if process is None or not _held(draft, process):
+        return f"process {tail.source_process} does not hold the dead leader's archive any more, or its server is away"
+    heir = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    if heir and (heir.kill or heir.state is not ProcessState.MONITORED):
+        return f"process {heir.start_id}, its assigned leader, is about to be stopped"
+    return None
+
+
+def is_whole(tail: Tail, start_id: int) -> bool:
+    """Whether a follower's disk was found to hold all of it."""
+    fed = tail.of(start_id)
+    return fed is not None and fed.whole
+
+
+def whole_members(draft: Draft, group: Group) -> tuple[int, ...]:
+    """The other members of S that have all of it: they continue the new leader's history and stay in S."""
+    tail = group.tail
+    assert tail is not None
+    kept = []
+    for archive_id in group.in_sync:
+        process = draft.process_on(archive_id)
+        fed = tail.of(process.start_id) if process else None
+        if fed and fed.whole and process and process.state is ProcessState.MONITORED and archive_id != group.leader:
+            kept.append(archive_id)
+    return tuple(kept)
+
+
+def continued(draft: Draft, group: Group) -> dict[str, Any]:
+    """What an opened term takes over from the tail its leader was given: the history, and where the dead leader ended."""
+    tail = group.tail
+    if tail is None:
+        return {}
+    held = draft.processes.get(tail.source_process)
+    return {"history": tail.history, "opened_at": held.report if held else None}
+
+
+# Facts -----------------------------------------------------------------------------------------------------------
+
+
+def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
+    """The dead leader's manager knows what there is to give, and whose bytes are the beginning of it."""
+    group = _standing(draft, command)
+    if isinstance(group, Refused):
+        return group
+    tail = group.tail
+    assert tail is not None
+    if tail.source_process != command.start_id or tail.history:
+        return stale_fact(f"process {command.start_id} does not hold the tail, or it was measured already")
+    fed = tuple(one for one in tail.fed if one.start_id in command.prefixes and one.place <= command.size)
+    if not any(one.start_id == group.leader_process for one in fed):
+        vacate(draft, group, f"the bytes of archive {group.leader} are not the beginning of the dead leader's")
+        return None
+    tail = replace(tail, fed=fed, size=command.size, digest=command.digest, history=command.history)
+    draft.put_group(group, tail=tail, stalled_since=None)
+    behind = tail.size - tail.lowest
+    draft.note("group.tail_measured", f"group {group.database}/{group.name}",
+               f"up to {behind} bytes that only archive {tail.source} has are given to {_archives(tail)}",
+               database=group.database, start_id=command.start_id, archive_id=tail.source)  # fmt: skip
+    return None
+
+
+def _archives(tail: Tail) -> str:
+    ids = [str(one.archive_id) for one in tail.fed]
+    return f"archive {ids[0]}" if len(ids) == 1 else f"archives {', '.join(ids)}"
+
+
+def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
+    """A follower's disk was compared: equal, and it may lead or stay in S; anything else ends the attempt."""
+    group = _standing(draft, command)
+    if isinstance(group, Refused):
+        return group
+    tail = group.tail
+    assert tail is not None
+    fed = tail.of(command.start_id)
+    if fed is None or fed.whole or not tail.history:
+        return stale_fact(f"process {command.start_id} is not being fed, or has everything already")
+    if (command.size, command.digest) != (tail.size, tail.digest):
+        _give_up(draft, group, fed, "its bytes differ from the dead leader's")
+        return None
+    whole = tuple(replace(one, whole=True) if one is fed else one for one in tail.fed)
+    draft.put_group(group, tail=replace(tail, fed=whole), stalled_since=None)
+    draft.note("group.tail_fed", f"group {group.database}/{group.name}",
+               f"archive {fed.archive_id} has the dead leader's {tail.size} bytes after the marker, compared by digest",
+               database=group.database, start_id=command.start_id, archive_id=fed.archive_id)  # fmt: skip
+    return None
+
+
+def tail_broken(draft: Draft, command: TailBroken) -> Refused | None:
+    """Not exactly as expected: the ordinary choice is made again, unless it concerns another follower only."""
+    group = _standing(draft, command)
+    if isinstance(group, Refused):
+        return group
+    tail = group.tail
+    assert tail is not None
+    fed = tail.of(command.start_id)
+    if fed is None and tail.source_process != command.start_id:
+        return stale_fact(f"process {command.start_id} has no part in the tail of {group.name}")
+    _give_up(draft, group, fed, command.reason)
+    return None
+
+
+def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> Group | Refused:
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    if group is None or group.tail is None or group.term != command.term:
+        return stale_fact(f"no tail is fed in term {command.term}")
+    return group
+
+
+def _give_up(draft: Draft, group: Group, fed: Fed | None, reason: str) -> None:
+    """One follower less, or, if it is the one that is to lead or the source itself, the whole attempt.
+
+    Its part stays in the sums, so that the numbers of the stream do not move under the others.
+    """
+    tail = group.tail
+    assert tail is not None
+    if fed is None or fed.start_id == group.leader_process:
+        vacate(draft, group, f"feeding the dead leader's tail was given up: {reason}")
+        return
+    draft.put_group(group, tail=replace(tail, fed=tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)))
+    draft.note("group.tail_fed_less", f"group {group.database}/{group.name}", reason, database=group.database,
+               start_id=fed.start_id, archive_id=fed.archive_id)  # fmt: skip

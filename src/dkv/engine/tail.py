@@ -1,0 +1,228 @@
+"""Engine room: whoever listens where a dead leader listened, and continues its replication from its files.
+
+It answers the replication user's PSYNC for the followers of its plan, tells clients LOADING, and holds no data but the
+tail. The protocol is Valkey's, relied on but not documented for this use: docs/decisions/0011 says what was tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import time
+from contextlib import suppress
+
+from dkv.engine.archive import check_identity
+from dkv.engine.config import REPLICA, replica_password
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Identity, Stretch
+from dkv.engine.positions import after_marker, stretch
+from dkv.engine.tail_plan import TailFollower, TailPlan
+
+_VALID = 1.5            # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
+_HANDSHAKE = 5.0        # seconds a peer has to say what it wants
+_CHUNK = 64 << 10
+_LONGEST = 1 << 16      # bytes of an argument, far above what a replica sends
+_LOADING = b"-LOADING the group is choosing its leader\r\n"
+
+
+class FeedBroke(Exception):
+    """A follower asks for something the plan does not have for it."""
+
+
+class Tails:
+    """All that this manager feeds, by archive directory."""
+
+    def __init__(self) -> None:
+        self._feeders: dict[str, Feeder] = {}
+
+    async def serve(self, plan: TailPlan) -> None:
+        """Listen, or go on for a while. Raises ArchiveRefused, EngineRefused."""
+        feeder = self._feeders.get(plan.directory)
+        if feeder is None or feeder.plan != plan:
+            await self.stop(plan.directory)
+            tail = await asyncio.to_thread(_read, plan)
+            feeder = self._feeders[plan.directory] = Feeder(plan, tail)
+            await feeder.listen()
+        feeder.renew()
+        if feeder.trouble:
+            raise EngineRefused(feeder.trouble)
+
+    async def stop(self, directory: str) -> None:
+        """Hang up on everybody."""
+        feeder = self._feeders.pop(directory, None)
+        if feeder is not None:
+            feeder.close()
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """Hang up on everybody, everywhere."""
+        while self._feeders:
+            self._feeders.popitem()[1].close()
+
+
+class Feeding:
+    """The part of an engine room that feeds tails; see `Feeds` of the contract."""
+
+    _tails: Tails
+    _locks: dict[str, int]
+
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+        """See the contract."""
+        return await asyncio.to_thread(stretch, directory, marker, upto)
+
+    async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:
+        """See the contract."""
+        check_identity(plan.directory, identity, False)
+        await self._take_lock(plan.directory)
+        await self._tails.serve(plan)
+
+    async def stop_tail(self, directory: str) -> None:
+        """See the contract."""
+        await self._tails.stop(directory)
+
+    async def release(self, directory: str) -> None:
+        """See the contract."""
+        await self._tails.stop(directory)
+        fd = self._locks.pop(directory, None)
+        if fd is not None:
+            os.close(fd)
+
+    async def _take_lock(self, directory: str) -> None:
+        raise NotImplementedError
+
+
+def _read(plan: TailPlan) -> bytes:
+    """From the follower furthest behind to the end. The whole stretch must be what was measured. Raises ArchiveRefused."""
+    if stretch(plan.directory, plan.marker, plan.stretch.size) != plan.stretch:
+        raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{plan.directory} does not hold the bytes that were measured")
+    return b"".join(after_marker(plan.directory, plan.marker, plan.lowest, plan.stretch.size))
+
+
+class Feeder:
+    """One plan being carried out."""
+
+    def __init__(self, plan: TailPlan, tail: bytes) -> None:
+        self.plan = plan
+        self.trouble = ""
+        self._tail = tail
+        self._followers = {one.node_id: one for one in plan.followers}
+        self._until = 0.0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def listen(self) -> None:
+        """Begin. Raises EngineRefused when the address is taken."""
+        try:
+            self._server = await asyncio.start_server(self._serve, self.plan.address, self.plan.port)
+        except OSError as error:
+            raise EngineRefused(f"nobody can listen on {self.plan.address}:{self.plan.port}: {error}") from error
+
+    def renew(self) -> None:
+        """Somebody still wants this."""
+        self._until = time.monotonic() + _VALID
+
+    def close(self) -> None:
+        """End."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            await self._converse(reader, writer)
+        except FeedBroke as broke:
+            self.trouble = str(broke)
+        except (OSError, EOFError, ValueError, TimeoutError):
+            pass  # a client that left, or somebody who speaks another protocol
+        finally:
+            self._writers.discard(writer)
+            with suppress(OSError):
+                writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proven, node_id = False, ""
+        while True:
+            async with asyncio.timeout(_HANDSHAKE):
+                words = await _request(reader)
+            name = words[0].upper()
+            if name == b"AUTH":
+                proven = self._knows(words[1:])
+                writer.write(b"+OK\r\n" if proven else b"-WRONGPASS invalid username-password pair\r\n")
+            elif name == b"PING" and proven:
+                writer.write(b"+PONG\r\n")
+            elif name == b"REPLCONF" and proven:
+                if len(words) > 2 and words[1].upper() == b"SET-CLUSTER-NODE-ID":
+                    node_id = words[2].decode("ascii", "replace")
+                writer.write(b"+OK\r\n")
+            elif name == b"PSYNC" and proven and len(words) == 3 and node_id in self._followers:
+                if not await self._continue(writer, self._followers[node_id], words[1].decode("ascii"), int(words[2])):
+                    return
+                while await reader.read(1 << 12):
+                    pass  # its acknowledgements, until one of us goes
+                return
+            else:
+                writer.write(b"+PONG\r\n" if name == b"PING" else _LOADING)
+
+    def _knows(self, words: list[bytes]) -> bool:
+        wanted = (REPLICA.encode(), replica_password(self.plan.secret).encode())
+        return len(words) == 2 and all(hmac.compare_digest(one, other) for one, other in zip(words, wanted, strict=True))
+
+    async def _continue(self, writer: asyncio.StreamWriter, one: TailFollower, history: str, wants: int) -> bool:
+        """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke."""
+        plan = self.plan
+        place = wants - 1 - plan.shift
+        if history == plan.history and plan.lowest <= place <= plan.stretch.size:
+            return await self._send(writer, place)
+        if history == plan.filling_history(one) and place == one.place:
+            return await self._send(writer, one.place)
+        if history == plan.former and wants == one.offset + 1:
+            self._check()
+            writer.write(b"+CONTINUE %s\r\n" % plan.filling_history(one).encode() + self._filling(one))
+            await writer.drain()
+            await asyncio.sleep(0.001)
+            return False
+        raise FeedBroke(f"follower {one.node_id} asks for {history} {wants}, which is not where it was")
+
+    def _filling(self, one: TailFollower) -> bytes:
+        """The PING that takes a follower from its old offset to the new one.
+
+        Its text ends with what a follower further behind misses, so that even a chained continuation out of it is right.
+        """
+        missed = self._tail[: one.place - self.plan.lowest] or b"\r\n"
+        size = self.plan.filled(one) - one.offset
+        for digits in range(1, 12):
+            head = len(b"*2\r\n$4\r\nPING\r\n$") + digits + 2
+            text = size - head - 2
+            if text >= len(missed) - 2 and len(str(text)) == digits:
+                return b"*2\r\n$4\r\nPING\r\n$%d\r\n" % text + b"." * (text - len(missed) + 2) + missed
+        raise FeedBroke(f"no PING is {size} bytes long")
+
+    async def _send(self, writer: asyncio.StreamWriter, place: int) -> bool:
+        self._check()
+        writer.write(b"+CONTINUE %s\r\n" % self.plan.history.encode())
+        for at in range(place - self.plan.lowest, len(self._tail), _CHUNK):
+            self._check()
+            writer.write(self._tail[at : at + _CHUNK])
+            await writer.drain()
+        return True
+
+    def _check(self) -> None:
+        """Nothing is sent on behalf of a manager that stood still. Raises TimeoutError."""
+        if time.monotonic() > self._until:
+            raise TimeoutError
+
+
+async def _request(reader: asyncio.StreamReader) -> list[bytes]:
+    """One command of a peer. Raises ValueError when it is none, EOFError at the end."""
+    line = await reader.readline()
+    if line[:1] != b"*" or not line[1:-2].isdigit() or not 0 < int(line[1:]) <= 20:
+        raise ValueError("not a replica")
+    words = []
+    for _ in range(int(line[1:])):
+        size = int((await reader.readline())[1:])
+        if not 0 <= size <= _LONGEST:
+            raise ValueError("not a replica")
+        words.append((await reader.readexactly(size + 2))[:-2])
+    return words

@@ -1,0 +1,137 @@
+"""The planted bugs of a dead leader's tail (docs/decisions/0011); among the others in planting.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from dkv.domain.draft import Draft
+from dkv.domain.places import Tail
+from dkv.domain.rules import groups, leadership, tail
+from dkv.engine import tail as feeders
+from dkv.engine.contract import Stretch
+from dkv.machine import feed, follow
+from dkv.machine import tail as fed
+from dkv.machine.tail_steps import CheckTail
+from dkv.sim import scenario
+from dkv.sim import tail as sim_feeders
+
+
+def open_without_comparing() -> None:
+    """A follower is believed to have everything as soon as it is fenced."""
+    steps = fed.fed_steps
+
+    def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
+        one = group.tail.of(process.start_id)
+        if group.tail.history and one and not one.whole and engine.fenced:
+            yield CheckTail(engine.directory, process.start_id, group.term, engine.directory, (0, 0, ""),
+                            Stretch(group.tail.size, group.tail.digest))  # fmt: skip
+            return
+        yield from steps(scene, group, process, engine)
+
+    async def believed(self: Any, step: CheckTail) -> None:
+        await self._tell(feed.TailFed(start_id=step.start_id, term=step.term, size=step.stretch.size,
+                                      digest=step.stretch.digest, **self._told))  # fmt: skip
+
+    _every_group_is_large()
+    follow.fed_steps = hasty  # type: ignore[attr-defined]
+    feed.Feeding.check = believed  # type: ignore[method-assign]
+
+
+def _every_group_is_large() -> None:
+    shape_of = scenario.shape_of
+    scenario.shape_of = lambda seed: replace(shape_of(seed), tail_above=0)  # type: ignore[assignment]
+
+
+def move_the_last_leader_at_assign() -> None:
+    """The heir counts as the last leader before it has everything."""
+    _at_assign(lambda group, given: {"last_leader": group.leader})
+
+
+def shrink_s_at_assign() -> None:
+    """Whoever is not fed leaves S before the term is open, the dead leader too."""
+    _at_assign(lambda group, given: {"in_sync": tuple(one.archive_id for one in given.fed)})
+
+
+def _at_assign(change: Callable[[Any, Tail], dict[str, Any]]) -> None:
+    assign = leadership.assign
+
+    def early(draft: Draft, group: Any, process: Any, given: Tail | None = None) -> None:
+        assign(draft, group, process, given)
+        if given:
+            draft.put_group(draft.groups[group.key], **change(draft.groups[group.key], given))
+
+    leadership.assign = early  # type: ignore[assignment]
+
+
+def keep_in_s_whoever_was_named() -> None:
+    """A follower that was to be fed stays in S, compared or not."""
+    groups.tail.whole_members = lambda draft, group: tuple(  # type: ignore[attr-defined]
+        one.archive_id for one in group.tail.fed if one.archive_id != group.leader
+    )
+
+
+def feed_without_the_lock() -> None:
+    """Nobody looks who else has the archive."""
+
+    async def unlocked(self: Any, plan: Any, identity: Any) -> None:
+        feeders.check_identity(plan.directory, identity, False)
+        await self._tails.serve(plan)
+
+    feeders.Feeding.serve_tail = unlocked  # type: ignore[method-assign]
+
+
+def an_heir_that_is_not_the_furthest() -> None:
+    """The follower that is furthest behind is to lead."""
+    planned = tail.planned
+
+    def behind(draft: Draft, group: Any) -> Any:
+        found = planned(draft, group)
+        if found is None:
+            return None
+        last = min(found[1].fed, key=lambda one: one.place)
+        return draft.processes[last.start_id], found[1]
+
+    tail.planned = behind
+
+
+def the_old_id() -> None:
+    """The dead leader's history goes on, in which offsets also count what no file holds."""
+    _every_group_is_large()
+    Tail.shift = property(lambda self: self.fed[0].offset - self.fed[0].place)  # type: ignore[assignment, method-assign]
+    measured = tail.tail_measured
+
+    def old(draft: Draft, command: Any) -> Any:
+        process = draft.processes.get(command.start_id)
+        group = draft.group_of(process) if process else None
+        former = group.tail.former if group and group.tail else command.history
+        return measured(draft, replace(command, history=former))
+
+    _replace_rule("TailMeasured", old)
+    feed.Feeding.check = _by_size_only  # type: ignore[method-assign]
+
+
+async def _by_size_only(self: Any, step: CheckTail) -> None:
+    """As the comparison, but a follower that is longer or different is left alone."""
+    found = await self._engines.digest(step.directory, step.marker)
+    if found == step.stretch:
+        await self._tell(feed.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told))
+
+
+def a_feeder_that_stood_still_goes_on() -> None:
+    """What a manager served it goes on serving, whenever it wakes."""
+    feeders._VALID = 3600.0
+    sim_feeders.VALID = 3600.0
+
+
+def _replace_rule(command: str, rule: Any) -> None:
+    from dkv.domain import commands, decide
+
+    decide.RULES[getattr(commands, command)] = rule
+
+
+TAILS: tuple[Callable[[], None], ...] = (
+    open_without_comparing, move_the_last_leader_at_assign, shrink_s_at_assign, keep_in_s_whoever_was_named,
+    feed_without_the_lock, an_heir_that_is_not_the_furthest, the_old_id, a_feeder_that_stood_still_goes_on,
+)  # fmt: skip
