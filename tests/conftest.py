@@ -1,4 +1,4 @@
-"""What all tests share: --full switches on the tests that take long."""
+"""What all tests share: --full switches on the tests that take long, and some have something to say at the end."""
 
 from __future__ import annotations
 
@@ -15,3 +15,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("full") is not None:
             item.add_marker(pytest.mark.skip(reason="takes long; run ./dev test --full"))
+
+
+SAID = "shown at the end"  # the property of a test's report that carries its text, also from a worker process
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded under SAID."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, text in report.user_properties:
+            if name == SAID:
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(str(text))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Callable
 from contextlib import redirect_stdout
 
 import pytest
 
 from dkv.sim.__main__ import main
 from dkv.sim.probes import KINDS, LEAST, rare
+from tests.conftest import SAID
 
 EVERY_TIME = 200
 FULL = 600
@@ -22,9 +24,9 @@ def run(*arguments: str) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-def test_a_fleet_of_seeds_holds_and_every_kind_of_fault_struck(shown_at_the_end: list[str]) -> None:
+def test_a_fleet_of_seeds_holds_and_every_kind_of_fault_struck(record_property: Callable[[str, object], None]) -> None:
     code, said = run("--seeds", str(EVERY_TIME), "--jobs", "2", "--probes")
-    shown_at_the_end.append("\n".join(line for line in said.splitlines() if not line.startswith("  event")))
+    record_property(SAID, "\n".join(line for line in said.splitlines() if not line.startswith("  event")))
     assert code == 0, said
     for reached in ("event group.superseded", "event group.handed_over", "event in_sync.shrunk",
                     "event group.clean_stop", "event server.lost", "event group.enforced"):  # fmt: skip
