@@ -7,7 +7,7 @@ import json
 
 from dkv.api import events, metrics
 from dkv.client import read_events
-from dkv.domain.commands import ServerLost
+from dkv.domain.commands import ProcessStarted, ServerLost
 from tests.api.world import HOSTS, World, orders, story
 
 
@@ -55,14 +55,48 @@ async def test_events_are_paged_and_say_why_and_who(world: World) -> None:
         await client.post("/admin/v1/stores", json=orders())
         found = (await client.get("/admin/v1/events?store=OrdersStore")).json()["events"]
         last = found[-1]["sequence"]
-        assert (await client.get(f"/admin/v1/events?after={last}")).json() == {"events": []}
+        assert (await client.get(f"/admin/v1/events?after={last}")).json() == {"events": [], "oldest": 1}
         assert len((await client.get("/admin/v1/events?limit=1")).json()["events"]) == 1
     first = found[0]
+    assert (first["cause"], first["ordered"]) == (None, True), "somebody asked for it"
     assert (first["kind"], first["database"], first["command"]) == ("database.created", "OrdersStore", "CreateDatabase")
     assert (first["because"], first["change"]) == ("it was created", "(new) -> NOT_RUNNING")
     assert first["actor"].startswith("operator")
     assert first["at"] == world.now
     assert next(e["archiveId"] for e in found if e["kind"] == "archive.created") == 0
+
+
+@story
+async def test_an_event_says_what_it_follows_from_back_to_where_that_began(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
+        await world.tell(ProcessStarted(server_id="s1", start_id=0))
+        events = (await client.get("/admin/v1/events")).json()["events"]
+        newest = events[-1]
+        assert newest["kind"] == "database.started"
+        chain = (await client.get(f"/admin/v1/events/{newest['sequence']}")).json()
+        assert [e["kind"] for e in chain["events"]] == [
+            "database.started", "process.started", "process.requested",
+        ]  # fmt: skip
+        assert [e["cause"] for e in chain["events"]] == [*(e["sequence"] for e in chain["events"][1:]), None]
+        assert chain["trimmed"] is False
+        missing = await client.get("/admin/v1/events/4711")
+    assert (missing.status_code, missing.json()["detail"]) == (404, "There is no event 4711 in the log.")
+    assert missing.json()["hint"] == f"It holds 1 to {newest['sequence']}."
+
+
+@story
+async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
+        await world.tell(ProcessStarted(server_id="s1", start_id=0))
+        newest = (await client.get("/admin/v1/events?newest=1")).json()["events"][0]["sequence"]
+        world.domain.log[:] = [one for one in world.domain.log if one.sequence >= newest]
+        chain = (await client.get(f"/admin/v1/events/{newest}")).json()
+        assert (await client.get("/admin/v1/events")).json()["oldest"] == newest
+    assert (len(chain["events"]), chain["trimmed"]) == (1, True)
 
 
 @story

@@ -10,7 +10,7 @@ from dkv.domain import commands as c
 from dkv.domain.model import DatabaseOptions, EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Report
 from tests.domain import verbs_hotcopy, verbs_maintenance
 from tests.domain.teller import Line, Teller, verb
-from tests.domain.world import show, tombstones
+from tests.domain.world import chain, show, tombstones
 
 __all__ = ["Teller", "verbs_hotcopy", "verbs_maintenance"]
 
@@ -335,6 +335,12 @@ def _clean(t: Teller, line: Line) -> c.Command:
 
 
 # Looking, and many steps at once ---------------------------------------------------------------------------------------------
+
+
+@verb("why")
+def _why(t: Teller, line: Line) -> list[str]:
+    """`why group.serving group`: the newest such event, and all it follows from."""
+    return chain(t.world.log, line.words[0], " ".join(line.words[1:]))
 
 
 @verb("show")

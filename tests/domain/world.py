@@ -22,6 +22,7 @@ class World:
         self.now = HOUR
         self.rows: set[tuple[str, str, str]] = set()   # (table, from, to) of every life-cycle move seen
         self.accepted: set[str] = set()                # names of the commands that were accepted
+        self.log: list[Event] = []
 
     def do(self, command: Command) -> list[str]:
         """Decide, keep what became true, and tell it."""
@@ -37,6 +38,7 @@ class World:
         """Make an accepted decision true and note which rows it used."""
         assert isinstance(decision, Accepted)
         self.state = decision.state
+        self.log += decision.events
         self.rows |= moves_of(decision)
 
     def pass_time(self, ms: int) -> list[str]:
@@ -49,6 +51,16 @@ class World:
             if len(told_now) > 1:
                 lines += [f"Tick at {self.now - HOUR} ms", *told_now[1:]]
         return lines or [f"Tick to {self.now - HOUR} ms"]
+
+
+def chain(log: list[Event], kind: str, subject: str) -> list[str]:
+    """The newest event of a kind about a subject, then what it follows from, and so on to where that began."""
+    place = max(n for n, e in enumerate(log) if e.kind == kind and e.subject.startswith(subject))
+    lines = [told(log[place])]
+    while log[place].back:
+        place -= log[place].back
+        lines.append(f"  from {told(log[place])}")
+    return lines
 
 
 def frozen(state: State) -> State:

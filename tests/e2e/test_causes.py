@@ -77,7 +77,14 @@ def test_somebody_else_killed_it(home: House) -> None:
     start_id, pid = running(home)
     os.kill(pid, signal.SIGKILL)
     ended(home, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
-    assert running(home)[0] > start_id, "an unwanted end is repaired"
+    again = running(home)[0]
+    assert again > start_id, "an unwanted end is repaired"
+    led = [e for e in home.client.events(store="Lone") if e["kind"] == "group.serving" and e["startId"] == again]
+    chain = home.do("show", "events", "--why", str(led[-1]["sequence"])).out.splitlines()
+    assert "group Lone/UNPARTITIONED serves" in chain[0]
+    assert f"because process {start_id} ended and nobody had asked for that" not in chain[0]
+    assert f"process {start_id} ended: killed by signal 9, sender unknown" in chain[-2]
+    assert chain[-1] == "There it began: s1 reported it: ProcessExited."
 
 
 def test_somebody_else_terminated_it(home: House) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from dkv import wire
@@ -21,6 +21,7 @@ router = APIRouter(tags=["looking"])
 
 PAGE = 500            # events read at once
 POLL = 0.25           # s between two looks at the log
+CHAIN = 200           # events that are followed back at most
 KEEP_ALIVE = 10.0     # s of silence after which a comment is sent, so that both ends notice a broken line
 
 STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
@@ -41,15 +42,45 @@ async def events(
 ) -> Response:
     """Events with a sequence above `after`, oldest first; `store` keeps those of one store, `newest` only the last ones.
 
-    As JSON when `Accept` asks for application/json, else as a text/event-stream for ever; a stream resumes after
-    `Last-Event-ID`, which wins over `after`.
+    As JSON when `Accept` asks for application/json, with the sequence of the `oldest` event that is kept (0: there is
+    none); else as a text/event-stream for ever, which resumes after `Last-Event-ID`; that wins over `after`.
     """
     if newest:
         after = max(after, await _before_newest(rooms, newest, store))
     if "application/json" in accept and "text/event-stream" not in accept:
-        return JSONResponse({"events": await _page(rooms, after, store, limit)})
+        return JSONResponse({"events": await _page(rooms, after, store, limit), "oldest": await _oldest(rooms)})
     stream = _stream(rooms, _resumed(last_event_id, after), store)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/admin/v1/events/{sequence}")
+async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> dict[str, object]:
+    """One event, then the one it follows from, and so on to where that began: an order, or what merely happened.
+
+    `trimmed`: the chain goes on with an event that is not in the log any more.
+    """
+    found: list[wire.Json] = []
+    cause: int | None = sequence
+    while cause is not None and len(found) < CHAIN:
+        one = await _one(rooms, cause)
+        if one is None:
+            break
+        found.append(one)
+        cause = one["cause"]
+    if not found:
+        raise refuse("not_found", f"There is no event {sequence} in the log.",
+                     f"It holds {await _oldest(rooms)} to {await _last(rooms)}.")  # fmt: skip
+    return {"events": found, "trimmed": cause is not None}
+
+
+async def _one(rooms: Rooms, sequence: int) -> wire.Json | None:
+    batch = await rooms.events(sequence - 1, 1) if sequence > 0 else ()
+    return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
+
+
+async def _oldest(rooms: Rooms) -> int:
+    batch = await rooms.events(0, 1)
+    return batch[0].sequence if batch else 0
 
 
 def _resumed(last_event_id: str, after: int) -> int:

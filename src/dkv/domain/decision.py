@@ -31,6 +31,7 @@ class Event:
     at: int = 0               # wall clock, ms
     start_id: int | None = None
     archive_id: int | None = None
+    back: int = 0             # it follows from the event so many before it in the log; 0: a chain begins here
 
 
 @dataclass(frozen=True)

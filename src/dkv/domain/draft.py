@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from dkv.domain import causes
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
@@ -46,10 +47,12 @@ class Draft:
         self.next_copy_id = state.next_copy_id
         self.copies: dict[int, HotCopy] = dict(state.copies)
         self.events: list[Event] = []
+        self.told: dict[str, int] = {}         # whose newest event is one of this decision, and its number
         self.answer: dict[str, object] = {}
 
     def state(self) -> State:
         """The state as drafted so far."""
+        self._remember()
         return State(
             uid=self.before.uid,
             clock=self.clock,
@@ -64,16 +67,49 @@ class Draft:
             records=self.records,
             next_copy_id=self.next_copy_id,
             copies=self.copies,
+            events=self.before.events + len(self.events),
         )
 
     # Events ------------------------------------------------------------------------------------------------
 
-    def note(self, kind: str, subject: str, because: str, **facts: Any) -> None:
-        """Record that something became true."""
+    def note(self, kind: str, subject: str, because: str, after: int | None = None, **facts: Any) -> int:
+        """Record that something became true, and give its number. `after`: of the event it follows from, where the
+        tables of causes.py cannot know it; 0: from none.
+        """
         command = self.command
-        self.events.append(
-            Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
-        )
+        number = self.before.events + len(self.events) + 1
+        event = Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
+        source = causes.cause(self, event) if after is None else after
+        self.told[causes.about(self, event)] = number
+        self.events.append(replace(event, back=number - source if source else 0))
+        return number
+
+    def last(self, subject: str) -> int:
+        """The number of the newest event about a subject; 0: none, or it is not known any more."""
+        if subject in self.told:
+            return self.told[subject]
+        for mapping, key in self._places(subject):
+            if key in mapping:
+                return int(mapping[key].told)
+        return 0
+
+    def _remember(self) -> None:
+        """Keep with each thing the number of the newest event about it, whatever was written over it meanwhile."""
+        for subject, number in self.told.items():
+            for mapping, key in self._places(subject):
+                if key in mapping and mapping[key].told != number:
+                    mapping[key] = replace(mapping[key], told=number)
+
+    def _places(self, subject: str) -> list[tuple[dict[Any, Any], Any]]:
+        """Where the thing that events name so is kept; nowhere for a thing that remembers nothing."""
+        noun, _, name = subject.rpartition(" ") if subject.startswith("hot copy ") else subject.partition(" ")
+        if noun == "group":
+            return [(self.groups, tuple(name.split("/", 1)))]
+        numbered: dict[str, dict[Any, Any]] = {"process": self.processes, "archive": self.archives, "hot copy": self.copies}
+        if noun in numbered and name.isdecimal():
+            return [(numbered[noun], int(name))]
+        named: dict[str, dict[Any, Any]] = {"server": self.servers, "database": self.databases}
+        return [(named[noun], name)] if noun in named else []
 
     # Reading -----------------------------------------------------------------------------------------------
 
@@ -136,12 +172,12 @@ class Draft:
 
     # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
 
-    def move_process(self, process: Process, on: str, **changes: Any) -> Process:
+    def move_process(self, process: Process, on: str, after: int | None = None, **changes: Any) -> Process:
         """Move a process along its life cycle. Raises Broken without a row."""
         move = row("process", process.state, on)
         moved = self.put_process(process, state=ProcessState(move.target), state_at=self.command.now, **changes)
         self.note(
-            f"process.{move.target.lower()}", f"process {process.start_id}", move.because, database=process.database,
+            f"process.{move.target.lower()}", f"process {process.start_id}", move.because, after, database=process.database,
             change=f"{process.state} -> {move.target}", start_id=process.start_id, archive_id=process.archive_id,
         )  # fmt: skip
         return moved
@@ -168,12 +204,12 @@ class Draft:
         )  # fmt: skip
         return moved
 
-    def move_group(self, group: Group, on: str, because: str, **changes: Any) -> Group:
+    def move_group(self, group: Group, on: str, because: str, after: int | None = None, **changes: Any) -> Group:
         """Move a group along its life cycle. Raises Broken without a row or if the changes do not make the move."""
         move = row("group", group.phase, on)
         moved = self.put_group(group, **changes)
         self.note(
-            f"group.{on.replace(' ', '_')}", f"group {group.database}/{group.name}", because,
+            f"group.{on.replace(' ', '_')}", f"group {group.database}/{group.name}", because, after,
             database=group.database, change=f"{group.phase} -> {move.target}",
             start_id=moved.leader_process, archive_id=moved.leader,
         )  # fmt: skip

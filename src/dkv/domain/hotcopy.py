@@ -84,6 +84,7 @@ class HotCopy:
     cut_at: int = 0
     ended_at: int = 0
     message: str = ""
+    told: int = 0                 # number of the newest event about it
 
     @property
     def over(self) -> bool:

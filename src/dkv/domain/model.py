@@ -36,6 +36,7 @@ class Server:
     alive: bool = True    # its lease holds; a change of liveness alone never changes any in-sync set
     data_dir: str = ""    # where it keeps archives whose path nobody named
     lost_at: int = 0      # when its lease was found ended, to be shown
+    told: int = 0         # number of the newest event about it; see causes.py
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Renewal:
     actor: str = ""
     at: int = 0
     again: tuple[Process, ...] = ()           # not rolling: what to request when all has stopped
+    told: int = 0                             # number of the event that began it
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Database:
     trimmed: int = 0                          # tombstones that were dropped, the oldest first
     trimmed_in: int = 0                       # major in which that was last told
     state_at: int = 0                         # when it reached its state, to be shown
+    told: int = 0                             # number of the newest event about it
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ class Group:
     wish: Wish | None = None                     # a planned change of leader that was asked for
     tail: Tail | None = None                     # what the assigned leader is given before its term may open
     untailed: bool = False                       # that was tried in this vacancy and given up
+    told: int = 0                                # number of the newest event about it
 
     @property
     def phase(self) -> GroupPhase:
@@ -217,6 +221,7 @@ class Archive:
     kept: bool = False              # ... unless it is kept: it can be brought back under its id until it is purged
     restored: bool = False          # its directory was filled by somebody else; its group is to begin with that data
     origin: str = ""                # which data that was: the cut of a hot copy, as its manager read it
+    told: int = 0                   # number of the newest event about it
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,7 @@ class Process:
     silent_at: int = 0                      # since when its engine answers nothing at all, to be shown; 0: it answers
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
+    told: int = 0                           # number of the newest event about it
 
 
 @dataclass(frozen=True)
@@ -302,6 +308,7 @@ class State:
     records: Mapping[tuple[str, str], Record] = field(default_factory=dict)  # by (kind, key)
     next_copy_id: int = 1
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
+    events: int = 0                         # how many there were so far; the next one has the next number
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""

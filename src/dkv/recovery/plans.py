@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dkv.domain import rebuild, restore
@@ -29,7 +29,7 @@ class Plan:
         """Write the state, with one event that says where it came from. Raises RecoveryTrouble."""
         event = Event("domain.recovered", f"domain {self.state.uid}", self.because, actor="operator",
                       at=time.time_ns() // 1_000_000)  # fmt: skip
-        write_state(self.path, self.state, event, uuid.uuid4().hex)
+        write_state(self.path, replace(self.state, events=self.state.events + 1), event, uuid.uuid4().hex)
 
 
 def plan_restore(file: Path, state: str) -> Plan:

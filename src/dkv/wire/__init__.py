@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from dkv.domain import describe, losses
-from dkv.domain.commands import Command
+from dkv.domain.commands import ORDERS, Command
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
     Archive,
@@ -313,11 +313,15 @@ def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused |
     }
 
 
+ORDERED = frozenset(order.__name__ for order in ORDERS)
 EVENT_TEXTS = ("database", "subject", "kind", "because", "change", "command", "actor")
 
 
 def event_view(stored: Stored) -> Json:
-    """One line of the event log. Raises WireTrouble if its text is not an event."""
+    """One line of the event log. `cause` is the sequence of the event it follows from, null where a chain begins; zero or
+    less where that was told before this log began. `ordered`: somebody asked for it. Raises WireTrouble if its text is not
+    an event.
+    """
     try:
         event = json.loads(stored.text)
     except ValueError as error:
@@ -329,6 +333,8 @@ def event_view(stored: Stored) -> Json:
         **{name: event.get(name, "") for name in EVENT_TEXTS},
         "startId": event.get("start_id"),
         "archiveId": event.get("archive_id"),
+        "cause": stored.sequence - event["back"] if event.get("back") else None,
+        "ordered": event.get("command") in ORDERED,
     }
 
 

@@ -227,6 +227,8 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
 
 def _force(draft: Draft, name: str) -> None:
     """Kill what can be reached; what is on a server that is away ends unproven, so that nobody waits for it."""
+    if draft.processes_of(name):
+        draft.note("database.forced_stop", f"database {name}", "an operator forced its stop", database=name)
     for known in draft.processes_of(name):
         process = draft.put_process(draft.processes[known.start_id], kill=True)  # an end before it may have moved it
         if not draft.server_alive(process.server_id):

@@ -58,6 +58,7 @@ def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     database = draft.databases[process.database]
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
     wanted = _wanted(draft, process, archive, ending)
+    _tell(draft, process, ending)
     del draft.processes[process.start_id]
     database = draft.put_database(database, minor=database.minor + 1)
     if archive:
@@ -71,6 +72,17 @@ def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     if group:
         _leave_group(draft, group, process, ending)
     return archive if archive and wanted and not archive.parked else None
+
+
+def _tell(draft: Draft, process: Process, ending: Ending) -> None:
+    """First of all that it ended: everything else follows from that."""
+    move = row("process", process.state, "exited")
+    reason = process.verdict.reason if process.verdict else ending.detail
+    draft.note(
+        "process.exited", f"process {process.start_id}", f"{move.because}: {reason}",
+        database=process.database, change=f"{process.state} -> (gone)", start_id=process.start_id,
+        archive_id=process.archive_id,
+    )  # fmt: skip
 
 
 def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
@@ -108,12 +120,6 @@ def _bury(draft: Draft, database: Database, process: Process, ending: Ending, pa
         wait_status=ending.wait_status, at=draft.command.now, last_words=ending.last_words, parked=parked,
     )  # fmt: skip
     draft.tombstones[process.start_id] = tombstone
-    move = row("process", process.state, "exited")
-    draft.note(
-        "process.exited", f"process {process.start_id}", f"{move.because}: {tombstone.reason}",
-        database=process.database, change=f"{process.state} -> (gone)", start_id=process.start_id,
-        archive_id=process.archive_id,
-    )  # fmt: skip
     _trim(draft, database)
 
 
@@ -151,13 +157,14 @@ def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -
     )
     if group.leader_process == process.start_id:
         because = f"process {process.start_id}, its leader, ended: {ending.detail}"
-        vacate(draft, group, because)
+        vacate(draft, group, because, draft.last(f"process {process.start_id}"))
 
 
-def vacate(draft: Draft, group: Group, because: str) -> Group:
+def vacate(draft: Draft, group: Group, because: str, after: int | None = None) -> Group:
     """The group has no leader any more; S and `required` stay what they are until a new term opens.
 
-    So does what its members said of their silence: it is the proof that lets another archive lead.
+    So does what its members said of their silence: it is the proof that lets another archive lead. `after`: the number
+    of the event that made it so, where that is not the newest about the group.
     """
     handover = group.handover
     contested = (handover.from_archive, handover.to_archive) if handover else group.contested
@@ -171,7 +178,7 @@ def vacate(draft: Draft, group: Group, because: str) -> Group:
         if follower:
             draft.put_process(follower, report=None)
     return draft.move_group(
-        group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because,
+        group, "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated", because, after,
         leader=None, leader_process=None, open=False, serving=False, joining=(), handover=None,
         contested=contested, suspects=tuple(sorted({*group.suspects, *may_lead})),
         vacant_since=None, assigned_since=None, stalled_since=None,
@@ -224,10 +231,20 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
     draft.next_start_id = process.start_id + 1
     if not because and process.restart_of is not None:
         because = f"process {process.restart_of} ended and nobody had asked for that"
-    draft.note("process.requested", f"process {process.start_id}", because or "it was requested", database=process.database,
+    draft.note("process.requested", f"process {process.start_id}", because or "it was requested",
+               _replaced(draft, process), database=process.database,
                change="(new) -> REQUESTED", start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
     return draft.put_process(process, node_id=node_id, requested_at=draft.command.now,
                              state_at=draft.command.now, major=database.major)
+
+
+def _replaced(draft: Draft, process: Process) -> int:
+    """The number of the event that made the domain request it: the end of the one before it, or what all of its database
+    waited for; 0: somebody asked for it.
+    """
+    if process.restart_of is None:
+        return 0
+    return draft.last(f"process {process.restart_of}") or draft.last(f"database {process.database}")
 
 
 def stop_memory_only(draft: Draft, name: str) -> None:

@@ -325,7 +325,7 @@ def leader_stepped_down(draft: Draft, command: LeaderSteppedDown) -> Refused | N
     if group.leader_process == command.start_id:
         if group.handover and group.handover.to_process in draft.processes:
             return stale_fact("its handover is not decided yet")
-        group = vacate(draft, group, f"process {command.start_id}, its leader, was found following")
+        group = vacate(draft, group, f"process {command.start_id}, its leader, was found following", 0)
     draft.put_group(group, suspects=tuple(s for s in group.suspects if s != command.start_id))
     return None
 

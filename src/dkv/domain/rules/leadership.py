@@ -38,7 +38,9 @@ def settle_group(draft: Draft, group: Group) -> None:
         because = _lost(draft, group)
         if because is None:
             return
-        group = vacate(draft, group, because)
+        leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+        gone = f"server {leader.server_id}" if leader else f"process {group.leader_process}"
+        group = vacate(draft, group, because, draft.last(gone))
     if draft.stopping(group.database) or tail.awaited(draft, group):
         return
     planned = tail.planned(draft, group)

@@ -6,6 +6,8 @@ if it can (renewing.py says which), whoever makes it. So a restart survives ever
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.commands import ShutdownDatabase
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
@@ -31,9 +33,9 @@ def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
         draft.next_start_id, len(live), command.rolling, command.force, command.actor, command.now,
         again=() if command.rolling else tuple(live),
     )  # fmt: skip
-    draft.put_database(database, renewal=renewal)
     how = "one after the other" if command.rolling else "all at once"
-    _note(draft, database, "restarting", f"an operator asked to restart its {len(live)} processes, {how}")
+    told = _note(draft, database, "restarting", f"an operator asked to restart its {len(live)} processes, {how}")
+    draft.put_database(database, renewal=replace(renewal, told=told))
     draft.answer.update(below=renewal.below, processes=len(live))
     if command.rolling:
         return None
@@ -106,9 +108,9 @@ def settle_renewal(draft: Draft, name: str) -> None:
 def _roll(draft: Draft, database: Database, renewal: Renewal) -> None:
     step = next_step(draft.state(), database, renewal)
     if isinstance(step, Replace):
-        draft.move_process(step.process, "stop", engine_state=EngineState.SHUTTING_DOWN, renewed=True)
+        draft.move_process(step.process, "stop", renewal.told, engine_state=EngineState.SHUTTING_DOWN, renewed=True)
     elif isinstance(step, HandOver):
-        wish(draft, step.group, None, "its leader is to be restarted")
+        wish(draft, step.group, None, "its leader is to be restarted", renewal.told)
     elif isinstance(step, Done):
         seconds = max(0, draft.command.now - renewal.at) / 1000
         _end(draft, database, "restarted", f"its {renewal.of} processes were replaced one after the other in {seconds:.1f} s")
@@ -122,7 +124,7 @@ def _settle_whole(draft: Draft, database: Database, renewal: Renewal) -> None:
         for process in renewal.again:
             _again(draft, process)
         told = f"all of it had stopped, and {renewal.of} processes were requested again"
-        _note(draft, database, "restarted", told)
+        _note(draft, database, "restarted", told, renewal.told)
         settle_database(draft, draft.databases[database.name])
     elif not draft.stopping(database.name):
         _end(draft, database, "restart_stopped", "it is not being shut down any more, so its restart ends")
@@ -143,9 +145,9 @@ def _left(draft: Draft, database: Database, renewal: Renewal) -> str:
 
 
 def _end(draft: Draft, database: Database, kind: str, because: str) -> None:
-    _note(draft, database, kind, because)
+    _note(draft, database, kind, because, database.renewal.told if database.renewal else None)
     draft.put_database(database, renewal=None)
 
 
-def _note(draft: Draft, database: Database, kind: str, because: str) -> None:
-    draft.note(f"database.{kind}", f"database {database.name}", because, database=database.name)
+def _note(draft: Draft, database: Database, kind: str, because: str, after: int | None = None) -> int:
+    return draft.note(f"database.{kind}", f"database {database.name}", because, after, database=database.name)

@@ -28,7 +28,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
             "Choose another --server-id, or run this manager on its own data directory.",
         )
     now = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id,
-                 data_dir=command.data_dir)  # fmt: skip
+                 data_dir=command.data_dir, told=known.told if known else 0)  # fmt: skip
     if known == now:
         return None
     draft.servers[command.server_id] = now

@@ -33,12 +33,12 @@ def switchover(draft: Draft, command: Switchover) -> Refused | None:
     return None
 
 
-def wish(draft: Draft, group: Group, to: int | None, reason: str) -> None:
-    """Make a group remember that it is to be handed over."""
+def wish(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
+    """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
     draft.put_group(group, wish=Wish(to, reason, command.actor, command.now))
     whom = f"to process {to}" if to is not None else "to the copy that is furthest"
-    draft.note("group.switchover", group.subject, f"its leadership is to be handed over {whom}: {reason}",
+    draft.note("group.switchover", group.subject, f"its leadership is to be handed over {whom}: {reason}", after,
                database=group.database, start_id=group.leader_process, archive_id=group.leader)  # fmt: skip
 
 

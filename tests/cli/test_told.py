@@ -1,0 +1,174 @@
+"""show events: the log and its chains in plain words, asked of a manager over a real socket."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from dkv.cli.output import Screen
+from dkv.cli.verbs import run
+
+AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
+
+
+def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> dict[str, Any]:
+    told = {"sequence": sequence, "revision": sequence, "at": AT, "database": "db", "subject": subject, "kind": kind,
+            "because": because, "change": "", "command": "ProcessExited", "actor": "s1", "startId": 1, "archiveId": None,
+            "cause": None, "ordered": False}  # fmt: skip
+    return told | more
+
+
+LOG = [
+    event(38, "process.exited", "process 1", "it ended: killed by signal 9, sender unknown", change="MONITORED -> (gone)"),
+    event(39, "group.vacated", "group db/g1", "process 1, its leader, ended", change="OPEN -> VACANT", cause=38),
+    event(41, "group.assigned", "group db/g1", "archive 2 is in sync", change="VACANT -> ASSIGNED", startId=4, cause=39,
+          command="PositionReported"),
+    event(42, "process.requested", "process 9", "it was requested", command="StartProcess", actor="operator", ordered=True),
+]  # fmt: skip
+
+
+class Manager(BaseHTTPRequestHandler):
+    """One manager that knows a log and no more."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self.asked.append(self.path)
+        if "text/event-stream" in self.headers.get("Accept", ""):
+            self._stream(int(self.headers["Last-Event-ID"]))
+            return
+        self._answer(*self._said(parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}))
+
+    def _said(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        if path == "/admin/v1/events":
+            return 200, {"events": LOG[-int(query["newest"]):], "oldest": 38}
+        if path == "/admin/v1/events/41":
+            return 200, {"events": [LOG[2], LOG[1], LOG[0]], "trimmed": False}
+        if path == "/admin/v1/events/39":
+            return 200, {"events": [LOG[1]], "trimmed": True}
+        if path == "/admin/v1/events/42":
+            return 200, {"events": [LOG[3]], "trimmed": False}
+        if path in ("/readyz", "/admin/v1/stores/db"):
+            return 200, {"name": "db"}
+        said = "There is no event 7 in the log."
+        return 404, {"code": "not_found", "detail": said, "hint": "It holds 38 to 42.", "status": 404}
+
+    def _answer(self, status: int, said: dict[str, Any]) -> None:
+        body = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _stream(self, after: int) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        if after < 50:
+            told = json.dumps(event(50, "server.lost", "server s2", "its lease was not renewed", database=""))
+            self.wfile.write(f"id: 50\nevent: server.lost\ndata: {told}\n\n".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def manager() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Manager)
+    Manager.asked.clear()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def typed(manager: str, *words: str) -> tuple[int, str, str]:
+    screen = Screen(io.StringIO(), io.StringIO())
+    code = run(screen, ["show", "events", *words, "--managers", manager])
+    assert isinstance(screen.out, io.StringIO)
+    assert isinstance(screen.err, io.StringIO)
+    return code, screen.out.getvalue(), screen.err.getvalue()
+
+
+def test_each_event_says_why_by_which_command_who_and_from_which(manager: str) -> None:
+    code, out, err = typed(manager, "--limit", "3")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "#39 2026-01-01 00:00:00Z group db/g1 OPEN -> VACANT because process 1, its leader, ended "
+        "(ProcessExited by s1; from #38)",
+        "#41 2026-01-01 00:00:00Z group db/g1 VACANT -> ASSIGNED because archive 2 is in sync (PositionReported by s1; from #39)",
+        "#42 2026-01-01 00:00:00Z process 9 requested because it was requested (StartProcess by operator)",
+    ]
+
+
+def test_events_that_are_not_kept_any_more_are_spoken_of(manager: str) -> None:
+    code, out, err = typed(manager, "--db-name", "db")
+    assert (code, len(out.splitlines()), err) == (0, 4, "Events before #38 are not kept any more.\n")
+    assert any("store=db" in path for path in Manager.asked)
+
+
+def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
+    code, out, _ = typed(manager, "--why", "41")
+    assert code == 0
+    assert out.splitlines() == [
+        "#41 2026-01-01 00:00:00Z group db/g1 has a new leader (start id 4): archive 2 is in sync",
+        "  because #39 2026-01-01 00:00:00Z group db/g1 has no leader any more: process 1, its leader, ended",
+        "  because #38 2026-01-01 00:00:00Z process 1 ended: killed by signal 9, sender unknown",
+        "There it began: s1 reported it: ProcessExited.",
+    ]
+
+
+def test_a_chain_ends_at_an_order_or_where_the_log_does(manager: str) -> None:
+    assert typed(manager, "--why", "42")[1].splitlines()[-1] == "There it began: somebody ordered it: StartProcess, by operator."
+    assert typed(manager, "--why", "39")[1].splitlines()[-1] == "What #39 followed from is not in the log any more."
+
+
+def test_as_json_they_are_the_managers_own(manager: str) -> None:
+    assert json.loads(typed(manager, "-o", "json")[1]) == LOG
+    assert json.loads(typed(manager, "--why", "39", "-o", "json")[1]) == {"events": [LOG[1]], "trimmed": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--why", "7"], 1, "There is no event 7 in the log."),
+        (["--why", "x"], 2, "'x' is not a valid integer range"),
+        (["--limit", "0"], 2, "0 is not in the range"),
+        (["--why", "41", "--follow"], 2, "--why takes no --follow"),
+        (["--db-name", "nothing"], 1, "There is no event"),
+    ],
+)
+def test_bad_input_gets_one_sentence(manager: str, words: list[str], code: int, sentence: str) -> None:
+    found, out, err = typed(manager, *words)
+    assert (found, out) == (code, "")
+    assert sentence in err
+
+
+def test_following_goes_on_where_the_line_broke_until_interrupted(manager: str, tmp_path: Path) -> None:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")} | {"XDG_CONFIG_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "dkv.cli.main", "show", "events", "--limit", "1", "--follow", "--managers", manager]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stdout.readline().startswith("#42 ")
+        assert child.stdout.readline().startswith("#50 2026-01-01 00:00:00Z server s2 lost because its lease was not renewed")
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out, err.strip()) == (130, "", "Interrupted.")
