@@ -99,7 +99,7 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     server = f"s{1 + pick(len(stage.state.servers))}"
     known = stage.state.servers[server]
     yield c.ServerLost(server_id=server, uid=known.uid)
-    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at")}
+    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at", "told")}
     yield c.ServerJoined(**again)
     yield c.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
     yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
