@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import pytest
 
+import dkv.domain
+from dkv.cli import nouns
 from dkv.cli.output import Screen
-from dkv.cli.verbs import run
+from dkv.cli.spoken import in_verbs
+from dkv.cli.verbs import root, run
 
 AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
 
@@ -115,7 +120,7 @@ def test_each_event_says_why_by_which_command_who_and_from_which(manager: str) -
         "#39 2026-01-01 00:00:00Z group db/g1 OPEN -> VACANT because process 1, its leader, ended "
         "(ProcessExited by s1; from #38)",
         "#41 2026-01-01 00:00:00Z group db/g1 VACANT -> ASSIGNED because archive 2 is in sync (PositionReported by s1; from #39)",
-        "#42 2026-01-01 00:00:00Z process 9 requested because it was requested (StartProcess by operator)",
+        "#42 2026-01-01 00:00:00Z process 9 was requested (StartProcess by operator)",
     ]
 
 
@@ -168,7 +173,60 @@ def test_following_goes_on_where_the_line_broke_until_interrupted(manager: str, 
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout
         assert child.stdout.readline().startswith("#42 ")
-        assert child.stdout.readline().startswith("#50 2026-01-01 00:00:00Z server s2 lost because its lease was not renewed")
+        told = "#50 2026-01-01 00:00:00Z the manager of server s2 is away because its lease was not renewed"
+        assert child.stdout.readline().startswith(told)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
     assert (child.returncode, out, err.strip()) == (130, "", "Interrupted.")
+
+
+# Hints in the words of who asked -------------------------------------------------------------------------------------
+
+CMDLET = re.compile(r"[A-Z][a-z]+-Dkv[A-Za-z]+(?: -Name \S+)?(?: -InstanceName \S+?| -Force)?(?=\.?[\s\";,]|$)")
+
+
+def hinted() -> set[str]:
+    """Every cmdlet that a sentence of the domain names, with example names."""
+    domain = Path(dkv.domain.__file__).parent
+    texts = [re.sub(r"\{[^{}]*\}", "orders-1.x", file.read_text()) for file in domain.rglob("*.py")]
+    return {found for text in texts for found in CMDLET.findall(text)}
+
+
+def test_whoever_types_verbs_is_told_verbs_that_exist() -> None:
+    named = hinted()
+    assert "Start-DkvStore -Name orders-1.x -InstanceName orders-1.x" in named
+    for cmdlet in named:
+        said = in_verbs(f"{cmdlet}.")
+        assert "Dkv" not in said, cmdlet
+        commands = re.findall(r"dkv (\w+ [\w-]+)((?: --[\w-]+)*)", said)
+        assert commands, said
+        for name, options in commands:
+            verb = nouns.find(name)
+            assert verb, said
+            assert set(options.split()) <= {p.name for p in verb.params}, said
+
+
+def test_verbs_that_the_domain_names_exist() -> None:
+    texts = [file.read_text() for file in Path(dkv.domain.__file__).parent.rglob("*.py")]
+    found = {name for text in texts for name in re.findall(r"(?:: |at )dkv ([a-z]+ [a-z-]+)", text)}
+    assert {"shutdown process", "restart database", "show waiting"} <= found
+    for name in found:
+        noun = name.split()[1]
+        group = root.commands.get(name.split()[0])
+        assert nouns.find(name) or (isinstance(group, click.Group) and noun in group.commands), name
+
+
+@pytest.mark.parametrize(
+    ("cmdlet", "verb"),
+    [
+        ("Start it: Start-DkvStore -Name a.b -InstanceName a-1.", "Start it: dkv start database --db-name a.b --unconditional."),
+        ("Then: Start-DkvStore -Name a -InstanceName a-1.", "Then: dkv start database --db-name a --unconditional."),
+        ("List them with Get-DkvStore or show archives.", "List them with dkv show archives."),
+        ("Start the manager of server s1.", "Start the manager of server s1."),
+    ],
+)
+def test_a_hint_is_spoken_in_verbs_or_stays_as_it_was(cmdlet: str, verb: str) -> None:
+    screen = Screen(io.StringIO(), io.StringIO())
+    assert screen.spoken(cmdlet) == cmdlet, "to whoever types cmdlets"
+    screen.verbs = True
+    assert screen.spoken(cmdlet) == verb

@@ -9,10 +9,13 @@ from dkv.client import Json
 
 WORDS = {
     "process.requested": "{subject} was requested",
-    "process.started": "{subject} was taken by its server's manager",
+    "process.started": "{subject} was begun",
     "process.configured": "the engine of {subject} was launched",
     "process.tracked": "{subject} has loaded its data",
     "process.monitored": "{subject} takes part",
+    "process.running": "{subject} runs",
+    "process.syncing": "{subject} catches up",
+    "process.answers": "{subject} answers again",
     "process.requested_shutdown": "{subject} was asked to stop",
     "process.kill": "{subject} is to be killed",
     "process.silent": "{subject} went silent",
@@ -28,12 +31,21 @@ WORDS = {
     "group.switchover": "{subject} is to be handed over",
     "group.handover": "{subject} hands its leadership over",
     "group.handed_over": "{subject} has a new leader (start id {startId})",
+    "group.handover_failed": "{subject} was not handed over",
+    "group.switchover_failed": "{subject} was not handed over",
+    "group.clean_stop": "{subject} may stop",
     "group.enforced": "the leader of {subject} was enforced",
     "in_sync.joining": "archive {archiveId} joins {subject}",
     "in_sync.required": "confirmations wait for archive {archiveId} in {subject}",
     "in_sync.grown": "archive {archiveId} is in sync in {subject}",
     "in_sync.shrunk": "archive {archiveId} is not in sync any more in {subject}",
     "in_sync.join_aborted": "archive {archiveId} has to join {subject} anew",
+    "database.forced_stop": "the stop of {subject} was forced",
+    "database.restarting": "{subject} is being restarted",
+    "database.restarted": "{subject} was restarted",
+    "database.restart_stopped": "the restart of {subject} ended",
+    "database.incarnation": "{subject} has a new incarnation",
+    "database.options": "the options of {subject} changed",
     "server.lost": "the manager of {subject} is away",
     "server.joined": "the manager of {subject} is here",
 }
@@ -42,10 +54,10 @@ WORDS = {
 
 def logged(event: Json) -> str:
     """`#41 TIME group orders/g1 OPEN -> VACANT because process 1, its leader, ended (ProcessExited by server0; from #40)`."""
-    moved = f" {event['change']}" if event["change"] else f" {_kind(event)}"
-    archive = f" (archive {event['archiveId']})" if event["kind"].startswith("in_sync.") else ""
-    what = f"{event['subject']}{moved}{archive} because {event['because']}"
-    return f"#{event['sequence']} {moment(event['at'])} {what} ({_who(event)})"
+    moved = event["change"] and not event["change"].startswith("(new)")
+    what = f"{event['subject']} {event['change']}" if moved else _words(event)
+    because = _because(event, what)
+    return f"#{event['sequence']} {moment(event['at'])} {what}{because and f' because {because}'} ({_who(event)})"
 
 
 def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
@@ -60,14 +72,23 @@ def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
 
 
 def _sentence(event: Json) -> str:
+    words = _words(event)
+    because = _because(event, words).removeprefix("it ended: ")
+    return f"#{event['sequence']} {moment(event['at'])} {words}{because and f': {because}'}"
+
+
+def _because(event: Json, words: str) -> str:
+    """Why, unless that says no more than what happened."""
+    because = str(event["because"])
+    return "" if words.endswith(because.removeprefix("it ")) else because
+
+
+def _words(event: Json) -> str:
+    """What happened, without why."""
     words = WORDS.get(event["kind"])
-    said = words.format(**event) if words else f"{event['subject']} {event['change'] or _kind(event)}"
-    because = str(event["because"]).removeprefix("it ended: ")
-    return f"#{event['sequence']} {moment(event['at'])} {said}: {because}"
-
-
-def _kind(event: Json) -> str:
-    return str(event["kind"]).partition(".")[2].replace("_", " ")
+    if words:
+        return words.format(**event)
+    return f"{event['subject']} {event['change'] or str(event['kind']).partition('.')[2].replace('_', ' ')}"
 
 
 def _who(event: Json) -> str:

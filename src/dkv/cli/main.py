@@ -29,6 +29,7 @@ def _dispatch(screen: Screen, words: list[str]) -> int:
     from dkv.cli import nouns
 
     used = 1 if words and _is_cmdlet(words[0]) else 2 if nouns.named(words) else 0
+    screen.verbs = used != 1
     if used:
         from dkv.cli.binding import from_argv
         from dkv.cli.cmdlets import run_cmdlet

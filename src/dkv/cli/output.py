@@ -30,6 +30,9 @@ class Row(NamedTuple):
 class Screen:
     """Where a command's output goes. `as_json` switches the data on stdout; words stay words."""
 
+    verbs = False
+    """Whether who is read to types verbs; else cmdlets."""
+
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None, colour: bool | None = None) -> None:
         self.out = out or sys.stdout
         self.err = err or sys.stderr
@@ -74,7 +77,16 @@ class Screen:
     def error(self, message: str, hint: str = "") -> None:
         """Why a command failed: one sentence, then a hint."""
         self.clear_progress()
+        hint = self.spoken(hint)
         print(f"{message}\n\nhint: {hint}" if hint else message, file=self.err, flush=True)
+
+    def spoken(self, hint: str) -> str:
+        """A hint in the words of who asked."""
+        if not self.verbs or "-Dkv" not in hint:
+            return hint
+        from dkv.cli.spoken import in_verbs
+
+        return in_verbs(hint)
 
     def note(self, text: str) -> None:
         """A word beside the data, such as a warning."""

@@ -41,7 +41,7 @@ def show_waiting(screen: Screen, *, db_name: str | None, managers: str | None, o
     if screen.as_json:
         screen.data(found)
     for line in [] if screen.as_json else waiting_lines(found):
-        screen.line(line)
+        screen.line(screen.spoken(line))
     if not found:
         screen.note("Nothing waits.")
     return DONE

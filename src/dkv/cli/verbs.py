@@ -150,6 +150,7 @@ def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> i
     if file is not None and text is not None:
         raise click.UsageError("--file and -c exclude each other.")
     screen.as_json = output == "json"
+    screen.verbs = False   # a shell's lines are cmdlets
     session = Session(screen, in_shell=True)
     if text is not None:
         return run_text(session, text)
