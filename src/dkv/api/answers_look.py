@@ -134,12 +134,22 @@ class Event(Answer):
     actor: str
     start_id: int | None
     archive_id: int | None
+    cause: int | None      # sequence of the event it follows from; zero or less: told before this log began
+    ordered: bool
 
 
 class Events(Answer):
-    """A page of the event log, oldest first."""
+    """A page of the event log, oldest first, and the sequence of the oldest event that is kept."""
 
     events: list[Event]
+    oldest: int
+
+
+class Chain(Answer):
+    """An event, the one it follows from, and so on; `trimmed`: it goes on with one that is not kept any more."""
+
+    events: list[Event]
+    trimmed: bool
 
 
 class Records(Answer):

@@ -53,8 +53,8 @@ async def events(
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-@router.get("/admin/v1/events/{sequence}")
-async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> dict[str, object]:
+@router.get("/admin/v1/events/{sequence}", response_model=answers.Chain)
+async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
     """One event, then the one it follows from, and so on to where that began: an order, or what merely happened.
 
     `trimmed`: the chain goes on with an event that is not in the log any more.
