@@ -223,6 +223,7 @@ def test_verbs_that_the_domain_names_exist() -> None:
         ("Then: Start-DkvStore -Name a -InstanceName a-1.", "Then: dkv start database --db-name a --unconditional."),
         ("List them with Get-DkvStore or show archives.", "List them with dkv show archives."),
         ("Start the manager of server s1.", "Start the manager of server s1."),
+        ("Did you mean Start-DkvStore?", "Did you mean Start-DkvStore?"),
     ],
 )
 def test_a_hint_is_spoken_in_verbs_or_stays_as_it_was(cmdlet: str, verb: str) -> None:

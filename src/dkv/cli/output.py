@@ -81,8 +81,8 @@ class Screen:
         print(f"{message}\n\nhint: {hint}" if hint else message, file=self.err, flush=True)
 
     def spoken(self, hint: str) -> str:
-        """A hint in the words of who asked."""
-        if not self.verbs or "-Dkv" not in hint:
+        """A hint in the words of who asked. A word that was misspelt is corrected as it was meant."""
+        if not self.verbs or "-Dkv" not in hint or hint.startswith("Did you mean"):
             return hint
         from dkv.cli.spoken import in_verbs
 
