@@ -1,0 +1,20 @@
+"""No link of a chain is forgotten: what is told of a group stands in a table of causes.py, or is known to begin a chain."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dkv.domain.causes import FROM, JUST
+from dkv.domain.lifecycle import GROUP
+from dkv.domain.rules import leadership
+
+BEGIN = {"group.created", "group.switchover", "group.enforced"}   # ordered; or the rule names the event it follows from
+
+
+def test_whatever_is_told_of_a_group_follows_from_something_or_is_an_order() -> None:
+    texts = [file.read_text() for file in Path(leadership.__file__).parent.glob("*.py")]
+    told = {kind for text in texts for kind in re.findall(r'note\(\s*"(group\.[a-z_]+)"', text)}
+    told |= {f"group.{row.on.replace(' ', '_')}" for row in GROUP}
+    assert {"group.serving", "group.vacated", "group.tail_fed"} <= told
+    assert told - BEGIN == {kind for kind in (*FROM, *JUST) if kind.startswith("group.")}
