@@ -35,6 +35,7 @@ KNOWN: dict[str, list[Any]] = {
     "start_id": [0, 1, 2, 3],
     "copy_id": [1],
     "region_id": [0, 1],
+    "sequence": [1, 5, 20],
 }
 """Names of what is there, so that requests come further than to the first refusal."""
 
