@@ -44,9 +44,14 @@ def forget_who_led(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def the_leaders_engine_dies_with_a_write_of_its_own(stage: Stage) -> tuple[str, bool]:
+    """A's manager reports the end, and takes a second to say what the disk holds."""
     await written_on_the_leader_alone(stage, "w1")
     stage.kill_engine(A)
     stage.mend(A, B)
+    await stage.until(lambda: stage.vacant, every=SOON)
+    stage.world.freeze_manager(A)
+    await asyncio.sleep(1.0)
+    stage.world.thaw_manager(A)
     await stage.until(lambda: stage.group.term > 1 and bool(stage.leader), CHOICE)
     return stage.leader, stage.led_with("w1")
 
