@@ -16,7 +16,7 @@ from tests.api.furnished import KNOWN, FurnishedWorld, Said, Stage, answered
 from tests.api.fuzzing import descriptions, fuzz
 from tests.api.world import World
 
-EXAMPLES, MANY = 8, 80
+EXAMPLES, MANY = 6, 60
 LOOKS = ("GET", "HEAD")
 DESCRIBED = {of_nuodb: [*found.operations] for of_nuodb, found in
              descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb)).items()}  # fmt: skip
