@@ -82,7 +82,7 @@ NOT_MEANT: list[Row] = [
     ("set license --license-file {root}/licence", "!dkv has none"),
 ]  # fmt: skip
 ENDS: list[Row] = [
-    ("hotcopy database --db-name test --type simple --default-backup-dir {root}/copies --partial-storage-groups --timeout 60",
+    ("hotcopy database --db-name test --type simple --backup-dirs 0 {root}/copies --partial-storage-groups --timeout 60",
      "status=completed"),
     ("get hotcopy-info --db-name test", "completed"),
     ("get hotcopy-status --coordinator-start-id {coordinator} --hotcopy-id {copy}", "completed"),
@@ -92,7 +92,7 @@ ENDS: list[Row] = [
     ("shutdown database --db-name test", WORKS), ("check process --start-id 0 --check-exited --timeout 60", WORKS),
     ("start database --db-name test", "STARTING"), ("check database --db-name test --check-running --timeout 60", WORKS),
     ("shutdown database --db-name test", WORKS), ("check process --start-id 4 --check-exited --timeout 60", WORKS),
-    ("delete database --db-name test", WORKS), ("delete archive --archive-id 1 --purge", "id=1"),
+    ("delete database --db-name test", WORKS), ("delete archive --archive-id 1 --purge", WORKS),
     ("shutdown server --server-id s2", WORKS),
 ]  # fmt: skip
 STORY = [*BEFORE, *LOOKS, *KEPT, *NOT_MEANT, *ENDS]
