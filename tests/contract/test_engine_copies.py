@@ -264,6 +264,9 @@ def test_only_a_whole_copy_of_the_same_slots_is_restored(engines_room: Room) -> 
         await leading(room, room.spec(1, 1))
         still = await paused(room, 1)
         target = await copied(room, 1, 1, still)
+        found = await room.engines.recognise(target)
+        assert found and (found.identity.group, found.slots) == (identity(1).group, SLOTS)
+        assert await room.engines.recognise(room.directory(9)) is None
         for place, cause in ((room.directory(1), Cause.ARCHIVE_FOREIGN), (room.directory(9), Cause.NOT_A_COPY)):
             with pytest.raises(ArchiveRefused) as no:
                 await room.engines.prepare(place, identity(3), True, SLOTS)

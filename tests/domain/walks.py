@@ -100,6 +100,8 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
         if salt % 3 == 0:
             yield c.DeleteArchive(now=now, archive_id=archive.archive_id)
             yield c.ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
+            yield c.CopyRecognised(now=now, server_id=archive.server_id, archive_id=archive.archive_id, cut="d/1", group="g",
+                                   slots=((0, 16383),))  # fmt: skip
             yield c.EnforceLeader(now=now, database="db", group="UNPARTITIONED", archive_id=archive.archive_id,
                                   allow_data_loss=True, reason="r")  # fmt: skip
     yield c.StartProcess(now=now, database="db", engine_type=EngineType.TE, server_id=SERVERS[salt % 3])

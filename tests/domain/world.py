@@ -127,6 +127,7 @@ def _archive(archive: Archive) -> str:
     extra = " stopped by operator" if archive.stopped_by_operator else ""
     extra += f" parked: {archive.parked}" if archive.parked else ""
     extra += " deleted" if archive.removed else ""
+    extra += f" of group {archive.group}" if archive.copy else ""
     return f"archive {archive.name} [{archive.archive_id}] on {archive.server_id} {archive.state}{extra}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -227,6 +228,33 @@ def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -
     again = line_to(home.client.store("again")["groups"][0]["leaderEndpoint"])
     assert sorted(again.keys("*")) == sorted(f"{{k}}{n}" for n in range(60))
     again.set("more", 1)
+
+
+def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Path) -> None:
+    """There is no option for a group: each copy says which one it is of, and the new database gets the groups copied."""
+    nuocmd = Nuocmd(home)
+    home.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2")
+    wait_for("Parts in sync", lambda: serves(home, "Parts", 2), within=60)
+    store = home.client.store("Parts")
+    tags = [key_in(g["slots"], "held") for g in store["groups"]]
+    assert len(tags) == 2
+    for group, tag in zip(store["groups"], tags, strict=True):
+        line_to(group["leaderEndpoint"]).set(tag, group["name"])
+    done, *_ = copied(home, "Parts", {"defaultPath": str(tmp_path / "parts"), "shared": True})
+    for name, wanted in (("whole", reversed(done["archives"])), ("half", done["archives"][:1])):
+        for part in wanted:   # the last group's first: it is not the order that tells
+            path = tmp_path / name / str(part["archiveId"])
+            shutil.copytree(part["path"], path)
+            nuocmd.do("create", "archive", "--db-name", name, "--server-id", part["server"], "--archive-path", path,
+                      "--restored")  # fmt: skip
+    create = ("create", "database", "--dba-user", "dba", "--dba-password", "secret", "--db-name")
+    assert "Create an archive from the copy of each group first." in nuocmd.refused(*create, "half", "--no-autostart")
+    nuocmd.do(*create, "whole")
+    nuocmd.wait_running("whole", 4)
+    again = home.client.store("whole")
+    assert [(g["name"], g["slots"]) for g in again["groups"]] == [(g["name"], g["slots"]) for g in store["groups"]]
+    held = everything(again, tags)
+    assert [list(one.items()) for one in held] == [[(tag, g["name"])] for tag, g in zip(tags, store["groups"], strict=True)]
 
 
 def slow_one_is_cancelled(nuocmd: Nuocmd, target: Path) -> None:

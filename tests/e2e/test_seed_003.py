@@ -82,10 +82,13 @@ def one_archive_alone_waits_and_fails(story: Player) -> None:
     story.types("start process --db-name test --engine-type SM --archive-id 0 --server-id server0")
     story.reaches(4, "STARTED")
     story.types("show domain")
+    (group,) = [one for one in story.api("/databases/test")["waiting"] if one["kind"] == "group"]
+    assert group["for"] == "test-2" and group["since"] and "in sync" in group["reason"] and group["fix"], group
     if story.program == "dkv":   # words beside the data, of which the seed has none
-        waits = story.says("show database --db-name test").err
-        assert "waiting for test-2 since" in waits, waits
-        assert "fix: " in waits, waits
+        for words in ("show database --db-name test", "show domain"):
+            waits = story.says(words).err
+            assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
+            assert f"fix: {group['fix']}" in waits, waits
     story.becomes("NOT_RUNNING")
     story.types("show domain")
     story.types("show database --db-name test")

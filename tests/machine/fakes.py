@@ -17,6 +17,7 @@ from dkv.control.submit import Submitter
 from dkv.engine.contract import (
     ArchiveRefused,
     Cause,
+    CopyLabel,
     EngineRefused,
     EngineSeen,
     EngineSpec,
@@ -101,6 +102,7 @@ class FakeWorld:
     exits: dict[str, dict[int, ExitSeen]] = field(default_factory=dict)
     disks: dict[str, Position] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
+    copies: dict[str, CopyLabel] = field(default_factory=dict)
     marker: Position = Position()
     epoch: int = 100
 
@@ -181,6 +183,10 @@ class FakeEngines:
         self.world.identities.add(directory)
         self.locks.add(directory)
         return self.world.disks.get(directory, Position())
+
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        await self.call("recognise")
+        return self.world.copies.get(directory)
 
     async def release(self, directory: str) -> None:
         await self.call("release")

@@ -335,12 +335,24 @@ class ArchiveRetired(ManagerFact):
     path: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class CopyRecognised(ManagerFact):
+    """What an archive to be restored begins with: the hot copy in its directory says its cut, and the group that it was of.
+    Empty words: no whole hot copy is there.
+    """
+
+    archive_id: int
+    cut: str = ""
+    group: str = ""
+    slots: tuple[tuple[int, int], ...] = ()
+
+
 FACTS: tuple[type[Command], ...] = (
     Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken,
+    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken, CopyRecognised,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

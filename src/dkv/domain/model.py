@@ -201,6 +201,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a hot copy says of itself. Without slots: it was looked at, and no whole hot copy was there."""
+
+    cut: str = ""
+    group: str = ""
+    slots: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Archive:
     """A directory on one server where data is durable; the cmdlets call it an instance."""
 
@@ -222,6 +231,13 @@ class Archive:
     restored: bool = False          # its directory was filled by somebody else; its group is to begin with that data
     origin: str = ""                # which data that was: the cut of a hot copy, as its manager read it
     told: int = 0                   # number of the newest event about it
+    copy: Held | None = None        # what is to be restored, as its manager found it before the first start
+
+    @property
+    def unread(self) -> bool:
+        """It is to be restored, did not start yet, and its manager has not said what it holds."""
+        fresh = self.restored and self.state is ArchiveState.PROVISIONED
+        return fresh and self.copy is None and not self.removed
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ class CopyEngines(Protocol):
         """
         ...
 
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        """What the whole hot copy in a directory says of itself; None when there is none. Reads only."""
+        ...
+
     async def drop_cut(self, directory: str, name: str) -> None:
         """Remove the links of a cut."""
         ...

@@ -61,6 +61,10 @@ class HotCopies:
         await engine.valkey.written(whole)
         return await asyncio.to_thread(copies.note_cut, engine.run.record.directory, name)
 
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        """See the contract."""
+        return await asyncio.to_thread(copies.label_of, directory)
+
     async def drop_cut(self, directory: str, name: str) -> None:
         """See the contract."""
         await asyncio.to_thread(copies.drop_cut, directory, name)

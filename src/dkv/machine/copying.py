@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dkv.domain.commands import (
     Command,
     CopyBroke,
     CopyPrepared,
     CopyProgressed,
+    CopyRecognised,
     CopyWritten,
     CutDropped,
     CutNoted,
@@ -33,6 +36,11 @@ class Copying:
 
     async def _tell(self, fact: Command) -> Accepted | Refused:
         raise NotImplementedError
+
+    async def _recognise(self, step: s.Recognise) -> None:
+        label = await self._engines.recognise(step.directory)
+        held: dict[str, Any] = {"cut": label.cut, "group": label.identity.group, "slots": label.slots} if label else {}
+        await self._tell(CopyRecognised(archive_id=step.archive_id, **held, **self._told))
 
     async def _claimtarget(self, step: s.ClaimTarget) -> None:
         who = {"copy_id": step.copy_id, "archive_id": step.archive_id}

@@ -37,6 +37,7 @@ from dkv.machine.steps import (
     ForgetExit,
     Kill,
     Launch,
+    Recognise,
     Release,
     ReportExit,
     Retire,
@@ -92,6 +93,8 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
             wanted.add(directory)
         elif archive.removed and not archive.kept:
             yield Retire(directory, archive.archive_id, directory)
+        elif archive.unread:
+            yield Recognise(directory, archive.archive_id, directory)
     for directory in sorted(scene.seen.prepared - wanted):
         yield Release(directory, directory)
 

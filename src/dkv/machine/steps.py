@@ -57,6 +57,14 @@ class Take(Step):
 
 
 @dataclass(frozen=True)
+class Recognise(Step):
+    """Read which hot copy is in the directory of an archive to be restored, and report it."""
+
+    archive_id: int
+    directory: str
+
+
+@dataclass(frozen=True)
 class Launch(Step):
     """Start the engine, fenced and not as a primary, and report the process CONFIGURED."""
 

@@ -103,6 +103,12 @@ class SimCopies:
         cut = self.machine.shelf.cuts[(directory, name)]
         return CutSeen(*cut.newest(), cut.incremental_bytes)
 
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        """See the contract."""
+        await self._pause()
+        place = self.machine.shelf.places.get(directory)
+        return place.label if place and place.files else None
+
     async def drop_cut(self, directory: str, name: str) -> None:
         """See the contract."""
         cuts = self.machine.shelf.cuts

@@ -20,7 +20,7 @@ from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive,
 
 router = APIRouter(prefix="/archives")
 
-RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a purge looks for its end
+RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a manager's word is looked for
 
 
 @router.get("", response_model=answers.Page[answers.Archive], openapi_extra=LISTED)
@@ -73,6 +73,8 @@ async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor)
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
     done = accepted(await rooms.submitter.submit(CreateArchives(actor=actor, database=body.db_name, archives=(new,)), key))
     made: Any = done.answer["archiveIds"]
+    if body.restored:
+        await _read(rooms, made[0])
     return JSONResponse(shapes.archive(done.state, done.state.archives[made[0]]))
 
 
@@ -96,6 +98,16 @@ async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, p
         await _retired(rooms, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
     return JSONResponse(shapes.archive(done.state, known) if known else {})
+
+
+async def _read(rooms: Rooms, archive_id: int) -> None:
+    """Wait a little for its manager to say what is to be restored: a database created next gets the groups of that."""
+    for _ in range(0 if rooms.rehearsing else RETIRED_LOOKS):
+        state = (await rooms.submitter.view()).state
+        archive = state.archives.get(archive_id)
+        if archive is None or not archive.unread or not state.server_alive(archive.server_id):
+            return
+        await asyncio.sleep(RETIRED_EVERY)
 
 
 async def _retired(rooms: Rooms, archive_id: int) -> None:

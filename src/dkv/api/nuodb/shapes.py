@@ -20,6 +20,7 @@ from dkv.domain.model import (
     Tombstone,
 )
 from dkv.domain.startplan import Plan, Spec
+from dkv.wire import waiting_view
 
 Json = dict[str, Any]
 
@@ -103,7 +104,7 @@ def stamp(at: int) -> str:
 
 
 def database(state: State, one: Database, mask_password: bool = True) -> Json:
-    """A database; its password only for who asks for it."""
+    """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
     placed = registry.placing(state, one.name)
     body: Json = {
         "name": one.name,
@@ -112,7 +113,7 @@ def database(state: State, one: Database, mask_password: bool = True) -> Json:
         "defaultRegionId": placed.default,
         "hostAssignments": dict(placed.servers),
         "databaseOptions": dict(one.default_options),
-    }
+    } | _present({"waiting": waiting_view(state, one.name) or None})
     return body if mask_password else body | {"dbUser": one.dba_user, "dbPassword": one.dba_password}
 
 

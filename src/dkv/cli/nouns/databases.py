@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly, part
-from dkv.cli.nouns.printing import keep, lines
+from dkv.cli.nouns.printing import keep, lines, say_waiting
 from dkv.cli.nouns.processes import POLL, TIMEOUT
 from dkv.cli.nouns.shapes import connected, database_line, exited_line, process_line, repr_line
 from dkv.cli.session import Session
@@ -155,7 +155,7 @@ def show_database(session: Session, bound: Bound) -> int:
         yield from _tombstones(ended, database["incarnation"]["major"])
 
     lines(session, {**database, "processes": processes, "exited": ended}, text())
-    _say_waiting(session, door, name, database["state"])
+    say_waiting(session, database)
     return DONE
 
 
@@ -174,17 +174,3 @@ def _tombstones(ended: Sequence[Json], major: int) -> Iterator[str]:
             major = one["databaseIncarnation"]["major"]
             yield f"  [incarnation = {major}]"
         yield f"    {exited_line(one)}"
-
-
-def _say_waiting(session: Session, door: Door, name: str, state: str) -> None:
-    """What a database that should serve waits for, beside the data."""
-    if state in ("NOT_RUNNING", "RUNNING", "TOMBSTONE"):
-        return
-    from dkv.cli.output import moment
-
-    for group in door.native().store(name)["groups"]:
-        waits = group["waitsFor"]
-        if waits:
-            names = ", ".join(waits["for"]) or "a process"
-            fix = f" fix: {waits['help']}" if waits["help"] else ""
-            session.screen.note(f"waiting for {names} since {moment(waits['since'])}: {waits['reason']}.{fix}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.nouns.door import SHARED, Door
-from dkv.cli.nouns.printing import keep, lines
+from dkv.cli.nouns.printing import keep, lines, say_waiting
 from dkv.cli.nouns.shapes import connected, database_line, process_line, server_line
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE
@@ -53,6 +53,8 @@ def show_domain(session: Session, bound: Bound) -> int:
             yield from (f"    {process_line(process, here)}" for process in of_it)
 
     lines(session, {**told, "clientToken": token, "servers": servers, "databases": databases, "processes": processes}, text())
+    for database in databases:
+        say_waiting(session, database)
     return DONE
 
 

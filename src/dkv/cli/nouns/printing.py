@@ -31,6 +31,19 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
         session.screen.line(line)
 
 
+def say_waiting(session: Session, database: Json) -> None:
+    """What a database or its groups wait for, beside the data: for whom, since when, why, and what would help."""
+    found = [one for one in database.get("waiting", ()) if one["kind"] in ("database", "group")]
+    if not found:
+        return
+    from dkv.cli.output import moment  # most wait for nobody
+
+    for one in found:
+        since = f" since {moment(one['since'])}" if one["since"] is not None else ""
+        fix = f" fix: {one['fix']}" if one["fix"] else ""
+        session.screen.note(f"{one['subject']} is waiting for {one['for'] or 'a process'}{since}: {one['reason']}.{fix}")
+
+
 def keep(session: Session, path: str, value: Any) -> None:
     """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliTrouble."""
     written = json.dumps(value, indent=2, sort_keys=True)

@@ -232,8 +232,14 @@ def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
 
 def adopt(draft: Draft, archive: Archive, database: Database) -> Archive:
     """Give an archive without a database its place in one that exists now."""
-    group = fewest_copies(draft, database.name, archive.server_id)
+    group = group_of_copy(draft, archive, database.name) or fewest_copies(draft, database.name, archive.server_id)
     return draft.put_archive(archive, database_uid=database.uid, group=group)
+
+
+def group_of_copy(draft: Draft, archive: Archive, database: str) -> str:
+    """The group whose slots the hot copy in its directory has; empty when that is not known, or there is none."""
+    slots = archive.copy.slots if archive.copy else ()
+    return next((g.name for g in draft.groups.values() if g.database == database and g.slots == slots), "")
 
 
 def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.commands import (
     CreateDatabase,
     DeleteDatabase,
@@ -27,6 +29,7 @@ from dkv.domain.options import FSYNC, applied, merged
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.endings import Ending, end
+from dkv.domain.rules.restoring import groups_of_copies
 
 SLOTS = 16384
 UNPARTITIONED = "UNPARTITIONED"
@@ -40,8 +43,9 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     known = _same_name(draft, command.name)
     if known and known.state is not DatabaseState.TOMBSTONE:
         return _again(draft, known, command)
-    held = _still_held(draft, command.name)
-    if held:
+    groups = groups_of_copies(draft, command)
+    held = _still_held(draft, command.name) or (groups if isinstance(groups, Refused) else None)
+    if held or isinstance(groups, Refused):
         return held
     if known:
         del draft.databases[known.name]
@@ -57,7 +61,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     source = DatabaseState.TOMBSTONE if known else NEW
     draft.note("database.created", f"database {database.name}", row("database", source, "created").because,
                database=database.name, change=f"{source} -> {database.state}")  # fmt: skip
-    return _fill(draft, database, command)
+    return _fill(draft, database, replace(command, groups=command.groups or groups))
 
 
 def _still_held(draft: Draft, name: str) -> Refused | None:
