@@ -6,6 +6,7 @@ command made true is read back from the event log and from the revision of the s
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dkv.domain.commands import (
     CopyBroke,
     CopyPrepared,
     CopyProgressed,
+    CopyRecognised,
     CopyWritten,
     CutDropped,
     CutNoted,
@@ -323,6 +325,16 @@ class Life:
             await self.tell(ProcessExited(server_id=process.server_id, start_id=process.start_id, **end))
         await self.ask("DELETE", f"/{STORE}", 200)
 
+    async def restored(self) -> None:
+        """An archive to be restored is made; its manager says what it holds while whoever made it waits for that."""
+        new = {"dbName": "bank", "host": "s2", "path": "/backup/1", "restored": True}
+        asked = asyncio.create_task(self.ask_as_nuocmd("POST", "/archives", json=new))
+        while not (unread := [a for a in (await self.world.state()).archives.values() if a.unread]):
+            await asyncio.sleep(0)
+        await self.tell(CopyRecognised(server_id="s2", archive_id=unread[0].archive_id, cut="d1/3", group="left",
+                                       slots=((0, 8191),)))  # fmt: skip
+        await asked
+
     async def another_is_described(self) -> None:
         """A database made by the NuoDB dialect: where its servers are, and options that are kept."""
         await self.ask_as_nuocmd("PUT", "/databases/stock", json={"hostAssignments": {"s2": 0}})
@@ -356,4 +368,5 @@ class Life:
         await self.server_given_up()
         await self.enforced()
         await self.stopped_and_deleted()
+        await self.restored()
         await self.read_events()

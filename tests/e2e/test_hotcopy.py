@@ -209,7 +209,7 @@ def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -
     nuocmd.do("create", "database", "--db-name", "shop", "--dba-user", "dba", "--dba-password", "secret")
     nuocmd.wait_running("shop", 1)
     line = line_to(home.client.store("shop")["groups"][0]["leaderEndpoint"])
-    line.mset({f"{{k}}{n}": "x" * 100_000 for n in range(60)})
+    line.mset({f"{{k}}{n}": "x" * 100_000 for n in range(120)})
     whole = tmp_path / "whole"
     done = nuocmd.json("hotcopy", "database", "--db-name", "shop", "--type", "simple", "--default-backup-dir", whole,
                        "--timeout", 60)[0]  # fmt: skip
@@ -226,14 +226,14 @@ def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -
     nuocmd.do("create", "database", "--db-name", "again", "--dba-user", "dba", "--dba-password", "secret")
     nuocmd.wait_running("again", 1)
     again = line_to(home.client.store("again")["groups"][0]["leaderEndpoint"])
-    assert sorted(again.keys("*")) == sorted(f"{{k}}{n}" for n in range(60))
+    assert sorted(again.keys("*")) == sorted(f"{{k}}{n}" for n in range(120))
     again.set("more", 1)
 
 
 def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Path) -> None:
     """There is no option for a group: each copy says which one it is of, and the new database gets the groups copied."""
     nuocmd = Nuocmd(home)
-    home.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2")
+    home.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2", "-ClustronPort", "7951", "-ClientPort", "7991")
     wait_for("Parts in sync", lambda: serves(home, "Parts", 2), within=60)
     store = home.client.store("Parts")
     tags = [key_in(g["slots"], "held") for g in store["groups"]]
@@ -258,7 +258,7 @@ def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Pat
 
 
 def slow_one_is_cancelled(nuocmd: Nuocmd, target: Path) -> None:
-    """6 MB at 1 MB a second take long enough to be seen, refused beside, and cancelled."""
+    """12 MB at 1 MB a second take long enough to be seen, refused beside, and cancelled."""
     words = ("hotcopy", "database", "--db-name", "shop", "--type", "full", "--default-backup-dir", target, "--max-rate", 1)
     begun = nuocmd.json(*words)[0]
     assert begun["status"] == "running"

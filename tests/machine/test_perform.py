@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -12,16 +11,7 @@ from dkv.control.submit import View
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
-from dkv.engine.contract import (
-    ArchiveRefused,
-    Cause,
-    CopyLabel,
-    EngineUnreachable,
-    ExitSeen,
-    Identity,
-    PeerNode,
-    Position,
-)
+from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSeen, PeerNode, Position
 from dkv.machine import steps as s
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import engine_spec
@@ -282,19 +272,6 @@ def test_a_retired_archive_is_told_with_its_new_name() -> None:
     async def story(scene: Scene) -> None:
         await scene.performer.perform(s.Retire("/d", 5, "/d"))
         assert scene.desk.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
-
-    play(story)
-
-
-def test_a_copy_is_told_as_it_was_read_and_that_there_is_none_too() -> None:
-    async def story(scene: Scene) -> None:
-        made_of = Identity("domain", "db", 7, "d1", "left")
-        scene.engines.world.copies["/d"] = CopyLabel("d1/3", made_of, ((0, 8191),), 0)
-        await scene.performer.perform(s.Recognise("/d", 5, "/d"))
-        await scene.performer.perform(s.Recognise("/e", 6, "/e"))
-        who: dict[str, Any] = {"server_id": "s1", "actor": "s1"}
-        assert scene.desk.told == [c.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
-                                   c.CopyRecognised(archive_id=6, **who)]  # fmt: skip
 
     play(story)
 

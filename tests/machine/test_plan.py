@@ -11,7 +11,7 @@ from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Kill, Launch, Recognise, Release, ReportExit, Retire, Take, Tell
+from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 
@@ -226,17 +226,6 @@ def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gon
     assert stage.steps("s1", stage.engine(0, nodes=stage.nodes())) == []
     (step,) = stage.steps("s2")
     assert isinstance(step, Retire)
-
-
-def test_what_an_archive_is_to_be_restored_from_is_read_once_by_its_own_manager() -> None:
-    stage = Stage().settled()
-    new = c.NewArchive(server_id="s2", path="/backup/1", restored=True)
-    stage.tell(c.CreateArchives(database="bank", archives=(new,)))
-    archive_id = max(stage.state.archives)
-    assert not any(isinstance(step, Recognise) for step in stage.steps("s1", stage.engine(0, nodes=stage.nodes())))
-    assert Recognise("/backup/1", archive_id, "/backup/1") in stage.steps("s2", stage.engine(1, nodes=stage.nodes()))
-    stage.tell(c.CopyRecognised(server_id="s2", archive_id=archive_id))
-    assert not any(isinstance(step, Recognise) for step in stage.steps("s2", stage.engine(1, nodes=stage.nodes())))
 
 
 def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_when_it_answers() -> None:
