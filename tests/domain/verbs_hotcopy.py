@@ -103,3 +103,13 @@ def _copies(t: Teller, line: Line) -> list[str]:
             marks = [w for w in ("prepared", "noted", "linked", "copied") if getattr(part, w)]
             lines.append(f"  archive {part.archive_id} to {part.path} {part.percent} % {' '.join(marks)}".rstrip())
     return lines or ["no hot copy"]
+
+
+@verb("recognised")
+def _recognised(t: Teller, line: Line) -> c.Command:
+    """`recognised orders-1 copy=cut group=g1 slots=0-8191`; without slots there is no copy."""
+    archive_id = t.archive(line.words[0])
+    slots = tuple((int(low), int(high)) for low, _, high in [line.options.get("slots", "").partition("-")] if high)
+    server = line.options.get("by", t.world.state.archives[archive_id].server_id)
+    return c.CopyRecognised(now=t.world.now, server_id=server, archive_id=archive_id, cut=line.options.get("copy", ""),
+                            group=line.options.get("group", ""), slots=slots)  # type: ignore[arg-type]  # fmt: skip
