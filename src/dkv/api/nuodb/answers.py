@@ -8,6 +8,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from dkv.api.answers import Stuck
+
 T = TypeVar("T")
 DatabaseStates = Literal[
     "NOT_RUNNING", "REQUESTED", "STARTED", "AWAITING_ARCHIVE_HISTORIES_MSG", "AWAITING_ARCHIVE_HISTORIES_INC", "RUNNING",
@@ -171,7 +173,7 @@ class Incarnation(Answer):
 
 
 class Database(Answer):
-    """A database; its user and password only with `maskPassword=False`."""
+    """A database; its user and password only with `maskPassword=False`; `waiting` only while it waits for something."""
 
     name: str
     state: DatabaseStates
@@ -179,6 +181,7 @@ class Database(Answer):
     default_region_id: int
     host_assignments: dict[str, int]
     database_options: dict[str, str]
+    waiting: list[Stuck] = absent(list)
     db_user: str = absent()
     db_password: str = absent()
 
