@@ -237,7 +237,8 @@ def test_a_phantom_beside_a_loaded_living_leader_harms_nobody(engines_room: Room
         # Nobody told its manager that a leader lives: it starts beside it as a phantom's replica, epochs far ahead.
         lost = replace(room.spec(3, 2, (peer(leader),)), current_epoch=9000)
         await started(room, lost, fresh=False)
-        await room.pause(1.0)
+        await room.pause(2.0)
+        assert not (await seen(room, 3)).link_up, "it has no credentials until its manager attaches it"
         assert await room.dbsize(1) == 50
         assert await room.write(1, "one more", "v") == "+OK"
         await room.engines.replicate(3, peer(leader, leads))

@@ -1,9 +1,9 @@
 """The planted bugs: each takes one clause of the rules away, as a careless change would. Never imported by the product.
 
 As a pytest plugin (`-p tests.sim.planting`, with DKV_MUTANT naming one) it plants before the tests are imported; as a
-program it plants and then plays seeds of the simulation until one fails:
+program it plants and then plays seeds of the simulation until one fails, or lists all of them without arguments:
 
-    python -m tests.sim.planting NAME FIRST COUNT
+    python -m tests.sim.planting [NAME FIRST COUNT]
 """
 
 from __future__ import annotations
@@ -331,6 +331,15 @@ def _replace_rule(command: str, rule: Any) -> None:
     decide.RULES[getattr(commands, command)] = rule
 
 
+def listed() -> str:
+    """Every planted bug: its name, what it breaks, and what catches it."""
+    from tests.sim.test_mutants import CAUGHT_BY
+
+    rows = []
+    for name, plant in PLANTS.items():
+        rows.append(f"{name}\n    breaks: {' '.join((plant.__doc__ or '').split())}")
+        rows += [f"    caught by: {catcher}" for catcher in CAUGHT_BY[name]]
+    return "\n".join(rows)
 
 
 def pytest_configure() -> None:
@@ -342,6 +351,9 @@ def main() -> int:
     """Plant, then play seeds; exit 1 and the seed's last words if one fails, 0 if the mutant survived."""
     from dkv.sim.scenario import play
 
+    if len(sys.argv) == 1:
+        sys.stdout.write(f"{listed()}\n")
+        return 0
     name, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     PLANTS[name]()
     for seed in range(first, first + count):

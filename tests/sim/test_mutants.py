@@ -27,6 +27,9 @@ class Seeds:
     first: int
     count: int
 
+    def __str__(self) -> str:
+        return f"the fleet, one of the seeds {self.first} to {self.first + self.count - 1}"
+
 
 CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     # what issue and design ask for
@@ -68,7 +71,9 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "believe takeover without another read": (
         "tests/machine/test_perform.py::test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader",
     ),
-    "a phantom that attaches by itself": ("tests/sim/test_schedules.py",),
+    "a phantom that attaches by itself": (
+        "tests/contract/test_engine.py::test_a_phantom_beside_a_loaded_living_leader_harms_nobody[simulated]",
+    ),
     # a dead leader's tail (decision 0011)
     "open without comparing": (Seeds(1, 10),),
     "the old id": (

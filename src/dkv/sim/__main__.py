@@ -7,6 +7,7 @@ failure; one of 200 seeds or more also fails if a kind of fault hardly ever stru
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
@@ -46,7 +47,7 @@ def _fleet(seeds: range, jobs: int, probes: bool) -> int:
     seen: Counter[str] = Counter()
     failed: list[Outcome] = []
     total = 0
-    with multiprocessing.Pool(max(1, jobs), maxtasksperchild=50) as pool:
+    with multiprocessing.Pool(max(1, jobs), gc.freeze, maxtasksperchild=50) as pool:
         for outcome in pool.imap_unordered(_short, seeds):
             seen.update(outcome.counts)
             seen.update({f"lost {why}": count for why, count in outcome.lost.items()})

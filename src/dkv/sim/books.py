@@ -63,12 +63,12 @@ class Books(Watcher):
             now[event.subject] = target
         for subject in sorted({*before, *after}):
             is_now, told = after.get(subject, GONE), now.get(subject, before.get(subject, NEW))
-            if is_now != told and not (subject.startswith("group ") and is_now == GONE):
+            if is_now != told and not (subject.startswith(("group ", "hot copy ")) and is_now == GONE):
                 self._world.fail(f"{subject} is {is_now}, and the events of its commit leave it at {told}")
 
     def _row(self, event: Event, source: str, target: str) -> None:
         try:
-            row_to(event.subject.split()[0], source, target)
+            row_to(cycle_of(event), source, target)
         except Broken as broken:
             self._world.fail(f"{event.subject}: {broken}")
 
@@ -80,4 +80,11 @@ def _phases(state: State) -> dict[str, str]:
         **{f"archive {a.archive_id}": str(a.state) for a in state.archives.values()},
         **{f"group {g.database}/{g.name}": str(g.phase) for g in state.groups.values()},
         **{f"database {d.name}": str(d.state) for d in state.databases.values()},
+        **{f"hot copy {c.copy_id}": str(c.stage) for c in state.copies.values()},
     }
+
+
+def cycle_of(event: Event) -> str:
+    """The life cycle that an event's subject goes through, by the name of its table."""
+    first, second, *_ = event.subject.split()
+    return second if first == "hot" else first

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from dkv.control.submit import View
 from dkv.domain.model import Group, State
@@ -145,24 +146,26 @@ class Writer:
         def answered() -> None:
             net.later(net.hop(), done.set)
 
-        def waited() -> None:
+        def waited(again: bool) -> None:
             said.leads, said.replicas = engine.role == "leader", engine.acknowledged()
-            answered()
+            behind = [offset for offset in said.replicas.values() if offset < said.offset]
+            if again and behind and len(said.replicas) > required:  # a TE may have answered for a member of S
+                engine.wait(len(said.replicas), WAIT, partial(waited, False))
+            else:
+                answered()
 
         def written(answer: str) -> None:
             said.answer, said.executed_at, said.offset = answer, net.now(), engine.replication.offset
             if answer == "OK" and self._confirms:
-                engine.wait(required, WAIT, waited)
+                engine.wait(required, WAIT, partial(waited, True))
             else:
                 answered()
 
         net.post(CLIENTS, engine, engine.write, write.key, write.value, written)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await done.wait()
-        except TimeoutError:
-            return Said()
-        return said
+        net.later(PATIENCE, done.set)
+        deadline = net.now() + PATIENCE
+        await done.wait()
+        return said if net.now() < deadline else Said()
 
 
 def _all_have_it(state: State, group: Group, said: Said) -> bool:

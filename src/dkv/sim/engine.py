@@ -14,23 +14,11 @@ from typing import Any
 
 from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
 from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
+from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication
 
 FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
-
-
-@dataclass(frozen=True)
-class Known:
-    """Another engine of the database, as gossip tells."""
-
-    node_id: str
-    address: str
-    port: int
-    leads: bool
-    epoch: int
-    follows: str | None
-    said_at: float = 0.0
 
 
 @dataclass

@@ -16,8 +16,8 @@ from dkv.sim.world import Machine, World
 Fault = Callable[[], Awaitable[None]]
 
 RARE = (
-    "switchover", "stop leader", "stop te", "pause manager before a command", "kill manager before a command", "kill engine",
-    "stop engine",
+    "switchover", "stop leader", "kill te", "stop te", "hot copy", "pause manager before a command",
+    "kill manager before a command", "kill engine", "stop engine",
 )  # fmt: skip
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 

@@ -61,7 +61,5 @@ def _replicas(engine: SimEngine) -> tuple[ReplicaSeen, ...]:
 
 
 def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:
-    return tuple(
-        NodeSeen(k.node_id, k.address, k.port, "leader" if k.leads else "follower", k.follows, False, False, k.epoch)
-        for _, k in sorted((engine.known | {engine.node_id: engine.me()}).items())
-    )
+    known = engine.known | {engine.node_id: engine.me()}
+    return tuple(known[node_id].seen for node_id in sorted(known))

@@ -18,6 +18,7 @@ class Harm(Source):
         return {
             "kill engine": self.kill_engine,
             "kill leader": self.kill_leader,
+            "kill te": self.kill_te,
             "kill manager": self.kill_manager,
             "kill engine and manager": self.kill_engine_and_manager,
             "kill all engines": self.kill_all_engines,
@@ -54,6 +55,14 @@ class Harm(Source):
             if start_id is not None and start_id in machine.hardware.engines:
                 self.struck("kill leader", f"engine of process {start_id}, a leader, is killed")
                 machine.hardware.end(start_id)
+
+    async def kill_te(self) -> None:
+        """All engines of a memory-only process."""
+        there = [(machine.hardware, s) for machine in self.world.machines.values() for s in sorted(machine.hardware.memory)]
+        if there:
+            hardware, start_id = self.random.choice(there)
+            self.struck("kill te", f"memory-only process {start_id} is killed")
+            hardware.end(start_id)
 
     async def kill_all_engines(self) -> None:
         """Every engine of the domain at the same instant."""

@@ -16,7 +16,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -40,8 +40,44 @@ class SimTask(asyncio.Task[Any]):
         return self.number
 
 
+class Handle:
+    """A callback and its context, as asyncio wants it kept; lighter than asyncio's own."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_when")
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], loop: SimLoop,
+                 context: contextvars.Context, when: float = 0.0) -> None:  # fmt: skip
+        self._callback, self._args, self._loop, self._context, self._when = callback, args, loop, context, when
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """It is not called any more; a timer is dropped when its time comes."""
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def when(self) -> float:
+        """Virtual seconds at which a timer rings."""
+        return self._when
+
+    def _run(self) -> None:
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+            self._loop.call_exception_handler({"message": f"{self._callback}", "exception": trouble})
+
+
+def _nothing() -> None:
+    """What is left of a cancelled callback."""
+
+
 class Later:
-    """Something the world itself does at some moment: lighter than asyncio's own handle, which has a context."""
+    """Something the world itself does at some moment: lighter still, because it has no context."""
 
     __slots__ = ("_cancelled", "_loop", "act", "args")
 
@@ -61,8 +97,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     def __init__(self, seed: int = 0) -> None:
         self._now = 0.0
         self._random = random.Random(f"loop {seed}")
-        self._ready: dict[str, deque[asyncio.Handle | Later]] = {}
-        self._timers: list[tuple[float, int, str, asyncio.TimerHandle | Later]] = []
+        self._ready: dict[str, deque[Handle | Later]] = {}
+        self._timers: list[tuple[float, int, str, Handle | Later]] = []
         self._counter = 0
         self._frozen: set[str] = set()
         self._dead: set[str] = set()
@@ -122,9 +158,9 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                   context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
         context = context if context is not None else contextvars.copy_context()
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         self._enqueue(context.get(_owner, WORLD), handle)
-        return handle
+        return cast("asyncio.Handle", handle)
 
     def call_soon_threadsafe(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                              context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
@@ -137,18 +173,16 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_at(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                 context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
         context = context if context is not None else contextvars.copy_context()
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = Handle(callback, args, self, context, when)
         self._counter += 1
         heapq.heappush(self._timers, (when if when > self._now else self._now, self._counter, context.get(_owner, WORLD), timer))
-        return timer
+        return cast("asyncio.TimerHandle", timer)
 
     def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
         """Do something as the world, whoever asks for it."""
         self._counter += 1
-        heapq.heappush(self._timers, (self._now + max(delay, 0.0), self._counter, WORLD, Later(self, act, args)))
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Asked by asyncio; a cancelled timer is dropped when its time comes."""
+        when = self._now + delay if delay > 0.0 else self._now
+        heapq.heappush(self._timers, (when, self._counter, WORLD, Later(self, act, args)))
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -226,7 +260,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
-    def _enqueue(self, owner: str, handle: asyncio.Handle | Later) -> None:
+    def _enqueue(self, owner: str, handle: Handle | Later) -> None:
         if owner in self._dead or self._closed:
             return
         queue = self._ready.get(owner)
@@ -238,13 +272,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Run all that is ready at this instant, then jump to the next timer; False when there is nothing left."""
         budget, ready = TOO_MANY, self._ready
         while not self._stopping:
-            if len(ready) == 1 and not self._frozen:
-                owner = next(iter(ready))
-            else:
-                owners = [owner for owner in ready if owner not in self._frozen]
-                if not owners:
-                    break
-                owner = owners[int(self._random.random() * len(owners))] if len(owners) > 1 else owners[0]
+            owners = [owner for owner in ready if owner not in self._frozen] if self._frozen else list(ready)
+            if not owners:
+                break
+            owner = owners[int(self._random.random() * len(owners))] if len(owners) > 1 else owners[0]
             queue = ready[owner]
             handle = queue.popleft()
             if not queue:
@@ -271,7 +302,9 @@ class SimLoop(asyncio.AbstractEventLoop):
             heapq.heappop(timers)
         if not timers:
             return False
-        self._now = now = max(self._now, timers[0][0])
+        now = self._now
+        if timers[0][0] > now:
+            self._now = now = timers[0][0]
         while timers and timers[0][0] <= now:
             _, _, owner, timer = heapq.heappop(timers)
             if not timer._cancelled:

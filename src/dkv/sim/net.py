@@ -101,11 +101,9 @@ class SimNet:
         self.post(source, engine, execute)
         if not engine.alive:
             self.later(self.hop(), _fail, future, EngineUnreachable("connection refused"))
+        self.later(timeout, _fail, future, EngineUnreachable(f"engine {engine.start_id} did not answer within {timeout} s"))
         try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise EngineUnreachable(f"engine {engine.start_id} did not answer within {timeout} s") from None
+            return await future
         finally:
             if future in engine.asked:
                 engine.asked.remove(future)

@@ -15,9 +15,13 @@ from dkv.domain.commands import (
     StartProcess,
 )
 from dkv.domain.decision import Accepted
+from dkv.domain.hotcopy import ENDS
+from dkv.domain.hotcopy_commands import CancelHotCopy, RequestHotCopy
 from dkv.domain.maintenance import RestartDatabase, Switchover
 from dkv.domain.model import EngineType, Group, Process
 from dkv.sim.faults import Fault, Source
+
+MOST_TES = 2
 
 
 class Operators(Source):
@@ -35,6 +39,7 @@ class Operators(Source):
             "stop te": self.stop_te,
             "stop store": self.stop_store,
             "force stop": self.force_stop,
+            "hot copy": self.hot_copy,
             "enforce leader": self.enforce_leader,
             "create archive": self.create_archive,
             "delete archive": self.delete_archive,
@@ -88,7 +93,10 @@ class Operators(Source):
                             kill=self.random.random() < 0.3)  # fmt: skip
 
     async def start_te(self) -> None:
-        """A memory-only process: it serves readers, never leads, and never counts as a copy."""
+        """A memory-only process: it serves readers, never leads, and never counts as a copy. Of two there one leaves."""
+        if sum(p.engine_type is EngineType.TE for p in self.world.state.processes.values()) >= MOST_TES:
+            await self.stop_te()
+            return
         await self._order("start te", StartProcess(actor="operator", database=self._database(),
                                                    engine_type=EngineType.TE, server_id=self.machine().name))  # fmt: skip
 
@@ -128,6 +136,16 @@ class Operators(Source):
         """Another member of S is to lead."""
         group = self._group()
         await self._order("switchover", Switchover(actor="operator", database=group.database, group=group.name))
+
+    async def hot_copy(self) -> None:
+        """All archives in sync, at one moment; some copies are slow, and some are not wanted any more."""
+        order = RequestHotCopy(actor="operator", database=self._database(), shared=True, whole=False,
+                               default_path=f"/copies/{self.random.getrandbits(32)}", max_rate=self.random.choice((0, 0, 5000)))
+        if await self._order("hot copy", order) and self.random.random() < 0.2:
+            await self.wait(0.0, 1.0)
+            for copy_id, copy in sorted(self.world.state.copies.items()):
+                if copy.stage not in ENDS:
+                    await self._order("cancel hot copy", CancelHotCopy(actor="operator", copy_id=copy_id))
 
     # -- what costs data ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import State
+from dkv.sim.books import cycle_of
 from dkv.sim.world import Watcher
 
 KINDS = (
@@ -16,7 +17,7 @@ KINDS = (
     "kill manager before a command", "slow loading", "slow disk", "full disk", "failing disk", "lost commit answer",
     "lost answer", "lost engine reply", "backend away", "slow backend", "lease lost", "lagging followers", "cut machines",
     "isolate machine", "clock jump", "order: start instance", "order: stop instance", "order: stop leader",
-    "order: switchover", "order: restart store", "order: start te", "order: stop te",
+    "order: switchover", "order: restart store", "order: start te", "order: stop te", "order: hot copy",
     "order: kill instance", "order: stop store", "order: force stop", "order: enforce leader", "order: create archive",
     "order: delete archive",
 )  # fmt: skip
@@ -44,7 +45,7 @@ class Probes(Watcher):
         for event in events:
             self.counts[f"event {event.kind}"] += 1
             if event.change:
-                self.counts[f"row {event.subject.split()[0]} {event.change}"] += 1
+                self.counts[f"row {cycle_of(event)} {event.change}"] += 1
 
 
 def table(counts: Counter[str], *beginnings: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dkv.machine.seen import STOPPING
+from dkv.sim.beside import Beside
 from dkv.sim.books import Books
 from dkv.sim.checkers import Checkers
 from dkv.sim.clients import Ledger, Writer
@@ -26,8 +27,8 @@ from dkv.sim.world import Failure, Shape, World
 FAULTY = 20.0         # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
-SETTLED = 2.0         # virtual seconds it must stay whole
-QUIET = 1.2           # virtual seconds without writes, before the books are compared
+SETTLED = 1.5         # virtual seconds it must stay whole
+QUIET = 1.0           # virtual seconds without writes, before the books are compared
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class Scenario:
         self.ledger = Ledger()
         self.probes = Probes()
         self.checkers = Checkers(self.world, self.ledger)
+        self.beside = Beside(self.world, self.ledger)
         self.tails = Tails(self.world, self.probes)
         self.strikes = TailStrikes(self.world, self.probes)
-        self.world.watchers = [self.probes, Books(self.world), self.checkers, self.tails, self.strikes]
+        self.world.watchers = [self.probes, Books(self.world), self.checkers, self.beside, self.tails, self.strikes]
 
     def play(self) -> Outcome:
         """Run it to its end or to its first failure."""
@@ -114,6 +116,7 @@ class Scenario:
         await asyncio.sleep(QUIET)
         self.checkers.at_the_end()
         self.tails.at_the_end()
+        self.beside.at_the_end()
         self._stop_at_failure()
 
     def _faults(self) -> Faults:
@@ -194,7 +197,7 @@ class Scenario:
             await world.restock()
             await world.start_all()
             await self._watch(0.5, *writing)
-            reasons = self.checkers.unhealthy()
+            reasons = self.checkers.unhealthy() + self.beside.unhealthy(self.checkers.lost_for_good)
             if reasons:
                 whole_since = world.now()
             if world.now() > deadline:

@@ -56,7 +56,8 @@ class SimStore:
         self.revoked = True
 
     def _away_until(self) -> float:
-        return max(weather.away_until for weather in self._weathers)
+        one, other = self._weathers
+        return one.away_until if one.away_until > other.away_until else other.away_until
 
     async def _call(self, work: Callable[[], Any], lost_as: str = "") -> Any:
         """There, done, and back; what is under way is done even if the caller has died meanwhile."""
@@ -68,8 +69,8 @@ class SimStore:
             if self._away_until() > self._net.now():
                 raise Unavailable("the backend is away", written=False)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        delay = sum(weather.delay for weather in self._weathers)
-        lost = self._net.random.random() < max(weather.lose for weather in self._weathers)
+        one, other = self._weathers
+        delay, lost = one.delay + other.delay, self._net.random.random() < max(one.lose, other.lose)
         self._net.later(self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future,
                         lost_as if lost else "", delay)  # fmt: skip
         return await future
