@@ -347,6 +347,10 @@ class RealRoom:
         for running in (*survey.engines, *survey.memory):
             os.kill(parent_of(running.pid), signal.SIGKILL)
             os.killpg(running.pid, signal.SIGKILL)
+        await self.begin_another_boot()
+
+    async def begin_another_boot(self) -> None:
+        """A manager finds run directories of an earlier boot; whoever has their process numbers now is a stranger."""
         self._boot = "the boot after"
         await self.restart_manager()
 

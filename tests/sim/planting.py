@@ -159,8 +159,13 @@ def open_a_superseded_term() -> None:
 def restart_after_a_leader_assignment_timeout() -> None:
     """What ended because nobody could lead is requested again, and again."""
     wanted = endings._wanted
-    endings._wanted = lambda draft, process, archive, ending: wanted(draft, replace(process, verdict=None), archive,
-                                                                     replace(ending, planned=False))  # fmt: skip
+
+    def again(draft: Draft, process: Any, archive: Any, ending: Any) -> bool:
+        if ending.cause == "leader assignment timeout":
+            ending = replace(ending, planned=False)
+        return bool(wanted(draft, process, archive, ending))
+
+    endings._wanted = again
 
 
 @mutant

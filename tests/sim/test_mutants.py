@@ -46,8 +46,8 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     ),
     "put an archive into s before it is in required": (f"{STORY}[joining]",),
     "judge confirmation by count": (Seeds(1, 40),),
-    "adopt an engine of another boot": ("tests/contract/test_engine_ends.py",),
-    "restart after a leader assignment timeout": (f"{STORY}[first_leader_fails]",),
+    "adopt an engine of another boot": ("tests/engine/test_adopt.py",),
+    "restart after a leader assignment timeout": (f"{STORY}[seed_003]",),
     "forget the open multi": ("tests/engine/test_aof.py::test_a_cut_counts_to_the_last_whole_command_outside_a_multi",),
     "judge a lease during a backend outage": ("tests/sim/test_liveness.py",),
     "two rewrites at once": ("tests/machine/test_perform.py::test_a_rewrite_waits_for_its_groups_lease",),
@@ -57,8 +57,8 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "no fresh read before guarded steps": (
         "tests/machine/test_reconcile.py::test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it",
     ),
-    "take over with everybody proven": (f"{STORY}[manager_dead]",),
-    "keep all of s at open": (f"{STORY}[v02_shrunk_follower_returns]",),
+    "take over with everybody proven": (f"{STORY}[unreaped]",),
+    "keep all of s at open": (f"{STORY}[v03_old_leader_speaks]",),
     "hand over without looking for the marker": (
         "tests/machine/test_perform.py::test_no_failover_to_an_archive_without_the_terms_marker",
     ),
