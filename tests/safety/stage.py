@@ -106,17 +106,20 @@ class Stage:
         self.world.net.base_lag, self.world.net.write_size, self.world.net.backlog = 0.0, 60, 400
 
     @classmethod
-    def play(cls, servers: int, story: Callable[[Stage], Awaitable[T]]) -> T:
-        """Tell a story to a domain whose copies are all in sync and whose leader is A."""
+    def play(
+        cls, servers: int, story: Callable[[Stage], Awaitable[T]], where: Callable[[Stage], bool] = lambda stage: True
+    ) -> T:
+        """Tell a story to a domain whose copies are all in sync and whose leader is A, and `where` this holds."""
         found = (cls(servers, seed) for seed in range(1, 100))
-        return next(stage for stage in found if stage.begins()).goes(story)
+        return next(stage for stage in found if stage.begins(where)).goes(story)
 
-    def begins(self) -> bool:
+    def begins(self, where: Callable[[Stage], bool]) -> bool:
         """Whether A came to lead here: the archive that starts first does. A world that begins otherwise is left."""
         self.world.loop.run_until_complete(self._whole())
-        if self.leader != A:
-            self.world.loop.close()
-        return self.leader == A
+        fits = self.leader == A and where(self)
+        if not fits:
+            self._close()
+        return fits
 
     async def _whole(self) -> None:
         await self.world.found()
@@ -134,7 +137,12 @@ class Stage:
             assert not self.world.loop.troubles
             return outcome
         finally:
-            self.world.loop.close()
+            self._close()
+
+    def _close(self) -> None:
+        for server in self.world.machines:
+            self.world.kill_manager(server)
+        self.world.loop.close()
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

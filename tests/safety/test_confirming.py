@@ -180,8 +180,8 @@ def test_v04_an_assignment_that_lowered_what_is_required_would_be_seen(monkeypat
 
     assign = leadership.assign
 
-    def lowering(draft: Draft, group: Any, process: Any) -> None:
-        assign(draft, group, process)
+    def lowering(draft: Draft, group: Any, *more: Any) -> None:
+        assign(draft, group, *more)
         draft.put_group(draft.groups[group.key], required=(2,))
 
     monkeypatch.setattr(leadership, "assign", lowering)

@@ -1,4 +1,4 @@
-"""V7 and V11 of the model: schedules in which leadership would be handed over to a copy that cannot prove what it holds.
+"""V7, V9 and V11 of the model: leadership would be passed to a copy that cannot prove what it holds, or much too late.
 
 Each is walked through the real rules, and once more without the clause that closes it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from dkv.engine.contract import EngineRefused, Position
 from dkv.machine import follow, handover, lead, leave, perform
 from dkv.machine.steps import Failover, Step
 from dkv.sim.world import DATABASE
-from tests.safety.stage import SOON, A, B, Stage
+from tests.safety.stage import SOON, A, B, C, Stage
 
 CHOICE = 30.0      # s in which a choice must have been made, if one can be
 TRIED = 8.0        # s after which a handover that could be made would have been
@@ -170,3 +171,55 @@ def test_v11_a_leader_that_is_asked_to_stop_leaves_no_copy_to_lead_that_is_behin
 def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch, story: Any) -> None:
     monkeypatch.setattr(leave, "_somebody_is_behind", lambda *_: False)
     assert Stage.play(2, story) == (True, False)
+
+
+# -- V9: a TAKEOVER that a frozen machine executes much too late -----------------------------------------------------------
+
+
+async def a_frozen_machine_takes_over_when_another_leads(stage: Stage) -> tuple[bool, bool]:
+    """Whether the engine that was too late let anybody attach, and whether a confirmed write stayed on the true leader's disk."""
+    frozen: list[str] = []
+
+    def freeze(server: str, order: str) -> None:
+        if order == "take over" and not frozen:
+            frozen.append(server)
+            stage.world.freeze_manager(server)
+
+    for server in (B, C):
+        stage.world.machines[server].hardware.before = partial(freeze, server)
+    stage.lose(A)
+    await stage.until(lambda: bool(frozen), every=SOON)
+    assert frozen == [B], "of equals the lowest archive id is chosen"
+    late, true = B, C
+    stage.cut(B, C)
+    await stage.until(lambda: stage.leader == true)
+    line, told = await stage.connect(), await stage.look()
+    answer = await line.write("w1", count=len(told.group.required))
+    assert stage.confirmed(answer, told, line)
+    stage.world.thaw_manager(late)
+    await stage.until(lambda: stage.engine(late).role == "leader", 5.0, SOON)
+    admitted = await stage.comes_true(lambda: stage.runs(late) and stage.engine(late).admits, 1.0, SOON)
+    stage.world.freeze_manager(late)
+    stage.mend(B, C)
+    kept = True
+    for _ in range(100):
+        kept = kept and stage.holds(true, "w1")
+        await asyncio.sleep(0.02)
+    return admitted, kept
+
+
+def b_outbids_c(stage: Stage) -> bool:
+    """Both took over without hearing of each other, with equal epochs: then the lower node id raises its own, and wins."""
+    return stage.engine(B).node_id < stage.engine(C).node_id
+
+
+def test_v09_a_takeover_much_too_late_wipes_no_confirmed_write() -> None:
+    assert Stage.play(3, a_frozen_machine_takes_over_when_another_leads, where=b_outbids_c) == (False, True)
+
+
+def test_v09_admitting_replicas_at_once_would_wipe_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def believes(self: perform.Performer, step: object) -> bool:
+        return True
+
+    monkeypatch.setattr(perform.Performer, "_still_leads", believes)
+    assert Stage.play(3, a_frozen_machine_takes_over_when_another_leads, where=b_outbids_c) == (True, False)

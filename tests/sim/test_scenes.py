@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 
 from dkv.domain.model import Group
-from dkv.machine import perform
 from dkv.sim.checkers import Checkers
 from dkv.sim.clients import Ledger, Writer
 from dkv.sim.world import DATABASE, Shape, World
@@ -96,28 +95,10 @@ async def a_takeover_sent_much_too_late(scene: Scene) -> None:
     scene.checkers.at_the_end()
 
 
-LATE = range(1, 13)    # seeds; in some of them the engine that is too late would be followed
-
-
-@pytest.mark.parametrize("seed", LATE)
+@pytest.mark.parametrize("seed", range(1, 7))
 def test_a_takeover_sent_much_too_late_destroys_nothing_confirmed(seed: int) -> None:
+    """That the look after TAKEOVER is what saves it is shown in tests/safety, V9."""
     assert Scene(seed).play(a_takeover_sent_much_too_late) == []
-
-
-def test_without_the_look_after_takeover_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def believes(self: perform.Performer, step: object) -> bool:
-        return True
-
-    monkeypatch.setattr(perform.Performer, "_still_leads", believes)
-    assert any(fails(seed) for seed in LATE)
-
-
-def fails(seed: int) -> bool:
-    """The checkers complain, or nothing can be confirmed any more."""
-    try:
-        return bool(Scene(seed).play(a_takeover_sent_much_too_late))
-    except (TimeoutError, AssertionError):
-        return True
 
 
 async def a_machine_lost_for_good_and_then_a_leader_killed(scene: Scene) -> None:
