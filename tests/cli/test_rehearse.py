@@ -91,4 +91,4 @@ def test_every_verb_that_changes_can_be_planned(verb: Any) -> None:
 @pytest.mark.parametrize("cmdlet", CMDLETS, ids=lambda one: one.name)
 def test_every_cmdlet_that_changes_a_store_can_be_planned(cmdlet: Any) -> None:
     plannable = any(one.name == "Plan" for one in cmdlet.params)
-    assert plannable == cmdlet.name.startswith(("New-", "Add-", "Start-", "Stop-", "Remove-"))
+    assert plannable == cmdlet.name.startswith(("New-", "Add-", "Set-", "Start-", "Stop-", "Remove-"))

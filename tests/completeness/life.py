@@ -40,6 +40,7 @@ from dkv.domain.commands import (
     LoadingProgressed,
     MemorySynced,
     OpenTerm,
+    OptionsSeen,
     PositionReported,
     ProcessConfigured,
     ProcessExited,
@@ -188,6 +189,8 @@ class Life:
         """The follower hears nothing, leaves the in-sync set, comes back."""
         quote = await self.quoting()
         follower = await self.process(1)
+        where: dict[str, Any] = {"server_id": "s1", "start_id": (await self.process(0)).start_id}
+        await self.tell(OptionsSeen(append_fsync="everysec", max_memory=1 << 30, **where))
         hung = EngineSilent(server_id="s1", start_id=(await self.process(0)).start_id, silent=True)
         await self.tell(hung, replace(hung, silent=False))
         silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)

@@ -32,6 +32,22 @@ def test_a_fence_stops_writes_and_not_reads_nor_markers(engines_room: Room) -> N
     engines_room.play(told)
 
 
+def test_options_are_set_on_a_running_engine_and_seen(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        one = await leading(room, room.spec(1, 1))
+        assert (one.max_memory, one.append_fsync) == (64 << 20, "always")
+        for memory, fsync in ((96 << 20, "everysec"), (96 << 20, "everysec"), (80 << 20, "always")):
+            await room.engines.set_options(1, memory, fsync)
+            one = await seen(room, 1)
+            assert (one.max_memory, one.append_fsync) == (memory, fsync)
+        assert await room.write(1, "k", "v") == "+OK"
+        await room.restart_manager()
+        one = await seen(room, 1)
+        assert (one.max_memory, one.append_fsync) == (80 << 20, "always")
+
+    engines_room.play(told)
+
+
 def test_a_rewritten_leader_begins_with_its_marker(engines_room: Room) -> None:
     async def told(room: Room) -> None:
         spec = room.spec(1, 1)

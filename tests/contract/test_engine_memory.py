@@ -112,6 +112,16 @@ def test_each_of_its_engines_follows_the_leader_of_its_group(engines_room: Room)
     engines_room.play(told)
 
 
+def test_options_are_set_on_each_of_its_engines(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await attached(room)
+        await room.engines.set_options(3, 96 << 20, "")
+        seen = await there(room, up)
+        assert [(engine.max_memory, engine.append_fsync) for engine in seen.engines] == 2 * [(96 << 20, "")]
+
+    engines_room.play(told)
+
+
 @pytest.mark.parametrize("group", ["g0", "g1"])
 def test_when_one_of_its_engines_is_killed_all_are_gone_and_one_end_is_told(engines_room: Room, group: str) -> None:
     async def told(room: Room) -> None:

@@ -42,6 +42,16 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
     "joining again after its disk was full": (
         UP + 'exit db-2 cause="disk full"; shrink db-2; started db-2; configured db-2; loaded db-2; join db-2',
         "process 2 (db-2)", "db-1", "copies the data", "make room on the disk of B"),
+    "an option is not set on its engine yet": (
+        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864", "process 1 (db-2)", "the manager of B",
+        "it still runs with max-memory its share instead of 67108864", "Its manager goes on trying"),
+    "an option is not set, its server is away": (
+        UP + "options-seen db-2; options db append-fsync=no; lost B", "process 1 (db-2)", "the manager of B",
+        "it still runs with append-fsync always instead of no", "Start the manager of server B"),
+    "an option that only a restart takes away": (
+        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864; options-seen db-2 memory=67108864; "
+        "options db only", "process 0 (db-1)", "its restart", "it still runs with max-memory 67108864 instead of its share",
+        "dkv restart database --db-name db --rolling"),
     "an enforced archive without a process": (
         UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; enforce db-2 allow-data-loss reason=lost",
         "group db/UNPARTITIONED", "db-2", "an operator enforced db-2", "Start-DkvStore -Name db -InstanceName db-2"),

@@ -185,7 +185,8 @@ def _loading(t: Teller, line: Line) -> c.Command:
 
 @verb("loaded")
 def _loaded(t: Teller, line: Line) -> c.Command:
-    return c.ProcessTracked(pid=100 + t.start_id(line.words[0]), **t.of(line))
+    return c.ProcessTracked(pid=100 + t.start_id(line.words[0]), append_fsync=line.options.get("fsync", ""),
+                            max_memory=line.number("memory"), **t.of(line))  # fmt: skip
 
 
 @verb("synced")

@@ -26,3 +26,8 @@ def _restart(t: Teller, line: Line) -> c.Command:
 @verb("stop-restart")
 def _stop_restart(t: Teller, line: Line) -> c.Command:
     return c.StopRestart(now=t.world.now, name=line.words[0])
+
+
+@verb("options-seen")
+def _options_seen(t: Teller, line: Line) -> c.Command:
+    return c.OptionsSeen(append_fsync=line.options.get("fsync", "always"), max_memory=line.number("memory"), **t.of(line))

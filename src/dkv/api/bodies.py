@@ -94,6 +94,13 @@ class RestartBody(Body):
     force: bool = False
 
 
+class OptionsBody(Body):
+    """Options by the names people write, such as `max-memory`; with `replaceAll` those that are not named are unset."""
+
+    options: dict[str, str]
+    replace_all: bool = False
+
+
 class CopyTargetBody(Body):
     """One instance to copy, and the directory on its server that the copy goes to."""
 
@@ -118,6 +125,6 @@ def fields_at(location: Sequence[int | str]) -> list[str]:
     inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody],
                                          "targets": [CopyTargetBody]}  # fmt: skip
     whole: list[type[Body]] = [StoreBody, InstancesBody, LeaderBody, PlanBody, SwitchoverBody, RestartBody,
-                               HotCopyBody]  # fmt: skip
+                               OptionsBody, HotCopyBody]  # fmt: skip
     models = inner.get(containers[-1] if containers else "", whole)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -1,4 +1,4 @@
-"""API room: maintenance of a running store: hand leadership over, restart one process after the other or the whole."""
+"""API room: maintenance of a running store: hand leadership over, restart its processes, change its options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv.api import answers
 from dkv.api.asking import Actor, Key, accepted, database_of, store_json
-from dkv.api.bodies import RestartBody, SwitchoverBody
+from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.rooms import Door
+from dkv.domain.commands import SetDatabaseOptions
 from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
 
 router = APIRouter(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
@@ -42,3 +43,15 @@ async def stop_restart(name: str, rooms: Door, key: Key, actor: Actor) -> Respon
     accepted(await rooms.submitter.submit(StopRestart(actor=actor, name=name), key))
     store = store_json(rooms, await rooms.submitter.view(), name)
     return JSONResponse({"result": "Stopped", "store": store})
+
+
+@router.post("/options")
+async def set_options(name: str, body: OptionsBody, rooms: Door, key: Key, actor: Actor) -> Response:
+    """Change options while the store runs. `effects` says of each what comes of it, and which need a restart; the store's
+    `options` lists the processes that lack one."""
+    database_of((await rooms.submitter.view()).state, name)
+    pairs = tuple(sorted(body.options.items()))
+    command = SetDatabaseOptions(actor=actor, name=name, options=pairs, replace_all=body.replace_all)
+    done = accepted(await rooms.submitter.submit(command, key))
+    store = store_json(rooms, await rooms.submitter.view(), name)
+    return JSONResponse({"result": "Set", "effects": done.answer.get("effects", []), "store": store})

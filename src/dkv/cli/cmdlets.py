@@ -81,6 +81,17 @@ CMDLETS = (
         "Get-DkvStore", "Shows all stores, or one with its groups and nodes.", "look:get_store",
         (Param("Name", "name", "a store", position=0, aliases=("StoreName",)), *SHARED),
     ),
+    Cmdlet(
+        "Set-DkvStore", "Changes options of a store while it runs, and says what needs a restart.", "settings:set_store",
+        (
+            NAME,
+            Param("MaxMemory", "text", "memory of each node, such as 512MB; 0 for a share of its server's"),
+            Param("AppendFsync", "word", "when writes reach the disk", choices=("always", "everysec", "no")),
+            Param("MinInSync", "number", "copies a write must reach", high=100),
+            PLAN,
+            *SHARED,
+        ),
+    ),
     Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, PLAN, *SHARED)),
     Cmdlet(
         "Remove-DkvInstance", "Deletes one stopped node and its archive.", "create:remove_instance",

@@ -90,6 +90,7 @@ def _details(session: Session, store: Json) -> None:
     screen.line(f"Store {store['name']}  {store['state']}  incarnation {major}.{minor}  created {moment(store['createdAt'])}")
     screen.line(
         f"copies {store['replicationFactor']}  minInSync {store['minInSync']}  appendfsync {store['appendFsync']}"
+        + _memory(store)
     )
     _print(session, [("Group", "Slots", "Term", "Open", "Leader", "In sync", "Required"), *map(_group, store["groups"])])
     for group in store["groups"]:
@@ -105,6 +106,11 @@ def _details(session: Session, store: Json) -> None:
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
     screen.line(f"Endpoints: {', '.join(points) or 'none'}")
+
+
+def _memory(store: Json) -> str:
+    limit = store.get("options", {}).get("wanted", {}).get("max-memory")
+    return f"  maxmemory {limit}" if limit else ""
 
 
 def waiting_lines(found: Sequence[Json]) -> list[str]:

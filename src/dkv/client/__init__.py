@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote, urlencode
 
 from dkv.client.transport import (
@@ -109,6 +109,10 @@ class ManagerClient:
     def stop_store(self, name: str, force: bool = False, key: str | None = None) -> Json:
         """Announce the stop of a whole store to the domain (design section 5)."""
         return self._json("POST", f"{_store(name)}/stop" + _query(force=force or None), None, key)
+
+    def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> Json:
+        """Change options of a store while it runs; `effects` says what comes of each."""
+        return self._json("POST", f"{_store(name)}/options", {"options": dict(options)}, key)
 
     def add_instances(self, name: str, instances: Sequence[Json], key: str | None = None) -> Json:
         """Add instances; gives the store as it is then."""

@@ -32,6 +32,7 @@ from dkv.domain.maintenance import EngineSilent, RestartDatabase, StopRestart, S
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
 from dkv.domain.running import MemorySynced as MemorySynced
+from dkv.domain.running import OptionsSeen as OptionsSeen
 from dkv.domain.running import ProcessConfigured as ProcessConfigured
 from dkv.domain.running import ProcessExited as ProcessExited
 from dkv.domain.running import ProcessStarted as ProcessStarted
@@ -352,7 +353,7 @@ FACTS: tuple[type[Command], ...] = (
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken, CopyRecognised,
+    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken, CopyRecognised, OptionsSeen,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

@@ -91,6 +91,7 @@ class Database:
     trimmed_in: int = 0                       # major in which that was last told
     state_at: int = 0                         # when it reached its state, to be shown
     told: int = 0                             # number of the newest event about it
+    options_at: int = 0                       # when its options were last changed, to be shown; 0 never
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,8 @@ class Process:
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
     told: int = 0                           # number of the newest event about it
+    append_fsync: str = ""                  # what its engine was last seen to run with; "" unknown, or a TE
+    max_memory: int = 0                     # bytes by its database's option, likewise; 0: a share of its server's memory
 
 
 @dataclass(frozen=True)

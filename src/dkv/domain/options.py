@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from dkv.domain.decision import Refused
-from dkv.domain.model import DatabaseOptions
+from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, State
 from dkv.domain.refusals import no
 
 LARGEST = 2**53
@@ -25,7 +26,12 @@ MEANT: dict[str, str] = {
 """Option -> field of DatabaseOptions. Times are in ms, memory in bytes."""
 
 FSYNC = ("always", "everysec", "no")
+"""The strongest first."""
+
 LEAST = {"min_in_sync": 1, "replication_factor": 1, "tail_above": -1}   # -1: never
+LEAST_MEMORY = 16 << 20
+"""Bytes an engine needs for itself: with less it would refuse every write, its manager's markers too."""
+
 MOST_OPTIONS = 100
 MOST_LETTERS = 1000   # of a name and its value
 
@@ -59,8 +65,84 @@ def _read(name: str, field: str, text: str) -> int | str | Refused:
         if text in FSYNC:
             return text
         return no("bad_value", f"The option {name} is {text!r}.", f"It is one of {', '.join(FSYNC)}.")
+    if field == "max_memory":
+        return _memory(name, text)
     least = LEAST.get(field, 0)
     digits = text.removeprefix("-") if least < 0 else text
     if not (digits.isascii() and digits.isdigit() and len(text) < 17 and least <= int(text) <= LARGEST):
         return no("bad_value", f"The option {name} is {text!r}.", f"It is a whole number from {least}.")
     return int(text)
+
+
+def _memory(name: str, text: str) -> int | Refused:
+    """Bytes from `1073741824`, `1gb` or `1024M`, in powers of 1024."""
+    found = re.fullmatch(r"([0-9]{1,16})([kmgt]?)i?b?", text.lower())
+    size = int(found[1]) << 10 * " kmgt".index(found[2] or " ") if found else -1
+    if not 0 <= size <= LARGEST:
+        return no("bad_value", f"The option {name} is {text!r}.", "It is a number of bytes, such as 536870912 or 512MB.")
+    return too_little(size) or size
+
+
+def too_little(memory: int) -> Refused | None:
+    """Why no engine can do with so many bytes; 0 means its share."""
+    if memory == 0 or memory >= LEAST_MEMORY:
+        return None
+    return no("bad_value", f"max-memory {memory} is less than an engine needs for itself.",
+              f"It is in bytes, from {LEAST_MEMORY}; 0 gives each engine a share of its server's memory.")  # fmt: skip
+
+
+# What running engines make of it ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lag:
+    """A process runs with an option that is not what its database wants. `renews`: only a restart changes that."""
+
+    option: str
+    runs: str
+    wanted: str
+    renews: bool = False
+
+
+def lags(database: Database, process: Process) -> list[Lag]:
+    """What a process does not have yet. One that is not loaded says nothing: it is started with what is wanted."""
+    if process.state not in (ProcessState.TRACKED, ProcessState.MONITORED):
+        return []
+    options, found = database.options, []
+    if process.append_fsync not in ("", options.append_fsync):
+        found.append(Lag("append-fsync", process.append_fsync, options.append_fsync))
+    if options.max_memory and process.max_memory != options.max_memory:
+        found.append(Lag("max-memory", str(process.max_memory or "its share"), str(options.max_memory)))
+    elif process.max_memory and not options.max_memory:
+        found.append(Lag("max-memory", str(process.max_memory), "its share", renews=True))
+    return found
+
+
+def fsync_in_force(state: State, database: Database) -> str:
+    """What an acknowledged write can rely on now: the weakest of what is wanted and what runs."""
+    runs = [p.append_fsync for p in state.processes_of(database.name) if p.append_fsync]
+    return max((database.options.append_fsync, *runs), key=FSYNC.index)
+
+
+def restart_words(name: str) -> str:
+    """How to have every process of a database replaced while it serves."""
+    return f"dkv restart database --db-name {name} --rolling"
+
+
+def effects(database: Database, changed: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """For each option that was changed what comes of it, in words."""
+    for name in changed:
+        yield name, _effect(database, name)
+
+
+def _effect(database: Database, name: str) -> str:
+    if name not in MEANT:
+        return "kept as it was written; nothing here goes by it"
+    if name == "replication-factor":
+        return "kept; copies are added with Add-DkvInstance and taken away with Remove-DkvInstance"
+    if name == "max-memory" and not database.options.max_memory:
+        return ("every engine that starts gets a share of its server's memory; one that has more than that keeps it until it "
+                f"is restarted: {restart_words(database.name)}")  # fmt: skip
+    if name in ("append-fsync", "max-memory"):
+        return "set on every running engine at once, and on every one that starts later"
+    return "in effect at once"

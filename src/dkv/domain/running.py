@@ -38,10 +38,22 @@ class LoadingProgressed(ManagerFact):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessTracked(ManagerFact):
-    """The engine answers and has loaded."""
+    """The engine answers and has loaded. The options are those it runs with, as in OptionsSeen."""
 
     start_id: int
     pid: int
+    append_fsync: str = ""
+    max_memory: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionsSeen(ManagerFact):
+    """A process runs with other options than were known. `max_memory` in bytes is 0 where the database sets none and the
+    engines have their share; `append_fsync` is "" for a TE."""
+
+    start_id: int
+    append_fsync: str
+    max_memory: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,13 +25,14 @@ from dkv.domain.model import (
     Server,
     State,
 )
+from dkv.domain.options import Lag, lags, restart_words
 
 DISK_FULL = "disk full"   # engine contract, Cause
 
 
 @dataclass(frozen=True)
 class Stuck:
-    """One thing that waits. `kind` is server, database, group, archive or process; `since` is None if nobody knows."""
+    """One thing that waits. `kind` is server, database, group, archive, process or option; `since` is None if not known."""
 
     kind: str
     subject: str
@@ -60,6 +61,7 @@ def _database(state: State, database: Database) -> Iterator[Stuck]:
         yield from _archive(state, database, archive)
     for process in state.processes_of(database.name):
         yield from _process(state, process)
+        yield from (_lacking(state, database, process, lag) for lag in lags(database, process))
 
 
 # Servers and databases ---------------------------------------------------------------------------------------------
@@ -224,6 +226,19 @@ def _coming(state: State, process: Process) -> Stuck:
     if process.state is ProcessState.STARTED:
         return _held(state, process)
     return _joining(state, process)
+
+
+def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Stuck:
+    """It runs with an option its database had before."""
+    reason = f"it still runs with {lag.option} {lag.runs} instead of {lag.wanted}"
+    since = database.options_at or None
+    if lag.renews:
+        found = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
+        return replace(found, kind="option", since=since)
+    fix = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
+    if not state.server_alive(process.server_id):
+        fix = f"Start the manager of server {process.server_id}."
+    return replace(_of(state, process, f"the manager of {process.server_id}", reason, fix), kind="option", since=since)
 
 
 def _entering(state: State, process: Process) -> Stuck:

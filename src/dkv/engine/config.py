@@ -13,6 +13,7 @@ from dkv.engine.contract import EngineSpec, GroupSlots, PeerNode
 MANAGER = "dkv-manager"
 REPLICA = "dkv-replica"
 SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
+FENCE = "min-replicas-to-write"
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
 # CONFIG GET is not among them, because it would show the replication password.
@@ -76,7 +77,7 @@ def _replication(spec: EngineSpec) -> list[str]:
     """
     password = replica_password(spec.secret) if spec.memory_only else "not-before-replicate"
     return [
-        f"min-replicas-to-write {FENCED}",
+        f"{FENCE} {FENCED}",
         "repl-diskless-sync yes",
         "repl-diskless-sync-delay 0",
         "repl-ping-replica-period 1",

@@ -6,8 +6,7 @@ Two implementations stand under one contract suite (tests/contract/test_engine.p
 Vocabulary: an *engine* is one valkey-server process, named by its `start_id`, which is never used twice.
 A *memory-only process* (a TE) is one start id with several engines, one per storage group: started together, ended
 together, told as one end. An *archive directory* is where a durable engine keeps its append-only files, its LOCK and
-its identity file.
-Facts about Valkey come from reference/engine.md and reference/engine-positions.md.
+its identity file. Facts about Valkey come from reference/engine.md and reference/engine-positions.md.
 """
 
 from __future__ import annotations
@@ -224,6 +223,8 @@ class EngineSeen:
     paused: bool = False              # its clients' writes wait (`pause`)
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
     group: str = ""                   # its storage group
+    max_memory: int | None = None     # bytes, 0 no limit; None unknown yet
+    append_fsync: str = ""            # "" unknown yet, or memory only
 
 
 @dataclass(frozen=True)
@@ -277,8 +278,8 @@ class Engines(CopyEngines, Feeds, Protocol):
     """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
-    is an order to the engine of the leader's group, `meet` and `forget` to each of its engines; `shut_down` and `kill`
-    end it as a whole; every other order is refused, because none of its engines may ever lead.
+    is an order to the engine of the leader's group, `meet`, `forget` and `set_options` to each of its engines; `shut_down`
+    and `kill` end it as a whole; every other order is refused, because none of its engines may ever lead.
     """
 
     async def survey(self) -> Survey:
@@ -350,6 +351,9 @@ class Engines(CopyEngines, Feeds, Protocol):
     async def unfence(self, start_id: int) -> None:
         """Accept writes again."""
         ...
+
+    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+        """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """Write the marker `<term>-<sequence>-<nonce>` through this leader (FUNCTION LOAD REPLACE)."""

@@ -251,7 +251,14 @@ class Engine:
             paused=glance.is_paused(info),
             marker=disk.marker,
             group=self.run.record.group,
+            max_memory=int(answers.settings["maxmemory"]),
+            append_fsync=answers.settings["appendfsync"] if self.durable else "",
         )
+
+    async def set_options(self, max_memory: int, append_fsync: str) -> None:
+        """Raises EngineUnreachable, EngineRefused."""
+        fsync = {"appendfsync": append_fsync} if self.durable else {}
+        await self.valkey.set_options({"maxmemory": str(max_memory), **fsync})
 
     async def count(self) -> Counters | None:
         """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dkv.engine.config import FENCED
+from dkv.engine.config import FENCE, FENCED
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
 
 LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
@@ -35,6 +35,7 @@ class Answers:
     follows: str | None
     fenced: bool
     admits: bool
+    settings: dict[str, str]
     partly: bool = False        # INFO only: it loads, and what else is shown is how an engine starts
 
 
@@ -97,9 +98,15 @@ def parse_replicas(info: dict[str, str]) -> tuple[ReplicaSeen, ...]:
     return tuple(found)
 
 
+def parse_config(reply: Sequence[bytes]) -> dict[str, str]:
+    """CONFIG GET as a dictionary."""
+    words = [word.decode() for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 def is_fenced(reply: Sequence[bytes]) -> bool:
-    """CONFIG GET min-replicas-to-write."""
-    return len(reply) == 2 and int(reply[1]) >= FENCED
+    """CONFIG GET min-replicas-to-write, maybe with others."""
+    return int(parse_config(reply).get(FENCE, "0")) >= FENCED
 
 
 def is_on(users: Sequence[bytes], name: str) -> bool:

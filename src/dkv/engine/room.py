@@ -35,7 +35,8 @@ from dkv.engine.engine import Engine
 from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import write_files
-from dkv.engine.positions import bytes_after, read_position
+from dkv.engine.positions import read_position
+from dkv.engine.set_aside import copy_tail
 from dkv.engine.supervisor import Record, Run
 from dkv.engine.tail import Feeding, Tails
 
@@ -189,7 +190,7 @@ class ValkeyEngines(HotCopies, Feeding):
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""
         directory = self._known(start_id).run.record.directory
-        return await asyncio.to_thread(_copy_tail, directory, start_id, keep)
+        return await asyncio.to_thread(copy_tail, directory, start_id, keep)
 
     # -- processes -------------------------------------------------------------------------------------------------
 
@@ -346,6 +347,10 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self._running(start_id).valkey.fence(False)
 
+    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))
+
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""
         await self._running(start_id).valkey.mark(term, sequence, nonce)
@@ -367,30 +372,3 @@ class ValkeyEngines(HotCopies, Feeding):
         living = [engine for engine in self._engines.values() if engine.alive]
         counted = await asyncio.gather(*(engine.count() for engine in living))
         return [one for one in counted if one is not None]
-
-
-def _copy_tail(directory: str, start_id: int, keep: Position) -> str | None:
-    """Copy what comes after `keep` and make it last; the path, None when nothing does.
-
-    A copy that is there stays: repeated after the resync, there would be nothing left to copy.
-    """
-    folder = Path(directory, "set-aside")
-    path = folder / f"{start_id}-after-{keep.term}-{keep.sequence}.aof"
-    fresh = path.with_suffix(".new")
-    size = 0
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if path.exists():
-            return str(path)
-        with open(fresh, "wb") as file:
-            for block in bytes_after(directory, keep):
-                size += file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        if size:
-            fresh.rename(path)
-        else:
-            fresh.unlink()
-    except OSError as error:
-        raise archive.unusable(directory, error) from error
-    return str(path) if size else None

@@ -16,18 +16,17 @@ from valkey.asyncio.connection import UnixDomainSocketConnection
 from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
 
 from dkv.engine import aof, glance
-from dkv.engine.config import FENCED, MANAGER, REPLICA, SOCKET_NAME, replica_password
+from dkv.engine.config import FENCE, FENCED, MANAGER, REPLICA, SOCKET_NAME, replica_password
 from dkv.engine.contract import EngineRefused, EngineUnreachable, PeerNode
 
 Command = tuple[str | int, ...]
 _NO = (ResponseError, BusyLoadingError)   # error answers: the engine lives and said no
-_FENCE = "min-replicas-to-write"
 _TIMEOUT = 2.0          # seconds for one exchange
 _LOOK: tuple[Command, ...] = (
     ("INFO", "persistence", "replication", "clients"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
-    ("CONFIG", "GET", _FENCE),
+    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync"),
     ("ACL", "LIST"),
 )
 _WRITTEN_WITHIN = 0.5    # seconds for what was written to reach the file; a pause must not be waited out
@@ -110,16 +109,17 @@ class Valkey:
 
         An engine that loads its files answers INFO only. Raises EngineUnreachable.
         """
-        info, cluster, nodes, fence, users = await self.exchange(*_LOOK, timeout=timeout)
+        info, cluster, nodes, config, users = await self.exchange(*_LOOK, timeout=timeout)
         if isinstance(info, _NO):
             return None
-        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, fence, users))
+        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users))
         said = glance.parse_info(info)
         if partly:
-            return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, partly=True)
+            return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
         seen, me, follows = glance.parse_nodes(nodes)
         return glance.Answers(
-            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(fence), glance.is_on(users, REPLICA)
+            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(config), glance.is_on(users, REPLICA),
+            glance.parse_config(config),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Valkey:
 
     async def take_over(self, phantoms: Sequence[str], durable: bool) -> None:
         """Become the leader, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused."""
-        quiet: Command = ("CONFIG", "SET", _FENCE, FENCED, "import-mode", "yes")  # expires nothing before its first marker
+        quiet: Command = ("CONFIG", "SET", FENCE, FENCED, "import-mode", "yes")  # expires nothing before its first marker
         await self.do(("ACL", "SETUSER", REPLICA, "off"), quiet)
         role, leader = await self.follows()
         if role != "leader":
@@ -157,7 +157,12 @@ class Valkey:
 
     async def fence(self, closed: bool) -> None:
         """Refuse or accept writes."""
-        await self.do(("CONFIG", "SET", _FENCE, FENCED) if closed else ("CONFIG", "SET", _FENCE, 0, "import-mode", "no"))
+        await self.do(("CONFIG", "SET", FENCE, FENCED) if closed else ("CONFIG", "SET", FENCE, 0, "import-mode", "no"))
+
+    async def set_options(self, options: dict[str, str]) -> None:
+        """Run with these from now on, by their names in the engine's configuration."""
+        words = [word for pair in options.items() for word in pair]
+        await self.do(("CONFIG", "SET", *words))
 
     async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
         """Follow that leader; retried while gossip has not yet brought its role."""
@@ -226,11 +231,11 @@ class Valkey:
 
     async def _as_leader(self, commands: list[Command]) -> list[Any]:
         """Writes that pass the fence: the engine runs one write's worth of pipelined commands without a break."""
-        (fence,) = await self.do(("CONFIG", "GET", _FENCE))
+        (fence,) = await self.do(("CONFIG", "GET", FENCE))
         if not glance.is_fenced(fence):
             return await self.do(*commands)
-        lifted: Command = ("CONFIG", "SET", _FENCE, 0)
-        closed: Command = ("CONFIG", "SET", _FENCE, FENCED)
+        lifted: Command = ("CONFIG", "SET", FENCE, 0)
+        closed: Command = ("CONFIG", "SET", FENCE, FENCED)
         unpaused: Command = ("CLIENT", "UNPAUSE")  # or the write would wait with the fence open; waiting clients come after
         return (await self.do(unpaused, lifted, *commands, closed))[2:-1]
 
@@ -240,7 +245,7 @@ class Valkey:
         Measured on 9.1.2: SET, MULTI, EVAL without no-writes, FUNCTION LOAD and PUBLISH wait, GET and EVAL_RO do not,
         and 200 keys that were due did not expire before the pause ended.
         """
-        (fence,) = await self.do(("CONFIG", "GET", _FENCE))
+        (fence,) = await self.do(("CONFIG", "GET", FENCE))
         role, _ = await self.follows()
         if glance.is_fenced(fence) or role != "leader":
             raise EngineRefused(f"engine {self.start_id} is fenced or no leader; its writes are not paused")

@@ -12,6 +12,7 @@ from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, 
 from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, MemorySeen
 from dkv.machine.lead import table_steps
+from dkv.machine.options import option_steps, running_options
 from dkv.machine.seen import REAP_PATIENCE, SILENT, VANISHED, Scene, memory_directory, node_id, peer
 from dkv.machine.spec import memory_spec
 from dkv.machine.steps import Dismiss, Kill, LaunchMemory, Replicate, ReportExit, ShutDown, Step, Tell
@@ -36,6 +37,7 @@ def memory_steps(scene: Scene, process: Process) -> Iterator[Step]:
     elif process.state is ProcessState.REQUESTED_SHUTDOWN:
         yield ShutDown(directory, process.start_id)
     else:
+        yield from option_steps(scene, process, seen.engines)
         yield from _with_engines(scene, process, seen)
 
 
@@ -65,7 +67,8 @@ def _with_engines(scene: Scene, process: Process, seen: MemorySeen) -> Iterator[
         yield Tell(seen.directory, ProcessConfigured(start_id=process.start_id, pid=seen.pid, **scene.told))
     elif process.state is ProcessState.CONFIGURED:
         if all(e.answering and not e.loading and e.role for e in seen.engines):
-            yield Tell(seen.directory, ProcessTracked(start_id=process.start_id, pid=seen.pid, **scene.told))
+            runs = running_options(scene, process, seen.engines)
+            yield Tell(seen.directory, ProcessTracked(start_id=process.start_id, pid=seen.pid, **runs, **scene.told))
     else:
         yield from _following_steps(scene, process, seen)
 

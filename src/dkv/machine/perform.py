@@ -247,6 +247,9 @@ class Performer(Copying):
     async def _unfence(self, step: s.Unfence) -> None:
         await self._engines.unfence(step.start_id)
 
+    async def _setoptions(self, step: s.SetOptions) -> None:
+        await self._engines.set_options(step.start_id, step.max_memory, step.append_fsync)
+
     async def _mark(self, step: s.Mark) -> None:
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
 

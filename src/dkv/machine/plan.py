@@ -27,6 +27,7 @@ from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.lead import leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
+from dkv.machine.options import option_steps, running_options
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
 from dkv.machine.seen import SILENT, Me, Scene, Seen, directory_of
@@ -120,6 +121,7 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
         yield from _silence_steps(scene, process, engine)
+        yield from option_steps(scene, process, (engine,))
         yield from _with_engine(scene, process, engine)
 
 
@@ -179,7 +181,8 @@ def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterat
             fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.told)
             yield Tell(engine.directory, fact)
     elif engine.cluster_ok or not patient:
-        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **scene.told))
+        runs = running_options(scene, process, (engine,))
+        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **runs, **scene.told))
 
 
 # Pace ------------------------------------------------------------------------------------------------------------------

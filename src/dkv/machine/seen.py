@@ -13,6 +13,7 @@ from functools import cache
 from typing import TypedDict
 
 from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
+from dkv.domain.options import FSYNC
 from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, ReplicaSeen, Survey
 
 REAP_PATIENCE = 5_000   # ms an end is not told while something of the dead engine may still run
@@ -227,6 +228,7 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield from _memory_conditions(state, process, memory[process.start_id])
         elif process.server_id == me.server_id:
             yield from _process_conditions(process, engines.get(process.start_id))
+            yield from _option_conditions(state, process, engines.get(process.start_id))
     for group in state.groups.values():
         if state.databases[group.database].state in STOPPING:
             yield ("stopping", group.key)
@@ -259,6 +261,12 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.link_up:
         yield ("link down", process.start_id)
+
+
+def _option_conditions(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    wanted = state.databases[process.database].options.append_fsync
+    if engine and engine.append_fsync and FSYNC.index(wanted) > FSYNC.index(engine.append_fsync):
+        yield ("weaker", process.start_id)
 
 
 def _memory_conditions(state: State, process: Process, seen: MemorySeen) -> Iterable[Hashable]:

@@ -27,7 +27,7 @@ def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> Eng
         address=state.servers[archive.server_id].host, client_port=archive.client_port,
         cluster_port=archive.cluster_port, secret=database.secret,
         peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
-        current_epoch=_epoch(groups), max_memory=database.options.max_memory or _share(state, me),
+        current_epoch=_epoch(groups), max_memory=database.options.max_memory or share(state, me),
         append_fsync=database.options.append_fsync,
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
     )  # fmt: skip
@@ -50,7 +50,7 @@ def _memory_engine(state: State, me: Me, process: Process, endpoint: Endpoint) -
         identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group), node_id=mine,
         group=endpoint.group, address=state.servers[process.server_id].host, client_port=endpoint.client_port,
         cluster_port=endpoint.cluster_port, secret=database.secret, peers=tuple(peers), groups=_slots(groups),
-        current_epoch=_epoch(groups), max_memory=database.options.max_memory or _share(state, me), memory_only=True,
+        current_epoch=_epoch(groups), max_memory=database.options.max_memory or share(state, me), memory_only=True,
     )  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def _epoch(groups: list[Group]) -> int:
     return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
 
 
-def _share(state: State, me: Me) -> int:
-    """Each engine's part of the memory that the engines of this machine may use together."""
+def share(state: State, me: Me) -> int:
+    """Bytes: each engine's part of the memory that the engines of this machine may use together."""
     hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
     engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
     engines += sum(len(p.endpoints) for p in state.processes.values() if p.server_id in hosts)

@@ -58,6 +58,7 @@ class SimEngine:
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
+        self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
         self.paused_until = 0.0
         self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
         self.rewriting = False
@@ -214,6 +215,11 @@ class SimEngine:
         """Fence and replication user."""
         self.fenced = self.fenced if fenced is None else fenced
         self.admits = self.admits if admits is None else admits
+
+    def set_options(self, max_memory: int, append_fsync: str) -> None:
+        """CONFIG SET; refused while it loads, as most of what a manager asks then."""
+        self._loaded_only()
+        self.max_memory, self.append_fsync = max_memory, append_fsync if self.disk is not None else ""
 
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""

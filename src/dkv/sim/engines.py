@@ -350,6 +350,11 @@ class SimEngines(SimCopies):
         """See the contract."""
         await self._ask("unfence", start_id, lambda engine: engine.set_switches(fenced=False))
 
+    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+        """See the contract."""
+        for engine in self.machine.followers(start_id):
+            await self._ask_of(engine, lambda engine: engine.set_options(max_memory, append_fsync))
+
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""
         await self._ask("mark", start_id, lambda engine: engine.mark((term, sequence, nonce)))

@@ -31,6 +31,7 @@ def look(engine: SimEngine) -> EngineSeen:
         epoch=engine.epoch if leads else engine.leader_epoch(), current_epoch=engine.current_epoch,
         replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
         incremental_bytes=disk.incremental_bytes if disk else 0, paused=now < engine.waits_until,
+        max_memory=engine.max_memory, append_fsync=engine.append_fsync,
     )  # fmt: skip
     return engine.last_seen
 

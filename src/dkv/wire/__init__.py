@@ -26,12 +26,13 @@ from dkv.domain.model import (
     State,
     Tombstone,
 )
+from dkv.domain.options import fsync_in_force
 from dkv.domain.refusals import CATALOGUE, Entry
 from dkv.wire.commands import WireTrouble as WireTrouble
 from dkv.wire.commands import camel as camel
 from dkv.wire.commands import from_wire as from_wire
 from dkv.wire.commands import to_wire as to_wire
-from dkv.wire.upkeep import restart_view, wish_view
+from dkv.wire.upkeep import options_view, restart_view, wish_view
 from dkv.wire.upkeep import waiting_view as waiting_view
 
 Json = dict[str, Any]
@@ -106,7 +107,8 @@ def store_view(state: State, database: Database, revision: int) -> Json:
         "createdAt": database.created_at,
         "minInSync": options.min_in_sync,
         "replicationFactor": options.replication_factor,
-        "appendFsync": options.append_fsync,
+        "appendFsync": fsync_in_force(state, database),
+        "options": options_view(state, database),
         "tombstonesTrimmed": database.trimmed,
         "waiting": waiting_view(state, database.name),
         "restart": restart_view(state, database),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import renewing, waiting
+from dkv.domain import options, renewing, waiting
 from dkv.domain.model import Database, Group, State
 
 Json = dict[str, Any]
@@ -39,4 +39,18 @@ def restart_view(state: State, database: Database) -> Json | None:
     return {
         "rolling": renewal.rolling, "force": renewal.force, "since": renewal.at, "processes": renewal.of,
         "replaced": max(0, renewal.of - left), "waitsFor": says.whom, "reason": says.reason, "help": says.fix,
+    }  # fmt: skip
+
+
+def options_view(state: State, database: Database) -> Json:
+    """The options by the names people write: `wanted` as the domain goes by them, `kept` as they were written, and for each
+    process that lacks one what it runs with; `needsRestart` if only a restart changes that."""
+    return {
+        "wanted": {name: getattr(database.options, field) for name, field in options.MEANT.items()},
+        "kept": dict(database.default_options),
+        "lacking": [
+            {"startId": process.start_id, "server": process.server_id, "option": lag.option, "runs": lag.runs,
+             "wanted": lag.wanted, "needsRestart": lag.renews}
+            for process in state.processes_of(database.name) for lag in options.lags(database, process)
+        ],
     }  # fmt: skip

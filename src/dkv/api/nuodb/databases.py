@@ -119,7 +119,8 @@ async def set_options(
     """Set options; with `replaceAll` those that are not named are unset."""
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await rooms.submitter.submit(command, key))
-    return JSONResponse(shapes.database(done.state, done.state.databases[name]))
+    effects = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
+    return JSONResponse({**shapes.database(done.state, done.state.databases[name]), "effects": effects})
 
 
 @router.post("/{name}/shutdown", response_model=answers.Nothing)

@@ -65,12 +65,12 @@ VERBS = (
         ),
     ),
     Cmdlet(
-        "update database-options", "Changes what a database's processes are started with.", "",
+        "update database-options", "Changes a database's options, and says what that does to processes that run.",
+        "nouns.databases:update_options",
         (
             DB_NAME, Param("--default-options", "pairs", "the options", default={}),
             Param("--replace-all", "switch", "also drop those that are not named", default=False), *CHANGES,
         ),
-        Call("POST", PATH + "/options", body=(("", "--default-options"),), query=(("replaceAll", "--replace-all"),)),
     ),
 )  # fmt: skip
 
@@ -156,6 +156,15 @@ def show_database(session: Session, bound: Bound) -> int:
 
     lines(session, {**database, "processes": processes, "exited": ended}, text())
     say_waiting(session, database)
+    return DONE
+
+
+def update_options(session: Session, bound: Bound) -> int:
+    """Set options; a line for each that was changed says whether it is live or needs a restart."""
+    path = f"/databases/{part(bound['--db-name'])}/options"
+    done = Door(session, bound).change("POST", path, bound["--default-options"] or {}, replaceAll=bound["--replace-all"])
+    effects = (done or {}).get("effects", [])
+    lines(session, effects, (f"{one['option']}: {one['effect']}" for one in effects))
     return DONE
 
 

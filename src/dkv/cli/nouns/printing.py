@@ -32,8 +32,8 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
 
 
 def say_waiting(session: Session, database: Json) -> None:
-    """What a database or its groups wait for, beside the data: for whom, since when, why, and what would help."""
-    found = [one for one in database.get("waiting", ()) if one["kind"] in ("database", "group")]
+    """What a database, its groups or its options wait for, beside the data: for whom, since when, why, and what would help."""
+    found = [one for one in database.get("waiting", ()) if one["kind"] in ("database", "group", "option")]
     if not found:
         return
     from dkv.cli.output import moment  # most wait for nobody

@@ -9,7 +9,6 @@ from dkv.domain.commands import (
     DeleteDatabase,
     NewArchive,
     NewGroup,
-    SetDatabaseOptions,
     ShutdownDatabase,
 )
 from dkv.domain.decision import Refused
@@ -25,7 +24,7 @@ from dkv.domain.model import (
     Group,
     ProcessState,
 )
-from dkv.domain.options import FSYNC, applied, merged
+from dkv.domain.options import FSYNC, applied, merged, too_little
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.endings import Ending, end
@@ -110,6 +109,8 @@ def _bad_options(command: CreateDatabase) -> Refused | None:
     if not 1 <= options.min_in_sync <= max(1, options.replication_factor):
         return no("bad_value", f"minInSync {options.min_in_sync} is not between 1 and the "
                   f"{options.replication_factor} copies of each group.", "Lower it or add copies.")  # fmt: skip
+    if refused := too_little(options.max_memory):
+        return refused
     if command.archives and len(command.archives) < len(command.groups):
         return no("bad_value", f"{len(command.archives)} instances cannot hold {len(command.groups)} groups.",
                   "Use fewer groups or more instances.")  # fmt: skip
@@ -155,26 +156,6 @@ def _fits(archive: Archive, new: NewArchive) -> bool:
     had = (archive.server_id, archive.name, archive.group, archive.path, archive.cluster_port, archive.client_port)
     asked = (new.server_id, new.name, new.group, new.path, new.cluster_port, new.client_port)
     return all(not wish or wish == got for got, wish in zip(had, asked, strict=True))
-
-
-def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
-    """Keep options as they were written, and go by those that have a meaning here."""
-    database = draft.databases.get(command.name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
-    kept = merged(database.default_options, command.options, command.replace_all)
-    options = applied(database.options, dict(database.default_options), dict(kept))
-    if isinstance(options, Refused):
-        return options
-    if options.min_in_sync > max(1, options.replication_factor):
-        return no("bad_value", f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of "
-                  "replication-factor.", "Lower it, or raise that one too.")  # fmt: skip
-    if kept != database.default_options:
-        draft.put_database(database, options=options, default_options=kept)
-        changed = sorted({name for name, _ in set(kept) ^ set(database.default_options)})
-        draft.note("database.options", f"database {database.name}", f"an operator set its options: {', '.join(changed)}",
-                   database=database.name)  # fmt: skip
-    return None
 
 
 def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:

@@ -263,7 +263,8 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
     was_started = process.state is ProcessState.STARTED
     archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
     port = _client_port(process, archive)
-    process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100)
+    process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100,
+                                 append_fsync=command.append_fsync, max_memory=command.max_memory)  # fmt: skip
     if archive and was_started:
         draft.move_archive(archive, "launched")
     _progress(draft, process)

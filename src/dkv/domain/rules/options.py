@@ -1,0 +1,48 @@
+"""Options of a database: set by people, obeyed by the rules at once, and by running engines when their managers say so."""
+
+from __future__ import annotations
+
+from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.model import DatabaseState
+from dkv.domain.options import applied, effects, merged
+from dkv.domain.refusals import no, stale_fact, unknown_database
+from dkv.domain.rules.processes import owned
+
+
+def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
+    """Keep options as they were written, and go by those that have a meaning here."""
+    database = draft.databases.get(command.name)
+    if database is None or database.state is DatabaseState.TOMBSTONE:
+        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
+    before = database.default_options
+    kept = merged(before, command.options, command.replace_all)
+    options = applied(database.options, dict(before), dict(kept))
+    if isinstance(options, Refused):
+        return options
+    if options.min_in_sync > max(1, options.replication_factor):
+        return no("bad_value", f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of "
+                  "replication-factor.", "Lower it, or raise that one too.")  # fmt: skip
+    if kept != before:
+        database = draft.put_database(database, options=options, default_options=kept, options_at=draft.command.now)
+        changed = sorted({name for name, _ in set(kept) ^ set(before)})
+        draft.note("database.options", f"database {database.name}", f"an operator set its options: {', '.join(changed)}",
+                   database=database.name)  # fmt: skip
+        draft.answer.update(effects=[{"option": name, "effect": effect} for name, effect in effects(database, changed)])
+    return None
+
+
+def options_seen(draft: Draft, command: OptionsSeen) -> Refused | None:
+    """A manager saw that the engines of a process run with other options than were known."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    if (process.append_fsync, process.max_memory) == (command.append_fsync, command.max_memory):
+        return stale_fact(f"that is known of process {process.start_id}")
+    process = draft.put_process(process, append_fsync=command.append_fsync, max_memory=command.max_memory)
+    memory = command.max_memory or "its share"
+    fsync = f", append-fsync {command.append_fsync}" if command.append_fsync else ""
+    draft.note("process.options", f"process {process.start_id}", f"its manager saw that it runs with max-memory {memory}{fsync}",
+               database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    return None

@@ -1,0 +1,69 @@
+"""The options of a database on the engines of this machine: what is wanted is compared with what each runs with. Pure.
+
+An engine is launched with what is wanted then; whatever changes later is set while it runs, and what it runs with is told to
+the domain, so that people see who lacks an option, and nobody takes a promise for kept that is not yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+from dkv.domain.commands import OptionsSeen
+from dkv.domain.model import Process, ProcessState
+from dkv.domain.options import FSYNC
+from dkv.engine.contract import EngineSeen
+from dkv.machine.seen import Scene
+from dkv.machine.spec import share
+from dkv.machine.steps import SetOptions, Step, Tell
+
+WEAKEN_AFTER = 1_000   # ms: who still goes by a view with the stronger promise asked again after half of it (confirm.py)
+
+
+class Runs(TypedDict):
+    """What a process runs with, in the words of the facts that tell it."""
+
+    append_fsync: str
+    max_memory: int
+
+
+def option_steps(scene: Scene, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
+    """Set what differs, then tell what came of it."""
+    leaves = process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN
+    if leaves or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
+        return
+    wanted = [(_memory(scene, process, e), _fsync(scene, process, e)) for e in engines]
+    runs = running_options(scene, process, engines)
+    if any((e.max_memory, e.append_fsync) != want for e, want in zip(engines, wanted, strict=True)):
+        memory, fsync = max(wanted)
+        yield SetOptions(f"options {process.start_id}", process.start_id, memory, fsync)
+    elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _news(process, runs):
+        yield Tell(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **scene.told))
+
+
+def running_options(scene: Scene, process: Process, engines: Sequence[EngineSeen]) -> Runs:
+    """What the domain is to know of a process. Without an option of the database each engine has its share, told as 0;
+    one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
+    fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
+    if not scene.state.databases[process.database].options.max_memory:
+        memory = process.max_memory if memory > share(scene.state, scene.me) else 0
+    return Runs(append_fsync=fsync, max_memory=memory)
+
+
+def _news(process: Process, runs: Runs) -> bool:
+    return (process.append_fsync, process.max_memory) != (runs["append_fsync"], runs["max_memory"])
+
+
+def _memory(scene: Scene, process: Process, engine: EngineSeen) -> int:
+    """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
+    wanted = scene.state.databases[process.database].options.max_memory
+    return wanted or max(share(scene.state, scene.me), engine.max_memory or 0)
+
+
+def _fsync(scene: Scene, process: Process, engine: EngineSeen) -> str:
+    """A stronger promise is kept before it is given, a weaker one is given first."""
+    wanted = scene.state.databases[process.database].options.append_fsync
+    if not engine.append_fsync:
+        return ""
+    weaker = FSYNC.index(wanted) > FSYNC.index(engine.append_fsync)
+    return engine.append_fsync if weaker and scene.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted

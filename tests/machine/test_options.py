@@ -1,0 +1,139 @@
+"""What managers do about options that were changed: engines that run get them, and the domain is told who has them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dkv.domain import commands as c
+from dkv.domain.model import State
+from dkv.domain.options import fsync_in_force, lags
+from dkv.engine.contract import EngineSeen
+from dkv.machine.options import WEAKEN_AFTER
+from dkv.machine.spec import engine_spec, share
+from dkv.machine.steps import SetOptions, Tell
+from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
+
+MB = 1 << 20
+
+
+def running(stage: Stage, archive_id: int, memory: int = 64 * MB, fsync: str = "always") -> EngineSeen:
+    return replace(stage.engine(archive_id), max_memory=memory, append_fsync=fsync)
+
+
+def wants(stage: Stage, only: bool = False, **options: str) -> Stage:
+    pairs = tuple((name.replace("_", "-"), value) for name, value in options.items())
+    return stage.tell(c.SetDatabaseOptions(name=DATABASE, options=pairs, replace_all=only))
+
+
+def knows(stage: Stage, archive_id: int, memory: int = 0, fsync: str = "always") -> Stage:
+    return stage.tell(c.OptionsSeen(append_fsync=fsync, max_memory=memory, **stage.of(archive_id)))
+
+
+def lacking(state: State) -> list[int]:
+    return [p.start_id for p in state.processes_of(DATABASE) if lags(state.databases[DATABASE], p)]
+
+
+def test_every_engine_of_the_database_gets_a_new_limit_whoever_leads() -> None:
+    stage = wants(Stage(2).settled(), max_memory="128MB")
+    for archive_id, server in enumerate(("s1", "s2")):
+        start_id = stage.process(archive_id).start_id
+        (step,) = stage.steps(server, running(stage, archive_id))
+        assert step == SetOptions(f"options {start_id}", start_id, 128 * MB, "always")
+
+
+def test_an_engine_that_has_it_is_told_to_the_domain_once() -> None:
+    stage = wants(Stage(2).settled(), max_memory="128MB")
+    has = running(stage, 0, 128 * MB)
+    (tell,) = stage.steps("s1", has)
+    assert isinstance(tell, Tell)
+    stage.tell(tell.fact)
+    assert lacking(stage.state) == [stage.process(1).start_id]
+    assert stage.steps("s1", has, lasting=LONG) == []
+
+
+def test_an_engine_that_is_started_later_is_started_with_it_and_tells_so_itself() -> None:
+    stage = wants(Stage(2).settled(), max_memory="128MB", append_fsync="everysec").ends(1).rise(1)
+    process = stage.process(1)
+    spec = engine_spec(stage.state, me("s2"), process, stage.state.archives[1])
+    assert (spec.max_memory, spec.append_fsync) == (128 * MB, "everysec")
+    stage = wants(Stage(2), max_memory="128MB").request(0)
+    stage.rise(0, to=type(process.state).CONFIGURED)
+    (tell,) = stage.steps("s1", running(stage, 0, 128 * MB))
+    assert isinstance(tell, Tell)
+    assert isinstance(tell.fact, c.ProcessTracked)
+    assert (tell.fact.max_memory, tell.fact.append_fsync) == (128 * MB, "always")
+
+
+def test_an_engine_that_is_away_leaving_or_loading_is_let_alone() -> None:
+    stage = wants(Stage(2).settled(), max_memory="128MB")
+    for engine in (replace(running(stage, 1), answering=False), replace(running(stage, 1), loading=True), stage.engine(1)):
+        assert "SetOptions" not in kinds(stage.steps("s2", engine))
+    stage.tell(c.ShutdownProcess(start_id=stage.process(1).start_id))
+    assert "SetOptions" not in kinds(stage.steps("s2", running(stage, 1)))
+
+
+def test_a_weaker_promise_is_given_before_it_is_kept() -> None:
+    stage = wants(knows(knows(Stage(2).settled(), 0), 1), append_fsync="everysec")
+    database = stage.state.databases[DATABASE]
+    assert fsync_in_force(stage.state, database) == "everysec", "nobody relies on more from the order on"
+    assert stage.steps("s1", running(stage, 0, stage_share(stage))) == []
+    (step,) = stage.steps("s1", running(stage, 0, stage_share(stage)), lasting=WEAKEN_AFTER)
+    assert isinstance(step, SetOptions)
+    assert step.append_fsync == "everysec"
+
+
+def test_a_stronger_promise_is_kept_before_it_is_given() -> None:
+    stage = Stage(2, append_fsync="everysec").settled()
+    knows(knows(stage, 0, fsync="everysec"), 1, fsync="everysec")
+    wants(stage, append_fsync="always")
+    (step,) = stage.steps("s1", running(stage, 0, stage_share(stage), "everysec"))
+    assert isinstance(step, SetOptions)
+    assert step.append_fsync == "always", "at once"
+    knows(stage, 0)
+    assert fsync_in_force(stage.state, stage.state.databases[DATABASE]) == "everysec", "the other one is not so far"
+    knows(stage, 1)
+    assert fsync_in_force(stage.state, stage.state.databases[DATABASE]) == "always"
+
+
+def stage_share(stage: Stage) -> int:
+    return share(stage.state, me("s1"))
+
+
+def test_a_share_is_raised_while_an_engine_runs_and_never_lowered() -> None:
+    stage = knows(Stage(2).settled(), 0)
+    mine = stage_share(stage)
+    (step,) = stage.steps("s1", running(stage, 0, mine - 1))
+    assert isinstance(step, SetOptions)
+    assert step.max_memory == mine
+    assert stage.steps("s1", running(stage, 0, mine + 1), lasting=LONG) == []
+
+
+def test_who_had_more_than_its_share_by_an_option_keeps_it_and_waits_for_its_restart() -> None:
+    stage = Stage(2).settled()
+    much = 2 * stage_share(stage)
+    knows(wants(stage, max_memory=str(much)), 0, much)
+    wants(stage, only=True)
+    assert stage.steps("s1", running(stage, 0, much), lasting=LONG) == []
+    (lag,) = lags(stage.state.databases[DATABASE], stage.process(0))
+    assert lag.renews
+    stage.ends(0).rise(0)
+    assert lags(stage.state.databases[DATABASE], stage.process(0)) == []
+
+
+def test_who_had_less_than_its_share_by_an_option_gets_its_share_at_once() -> None:
+    stage = knows(wants(Stage(2).settled(), max_memory="64MB"), 0, 64 * MB)
+    wants(stage, only=True)
+    assert kinds(stage.steps("s1", running(stage, 0, 64 * MB))) == ["SetOptions"]
+    assert facts(stage.steps("s1", running(stage, 0, stage_share(stage)))) == ["OptionsSeen"]
+
+
+def test_a_te_gets_the_limit_in_each_of_its_engines() -> None:
+    stage = Stage(2).settled()
+    te = stage.start_te("s2", to=type(stage.process(0).state).TRACKED)
+    wants(stage, max_memory="128MB", append_fsync="everysec")
+    seen = stage.memory(te)
+    engines = tuple(replace(e, max_memory=64 * MB) for e in seen.engines)
+    steps = [s for s in stage.steps("s2", replace(seen, engines=engines)) if isinstance(s, SetOptions)]
+    assert steps == [SetOptions(f"options {te}", te, 128 * MB, "")]
+    engines = tuple(replace(e, max_memory=128 * MB) for e in seen.engines)
+    assert "OptionsSeen" in facts(stage.steps("s2", replace(seen, engines=engines)))
