@@ -216,11 +216,6 @@ class SimEngine:
         self.fenced = self.fenced if fenced is None else fenced
         self.admits = self.admits if admits is None else admits
 
-    def set_options(self, max_memory: int, append_fsync: str) -> None:
-        """CONFIG SET; refused while it loads, as most of what a manager asks then."""
-        self._loaded_only()
-        self.max_memory, self.append_fsync = max_memory, append_fsync if self.disk is not None else ""
-
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""
         self.credentials = True

@@ -353,7 +353,7 @@ class SimEngines(SimCopies):
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
-            await self._ask_of(engine, lambda engine: engine.set_options(max_memory, append_fsync))
+            await self._ask_of("set options", engine, lambda engine: _set(engine, max_memory, append_fsync))
 
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """See the contract."""
@@ -372,3 +372,10 @@ class SimEngines(SimCopies):
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("forget", engine, lambda engine: engine.forget(node_id))
+
+
+def _set(engine: SimEngine, max_memory: int, append_fsync: str) -> None:
+    """CONFIG SET; refused while it loads."""
+    if engine.loading:
+        raise EngineRefused("LOADING the dataset")
+    engine.max_memory, engine.append_fsync = max_memory, append_fsync if engine.disk is not None else ""
