@@ -304,6 +304,19 @@ def test_a_server_is_drained_tes_first(tmp_path: Path) -> None:
     assert [path for _, path, _, _ in there.changes()] == ["/processes/3", "/processes/0", "/processes/4"]
 
 
+def test_a_server_that_holds_the_last_copy_is_not_drained_unless_that_is_meant(tmp_path: Path) -> None:
+    last = server("server0") | {"lastCopyOf": [{"dbName": "test", "storageGroup": "g1"}]}
+    there = Dialect({"GET /peers/server0": last, "GET /processes": [process(0)], "DELETE /processes/0": {}})
+    said = there.runs(tmp_path, "shutdown server-processes --server-id server0")
+    assert said.code == 1
+    assert "holds the last copy in sync of group g1 of test" in said.err
+    assert "dkv shutdown database --db-name test" in said.err
+    assert there.changes() == []
+    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --db-name other --timeout 0").code == 0
+    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --timeout 0 --force").code == 0
+    assert len(there.changes()) == 2
+
+
 # Values and checks -------------------------------------------------------------------------------------------
 
 

@@ -107,7 +107,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + "restart db", "database db", "process 0, process 1", "all of it stops", "-Force"),
     "a rolling restart that is too thin": (
         UP + "restart db rolling; stop db-2 force; shrink db-2; left db-2", "database db", "group UNPARTITIONED",
-        "writes would stop", "--force"),
+        "needs 1 for writes, so none can be spared", "Start-DkvStore -Name db -InstanceName db-2"),
 }  # fmt: skip
 
 

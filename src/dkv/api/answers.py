@@ -171,6 +171,7 @@ class Store(Answer):
     min_in_sync: int
     replication_factor: int
     append_fsync: str
+    options: Annotated[dict[str, JsonValue], Field(description="wanted and kept by name; lacking: who does not run with them")]
     tombstones_trimmed: int
     waiting: list[Stuck]
     restart: Restart | None
@@ -243,6 +244,21 @@ class RestartStopped(Answer):
     """A restart has ended where it stood."""
 
     result: Literal["Stopped"]
+    store: Store
+
+
+class Effect(Answer):
+    """An option that was changed, and what comes of it."""
+
+    option: str
+    effect: str
+
+
+class OptionsSet(Answer):
+    """Options were set."""
+
+    result: Literal["Set"]
+    effects: list[Effect]
     store: Store
 
 

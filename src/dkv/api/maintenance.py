@@ -45,7 +45,7 @@ async def stop_restart(name: str, rooms: Door, key: Key, actor: Actor) -> Respon
     return JSONResponse({"result": "Stopped", "store": store})
 
 
-@router.post("/options")
+@router.post("/options", response_model=answers.OptionsSet)
 async def set_options(name: str, body: OptionsBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Change options while the store runs. `effects` says of each what comes of it, and which need a restart; the store's
     `options` lists the processes that lack one."""

@@ -122,7 +122,7 @@ def _in_group(state: State, database: Database, group: Group, renewal: Renewal) 
     old = [p for p in outdated(state, group.database, renewal) if p.group == group.name and p.engine_type is EngineType.SM]
     if not old:
         return None
-    obstacle = _not_whole(state, group) or _too_thin(database, group, renewal)
+    obstacle = _not_whole(state, group) or _too_thin(state, database, group, renewal)
     if obstacle:
         return obstacle
     followers = [p for p in old if p.start_id != group.leader_process]
@@ -155,9 +155,13 @@ def _missing(state: State, archive: Archive) -> Wait:
     return Wait(archive.name, why, fix)
 
 
-def _too_thin(database: Database, group: Group, renewal: Renewal) -> Wait | None:
+def _too_thin(state: State, database: Database, group: Group, renewal: Renewal) -> Wait | None:
+    """Why writes would stop if one copy of a whole group left, and which copy would help."""
     least = max(1, database.options.min_in_sync)
     if renewal.force or len(group.in_sync) - 1 >= least:
         return None
-    why = f"without one of its {len(group.in_sync)} copies in sync fewer than {least} would be left and writes would stop"
-    return Wait(f"group {group.name}", why, "Start or add another copy; or end it with --stop and repeat with --force.")
+    why = f"it has {len(group.in_sync)} of its copies in sync and needs {least} for writes, so none can be spared"
+    idle = (a.name for a in instances(state, database.name) if a.group == group.name and not state.process_on(a.archive_id))
+    name = next(idle, None)
+    more = f"Start-DkvStore -Name {database.name} -InstanceName {name}" if name else f"Add-DkvInstance -StoreName {database.name}"
+    return Wait(f"group {group.name}", why, f"{more}; or end it with --stop and repeat with --force.")

@@ -96,6 +96,7 @@ class Server(Answer):
     version: str
     full_version: str
     labels: dict[str, str]
+    last_copy_of: list[dict[str, str]]
     connected_state: Connected
     local_role_info: RoleInfo
 
@@ -184,6 +185,12 @@ class Database(Answer):
     waiting: list[Stuck] = absent(list)
     db_user: str = absent()
     db_password: str = absent()
+
+
+class DatabaseSet(Database):
+    """A database whose options were set: each that was changed, and what comes of it."""
+
+    effects: list[dict[str, str]]
 
 
 class Process(Answer):

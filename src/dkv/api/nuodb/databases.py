@@ -112,7 +112,7 @@ async def capture(name: str, rooms: Door, checkState: bool = True) -> Response:
     return _answered(startplan.capture((await rooms.submitter.view()).state, name, checkState))
 
 
-@router.post("/{name}/options", response_model=answers.Database)
+@router.post("/{name}/options", response_model=answers.DatabaseSet)
 async def set_options(
     name: str, body: Options, rooms: Door, key: Key, actor: Actor, replaceAll: bool = False
 ) -> Response:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SERVER_ID, SHARED, Door, exactly
+from dkv.cli.nouns.door import CHANGES, DB_NAME, SERVER_ID, SHARED, Door, exactly, part
 from dkv.cli.nouns.printing import show
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED, Usage
+from dkv.cli.trouble import DONE, FAILED, CliTrouble, Usage
 from dkv.client import Json, ManagerRefused
 
 START_ID = Param("--start-id", "number", "the process", required=True, low=0, high=10**9)
 THIS_SERVER = Param("--this-server", "switch", "on the server that is asked", default=False)
 EVICT = Param("--evict", "switch", "forget one that cannot be reached", default=False)
 KILL = Param("--kill", "switch", "end it at once, without a graceful end", default=False)
+FORCE = Param("--force", "switch", "also where a group has its last copy in sync there", default=False)
 TIMEOUT = Param("--timeout", "number", "seconds to wait until it is gone, 0 for not at all", default=30, low=0, high=86400)
 POLL = 0.1   # s
 
@@ -37,7 +38,10 @@ VERBS = (
     ),
     Cmdlet(
         "shutdown server-processes", "Ends the processes of a server, TEs first; leaders hand over.", "nouns.processes:drain",
-        (SERVER_ID, DB_NAME._replace(required=False, help="only those of this database"), KILL, EVICT, TIMEOUT, *CHANGES),
+        (
+            SERVER_ID, DB_NAME._replace(required=False, help="only those of this database"), KILL, EVICT, FORCE, TIMEOUT,
+            *CHANGES,
+        ),
     ),
     Cmdlet(
         "get processes", "Lists processes.", "nouns.processes:get",
@@ -88,15 +92,27 @@ def shutdown(session: Session, bound: Bound) -> int:
 
 
 def drain(session: Session, bound: Bound) -> int:
-    """End all processes of a server, memory-only ones first."""
+    """End all processes of a server, memory-only ones first. Nothing is ended where that would end the serving of a group."""
     door, database = Door(session, bound), bound["--db-name"]
     server = bound["--server-id"]
-    door.get(f"/peers/{server}")
+    carried = [one for one in door.get(f"/peers/{part(server)}").get("lastCopyOf", ()) if database in (None, one["dbName"])]
+    if carried and not (bound["--force"] or bound["--kill"] or bound["--evict"]):
+        raise _would_end(server, carried)
     found = door.items("/processes", "startId", host=exactly(server), dbName=exactly(database) if database else None)
     ordered = sorted(found, key=lambda one: (one["type"] != "TE", int(one["startId"])))
     for process in ordered:
         _end(door, process["startId"], bound)
     return _await_gone(door, [one["startId"] for one in ordered], bound)
+
+
+def _would_end(server: str, carried: Sequence[Json]) -> CliTrouble:
+    groups = ", ".join(f"{one['storageGroup']} of {one['dbName']}" for one in carried)
+    name = carried[0]["dbName"]
+    return CliTrouble(
+        f"Server {server} holds the last copy in sync of group {groups}: nobody could read or write there any more.",
+        f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
+        "or use --force.",
+    )  # fmt: skip
 
 
 def _end(door: Door, start_id: object, bound: Bound) -> None:
