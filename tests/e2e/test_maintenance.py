@@ -13,6 +13,7 @@ from valkey.backoff import ConstantBackoff
 from valkey.retry import Retry
 
 from tests.e2e.house import House, house, wait_for
+from tests.e2e.test_memory_only import running
 
 STORE = "MaintStore"
 KEYS = [f"key-{n}" for n in range(40)]   # of both groups
@@ -22,6 +23,7 @@ KEYS = [f"key-{n}" for n in range(40)]   # of both groups
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with house(tmp_path_factory.mktemp("maintenance"), servers=2) as found:
         found.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
+        running(found, STORE, "s2")  # a TE
         yield found
 
 
@@ -122,23 +124,71 @@ def test_one_group_is_handed_over_to_the_process_that_was_named(home: House) -> 
     assert (again.code, "leads group" in again.err) == (1, True)
 
 
+def whole(home: House) -> None:
+    """Everything that was stopped runs again, and every copy is in sync."""
+    home.do("Start-DkvStore", STORE)
+    if all(p["type"] != "TE" for p in home.client.processes()):
+        running(home, STORE, "s2")
+    wait_for("both groups whole", lambda: all(len(g["inSync"]) == 2 and g["serving"] for g in home.client.store(STORE)["groups"]))
+
+
+def test_a_leader_that_is_stopped_hands_over_first(home: House) -> None:
+    group = home.client.store(STORE)["groups"][0]
+    with traffic(home) as seen:
+        home.do("shutdown", "process", "--start-id", str(group["leaderStartId"]))
+    after = next(g for g in home.client.store(STORE)["groups"] if g["name"] == group["name"])
+    assert (after["leader"] != group["leader"], after["serving"]) == (True, True)
+    assert seen.errors == []
+    whole(home)  # first: the node it was told of may be one that was stopped
+    all_there(home, seen)
+
+
+def test_a_server_is_drained_under_load_and_no_client_sees_an_error(home: House) -> None:
+    busiest = max(("s1", "s2"), key=lambda server: sum(i["server"] == server and i["role"] == "leader"
+                                                       for i in home.client.store(STORE)["instances"]))  # fmt: skip
+    with traffic(home) as seen:
+        home.do("shutdown", "server-processes", "--server-id", busiest)
+    left = home.client.processes()
+    assert left
+    assert all(p["server"] != busiest for p in left)
+    assert all(g["serving"] and len(g["inSync"]) == 1 for g in home.client.store(STORE)["groups"])
+    assert seen.errors == []
+    ends = [t for t in home.client.tombstones(STORE) if t["server"] == busiest]
+    assert {t["cause"] for t in ends} == {"graceful stop"}
+    whole(home)
+    all_there(home, seen)
+
+
 def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(home: House) -> None:
     old = start_ids(home)
     with traffic(home) as seen:
         said = home.do("restart", "database", "--db-name", STORE, "--rolling")
-    assert "4 processes were replaced one after the other" in said.out
+    assert "5 processes were replaced one after the other" in said.out
     assert not start_ids(home) & old
-    assert len(start_ids(home)) == 4
+    assert len(start_ids(home)) == 5
     assert seen.errors == []
     all_there(home, seen)
     ends = [t for t in home.client.tombstones(STORE) if t["startId"] in old]
     assert {t["cause"] for t in ends} == {"graceful stop"}
+    assert in_sync_when_they_ended(home, old) == [], "S was without each copy before it ended"
+
+
+def in_sync_when_they_ended(home: House, start_ids: set[int]) -> list[int]:
+    """Which of these processes ended while the last word about their archive was that it is in sync."""
+    words: dict[int, str] = {}
+    found = []
+    for event in home.client.events(0, STORE):
+        if event["kind"].startswith("in_sync.") and event["archiveId"] is not None:
+            words[event["archiveId"]] = event["kind"]
+        elif event["kind"] == "process.exited" and event["startId"] in start_ids and event["archiveId"] is not None:
+            found += [event["startId"]] if words.get(event["archiveId"]) != "in_sync.shrunk" else []
+    return found
 
 
 def test_without_rolling_all_of_it_stops_and_starts_again(home: House) -> None:
     old = start_ids(home)
     said = home.do("restart", "database", "--db-name", STORE)
-    assert "4 processes were requested again" in said.out
+    assert "5 processes were requested again" in said.out
     assert not start_ids(home) & old
     assert all(g["serving"] for g in home.client.store(STORE)["groups"])
     assert home.client.store(STORE)["incarnation"]["major"] == 2
