@@ -192,9 +192,11 @@ class Stage(House):
         raise AssertionError("the moment was never caught")
 
     def close(self) -> None:
-        """Nothing stays frozen."""
-        self.let_go()
-        super().close()
+        """Nothing stays frozen, and whatever came of that, nothing stays."""
+        try:
+            self.let_go()
+        finally:
+            super().close()
 
 
 class Journal:
