@@ -324,7 +324,7 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -
                 changed.append(name)
         return len(changed) == 2
 
-    with Writer(to(pair, "Pair", leader), size=200_000, keys=50, pause=0.01) as writer:
+    with Writer(to(pair, "Pair", leader), size=200_000, keys=50, pause=0.025) as writer:
         wait_for("both files rewritten", both_changed, within=90)
         writer.acknowledged.clear()
         wait_for("all keys again", lambda: len(writer.acknowledged) == 50)

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dkv.client import Endpoint, ManagerClient
+from tests.e2e.house import wait_for
 from tests.e2e.seed import SERVERS, Player, SeedHouse
 
 SHORT, REAL = 3_500, 10_000   # ms of leaderAssignmentTimeout
@@ -78,12 +80,18 @@ def nothing_durable_is_left(story: Player) -> None:
     story.types("show database --db-name test --all-incarnations")
 
 
+def waiting_group(story: Player) -> Any:
+    """The group that waits, once the domain's clock has gone on: since when is known from then on."""
+    (group,) = [one for one in story.api("/databases/test")["waiting"] if one["kind"] == "group"]
+    return group if group["since"] else None
+
+
 def one_archive_alone_waits_and_fails(story: Player) -> None:
     story.types("start process --db-name test --engine-type SM --archive-id 0 --server-id server0")
     story.reaches(4, "STARTED")
     story.types("show domain")
-    (group,) = [one for one in story.api("/databases/test")["waiting"] if one["kind"] == "group"]
-    assert group["for"] == "test-2" and group["since"] and group["fix"], group
+    group = wait_for("the domain to notice since when its group waits", lambda: waiting_group(story))
+    assert group["for"] == "test-2" and group["fix"], group
     assert group["reason"] == "test-2 was stopped by an operator"
     if story.program == "dkv":   # words beside the data, of which the seed has none
         for words in ("show database --db-name test", "show domain"):
