@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.model import GroupPhase, ProcessState, Report
-from dkv.machine.steps import ReportPosition
-from tests.machine.stage import HISTORY, LONG, Stage, kinds
+from dkv.machine.steps import Kill, ReportPosition
+from tests.machine.stage import GROUP, HISTORY, LONG, Stage, kinds
 
 
 def vacant() -> Stage:
@@ -75,3 +77,18 @@ def test_a_position_from_disk_stands_until_the_engine_runs(state: ProcessState) 
     stage.rise(1, ProcessState.STARTED)
     assert stage.process(1).report is not None
     assert stage.steps("s2", lasting=LONG) == []
+
+
+def test_a_suspect_that_leads_and_cannot_be_chosen_is_killed_or_everybody_would_wait_for_it() -> None:
+    stage = Stage().led()
+    stage.tell(c.LeaderSteppedDown(**stage.of(0)))
+    late = stage.process(1)     # its takeover arrived after its term was over; its archive is not in sync
+    suspected = replace(stage.group, suspects=(late.start_id,))
+    stage.state = replace(stage.state, groups={GROUP: suspected})
+    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    stage.tell(c.PositionReported(term=1, report=report, **stage.of(0)), c.Tick(clock=3_600_000))
+    assert stage.group.leader is None, "as long as it may lead nobody else does"
+    steps = stage.steps("s2", stage.engine(1, role="leader"))
+    assert [type(step) for step in steps] == [Kill]
+    stage.ends(1)
+    assert stage.group.leader == 0

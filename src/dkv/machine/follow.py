@@ -28,6 +28,9 @@ def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
     if process.start_id in group.suspects and engine.role == "follower":
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=process.start_id))
         return
+    if process.start_id in group.suspects and not _may_be_chosen(group, process):
+        yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)  # or all would wait for it to step down
+        return
     if process.report is None:
         digest = wants_digest(scene, group, engine)
         if digest and link_may_fall(scene, group, engine):
@@ -38,6 +41,11 @@ def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
         )  # fmt: skip
     elif engine.role == "leader" and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
+
+
+def _may_be_chosen(group: Group, process: Process) -> bool:
+    """Whether the domain may name it in this vacancy."""
+    return process.archive_id in (*group.in_sync, *group.contested, group.last_leader, group.enforced)
 
 
 def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
