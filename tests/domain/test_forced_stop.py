@@ -31,6 +31,19 @@ def test_what_ended_unproven_stays_under_suspicion() -> None:
     assert stage.state.tombstones[leader].cause == "server away"
 
 
+def test_nobody_waits_for_what_ran_on_an_archive_that_was_deleted() -> None:
+    """Seed 24 of the simulation: the group had been vacant for ever."""
+    stage = Stage(2).settled()
+    leader = stage.process(0).start_id
+    stage.server_is_lost("s1")
+    stage.tell(c.ShutdownDatabase(name=DATABASE, force=True))
+    stage.tell(c.DeleteArchive(archive_id=0))
+    assert leader in stage.group.suspects
+    stage.server_joins("s1")
+    stage.tell(c.ArchiveRetired(archive_id=0, server_id="s1", path="gone"))
+    assert stage.group.suspects == ()
+
+
 def test_a_te_that_an_end_before_its_own_has_told_to_stop_ends_as_one_that_stops() -> None:
     stage = Stage(1).settled()
     stage.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))

@@ -86,6 +86,7 @@ def _stranger_steps(scene: Scene) -> Iterator[Step]:
 
 def _archive_steps(scene: Scene) -> Iterator[Step]:
     wanted = set()
+    used = {engine.directory for engine in scene.seen.survey.engines}
     for archive in scene.state.archives.values():
         if archive.server_id != scene.me.server_id:
             continue
@@ -93,6 +94,8 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
         if scene.state.process_on(archive.archive_id):
             wanted.add(directory)
         elif archive.removed and not archive.kept:
+            if directory in used:
+                continue  # an engine the domain knows no longer: it is killed first
             yield Retire(directory, archive.archive_id, directory)
         elif archive.unread:
             yield Recognise(directory, archive.archive_id, directory)

@@ -58,11 +58,14 @@ class Harm(Source):
 
     async def kill_te(self) -> None:
         """All engines of a memory-only process."""
-        there = [(machine.hardware, s) for machine in self.world.machines.values() for s in sorted(machine.hardware.memory)]
-        if there:
-            hardware, start_id = self.random.choice(there)
+        def there() -> list[tuple[Machine, int]]:
+            return [(machine, s) for machine in self.world.machines.values() for s in sorted(machine.hardware.memory)]
+
+        await self.world.until(lambda: bool(there()), 6.0)
+        if found := there():
+            machine, start_id = self.random.choice(found)
             self.struck("kill te", f"memory-only process {start_id} is killed")
-            hardware.end(start_id)
+            machine.hardware.end(start_id)
 
     async def kill_all_engines(self) -> None:
         """Every engine of the domain at the same instant."""

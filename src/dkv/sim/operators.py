@@ -22,6 +22,7 @@ from dkv.domain.model import EngineType, Group, Process
 from dkv.sim.faults import Fault, Source
 
 MOST_TES = 2
+PATIENCE = 6.0     # s an order waits until it makes sense
 
 
 class Operators(Source):
@@ -68,6 +69,10 @@ class Operators(Source):
     def _database(self) -> str:
         return self.random.choice(self.world.databases)
 
+    @staticmethod
+    def _has_heir(group: Group) -> bool:
+        return group.serving and len(group.in_sync) > 1
+
     # -- one instance ------------------------------------------------------------------------------------------------
 
     async def _end_one(self, kind: str, process: Process | None, *, kill: bool = False) -> None:
@@ -88,7 +93,8 @@ class Operators(Source):
 
     async def stop_leader(self) -> None:
         """A stop that begins with a handover, if there is anybody to hand over to."""
-        leaders = {g.leader_process for g in self.world.state.groups.values() if g.serving and len(g.in_sync) > 1}
+        await self.world.until(lambda: any(self._has_heir(g) for g in self.world.state.groups.values()), PATIENCE)
+        leaders = {g.leader_process for g in self.world.state.groups.values() if self._has_heir(g)}
         await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders),
                             kill=self.random.random() < 0.3)  # fmt: skip
 
@@ -135,6 +141,7 @@ class Operators(Source):
     async def switchover(self) -> None:
         """Another member of S is to lead."""
         group = self._group()
+        await self.world.until(lambda: self._has_heir(self._now(group)), PATIENCE)
         await self._order("switchover", Switchover(actor="operator", database=group.database, group=group.name))
 
     async def hot_copy(self) -> None:

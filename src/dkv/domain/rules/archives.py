@@ -303,5 +303,17 @@ def archive_retired(draft: Draft, command: ArchiveRetired) -> Refused | None:
     archive = draft.archives.get(command.archive_id)
     if archive is None or not archive.removed or archive.kept or archive.server_id != command.server_id:
         return stale_fact(f"archive {command.archive_id} is not waiting to be retired")
+    nothing_runs_on(draft, archive)
     draft.move_archive(archive, "retired")
     return None
+
+
+def nothing_runs_on(draft: Draft, archive: Archive) -> None:
+    """Processes of this archive that had ended without proof are proven stopped: its lock is held, or its directory renamed
+    by a manager that saw no engine on it. Nobody waits for them any more.
+    """
+    group = draft.groups.get((archive.database, archive.group))
+    if group:
+        ended = {s for s in group.suspects if s in draft.tombstones
+                 and draft.tombstones[s].process.archive_id == archive.archive_id}  # fmt: skip
+        draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in ended))

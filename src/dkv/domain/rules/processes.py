@@ -27,7 +27,7 @@ from dkv.domain.model import (
     Requester,
 )
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
-from dkv.domain.rules.archives import endpoints
+from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
 EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
@@ -190,9 +190,11 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
     if process.state is not ProcessState.REQUESTED:
         return stale_fact(f"process {process.start_id} was started already")
     process = draft.move_process(process, "taken", report=command.report)
-    _lock_held(draft, process)
-    if command.origin and process.archive_id is not None:
-        _restored_from(draft, process, draft.archives[process.archive_id], command.origin)
+    if process.archive_id is not None:
+        archive = draft.archives[process.archive_id]
+        nothing_runs_on(draft, archive)
+        if command.origin:
+            _restored_from(draft, process, archive, command.origin)
     return None
 
 
@@ -205,15 +207,6 @@ def _restored_from(draft: Draft, process: Process, archive: Archive, origin: str
         return
     detail = f"{archive.name} holds another hot copy than {stranger.name}; a database is restored from one"
     end(draft, process, Ending("other hot copy", detail, 1, planned=True))
-
-
-def _lock_held(draft: Draft, process: Process) -> None:
-    """Whoever holds an archive's lock proves that nothing of its earlier processes runs."""
-    group = draft.group_of(process)
-    if group:
-        ended = {s for s in group.suspects if s in draft.tombstones
-                 and draft.tombstones[s].process.archive_id == process.archive_id}  # fmt: skip
-        draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in ended))
 
 
 def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | None:
