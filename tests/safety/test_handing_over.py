@@ -176,8 +176,8 @@ def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.Monk
 # -- V9: a TAKEOVER that a frozen machine executes much too late -----------------------------------------------------------
 
 
-async def a_frozen_machine_takes_over_when_another_leads(stage: Stage) -> tuple[bool, bool]:
-    """Whether the engine that was too late let anybody attach, and whether a confirmed write stayed on the true leader's disk."""
+async def taken_over_much_too_late(stage: Stage) -> None:
+    """B's engine leads when C's does, which has a confirmed write that B lacks."""
     frozen: list[str] = []
 
     def freeze(server: str, order: str) -> None:
@@ -190,22 +190,37 @@ async def a_frozen_machine_takes_over_when_another_leads(stage: Stage) -> tuple[
     stage.lose(A)
     await stage.until(lambda: bool(frozen), every=SOON)
     assert frozen == [B], "of equals the lowest archive id is chosen"
-    late, true = B, C
     stage.cut(B, C)
-    await stage.until(lambda: stage.leader == true)
+    await stage.until(lambda: stage.leader == C)
     line, told = await stage.connect(), await stage.look()
     answer = await line.write("w1", count=len(told.group.required))
     assert stage.confirmed(answer, told, line)
-    stage.world.thaw_manager(late)
-    await stage.until(lambda: stage.engine(late).role == "leader", 5.0, SOON)
-    admitted = await stage.comes_true(lambda: stage.runs(late) and stage.engine(late).admits, 1.0, SOON)
-    stage.world.freeze_manager(late)
+    stage.world.thaw_manager(B)
+    await stage.until(lambda: stage.engine(B).role == "leader", 5.0, SOON)
+
+
+async def the_true_leader_hears_of_it(stage: Stage) -> tuple[bool, bool]:
+    """Whether B's engine let anybody attach, and whether the confirmed write stayed on the disk of C all the time."""
+    await taken_over_much_too_late(stage)
+    admitted = await stage.comes_true(lambda: stage.runs(B) and stage.engine(B).admits, 1.0, SOON)
+    stage.world.freeze_manager(B)
     stage.mend(B, C)
     kept = True
     for _ in range(100):
-        kept = kept and stage.holds(true, "w1")
+        kept = kept and stage.holds(C, "w1")
         await asyncio.sleep(0.02)
     return admitted, kept
+
+
+async def the_true_leader_steps_down_for_it(stage: Stage) -> tuple[str, bool]:
+    """Who leads in the end, and whether the confirmed write is there."""
+    await taken_over_much_too_late(stage)
+    stage.world.freeze_manager(B)
+    stage.mend(B, C)
+    await stage.until(lambda: stage.vacant)
+    stage.world.thaw_manager(B)
+    await stage.comes_true(lambda: bool(stage.leader), CHOICE)
+    return stage.leader, bool(stage.leader) and stage.led_with("w1")
 
 
 def b_outbids_c(stage: Stage) -> bool:
@@ -214,7 +229,7 @@ def b_outbids_c(stage: Stage) -> bool:
 
 
 def test_v09_a_takeover_much_too_late_wipes_no_confirmed_write() -> None:
-    assert Stage.play(3, a_frozen_machine_takes_over_when_another_leads, where=b_outbids_c) == (False, True)
+    assert Stage.play(3, the_true_leader_hears_of_it, where=b_outbids_c) == (False, True)
 
 
 def test_v09_admitting_replicas_at_once_would_wipe_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,4 +237,8 @@ def test_v09_admitting_replicas_at_once_would_wipe_it(monkeypatch: pytest.Monkey
         return True
 
     monkeypatch.setattr(perform.Performer, "_still_leads", believes)
-    assert Stage.play(3, a_frozen_machine_takes_over_when_another_leads, where=b_outbids_c) == (True, False)
+    assert Stage.play(3, the_true_leader_hears_of_it, where=b_outbids_c) == (True, False)
+
+
+def test_v09_the_true_leader_leads_again() -> None:
+    assert Stage.play(3, the_true_leader_steps_down_for_it, where=b_outbids_c) == (C, True)
