@@ -46,7 +46,10 @@ def main() -> None:
         for side, timeout in TIMEOUTS.items():
             kills = wish.peer_kills if timeout == 500 else wish.default_kills
             if kills:
-                measure_peer(stage, recorder, wish, side, (timeout, kills))
+                try:
+                    measure_peer(stage, recorder, wish, side, (timeout, kills))
+                except RuntimeError as never:  # a peer that does not come back must not take the other numbers with it
+                    recorder.add("gave_up", side=side, why=str(never))
     draw(recorder)
     recorder.finish(tables)
 
@@ -145,6 +148,7 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         judged = f"p50 {verdict(p50, P50)}, p99 {verdict(p99, P99)}" if (side, writer) == ("dkv", PLAIN) else ""
         rows.append((side, writer, str(len(times)), f"{p50:.0f} [{low:.0f}, {high:.0f}]", f"{p99:.0f}", f"{max(times):.0f}",
                      f"{p50 / base:.1f}", judged))  # fmt: skip
+    rows += [(gone["side"], PLAIN, "gave up", gone["why"], "", "", "", "") for gone in of(raw, "gave_up")]
     header = ("side", "writer", "kills", "p50 ms [95 %]", "p99 ms", "max ms", "ratio of p50", f"target {P50:.0f}, {P99:.0f} ms")
     return [Table("Outage: time without an answer around a SIGKILL of the leader", header, rows), losses(raw)]
 
