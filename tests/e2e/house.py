@@ -248,10 +248,10 @@ class House:
             if manager.process is not None:
                 manager.process.kill()
                 manager.process.wait(PATIENCE)
-        for pid in marked(self.root):
+        for pid in marked(self.root, self.net):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_for("an empty house", lambda: not marked(self.root))
+        wait_for("an empty house", lambda: not marked(self.root, self.net))
 
 
 def free_net() -> str:
@@ -264,15 +264,17 @@ def free_net() -> str:
             return net
 
 
-def marked(root: Path) -> list[int]:
-    """The living processes that carry a house's mark, or work inside it: an engine's title overwrites its environment."""
-    mark, found = f"{MARK}={root}\0".encode(), []
+def marked(root: Path, net: str = "") -> list[int]:
+    """The living processes that carry a house's mark or work inside it, and engines on its addresses: their titles overwrite
+    the environment, and an archive may be anywhere."""
+    mark, title, found = f"{MARK}={root}\0".encode(), f"valkey-server {net}.".encode() if net else b"\0none", []
     for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):
             if not entry.isdigit():
                 continue
             inside = os.readlink(f"/proc/{entry}/cwd").startswith(f"{root}/")
-            if inside or mark in Path(f"/proc/{entry}/environ").read_bytes():
+            engine = title in Path(f"/proc/{entry}/cmdline").read_bytes()
+            if inside or engine or mark in Path(f"/proc/{entry}/environ").read_bytes():
                 found.append(int(entry))
     return found
 

@@ -57,7 +57,7 @@ def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
     return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | KeepTurn)]
 
 
-def test_a_rewrite_when_the_incremental_file_outgrew_8_mb_and_its_base() -> None:
+def test_a_rewrite_when_the_incremental_file_outgrew_64_mb_and_its_base() -> None:
     stage = Stage().settled()
     assert grown(stage, 1, incremental_bytes=REWRITE_FROM) == []
     assert grown(stage, 1, incremental_bytes=REWRITE_FROM + 1)

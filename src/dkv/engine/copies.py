@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -139,12 +140,21 @@ def claim_target(directory: str, target: str, label: CopyLabel) -> None:
             raise EngineRefused(f"{target} is not empty")
         if not held:
             write_whole(Path(target, _UNFINISHED), _text(label, []))
-        need = sum(f.stat().st_size for f in Path(directory, APPEND_ONLY_DIR).iterdir())
+        need = _size(Path(directory, APPEND_ONLY_DIR))
         disk = os.statvfs(target)
     except OSError as error:
         raise EngineRefused(f"{target}: {error.strerror or error}") from error
     if disk.f_bavail * disk.f_frsize < need:
         raise EngineRefused(f"{target} has {disk.f_bavail * disk.f_frsize} bytes free and the archive has {need}")
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files there; a rewrite may take one away meanwhile."""
+    total = 0
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
 
 
 def _is_mine(target: str, label: CopyLabel) -> bool:

@@ -26,7 +26,7 @@ LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 64 << 20          # bytes of writes between markers
-REWRITE_FROM = 8 << 20         # bytes of incremental file worth a rewrite: a dead leader is back when they are loaded
+REWRITE_FROM = 64 << 20        # bytes of incremental file worth a rewrite
 
 
 class Quote(TypedDict):
