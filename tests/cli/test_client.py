@@ -6,8 +6,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
 
 import pytest
 
@@ -18,6 +19,7 @@ from dkv.client import (
     ManagerClient,
     ManagerRefused,
     ManagerUnreachable,
+    Request,
     parse_endpoint,
 )
 from tests.cli.fake import FakeDomain
@@ -102,6 +104,26 @@ def listener(answer: bytes | None) -> Iterator[Endpoint]:
                 line.close()
 
 
+@contextmanager
+def speaking(pieces: Iterable[bytes], head: bytes = b"", pause: float = 0.01) -> Iterator[Endpoint]:
+    """A socket that answers its one request in pieces, for as long as anybody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            line, _ = server.accept()
+            with line, suppress(OSError):
+                line.recv(65536)
+                for piece in chain([head], pieces):
+                    line.sendall(piece)
+                    time.sleep(pause)  # so that they arrive apart
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield Endpoint(*server.getsockname())
+        thread.join(5)
+        assert not thread.is_alive()
+
+
 def answer(status: str, body: bytes, kind: str = "application/json") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -141,7 +163,45 @@ def test_something_else_on_the_port_is_told_apart(raw: bytes, word: str) -> None
         ManagerClient(endpoint).domain()
 
 
-@pytest.mark.parametrize(("raw", "word"), [(b"-ERR unknown command\r\n", "does not speak HTTP"), (b"", "without an answer")])
+def test_an_answer_without_a_length_goes_on_until_the_line_ends() -> None:
+    with listener(b'HTTP/1.0 200 OK\r\n\r\n{"uid": "u"}') as endpoint:
+        assert ManagerClient(endpoint).domain() == {"uid": "u"}
+
+
+def test_a_stream_comes_line_by_line_whatever_pieces_it_was_sent_in() -> None:
+    pieces = [b"HTTP/1.0 200 O", b"K\r\n\r", b"\n", b'id: 4\nda', b'ta: {"sequence": 4}\r\n', b"\nda", b'ta: {"sequence": 5}\n\n']
+    with speaking(pieces) as endpoint:
+        assert [event["sequence"] for event in ManagerClient(endpoint).follow_events(3)] == [4, 5]
+
+
+def test_an_answer_that_comes_drop_by_drop_does_not_outlast_the_deadline() -> None:
+    drops = (b"x" for _ in iter(int, 1))
+    with speaking(drops, head=b"HTTP/1.0 200 OK\r\nX-Long: ", pause=0.02) as endpoint:
+        begun = time.monotonic()
+        with pytest.raises(ManagerUnreachable, match=r"no answer within 0.3 s"):
+            ManagerClient(endpoint, timeout=0.3).domain()
+        assert time.monotonic() - begun < 5
+
+
+def test_the_request_line_cannot_be_broken_by_what_is_asked() -> None:
+    with listener(answer("200 OK", b"{}")) as endpoint:
+        for target, name in (("/a b", "x"), ("/a\r\nX: y", "x"), ("/a", "x\r\ny"), ("/\u00e4", "x")):
+            with pytest.raises(ValueError):
+                HttpTransport().send(endpoint, Request("GET", target, {"Name": name}), 5)
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        (b"-ERR unknown command\r\n", "does not speak HTTP"),
+        (b"", "without an answer"),
+        (b"HTTP/1.0 200 OK\r\n", "without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "without an answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 OK\r\n\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * (1 << 17), "does not speak HTTP"),
+    ],
+)
 def test_what_does_not_speak_http_is_unreachable(raw: bytes, word: str) -> None:
     with listener(raw) as endpoint, pytest.raises(ManagerUnreachable, match=word):
         ManagerClient(endpoint).domain()

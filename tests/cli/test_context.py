@@ -29,4 +29,4 @@ def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("xdg", [None, "/x", "x"])
 def test_it_is_beside_the_settings(xdg: str | None) -> None:
     environ = {"HOME": "/h"} | ({"XDG_CONFIG_HOME": xdg} if xdg else {})
-    assert user_directory(environ) == config_dir(environ)
+    assert user_directory(environ) == str(config_dir(environ))

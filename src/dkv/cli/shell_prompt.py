@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 
-def prompter(directory: Path, completions: Callable[[str], list[str]]) -> Callable[[str], str]:
+def prompter(directory: str, completions: Callable[[str], list[str]]) -> Callable[[str], str]:
     """A function that shows a prompt and gives the line typed, with a history kept in `directory`. It raises
     KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D; Tab offers what `completions` says for the text so far."""
     history: History = InMemoryHistory()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        history = FileHistory(str(directory / "history"))
+        os.makedirs(directory, exist_ok=True)
+        history = FileHistory(os.path.join(directory, "history"))
     except OSError:
         pass  # a read-only home costs the history, not the shell
     prompt: PromptSession[str] = PromptSession(history=history, complete_while_typing=False)

@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote, urlencode
 
 from dkv.client.transport import (
     BadEndpoint,
@@ -205,17 +204,27 @@ def read_events(lines: Iterator[str]) -> Iterator[Json]:
 
 
 def _store(name: str) -> str:
-    return f"/admin/v1/stores/{quote(name, safe='')}"
+    return f"/admin/v1/stores/{_quoted(name)}"
 
 
 def _leader(name: str, group: str) -> str:
-    return f"{_store(name)}/groups/{quote(group, safe='')}/leader"
+    return f"{_store(name)}/groups/{_quoted(group)}/leader"
 
 
 def _instance(name: str, instance: str) -> str:
-    return f"{_store(name)}/instances/{quote(instance, safe='')}"
+    return f"{_store(name)}/instances/{_quoted(instance)}"
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # a look at everything does not pay for it
+
+    return quote(name, safe="")
 
 
 def _query(**values: object) -> str:
     kept = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items() if v is not None}
-    return f"?{urlencode(kept)}" if kept else ""
+    if not kept:
+        return ""
+    from urllib.parse import urlencode
+
+    return f"?{urlencode(kept)}"

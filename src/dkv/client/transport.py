@@ -1,16 +1,16 @@
-"""The client room: how a request reaches a manager and what its answer means: endpoints, sockets, refusals.
+"""The client room: how a request reaches a manager and what its answer means: endpoints, deadlines, refusals.
 
-The standard library's HTTP client is used on purpose: httpx costs about 160 ms to import,
-which alone is more than a whole cold start of the command line may take (design section 8).
+Nothing is imported here that takes long: a whole cold start of the command line may take 150 ms (design section 8).
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
+
+from dkv.client.exchange import Exchange, NotHttp
 
 Json = dict[str, Any]
 
@@ -127,50 +127,56 @@ class HttpTransport:
     """Real sockets, one connection a request, so that threads never share one."""
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
-        ends = time.monotonic() + timeout
-        line = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=max(timeout, 0.001))
-        sent = False
+        line = None
         try:
-            line.connect()
-            sent = True
-            line.request(request.method, request.target, request.body, dict(request.headers))
-            self._patience(line, ends)
-            answer = line.getresponse()
-            chunks: list[bytes] = []
-            while chunk := answer.read(65536):
-                chunks.append(chunk)
-                self._patience(line, ends)
-            return Reply(answer.status, _lower(answer.getheaders()), b"".join(chunks))
-        except (OSError, http.client.HTTPException) as error:
-            raise ManagerUnreachable(str(endpoint), _why(error, timeout), sent and request.method != "GET") from error
+            line = Exchange(endpoint.host, endpoint.port, _until(time.monotonic() + timeout))
+            _ask(line, endpoint, request)
+            return Reply(line.status, line.headers, b"".join(line.body()))
+        except (OSError, NotHttp) as error:
+            maybe_done = line is not None and request.method != "GET"
+            raise ManagerUnreachable(str(endpoint), _why(error, timeout), maybe_done) from error
         finally:
-            line.close()
+            if line is not None:
+                line.close()
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
-        line = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+        line = None
         try:
-            line.request(request.method, request.target, request.body, dict(request.headers))
-            answer = line.getresponse()
-            if answer.status != 200:
-                judge(endpoint, Reply(answer.status, _lower(answer.getheaders()), answer.read()))
-            while raw := answer.readline():
-                yield raw.decode("utf-8", "replace").rstrip("\r\n")
-        except (OSError, http.client.HTTPException) as error:
+            line = Exchange(endpoint.host, endpoint.port, lambda: timeout)
+            _ask(line, endpoint, request)
+            if line.status != 200:
+                judge(endpoint, Reply(line.status, line.headers, b"".join(line.body())))
+            yield from _lines(line.body())
+        except (OSError, NotHttp) as error:
             raise ManagerUnreachable(str(endpoint), _why(error, timeout)) from error
         finally:
-            line.close()
+            if line is not None:
+                line.close()
 
-    @staticmethod
-    def _patience(line: http.client.HTTPConnection, ends: float) -> None:
-        left = ends - time.monotonic()
-        if left <= 0:
+
+def _ask(line: Exchange, endpoint: Endpoint, request: Request) -> None:
+    line.ask(request.method, request.target, {"Host": str(endpoint), **request.headers}, request.body or b"")
+
+
+def _until(ends: float) -> Callable[[], float]:
+    """What is left of a deadline, in seconds."""
+
+    def left() -> float:
+        seconds = ends - time.monotonic()
+        if seconds <= 0:
             raise TimeoutError
-        if line.sock is not None:
-            line.sock.settimeout(left)
+        return seconds
+
+    return left
 
 
-def _lower(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers}
+def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (raw.decode("utf-8", "replace").rstrip("\r") for raw in whole)
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _why(error: Exception, timeout: float) -> str:
@@ -178,9 +184,9 @@ def _why(error: Exception, timeout: float) -> str:
         return f"no answer within {timeout:g} s"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there (connection refused)"
-    if isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError):
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
         return "it closed the connection without an answer"
-    if isinstance(error, http.client.HTTPException):
+    if isinstance(error, NotHttp):
         return "what listens there does not speak HTTP"
     strerror = getattr(error, "strerror", None)
     return str(strerror or error or type(error).__name__).lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from dkv.cli.nouns.shapes import repr_line
@@ -51,7 +50,8 @@ def keep(session: Session, path: str, value: Any) -> None:
         session.screen.line(written)
         return
     try:
-        Path(path).write_text(written + "\n", encoding="utf-8")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(written + "\n")
     except OSError as error:
         raise CliTrouble(f"{path} cannot be written: {error.strerror}.", "Name a file that may be written.") from error
 
@@ -59,7 +59,8 @@ def keep(session: Session, path: str, value: Any) -> None:
 def kept(path: str) -> Any:
     """The JSON of a file. Raises CliTrouble."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
     except OSError as error:
         raise CliTrouble(f"{path} cannot be read: {error.strerror}.", "Name a file that was captured before.") from error
     except ValueError as error:
