@@ -260,6 +260,13 @@ class _Line:
         connection.send_packed_command(connection.pack_commands(commands))
         return [self._answer() for _ in commands]
 
+    def ended(self) -> bool:
+        """Whether the engine hung up, or said something unasked: what is sent here now would have no answer."""
+        try:
+            return bool(self.connection.can_read(timeout=0))
+        except (exceptions.ValkeyError, OSError):
+            return True
+
     def _answer(self) -> Any:
         try:
             return self.connection.read_response()
@@ -282,6 +289,7 @@ class ConfirmingClient:
         self._clock = clock
         self._views = Refresher(clients, store, clock)
         self._lines: dict[str, _Line] = {}
+        self._ended_at = float("-inf")  # when a line was last found ended: older views may name an engine that is gone
         self._turn = threading.Lock()
 
     def __enter__(self) -> ConfirmingClient:
@@ -342,7 +350,8 @@ class ConfirmingClient:
     def _look(self, until: float) -> View:
         """A fresh view, or an old one where managers are away: it is good for writing, not for confirming."""
         now = self._clock()
-        view = self._views.newer_than(now - FRESH, min(until, now + PATIENCE)) or self._views.latest()
+        since = max(now - FRESH, self._ended_at)
+        view = self._views.newer_than(since, min(until, now + PATIENCE)) or self._views.latest()
         if not view.groups:
             raise _NotDone(f"no manager tells how the store is ({self._views.trouble})")
         return view
@@ -383,7 +392,11 @@ class ConfirmingClient:
         """The connection to this run of this engine, opened after a view named it."""
         line = self._lines.get(engine.endpoint)
         if line is not None and line.engine == engine:
-            return line
+            if not line.ended():
+                return line
+            self._drop(engine.endpoint)
+            self._ended_at = self._clock()
+            raise _NotDone(f"the leader {engine.endpoint} hung up")
         self._drop(engine.endpoint)
         at = parse_endpoint(engine.endpoint)
         connection = _connection(host=at.host, port=at.port, socket_timeout=ASK_WITHIN, socket_connect_timeout=ASK_WITHIN)

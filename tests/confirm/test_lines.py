@@ -1,0 +1,128 @@
+"""The confirming client and a leader that hangs up between two writes: nothing was sent, so nothing is in doubt."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from dkv.confirm import ConfirmingClient, Engine, GroupView, View
+
+ANSWERS = {b"CLIENT": b"+OK\r\n", b"SET": b"+OK\r\n", b"WAIT": b":0\r\n", b"ROLE": b"*3\r\n$6\r\nmaster\r\n:7\r\n*0\r\n"}
+
+
+class Leader:
+    """A server of one group that answers what the client sends, and can hang up on everybody."""
+
+    def __init__(self) -> None:
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self._lines: list[socket.socket] = []
+        self.sets = 0
+        self._threads = [threading.Thread(target=self._serve)]
+        self._threads[0].start()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, host:port."""
+        return f"127.0.0.1:{self._door.getsockname()[1]}"
+
+    def hang_up(self) -> None:
+        """End every connection, as a SIGKILL does."""
+        for line in self._lines:
+            with contextlib.suppress(OSError):  # the client was quicker
+                line.shutdown(socket.SHUT_RDWR)
+        self._lines.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._door.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self.hang_up()
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        with self._door, contextlib.suppress(OSError):
+            while True:
+                line, _ = self._door.accept()
+                self._lines.append(line)
+                self._threads.append(threading.Thread(target=self._answer, args=(line,)))
+                self._threads[-1].start()
+
+    def _answer(self, line: socket.socket) -> None:
+        with line, contextlib.suppress(OSError):
+            while asked := line.recv(65536):
+                for word in asked.split(b"\r\n"):
+                    self.sets += word == b"SET"
+                    line.sendall(ANSWERS.get(word, b""))
+
+
+class Views:
+    """Views that say what the test tells them, in the place of the thread that reads them from managers."""
+
+    trouble = ""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.term, self.endpoint = 1, ""
+        self.asked_for: list[float] = []
+        self.when_wanted: Any = lambda: None
+
+    def latest(self) -> View:
+        """As the store is said to be now."""
+        group = GroupView(((0, 16383),), Engine(self.endpoint, self.term, self.term), 1, (), 1)
+        return View((group,), self._clock())
+
+    def newer_than(self, moment: float, until: float) -> View:
+        """The same; `when_wanted` runs when a view newer than an ended line is wanted."""
+        self.asked_for.append(moment)
+        if moment > self._clock() - 0.4:
+            self.when_wanted()
+        return self.latest()
+
+    def hurry(self) -> None:
+        """There is nobody to hurry."""
+
+    def close(self) -> None:
+        """There is nobody to end."""
+
+
+@contextlib.contextmanager
+def led(*leaders: Leader) -> Iterator[tuple[ConfirmingClient, Views]]:
+    """A client whose views name the first leader."""
+    client = ConfirmingClient(["127.0.0.1:1"], "Sure")
+    client._views.close()
+    views = Views(client._clock)
+    views.endpoint = leaders[0].endpoint
+    client._views = views  # type: ignore[assignment]
+    try:
+        with client:
+            yield client, views
+    finally:
+        for leader in leaders:
+            leader.close()
+
+
+def test_a_write_after_the_leader_hung_up_goes_to_the_next_leader() -> None:
+    first, second = Leader(), Leader()
+    with led(first, second) as (client, views):
+        assert client.set("before", "1").confirmed
+
+        def next_term() -> None:
+            views.term, views.endpoint = 2, second.endpoint
+
+        views.when_wanted = next_term
+        first.hang_up()
+        assert client.set("after", "1").confirmed, "no write was under way, so none is in doubt"
+        assert (first.sets, second.sets) == (1, 1), "each was sent once"
+
+
+def test_a_leader_that_only_ended_the_connection_is_asked_again() -> None:
+    only = Leader()
+    with led(only) as (client, _):
+        assert client.set("before", "1").confirmed
+        only.hang_up()
+        assert client.set("after", "1").confirmed
+        assert only.sets == 2
