@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dkv.domain import commands as c
-from dkv.domain.model import Report
-from dkv.engine.contract import Cause
-from dkv.machine.steps import CheckMarker, Kill, Replicate, ReportSilence, Step
-from tests.machine.stage import LONG, Stage, kinds
+from dkv.domain.model import ProcessState, Report
+from dkv.engine.contract import Cause, EngineSeen
+from dkv.machine.follow import KNOCK_LASTS
+from dkv.machine.plan import plan
+from dkv.machine.seen import Knocked
+from dkv.machine.steps import CheckMarker, Kill, Knock, Replicate, Step, Tell
+from tests.machine.stage import LONG, Stage, host, kinds, me
 
 LOOSE: dict[str, Any] = {"link_up": False, "link_silent_ms": 10**9}
 
@@ -110,23 +114,63 @@ def test_a_former_leader_found_following_is_no_suspect_any_more() -> None:
 # Silence -------------------------------------------------------------------------------------------------------------
 
 
-def test_silence_is_told_only_when_the_leaders_server_lost_its_lease() -> None:
+def knocking(
+    stage: Stage, server: str, engine: EngineSeen, *, answers: bool = False, accepts: bool = False, age: float = 0
+) -> list[Step]:
+    """What follows once knocking at the leader's has given this, so many ms ago."""
+    seen = stage.see(server, engine)
+    steps = plan(stage.state, me(server), seen)
+    knocks = {(k.host, k.port, k.engine_port): Knocked(seen.memory.now - age, answers, accepts)
+              for k in steps if isinstance(k, Knock)}  # fmt: skip
+    return [step for step in plan(stage.state, me(server), replace(seen, knocks=knocks)) if not isinstance(step, Knock)]
+
+
+def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
+    """(silent, machine answers) as told."""
+    facts = [step.fact for step in steps if isinstance(step, Tell)]
+    return [(fact.silent, fact.machine_answers) for fact in facts if isinstance(fact, c.LeaderSilence)]
+
+
+def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a_knock() -> None:
     stage = Stage().settled()
     deaf = stage.engine(1, link_silent_ms=3_000)
     assert stage.steps("s2", deaf) == []
     stage.server_is_lost("s1")
     assert stage.steps("s2", stage.engine(1, link_silent_ms=2_999)) == []
     (step,) = stage.steps("s2", deaf)
-    assert isinstance(step, ReportSilence)
-    assert step.silent
+    assert isinstance(step, Knock)
+    assert (step.host, step.port, step.engine_port) == (host("s1"), 7801, 0)
+    assert silence(knocking(stage, "s2", deaf, answers=False)) == [(True, False)]
+    assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
+    assert knocking(stage, "s2", deaf, age=KNOCK_LASTS + 1) == [], "what was found long ago may have changed"
+
+
+def test_what_the_domain_knows_is_not_told_again() -> None:
+    stage = Stage(3).settled().server_is_lost("s1")
+    stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
+    deaf = stage.engine(1, link_silent_ms=9_000)
+    assert silence(knocking(stage, "s2", deaf, answers=False)) == []
+    assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
+
+
+def test_an_open_door_is_not_silence_to_an_engine_that_never_attached() -> None:
+    stage = Stage().settled()
+    stage.server_is_lost("s1")
+    process = stage.process(1)
+    stage.state = replace(stage.state, processes={
+        **stage.state.processes, process.start_id: replace(process, state=ProcessState.TRACKED),
+    })  # fmt: skip
+    deaf = stage.engine(1, link_silent_ms=9_000, link_up=False)
+    (knock,) = [step for step in stage.steps("s2", deaf) if isinstance(step, Knock)]
+    assert knock.engine_port == stage.state.archives[0].client_port
+    assert silence(knocking(stage, "s2", deaf, answers=True, accepts=True)) == []
+    assert silence(knocking(stage, "s2", deaf, answers=True, accepts=False)) == [(True, True)]
 
 
 def test_a_leader_that_is_heard_again_is_told_too() -> None:
     stage = Stage(3).settled().server_is_lost("s1")
     stage.tell(c.LeaderSilence(term=1, silent=True, **stage.of(1)))
-    (step,) = stage.steps("s2", stage.engine(1))
-    assert isinstance(step, ReportSilence)
-    assert not step.silent
+    assert silence(knocking(stage, "s2", stage.engine(1), answers=True)) == [(False, True)]
 
 
 # What would be lost --------------------------------------------------------------------------------------------------

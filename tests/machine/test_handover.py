@@ -46,7 +46,7 @@ def test_no_failover_in_the_last_six_seconds() -> None:
 def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
     stage = standing().server_is_lost("s1")
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
-    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["ReportSilence"]
+    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["Knock"]
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
     assert stage.group.contested == (0, 1)

@@ -15,6 +15,7 @@ from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSe
 from dkv.machine import steps as s
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import engine_spec
+from dkv.machine.seen import Knocked
 from dkv.store.memory import MemoryStore
 from tests.machine.fakes import Fake, FakeEngines, FakeWorld
 from tests.machine.stage import Stage, me
@@ -49,10 +50,11 @@ class Scene:
         self.engines = FakeEngines(self.world, "s1")
         self.desk = Desk(self.stage)
         self.still = True
+        self.now = 1.0
         self.store = MemoryStore()
         self.performer = Performer(
             "s1", engines=self.engines, submitter=self.desk, store=self.store, still=self._still,
-            token=lambda: "0123456789abcdef", probe=self._probe,
+            token=lambda: "0123456789abcdef", probe=self._probe, monotonic=lambda: self.now,
         )  # fmt: skip
         state = self.stage.state
         self.spec = engine_spec(state, me("s1"), state.processes[0], state.archives[0])
@@ -361,17 +363,33 @@ def test_a_rewrite_waits_for_its_groups_lease() -> None:
         await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
         assert scene.engines.calls == []
         await scene.store.release("rewrite/g", "s2/1")
+        assert scene.performer.turns == {}
         await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
         assert scene.engines.calls == ["rewrite"]
+        assert scene.performer.turns == {0: 1_000}
 
     play(story)
 
 
-def test_silence_is_told_with_what_the_machine_answers() -> None:
+def test_what_knocking_gave_is_kept_with_its_time() -> None:
     async def story(scene: Scene) -> None:
-        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801))
-        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.9", 7801))
-        assert [fact.machine_answers for fact in scene.desk.told if isinstance(fact, c.LeaderSilence)] == [True, False]
+        asked: list[tuple[str, int]] = []
+        async def accepts(host: str, port: int) -> bool:
+            asked.append((host, port))
+            return port == 7861
+
+        scene.performer._accepts = accepts
+        await scene.performer.perform(s.Knock("k", "10.0.0.2", 7801))
+        await scene.performer.perform(s.Knock("k", "10.0.0.9", 7801, 7862))
+        scene.now = 4.0
+        await scene.performer.perform(s.Knock("k", "10.0.0.2", 7801, 7861))
+        assert scene.performer.knocks == {
+            ("10.0.0.2", 7801, 0): Knocked(1_000, answers=True, accepts=False),
+            ("10.0.0.9", 7801, 7862): Knocked(1_000, answers=False, accepts=False),
+            ("10.0.0.2", 7801, 7861): Knocked(4_000, answers=True, accepts=True),
+        }
+        assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not knock at another"
+        assert scene.desk.told == [], "what that means is judged by plan"
 
     play(story)
 
@@ -380,20 +398,3 @@ def test_every_step_has_its_performance() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
     missing = [k.__name__ for k in kinds if k not in (s.Step, s.Tell) and not hasattr(Performer, f"_{k.__name__.lower()}")]
     assert not missing
-
-
-def test_an_engine_that_never_attached_knocks_before_it_calls_its_leader_silent() -> None:
-    async def story(scene: Scene) -> None:
-        accepts: list[tuple[str, int]] = [("10.0.0.2", 7861)]
-
-        async def knock(host: str, port: int) -> bool:
-            return (host, port) in accepts
-
-        scene.performer._accepts = knock
-        told = scene.desk.told
-        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801, engine_port=7861))
-        accepts.clear()
-        await scene.performer.perform(s.ReportSilence("k", 0, 1, True, "10.0.0.2", 7801, engine_port=7861))
-        assert [fact.silent for fact in told if isinstance(fact, c.LeaderSilence)] == [False, True]
-
-    play(story)

@@ -10,7 +10,7 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
-from dkv.machine.lead import MARK_EVERY, REWRITE_FROM
+from dkv.machine.lead import MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
 from dkv.machine.plan import plan
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Forget, KeepTurn, Mark, Meet, Rewrite, Step
@@ -88,6 +88,20 @@ def test_one_rewrite_per_group_at_a_time() -> None:
     stage = Stage().settled()
     leases = {step.lease for archive_id in (0, 1) for step in grown(stage, archive_id) if isinstance(step, Rewrite)}
     assert leases == {"rewrite/orders/UNPARTITIONED"}
+
+
+def test_a_copy_that_just_had_its_turn_lets_the_others_go_first() -> None:
+    stage = Stage().settled()
+    big = stage.engine(1, incremental_bytes=BIG, base_bytes=0, free_bytes=1 << 50)
+    seen = stage.see("s2", big)
+
+    def rewrites(ago: float) -> list[Step]:
+        later = replace(seen, turns={stage.process(1).start_id: seen.memory.now - ago})
+        return [step for step in plan(stage.state, me("s2"), later) if isinstance(step, Rewrite)]
+
+    patience = (REWRITE_LEASE + OTHERS_FIRST) * 1000
+    assert rewrites(0) == rewrites(patience - 1) == []
+    assert rewrites(patience)
 
 
 def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:

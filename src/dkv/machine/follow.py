@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import LeaderSteppedDown
-from dkv.domain.model import Group, JoinStage, Process, ProcessState, State
+from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
+from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
 from dkv.machine.seen import SILENT, Scene, node_id, peer
-from dkv.machine.steps import CheckMarker, Fence, Kill, Replicate, ReportPosition, ReportSilence, Step, Tell
+from dkv.machine.steps import CheckMarker, Fence, Kill, Knock, Replicate, ReportPosition, Step, Tell
 from dkv.machine.tail import fed_steps, link_may_fall, wants_digest
 
 LINK_PATIENCE = 1_000   # ms a member of S may take to find its leader again by itself
+KNOCK_LASTS = 2_000     # ms for which what knocking gave is believed
 STEP_DOWN = 2_000       # ms an old leader may take to learn of the new one, whose epoch is higher
 
 
@@ -54,7 +55,7 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
     if handover and process.start_id == handover.to_process:
         yield from handover_steps_of_target(scene, group, engine)
         if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
-            yield from _silence_steps(scene.state, group, process, engine)
+            yield from _silence_steps(scene, group, process, engine)
         return
     if engine.role == "leader":
         yield from _usurper_steps(scene, group, engine)
@@ -63,9 +64,9 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
         fact = LeaderSteppedDown(**scene.told, start_id=process.start_id)
         yield Tell(f"suspect {process.start_id}", fact)
     yield from _attach_steps(scene, group, process, engine)
-    yield from _silence_steps(scene.state, group, process, engine)
+    yield from _silence_steps(scene, group, process, engine)
     if engine.link_up and process.archive_id in group.in_sync and not handover:
-        yield from rewrite_steps(group, engine, leads=False)
+        yield from rewrite_steps(scene.seen, group, engine, leads=False)
         yield from table_steps(scene, group, engine)
 
 
@@ -108,16 +109,26 @@ def _kept(group: Group, process: Process) -> Position | None:
     return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after, initialised=True)
 
 
-def _silence_steps(state: State, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """Only told while the leader's server has lost its lease: then it decides whether the group is vacant."""
+def _silence_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """Only told while the leader's server has lost its lease: then it decides whether the group is vacant.
+
+    An engine that never attached cannot hear; it knocks at the leader's engine, and an open door is not silence.
+    """
+    state = scene.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None or process.archive_id not in group.in_sync:
         return
     silent = engine.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
-    if silent or process.archive_id in group.silent:
-        server = state.servers[leader.server_id]
-        attached = process.state is ProcessState.MONITORED
-        yield ReportSilence(
-            f"silence {process.start_id}", process.start_id, group.term, silent, server.host, server.port,
-            engine_port=0 if attached else state.archives[group.leader or 0].client_port,
-        )  # fmt: skip
+    if not silent and process.archive_id not in group.silent:
+        return
+    server = state.servers[leader.server_id]
+    door = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
+    yield Knock(f"knock {process.start_id}", server.host, server.port, door)
+    knocked = scene.seen.knocks.get((server.host, server.port, door))
+    if knocked is None or scene.seen.memory.now - knocked.at > KNOCK_LASTS:
+        return
+    silent = silent and not knocked.accepts
+    if (silent, knocked.answers) != (process.archive_id in group.silent, group.machine_answers):
+        fact = LeaderSilence(start_id=process.start_id, term=group.term, silent=silent, machine_answers=knocked.answers,
+                             **scene.told)  # fmt: skip
+        yield Tell(f"silence {process.start_id}", fact)

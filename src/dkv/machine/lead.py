@@ -19,7 +19,7 @@ from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, S
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, successor
-from dkv.machine.seen import SILENT, STOPPING, Me, Scene, acknowledges, replica_of, unheard
+from dkv.machine.seen import SILENT, STOPPING, Me, Scene, Seen, acknowledges, replica_of, unheard
 from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
 
 LEASE_TTL = 3.0                # s, control.liveness
@@ -27,6 +27,8 @@ CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 64 << 20          # bytes of writes between markers
 REWRITE_FROM = 64 << 20        # bytes of incremental file worth a rewrite
+REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
+OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
 
 
 class Quote(TypedDict):
@@ -242,22 +244,31 @@ def upkeep_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
             yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
     elif group.leader_process == engine.start_id:
         yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
-    yield from rewrite_steps(group, engine, leads=True)
+    yield from rewrite_steps(scene.seen, group, engine, leads=True)
     yield from table_steps(scene, group, engine)
 
 
-def rewrite_steps(group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    """A rewrite when the incremental file outgrew its base; followers first, never without room for it."""
+def rewrite_steps(seen: Seen, group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
+    """A rewrite when the incremental file outgrew its base; followers first, never without room for it.
+
+    A copy that just had its turn waits until the others could take theirs: under a steady load it would else take turn
+    after turn, and its leader's file would grow without end.
+    """
     worth = max(REWRITE_FROM, engine.base_bytes) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
     size = engine.incremental_bytes + engine.base_bytes
     lease = f"rewrite/{group.database}/{group.name}"
     if engine.rewriting:
         yield KeepTurn(f"rewrite {engine.start_id}", engine.start_id, lease)
-    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining:
+    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining or _just_had_its_turn(seen, engine):
         return
     elif engine.free_bytes >= 2 * size:
         marker = (group.term, next_sequence(group, engine)) if leads else None
         yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
+
+
+def _just_had_its_turn(seen: Seen, engine: EngineSeen) -> bool:
+    had = seen.turns.get(engine.start_id)
+    return had is not None and seen.memory.now < had + (REWRITE_LEASE + OTHERS_FIRST) * 1000
 
 
 def table_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:

@@ -6,7 +6,6 @@ safe to repeat: this manager may die between any two awaits.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,6 @@ from dkv.domain.commands import (
     JoinDurable,
     JoinMarked,
     LeaderServing,
-    LeaderSilence,
     PositionReported,
     ProcessConfigured,
     ProcessExited,
@@ -32,13 +30,12 @@ from dkv.machine.copying import Copying
 from dkv.machine.doors import Dropped as Dropped
 from dkv.machine.doors import Submits
 from dkv.machine.feed import Feeding
-from dkv.machine.seen import Told
+from dkv.machine.lead import REWRITE_LEASE
+from dkv.machine.seen import Knocked, Told
 from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
-REWRITE_LEASE = 5.0   # s a turn at rewriting outlasts its last renewal
-OTHERS_FIRST = 3.0    # s after its lease in which the group's other copies may take their turn
 
 
 async def nobody(host: str, port: int) -> bool:
@@ -60,6 +57,7 @@ class Performer(Copying):
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = nobody,
+        monotonic: Callable[[], float],
     ) -> None:
         self._told = Told(server_id=server_id, actor=server_id)
         self._server_id = server_id
@@ -70,10 +68,12 @@ class Performer(Copying):
         self._token = token
         self._probe = probe
         self._accepts = accepts
+        self._now = monotonic
         self.prepared: set[str] = set()
         self.feeding = Feeding(engines, self._tell, self._told, token=token, prepared=self.prepared)
         self._set_aside: set[tuple[int, Position]] = set()
-        self._turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting
+        self.turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting, ms
+        self.knocks: dict[tuple[str, int, int], Knocked] = {}
 
     async def perform(self, step: s.Step) -> None:
         """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
@@ -254,10 +254,7 @@ class Performer(Copying):
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
 
     async def _rewrite(self, step: s.Rewrite) -> None:
-        """A copy that just had its turn waits until the others could take theirs: under a steady load it would else
-        take turn after turn, and its leader's file would grow without end."""
-        again_at = self._turns.get(step.start_id, float("-inf")) + REWRITE_LEASE + OTHERS_FIRST
-        if asyncio.get_running_loop().time() < again_at or not await self._turn(step.lease, step.start_id):
+        if not await self._turn(step.lease, step.start_id):
             return
         marker = (*step.marker, self._token()[:8]) if step.marker else None
         await self._engines.rewrite(step.start_id, marker)
@@ -269,7 +266,7 @@ class Performer(Copying):
         """Take or keep the turn of a group at rewriting; whether it is ours."""
         ours = await self._store.acquire(lease, f"{self._server_id}/{start_id}", REWRITE_LEASE)
         if ours:
-            self._turns[start_id] = asyncio.get_running_loop().time()
+            self.turns[start_id] = self._now() * 1000
         return ours
 
     async def _meet(self, step: s.Meet) -> None:
@@ -312,13 +309,10 @@ class Performer(Copying):
         await self._engines.unfence(step.start_id)
         await self._engines.failover(step.start_id)
 
-    async def _reportsilence(self, step: s.ReportSilence) -> None:
+    async def _knock(self, step: s.Knock) -> None:
         answers = await self._probe(step.host, step.port)
-        silent = step.silent and not (step.engine_port and await self._accepts(step.host, step.engine_port))
-        await self._tell(
-            LeaderSilence(start_id=step.start_id, term=step.term, silent=silent, machine_answers=answers,
-                          **self._told)
-        )  # fmt: skip
+        accepts = step.engine_port > 0 and await self._accepts(step.host, step.engine_port)
+        self.knocks[(step.host, step.port, step.engine_port)] = Knocked(self._now() * 1000, answers, accepts)
 
 
 def report_of(position: Position, offset: int = 0, history: str = "") -> Report:

@@ -52,7 +52,7 @@ class Reconciler:
         self._complain = complain
         self._performer = Performer(
             me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe,
-            accepts=accepts,
+            accepts=accepts, monotonic=monotonic,
         )
         self._wake = asyncio.Event()
         self._view: View | None = None
@@ -120,9 +120,11 @@ class Reconciler:
         survey = await self._engines.survey()
         now = self._now()
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
-        prepared = frozenset(self._performer.prepared)
+        done = self._performer
         left = self._lease_left()
-        self._seen = Seen(survey, left, self._memory, prepared, frozenset(self._performer.feeding.serving))
+        self._seen = Seen(
+            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving), dict(done.turns), dict(done.knocks)
+        )
         steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare
@@ -167,7 +169,7 @@ class Reconciler:
         if self._seen is None or left <= LEASE_TTL / 2:
             return False
         memory = replace(self._memory, now=self._now() * 1000)
-        fresh = Seen(self._seen.survey, left, memory, self._seen.prepared, self._seen.tails)
+        fresh = replace(self._seen, lease_left=left, memory=memory)
         return step in plan(view.state, self._me, fresh)
 
     async def close(self) -> None:

@@ -41,14 +41,30 @@ class Told(TypedDict):
 
 
 @dataclass(frozen=True)
+class Knocked:
+    """What knocking at a silent leader's gave: `at` ms of this manager's monotonic clock its machine answered or not, and
+    its engine's port accepted connections or not (or was not asked).
+    """
+
+    at: float
+    answers: bool
+    accepts: bool
+
+
+@dataclass(frozen=True)
 class Seen:
-    """One glance at this machine. `lease_left` is in seconds; `memory` knows for how long things have been so."""
+    """One glance at this machine. `lease_left` is in seconds; `memory` knows for how long things have been so; `turns` when
+    each engine last had its group's turn at rewriting, on the same clock; `knocks` what knocking at other machines gave,
+    by the manager's address and the engine's port.
+    """
 
     survey: Survey
     lease_left: float
     memory: Memory
     prepared: frozenset[str] = frozenset()
     tails: frozenset[str] = frozenset()   # archive directories from which followers are fed
+    turns: Mapping[int, float] = field(default_factory=dict)
+    knocks: Mapping[tuple[str, int, int], Knocked] = field(default_factory=dict)
 
     def engine(self, start_id: int) -> EngineSeen | None:
         """The living engine of a process."""

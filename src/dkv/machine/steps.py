@@ -237,16 +237,10 @@ class Failover(Step):
 
 
 @dataclass(frozen=True)
-class ReportSilence(Step):
-    """Say whether this follower hears its leader, and whether the leader's machine answers.
-
-    `engine_port` is not 0 for an engine that never attached: it cannot hear, so it knocks at the leader's engine.
-    """
+class Knock(Step):
+    """Find out whether the machine of a leader that is not heard answers, and whether its engine's port accepts (if not 0)."""
 
     rest_ms: ClassVar[int] = 1_000
-    start_id: int
-    term: int
-    silent: bool
     host: str
     port: int
     engine_port: int = 0
