@@ -123,8 +123,9 @@ class Reconciler:
         done = self._performer
         left = self._lease_left()
         self._seen = Seen(
-            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving), dict(done.turns), dict(done.knocks)
-        )
+            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving),
+            dict(done.turns), dict(done.knocks),
+        )  # fmt: skip
         steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare

@@ -1,0 +1,105 @@
+"""The confirm room's views of a store: read again and again while somebody writes, so that a fresh one is at hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dkv.client import ClientTrouble, ManagerClient
+from dkv.confirm.judge import GroupView, read_groups
+
+REFRESH_EVERY = 0.15      # s between two reads of the view while somebody writes
+HURRY = 0.04              # s between two reads while a write waits for the next one
+IDLE_AFTER = 3.0          # s without a write after which nobody reads the view any more
+PAUSE = 0.02              # s before another manager is asked
+
+
+@dataclass(frozen=True)
+class View:
+    """A store as one linearizable read told it; `asked_at` (monotonic seconds) is when the read began."""
+
+    groups: tuple[GroupView, ...]
+    asked_at: float
+
+    def group_of(self, slot: int) -> GroupView | None:
+        """The group that owns a slot."""
+        return next((g for g in self.groups if any(low <= slot <= high for low, high in g.slots)), None)
+
+
+class Refresher:
+    """Reads the store again and again in a thread of its own while it is wanted, from whichever manager answers."""
+
+    def __init__(self, clients: Sequence[ManagerClient], store: str, clock: Callable[[], float]) -> None:
+        self._clients = list(clients)
+        self._store = store
+        self._clock = clock
+        self._view = View((), float("-inf"))
+        self._wanted_at = float("-inf")
+        self._closed = self._hurried = False
+        self._told = threading.Condition()
+        self.trouble = "no manager was asked yet"
+        self._thread = threading.Thread(target=self._run, name="dkv-view", daemon=True)
+        self._thread.start()
+
+    def latest(self) -> View:
+        """The newest view there is, fresh or not."""
+        with self._told:
+            self._want()
+            return self._view
+
+    def newer_than(self, moment: float, until: float) -> View | None:
+        """A view asked for at or after `moment`; None if none came until `until`."""
+        with self._told:
+            self._want()
+            if self._view.asked_at < moment:
+                self.hurry()
+                self._told.wait_for(lambda: self._view.asked_at >= moment or self._closed, until - self._clock())
+            return self._view if self._view.asked_at >= moment else None
+
+    def hurry(self) -> None:
+        """Read again soon: somebody waits for it, or what the newest view says did not hold."""
+        with self._told:
+            self._hurried = True
+            self._told.notify_all()
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._told:
+            self._closed = True
+            self._told.notify_all()
+        self._thread.join()
+
+    def _want(self) -> None:
+        if self._clock() - self._wanted_at > IDLE_AFTER:
+            self._told.notify_all()
+        self._wanted_at = self._clock()
+
+    def _run(self) -> None:
+        while True:
+            with self._told:
+                self._hurried = False
+                while not self._closed and self._clock() - self._wanted_at > IDLE_AFTER:
+                    self._told.wait()
+                if self._closed:
+                    return
+            if self._read():
+                time.sleep(HURRY)
+                with self._told:
+                    self._told.wait_for(lambda: self._hurried or self._closed, REFRESH_EVERY - HURRY)
+            else:
+                self._clients.append(self._clients.pop(0))  # the next one may answer
+                time.sleep(PAUSE)
+
+    def _read(self) -> bool:
+        asked_at = self._clock()
+        try:
+            view = View(read_groups(self._clients[0].store(self._store)), asked_at)
+        except (ClientTrouble, KeyError, TypeError, ValueError) as trouble:
+            self.trouble = str(trouble)
+            return False
+        with self._told:
+            self._view = view
+            self._told.notify_all()
+        return True

@@ -1,0 +1,198 @@
+"""The confirm room's client: one connection to each leader that a view named, and what is known of each write."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from valkey import exceptions
+from valkey.connection import Connection
+
+from dkv.client import ManagerClient, parse_endpoint
+from dkv.confirm.judge import FRESH, ConfirmTrouble, Engine, Kind, Outcome, Role, judge, only, read_role, slot_of
+from dkv.confirm.views import Refresher, View
+
+ASK_WITHIN = 1.0          # s a manager or an engine has to answer
+PAUSE = 0.02              # s between two tries
+PATIENCE = 0.3            # s one try waits for a fresh view
+WAIT_MS = 60              # ms the engine may wait for its replicas; only a hint, it makes them acknowledge now
+
+NOT_DONE = ("MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+"""Refusals after which a command was certainly not executed and may be sent again."""
+
+
+class _NotDone(Exception):
+    """The command was not executed; it may be tried again."""
+
+
+_connection: Callable[..., Any] = Connection  # the library has no types
+
+
+@dataclass
+class _Line:
+    """A connection to one engine that a view named before it was opened, at `opened_at`, and has to name after it."""
+
+    engine: Engine
+    connection: Any
+    opened_at: float
+
+    def ask(self, *commands: Sequence[Any]) -> list[Any]:
+        """Send all at once and read every answer; an error reply stands in the list. Raises ValkeyError."""
+        connection = self.connection
+        connection.send_packed_command(connection.pack_commands(commands))
+        return [self._answer() for _ in commands]
+
+    def ended(self) -> bool:
+        """Whether the engine hung up, or said something unasked: what is sent here now would have no answer."""
+        try:
+            return bool(self.connection.can_read(timeout=0))
+        except (exceptions.ValkeyError, OSError):
+            return True
+
+    def _answer(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except exceptions.ResponseError as error:
+            return error
+        except exceptions.BusyLoadingError as error:
+            raise _NotDone("the engine is loading") from error
+
+
+class ConfirmingClient:
+    """Writes to a store and says of each write whether it is confirmed. Threads take turns.
+
+    `managers` are addresses of managers as the cmdlets take them, `store` is the store's name. A write that is
+    sent again by itself is always one that an engine refused to execute; when no answer came the outcome is FAILED
+    and the caller decides. Raises BadEndpoint.
+    """
+
+    def __init__(self, managers: Sequence[str], store: str, clock: Callable[[], float] = time.monotonic) -> None:
+        clients = [ManagerClient(parse_endpoint(text), timeout=ASK_WITHIN) for text in managers]
+        self._clock = clock
+        self._views = Refresher(clients, store, clock)
+        self._lines: dict[str, _Line] = {}
+        self._ended_at = float("-inf")  # when a line was last found ended: older views may name an engine that is gone
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> ConfirmingClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections and stop reading the view."""
+        self._views.close()
+        with self._turn:
+            for endpoint in list(self._lines):
+                self._drop(endpoint)
+
+    def set(self, key: str | bytes, value: str | bytes, timeout: float = 5.0) -> Outcome:
+        """SET, judged; takes at most about `timeout` seconds."""
+        return self.execute("SET", key, value, timeout=timeout)
+
+    def execute(self, *command: Any, key: str | bytes | None = None, timeout: float = 5.0) -> Outcome:
+        """One command, judged. `key` tells where it belongs when that is not its first argument."""
+        if key is None and len(command) < 2:
+            raise ConfirmTrouble("A command without a key belongs to no slot; say key=.")
+        slot = slot_of(command[1] if key is None else key)
+        until = self._clock() + timeout
+        why = "no leader is known"
+        with self._turn:
+            while self._clock() < until:
+                try:
+                    return self._once(command, slot, until)
+                except _NotDone as refused:
+                    why = str(refused)
+                    self._views.hurry()
+                    time.sleep(PAUSE)
+        return Outcome(Kind.FAILED, f"not done within {timeout:g} s: {why}")
+
+    def _once(self, command: Sequence[Any], slot: int, until: float) -> Outcome:
+        view = self._look(until)
+        group = view.group_of(slot)
+        if group is None or group.leader is None:
+            raise _NotDone(f"nobody leads the group of slot {slot}")
+        line = self._line(group.leader)
+        try:
+            reply, first, _, second = line.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
+        except (exceptions.ValkeyError, OSError) as broken:
+            self._drop(line.engine.endpoint)
+            return Outcome(Kind.FAILED, f"no answer came, it may or may not have been done: {broken}")
+        except _NotDone:
+            self._drop(line.engine.endpoint)
+            raise
+        if isinstance(reply, exceptions.ResponseError):
+            return self._refused(line, reply)
+        if isinstance(first, Exception) or isinstance(second, Exception):
+            return Outcome(Kind.ACKNOWLEDGED, "the engine did not say what its replicas have", reply)
+        outcome = self._settle(line, slot, (read_role(first), read_role(second)), until)
+        return Outcome(outcome.kind, outcome.reason, reply)
+
+    def _look(self, until: float) -> View:
+        """A fresh view, or an old one where managers are away: it is good for writing, not for confirming."""
+        now = self._clock()
+        since = max(now - FRESH, self._ended_at)
+        view = self._views.newer_than(since, min(until, now + PATIENCE)) or self._views.latest()
+        if not view.groups:
+            raise _NotDone(f"no manager tells how the store is ({self._views.trouble})")
+        return view
+
+    def _refused(self, line: _Line, error: exceptions.ResponseError) -> Outcome:
+        text = str(error)
+        if text.startswith(NOT_DONE) or isinstance(error, exceptions.ReadOnlyError):
+            self._drop(line.engine.endpoint)
+            raise _NotDone(text)
+        return Outcome(Kind.FAILED, text, error)
+
+    def _settle(self, line: _Line, slot: int, roles: tuple[Role, Role], until: float) -> Outcome:
+        """Judge, and judge again with another ROLE or a newer view, until it is confirmed or cannot become so."""
+        first, second = roles
+        while True:
+            view = self._views.latest()
+            group = view.group_of(slot)
+            if group is None:
+                return only("the store's view does not name its group any more")
+            # A view older than the connection says nothing about which run of the engine it reached.
+            age = self._clock() - view.asked_at if view.asked_at >= line.opened_at else float("inf")
+            outcome = judge(first, second, group, age, line.engine)
+            over = group.leader is not None and group.leader != line.engine
+            if outcome.confirmed or over or not second.leads or self._clock() >= until:
+                return outcome
+            self._views.newer_than(max(line.opened_at, self._clock() - FRESH / 2), min(until, self._clock() + PATIENCE))
+            waiting = ("WAIT", max(len(second.replicas), len(group.required)), WAIT_MS)
+            try:
+                _, answer = line.ask(waiting, ("ROLE",))
+            except (exceptions.ValkeyError, OSError, _NotDone) as broken:
+                self._drop(line.engine.endpoint)
+                return only(f"the connection to the leader broke after it acknowledged: {broken}")
+            if isinstance(answer, Exception):
+                return outcome
+            second = read_role(answer)
+
+    def _line(self, engine: Engine) -> _Line:
+        """The connection to this run of this engine, opened after a view named it."""
+        line = self._lines.get(engine.endpoint)
+        if line is not None and line.engine == engine:
+            if not line.ended():
+                return line
+            self._drop(engine.endpoint)
+            self._ended_at = self._clock()
+            raise _NotDone(f"the leader {engine.endpoint} hung up")
+        self._drop(engine.endpoint)
+        at = parse_endpoint(engine.endpoint)
+        connection = _connection(host=at.host, port=at.port, socket_timeout=ASK_WITHIN, socket_connect_timeout=ASK_WITHIN)
+        try:
+            connection.connect()
+        except (exceptions.ValkeyError, OSError) as broken:
+            raise _NotDone(f"the leader {engine.endpoint} cannot be reached: {broken}") from broken
+        self._lines[engine.endpoint] = _Line(engine, connection, self._clock())
+        return self._lines[engine.endpoint]
+
+    def _drop(self, endpoint: str) -> None:
+        line = self._lines.pop(endpoint, None)
+        if line is not None:
+            line.connection.disconnect()
