@@ -312,7 +312,7 @@ def fill(client: valkey.Valkey) -> int:
 
 
 def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -> None:
-    """Over 64 MB of writes to few keys: the follower's files are rewritten first, then the leader's; marker and keys stay."""
+    """Megabytes of writes to few keys, slowly enough to see the order: the follower's files are rewritten first, then the leader's; marker and keys stay."""
     leader, follower = roles(pair, "Pair")
     folders = {name: pair.archive("Pair", name) for name in (leader, follower)}
     begun = {name: base(path) for name, path in folders.items()}
@@ -324,7 +324,7 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -
                 changed.append(name)
         return len(changed) == 2
 
-    with Writer(to(pair, "Pair", leader), size=200_000, keys=50, pause=0.025) as writer:
+    with Writer(to(pair, "Pair", leader), size=10_000, keys=50, pause=0.04) as writer:
         wait_for("both files rewritten", both_changed, within=90)
         writer.acknowledged.clear()
         wait_for("all keys again", lambda: len(writer.acknowledged) == 50)
