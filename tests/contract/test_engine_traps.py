@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from dkv.engine import config
 from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
 from tests.contract.engine_harness import (
     Room,
@@ -55,6 +56,32 @@ async def restarted(room: Room, old: int, spec: EngineSpec) -> None:
     await room.engines.kill(old, Cause.OPERATOR_KILL)
     await ended(room, old)
     await started(room, spec, fresh=False)
+
+
+# -- who owns the slots ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("epoch", "left"), [(config.PHANTOM_EPOCH, 20), (10**6, 0)])
+def test_a_phantom_that_outbids_the_living_leader_wipes_it(
+    engines_room: Room, monkeypatch: pytest.MonkeyPatch, epoch: int, left: int
+) -> None:
+    """Trap 1, and why our phantoms' epoch is 0: a leader believes the higher one, and deletes what is not its own any more."""
+
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await filled(room, 1, 20)
+        await following(room, follower, leader)
+        await seen(room, 1, lambda one: any(node.node_id == follower.node_id for node in one.nodes))
+        monkeypatch.setattr(config, "PHANTOM_EPOCH", epoch)
+        await restarted(room, 2, replace(room.spec(3, 2), peers=(peer(leader),)))  # nobody told its manager that a leader lives
+        for _ in range(20 if left else 200):  # two seconds of gossip for what must not happen
+            await room.pause(0.1)
+            if await room.dbsize(1) == 0:
+                break
+        assert await room.dbsize(1) == left
+
+    engines_room.play(told)
 
 
 # -- who counts ------------------------------------------------------------------------------------------------------

@@ -311,10 +311,12 @@ def fill(client: valkey.Valkey) -> int:
     raise AssertionError("16 MB held 100 MB")
 
 
-def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -> None:
-    """Megabytes of writes to few keys, slowly enough to see the order: the follower's files are rewritten first, then the leader's; marker and keys stay."""
-    leader, follower = roles(pair, "Pair")
-    folders = {name: pair.archive("Pair", name) for name in (leader, follower)}
+def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -> None:
+    """Megabytes of writes to few keys, slowly enough to see the order: the follower's files first, then the leader's."""
+    home.create("Grown", "-Managers", two(home))  # whose files begin together: a copy that resynced is behind its leader's
+    home.wait_in_sync("Grown", "grown-1", "grown-2")
+    leader, follower = roles(home, "Grown")
+    folders = {name: home.archive("Grown", name) for name in (leader, follower)}
     begun = {name: base(path) for name, path in folders.items()}
     changed: list[str] = []
 
@@ -324,7 +326,7 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -
                 changed.append(name)
         return len(changed) == 2
 
-    with Writer(to(pair, "Pair", leader), size=10_000, keys=50, pause=0.04) as writer:
+    with Writer(to(home, "Grown", leader), size=10_000, keys=50, pause=0.04) as writer:
         wait_for("both files rewritten", both_changed, within=90)
         writer.acknowledged.clear()
         wait_for("all keys again", lambda: len(writer.acknowledged) == 50)
@@ -332,12 +334,13 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(pair: House) -
     assert writer.refused == []
     for path in folders.values():
         assert sum(f.stat().st_size for f in path.glob("appendonlydir/*")) < 1 << 30, "it does not grow for ever"
-        assert read_position(str(path)).term == pair.group("Pair")["term"], "its marker is found"
-    pair.wait_in_sync("Pair", "pair-1", "pair-2")
-    pair.do("Stop-DkvStore", "Pair")
-    pair.do("Start-DkvStore", "Pair")
-    with cluster(pair, "Pair") as client:
+        assert read_position(str(path)).term == home.group("Grown")["term"], "its marker is found"
+    home.wait_in_sync("Grown", "grown-1", "grown-2")
+    home.do("Stop-DkvStore", "Grown")
+    home.do("Start-DkvStore", "Grown")
+    with cluster(home, "Grown") as client:
         assert writer.lost(client) == []
+    home.remove("Grown")
 
 
 def base(archive: Path) -> str:

@@ -14,6 +14,7 @@ MANAGER = "dkv-manager"
 REPLICA = "dkv-replica"
 SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
 FENCE = "min-replicas-to-write"
+PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
 # CONFIG GET is not among them, because it would show the replication password.
@@ -164,7 +165,7 @@ def slot_text(slots: Sequence[tuple[int, int]]) -> str:
 
 def _phantom(index: int, group: GroupSlots, node_id: str) -> str:
     where = f"127.0.0.1:{index}@{100 + index}"
-    return f"{node_id} {where},,shard-id={group.shard_id} master - 0 0 0 disconnected{slot_text(group.slots)}"
+    return f"{node_id} {where},,shard-id={group.shard_id} master - 0 0 {PHANTOM_EPOCH} disconnected{slot_text(group.slots)}"
 
 
 def _peer(
@@ -179,4 +180,4 @@ def _peer(
 
 def _owner(group: str, leaders: dict[str, PeerNode], phantoms: dict[str, str]) -> tuple[str, int]:
     leader = leaders.get(group)
-    return (leader.node_id, leader.epoch) if leader else (phantoms[group], 0)
+    return (leader.node_id, leader.epoch) if leader else (phantoms[group], PHANTOM_EPOCH)

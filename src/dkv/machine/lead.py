@@ -26,7 +26,7 @@ LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 64 << 20          # bytes of writes between markers
-REWRITE_FROM = 2 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 60 ms and more a megabyte
+REWRITE_FROM = 2 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 60 ms a megabyte
 REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
 

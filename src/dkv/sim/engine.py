@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from dkv.engine import config
 from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
 from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
 from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication
 
+WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
 FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
 
 
@@ -141,7 +143,7 @@ class SimEngine:
     def me(self) -> Known:
         """What this engine says of itself."""
         return Known(self.node_id, self.spec.address, self.spec.client_port, self.role == "leader", self.epoch, self.follows,
-                     self.net.now())  # fmt: skip
+                     self.net.now(), self._phantom_epoch())  # fmt: skip
 
     def tell(self) -> None:
         """Tell every known node."""
@@ -163,6 +165,8 @@ class SimEngine:
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
         if sender.leads and group == self.group:
             self._another_leader(sender)
+        elif sender.claims > self.epoch and group == self.group and self.role == "leader" and self.data:
+            self.replication.append(Entry(WIPE_SIZE, wipes=True))  # its slots are another's: it deletes what they held (trap 1)
 
     def _another_leader(self, sender: Known) -> None:
         if self.role == "leader":
@@ -176,9 +180,12 @@ class SimEngine:
             self._follow(sender.node_id)
 
     def leader_epoch(self) -> int:
-        """The config epoch of whom it follows; 0 for a phantom."""
+        """The config epoch of whom it follows."""
         leader = self.known.get(self.follows or "")
-        return leader.epoch if leader and leader.leads else 0
+        return leader.epoch if leader and leader.leads else self._phantom_epoch()
+
+    def _phantom_epoch(self) -> int:
+        return config.PHANTOM_EPOCH if self.follows == self.phantom_id else 0
 
     def _follow(self, node_id: str) -> None:
         if self.role == "leader":
