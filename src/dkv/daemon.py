@@ -241,7 +241,7 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
 
 
 def engine_id(state: State, process: Process) -> str:
-    """The derived id of a process's engine, 40 hex; a memory-only one has none of its own yet."""
+    """The derived id of a process's engine, 40 hex; of a TE that of its first engine, "" before it has any."""
     if process.archive_id is not None:
         return node_id(state.uid, process.archive_id)
     return memory_node_id(state.uid, process.start_id, process.endpoints[0].group) if process.endpoints else ""

@@ -15,7 +15,8 @@ from dkv.control.submit import View
 from dkv.domain import describe
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, Database, State
-from dkv.domain.refusals import nearest, unknown_database
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import nearest
 
 NO_ARCHIVE = -1
 """An archive id that no archive has: lets submit look for the Idempotency-Key of a deletion that was done already."""
@@ -49,10 +50,10 @@ def accepted(decision: Accepted | Refused) -> Accepted:
 
 def database_of(state: State, name: str) -> Database:
     """The store of that name. Raises Refusal."""
-    known = {database.name: database for database in wire.stores_of(state)}
-    if name not in known:
-        raise Refusal(unknown_database(name, known))
-    return known[name]
+    found = living_database(state.databases, name)
+    if isinstance(found, Refused):
+        raise Refusal(found)
+    return found
 
 
 def find_instance(state: State, store: str, name: str) -> Archive | None:

@@ -9,8 +9,7 @@ from dkv.api import answers
 from dkv.api.asking import Actor, Key, accepted, database_of, store_json
 from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.rooms import Door
-from dkv.domain.commands import SetDatabaseOptions
-from dkv.domain.maintenance import RestartDatabase, StopRestart, Switchover
+from dkv.domain.commands import RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
 
 router = APIRouter(prefix="/admin/v1/stores/{name}", tags=["maintenance"])
 

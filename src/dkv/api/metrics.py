@@ -122,7 +122,7 @@ def own_rows(rooms: Rooms, sampler: Sampler, state: State, window: int) -> list[
 
 def _row_of(rooms: Rooms, state: State, process: Process) -> wire.Json:
     server = state.servers.get(process.server_id)
-    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = state.archive_of(process)
     return {
         "store": process.database,
         "instanceName": archive.name if archive else None,

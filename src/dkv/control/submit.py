@@ -1,4 +1,4 @@
-"""submit: the only caller of decide, and the one door that writes decisions down.
+"""submit: asks decide, and is the one door that writes down what it answers.
 
 Read the newest view, decide, commit at its revision; somebody was faster: read and decide again. An
 Idempotency-Key makes the same command answer the same, through any manager.

@@ -28,7 +28,10 @@ from dkv.domain.hotcopy_commands import WritesResumed as WritesResumed
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
 from dkv.domain.maintenance import EnforceLeader as EnforceLeader
-from dkv.domain.maintenance import EngineSilent, RestartDatabase, StopRestart, Switchover
+from dkv.domain.maintenance import EngineSilent as EngineSilent
+from dkv.domain.maintenance import RestartDatabase as RestartDatabase
+from dkv.domain.maintenance import StopRestart as StopRestart
+from dkv.domain.maintenance import Switchover as Switchover
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
 from dkv.domain.running import MemorySynced as MemorySynced

@@ -12,7 +12,6 @@ from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain import invariants
-from dkv.domain import maintenance as m
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.draft import Draft
@@ -52,9 +51,9 @@ RULES: dict[type[Command], Rule] = {
     c.PutRecord: records.put_record,
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
-    m.Switchover: switchover.switchover,
-    m.RestartDatabase: renewal.restart_database,
-    m.StopRestart: renewal.stop_restart,
+    c.Switchover: switchover.switchover,
+    c.RestartDatabase: renewal.restart_database,
+    c.StopRestart: renewal.stop_restart,
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
     c.ServerLost: servers.server_lost,
@@ -80,7 +79,7 @@ RULES: dict[type[Command], Rule] = {
     c.CleanStopReached: groups.clean_stop_reached,
     c.LeaderSilence: groups.leader_silence,
     c.ProcessExited: processes.process_exited,
-    m.EngineSilent: noticing.engine_silent,
+    c.EngineSilent: noticing.engine_silent,
     c.TailSetAside: processes.tail_set_aside,
     c.TailMeasured: tail.tail_measured,
     c.TailFed: tail.tail_fed,

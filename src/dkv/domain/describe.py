@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from dkv.domain.model import (
     Archive,
     ArchiveState,
-    DatabaseState,
     EngineState,
     Group,
     GroupPhase,
@@ -24,9 +23,8 @@ from dkv.domain.model import (
     Tail,
     Tombstone,
 )
+from dkv.domain.states import RESTING, STOPPING
 
-RESTING = (DatabaseState.NOT_RUNNING, DatabaseState.TOMBSTONE)
-LEAVING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUTDOWN)
 WANTED_ENDS = ("graceful stop", "operator kill")
 """Causes of an end that somebody asked for (engine contract, Cause)."""
 
@@ -58,8 +56,7 @@ def instances(state: State, database: str) -> list[Archive]:
 def path_of(state: State, archive: Archive) -> str:
     """Where an archive lies on its server; one whose path nobody named is below its manager's data directory."""
     server = state.servers.get(archive.server_id)
-    home = server.data_dir if server else ""
-    return archive.path or f"{home}/archives/{archive.database}/{archive.name}-{archive.archive_id}"
+    return archive.directory_in(server.data_dir if server else "")
 
 
 def store_status(state: State, database: str) -> str:
@@ -129,9 +126,9 @@ def _ended_badly(archive: Archive, tombstone: Tombstone | None) -> bool:
 
 
 def _is_leaving(state: State, process: Process) -> bool:
-    if process.state is ProcessState.REQUESTED_SHUTDOWN or process.kill or process.verdict is not None:
+    if process.leaving or process.verdict is not None:
         return True
-    return state.databases[process.database].state in LEAVING
+    return state.databases[process.database].state in STOPPING
 
 
 def _why_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
@@ -175,7 +172,7 @@ def _why_starting(state: State, archive: Archive, process: Process) -> str:
 def waits_for(state: State, group: Group) -> Waiting | None:
     """Whom a group waits for before it takes writes as it should; None if it waits for nobody or is not wanted."""
     database = state.databases.get(group.database)
-    if database is None or database.state in (*RESTING, *LEAVING):
+    if database is None or database.state in (*RESTING, *STOPPING):
         return None
     if group.phase is GroupPhase.VACANT:
         return _vacant(state, group)
@@ -204,7 +201,7 @@ def carried_by(state: State, server_id: str) -> list[Group]:
     found = []
     for group in state.groups.values():
         stay = [state.archives[i] for i in group.in_sync if i in state.archives and _can_serve(state, state.archives[i])]
-        wanted = group.serving and state.databases[group.database].state not in LEAVING
+        wanted = group.serving and state.databases[group.database].state not in STOPPING
         if wanted and stay and not any(a.server_id != server_id and state.server_alive(a.server_id) for a in stay):
             found += [group] if any(a.server_id == server_id for a in stay) else []
     return sorted(found, key=lambda g: g.key)

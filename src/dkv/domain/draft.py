@@ -26,6 +26,7 @@ from dkv.domain.model import (
     State,
     Tombstone,
 )
+from dkv.domain.states import STOPPING
 
 
 class Draft:
@@ -130,19 +131,23 @@ class Draft:
         """The group of an SM process."""
         return self.groups.get((process.database, process.group))
 
+    def leader_of(self, group: Group) -> Process | None:
+        """The live process that leads a group, or is assigned to."""
+        return self.processes.get(group.leader_process) if group.leader_process is not None else None
+
+    def archive_of(self, process: Process) -> Archive | None:
+        """The archive of an SM; None for a TE."""
+        return self.archives.get(process.archive_id) if process.archive_id is not None else None
+
     def server_alive(self, server_id: str) -> bool:
         """Whether the server's lease holds."""
         server = self.servers.get(server_id)
         return server is not None and server.alive
 
     def stopping(self, database: str) -> bool:
-        """Whether the whole database is being shut down."""
+        """Whether a database is being shut down as a whole, or was deleted: nothing of it is started or opened."""
         found = self.databases.get(database)
-        return found is not None and found.state in (
-            DatabaseState.REQUESTED_TE_SHUTDOWN,
-            DatabaseState.REQUESTED_SM_SHUTDOWN,
-            DatabaseState.TOMBSTONE,
-        )
+        return found is not None and found.state in (*STOPPING, DatabaseState.TOMBSTONE)
 
     # Writing -----------------------------------------------------------------------------------------------
 
@@ -209,7 +214,7 @@ class Draft:
         move = row("group", group.phase, on)
         moved = self.put_group(group, **changes)
         self.note(
-            f"group.{on.replace(' ', '_')}", f"group {group.database}/{group.name}", because, after,
+            f"group.{on.replace(' ', '_')}", group.subject, because, after,
             database=group.database, change=f"{group.phase} -> {move.target}",
             start_id=moved.leader_process, archive_id=moved.leader,
         )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dkv.domain.decision import Broken
-from dkv.domain.model import DatabaseState, EngineType, Group, State
+from dkv.domain.model import EngineType, Group, State
+from dkv.domain.states import RESTING
 
 
 def check(before: State, after: State) -> None:
@@ -21,7 +22,7 @@ def _require(holds: bool, breach: str) -> None:
 
 
 def _group(state: State, group: Group) -> None:
-    name = f"group {group.database}/{group.name}"
+    name = group.subject
     members = {a.archive_id for a in state.archives.values() if (a.database, a.group) == group.key}
     _require(set(group.in_sync) <= members, f"{name} has in-sync archives that are not its own")
     joining = {j.archive_id for j in group.joining}
@@ -31,7 +32,7 @@ def _group(state: State, group: Group) -> None:
     if group.leader is None:
         _require(not group.open and group.handover is None, f"{name} is open without a leader")
         return
-    process = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    process = state.leader_of(group)
     _require(process is not None and process.archive_id == group.leader, f"{name} is led by no process of its leader")
     _require(process is not None and process.engine_type is EngineType.SM, f"{name} is led by a TE")
     if group.open:
@@ -44,7 +45,7 @@ def _group_step(before: State, group: Group) -> None:
     old = before.groups.get(group.key)
     if old is None or old.shard_id != group.shard_id:
         return
-    name = f"group {group.database}/{group.name}"
+    name = group.subject
     _require(group.term in (old.term, old.term + 1), f"{name} moved from term {old.term} to {group.term}")
     if group.term == old.term and old.leader is not None and group.leader is not None:
         _require(group.leader == old.leader, f"{name} changed its leader within term {group.term}")
@@ -70,7 +71,7 @@ def _processes(before: State, after: State) -> None:
 def _databases(before: State, after: State) -> None:
     running = {p.database for p in after.processes.values()}
     for database in after.databases.values():
-        resting = database.state in (DatabaseState.NOT_RUNNING, DatabaseState.TOMBSTONE)
+        resting = database.state in RESTING
         _require(resting == (database.name not in running), f"{database.name} is {database.state} with the wrong processes")
         old = before.databases.get(database.name)
         if old and old.uid == database.uid:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dkv.domain.describe import instances, last_tombstone, why_not_running
-from dkv.domain.model import Archive, Group, ProcessState, Report, State
+from dkv.domain.model import Archive, Group, Report, State
 
 Distance = tuple[int, int, int | None]
 
@@ -98,7 +98,7 @@ def _was_in_sync(group: Group, archive_id: int) -> bool:
 
 def _can_lead(state: State, archive: Archive) -> bool:
     process = state.process_on(archive.archive_id)
-    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process is None or process.leaving:
         return False
     return state.server_alive(archive.server_id)
 

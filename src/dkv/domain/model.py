@@ -234,6 +234,10 @@ class Archive:
     told: int = 0                   # number of the newest event about it
     copy: Held | None = None        # what is to be restored, as its manager found it before the first start
 
+    def directory_in(self, data_dir: str) -> str:
+        """Where it lies on its server, whose data directory that is."""
+        return self.path or f"{data_dir}/archives/{self.database}/{self.name}-{self.archive_id}"
+
     @property
     def unread(self) -> bool:
         """It is to be restored, did not start yet, and its manager has not said what it holds."""
@@ -283,6 +287,11 @@ class Process:
     told: int = 0                           # number of the newest event about it
     append_fsync: str = ""                  # what its engine was last seen to run with; "" unknown, or a TE
     max_memory: int = 0                     # bytes by its database's option, likewise; 0: a share of its server's memory
+
+    @property
+    def leaving(self) -> bool:
+        """Somebody asked for its end, gracefully or at once."""
+        return self.kill or self.state is ProcessState.REQUESTED_SHUTDOWN
 
 
 @dataclass(frozen=True)
@@ -344,6 +353,14 @@ class State:
     def process_on(self, archive_id: int) -> Process | None:
         """The live process of an archive."""
         return next((p for p in self.processes.values() if p.archive_id == archive_id), None)
+
+    def leader_of(self, group: Group) -> Process | None:
+        """The live process that leads a group, or is assigned to."""
+        return self.processes.get(group.leader_process) if group.leader_process is not None else None
+
+    def archive_of(self, process: Process) -> Archive | None:
+        """The archive of an SM; None for a TE."""
+        return self.archives.get(process.archive_id) if process.archive_id is not None else None
 
     def group_of(self, archive_id: int) -> Group:
         """The group an archive belongs to."""

@@ -63,7 +63,7 @@ def outdated(state: State, database: str, renewal: Renewal) -> list[Process]:
 def next_step(state: State, database: Database, renewal: Renewal) -> Next:
     """What comes next in a rolling restart."""
     live = state.processes_of(database.name)
-    busy = next((p for p in live if _leaves(p)), None) or next((p for p in live if _comes(state, renewal, p)), None)
+    busy = next((p for p in live if p.leaving), None) or next((p for p in live if _comes(state, renewal, p)), None)
     if busy:
         return _wait_for(state, busy)
     obstacles: list[Wait] = []
@@ -94,10 +94,6 @@ def now(state: State, database: Database, renewal: Renewal) -> Wait:
     return Wait("", "it is done")
 
 
-def _leaves(process: Process) -> bool:
-    return process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN
-
-
 def _comes(state: State, renewal: Renewal, process: Process) -> bool:
     """Whether a replacement is still on its way to where it belongs."""
     if process.start_id < renewal.below:
@@ -109,9 +105,9 @@ def _comes(state: State, renewal: Renewal, process: Process) -> bool:
 
 
 def _wait_for(state: State, process: Process) -> Wait:
-    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = state.archive_of(process)
     whom = f"process {process.start_id}" + (f" ({archive.name})" if archive else "")
-    if _leaves(process):
+    if process.leaving:
         return Wait(whom, "it is stopping", f"If it never ends: dkv shutdown process --start-id {process.start_id} --evict.")
     why = why_not_running(state, archive) if archive else None
     return Wait(whom, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
@@ -141,7 +137,7 @@ def _not_whole(state: State, group: Group) -> Wait | None:
     for archive in instances(state, group.database):
         if archive.group == group.name and archive.archive_id not in group.in_sync and not archive.stopped_by_operator:
             return _missing(state, archive)
-    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = state.leader_of(group)
     if leader and not state.server_alive(leader.server_id):
         return Wait(name, f"the manager of its leader, on {leader.server_id}, is away",
                     f"Start the manager of server {leader.server_id}.")  # fmt: skip

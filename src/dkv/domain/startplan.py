@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from dkv.domain.decision import Refused
 from dkv.domain.describe import instances
 from dkv.domain.model import Database, DatabaseState, EngineState, EngineType, Process, ProcessState, State
-from dkv.domain.refusals import no, unknown_database, unknown_server
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import no, unknown_server
+from dkv.domain.states import RESTING
 
 Pairs = tuple[tuple[str, str], ...]
-STARTING_UP = (DatabaseState.NOT_RUNNING, DatabaseState.TOMBSTONE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Plan:
 
 def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable: bool = True) -> Plan | Refused:
     """The plan that starts a database, or what of it does not run. A server named twice gets two TEs."""
-    database = _database(state, name)
+    database = living_database(state.databases, name)
     if isinstance(database, Refused):
         return database
     for server in te_servers:
@@ -57,12 +58,12 @@ def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable
     sms = [Spec(name, EngineType.SM, a.server_id, a.archive_id, expected=expected)
            for a in instances(state, name) if state.process_on(a.archive_id) is None]  # fmt: skip
     tes = [Spec(name, EngineType.TE, server, expected=expected) for server in te_servers]
-    return Plan(database.state not in STARTING_UP, _in_order([*sms, *tes]))
+    return Plan(database.state not in RESTING, _in_order([*sms, *tes]))
 
 
 def capture(state: State, name: str, check_state: bool = True) -> Plan | Refused:
     """The processes that are there now, as a reusable plan. With `check_state` only of a database that runs whole."""
-    database = _database(state, name)
+    database = living_database(state.databases, name)
     if isinstance(database, Refused):
         return database
     live = state.processes_of(name)
@@ -88,13 +89,6 @@ def incarnation_to_come(state: State, database: Database) -> tuple[int, int]:
 
 def _in_order(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     return tuple(sorted(specs, key=lambda spec: spec.order))
-
-
-def _database(state: State, name: str) -> Database | Refused:
-    database = state.databases.get(name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(name, [d.name for d in state.databases.values() if d.state is not DatabaseState.TOMBSTONE])
-    return database
 
 
 def _not_whole(database: Database, live: Sequence[Process]) -> Refused | None:

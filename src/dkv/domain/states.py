@@ -54,6 +54,13 @@ class DatabaseState(StrEnum):
     TOMBSTONE = "TOMBSTONE"
 
 
+RESTING = (DatabaseState.NOT_RUNNING, DatabaseState.TOMBSTONE)
+"""Nothing of it runs."""
+
+STOPPING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUTDOWN)
+"""It is being shut down as a whole."""
+
+
 class GroupPhase(StrEnum):
     """Who leads a storage group. ASSIGNED may still be superseded; only an OPEN leader admits writes."""
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dkv.domain import renewing
-from dkv.domain.describe import LEAVING, STAGES, instances, last_tombstone, waits_for
+from dkv.domain.describe import STAGES, instances, last_tombstone, waits_for
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -26,6 +26,7 @@ from dkv.domain.model import (
     State,
 )
 from dkv.domain.options import Lag, lags, restart_words
+from dkv.domain.states import STOPPING
 
 DISK_FULL = "disk full"   # engine contract, Cause
 
@@ -84,7 +85,7 @@ def _whole(state: State, database: Database) -> Iterator[Stuck]:
         now = renewing.now(state, database, database.renewal)
         yield Stuck("database", subject, database.name, now.whom, database.renewal.at or None,
                     f"it is being restarted: {now.reason}", now.fix)  # fmt: skip
-    if database.state not in LEAVING:
+    if database.state not in STOPPING:
         return
     live = state.processes_of(database.name)
     tes = [p for p in live if p.engine_type is EngineType.TE]
@@ -117,7 +118,7 @@ def _group(state: State, database: Database, group: Group) -> Iterator[Stuck]:
 
 def _open_since(state: State, group: Group) -> int | None:
     """Since when an open group is not well: its leader's manager is away, or too few are in sync."""
-    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = state.leader_of(group)
     server = state.servers.get(leader.server_id) if leader else None
     if server and not server.alive:
         return server.lost_at or None
@@ -157,7 +158,7 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Stu
 
 
 def _wants(database: Database) -> bool:
-    return database.state not in (DatabaseState.NOT_RUNNING, *LEAVING)
+    return database.state not in (DatabaseState.NOT_RUNNING, *STOPPING)
 
 
 def _retiring(state: State, archive: Archive) -> Iterator[Stuck]:
@@ -183,7 +184,7 @@ def _process(state: State, process: Process) -> Iterator[Stuck]:
         fix = (f"Start the manager of server {process.server_id}; "
                f"or give it up: dkv shutdown process --start-id {process.start_id} --evict.")  # fmt: skip
         yield replace(_of(state, process, f"server {process.server_id}", away, fix), since=_lost_at(state, process))
-    elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    elif process.leaving:
         yield _leaving(state, process)
     elif process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING:
         yield _coming(state, process)
@@ -191,7 +192,7 @@ def _process(state: State, process: Process) -> Iterator[Stuck]:
 
 def _of(state: State, process: Process, whom: str, reason: str, fix: str = "") -> Stuck:
     """What a process waits for, since it reached its state."""
-    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = state.archive_of(process)
     name = f" ({archive.name})" if archive else ""
     return Stuck("process", f"process {process.start_id}{name}", process.database, whom,
                  process.state_at or process.requested_at or None, reason, fix)  # fmt: skip

@@ -142,7 +142,8 @@ class ValkeyEngines(HotCopies, Feeding):
         await self._take_lock(directory)
         try:
             initialised, origin = await asyncio.to_thread(checked, directory, identity, fresh, restored)
-            archive.write_identity(directory, identity, initialised) if fresh and restored is None else None
+            if fresh and restored is None:
+                archive.write_identity(directory, identity, initialised)
             return replace(await self.read_position(directory), origin=origin)
         except BaseException:
             await self.release(directory)

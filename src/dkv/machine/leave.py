@@ -63,7 +63,7 @@ def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
 
 
 def _still_required(state: State, group: Group, process: Process) -> bool:
-    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = state.leader_of(group)
     if not group.open or leader is None or stopping(state, group) or group.leader_process == process.start_id:
         return False
     return process.archive_id in group.in_sync and state.server_alive(leader.server_id)

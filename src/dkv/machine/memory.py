@@ -45,7 +45,7 @@ def _without_engines(scene: Scene, process: Process, directory: str) -> Iterator
     if process.pid is not None:  # it had engines, whose end may take a moment to be known
         if scene.lasted(("no engine", process.start_id)) > VANISHED:
             yield Tell(directory, _vanished(scene, process))
-    elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    elif process.leaving:
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif process.state is ProcessState.REQUESTED:
         yield Tell(directory, ProcessStarted(start_id=process.start_id, **scene.told))

@@ -29,8 +29,7 @@ class Runs(TypedDict):
 
 def option_steps(scene: Scene, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
     """Set what differs, then tell what came of it."""
-    leaves = process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN
-    if leaves or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
+    if process.leaving or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
         return
     wanted = [(_memory(scene, process, e), _fsync(scene, process, e)) for e in engines]
     runs = running_options(scene, process, engines)

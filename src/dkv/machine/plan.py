@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
 from dkv.domain.hotcopy import AT_THE_CUT
-from dkv.domain.maintenance import EngineSilent
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -143,7 +142,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
     if process.pid is not None:  # it had an engine, whose end may take a moment to be known
         if scene.lasted(("no engine", process.start_id)) > VANISHED:
             yield Vanished(directory, process.start_id, directory, identity_of(scene.state, archive))
-    elif process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    elif process.leaving:
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif stopping(scene.state, group):
         return  # nothing is started in a whole stop; it will be asked to leave
@@ -157,7 +156,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
 
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     group = scene.state.groups[(process.database, process.group)]
-    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process.leaving:
         yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
         yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.told))
@@ -216,11 +215,7 @@ def _asked(state: State, process: Process) -> bool:
     return vacant and process.report is None and process.state is ProcessState.MONITORED
 
 
-def _leaves(process: Process) -> bool:
-    return process.kill or process.engine_state is EngineState.SHUTTING_DOWN
-
-
 def _hurries(process: Process) -> bool:
     """One that leaves, or a TE that joined and does not hold everything yet."""
     joined = process.engine_type is EngineType.TE and process.state is ProcessState.MONITORED
-    return _leaves(process) or (joined and process.engine_state is EngineState.SYNCING)
+    return process.leaving or (joined and process.engine_state is EngineState.SYNCING)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypedDict
 
-from dkv.domain.model import Archive, DatabaseState, Group, Handover, JoinStage, Process, ProcessState, State
+from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State
 from dkv.domain.options import FSYNC
+from dkv.domain.states import STOPPING as STOPPING
 from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, ReplicaSeen, Survey
 
 REAP_PATIENCE = 5_000   # ms an end is not told while something of the dead engine may still run
@@ -137,7 +138,7 @@ def node_id(domain_uid: str, archive_id: int) -> str:
 
 def directory_of(data_dir: str, archive: Archive) -> str:
     """Where an archive lives on its server."""
-    return archive.path or f"{data_dir}/archives/{archive.database}/{archive.name}-{archive.archive_id}"
+    return archive.directory_in(data_dir)
 
 
 @cache
@@ -197,7 +198,6 @@ def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: i
 
 # Remembering -------------------------------------------------------------------------------------------------------
 
-STOPPING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUTDOWN)
 REQUIRED_BEFORE_GROWING = 1_000   # ms `required` stands before S grows (design section 5)
 SILENT = 3_000                    # ms after which a follower is out of sync, or its leader silent
 QUIET = 2_000                     # ms of silence of an attached follower worth watching; engines count whole seconds
@@ -265,7 +265,7 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
 
 
 def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
-    if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process.leaving:
         yield ("leaving", process.start_id)
     if engine is None:
         if process.pid is not None:

@@ -159,7 +159,7 @@ def _readers(state: State, group: Group) -> list[str]:
 def _endpoints(state: State, process: Process) -> list[tuple[str, str]]:
     """Group and client endpoint of each engine of a process."""
     host = state.servers[process.server_id].host if process.server_id in state.servers else ""
-    archive = state.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = state.archive_of(process)
     found = [(e.group, e.client_port) for e in process.endpoints]
     if archive:
         found = [(archive.group, archive.client_port)]

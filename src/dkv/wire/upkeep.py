@@ -16,7 +16,7 @@ def wish_view(state: State, group: Group) -> Json | None:
     if wish is None:
         return None
     target = state.processes.get(wish.to_process) if wish.to_process is not None else None
-    archive = state.archives.get(target.archive_id) if target and target.archive_id is not None else None
+    archive = state.archive_of(target) if target else None
     return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
 
 

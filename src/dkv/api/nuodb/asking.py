@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Rooms
 from dkv.control.submit import View
-from dkv.domain.model import Archive, Database, DatabaseState, State
-from dkv.domain.refusals import unknown_archive, unknown_database
+from dkv.domain.decision import Refused
+from dkv.domain.model import Archive, Database, State
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import unknown_archive
 
 
 def database_of(state: State, name: str, deleted: bool = False) -> Database:
     """The database of that name; with `deleted` also one of which only the name is left. Raises Refusal."""
-    found = state.databases.get(name)
-    if found is None or (found.state is DatabaseState.TOMBSTONE and not deleted):
-        living = [d.name for d in state.databases.values() if d.state is not DatabaseState.TOMBSTONE]
-        raise Refusal(unknown_database(name, living))
+    if deleted and name in state.databases:
+        return state.databases[name]
+    found = living_database(state.databases, name)
+    if isinstance(found, Refused):
+        raise Refusal(found)
     return found
 
 

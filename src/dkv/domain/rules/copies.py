@@ -29,7 +29,8 @@ from dkv.domain.hotcopy_commands import (
 )
 from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase
-from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import no, stale_fact, unknown_archive
 
 ATTEMPTS = 5                # to cut; each that is void cost the clients one pause
 CUT_WITHIN = 3_000          # ms of the domain clock for one stage of an attempt
@@ -42,10 +43,9 @@ KEPT = 20                   # finished hot copies, per database
 
 def request_hot_copy(draft: Draft, command: RequestHotCopy) -> Refused | None:
     """Begin a hot copy of archives that are in sync; one at a time per database."""
-    database = draft.databases.get(command.database)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        living = [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
-        return unknown_database(command.database, living)
+    database = living_database(draft.databases, command.database)
+    if isinstance(database, Refused):
+        return database
     running = next((c for c in draft.copies.values() if c.database == database.name and not c.over), None)
     if running:
         return no("copy_running", f"Hot copy {running.copy_id} of {database.name} is being made.",

@@ -24,6 +24,7 @@ from dkv.domain.model import (
     Group,
     ProcessState,
 )
+from dkv.domain.naming import living_database
 from dkv.domain.options import FSYNC, applied, merged, too_little
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
@@ -191,9 +192,9 @@ def _forget(draft: Draft, name: str) -> None:
 
 def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None:
     """Stop everything: TEs first, then SMs once all of S has what the leader has."""
-    database = draft.databases.get(command.name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
+    database = living_database(draft.databases, command.name)
+    if isinstance(database, Refused):
+        return database
     for archive in [a for a in draft.archives.values() if a.database == command.name]:
         draft.put_archive(archive, stopped_by_operator=True)
     if command.force:
@@ -250,7 +251,7 @@ def _settle_stopping(draft: Draft, database: Database) -> None:
 
 def _may_stop(draft: Draft, group: Group) -> bool:
     """SMs leave once their group reached a clean stop, or when there is no leader who could bring it about."""
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if group.clean_stop or leader is None or leader.kill or not group.serving:
         return True
     return not draft.server_alive(leader.server_id)

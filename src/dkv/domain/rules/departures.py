@@ -74,7 +74,7 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
         if refused:
             return refused
     for process in (draft.processes[p.start_id] for p in mine):  # each as the ends before it left it
-        archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+        archive = draft.archive_of(process)
         if archive:
             draft.put_archive(archive, stopped_by_operator=True)
         end(draft, process, UNPROVEN)
@@ -98,7 +98,7 @@ def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
     ends = (handover.from_process, handover.to_process) if handover else ()
     if any(draft.processes[s].server_id == server_id for s in ends if s in draft.processes):
         return no("server_in_use", f"A handover of {name} is not decided yet.", "Repeat this in a few seconds.")
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if leader is None or leader.server_id != server_id or not group.open:
         return None
     hearing = [p.archive_id for p in living_followers(draft, group) if p.archive_id not in group.silent]

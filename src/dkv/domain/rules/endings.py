@@ -56,7 +56,7 @@ def end(draft: Draft, process: Process, ending: Ending) -> None:
 def lay_down(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     """The tombstone and what it means for archive and group; the archive if the domain should request it again."""
     database = draft.databases[process.database]
-    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = draft.archive_of(process)
     wanted = _wanted(draft, process, archive, ending)
     _tell(draft, process, ending)
     del draft.processes[process.start_id]
@@ -91,7 +91,7 @@ def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: End
         return False
     if process.renewed:
         return not process.kill and not draft.stopping(process.database)
-    if ending.planned or process.kill or process.verdict or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if ending.planned or process.leaving or process.verdict:
         return False
     return not draft.stopping(process.database)
 

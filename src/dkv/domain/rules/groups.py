@@ -49,7 +49,7 @@ def current(draft: Draft, command: LeaderFact) -> Group | Refused:
         return stale_fact(f"there is no group {command.database}/{command.group}")
     if group.term != command.term:
         return no("stale_term", f"Group {group.name} is at term {group.term}, not {command.term}.", "Read again.")
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if leader is None or leader.server_id != command.server_id:
         return no("not_the_leader", f"{command.server_id} does not manage the leader of {group.name}.", "Read again.")
     return group
@@ -64,7 +64,7 @@ def serving(draft: Draft, command: LeaderFact) -> Group | Refused:
 
 
 def _in_sync_note(draft: Draft, group: Group, kind: str, archive_id: int, because: str) -> None:
-    draft.note(f"in_sync.{kind}", f"group {group.database}/{group.name}", because, database=group.database,
+    draft.note(f"in_sync.{kind}", group.subject, because, database=group.database,
                archive_id=archive_id)  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
     elif process.state is ProcessState.MONITORED:
         _engine_says(draft, group.leader or 0, EngineState.RUNNING)
     if not group.serving:
-        draft.note("group.serving", f"group {group.database}/{group.name}",
+        draft.note("group.serving", group.subject,
                    f"archive {group.leader} leads in term {group.term} and its marker is on disk",
                    database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
     return None
@@ -343,7 +343,7 @@ def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | Non
     in_sync = tuple(a for a in group.in_sync if a == group.leader or a in command.reached)
     draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(),
                     clean_stop=True)  # fmt: skip
-    draft.note("group.clean_stop", f"group {group.database}/{group.name}",
+    draft.note("group.clean_stop", group.subject,
                f"writes are fenced and archives {list(in_sync)} reached the leader's position",
                database=group.database)  # fmt: skip
     return None

@@ -38,7 +38,7 @@ def settle_group(draft: Draft, group: Group) -> None:
         because = _lost(draft, group)
         if because is None:
             return
-        leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+        leader = draft.leader_of(group)
         gone = f"server {leader.server_id}" if leader else f"process {group.leader_process}"
         group = vacate(draft, group, because, draft.last(gone))
     if draft.stopping(group.database) or tail.awaited(draft, group):
@@ -51,7 +51,7 @@ def settle_group(draft: Draft, group: Group) -> None:
 
 def _lost(draft: Draft, group: Group) -> str | None:
     """Why a group with a leader has none any more, or None."""
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if leader is None:
         return "its leader's process is gone"
     unfed = tail.obstacle(draft, group)
@@ -103,7 +103,7 @@ def _best(draft: Draft, group: Group, members: list[Standing]) -> Process | None
 def standing(draft: Draft, archive_id: int) -> Standing:
     """How an archive stands in the present vacancy."""
     process = draft.process_on(archive_id)
-    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process is None or process.leaving:
         return Standing(archive_id, process, ready=False, pending=False)
     alive = draft.server_alive(process.server_id)
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
@@ -150,7 +150,7 @@ def _may_come(draft: Draft, member: Standing) -> bool:
 def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
     """A dead leader is waited for while its server's lease lives, or its machine still answers."""
     process = member.process
-    if process is None or process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
+    if process is None or process.leaving:
         return False
     return draft.server_alive(process.server_id) or group.machine_answers
 
@@ -249,14 +249,14 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
     if not command.allow_data_loss or not command.reason.strip():
         return no("data_loss_not_allowed", f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
                   "Repeat with --allow-data-loss and --reason TEXT if they may be lost.")  # fmt: skip
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if group.serving and leader and draft.server_alive(leader.server_id):
         return no("bad_value", f"Group {group.name} has a serving leader, archive {group.leader}.",
                   "Nothing to enforce; use a switchover.")  # fmt: skip
     if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:
         return no("bad_value", f"Archive {archive.archive_id} holds no data at all.", "Name an archive with data.")
     bound = losses.bound(draft.state(), group, archive)
-    draft.note("group.enforced", f"group {group.database}/{group.name}",
+    draft.note("group.enforced", group.subject,
                f"an operator allowed data loss: {command.reason}", database=group.database,
                archive_id=archive.archive_id)  # fmt: skip
     record = Enforcement(archive.archive_id, group.term, bound.in_sync, bound.verdict, command.reason, command.actor,

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import DatabaseState
+from dkv.domain.naming import living_database
 from dkv.domain.options import applied, effects, merged
-from dkv.domain.refusals import no, stale_fact, unknown_database
+from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.processes import owned
 
 
 def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
     """Keep options as they were written, and go by those that have a meaning here."""
-    database = draft.databases.get(command.name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
+    database = living_database(draft.databases, command.name)
+    if isinstance(database, Refused):
+        return database
     before = database.default_options
     kept = merged(before, command.options, command.replace_all)
     options = applied(database.options, dict(before), dict(kept))

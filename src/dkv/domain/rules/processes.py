@@ -19,14 +19,14 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import (
     Archive,
     Database,
-    DatabaseState,
     EngineState,
     EngineType,
     Process,
     ProcessState,
     Requester,
 )
-from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_database, unknown_process, unknown_server
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
@@ -37,9 +37,9 @@ EVICTED = "An operator evicted it from the domain; nobody proved that it stopped
 
 def start_process(draft: Draft, command: StartProcess) -> Refused | None:
     """Request a process. The first one on a database that does not run opens a new incarnation."""
-    database = draft.databases.get(command.database)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(command.database, _living_names(draft))
+    database = living_database(draft.databases, command.database)
+    if isinstance(database, Refused):
+        return database
     refused = _may_start(draft, database, command)
     if refused:
         return refused
@@ -50,10 +50,6 @@ def start_process(draft: Draft, command: StartProcess) -> Refused | None:
     process = new_process(draft, _requested(draft, command, archive))
     draft.answer.update(startId=process.start_id)
     return None
-
-
-def _living_names(draft: Draft) -> list[str]:
-    return [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
 
 
 def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
@@ -125,7 +121,7 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
     below = None if command.force or command.kill else _below_min_in_sync(draft, process)
     if below:
         return below
-    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = draft.archive_of(process)
     if archive:
         draft.put_archive(archive, stopped_by_operator=True)
     if command.kill:
@@ -139,7 +135,7 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
 
 def _evict(draft: Draft, process: Process) -> None:
     """Forget a process nobody can reach. It may run on: what it could lead stays under suspicion until that is disproved."""
-    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = draft.archive_of(process)
     if archive:
         draft.put_archive(archive, stopped_by_operator=True)
     process = draft.put_process(process, renewed=False)
@@ -161,7 +157,7 @@ def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
         return None
     wanted = draft.databases[process.database].options.min_in_sync
     members = [draft.process_on(a) for a in group.in_sync]
-    staying = [p for p in members if p and not p.kill and p.state is not ProcessState.REQUESTED_SHUTDOWN]
+    staying = [p for p in members if p and not p.leaving]
     if len(staying) - 1 >= wanted:
         return None
     return no(
@@ -219,7 +215,7 @@ def process_configured(draft: Draft, command: ProcessConfigured) -> Refused | No
         return None
     if process.state is not ProcessState.STARTED:
         return stale_fact(f"process {process.start_id} was configured already")
-    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = draft.archive_of(process)
     draft.move_process(process, "launched", pid=command.pid, port=_client_port(process, archive), waiting_since=None)
     if archive:
         draft.move_archive(archive, "launched")
@@ -254,7 +250,7 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
     if process.state not in (ProcessState.STARTED, ProcessState.CONFIGURED):
         return stale_fact(f"process {process.start_id} was loaded already")
     was_started = process.state is ProcessState.STARTED
-    archive = draft.archives.get(process.archive_id) if process.archive_id is not None else None
+    archive = draft.archive_of(process)
     port = _client_port(process, archive)
     process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100,
                                  append_fsync=command.append_fsync, max_memory=command.max_memory)  # fmt: skip

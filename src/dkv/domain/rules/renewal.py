@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import ShutdownDatabase
+from dkv.domain.commands import RestartDatabase, ShutdownDatabase, StopRestart
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.maintenance import RestartDatabase, StopRestart
 from dkv.domain.model import Database, DatabaseState, EngineState, Group, Process, Renewal
-from dkv.domain.refusals import no, unknown_database
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import no
 from dkv.domain.renewing import Done, HandOver, Replace, next_step, outdated
 from dkv.domain.rules.databases import settle_database, shutdown_database
 from dkv.domain.rules.endings import open_incarnation, request_again
@@ -22,7 +22,7 @@ from dkv.domain.rules.switchover import wish
 
 def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
     """Begin a restart; refused while one runs, and where writes would stop unless that is accepted."""
-    database = _living(draft, command.name)
+    database = living_database(draft.databases, command.name)
     if isinstance(database, Refused):
         return database
     live = draft.processes_of(database.name)
@@ -45,20 +45,13 @@ def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
 
 def stop_restart(draft: Draft, command: StopRestart) -> Refused | None:
     """End a restart where it stands."""
-    database = _living(draft, command.name)
+    database = living_database(draft.databases, command.name)
     if isinstance(database, Refused):
         return database
     if database.renewal is None:
         return no("no_restart", f"{database.name} is not being restarted.", "Nothing to stop.")
     _end(draft, database, "restart_stopped", "an operator ended its restart" + _left(draft, database, database.renewal))
     return None
-
-
-def _living(draft: Draft, name: str) -> Database | Refused:
-    database = draft.databases.get(name)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        return unknown_database(name, [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE])
-    return database
 
 
 def _may_restart(draft: Draft, database: Database, live: list[Process], command: RestartDatabase) -> Refused | None:
@@ -132,7 +125,7 @@ def _settle_whole(draft: Draft, database: Database, renewal: Renewal) -> None:
 
 def _again(draft: Draft, old: Process) -> None:
     """Request what ran before, with what it was requested with. An archive that is gone is passed over."""
-    archive = draft.archives.get(old.archive_id) if old.archive_id is not None else None
+    archive = draft.archive_of(old)
     if archive and not archive.removed:
         draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
     if old.archive_id is None or (archive and not archive.removed):

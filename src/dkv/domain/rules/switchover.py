@@ -5,21 +5,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dkv.domain.commands import Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.maintenance import Switchover
-from dkv.domain.model import Database, DatabaseState, EngineState, Group, Process, ProcessState, Wish
-from dkv.domain.refusals import nearest, no, unknown_database, unknown_process
+from dkv.domain.model import Database, EngineState, Group, Process, ProcessState, Wish
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import nearest, no, unknown_process
 
 BEGIN_WITHIN = 15_000    # ms of the domain clock that a leader's manager may take to begin
 
 
 def switchover(draft: Draft, command: Switchover) -> Refused | None:
     """Remember the wish in each group asked for; all or none."""
-    database = draft.databases.get(command.database)
-    if database is None or database.state is DatabaseState.TOMBSTONE:
-        living = [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
-        return unknown_database(command.database, living)
+    database = living_database(draft.databases, command.database)
+    if isinstance(database, Refused):
+        return database
     groups = _groups(draft, database, command)
     if isinstance(groups, Refused):
         return groups
@@ -66,7 +66,7 @@ def _no(message: str, hint: str) -> Refused:
 
 
 def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None:
-    leader = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    leader = draft.leader_of(group)
     if leader is None or not group.serving or draft.stopping(group.database):
         return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
     if group.handover or group.wish:
@@ -93,7 +93,7 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
     """Why a process cannot be handed over to; "" if it can."""
     if target.archive_id not in group.in_sync:
         return "it is not in the in-sync set"
-    if target.kill or target.state is ProcessState.REQUESTED_SHUTDOWN:
+    if target.leaving:
         return "it is leaving"
     if target.state is not ProcessState.MONITORED or target.engine_state is not EngineState.RUNNING:
         return "it does not run yet"
