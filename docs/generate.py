@@ -5,7 +5,6 @@ The life cycles and the refusals are data in dkv.domain; a document beside them 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -83,27 +82,23 @@ def refusals() -> str:
 
 def settings() -> str:
     """docs/settings.md, from dkv.config."""
-    idle = unread()
-    chosen = {"data_dir": "`dkv` below the user's data directory", "state": "`sqlite:` and `domain.sqlite` in the data directory"}
+    chosen = {
+        "data_dir": "`dkv` below the user's data directory", "state": "`sqlite:` and `domain.sqlite` in the data directory",
+        "failover_limit": "none", "labels": "none",
+    }  # fmt: skip
     rows = []
     for one in fields(Settings):
         default = chosen.get(one.name) or (f"`{one.default}`" if isinstance(one.default, str | int) else "chosen")
-        note = "not read yet" if one.name in idle else ""
-        rows.append([f"`{one.name}`", f"`DKV_{one.name.upper()}`", default, allowed(one.metadata), note])
+        rows.append([f"`{one.name}`", default, allowed(one.metadata), one.metadata["what"]])
     head = [
         "# Settings", "", NOTE, "",
-        "What a manager can be told, in `dkv.toml` or by variables. A flag beats a variable, a variable beats the file, the",
-        "file beats the default. An unknown name is refused, with the nearest known one. `DKV_CONFIG` says where the file",
-        "is; `DKV_MANAGERS` names managers for the cmdlets.", "",
+        "What a manager can be told, in `dkv.toml` or by variables: `port` is `DKV_PORT` there. A flag beats a variable,",
+        "a variable beats the file, the file beats the default. An unknown name is refused, with the nearest known one.",
+        "`DKV_CONFIG` says where the file is (else `~/.config/dkv/dkv.toml`); `DKV_MANAGERS` names managers for the cmdlets.",
+        "Names that end in `_ms` are milliseconds. What is said of a store is what a new one gets; `Set-DkvStore` and",
+        "`dkv update database-options` change it later.", "",
     ]  # fmt: skip
-    return "\n".join([*head, *table(["in the file", "as a variable", "default", "allowed", ""], rows)]) + "\n"
-
-
-def unread() -> set[str]:
-    """Settings that nothing in the product reads."""
-    sources = [path for path in (HERE.parent / "src" / "dkv").rglob("*.py") if path.name != "config.py"]
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    return {one.name for one in fields(Settings) if not re.search(rf"settings\.{one.name}\b", text)}
+    return "\n".join([*head, *table(["setting", "default", "allowed", "what it is"], rows)]) + "\n"
 
 
 def allowed(rules: Mapping[str, Any]) -> str:

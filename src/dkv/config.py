@@ -27,29 +27,50 @@ class ConfigTrouble(Exception):
         self.hint = hint
 
 
+def _setting(default: Any, what: str, **rules: Any) -> Any:
+    """A setting: its default, what it means in a clause for docs/settings.md, and its `range` or `choices`."""
+    return field(default=default, metadata={"what": what, **rules})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything a person may set for a manager. Times are in milliseconds, sizes in bytes, None means 'choose'."""
 
-    server_id: str | None = None
-    bind: str = "127.0.0.1"
-    port: int = field(default=7801, metadata={"range": (1, 65535)})
-    nuodb_port: int = field(default=8888, metadata={"range": (0, 65535)})
-    data_dir: Path = Path()
-    state: str = ""
-    valkey_server: Path | None = None
-    max_memory: int | None = None
-    appendfsync: str = field(default="always", metadata={"choices": ("always", "everysec", "no")})
-    min_in_sync: int = field(default=1, metadata={"range": (1, 100)})
-    leader_assignment_timeout_ms: int = field(default=10_000, metadata={"range": (0, 86_400_000)})
-    failover_grace_ms: int = field(default=2_000, metadata={"range": (0, 3_600_000)})
-    failover_limit: int | None = field(default=None, metadata={"range": (0, 2**53)})
-    tail_above_bytes: int = field(default=100_000_000, metadata={"range": (-1, 2**53)})
-    engine_hang_timeout_ms: int = field(default=30_000, metadata={"range": (100, 86_400_000)})
-    restart_budget: int = field(default=3, metadata={"range": (0, 1000)})
-    restart_window_ms: int = field(default=60_000, metadata={"range": (0, 86_400_000)})
-    log_level: str = field(default="info", metadata={"choices": ("debug", "info", "warning", "error")})
-    labels: Mapping[str, str] = field(default_factory=dict)
+    server_id: str | None = _setting(None, "the server's name in the domain; chosen once, from the host's name")
+    bind: str = _setting("127.0.0.1", "the address to listen on; only loopback until there is access control")
+    port: int = _setting(7801, "the port of the REST API", range=(1, 65535))
+    nuodb_port: int = _setting(8888, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
+    data_dir: Path = _setting(Path(), "where archives, runs and logs are")
+    state: str = _setting("", "where the domain state is; managers of one domain name the same")
+    valkey_server: Path | None = _setting(None, "the engines' program; else valkey-server on PATH, else the one that came along")
+    max_memory: int | None = _setting(None, "memory of which this server's engines share 60 %, such as 16GB; else the machine's")
+    appendfsync: str = _setting(
+        "always", "when writes of a new store reach the disk; only always is durable", choices=("always", "everysec", "no")
+    )
+    min_in_sync: int = _setting(1, "copies in sync that a new store's writes need", range=(1, 100))
+    leader_assignment_timeout_ms: int = _setting(
+        10_000, "how long a process that an operator started waits for its group's leader", range=(0, 86_400_000)
+    )
+    failover_grace_ms: int = _setting(
+        2_000, "how long a restarted leader may load without progress before another one leads", range=(0, 3_600_000)
+    )
+    failover_limit: int | None = _setting(
+        None, "ms after which another one leads although the restarted leader makes progress; off unless set: acknowledged "
+        "writes may be set aside", range=(0, 2**53),
+    )  # fmt: skip
+    tail_above_bytes: int = _setting(
+        100_000_000, "size of a dead leader's files from which on its followers are given its last writes; -1: never",
+        range=(-1, 2**53),
+    )  # fmt: skip
+    engine_hang_timeout_ms: int = _setting(
+        30_000, "how long an engine may answer nothing before its manager ends it", range=(100, 86_400_000)
+    )
+    restart_budget: int = _setting(3, "so many early ends within the window park an archive", range=(0, 1000))
+    restart_window_ms: int = _setting(60_000, "that window", range=(0, 86_400_000))
+    log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
+    labels: Mapping[str, str] = field(
+        default_factory=dict, metadata={"what": "words about this server, shown by dkv get server-config; nothing goes by them"}
+    )
 
 
 def load_settings(
