@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from dkv.cli import nouns
+from dkv.cli.binding import bind, from_argv
+from dkv.cli.nouns import leader, upkeep
 from dkv.cli.output import Screen
-from dkv.cli.recover import client_of, enforce_now
 from dkv.cli.rehearse import rehearse
 from dkv.cli.session import Session
-from dkv.cli.upkeep import end_restart, restart_now, switch_over
 from dkv.client import Endpoint, ManagerRefused, Reply, Request
 from tests.api.furnished import Said, Stage, answered
 
@@ -52,20 +53,22 @@ def session(stage: Stage, transport: Through, home: Path, *, as_json: bool = Fal
     return Session(screen, environ, transport, sleep=sleep)
 
 
+def typed(name: str, *words: str) -> Callable[[Session], int]:
+    """A verb as somebody types it, without --plan."""
+    verb = nouns.find(name)
+    assert verb
+    code = {"switchover database": upkeep.switchover, "restart database": upkeep.restart, "enforce leader": leader.enforce}[name]
+    bound = bind(verb, from_argv(["--db-name", "OrdersStore", *words]), {})
+    return lambda session: code(session, bound)
+
+
 VERBS: dict[str, Callable[[Session], int]] = {
-    "switchover": lambda session: switch_over(session, None, "OrdersStore", "", None),
-    "switchover to": lambda session: switch_over(session, None, "OrdersStore", "UNPARTITIONED", 1),
-    "restart": lambda session: restart_now(session, None, "OrdersStore", {"rolling": False, "force": False}, False),
-    "rolling restart": lambda session: restart_now(session, None, "OrdersStore", {"rolling": True, "force": False}, False),
-    "restart, not waited for": lambda session: restart_now(session, None, "OrdersStore", {"rolling": True, "force": True}, True),
+    "switchover": typed("switchover database"),
+    "switchover to": typed("switchover database", "--group", "UNPARTITIONED", "--to", "1"),
+    "restart": typed("restart database"),
+    "rolling restart": typed("restart database", "--rolling"),
+    "restart, not waited for": typed("restart database", "--rolling", "--force", "--no-wait"),
 }
-
-
-def enforce(session: Session) -> int:
-    client = client_of(session, None)
-    told = {"store": "OrdersStore", "group": "UNPARTITIONED", "archiveId": 1}
-    bound = client.leader_bound("OrdersStore", "UNPARTITIONED", 1)
-    return enforce_now(session, client, {**told, "bound": bound}, allow_data_loss=True, reason="a test")
 
 
 def events_after(stage: Stage, revision: int) -> list[tuple[str, str, str]]:
@@ -101,8 +104,10 @@ def test_a_plan_of_maintenance_is_what_then_happens(stage: Stage, tmp_path: Path
 
 
 NOES: dict[str, tuple[Callable[[Session], int], str]] = {
-    "end of no restart": (lambda session: end_restart(session, None, "OrdersStore"), "restart"),
-    "another leader where one serves": (enforce, "serving leader"),
+    "end of no restart": (typed("restart database", "--stop"), "restart"),
+    "another leader where one serves": (
+        typed("enforce leader", "--archive-id", "1", "--allow-data-loss", "--reason", "a test"), "serving leader",
+    ),
 }
 
 

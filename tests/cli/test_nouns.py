@@ -148,7 +148,10 @@ def test_the_program_finds_verbs_and_the_shell_does_too(capsys: pytest.CaptureFi
     assert main(["show", "nothing"]) == 2
     assert main(["enforce", "nothing"]) == 2
     assert main(["enforce", "leader"]) == 2
-    assert "Missing option '--db-name'" in capsys.readouterr().err
+    assert "enforce leader needs --db-name" in capsys.readouterr().err
+    for line in ("show waiting --managers 127.0.0.1:1", "dkv show waiting --managers 127.0.0.1:1"):
+        assert main(["shell", "-c", line]) == 1, "a hint says dkv, which the shell need not be told"
+        assert "The manager at 127.0.0.1:1 is not reachable" in capsys.readouterr().err
 
 
 # What is printed ---------------------------------------------------------------------------------------------

@@ -129,3 +129,6 @@ def test_completion_offers_names_then_parameters() -> None:
     assert "-InstancePrefix" in completions("new-dkvstore -Name A ")
     assert "Get-DkvStore" in completions("what ")
     assert "help" in completions()
+    assert "show" in completions("sh")
+    assert {"waiting", "domain"} <= set(completions("show wai"))
+    assert "--db-name" in completions("show waiting --d")

@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-import click
 import pytest
 
 import dkv.domain
 from dkv.cli import nouns
+from dkv.cli.binding import from_argv
+from dkv.cli.cmdlets import run_cmdlet
 from dkv.cli.output import Screen
+from dkv.cli.session import Session
 from dkv.cli.spoken import in_verbs
-from dkv.cli.verbs import root, run
 
 AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
 
@@ -107,7 +108,7 @@ def manager() -> Iterator[str]:
 
 def typed(manager: str, *words: str) -> tuple[int, str, str]:
     screen = Screen(io.StringIO(), io.StringIO())
-    code = run(screen, ["show", "events", *words, "--managers", manager])
+    code = run_cmdlet(Session(screen), "show events", from_argv([*words, "--managers", manager]))
     assert isinstance(screen.out, io.StringIO)
     assert isinstance(screen.err, io.StringIO)
     return code, screen.out.getvalue(), screen.err.getvalue()
@@ -155,8 +156,8 @@ def test_as_json_they_are_the_managers_own(manager: str) -> None:
     ("words", "code", "sentence"),
     [
         (["--why", "7"], 1, "There is no event 7 in the log."),
-        (["--why", "x"], 2, "'x' is not a valid integer range"),
-        (["--limit", "0"], 2, "0 is not in the range"),
+        (["--why", "x"], 2, "--why cannot be 'x'"),
+        (["--limit", "0"], 2, "--limit cannot be '0'"),
         (["--why", "41", "--follow"], 2, "--why takes no --follow"),
         (["--db-name", "nothing"], 1, "There is no event"),
     ],
@@ -175,9 +176,20 @@ def test_following_goes_on_where_the_line_broke_until_interrupted(manager: str, 
         assert child.stdout.readline().startswith("#42 ")
         told = "#50 2026-01-01 00:00:00Z the manager of server s2 is away because its lease was not renewed"
         assert child.stdout.readline().startswith(told)
+        out, err = interrupted(child)
+    assert (child.returncode, out, err.strip().splitlines()[-1]) == (130, "", "Interrupted; nothing had been sent.")
+
+
+def interrupted(child: subprocess.Popen[str]) -> tuple[str, str]:
+    """Ctrl-C as a person presses it: Python drops one that comes while it throws an object away, here the broken line's."""
+    for _ in range(30):
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
-    assert (child.returncode, out, err.strip()) == (130, "", "Interrupted.")
+        try:
+            return child.communicate(timeout=2)
+        except subprocess.TimeoutExpired:
+            continue
+    child.kill()
+    return child.communicate()
 
 
 # Hints in the words of who asked -------------------------------------------------------------------------------------
@@ -211,9 +223,7 @@ def test_verbs_that_the_domain_names_exist() -> None:
     found = {name for text in texts for name in re.findall(r"(?:: |at )dkv ([a-z]+ [a-z-]+)", text)}
     assert {"shutdown process", "restart database", "show waiting"} <= found
     for name in found:
-        noun = name.split()[1]
-        group = root.commands.get(name.split()[0])
-        assert nouns.find(name) or (isinstance(group, click.Group) and noun in group.commands), name
+        assert nouns.find(name), name
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import shlex
 import subprocess
 
-from dkv.cli.cmdlets import CMDLETS
-from dkv.cli.verbs import root
+import pytest
+
+from dkv.cli import nouns
+from dkv.cli.binding import bind, from_argv
+from dkv.cli.cmdlets import find_cmdlet
+from dkv.cli.output import Screen
+from dkv.cli.verbs import run
 from tests.house.house import ROOT, kept_files, python_files, tree_of
 
 # Put together from halves, so that this file does not find itself.
@@ -53,12 +60,13 @@ def test_nothing_prints_but_output_and_main() -> None:
 def commands_shown(document: str) -> list[list[str]]:
     """The command lines a document shows: lines of its code blocks that start with ./dev or dkv."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(?:sh|console|bash)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
-    return [line.split() for line in lines if re.match(r"(\./dev|(\.venv/bin/)?dkv) \w", line)]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    shown = [block for language, block in blocks if language in ("", "sh", "console", "bash", "text")]
+    lines = [line.strip().removeprefix("$ ").partition("; ")[0] for block in shown for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if re.match(r"(\./dev|(\.venv/bin/)?dkv) \w", line)]
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs/operations.md", "docs/tour.md", "docs/critiques.md"]
 
 
 def test_the_dev_words_of_the_documents_exist() -> None:
@@ -69,10 +77,21 @@ def test_the_dev_words_of_the_documents_exist() -> None:
     assert used <= known, f"./dev does not know {sorted(used - known)}"
 
 
-def test_the_dkv_commands_of_the_documents_exist() -> None:
-    known = {*root.commands, *(cmdlet.name for cmdlet in CMDLETS)}
-    used = {words[1] for document in DOCUMENTS for words in commands_shown(document) if words[0].endswith("dkv")}
-    assert used <= known, f"dkv does not know {sorted(used - known)}"
+DKV = [words[1:] for document in DOCUMENTS for words in commands_shown(document) if words[0].endswith("dkv")]
+
+
+def test_the_documents_show_cmdlets_verbs_and_programs() -> None:
+    assert {"Start-DkvStore", "show", "manager"} <= {words[0] for words in DKV}
+
+
+@pytest.mark.parametrize("words", DKV, ids=" ".join)
+def test_a_dkv_command_of_the_documents_can_be_typed_so(words: list[str]) -> None:
+    """Cmdlets and verbs are bound, so that each parameter exists too; programs are asked for their help."""
+    used = 1 if "-" in words[0] else 2
+    if used == 2 and nouns.find(" ".join(words[:2])) is None:
+        assert run(Screen(io.StringIO(), io.StringIO()), [*words, "--help"]) == 0
+    else:
+        bind(find_cmdlet(" ".join(words[:used])), from_argv(words[used:]), {})
 
 
 def test_dev_explains_itself_from_anywhere() -> None:

@@ -1,4 +1,4 @@
-"""The entry of `dkv`: a cmdlet, or a verb with its noun (cli/nouns), never costs the import of click."""
+"""The entry of `dkv`: a cmdlet, or a verb with its noun (cli/nouns), never costs the import of click; programs do."""
 
 from __future__ import annotations
 

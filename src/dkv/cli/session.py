@@ -17,6 +17,9 @@ from dkv.client import BadEndpoint, Endpoint, ManagerClient, Transport, parse_en
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."
 """Word for word from seeds 000 and 002."""
 
+HERE = "127.0.0.1:7801"
+"""Whom a verb asks when no managers are connected: this machine's, as nuocmd asks localhost."""
+
 
 class Session:
     """One shell, or one one-shot command. In a shell Connect-DkvManager stays in the shell (`in_shell`); outside it is

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dkv.cli import nouns
+from dkv.cli.binding import written
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
 from dkv.cli.context import user_directory
 from dkv.cli.powershell import Argument, Assignment, Command, Incomplete, Positional, Statement, parse, settle
@@ -59,6 +60,7 @@ def run_statement(session: Session, statement: Statement) -> int:
         if isinstance(statement, Assignment):
             session.variables[statement.name] = settle(statement.value, session.variables)
             return DONE
+        statement = _bare(statement)
         word = statement.name.lower()
         if word in LEAVE:
             raise Leave
@@ -68,6 +70,14 @@ def run_statement(session: Session, statement: Statement) -> int:
         session.screen.error(trouble.message, trouble.hint)
         return trouble.exit_code
     return run_cmdlet(session, *_with_noun(word, statement))
+
+
+def _bare(statement: Command) -> Command:
+    """Hints and documents say `dkv show waiting`, to be typed anywhere; here the first word is not needed."""
+    first = statement.arguments[0] if statement.arguments else None
+    if statement.name.lower() == "dkv" and isinstance(first, Positional) and isinstance(first.value, str):
+        return statement._replace(name=first.value, arguments=statement.arguments[1:])
+    return statement
 
 
 def _with_noun(word: str, statement: Command) -> tuple[str, Sequence[Argument]]:
@@ -127,11 +137,15 @@ def _typed(session: Session) -> Iterator[Statement]:
 
 
 def completions(before: str = "") -> list[str]:
-    """What Tab offers after the text `before`: names of cmdlets, then the parameters of the one that is written."""
+    """What Tab offers after the text `before`: cmdlets and verbs, the nouns of a verb, then what the one written takes."""
     words = before.replace("`\n", " ").split()
-    if not words or (len(words) == 1 and not before[-1].isspace()):
-        return [cmdlet.name for cmdlet in CMDLETS] + ["help", "exit"]
-    for cmdlet in CMDLETS:
-        if cmdlet.name.lower() == words[0].lower():
-            return [f"-{param.name}" for param in cmdlet.params]
-    return [cmdlet.name for cmdlet in CMDLETS]
+    whole = len(words) if before[-1:].isspace() else len(words) - 1   # words that are not being typed any more
+    if whole <= 0:
+        return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, "help", "exit"]
+    if whole == 1 and words[0].lower() in nouns.VERBS:
+        return [one.name.partition(" ")[2] for one in nouns.everything() if one.name.startswith(f"{words[0].lower()} ")]
+    try:
+        found = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERBS else 1]))
+    except CliTrouble:
+        return [cmdlet.name for cmdlet in CMDLETS]
+    return [written(param) for param in found.params]

@@ -1,7 +1,7 @@
-"""The verb commands of `dkv` (manager, playground, shell), read with click; the only file that knows it.
+"""The programs of `dkv` (manager, playground, shell, and the state on disk in recover.py), read with click.
 
-Cmdlets never come here, so that they start without click. What a verb runs is imported by name when it runs: the
-manager is the composition root, and no room of ours may depend on it.
+Cmdlets and verbs of the domain never come here, so that they start without click. What a program is made of is imported by
+name when it runs: the manager is the composition root, and no room of ours may depend on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dkv.cli import nouns, recover, told, upkeep
+from dkv.cli import nouns, recover
 from dkv.cli.cmdlets import CMDLETS, run_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
@@ -26,7 +26,7 @@ RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_na
 
 def run(screen: Screen, arguments: Sequence[str]) -> int:
     """Run one verb command to its exit code, saying what went wrong the way cmdlets do."""
-    if arguments[0] in nouns.VERBS and not _known(arguments):
+    if arguments[0] in nouns.VERBS:
         return run_cmdlet(Session(screen), " ".join(arguments[:2]), ())
     try:
         code = root.main(list(arguments), "dkv", standalone_mode=False, obj=screen)
@@ -59,12 +59,6 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
             raise
         screen.error(str(trouble), str(trouble.hint))
         return FAILED
-
-
-def _known(arguments: Sequence[str]) -> bool:
-    """Whether a verb that is in both places, such as enforce, is followed by a noun of this one."""
-    group = root.commands.get(arguments[0])
-    return isinstance(group, click.Group) and len(arguments) > 1 and arguments[1] in group.commands
 
 
 def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
@@ -157,7 +151,7 @@ def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> i
     return run_file(session, file) if file is not None else interact(session)
 
 
-for _verb in (*recover.VERBS, *upkeep.VERBS, *told.VERBS):
+for _verb in recover.VERBS:
     root.add_command(_verb)
 
 

@@ -1,4 +1,4 @@
-"""CLI room: the verbs of seed 003, `dkv VERB NOUN`, with nuocmd's names and options; one file a noun or so.
+"""CLI room: the verbs with a noun, `dkv VERB NOUN`: those of seed 003 with nuocmd's names and options, and dkv's own.
 
 Each file has a table VERBS; which file knows a noun stands here, so that a command imports that one only.
 """
@@ -21,7 +21,7 @@ FILES = {
     "server-logs": "support", "diagnose-info": "support", "message": "support",
     "storage-groups": "groups", "storage-group": "groups",
     "hotcopy": "hotcopies", "hotcopy-info": "hotcopies", "hotcopy-status": "hotcopies",
-    "value": "simple",
+    "value": "simple", "waiting": "told", "events": "told", "leader": "leader",
     "user": "access", "users": "access", "user-roles": "access", "user-credentials": "access",
     "role": "access", "roles": "access", "role-templates": "access",
     "region": "simple", "regions": "simple", "region-assignment": "simple",
@@ -30,11 +30,13 @@ FILES = {
 }  # fmt: skip
 """The file that knows a noun. Where a noun's verbs are in several files, MORE names the others."""
 
-MORE = {"database": ("plans", "checks", "hotcopies"), "process": ("checks",), "server": ("checks",), "servers": ("checks",)}
+MORE = {
+    "database": ("plans", "checks", "hotcopies", "upkeep"), "process": ("checks",), "server": ("checks",), "servers": ("checks",),
+}  # fmt: skip
 
 VERBS = (
-    "add", "cancel", "capture", "check", "create", "delete", "enforce", "get", "hotcopy", "log", "remove", "set", "show",
-    "shutdown", "start", "update",
+    "add", "cancel", "capture", "check", "create", "delete", "enforce", "get", "hotcopy", "log", "remove", "restart", "set",
+    "show", "shutdown", "start", "switchover", "update",
 )  # fmt: skip
 
 

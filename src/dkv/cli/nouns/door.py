@@ -8,13 +8,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from dkv.cli.binding import Bound, Param
-from dkv.cli.session import Session, endpoints
+from dkv.cli.session import HERE, Session, endpoints
 from dkv.client import Json, ManagerClient, ManagerRefused, ManagerUnreachable, Reply
 
 ROOT = "/api/1"
-HERE = "127.0.0.1:7801"
-"""Who is asked when no managers are connected: this machine's, as nuocmd asks localhost."""
-
 MANAGERS = Param("--managers", "list", "the managers, with commas between; else the connected ones", aliases=("apiserver",))
 OUTPUT = Param("--output-format", "word", "text or json", default="text", aliases=("o",), choices=("text", "json", "table"))
 SHARED = (MANAGERS, OUTPUT)
