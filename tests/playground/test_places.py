@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,13 +50,52 @@ def test_leftovers_of_a_killed_playground_are_stopped(tmp_path: Path, sleeper: s
     assert not file.exists()
 
 
-def test_engines_are_found_by_what_their_parents_wrote(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    born = tmp_path / "server-1" / "run" / "7" / "born"
+@pytest.fixture
+def launcher() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process that leads a group, as a TE's launcher does, and the pid of its child, which nobody ends with it."""
+    leads = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
+    assert leads.stdout is not None
+    with leads.stdout:
+        child = int(leads.stdout.readline())
+    start = started_at(child)
+    yield leads, child
+    leads.kill()
+    leads.wait()
+    if is_alive(child, start):
+        os.kill(child, signal.SIGKILL)
+
+
+def written_down(directory: Path, pid: int) -> None:
+    """What the waiting parent of an engine writes."""
+    born = directory / "server-1" / "run" / "7" / "born"
     born.parent.mkdir(parents=True)
-    born.write_text(f"{sleeper.pid} {started_at(sleeper.pid)}\n")
+    born.write_text(f"{pid} {started_at(pid)}\n")
+
+
+def test_engines_are_found_by_what_their_parents_wrote(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    written_down(tmp_path, sleeper.pid)
     record(tmp_path, tmp_path, NOBODY)
     assert stop_leftovers(tmp_path) == [(tmp_path, 1)]
     assert sleeper.wait(10) == -9
+
+
+def test_the_engines_of_a_te_end_with_their_launcher(tmp_path: Path, launcher: tuple[subprocess.Popen[bytes], int]) -> None:
+    leads, engine = launcher
+    written_down(tmp_path, leads.pid)
+    record(tmp_path, tmp_path, NOBODY)
+    assert stop_leftovers(tmp_path) == [(tmp_path, 1)]
+    assert leads.wait(10) == -9
+    assert not started_at(engine)
+
+
+def test_a_playground_that_stops_everything_ends_the_engines_of_its_tes_too(
+    tmp_path: Path, launcher: tuple[subprocess.Popen[bytes], int]
+) -> None:
+    leads, engine = launcher
+    written_down(tmp_path, leads.pid)
+    Record(tmp_path / "me.json", tmp_path, temporary=False).stop_everything()
+    assert leads.wait(10) == -9
+    assert not started_at(engine)
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:

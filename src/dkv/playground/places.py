@@ -128,6 +128,28 @@ def kill_all(processes: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> in
     return len(living)
 
 
+def end_groups(leaders: list[tuple[int, int]]) -> int:
+    """As kill_all, each with the process group it leads: the engines of a TE are in that of their launcher."""
+    living = [(pid, start) for pid, start in leaders if is_alive(pid, start)]
+    members = [one for pid, _ in living for one in _group(pid)]
+    for pid, _ in living:
+        with contextlib.suppress(ProcessLookupError):   # it is not yet the leader of a group
+            os.killpg(pid, signal.SIGKILL)
+    kill_all([*living, *members])
+    return len(living)
+
+
+def _group(leader: int) -> list[tuple[int, int]]:
+    """Pid and start time of every process in the group of that number."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(int(name)) == leader:
+                    found.append((int(name), started_at(int(name))))
+    return found
+
+
 def engines(directory: Path) -> list[tuple[int, int]]:
     """Pid and start time of every engine ever started below a playground's directory, as their parents wrote it."""
     found = []
@@ -168,7 +190,7 @@ class Record:
     def stop_everything(self) -> None:
         """SIGKILL managers and writers first, so that nobody restarts an engine, then the engines."""
         kill_all(list(self.processes))
-        kill_all(engines(self.directory))
+        end_groups(engines(self.directory))
 
     def remove(self) -> None:
         """Forget the playground."""
@@ -207,7 +229,7 @@ def stop_leftovers(place: Path) -> list[tuple[Path, int]]:
             continue
         stopped = 0
         if boot == boot_id():
-            stopped = kill_all(processes) + kill_all(engines(directory))
+            stopped = kill_all(processes) + end_groups(engines(directory))
         if said.get("temporary"):
             discard(directory)
         file.unlink(missing_ok=True)

@@ -126,11 +126,10 @@ def continued(draft: Draft, group: Group) -> dict[str, Any]:
 
 def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
     """The dead leader's manager knows what there is to give, and whose bytes are the beginning of it."""
-    group = _standing(draft, command)
-    if isinstance(group, Refused):
-        return group
-    tail = group.tail
-    assert tail is not None
+    standing = _standing(draft, command)
+    if isinstance(standing, Refused):
+        return standing
+    group, tail = standing
     if tail.source_process != command.start_id or tail.history:
         return stale_fact(f"process {command.start_id} does not hold the tail, or it was measured already")
     fed = tuple(one for one in tail.fed if one.start_id in command.prefixes and one.place <= command.size)
@@ -153,16 +152,15 @@ def _archives(tail: Tail) -> str:
 
 def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
     """A follower's disk was compared: equal, and it may lead or stay in S; anything else ends the attempt."""
-    group = _standing(draft, command)
-    if isinstance(group, Refused):
-        return group
-    tail = group.tail
-    assert tail is not None
+    standing = _standing(draft, command)
+    if isinstance(standing, Refused):
+        return standing
+    group, tail = standing
     fed = tail.of(command.start_id)
     if fed is None or fed.whole or not tail.history:
         return stale_fact(f"process {command.start_id} is not being fed, or has everything already")
     if (command.size, command.digest) != (tail.size, tail.digest):
-        _give_up(draft, group, fed, "its bytes differ from the dead leader's")
+        _give_up(draft, group, tail, fed, "its bytes differ from the dead leader's")
         return None
     whole = tuple(replace(one, whole=True) if one is fed else one for one in tail.fed)
     draft.put_group(group, tail=replace(tail, fed=whole), stalled_since=None)
@@ -174,38 +172,37 @@ def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
 
 def tail_broken(draft: Draft, command: TailBroken) -> Refused | None:
     """Not exactly as expected: the ordinary choice is made again, unless it concerns another follower only."""
-    group = _standing(draft, command)
-    if isinstance(group, Refused):
-        return group
-    tail = group.tail
-    assert tail is not None
+    standing = _standing(draft, command)
+    if isinstance(standing, Refused):
+        return standing
+    group, tail = standing
     fed = tail.of(command.start_id)
     if fed is None and tail.source_process != command.start_id:
         return stale_fact(f"process {command.start_id} has no part in the tail of {group.name}")
-    _give_up(draft, group, fed, command.reason)
+    _give_up(draft, group, tail, fed, command.reason)
     return None
 
 
-def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> Group | Refused:
+def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tuple[Group, Tail] | Refused:
+    """The group of that process and the tail that is given to it, or why the fact comes too late."""
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
     group = draft.group_of(process)
     if group is None or group.tail is None or group.term != command.term:
         return stale_fact(f"no tail is fed in term {command.term}")
-    return group
+    return group, group.tail
 
 
-def _give_up(draft: Draft, group: Group, fed: Fed | None, reason: str) -> None:
+def _give_up(draft: Draft, group: Group, tail: Tail, fed: Fed | None, reason: str) -> None:
     """One follower less, or, if it is the one that is to lead or the source itself, the whole attempt.
 
     Its part stays in the sums, so that the numbers of the stream do not move under the others.
     """
-    tail = group.tail
-    assert tail is not None
     if fed is None or fed.start_id == group.leader_process:
         vacate(draft, group, f"feeding the dead leader's tail was given up: {reason}")
         return
-    draft.put_group(group, tail=replace(tail, fed=tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)))
+    rest = tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)
+    draft.put_group(group, tail=replace(tail, fed=rest))
     draft.note("group.tail_fed_less", f"group {group.database}/{group.name}", reason, database=group.database,
                start_id=fed.start_id, archive_id=fed.archive_id)  # fmt: skip
