@@ -300,24 +300,24 @@ def test_shutdown_waits_until_the_process_is_gone_and_says_when_it_is_not(tmp_pa
     assert there.changes()[-1][2] == {"timeout": "0", "kill": "true", "evict": "false"}
 
 
-def test_a_server_is_drained_tes_first(tmp_path: Path) -> None:
-    there = Dialect({"GET /peers/server0": server("server0"), "GET /processes": [process(0), process(3, "TE"), process(4)]})
-    there.answers |= {f"DELETE /processes/{one}": {} for one in (0, 3, 4)}
-    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --timeout 0").code == 0
-    assert [path for _, path, _, _ in there.changes()] == ["/processes/3", "/processes/0", "/processes/4"]
+def test_a_server_is_drained_by_one_request_and_what_leaves_is_waited_for(tmp_path: Path) -> None:
+    there = Dialect({"DELETE /peers/server0/processes": {"startIds": ["3", "0"]}})
+    there.answers["GET /processes"] = lambda _: {"data": [process(0), process(7)] if there.clock.now < 3 else [process(7)]}
+    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --db-name test").code == 0
+    assert there.clock.now >= 3
+    assert there.changes() == [
+        ("DELETE", "/peers/server0/processes", {"kill": "false", "evict": "false", "force": "false", "dbName": "test"}, None)
+    ]
 
 
-def test_a_server_that_holds_the_last_copy_is_not_drained_unless_that_is_meant(tmp_path: Path) -> None:
-    last = server("server0") | {"lastCopyOf": [{"dbName": "test", "storageGroup": "g1"}]}
-    there = Dialect({"GET /peers/server0": last, "GET /processes": [process(0)], "DELETE /processes/0": {}})
+def test_a_server_that_may_not_be_drained_says_why_and_can_be_forced(tmp_path: Path) -> None:
+    refusal = No(409, "Server server0 holds the last copy in sync of group g1 of test.")
+    there = Dialect({"DELETE /peers/server0/processes": lambda asked: {"startIds": []} if asked["query"]["force"] == "true"
+                     else refusal})  # fmt: skip
     said = there.runs(tmp_path, "shutdown server-processes --server-id server0")
     assert said.code == 1
     assert "holds the last copy in sync of group g1 of test" in said.err
-    assert "dkv shutdown database --db-name test" in said.err
-    assert there.changes() == []
-    assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --db-name other --timeout 0").code == 0
     assert there.runs(tmp_path, "shutdown server-processes --server-id server0 --timeout 0 --force").code == 0
-    assert len(there.changes()) == 2
 
 
 # Values and checks -------------------------------------------------------------------------------------------

@@ -320,7 +320,8 @@ class Life:
         await self.tell(ArchiveRetired(server_id="s2", archive_id=2, path="/data/orders-3.deleted-1"))
 
     async def stopped_and_deleted(self) -> None:
-        """A whole stop, clean; then the store is deleted."""
+        """One server is cleared, the rest is stopped as a whole; then the store is deleted."""
+        assert (await self.ask_as_nuocmd("DELETE", "/peers/s1/processes?kill=true"))["startIds"]
         await self.ask("POST", f"/{STORE}/stop", 202)
         await self.tell(CleanStopReached(reached=(1,), **await self.quoting()))
         end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}

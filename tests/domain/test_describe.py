@@ -10,7 +10,7 @@ import pytest
 from dkv.domain.commands import Tick
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted
-from dkv.domain.describe import can_lose, carried_by, instance_state, role, store_status, waits_for, why_not_running
+from dkv.domain.describe import can_lose, instance_state, role, store_status, waits_for, why_not_running
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -292,12 +292,3 @@ def test_two_copies_on_one_server_are_lost_together() -> None:
     scene = Scene(**{**LEADS, "in_sync": (A, B, C)})
     scene.archives[B] = replace(scene.archives[B], server_id="s1")
     assert can_lose(scene.state(), scene.group) == (1, 1)
-
-
-def test_a_server_carries_a_group_when_every_copy_in_sync_that_stays_is_there() -> None:
-    scene = Scene(**{**LEADS, "in_sync": (A, B)})
-    home, other = scene.archives[A].server_id, scene.archives[B].server_id
-    assert carried_by(scene.state(), home) == []
-    alone = Scene(**{**LEADS, "in_sync": (A,)})
-    assert [g.name for g in carried_by(alone.state(), home)] == [alone.group.name]
-    assert carried_by(alone.state(), other) == []

@@ -31,3 +31,9 @@ def _stop_restart(t: Teller, line: Line) -> c.Command:
 @verb("options-seen")
 def _options_seen(t: Teller, line: Line) -> c.Command:
     return c.OptionsSeen(append_fsync=line.options.get("fsync", "always"), max_memory=line.number("memory"), **t.of(line))
+
+
+@verb("drain")
+def _drain(t: Teller, line: Line) -> c.Command:
+    return c.DrainServer(now=t.world.now, server_id=line.words[0], database=line.options.get("db", ""),
+                         kill=line.has("kill"), force=line.has("force"), evict=line.has("evict"))  # fmt: skip

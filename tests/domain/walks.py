@@ -107,6 +107,7 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
     yield c.StartProcess(now=now, database="db", engine_type=EngineType.TE, server_id=SERVERS[salt % 3])
     for start_id in state.processes:
         yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
+    yield c.DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
     yield c.ShutdownDatabase(now=now, name="db", force=salt % 2 == 0)
     yield c.Switchover(now=now, database="db", to=salt % 7 if salt % 2 else None)
     yield c.RestartDatabase(now=now, name="db", rolling=salt % 4 > 0, force=salt % 3 == 0)

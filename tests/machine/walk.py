@@ -107,6 +107,7 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     yield c.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
     yield c.RestartDatabase(name=DATABASE, rolling=pick(3) > 0, force=pick(2) == 0)
     yield c.StopRestart(name=DATABASE)
+    yield c.DrainServer(server_id=server, kill=pick(3) == 0, force=pick(2) == 0)
     archive_id = pick(len(stage.state.archives)) if stage.state.archives else 0
     yield c.DeleteArchive(archive_id=archive_id)
     yield c.CreateArchives(database=DATABASE, archives=(c.NewArchive(server_id=server),))

@@ -30,7 +30,7 @@ PLANNABLE = re.compile(
     r"|/api/1/databases/[^/]+(/(options|shutdown|startplan|hosts|defaultRegion|hotCopy|hotCopySimple|storageGroups/[^/]+))?"
     r"|/api/1/databases/cancelHotCopy"
     r"|/api/1/databases/loadBalancer[A-Za-z]+(/[^/]+)?"
-    r"|/api/1/peers/[^/]+(/removeDomainState)?"
+    r"|/api/1/peers/[^/]+(/(removeDomainState|processes))?"
 )
 """Addresses all of whose changes are commands. What else a manager can be told, such as to end, is no command: no plan."""
 

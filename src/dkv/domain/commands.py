@@ -27,6 +27,7 @@ from dkv.domain.hotcopy_commands import WritesPaused as WritesPaused
 from dkv.domain.hotcopy_commands import WritesResumed as WritesResumed
 from dkv.domain.keeping import BringBackArchive as BringBackArchive
 from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
+from dkv.domain.maintenance import DrainServer as DrainServer
 from dkv.domain.maintenance import EnforceLeader as EnforceLeader
 from dkv.domain.maintenance import EngineSilent as EngineSilent
 from dkv.domain.maintenance import RestartDatabase as RestartDatabase
@@ -362,7 +363,7 @@ FACTS: tuple[type[Command], ...] = (
 ORDERS: tuple[type[Command], ...] = (
     CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
     EnforceLeader, PutRecord, RemoveServer, RemoveServerState, BringBackArchive, SetDatabaseOptions, Switchover,
-    RestartDatabase, StopRestart, RequestHotCopy, CancelHotCopy,
+    RestartDatabase, StopRestart, DrainServer, RequestHotCopy, CancelHotCopy,
 )  # fmt: skip
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -196,17 +196,6 @@ def can_lose(state: State, group: Group) -> tuple[int, int]:
     return confirmed, _losable(Counter(a.server_id for a in running), least)
 
 
-def carried_by(state: State, server_id: str) -> list[Group]:
-    """The serving groups whose every copy that is in sync and stays is on that server: without it nobody serves them."""
-    found = []
-    for group in state.groups.values():
-        stay = [state.archives[i] for i in group.in_sync if i in state.archives and _can_serve(state, state.archives[i])]
-        wanted = group.serving and state.databases[group.database].state not in STOPPING
-        if wanted and stay and not any(a.server_id != server_id and state.server_alive(a.server_id) for a in stay):
-            found += [group] if any(a.server_id == server_id for a in stay) else []
-    return sorted(found, key=lambda g: g.key)
-
-
 def _can_serve(state: State, archive: Archive) -> bool:
     process = state.process_on(archive.archive_id)
     return process is not None and not _is_leaving(state, process)

@@ -1,4 +1,4 @@
-"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database;
+"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database, drain a server;
 and the fact that an engine stopped answering."""
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ class StopRestart(Command):
     """Give a running restart up: what was replaced stays replaced, what is stopping comes back, the rest is left."""
 
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainServer(Command):
+    """End every process of a server, or those of one database. Refused where that would end the serving of a group or its
+    writes, unless `force`, `kill` or `evict` (as of one process, ShutdownProcess) says that this is meant."""
+
+    server_id: str
+    database: str = ""
+    kill: bool = False
+    force: bool = False
+    evict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

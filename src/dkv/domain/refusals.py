@@ -41,6 +41,7 @@ CATALOGUE: dict[str, Entry] = {
     "already_running": Entry(409, 0, "the archive has a live process already"),
     "already_stopping": Entry(409, 0, "the process is leaving already"),
     "wrong_server": Entry(409, 1, "the archive lives on another server"),
+    "last_copies_there": Entry(409, 1, "the server holds the last copy in sync of a group"),
     "below_min_in_sync": Entry(409, 1, "stopping it would leave fewer in-sync copies than minInSync"),
     "no_switchover": Entry(409, 1, "the group's leadership cannot be handed over as asked"),
     "restart_running": Entry(409, 1, "the database is being restarted already"),

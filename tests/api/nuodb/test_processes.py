@@ -195,3 +195,18 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "DELETE", "processes/0", 400, "kil", params={"kil": "True"})
     await refused(world, "GET", "processes/9", 404, "start id 9")
     await refused(world, "GET", "processes/9/options", 404, "start id 9")
+
+
+@story
+async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> None:
+    await running(world)
+    te = (await start(world))["startId"]
+    why = ("Server s1 holds the last copy in sync of group", "of test", "--force")
+    await refused(world, "DELETE", "peers/s1/processes", 409, *why)
+    await refused(world, "POST", "peers/s1/shutdown", 409, "This manager stays.", *why, params={"evictLocal": "True"})
+    assert world.stopped == []
+    await refused(world, "DELETE", "peers/s3/processes", 404, "no server s3")
+    await refused(world, "DELETE", "peers/s1/processes", 404, "named tests", "Did you mean test?", params={"dbName": "tests"})
+    meant = {"dbName": "test", "force": "True"}
+    assert await ask(world, "DELETE", "peers/s1/processes", params=meant) == {"startIds": ["0", te]}
+    assert {one["state"] for one in await listed(world, "processes")} == {"REQUESTED_SHUTDOWN"}

@@ -55,6 +55,12 @@ class Nothing(Answer):
     """It is done; there is nothing to say."""
 
 
+class Drained(Answer):
+    """The start ids of the processes that leave."""
+
+    start_ids: list[str]
+
+
 # Servers -------------------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +102,6 @@ class Server(Answer):
     version: str
     full_version: str
     labels: dict[str, str]
-    last_copy_of: list[dict[str, str]]
     connected_state: Connected
     local_role_info: RoleInfo
 

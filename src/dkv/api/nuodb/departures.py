@@ -1,9 +1,15 @@
-"""API room: servers that leave: POST peers/{id}/shutdown and removeDomainState, DELETE peers/{id}."""
+"""API room: servers that leave: POST peers/{id}/shutdown and removeDomainState, DELETE peers/{id} and peers/{id}/processes.
+
+nuocmd clears a server by one DELETE of processes/{id} after the other, which cannot be told from ending those processes
+for their own sake, and that is always allowed. So what clearing a server would cost is judged where it is asked for as
+such: in DELETE peers/{id}/processes, which dkv uses, and in a shutdown with `evictLocal`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,8 +20,9 @@ from dkv.api.asking import Actor, Key, accepted
 from dkv.api.nuodb import answers
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
-from dkv.domain.commands import RemoveServer, RemoveServerState, ShutdownProcess
+from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
+from dkv.domain.maintenance import DrainServer
 from dkv.domain.model import Process, Server
 from dkv.domain.refusals import unknown_server
 from dkv.store.contract import StoreTrouble
@@ -58,21 +65,15 @@ async def shutdown_server(server_id: str, rooms: Door, actor: Actor, evictLocal:
         return JSONResponse(await ask_other(rooms.order, server, target))
     if not evictLocal:
         return JSONResponse({}, background=BackgroundTask(rooms.stop))
-    for process in await _mine(rooms):
-        await _evict(rooms, process, actor)
+    decision = await rooms.submitter.submit(DrainServer(actor=actor, server_id=server_id))
+    if isinstance(decision, Refused):
+        raise Refusal(replace(decision, message=f"This manager stays. {decision.message}"))
     return JSONResponse({}, background=None if rooms.rehearsing else BackgroundTask(_stop_when_empty, rooms))
 
 
 async def _mine(rooms: Rooms) -> list[Process]:
     state = (await rooms.submitter.view()).state
     return [p for _, p in sorted(state.processes.items()) if p.server_id == rooms.server_id]
-
-
-async def _evict(rooms: Rooms, process: Process, actor: str) -> None:
-    decision = await rooms.submitter.submit(ShutdownProcess(actor=actor, start_id=process.start_id))
-    if isinstance(decision, Refused) and decision.code not in ("already_stopping", "unknown_process"):
-        said = f"Process {process.start_id} may not leave, so this manager stays. {decision.message}"
-        raise Refusal(Refused(decision.code, said, decision.hint))
 
 
 async def _stop_when_empty(rooms: Rooms) -> None:
@@ -87,6 +88,18 @@ async def _stop_when_empty(rooms: Rooms) -> None:
         except StoreTrouble:
             pass
         await asyncio.sleep(LOOK_EVERY)
+
+
+@router.delete("/processes", response_model=answers.Drained)
+async def drain_server(
+    server_id: str, rooms: Door, key: Key, actor: Actor, dbName: str = "", kill: bool = False, evict: bool = False,
+    force: bool = False,
+) -> Response:  # fmt: skip
+    """End all processes of a server, or those of one database; answers at once with those that leave. Refused where a group
+    has its last copy in sync there, unless one of `kill`, `evict` and `force` says that this is meant."""
+    command = DrainServer(actor=actor, server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
+    done = accepted(await rooms.submitter.submit(command, key))
+    return JSONResponse({"startIds": [str(one) for one in _listed(done.answer["startIds"])]})
 
 
 @router.post("/removeDomainState", response_model=answers.Nothing)

@@ -13,7 +13,6 @@ from dkv.api.nuodb.listing import LISTED, page
 from dkv.api.problems import Refusal
 from dkv.api.rooms import Door, Rooms
 from dkv.control.submit import View
-from dkv.domain.describe import carried_by
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
 
@@ -58,7 +57,6 @@ def peer(rooms: Rooms, view: View, leader: str, server: Server) -> dict[str, Any
         "version": rooms.version,
         "fullVersion": rooms.version,
         "labels": {},
-        "lastCopyOf": [{"dbName": g.database, "storageGroup": g.name} for g in carried_by(view.state, server.server_id)],
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",
             "latency": 0 if local else -1,

@@ -8,14 +8,14 @@ from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.nouns.door import CHANGES, DB_NAME, SERVER_ID, SHARED, Door, exactly, part
 from dkv.cli.nouns.printing import show
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED, CliTrouble, Usage
+from dkv.cli.trouble import DONE, FAILED, Usage
 from dkv.client import Json, ManagerRefused
 
 START_ID = Param("--start-id", "number", "the process", required=True, low=0, high=10**9)
 THIS_SERVER = Param("--this-server", "switch", "on the server that is asked", default=False)
 EVICT = Param("--evict", "switch", "forget one that cannot be reached", default=False)
 KILL = Param("--kill", "switch", "end it at once, without a graceful end", default=False)
-FORCE = Param("--force", "switch", "also where a group has its last copy in sync there", default=False)
+FORCE = Param("--force", "switch", "also where writes would stop, or a group has its last copy in sync there", default=False)
 TIMEOUT = Param("--timeout", "number", "seconds to wait until it is gone, 0 for not at all", default=30, low=0, high=86400)
 POLL = 0.1   # s
 
@@ -92,27 +92,11 @@ def shutdown(session: Session, bound: Bound) -> int:
 
 
 def drain(session: Session, bound: Bound) -> int:
-    """End all processes of a server, memory-only ones first. Nothing is ended where that would end the serving of a group."""
-    door, database = Door(session, bound), bound["--db-name"]
-    server = bound["--server-id"]
-    carried = [one for one in door.get(f"/peers/{part(server)}").get("lastCopyOf", ()) if database in (None, one["dbName"])]
-    if carried and not (bound["--force"] or bound["--kill"] or bound["--evict"]):
-        raise _would_end(server, carried)
-    found = door.items("/processes", "startId", host=exactly(server), dbName=exactly(database) if database else None)
-    ordered = sorted(found, key=lambda one: (one["type"] != "TE", int(one["startId"])))
-    for process in ordered:
-        _end(door, process["startId"], bound)
-    return _await_gone(door, [one["startId"] for one in ordered], bound)
-
-
-def _would_end(server: str, carried: Sequence[Json]) -> CliTrouble:
-    groups = ", ".join(f"{one['storageGroup']} of {one['dbName']}" for one in carried)
-    name = carried[0]["dbName"]
-    return CliTrouble(
-        f"Server {server} holds the last copy in sync of group {groups}: nobody could read or write there any more.",
-        f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
-        "or use --force.",
-    )  # fmt: skip
+    """End all processes of a server, memory-only ones first, and wait until they are gone."""
+    door = Door(session, bound)
+    how = {"kill": bound["--kill"], "evict": bound["--evict"], "force": bound["--force"], "dbName": bound["--db-name"]}
+    told = door.change("DELETE", f"/peers/{part(bound['--server-id'])}/processes", **how)
+    return _await_gone(door, told["startIds"], bound)
 
 
 def _end(door: Door, start_id: object, bound: Bound) -> None:

@@ -16,7 +16,7 @@ VERBS = (
         "shutdown server", "Ends a server's manager; its engines go on.", "nouns.servers:shutdown",
         (
             SERVER_ID._replace(required=False), THIS_SERVER,
-            Param("--evict-local", "switch", "it does not count until it is back", default=False), *CHANGES,
+            Param("--evict-local", "switch", "its processes leave first", default=False), *CHANGES,
         ),
     ),
     Cmdlet(

@@ -1,0 +1,79 @@
+"""Draining: all that runs on a server is asked to leave in one decision, unless a group would not be served any more.
+
+One process may always be ended alone: whoever asks for that names it. Whoever clears a server may not know what it holds,
+so that is looked at here, and all of it or nothing leaves.
+"""
+
+from __future__ import annotations
+
+from dkv.domain.commands import ShutdownProcess
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.maintenance import DrainServer
+from dkv.domain.model import Archive, DatabaseState, EngineType, Group, Process, ProcessState
+from dkv.domain.refusals import no, unknown_database, unknown_server
+from dkv.domain.rules.processes import shutdown_process
+
+
+def drain_server(draft: Draft, command: DrainServer) -> Refused | None:
+    """Memory-only processes first. The answer's `startIds` are all that were there, also those that leave already."""
+    refused = _may_drain(draft, command)
+    if refused:
+        return refused
+    there = [p for _, p in sorted(draft.processes.items()) if p.server_id == command.server_id]
+    leaving = [p for p in there if command.database in ("", p.database)]
+    for process in sorted(leaving, key=lambda p: p.engine_type is not EngineType.TE):
+        refused = _leave(draft, process, command)
+        if refused:
+            return refused
+    draft.answer.update(startIds=[p.start_id for p in leaving])
+    return None
+
+
+def _may_drain(draft: Draft, command: DrainServer) -> Refused | None:
+    if command.server_id not in draft.servers:
+        return unknown_server(command.server_id, draft.servers)
+    living = [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
+    if command.database and command.database not in living:
+        return unknown_database(command.database, living)
+    carried = [g for g in _carried_by(draft, command.server_id) if command.database in ("", g.database)]
+    meant = command.force or command.kill or command.evict
+    return _last_copies(command.server_id, carried) if carried and not meant else None
+
+
+def _last_copies(server_id: str, carried: list[Group]) -> Refused:
+    groups, name = ", ".join(f"{g.name} of {g.database}" for g in carried), carried[0].database
+    return no(
+        "last_copies_there",
+        f"Server {server_id} holds the last copy in sync of group {groups}: nobody could read or write there any more.",
+        f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
+        f"or force it (dkv shutdown server-processes --server-id {server_id} --force).",
+    )  # fmt: skip
+
+
+def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | None:
+    """One that leaves already, or went with one before it, needs nothing."""
+    if process.start_id not in draft.processes:
+        return None
+    wish = ShutdownProcess(start_id=process.start_id, kill=command.kill, force=command.force, evict=command.evict)
+    refused = shutdown_process(draft, wish)
+    return None if refused is None or refused.code == "already_stopping" else refused
+
+
+def _carried_by(draft: Draft, server_id: str) -> list[Group]:
+    """The serving groups whose every copy that is in sync and stays is on that server: without it nobody serves them."""
+    found = []
+    for _, group in sorted(draft.groups.items()):
+        stay = [draft.archives[i] for i in group.in_sync if i in draft.archives and _stays(draft, draft.archives[i])]
+        here = [a for a in stay if a.server_id == server_id]
+        elsewhere = [a for a in stay if a.server_id != server_id and draft.server_alive(a.server_id)]
+        if group.serving and here and not elsewhere:
+            found.append(group)
+    return found
+
+
+def _stays(draft: Draft, archive: Archive) -> bool:
+    process = draft.process_on(archive.archive_id)
+    if process is None or process.state is ProcessState.REQUESTED_SHUTDOWN or process.kill or process.verdict:
+        return False
+    return not draft.stopping(archive.database)
