@@ -7,6 +7,7 @@ stops itself before it becomes valkey-server, as long as a file says so. Whateve
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -21,6 +22,7 @@ from dkv.engine.binary import find_binary
 from tests.e2e.house import House, Manager, wait_for
 
 STORE = "Cells"
+TE = "a TE"   # stands for the name that it has not
 SETTINGS = {
     "DKV_RESTART_BUDGET": "1000",                     # a test kills more often than a sick engine is worth restarting
     "DKV_FAILOVER_GRACE_MS": "20000",                 # a leader that is held is not superseded
@@ -28,7 +30,8 @@ SETTINGS = {
 }
 JOURNAL = "journal"
 PROGRAM = """#!/bin/sh
-# The engine's program: stops itself first if it is to be held. The name of its archive's directory is the file's.
+# The engine's program: stops itself first if it is to be held. The name of its directory, which is that of its archive
+# or, for an engine of a TE, that of its group, is the file's.
 if [ -e "{held}/$(basename "$(dirname "$1")")" ]; then kill -STOP $$; fi
 exec "{valkey}" "$@"
 """
@@ -69,7 +72,9 @@ class Stage(House):
         return [str(one["instanceName"]) for one in self.client.store(STORE)["instances"] if one["instanceName"] != but]
 
     def run(self, name: str) -> Json:
-        """The live process of an instance; empty when there is none."""
+        """The live process of an instance, or of the TE; empty when there is none."""
+        if name == TE:
+            return next((dict(one) for one in self.client.processes() if one["store"] == STORE and one["type"] == "TE"), {})
         return dict(self.instance(STORE, name)["process"] or {})
 
     def state(self, name: str) -> str:
@@ -83,8 +88,8 @@ class Stage(House):
         return self.run(name)
 
     def manager_of(self, name: str) -> Manager:
-        """The manager of an instance's server."""
-        server = self.instance(STORE, name)["server"]
+        """The manager of the server that an instance, or the TE, is on."""
+        server = (self.run(TE) if name == TE else self.instance(STORE, name))["server"]
         return next(manager for manager in self.managers if manager.server_id == server)
 
     # -- moving -------------------------------------------------------------------------------------------------
@@ -98,13 +103,20 @@ class Stage(House):
         self.client.stop_instance(STORE, name)
         wait_for(f"{name} ended", lambda: not self.run(name))
 
+    def kill_one(self, name: str) -> None:
+        """An operator ends a process at once."""
+        if name == TE:
+            self.client.fetch("DELETE", f"/api/1/processes/{self.run(TE)['startId']}?kill=true")
+        else:
+            self.client.stop_instance(STORE, name, force=True)
+
     def stop_all(self) -> None:
         """Stop the store as a whole."""
         self.client.stop_store(STORE)
         wait_for("NOT_RUNNING", lambda: self.client.store(STORE)["state"] == "NOT_RUNNING")
 
     def whole(self) -> None:
-        """Start whatever an operator had stopped, and wait until both copies run and are in sync."""
+        """Start whatever an operator had stopped, and wait until both copies run and are in sync, and the TE if there is one."""
 
         def look() -> bool:
             store = self.client.store(STORE)
@@ -117,15 +129,45 @@ class Stage(House):
             (group,) = store["groups"]
             runs = [f"{r['state']}:{r['engineState']}" for one in store["instances"] if (r := one["process"])]
             settled = not group["handover"] and len(group["inSync"]) == 2
-            return bool(store["state"] == "RUNNING" and group["serving"] and settled and runs == ["MONITORED:RUNNING"] * 2)
+            if not (store["state"] == "RUNNING" and group["serving"] and settled and runs == ["MONITORED:RUNNING"] * 2):
+                return False
+            return self.state(TE) in ("", "MONITORED:RUNNING")
 
         wait_for(f"{STORE} whole", look, within=60)
+
+    # -- a TE ---------------------------------------------------------------------------------------------------
+
+    def start_te(self, beside: str) -> int:
+        """Request a TE on the server of an instance; its start id."""
+        body = {"dbName": STORE, "engineType": "TE", "host": self.instance(STORE, beside)["server"]}
+        return int(json.loads(self.client.fetch("POST", "/api/1/processes", body).body)["startId"])
+
+    def stop_te(self) -> None:
+        """Ask it to leave; does not wait."""
+        self.client.fetch("DELETE", f"/api/1/processes/{self.run(TE)['startId']}")
+
+    def without_te(self) -> None:
+        """No TE is there, whatever was before."""
+        if self.run(TE):
+            with contextlib.suppress(ClientTrouble):
+                self.kill_one(TE)
+            wait_for("the TE ended", lambda: not self.run(TE))
+
+    def engines_of_te(self) -> list[int]:
+        """The pids of its engines: what its launcher has started, but for the parts of the launcher itself."""
+        launcher, found = self.run(TE).get("pid"), []
+        with contextlib.suppress(OSError):   # it has ended meanwhile
+            for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+                if b"launcher.sh" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+        return found
 
     # -- holding ------------------------------------------------------------------------------------------------
 
     def hold(self, name: str) -> None:
-        """The next engine of an instance is launched and comes no further."""
-        (self.held / self.archive(STORE, name).name).touch()
+        """The next engine of an instance, or of a TE, is launched and comes no further."""
+        where = f"group-{self.group(STORE)['name']}" if name == TE else self.archive(STORE, name).name
+        (self.held / where).touch()
 
     def release_files(self) -> None:
         """Engines that are launched from now on are not held."""
@@ -135,16 +177,19 @@ class Stage(House):
     def let_go_of_held(self) -> None:
         """Engines that were launched and held go on."""
         self.release_files()
-        for name in self.names():
-            pid = self.run(name).get("pid")
-            if pid and pid not in self.frozen:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGCONT)
+        launched = [int(pid) for name in self.names() if (pid := self.run(name).get("pid"))]
+        for pid in {*launched, *self.engines_of_te()} - self.frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def let_go(self) -> None:
         """Everything that was held goes on."""
         with contextlib.suppress(ClientTrouble):
             self.let_go_of_held()
+        self.thaw()
+
+    def thaw(self) -> None:
+        """What was frozen goes on."""
         for pid in self.frozen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -235,7 +280,20 @@ class Journal:
     def lost(self, stage: Stage) -> set[str]:
         """The acknowledged writes that the leader does not hold."""
         with stage.engine(STORE, stage.roles()[0]) as client:
-            return self._kept - {field.decode() for field in client.hkeys(self.key)}
+            return self._missing(client)
+
+    def missed_by_te(self, stage: Stage) -> set[str]:
+        """The acknowledged writes that the TE does not hold; none if there is no TE."""
+        nodes = [str(one["address"]).rpartition(":") for one in stage.run(TE).get("endpoints", ())]
+        missing: set[str] = set()
+        for host, _, port in nodes:
+            with valkey.Valkey(host, int(port), socket_timeout=10) as client:
+                client.readonly()
+                missing |= self._missing(client)
+        return missing
+
+    def _missing(self, client: valkey.Valkey) -> set[str]:
+        return self._kept - {field.decode() for field in client.hkeys(self.key)}
 
 
 @contextlib.contextmanager

@@ -1,41 +1,19 @@
-"""A process, its manager, or both are killed in every state of the life cycle: the store is whole again by itself.
+"""A process, its manager, or both are killed in every state of an SM's life cycle: the store is whole again by itself.
 
-Each row brings about one moment on real engines and managers and holds it (holding.py says how); each column is one
-kill. What the victim's tombstone says, which start ids were given out, how often the incarnation counted, and that no
-acknowledged write is missing is looked at after each. A state without an engine is killed by the operator's word.
+Each row brings about one moment on real engines and managers and holds it; each column is one kill (dying.py). What is
+killed beside TEs, and while a whole store stops, is in test_te_states.py.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from dkv.client import Json
-from tests.e2e.holding import STORE, Journal, Stage, stage
-from tests.e2e.house import Manager, wait_for
-
-BY_SIGNAL = ("killed by signal", 137)
-BY_OPERATOR = ("operator kill", 0)       # it had no engine, so there was nothing to be killed
-GRACEFUL = ("graceful stop", 0)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A moment that is held: whose process is in it, in which state, and what else is true."""
-
-    name: str                  # of the instance
-    state: str                 # of its process
-    asked: bool = False        # to leave: it ends anyway
-    later: str = ""            # its state when its end is reported by a manager that was away for longer
-    others: tuple[str, ...] = ()   # instances that end gracefully by themselves afterwards
-    whose: str = ""            # the instance whose manager is the victim, if it is another's
-
-
-Row = Callable[[Stage], Moment]
+from tests.e2e.dying import Column, Moment, Row, both_die, killed_and_whole_again, manager_dies, process_dies, table
+from tests.e2e.holding import STORE, Stage, stage
+from tests.e2e.house import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -225,28 +203,9 @@ def state_in(store: Json, name: str) -> str:
     return f"{run['state']}:{run['engineState']}" if run else ""
 
 
-# The columns -----------------------------------------------------------------------------------------------------------
+# The table -------------------------------------------------------------------------------------------------------------
 
 
-def process_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
-    if run["pid"] is None:
-        there.client.stop_instance(STORE, victim.name, force=True)
-    else:
-        there.release_files()
-        os.kill(int(run["pid"]), signal.SIGKILL)
-
-
-def manager_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
-    manager.kill()
-    assert there.state(victim.name) == victim.state, "it was not in that state when its manager died"
-
-
-def both_die(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
-    manager_dies(there, victim, manager, run)
-    process_dies(there, victim, manager, run)
-
-
-COLUMNS = (process_dies, manager_dies, both_die)
 WITHOUT_ENGINE = (requested, started)
 ROWS = (
     requested, started, configured_follower, configured_leader, tracked_follower, tracked_leader, opening, announced,
@@ -258,87 +217,10 @@ USUAL = (
     (announced, process_dies), (running_leader, both_die), (leaving_follower, process_dies),
 )  # fmt: skip
 EMPTY = {*((row, both_die) for row in WITHOUT_ENGINE), (required_leader, process_dies)}   # nothing else than beside it
-TABLE = [
-    pytest.param(row, column, id=f"{row.__name__}-{column.__name__}",
-                 marks=() if (row, column) in USUAL else pytest.mark.full)
-    for row in ROWS for column in COLUMNS if (row, column) not in EMPTY
-]  # fmt: skip
 
 
-@pytest.mark.parametrize(("row", "column"), TABLE)
+@pytest.mark.parametrize(("row", "column"), table(ROWS, (process_dies, manager_dies, both_die), USUAL, EMPTY))
 def test_whoever_is_killed_whenever_all_is_whole_again(
-    there: Stage, row: Row, column: Callable[[Stage, Moment, Manager, Json], None], request: pytest.FixtureRequest
+    there: Stage, row: Row, column: Column, request: pytest.FixtureRequest
 ) -> None:
-    there.whole()
-    with Journal(there, request.node.callspec.id) as journal:
-        victim = row(there)
-        run = there.reaches(victim.name, victim.state)
-        before = Record(there)
-        manager = there.manager_of(victim.whose or victim.name)
-        column(there, victim, manager, run)
-        if column is both_die:   # what is held lasts until the manager is back and has told of the end
-            manager.restart()
-            there.end_of(STORE, int(run["startId"]))
-        there.let_go()
-        if manager.process is None:
-            manager.restart()
-        settles(there, victim, run, column)
-        there.whole()
-        wait_for("writes again", lambda count=journal.acknowledged: journal.acknowledged > count)  # type: ignore[misc]
-    assert journal.lost(there) == set()
-    before.look(victim, run, died=column is not manager_dies)
-
-
-def settles(there: Stage, victim: Moment, run: Json, column: object) -> None:
-    """What ends, ends before anything is started again; what only lost its manager lives on under its start id."""
-    if victim.asked or column is not manager_dies:
-        there.end_of(STORE, int(run["startId"]))
-    for name in victim.others:
-        wait_for(f"{name} ended", lambda name=name: not there.run(name))  # type: ignore[misc]
-
-
-class Record:
-    """What the domain had written down when the kill came, to be compared with what it says afterwards."""
-
-    def __init__(self, there: Stage) -> None:
-        self._there = there
-        self._ended = {int(one["startId"]) for one in there.client.tombstones(STORE)}
-        self._lived = {int(one["startId"]): str(one["instanceName"]) for one in there.client.processes()}
-        self._incarnation = dict(there.client.store(STORE)["incarnation"])
-
-    def look(self, victim: Moment, run: Json, died: bool) -> None:
-        """The victim's tombstone, if it died; nobody else's but of those who leave; start ids; the incarnation."""
-        mine = int(run["startId"])
-        found = {int(one["startId"]): one for one in self._there.client.tombstones(STORE)}
-        fresh = {start_id: one for start_id, one in found.items() if start_id not in self._ended}
-        leaves = {start_id for start_id, name in self._lived.items() if name in victim.others}
-        assert set(fresh) == leaves | ({mine} if died or victim.asked else set()), fresh
-        for start_id, one in fresh.items():
-            self._one_end(one, victim if start_id == mine else None, run, died)
-        self._start_ids(found, fresh)
-        self._count(fresh)
-
-    def _one_end(self, told: Json, victim: Moment | None, run: Json, died: bool) -> None:
-        if victim is None or not died:
-            expected, state = GRACEFUL, "REQUESTED_SHUTDOWN:SHUTTING_DOWN"
-        else:
-            expected, state = (BY_OPERATOR if run["pid"] is None else BY_SIGNAL), victim.state
-        was = f"{told['state']}:{told['engineState']}"
-        assert was == state or (victim is not None and was == victim.later), told
-        assert (told["cause"], told["exitCode"]) == expected, told
-
-    def _start_ids(self, found: dict[int, Json], fresh: dict[int, Json]) -> None:
-        """No id is used twice; who did not end keeps his; who is new has a higher one than anybody before."""
-        lives = {int(one["startId"]) for one in self._there.client.processes()}
-        assert not lives & set(found)
-        assert set(self._lived) - set(fresh) <= lives
-        assert all(one > max(self._lived) for one in lives - set(self._lived))
-
-    def _count(self, fresh: dict[int, Json]) -> None:
-        """Each end counts once in the incarnation it happened in; no two have the same, and the newest is shown first."""
-        counted = [(t["incarnation"]["major"], t["incarnation"]["minor"]) for t in self._there.client.tombstones(STORE)]
-        assert counted == sorted(set(counted), reverse=True)
-        now = self._there.client.store(STORE)["incarnation"]
-        if now["major"] == self._incarnation["major"]:
-            assert now["minor"] == self._incarnation["minor"] + len(fresh)
-        assert now["major"] >= max(major for major, _ in counted) if counted else True
+    killed_and_whole_again(there, row, column, request.node.callspec.id)
