@@ -10,8 +10,9 @@ from dkv.domain.commands import ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.maintenance import DrainServer
-from dkv.domain.model import Archive, DatabaseState, EngineType, Group, Process, ProcessState
-from dkv.domain.refusals import no, unknown_database, unknown_server
+from dkv.domain.model import Archive, EngineType, Group, Process, ProcessState
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
 
 
@@ -33,9 +34,9 @@ def drain_server(draft: Draft, command: DrainServer) -> Refused | None:
 def _may_drain(draft: Draft, command: DrainServer) -> Refused | None:
     if command.server_id not in draft.servers:
         return unknown_server(command.server_id, draft.servers)
-    living = [d.name for d in draft.databases.values() if d.state is not DatabaseState.TOMBSTONE]
-    if command.database and command.database not in living:
-        return unknown_database(command.database, living)
+    database = living_database(draft.databases, command.database) if command.database else None
+    if isinstance(database, Refused):
+        return database
     carried = [g for g in _carried_by(draft, command.server_id) if command.database in ("", g.database)]
     meant = command.force or command.kill or command.evict
     return _last_copies(command.server_id, carried) if carried and not meant else None
