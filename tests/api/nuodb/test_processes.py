@@ -209,4 +209,4 @@ async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> Non
     await refused(world, "DELETE", "peers/s1/processes", 404, "named tests", "Did you mean test?", params={"dbName": "tests"})
     meant = {"dbName": "test", "force": "True"}
     assert await ask(world, "DELETE", "peers/s1/processes", params=meant) == {"startIds": ["0", te]}
-    assert {one["state"] for one in await listed(world, "processes")} == {"REQUESTED_SHUTDOWN"}
+    assert {one["state"] for one in await listed(world, "processes")} == {"SHUTTING_DOWN"}
