@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -203,6 +204,25 @@ def test_a_follower_has_the_data_and_the_marker_on_its_own_disk(engines_room: Ro
         survey = await until(room, lambda all: any(a.replicas and a.replicas[0].online for a in all.engines))
         replica = survey.engines[0].replicas[0]
         assert (replica.address, replica.port) == (follower.address, follower.client_port)
+
+    engines_room.play(told)
+
+
+def test_a_follower_that_is_asked_acknowledges_before_its_second_is_over(engines_room: Room) -> None:
+    """By itself it does so once a second: five writes, one after the other, would take four seconds at least."""
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await following(room, follower, leader)
+        await until(room, lambda all: any(a.replicas and a.replicas[0].online for a in all.engines))
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+        for number in range(5):
+            assert await room.write(1, f"k{number}", "v") == "+OK"
+            written = (await seen(room, 1)).offset
+            await room.engines.ask_followers(1)
+            await seen(room, 1, lambda one, written=written: one.replicas[0].offset >= written)  # type: ignore[misc]
+        assert clock.time() - began < 3.0
 
     engines_room.play(told)
 

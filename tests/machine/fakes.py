@@ -258,6 +258,9 @@ class FakeEngines:
     async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
         await self.call("rewrite")
 
+    async def ask_followers(self, start_id: int) -> None:
+        await self.call("ask_followers")
+
     async def meet(self, start_id: int, peer: Any) -> None:
         await self.call("meet")
         for fake in self.engines_of(start_id):

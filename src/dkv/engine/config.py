@@ -15,6 +15,7 @@ REPLICA = "dkv-replica"
 SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
 FENCE = "min-replicas-to-write"
 PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
+ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds of housekeeping a second
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
 # CONFIG GET is not among them, because it would show the replication password.
@@ -101,6 +102,7 @@ def _durability(spec: EngineSpec) -> list[str]:
         "auto-aof-rewrite-percentage 0",
         "aof-timestamp-enabled no",
         "aof-load-truncated yes",
+        f"hz {EARLY_ROUNDS}",  # while copies attach: an ended snapshot's child holds up the next copy until a round finds it
         "repl-diskless-load disabled",  # any other value acknowledges before the disk has it (trap 2)
     ]
 

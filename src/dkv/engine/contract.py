@@ -361,15 +361,18 @@ class Engines(CopyEngines, Feeds, Protocol):
 
     async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
         """BGREWRITEAOF; on a leader in one pipelined send with its marker."""
-        ...
+
+    async def ask_followers(self, start_id: int) -> None:
+        """Have this leader's followers acknowledge now what they hold; by themselves they do once a second.
+
+        What they answer shows in a later survey. The question is a few bytes of the replication stream, none of a file.
+        """
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """CLUSTER MEET a node this engine does not know."""
-        ...
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """CLUSTER FORGET a node the domain does not know."""
-        ...
 
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """Copy the bytes this archive has after `keep` to a file; the file's path, or None if there are none."""
@@ -381,11 +384,9 @@ class Engines(CopyEngines, Feeds, Protocol):
 
     async def kill(self, start_id: int, cause: Cause) -> None:
         """SIGKILL the whole process group and remember why."""
-        ...
 
     async def forget_exit(self, start_id: int) -> None:
         """The exit was written down; drop its record."""
-        ...
 
     async def confirm_initialised(self, directory: str) -> None:
         """Set `initialised: yes` in the identity file: the first marker is on its disk."""
@@ -397,4 +398,3 @@ class Engines(CopyEngines, Feeds, Protocol):
 
     async def count(self) -> Sequence[Counters]:
         """Command counts of every living engine."""
-        ...

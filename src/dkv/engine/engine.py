@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dkv.engine import glance, supervisor
+from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
 from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, MemorySeen
 from dkv.engine.glance import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
@@ -20,6 +21,7 @@ from dkv.engine.valkey import Valkey
 _GLANCE = 0.5            # seconds a survey waits for one engine
 _GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
 _REAPED_WITHIN = 5.0
+_EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
 
 
 class Engine:
@@ -35,7 +37,7 @@ class Engine:
         self._disk = DiskWatch(run.record.directory)
         self._first_look = True
         self._asking: asyncio.Task[Answers | None] | None = None
-        self._answered_at = time.monotonic()
+        self._answered_at = self._known_since = time.monotonic()
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
         self._end = select.poll()             # shows the end of the process as soon as it is watched
@@ -168,6 +170,7 @@ class Engine:
             return self._loading(answers, disk)
         self._last = self._seen(answers, disk)
         await self._mind_pfcount()
+        await self._mind_pace(answers)
         return self._last
 
     async def look(self) -> EngineSeen | MemorySeen:
@@ -190,6 +193,15 @@ class Engine:
             with suppress(EngineUnreachable, EngineRefused):
                 await self.valkey.allow_pfcount(leads)
                 self._pfcount = leads
+
+    async def _mind_pace(self, answers: Answers) -> None:
+        """Back to its usual rounds: once the attaching it was hastened for is over, and a while after its start."""
+        rounds = int(answers.settings.get("hz", USUAL_ROUNDS))
+        attached = answers.follows is None or answers.info.get("master_link_status") == "up"
+        early = time.monotonic() - self._known_since < _EARLY
+        if (rounds == ONE_ROUND and attached) or (rounds == EARLY_ROUNDS and not early):
+            with suppress(EngineUnreachable, EngineRefused):
+                await self.valkey.usual_pace()
 
     def _silent(self, now: float, disk: DiskSeen) -> EngineSeen:
         return self._kept(disk, answering=False, silent_ms=int((now - self._answered_at) * 1000))

@@ -360,6 +360,10 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self._running(start_id).valkey.rewrite(marker)
 
+    async def ask_followers(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.ask_followers()
+
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
         await asyncio.gather(*(engine.valkey.meet(peer) for engine in self._all(start_id)))

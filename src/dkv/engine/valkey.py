@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from valkey.asyncio.connection import UnixDomainSocketConnection
 from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
 
 from dkv.engine import aof, glance
-from dkv.engine.config import FENCE, FENCED, MANAGER, REPLICA, SOCKET_NAME, replica_password
+from dkv.engine.config import FENCE, FENCED, MANAGER, ONE_ROUND, REPLICA, SOCKET_NAME, USUAL_ROUNDS, replica_password
 from dkv.engine.contract import EngineRefused, EngineUnreachable, PeerNode
 
 Command = tuple[str | int, ...]
@@ -26,11 +26,15 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "persistence", "replication", "clients"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
-    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync"),
+    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz"),
     ("ACL", "LIST"),
 )
 _WRITTEN_WITHIN = 0.5    # seconds for what was written to reach the file; a pause must not be waited out
+_ALL = 1_000_000         # followers: more than any leader has
+_ASKED_WITHIN = 0.004    # seconds after which a question to followers has been passed on
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
+_RESYNC_BEGINS_WITHIN = 0.1   # seconds from REPLICATE to the leader's answer
+_SMALL_SNAPSHOT = 0.04        # seconds in which a snapshot of some megabytes has come
 
 
 class Valkey:
@@ -179,6 +183,38 @@ class Valkey:
             await self._connect_at_once(leader, phantoms)
         if follows in phantoms:
             await self.forget(str(follows))
+        if durable:
+            await self._notice_download()
+
+    async def _notice_download(self) -> None:
+        """A durable follower looks only once a second whether the leader's snapshot is on its disk (engine.md section 1):
+        it is made to look just after a small one has come. One that takes longer is noticed as late as before.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _RESYNC_BEGINS_WITHIN
+        while True:
+            (text,) = await self.do(("INFO", "replication"))
+            said = glance.parse_info(text)
+            if said.get("master_sync_in_progress", "0") != "0":
+                break
+            if said.get("master_link_status") == "up" or loop.time() > deadline:
+                return  # it continued where it was, or its leader does not let it in
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(_SMALL_SNAPSHOT)
+        await self._hasten()
+
+    async def _hasten(self) -> None:
+        """Have it do what it does once a second at its next round of housekeeping, by having it make one round a second.
+
+        The round after that is a second away. Until then it opens no cluster links by itself and notices no ended child,
+        which a follower that is not in sync can do without; it serves, streams, fsyncs and obeys as ever. It goes on at
+        its usual pace once its link is up, by whoever glances at it then: this manager may die meanwhile.
+        """
+        await self.do(("CONFIG", "SET", "hz", ONE_ROUND))
+
+    async def usual_pace(self) -> None:
+        """Rounds of housekeeping as often as Valkey makes them unless told otherwise."""
+        await self.do(("CONFIG", "SET", "hz", USUAL_ROUNDS))
 
     async def _replicate_until_ok(self, leader: PeerNode) -> None:
         loop = asyncio.get_running_loop()
@@ -204,6 +240,8 @@ class Valkey:
         phantom = next((node_id for node_id in phantoms if node_id in known), None)
         if never and phantom:
             await self.exchange(("CLUSTER", "REPLICATE", phantom), ("CLUSTER", "REPLICATE", leader.node_id))
+        elif never:
+            await self._hasten()  # its next round is one in which it tries again
 
     async def failover(self) -> None:
         """The coordinated switch, asked of the follower that shall lead."""
@@ -268,6 +306,20 @@ class Valkey:
     async def unpause(self) -> None:
         """Let clients' writes go on."""
         await self.do(("CLIENT", "UNPAUSE"))
+
+    async def ask_followers(self) -> None:
+        """Have the followers acknowledge now: a WAIT for more of them than there are asks each, whatever comes of it.
+
+        On a connection of its own, because an engine with nothing else to do ends a WAIT up to 0.1 s late.
+        Raises EngineUnreachable when it could not be sent.
+        """
+        asking = Valkey(self.start_id, self._directory, self._secret)
+        try:
+            await asking.exchange(("PING",), timeout=0.5)
+            with suppress(EngineUnreachable):
+                await asking.exchange(("WAIT", _ALL, 1), timeout=_ASKED_WITHIN)
+        finally:
+            asking.close()
 
     async def meet(self, peer: PeerNode) -> None:
         """Make a node known."""

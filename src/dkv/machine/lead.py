@@ -20,7 +20,21 @@ from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, successor
 from dkv.machine.seen import SILENT, STOPPING, Me, Scene, Seen, acknowledges, replica_of, unheard
-from dkv.machine.steps import Admit, Fence, Forget, KeepTurn, Lead, Mark, MarkJoiner, Meet, Rewrite, Step, Tell, Unfence
+from dkv.machine.steps import (
+    Admit,
+    AskFollowers,
+    Fence,
+    Forget,
+    KeepTurn,
+    Lead,
+    Mark,
+    MarkJoiner,
+    Meet,
+    Rewrite,
+    Step,
+    Tell,
+    Unfence,
+)
 
 LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
@@ -199,6 +213,8 @@ def _join_steps(
         yield Tell(key, JoinAborted(archive_id=archive_id, **quote(scene.me, group)))
     elif joining.stage is JoinStage.REQUIRED and _caught_up(scene, group, engine, joining):
         yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(scene.me, group)))
+    elif joining.stage is JoinStage.REQUIRED and heard and _noted(scene, group, joining) is not None:
+        yield _ask(engine)
 
 
 def _marker_lost(scene: Scene, group: Group, joining: Joining) -> bool:
@@ -209,9 +225,20 @@ def _marker_lost(scene: Scene, group: Group, joining: Joining) -> bool:
 
 def _caught_up(scene: Scene, group: Group, engine: EngineSeen, joining: Joining) -> bool:
     """Past the leader's offset that was noted after `required` had stood for 1 s."""
-    noted = scene.seen.memory.notes.get(("joining", group.key, group.term, joining))
+    noted = _noted(scene, group, joining)
     replica = replica_of(scene.state, engine, joining.archive_id)
     return noted is not None and replica is not None and replica.online and replica.offset >= noted
+
+
+def _noted(scene: Scene, group: Group, joining: Joining) -> int | None:
+    return scene.seen.memory.notes.get(("joining", group.key, group.term, joining))
+
+
+def _ask(engine: EngineSeen) -> Step:
+    """Waiting for an acknowledgement is safe however long it takes, and asking for it changes nothing in what it proves:
+    a follower acknowledges after its fsync whether it is asked or does so by itself (engine.md section 6.3).
+    """
+    return AskFollowers(f"ask {engine.start_id}", engine.start_id)
 
 
 def _clean_stop(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -223,6 +250,8 @@ def _clean_stop(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step
     waited = scene.lasted(("stopping", group.key))
     if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
         yield Tell(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(scene.me, group)))
+    elif any(acknowledges(scene.state, engine, a, within_ms=SILENT) for a in others if a not in reached):
+        yield _ask(engine)
 
 
 def _holds_all(scene: Scene, group: Group, engine: EngineSeen, archive_id: int) -> bool:

@@ -293,6 +293,9 @@ class Performer(Copying):
                        sequence=step.sequence, nonce=nonce, **self._told)
         )  # fmt: skip
 
+    async def _askfollowers(self, step: s.AskFollowers) -> None:
+        await self._engines.ask_followers(step.start_id)
+
     async def _checkmarker(self, step: s.CheckMarker) -> None:
         position = await self._engines.read_position(step.directory)
         if (position.term, position.sequence) < (step.term, step.sequence):

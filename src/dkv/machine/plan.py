@@ -16,6 +16,7 @@ from dkv.domain.model import (
     ArchiveState,
     EngineState,
     EngineType,
+    JoinStage,
     Process,
     ProcessState,
     State,
@@ -201,6 +202,8 @@ def pace(state: State, me: Me, steps: list[Step]) -> float:
     watched = [state.groups[key] for key in groups]
     if any(g.tail for g in watched) or any(_asked(state, p) for p in mine):
         return 0.02  # what is waited for here happens in an engine, and clients wait for it
+    if any(j.stage is JoinStage.REQUIRED for g in watched for j in g.joining):
+        return 0.02  # for about a second: then every write of the group is on one disk more
     if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         return 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):

@@ -180,6 +180,14 @@ class CheckMarker(Step):
 
 
 @dataclass(frozen=True)
+class AskFollowers(Step):
+    """Have a leader's followers acknowledge at once what they hold: something waits for that, and they do it once a second."""
+
+    rest_ms: ClassVar[int] = 100
+    start_id: int
+
+
+@dataclass(frozen=True)
 class Mark(Step):
     """Write a marker because much was written since the last."""
 

@@ -363,6 +363,10 @@ class SimEngines(SimCopies):
         """See the contract."""
         await self._ask("rewrite", start_id, lambda engine: engine.rewrite(marker))
 
+    async def ask_followers(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask("ask followers", start_id, lambda engine: engine.replication.ask_all())
+
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
