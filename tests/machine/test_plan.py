@@ -10,7 +10,7 @@ from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
-from dkv.machine.seen import Seen, remember
+from dkv.machine.seen import Memory, Seen, remember
 from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
@@ -89,10 +89,22 @@ def test_an_engine_found_running_is_reported_once_more() -> None:
     assert kinds(stage.steps("s1", stage.engine(0))) == ["ProcessConfigured"]
 
 
-def test_loading_is_told_in_steps_worth_a_commit() -> None:
+def test_a_load_that_is_soon_over_is_not_worth_a_commit() -> None:
     stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
-    assert stage.steps("s1", stage.engine(0, loading=True, loading_percent=4)) == []
-    assert kinds(stage.steps("s1", stage.engine(0, loading=True, loading_percent=5))) == ["LoadingProgressed"]
+    assert stage.steps("s1", stage.engine(0, loading=True, loading_percent=50), lasting=400) == []
+
+
+def test_who_loads_for_long_is_looked_at_less_often() -> None:
+    stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
+    survey = Survey((stage.engine(0, loading=True),))
+
+    def after(ms: int) -> float:
+        return pace(stage.state, me("s1"), [], remember(remember(Memory(), stage.state, me("s1"), survey, 1), stage.state,
+                                                        me("s1"), survey, 1 + ms))  # fmt: skip
+
+    assert after(10) == after(400) == 0.02
+    assert after(2_000) == pytest.approx(0.1)
+    assert after(60_000) == 0.25
 
 
 def test_slow_loading_is_told_before_it_looks_like_none() -> None:

@@ -34,17 +34,12 @@ def view_of(snapshot: Snapshot) -> View:
     """Decode a snapshot; unchanged records are decoded once, and the snapshot that was read last is not decoded again."""
     if _last and _last[0][0] is snapshot:
         return _last[0][1]
-    view = _decoded(snapshot)
+    view = View(snapshot.revision, codec.decode(snapshot.records))
     _last[:] = [(snapshot, view)]
     return view
 
 
 _last: list[tuple[Snapshot, View]] = []   # both are values: nobody changes them
-
-
-def _decoded(snapshot: Snapshot) -> View:
-    records = {k: v for k, v in snapshot.records.items() if not k.startswith(ANSWERS)}
-    return View(snapshot.revision, codec.decode(records))
 
 
 class Submitter:

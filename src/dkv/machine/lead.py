@@ -19,7 +19,18 @@ from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, S
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, successor
-from dkv.machine.seen import SILENT, STOPPING, Me, Scene, Seen, acknowledges, replica_of, unheard
+from dkv.machine.seen import (
+    REQUIRED_BEFORE_GROWING,
+    SILENT,
+    STOPPING,
+    Me,
+    Memory,
+    Scene,
+    Seen,
+    acknowledges,
+    replica_of,
+    unheard,
+)
 from dkv.machine.steps import (
     Admit,
     AskFollowers,
@@ -43,6 +54,8 @@ MARK_EVERY = 64 << 20          # bytes of writes between markers
 REWRITE_FROM = 2 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 60 ms a megabyte
 REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
+JOINING_PACE = 0.05            # s between two looks while a joiner attaches
+GROWING_PACE = 0.02            # s, once S may grow
 
 
 class Quote(TypedDict):
@@ -215,6 +228,15 @@ def _join_steps(
         yield Tell(key, JoinCompleted(archive_id=archive_id, **quote(scene.me, group)))
     elif joining.stage is JoinStage.REQUIRED and heard and _noted(scene, group, joining) is not None:
         yield _ask(engine)
+
+
+def joining_pace(memory: Memory, group: Group, joining: Joining, mine: set[int]) -> float:
+    """How soon to look again because of a joiner, in seconds: soon where the next step is to be taken."""
+    leads = group.leader_process in mine
+    if joining.stage is not JoinStage.REQUIRED:
+        return JOINING_PACE if leads or joining.start_id in mine else 1.0
+    stands = memory.lasted(("joining", group.key, group.term, joining))  # then every write is on one disk more
+    return max(GROWING_PACE, (REQUIRED_BEFORE_GROWING - stands) / 1000) if leads else 1.0
 
 
 def _marker_lost(scene: Scene, group: Group, joining: Joining) -> bool:

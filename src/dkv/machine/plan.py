@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
-from dkv.domain.hotcopy import AT_THE_CUT
+from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
 from dkv.domain.model import (
     Archive,
     ArchiveState,
     EngineState,
     EngineType,
-    JoinStage,
     Process,
     ProcessState,
     State,
@@ -24,13 +23,13 @@ from dkv.domain.model import (
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
-from dkv.machine.lead import leader_steps, stopping
+from dkv.machine.lead import joining_pace, leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
-from dkv.machine.seen import SILENT, Me, Scene, Seen, directory_of
+from dkv.machine.seen import SILENT, Me, Memory, Scene, Seen, directory_of
 from dkv.machine.seen import VANISHED as VANISHED
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
@@ -50,8 +49,10 @@ from dkv.machine.steps import (
 from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
 
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
-LOADING_STEP = 5           # percent of loading worth a commit at once
-LOADING_NEWS = 500         # ms after which less is worth one: failoverGrace is time without progress
+LOADING_NEWS = 500         # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
+SOON = 0.02                # s: clients may be waiting
+LOADING_SHARE = 0.05       # of the time an engine loads already: the next look comes so much later, at most LOADING_LATEST
+LOADING_LATEST = 0.25      # s
 
 
 def plan(state: State, me: Me, seen: Seen) -> list[Step]:
@@ -178,9 +179,9 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
 def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     patient = scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
     if engine.loading:
-        gain = engine.loading_percent - process.loading_percent
+        news = min(LOADING_NEWS, scene.state.databases[process.database].options.failover_grace / 4)
         waited = scene.lasted(("loading", process.start_id, process.loading_percent))
-        if gain >= LOADING_STEP or (gain > 0 and waited > LOADING_NEWS):
+        if engine.loading_percent > process.loading_percent and waited > news:
             fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.told)
             yield Tell(engine.directory, fact)
     elif engine.cluster_ok or not patient:
@@ -191,24 +192,40 @@ def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterat
 # Pace ------------------------------------------------------------------------------------------------------------------
 
 
-def pace(state: State, me: Me, steps: list[Step]) -> float:
+def pace(state: State, me: Me, steps: list[Step], memory: Memory | None = None) -> float:
     """How soon to look again, in seconds, if nothing wakes the manager before."""
+    if steps:
+        return SOON
     mine = [p for p in state.processes.values() if p.server_id == me.server_id]
-    if steps or any(p.state is ProcessState.CONFIGURED for p in mine):
-        return 0.02  # an engine loads, or something is being done: clients may be waiting
-    if any(c.stage in AT_THE_CUT for c in state.copies.values()) and mine:
-        return 0.02  # clients wait
-    groups = {state.groups[(p.database, p.group)].key for p in mine if p.archive_id is not None}
+    return min(_paces(state, mine, memory or Memory()))
+
+
+def _paces(state: State, mine: list[Process], memory: Memory) -> Iterator[float]:
+    """What each thing that is waited for asks for."""
+    groups = {(p.database, p.group) for p in mine if p.archive_id is not None}
     watched = [state.groups[key] for key in groups]
+    yield from (_loading_pace(p, memory) for p in mine if p.state is ProcessState.CONFIGURED)
+    cut = [c for c in state.copies.values() if c.stage in AT_THE_CUT and any(p.database == c.database for p in mine)]
+    yield from (SOON if _clients_wait(copy) else 0.05 for copy in cut)
     if any(g.tail for g in watched) or any(_asked(state, p) for p in mine):
-        return 0.02  # what is waited for here happens in an engine, and clients wait for it
-    if any(j.stage is JoinStage.REQUIRED for g in watched for j in g.joining):
-        return 0.02  # for about a second: then every write of the group is on one disk more
-    if any(g.joining or g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
-        return 0.05
+        yield SOON  # what is waited for here happens in an engine, and clients wait for it
+    if any(g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
+        yield 0.05
+    ids = {p.start_id for p in mine}
+    yield from (joining_pace(memory, group, joining, ids) for group in watched for joining in group.joining)
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
-        return 0.25  # it waits for somebody else, who wakes it
-    return 1.0  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
+        yield 0.25  # it waits for somebody else, who wakes it
+    yield 1.0  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
+
+
+def _loading_pace(process: Process, memory: Memory) -> float:
+    """Often at first; nobody minds a twentieth of a long load."""
+    return min(LOADING_LATEST, max(SOON, LOADING_SHARE * memory.lasted(("loads", process.start_id)) / 1000))
+
+
+def _clients_wait(copy: HotCopy) -> bool:
+    """Whether a hot copy at its cut makes writes wait, as far as the domain was told."""
+    return copy.stage is not CopyStage.PAUSING or any(cut.paused for cut in copy.cuts)
 
 
 def _asked(state: State, process: Process) -> bool:

@@ -103,11 +103,11 @@ class Reconciler:
             await asyncio.sleep(0)
 
     async def _rest(self, period: float) -> None:
+        timer = asyncio.get_running_loop().call_later(period, self._wake.set)
         try:
-            async with asyncio.timeout(period):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._wake.wait()
+        finally:
+            timer.cancel()
         self._wake.clear()
 
     async def _glance(self, stale: bool) -> float:
@@ -130,7 +130,7 @@ class Reconciler:
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare
             self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
-        period = pace(state, self._me, [step for step, begun in zip(steps, started, strict=True) if begun])
+        period = pace(state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
         return period if left > LEASE_TTL / 2 else min(period, CUT_OFF_PACE)
 
     async def _read_afresh(self) -> bool:

@@ -272,6 +272,7 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
             yield ("no engine", process.start_id)
         return
     if engine.loading:
+        yield ("loads", process.start_id)
         yield ("loading", process.start_id, process.loading_percent)
     if engine.answering and not engine.loading and not engine.cluster_ok:
         yield ("not ok", process.start_id)

@@ -69,12 +69,10 @@ class Beside(Watcher):
         return set(place.files.load())
 
     def _given_up(self, state: State, copy: HotCopy) -> set[str]:
-        """Writes that a database which does not wait for its disks, or an operator's word, allowed to be lost."""
+        """Writes that a database which did not wait for its disks, or an operator's word, allowed to be lost."""
         groups = [group for group in state.groups.values() if group.database == copy.database]
-        forgetful = state.databases[copy.database].options.append_fsync != "always"
-        if forgetful or any(group.enforcements for group in groups):
-            return {w.key for w in self._ledger.writes}
-        return set()
+        enforced = any(group.enforcements for group in groups)
+        return {w.key for w in self._ledger.writes if enforced or not w.waited}
 
     def unhealthy(self, lost: str) -> list[str]:
         """What keeps the TEs from being whole; `lost`: a machine that never comes back."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
+from dkv.domain.options import lags
 from dkv.machine.seen import directory_of
 from dkv.sim.clients import FRESH, Ledger, Write
 from dkv.sim.disk import Disk
@@ -116,18 +117,12 @@ class Checkers(Watcher):
 
     def _complete(self, state: State, group: Group, archive_id: int) -> None:
         """A new member of S holds every write that was confirmed so far."""
-        if self._forgetful(state, group.database):
-            return
         keys = self._disk(state.archives[archive_id]).load()
         missing = [w.key for w in self._ledger.confirmed.get(group.key, [])
-                   if w.key not in keys and w.key not in self._given_up]  # fmt: skip
+                   if w.waited and w.key not in keys and w.key not in self._given_up]  # fmt: skip
         if missing:
             self._world.fail(f"archive {archive_id} entered S of {group.name} without {len(missing)} confirmed "
                              f"writes, the first is {missing[0]}")  # fmt: skip
-
-    def _forgetful(self, state: State, database: str) -> bool:
-        """Its engines do not wait for their disks: its writes are replicated, never durable."""
-        return database in state.databases and state.databases[database].options.append_fsync != "always"
 
     # -- confirmations -----------------------------------------------------------------------------------------------
 
@@ -144,7 +139,7 @@ class Checkers(Watcher):
             self._world.fail(f"{write.key} was carried out in term {write.term} of {group.name} and confirmed after "
                              f"writes of term {newest} had been confirmed")  # fmt: skip
         given_up = write.term <= max((e.term for e in group.enforcements), default=0)
-        if given_up or self._forgetful(state, group.database):
+        if given_up or not write.waited:
             return  # perhaps told "confirmed" just after an operator gave that term up
         for archive_id in group.in_sync:
             if not self._holds(state.archives[archive_id], write):
@@ -178,7 +173,7 @@ class Checkers(Watcher):
 
     def _missing(self, write: Write) -> str:
         """Why an acknowledged write may not be missing; nothing if the product said that it might be."""
-        if self._forgetful(self._world.state, write.group[0]):
+        if not write.waited:
             self.lost["its database does not wait for its disks"] += 1
             return ""
         if write.confirmed_at is not None and write.key not in self._given_up:
@@ -229,6 +224,8 @@ class Checkers(Watcher):
         reasons += [f"{name} is led by processes {found}" for (_, name), found in sorted(leaders.items()) if len(found) > 1]
         leaving = [p for p in state.processes.values() if p.state is ProcessState.REQUESTED_SHUTDOWN and p.server_id != lost]
         reasons += [f"process {p.start_id} is leaving" for p in leaving]
+        reasons += [f"process {p.start_id} runs with {lag.option} {lag.runs}, not {lag.wanted}" for p in state.processes.values()
+                    for lag in lags(state.databases[p.database], p) if not lag.renews and p.server_id != lost]  # fmt: skip
         if not lost:
             reasons += [f"{d.name} is {d.state}" for d in state.databases.values() if d.state is not DatabaseState.RUNNING]
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]

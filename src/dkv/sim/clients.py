@@ -15,6 +15,7 @@ from functools import partial
 
 from dkv.control.submit import View
 from dkv.domain.model import Group, State
+from dkv.domain.options import fsync_in_force
 from dkv.sim.engine import SimEngine
 from dkv.sim.net import CLIENTS
 from dkv.sim.world import World
@@ -38,6 +39,7 @@ class Write:
     confirmed_at: float | None = None
     executed_at: float = 0.0           # when the engine carried it out; the client never learns it
     term: int = 0                      # of the view it was sent by
+    waited: bool = True                # its database waited for its disks, by all that was known when it was answered
 
 
 @dataclass
@@ -111,6 +113,7 @@ class Writer:
             return write
         write.executed_at = said.executed_at
         write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id
+        write.waited = _waits(self._world.state, self._group[0])
         if self._confirms:
             await self._judge(write, said, engine, view, fetched)
         return write
@@ -128,6 +131,7 @@ class Writer:
         if group is None or group.term != write.term or self._world.now() - fetched >= FRESH:
             return
         if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
+            write.waited = _waits(view.state, self._group[0])
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
     def _leader(self, state: State, group: Group | None) -> SimEngine | None:
@@ -166,6 +170,11 @@ class Writer:
         deadline = net.now() + PATIENCE
         await done.wait()
         return said if net.now() < deadline else Said()
+
+
+def _waits(state: State, database: str) -> bool:
+    """Whether every engine of a database waits for its disk before it answers; else writes are replicated, never durable."""
+    return database in state.databases and fsync_in_force(state, state.databases[database]) == "always"
 
 
 def _all_have_it(state: State, group: Group, said: Said) -> bool:

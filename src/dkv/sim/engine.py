@@ -132,7 +132,7 @@ class SimEngine:
         if not self.alive:
             return
         self.net.later(1.0, self._cron)
-        if self.disk is not None and self.spec.append_fsync == "everysec":
+        if self.disk is not None and self.append_fsync == "everysec":
             self.disk.unsynced = 0
         if not self.stopped and not self.loading:
             self.replication.cron()

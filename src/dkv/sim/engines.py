@@ -382,4 +382,8 @@ def _set(engine: SimEngine, max_memory: int, append_fsync: str) -> None:
     """CONFIG SET; refused while it loads."""
     if engine.loading:
         raise EngineRefused("LOADING the dataset")
-    engine.max_memory, engine.append_fsync = max_memory, append_fsync if engine.disk is not None else ""
+    engine.max_memory = max_memory
+    if engine.disk is not None:
+        engine.append_fsync = append_fsync
+        if append_fsync == "always":
+            engine.disk.unsynced = 0  # the next turn of its loop reaches the device with all that was put off

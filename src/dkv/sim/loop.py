@@ -100,6 +100,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._ready: dict[str, deque[Handle | Later]] = {}
         self._timers: list[tuple[float, int, str, Handle | Later]] = []
         self._counter = 0
+        self._left = TOO_MANY      # callbacks that may still run at this instant
         self._frozen: set[str] = set()
         self._dead: set[str] = set()
         self._strikes: dict[str, tuple[int, Callable[[], None]]] = {}
@@ -269,47 +270,66 @@ class SimLoop(asyncio.AbstractEventLoop):
         queue.append(handle)
 
     def _advance(self) -> bool:
-        """Run all that is ready at this instant, then jump to the next timer; False when there is nothing left."""
-        budget, ready = TOO_MANY, self._ready
-        while not self._stopping:
-            owners = [owner for owner in ready if owner not in self._frozen] if self._frozen else list(ready)
-            if not owners:
+        """Run all that is ready at this instant, then move to the next timers; False when there is nothing left."""
+        ready = self._ready
+        while ready and not self._stopping:
+            owner = self._next_owner()
+            if owner is None:
                 break
-            owner = owners[int(self._random.random() * len(owners))] if len(owners) > 1 else owners[0]
             queue = ready[owner]
             handle = queue.popleft()
             if not queue:
                 del ready[owner]
-            if owner in self._strikes:
-                self._count(owner)
-            if owner in self._dead:
-                continue
-            if owner in self._frozen:
-                ready.setdefault(owner, deque()).appendleft(handle)
-                continue
-            if not handle._cancelled:
-                handle._run()
-                self.steps += 1
-            budget -= 1
-            if budget < 0:
-                raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {handle!r}")
+            self._take(owner, handle)
         return self._stopping or self._ring()
 
+    def _next_owner(self) -> str | None:
+        """Whose turn it is; nobody's, if all who are ready are frozen."""
+        owners = [owner for owner in self._ready if owner not in self._frozen] if self._frozen else list(self._ready)
+        if len(owners) > 1:
+            return owners[int(self._random.random() * len(owners))]
+        return owners[0] if owners else None
+
+    def _take(self, owner: str, handle: Handle | Later) -> None:
+        """Run one callback, unless its owner is struck by that."""
+        if owner in self._strikes and owner not in self._dead:
+            self._count(owner)
+        if owner in self._dead:
+            return
+        if owner in self._frozen:
+            self._ready.setdefault(owner, deque()).appendleft(handle)
+            return
+        if not handle._cancelled:
+            handle._run()
+            self.steps += 1
+        self._left -= 1
+        if self._left < 0:
+            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {handle!r}")
+
     def _ring(self) -> bool:
-        """Move the clock to the next timer and make what is due ready."""
-        timers = self._timers
-        while timers and timers[0][3]._cancelled:
-            heapq.heappop(timers)
-        if not timers:
-            return False
-        now = self._now
-        if timers[0][0] > now:
-            self._now = now = timers[0][0]
+        """Move the clock to the next timer; run what is due there, or make it ready if several owners are."""
+        timers, pop = self._timers, heapq.heappop
+        while timers:
+            when, _, owner, timer = pop(timers)
+            if timer._cancelled:
+                continue
+            if when > self._now:
+                self._now, self._left = when, TOO_MANY
+            if self._ready or (timers and timers[0][0] <= self._now):
+                self._enqueue(owner, timer)
+                self._ring_all()
+            else:
+                self._take(owner, timer)
+            return True
+        return False
+
+    def _ring_all(self) -> None:
+        """Make the rest of what is due now ready."""
+        timers, now = self._timers, self._now
         while timers and timers[0][0] <= now:
             _, _, owner, timer = heapq.heappop(timers)
             if not timer._cancelled:
                 self._enqueue(owner, timer)
-        return True
 
 
 def _bury(task: SimTask) -> None:

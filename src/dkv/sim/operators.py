@@ -10,6 +10,7 @@ from dkv.domain.commands import (
     DeleteArchive,
     EnforceLeader,
     NewArchive,
+    SetDatabaseOptions,
     ShutdownDatabase,
     ShutdownProcess,
     StartProcess,
@@ -23,6 +24,11 @@ from dkv.sim.faults import Fault, Source
 
 MOST_TES = 2
 PATIENCE = 6.0     # s an order waits until it makes sense
+OPTIONS = (
+    ("append-fsync", "everysec"), ("append-fsync", "always"), ("min-in-sync", "1"), ("min-in-sync", "2"),
+    ("max-memory", "64mb"), ("max-memory", "0"), ("tail-above", "0"), ("tail-above", "-1"),
+)  # fmt: skip
+"""What people set while engines run; a database that has no two copies refuses some of it."""
 
 
 class Operators(Source):
@@ -36,6 +42,7 @@ class Operators(Source):
             "stop leader": self.stop_leader,
             "switchover": self.switchover,
             "restart store": self.restart_store,
+            "change options": self.change_options,
             "start te": self.start_te,
             "stop te": self.stop_te,
             "stop store": self.stop_store,
@@ -137,6 +144,13 @@ class Operators(Source):
         """Every process is replaced, one after the other or all at once."""
         await self._order("restart store", RestartDatabase(actor="operator", name=self._database(), force=True,
                                                            rolling=self.random.random() < 0.6))  # fmt: skip
+
+    async def change_options(self) -> None:
+        """What writes may rely on, where they are served, and what engines may hold changes while all goes on."""
+        name = self._database()
+        database = self.world.state.databases.get(name)
+        option = self.random.choice([one for one in OPTIONS if database is None or one not in database.default_options])
+        await self._order("change options", SetDatabaseOptions(actor="operator", name=name, options=(option,)))
 
     async def switchover(self) -> None:
         """Another member of S is to lead."""

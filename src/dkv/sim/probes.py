@@ -17,7 +17,7 @@ KINDS = (
     "kill manager before a command", "slow loading", "slow disk", "full disk", "failing disk", "lost commit answer",
     "lost answer", "lost engine reply", "backend away", "slow backend", "lease lost", "lagging followers", "cut machines",
     "isolate machine", "clock jump", "order: start instance", "order: stop instance", "order: stop leader",
-    "order: switchover", "order: restart store", "order: start te", "order: stop te", "order: hot copy",
+    "order: switchover", "order: restart store", "order: change options", "order: start te", "order: stop te", "order: hot copy",
     "order: kill instance", "order: stop store", "order: force stop", "order: enforce leader", "order: create archive",
     "order: delete archive",
 )  # fmt: skip

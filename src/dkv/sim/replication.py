@@ -66,7 +66,7 @@ class Replication:
             if entry.durable and engine.disk.drive.trouble:
                 engine.perish(engine.disk.drive.trouble)
                 return False
-            engine.disk.append(entry, synced=engine.spec.append_fsync == "always")
+            engine.disk.append(entry, synced=engine.append_fsync == "always")
         if entry.wipes:
             engine.data.clear()
         elif entry.key:
