@@ -293,7 +293,9 @@ async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.s
         async with manager_of(settings, dwelling) as manager:
             await _serve(manager, settings, listening, ended)
     except StoreTrouble as trouble:
-        raise ManagerTrouble(f"The domain state cannot be used: {trouble}", f"Look at {settings.state}.") from trouble
+        said, _, hint = str(trouble).partition("; hint: ")   # the store says what helps in its own sentence
+        hint = f"{hint[:1].upper()}{hint[1:]}." if hint else f"Look at {settings.state}."
+        raise ManagerTrouble(f"The domain state cannot be used: {said}.", hint) from trouble
     return 0
 
 
@@ -349,29 +351,26 @@ def stop(settings: Settings, with_engines: bool) -> int:
 
 
 def drain(client: ManagerClient, server_id: str) -> None:
-    """Ask every engine of one server to leave, leaders handing over, and wait until none is left."""
+    """Ask every process of one server to leave, TEs first, leaders handing over, and wait until none is left."""
     deadline = time.monotonic() + DRAIN_WITHIN
     patience = time.monotonic() + REFUSED_WITHIN
-    asked: set[tuple[str, str]] = set()
-    while True:
-        left = [
-            (str(store["name"]), str(instance["instanceName"]))
-            for store in client.stores() for instance in store["instances"]
-            if instance["server"] == server_id and instance["process"]
-        ]  # fmt: skip
-        if not left:
-            return
-        for store, instance in (one for one in left if one not in asked):
+    asked: set[int] = set()
+    while left := [p for p in client.processes() if p["server"] == server_id]:
+        left.sort(key=lambda p: (p["type"] != "TE", p["startId"]))
+        for process in (one for one in left if one["startId"] not in asked):
             try:
-                client.stop_instance(store, instance)
-                asked.add((store, instance))
+                client.fetch("DELETE", f"/api/1/processes/{process['startId']}")
+                asked.add(process["startId"])
                 patience = time.monotonic() + REFUSED_WITHIN
             except ManagerRefused as refused:
-                if time.monotonic() > patience:
-                    raise ManagerTrouble(f"{instance} of {store} may not leave. {refused.message}",
+                if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile
+                    raise ManagerTrouble(f"{_called(process)} may not leave. {refused.message}",
                                          f"{refused.hint} The manager runs on.") from refused  # fmt: skip
         if time.monotonic() > deadline:
-            names = ", ".join(instance for _, instance in left)
-            raise ManagerTrouble(f"{names} did not leave within {DRAIN_WITHIN:.0f} s.",
-                                 "Look at Get-DkvStore -Name; stop them with -Force if their copies do not matter.")  # fmt: skip
+            raise ManagerTrouble(f"{', '.join(map(_called, left))} did not leave within {DRAIN_WITHIN:.0f} s.",
+                                 "Look at dkv show waiting; dkv shutdown process --kill ends one at once.")  # fmt: skip
         time.sleep(0.1)
+
+
+def _called(process: Mapping[str, Any]) -> str:
+    return f"{process['instanceName'] or 'TE ' + str(process['startId'])} of {process['store']}"

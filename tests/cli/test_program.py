@@ -81,6 +81,12 @@ def test_help_names_verbs_and_cmdlets(capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr().out
     assert "playground" in shown
     assert "Watch-DkvStoreMetrics" in shown
+    assert main(["help"]) == 0
+    assert "show waiting" in capsys.readouterr().out
+    assert main(["help", "show", "waiting"]) == 0
+    assert capsys.readouterr().out.startswith("show waiting: ")
+    assert main(["help", "Start-DkvStore"]) == 0
+    assert capsys.readouterr().out.startswith("Start-DkvStore: ")
     assert main(["Start-DkvStore", "-?"]) == 0
     assert "-InstanceName" in capsys.readouterr().out
     assert main(["shell", "-c", "help; help New-DkvStore"]) == 0

@@ -100,6 +100,13 @@ def test_lost_ports_and_passwords_are_made_anew_and_said() -> None:
     assert any("password of o" in line for line in found.unknown)
 
 
+def test_an_archive_that_was_removed_and_kept_does_not_take_the_ports_of_the_one_in_its_place() -> None:
+    found = made(archive(1, OLD), archive(2, NEW, server_id="s1"), archive(3, NEW))
+    ports = {a.archive_id: (a.cluster_port, a.client_port) for a in found.state.archives.values()}
+    assert ports == {1: (7812, 7862), 2: (7811, 7861), 3: (7811, 7861)}
+    assert any(one.startswith("whether o-1 was removed and kept") and "7812 and 7862" in one for one in found.unknown)
+
+
 def test_an_engine_that_others_knew_and_whose_archive_is_missing_is_named() -> None:
     found = made(archive(1, NEW, peers=(("9" * 40, "10.0.0.9:7861"),)), archive(2, NEW, peers=((f"{1:040x}", "x"),)))
     missing = [line for line in found.unknown if "not under these directories" in line]

@@ -18,7 +18,8 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
     "requested, its server is away": (
         BEGIN + "start db-1; lost A", "process 0 (db-1)", "server A", "its server is away", "--evict"),
     "its server is away": (
-        UP + "lost B", "server B", "the manager of B", "its lease ended; 1 archives and 1", "Start the manager of server B"),
+        UP + "lost B", "server B", "the manager of B", "its lease ended; archives on it: 1, processes: 1",
+        "Start the manager of server B"),
     "started, waits for histories": (
         UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; start db-2; started db-2 marker=1-1",
         "process 2 (db-2)", "db-1", "its group has no leader yet: db-1 was stopped by an operator", "Start it"),

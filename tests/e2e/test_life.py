@@ -128,9 +128,11 @@ def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: Hou
 
 
 def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
-    """The leader hands over first: a cluster client loses nothing and the other copy serves."""
+    """TEs go too; the leader hands over first: a cluster client loses nothing and the other copy serves."""
     leader, follower = roles(pair, "Pair")
     manager = manager_of(pair, "Pair", leader)
+    pair.do("start", "process", "--db-name", "Pair", "--engine-type", "te", "--server-id", manager.server_id)
+    pair.do("check", "database", "--db-name", "Pair", "--check-running", "--num-processes", "3", "--timeout", "60")
     with Writer(lambda: cluster(pair, "Pair")) as writer:
         writer.wait_for_more()
         pair.do("manager", "stop", "--with-engines", "--data-dir", str(manager.data_dir))
@@ -141,8 +143,9 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
         home.managers = [m for m in pair.managers if m is not manager]
         found = home.instance("Pair", leader)
         assert (found["process"], found["state"]) == (None, "Stopped")
-        tombstone = home.client.tombstones("Pair")[0]
-        assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
+        assert [p["server"] for p in home.client.processes() if p["server"] == manager.server_id] == []
+        for tombstone in home.client.tombstones("Pair")[:2]:
+            assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
         assert home.group("Pair")["leader"] == follower
         writer.wait_for_more()
         manager.restart()

@@ -161,7 +161,10 @@ def test_a_lost_state_is_rebuilt_from_the_archives(home: House) -> None:
     for manager in home.managers:
         manager.kill()
     lose_state(home)
-    refused(home.dkv(*words, "--yes"), "still runs as pid", "kill")
+    said = home.dkv(*words, "--yes")
+    refused(said, "still runs as pid", "kill")
+    engines = [run for manager in home.managers for run in (manager.data_dir / "run").glob("*/born")]
+    assert said.err.count("still runs as pid") == len(engines) > 1, "each of them is named at once"
     everything_dies(home)
 
     said = home.dkv(*words)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -79,9 +79,11 @@ def one_line(text: str) -> str:
 
 def waiting(why: str) -> Refused:
     """The domain's state cannot be reached."""
+    why, _, hint = why.partition("; hint: ")   # the store says what helps in its own sentence
     message = why if why.startswith("waiting for the domain") else f"waiting for the domain: {why or 'it is away'}"
     message = f"This manager is {message.rstrip('.')}."
-    return Refused("waiting_for_domain", message, "Engines serve on meanwhile. Ask again, or another manager.")
+    helps = f"{hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else "Ask again, or another manager."
+    return Refused("waiting_for_domain", message, f"Engines serve on meanwhile. {helps}")
 
 
 def install(app: FastAPI) -> None:
@@ -202,6 +204,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(written: str) -> None:
     raise refuse("bad_request", f"The body is not JSON: {written} is no number.", "Leave it out, or send null.")
-
-
-KnownParameters = Annotated[None, Depends(known_parameters)]

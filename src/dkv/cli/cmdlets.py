@@ -15,7 +15,7 @@ from dkv.cli.fleet import Refusals
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
 from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, Usage, nearest
-from dkv.client import ClientTrouble, ManagerRefused
+from dkv.client import ClientTrouble, ManagerRefused, ManagerUnreachable
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
@@ -109,6 +109,7 @@ CMDLETS = (
 )
 
 HELP_WORDS = ("?", "help", "h")
+AWAY = "Start it there with: dkv manager run; or name another one with --managers HOST:PORT."
 
 
 def find_cmdlet(name: str) -> Cmdlet:
@@ -144,7 +145,7 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         session.screen.error(refused.message, refused.hint)
         return BAD_USAGE if refused.status in (400, 422) else FAILED
     except ClientTrouble as trouble:
-        session.screen.error(str(trouble))
+        session.screen.error(str(trouble), AWAY if isinstance(trouble, ManagerUnreachable) else "")
         return FAILED
     finally:
         session.screen.as_json = json_before

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(screen: Screen, words: list[str]) -> int:
     from dkv.cli import nouns
 
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     used = 1 if words and _is_cmdlet(words[0]) else 2 if nouns.named(words) else 0
     screen.verbs = used != 1
     if used:

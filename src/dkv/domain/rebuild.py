@@ -207,10 +207,11 @@ def _archive(found: FoundArchive) -> Archive:
 
 
 def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
-    """An archive whose ports nobody wrote down gets the next free ones of its server."""
+    """An archive whose ports nobody wrote down, or that a later one of its server has by now, gets the next free ones."""
     done: list[FoundArchive] = []
+    taken = {a.archive_id for a in _without_ports(archives)}
     for archive in sorted(archives, key=lambda a: a.archive_id):
-        if not archive.client_port:
+        if not archive.client_port or archive.archive_id in taken:
             mine = [a for a in (*archives, *done) if a.server_id == archive.server_id]
             used = {p for a in mine for p in (a.cluster_port, a.client_port)}
             cluster = next(p for p in range(FIRST_PORTS[0], 65536) if p not in used)
@@ -218,6 +219,19 @@ def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
             archive = replace(archive, cluster_port=cluster, client_port=client)
         done.append(archive)
     return done
+
+
+def _without_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
+    """Archives whose ports a later one of their server has: who was removed and kept had given them back."""
+    held: set[tuple[str, int]] = set()
+    found = []
+    for archive in sorted(archives, key=lambda a: -a.archive_id):
+        ports = {(archive.server_id, p) for p in (archive.cluster_port, archive.client_port) if p}
+        if ports & held:
+            found.append(archive)
+        else:
+            held |= ports
+    return found
 
 
 def _word(*parts: str) -> str:
@@ -273,6 +287,10 @@ def _missing(finds: Finds) -> Iterable[str]:
 
 
 def _doubtful(finds: Finds, state: State) -> Iterable[str]:
+    for found in _without_ports(finds.archives):
+        archive = state.archives[found.archive_id]
+        yield (f"whether {found.name} was removed and kept: another archive of {found.server_id} has its ports, so it gets "
+               f"{archive.cluster_port} and {archive.client_port}. If it was removed, remove it again")  # fmt: skip
     for found in finds.archives:
         group = state.groups[(found.database, found.group)]
         others = [state.archives[i].name for i in group.in_sync]

@@ -90,7 +90,8 @@ def unknown_database(name: str, known: Iterable[str]) -> Refused:
 
 def unknown_process(start_id: int) -> Refused:
     """No such live process."""
-    return no("unknown_process", f"There is no live process with start id {start_id}.", "It may have ended; see its tombstone.")
+    return no("unknown_process", f"There is no live process with start id {start_id}.",
+              "It may have ended; see dkv get processes --exited.")  # fmt: skip
 
 
 def unknown_archive(archive: object) -> Refused:

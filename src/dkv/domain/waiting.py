@@ -74,7 +74,7 @@ def _server(state: State, server: Server, database: str | None) -> Iterator[Stuc
     runs = [p for p in state.processes.values() if p.server_id == server.server_id and database in (None, p.database)]
     if server.alive or not (mine or runs):
         return
-    why = f"its lease ended; {len(mine)} archives and {len(runs)} processes are on it"
+    why = f"its lease ended; archives on it: {len(mine)}, processes: {len(runs)}"
     yield Stuck("server", f"server {server.server_id}", "", f"the manager of {server.server_id}", server.lost_at or None, why,
                 f"Start the manager of server {server.server_id}.")  # fmt: skip
 

@@ -156,15 +156,6 @@ def new_run(root: Path, record: Record) -> Run:
     return Run(path, record)
 
 
-def find_runs(root: Path) -> list[Run]:
-    """Every run directory with a readable record, by start id."""
-    try:
-        names = sorted((name for name in os.listdir(root) if name.isdigit()), key=int)
-    except OSError:
-        return []
-    return [run for name in names if (run := read_run(root / name)) is not None]
-
-
 def read_run(path: Path) -> Run | None:
     """One run directory, None without a whole record."""
     try:

@@ -43,6 +43,7 @@ def find(data_dirs: Sequence[Path]) -> Finds:
     """Everything under these directories. Raises RecoveryTrouble if something there still runs or is not a manager's."""
     homes = [_home(path.absolute()) for path in dict.fromkeys(data_dirs)]
     places = [(home, place) for home in homes for place in _places(home)]
+    _refuse_running([place for _, place in places if LAID_ASIDE not in place.name and _identity(place)])
     archives = [one for home, place in places if LAID_ASIDE not in place.name and (one := _archive(home, place))]
     aside = [said.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (said := _identity(place))]
     return Finds(
@@ -111,7 +112,6 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
     said = _identity(place)
     if said is None:
         return None
-    _refuse_running(place)
     identity, server = said.identity, home.server
     usual = home.path / "archives" / identity.database
     ours = place.parent == usual and place.name.endswith(f"-{identity.archive_id}")
@@ -130,17 +130,26 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
     )  # fmt: skip
 
 
-def _refuse_running(place: Path) -> None:
-    if not (place / LOCK_FILE).exists():
-        return  # nothing was ever started here, and taking the lock would make the file
+def _refuse_running(places: Sequence[Path]) -> None:
+    """Name every engine that still runs, at once: whoever has twenty of them ends them with one command."""
     ends = time.monotonic() + LOCK_WITHIN
-    while (lock := take_lock(str(place))) is None and time.monotonic() < ends:
+    pids = {place: pid for place in places if (pid := _holder(place, ends))}
+    if pids:
+        said = "; ".join(f"the engine on {place} still runs as pid {pid}" for place, pid in pids.items())
+        raise RecoveryTrouble(f"{said[:1].upper()}{said[1:]}.",
+                              f"End it: kill {' '.join(pids.values())}. What was acknowledged is on disk.")  # fmt: skip
+
+
+def _holder(place: Path, ends: float) -> str:
+    """Who holds an archive's lock beyond that moment; "" for nobody."""
+    if not (place / LOCK_FILE).exists():
+        return ""  # nothing was ever started here, and taking the lock would make the file
+    while (lock := take_lock(str(place))) is None:
+        if time.monotonic() >= ends:
+            return lock_holder(str(place))
         time.sleep(0.05)
-    if lock is None:
-        pid = lock_holder(str(place))
-        raise RecoveryTrouble(f"The engine on {place} still runs as pid {pid}.",
-                              f"End it: kill {pid}. What it acknowledged is on its disk.")  # fmt: skip
     os.close(lock)
+    return ""
 
 
 def _report(place: Path) -> tuple[Report | None, str]:

@@ -39,7 +39,7 @@ def say_waiting(session: Session, database: Json) -> None:
 
     for one in found:
         since = f" since {moment(one['since'])}" if one["since"] is not None else ""
-        fix = f" fix: {one['fix']}" if one["fix"] else ""
+        fix = f" fix: {session.screen.spoken(one['fix'])}" if one["fix"] else ""
         session.screen.note(f"{one['subject']} is waiting for {one['for'] or 'a process'}{since}: {one['reason']}.{fix}")
 
 

@@ -56,7 +56,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
 
 
 def _in_use(draft: Draft, name: str, said: str) -> Refused:
-    return no("server_in_use", said, f"Delete them, or give them up with: delete server-state --server-id {name}.")
+    return no("server_in_use", said, f"Delete them, or give them up with: dkv delete server-state --server-id {name}.")
 
 
 def _names(archives: list[Archive]) -> str:
