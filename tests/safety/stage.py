@@ -107,10 +107,13 @@ class Stage:
 
     @classmethod
     def play(
-        cls, servers: int, story: Callable[[Stage], Awaitable[T]], where: Callable[[Stage], bool] = lambda stage: True
+        cls, servers: int, story: Callable[[Stage], Awaitable[T]], where: Callable[[Stage], bool] = lambda stage: True,
+        first: int = 1,
     ) -> T:
-        """Tell a story to a domain whose copies are all in sync and whose leader is A, and `where` this holds."""
-        found = (cls(servers, seed) for seed in range(1, 100))
+        """Tell a story to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
+        such world from seed `first` on.
+        """
+        found = (cls(servers, seed) for seed in range(first, first + 100))
         return next(stage for stage in found if stage.begins(where)).goes(story)
 
     def begins(self, where: Callable[[Stage], bool]) -> bool:
