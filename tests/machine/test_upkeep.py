@@ -32,12 +32,12 @@ def written(since_marker: int) -> list[Step]:
     return plan(stage.state, me("s1"), Seen(later, 3.0, memory))
 
 
-def test_a_marker_is_written_after_each_64_mb() -> None:
+def test_a_marker_is_written_after_each_quarter_of_a_megabyte() -> None:
     assert written(MARK_EVERY - 2_000) == []
     (step,) = written(MARK_EVERY)
     assert isinstance(step, Mark)
     assert step.sequence == 2
-    assert MARK_EVERY == 64 << 20
+    assert MARK_EVERY * 4 == REWRITE_FROM, "a copy that rewrote waits for a position no longer than that"
 
 
 @pytest.mark.parametrize("marker", [None, Position(0, 9, "n")])
@@ -57,12 +57,12 @@ def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
     return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | KeepTurn)]
 
 
-def test_a_rewrite_when_the_incremental_file_outgrew_64_mb_and_its_base() -> None:
+def test_a_rewrite_when_the_incremental_file_outgrew_half_its_base() -> None:
     stage = Stage().settled()
     assert grown(stage, 1, incremental_bytes=REWRITE_FROM) == []
     assert grown(stage, 1, incremental_bytes=REWRITE_FROM + 1)
-    assert grown(stage, 1, base_bytes=BIG) == []
-    assert grown(stage, 1, base_bytes=BIG - 1)
+    assert grown(stage, 1, base_bytes=2 * BIG) == []
+    assert grown(stage, 1, base_bytes=2 * BIG - 2)
 
 
 def test_followers_go_first() -> None:

@@ -50,8 +50,8 @@ from dkv.machine.steps import (
 LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
-MARK_EVERY = 64 << 20          # bytes of writes between markers
-REWRITE_FROM = 2 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 60 ms a megabyte
+MARK_EVERY = 256 << 10         # bytes of writes between markers: a copy that rewrote has no position until the next one
+REWRITE_FROM = 1 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 0.1 s a megabyte
 REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
 JOINING_PACE = 0.05            # s between two looks while a joiner attaches
@@ -300,12 +300,12 @@ def upkeep_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
 
 
 def rewrite_steps(seen: Seen, group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    """A rewrite when the incremental file outgrew its base; followers first, never without room for it.
+    """A rewrite when the incremental file outgrew half its base; followers first, never without room for it.
 
     A copy that just had its turn waits until the others could take theirs: under a steady load it would else take turn
     after turn, and its leader's file would grow without end.
     """
-    worth = max(REWRITE_FROM, engine.base_bytes) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
+    worth = max(REWRITE_FROM, engine.base_bytes // 2) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
     size = engine.incremental_bytes + engine.base_bytes
     lease = f"rewrite/{group.database}/{group.name}"
     if engine.rewriting:
