@@ -329,7 +329,7 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -
                 changed.append(name)
         return len(changed) == 2
 
-    with Writer(to(home, "Grown", leader), size=10_000, keys=50, pause=0.04) as writer:
+    with Writer(to(home, "Grown", leader), size=4_000, keys=50, pause=0.04) as writer:
         wait_for("both files rewritten", both_changed, within=90)
         writer.acknowledged.clear()
         wait_for("all keys again", lambda: len(writer.acknowledged) == 50)
