@@ -316,7 +316,8 @@ def fill(client: valkey.Valkey) -> int:
 
 def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -> None:
     """Megabytes of writes to few keys, slowly enough to see the order: the follower's files first, then the leader's."""
-    home.create("Grown", "-Managers", two(home))  # whose files begin together: a copy that resynced is behind its leader's
+    ports = ("-ClustronPort", "7831", "-ClientPort", "7881")
+    home.create("Grown", "-Managers", two(home), *ports)  # whose files begin together: a copy that resynced has less
     home.wait_in_sync("Grown", "grown-1", "grown-2")
     leader, follower = roles(home, "Grown")
     folders = {name: home.archive("Grown", name) for name in (leader, follower)}
