@@ -13,15 +13,17 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseState, EngineType, GroupPhase, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
+from dkv.machine.perform import Performer
 from dkv.machine.plan import pace, plan, process_steps
 from dkv.machine.seen import STOPPING, Memory, Scene, Seen, remember
-from dkv.machine.steps import Step
+from dkv.machine.steps import Step, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, me
 from tests.machine.walk import any_engine, any_exit, step
 
@@ -230,3 +232,16 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
             assert len(set(steps)) <= len(steps)  # steps are remembered by what they are
             assert 0 < pace(stage.state, me(server), steps) <= 1
         step(stage, pick)
+
+
+# Every step has somebody who carries it out ----------------------------------------------------------------------------
+
+
+def kinds_of(kind: type[Step]) -> list[type[Step]]:
+    return [found for one in kind.__subclasses__() for found in (one, *kinds_of(one))]
+
+
+@pytest.mark.parametrize("kind", [k for k in kinds_of(Step) if k.__module__.startswith("dkv.")], ids=lambda k: k.__name__)
+def test_every_step_that_plan_may_choose_can_be_carried_out(kind: type[Step]) -> None:
+    """A step finds its code by its name; one that has none would fail at a machine, at night."""
+    assert kind is Tell or callable(getattr(Performer, f"_{kind.__name__.lower()}", None))

@@ -20,13 +20,13 @@ from dkv.engine.contract import (
     PeerNode,
     Position,
 )
-from dkv.machine.copysteps import ClaimTarget as ClaimTarget
-from dkv.machine.copysteps import DropCut as DropCut
-from dkv.machine.copysteps import LiftPause as LiftPause
-from dkv.machine.copysteps import NoteCut as NoteCut
-from dkv.machine.copysteps import PauseWrites as PauseWrites
-from dkv.machine.copysteps import ResumeWrites as ResumeWrites
-from dkv.machine.copysteps import WriteCopy as WriteCopy
+from dkv.machine.copy_steps import ClaimTarget as ClaimTarget
+from dkv.machine.copy_steps import DropCut as DropCut
+from dkv.machine.copy_steps import LiftPause as LiftPause
+from dkv.machine.copy_steps import NoteCut as NoteCut
+from dkv.machine.copy_steps import PauseWrites as PauseWrites
+from dkv.machine.copy_steps import ResumeWrites as ResumeWrites
+from dkv.machine.copy_steps import WriteCopy as WriteCopy
 from dkv.machine.step import Step as Step
 
 Slots = tuple[tuple[int, int], ...]
