@@ -6,8 +6,10 @@ ever shown; times called `since` are milliseconds of the domain clock, set by Ti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
@@ -21,6 +23,8 @@ from dkv.domain.states import GroupPhase as GroupPhase
 from dkv.domain.states import JoinStage as JoinStage
 from dkv.domain.states import ProcessState as ProcessState
 from dkv.domain.states import Requester as Requester
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,20 @@ class State:
     next_copy_id: int = 1
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
     events: int = 0                         # how many there were so far; the next one has the next number
+
+    @cached_property
+    def _found(self) -> dict[Hashable, Any]:
+        return {}
+
+    def once(self, find: Callable[..., T], *about: Hashable) -> T:
+        """What a pure function finds in this state, looked for once: `find(state, *about)`. Nobody changes what it found.
+
+        A state that is still being drafted is never asked so.
+        """
+        key = (find, about)
+        if key not in self._found:
+            self._found[key] = find(self, *about)
+        return self._found[key]  # type: ignore[no-any-return]
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""

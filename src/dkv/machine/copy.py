@@ -29,9 +29,11 @@ def copy_steps(scene: Scene) -> Iterator[Step]:
             if part.server_id == scene.me.server_id and archive is not None and not archive.removed:
                 yield from _part_steps(scene, copy, part, archive)
     for engine in scene.seen.survey.engines:
+        if not engine.paused:
+            continue
         process = scene.state.processes.get(engine.start_id)
         group = scene.state.groups.get((process.database, process.group)) if process else None
-        if engine.paused and (group is None or not at_the_cut(scene.state, group)):
+        if group is None or not at_the_cut(scene.state, group):
             yield LiftPause(f"pause {engine.start_id}", engine.start_id)
 
 

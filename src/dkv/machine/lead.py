@@ -28,6 +28,7 @@ from dkv.machine.seen import (
     Scene,
     Seen,
     acknowledges,
+    copies_of,
     replica_of,
     unheard,
 )
@@ -102,8 +103,8 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
         yield from _clean_stop(scene, group, engine)
         return
     yield from _wish_steps(scene, group, engine)
-    for archive in scene.state.archives_of(group.database):
-        if archive.group == group.name and archive.archive_id != group.leader and not archive.removed:
+    for archive in scene.state.once(copies_of, group.key):
+        if archive.archive_id != group.leader and not archive.removed:
             yield from _copy_steps(scene, group, engine, archive)
     if not at_the_cut(scene.state, group):
         yield from upkeep_steps(scene, group, engine)

@@ -45,7 +45,7 @@ def running_options(scene: Scene, process: Process, engines: Sequence[EngineSeen
     one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
     fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
     if not scene.state.databases[process.database].options.max_memory:
-        memory = process.max_memory if memory > share(scene.state, scene.me) else 0
+        memory = process.max_memory if memory > scene.state.once(share, scene.me) else 0
     return Runs(append_fsync=fsync, max_memory=memory)
 
 
@@ -56,7 +56,7 @@ def _news(process: Process, runs: Runs) -> bool:
 def _memory(scene: Scene, process: Process, engine: EngineSeen) -> int:
     """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
     wanted = scene.state.databases[process.database].options.max_memory
-    return wanted or max(share(scene.state, scene.me), engine.max_memory or 0)
+    return wanted or max(scene.state.once(share, scene.me), engine.max_memory or 0)
 
 
 def _fsync(scene: Scene, process: Process, engine: EngineSeen) -> str:

@@ -29,7 +29,7 @@ from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
-from dkv.machine.seen import SILENT, Me, Memory, Scene, Seen, directory_of
+from dkv.machine.seen import SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
 from dkv.machine.seen import VANISHED as VANISHED
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
@@ -62,8 +62,7 @@ def plan(state: State, me: Me, seen: Seen) -> list[Step]:
 
 def _steps(scene: Scene) -> Iterator[Step]:
     yield from _stranger_steps(scene)  # first: one that still holds an archive would keep its new process waiting for ever
-    mine = [p for p in scene.state.processes.values() if p.server_id == scene.me.server_id]
-    for process in sorted(mine, key=lambda p: p.start_id):
+    for process in scene.state.once(processes_on, scene.me.server_id):
         yield from process_steps(scene, process)
     yield from _archive_steps(scene)
     yield from copy_steps(scene)
@@ -88,9 +87,7 @@ def _stranger_steps(scene: Scene) -> Iterator[Step]:
 def _archive_steps(scene: Scene) -> Iterator[Step]:
     wanted = set()
     used = {engine.directory for engine in scene.seen.survey.engines}
-    for archive in scene.state.archives.values():
-        if archive.server_id != scene.me.server_id:
-            continue
+    for archive in scene.state.once(archives_on, scene.me.server_id):
         directory = directory_of(scene.me.data_dir, archive)
         if scene.state.process_on(archive.archive_id):
             wanted.add(directory)
@@ -196,7 +193,7 @@ def pace(state: State, me: Me, steps: list[Step], memory: Memory | None = None) 
     """How soon to look again, in seconds, if nothing wakes the manager before."""
     if steps:
         return SOON
-    mine = [p for p in state.processes.values() if p.server_id == me.server_id]
+    mine = state.once(processes_on, me.server_id)
     return min(_paces(state, mine, memory or Memory()))
 
 

@@ -109,8 +109,6 @@ class Scene:
     me: Me
     seen: Seen
 
-    tables: dict[str, Table] = field(default_factory=dict, compare=False)   # made once a glance, not once an engine
-
     @property
     def told(self) -> Told:
         """Who reports a fact."""
@@ -118,9 +116,7 @@ class Scene:
 
     def table(self, database: str) -> Table:
         """The node table that every engine of a database should have."""
-        if database not in self.tables:
-            self.tables[database] = table_of(self.state, database)
-        return self.tables[database]
+        return self.state.once(table_of, database)
 
     def lasted(self, condition: Hashable) -> float:
         """For how many ms a condition has held on this machine; 0 if it does not."""
@@ -196,6 +192,21 @@ def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: i
     return replica is not None and replica.online and replica.silent_ms <= within_ms
 
 
+def processes_on(state: State, server_id: str) -> list[Process]:
+    """The processes of a server, by start id."""
+    return sorted((p for p in state.processes.values() if p.server_id == server_id), key=lambda p: p.start_id)
+
+
+def archives_on(state: State, server_id: str) -> list[Archive]:
+    """The archives of a server."""
+    return [a for a in state.archives.values() if a.server_id == server_id]
+
+
+def copies_of(state: State, key: tuple[str, str]) -> list[Archive]:
+    """A group's archives, by id; removed ones too."""
+    return [a for a in state.archives_of(key[0]) if a.group == key[1]]
+
+
 # Remembering -------------------------------------------------------------------------------------------------------
 
 REQUIRED_BEFORE_GROWING = 1_000   # ms `required` stands before S grows (design section 5)
@@ -207,15 +218,17 @@ def remember(memory: Memory, state: State, me: Me, survey: Survey, now: float) -
     """The memory after one more glance: keep since when what still holds, start what began, drop what ended."""
     holding = set(_conditions(state, me, survey))
     holding |= {("inherited", c) for c in holding if _inherited(memory, c)}
-    since = {c: memory.since.get(c, _start(c, memory, now)) for c in holding}
+    known = memory.since
+    since = {c: known[c] if c in known else _start(c, memory, now) for c in holding}
     fresh = Memory(now, since, {})
     return Memory(now, since, dict(_notes(memory, fresh, state, survey)))
 
 
 def _inherited(memory: Memory, condition: Hashable) -> bool:
     """A handover that stood before this manager's first glance: nobody here knows how old it is."""
-    first = not memory.now or ("inherited", condition) in memory.since
-    return first and isinstance(condition, tuple) and condition[0] == "handover"
+    if not isinstance(condition, tuple) or condition[0] != "handover":
+        return False
+    return not memory.now or ("inherited", condition) in memory.since
 
 
 def _start(condition: Hashable, memory: Memory, now: float) -> float:
@@ -239,10 +252,10 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
     engines = {e.start_id: e for e in survey.engines}
     memory = {m.start_id: m for m in survey.memory}
     yield from (("ended", e.start_id) for e in survey.exits)
-    for process in state.processes.values():
-        if process.server_id == me.server_id and process.start_id in memory:
+    for process in state.once(processes_on, me.server_id):
+        if process.start_id in memory:
             yield from _memory_conditions(state, process, memory[process.start_id])
-        elif process.server_id == me.server_id:
+        else:
             yield from _process_conditions(process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
     for group in state.groups.values():
@@ -294,8 +307,8 @@ def _memory_conditions(state: State, process: Process, seen: MemorySeen) -> Iter
 
 
 def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:
-    for archive in state.archives.values():
-        if (archive.database, archive.group) != group.key or archive.archive_id == group.leader:
+    for archive in state.once(copies_of, group.key):
+        if archive.archive_id == group.leader:
             continue
         replica = replica_of(state, engine, archive.archive_id)
         if replica is None or not replica.online:

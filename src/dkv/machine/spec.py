@@ -27,7 +27,7 @@ def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> Eng
         address=state.servers[archive.server_id].host, client_port=archive.client_port,
         cluster_port=archive.cluster_port, secret=database.secret,
         peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
-        current_epoch=_epoch(groups), max_memory=database.options.max_memory or share(state, me),
+        current_epoch=_epoch(groups), max_memory=database.options.max_memory or state.once(share, me),
         append_fsync=database.options.append_fsync,
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
     )  # fmt: skip

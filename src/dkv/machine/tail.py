@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, Tail
 from dkv.engine.contract import EngineSeen, Identity, Stretch, TailFollower, TailPlan
-from dkv.machine.seen import Scene, directory_of, fed_key, node_id
+from dkv.machine.seen import Scene, directory_of, fed_key, node_id, processes_on
 from dkv.machine.steps import Fence, Step, Tell
 from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
 
@@ -53,10 +53,12 @@ def _plan(state: State, tail: Tail, archive: Archive, directory: str) -> TailPla
 
 def idle_feeds_steps(scene: Scene) -> Iterator[Step]:
     """Whatever is fed and not wanted any more."""
+    if not scene.seen.tails:
+        return
     wanted = set()
-    for process in scene.state.processes.values():
+    for process in scene.state.once(processes_on, scene.me.server_id):
         group = scene.state.groups.get((process.database, process.group))
-        if group and process.archive_id is not None and process.server_id == scene.me.server_id and feeds(group, process):
+        if group and process.archive_id is not None and feeds(group, process):
             wanted.add(directory_of(scene.me.data_dir, scene.state.archives[process.archive_id]))
     for directory in sorted(scene.seen.tails - wanted):
         yield StopTail(f"tail {directory}", directory)

@@ -173,6 +173,10 @@ class Writer:
 
 
 def _waits(state: State, database: str) -> bool:
+    return state.once(_waits_for_disks, database)
+
+
+def _waits_for_disks(state: State, database: str) -> bool:
     """Whether every engine of a database waits for its disk before it answers; else writes are replicated, never durable."""
     return database in state.databases and fsync_in_force(state, state.databases[database]) == "always"
 

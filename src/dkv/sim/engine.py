@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dkv.engine import config
-from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, PeerNode
+from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, NodeSeen, PeerNode
 from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
 from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
-from dkv.sim.replication import FSYNC, Replication
+from dkv.sim.replication import FSYNC, Replication, Waiting
 
 WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
 FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
-
-
-@dataclass
-class Waiting:
-    """A client in WAIT: until so many followers acknowledged an offset."""
-
-    offset: int
-    count: int
-    done: Callable[[], None]
 
 
 class SimEngine:
@@ -56,6 +46,7 @@ class SimEngine:
         self.role = "follower"
         self.follows: str | None = leader.node_id if leader else self.phantom_id
         self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
+        self.table: tuple[NodeSeen, tuple[NodeSeen, ...]] | None = None     # its line of CLUSTER NODES and all; None: news
         self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
@@ -147,21 +138,28 @@ class SimEngine:
 
     def tell(self) -> None:
         """Tell every known node."""
+        me = self.me()
         for node_id in list(self.known):
             other = self.net.engines.get(node_id)
             if other is not None:
-                self.net.post(self.machine, other, other.heard, self.me(), self.group, self.current_epoch)
+                self.net.post(self.machine, other, other.heard, me, self.group, self.current_epoch)
+
+    def _know(self, other: Known) -> None:
+        before = self.known.get(other.node_id)
+        self.known[other.node_id] = other
+        if before is None or before.seen is not other.seen:
+            self.table = None
 
     def heard(self, sender: Known, group: str, current_epoch: int) -> None:
         """News of a node; one that knows this engine is soon known here, unless it was told to be forgotten."""
         if self.loading or sender.node_id in self.forgotten:
             return
         if sender.node_id not in self.known:
-            self.known[sender.node_id] = sender
+            self._know(sender)
             self.tell()
         if sender.said_at < self.known[sender.node_id].said_at:
             return
-        self.known[sender.node_id] = sender
+        self._know(sender)
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
         if sender.leads and group == self.group:
             self._another_leader(sender)
@@ -267,7 +265,8 @@ class SimEngine:
     def meet(self, peer: PeerNode) -> None:
         """Make a node known here, and this one there."""
         self.forgotten.discard(peer.node_id)
-        self.known.setdefault(peer.node_id, Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
+        if peer.node_id not in self.known:
+            self._know(Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
         other = self.net.engines.get(peer.node_id)
         if other is not None:
             self.net.post(self.machine, other, other.introduced, self.me(), self.group, self.current_epoch)
@@ -275,7 +274,8 @@ class SimEngine:
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
         """Somebody met this engine."""
         self.forgotten.discard(sender.node_id)
-        self.known.setdefault(sender.node_id, sender)
+        if sender.node_id not in self.known:
+            self._know(sender)
         self.heard(sender, group, current_epoch)
         self.tell()
 
@@ -284,6 +284,7 @@ class SimEngine:
         if node_id == self.follows:
             raise EngineRefused("Can't forget my master!")
         self.known.pop(node_id, None)
+        self.table = None
         self.forgotten.add(node_id)
 
     # -- the coordinated failover ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import replace
 from dkv.engine.contract import EngineSeen, NodeSeen, Position, ReplicaSeen
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
+from dkv.sim.gossip import line
 
 FREE = 10**12                # bytes free on each disk
 LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
@@ -62,5 +63,10 @@ def _replicas(engine: SimEngine) -> tuple[ReplicaSeen, ...]:
 
 
 def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:
-    known = engine.known | {engine.node_id: engine.me()}
-    return tuple(known[node_id].seen for node_id in sorted(known))
+    """What it knows, and itself; sorted anew only after there was news."""
+    at = engine.spec.address, engine.spec.client_port
+    mine = line(engine.node_id, at, engine.role == "leader", engine.follows, engine.epoch)
+    if engine.table is None or engine.table[0] is not mine:
+        known = {node_id: other.seen for node_id, other in engine.known.items()} | {engine.node_id: mine}
+        engine.table = (mine, tuple(known[node_id] for node_id in sorted(known)))
+    return engine.table[1]

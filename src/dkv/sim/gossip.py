@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 from dkv.engine.contract import NodeSeen
 
@@ -21,8 +21,13 @@ class Known:
     said_at: float = 0.0
     claims: int = 0          # the epoch in which a phantom that it follows would own its group's slots
 
-    @cached_property
+    @property
     def seen(self) -> NodeSeen:
         """As one line of an engine's table of nodes."""
-        return NodeSeen(self.node_id, self.address, self.port, "leader" if self.leads else "follower", self.follows,
-                        False, False, self.epoch)  # fmt: skip
+        return line(self.node_id, (self.address, self.port), self.leads, self.follows, self.epoch)
+
+
+@lru_cache(maxsize=4096)
+def line(node_id: str, at: tuple[str, int], leads: bool, follows: str | None, epoch: int) -> NodeSeen:
+    """One line of an engine's table of nodes; equal lines are the same object."""
+    return NodeSeen(node_id, *at, "leader" if leads else "follower", follows, False, False, epoch)

@@ -248,7 +248,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         finally:
             asyncio._set_running_loop(None)
         self._ready.clear()
-        gc.collect()  # what is left of the dead is finalised here, not in the middle of somebody else's work
+        if gc.isenabled():
+            gc.collect()  # what is left of the dead is finalised here, not in the middle of somebody else's work
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing to do: generators end with their owners."""
@@ -273,7 +274,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Run all that is ready at this instant, then move to the next timers; False when there is nothing left."""
         ready = self._ready
         while ready and not self._stopping:
-            owner = self._next_owner()
+            owner = self._next_owner() if self._frozen or len(ready) > 1 else next(iter(ready))
             if owner is None:
                 break
             queue = ready[owner]
@@ -292,11 +293,11 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def _take(self, owner: str, handle: Handle | Later) -> None:
         """Run one callback, unless its owner is struck by that."""
-        if owner in self._strikes and owner not in self._dead:
+        if self._strikes and owner in self._strikes and owner not in self._dead:
             self._count(owner)
         if owner in self._dead:
             return
-        if owner in self._frozen:
+        if self._frozen and owner in self._frozen:
             self._ready.setdefault(owner, deque()).appendleft(handle)
             return
         if not handle._cancelled:

@@ -37,6 +37,15 @@ class Replica:
     arrives_at: float = 0.0    # when the last message under way is there: a connection keeps its order
 
 
+@dataclass
+class Waiting:
+    """A client in WAIT: until so many followers acknowledged an offset."""
+
+    offset: int
+    count: int
+    done: Callable[[], None]
+
+
 class Replication:
     """Both ends of replication in one engine."""
 
