@@ -209,7 +209,6 @@ class EngineSeen:
     resyncing: bool = False
     link_silent_ms: int = 0           # follower: since last bytes from its leader; huge when the link is down
     rewriting: bool = False
-    rewrite_ok: bool = True
     offset: int = 0                   # replication offset, only comparable inside one history
     history: str = ""                 # replication id
     epoch: int = 0                    # own config epoch (leader's when follower)

@@ -249,7 +249,6 @@ class Engine:
             resyncing=info.get("master_sync_in_progress", "0") != "0",
             link_silent_ms=0 if leads else glance.link_silence(info),
             rewriting=info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0",
-            rewrite_ok=info.get("aof_last_bgrewrite_status", "ok") == "ok",
             offset=int(info.get("master_repl_offset", "0")),
             history=info.get("master_replid", ""),
             epoch=int(cluster.get("cluster_my_epoch", "0")),

@@ -79,6 +79,9 @@ def _usurper_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[S
 
 
 def _attach_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """A joiner's marker is looked for in the files its manifest names: where a rewrite after its resync failed they lack it,
+    so how the last rewrite ended need not be asked; and a rewrite that failed long ago must not keep a whole copy out.
+    """
     assert group.leader is not None
     leader = node_id(scene.state.uid, group.leader)
     attached = engine.link_up and engine.follows == leader
