@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dkv.store.contract import Conflict, LeaseLost, Store, Unavailable
+from dkv.store.contract import Conflict, Store, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 from dkv.store.sqlite import SqliteStore
 from dkv.store.sqlite_leases import boottime
@@ -177,7 +177,7 @@ async def test_a_watcher_sleeps_until_something_changes(bench: Bench, one: Store
     await anext(views)
     waiting = asyncio.ensure_future(anext(views))
     await other.acquire("lease", "x", 5)
-    await other.renew("lease", "x", 5)
+    await other.acquire("lease", "x", 5)
     done, _ = await asyncio.wait([waiting], timeout=0.4)
     assert not done, "a lease is no change"
     await write(other, a="1")
@@ -227,33 +227,22 @@ async def test_a_lease_ends_by_itself_and_its_holder_learns_it(bench: Bench, one
     assert await one.acquire("leader", "A", 3)
     await bench.advance(3.1)
     assert [lease.expires_in < 0 for lease in await other.leases()] == [True]
-    with pytest.raises(LeaseLost):
-        await one.renew("leader", "A", 3)
     assert await other.acquire("leader", "B", 3)
-    with pytest.raises(LeaseLost):
-        await one.renew("leader", "A", 3)
     assert not await one.acquire("leader", "A", 3)
 
 
 @story
-async def test_a_renewed_lease_stays(bench: Bench, one: Store, other: Store) -> None:
+async def test_a_lease_that_is_taken_again_stays(bench: Bench, one: Store, other: Store) -> None:
     assert await one.acquire("leader", "A", 3, "here")
     for _ in range(3):
         await bench.advance(2)
-        await one.renew("leader", "A", 3)
+        assert await one.acquire("leader", "A", 3, "here")
         assert not await other.acquire("leader", "B", 3)
     await bench.advance(2)
-    assert await one.acquire("leader", "A", 3, "there"), "taking one's own lease again renews it"
+    assert await one.acquire("leader", "A", 3, "there")
     await bench.advance(2)
     assert not await other.acquire("leader", "B", 3)
     assert [lease.value for lease in await other.leases()] == ["there"]
-
-
-@story
-async def test_nobody_can_renew_what_was_never_taken(bench: Bench, one: Store, other: Store) -> None:
-    with pytest.raises(LeaseLost):
-        await one.renew("leader", "A", 3)
-    await one.release("leader", "A")
 
 
 @story
@@ -269,7 +258,7 @@ async def test_an_expired_lease_is_forgotten_after_an_hour(bench: Bench, one: St
 async def test_leases_do_not_move_the_revision(bench: Bench, one: Store, other: Store) -> None:
     await write(one, a="1")
     await one.acquire("leader", "A", 3)
-    await one.renew("leader", "A", 3)
+    await one.acquire("leader", "A", 3)
     await one.release("leader", "A")
     assert (await other.read()).revision == 1
 

@@ -111,7 +111,7 @@ async def test_a_frozen_neighbour_blocks_commits_only_and_not_for_ever(path: Pat
         committing = asyncio.ensure_future(store.commit(1, {"a": "2"}, [], "t2"))
         began = time.monotonic()
         await store.read()
-        await store.renew("leader", "A", 30)
+        assert await store.acquire("leader", "A", 30)
         assert not committing.done(), "reads and renewals do not wait behind the commit"
         with pytest.raises(Unavailable, match="frozen") as trouble:
             await committing

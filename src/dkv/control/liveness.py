@@ -16,7 +16,7 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
-from dkv.store.contract import Lease, LeaseLost, Store, StoreTrouble
+from dkv.store.contract import Lease, Store, StoreTrouble
 
 SERVER_TTL = 3.0         # s, design section 9
 RENEW_EVERY = 0.75       # s
@@ -153,5 +153,5 @@ class Liveness:
         """Give the leader lease up at a planned stop, so that another manager need not wait for its end."""
         try:
             await self._store.release(LEADER, self._uid)
-        except (LeaseLost, StoreTrouble):
+        except StoreTrouble:
             return

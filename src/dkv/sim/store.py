@@ -123,10 +123,6 @@ class SimStore:
         held: bool = await self._call(lambda: _now(self._inner.acquire(name, holder, ttl, value)), "lost answer")
         return held
 
-    async def renew(self, name: str, holder: str, ttl: float) -> None:
-        """See the contract."""
-        await self._call(lambda: _now(self._inner.renew(name, holder, ttl)), "lost answer")
-
     async def release(self, name: str, holder: str) -> None:
         """See the contract."""
         await self._call(lambda: _now(self._inner.release(name, holder)), "lost answer")

@@ -34,10 +34,6 @@ class Unusable(StoreTrouble):
     """The state is damaged, of a newer version, or not ours. Said once, with a hint; never repaired by guessing."""
 
 
-class LeaseLost(StoreTrouble):
-    """The lease is no longer ours; stop acting on it."""
-
-
 @dataclass(frozen=True)
 class Snapshot:
     """One whole view of the domain's records at one revision."""
@@ -92,11 +88,9 @@ class Store(Protocol):
         ...
 
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
-        """Take a lease that is free, expired or already ours, or renew it; False if another holds it."""
-        ...
-
-    async def renew(self, name: str, holder: str, ttl: float) -> None:
-        """Prolong a lease by `ttl` seconds from now. Raises LeaseLost, Unavailable."""
+        """Take a lease that is free, expired or already ours, which prolongs it: `ttl` seconds from now. False if another
+        holds it.
+        """
         ...
 
     async def release(self, name: str, holder: str) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from dkv.store.contract import Conflict, Lease, LeaseLost, Snapshot, StoredEvent, Unavailable
+from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, Unavailable
 
 KEEP_EVENTS = 100_000
 KEEP_TOKENS = 10_000
@@ -106,13 +106,6 @@ class MemoryStore:
             return False
         domain.leases[name] = (holder, domain.clock() + ttl, value)
         return True
-
-    async def renew(self, name: str, holder: str, ttl: float) -> None:
-        domain = self._open()
-        held = domain.leases.get(name)
-        if held is None or held[0] != holder or held[1] <= domain.clock():
-            raise LeaseLost(f"the lease {name} is no longer held by {holder}")
-        domain.leases[name] = (holder, domain.clock() + ttl, held[2])
 
     async def release(self, name: str, holder: str) -> None:
         leases = self._open().leases

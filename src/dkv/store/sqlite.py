@@ -107,9 +107,6 @@ class SqliteStore:
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         return await self._run(self._leasing, lambda: self._leases.acquire(name, holder, ttl, value))
 
-    async def renew(self, name: str, holder: str, ttl: float) -> None:
-        await self._run(self._leasing, lambda: self._leases.renew(name, holder, ttl))
-
     async def release(self, name: str, holder: str) -> None:
         await self._run(self._leasing, lambda: self._leases.release(name, holder))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dkv.store.contract import Lease, LeaseLost
+from dkv.store.contract import Lease
 from dkv.store.sqlite_file import Format, SqliteFile
 
 SWEEP_AFTER = 3600.0
@@ -50,10 +50,6 @@ class Leases:
         """Take it if it is free, expired or ours."""
         return self._file.write(lambda: self._acquire(name, holder, ttl, value))
 
-    def renew(self, name: str, holder: str, ttl: float) -> None:
-        """Prolong it. Raises LeaseLost."""
-        self._file.write(lambda: self._renew(name, holder, ttl))
-
     def release(self, name: str, holder: str) -> None:
         """Give it up if it is ours."""
         self._file.write(lambda: self._file.rows("DELETE FROM lease WHERE name = ? AND holder = ?", (name, holder)))
@@ -72,12 +68,6 @@ class Leases:
             return False
         rows("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)", (name, holder, now + ttl, value))
         return True
-
-    def _renew(self, name: str, holder: str, ttl: float) -> None:
-        now = self._clock()
-        sql = "UPDATE lease SET expires = ? WHERE name = ? AND holder = ? AND expires > ? RETURNING 1"
-        if not self._file.rows(sql, (now + ttl, name, holder, now)):
-            raise LeaseLost(f"the lease {name} is no longer held by {holder}")
 
     def _void_other_boots(self, boot: str) -> None:
         if self._file.rows("SELECT boot_id FROM boot") != [(boot,)]:
