@@ -27,7 +27,7 @@ class Frozen:
         self._survey = survey
         self.orders = 0
 
-    async def survey(self) -> Survey:
+    async def survey(self, thorough: bool = True) -> Survey:
         """Always the same."""
         return self._survey
 

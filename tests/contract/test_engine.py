@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from dkv.engine.contract import ArchiveRefused, Cause, EngineTrouble
+from dkv.engine.contract import ArchiveRefused, Cause, EngineSeen, EngineTrouble
 from tests.contract.engine_harness import (
     Room,
     ended,
@@ -16,6 +17,7 @@ from tests.contract.engine_harness import (
     identity,
     leading,
     node_id,
+    of,
     peer,
     ready,
     seen,
@@ -286,5 +288,54 @@ def test_a_planned_switch_moves_the_lead(engines_room: Room) -> None:
         assert await room.write(2, "k", "w") == "+OK"
         await until(room, lambda all: all.engines[0].offset == all.engines[1].offset)
         assert await room.read(1, "k") == "w"
+
+    engines_room.play(told)
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+async def glimpsed(room: Room, start_id: int, holds: Callable[[EngineSeen], bool]) -> EngineSeen:
+    """As `seen`, with looks that are not thorough."""
+    for _ in range(3000):
+        one = of(await room.engines.survey(thorough=False), start_id)
+        if one is not None and holds(one):
+            return one
+        await room.pause(0.01)
+    raise AssertionError(f"never held; last seen: {one}")
+
+
+def test_a_look_that_is_not_thorough_misses_no_order_and_no_change_of_place(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        leader, follower = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await following(room, follower, leader)
+        await seen(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes) and bool(one.replicas))
+        before = await glimpsed(room, 1, lambda one: one.role == "leader" and not one.fenced)
+        assert await room.write(1, "k", "v") == "+OK"
+        after = await glimpsed(room, 1, lambda one: one.offset > before.offset)
+        assert (after.role, after.epoch, after.nodes) == ("leader", before.epoch, before.nodes)
+        await room.engines.fence(1)
+        fenced = of(await room.engines.survey(thorough=False), 1)
+        assert fenced is not None
+        assert fenced.fenced
+        await room.engines.failover(2)
+        leads = await glimpsed(room, 2, lambda one: one.role == "leader")
+        assert leads.epoch > before.epoch
+        steps_down = await glimpsed(room, 1, lambda one: one.role == "follower")
+        assert steps_down.follows == node_id(2)
+        room.kill_from_outside(2)
+        await ended(room, 2)
+
+    engines_room.play(told)
+
+
+def test_what_a_stranger_ordered_shows_within_seconds_even_at_looks_that_are_not_thorough(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        await glimpsed(room, 1, lambda one: not one.fenced)
+        stranger = room.another_manager()
+        await stranger.fence(1)
+        await glimpsed(room, 1, lambda one: one.fenced)
 
     engines_room.play(told)

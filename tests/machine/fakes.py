@@ -127,6 +127,7 @@ class FakeEngines:
         self.world, self.address = world, me(server).host
         self.calls: list[str] = []
         self.locks: set[str] = set()
+        self.thorough: list[bool] = []     # of each look
         self.refuses: dict[str, Exception] = {}
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
 
@@ -142,7 +143,8 @@ class FakeEngines:
     def mine(self) -> list[Fake]:
         return [f for f in self.world.engines.values() if f.spec.address == self.address]
 
-    async def survey(self) -> Survey:
+    async def survey(self, thorough: bool = True) -> Survey:
+        self.thorough.append(thorough)
         await self.call("survey")
         exits = self.world.exits.get(self.address, {})
         memory = (m for m in self.world.memory.values() if m.engines[0].spec.address == self.address)

@@ -81,6 +81,30 @@ def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
     run(story)
 
 
+def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        looks = manager.engines.thorough
+        looks.clear()
+        loop = asyncio.create_task(manager.reconciler.run())
+        async with asyncio.timeout(10):
+            while False not in looks:
+                await asyncio.sleep(0.01)
+        assert looks[0]
+        looks.clear()
+        uid = (await troupe.state()).servers["s2"].uid
+        await manager.submitter.submit(c.ServerLost(server_id="s2", uid=uid, actor="test"))
+        async with asyncio.timeout(10):
+            while not looks:
+                await asyncio.sleep(0.01)
+        assert looks[0]
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+        await manager.reconciler.close()
+
+    run(story)
+
+
 def test_one_step_at_a_time_for_each_thing() -> None:
     async def story(troupe: Troupe) -> None:
         manager = troupe.managers["s1"]
@@ -166,7 +190,7 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
         looking = asyncio.Event()
         survey = await manager.engines.survey()
 
-        async def old_survey() -> Any:
+        async def old_survey(thorough: bool = True) -> Any:
             looking.set()
             for _ in range(50):
                 await asyncio.sleep(0)
@@ -205,7 +229,7 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         manager.reconciler._learn(await manager.submitter.view())
         survey = await manager.engines.survey()
 
-        async def old_survey() -> Any:
+        async def old_survey(thorough: bool = True) -> Any:
             looking.set()
             while manager.reconciler._running:
                 await asyncio.sleep(0)

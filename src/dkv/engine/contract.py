@@ -281,8 +281,12 @@ class Engines(CopyEngines, Feeds, Protocol):
     and `kill` end it as a whole; every other order is refused, because none of its engines may ever lead.
     """
 
-    async def survey(self) -> Survey:
-        """Look at every engine this data directory knows, adopting those found running."""
+    async def survey(self, thorough: bool = True) -> Survey:
+        """Look at every engine this data directory knows, adopting those found running.
+
+        Not thorough: of an engine that stayed where it was, and was given no order, what only orders and gossip change
+        may be up to 5 s old: `nodes`, `cluster_ok`, the epochs, `fenced`, `admits_replicas` and its options.
+        """
         ...
 
     async def wait_for_change(self, timeout: float) -> None:

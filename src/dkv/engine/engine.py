@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,10 +19,12 @@ from dkv.engine.positions import DiskSeen, DiskWatch
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
 
-_GLANCE = 0.5            # seconds a survey waits for one engine
+GLANCE = 0.5             # seconds a survey waits for its engines
 _GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
 _REAPED_WITHIN = 5.0
 _EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
+
+Asked = asyncio.Task[Answers | None]   # a question that an engine may still have to answer
 
 
 class Engine:
@@ -36,7 +39,9 @@ class Engine:
         self._this_boot = this_boot
         self._disk = DiskWatch(run.record.directory)
         self._first_look = True
-        self._asking: asyncio.Task[Answers | None] | None = None
+        self._asking: Asked | None = None
+        self._asked_at = 0.0
+        self._judged: tuple[Answers, DiskSeen] | None = None   # what `_last` was made of
         self._answered_at = self._known_since = time.monotonic()
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
@@ -147,15 +152,26 @@ class Engine:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def glance(self) -> EngineSeen:
-        """The engine now. A question that is not answered in time stays asked; its late answer is an answer too."""
-        if self._asking is None:
-            self._asking = asyncio.create_task(self.valkey.look(_GIVE_UP))
-        asked = self._asking  # shared by glances that overlap
-        await asyncio.wait({asked}, timeout=_GLANCE)
-        disk = await self._look_at_disk()
+    def ask(self, thorough: bool = True) -> list[Asked]:
+        """Ask the engine, or each of a memory-only process, how it is; `look` tells what was answered by then.
+
+        A question that is not answered in time stays asked; its late answer is an answer too. Surveys that overlap share it.
+        """
+        if self.parts:
+            return [asked for part in self.parts for asked in part.ask(thorough)]
         now = time.monotonic()
-        if not asked.done():
+        if self._asking is not None and not self._asking.done() and now - self._asked_at > _GIVE_UP:
+            self._asking.cancel()
+            self._asking = None
+        if self._asking is None:
+            self._asking = asyncio.create_task(self.valkey.look(thorough))
+            self._asked_at = now
+        return [self._asking]
+
+    async def _glance(self, asked: Asked) -> EngineSeen:
+        disk = self._disk.look()
+        now = time.monotonic()
+        if not asked.done() or asked.cancelled():
             return self._silent(now, disk)
         if self._asking is asked:
             self._asking = None
@@ -168,23 +184,29 @@ class Engine:
             return replace(self._kept(disk, answering=True, silent_ms=0), busy=True)
         if answers.partly:
             return self._loading(answers, disk)
-        self._last = self._seen(answers, disk)
+        if self._last is None or self._judged != (answers, disk):
+            self._last, self._judged = self._seen(answers, disk), (answers, disk)
         await self._mind_pfcount()
         await self._mind_pace(answers)
         return self._last
 
-    async def look(self) -> EngineSeen | MemorySeen:
-        """The engine, or the memory-only process with each of its engines, now."""
+    async def look(self, asked: Sequence[Asked]) -> EngineSeen | MemorySeen:
+        """The engine, or the memory-only process with each of its engines, now that it had time to answer."""
         if not self.parts:
-            return await self.glance()
-        engines = await asyncio.gather(*(part.glance() for part in self.parts))
+            return await self._glance(asked[0])
+        engines = [await part._glance(one) for part, one in zip(self.parts, asked, strict=True)]
         return MemorySeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
-    async def _look_at_disk(self) -> DiskSeen:
-        if self._first_look:  # the only one that may read a whole file
+    @property
+    def unopened(self) -> bool:
+        """Whether its files were never looked at."""
+        return self._first_look
+
+    async def open_files(self) -> None:
+        """The first look at an archive's files, the only one that may read a whole file."""
+        if self._first_look:
             self._first_look = False
-            return await asyncio.to_thread(self._disk.look)
-        return self._disk.look()
+            await asyncio.to_thread(self._disk.look)
 
     async def _mind_pfcount(self) -> None:
         """After a switch of roles: a leader may be asked PFCOUNT, a durable follower may not (trap 3)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from dkv.engine.config import FENCE, FENCED
@@ -36,13 +37,30 @@ class Answers:
     fenced: bool
     admits: bool
     settings: dict[str, str]
+    raw: bytes = b""            # what INFO was read from
     partly: bool = False        # INFO only: it loads, and what else is shown is how an engine starts
+
+
+_INFO_LINE = re.compile(r"^([^#:\r\n][^:\r\n]*):([^\r\n]*)", re.M)
+_PLACE = ("role", "master_host", "master_port", "master_replid", "loading")
 
 
 def parse_info(text: bytes) -> dict[str, str]:
     """INFO or CLUSTER INFO as a dictionary."""
-    lines = text.decode("utf-8", "replace").split("\r\n")
-    return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon and not key.startswith("#")}
+    return dict(_INFO_LINE.findall(text.decode("utf-8", "replace")))
+
+
+def later(before: Answers, raw: bytes) -> Answers | None:
+    """The engine a moment later, going by INFO alone; the same object when nothing changed.
+
+    None when INFO shows it in another place among its nodes: then everything else may have changed as well.
+    """
+    if raw == before.raw:
+        return before
+    info = parse_info(raw)
+    if any(info.get(key) != before.info.get(key) for key in _PLACE):
+        return None
+    return replace(before, info=info, raw=raw)
 
 
 def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
@@ -104,9 +122,9 @@ def parse_config(reply: Sequence[bytes]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def is_fenced(reply: Sequence[bytes]) -> bool:
+def is_fenced(settings: Mapping[str, str]) -> bool:
     """CONFIG GET min-replicas-to-write, maybe with others."""
-    return int(parse_config(reply).get(FENCE, "0")) >= FENCED
+    return int(settings.get(FENCE, "0")) >= FENCED
 
 
 def is_on(users: Sequence[bytes], name: str) -> bool:

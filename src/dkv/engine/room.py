@@ -31,7 +31,7 @@ from dkv.engine.contract import (
     Survey,
 )
 from dkv.engine.ends import end_of
-from dkv.engine.engine import Engine
+from dkv.engine.engine import GLANCE, Engine
 from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import write_files
@@ -79,11 +79,15 @@ class ValkeyEngines(HotCopies, Feeding):
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def survey(self) -> Survey:
-        """See the contract."""
+    async def survey(self, thorough: bool = True) -> Survey:
+        """See the contract. One wait for all engines: this is what a manager does every second, for ever."""
         self._adopt()
         living = [engine for engine in self._engines.values() if engine.alive]
-        seen = await asyncio.gather(*(engine.look() for engine in living))
+        asked = [engine.ask(thorough) for engine in living]
+        await asyncio.gather(*(engine.open_files() for engine in living if engine.unopened))
+        if living:
+            await asyncio.wait([one for several in asked for one in several], timeout=GLANCE)
+        seen = [await engine.look(several) for engine, several in zip(living, asked, strict=True)]
         supervisor.reap_parents()
         ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
         dead = [self._engines[start_id] for start_id in sorted(ended)]

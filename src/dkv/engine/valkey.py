@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from valkey.asyncio.connection import UnixDomainSocketConnection
@@ -29,6 +29,8 @@ _LOOK: tuple[Command, ...] = (
     ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz"),
     ("ACL", "LIST"),
 )
+_LOOK_AGAIN = _LOOK[:1]
+_WHOLE_EVERY = 5.0       # seconds what only orders and gossip change may be old, where nothing goes on
 _WRITTEN_WITHIN = 0.5    # seconds for what was written to reach the file; a pause must not be waited out
 _ALL = 1_000_000         # followers: more than any leader has
 _ASKED_WITHIN = 0.004    # seconds after which a question to followers has been passed on
@@ -48,6 +50,8 @@ class Valkey:
         self._lock = asyncio.Lock()
         self._folder: int | None = None
         self.was_connected = False
+        self._looked: glance.Answers | None = None   # at the last look, unless an order was given since
+        self._looked_at = 0.0                        # when everything was asked
 
     # -- exchanges -------------------------------------------------------------------------------------------------
 
@@ -57,9 +61,21 @@ class Valkey:
         Raises EngineUnreachable.
         """
         try:
-            async with asyncio.timeout(timeout), self._lock, self._connected() as connection:
-                await connection.send_packed_command(_packed(connection, commands), check_health=False)
-                return [await _answer(connection) for _ in commands]
+            return await self._exchange(commands, timeout)
+        finally:
+            self._looked = None
+
+    async def _exchange(self, commands: Sequence[Command], timeout: float | None) -> list[Any]:
+        """The connection does not outlive an exchange that went wrong."""
+        try:
+            async with asyncio.timeout(timeout), self._lock:
+                try:
+                    connection = self._connection or await self._connect()
+                    await connection.send_packed_command(_packed(connection, commands), check_health=False)
+                    return [await _answer(connection) for _ in commands]
+                except BaseException:
+                    self.close()
+                    raise
         except (OSError, ValkeyError, TimeoutError) as error:
             raise EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}") from error
 
@@ -71,18 +87,11 @@ class Valkey:
                 raise EngineRefused(f"engine {self.start_id} refused {' '.join(map(str, command[:3]))}: {answer}")
         return answers
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Any]:
-        """The connection; it does not outlive an exchange that went wrong."""
-        try:
-            if self._connection is None:
-                self._connection = self._fresh()
-                await self._connection.connect()
-                self.was_connected = True
-            yield self._connection
-        except BaseException:
-            self.close()
-            raise
+    async def _connect(self) -> Any:
+        self._connection = self._fresh()
+        await self._connection.connect()
+        self.was_connected = True
+        return self._connection
 
     def _fresh(self) -> Any:
         """A connection by way of the directory's descriptor, because a socket's path is limited to 107 bytes."""
@@ -99,6 +108,7 @@ class Valkey:
 
     def close(self) -> None:
         """Drop the connection; the next exchange makes a new one."""
+        self._looked = None
         connection, self._connection = self._connection, None
         if connection is not None:
             connection._close()
@@ -108,12 +118,26 @@ class Valkey:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def look(self, timeout: float) -> glance.Answers | None:
+    async def look(self, thorough: bool = True) -> glance.Answers | None:
         """Everything at one glance, in one round trip; None when it is too busy to say (BUSY is an answer too).
 
-        An engine that loads its files answers INFO only. Raises EngineUnreachable.
+        An engine that loads its files answers INFO only. One that need not be looked at thoroughly is asked for no more,
+        for as long as it stays where it was and no order was given. Waits as long as it takes. Raises EngineUnreachable.
         """
-        info, cluster, nodes, config, users = await self.exchange(*_LOOK, timeout=timeout)
+        before, now = self._looked, asyncio.get_running_loop().time()
+        if not thorough and before is not None and now - self._looked_at < _WHOLE_EVERY:
+            (info,) = await self._exchange(_LOOK_AGAIN, None)
+            seen = glance.later(before, info) if isinstance(info, bytes) and self._looked is before else None
+            if seen is not None:
+                self._looked = seen
+                return seen
+        self._looked, self._looked_at = None, now
+        found = await self._whole_look()
+        self._looked = found if found is not None and not found.partly else None
+        return found
+
+    async def _whole_look(self) -> glance.Answers | None:
+        info, cluster, nodes, config, users = await self._exchange(_LOOK, None)
         if isinstance(info, _NO):
             return None
         partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users))
@@ -121,9 +145,10 @@ class Valkey:
         if partly:
             return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
         seen, me, follows = glance.parse_nodes(nodes)
+        settings = glance.parse_config(config)
         return glance.Answers(
-            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(config), glance.is_on(users, REPLICA),
-            glance.parse_config(config),
+            said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(settings), glance.is_on(users, REPLICA),
+            settings, bytes(info),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -270,7 +295,7 @@ class Valkey:
     async def _as_leader(self, commands: list[Command]) -> list[Any]:
         """Writes that pass the fence: the engine runs one write's worth of pipelined commands without a break."""
         (fence,) = await self.do(("CONFIG", "GET", FENCE))
-        if not glance.is_fenced(fence):
+        if not glance.is_fenced(glance.parse_config(fence)):
             return await self.do(*commands)
         lifted: Command = ("CONFIG", "SET", FENCE, 0)
         closed: Command = ("CONFIG", "SET", FENCE, FENCED)
@@ -285,7 +310,7 @@ class Valkey:
         """
         (fence,) = await self.do(("CONFIG", "GET", FENCE))
         role, _ = await self.follows()
-        if glance.is_fenced(fence) or role != "leader":
+        if glance.is_fenced(glance.parse_config(fence)) or role != "leader":
             raise EngineRefused(f"engine {self.start_id} is fenced or no leader; its writes are not paused")
         await self.do(("CLIENT", "PAUSE", ms, "WRITE"))
         return await self.written(lambda info: True)
@@ -349,16 +374,16 @@ class Valkey:
         raise EngineRefused(f"engine {self.start_id} refused SHUTDOWN: {answer}")
 
 
-_packed_look: list[bytes] = []
+_packed_looks: dict[Sequence[Command], list[bytes]] = {}
 
 
 def _packed(connection: Any, commands: Sequence[Command]) -> list[bytes]:
     """The bytes to send. Those of a glance are made once: it is the only thing asked every second, for ever."""
-    if commands != _LOOK:
+    if commands is not _LOOK and commands is not _LOOK_AGAIN:
         return list(connection.pack_commands(commands))
-    if not _packed_look:
-        _packed_look.append(b"".join(connection.pack_commands(commands)))
-    return _packed_look
+    if commands not in _packed_looks:
+        _packed_looks[commands] = [b"".join(connection.pack_commands(commands))]
+    return _packed_looks[commands]
 
 
 async def _answer(connection: Any) -> Any:

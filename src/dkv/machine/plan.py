@@ -49,6 +49,7 @@ from dkv.machine.steps import (
 from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
 
 OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
+CALM = 1.0                 # s between two looks while nothing goes on
 LOADING_NEWS = 500         # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
 SOON = 0.02                # s: clients may be waiting
 LOADING_SHARE = 0.05       # of the time an engine loads already: the next look comes so much later, at most LOADING_LATEST
@@ -212,7 +213,7 @@ def _paces(state: State, mine: list[Process], memory: Memory) -> Iterator[float]
     yield from (joining_pace(memory, group, joining, ids) for group in watched for joining in group.joining)
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         yield 0.25  # it waits for somebody else, who wakes it
-    yield 1.0  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
+    yield CALM  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
 
 
 def _loading_pace(process: Process, memory: Memory) -> float:

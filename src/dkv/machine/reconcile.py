@@ -15,7 +15,7 @@ from dkv.domain.model import State
 from dkv.engine.contract import Engines, EngineTrouble
 from dkv.machine.lead import LEASE_TTL
 from dkv.machine.perform import Dropped, Performer, nobody
-from dkv.machine.plan import pace, plan
+from dkv.machine.plan import CALM, pace, plan
 from dkv.machine.seen import Me, Memory, Seen, remember
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreTrouble
@@ -70,15 +70,16 @@ class Reconciler:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
             tasks.create_task(self._listen())
-            last = self._now()
+            last, calm = self._now(), False
             while True:
                 gap, last = self._now() - last, self._now()
                 try:
-                    period = await self._glance(stale=gap > LONG_GAP)
+                    period = await self._glance(stale=gap > LONG_GAP, calm=calm)
                 except (StoreTrouble, EngineTrouble, OSError) as trouble:
                     self._complain(None, trouble)
                     period = 0.2
-                await self._rest(period)
+                woken = await self._rest(period)
+                calm = period >= CALM and not woken
 
     async def _watch(self) -> None:
         """Keep the newest view at hand."""
@@ -102,22 +103,26 @@ class Reconciler:
             self._wake.set()
             await asyncio.sleep(0)
 
-    async def _rest(self, period: float) -> None:
-        timer = asyncio.get_running_loop().call_later(period, self._wake.set)
+    async def _rest(self, period: float) -> bool:
+        """Until somebody has news, which is True, or the time is over."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + period
+        timer = loop.call_at(ends, self._wake.set)
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
         self._wake.clear()
+        return loop.time() < ends
 
-    async def _glance(self, stale: bool) -> float:
-        """Look, plan, start the steps; how long to rest, in seconds."""
+    async def _glance(self, stale: bool, calm: bool = False) -> float:
+        """Look, plan, start the steps; how long to rest, in seconds. `calm`: nothing went on, and nobody has news."""
         blind = stale and not await self._read_afresh()
         if self._view is None:
             self._view = await self._submitter.view()
         state = self._view.state  # before the survey: an engine the domain knows of then shows in it
         busy = frozenset(self._running)  # what a step that ends meanwhile did, the survey may or may not show
-        survey = await self._engines.survey()
+        survey = await self._engines.survey(thorough=not calm)
         now = self._now()
         self._memory = remember(self._memory, state, self._me, survey, now * 1000)
         done = self._performer

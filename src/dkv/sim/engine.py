@@ -61,6 +61,8 @@ class SimEngine:
         self.gets, self.puts = 0, 0
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
+        self.looked_at = 0.0                           # thoroughly, by its manager
+        self.ordered = True                            # since then
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self

@@ -78,18 +78,21 @@ class SimEngines(SimCopies):
         if order:
             self.machine.before(order)
             await self._pause(0.0005)
-        return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
+        try:
+            return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
+        finally:
+            engine.ordered = True
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def survey(self) -> Survey:
+    async def survey(self, thorough: bool = True) -> Survey:
         """See the contract."""
         await self._pause(0.004)
         stopped = [engine.stopped for engine in self.machine.engines.values()]
         if any([*stopped, *(process.stopped for process in self.machine.memory.values())]):
             await asyncio.sleep(GLANCE)
             self._check()
-        engines = tuple(look(engine) for _, engine in sorted(self.machine.engines.items()))
+        engines = tuple(look(engine, thorough) for _, engine in sorted(self.machine.engines.items()))
         memory = tuple(process.look() for _, process in sorted(self.machine.memory.items()))
         return Survey(engines, tuple(exit for _, exit in sorted(self.machine.exits.items())), memory)
 

@@ -10,11 +10,33 @@ from dkv.sim.engine import SimEngine
 from dkv.sim.gossip import line
 
 FREE = 10**12                # bytes free on each disk
+WHOLE_EVERY = 5.0            # s what only orders and gossip change may be old at a look that is not thorough
+KEPT = (
+    "node_id", "follows", "phantom", "cluster_ok", "fenced", "admits_replicas", "epoch", "current_epoch", "nodes", "max_memory",
+    "append_fsync",
+)  # fmt: skip
 LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
 
 
-def look(engine: SimEngine) -> EngineSeen:
+def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
     """The engine as its manager's survey shows it; a stopped one shows its disk only."""
+    before, now = engine.last_seen, engine.net.now()
+    seen = _look(engine)
+    if not seen.answering:
+        return seen
+    if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(seen):
+        engine.looked_at, engine.ordered = now, False
+    else:
+        engine.last_seen = replace(seen, **{name: getattr(before, name) for name in KEPT})
+    return engine.last_seen or seen
+
+
+def _place(seen: EngineSeen) -> tuple[object, ...]:
+    """What INFO tells of where an engine stands."""
+    return (seen.role, seen.follows, seen.history, seen.loading)
+
+
+def _look(engine: SimEngine) -> EngineSeen:
     now, disk, link = engine.net.now(), engine.disk, engine.replication
     if engine.stopped:
         silent = int((now - engine.answered_at) * 1000)
