@@ -330,12 +330,13 @@ def test_a_look_that_is_not_thorough_misses_no_order_and_no_change_of_place(engi
     engines_room.play(told)
 
 
-def test_what_a_stranger_ordered_shows_within_seconds_even_at_looks_that_are_not_thorough(engines_room: Room) -> None:
+def test_what_gossip_brings_shows_within_seconds_even_at_looks_that_are_not_thorough(engines_room: Room) -> None:
     async def told(room: Room) -> None:
-        await leading(room, room.spec(1, 1))
-        await glimpsed(room, 1, lambda one: not one.fenced)
-        stranger = room.another_manager()
-        await stranger.fence(1)
-        await glimpsed(room, 1, lambda one: one.fenced)
+        leader, other = room.spec(1, 1), room.spec(2, 2)
+        await leading(room, leader)
+        await glimpsed(room, 1, lambda one: all(node.node_id != node_id(2) for node in one.nodes))
+        await started(room, other)
+        await room.engines.meet(2, peer(leader))
+        await glimpsed(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes))
 
     engines_room.play(told)
