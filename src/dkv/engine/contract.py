@@ -282,12 +282,8 @@ class Engines(CopyEngines, Feeds, Protocol):
     """
 
     async def survey(self, thorough: bool = True) -> Survey:
-        """Look at every engine this data directory knows, adopting those found running.
-
-        Not thorough: of an engine that stayed where it was, and was given no order, what only orders and gossip change
-        may be up to 5 s old: `nodes`, `cluster_ok`, the epochs, `fenced`, `admits_replicas` and its options.
-        """
-        ...
+        """Look at every engine this data directory knows, adopting those found running. Not `thorough`: what only
+        orders and gossip change (nodes, epochs, fence, admission, options) may be 5 s old (decision 0018)."""
 
     async def wait_for_change(self, timeout: float) -> None:
         """Return as soon as an engine exits, or after `timeout` seconds."""
