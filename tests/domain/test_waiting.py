@@ -9,6 +9,8 @@ from tests.domain.verbs import Teller
 
 BEGIN = "servers A B; create db on=A,B; "
 UP = BEGIN + "start db-1 db-2; up db; "
+STOPPED = UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; "   # as a whole, clean
+AGAIN = "shrink db-2; started db-2; configured db-2; loaded db-2; "     # db-2 has ended and is back, and may not join yet
 TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; synced {te}; "
 
 CASES: dict[str, tuple[str, str, str, str, str]] = {
@@ -21,10 +23,10 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + "lost B", "server B", "the manager of B", "its lease ended; archives on it: 1, processes: 1",
         "Start the manager of server B"),
     "started, waits for histories": (
-        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; start db-2; started db-2 marker=1-1",
+        STOPPED + "start db-2; started db-2 marker=1-1",
         "process 2 (db-2)", "db-1", "its group has no leader yet: db-1 was stopped by an operator", "Start it"),
     "the group waits for histories": (
-        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; start db-2; started db-2 marker=1-1",
+        STOPPED + "start db-2; started db-2 marker=1-1",
         "group db/UNPARTITIONED", "db-1", "db-1 was stopped by an operator", "Start it"),
     "launched, loading": (
         BEGIN + "start db-1; started db-1; configured db-1; loading db-1 40", "process 0 (db-1)", "its engine", "40 %", ""),
@@ -35,13 +37,13 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         BEGIN + "start db-1 db-2; started db-1; started db-2; configured db-2; loaded db-2", "process 1 (db-2)", "db-1",
         "as soon as its group has a leader", "has to finish"),
     "loaded, not let in yet": (
-        UP + "exit db-2; shrink db-2; started db-2; configured db-2; loaded db-2", "process 2 (db-2)", "the manager of db-1",
+        UP + "exit db-2; " + AGAIN, "process 2 (db-2)", "the manager of db-1",
         "lets it join", ""),
     "joining does not get further": (
-        UP + "exit db-2; shrink db-2; started db-2; configured db-2; loaded db-2; join db-2", "process 2 (db-2)", "db-1",
+        UP + "exit db-2; " + AGAIN + "join db-2", "process 2 (db-2)", "db-1",
         "copies the data", "disk room"),
     "joining again after its disk was full": (
-        UP + 'exit db-2 cause="disk full"; shrink db-2; started db-2; configured db-2; loaded db-2; join db-2',
+        UP + 'exit db-2 cause="disk full"; ' + AGAIN + "join db-2",
         "process 2 (db-2)", "db-1", "copies the data", "make room on the disk of B"),
     "an option is not set on its engine yet": (
         UP + "options db max-memory=64MB; options-seen db-1 memory=67108864", "process 1 (db-2)", "the manager of B",
@@ -54,7 +56,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "options db only", "process 0 (db-1)", "its restart", "it still runs with max-memory 67108864 instead of its share",
         "dkv restart database --db-name db --rolling"),
     "an enforced archive without a process": (
-        UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; enforce db-2 allow-data-loss reason=lost",
+        STOPPED + "enforce db-2 allow-data-loss reason=lost",
         "group db/UNPARTITIONED", "db-2", "an operator enforced db-2", "Start-DkvStore -Name db -InstanceName db-2"),
     "an enforced archive without a process, others run": (
         UP + "exit db-1; exit db-2; stop db-2 kill; exit db-2 planned; enforce db-2 allow-data-loss reason=lost",
@@ -132,7 +134,7 @@ def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     assert no_moment or all(one.since for one in mine), mine
 
 
-@pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), UP + "shutdown db; clean db-1 db-1; left db-2; left db-1"])
+@pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
 def test_what_is_well_or_was_stopped_waits_for_nobody(story: str) -> None:
     assert stuck(told(story).world.state) == []
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from dkv.client import Json
+from dkv.playground.places import started_at
 from tests.e2e.holding import STORE, TE, Journal, Stage
 from tests.e2e.house import Manager, wait_for
 
@@ -50,13 +51,19 @@ def process_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> N
         there.kill_one(victim.name)
     else:
         there.release_files()
-        os.kill(int(run["pid"]), signal.SIGKILL)
+        killed(int(run["pid"]))
 
 
 def engine_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
     """One engine of a TE dies, and its launcher sees it."""
     there.release_files()
-    os.kill(there.engines_of_te()[0], signal.SIGKILL)
+    killed(there.engines_of_te()[0])
+
+
+def killed(pid: int) -> None:
+    """SIGKILL, and it has ended: a manager that goes on at the same moment may still want to kill it for reasons of its own."""
+    os.kill(pid, signal.SIGKILL)
+    wait_for(f"the end of {pid}", lambda: not started_at(pid))
 
 
 def manager_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:

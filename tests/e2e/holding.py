@@ -19,7 +19,8 @@ import valkey
 
 from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient
 from dkv.engine.binary import find_binary
-from tests.e2e.house import House, Manager, wait_for
+from tests.e2e.house import Manager, wait_for
+from tests.e2e.watched import Watched
 
 STORE = "Cells"
 TE = "a TE"   # stands for the name that it has not
@@ -37,7 +38,7 @@ exec "{valkey}" "$@"
 """
 
 
-class Stage(House):
+class Stage(Watched):
     """Three managers; a store of two copies on the first two, so that the third can always be asked."""
 
     def __init__(self, root: Path) -> None:
@@ -47,29 +48,19 @@ class Stage(House):
         program.write_text(PROGRAM.format(held=self.held, valkey=find_binary()))
         program.chmod(0o755)
         self.frozen: set[int] = set()
-        super().__init__(root, 3, SETTINGS | {"DKV_VALKEY_SERVER": str(program)})
-
-    @property
-    def client(self) -> ManagerClient:
-        """The manager that has no engine of the store."""
-        return self.managers[2].client
+        super().__init__(root, STORE, 2, SETTINGS | {"DKV_VALKEY_SERVER": str(program)})
 
     def build(self) -> None:
         """Create the store, started and whole."""
-        pair = ",".join(self.addresses.split(",")[:2])
-        self.do("New-DkvStore", STORE, "cells", "-ReplicationFactor", "2", "-Managers", pair)
+        self.create_it()
         self.whole()
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     def roles(self) -> tuple[str, str]:
         """The leader and the other one."""
-        leader = str(self.group(STORE)["leader"])
+        leader = str(self.led()["leader"])
         return leader, self.names(leader)[0]
-
-    def names(self, but: str = "") -> list[str]:
-        """The instances of the store, without one."""
-        return [str(one["instanceName"]) for one in self.client.store(STORE)["instances"] if one["instanceName"] != but]
 
     def run(self, name: str) -> Json:
         """The live process of an instance, or of the TE; empty when there is none."""
@@ -89,8 +80,9 @@ class Stage(House):
 
     def manager_of(self, name: str) -> Manager:
         """The manager of the server that an instance, or the TE, is on."""
-        server = (self.run(TE) if name == TE else self.instance(STORE, name))["server"]
-        return next(manager for manager in self.managers if manager.server_id == server)
+        if name != TE:
+            return super().manager_of(name)
+        return next(manager for manager in self.managers if manager.server_id == self.run(TE)["server"])
 
     # -- moving -------------------------------------------------------------------------------------------------
 
@@ -168,6 +160,20 @@ class Stage(House):
         """The next engine of an instance, or of a TE, is launched and comes no further."""
         where = f"group-{self.group(STORE)['name']}" if name == TE else self.archive(STORE, name).name
         (self.held / where).touch()
+
+    def without_leader(self) -> tuple[str, str]:
+        """Stop both, the follower first: only the last leader may lead the next time. (It, the other one.)"""
+        leader, follower = self.roles()
+        self.stop_one(follower)
+        self.stop_one(leader)
+        return leader, follower
+
+    def leader_loads(self) -> tuple[str, str]:
+        """The only archive that may lead is launched and comes no further: nobody leads. (It, the other one.)"""
+        leader, follower = self.without_leader()
+        self.hold(leader)
+        self.start_one(leader)
+        return leader, follower
 
     def release_files(self) -> None:
         """Engines that are launched from now on are not held."""

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import valkey
 
-from dkv.client import Json, ManagerClient
-from tests.e2e.house import House, Manager, house, wait_for
+from tests.e2e.house import wait_for
+from tests.e2e.watched import Watched, watched
 from tests.e2e.writers import Client, at_work, clients_of
 
 STORE = "Busy"
@@ -22,59 +22,33 @@ SCRIPT = "local ends = os.clock() + tonumber(ARGV[1]) while os.clock() < ends do
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """Three managers; a store with two copies on the first two, so that the third can always be asked."""
-    with house(tmp_path_factory.mktemp("busy"), 3, {"DKV_RESTART_BUDGET": "1000"}) as found:
-        pair = ",".join(found.addresses.split(",")[:2])
-        found.do("New-DkvStore", STORE, "busy", "-ReplicationFactor", "2", "-Managers", pair)
-        found.do("Start-DkvStore", STORE, "-Managers", pair)
-        wait_whole(found)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("busy"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as found:
         yield found
 
 
-def observer(home: House) -> ManagerClient:
-    """The client of the manager that has no engine of this store."""
-    return home.managers[2].client
-
-
-def group(home: House) -> Json:
-    return dict(observer(home).store(STORE)["groups"][0])
-
-
-def wait_whole(home: House) -> None:
-    wait_for("both copies in sync", lambda: group(home)["serving"] and len(group(home)["inSync"]) == 2, within=60)
-
-
-def names(home: House) -> tuple[str, str]:
+def names(home: Watched) -> tuple[str, str]:
     """The leader and the other one."""
-    leader = str(group(home)["leader"])
-    return leader, next(one["instanceName"] for one in home.client.store(STORE)["instances"] if one["instanceName"] != leader)
-
-
-def news(home: House, after: int) -> list[Json]:
-    return observer(home).events(after=after)
-
-
-def last_event(home: House) -> int:
-    return max(int(event["sequence"]) for event in observer(home).events())
+    leader = str(home.led()["leader"])
+    return leader, home.names(leader)[0]
 
 
 @contextlib.contextmanager
-def nothing_happens(home: House, *allowed: str) -> Iterator[Client]:
+def nothing_happens(home: Watched, *allowed: str) -> Iterator[Client]:
     """A writer at work on the leader, none of whose writes is refused; S, term and leader stay as they are."""
-    wait_whole(home)
-    seen, before = last_event(home), group(home)
-    (writer,) = clients_of(observer(home).store(STORE), "steady", leaders_only=True, patience=20)
+    home.wait_whole()
+    seen, before = home.last_event(), home.led()
+    (writer,) = clients_of(home.client.store(STORE), "steady", leaders_only=True, patience=20)
     with at_work([writer]):
         wait_for("a write", lambda: writer.acknowledged)
         yield writer
         enough = writer.acknowledged + 20
         wait_for("writes afterwards", lambda: writer.acknowledged >= enough)
     assert (writer.refused[:3], writer.broken) == ([], 0)
-    kinds = {event["kind"] for event in news(home, seen)} - set(allowed)
+    kinds = {event["kind"] for event in home.client.events(after=seen)} - set(allowed)
     assert not kinds & {*QUIET, "in_sync.shrunk"}, kinds
-    wait_whole(home)
-    after = group(home)
+    home.wait_whole()
+    after = home.led()
     assert (after["term"], after["leader"]) == (before["term"], before["leader"])
 
 
@@ -82,7 +56,7 @@ def nothing_happens(home: House, *allowed: str) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("seconds", [1.0, pytest.param(5.0, marks=pytest.mark.full)])
-def test_a_follower_that_pauses_refuses_nobody(home: House, seconds: float) -> None:
+def test_a_follower_that_pauses_refuses_nobody(home: Watched, seconds: float) -> None:
     """Within 3 s nothing is decided at all; after that it leaves S until it is back."""
     _, follower = names(home)
     pid = home.pid(STORE, follower)
@@ -92,10 +66,10 @@ def test_a_follower_that_pauses_refuses_nobody(home: House, seconds: float) -> N
             time.sleep(seconds)
         finally:
             os.kill(pid, signal.SIGCONT)
-        wait_whole(home)
+        home.wait_whole()
 
 
-def test_a_script_of_five_seconds_on_the_leader_is_no_death(home: House) -> None:
+def test_a_script_of_five_seconds_on_the_leader_is_no_death(home: Watched) -> None:
     leader, _ = names(home)
     with nothing_happens(home) as writer, home.engine(STORE, leader) as client:
         client.connection_pool.connection_kwargs["socket_timeout"] = 30
@@ -111,7 +85,7 @@ def work_for(client: valkey.Valkey, seconds: float) -> float:
 
 
 @pytest.mark.full
-def test_a_leader_that_pauses_a_second_keeps_its_term(home: House) -> None:
+def test_a_leader_that_pauses_a_second_keeps_its_term(home: Watched) -> None:
     leader, _ = names(home)
     pid = home.pid(STORE, leader)
     with nothing_happens(home):
@@ -123,7 +97,7 @@ def test_a_leader_that_pauses_a_second_keeps_its_term(home: House) -> None:
 
 
 @pytest.mark.full
-def test_archives_are_rewritten_while_writes_flow(home: House) -> None:
+def test_archives_are_rewritten_while_writes_flow(home: Watched) -> None:
     leader, follower = names(home)
     with nothing_happens(home), home.engine(STORE, leader) as client:
         for number in range(100):
@@ -143,7 +117,7 @@ def incremental(archive: Path) -> int:
     return sizes
 
 
-def test_a_broken_link_goes_on_where_it_was(home: House) -> None:
+def test_a_broken_link_goes_on_where_it_was(home: Watched) -> None:
     leader, follower = names(home)
     with as_manager(home, leader) as engine, nothing_happens(home) as writer:
         full = engine.info("stats")["sync_full"]
@@ -159,14 +133,13 @@ def test_a_broken_link_goes_on_where_it_was(home: House) -> None:
 
 
 @contextlib.contextmanager
-def as_manager(home: House, name: str) -> Iterator[valkey.Valkey]:
+def as_manager(home: Watched, name: str) -> Iterator[valkey.Valkey]:
     """A connection with all rights to an instance's engine."""
     from dkv.engine.config import MANAGER
     from dkv.engine.supervisor import read_run
 
     found = home.instance(STORE, name)
-    manager = next(m for m in home.managers if m.server_id == found["server"])
-    run = read_run(manager.data_dir / "run" / str(found["process"]["startId"]))
+    run = read_run(home.manager_of(name).data_dir / "run" / str(found["process"]["startId"]))
     assert run is not None
     with valkey.Valkey(found["host"], found["clientPort"], username=MANAGER, password=run.record.secret) as client:
         yield client
@@ -175,21 +148,21 @@ def as_manager(home: House, name: str) -> Iterator[valkey.Valkey]:
 # -- handovers cut short ---------------------------------------------------------------------------------------------
 
 
-Step = Callable[[House, valkey.Valkey, int], bool]
+Step = Callable[[Watched, valkey.Valkey, int], bool]
 
 
-def begun(home: House, engine: valkey.Valkey, seen: int) -> bool:
-    return any(event["kind"] == "group.handover" for event in news(home, seen))
+def begun(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
+    return any(event["kind"] == "group.handover" for event in home.client.events(after=seen))
 
 
-def sent(home: House, engine: valkey.Valkey, seen: int) -> bool:
+def sent(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
     """CLUSTER FAILOVER reached the leader: it pauses its clients, or follows already."""
     paused = engine.info("clients").get("paused_actions", "none") != "none"
     return bool(paused or engine.info("replication")["role"] == "slave")
 
 
-def done(home: House, engine: valkey.Valkey, seen: int) -> bool:
-    return any(event["kind"] == "group.handed_over" for event in news(home, seen))
+def done(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
+    return any(event["kind"] == "group.handed_over" for event in home.client.events(after=seen))
 
 
 TRIES = [
@@ -200,15 +173,15 @@ TRIES = [
 
 
 @pytest.mark.parametrize(("step", "victim"), TRIES)
-def test_a_handover_survives_its_managers(home: House, step: Step, victim: str) -> None:
-    wait_whole(home)
+def test_a_handover_survives_its_managers(home: Watched, step: Step, victim: str) -> None:
+    home.wait_whole()
     leader, target = names(home)
-    before, seen = group(home), last_event(home)
-    victims = [manager_of(home, name) for name in {"leader": [leader], "target": [target], "both": [leader, target]}[victim]]
-    (writer,) = clients_of(observer(home).store(STORE), f"handed-{before['term']}", leaders_only=True, patience=20)
+    before, seen = home.led(), home.last_event()
+    victims = [home.manager_of(name) for name in {"leader": [leader], "target": [target], "both": [leader, target]}[victim]]
+    (writer,) = clients_of(home.client.store(STORE), f"handed-{before['term']}", leaders_only=True, patience=20)
     with at_work([writer]), home.engine(STORE, leader) as engine:
         wait_for("a write", lambda: writer.acknowledged >= 10)
-        observer(home).stop_instance(STORE, leader)
+        home.client.stop_instance(STORE, leader)
         look_closely(lambda: step(home, engine, seen))
         for manager in victims:
             manager.kill()
@@ -216,13 +189,13 @@ def test_a_handover_survives_its_managers(home: House, step: Step, victim: str) 
         for manager in victims:
             manager.restart()
         wait_for(f"{leader} stopped", lambda: stopped(home, leader), within=60)
-        wait_for(f"{target} leads", lambda: group(home)["serving"] and group(home)["leader"] == target, within=60)
+        wait_for(f"{target} leads", lambda: home.led()["serving"] and home.led()["leader"] == target, within=60)
     with home.engine(STORE, target) as engine:
         assert writer.acknowledged <= int(engine.get(writer.key) or 0) <= writer.sent
         assert engine.set("writes", "go on")
-    assert group(home)["term"] > before["term"]
-    observer(home).start_instance(STORE, leader)
-    wait_whole(home)
+    assert home.led()["term"] > before["term"]
+    home.client.start_instance(STORE, leader)
+    home.wait_whole()
 
 
 def look_closely(holds: Callable[[], bool]) -> None:
@@ -232,11 +205,6 @@ def look_closely(holds: Callable[[], bool]) -> None:
         assert time.monotonic() < ends, "the step was never seen"
 
 
-def stopped(home: House, name: str) -> bool:
-    found = next(one for one in observer(home).store(STORE)["instances"] if one["instanceName"] == name)
+def stopped(home: Watched, name: str) -> bool:
+    found = next(one for one in home.client.store(STORE)["instances"] if one["instanceName"] == name)
     return found["process"] is None
-
-
-def manager_of(home: House, name: str) -> Manager:
-    server = home.instance(STORE, name)["server"]
-    return next(manager for manager in home.managers if manager.server_id == server)

@@ -36,9 +36,7 @@ def requested(there: Stage) -> Moment:
 
 def started(there: Stage) -> Moment:
     """The other archive has newer data and is not requested, so nobody may lead."""
-    leader, follower = there.roles()
-    there.stop_one(follower)
-    there.stop_one(leader)
+    _, follower = there.without_leader()
     there.start_one(follower)
     wait_for("AWAITING_ARCHIVE_HISTORIES_MSG", lambda: there.client.store(STORE)["state"] == "AWAITING_ARCHIVE_HISTORIES_MSG")
     return Moment(follower, "STARTED:UNKNOWN")
@@ -67,11 +65,7 @@ def configured_leader(there: Stage) -> Moment:
 
 def tracked_follower(there: Stage) -> Moment:
     """Loaded, while the only archive that may lead is still loading."""
-    leader, follower = there.roles()
-    there.stop_one(follower)
-    there.stop_one(leader)
-    there.hold(leader)
-    there.start_one(leader)
+    _, follower = there.leader_loads()
     there.start_one(follower)
     return Moment(follower, "TRACKED:UNKNOWN")
 

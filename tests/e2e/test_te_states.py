@@ -71,11 +71,7 @@ def te_configured(there: Stage) -> Moment:
 
 def te_tracked(there: Stage) -> Moment:
     """Ready before there is a leader: the only archive that may lead is still loading."""
-    leader, follower = there.roles()
-    there.stop_one(follower)
-    there.stop_one(leader)
-    there.hold(leader)
-    there.start_one(leader)
+    _, follower = there.leader_loads()
     there.start_te(follower)
     return Moment(TE, "TRACKED:UNKNOWN")
 
@@ -95,11 +91,16 @@ def te_running(there: Stage) -> Moment:
     return Moment(TE, "MONITORED:RUNNING")
 
 
-def te_leaving(there: Stage) -> Moment:
-    """Asked to leave, and its engine does not get to it."""
+def te_stands_still(there: Stage) -> None:
+    """It runs, and its engines get to nothing any more."""
     te_running(there)
     there.reaches(TE, "MONITORED:RUNNING")
     there.stop_clock_of(*there.engines_of_te())
+
+
+def te_leaving(there: Stage) -> Moment:
+    """Asked to leave, and its engine does not get to it."""
+    te_stands_still(there)
     there.stop_te()
     return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
 
@@ -109,9 +110,7 @@ def te_leaving(there: Stage) -> Moment:
 
 def tes_stop_first(there: Stage) -> Moment:
     """The whole store is being stopped, in REQUESTED_TE_SHUTDOWN: its SMs serve until the TE is gone."""
-    te_running(there)
-    there.reaches(TE, "MONITORED:RUNNING")
-    there.stop_clock_of(*there.engines_of_te())
+    te_stands_still(there)
     there.client.stop_store(STORE)
     assert there.client.store(STORE)["state"] == "REQUESTED_TE_SHUTDOWN"
     return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True, others=there.roles())
@@ -129,12 +128,8 @@ def follower_waits_for_tes(there: Stage) -> Moment:
 
 def te_alone(there: Stage) -> Moment:
     """Nothing durable is left, so the domain stops it, in REQUESTED_TE_SHUTDOWN again."""
-    leader, follower = there.roles()
-    te_running(there)
-    there.reaches(TE, "MONITORED:RUNNING")
-    there.stop_clock_of(*there.engines_of_te())
-    there.stop_one(follower)
-    there.stop_one(leader)
+    te_stands_still(there)
+    there.without_leader()
     assert there.client.store(STORE)["state"] == "REQUESTED_TE_SHUTDOWN"
     return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
 
@@ -145,7 +140,7 @@ def clean_stop_awaited(there: Stage) -> Moment:
     there.stop_clock_of(int(there.run(leader)["pid"]))
     there.client.stop_store(STORE)
     assert there.client.store(STORE)["state"] == "REQUESTED_SM_SHUTDOWN"
-    return Moment(leader, "MONITORED:RUNNING", asked=True, others=(follower,))
+    return Moment(leader, "MONITORED:RUNNING", asked=True, later="REQUESTED_SHUTDOWN:SHUTTING_DOWN", others=(follower,))
 
 
 # The table -------------------------------------------------------------------------------------------------------------
@@ -170,8 +165,8 @@ OF_TES = (te_requested, te_started, te_configured, te_tracked, te_syncing, te_ru
 OF_SMS = (leader_waits_for_tes, follower_waits_for_tes, clean_stop_awaited)
 USUAL = ((te_configured, both_die), (leader_waits_for_tes, process_dies))
 EMPTY = {
-    *((row, column) for row in WITHOUT_ENGINE for column in (engine_dies, both_die)),
-    *((row, engine_dies) for row in OF_SMS),
+    *((row, column) for row in WITHOUT_ENGINE for column in (engine_dies, both_die)),   # nothing is there to be killed
+    *((row, engine_dies) for row in OF_SMS),                                           # an SM is its engine
 }
 
 
