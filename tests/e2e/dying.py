@@ -57,7 +57,7 @@ def process_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> N
 def engine_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
     """One engine of a TE dies, and its launcher sees it."""
     there.release_files()
-    killed(there.engines_of_te()[0])
+    killed(wait_for("its engine", there.engines_of_te)[0])
 
 
 def killed(pid: int) -> None:

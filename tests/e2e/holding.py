@@ -146,11 +146,12 @@ class Stage(Watched):
             wait_for("the TE ended", lambda: not self.run(TE))
 
     def engines_of_te(self) -> list[int]:
-        """The pids of its engines: what its launcher has started, but for the parts of the launcher itself."""
+        """The pids of its engines, held or not: not what the launcher starts besides them, or parts of itself."""
         launcher, found = self.run(TE).get("pid"), []
         with contextlib.suppress(OSError):   # it has ended meanwhile
             for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-                if b"launcher.sh" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                told = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"valkey-server" in told and b"launcher.sh" not in told:
                     found.append(int(pid))
         return found
 
