@@ -21,6 +21,7 @@ from dkv.sim.world import Watcher, World
 
 GRACE = 2.0              # seconds of failoverGrace
 WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
+LEASE = "its server's lease was lost"
 
 
 Key = tuple[str, str]    # of a group: database, name
@@ -34,6 +35,7 @@ class Checkers(Watcher):
         self._ledger = ledger
         self.lost_for_good = ""                          # a machine that never comes back
         self.excused: dict[str, str] = {}                # key of a write that was left behind -> the named reason
+        self._late: dict[tuple[Key, int], tuple[int, float]] = {}      # group, archive left with its lease -> term, and when
         self._given_up: set[str] = set()                 # keys of confirmed writes that an operator allowed to be lost
         self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
         self._newest_term: dict[Key, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
@@ -93,6 +95,8 @@ class Checkers(Watcher):
             return
         for archive_id in sorted({old.last_leader, *old.contested} & set(after.archives)):
             why = self._why_left(after, old, archive_id)
+            if why == LEASE:
+                self._late[(group.key, archive_id)] = (old.term, self._world.now())
             if why and archive_id != group.leader and group.leader is not None:
                 left = set(self._disk(after.archives[archive_id]).load())
                 self.excused |= dict.fromkeys(left - set(self._disk(after.archives[group.leader]).load()), why)
@@ -102,7 +106,7 @@ class Checkers(Watcher):
         archive, process = state.archives[archive_id], state.process_on(archive_id)
         waited = self._world.now() - self._since.get(old.key, ((), 0.0))[1]
         if not state.server_alive(archive.server_id):
-            return "its server's lease was lost"
+            return LEASE
         if archive.stopped_by_operator:
             return "an operator had stopped it"
         if archive.parked:
@@ -180,6 +184,10 @@ class Checkers(Watcher):
             return f"{write.key}, confirmed at {write.confirmed_at:.3f} in term {write.term}, is lost"
         if write.key in self.excused:
             self.lost[self.excused[write.key]] += 1
+            return ""
+        term, left_at = self._late.get((write.group, -1 if write.acked_by is None else write.acked_by), (-1, 0.0))
+        if write.term <= term and write.executed_at >= left_at:
+            self.lost["its machine stood still, and answered once more when it went on"] += 1   # docs/critiques.md
             return ""
         return (f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost although its "
                 "machine was there at every choice")  # fmt: skip
