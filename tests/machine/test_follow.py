@@ -10,7 +10,7 @@ from dkv.domain.model import ProcessState, Report
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.follow import KNOCK_LASTS
 from dkv.machine.plan import plan
-from dkv.machine.seen import Knocked
+from dkv.machine.seen import Knocked, Memory, remember
 from dkv.machine.steps import CheckMarker, Kill, Knock, Replicate, Step, Tell
 from tests.machine.stage import LONG, Stage, host, kinds, me
 
@@ -189,3 +189,19 @@ def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_fi
     (step,) = [s for s in stage.steps("s1", stage.engine(0, **LOOSE)) if isinstance(s, Replicate)]
     assert step.keep is not None
     assert step.keep.bytes_after == 500
+
+
+def test_only_a_second_leader_of_its_own_group_usurps() -> None:
+    """It gets its time to step down: not the time for which it led beside the leaders of other groups."""
+    stage = Stage().settled()
+    other = replace(stage.group, database="other", leader_process=99)
+    two = replace(
+        stage.state, groups={**stage.state.groups, other.key: other},
+        databases={**stage.state.databases, "other": replace(stage.state.databases[stage.group.database], name="other")},
+    )  # fmt: skip
+    follower = stage.process(1).start_id
+    for state in (stage.state, two):
+        leads = remember(Memory(), state, me("s1"), stage.see("s1", stage.engine(0)).survey, 1.0)
+        assert not [c for c in leads.since if isinstance(c, tuple) and c[0] == "usurps"]
+        usurps = remember(Memory(), state, me("s2"), stage.see("s2", stage.engine(1, role="leader")).survey, 1.0)
+        assert ("usurps", follower) in usurps.since

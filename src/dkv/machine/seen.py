@@ -257,6 +257,7 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield from _memory_conditions(state, process, memory[process.start_id])
         else:
             yield from _process_conditions(process, engines.get(process.start_id))
+            yield from _usurpation(state, process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
     for group in state.groups.values():
         if state.databases[group.database].state in STOPPING:
@@ -268,8 +269,6 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
         fed = group.tail.of(group.leader_process) if group.tail and group.leader_process is not None else None
         if fed and fed.whole:
             yield fed_key(group)
-        if group.open:
-            yield from (("usurps", s) for s, e in engines.items() if e.role == "leader" and s != group.leader_process)
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
         for joining in group.joining:
             yield ("joining", group.key, group.term, joining)
@@ -291,6 +290,12 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.link_up:
         yield ("link down", process.start_id)
+
+
+def _usurpation(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    group = state.groups.get((process.database, process.group))
+    if engine and engine.role == "leader" and group and group.open and group.leader_process != process.start_id:
+        yield ("usurps", process.start_id)
 
 
 def _option_conditions(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
