@@ -274,7 +274,10 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
     monkeypatch.setattr(perform.Performer, "_checkmarker", believed)
     monkeypatch.setattr(lead, "_join_steps", grown_when_required(lead._join_steps))
     monkeypatch.setattr(lead, "acknowledges", lambda *_, **__: True)
-    assert Stage.play(2, the_leader_is_lost_while_a_copy_is_filled) == ((0, 1), CONFIRMED_AND_LOST)
+    worlds = range(1, 100, 6)  # in some the lost leader is back before the copy is chosen
+    assert any(
+        Stage.play(2, the_leader_is_lost_while_a_copy_is_filled, first=seed) == ((0, 1), CONFIRMED_AND_LOST) for seed in worlds
+    )
 
 
 def grown_when_required(join: Any) -> Any:

@@ -238,8 +238,8 @@ def test_v09_admitting_replicas_at_once_would_wipe_it(monkeypatch: pytest.Monkey
         return True
 
     monkeypatch.setattr(perform.Performer, "_still_leads", believes)
-    worlds = (1, 11, 21)  # in some the true leader leads again before it has copied anything
-    assert (True, False) in {Stage.play(3, the_true_leader_hears_of_it, where=b_outbids_c, first=seed) for seed in worlds}
+    worlds = range(1, 200, 10)  # in most the true leader leads again before it has copied anything
+    assert any(Stage.play(3, the_true_leader_hears_of_it, where=b_outbids_c, first=seed) == (True, False) for seed in worlds)
 
 
 def test_v09_the_true_leader_leads_again() -> None:

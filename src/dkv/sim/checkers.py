@@ -21,6 +21,7 @@ from dkv.sim.world import Watcher, World
 
 GRACE = 2.0              # seconds of failoverGrace
 WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
+HEARS_OF_IT = 2.0        # seconds after which a machine that stood still has learnt, or its manager has, who leads now
 LEASE = "its server's lease was lost"
 
 
@@ -186,7 +187,7 @@ class Checkers(Watcher):
             self.lost[self.excused[write.key]] += 1
             return ""
         term, left_at = self._late.get((write.group, -1 if write.acked_by is None else write.acked_by), (-1, 0.0))
-        if write.term <= term and write.executed_at >= left_at:
+        if write.term <= term and write.executed_at >= left_at and write.awake_for < HEARS_OF_IT:
             self.lost["its machine stood still, and answered once more when it went on"] += 1   # docs/critiques.md
             return ""
         return (f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost although its "

@@ -38,6 +38,7 @@ class Write:
     acked_by: int | None = None        # archive id
     confirmed_at: float | None = None
     executed_at: float = 0.0           # when the engine carried it out; the client never learns it
+    awake_for: float = 0.0             # seconds the engine had gone on then, after it last stood still
     term: int = 0                      # of the view it was sent by
     waited: bool = True                # its database waited for its disks, by all that was known when it was answered
 
@@ -48,6 +49,7 @@ class Said:
 
     answer: str = ""
     executed_at: float = 0.0
+    awake_for: float = 0.0
     leads: bool = False
     offset: int = 0
     replicas: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -111,7 +113,7 @@ class Writer:
         if said.answer != "OK":
             await asyncio.sleep(0.05)
             return write
-        write.executed_at = said.executed_at
+        write.executed_at, write.awake_for = said.executed_at, said.awake_for
         write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id
         write.waited = _waits(self._world.state, self._group[0])
         if self._confirms:
@@ -160,6 +162,7 @@ class Writer:
 
         def written(answer: str) -> None:
             said.answer, said.executed_at, said.offset = answer, net.now(), engine.replication.offset
+            said.awake_for = net.now() - engine.went_on_at
             if answer == "OK" and self._confirms:
                 engine.wait(required, WAIT, partial(waited, True))
             else:

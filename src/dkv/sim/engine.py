@@ -35,6 +35,7 @@ class SimEngine:
         self.alive = True
         self.perish: Callable[[Cause], None] = lambda cause: None      # ends this process, because of its disk
         self.stopped = False                           # SIGSTOP
+        self.went_on_at = float("-inf")                # last SIGCONT
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.asked: list[asyncio.Future[Any]] = []
         self.born_at = net.now()
@@ -88,7 +89,7 @@ class SimEngine:
         """SIGCONT: first what was sent meanwhile."""
         if not self.alive or not self.stopped:
             return
-        self.stopped = False
+        self.stopped, self.went_on_at = False, self.net.now()
         inbox, self.inbox = self.inbox, []
         for act, args in inbox:
             self.receive(act, args)
