@@ -10,13 +10,13 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
-from dkv.machine.lead import MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
+from dkv.machine.lead import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE, UNMARKED
 from dkv.machine.plan import plan
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Forget, KeepTurn, Mark, Meet, Rewrite, Step
 from tests.machine.stage import LONG, Stage, kinds, me
 
-BIG = REWRITE_FROM * 2
+BIG = FOLLOWERS_FROM * 2
 
 
 # Markers -------------------------------------------------------------------------------------------------------------
@@ -57,24 +57,23 @@ def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
     return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | KeepTurn)]
 
 
-def test_a_rewrite_when_the_incremental_file_outgrew_half_its_base() -> None:
+@pytest.mark.parametrize(("archive_id", "least", "bases"), [(0, REWRITE_FROM, 2), (1, FOLLOWERS_FROM, 1)])
+def test_a_rewrite_when_the_incremental_file_outgrew_what_it_may_have(archive_id: int, least: int, bases: int) -> None:
+    """A leader's is small, because it is loaded when the leader was killed; a follower's need not be."""
     stage = Stage().settled()
-    assert grown(stage, 1, incremental_bytes=REWRITE_FROM) == []
-    assert grown(stage, 1, incremental_bytes=REWRITE_FROM + 1)
-    assert grown(stage, 1, base_bytes=2 * BIG) == []
-    assert grown(stage, 1, base_bytes=2 * BIG - 2)
+    assert grown(stage, archive_id, incremental_bytes=least) == []
+    assert grown(stage, archive_id, incremental_bytes=least + 1)
+    assert grown(stage, archive_id, base_bytes=bases * BIG) == []
+    assert grown(stage, archive_id, base_bytes=bases * BIG - bases)
 
 
-def test_followers_go_first() -> None:
+def test_a_handover_that_does_not_begin_at_once_brings_its_target_a_marker() -> None:
+    """A copy that rewrote lacks one until the next, and takes over from nobody without it."""
     stage = Stage().settled()
-    just = REWRITE_FROM + 1
-    assert grown(stage, 1, incremental_bytes=just)
-    assert grown(stage, 0, incremental_bytes=just) == []
-    assert grown(stage, 0, incremental_bytes=REWRITE_FROM * 3 // 2)
-
-
-def test_a_lone_leader_does_not_wait_for_followers() -> None:
-    assert grown(Stage(1).led(), 0, incremental_bytes=REWRITE_FROM + 1)
+    stage.tell(c.HandoverBegun(to_archive=1, **stage.quote()))
+    assert stage.steps("s1", stage.engine(0), lasting=UNMARKED - 1) == []
+    (step,) = stage.steps("s1", stage.engine(0), lasting=UNMARKED)
+    assert isinstance(step, Mark)
 
 
 def test_never_with_less_than_twice_the_size_free() -> None:

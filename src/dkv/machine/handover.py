@@ -11,7 +11,7 @@ from dkv.machine.seen import Scene, acknowledges, handover_key, node_id, replica
 from dkv.machine.steps import Failover, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
-LAST_CALL = 6_000       # ms before the deadline in which CLUSTER FAILOVER is not sent any more
+IN_TIME = 6_000         # ms after which CLUSTER FAILOVER is not sent any more: it may take five seconds
 HEARD = 1_500           # ms within which whoever is to take over must have acknowledged
 HASTY = 2_000           # ms an operator's kill waits for a handover
 
@@ -35,7 +35,7 @@ def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> 
         return  # a manager that was restarted meanwhile cannot know that there is time left
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
     marked = engine.marker is not None and engine.marker.term == group.term
-    if ready and marked and age < DEADLINE - LAST_CALL:
+    if ready and marked and age < IN_TIME:
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term)
 
 

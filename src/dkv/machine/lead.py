@@ -18,7 +18,7 @@ from dkv.domain.commands import (
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
-from dkv.machine.handover import handover_steps_of_leader, successor
+from dkv.machine.handover import IN_TIME, handover_steps_of_leader, successor
 from dkv.machine.seen import (
     REQUIRED_BEFORE_GROWING,
     SILENT,
@@ -29,6 +29,7 @@ from dkv.machine.seen import (
     Seen,
     acknowledges,
     copies_of,
+    handover_key,
     replica_of,
     unheard,
 )
@@ -52,7 +53,9 @@ LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10         # bytes of writes between markers: a copy that rewrote has no position until the next one
-REWRITE_FROM = 1 << 20         # bytes of incremental file worth a rewrite: a killed leader replays them, 0.1 s a megabyte
+REWRITE_FROM = 1 << 20         # bytes of incremental file worth a leader's rewrite: killed, it replays them, 0.1 s a megabyte
+FOLLOWERS_FROM = 64 << 20      # for a follower: nobody waits for it to load, and its rewrite takes its marker away
+UNMARKED = 500                 # ms into a handover after which its target may be one that lacks a marker
 REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
 JOINING_PACE = 0.05            # s between two looks while a joiner attaches
@@ -91,6 +94,8 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     if group.handover:
         yield from cut_off_steps(scene, group, engine)
         yield from handover_steps_of_leader(scene, group, engine)
+        if engine.role == "leader" and UNMARKED <= scene.lasted(handover_key(group, group.handover)) < IN_TIME:
+            yield _mark(group, engine)
         return
     if engine.role != "leader":
         fact = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
@@ -127,6 +132,10 @@ def next_sequence(group: Group, engine: EngineSeen) -> int:
     """Markers are counted within a term by the leader's manager, without a commit."""
     marker = engine.marker
     return marker.sequence + 1 if marker and marker.term == group.term else 1
+
+
+def _mark(group: Group, engine: EngineSeen) -> Step:
+    return Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
 
 
 def _lead(state: State, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -293,20 +302,20 @@ def upkeep_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     if marker and marker.term == group.term:
         at = scene.seen.memory.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
         if engine.incremental_bytes - at >= MARK_EVERY:
-            yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
+            yield _mark(group, engine)
     elif group.leader_process == engine.start_id:
-        yield Mark(f"mark {engine.start_id}", engine.start_id, group.term, next_sequence(group, engine))
+        yield _mark(group, engine)
     yield from rewrite_steps(scene.seen, group, engine, leads=True)
     yield from table_steps(scene, group, engine)
 
 
 def rewrite_steps(seen: Seen, group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    """A rewrite when the incremental file outgrew half its base; followers first, never without room for it.
+    """A rewrite when the incremental file outgrew what it may have; never without room for it.
 
     A copy that just had its turn waits until the others could take theirs: under a steady load it would else take turn
     after turn, and its leader's file would grow without end.
     """
-    worth = max(REWRITE_FROM, engine.base_bytes // 2) * (1.25 if leads and len(group.in_sync) > 1 else 1.0)
+    worth = max(REWRITE_FROM, engine.base_bytes // 2) if leads else max(FOLLOWERS_FROM, engine.base_bytes)
     size = engine.incremental_bytes + engine.base_bytes
     lease = f"rewrite/{group.database}/{group.name}"
     if engine.rewriting:
