@@ -120,6 +120,17 @@ def test_a_history_it_cannot_know_is_left_open() -> None:
     assert step.fact.history == ""
 
 
+def test_an_old_leader_whose_target_is_gone_says_that_it_stepped_down() -> None:
+    """Both disks are asked then; nobody else would ever say who has the newest data."""
+    stage = standing()
+    loose = follower(stage, link_up=False)
+    stage.ends(1)
+    (step,) = [s for s in stage.steps("s1", loose) if isinstance(s, Tell)]
+    assert isinstance(step.fact, c.LeaderSteppedDown)
+    stage.tell(step.fact)
+    assert stage.group.leader is None and set(stage.group.contested) == {0, 1}
+
+
 def test_at_the_deadline_the_handover_has_failed_if_the_old_engine_still_leads() -> None:
     stage = standing()
     assert stage.steps("s1", stage.engine(0), lasting=DEADLINE - 1) == []

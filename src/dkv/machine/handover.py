@@ -40,7 +40,9 @@ def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> 
 
 
 def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Wait for the target, and say so if it leads; give up at the deadline."""
+    """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
+    this engine followed it: nobody else will ever say who has the newest data.
+    """
     handover = group.handover
     assert handover is not None
     age = scene.lasted(handover_key(group, handover))
@@ -52,12 +54,13 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
             yield Tell(engine.directory, fact)
         elif handover.hasty and age >= HASTY:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
+    elif handover.to_process not in scene.state.processes and engine.role == "follower":
+        yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
     elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
         history = engine.history if engine.link_up else ""
         yield Tell(engine.directory, _done(scene, group, handover.to_process, engine.epoch, history))
     elif age >= DEADLINE and engine.role == "follower":
-        fact_down = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
-        yield Tell(engine.directory, fact_down)
+        yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
 
 
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
