@@ -92,3 +92,13 @@ def test_a_suspect_that_leads_and_cannot_be_chosen_is_killed_or_everybody_would_
     assert [type(step) for step in steps] == [Kill]
     stage.ends(1)
     assert stage.group.leader == 0
+
+
+def test_where_an_operator_enforced_an_archive_a_suspect_that_leads_ends() -> None:
+    """Its term was open and nobody had heard that it serves; it would be waited for as long as it lives."""
+    stage = Stage().settled()
+    leads = stage.process(0)
+    stage.state = replace(stage.state, groups={GROUP: replace(stage.group, serving=False)})
+    stage.tell(c.EnforceLeader(database=GROUP[0], group=GROUP[1], archive_id=1, allow_data_loss=True, reason="we cannot wait"))
+    assert stage.group.leader is None and leads.start_id in stage.group.suspects
+    assert kinds(stage.steps("s1", stage.engine(0, role="leader"))) == ["Kill"]

@@ -45,8 +45,10 @@ def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
 
 
 def _may_be_chosen(group: Group, process: Process) -> bool:
-    """Whether the domain may name it in this vacancy."""
-    return process.archive_id in (*group.in_sync, *group.contested, group.last_leader, group.enforced)
+    """Whether the domain may name it in this vacancy; where an operator enforced an archive, no other."""
+    if group.enforced is not None:
+        return process.archive_id == group.enforced
+    return process.archive_id in (*group.in_sync, *group.contested, group.last_leader)
 
 
 def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
