@@ -10,7 +10,7 @@ from dkv.domain.commands import ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.maintenance import DrainServer
-from dkv.domain.model import Archive, EngineType, Group, Process, ProcessState
+from dkv.domain.model import Archive, EngineType, Group, Process
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
@@ -75,6 +75,4 @@ def _carried_by(draft: Draft, server_id: str) -> list[Group]:
 
 def _stays(draft: Draft, archive: Archive) -> bool:
     process = draft.process_on(archive.archive_id)
-    if process is None or process.state is ProcessState.REQUESTED_SHUTDOWN or process.kill or process.verdict:
-        return False
-    return not draft.stopping(archive.database)
+    return process is not None and not process.leaving and not process.verdict and not draft.stopping(archive.database)
