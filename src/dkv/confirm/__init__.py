@@ -17,6 +17,6 @@ from dkv.confirm.judge import Role as Role
 from dkv.confirm.judge import judge as judge
 from dkv.confirm.judge import read_groups as read_groups
 from dkv.confirm.judge import read_role as read_role
-from dkv.confirm.judge import slot_of as slot_of
 from dkv.confirm.views import View as View
 from dkv.confirm.write import ConfirmingClient as ConfirmingClient
+from dkv.confirm.write import slot_of as slot_of

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from valkey.crc import key_slot
-
 from dkv.client import Endpoint, Json
 
 FRESH = 0.5
@@ -116,8 +114,3 @@ def _group(group: Json, min_in_sync: int) -> GroupView:
         leader = Engine(str(group["leaderEndpoint"]), int(group["term"]), int(group["leaderStartId"]))
     slots = tuple((int(low), int(high)) for low, high in group["slots"])
     return GroupView(slots, leader, len(group["inSync"]), tuple(group["requiredEndpoints"]), min_in_sync)
-
-
-def slot_of(key: str | bytes) -> int:
-    """The hash slot of a key (CRC16; only what stands between braces counts)."""
-    return int(key_slot(key.encode() if isinstance(key, str) else key))

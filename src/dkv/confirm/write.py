@@ -10,9 +10,10 @@ from typing import Any
 
 from valkey import exceptions
 from valkey.connection import Connection
+from valkey.crc import key_slot
 
 from dkv.client import ManagerClient, parse_endpoint
-from dkv.confirm.judge import FRESH, ConfirmTrouble, Engine, Kind, Outcome, Role, judge, only, read_role, slot_of
+from dkv.confirm.judge import FRESH, ConfirmTrouble, Engine, Kind, Outcome, Role, judge, only, read_role
 from dkv.confirm.views import Refresher, View
 
 ASK_WITHIN = 1.0          # s a manager or an engine has to answer
@@ -196,3 +197,8 @@ class ConfirmingClient:
         line = self._lines.pop(endpoint, None)
         if line is not None:
             line.connection.disconnect()
+
+
+def slot_of(key: str | bytes) -> int:
+    """The hash slot of a key (CRC16; only what stands between braces counts)."""
+    return int(key_slot(key.encode() if isinstance(key, str) else key))
