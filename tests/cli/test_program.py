@@ -62,7 +62,8 @@ def test_cold_start_is_quick(tmp_path: Path) -> None:
     [
         (["manger"], 2, "There is no command 'manger'.\n\nhint: Did you mean manager?"),
         (["startdkvstore"], 2, "hint: Did you mean Start-DkvStore?"),
-        (["manager", "runn"], 2, "There is no command 'runn'.\n\nhint: Did you mean run?"),
+        (["manager", "runn"], 2, "There is no command 'manager runn'.\n\nhint: dkv manager takes: run, stop."),
+        (["manager", "start", "--help"], 2, "There is no command 'manager start'.\n\nhint: dkv manager takes: run, stop."),
         (["manager", "run", "--prot", "1"], 2, "--port"),
         (["manager", "run", "--port", "99999"], 2, "port cannot be '99999'."),
         (["shell", "--file", "/nowhere"], 2, "The script /nowhere cannot be read"),

@@ -64,12 +64,13 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
 def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
     ctx = wrong.ctx
     group = ctx.command if ctx is not None else None
-    if isinstance(group, click.Group) and "No such command" in wrong.format_message():
-        word = next((a for a in arguments if a not in group.commands and not a.startswith("-")), arguments[0])
-        word = arguments[-1] if group is not root and len(arguments) > 1 else word
-        known = [*group.commands, *(nouns.VERBS if group is root else ()), *(c.name for c in CMDLETS if group is root)]
+    if ctx is None or not isinstance(group, click.Group) or "No such command" not in wrong.format_message():
+        return wrong.format_message(), f"Run {ctx.command_path if ctx else 'dkv'} --help."
+    word = next((a for a in arguments if a not in (*group.commands, ctx.info_name) and not a.startswith("-")), arguments[0])
+    if group is root:
+        known = [*group.commands, *nouns.VERBS, *(cmdlet.name for cmdlet in CMDLETS)]
         return f"There is no command '{word}'.", nearest(word, known, "Run dkv --help for the commands.")
-    return wrong.format_message(), f"Run {ctx.command_path if ctx else 'dkv'} --help."
+    return f"There is no command '{ctx.info_name} {word}'.", f"{ctx.command_path} takes: {', '.join(group.commands)}."
 
 
 class Root(click.Group):
