@@ -52,7 +52,7 @@ class Writer:
         self._endpoints = list(endpoints)
         self._log = stage.directory / f"writer-{kind}-{tag}.log"
         self._marks: Counter[str] = Counter()
-        self._log.touch()
+        self._log.write_text("", encoding="utf-8")   # what an earlier writer of this name said is not ours
         self._offset = 0
         self._proven = 0
         script = Path(__file__).with_name("writer.py")
