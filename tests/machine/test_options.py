@@ -9,7 +9,8 @@ from dkv.domain.model import State
 from dkv.domain.options import fsync_in_force, lags
 from dkv.engine.contract import EngineSeen
 from dkv.machine.options import WEAKEN_AFTER
-from dkv.machine.spec import engine_spec, share
+from dkv.machine.seen import share
+from dkv.machine.spec import engine_spec
 from dkv.machine.steps import SetOptions, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 

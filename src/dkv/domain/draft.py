@@ -5,10 +5,10 @@ Rules see a Draft, change it, and return a Refused or None. Nobody outside decid
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from dkv.domain import causes
+from dkv.domain.changed import changed
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
@@ -82,7 +82,7 @@ class Draft:
         event = Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
         source = causes.cause(self, event) if after is None else after
         self.told[causes.about(self, event)] = number
-        self.events.append(replace(event, back=number - source if source else 0))
+        self.events.append(changed(event, back=number - source if source else 0))
         return number
 
     def last(self, subject: str) -> int:
@@ -99,7 +99,7 @@ class Draft:
         for subject, number in self.told.items():
             for mapping, key in self._places(subject):
                 if key in mapping and mapping[key].told != number:
-                    mapping[key] = replace(mapping[key], told=number)
+                    mapping[key] = changed(mapping[key], told=number)
 
     def _places(self, subject: str) -> list[tuple[dict[Any, Any], Any]]:
         """Where the thing that events name so is kept; nowhere for a thing that remembers nothing."""
@@ -153,27 +153,23 @@ class Draft:
 
     def put_group(self, group: Group, **changes: Any) -> Group:
         """Store a group with changes that are not a move."""
-        changed = replace(group, **changes)
-        self.groups[group.key] = changed
-        return changed
+        self.groups[group.key] = one = changed(group, **changes)
+        return one
 
     def put_process(self, process: Process, **changes: Any) -> Process:
         """Store a process with changes that are not a move."""
-        changed = replace(process, **changes)
-        self.processes[process.start_id] = changed
-        return changed
+        self.processes[process.start_id] = one = changed(process, **changes)
+        return one
 
     def put_archive(self, archive: Archive, **changes: Any) -> Archive:
         """Store an archive with changes that are not a move."""
-        changed = replace(archive, **changes)
-        self.archives[archive.archive_id] = changed
-        return changed
+        self.archives[archive.archive_id] = one = changed(archive, **changes)
+        return one
 
     def put_database(self, database: Database, **changes: Any) -> Database:
         """Store a database with changes that are not a move."""
-        changed = replace(database, **changes)
-        self.databases[database.name] = changed
-        return changed
+        self.databases[database.name] = one = changed(database, **changes)
+        return one
 
     # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
 
@@ -225,7 +221,7 @@ class Draft:
         move = row("copy", copy.stage, on)
         stage = CopyStage(move.target)
         ended_at = self.command.now if stage in ENDS else 0
-        moved = replace(copy, stage=stage, since=None, ended_at=ended_at, **changes)
+        moved = changed(copy, stage=stage, since=None, ended_at=ended_at, **changes)
         self.copies[copy.copy_id] = moved
         self.note(
             f"copy.{on}", f"hot copy {copy.copy_id}", because or move.because, database=copy.database,

@@ -351,10 +351,13 @@ class State:
 
         A state that is still being drafted is never asked so.
         """
-        key = (find, about)
-        if key not in self._found:
-            self._found[key] = find(self, *about)
-        return self._found[key]  # type: ignore[no-any-return]
+        found = self._found
+        key = (find, *about)
+        try:
+            return found[key]  # type: ignore[no-any-return]
+        except KeyError:
+            found[key] = answer = find(self, *about)
+        return answer
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""
@@ -368,9 +371,13 @@ class State:
         """The database's live processes, by start id."""
         return sorted((p for p in self.processes.values() if p.database == database), key=lambda p: p.start_id)
 
+    @cached_property
+    def _on(self) -> Mapping[int | None, Process]:
+        return {p.archive_id: p for p in self.processes.values() if p.archive_id is not None}
+
     def process_on(self, archive_id: int) -> Process | None:
         """The live process of an archive."""
-        return next((p for p in self.processes.values() if p.archive_id == archive_id), None)
+        return self._on.get(archive_id)
 
     def leader_of(self, group: Group) -> Process | None:
         """The live process that leads a group, or is assigned to."""

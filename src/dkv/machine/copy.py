@@ -64,19 +64,20 @@ def _stillness(cut: GroupCut) -> Stillness:
 
 
 def _part_steps(scene: Scene, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
-    directory, label = directory_of(scene.me.data_dir, archive), label_of(scene.state, copy, archive)
+    directory = directory_of(scene.me.data_dir, archive)
     key, name = f"hot copy {part.archive_id}", f"{copy.copy_id}-{copy.attempt}"
     if copy.stage is CopyStage.PREPARING and not part.prepared:
-        yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label)
+        yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label_of(scene.state, copy, archive))
     elif copy.stage is CopyStage.CUTTING and not part.noted:
         process, cut = scene.state.process_on(part.archive_id), copy.cut(part.group)
         engine = scene.seen.engine(process.start_id) if process else None
         if engine and engine.answering and not engine.loading and cut:
             yield NoteCut(key, engine.start_id, copy.copy_id, copy.attempt, part.archive_id, name, _stillness(cut))
     elif copy.stage is CopyStage.COPYING and not part.copied:
+        label = label_of(scene.state, copy, archive)
         yield WriteCopy(key, copy.copy_id, part.archive_id, directory, name, part.path, label, copy.max_rate)
     elif part.left_over(copy.over):
-        yield DropCut(key, copy.copy_id, part.archive_id, directory, part.path, label)
+        yield DropCut(key, copy.copy_id, part.archive_id, directory, part.path, label_of(scene.state, copy, archive))
 
 
 def label_of(state: State, copy: HotCopy, archive: Archive) -> CopyLabel:

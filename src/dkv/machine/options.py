@@ -14,7 +14,6 @@ from dkv.domain.model import Process, ProcessState
 from dkv.domain.options import FSYNC
 from dkv.engine.contract import EngineSeen
 from dkv.machine.seen import Scene
-from dkv.machine.spec import share
 from dkv.machine.steps import SetOptions, Step, Tell
 
 WEAKEN_AFTER = 1_000   # ms: who still goes by a view with the stronger promise asked again after half of it (confirm.py)
@@ -33,7 +32,7 @@ def option_steps(scene: Scene, process: Process, engines: Sequence[EngineSeen]) 
         return
     wanted = [(_memory(scene, process, e), _fsync(scene, process, e)) for e in engines]
     runs = running_options(scene, process, engines)
-    if any((e.max_memory, e.append_fsync) != want for e, want in zip(engines, wanted, strict=True)):
+    if [(e.max_memory, e.append_fsync) for e in engines] != wanted:
         memory, fsync = max(wanted)
         yield SetOptions(f"options {process.start_id}", process.start_id, memory, fsync)
     elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _news(process, runs):
@@ -45,7 +44,7 @@ def running_options(scene: Scene, process: Process, engines: Sequence[EngineSeen
     one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
     fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
     if not scene.state.databases[process.database].options.max_memory:
-        memory = process.max_memory if memory > scene.state.once(share, scene.me) else 0
+        memory = process.max_memory if memory > scene.share else 0
     return Runs(append_fsync=fsync, max_memory=memory)
 
 
@@ -56,13 +55,13 @@ def _news(process: Process, runs: Runs) -> bool:
 def _memory(scene: Scene, process: Process, engine: EngineSeen) -> int:
     """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
     wanted = scene.state.databases[process.database].options.max_memory
-    return wanted or max(scene.state.once(share, scene.me), engine.max_memory or 0)
+    return wanted or max(scene.share, engine.max_memory or 0)
 
 
 def _fsync(scene: Scene, process: Process, engine: EngineSeen) -> str:
     """A stronger promise is kept before it is given, a weaker one is given first."""
     wanted = scene.state.databases[process.database].options.append_fsync
-    if not engine.append_fsync:
-        return ""
+    if engine.append_fsync in ("", wanted):
+        return engine.append_fsync
     weaker = FSYNC.index(wanted) > FSYNC.index(engine.append_fsync)
     return engine.append_fsync if weaker and scene.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted

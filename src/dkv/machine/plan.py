@@ -16,6 +16,7 @@ from dkv.domain.model import (
     ArchiveState,
     EngineState,
     EngineType,
+    Group,
     Process,
     ProcessState,
     State,
@@ -194,23 +195,37 @@ def pace(state: State, me: Me, steps: list[Step], memory: Memory | None = None) 
     """How soon to look again, in seconds, if nothing wakes the manager before."""
     if steps:
         return SOON
+    return min((state.once(_calmest, me.server_id), *_lasting_paces(state, me, memory or Memory())))
+
+
+def _lasting_paces(state: State, me: Me, memory: Memory) -> Iterator[float]:
+    """What those ask for who are looked at more seldom, or sooner, the longer they take."""
     mine = state.once(processes_on, me.server_id)
-    return min(_paces(state, mine, memory or Memory()))
-
-
-def _paces(state: State, mine: list[Process], memory: Memory) -> Iterator[float]:
-    """What each thing that is waited for asks for."""
-    groups = {(p.database, p.group) for p in mine if p.archive_id is not None}
-    watched = [state.groups[key] for key in groups]
     yield from (_loading_pace(p, memory) for p in mine if p.state is ProcessState.CONFIGURED)
+    joined = [group for group in state.once(_watched, me.server_id) if group.joining]
+    if joined:
+        ids = {p.start_id for p in mine}
+        yield from (joining_pace(memory, group, joining, ids) for group in joined for joining in group.joining)
+
+
+def _watched(state: State, server_id: str) -> list[Group]:
+    """The groups that a server has a process of."""
+    keys = {(p.database, p.group) for p in state.once(processes_on, server_id) if p.archive_id is not None}
+    return [state.groups[key] for key in keys]
+
+
+def _calmest(state: State, server_id: str) -> float:
+    """What everything else that is waited for asks for: the same as long as the domain is the same."""
+    return min(_paces(state, state.once(processes_on, server_id), state.once(_watched, server_id)))
+
+
+def _paces(state: State, mine: list[Process], watched: list[Group]) -> Iterator[float]:
     cut = [c for c in state.copies.values() if c.stage in AT_THE_CUT and any(p.database == c.database for p in mine)]
     yield from (SOON if _clients_wait(copy) else 0.05 for copy in cut)
     if any(g.tail for g in watched) or any(_asked(state, p) for p in mine):
         yield SOON  # what is waited for here happens in an engine, and clients wait for it
     if any(g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         yield 0.05
-    ids = {p.start_id for p in mine}
-    yield from (joining_pace(memory, group, joining, ids) for group in watched for joining in group.joining)
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         yield 0.25  # it waits for somebody else, who wakes it
     yield CALM  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import TypedDict
 
 from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State
@@ -19,6 +19,7 @@ from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, Repl
 
 REAP_PATIENCE = 5_000   # ms an end is not told while something of the dead engine may still run
 VANISHED = 3_000        # ms after which an engine that is neither there nor known to have ended is given up
+ENGINE_SHARE = 0.6      # of the machine's memory, shared by its engines (design section 9)
 HANG_TIMEOUT = 30_000   # ms without any answer before an engine is killed, unless set (engineHangTimeout)
 
 
@@ -118,6 +119,11 @@ class Scene:
         """The node table that every engine of a database should have."""
         return self.state.once(table_of, database)
 
+    @cached_property
+    def share(self) -> int:
+        """Bytes: each engine's part of this machine's memory."""
+        return self.state.once(share, self.me)
+
     def lasted(self, condition: Hashable) -> float:
         """For how many ms a condition has held on this machine; 0 if it does not."""
         return self.seen.memory.lasted(condition)
@@ -200,6 +206,14 @@ def processes_on(state: State, server_id: str) -> list[Process]:
 def archives_on(state: State, server_id: str) -> list[Archive]:
     """The archives of a server."""
     return [a for a in state.archives.values() if a.server_id == server_id]
+
+
+def share(state: State, me: Me) -> int:
+    """Bytes: each engine's part of the memory that the engines of this machine may use together."""
+    hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
+    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
+    engines += sum(len(p.endpoints) for p in state.processes.values() if p.server_id in hosts)
+    return int(me.memory * ENGINE_SHARE / max(1, engines))
 
 
 def copies_of(state: State, key: tuple[str, str]) -> list[Archive]:

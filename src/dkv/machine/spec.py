@@ -5,9 +5,8 @@ from __future__ import annotations
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, ArchiveState, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
-from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer
+from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer, share
 
-ENGINE_SHARE = 0.6         # of the machine's memory, shared by its engines (design section 9)
 NO_ARCHIVE = -1            # stands for the archive id of a memory-only engine, which has none
 
 
@@ -61,11 +60,3 @@ def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:
 def _epoch(groups: list[Group]) -> int:
     """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
     return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
-
-
-def share(state: State, me: Me) -> int:
-    """Bytes: each engine's part of the memory that the engines of this machine may use together."""
-    hosts = {s.server_id for s in state.servers.values() if s.host == me.host} | {me.server_id}
-    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
-    engines += sum(len(p.endpoints) for p in state.processes.values() if p.server_id in hosts)
-    return int(me.memory * ENGINE_SHARE / max(1, engines))

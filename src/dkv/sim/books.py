@@ -27,7 +27,7 @@ class Books(Watcher):
         self._start_ids(before, after)
         self._incarnations(before, after)
         self._terms(after)
-        self._moves(_phases(before), _phases(after), events)
+        self._moves(before.once(_phases), after.once(_phases), events)
 
     def _start_ids(self, before: State, after: State) -> None:
         for start_id in sorted(set(after.processes) - set(before.processes)):

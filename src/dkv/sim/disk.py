@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from dkv.engine.contract import Cause, Identity, Position
 
 Marker = tuple[int, int, str]
 
+NO_MARKER: Marker = (0, 0, "")
 MARKER_SIZE = 90
 PING_SIZE = 14
 GETACK_SIZE = 37
@@ -31,14 +33,14 @@ class Entry:
         return bool(self.key) or self.marker is not None or self.wipes
 
 
-def ping() -> Entry:
-    """In the replication offset, not in the file (engine-positions.md section 1)."""
-    return Entry(PING_SIZE)
+PING = Entry(PING_SIZE)                    # in the replication offset, not in the file (engine-positions.md section 1)
+GETACK = Entry(GETACK_SIZE, asks=True)     # what WAIT sends down the stream
 
 
-def getack() -> Entry:
-    """What WAIT sends down the stream."""
-    return Entry(GETACK_SIZE, asks=True)
+@lru_cache(maxsize=4096)
+def _position(marker: Marker, after: int, initialised: bool, size: int) -> Position:
+    """Equal positions are the same object."""
+    return Position(*marker, after, initialised, size=size)
 
 
 @dataclass
@@ -68,9 +70,7 @@ class Disk:
 
     def position(self) -> Position:
         """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""
-        if self._marker is None:
-            return Position(initialised=self.initialised, size=self.incremental_bytes)
-        return Position(*self._marker, self._after, self.initialised, size=self.incremental_bytes)
+        return _position(self._marker or NO_MARKER, self._after if self._marker else 0, self.initialised, self.incremental_bytes)
 
     def append(self, entry: Entry, synced: bool = True) -> None:
         """One record more, if it is of the kind that files keep; on the device at once, or at the next fsync."""

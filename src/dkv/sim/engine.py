@@ -62,6 +62,7 @@ class SimEngine:
         self.gets, self.puts = 0, 0
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
+        self.shown: dict[str, Any] = {}                # its fields
         self.looked_at = 0.0                           # thoroughly, by its manager
         self.ordered = True                            # since then
         self.replication = Replication(self)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from dkv.engine.contract import EngineSeen, NodeSeen, Position, ReplicaSeen
 from dkv.sim.disk import Disk
@@ -19,44 +21,43 @@ LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as t
 
 
 def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
-    """The engine as its manager's survey shows it; a stopped one shows its disk only."""
-    before, now = engine.last_seen, engine.net.now()
-    seen = _look(engine)
-    if not seen.answering:
-        return seen
-    if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(seen):
-        engine.looked_at, engine.ordered = now, False
-    else:
-        engine.last_seen = replace(seen, **{name: getattr(before, name) for name in KEPT})
-    return engine.last_seen or seen
-
-
-def _place(seen: EngineSeen) -> tuple[object, ...]:
-    """What INFO tells of where an engine stands."""
-    return (seen.role, seen.follows, seen.history, seen.loading)
-
-
-def _look(engine: SimEngine) -> EngineSeen:
-    now, disk, link = engine.net.now(), engine.disk, engine.replication
+    """The engine as its manager's survey shows it; a stopped one shows its disk only. The same sight is the same object."""
+    before, now = engine.shown, engine.net.now()
     if engine.stopped:
         silent = int((now - engine.answered_at) * 1000)
-        return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, marker=_marker(disk))
+        return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, marker=_marker(engine.disk))
     engine.answered_at = now
-    leads = engine.role == "leader"
-    engine.last_seen = EngineSeen(
-        start_id=engine.start_id, directory=engine.spec.directory, node_id=engine.node_id, pid=engine.pid,
-        answering=True, free_bytes=FREE, marker=_marker(disk), group=engine.group, loading=engine.loading,
-        loading_percent=engine.loading_percent(), role=engine.role, follows=engine.follows,
-        phantom=engine.follows == engine.phantom_id, cluster_ok=not engine.loading, fenced=engine.fenced,
-        admits_replicas=engine.admits, link_up=not leads and link.state == "up",
-        resyncing=not leads and link.state == "resyncing", link_silent_ms=0 if leads else _link_silence(engine),
-        rewriting=engine.rewriting, offset=link.offset, history=link.history,
-        epoch=engine.epoch if leads else engine.leader_epoch(), current_epoch=engine.current_epoch,
-        replicas=_replicas(engine) if leads else (), nodes=_nodes(engine),
-        incremental_bytes=disk.incremental_bytes if disk else 0, paused=now < engine.waits_until,
-        max_memory=engine.max_memory, append_fsync=engine.append_fsync,
-    )  # fmt: skip
+    shown = _look(engine)
+    if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(shown):
+        engine.looked_at, engine.ordered = now, False
+    else:
+        shown |= {name: before[name] for name in KEPT}
+    if engine.last_seen is None or before != shown:
+        engine.shown, engine.last_seen = shown, EngineSeen(**shown)
     return engine.last_seen
+
+
+def _place(shown: dict[str, Any]) -> tuple[object, ...]:
+    """What INFO tells of where an engine stands."""
+    return (shown["role"], shown["follows"], shown["history"], shown["loading"])
+
+
+def _look(engine: SimEngine) -> dict[str, Any]:
+    """The fields of what is seen."""
+    now, disk, link, leads = engine.net.now(), engine.disk, engine.replication, engine.role == "leader"
+    return {
+        "start_id": engine.start_id, "directory": engine.spec.directory, "node_id": engine.node_id, "pid": engine.pid,
+        "answering": True, "free_bytes": FREE, "marker": _marker(disk), "group": engine.group, "loading": engine.loading,
+        "loading_percent": engine.loading_percent(), "role": engine.role, "follows": engine.follows,
+        "phantom": engine.follows == engine.phantom_id, "cluster_ok": not engine.loading, "fenced": engine.fenced,
+        "admits_replicas": engine.admits, "link_up": not leads and link.state == "up",
+        "resyncing": not leads and link.state == "resyncing", "link_silent_ms": 0 if leads else _link_silence(engine),
+        "rewriting": engine.rewriting, "offset": link.offset, "history": link.history,
+        "epoch": engine.epoch if leads else engine.leader_epoch(), "current_epoch": engine.current_epoch,
+        "replicas": _replicas(engine) if leads else (), "nodes": _nodes(engine),
+        "incremental_bytes": disk.incremental_bytes if disk else 0, "paused": now < engine.waits_until,
+        "max_memory": engine.max_memory, "append_fsync": engine.append_fsync,
+    }  # fmt: skip
 
 
 def _stranger(engine: SimEngine) -> EngineSeen:
@@ -79,9 +80,15 @@ def _replicas(engine: SimEngine) -> tuple[ReplicaSeen, ...]:
     """Acknowledged offsets; silence in whole seconds, as the engine counts it."""
     now = engine.net.now()
     return tuple(
-        ReplicaSeen(r.engine.spec.address, r.engine.spec.client_port, r.offset, r.streaming, int(now - r.acked_at) * 1000)
+        _replica(r.engine.spec.address, r.engine.spec.client_port, r.offset, r.streaming, int(now - r.acked_at) * 1000)
         for _, r in sorted(engine.replication.replicas.items())
     )
+
+
+@lru_cache(maxsize=4096)
+def _replica(address: str, port: int, offset: int, online: bool, silent_ms: int) -> ReplicaSeen:
+    """Equal lines are the same object."""
+    return ReplicaSeen(address, port, offset, online, silent_ms)
 
 
 def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
+from heapq import heappop, heappush
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -40,55 +41,14 @@ class SimTask(asyncio.Task[Any]):
         return self.number
 
 
-class Handle:
-    """A callback and its context, as asyncio wants it kept; lighter than asyncio's own."""
+class Act(functools.partial[object]):
+    """What is to be called, as the loop and asyncio keep it: none of our own lines runs when one is made or called."""
 
-    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_when")
-
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], loop: SimLoop,
-                 context: contextvars.Context, when: float = 0.0) -> None:  # fmt: skip
-        self._callback, self._args, self._loop, self._context, self._when = callback, args, loop, context, when
-        self._cancelled = False
+    cancelled = False
 
     def cancel(self) -> None:
         """It is not called any more; a timer is dropped when its time comes."""
-        self._cancelled = True
-        self._callback, self._args = _nothing, ()
-
-    def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self._cancelled
-
-    def when(self) -> float:
-        """Virtual seconds at which a timer rings."""
-        return self._when
-
-    def _run(self) -> None:
-        try:
-            self._context.run(self._callback, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
-            self._loop.call_exception_handler({"message": f"{self._callback}", "exception": trouble})
-
-
-def _nothing() -> None:
-    """What is left of a cancelled callback."""
-
-
-class Later:
-    """Something the world itself does at some moment: lighter still, because it has no context."""
-
-    __slots__ = ("_cancelled", "_loop", "act", "args")
-
-    def __init__(self, loop: SimLoop, act: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self._loop, self.act, self.args, self._cancelled = loop, act, args, False
-
-    def _run(self) -> None:
-        try:
-            self.act(*self.args)
-        except Exception as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
-            self._loop.call_exception_handler({"message": f"{self.act}", "exception": trouble})
+        self.cancelled = True
 
 
 class SimLoop(asyncio.AbstractEventLoop):
@@ -97,8 +57,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     def __init__(self, seed: int = 0) -> None:
         self._now = 0.0
         self._random = random.Random(f"loop {seed}")
-        self._ready: dict[str, deque[Handle | Later]] = {}
-        self._timers: list[tuple[float, int, str, Handle | Later]] = []
+        self._ready: dict[str, deque[Act]] = {}
+        self._timers: list[tuple[float, int, str, Act]] = []
         self._counter = 0
         self._left = TOO_MANY      # callbacks that may still run at this instant
         self._frozen: set[str] = set()
@@ -159,9 +119,9 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                   context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
         context = context if context is not None else contextvars.copy_context()
-        handle = Handle(callback, args, self, context)
-        self._enqueue(context.get(_owner, WORLD), handle)
-        return cast("asyncio.Handle", handle)
+        act = Act(context.run, callback, *args)
+        self._enqueue(context.get(_owner, WORLD), act)
+        return act  # type: ignore[return-value]
 
     def call_soon_threadsafe(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                              context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
@@ -174,16 +134,16 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_at(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
                 context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
         context = context if context is not None else contextvars.copy_context()
-        timer = Handle(callback, args, self, context, when)
+        act = Act(context.run, callback, *args)
         self._counter += 1
-        heapq.heappush(self._timers, (when if when > self._now else self._now, self._counter, context.get(_owner, WORLD), timer))
-        return cast("asyncio.TimerHandle", timer)
+        heappush(self._timers, (when if when > self._now else self._now, self._counter, context.get(_owner, WORLD), act))
+        return act  # type: ignore[return-value]
 
     def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
         """Do something as the world, whoever asks for it."""
         self._counter += 1
         when = self._now + delay if delay > 0.0 else self._now
-        heapq.heappush(self._timers, (when, self._counter, WORLD, Later(self, act, args)))
+        heappush(self._timers, (when, self._counter, WORLD, Act(act, *args)))
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -226,8 +186,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._running, self._stopping = True, False
         asyncio._set_running_loop(self)
         try:
-            while not self._stopping and self._advance():
-                pass
+            self._advance()
         finally:
             asyncio._set_running_loop(None)
             self._running = False
@@ -262,27 +221,29 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     # -- the engine room -------------------------------------------------------------------------------------------
 
-    def _enqueue(self, owner: str, handle: Handle | Later) -> None:
+    def _enqueue(self, owner: str, act: Act) -> None:
         if owner in self._dead or self._closed:
             return
         queue = self._ready.get(owner)
         if queue is None:
             self._ready[owner] = queue = deque()
-        queue.append(handle)
+        queue.append(act)
 
-    def _advance(self) -> bool:
-        """Run all that is ready at this instant, then move to the next timers; False when there is nothing left."""
+    def _advance(self) -> None:
+        """Run all that is ready at an instant, then what the next timer brings, until there is nothing left."""
         ready = self._ready
-        while ready and not self._stopping:
-            owner = self._next_owner() if self._frozen or len(ready) > 1 else next(iter(ready))
-            if owner is None:
-                break
-            queue = ready[owner]
-            handle = queue.popleft()
-            if not queue:
-                del ready[owner]
-            self._take(owner, handle)
-        return self._stopping or self._ring()
+        while not self._stopping:
+            owner = None
+            if ready:
+                owner = self._next_owner() if self._frozen or len(ready) > 1 else next(iter(ready))
+            if owner is not None:
+                queue = ready[owner]
+                act = queue.popleft()
+                if not queue:
+                    del ready[owner]
+                self._take(owner, act)
+            elif not self._ring():
+                return
 
     def _next_owner(self) -> str | None:
         """Whose turn it is; nobody's, if all who are ready are frozen."""
@@ -291,36 +252,47 @@ class SimLoop(asyncio.AbstractEventLoop):
             return owners[int(self._random.random() * len(owners))]
         return owners[0] if owners else None
 
-    def _take(self, owner: str, handle: Handle | Later) -> None:
+    def _take(self, owner: str, act: Act) -> None:
         """Run one callback, unless its owner is struck by that."""
-        if self._strikes and owner in self._strikes and owner not in self._dead:
-            self._count(owner)
-        if owner in self._dead:
+        if owner and not self._may_run(owner, act):
             return
-        if self._frozen and owner in self._frozen:
-            self._ready.setdefault(owner, deque()).appendleft(handle)
-            return
-        if not handle._cancelled:
-            handle._run()
+        if not act.cancelled:
             self.steps += 1
+            try:
+                act()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+                self.call_exception_handler({"message": f"{act}", "exception": trouble})
         self._left -= 1
         if self._left < 0:
-            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {handle!r}")
+            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
+
+    def _may_run(self, owner: str, act: Act) -> bool:
+        """Whether an owner is struck by its next callback, is dead, or frozen: then it keeps the callback for later."""
+        if owner in self._strikes and owner not in self._dead:
+            self._count(owner)
+        if owner in self._dead:
+            return False
+        if owner in self._frozen:
+            self._ready.setdefault(owner, deque()).appendleft(act)
+            return False
+        return True
 
     def _ring(self) -> bool:
         """Move the clock to the next timer; run what is due there, or make it ready if several owners are."""
-        timers, pop = self._timers, heapq.heappop
+        timers = self._timers
         while timers:
-            when, _, owner, timer = pop(timers)
-            if timer._cancelled:
+            when, _, owner, act = heappop(timers)
+            if act.cancelled:
                 continue
             if when > self._now:
                 self._now, self._left = when, TOO_MANY
             if self._ready or (timers and timers[0][0] <= self._now):
-                self._enqueue(owner, timer)
+                self._enqueue(owner, act)
                 self._ring_all()
             else:
-                self._take(owner, timer)
+                self._take(owner, act)
             return True
         return False
 
@@ -328,9 +300,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Make the rest of what is due now ready."""
         timers, now = self._timers, self._now
         while timers and timers[0][0] <= now:
-            _, _, owner, timer = heapq.heappop(timers)
-            if not timer._cancelled:
-                self._enqueue(owner, timer)
+            _, _, owner, act = heappop(timers)
+            if not act.cancelled:
+                self._enqueue(owner, act)
 
 
 def _bury(task: SimTask) -> None:

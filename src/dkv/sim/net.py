@@ -29,6 +29,7 @@ class SimNet:
 
     def __init__(self, loop: SimLoop, seed: int) -> None:
         self.loop = loop
+        self.now, self.later = loop.time, loop.later
         self.random = random.Random(f"net {seed}")
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}
@@ -42,14 +43,6 @@ class SimNet:
         self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
         self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
         self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
-
-    def now(self) -> float:
-        """Virtual seconds."""
-        return self.loop.time()
-
-    def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
-        """Do something as the world, whoever asks for it."""
-        self.loop.later(delay, act, *args)
 
     def hop(self) -> float:
         """How long one message takes, in seconds: usually well under a millisecond, sometimes a bit."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dkv.sim.disk import Entry, getack, ping
+from dkv.sim.disk import GETACK, PING, Entry
 from dkv.sim.histories import grown
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class Replication:
         """Pings, acknowledgements, and another attempt to attach."""
         if self.engine.role == "leader":
             if self.replicas:
-                self.append(ping())
+                self.append(PING)
         elif self.state == "up":
             self.acknowledge()
         else:
@@ -296,7 +296,7 @@ class Replication:
 
     def ask_all(self) -> None:
         """Have every follower acknowledge at once (WAIT)."""
-        self.append(getack())
+        self.append(GETACK)
 
     def broken(self) -> None:
         """This engine died: everybody it spoke with notices."""

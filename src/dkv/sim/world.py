@@ -90,6 +90,7 @@ class World:
         self.shape = shape
         self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
         self.net = SimNet(self.loop, seed)
+        self.now = self.loop.time      # virtual seconds
         self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")
         self.tokens = random.Random(f"tokens {seed}")
@@ -110,10 +111,6 @@ class World:
         return Machine(name, SimMachine(self.net, name, f"10.0.0.{number}"))
 
     # -- clocks, chance, story ---------------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """Virtual seconds."""
-        return self.loop.time()
 
     def wall(self) -> int:
         """The wall clock in ms."""
