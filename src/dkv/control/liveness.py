@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
+from dkv.domain.constants import SERVER_TTL
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
 from dkv.store.contract import Lease, Store, StoreTrouble
 
-SERVER_TTL = 3.0         # s, design section 9
 RENEW_EVERY = 0.75       # s
 TICK_EVERY = 0.2         # s
 LONGEST_STEP = 500       # ms the domain clock may move at once, so that a frozen holder jumps nobody's timers

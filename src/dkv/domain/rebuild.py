@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from dkv.domain.constants import EPOCHS_OF_A_TERM, FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.model import Archive, ArchiveState, Database, DatabaseOptions, Group, Report, Server, State
 from dkv.domain.refusals import no
 from dkv.domain.restore import ARCHIVE_IDS, START_IDS, TERMS
 
-SLOTS = 16384
-TERMS_TO_EPOCH = 100       # an engine is started with a current epoch of at least so many times its term (machine/plan.py)
-FIRST_PORTS = (7811, 7861)  # design section 9
 Slots = tuple[tuple[int, int], ...]
 
 
@@ -171,7 +169,7 @@ def _group(members: Sequence[FoundArchive], slots: Slots) -> Group:
     if not holders:
         return group
     epoch = max(a.epoch for a in members)
-    seen = max(epoch // TERMS_TO_EPOCH, *(a.report.term for a in members if a.report), 0)
+    seen = max(epoch // EPOCHS_OF_A_TERM, *(a.report.term for a in members if a.report), 0)
     newest = _newest(holders)
     last = min(newest, key=lambda a: (not a.led, -a.epoch, a.archive_id))
     return replace(group, term=seen + 1 + TERMS, epoch=epoch, last_leader=last.archive_id,
@@ -214,8 +212,8 @@ def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
         if not archive.client_port or archive.archive_id in taken:
             mine = [a for a in (*archives, *done) if a.server_id == archive.server_id]
             used = {p for a in mine for p in (a.cluster_port, a.client_port)}
-            cluster = next(p for p in range(FIRST_PORTS[0], 65536) if p not in used)
-            client = next(p for p in range(FIRST_PORTS[1], 65536) if p not in used and p != cluster)
+            cluster = next(p for p in range(FIRST_CLUSTER_PORT, 65536) if p not in used)
+            client = next(p for p in range(FIRST_CLIENT_PORT, 65536) if p not in used and p != cluster)
             archive = replace(archive, cluster_port=cluster, client_port=client)
         done.append(archive)
     return done

@@ -15,6 +15,7 @@ from dkv.domain.commands import (
     LeaderSteppedDown,
     OpenTerm,
 )
+from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
@@ -49,7 +50,6 @@ from dkv.machine.steps import (
     Unfence,
 )
 
-LEASE_TTL = 3.0                # s, control.liveness
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10         # bytes of writes between markers: a copy that rewrote has no position until the next one
@@ -172,7 +172,7 @@ def cut_off_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[St
 
 def _cut_off(scene: Scene, group: Group, engine: EngineSeen) -> bool:
     """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
-    if scene.seen.lease_left > LEASE_TTL / 2:
+    if scene.seen.lease_left > SERVER_TTL / 2:
         return False
     others = [a for a in group.in_sync if a != group.leader]
     return not all(acknowledges(scene.state, engine, a, within_ms=1_000) for a in others)

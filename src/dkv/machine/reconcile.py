@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from dkv.control.submit import Submitter, View, view_of
+from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
 from dkv.engine.contract import Engines, EngineTrouble
-from dkv.machine.lead import LEASE_TTL
 from dkv.machine.perform import Dropped, Performer, nobody
 from dkv.machine.plan import CALM, pace, plan
 from dkv.machine.seen import Me, Memory, Seen, remember
@@ -136,7 +136,7 @@ class Reconciler:
         if len(self._rested) > 200:  # seldom, because a step is long to compare
             self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
         period = pace(state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
-        return period if left > LEASE_TTL / 2 else min(period, CUT_OFF_PACE)
+        return period if left > SERVER_TTL / 2 else min(period, CUT_OFF_PACE)
 
     async def _read_afresh(self) -> bool:
         """After a long gap: whether the domain could be read again before any engine command but a fence."""
@@ -172,7 +172,7 @@ class Reconciler:
         """Whether plan() would choose the step again on a fresh view, with half of the lease left."""
         view = await self._submitter.view()
         left = self._lease_left()
-        if self._seen is None or left <= LEASE_TTL / 2:
+        if self._seen is None or left <= SERVER_TTL / 2:
             return False
         memory = replace(self._memory, now=self._now() * 1000)
         fresh = replace(self._seen, lease_left=left, memory=memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, ArchiveState, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
@@ -59,4 +60,4 @@ def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:
 
 def _epoch(groups: list[Group]) -> int:
     """Above every epoch and term seen; only ever `vars currentEpoch`, never a config epoch."""
-    return max(max(g.epoch for g in groups), 100 * max(g.term for g in groups))
+    return max(max(g.epoch for g in groups), EPOCHS_OF_A_TERM * max(g.term for g in groups))

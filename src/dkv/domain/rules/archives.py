@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
+from dkv.domain.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.endpoint import Endpoint
@@ -18,8 +19,6 @@ RESERVED = (
     "loadBalancerConfigs", "dataEncryption",
 )  # fmt: skip
 """Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
-FIRST_CLUSTER_PORT = 7811
-FIRST_CLIENT_PORT = 7861
 
 
 def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | None:

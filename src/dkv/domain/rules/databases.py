@@ -11,6 +11,7 @@ from dkv.domain.commands import (
     NewGroup,
     ShutdownDatabase,
 )
+from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
@@ -31,7 +32,6 @@ from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.endings import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies
 
-SLOTS = 16384
 UNPARTITIONED = "UNPARTITIONED"
 
 

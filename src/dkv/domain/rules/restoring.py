@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dkv.domain.commands import CopyRecognised, CreateDatabase, NewGroup
+from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Held
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.archives import group_of_copy
-
-SLOTS = 16384
 
 
 def copy_recognised(draft: Draft, command: CopyRecognised) -> Refused | None:
