@@ -1,14 +1,16 @@
-"""The confirming client and a leader that hangs up between two writes: nothing was sent, so nothing is in doubt."""
+"""The confirming client: a leader that hangs up between two writes leaves none in doubt; an old view confirms nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from dkv.confirm import ConfirmingClient, Engine, GroupView, View
+from dkv.confirm import ConfirmingClient, Engine, GroupView, Kind, View
+from dkv.confirm.views import Refresher
 
 ANSWERS = {b"CLIENT": b"+OK\r\n", b"SET": b"+OK\r\n", b"WAIT": b":0\r\n", b"ROLE": b"*3\r\n$6\r\nmaster\r\n:7\r\n*0\r\n"}
 
@@ -59,21 +61,32 @@ class Leader:
                     line.sendall(ANSWERS.get(word, b""))
 
 
+class Clock:
+    """Seconds that go by, and that a test may skip."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+
 class Views:
     """Views that say what the test tells them, in the place of the thread that reads them from managers."""
 
     trouble = ""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.term, self.endpoint = 1, ""
         self.asked_for: list[float] = []
         self.when_wanted: Any = lambda: None
+        self.asked_at: float | None = None      # of every view; None: just now
 
     def latest(self) -> View:
         """As the store is said to be now."""
         group = GroupView(((0, 16383),), Engine(self.endpoint, self.term, self.term), 1, (), 1)
-        return View((group,), self._clock())
+        return View((group,), self._clock() if self.asked_at is None else self.asked_at)
 
     def newer_than(self, moment: float, until: float) -> View:
         """The same; `when_wanted` runs when a view newer than an ended line is wanted."""
@@ -92,9 +105,10 @@ class Views:
 @contextlib.contextmanager
 def led(*leaders: Leader) -> Iterator[tuple[ConfirmingClient, Views]]:
     """A client whose views name the first leader."""
-    client = ConfirmingClient(["127.0.0.1:1"], "Sure")
+    clock = Clock()
+    client = ConfirmingClient(["127.0.0.1:1"], "Sure", clock)
     client._views.close()
-    views = Views(client._clock)
+    views = Views(clock)
     views.endpoint = leaders[0].endpoint
     client._views = views  # type: ignore[assignment]
     try:
@@ -126,3 +140,54 @@ def test_a_leader_that_only_ended_the_connection_is_asked_again() -> None:
         only.hang_up()
         assert client.set("after", "1").confirmed
         assert only.sets == 2
+
+
+def test_a_write_is_only_acknowledged_while_the_newest_view_is_half_a_second_old() -> None:
+    only = Leader()
+    with led(only) as (client, views):
+        assert client.set("before", "1").confirmed
+        views._clock.skipped = 10.0
+        views.asked_at = views._clock() - 0.5
+        said = client.set("after", "1", timeout=0.1)
+        assert said.kind is Kind.ACKNOWLEDGED
+        assert "no manager told within 0.5 s" in said.reason
+        views.asked_at = None
+        assert client.set("fresh", "1").confirmed
+
+
+def test_a_view_asked_for_before_the_connection_was_made_confirms_nothing_on_it() -> None:
+    """It may have named another run of the engine at that address."""
+    only = Leader()
+    with led(only) as (client, views):
+        views.asked_at = views._clock()
+        assert client.set("k", "1", timeout=0.1).kind is Kind.ACKNOWLEDGED
+        views.asked_at = None
+        assert client.set("k", "2").confirmed
+
+
+class SlowManager:
+    """A manager whose answer takes 0.4 s of the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.asked: list[tuple[float, float]] = []     # before and after
+
+    def store(self, name: str) -> dict[str, Any]:
+        """A store without groups."""
+        before = self._clock()
+        self._clock.skipped += 0.4
+        self.asked.append((before, self._clock()))
+        return {"groups": [], "minInSync": 1}
+
+
+def test_a_view_is_as_old_as_the_question_not_as_the_answer() -> None:
+    clock = Clock()
+    manager = SlowManager(clock)
+    views = Refresher([manager], "Sure", clock)  # type: ignore[list-item]
+    try:
+        view = views.newer_than(clock(), clock() + 20)
+        assert view is not None
+        assert any(view.asked_at <= before < after - 0.3 for before, after in manager.asked)
+        assert view.asked_at <= manager.asked[-1][0]
+    finally:
+        views.close()

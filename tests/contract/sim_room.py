@@ -14,10 +14,12 @@ class TrapRoom(SimRoom):
     async def wait(self, start_id: int, count: int, seconds: float) -> int:
         assert await self.write(start_id, "waited", "1") == "+OK"
         engine, done = self._engine(start_id), asyncio.Event()
-        offset = engine.replication.offset
+        offset, began = engine.replication.offset, self._loop.time()
         engine.wait(count, seconds, done.set)
         await done.wait()
-        return sum(1 for reached in engine.acknowledged().values() if reached >= offset)
+        counted = sum(1 for reached in engine.acknowledged().values() if reached >= offset)
+        in_time = self._loop.time() - began < seconds
+        return counted if in_time else min(counted, count - 1)     # whom it waited for in vain it did not count
 
     async def count_distinct(self, start_id: int, key: str) -> str:
         engine = self._engine(start_id)

@@ -236,6 +236,21 @@ def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_room: Ro
     patient_room.play(told)
 
 
+def test_takeover_does_not_ask_how_much_an_engine_has(engines_room: Room) -> None:
+    """One that never followed anybody leads beside the living leader of twenty keys; who may lead is our judgement alone."""
+
+    async def told(room: Room) -> None:
+        leader, stranger = room.spec(1, 1), room.spec(2, 2)
+        leads = await leading(room, leader)
+        await filled(room, 1, 20)
+        await started(room, replace(stranger, peers=(peer(leader, leads),)))
+        await room.engines.take_over(2)
+        assert (await seen(room, 2)).role == "leader"
+        assert await room.dbsize(2) == 0
+
+    engines_room.play(told)
+
+
 def test_offsets_and_history_begin_anew_with_a_process(engines_room: Room) -> None:
     async def told(room: Room) -> None:
         spec = room.spec(1, 1)

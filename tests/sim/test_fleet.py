@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
+from typing import Any
 
 import pytest
 
+from dkv.sim import __main__ as command
 from dkv.sim.__main__ import main
-from dkv.sim.probes import KINDS, LEAST, rare
+from dkv.sim.probes import FLEET, KINDS, LEAST, rare
+from dkv.sim.scenario import Outcome
 from tests.conftest import SAID
 
 EVERY_TIME = 200
@@ -52,6 +55,50 @@ def test_one_seed_tells_who_decided_what_because_of_what() -> None:
     assert "because" in said
     assert "seed 5 holds" in said
     assert "act two" in said
+
+
+class Here:
+    """In the place of a pool of processes: nothing planted would be known in those."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def imap_unordered(self, work: Callable[[int], Outcome], seeds: Iterable[int]) -> Iterator[Outcome]:
+        return map(work, reversed(list(seeds)))
+
+
+def fleet_of(monkeypatch: pytest.MonkeyPatch, struck: int, *bad: int) -> None:
+    """Seeds of which the bad ones fail; each kind of fault struck so often in the first one."""
+
+    def played(seed: int) -> Outcome:
+        counts = Counter({f"fault {kind}": struck for kind in KINDS} if seed == 1 else {})
+        found = ("a promise did not hold",) if seed in bad else ()
+        return Outcome(seed, found, ("the story of it",), counts, 1, 1, 1, Counter(), 1, 1.0)
+
+    monkeypatch.setattr(command, "play", played)
+    monkeypatch.setattr("multiprocessing.Pool", Here)
+
+
+def test_a_fleet_that_fails_names_one_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet_of(monkeypatch, LEAST, 4, 7)
+    code, said = run("--seeds", "10")
+    assert code == 1
+    assert "10 seeds, 2 failed" in said
+    assert said.splitlines()[-1].endswith("-m dkv.sim 4    (or ./dev sim 4)")
+    code, said = run("4")
+    assert code == 1
+    assert "the story of it" in said
+
+
+@pytest.mark.parametrize(("seeds", "struck", "code"), [(FLEET, LEAST, 0), (FLEET, LEAST - 1, 1), (FLEET - 1, 0, 0)])
+def test_a_whole_fleet_that_saw_too_little_fails(monkeypatch: pytest.MonkeyPatch, seeds: int, struck: int, code: int) -> None:
+    fleet_of(monkeypatch, struck)
+    said = run("--seeds", str(seeds))
+    assert said[0] == code
+    assert all(f"  fault {kind} " in said[1] for kind in KINDS)
+    assert all(f"  row {row} " in said[1] for row in ("process STARTED -> CONFIGURED", "group ASSIGNED -> OPEN"))
 
 
 def test_bad_usage_is_two() -> None:

@@ -7,6 +7,7 @@ was confirmed in a later term, and none by a view that is too old. What must hol
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.domain.options import lags
 from dkv.machine.seen import directory_of
-from dkv.sim.clients import FRESH, Ledger, Write
+from dkv.sim.clients import Ledger, Write
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.world import Watcher, World
@@ -22,6 +23,7 @@ from dkv.sim.world import Watcher, World
 GRACE = 2.0              # seconds of failoverGrace
 WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
 HEARS_OF_IT = 2.0        # seconds after which a machine that stood still has learnt, or its manager has, who leads now
+OLDEST_VIEW = 0.5        # seconds a view may be old when it confirms; its own number, so that clients cannot move it
 LEASE = "its server's lease was lost"
 
 
@@ -42,12 +44,14 @@ class Checkers(Watcher):
         self._newest_term: dict[Key, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
         self._since: dict[Key, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
         self._stalled: set[tuple[Key, int]] = set()
+        self._commits: list[tuple[int, float]] = []      # revision of each commit, and when it was made
         ledger.watch = self.confirmed
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
     def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
         """One commit happened."""
+        self._commits.append((self._world.domain.snapshot.revision, self._world.now()))
         for archive_id, archive in before.archives.items():
             if not archive.removed and (archive_id not in after.archives or after.archives[archive_id].removed):
                 self._deleted(before, archive)
@@ -135,7 +139,8 @@ class Checkers(Watcher):
         """A client was told "confirmed": the disk of every member of S holds it now, and no later term confirms too."""
         state = self._world.state
         group = state.groups[write.group]
-        if age >= FRESH:
+        age = max(age, self._outdated(write.view))
+        if age >= OLDEST_VIEW:
             self._world.fail(f"{write.key} was called confirmed by a view that was {age:.3f} s old")
         newest, since = self._newest_term.get(write.group, (0, 0.0))
         if write.term > newest:
@@ -150,6 +155,11 @@ class Checkers(Watcher):
             if not self._holds(state.archives[archive_id], write):
                 self._world.fail(f"{write.key} was confirmed and is not on the disk of archive {archive_id}, "
                                  f"a member of S of {group.database}/{group.name}")  # fmt: skip
+
+    def _outdated(self, revision: int) -> float:
+        """Seconds since a view was the newest one, whatever its reader says of when it asked for it."""
+        place = bisect_right(self._commits, (revision, float("inf")))
+        return self._world.now() - self._commits[place][1] if place < len(self._commits) else 0.0
 
     def _holds(self, archive: Archive, write: Write) -> bool:
         disk = self._disk(archive)

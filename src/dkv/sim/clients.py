@@ -40,6 +40,7 @@ class Write:
     executed_at: float = 0.0           # when the engine carried it out; the client never learns it
     awake_for: float = 0.0             # seconds the engine had gone on then, after it last stood still
     term: int = 0                      # of the view it was sent by
+    view: int = 0                      # revision of the view it was confirmed by
     waited: bool = True                # its database waited for its disks, by all that was known when it was answered
 
 
@@ -133,7 +134,7 @@ class Writer:
         if group is None or group.term != write.term or self._world.now() - fetched >= FRESH:
             return
         if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
-            write.waited = _waits(view.state, self._group[0])
+            write.waited, write.view = _waits(view.state, self._group[0]), view.revision
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
     def _leader(self, state: State, group: Group | None) -> SimEngine | None:

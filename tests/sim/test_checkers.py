@@ -1,0 +1,244 @@
+"""The checkers of the simulation can fail: each breach is planted in a whole domain, and named in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dkv.control.submit import Submitter
+from dkv.domain.commands import StartProcess
+from dkv.domain.decision import Event
+from dkv.domain.model import EngineType, State
+from dkv.machine.seen import directory_of
+from dkv.sim import clients, scenario
+from dkv.sim.books import Books
+from dkv.sim.clients import Write
+from dkv.sim.disk import Disk
+from dkv.sim.engine import SimEngine
+from dkv.sim.scenario import Scenario
+from dkv.sim.world import DATABASE
+from tests.sim.test_scenes import Scene
+
+Story = Callable[[Scene], Awaitable[None]]
+KEY = (DATABASE, "g1")
+
+
+def failures(story: Story) -> list[str]:
+    return Scene(3).play(story)
+
+
+def test_a_scene_without_a_breach_is_a_good_one() -> None:
+    async def nothing(scene: Scene) -> None:
+        scene.checkers.confirmed(last(scene), 0.49)
+        scene.checkers.at_the_end()
+        assert scene.checkers.unhealthy() == []
+
+    assert failures(nothing) == []
+
+
+def last(scene: Scene) -> Write:
+    """The write that was confirmed last."""
+    return scene.ledger.confirmed[KEY][-1]
+
+
+def disk_of(scene: Scene, archive_id: int) -> Disk:
+    archive = scene.world.state.archives[archive_id]
+    return scene.world.machines[archive.server_id].hardware.disks[directory_of("/data", archive)]
+
+
+def leader(scene: Scene) -> SimEngine:
+    found = scene.checkers.leader_engine(scene.group)
+    assert found is not None
+    return found
+
+
+def follower(scene: Scene) -> int:
+    """An archive in S that does not lead."""
+    return next(archive_id for archive_id in scene.group.in_sync if archive_id != scene.group.leader)
+
+
+# -- what was confirmed ------------------------------------------------------------------------------------------------
+
+
+async def by_an_old_view(scene: Scene) -> None:
+    scene.checkers.confirmed(last(scene), 0.5)
+
+
+async def by_a_view_whose_reader_forgot_when_he_asked(scene: Scene) -> None:
+    old = last(scene).view
+    await scene.world.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    await scene.confirm(1)
+    await asyncio.sleep(0.6)
+    scene.checkers.confirmed(replace(last(scene), view=old), 0.1)
+
+
+async def after_a_later_term(scene: Scene) -> None:
+    scene.checkers.confirmed(replace(last(scene), term=9), 0.1)
+    await scene.confirm(1)
+
+
+async def not_on_the_disk_of_a_member(scene: Scene) -> None:
+    disk_of(scene, follower(scene)).replace({})
+    scene.checkers.confirmed(last(scene), 0.1)
+
+
+async def by_a_copy_that_entered_without_it(scene: Scene) -> None:
+    late, state = follower(scene), scene.world.state
+    disk_of(scene, late).replace({})
+    smaller = replace(scene.group, in_sync=tuple(a for a in scene.group.in_sync if a != late))
+    scene.checkers.committed(replace(state, groups={KEY: smaller}), state, ())
+
+
+@pytest.mark.parametrize(
+    ("breach", "words"),
+    [
+        (by_an_old_view, "was called confirmed by a view that was 0.500 s old"),
+        (by_a_view_whose_reader_forgot_when_he_asked, "was called confirmed by a view that was"),
+        (after_a_later_term, "confirmed after writes of term 9 had been confirmed"),
+        (not_on_the_disk_of_a_member, "was confirmed and is not on the disk of archive"),
+        (by_a_copy_that_entered_without_it, "entered S of g1 without 5 confirmed writes"),
+    ],
+)
+def test_a_write_called_confirmed_that_is_not_is_found_out(breach: Story, words: str) -> None:
+    assert words in " / ".join(failures(breach))
+
+
+# -- what is there at the end ------------------------------------------------------------------------------------------
+
+
+async def a_confirmed_write_is_gone(scene: Scene) -> None:
+    del leader(scene).data[last(scene).key]
+    scene.checkers.at_the_end()
+
+
+async def an_acknowledged_write_is_gone(scene: Scene) -> None:
+    last(scene).confirmed_at = None
+    await a_confirmed_write_is_gone(scene)
+
+
+async def a_member_lacks_what_the_leader_has(scene: Scene) -> None:
+    state = scene.world.state
+    process = state.process_on(follower(scene))
+    assert process is not None
+    del scene.world.machines[process.server_id].hardware.engines[process.start_id].data[last(scene).key]
+    scene.checkers.at_the_end()
+
+
+async def two_engines_lead(scene: Scene) -> None:
+    process = scene.world.state.process_on(follower(scene))
+    assert process is not None
+    scene.world.machines[process.server_id].hardware.engines[process.start_id].role = "leader"
+    scene.world.failures += scene.checkers.unhealthy()
+
+
+@pytest.mark.parametrize(
+    ("breach", "words"),
+    [
+        (a_confirmed_write_is_gone, "confirmed at"),
+        (an_acknowledged_write_is_gone, "is lost although its machine was there at every choice"),
+        (a_member_lacks_what_the_leader_has, "is in S and lacks 1 writes"),
+        (two_engines_lead, "g1 is led by processes ["),
+    ],
+)
+def test_what_is_missing_at_the_end_is_found_out(breach: Story, words: str) -> None:
+    assert words in " / ".join(failures(breach))
+
+
+# -- what was answered -------------------------------------------------------------------------------------------------
+
+
+async def an_order(scene: Scene) -> None:
+    await scene.world.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+
+
+def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = Submitter._commit
+
+    async def for_nothing(self: Submitter, snapshot: Any, before: State, decision: Any, key: str) -> None:
+        if not key:     # a manager's fact; people give a key
+            await commit(self, snapshot, before, decision, key)
+
+    async def story(scene: Scene) -> None:
+        monkeypatch.setattr(Submitter, "_commit", for_nothing)
+        await an_order(scene)
+
+    said = failures(story)
+    assert said[0] == "StartProcess was accepted and nothing of it can be read"
+    assert "was accepted and is not there" in said[1]
+
+
+def test_a_healed_world_that_does_not_become_whole_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    heal = Scenario._heal
+
+    async def all_but_the_managers(self: Scenario) -> None:
+        await heal(self)
+        for name in self.world.machines:
+            self.world.kill_manager(name)
+        await self._kill_the_leaders()
+
+    monkeypatch.setattr(scenario, "FAULTY", 0.1)
+    monkeypatch.setattr(Scenario, "_heal", all_but_the_managers)
+    assert "not whole 60 s after everything was healed" in scenario.play(3).failures[0]
+
+
+def test_a_whole_world_in_which_nothing_can_be_confirmed_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenario, "FAULTY", 0.1)
+    monkeypatch.setattr(clients, "_all_have_it", lambda *_: False)
+    assert "could be confirmed in a whole domain for 5 s" in scenario.play(3).failures[0]
+
+
+# -- the books ---------------------------------------------------------------------------------------------------------
+
+
+Commits = Callable[[State], Sequence[tuple[State, State, Sequence[Event]]]]
+
+
+def a_start_id_twice(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    return [(replace(state, processes={}), state, ())] * 2
+
+
+def an_incarnation_back(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    database = state.databases[DATABASE]
+    return [(state, replace(state, databases={DATABASE: replace(database, major=database.major - 1, minor=99)}), ())]
+
+
+def two_leaders_of_one_term(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    group = state.groups[KEY]
+    other = next(archive_id for archive_id in group.in_sync if archive_id != group.leader)
+    return [(state, state, ()), (state, replace(state, groups={KEY: replace(group, leader=other)}), ())]
+
+
+def a_move_without_a_row(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    return [(state, state, [Event("process.odd", "process 0", "nobody knows", change="MONITORED -> REQUESTED")])]
+
+
+def a_move_from_elsewhere(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    return [(state, state, [Event("process.odd", "process 0", "nobody knows", change="REQUESTED -> STARTED")])]
+
+
+def a_move_that_nobody_told(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
+    return [(state, replace(state, processes={}), ())]
+
+
+@pytest.mark.parametrize(
+    ("breach", "words"),
+    [
+        (a_start_id_twice, "was given out twice"),
+        (an_incarnation_back, "orders went back from incarnation"),
+        (two_leaders_of_one_term, "two archives led g1 in term 1"),
+        (a_move_without_a_row, "no process life cycle row from MONITORED to REQUESTED"),
+        (a_move_from_elsewhere, "process 0 was MONITORED and is said to have moved REQUESTED -> STARTED"),
+        (a_move_that_nobody_told, "and the events of its commit leave it at MONITORED"),
+    ],
+)
+def test_a_commit_that_breaks_the_books_is_found_out(breach: Commits, words: str) -> None:
+    async def story(scene: Scene) -> None:
+        books = Books(scene.world)
+        for commit in breach(scene.world.state):
+            books.committed(*commit)
+
+    assert words in " / ".join(failures(story))
