@@ -21,7 +21,7 @@ from dkv.domain import commands as c
 from dkv.domain.model import DatabaseState, EngineType, GroupPhase, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.perform import Performer
-from dkv.machine.plan import pace, plan, process_steps
+from dkv.machine.plan import pace, plan, process_steps, timeless
 from dkv.machine.seen import STOPPING, Memory, Scene, Seen, remember
 from dkv.machine.steps import Step, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, me
@@ -231,6 +231,10 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
             assert steps == plan(stage.state, me(server), shown)
             assert len(set(steps)) <= len(steps)  # steps are remembered by what they are
             assert 0 < pace(stage.state, me(server), steps) <= 1
+            if timeless(shown):  # then nobody need look again at what has not changed
+                later = remember(past, stage.state, me(server), survey, past.now + LONG)
+                assert steps == plan(stage.state, me(server), replace(shown, memory=later))
+                assert pace(stage.state, me(server), steps, past) == pace(stage.state, me(server), steps, later)
         step(stage, pick)
 
 

@@ -11,7 +11,7 @@ from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
 from dkv.machine.lead import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE, UNMARKED
-from dkv.machine.plan import plan
+from dkv.machine.plan import plan, timeless
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Forget, KeepTurn, Mark, Meet, Rewrite, Step
 from tests.machine.stage import LONG, Stage, kinds, me
@@ -101,6 +101,14 @@ def test_a_copy_that_just_had_its_turn_lets_the_others_go_first() -> None:
     patience = (REWRITE_LEASE + OTHERS_FIRST) * 1000
     assert rewrites(0) == rewrites(patience - 1) == []
     assert rewrites(patience)
+
+
+def test_a_turn_at_rewriting_is_over_by_time_alone_so_that_its_end_is_looked_for() -> None:
+    stage = Stage().settled()
+    seen = stage.see("s2", stage.engine(1))
+    assert timeless(seen)
+    assert not timeless(replace(seen, turns={stage.process(1).start_id: seen.memory.now}))
+    assert not timeless(replace(seen, memory=replace(seen.memory, since={("gone", 1, 0): 0.0})))
 
 
 def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:

@@ -202,11 +202,22 @@ class DiskSeen:
     lost: bool = False                 # the identity file is gone: the engine writes to files nobody will find
 
 
+def free_bytes(directory: str) -> int:
+    """Free bytes of a directory's filesystem, a 64th too few at most: what others write there every moment is no news."""
+    disk = os.statvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    grain = max(0, free.bit_length() - 7)
+    return free >> grain << grain
+
+
 class DiskWatch:
     """Glances at one archive's files, reading only what was appended since the last glance."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        self._identity = os.path.join(directory, IDENTITY_FILE)
+        self._appended = os.path.join(directory, APPEND_ONLY_DIR, "")
+        self._manifest = self._appended + _MANIFEST
         self._known: tuple[int, int, int] | None = None
         self._files: list[aof.ManifestFile] = []
         self._searched = 0
@@ -215,7 +226,7 @@ class DiskWatch:
     def look(self) -> DiskSeen:
         """The files now. A directory that cannot be read shows as empty, because a glance refuses nothing."""
         try:
-            os.stat(os.path.join(self._directory, IDENTITY_FILE))
+            os.stat(self._identity)
         except (FileNotFoundError, NotADirectoryError):
             return DiskSeen(lost=True)
         except OSError:
@@ -227,9 +238,8 @@ class DiskWatch:
             return DiskSeen()
 
     def _read_manifest(self) -> None:
-        path = os.path.join(self._directory, APPEND_ONLY_DIR, _MANIFEST)
         try:
-            stat = os.stat(path)
+            stat = os.stat(self._manifest)
         except FileNotFoundError:
             self._known, self._files = None, []
             return
@@ -249,16 +259,15 @@ class DiskWatch:
         incremental = [file.name for file in self._files if file.kind == "i"]
         if incremental:
             self._search(incremental, sizes)
-        disk = os.statvfs(self._directory)
         return DiskSeen(
             marker=self._as_position(incremental, sizes),
             base_bytes=sum(sizes[file.name] for file in self._files if file.kind == "b"),
             incremental_bytes=sum(sizes[name] for name in incremental),
-            free_bytes=disk.f_bavail * disk.f_frsize,
+            free_bytes=free_bytes(self._directory),
         )
 
     def _size(self, name: str) -> int:
-        return os.stat(os.path.join(self._directory, APPEND_ONLY_DIR, name)).st_size
+        return os.stat(self._appended + name).st_size
 
     def _search(self, incremental: list[str], sizes: dict[str, int]) -> None:
         """Look for a newer marker: in the new bytes of the last file, and once in the files before it."""
@@ -281,7 +290,7 @@ class DiskWatch:
     def _find(self, name: str, size: int, lowest: int) -> aof.Marker | None:
         if size <= lowest:
             return None
-        fd = os.open(os.path.join(self._directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self._appended + name, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return aof.find_marker(lambda offset, count: os.pread(fd, count, offset), size, lowest)
         finally:

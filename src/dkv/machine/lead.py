@@ -320,14 +320,15 @@ def rewrite_steps(seen: Seen, group: Group, engine: EngineSeen, leads: bool) -> 
     lease = f"rewrite/{group.database}/{group.name}"
     if engine.rewriting:
         yield KeepTurn(f"rewrite {engine.start_id}", engine.start_id, lease)
-    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining or _just_had_its_turn(seen, engine):
+    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining or just_had_its_turn(seen, engine):
         return
     elif engine.free_bytes >= 2 * size:
         marker = (group.term, next_sequence(group, engine)) if leads else None
         yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
 
 
-def _just_had_its_turn(seen: Seen, engine: EngineSeen) -> bool:
+def just_had_its_turn(seen: Seen, engine: EngineSeen) -> bool:
+    """Whether its group's other copies may rewrite before it does so again."""
     had = seen.turns.get(engine.start_id)
     return had is not None and seen.memory.now < had + (REWRITE_LEASE + OTHERS_FIRST) * 1000
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.constants import SERVER_TTL
 from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
 from dkv.domain.model import (
     Archive,
@@ -24,7 +25,7 @@ from dkv.domain.model import (
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
-from dkv.machine.lead import joining_pace, leader_steps, stopping
+from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
@@ -196,6 +197,14 @@ def pace(state: State, me: Me, steps: list[Step], memory: Memory | None = None) 
     if steps:
         return SOON
     return min((state.once(_calmest, me.server_id), *_lasting_paces(state, me, memory or Memory())))
+
+
+def timeless(seen: Seen) -> bool:
+    """Whether plan() and pace() answer as now however late they are asked, for as long as the lease is renewed: no condition
+    lasts, and no turn at rewriting is recent.
+    """
+    waits = seen.memory.since or any(just_had_its_turn(seen, engine) for engine in seen.survey.engines)
+    return seen.lease_left > SERVER_TTL / 2 and not waits
 
 
 def _lasting_paces(state: State, me: Me, memory: Memory) -> Iterator[float]:

@@ -13,9 +13,9 @@ from dataclasses import replace
 from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
-from dkv.engine.contract import Engines, EngineTrouble
+from dkv.engine.contract import Engines, EngineTrouble, Survey
 from dkv.machine.perform import Dropped, Performer, nobody
-from dkv.machine.plan import CALM, pace, plan
+from dkv.machine.plan import CALM, pace, plan, timeless
 from dkv.machine.seen import Me, Memory, Seen, remember
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreTrouble
@@ -58,6 +58,7 @@ class Reconciler:
         self._view: View | None = None
         self._memory = Memory()
         self._seen: Seen | None = None
+        self._rests: tuple[int, Survey] | None = None   # revision and survey by which all is as it should be
         self._running: dict[str, asyncio.Task[None]] = {}
         self._rested: dict[Step, float] = {}
 
@@ -120,23 +121,31 @@ class Reconciler:
         blind = stale and not await self._read_afresh()
         if self._view is None:
             self._view = await self._submitter.view()
-        state = self._view.state  # before the survey: an engine the domain knows of then shows in it
+        view = self._view                # before the survey: an engine the domain knows of then shows in it
         busy = frozenset(self._running)  # what a step that ends meanwhile did, the survey may or may not show
         survey = await self._engines.survey(thorough=not calm)
-        now = self._now()
-        self._memory = remember(self._memory, state, self._me, survey, now * 1000)
-        done = self._performer
-        left = self._lease_left()
-        self._seen = Seen(
-            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving),
-            dict(done.turns), dict(done.knocks),
-        )  # fmt: skip
-        steps = [step for step in plan(state, self._me, self._seen) if step.blindly or not blind]
+        now, left = self._now(), self._lease_left()
+        if self._rests == (view.revision, survey) and left > SERVER_TTL / 2:
+            self._memory = replace(self._memory, now=now * 1000)
+            return CALM
+        seen = self._seen = self._show(view.state, survey, left, now)
+        steps = [step for step in plan(view.state, self._me, seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare
             self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
-        period = pace(state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
+        period = pace(view.state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
+        rests = not (blind or steps or self._running) and period == CALM and timeless(seen)
+        self._rests = (view.revision, survey) if rests else None
         return period if left > SERVER_TTL / 2 else min(period, CUT_OFF_PACE)
+
+    def _show(self, state: State, survey: Survey, left: float, now: float) -> Seen:
+        """What is seen, with what is remembered and what the steps so far left behind."""
+        self._memory = remember(self._memory, state, self._me, survey, now * 1000)
+        done = self._performer
+        return Seen(
+            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving),
+            dict(done.turns), dict(done.knocks),
+        )  # fmt: skip
 
     async def _read_afresh(self) -> bool:
         """After a long gap: whether the domain could be read again before any engine command but a fence."""
