@@ -98,7 +98,7 @@ class Manager:
         reconciler = Reconciler(
             me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,
             monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts,
-            complain=outside.complain,
+            complain=outside.complain, learned=self.liveness.look,
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -105,6 +105,7 @@ class FakeWorld:
     copies: dict[str, CopyLabel] = field(default_factory=dict)
     marker: Position = Position()
     epoch: int = 100
+    written: int = 0        # bytes in each incremental file
 
     def end(self, start_id: int, cause: Cause, code: int) -> None:
         process = self.memory.pop(start_id, None)
@@ -160,6 +161,7 @@ class FakeEngines:
             role="leader" if fake.leads else "follower", follows=fake.follows, cluster_ok=True, fenced=fake.fenced,
             admits_replicas=fake.admits, link_up=linked, offset=10, history=HISTORY, epoch=world.epoch,
             replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(fake)), free_bytes=1 << 40,
+            incremental_bytes=world.written,
             marker=world.marker if (fake.leads or linked) and not spec.memory_only else None, group=spec.group,
         )  # fmt: skip
 

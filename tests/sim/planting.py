@@ -265,9 +265,9 @@ def judge_a_lease_during_a_backend_outage() -> None:
     """Leases that could not be renewed are judged by whoever comes back first."""
     judge = Liveness.judge
 
-    async def at_once(self: Any) -> None:
+    async def at_once(self: Any, known: Any = None) -> None:
         self.access_since = -1e9
-        await judge(self)
+        await judge(self, known)
 
     Liveness.judge = at_once  # type: ignore[method-assign]
 

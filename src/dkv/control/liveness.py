@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
@@ -28,6 +29,12 @@ LEADER = "leader"
 def server_lease(server_id: str) -> str:
     """The name of a server's lease."""
     return f"server/{server_id}"
+
+
+def _says(state: State, joining: ServerJoined) -> bool:
+    """Whether a state says already what joining would."""
+    decision = decide(state, joining)
+    return isinstance(decision, Accepted) and decision.state is state
 
 
 def _lost(state: State, leases: Mapping[str, Lease]) -> list[Server]:
@@ -56,7 +63,7 @@ class Liveness:
         self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
         self._clock = 0                 # ms, domain clock as this holder moved it
-        self._settled: State | None = None      # the newest state in which nobody waited for time
+        self._news = asyncio.Event()            # a newer view is at hand
 
     def lease_left(self) -> float:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
@@ -108,23 +115,28 @@ class Liveness:
         return await self._submitter.submit(self._here)
 
     def _is_known(self, known: State | None) -> bool:
-        """Whether the newest view at hand says already what joining would."""
-        decision = decide(known, self._here) if known is not None else None
-        return isinstance(decision, Accepted) and decision.state is known
+        """Whether the newest view at hand has this server as it is."""
+        return known is not None and known.once(_says, self._here)
+
+    def look(self) -> None:
+        """A newer view is at hand, in which somebody may wait for time."""
+        self._news.set()
+
+    def _moves(self, known: State | None) -> bool:
+        """Whether it is for this manager to move the domain clock. While nobody waits for time, going by the newest view at
+        hand, none need pass.
+        """
+        return self.leads and self.lease_left() > 0 and (known is None or known.once(waits))
 
     async def tick(self, known: State | None = None) -> None:
-        """As the leader: move the domain clock by what passed, in bounded steps. While nobody waits for time, going by
-        the newest view at hand, none need pass.
+        """Move the domain clock by what passed, in bounded steps. The first after a rest counts nothing of it: it only shows
+        that the clock goes, which arms the timers of who waits.
         """
-        now = self._now()
-        if known is not None and (known is self._settled or not waits(known)):
-            self._settled = known
-            self._ticked_at = now
-            return
-        if not self.leads or self.lease_left() <= 0:
+        if not self._moves(known):
             self._ticked_at = None
             return
-        step = 0 if self._ticked_at is None else min(LONGEST_STEP, int((now - self._ticked_at) * 1000))
+        now = self._now()
+        step = 1 if self._ticked_at is None else min(LONGEST_STEP, int((now - self._ticked_at) * 1000))
         self._ticked_at = now
         if step:
             view = await self._submitter.view()
@@ -133,7 +145,7 @@ class Liveness:
 
     async def run(self, known: Callable[[], State | None]) -> None:
         """Renew, judge and tick until cancelled; the backend's troubles are waited out. `known` is the newest state this
-        manager has read.
+        manager has read; whoever reads a newer one says so with `look`.
         """
         next_renewal = 0.0
         while True:
@@ -147,7 +159,18 @@ class Liveness:
                 await self.tick(known())
             except StoreTrouble:
                 self.access_since = None
-            await asyncio.sleep(TICK_EVERY)
+            await self._rest(next_renewal, known)
+
+    async def _rest(self, renewal: float, known: Callable[[], State | None]) -> None:
+        """Until the next renewal; or the next tick, while the clock moves; or the news that it has to."""
+        left = max(0.0, renewal - self._now())
+        if self._moves(known()):
+            await asyncio.sleep(min(TICK_EVERY, left))
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(left):
+                await self._news.wait()
+        self._news.clear()
 
     async def leave(self) -> None:
         """Give the leader lease up at a planned stop, so that another manager need not wait for its end."""

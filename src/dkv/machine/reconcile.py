@@ -27,7 +27,9 @@ CUT_OFF_PACE = 0.1   # s between two glances while the lease is not renewed: a l
 
 
 class Reconciler:
-    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step."""
+    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step, `learned` that a
+    newer state is known.
+    """
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Reconciler:
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = nobody,
         complain: Callable[[Step | None, Exception], None],
+        learned: Callable[[], None] = lambda: None,
     ) -> None:
         self._me = me
         self._store = store
@@ -50,6 +53,7 @@ class Reconciler:
         self._lease_left = lease_left
         self._now = monotonic
         self._complain = complain
+        self._learned = learned
         self._performer = Performer(
             me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe,
             accepts=accepts, monotonic=monotonic,
@@ -96,6 +100,7 @@ class Reconciler:
         """Keep the newest: a watch may be late and bring what was read past already. The same view stays the same object."""
         if self._view is None or view.revision > self._view.revision:
             self._view = view
+            self._learned()
 
     async def _listen(self) -> None:
         """Wake up as soon as an engine ends."""

@@ -63,8 +63,11 @@ class Leases:
 
     def _acquire(self, name: str, holder: str, ttl: float, value: str) -> bool:
         rows, now = self._file.rows, self._clock()
+        ours = "UPDATE lease SET expires = ?, value = ? WHERE name = ? AND holder = ? RETURNING 1"
+        if rows(ours, (now + ttl, value, name, holder)):
+            return True
         rows("DELETE FROM lease WHERE expires < ?", (now - SWEEP_AFTER,))
-        if rows("SELECT 1 FROM lease WHERE name = ? AND holder <> ? AND expires > ?", (name, holder, now)):
+        if rows("SELECT 1 FROM lease WHERE name = ? AND expires > ?", (name, now)):
             return False
         rows("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?)", (name, holder, now + ttl, value))
         return True

@@ -1,0 +1,52 @@
+"""A machine that is as it should be: looked at as often as ever, judged once, and again as soon as anything is news."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.model import State
+from dkv.machine.plan import plan
+from tests.machine.troupe import Troupe
+
+
+def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[State] = []
+
+    def counted(state: State, me: Any, seen: Any) -> Any:
+        judged.append(state)
+        return plan(state, me, seen)
+
+    async def story() -> None:
+        troupe = await Troupe.settled()
+        manager = troupe.managers["s1"]
+
+        async def judges() -> bool:
+            judged.clear()
+            troupe.clock.now += 1.0
+            await manager.reconciler._glance(stale=False)
+            await manager.finish()
+            return bool(judged)
+
+        manager.reconciler._learn(await manager.submitter.view())
+        await judges()
+        assert not await judges()
+        assert manager.reconciler._memory.now == troupe.clock.now * 1000
+        manager.lease = 1.4                                       # seconds left of three
+        assert await judges()
+        assert await judges()
+        manager.lease = 3.0
+        assert await judges()
+        await troupe.tell(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
+        manager.reconciler._learn(await manager.submitter.view())
+        assert await judges()
+        assert not await judges()
+        troupe.engine(0).admits = False
+        assert await judges()
+        assert troupe.engine(0).admits
+
+    monkeypatch.setattr("dkv.machine.reconcile.plan", counted)
+    asyncio.run(story())
