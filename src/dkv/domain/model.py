@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 from dkv.domain.endpoint import Endpoint
@@ -342,21 +341,20 @@ class State:
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
     events: int = 0                         # how many there were so far; the next one has the next number
 
-    @cached_property
-    def _found(self) -> dict[Hashable, Any]:
-        return {}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_found", {})
 
     def once(self, find: Callable[..., T], *about: Hashable) -> T:
         """What a pure function finds in this state, looked for once: `find(state, *about)`. Nobody changes what it found.
 
         A state that is still being drafted is never asked so.
         """
-        found = self._found
-        key = (find, *about)
+        found: dict[Hashable, Any] = self._found  # type: ignore[attr-defined]
+        key = (find, about)
         try:
-            return found[key]  # type: ignore[no-any-return]
+            answer: T = found[key]
         except KeyError:
-            found[key] = answer = find(self, *about)
+            answer = found[key] = find(self, *about)
         return answer
 
     def groups_of(self, database: str) -> list[Group]:
@@ -371,13 +369,9 @@ class State:
         """The database's live processes, by start id."""
         return sorted((p for p in self.processes.values() if p.database == database), key=lambda p: p.start_id)
 
-    @cached_property
-    def _on(self) -> Mapping[int | None, Process]:
-        return {p.archive_id: p for p in self.processes.values() if p.archive_id is not None}
-
     def process_on(self, archive_id: int) -> Process | None:
         """The live process of an archive."""
-        return self._on.get(archive_id)
+        return self.once(_by_archive).get(archive_id)
 
     def leader_of(self, group: Group) -> Process | None:
         """The live process that leads a group, or is assigned to."""
@@ -396,3 +390,8 @@ class State:
         """Whether the server's lease holds."""
         server = self.servers.get(server_id)
         return server is not None and server.alive
+
+
+def _by_archive(state: State) -> dict[int | None, Process]:
+    """The live processes that have an archive, by its id."""
+    return {p.archive_id: p for p in state.processes.values() if p.archive_id is not None}

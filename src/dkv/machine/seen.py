@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import TypedDict
 
 from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State
@@ -23,9 +23,9 @@ ENGINE_SHARE = 0.6      # of the machine's memory, shared by its engines (design
 HANG_TIMEOUT = 30_000   # ms without any answer before an engine is killed, unless set (engineHangTimeout)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Me:
-    """This manager: its server, where its data is, how it looks on the network, its memory in bytes, its patience."""
+    """This manager, one of a kind: its server, where its data is, its host, its memory in bytes, its patience."""
 
     server_id: str
     data_dir: str
@@ -119,7 +119,7 @@ class Scene:
         """The node table that every engine of a database should have."""
         return self.state.once(table_of, database)
 
-    @cached_property
+    @property
     def share(self) -> int:
         """Bytes: each engine's part of this machine's memory."""
         return self.state.once(share, self.me)

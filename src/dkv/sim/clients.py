@@ -90,7 +90,7 @@ class Writer:
             burst = self._random.choice((1, 1, 1, 1, 6))
             for _ in range(burst):
                 await self.write()
-            await asyncio.sleep(self._random.uniform(0.5, 1.5) * self.pause)
+            await self._world.net.sleep(self._random.uniform(0.5, 1.5) * self.pause)
 
     async def write(self) -> Write | None:
         """One write; None if there was nobody to send it to."""
@@ -99,12 +99,12 @@ class Writer:
             async with asyncio.timeout(PATIENCE):
                 view = await self._world.view()
         except (StoreTrouble, TimeoutError):
-            await asyncio.sleep(0.2)
+            await self._world.net.sleep(0.2)
             return None
         group = view.state.groups.get(self._group)
         engine = self._leader(view.state, group)
         if group is None or engine is None:
-            await asyncio.sleep(0.1)
+            await self._world.net.sleep(0.1)
             return None
         self._count += 1
         write = Write(f"{self._name}-{self._count}", f"{self._count}", self._group, self._world.now())
@@ -112,7 +112,7 @@ class Writer:
         self._ledger.writes.append(write)
         said = await self._send(engine, write, len(group.required) if self._confirms else 0)
         if said.answer != "OK":
-            await asyncio.sleep(0.05)
+            await self._world.net.sleep(0.05)
             return write
         write.executed_at, write.awake_for = said.executed_at, said.awake_for
         write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id

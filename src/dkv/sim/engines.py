@@ -61,7 +61,7 @@ class SimEngines(SimCopies):
     async def _pause(self, longest: float = 0.002) -> None:
         """Every call takes a moment, in which anything can happen."""
         self._check()
-        await asyncio.sleep(self.net.random.uniform(0.0001, longest))
+        await self.net.sleep(self.net.random.uniform(0.0001, longest))
         self._check()
 
     def _check(self) -> None:
@@ -90,9 +90,9 @@ class SimEngines(SimCopies):
         await self._pause(0.004)
         stopped = [engine.stopped for engine in self.machine.engines.values()]
         if any([*stopped, *(process.stopped for process in self.machine.memory.values())]):
-            await asyncio.sleep(GLANCE)
+            await self.net.sleep(GLANCE)
             self._check()
-        engines = tuple(look(engine, thorough) for _, engine in sorted(self.machine.engines.items()))
+        engines = tuple([look(engine, thorough) for _, engine in sorted(self.machine.engines.items())])
         memory = tuple(process.look() for _, process in sorted(self.machine.memory.items()))
         return Survey(engines, tuple(exit for _, exit in sorted(self.machine.exits.items())), memory)
 
@@ -153,7 +153,7 @@ class SimEngines(SimCopies):
         while self.machine.locks.get(directory, self) is not self:
             if self.net.now() >= deadline:
                 raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {self._holder(directory)}")
-            await asyncio.sleep(0.02)
+            await self.net.sleep(0.02)
             self._check()
         self.machine.locks[directory] = self
 
@@ -338,7 +338,7 @@ class SimEngines(SimCopies):
             except EngineRefused:
                 if self.net.now() > deadline:
                     raise
-            await asyncio.sleep(0.05)
+            await self.net.sleep(0.05)
         await self._ask_of("forget", engine, lambda engine: engine.forget(engine.phantom_id))
 
     async def failover(self, start_id: int) -> None:

@@ -145,6 +145,18 @@ class SimLoop(asyncio.AbstractEventLoop):
         when = self._now + delay if delay > 0.0 else self._now
         heappush(self._timers, (when, self._counter, WORLD, Act(act, *args)))
 
+    async def sleep(self, delay: float) -> None:
+        """Let virtual seconds pass. What asyncio.sleep does, with less ado."""
+        future = self.create_future()
+        self._counter += 1
+        act = Act(_wake, future)
+        heappush(self._timers, (self._now + delay, self._counter, _owner.get(), act))
+        try:
+            await future
+        except BaseException:
+            act.cancel()
+            raise
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
@@ -161,8 +173,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._tasks[owner] = [one for one in tasks if not one.done()]
         return task
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)      # False; asked for every future there is
 
     def is_running(self) -> bool:
         return self._running
@@ -303,6 +314,11 @@ class SimLoop(asyncio.AbstractEventLoop):
             _, _, owner, act = heappop(timers)
             if not act.cancelled:
                 self._enqueue(owner, act)
+
+
+def _wake(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _bury(task: SimTask) -> None:

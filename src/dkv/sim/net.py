@@ -29,7 +29,7 @@ class SimNet:
 
     def __init__(self, loop: SimLoop, seed: int) -> None:
         self.loop = loop
-        self.now, self.later = loop.time, loop.later
+        self.now, self.later, self.sleep = loop.time, loop.later, loop.sleep
         self.random = random.Random(f"net {seed}")
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}

@@ -65,7 +65,7 @@ class SimStore:
             raise Unavailable("this manager is dead", written=False)
         away = self._away_until() - self._net.now()
         if away > 0:
-            await asyncio.sleep(min(PATIENCE, away))
+            await self._net.sleep(min(PATIENCE, away))
             if self._away_until() > self._net.now():
                 raise Unavailable("the backend is away", written=False)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

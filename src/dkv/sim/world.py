@@ -6,7 +6,6 @@ and what must hold is watched by checkers.py.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -168,7 +167,7 @@ class World:
                     await run.manager.join()
                     break
                 except StoreTrouble:
-                    await asyncio.sleep(0.5)
+                    await self.net.sleep(0.5)
             await run.manager.run()
         except ManagerTrouble as trouble:
             self.fail(f"manager {run.owner} could not join: {trouble.message}")
@@ -219,10 +218,10 @@ class World:
 
     async def _probe(self, source: str, host: str, port: int) -> bool:
         """Whether a machine answers another; a refused connection is an answer."""
-        await asyncio.sleep(self.net.hop())
+        await self.net.sleep(self.net.hop())
         machine = next((m for m in self.machines.values() if m.hardware.address == host), None)
         if machine is None or machine.down or machine.stands_still or frozenset((source, machine.name)) in self.net.cuts:
-            await asyncio.sleep(1.0)
+            await self.net.sleep(1.0)
             return False
         return True
 
@@ -245,7 +244,7 @@ class World:
         while True:
             if true() or self.now() >= deadline:
                 return true()
-            await asyncio.sleep(0.1)
+            await self.net.sleep(0.1)
 
     # -- people ------------------------------------------------------------------------------------------------------
 
@@ -256,7 +255,7 @@ class World:
             try:
                 answer = await self.people.submit(command, key)
             except StoreTrouble:
-                await asyncio.sleep(0.5)
+                await self.net.sleep(0.5)
                 continue
             verdict = f"refused: {answer.message}" if isinstance(answer, Refused) else "accepted"
             self.tell("operator", f"{type(command).__name__} {_about(command)}: {verdict}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, cast, get_type_hints
 from urllib.parse import quote
 
@@ -60,7 +60,12 @@ TABLES = (
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})
-_SCALAR_TYPES = {name: hint for name, hint in get_type_hints(State).items() if name in _SCALARS}
+_Scalars = msgspec.defstruct(
+    "_Scalars", [(f.name, get_type_hints(State)[f.name], f.default) for f in fields(State) if f.name in _SCALARS],
+    forbid_unknown_fields=True,
+)  # fmt: skip
+_encode = msgspec.json.Encoder().encode
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 
 
 def to_plain(item: object) -> Any:
@@ -81,13 +86,13 @@ def from_plain(kind: type[T], value: object) -> T:
 
 def to_text(item: object) -> str:
     """An object as one line of JSON."""
-    return msgspec.json.encode(item).decode()
+    return _encode(item).decode()
 
 
 def from_text(kind: type[T], text: str) -> T:
     """The object of a type that a JSON text describes. Raises Misfit."""
     try:
-        item = msgspec.json.decode(text, type=kind)
+        item: T = _decoder(kind).decode(text)
         if to_text(item) == text:
             return item  # nothing in the text was passed over; far the most common case
         return from_plain(kind, msgspec.json.decode(text))
@@ -157,12 +162,8 @@ def _decode_record(record_key: str, text: str) -> tuple[str, Any, Any]:
 @lru_cache(maxsize=64)
 def _scalars(text: str) -> dict[str, Any]:
     try:
-        plain = msgspec.json.decode(text, type=dict[str, Any])
-        for name in plain:
-            if name not in _SCALAR_TYPES:
-                raise Misfit(f"Object contains unknown field `{name}`")
-        return {name: from_plain(_SCALAR_TYPES[name], value) for name, value in plain.items()}
-    except (msgspec.DecodeError, Misfit) as error:
+        return msgspec.structs.asdict(msgspec.json.decode(text, type=_Scalars))
+    except msgspec.DecodeError as error:
         raise _refusal(DOMAIN, str(error)) from None
 
 
