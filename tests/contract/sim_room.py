@@ -21,9 +21,12 @@ class TrapRoom(SimRoom):
         in_time = self._loop.time() - began < seconds
         return counted if in_time else min(counted, count - 1)     # whom it waited for in vain it did not count
 
+    async def add_distinct(self, start_id: int, key: str) -> str:
+        return await self.write(start_id, key, "a")
+
     async def count_distinct(self, start_id: int, key: str) -> str:
         engine = self._engine(start_id)
-        said = await self._net.ask("clients", engine, engine.count_distinct)
+        said = await self._net.ask("clients", engine, lambda: engine.count_distinct(key))
         return ":1" if said == "OK" else f"-{said}"
 
     async def slow_down_resyncs(self, start_id: int) -> None:

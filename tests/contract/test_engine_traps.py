@@ -284,6 +284,29 @@ def test_counting_distinct_is_a_write_that_a_follower_may_not_do(engines_room: R
     engines_room.play(told)
 
 
+def test_who_was_just_demoted_may_still_count_and_looks_newer_until_its_manager_looks(engines_room: Room) -> None:
+    """Trap 3 itself: the leader that steps down keeps its clients' right until the next look (docs/critiques.md)."""
+
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        assert not (await room.add_distinct(1, "visitors")).startswith("-")
+        await until_equal(room, leader, follower)
+        await seen(room, 1, lambda one: any(node.node_id == follower.node_id for node in one.nodes))
+        await room.engines.failover(2)
+        for _ in range(1000):
+            if (await room.write(1, "unlooked", "v")).startswith("-MOVED"):
+                break
+            await room.pause(0.01)
+        before = await room.engines.read_position(leader.directory)
+        assert not (await room.count_distinct(1, "visitors")).startswith("-")
+        after = await room.engines.read_position(leader.directory)
+        assert after.order > before.order
+        await seen(room, 1, lambda one: one.role == "follower")
+        assert (await room.count_distinct(1, "visitors")).startswith("-NOPERM")
+
+    engines_room.play(told)
+
+
 # -- disks -----------------------------------------------------------------------------------------------------------
 
 

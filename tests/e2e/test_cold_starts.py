@@ -96,11 +96,20 @@ def cold_start(home: House, shapes: list[Shape]) -> None:
         for shape in shapes:
             wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(home, name, seen))  # type: ignore[misc]
             wait_whole(home, shape)
+        wait_for("a write to each leader", lambda: leaders(home, shapes) <= {one.archive_id for one in probers if one.accepted})
+        assert all(one.accepted or one.refused for one in probers), "a node that was never heard proves nothing"
     events = home.client.events(after=seen)
     for one in probers:
         nobody_wrote_untold(one, events)
     for shape in shapes:
         held_by_its_leader(home.client.store(shape.name), writers)
+
+
+def leaders(home: House, shapes: list[Shape]) -> set[int]:
+    """The archives that lead now."""
+    stores = [home.client.store(shape.name) for shape in shapes]
+    leading = {group["leader"] for store in stores for group in store["groups"]}
+    return {one["archiveId"] for store in stores for one in store["instances"] if one["instanceName"] in leading}
 
 
 def nobody_wrote_untold(one: Client, events: list[Json]) -> None:

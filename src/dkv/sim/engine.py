@@ -31,8 +31,7 @@ class SimEngine:
         self.spec = spec
         self.start_id, self.node_id, self.group = spec.start_id, spec.node_id, spec.group
         self.disk = disk
-        self.pid = pid
-        self.alive = True
+        self.pid, self.alive = pid, True
         self.perish: Callable[[Cause], None] = lambda cause: None      # ends this process, because of its disk
         self.stopped = False                           # SIGSTOP
         self.went_on_at = float("-inf")                # last SIGCONT
@@ -51,7 +50,7 @@ class SimEngine:
         self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
-        self.fenced, self.admits, self.credentials = True, False, spec.memory_only
+        self.fenced, self.admits, self.credentials, self.counts = True, False, spec.memory_only, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
         self.paused_until = 0.0
         self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
@@ -216,7 +215,7 @@ class SimEngine:
     def take_over(self) -> None:
         """Lead, whatever anybody thinks of it; fenced, and admitting nobody."""
         self._loaded_only()
-        self.admits, self.fenced = False, True
+        self.admits, self.fenced, self.counts = False, True, True
         if self.role != "leader":
             self._lead()
 
@@ -227,7 +226,7 @@ class SimEngine:
 
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""
-        self.credentials = True
+        self.credentials, self.counts = True, self.disk is None
 
     def replicate(self, node_id: str) -> None:
         """Follow that node."""
@@ -368,9 +367,11 @@ class SimEngine:
         self.gets += 1
         return self.data.get(key, "")
 
-    def count_distinct(self) -> str:
-        """PFCOUNT, a write in disguise (engine-positions.md trap 3): denied where it would make a follower look newer."""
-        return "NOPERM" if self.disk is not None and self.role != "leader" else "OK"
+    def count_distinct(self, key: str) -> str:
+        """PFCOUNT writes down what it counted: a follower that may do that looks newer (engine-positions.md trap 3)."""
+        if self.counts and self.disk is not None and self.role != "leader" and key in self.data:
+            self.disk.append(Entry(26, key=key, value=self.data[key]))
+        return "OK" if self.counts else "NOPERM"
 
     def wait(self, count: int, timeout: float, answer: Callable[[], None]) -> None:
         """WAIT: counts every attached follower, whatever its disk is worth."""
