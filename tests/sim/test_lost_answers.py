@@ -1,0 +1,47 @@
+"""A lost answer is what it is called: the work was done, and whoever asked for it was told that nothing is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dkv.control.submit import ANSWERS
+from dkv.engine.contract import EngineUnreachable
+from dkv.sim.store import SimStore, Weather
+from dkv.sim.world import Shape, World
+from dkv.store.contract import Unavailable
+from tests.contract.engine_harness import leading, seen
+from tests.sim.sim_room import SimRoom
+
+
+def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> None:
+    world, weather = World(1, Shape(servers=2)), Weather(lose=1.0)
+    store = SimStore(world.net, world.domain, Weather(), weather)
+    words: dict[str, str | None] = {f"{ANSWERS}key": "told"}
+
+    async def story() -> None:
+        with pytest.raises(Unavailable, match="the answer was lost"):
+            await store.commit(0, words, [], "token")
+        assert world.domain.snapshot.records == words
+        weather.lose = 0.0
+        assert await store.commit(0, words, [], "token") == world.domain.snapshot.revision == 1
+
+    try:
+        world.loop.run_until_complete(story())
+        assert world.net.seen["fault lost commit answer"] == 1
+    finally:
+        world.loop.close()
+
+
+def test_an_order_whose_reply_is_lost_was_carried_out(tmp_path: Path) -> None:
+    async def told(room: SimRoom) -> None:
+        await leading(room, room.spec(1, 1))  # type: ignore[arg-type]
+        room._net.loses["s1"] = 1.0
+        with pytest.raises(EngineUnreachable, match="did not answer"):
+            await room.engines.fence(1)
+        room._net.loses["s1"] = 0.0
+        assert (await seen(room, 1)).fenced  # type: ignore[arg-type]
+        assert room._net.seen["fault lost engine reply"] == 1
+
+    SimRoom(tmp_path).play(told)
