@@ -61,14 +61,17 @@ class Valkey:
         Raises EngineUnreachable.
         """
         try:
-            return await self._exchange(commands, timeout)
+            async with asyncio.timeout(timeout):
+                return await self._exchange(commands)
+        except TimeoutError as error:
+            raise self._unreachable(commands, error) from error
         finally:
             self._looked = None
 
-    async def _exchange(self, commands: Sequence[Command], timeout: float | None) -> list[Any]:
-        """The connection does not outlive an exchange that went wrong."""
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """However long it takes. The connection does not outlive an exchange that went wrong."""
         try:
-            async with asyncio.timeout(timeout), self._lock:
+            async with self._lock:
                 try:
                     connection = self._connection or await self._connect()
                     await connection.send_packed_command(_packed(connection, commands), check_health=False)
@@ -76,8 +79,11 @@ class Valkey:
                 except BaseException:
                     self.close()
                     raise
-        except (OSError, ValkeyError, TimeoutError) as error:
-            raise EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}") from error
+        except (OSError, ValkeyError) as error:
+            raise self._unreachable(commands, error) from error
+
+    def _unreachable(self, commands: Sequence[Command], error: Exception) -> EngineUnreachable:
+        return EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}")
 
     async def do(self, *commands: Command, timeout: float = _TIMEOUT) -> list[Any]:
         """As `exchange`, and the first error answer raises EngineRefused."""
@@ -126,7 +132,7 @@ class Valkey:
         """
         before, now = self._looked, asyncio.get_running_loop().time()
         if not thorough and before is not None and now - self._looked_at < _WHOLE_EVERY:
-            (info,) = await self._exchange(_LOOK_AGAIN, None)
+            (info,) = await self._exchange(_LOOK_AGAIN)
             seen = glance.later(before, info) if isinstance(info, bytes) and self._looked is before else None
             if seen is not None:
                 self._looked = seen
@@ -137,7 +143,7 @@ class Valkey:
         return found
 
     async def _whole_look(self) -> glance.Answers | None:
-        info, cluster, nodes, config, users = await self._exchange(_LOOK, None)
+        info, cluster, nodes, config, users = await self._exchange(_LOOK)
         if isinstance(info, _NO):
             return None
         partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users))
