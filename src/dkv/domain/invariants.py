@@ -16,29 +16,30 @@ def check(before: State, after: State) -> None:
     _databases(before, after)
 
 
-def _require(holds: bool, breach: str) -> None:
+def _require(holds: bool, breach: str, *names: object) -> None:
+    """`names` take the places of {} in what is said of the breach."""
     if not holds:
-        raise Broken(breach)
+        raise Broken(breach.format(*names))
 
 
 def _group(state: State, group: Group) -> None:
     name = group.subject
     members = {a.archive_id for a in state.archives.values() if (a.database, a.group) == group.key}
-    _require(set(group.in_sync) <= members, f"{name} has in-sync archives that are not its own")
+    _require(set(group.in_sync) <= members, "{} has in-sync archives that are not its own", name)
     joining = {j.archive_id for j in group.joining}
-    _require(not joining & set(group.in_sync), f"{name} has an archive both joining and in sync")
-    _require((group.leader is None) == (group.leader_process is None), f"{name} has half a leader")
-    _require(group.tail is None or (group.leader is not None and not group.open), f"{name} feeds without an assignment")
+    _require(not joining & set(group.in_sync), "{} has an archive both joining and in sync", name)
+    _require((group.leader is None) == (group.leader_process is None), "{} has half a leader", name)
+    _require(group.tail is None or (group.leader is not None and not group.open), "{} feeds without an assignment", name)
     if group.leader is None:
-        _require(not group.open and group.handover is None, f"{name} is open without a leader")
+        _require(not group.open and group.handover is None, "{} is open without a leader", name)
         return
     process = state.leader_of(group)
-    _require(process is not None and process.archive_id == group.leader, f"{name} is led by no process of its leader")
-    _require(process is not None and process.engine_type is EngineType.SM, f"{name} is led by a TE")
+    _require(process is not None and process.archive_id == group.leader, "{} is led by no process of its leader", name)
+    _require(process is not None and process.engine_type is EngineType.SM, "{} is led by a TE", name)
     if group.open:
-        _require(group.leader in group.in_sync, f"{name} is led by an archive that is not in sync")
-        _require(set(group.in_sync) - {group.leader} <= set(group.required), f"{name} confirms without a member of S")
-        _require(set(group.required) <= (set(group.in_sync) - {group.leader}) | joining, f"{name} requires a stranger")
+        _require(group.leader in group.in_sync, "{} is led by an archive that is not in sync", name)
+        _require(set(group.in_sync) - {group.leader} <= set(group.required), "{} confirms without a member of S", name)
+        _require(set(group.required) <= (set(group.in_sync) - {group.leader}) | joining, "{} requires a stranger", name)
 
 
 def _group_step(before: State, group: Group) -> None:
@@ -46,25 +47,25 @@ def _group_step(before: State, group: Group) -> None:
     if old is None or old.shard_id != group.shard_id:
         return
     name = group.subject
-    _require(group.term in (old.term, old.term + 1), f"{name} moved from term {old.term} to {group.term}")
+    _require(group.term in (old.term, old.term + 1), "{} moved from term {} to {}", name, old.term, group.term)
     if group.term == old.term and old.leader is not None and group.leader is not None:
-        _require(group.leader == old.leader, f"{name} changed its leader within term {group.term}")
+        _require(group.leader == old.leader, "{} changed its leader within term {}", name, group.term)
     if group.open and not old.open:
-        _require(group.term == old.term, f"{name} opened a term in the commit that assigned it")
+        _require(group.term == old.term, "{} opened a term in the commit that assigned it", name)
     grown = set(group.in_sync) - set(old.in_sync)
     known = set(old.required) | {group.leader, group.enforced}
-    _require(grown <= known, f"{name} took {grown} into S before `required` said so")
+    _require(grown <= known, "{} took {} into S before `required` said so", name, grown)
 
 
 def _processes(before: State, after: State) -> None:
     on_archive: set[int] = set()
     for process in after.processes.values():
-        _require(process.start_id < after.next_start_id, f"start id {process.start_id} was never given out")
+        _require(process.start_id < after.next_start_id, "start id {} was never given out", process.start_id)
         fresh = process.start_id not in before.processes
-        _require(not fresh or process.start_id >= before.next_start_id, f"start id {process.start_id} was used twice")
-        _require(process.start_id not in after.tombstones, f"process {process.start_id} lives beside its tombstone")
+        _require(not fresh or process.start_id >= before.next_start_id, "start id {} was used twice", process.start_id)
+        _require(process.start_id not in after.tombstones, "process {} lives beside its tombstone", process.start_id)
         if process.archive_id is not None:
-            _require(process.archive_id not in on_archive, f"archive {process.archive_id} has two processes")
+            _require(process.archive_id not in on_archive, "archive {} has two processes", process.archive_id)
             on_archive.add(process.archive_id)
 
 
@@ -72,8 +73,8 @@ def _databases(before: State, after: State) -> None:
     running = {p.database for p in after.processes.values()}
     for database in after.databases.values():
         resting = database.state in RESTING
-        _require(resting == (database.name not in running), f"{database.name} is {database.state} with the wrong processes")
+        _require(resting == (database.name not in running), "{} is {} with the wrong processes", database.name, database.state)
         old = before.databases.get(database.name)
         if old and old.uid == database.uid:
             step = ((old.major, old.minor), (database.major, database.minor))
-            _require(step[0] <= step[1], f"{database.name} went back from incarnation {step[0]} to {step[1]}")
+            _require(step[0] <= step[1], "{} went back from incarnation {} to {}", database.name, step[0], step[1])

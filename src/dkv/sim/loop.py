@@ -241,10 +241,28 @@ class SimLoop(asyncio.AbstractEventLoop):
         queue.append(act)
 
     def _advance(self) -> None:
-        """Run all that is ready at an instant, then what the next timer brings, until there is nothing left."""
-        ready = self._ready
-        while not self._stopping:
-            owner = None
+        """Run one callback after the other until there is nothing left, or somebody wants to stop."""
+        while not self._stopping and (found := self._next()):
+            owner, act = found
+            if owner and not self._may_run(owner, act):
+                continue
+            if not act.cancelled:
+                self.steps += 1
+                try:
+                    act()
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+                    self.call_exception_handler({"message": f"{act}", "exception": trouble})
+            self._left -= 1
+            if self._left < 0:
+                raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
+
+    def _next(self) -> tuple[str, Act] | None:
+        """The next callback, and whose it is: what is ready now, else what the next timer brings, to which the clock moves."""
+        ready, timers = self._ready, self._timers
+        while True:
+            owner: str | None = None
             if ready:
                 owner = self._next_owner() if self._frozen or len(ready) > 1 else next(iter(ready))
             if owner is not None:
@@ -252,9 +270,18 @@ class SimLoop(asyncio.AbstractEventLoop):
                 act = queue.popleft()
                 if not queue:
                     del ready[owner]
-                self._take(owner, act)
-            elif not self._ring():
-                return
+                return owner, act
+            if not timers:
+                return None
+            when, _, timed, act = heappop(timers)
+            if act.cancelled:
+                continue
+            if when > self._now:
+                self._now, self._left = when, TOO_MANY
+            if not ready and not (timers and timers[0][0] <= self._now):
+                return timed, act
+            self._enqueue(timed, act)
+            self._ring()
 
     def _next_owner(self) -> str | None:
         """Whose turn it is; nobody's, if all who are ready are frozen."""
@@ -262,22 +289,6 @@ class SimLoop(asyncio.AbstractEventLoop):
         if len(owners) > 1:
             return owners[int(self._random.random() * len(owners))]
         return owners[0] if owners else None
-
-    def _take(self, owner: str, act: Act) -> None:
-        """Run one callback, unless its owner is struck by that."""
-        if owner and not self._may_run(owner, act):
-            return
-        if not act.cancelled:
-            self.steps += 1
-            try:
-                act()
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
-                self.call_exception_handler({"message": f"{act}", "exception": trouble})
-        self._left -= 1
-        if self._left < 0:
-            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
 
     def _may_run(self, owner: str, act: Act) -> bool:
         """Whether an owner is struck by its next callback, is dead, or frozen: then it keeps the callback for later."""
@@ -290,24 +301,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             return False
         return True
 
-    def _ring(self) -> bool:
-        """Move the clock to the next timer; run what is due there, or make it ready if several owners are."""
-        timers = self._timers
-        while timers:
-            when, _, owner, act = heappop(timers)
-            if act.cancelled:
-                continue
-            if when > self._now:
-                self._now, self._left = when, TOO_MANY
-            if self._ready or (timers and timers[0][0] <= self._now):
-                self._enqueue(owner, act)
-                self._ring_all()
-            else:
-                self._take(owner, act)
-            return True
-        return False
-
-    def _ring_all(self) -> None:
+    def _ring(self) -> None:
         """Make the rest of what is due now ready."""
         timers, now = self._timers, self._now
         while timers and timers[0][0] <= now:

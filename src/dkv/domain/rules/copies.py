@@ -332,8 +332,8 @@ def settle_copy(draft: Draft, copy: HotCopy) -> None:
 
 def _without_lost(draft: Draft, copy: HotCopy) -> HotCopy:
     """The links of an archive that is gone went with its directory."""
-    parts = tuple(replace(p, linked=p.linked and p.archive_id in draft.archives) for p in copy.parts)
-    if parts != copy.parts:
+    if any(p.linked and p.archive_id not in draft.archives for p in copy.parts):
+        parts = tuple(replace(p, linked=p.linked and p.archive_id in draft.archives) for p in copy.parts)
         copy = draft.copies[copy.copy_id] = replace(copy, parts=parts)
     return copy
 
