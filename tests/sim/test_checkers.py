@@ -12,9 +12,12 @@ import pytest
 from dkv.control.submit import Submitter
 from dkv.domain.commands import StartProcess
 from dkv.domain.decision import Event
+from dkv.domain.hotcopy import CopyStage
+from dkv.domain.hotcopy_commands import RequestHotCopy
 from dkv.domain.model import EngineType, State
 from dkv.machine.seen import directory_of
 from dkv.sim import clients, scenario
+from dkv.sim.beside import Beside
 from dkv.sim.books import Books
 from dkv.sim.clients import Write
 from dkv.sim.disk import Disk
@@ -145,6 +148,61 @@ async def two_engines_lead(scene: Scene) -> None:
     ],
 )
 def test_what_is_missing_at_the_end_is_found_out(breach: Story, words: str) -> None:
+    assert words in " / ".join(failures(breach))
+
+
+# -- what stands beside the copies -------------------------------------------------------------------------------------
+
+
+async def te_of(scene: Scene) -> SimEngine:
+    """The engine of a memory-only process, once it has what its leader has."""
+    await an_order(scene)
+    machines = scene.world.machines.values()
+    await scene.until(lambda: any(te.engines[0].data for machine in machines for te in machine.hardware.memory.values()))
+    return next(te.engines[0] for machine in machines for te in machine.hardware.memory.values())
+
+
+async def a_te_leads(scene: Scene) -> None:
+    (await te_of(scene)).role = "leader"
+    Beside(scene.world, scene.ledger).committed(scene.world.state, scene.world.state, ())
+
+
+async def a_te_lacks_something(scene: Scene) -> None:
+    del (await te_of(scene)).data[last(scene).key]
+    Beside(scene.world, scene.ledger).at_the_end()
+
+
+async def copied(scene: Scene, spoil: Callable[[list[Disk]], None]) -> None:
+    """A hot copy is complete; its files are spoilt, and it is said to be complete once more."""
+    beside = Beside(scene.world, scene.ledger)
+    scene.world.watchers.append(beside)
+    await scene.world.order(RequestHotCopy(actor="operator", database=DATABASE, shared=True, whole=False, default_path="/copy"))
+    await scene.until(lambda: [c.stage for c in scene.world.state.copies.values()] == [CopyStage.COMPLETED])
+    state = scene.world.state
+    ((copy_id, copy),) = state.copies.items()
+    places = [scene.world.machines[part.server_id].hardware.shelf.places[part.path] for part in copy.parts]
+    spoil([place.files for place in places if place.files is not None])
+    beside.committed(replace(state, copies={copy_id: replace(copy, stage=CopyStage.COPYING)}), state, ())
+
+
+async def a_hot_copy_without_what_was_confirmed(scene: Scene) -> None:
+    await copied(scene, lambda files: files[0].replace({}))
+
+
+async def a_hot_copy_whose_archives_differ(scene: Scene) -> None:
+    await copied(scene, lambda files: files[0].replace({**files[0].load(), "odd": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("breach", "words"),
+    [
+        (a_te_leads, "a TE, leads g1"),
+        (a_te_lacks_something, "a TE, lacks 1 writes of g1"),
+        (a_hot_copy_without_what_was_confirmed, "lacks 5 writes that were confirmed before"),
+        (a_hot_copy_whose_archives_differ, "differ"),
+    ],
+)
+def test_what_is_wrong_beside_the_copies_is_found_out(breach: Story, words: str) -> None:
     assert words in " / ".join(failures(breach))
 
 
