@@ -22,6 +22,7 @@ from dkv.sim.world import World
 from dkv.store.contract import StoreTrouble
 
 FRESH = 0.5             # seconds a view may be used to confirm with (design section 5)
+KEPT = FRESH / 2        # seconds a view is written by, unless it turned out to be wrong
 PATIENCE = 1.0          # seconds a client waits for an engine
 WAIT = 0.3              # seconds given to WAIT
 
@@ -82,6 +83,7 @@ class Writer:
         self._confirms = confirms
         self._random = random.Random(f"writer {world.seed} {name}")
         self._count = 0
+        self._view: tuple[View, float] | None = None   # what it goes by, and when it asked for that
         self.pause = self._random.choice((0.08, 0.2, 0.5))
 
     async def run(self) -> None:
@@ -94,16 +96,15 @@ class Writer:
 
     async def write(self) -> Write | None:
         """One write; None if there was nobody to send it to."""
-        fetched = self._world.now()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                view = await self._world.view()
-        except (StoreTrouble, TimeoutError):
+        found = await self._look(KEPT)
+        if found is None:
             await self._world.net.sleep(0.2)
             return None
+        view, fetched = found
         group = view.state.groups.get(self._group)
         engine = self._leader(view.state, group)
         if group is None or engine is None:
+            self._view = None
             await self._world.net.sleep(0.1)
             return None
         self._count += 1
@@ -112,6 +113,7 @@ class Writer:
         self._ledger.writes.append(write)
         said = await self._send(engine, write, len(group.required) if self._confirms else 0)
         if said.answer != "OK":
+            self._view = None
             await self._world.net.sleep(0.05)
             return write
         write.executed_at, write.awake_for = said.executed_at, said.awake_for
@@ -124,18 +126,27 @@ class Writer:
     async def _judge(self, write: Write, said: Said, engine: SimEngine, view: View, fetched: float) -> None:
         """By the view it was sent with, or, if that has grown old, by one fresh read."""
         if self._world.now() - fetched >= FRESH or self._random.random() < 0.2:
-            fetched = self._world.now()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    view = await self._world.view()
-            except (StoreTrouble, TimeoutError):
+            found = await self._look(0.0)
+            if found is None:
                 return
+            view, fetched = found
         group = view.state.groups.get(self._group)
         if group is None or group.term != write.term or self._world.now() - fetched >= FRESH:
             return
         if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
             write.waited, write.view = _waits(view.state, self._group[0]), view.revision
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
+
+    async def _look(self, age: float) -> tuple[View, float] | None:
+        """A view asked for no longer ago than that many seconds, and when; None if nobody tells one."""
+        if self._view is None or self._world.now() - self._view[1] >= age:
+            self._view, asked_at = None, self._world.now()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    self._view = await self._world.view(), asked_at
+            except (StoreTrouble, TimeoutError):
+                return None
+        return self._view
 
     def _leader(self, state: State, group: Group | None) -> SimEngine | None:
         """The engine at the leader's address, if it is the very one the view names."""

@@ -24,7 +24,7 @@ from dkv.sim.tail_strikes import TailStrikes
 from dkv.sim.tail_watch import Tails
 from dkv.sim.world import Failure, Shape, World
 
-FAULTY = 20.0         # virtual seconds of the first act
+FAULTY = 17.0         # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5         # virtual seconds it must stay whole
