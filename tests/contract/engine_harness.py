@@ -206,15 +206,19 @@ class RealRoom:
     async def _clean_up(self) -> None:
         """No process may outlive its test, whatever the story did to boot ids and run directories."""
         for boot in {self._boot, boot_id()}:
-            self.engines.close()
             self._boot = boot
-            self.engines = self._open()
-            survey = await self.engines.survey()
-            for running in (*survey.engines, *survey.memory):
-                self.thaw(running.start_id)
-                await self.engines.kill(running.start_id, Cause.OPERATOR_KILL)
-            await until(self, lambda survey: not (survey.engines or survey.memory) and all(exit.reaped for exit in survey.exits))
+            for again in (self.another_manager, self._open):
+                self.engines.close()
+                self.engines = again()
+                await self._end_all()
         self.engines.close()
+
+    async def _end_all(self) -> None:
+        survey = await self.engines.survey()
+        for running in (*survey.engines, *survey.memory):
+            self.thaw(running.start_id)
+            await self.engines.kill(running.start_id, Cause.OPERATOR_KILL)
+        await until(self, lambda survey: not (survey.engines or survey.memory) and all(exit.reaped for exit in survey.exits))
 
     def directory(self, archive_id: int) -> str:
         return str(self._path / f"archive-{archive_id}")
