@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, EngineRefused, EngineSpec, Stillness
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    CopyLabel,
+    EngineRefused,
+    EngineSpec,
+    EngineUnreachable,
+    Stillness,
+)
 from tests.contract.engine_harness import ALL_SLOTS, Room, ended, following, identity, leading, ready, seen
 
 SLOTS = ALL_SLOTS[0].slots
@@ -66,6 +75,24 @@ def test_while_writes_wait_reads_go_on_and_nothing_is_written(engines_room: Room
         assert (found.file, found.size, found.history) == (still.file, still.size, still.history)
         assert await waiting == "+OK"
         assert not (await seen(room, 1)).paused
+
+    engines_room.play(told)
+
+
+def test_a_marker_waits_like_any_write(engines_room: Room) -> None:
+    """An engine that hands over marks nothing that its follower never gets; Valkey makes writes wait for both alike."""
+    async def told(room: Room) -> None:
+        await leading(room, room.spec(1, 1))
+        before = (await room.engines.read_position(room.directory(1))).order
+        await paused(room, 1)
+        marking = asyncio.create_task(room.engines.mark(1, 1, 99, "n"))
+        await room.pause(0.2)
+        assert (await room.engines.read_position(room.directory(1))).order == before
+        await room.engines.resume(1)
+        with suppress(EngineUnreachable):
+            await marking
+        await room.engines.mark(1, 1, 100, "n")
+        assert (await room.engines.read_position(room.directory(1))).sequence == 100
 
     engines_room.play(told)
 

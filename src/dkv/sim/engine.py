@@ -14,15 +14,15 @@ from typing import Any
 from dkv.engine import config
 from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, NodeSeen, PeerNode
 from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
+from dkv.sim.failover import Failover
 from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication, Waiting
 
 WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
-FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
 
 
-class SimEngine:
+class SimEngine(Failover):
     """A process. `disk` is None for a memory-only engine."""
 
     def __init__(self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float) -> None:
@@ -55,7 +55,7 @@ class SimEngine:
         self.paused_until = 0.0
         self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
         self.rewriting = False
-        self.failover: tuple[float, int | None] | None = None      # since when, offset to reach
+        self.failover = None
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []
         self.gets, self.puts = 0, 0
@@ -243,10 +243,14 @@ class SimEngine:
         self.replication.connect()
 
     def mark(self, marker: Marker) -> None:
-        """Write a marker; a fence does not hold it back."""
+        """Write a marker; a fence does not hold it back, a handover does, and so does a pause."""
         self._loaded_only()
         if self.role != "leader":
             raise EngineRefused("READONLY You can't write against a read only replica.")
+        if self.fenced:
+            self.waits_until = 0.0                     # the fence is lifted for this command, so nobody may wait then
+        if self._holds_writes():
+            raise EngineUnreachable("it answers nobody who writes")
         self.replication.append(Entry(MARKER_SIZE, marker=marker))
 
     def rewrite(self, marker: Marker | None) -> None:
@@ -256,9 +260,12 @@ class SimEngine:
             raise EngineRefused("another child runs")
         self.rewriting = True
         snapshot = self.disk.begin_rewrite()
-        if marker is not None:
-            self.mark(marker)
-        self.net.post(self.machine, self, self._rewritten, snapshot, self.disk.files, delay=self.net.random.uniform(0.1, 0.6))
+        try:
+            if marker is not None:
+                self.mark(marker)
+        finally:
+            delay = self.net.random.uniform(0.1, 0.6)
+            self.net.post(self.machine, self, self._rewritten, snapshot, self.disk.files, delay=delay)
 
     def _rewritten(self, snapshot: dict[str, str], files: list[list[Entry]]) -> None:
         self.rewriting = False
@@ -290,49 +297,6 @@ class SimEngine:
         self.table = None
         self.forgotten.add(node_id)
 
-    # -- the coordinated failover ----------------------------------------------------------------------------------
-
-    def begin_failover(self) -> None:
-        """Asked of a follower: the leader pauses, this one catches up, gets the leader's vote, and leads."""
-        leader = self.net.engines.get(self.follows or "")
-        if self.role != "follower" or self.replication.state != "up" or leader is None:
-            raise EngineRefused("Master is down or failed, please use CLUSTER FAILOVER FORCE")
-        self.failover = (self.net.now(), None)
-        self.net.post(self.machine, leader, leader.pause_for, self)
-
-    def pause_for(self, follower: SimEngine) -> None:
-        """As the leader: no writes until the follower leads, or the time for it is over."""
-        if self.role == "leader":
-            self.paused_until = self.net.now() + FAILOVER_WITHIN
-            self.net.post(self.machine, follower, follower.reach, self.replication.offset)
-
-    def reach(self, offset: int) -> None:
-        """As the follower: this is how far the paused leader got."""
-        if self.failover:
-            self.failover = (self.failover[0], offset)
-            self.caught_up()
-
-    def caught_up(self) -> None:
-        """More of the stream is here: perhaps all of it."""
-        leader = self.net.engines.get(self.follows or "")
-        since, wanted = self.failover or (0.0, None)
-        if wanted is None or leader is None:
-            return
-        if self.net.now() - since > FAILOVER_WITHIN:
-            self.failover = None
-        elif self.replication.offset >= wanted:
-            self.net.post(self.machine, leader, leader.vote, self)
-
-    def vote(self, follower: SimEngine) -> None:
-        """As the paused leader: agree, once nothing can be written here any more."""
-        if self.role == "leader" and self.net.now() < self.paused_until:
-            self.net.post(self.machine, follower, follower.elected)
-
-    def elected(self) -> None:
-        """As the follower: lead."""
-        if self.failover and self.role == "follower" and self.net.now() - self.failover[0] <= FAILOVER_WITHIN:
-            self._lead()
-
     # -- clients ---------------------------------------------------------------------------------------------------
 
     def write(self, key: str, value: str, answer: Callable[[str], None]) -> None:
@@ -347,7 +311,7 @@ class SimEngine:
         return FSYNC + (self.net.random.uniform(0, slow) if slow else 0.0)
 
     def _finish(self, entry: Entry, answer: Callable[[str], None]) -> None:
-        if self.role == "leader" and self.net.now() < max(self.paused_until, self.waits_until):
+        if self.role == "leader" and self._holds_writes():
             self.net.post(self.machine, self, self._finish, entry, answer, delay=0.02)
             return
         self.unfinished.remove(entry)
@@ -361,6 +325,10 @@ class SimEngine:
             self.puts += 1
             if self.replication.append(entry):
                 answer("OK")
+
+    def _holds_writes(self) -> bool:
+        """As a leader that hands over, or whose clients were told to wait for a hot copy."""
+        return self.net.now() < max(self.paused_until, self.waits_until)
 
     def read(self, key: str) -> str:
         """GET; an empty text if there is none."""
