@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
@@ -167,9 +166,11 @@ class Liveness:
         if self._moves(known()):
             await asyncio.sleep(min(TICK_EVERY, left))
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(left):
-                await self._news.wait()
+        timer = asyncio.get_running_loop().call_later(left, self._news.set)
+        try:
+            await self._news.wait()
+        finally:
+            timer.cancel()
         self._news.clear()
 
     async def leave(self) -> None:

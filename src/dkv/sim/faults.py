@@ -51,7 +51,7 @@ class Faults:
         self._random = chance
         names = [name for name in kinds if chance.random() < (0.7 if name in RARE else 0.35)]
         self.chosen = {name: kinds[name] for name in names}
-        self.pace = chance.choice((0.4, 0.7, 1.3, 2.6))      # mean seconds between faults
+        self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))     # mean seconds between faults
         world.tell("fault", f"this run draws from: {', '.join(names)}; one about every {self.pace} s")
 
     async def run(self) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dkv.domain.model import Group
 from dkv.machine.seen import STOPPING
 from dkv.sim.beside import Beside
 from dkv.sim.books import Books
@@ -24,7 +25,7 @@ from dkv.sim.tail_strikes import TailStrikes
 from dkv.sim.tail_watch import Tails
 from dkv.sim.world import Failure, Shape, World
 
-FAULTY = 17.0         # virtual seconds of the first act
+FAULTY = 16.0         # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5         # virtual seconds it must stay whole
@@ -156,7 +157,7 @@ class Scenario:
         for name in self.world.machines:
             elsewhere = all(
                 any(state.archives[a].server_id != name for a in group.in_sync)
-                and (group.enforced is None or state.archives[group.enforced].server_id != name)
+                and all(state.archives[a].server_id != name for a in _heard_first(group))
                 for group in state.groups.values()
             )
             if elsewhere and len(self.world.machines) > 2 and random.Random(f"lost {self.world.seed}").random() < 0.4:
@@ -223,6 +224,12 @@ class Scenario:
             confirmed=sum(w.confirmed_at is not None for w in writes), lost=self.checkers.lost,
             steps=self.world.loop.steps, virtual=self.world.now(),
         )  # fmt: skip
+
+
+def _heard_first(group: Group) -> set[int]:
+    """The archives without whose word nobody else may lead: who is enforced, and whoever may have led by a handover."""
+    handed = (group.leader, group.handover.to_archive) if group.handover else ()
+    return {a for a in (group.enforced, *group.contested, *handed) if a is not None}
 
 
 def play(seed: int) -> Outcome:
