@@ -157,7 +157,7 @@ class Scenario:
         for name in self.world.machines:
             elsewhere = all(
                 any(state.archives[a].server_id != name for a in group.in_sync)
-                and all(state.archives[a].server_id != name for a in _heard_first(group))
+                and all(state.archives[a].server_id != name for a in _heard_first(group) if a in state.archives)
                 for group in state.groups.values()
             )
             if elsewhere and len(self.world.machines) > 2 and random.Random(f"lost {self.world.seed}").random() < 0.4:
@@ -227,7 +227,8 @@ class Scenario:
 
 
 def _heard_first(group: Group) -> set[int]:
-    """The archives without whose word nobody else may lead: who is enforced, and whoever may have led by a handover."""
+    """The archives without whose word nobody else may lead: who is enforced, and whoever may have led by a handover; some of
+    them may be deleted."""
     handed = (group.leader, group.handover.to_archive) if group.handover else ()
     return {a for a in (group.enforced, *group.contested, *handed) if a is not None}
 
