@@ -13,6 +13,7 @@ from tests.contract.engine_harness import (
     Room,
     ended,
     following,
+    handed_over,
     has_marker,
     identity,
     leading,
@@ -278,8 +279,8 @@ def test_a_planned_switch_moves_the_lead(engines_room: Room) -> None:
         assert await room.write(1, "k", "v") == "+OK"
         await following(room, follower, leader)
         await seen(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes))
-        await room.engines.failover(2)
-        leads = await seen(room, 2, lambda one: one.role == "leader")
+        await handed_over(room, 2)
+        leads = await seen(room, 2)
         await room.engines.admit(2)
         await room.engines.unfence(2)
         await seen(room, 1, lambda one: one.role == "follower")
