@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -127,16 +126,6 @@ async def seen(room: Room, start_id: int, holds: Callable[[EngineSeen], bool] = 
     found = of(survey, start_id)
     assert found is not None
     return found
-
-
-async def handed_over(room: Room, start_id: int) -> None:
-    """A coordinated failover to that engine, asked for again, as the product does, if its five seconds passed in vain."""
-    for _ in range(3):
-        await room.engines.failover(start_id)
-        with suppress(AssertionError):
-            await until(room, lambda all: (one := of(all, start_id)) is not None and one.role == "leader", within=6.0)
-            return
-    raise AssertionError(f"engine {start_id} never came to lead")
 
 
 async def ended(room: Room, start_id: int) -> ExitSeen:

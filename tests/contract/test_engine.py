@@ -13,7 +13,6 @@ from tests.contract.engine_harness import (
     Room,
     ended,
     following,
-    handed_over,
     has_marker,
     identity,
     leading,
@@ -25,6 +24,7 @@ from tests.contract.engine_harness import (
     started,
     until,
 )
+from tests.contract.handovers import handed_over
 
 
 def refused(answer: str) -> bool:
@@ -279,8 +279,7 @@ def test_a_planned_switch_moves_the_lead(engines_room: Room) -> None:
         assert await room.write(1, "k", "v") == "+OK"
         await following(room, follower, leader)
         await seen(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes))
-        await handed_over(room, 2)
-        leads = await seen(room, 2)
+        leads = await handed_over(room, 2)
         await room.engines.admit(2)
         await room.engines.unfence(2)
         await seen(room, 1, lambda one: one.role == "follower")
@@ -320,8 +319,7 @@ def test_a_look_that_is_not_thorough_misses_no_order_and_no_change_of_place(engi
         fenced = of(await room.engines.survey(thorough=False), 1)
         assert fenced is not None
         assert fenced.fenced
-        await room.engines.failover(2)
-        leads = await glimpsed(room, 2, lambda one: one.role == "leader")
+        leads = await handed_over(room, 2, thorough=False)
         assert leads.epoch > before.epoch
         steps_down = await glimpsed(room, 1, lambda one: one.role == "follower")
         assert steps_down.follows == node_id(2)

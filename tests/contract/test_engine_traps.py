@@ -15,7 +15,6 @@ from tests.contract.engine_harness import (
     Room,
     ended,
     following,
-    handed_over,
     has_marker,
     identity,
     leading,
@@ -26,6 +25,7 @@ from tests.contract.engine_harness import (
     started,
     until,
 )
+from tests.contract.handovers import handed_over
 
 
 async def filled(room: Room, start_id: int, keys: int, name: str = "key") -> None:

@@ -1,0 +1,18 @@
+"""Handing over in the engines' contract tests."""
+
+from __future__ import annotations
+
+from dkv.engine.contract import EngineSeen
+from tests.contract.engine_harness import Room, of
+
+
+async def handed_over(room: Room, start_id: int, thorough: bool = True) -> EngineSeen:
+    """A coordinated failover to that engine, asked for again, as the product does, if its five seconds passed in vain."""
+    for looks in range(2400):
+        if looks % 600 == 0:
+            await room.engines.failover(start_id)
+        found = of(await room.engines.survey(thorough=thorough), start_id)
+        if found is not None and found.role == "leader":
+            return found
+        await room.pause(0.01)
+    raise AssertionError(f"engine {start_id} never came to lead")
