@@ -230,6 +230,14 @@ def test_s_does_not_grow_by_a_copy_whose_link_is_down() -> None:
     assert kinds(stage.steps("s1", offline, lasting=3_100)) == ["JoinAborted"]
 
 
+def test_no_confirmation_waits_for_a_joiner_that_is_to_leave() -> None:
+    """Its server may be lost, and then its end is never told (simulation, seed 1406 of an earlier schedule)."""
+    stage = Stage().led().announce(1).mark(1).require(1)
+    joiner = next(p for p in stage.state.processes.values() if p.archive_id == 1)
+    stage.state = replace(stage.state, processes={**stage.state.processes, joiner.start_id: replace(joiner, kill=True)})
+    assert kinds(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),)))) == ["JoinAborted"]
+
+
 def test_a_copy_about_to_be_killed_does_not_join() -> None:
     stage = Stage().led().stop(1, kill=True)
     assert stage.steps("s1", stage.engine(0)) == []

@@ -197,9 +197,11 @@ def _copy_steps(scene: Scene, group: Group, engine: EngineSeen, archive: Archive
             yield Tell(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **quote(scene.me, group)))
         return
     process = scene.state.process_on(archive.archive_id)
+    joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
     if process and not process.kill and process.state in (ProcessState.TRACKED, ProcessState.MONITORED):
-        joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
         yield from _join_steps(scene, group, engine, archive, joining)
+    elif joining:  # it is to leave, and its server may be lost: no confirmation may wait for its end
+        yield Tell(key, JoinAborted(archive_id=archive.archive_id, **quote(scene.me, group)))
 
 
 def _copy_key(group: Group, archive_id: int) -> str:
