@@ -235,7 +235,9 @@ def test_no_confirmation_waits_for_a_joiner_that_is_to_leave() -> None:
     stage = Stage().led().announce(1).mark(1).require(1)
     joiner = next(p for p in stage.state.processes.values() if p.archive_id == 1)
     stage.state = replace(stage.state, processes={**stage.state.processes, joiner.start_id: replace(joiner, kill=True)})
-    assert kinds(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),)))) == ["JoinAborted"]
+    (fact,) = told(stage.steps("s1", stage.engine(0, replicas=(stage.replica(1, offset=900),))))
+    assert isinstance(fact, c.JoinAborted)
+    assert (fact.archive_id, fact.reason) == (1, "it is about to be stopped")
 
 
 def test_a_copy_about_to_be_killed_does_not_join() -> None:

@@ -39,7 +39,7 @@ WORDS = {
     "in_sync.required": "confirmations wait for archive {archiveId} in {subject}",
     "in_sync.grown": "archive {archiveId} is in sync in {subject}",
     "in_sync.shrunk": "archive {archiveId} is not in sync any more in {subject}",
-    "in_sync.join_aborted": "archive {archiveId} has to join {subject} anew",
+    "in_sync.join_aborted": "archive {archiveId} does not join {subject} for now",
     "database.forced_stop": "the stop of {subject} was forced",
     "database.restarting": "{subject} is being restarted",
     "database.restarted": "{subject} was restarted",

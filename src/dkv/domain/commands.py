@@ -262,9 +262,10 @@ class JoinCompleted(LeaderFact):
 
 @dataclass(frozen=True, kw_only=True)
 class JoinAborted(LeaderFact):
-    """The joiner's link broke before S grew."""
+    """The joiner's link broke before S grew, or it is not to join any more."""
 
     archive_id: int
+    reason: str = "its link to the leader broke before it was in sync"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,8 +200,9 @@ def _copy_steps(scene: Scene, group: Group, engine: EngineSeen, archive: Archive
     joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
     if process and not process.kill and process.state in (ProcessState.TRACKED, ProcessState.MONITORED):
         yield from _join_steps(scene, group, engine, archive, joining)
-    elif joining:  # it is to leave, and its server may be lost: no confirmation may wait for its end
-        yield Tell(key, JoinAborted(archive_id=archive.archive_id, **quote(scene.me, group)))
+    elif joining:  # its server may be lost: no confirmation may wait for its end
+        because = _why_out(scene, group, engine, archive.archive_id)
+        yield Tell(key, JoinAborted(archive_id=archive.archive_id, reason=because, **quote(scene.me, group)))
 
 
 def _copy_key(group: Group, archive_id: int) -> str:
@@ -209,7 +210,7 @@ def _copy_key(group: Group, archive_id: int) -> str:
 
 
 def _why_out(scene: Scene, group: Group, engine: EngineSeen, archive_id: int) -> str:
-    """Why a follower must leave the in-sync set, or nothing."""
+    """Why a follower must leave the in-sync set, or is not to join it, or nothing."""
     process = scene.state.process_on(archive_id)
     if process is None:
         return "its process is gone"

@@ -15,7 +15,7 @@ from dkv.sim.engine import SimEngine
 from dkv.sim.probes import Probes
 from dkv.sim.world import Watcher, World
 
-ODDS, LAST = 0.35, 0.8  # that a step of a tail is struck; the last one, which is over soon
+ODDS, BRIEF = 0.35, 0.8  # that a step of a tail is struck; the first and the last, which are over soon
 EVERY = (2.0, 5.0)      # seconds between two leaders that are killed
 
 
@@ -45,9 +45,9 @@ class TailStrikes(Watcher):
             if self.over or group.tail is None or (old is not None and old.tail == group.tail):
                 continue
             heir = group.tail.of(-1 if group.leader_process is None else group.leader_process)
-            last = heir is not None and heir.whole
-            if self._random.random() < (LAST if last else ODDS):
-                moment = self._random.choice((0.0, 0.001, 0.01) if last else (0.0, 0.001, 0.01, 0.1, 0.5))
+            brief = not group.tail.history or (heir is not None and heir.whole)   # to be measured; to be opened
+            if self._random.random() < (BRIEF if brief else ODDS):
+                moment = self._random.choice((0.0, 0.001) if brief else (0.0, 0.001, 0.01, 0.1, 0.5))
                 self._world.net.later(self._random.uniform(0, moment), self._strike, group)
 
     def _strike(self, group: Group) -> None:
@@ -57,10 +57,12 @@ class TailStrikes(Watcher):
         others = [one.start_id for one in tail.fed if one.start_id != group.leader_process]
         other = self._process(self._random.choice(others)) if others else None
         how = self._random.choice(("ended", "stands still"))
-        who = self._random.choice(("feeding manager", "heir", "heir's manager", "other follower", "other follower's manager"))
-        process = {"feeding": source, "heir": heir, "heir's": heir, "other": other}[who.split()[0]]
-        if process is None or self.over:
+        roles = {"feeding manager": source, "heir": heir, "heir's manager": heir,
+                 "other follower": other, "other follower's manager": other}  # fmt: skip
+        there = {who: process for who, process in roles.items() if process is not None}
+        if self.over or not there:
             return
+        who, process = self._random.choice(list(there.items()))
         self._probes.counts[f"tail struck: {who} {how}"] += 1
         self._world.tell("fault", f"{who} of {group.name} {how} while the tail is given")
         if who.endswith("manager"):

@@ -227,7 +227,7 @@ def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
 
 
 def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
-    """Its link broke before S grew: it starts over."""
+    """It is not required any more: it starts over, unless it leaves."""
     group = serving(draft, command)
     if isinstance(group, Refused):
         return group
@@ -236,7 +236,7 @@ def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
         return stale_fact(f"archive {command.archive_id} is not joining")
     draft.put_group(group, joining=tuple(j for j in group.joining if j != joining),
                     required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
-    _in_sync_note(draft, group, "join_aborted", command.archive_id, "its link to the leader broke before it was in sync")
+    _in_sync_note(draft, group, "join_aborted", command.archive_id, command.reason)
     return None
 
 
