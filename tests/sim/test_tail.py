@@ -9,7 +9,7 @@ import pytest
 
 from dkv.sim import scenario
 
-EVERY_TIME = 18
+EVERY_TIME = 24
 FULL = 300
 
 

@@ -88,20 +88,28 @@ def _stranger_steps(scene: Scene) -> Iterator[Step]:
 
 
 def _archive_steps(scene: Scene) -> Iterator[Step]:
-    wanted = set()
-    used = {engine.directory for engine in scene.seen.survey.engines}
-    for archive in scene.state.once(archives_on, scene.me.server_id):
-        directory = directory_of(scene.me.data_dir, archive)
-        if scene.state.process_on(archive.archive_id):
-            wanted.add(directory)
-        elif archive.removed and not archive.kept:
-            if directory in used:
+    me, state = scene.me, scene.state
+    for archive in state.once(_idle_on, me.server_id):
+        directory = directory_of(me.data_dir, archive)
+        if archive.removed and not archive.kept:
+            if any(engine.directory == directory for engine in scene.seen.survey.engines):
                 continue  # an engine the domain knows no longer: it is killed first
             yield Retire(directory, archive.archive_id, directory)
         elif archive.unread:
             yield Recognise(directory, archive.archive_id, directory)
-    for directory in sorted(scene.seen.prepared - wanted):
-        yield Release(directory, directory)
+    for directory in sorted(scene.seen.prepared):
+        if directory not in state.once(_in_use_on, me):
+            yield Release(directory, directory)
+
+
+def _idle_on(state: State, server_id: str) -> list[Archive]:
+    """The archives of a server without a process."""
+    return [a for a in archives_on(state, server_id) if state.process_on(a.archive_id) is None]
+
+
+def _in_use_on(state: State, me: Me) -> set[str]:
+    """The directories of the archives with one."""
+    return {directory_of(me.data_dir, a) for a in archives_on(state, me.server_id) if state.process_on(a.archive_id)}
 
 
 # One process ---------------------------------------------------------------------------------------------------------

@@ -181,9 +181,9 @@ class Writer:
                 answered()
 
         net.post(CLIENTS, engine, engine.write, write.key, write.value, written)
-        net.later(PATIENCE, done.set)
-        deadline = net.now() + PATIENCE
+        deadline, late = net.now() + PATIENCE, net.later(PATIENCE, done.set)
         await done.wait()
+        late.cancel()
         return said if net.now() < deadline else Said()
 
 

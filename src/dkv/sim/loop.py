@@ -61,7 +61,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, str, Act]] = []
         self._counter = 0
         self._left = TOO_MANY      # callbacks that may still run at this instant
-        self._frozen: set[str] = set()
+        self._frozen: dict[str, deque[Act]] = {}   # what they are to do once they go on
         self._dead: set[str] = set()
         self._strikes: dict[str, tuple[int, Callable[[], None]]] = {}
         self._tasks: dict[str, list[SimTask]] = {}
@@ -83,16 +83,20 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def freeze(self, owner: str) -> None:
         """None of the owner's callbacks runs until `thaw`; its timers ring late."""
-        self._frozen.add(owner)
+        if owner not in self._frozen:
+            self._frozen[owner] = self._ready.pop(owner, deque())
 
     def thaw(self, owner: str) -> None:
         """Let a frozen owner go on."""
-        self._frozen.discard(owner)
+        kept = self._frozen.pop(owner, None)
+        if kept:
+            self._ready[owner] = kept
 
     def kill(self, owner: str) -> None:
         """None of the owner's callbacks ever runs again; its coroutines stop where they are, without clean-up."""
         self._dead.add(owner)
         self._ready.pop(owner, None)
+        self._frozen.pop(owner, None)
         for task in self._tasks.get(owner, ()):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
@@ -139,11 +143,12 @@ class SimLoop(asyncio.AbstractEventLoop):
         heappush(self._timers, (when if when > self._now else self._now, self._counter, context.get(_owner, WORLD), act))
         return act  # type: ignore[return-value]
 
-    def later(self, delay: float, act: Callable[..., object], *args: Any) -> None:
-        """Do something as the world, whoever asks for it."""
+    def later(self, delay: float, callback: Callable[..., object], *args: Any) -> Act:
+        """Do something as the world, whoever asks for it; what is returned can be cancelled."""
         self._counter += 1
-        when = self._now + delay if delay > 0.0 else self._now
-        heappush(self._timers, (when, self._counter, WORLD, Act(act, *args)))
+        when, act = self._now + delay if delay > 0.0 else self._now, Act(callback, *args)
+        heappush(self._timers, (when, self._counter, WORLD, act))
+        return act
 
     async def sleep(self, delay: float) -> None:
         """Let virtual seconds pass. What asyncio.sleep does, with less ado."""
@@ -209,6 +214,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         """End all that still waits, quietly: the world it belonged to is gone."""
         self._closed = True
         self._ready.clear()
+        self._frozen.clear()
         self._timers.clear()
         asyncio._set_running_loop(self)  # or their clean-up would open a real one
         try:
@@ -235,71 +241,64 @@ class SimLoop(asyncio.AbstractEventLoop):
     def _enqueue(self, owner: str, act: Act) -> None:
         if owner in self._dead or self._closed:
             return
-        queue = self._ready.get(owner)
+        queue = self._ready.get(owner) if owner not in self._frozen else self._frozen[owner]
         if queue is None:
             self._ready[owner] = queue = deque()
         queue.append(act)
 
     def _advance(self) -> None:
-        """Run one callback after the other until there is nothing left, or somebody wants to stop."""
-        while not self._stopping and (found := self._next()):
-            owner, act = found
-            if owner and not self._may_run(owner, act):
+        """Run one callback after the other until there is nothing left, or somebody wants to stop: what is ready now, else
+        what the next timer brings, to which the clock moves."""
+        ready, timers, strikes, dead = self._ready, self._timers, self._strikes, self._dead
+        while not self._stopping:
+            if ready:
+                owner, act = self._next()
+            elif timers:
+                when, _, owner, act = heappop(timers)
+                if act.cancelled:
+                    continue
+                if when > self._now:
+                    self._now, self._left = when, TOO_MANY
+                if owner in self._frozen or (timers and timers[0][0] <= when):   # whose turn it is, chance decides
+                    self._enqueue(owner, act)
+                    self._ring()
+                    continue
+            else:
+                return
+            if (owner in strikes or owner in dead) and not self._may_run(owner, act):
                 continue
             if not act.cancelled:
-                self.steps += 1
-                try:
-                    act()
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
-                    self.call_exception_handler({"message": f"{act}", "exception": trouble})
-            self._left -= 1
-            if self._left < 0:
-                raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
+                self._run(act)
 
-    def _next(self) -> tuple[str, Act] | None:
-        """The next callback, and whose it is: what is ready now, else what the next timer brings, to which the clock moves."""
-        ready, timers = self._ready, self._timers
-        while True:
-            owner: str | None = None
-            if ready:
-                owner = self._next_owner() if self._frozen or len(ready) > 1 else next(iter(ready))
-            if owner is not None:
-                queue = ready[owner]
-                act = queue.popleft()
-                if not queue:
-                    del ready[owner]
-                return owner, act
-            if not timers:
-                return None
-            when, _, timed, act = heappop(timers)
-            if act.cancelled:
-                continue
-            if when > self._now:
-                self._now, self._left = when, TOO_MANY
-            if not ready and not (timers and timers[0][0] <= self._now):
-                return timed, act
-            self._enqueue(timed, act)
-            self._ring()
+    def _run(self, act: Act) -> None:
+        self.steps += 1
+        self._left -= 1
+        if self._left < 0:
+            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
+        try:
+            act()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+            self.call_exception_handler({"message": f"{act}", "exception": trouble})
 
-    def _next_owner(self) -> str | None:
-        """Whose turn it is; nobody's, if all who are ready are frozen."""
-        owners = [owner for owner in self._ready if owner not in self._frozen] if self._frozen else list(self._ready)
-        if len(owners) > 1:
-            return owners[int(self._random.random() * len(owners))]
-        return owners[0] if owners else None
+    def _next(self) -> tuple[str, Act]:
+        """What is next of what is ready, and whose it is."""
+        ready = self._ready
+        owner = next(iter(ready)) if len(ready) == 1 else list(ready)[int(self._random.random() * len(ready))]
+        queue = ready[owner]
+        act = queue.popleft()
+        if not queue:
+            del ready[owner]
+        return owner, act
 
     def _may_run(self, owner: str, act: Act) -> bool:
-        """Whether an owner is struck by its next callback, is dead, or frozen: then it keeps the callback for later."""
-        if owner in self._strikes and owner not in self._dead:
+        """Whether an owner whose callback is next is neither dead nor struck by it; a frozen one keeps it for later."""
+        if owner not in self._dead:
             self._count(owner)
-        if owner in self._dead:
-            return False
         if owner in self._frozen:
-            self._ready.setdefault(owner, deque()).appendleft(act)
-            return False
-        return True
+            self._frozen[owner].appendleft(act)
+        return owner not in self._dead and owner not in self._frozen
 
     def _ring(self) -> None:
         """Make the rest of what is due now ready."""

@@ -95,10 +95,12 @@ class SimNet:
         self.post(source, engine, execute)
         if not engine.alive:
             self.later(self.hop(), _fail, future, EngineUnreachable("connection refused"))
-        self.later(timeout, _fail, future, EngineUnreachable(f"engine {engine.start_id} did not answer within {timeout} s"))
+        silence = EngineUnreachable(f"engine {engine.start_id} did not answer within {timeout} s")
+        late = self.later(timeout, _fail, future, silence)
         try:
             return await future
         finally:
+            late.cancel()
             if future in engine.asked:
                 engine.asked.remove(future)
 

@@ -29,6 +29,7 @@ FAULTY = 16.0         # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
 CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5         # virtual seconds it must stay whole
+ONCE_MORE = 0.5       # share of the runs in which every leader is killed once more in the healed world
 QUIET = 1.0           # virtual seconds without writes, before the books are compared
 
 
@@ -109,8 +110,9 @@ class Scenario:
         await asyncio.gather(striking, return_exceptions=True)
         await self._heal()
         await self._demand_progress(writing)
-        await self._kill_the_leaders()
-        await self._demand_progress(writing)
+        if random.Random(f"once more {world.seed}").random() < ONCE_MORE:
+            await self._kill_the_leaders()
+            await self._demand_progress(writing)
         for task in writing:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
