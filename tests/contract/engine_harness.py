@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from dkv.engine.contract import (
 from dkv.engine.positions import incremental_files
 from dkv.engine.room import ValkeyEngines
 from dkv.engine.supervisor import boot_id
+from tests.contract.ports import free_port
 
 LIMIT = 90.0        # seconds for one story; every wait inside returns early
 SHARD = "5a" * 20
@@ -382,17 +381,3 @@ def works_in(pid: int, directory: str) -> bool:
         return os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(directory)
     except OSError:
         return False
-
-
-def free_port() -> int:
-    """A port below the ephemeral ones, so that no outgoing connection takes it meanwhile."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
