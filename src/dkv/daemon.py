@@ -225,11 +225,8 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
     async def counters() -> list[Mapping[str, Any]]:
         return [asdict(counted) for counted in await manager.engines.count()]
 
-    async def leader_server() -> str:
-        return manager.liveness.leader
-
     return Rooms(
-        submitter=manager.submitter, events=store.events, counters=counters, leader_server=leader_server,
+        submitter=manager.submitter, events=store.events, counters=counters, leader_server=manager.liveness.leader,
         fetch=fetch, port_in_use=port_in_use,
         node_id=engine_id, closing=ended.is_set, stop=ended.set, order=order,
         logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),

@@ -44,9 +44,15 @@ class LogFile:
     path: Path
 
 
+async def nobody() -> Mapping[str, int]:
+    """Of no manager anything was heard."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
-    """One manager, as its API sees it. `events` and `leader_server` may raise StoreTrouble, `fetch` OSError only."""
+    """One manager, as its API sees it. `events` may raise StoreTrouble, `fetch` OSError only. `leader_server` and `heard` are
+    asked after the view was read that they are shown with: then they know every server that it shows alive."""
 
     submitter: Commands
     events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]   # (after, limit), oldest first
@@ -64,7 +70,7 @@ class Rooms:
     port: int
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     version: str = "dkv"                                             # of this program
-    heard: Callable[[], Mapping[str, int]] = dict                    # ms since each other manager renewed its lease
+    heard: Callable[[], Awaitable[Mapping[str, int]]] = nobody       # ms since each manager renewed its lease
     rehearsing: bool = False                                         # a plan: nothing is committed, nothing to wait for
     order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None   # as fetch, by POST
     logs: Callable[[State], Sequence[LogFile]] = lambda state: ()    # what this machine's manager and engines wrote

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from dkv.control.submit import Submitter
 from dkv.domain.commands import ServerJoined, ServerLost, Tick
@@ -58,7 +59,7 @@ class Liveness:
         self.renewed_at = -1e9          # when the last successful renewal was SENT
         self.access_since: float | None = None
         self.leads = False
-        self.leader = ""                # server id of the holder of the leader lease, as last seen
+        self._leader = ""               # server id of the holder of the leader lease, as last read
         self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
         self._clock = 0                 # ms, domain clock as this holder moved it
@@ -68,9 +69,29 @@ class Liveness:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
         return self.renewed_at + SERVER_TTL - self._now()
 
-    def heard(self) -> dict[str, int]:
-        """ms since each server renewed its lease, as this manager last read them."""
+    async def heard(self) -> dict[str, int]:
+        """ms since each server renewed its lease, read now, or as last read where the backend does not answer.
+
+        A server joins once its lease holds, so whoever has read a view before this finds each server in it that is alive.
+        """
+        with suppress(StoreTrouble):
+            await self._read_leases()
         return {server_id: max(0, int((self._now() - at) * 1000)) for server_id, at in self._renewals.items()}
+
+    async def leader(self) -> str:
+        """The server whose manager moves the domain clock, read now or as last read, as with `heard`; "" if none does."""
+        with suppress(StoreTrouble):
+            await self._read_leases()
+        return self._leader
+
+    async def _read_leases(self) -> Mapping[str, Lease]:
+        """All leases; who renewed when, and who leads, is noted. Raises StoreTrouble."""
+        leases = {lease.name: lease for lease in await self._store.leases()}
+        servers = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
+        self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in servers.items()}
+        leader = leases.get(LEADER)
+        self._leader = leader.value if leader and leader.expires_in > 0 else ""
+        return leases
 
     async def renew(self) -> None:
         """Renew this server's lease once."""
@@ -89,24 +110,21 @@ class Liveness:
             self.access_since = sent
 
     async def judge(self, known: State | None = None) -> None:
-        """As the leader: turn ended leases into ServerLost. As anybody: learn who the leader is.
+        """As the leader: turn ended leases into ServerLost. As anybody: learn whether the backend answers.
 
         Where the newest view at hand shows nobody to be lost, the domain is not asked again.
         """
         try:
-            leases = {lease.name: lease for lease in await self._store.leases()}
+            leases = await self._read_leases()
         except StoreTrouble:
             self.access_since = None
             return
-        servers = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
-        self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in servers.items()}
-        leader = leases.get(LEADER)
-        self.leader = leader.value if leader and leader.expires_in > 0 else ""
         if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
             return
         if known is not None and not _lost(known, leases):
             return
-        for server in _lost((await self._submitter.view()).state, leases):
+        state = (await self._submitter.view()).state
+        for server in _lost(state, await self._read_leases()):  # read after the view: else who has just joined had none
             await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
 
     async def join(self) -> Accepted | Refused:

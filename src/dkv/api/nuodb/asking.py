@@ -32,8 +32,8 @@ def archive_of(state: State, archive_id: int, removed: bool) -> Archive:
 
 
 async def heard(rooms: Rooms, view: View) -> Mapping[str, int]:
-    """ms since each manager was last heard from; of a server that is away nothing is said."""
-    ages = rooms.heard()
+    """ms since each manager was last heard from, asked now, after `view` was read; of a server that is away nothing is said."""
+    ages = await rooms.heard()
     alive = (server.server_id for server in view.state.servers.values() if server.alive)
     return {server_id: 0 if server_id == rooms.server_id else ages[server_id] for server_id in alive
             if server_id in ages or server_id == rooms.server_id}  # fmt: skip

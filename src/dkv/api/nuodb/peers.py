@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -24,28 +25,37 @@ TERM = 1   # the domain's state has one history; nothing is ever elected twice i
 @router.get("", response_model=answers.Page[answers.Server], openapi_extra=LISTED)
 async def list_peers(request: Request, rooms: Door) -> Response:
     """Every server; exactly one of them is the one that answers."""
-    view, leader = await rooms.submitter.view(), await rooms.leader_server()
-    return page(request, [peer(rooms, view, leader, one) for _, one in sorted(view.state.servers.items())])
+    view = await rooms.submitter.view()
+    known = Leases(await rooms.leader_server(), await rooms.heard())
+    return page(request, [peer(rooms, view, known, one) for _, one in sorted(view.state.servers.items())])
 
 
 @router.get("/{server_id}", response_model=answers.Server)
 async def get_peer(server_id: str, rooms: Door) -> Response:
     """One server."""
-    view, leader = await rooms.submitter.view(), await rooms.leader_server()
+    view = await rooms.submitter.view()
     server = view.state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, view.state.servers))
-    return JSONResponse(peer(rooms, view, leader, server))
+    known = Leases(await rooms.leader_server(), await rooms.heard())
+    return JSONResponse(peer(rooms, view, known, server))
 
 
-def peer(rooms: Rooms, view: View, leader: str, server: Server) -> dict[str, Any]:
+class Leases(NamedTuple):
+    """What the managers' leases say: who leads, "" if nobody; ms since each renewed its own. Read after the view."""
+
+    leader: str
+    heard: Mapping[str, int]
+
+
+def peer(rooms: Rooms, view: View, known: Leases, server: Server) -> dict[str, Any]:
     """A server in the dialect: what it would say of itself is the same at each manager, since all read one state.
 
     The commit index is the domain's revision; the leader is the manager that moves the domain's clock.
     """
     local = server.server_id == rooms.server_id
     index = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
-    role = "LEADER" if server.server_id == leader else "FOLLOWER"
+    role = "LEADER" if server.server_id == known.leader else "FOLLOWER"
     return {
         "id": server.server_id,
         "address": wire.endpoint(server.host, server.port),
@@ -60,12 +70,12 @@ def peer(rooms: Rooms, view: View, leader: str, server: Server) -> dict[str, Any
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",
             "latency": 0 if local else -1,
-            "lastAckDeltaMillis": 0 if local else rooms.heard().get(server.server_id, -1),
+            "lastAckDeltaMillis": 0 if local else known.heard.get(server.server_id, -1),
         },
         "localRoleInfo": {
             "role": role if server.alive else "UNKNOWN",
             "lifeCycle": "ACTIVE" if server.alive else "UNKNOWN",
-            "leaderServerId": leader or None,
+            "leaderServerId": known.leader or None,
             "localPeerTermIndexInfo": index,
         },
     }
