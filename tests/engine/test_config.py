@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
-from dkv.engine.config import nodes_conf, phantoms_needed, quoted, users_acl, valkey_conf
+from dkv.engine.config import nodes_conf, phantoms_needed, quoted, replica_password, users_acl, valkey_conf
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16382), (16383, 16383))))
@@ -81,6 +82,19 @@ def test_the_configuration_starts_closed() -> None:
     ):
         assert line in lines
     assert "s3cret" not in valkey_conf(SPEC)
+
+
+def test_all_engines_of_a_database_hash_alike_and_nobody_can_guess_how() -> None:
+    def seed(spec: EngineSpec) -> str:
+        (line,) = [line for line in valkey_conf(spec).splitlines() if line.startswith("hash-seed ")]
+        return line.removeprefix("hash-seed ")
+
+    elsewhere = replace(SPEC, start_id=99, node_id="f" * 40, directory="/elsewhere", restored=True)
+    others = [replace(SPEC, memory_only=True), elsewhere]
+    assert {seed(one) for one in others} == {seed(SPEC)}
+    assert seed(replace(SPEC, secret="another")) != seed(SPEC)
+    known_to_others = (SPEC.secret, hashlib.sha256(SPEC.secret.encode()).hexdigest(), replica_password(SPEC.secret))
+    assert not any(word in seed(SPEC) or seed(SPEC) in word for word in known_to_others)
 
 
 def test_a_memory_only_engine_keeps_nothing() -> None:

@@ -1,0 +1,116 @@
+"""Cursors of the real engine: begun at one engine of a store and continued at another, or at the same one restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dkv.engine.contract import Cause
+from tests.contract.engine_harness import (
+    RealRoom,
+    Room,
+    ended,
+    following,
+    leading,
+    memory_only,
+    peer,
+    ready,
+    seen,
+    started,
+)
+from tests.contract.handovers import handed_over
+
+ITEMS, AT_ONCE = 4_000, 200    # far more than an encoding without a hash table holds
+KEYS_ONLY = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="Valkey 9.1.2 applies hash-seed to the table of keys only"
+)
+COMMANDS = [
+    "SCAN",
+    *(pytest.param(name, marks=KEYS_ONLY) for name in ("HSCAN", "SSCAN", "ZSCAN")),
+]
+
+
+class Scan:
+    """One scan of a client: of all keys, or of the hash, set or sorted set named "big"."""
+
+    def __init__(self, room: RealRoom, command: str) -> None:
+        self._room, self._command = room, command
+        self.cursor, self.found = 0, set[bytes]()
+
+    async def fill(self, start_id: int) -> None:
+        words = {"SCAN": ("SET", "{i}", "1"), "HSCAN": ("HSET", "big", "{i}", "1"), "SSCAN": ("SADD", "big", "{i}"),
+                 "ZSCAN": ("ZADD", "big", "1", "{i}")}[self._command]  # fmt: skip
+        await self._do(start_id, *(tuple(word.format(i=f"item-{number}") for word in words) for number in range(ITEMS)))
+
+    async def go_on(self, start_id: int, calls: int) -> None:
+        """So many calls, or to the end."""
+        for _ in range(calls):
+            where = () if self._command == "SCAN" else ("big",)
+            (answer,) = await self._do(start_id, (self._command, *where, self.cursor, "COUNT", AT_ONCE))
+            self.cursor = int(answer[0])
+            self.found |= set(answer[1])
+            if not self.cursor:
+                return
+
+    async def _do(self, start_id: int, *commands: tuple[Any, ...]) -> list[Any]:
+        known = self._room.engines._known(start_id)
+        engine = known.parts[0] if known.parts else known
+        return list(await engine.valkey.do(("READONLY",), *commands))[1:]
+
+    def missing(self) -> int:
+        return sum(f"item-{number}".encode() not in self.found for number in range(ITEMS))
+
+
+async def handed_on(room: RealRoom, scan: Scan) -> None:
+    leader, follower = room.spec(1, 1), room.spec(2, 2)
+    await leading(room, leader)
+    await scan.fill(1)
+    await following(room, follower, leader)
+    await scan.go_on(1, 8)
+    await handed_over(room, 2)
+    await scan.go_on(2, 1_000)
+
+
+async def killed(room: RealRoom, scan: Scan) -> None:
+    leader = room.spec(1, 1)
+    await leading(room, leader)
+    await scan.fill(1)
+    await scan.go_on(1, 8)
+    await room.engines.kill(1, Cause.OPERATOR_KILL)
+    await ended(room, 1)
+    await started(room, room.spec(2, 1), fresh=False)
+    await room.engines.take_over(2)
+    await scan.go_on(2, 1_000)
+
+
+async def read_at_a_te(room: RealRoom, scan: Scan) -> None:
+    leader, te = room.spec(1, 1), room.spec(2, 2)
+    await leading(room, leader)
+    await scan.fill(1)
+    known = peer(leader, await seen(room, 1))
+    await room.engines.launch_memory(memory_only(replace(te, peers=(known,))))
+    await seen(room, 2, ready)
+    await room.engines.replicate(2, known)
+    await seen(room, 2, lambda one: one.link_up and not one.resyncing)
+    await scan.go_on(1, 8)
+    await scan.go_on(2, 1_000)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("happens", [handed_on, killed, read_at_a_te])
+def test_a_scan_that_goes_on_elsewhere_misses_nothing(
+    tmp_path: Path, command: str, happens: Callable[[RealRoom, Scan], Awaitable[None]]
+) -> None:
+    room = RealRoom(tmp_path)
+    scan = Scan(room, command)
+
+    async def told(_: Room) -> None:
+        await happens(room, scan)
+
+    room.play(told)
+    assert scan.cursor == 0 and len(scan.found) > ITEMS / 2
+    assert scan.missing() == 0
