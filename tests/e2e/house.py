@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import valkey
 
 from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, ManagerRefused
@@ -291,20 +290,6 @@ def house(root: Path, servers: int = 3, settings: dict[str, str] | None = None) 
         found.close()
 
 
-@contextlib.contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """A file system of that size at `path`. Skips the test where this user may not mount one."""
-    path.mkdir(parents=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    if done.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
-
-
 def refused(said: Said, *words: str, hint: bool = True) -> None:
     """A refusal worth reading: an exit code, words that name the thing, a hint, and no Python in it."""
     text = said.out + said.err
@@ -315,5 +300,5 @@ def refused(said: Said, *words: str, hint: bool = True) -> None:
 
 
 __all__ = [
-    "DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "small_disk", "wait_for",
+    "DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "wait_for",
 ]  # fmt: skip

@@ -13,7 +13,8 @@ import pytest
 import valkey
 
 from dkv.client import Json
-from tests.e2e.house import House, small_disk, wait_for
+from tests.disks import small_disk
+from tests.e2e.house import House, wait_for
 
 SETTINGS = {"DKV_RESTART_BUDGET": "1000", "DKV_ENGINE_HANG_TIMEOUT_MS": "4000"}
 

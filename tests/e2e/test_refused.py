@@ -21,7 +21,8 @@ import pytest
 import dkv.daemon  # noqa: F401  imported before managers are forked
 from dkv.cli.main import main
 from dkv.engine import binary
-from tests.e2e.house import DKV, House, Manager, Said, house, refused, small_disk, wait_for
+from tests.disks import small_disk
+from tests.e2e.house import DKV, House, Manager, Said, house, refused, wait_for
 
 
 @pytest.fixture(scope="module")

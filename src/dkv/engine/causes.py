@@ -26,6 +26,7 @@ class Evidence:
     pid: int = 0
     launched: bool = True                    # False: the record was written but no process was ever born
     same_boot: bool = True
+    full: tuple[str, ...] = ()               # which of its directories have no room left, at the time of judging
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ def _without_code(evidence: Evidence) -> Verdict:
         return _verdict(killed, f"{killed}, exit code unknown", evidence, UNKNOWN_EXIT)
     if any("bye bye" in line for line in evidence.words[-3:]):
         return _left_by_itself(evidence)
+    line = _find(evidence, _DISK_FULL)
+    if line is not None and evidence.full:
+        return _verdict(Cause.DISK_FULL, f"it said: {line}", evidence, UNKNOWN_EXIT)
     said = "it ended with its waiting parent, exit code and sender unknown"
     return _verdict(Cause.KILLED_BY_SIGNAL, said, evidence, UNKNOWN_EXIT)
 
@@ -148,6 +152,9 @@ def _failed(evidence: Evidence, code: int) -> Verdict:
             return _verdict(cause, f"{sentence}: {_explained(evidence, line)}", evidence, code)
     if _crashed(evidence):
         return _crash(evidence, code, None)
+    if evidence.full:
+        said = f"it exited with code {code} while no room was left in {' and '.join(evidence.full)}: {_last(evidence)}"
+        return _verdict(Cause.DISK_FULL, said, evidence, code)
     return _verdict(Cause.EXITED, f"it exited with code {code}: {_last(evidence)}", evidence, code)
 
 

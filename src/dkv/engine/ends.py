@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dkv.engine import causes, supervisor
 from dkv.engine.contract import ExitSeen
-from dkv.engine.evidence import Readers, parse_oom
+from dkv.engine.evidence import Readers, is_full, parse_oom
 from dkv.engine.supervisor import Run
 
 _CODE_WITHIN = 1.0   # seconds the waiting parent may take to write the exit code
@@ -34,6 +34,7 @@ async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
             pid=born.pid if born else 0,
             launched=born is not None,
             same_boot=same_boot,
+            full=tuple(place for place in (record.directory, str(run.path)) if is_full(place)),
         )
     )
     return ExitSeen(

@@ -15,6 +15,7 @@ from dkv.engine import glance, supervisor
 from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
 from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, MemorySeen
 from dkv.engine.glance import Answers
+from dkv.engine.logs import Log, LogWatch
 from dkv.engine.positions import DiskSeen, DiskWatch
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
@@ -30,8 +31,11 @@ Asked = asyncio.Task[Answers | None]   # a question that an engine may still hav
 class Engine:
     """A living or ended engine. `alive` asks the kernel each time."""
 
-    def __init__(self, run: Run, this_boot: bool) -> None:
+    def __init__(self, run: Run, this_boot: bool, logs: LogWatch | None = None) -> None:
+        """`logs` tends its log for as long as it lives; the engines of a memory-only process share one."""
         self.run = run
+        self._logs = logs
+        self._log: Log | None = None
         self.start_id = run.record.start_id
         self.phantoms = run.record.phantoms
         self.durable = not run.record.memory_only
@@ -91,6 +95,17 @@ class Engine:
             return
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended, changed)
 
+    def tend_log(self) -> None:
+        """Keep its log short and give it room, from now on at each line."""
+        try:
+            if self._log is None and self._logs is not None:
+                self._log = Log(self.run.log)
+                self._logs.add(self.run.log, self._log)
+            if self._log is not None:
+                self._log.tend()
+        except OSError:
+            return  # the next look tries again; a log is not worth failing for
+
     def _ended(self, changed: asyncio.Event) -> None:
         self._seen_to_end = True
         changed.set()
@@ -110,6 +125,10 @@ class Engine:
             self._asking.cancel()
         self.valkey.close()
         self._unwatch()
+        if self._log is not None and self._logs is not None:
+            self._logs.remove(self._log)
+            self._log.close()
+            self._log = None
         for part in self.parts:
             part.close()
 

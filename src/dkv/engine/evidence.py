@@ -54,6 +54,19 @@ def _records(fd: int) -> Sequence[str]:
         lines += [line.partition(";")[2] or line for line in record.decode("utf-8", "replace").splitlines()[:1]]
 
 
+_ROOM_FOR_A_WRITE = 64 << 10   # bytes: with less an engine cannot append what one round of its clients wrote
+
+
+def is_full(directory: str) -> bool:
+    """Whether the file system of a directory has no room for an engine's next write, or no file left to give."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    free = found.f_bavail if os.geteuid() else found.f_bfree
+    return free * found.f_frsize < _ROOM_FOR_A_WRITE or (found.f_files > 0 and found.f_ffree == 0)
+
+
 def parse_oom(text: str) -> int | None:
     """The value of `oom_kill` in memory.events (cgroup 2) or memory.oom_control (cgroup 1)."""
     found = _COUNTER.search(text)

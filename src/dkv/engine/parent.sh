@@ -13,8 +13,8 @@ exec 3<&-
 trap '' HUP INT TERM QUIT
 read -r stat </proc/$pid/stat
 set -- ${stat##*) }
-echo "$pid ${20}" >born
+echo "$pid ${20}" >>born
 wait $pid
 code=$?
-if [ -r "$oom" ]; then cat "$oom" >oom; fi
-echo $code >exit
+if [ -r "$oom" ]; then cat "$oom" >>oom; fi
+echo $code >>exit

@@ -35,6 +35,7 @@ from dkv.engine.engine import GLANCE, Engine
 from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import write_files
+from dkv.engine.logs import LogWatch
 from dkv.engine.positions import read_position
 from dkv.engine.set_aside import copy_tail
 from dkv.engine.supervisor import Record, Run
@@ -66,12 +67,14 @@ class ValkeyEngines(HotCopies, Feeding):
         self._locks: dict[str, int] = {}
         self._changed = asyncio.Event()
         self._tails = Tails()
+        self._logs = LogWatch()
 
     def close(self) -> None:
         """Let go of sockets, descriptors and prepared locks. Engines keep running."""
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
+        self._logs.close()
         self._tails.close()
         for fd in self._locks.values():
             os.close(fd)
@@ -83,6 +86,8 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract. One wait for all engines: this is what a manager does every second, for ever."""
         self._adopt()
         living = [engine for engine in self._engines.values() if engine.alive]
+        for engine in living:
+            engine.tend_log()
         asked = [engine.ask(thorough) for engine in living]
         await asyncio.gather(*(engine.open_files() for engine in living if engine.unopened))
         if living:
@@ -118,11 +123,13 @@ class ValkeyEngines(HotCopies, Feeding):
             run = supervisor.read_run(self._runs / str(start_id))
             if run is not None:
                 self._engines[start_id] = self._engine(run)
+            else:
+                supervisor.clear_unborn(self._runs / str(start_id))
         for engine in self._engines.values():
             engine.watch(self._changed)
 
     def _engine(self, run: Run) -> Engine:
-        return Engine(run, this_boot=run.record.boot_id == self._boot_id)
+        return Engine(run, this_boot=run.record.boot_id == self._boot_id, logs=self._logs)
 
     async def wait_for_change(self, timeout: float) -> None:
         """See the contract. Woken by the kernel (pidfd), not by polling."""

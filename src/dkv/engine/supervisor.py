@@ -14,14 +14,16 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dkv.engine.archive import write_whole
 from dkv.engine.contract import Cause
+from dkv.engine.logs import LOG_ROOM, RECORD_ROOM, reserve_file
 
 LOG = "engine.log"
 _LOCK = "parent.lock"
+_TOLD_AT_THE_END = ("born", "exit", "oom", "intent")   # small files that are written when the disk may be full
 _PARENT = str(Path(__file__).with_name("parent.sh"))
 
 
@@ -64,16 +66,22 @@ class Born:
 
 @dataclass(frozen=True)
 class Run:
-    """One engine's run directory."""
+    """One engine's run directory. `unwritten`: what was asked for and could not be written down."""
 
     path: Path
     record: Record
+    unwritten: list[Cause] = field(default_factory=list, compare=False)
 
     def part(self, part: Part) -> Run:
         """The same run, seen as that engine of it."""
         record = replace(self.record, group=part.group, directory=part.directory, node_id=part.node_id,
                          client_port=part.client_port, phantoms=part.phantoms, parts=())  # fmt: skip
-        return Run(self.path, record)
+        return Run(self.path, record, self.unwritten)
+
+    @property
+    def log(self) -> Path:
+        """What the engine, or all engines of a memory-only process, wrote to standard output."""
+        return self.path / LOG
 
     @property
     def born(self) -> Born | None:
@@ -101,17 +109,20 @@ class Run:
         try:
             lines = (self.path / "intent").read_text().splitlines()
         except OSError:
-            return ()
-        return tuple(Cause(line) for line in lines)
+            lines = []
+        return (*(Cause(line) for line in lines if line in _CAUSES), *self.unwritten)
 
     def intend(self, cause: Cause) -> None:
-        """Remember why, before acting on it. Raises OSError."""
-        fd = os.open(self.path / "intent", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        """Remember why, before acting on it; where it cannot be written down, for as long as this manager lives."""
         try:
-            os.write(fd, f"{cause}\n".encode())
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            fd = os.open(self.path / "intent", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, f"{cause}\n".encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError:
+            self.unwritten.append(cause)
 
     def log_lines(self, limit: int = 1000) -> tuple[str, ...]:
         """The last lines the engine wrote."""
@@ -139,6 +150,9 @@ class Run:
         return False
 
 
+_CAUSES = frozenset(str(cause) for cause in Cause)
+
+
 def _whole_line(path: Path) -> list[str]:
     """The words of a one-line file; empty while the line has no end, because a shell's echo may be half seen."""
     try:
@@ -149,11 +163,27 @@ def _whole_line(path: Path) -> list[str]:
 
 
 def new_run(root: Path, record: Record) -> Run:
-    """Make the run directory. Its record is on disk before any process exists. Raises OSError."""
+    """Make the run directory. Its record, and room for what tells of the end, are on disk before any process exists.
+
+    Raises OSError and leaves nothing then.
+    """
     path = root / str(record.start_id)
     path.mkdir(parents=True, mode=0o700, exist_ok=True)
-    write_whole(path / "record.json", json.dumps(asdict(record), indent=2) + "\n")
+    try:
+        for name in _TOLD_AT_THE_END:
+            reserve_file(path / name, RECORD_ROOM)
+        reserve_file(path / LOG, LOG_ROOM)
+        write_whole(path / "record.json", json.dumps(asdict(record), indent=2) + "\n")
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return Run(path, record)
+
+
+def clear_unborn(path: Path) -> None:
+    """Remove a run directory without a record: its manager died before anything could be started in it."""
+    if not (path / "record.json").exists():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def read_run(path: Path) -> Run | None:
