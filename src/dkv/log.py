@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from dkv.printable import printable
+
 FILE = "manager.log"
 LARGEST = 4_000_000   # bytes of a file before the next one is begun
 KEPT = 3              # older files: manager.log.1 and so on
@@ -18,9 +20,9 @@ _file: logging.Handler | None = None
 
 
 def set_up(level: str = "info") -> None:
-    """Log to stderr: readable on a terminal, JSON elsewhere."""
+    """Log to stderr: readable on a terminal, which nothing in a line can move, and JSON elsewhere."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     renderer: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -28,6 +30,7 @@ def set_up(level: str = "info") -> None:
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
             _keep,
+            *([_visible] if terminal else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -42,6 +45,7 @@ def keep_in(directory: Path) -> None:
     warnings: list[logging.Handler] = [_file, logging.StreamHandler(sys.stderr)]  # without any there is the second
     for handler in warnings:
         handler.setLevel(logging.WARNING)
+        handler.setFormatter(_Visible())
     logging.getLogger().handlers = warnings
 
 
@@ -50,6 +54,30 @@ class _Rotating(logging.handlers.RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Pass over it."""
+
+
+class _Visible(logging.Formatter):
+    """What libraries say, with nothing in it that moves a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """The lines of a traceback."""
+        return _lines(super().formatException(ei))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _visible(log: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Texts of an event as a terminal may show them; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _lines(value) if name == "exception" else printable(value)
+    return event
 
 
 def _keep(log: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

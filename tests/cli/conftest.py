@@ -41,9 +41,10 @@ class Person:
     def __init__(self, domain: FakeDomain, home: Path) -> None:
         self.domain = domain
         self.environ = {"XDG_CONFIG_HOME": str(home / "config")}
-        self.shell = self._session()
+        self.shell = self.session()
 
-    def _session(self) -> Session:
+    def session(self) -> Session:
+        """What a command runs in: nothing is connected yet but what the context file keeps."""
         screen = Screen(io.StringIO(), io.StringIO())
         clock = self.domain.clock
         return Session(screen, self.environ, self.domain, sleep=clock.sleep, clock=clock)
@@ -55,7 +56,7 @@ class Person:
 
     def runs(self, *words: str) -> Said:
         """Run one one-shot command."""
-        session = self._session()
+        session = self.session()
         return self._said(session, run_cmdlet(session, words[0], from_argv(words[1:])))
 
     @staticmethod

@@ -14,7 +14,7 @@ from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
 from dkv.cli.fleet import Refusals
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, Usage, nearest
+from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, NotPrinted, Usage, nearest
 from dkv.client import ClientTrouble, ManagerRefused, ManagerUnreachable
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
@@ -139,7 +139,8 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         session.screen.rows(refusals.rows, widths=(22, 14, 9))
         return FAILED
     except CliTrouble as trouble:
-        session.screen.error(trouble.message, trouble.hint)
+        done = isinstance(trouble, NotPrinted) and session.sent
+        session.screen.error(trouble.message, f"Already sent and not taken back: {_sent(session)}." if done else trouble.hint)
         return trouble.exit_code
     except ManagerRefused as refused:
         session.screen.error(refused.message, refused.hint)
@@ -190,4 +191,8 @@ def show_help(session: Session, cmdlet: Cmdlet) -> int:
 def _interrupted(session: Session) -> str:
     if not session.sent:
         return "Interrupted; nothing had been sent."
-    return f"Interrupted; already sent and not taken back: {', '.join(session.sent)}."
+    return f"Interrupted; already sent and not taken back: {_sent(session)}."
+
+
+def _sent(session: Session) -> str:
+    return ", ".join(session.sent)

@@ -6,23 +6,28 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dkv.cli.output import Screen
-from dkv.cli.trouble import FAILED, INTERRUPTED
+from dkv.cli.output import Screen, standard_streams
+from dkv.cli.trouble import INTERRUPTED, READER_LEFT, CliTrouble, ReaderLeft
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line to its exit code: 0 done, 1 refused or failed, 2 bad usage, 130 interrupted."""
+    """Run one command line to its exit code: 0 done, 1 refused, failed or not printed, 2 bad usage, 130 interrupted, 141
+    when who read the output has gone."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    screen = Screen(colour=False) if os.environ.get("NO_COLOR") else Screen()
-    try:
-        return _dispatch(screen, words)
-    except BrokenPipeError:
-        # Who read our output has left (`dkv Get-DkvStore | head -1`); closing stdout again must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        screen.error("Interrupted; nothing had been sent.")
-        return INTERRUPTED
+    with standard_streams():
+        screen = Screen(colour=False) if os.environ.get("NO_COLOR") else Screen()
+        try:
+            code = _dispatch(screen, words)
+            sys.stdout.flush()
+            return code
+        except ReaderLeft:
+            return READER_LEFT
+        except CliTrouble as trouble:
+            screen.error(trouble.message, trouble.hint)
+            return trouble.exit_code
+        except KeyboardInterrupt:
+            screen.error("Interrupted; nothing had been sent.")
+            return INTERRUPTED
 
 
 def _dispatch(screen: Screen, words: list[str]) -> int:

@@ -1,16 +1,22 @@
 """Everything the command line prints, and nothing else prints: data on stdout, words on stderr (design section 8).
 
 Tables keep the columns of the documented pages as least widths (cmdlets.md section 1.2). Colours and progress appear
-on a terminal only; `-o json` puts the same facts on stdout as JSON.
+on a terminal only; `-o json` puts the same facts on stdout as JSON. What comes from elsewhere cannot move the terminal:
+each line is escaped here. Standard output that takes no more is an error of the command, standard error is not.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TextIO, cast
+
+from dkv.cli.trouble import NotPrinted, ReaderLeft
+from dkv.printable import cut, printable, width
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
 COLOURS = {SUCCESS: "32", OK: "32", FAILED: "31", SKIPPED: "33"}
@@ -27,6 +33,109 @@ class Row(NamedTuple):
     message: str
 
 
+class StandardOutput:
+    """Standard output for us and for every library that writes to it. Raises NotPrinted when it takes no more, also
+    when it was closed before the program began, and ReaderLeft when who read it has gone."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")   # a character the terminal's encoding lacks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Whether a person sees it."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Take a text."""
+        with _failing(self._stream):
+            return self._open().write(text)
+
+    def flush(self) -> None:
+        """Pass on what was taken."""
+        if self._stream is not None:
+            with _failing(self._stream):
+                self._stream.flush()
+
+    def _open(self) -> TextIO:
+        if self._stream is None:
+            raise NotPrinted("Standard output is closed, so there is nowhere to print to.", "Send it to /dev/null instead.")
+        return self._stream
+
+
+@contextmanager
+def _failing(stream: TextIO | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if stream is not None:
+            _give_up(stream)
+        if isinstance(error, BrokenPipeError):
+            raise ReaderLeft from error
+        raise NotPrinted(f"Standard output cannot be written: {error.strerror}.", "Make room there, then ask again.") from error
+
+
+class StandardError:
+    """Standard error: where it takes no more words they are lost, and that is nobody's failure."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Whether a person sees it."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Take a text, or lose it."""
+        try:
+            return self._stream.write(text) if self._stream is not None else 0
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        """Pass on what was taken, or keep it for when there is room again."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError:
+            pass
+
+    def end(self) -> None:
+        """Lose what could not be passed on; the program ends."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.flush()
+        except OSError:
+            _give_up(self._stream)
+
+
+def _give_up(stream: TextIO) -> None:
+    """What a stream still holds goes nowhere: else the program would complain of it, and fail by it, when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """While a command runs, sys.stdout and sys.stderr are these two, so that no library goes round them."""
+    before = sys.stdout, sys.stderr
+    err = StandardError(sys.stderr)
+    sys.stdout, sys.stderr = cast(TextIO, StandardOutput(sys.stdout)), cast(TextIO, err)
+    try:
+        yield
+    finally:
+        err.end()
+        sys.stdout, sys.stderr = before
+
+
 class Screen:
     """Where a command's output goes. `as_json` switches the data on stdout; words stay words."""
 
@@ -38,7 +147,8 @@ class Screen:
         self.err = err or sys.stderr
         self.as_json = False
         self.terminal = self.out.isatty()
-        self.colour = self.terminal if colour is None else colour
+        self._drawn_on = os.environ.get("TERM") != "dumb"   # a dumb terminal prints the codes it is sent
+        self.colour = self.terminal and self._drawn_on if colour is None else colour
         self._progress_shown = False
 
     # -- data ---------------------------------------------------------------------------------------------------
@@ -56,28 +166,41 @@ class Screen:
         self.line(lines[0])
         self.line("-" * rule)
         for row, line in zip(rows, lines[1:], strict=True):
-            self.line(self._painted(line, row.result))
+            self._put(self._painted(line, row.result))
 
-    def data(self, value: object) -> None:
-        """A JSON document."""
-        self.line(json.dumps(value, indent=2))
+    def data(self, value: object, indent: int | None = 2) -> None:
+        """A JSON document; on one line without `indent`."""
+        self._put(in_json(value, indent))
 
     def line(self, text: str = "") -> None:
         """One line of data."""
-        self.clear_progress()
-        print(text, file=self.out, flush=True)
+        self._put(printable(text))
+
+    def value(self, text: str) -> None:
+        """A value somebody kept: as it is for a program, on a terminal like every other line."""
+        self._put(printable(text) if self.terminal else text)
+
+    def block(self, text: str) -> None:
+        """Lines of data."""
+        for line in text.splitlines():
+            self.line(line)
 
     def frame(self, lines: Sequence[str]) -> None:
         """A picture that replaces the one before on a terminal, and follows it elsewhere."""
-        start = HOME_AND_CLEAR if self.terminal else ""
-        print(start + "\n".join(lines), file=self.out, flush=True)
+        start = HOME_AND_CLEAR if self.terminal and self._drawn_on else ""
+        self._put(start + "\n".join(map(printable, lines)))
+
+    def _put(self, text: str) -> None:
+        """What can move nothing but what we want to move."""
+        self.clear_progress()
+        print(text, file=self.out, flush=True)
 
     # -- words --------------------------------------------------------------------------------------------------
 
     def error(self, message: str, hint: str = "") -> None:
         """Why a command failed: one sentence, then a hint."""
         self.clear_progress()
-        hint = self.spoken(hint)
+        message, hint = printable(message), printable(self.spoken(hint))
         print(f"{message}\n\nhint: {hint}" if hint else message, file=self.err, flush=True)
 
     def spoken(self, hint: str) -> str:
@@ -91,12 +214,13 @@ class Screen:
     def note(self, text: str) -> None:
         """A word beside the data, such as a warning."""
         self.clear_progress()
-        print(text, file=self.err, flush=True)
+        print(printable(text), file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
         """What is being waited for, on one line that is overwritten; silent when not on a terminal."""
-        if self.err.isatty():
-            print(f"{ERASE_LINE}{text[:100]}", end="", file=self.err, flush=True)
+        if self.err.isatty() and self._drawn_on:
+            line = cut(printable(text), columns_of(self.err) - 1)   # in the last column some terminals begin a new line
+            print(f"{ERASE_LINE}{line}", end="", file=self.err, flush=True)
             self._progress_shown = True
 
     def clear_progress(self) -> None:
@@ -112,11 +236,28 @@ class Screen:
 
 
 def table(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
-    """Lines with columns as wide as their longest cell plus two, and at least `least`."""
+    """Lines with columns as wide as their longest cell plus two, and at least `least`; escaped, so that widths are true."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     columns = max(len(row) for row in rows)
-    wide = [max(len(row[i]) + 2 for row in rows) for i in range(columns)]
+    wide = [max(width(row[i]) + 2 for row in rows) for i in range(columns)]
     wide = [max(w, least[i] if i < len(least) else 0) for i, w in enumerate(wide)]
-    return ["".join(cell.ljust(wide[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
+    return ["".join(cell + " " * (wide[i] - width(cell)) for i, cell in enumerate(row)).rstrip() for row in rows]
+
+
+def in_json(value: object, indent: int | None = 2, sort_keys: bool = False) -> str:
+    """JSON in ASCII, without the one control character that JSON allows in a text."""
+    return json.dumps(value, indent=indent, sort_keys=sort_keys).replace("\x7f", "\\u007f")
+
+
+def columns_of(stream: TextIO) -> int:
+    """How wide the terminal is, but not wider than COLUMNS; 80 where neither says."""
+    try:
+        there = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        there = 0
+    asked = os.environ.get("COLUMNS", "")
+    wanted = int(asked) if asked.isascii() and asked.isdigit() else 0
+    return min(there or wanted or 80, wanted or there or 80)
 
 
 def moment(value: object) -> str:

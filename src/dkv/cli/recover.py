@@ -10,27 +10,29 @@ from typing import Any
 
 import click
 
+from dkv.cli.clicked import Commands
 from dkv.cli.nouns.native import client_of
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE, CliTrouble
+from dkv.printable import printable
 
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="how data is printed")
 MANAGERS = click.option("--managers", help="the managers, with commas between; else the connected ones")
 STATE = "where the domain state is, such as sqlite:PATH"
 
 
-@click.group(help="Take a copy of what the domain knows.")
+@click.group(cls=Commands, help="Take a copy of what the domain knows.")
 def backup() -> None:
     """Verbs that copy."""
 
 
-@click.group(help="Put a copy back.")
+@click.group(cls=Commands, help="Put a copy back.")
 def restore() -> None:
     """Verbs that put back."""
 
 
-@click.group(help="Make anew what was lost, from what is left.")
+@click.group(cls=Commands, help="Make anew what was lost, from what is left.")
 def rebuild() -> None:
     """Verbs that make anew."""
 
@@ -102,7 +104,7 @@ def _make(screen: Screen, output: str, yes: bool, planned: Any) -> int:
 
 
 def _asked(question: str) -> bool:
-    return sys.stdin.isatty() and bool(click.confirm(question, err=True))
+    return sys.stdin is not None and sys.stdin.isatty() and bool(click.confirm(printable(question), err=True))
 
 
 def _tool(name: str) -> Callable[..., Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes (design section 8); 130 is the shell's own for Ctrl-C."""
+DONE, FAILED, BAD_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
+"""Exit codes (design section 8); 130 is the shell's own for Ctrl-C, 141 for a program whose reader has gone."""
 
 
 class CliTrouble(Exception):
@@ -23,6 +23,14 @@ class Usage(CliTrouble):
     """The command was not written right; nothing was sent."""
 
     exit_code = BAD_USAGE
+
+
+class ReaderLeft(Exception):
+    """Who read standard output has gone (`dkv show events | head -1`): no failure of ours, and nobody is there to be told."""
+
+
+class NotPrinted(CliTrouble):
+    """Standard output takes no more. What had been sent is done all the same."""
 
 
 class NothingSent(CliTrouble):

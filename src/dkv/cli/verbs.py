@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from dkv.cli import nouns, recover
+from dkv.cli.clicked import Commands, version
 from dkv.cli.cmdlets import CMDLETS, run_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
@@ -32,7 +33,7 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
         code = root.main(list(arguments), "dkv", standalone_mode=False, obj=screen)
         return code if isinstance(code, int) else DONE
     except click.exceptions.NoArgsIsHelpError as wanted:
-        screen.line(wanted.ctx.get_help() if wanted.ctx else "")
+        screen.block(wanted.ctx.get_help() if wanted.ctx else "")
         return BAD_USAGE
     except click.UsageError as wrong:
         screen.error(*_explained(wrong, arguments))
@@ -73,7 +74,7 @@ def _explained(wrong: click.UsageError, arguments: Sequence[str]) -> tuple[str, 
     return f"There is no command '{ctx.info_name} {word}'.", f"{ctx.command_path} takes: {', '.join(group.commands)}."
 
 
-class Root(click.Group):
+class Root(Commands):
     """All verbs. The tables of cmdlets and nouns are read only when somebody asks for help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,7 +85,7 @@ class Root(click.Group):
 
 
 @click.group(cls=Root, help="A self-managing distributed key-value database on Valkey engines.")
-@click.version_option(package_name="dkv", prog_name="dkv")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=version, help="Show the version and exit.")
 def root() -> None:
     """All verbs hang here."""
 

@@ -13,9 +13,11 @@ from rich.bar import Bar
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from dkv.client import Json
 from dkv.playground.proof import Proved
+from dkv.printable import printable
 
 WIDTH = 100
 REFRESH = 1.0   # s between two live tables
@@ -34,7 +36,7 @@ def outages(found: Sequence[tuple[str, float]]) -> list[str]:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     longest = max((ms for _, ms in found), default=1.0)
     for n, (leader, ms) in enumerate(found, 1):
-        table.add_row(str(n), leader, f"{ms:.0f}", Bar(longest, 0, ms, width=60))
+        table.add_row(str(n), shown(leader), f"{ms:.0f}", Bar(longest, 0, ms, width=60))
     return _lines(table)
 
 
@@ -58,8 +60,13 @@ def tombstones(found: Sequence[Json]) -> list[str]:
     table.add_column("cause of the end")
     causes = Counter((str(t["instanceName"]), _cause(t)) for t in found)
     for (instance, cause), count in sorted(causes.items()):
-        table.add_row(str(count), instance, cause)
+        table.add_row(str(count), shown(instance), shown(cause))
     return _lines(table)
+
+
+def shown(text: object) -> Text:
+    """A text of the domain as it is: nothing in it moves the terminal or is markup of rich."""
+    return Text(printable(str(text)))
 
 
 def _cause(tombstone: Json) -> str:
@@ -72,17 +79,18 @@ def state_table(store: Json) -> Table:
     groups = {group["name"]: group for group in store["groups"]}
     terms = ", ".join(f"{g['name']} term {g['term']}" for g in groups.values())
     losable = min((int(g["canLoseForConfirmed"]) for g in groups.values()), default=0)
-    title = f"{store['name']}: {store['status']}, {terms}, {losable} more servers may be lost"
+    title = shown(f"{store['name']}: {store['status']}, {terms}, {losable} more servers may be lost")
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
     for name in ("instance", "endpoint", "server", "state", "role", "in sync", "pid"):
         table.add_column(name, no_wrap=True)
     table.add_column("remark")
     for i in store["instances"]:
         process = i["process"] or {}
-        table.add_row(
+        cells = (
             i["instanceName"], f"{i['host']}:{i['clientPort']}", i["server"], i["state"], i["role"] or "-",
-            "yes" if i["inSync"] else "no", str(process.get("pid") or "-"), i["reason"] or "",
+            "yes" if i["inSync"] else "no", process.get("pid") or "-", i["reason"] or "",
         )  # fmt: skip
+        table.add_row(*map(shown, cells))
     return table
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dkv.cli.nouns.shapes import repr_line
+from dkv.cli.output import in_json, moment
 from dkv.cli.session import Session
 from dkv.cli.trouble import CliTrouble
 from dkv.client import Json
@@ -35,8 +36,6 @@ def say_waiting(session: Session, database: Json) -> None:
     found = [one for one in database.get("waiting", ()) if one["kind"] in ("database", "group", "option")]
     if not found:
         return
-    from dkv.cli.output import moment  # most wait for nobody
-
     for one in found:
         since = f" since {moment(one['since'])}" if one["since"] is not None else ""
         fix = f" fix: {session.screen.spoken(one['fix'])}" if one["fix"] else ""
@@ -45,9 +44,9 @@ def say_waiting(session: Session, database: Json) -> None:
 
 def keep(session: Session, path: str, value: Any) -> None:
     """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliTrouble."""
-    written = json.dumps(value, indent=2, sort_keys=True)
+    written = in_json(value, sort_keys=True)
     if path == "-":
-        session.screen.line(written)
+        session.screen.block(written)
         return
     try:
         with open(path, "w", encoding="utf-8") as file:

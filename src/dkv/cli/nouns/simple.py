@@ -126,7 +126,7 @@ def get_value(session: Session, bound: Bound) -> int:
     if session.screen.as_json:
         session.screen.data(found)
     elif found.get("value") is not None:
-        session.screen.line(str(found["value"]))
+        session.screen.value(str(found["value"]))
     return DONE
 
 

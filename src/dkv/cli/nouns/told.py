@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from urllib.parse import urlencode
 
@@ -107,5 +106,8 @@ def _follow(session: Session, client: ManagerClient, events: list[Json], bound: 
 
 
 def _print(screen: Screen, event: Json) -> int:
-    screen.line(json.dumps(event) if screen.as_json else logged(event))
+    if screen.as_json:
+        screen.data(event, indent=None)
+    else:
+        screen.line(logged(event))
     return int(event["sequence"])
