@@ -1,136 +1,27 @@
-"""What managers know of one another, however much time passes between two things that they read."""
+"""A lease that nobody could renew is no news: while the backend is away for everybody no server is lost."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-from dkv.control.liveness import RENEW_EVERY, SERVER_TTL, Liveness
-from dkv.control.submit import Submitter, View
-from dkv.domain.commands import ServerJoined
-from dkv.sim.loop import SimLoop
-from dkv.store.contract import Lease, Snapshot, Unavailable
-from dkv.store.memory import MemoryDomain, MemoryStore
-
-FIRST = ServerJoined(server_id="s1", uid="u1", host="10.0.0.1", port=7801, nuodb_port=8888, boot_id="b1")
-SECOND = replace(FIRST, server_id="s2", uid="u2", host="10.0.0.2")
+from dkv.sim.world import Shape, World
 
 
-class Interrupted(MemoryStore):
-    """A backend on a machine so slow that something happens just before the domain state is read; `away`: no answers."""
-
-    def __init__(self, domain: MemoryDomain) -> None:
-        super().__init__(domain)
-        self.before_read: Callable[[], Awaitable[None]] | None = None
-        self.away = False
-
-    async def read(self) -> Snapshot:
-        happens, self.before_read = self.before_read, None
-        if happens is not None:
-            await happens()
-        return await super().read()
-
-    async def leases(self) -> Sequence[Lease]:
-        if self.away:
-            raise Unavailable("away")
-        return await super().leases()
-
-
-class Pair:
-    """Two managers of one domain. Nothing happens by itself: each takes the steps that a test has it take."""
-
-    def __init__(self, loop: SimLoop) -> None:
-        domain = MemoryDomain(clock=loop.time)
-        self.store = Interrupted(domain)
-        self.submitter = self._submitter(self.store, loop)
-        self.first = Liveness(self.store, self.submitter, FIRST, loop.time)
-        second = MemoryStore(domain)
-        self.second = Liveness(second, self._submitter(second, loop), SECOND, loop.time)
-
-    def _submitter(self, store: MemoryStore, loop: SimLoop) -> Submitter:
-        return Submitter(store, lambda: int(loop.time() * 1000), lambda: str(loop.time()))
-
-    async def first_leads(self) -> None:
-        """Its access to the backend has lasted long enough for it to judge others."""
-        for _ in range(int(SERVER_TTL / RENEW_EVERY) + 2):
-            await self.first.renew()
-            await self.first.judge()
-            await self.first.join()
-            await asyncio.sleep(RENEW_EVERY)
-
-    async def second_joins(self) -> None:
-        await self.second.renew()
-        await self.second.join()
-
-    async def alive(self) -> set[str]:
-        view: View = await self.submitter.view()
-        return {server.server_id for server in view.state.servers.values() if server.alive}
-
-
-def play(story: Callable[[Pair], Awaitable[None]]) -> None:
-    loop = SimLoop(1)  # type: ignore[abstract]
-
-    async def told() -> None:
-        pair = Pair(loop)
-        await pair.first_leads()
-        await story(pair)
-
+def test_after_an_outage_of_the_backend_for_everybody_no_server_is_called_lost() -> None:
+    world = World(1, Shape(servers=3))
     try:
-        loop.run_until_complete(told())
+        world.loop.run_until_complete(an_outage(world))
     finally:
-        loop.close()
+        world.loop.close()
 
 
-def test_a_server_that_has_just_joined_is_heard_by_whoever_sees_it_alive() -> None:
-    async def story(pair: Pair) -> None:
-        await pair.first.judge()
-        await pair.second_joins()
-        assert await pair.alive() == {"s1", "s2"}
-        assert (await pair.first.heard())["s2"] == 0, "without another look at the leases in between"
-
-    play(story)
-
-
-def test_what_was_heard_ages_where_the_backend_does_not_answer() -> None:
-    async def story(pair: Pair) -> None:
-        await pair.second_joins()
-        await pair.first.judge()
-        pair.store.away = True
-        await asyncio.sleep(2)
-        assert (await pair.first.heard())["s2"] == 2000
-        assert await pair.first.leader() == "s1"
-
-    play(story)
-
-
-def test_whoever_took_the_lead_is_named_at_once() -> None:
-    async def story(pair: Pair) -> None:
-        assert await pair.first.leader() == "s1"
-        await pair.first.leave()
-        assert await pair.first.leader() == ""
-        await pair.second.renew()
-        assert await pair.first.leader() == "s2"
-
-    play(story)
-
-
-def test_a_server_that_joins_while_others_are_judged_is_not_lost() -> None:
-    async def story(pair: Pair) -> None:
-        pair.store.before_read = pair.second_joins
-        await pair.first.judge()     # reads the leases, then the state, in which there is one more server by then
-        assert await pair.alive() == {"s1", "s2"}
-
-    play(story)
-
-
-def test_a_server_whose_lease_ended_is_lost() -> None:
-    async def story(pair: Pair) -> None:
-        await pair.second_joins()
-        for _ in range(int(SERVER_TTL / RENEW_EVERY) + 1):
-            await asyncio.sleep(RENEW_EVERY)
-            await pair.first.renew()
-        await pair.first.judge()
-        assert await pair.alive() == {"s1"}
-
-    play(story)
+async def an_outage(world: World) -> None:
+    """Longer than every lease; one manager is slower than the others to come back."""
+    await world.found()
+    await asyncio.sleep(5.0)
+    for number, machine in enumerate(world.machines.values()):
+        machine.weather.away_until = world.now() + 6.0 + 0.4 * number
+    await asyncio.sleep(15.0)
+    assert not [line for line in world.story if "server.lost" in line]
+    assert not world.failures
+    assert all(server.alive for server in world.state.servers.values())
