@@ -103,6 +103,14 @@ def test_a_script_from_a_file_and_from_stdin(tmp_path: Path) -> None:
     assert said.stderr.startswith("No managers connected. Use Connect-DkvManager or specify -Managers.")
 
 
+@pytest.mark.parametrize(("end", "code"), [("<&-", 2), ("--file /dev/null", 0), ("<<< 'exit 3'", 3), ("<<< 'Get-DkvStoer'", 2)])
+def test_a_script_from_elsewhere_ends_with_its_own_exit_code(tmp_path: Path, end: str, code: int) -> None:
+    line = f"{sys.executable} -m dkv.cli.main shell {end}"
+    environ = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    said = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert (said.returncode, "Traceback" in said.stderr) == (code, False), said
+
+
 def test_who_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m dkv.cli.main shell -c '{'help;' * 2000}' | head -1"
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)

@@ -153,6 +153,9 @@ def convert(param: Param, value: object) -> object:
     """The value as its parameter's kind wants it. Raises Usage."""
     if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes", *GREEDY):
         value = value[0]
+    if value is None or (isinstance(value, list) and None in value):
+        name = written(param)
+        raise Usage(f"{name} is $null, which is no value: {param.help}.", f"Leave {name} out, or give it a value.")
     return _CONVERT[param.kind](param, value)
 
 
@@ -185,15 +188,24 @@ def _any(param: Param, value: object) -> str:
 
 
 def _words(param: Param, value: object) -> list[str]:
-    items = [one for part in (value if isinstance(value, list) else [value]) for one in str(part).split(",") if one]
+    items: list[str] = []
+    for part in _flat(value):
+        if not isinstance(part, str):
+            raise _bad(param, value, "It is texts with blanks or commas between.")
+        items += [one for one in part.split(",") if one]
     if not items:
         raise Usage(f"{written(param)} needs a value: {param.help}.", f"Write {written(param)} VALUE VALUE ...")
     return items
 
 
+def _flat(value: object) -> list[object]:
+    """The values of a list, and of lists in it: `s1,s2 s3` is one list to a shell."""
+    return [one for part in value for one in _flat(part)] if isinstance(value, list) else [value]
+
+
 def _pairs(param: Param, value: object) -> dict[str, str]:
-    items = [str(one) for one in (value if isinstance(value, list) else [value])]
-    if len(items) % 2:
+    items = value if isinstance(value, list) else [value]
+    if len(items) % 2 or not all(isinstance(one, str) for one in items):
         raise _bad(param, value, f"It is pairs: {written(param)} KEY VALUE KEY VALUE ...")
     return dict(zip(items[::2], items[1::2], strict=True))
 

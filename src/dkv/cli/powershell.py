@@ -3,12 +3,14 @@
 A script is statements between newlines or `;`. A statement is a command with its arguments or `$name = value`.
 Values are bare words, 'literal' and "expanding" texts, comma lists, `@( )`, `@{ k = v }` with an optional
 `[InstanceDefinition]` before it, and `$name`. A backtick at the end of a line continues it; `#` and `<# #>` are
-comments. Everything else of PowerShell is refused with one sentence, never guessed.
+comments. Everything else of PowerShell is refused by name with one sentence, never guessed and never half done: a script
+is read, and its variables are looked for, before its first line runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from dkv.cli.trouble import Usage
@@ -18,6 +20,18 @@ DASHES = "-\u2013\u2014"
 
 ENDS_WORD = set(" \t\r\n,;(){}|&\"'#`=")
 BARE_STOPS = ENDS_WORD - {"#", "="}
+AFTER_VALUE = set(" \t\r\n\u00a0,;)}|&#")
+TYPOGRAPHIC = set("\u2018\u2019\u201a\u201b\u201c\u201d\u201e")
+ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+"""What a backtick makes of the next character; any other stays what it is."""
+
+KEYWORDS = frozenset((
+    "begin", "break", "catch", "class", "continue", "data", "do", "dynamicparam", "else", "elseif", "end", "enum", "filter",
+    "finally", "for", "foreach", "from", "function", "if", "in", "param", "process", "return", "switch", "throw", "trap", "try",
+    "until", "using", "var", "while", "workflow",
+))  # fmt: skip
+AUTOMATIC: dict[str, object] = {"true": True, "false": False, "null": None}
+ONE_BY_ONE = "Write the commands one a line; let another shell decide which are run."
 
 
 class Variable(NamedTuple):
@@ -109,10 +123,30 @@ def as_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def check_variables(statements: Sequence[Statement], known: Mapping[str, object]) -> None:
+    """Raise Usage for a variable that has no value where it is used. Every statement runs, so that this is known before."""
+    set_so_far = {*known, *AUTOMATIC}
+    for statement in statements:
+        held = [statement.value] if isinstance(statement, Assignment) else [a.value for a in statement.arguments]
+        for variable in (found for value in held for found in _variables(value)):
+            if variable.name not in set_so_far:
+                _look_up(variable, {})
+        if isinstance(statement, Assignment):
+            set_so_far.add(statement.name)
+
+
+def _variables(value: Value | None) -> Iterator[Variable]:
+    if isinstance(value, Variable):
+        yield value
+        return
+    inside = value.parts if isinstance(value, Expanding) else value if isinstance(value, list) else ()
+    for one in value.values() if isinstance(value, dict) else inside:
+        yield from _variables(one)
+
+
 def _look_up(variable: Variable, variables: Mapping[str, object]) -> object:
-    fixed: dict[str, object] = {"true": True, "false": False, "null": None}
-    if variable.name in fixed:
-        return fixed[variable.name]
+    if variable.name in AUTOMATIC:
+        return AUTOMATIC[variable.name]
     if variable.name in variables:
         return variables[variable.name]
     raise Usage(f"The variable ${variable.name} has no value.", f"Set it first: ${variable.name} = ...")
@@ -134,22 +168,42 @@ class _Reader:
             found.append(self.statement())
             self.blanks()
             if self.here() and self.here() not in "\n;":
+                if isinstance(found[-1], Assignment) and self.here() not in "|&":
+                    self.refuse("More than one value stands after =", "Quote texts with blanks; nothing is calculated here.")
                 self.refuse_rest()
 
     def statement(self) -> Statement:
         line = self.line()
         if self.here() == "$":
-            variable = self.variable()
-            self.blanks()
-            if self.here() != "=":
-                self.refuse(f"A line cannot consist of ${variable.name}", f"Write ${variable.name} = value.")
-            self.at += 1
-            self.blanks(newlines=True)
-            return Assignment(line, variable.name, self.value_list())
+            return self.assignment(line)
+        if self.here() == "[":
+            self.refuse("A line cannot begin with a type or an attribute in [ ]", "Write $name = value, or a command.")
+        if self.here() and self.here() in "'\"(":
+            self.refuse("A line cannot begin with a text or an expression", "Begin it with a command, or with $name = value.")
+        if self.here() == "&":
+            self.refuse("'&' is not supported: nothing else is called from here", "Write the command's name first.")
         name = self.word()
         if not name:
             self.refuse_rest()
+        if name.lower() in KEYWORDS:
+            self.refuse(f"'{name}' is not supported: there are no conditions, loops or functions here", ONE_BY_ONE)
+        if name == ".":
+            self.refuse("'.' is not supported: no other script is read from here", "Use dkv shell --file for each script.")
+        self.ends_value()
         return Command(line, name, self.arguments())
+
+    def assignment(self, line: int) -> Assignment:
+        variable = self.variable()
+        self.blanks()
+        if self.here() and self.here() in "+-*/%?":
+            self.refuse("Nothing is calculated here, neither with += nor with ++", f"Write ${variable.name} = value.")
+        if self.here() != "=":
+            self.refuse(f"A line cannot consist of ${variable.name}", f"Write ${variable.name} = value.")
+        if variable.name in AUTOMATIC:
+            self.refuse(f"${variable.name} cannot be set", "Choose another name.")
+        self.at += 1
+        self.blanks(newlines=True)
+        return Assignment(line, variable.name, self.value_list(expression=True))
 
     def arguments(self) -> tuple[Argument, ...]:
         found: list[Argument] = []
@@ -158,7 +212,12 @@ class _Reader:
             char = self.here()
             if not char or char in "\n;|&)}":
                 return tuple(found)
-            found.append(self.parameter() if self.starts_parameter() else Positional(self.value_list()))
+            if not self.starts_parameter():
+                found.append(Positional(self.value_list()))
+                continue
+            found.append(self.parameter())
+            if self.here() and self.here() in "({'\"":
+                self.ends_value()
 
     def starts_parameter(self) -> bool:
         after = self.text[self.at + 1:self.at + 2]
@@ -169,6 +228,9 @@ class _Reader:
         while self.here() and self.here() not in BARE_STOPS and self.here() not in ":=":
             self.at += 1
         name = self.text[start:self.at].lstrip(DASHES)
+        if set(name) & {"<", ">", "$", *TYPOGRAPHIC}:
+            self.at = start + min(self.text[start:self.at].index(char) for char in name if char in {"<", ">", "$", *TYPOGRAPHIC})
+            self.refuse_in_word()
         if self.here() and self.here() in ":=":
             self.at += 1
             self.blanks()
@@ -177,8 +239,8 @@ class _Reader:
 
     # -- values -------------------------------------------------------------------------------------------------
 
-    def value_list(self, multiline: bool = False) -> Value:
-        first = self.value()
+    def value_list(self, multiline: bool = False, expression: bool = False) -> Value:
+        first = self.value(expression)
         items = [first]
         while True:
             mark = self.at
@@ -188,9 +250,19 @@ class _Reader:
                 return first if len(items) == 1 else items
             self.at += 1
             self.blanks(newlines=True)
-            items.append(self.value())
+            items.append(self.value(expression))
 
-    def value(self) -> Value:
+    def value(self, expression: bool = False) -> Value:
+        """One value. In an `expression` a word without quotes would be a command, as in PowerShell."""
+        bare = self.here() not in ("'", '"', "$", "[", "@", "(")
+        found = self.one_value()
+        if expression and bare and not re.fullmatch(r"-?[0-9]+", str(found)):
+            self.refuse(f"Only a value may stand where {found} does: nothing is run or calculated inside a line",
+                        f"Quote it if it is a text: '{found}'.")  # fmt: skip
+        self.ends_value()
+        return found
+
+    def one_value(self) -> Value:
         char = self.here()
         if char == "'":
             return self.literal()
@@ -206,23 +278,35 @@ class _Reader:
             return self.table()
         if char == "(":
             return self.group()
+        if char == "@":
+            self.refuse_at()
         word = self.word()
         if not word:
             self.refuse_rest()
         return word
 
+    def ends_value(self) -> None:
+        char = self.here()
+        if not char or char in AFTER_VALUE or self.continues():
+            return
+        if char in ".[" and self.text[self.at - 1] not in "'\"":
+            self.refuse("Members and indexes, such as $a.b and $a[0], are not supported", "Set a variable to that value.")
+        if char == "{":
+            self.refuse_rest()
+        self.refuse("Two values are written together without a blank", "Put them into one text in double quotes.")
+
     def array(self) -> Value:
         self.at += 2
         items: list[Value] = []
         while not self.closes(")", "@("):
-            found = self.value_list(multiline=True)
+            found = self.value_list(multiline=True, expression=True)
             items.extend(found if isinstance(found, list) else [found])
         return items
 
     def group(self) -> Value:
         self.at += 1
         self.blanks(newlines=True)
-        found = self.value_list(multiline=True)
+        found = self.value_list(multiline=True, expression=True)
         if not self.closes(")", "("):
             self.refuse("Only a value may stand in ( )", "Run the inner command on a line of its own.")
         return found
@@ -239,7 +323,7 @@ class _Reader:
                 self.refuse(f"The key {key} has no value", "Inside @{ } write key = value, with ; or newlines between.")
             self.at += 1
             self.blanks(newlines=True)
-            found[key] = self.value_list()
+            found[key] = self.value_list(expression=True)
         return found
 
     def table_key(self) -> str:
@@ -268,16 +352,26 @@ class _Reader:
         if self.text.startswith("]", self.at):
             self.at += 1
         self.blanks()
-        return self.value()
+        return self.one_value()
 
     def variable(self) -> Variable:
+        """`$name` or `${name}`."""
         self.at += 1
-        start = self.at
+        if self.here() == "(":
+            self.refuse("$( ) is not supported: commands do not give values here", "Set a variable, or write the value out.")
+        braces = self.here() == "{"
+        start = self.at = self.at + braces
         while self.here() and (self.here().isalnum() or self.here() in "_:"):
             self.at += 1
         name = self.text[start:self.at].lower()
         if not name:
             self.refuse("A $ without a name", "Write $name, or quote the text with single quotes.")
+        if ":" in name:
+            self.refuse(f"${name} is not supported: a variable has no scope and no drive here",
+                        "Write ${name} where a colon follows a variable.")  # fmt: skip
+        if braces and self.here() != "}":
+            self.refuse("A variable's name in ${ } has letters, digits and _", "Write ${name}.")
+        self.at += braces
         return Variable(name)
 
     # -- texts --------------------------------------------------------------------------------------------------
@@ -302,26 +396,38 @@ class _Reader:
         while (char := self.here()) != '"' or self.text[self.at + 1:self.at + 2] == '"':
             if not char:
                 raise Incomplete("A text in double quotes does not end.", 'Add the missing ".')
-            if char == "$" and self.text[self.at + 1:self.at + 2].isalpha():
+            if char == "$" and self.holds_variable():
                 parts += [self.variable(), ""]
                 continue
-            if char in '`"':
+            if char == '"':
                 self.at += 1
-                char = {"n": "\n", "t": "\t"}.get(self.here(), self.here()) if char == "`" else '"'
+            parts[-1] = f"{parts[-1]}{self.escaped() if char == '`' else char}"
             self.at += 1
-            parts[-1] = f"{parts[-1]}{char}"
         self.at += 1
         return str(parts[0]) if len(parts) == 1 else Expanding(tuple(parts))
+
+    def holds_variable(self) -> bool:
+        """Whether a $ within double quotes begins a variable, and is no mere sign."""
+        after = self.text[self.at + 1:self.at + 2]
+        if after and after in "?^$":
+            self.refuse(f"${after} is not supported", "Write `$ for the sign itself.")
+        return after.isalnum() or (bool(after) and after in "_{(:")
+
+    def escaped(self) -> str:
+        """What a backtick and the sign after it mean; stays on that sign."""
+        self.at += 1
+        if self.text.startswith("u{", self.at):
+            self.refuse("`u{ } is not supported", "Write the character itself.")
+        return ESCAPES.get(self.here(), self.here())
 
     def word(self, stops: set[str] = BARE_STOPS) -> str:
         found = []
         while (char := self.here()) and (char not in stops or char == "`"):
-            if char == "`":
-                if self.continues():
-                    break
-                self.at += 1
-                char = self.here()
-            found.append(char)
+            if char == "`" and self.continues():
+                break
+            if char in "$<>" or char in TYPOGRAPHIC:
+                self.refuse_in_word()
+            found.append(self.escaped() if char == "`" else char)
             self.at += 1
         return "".join(found)
 
@@ -355,11 +461,33 @@ class _Reader:
     def line(self) -> int:
         return self.text.count("\n", 0, self.at) + 1
 
+    def refuse_in_word(self) -> NoReturn:
+        char = self.here()
+        if char in "<>":
+            self.refuse(f"'{char}' is not supported: nothing is redirected here",
+                        "Redirect the output of dkv shell as a whole, or quote the text.")  # fmt: skip
+        if char == "$":
+            self.refuse("A variable inside a word is not supported", 'Put the whole into double quotes: "orders-$n".')
+        self.refuse(f"{char} is a typographic quotation mark, which is not supported", "Type ' or \" instead.")
+
+    def refuse_at(self) -> NoReturn:
+        after = self.text[self.at + 1:self.at + 2]
+        if after and after in "'\"":
+            self.refuse("Texts over several lines, from @\" to \"@, are not supported",
+                        "Write one line; `n in double quotes begins a new one.")  # fmt: skip
+        self.refuse("Splatting, as in @parameters, is not supported", "Write each -Name and its value out.")
+
     def refuse_rest(self) -> NoReturn:
         char = self.here()
         if not char:
             raise Incomplete("The line ends where a value is missing.", "Add the value.")
-        if char in "|&":
+        if self.text.startswith(("||", "&&"), self.at):
+            self.refuse(f"'{char}{char}' is not supported: commands do not hang on each other here", ONE_BY_ONE)
+        if char == "{":
+            self.refuse("Script blocks in { } are not supported", ONE_BY_ONE)
+        if char == "&":
+            self.refuse("'&' is not supported: nothing runs in the background here", "Remove it.")
+        if char == "|":
             self.refuse(f"'{char}' is not supported: commands do not feed each other here", "Use one line a command.")
         if char in ")}":
             self.refuse(f"'{char}' closes nothing", "Remove it, or quote the text.")

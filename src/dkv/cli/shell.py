@@ -6,29 +6,44 @@ Ctrl-C cancels the command, never the shell; a script goes on after a failed lin
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dkv.cli import nouns
 from dkv.cli.binding import written
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
 from dkv.cli.context import user_directory
-from dkv.cli.powershell import Argument, Assignment, Command, Incomplete, Positional, Statement, parse, settle
+from dkv.cli.powershell import (
+    Argument,
+    Assignment,
+    Command,
+    Incomplete,
+    Positional,
+    Statement,
+    Variable,
+    check_variables,
+    parse,
+    settle,
+)
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble
+from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble, Usage
 
 LEAVE = ("exit", "quit")
 
 
 class Leave(Exception):
-    """The person wrote exit."""
+    """The person wrote exit; `code` is the number after it, None without one."""
+
+    def __init__(self, code: int | None = None) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def run_text(session: Session, text: str) -> int:
     """Run a script. One that cannot be read is refused as a whole, before its first line runs."""
     session.in_shell = True
     try:
-        statements = parse(text)
+        statements = _read(session, text)
     except CliTrouble as trouble:
         session.screen.error(trouble.message, trouble.hint)
         return BAD_USAGE
@@ -39,19 +54,51 @@ def run_text(session: Session, text: str) -> int:
             if code == INTERRUPTED:
                 return code
             worst = max(worst, code)
-    except Leave:
-        pass
+    except Leave as leave:
+        return worst if leave.code is None else leave.code
     return worst
+
+
+def _read(session: Session, text: str) -> list[Statement]:
+    """The statements of a text, nothing of which has run. Raises Usage for what is not supported and for unset variables."""
+    statements = parse(text)
+    check_variables(statements, session.variables)
+    for one in statements:
+        if isinstance(one, Command) and one.name.lower() in LEAVE and _known(one.arguments):
+            _code(one.arguments, {})
+    return statements
+
+
+def _known(arguments: Sequence[Argument]) -> bool:
+    return not any(isinstance(one.value, Variable) for one in arguments)
+
+
+def _code(arguments: Sequence[Argument], variables: Mapping[str, object]) -> int | None:
+    """The number after exit, None without one. Raises Usage."""
+    if not arguments:
+        return None
+    value = settle(arguments[0].value, variables) if isinstance(arguments[0], Positional) else None
+    text = str(value)
+    if len(arguments) > 1 or not (text.isascii() and text.isdigit()) or int(text) > 255:
+        raise Usage("exit takes one whole number from 0 to 255, or nothing.", "Write exit 3, or exit.")
+    return int(text)
 
 
 def run_file(session: Session, path: Path) -> int:
     """Run a script file; `-` is stdin."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        text = _standard_input() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         session.screen.error(f"The script {path} cannot be read: {error}.", "Name a readable text file.")
         return BAD_USAGE
     return run_text(session, text)
+
+
+def _standard_input() -> str:
+    """All of it, as UTF-8. Raises OSError, UnicodeDecodeError."""
+    if sys.stdin is None:
+        raise OSError("standard input is closed")
+    return sys.stdin.read().removeprefix("\ufeff")
 
 
 def run_statement(session: Session, statement: Statement) -> int:
@@ -63,7 +110,7 @@ def run_statement(session: Session, statement: Statement) -> int:
         statement = _bare(statement)
         word = statement.name.lower()
         if word in LEAVE:
-            raise Leave
+            raise Leave(_code(statement.arguments, session.variables))
         if word == "help":
             return _help(session, statement)
     except CliTrouble as trouble:
@@ -101,13 +148,13 @@ def _help(session: Session, statement: Command) -> int:
 def interact(session: Session) -> int:
     """Talk with a person until exit or Ctrl-D. Without a terminal stdin is a script."""
     session.in_shell = True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return run_file(session, Path("-"))
     for statement in _typed(session):
         try:
             run_statement(session, statement)
-        except Leave:
-            break
+        except Leave as leave:
+            return leave.code or DONE
     return DONE
 
 
@@ -126,7 +173,7 @@ def _typed(session: Session) -> Iterator[Statement]:
         except EOFError:
             return
         try:
-            statements = parse(held)
+            statements = _read(session, held)
         except Incomplete:
             continue
         except CliTrouble as trouble:
