@@ -31,7 +31,8 @@ async def test_identity_and_health(world: World) -> None:
     async with world.at() as client:
         identity = (await client.get("/admin/v1/identity")).json()
         assert (identity["product"], identity["serverId"], identity["uid"]) == ("dkv", "s1", "uid-of-s1")
-        assert (await client.get("/readyz")).status_code == 200
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready", "waiting": []})
         world.ready = "waiting for the domain since 09:41:07"
         waiting = await client.get("/readyz")
     assert waiting.status_code == 503

@@ -109,7 +109,7 @@ async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World)
         assert one == {
             "kind": "process", "subject": f"process {start_id} (orders-2)", "store": "OrdersStore",
             "for": "the manager of s2", "since": world.now, "reason": "its request was not taken yet",
-            "fix": "Look at the log of the manager of s2.",
+            "fix": "Look at the log of the manager of s2.", "blocksWrites": False,
         }  # fmt: skip
         assert (await client.get(STORE)).json()["waiting"] == [one]
         assert (await client.get("/admin/v1/waiting", params={"store": "Nothing"})).json() == {"waiting": []}

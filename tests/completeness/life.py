@@ -57,7 +57,7 @@ from dkv.domain.commands import (
     WritesPaused,
     WritesResumed,
 )
-from dkv.domain.maintenance import EngineSilent
+from dkv.domain.maintenance import EngineSilent, WritesRefused
 from dkv.domain.model import EngineType, Group, Process, Report, State
 from tests.api.world import HOSTS, PORT, World, orders
 
@@ -193,6 +193,8 @@ class Life:
         await self.tell(OptionsSeen(append_fsync="everysec", max_memory=1 << 30, **where))
         hung = EngineSilent(server_id="s1", start_id=(await self.process(0)).start_id, silent=True)
         await self.tell(hung, replace(hung, silent=False))
+        full = WritesRefused(server_id="s1", start_id=hung.start_id, why="OOM")
+        await self.tell(full, replace(full, why=""))
         silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)
         await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
         await self.joins(1)

@@ -51,11 +51,13 @@ def test_a_leader_takes_over_fenced_and_serves_when_it_is_told(engines_room: Roo
         one = await seen(room, 1)
         assert (one.role, one.fenced, one.admits_replicas) == ("leader", True, False)
         assert refused(await room.write(1, "k", "v"))
+        assert one.refuses == "NOREPLICAS"
         await room.engines.admit(1)
         await room.engines.unfence(1)
         assert await room.write(1, "k", "v") == "+OK"
         one = await seen(room, 1)
         assert not one.fenced
+        assert not one.refuses
         assert one.admits_replicas
         assert one.epoch > 100
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dkv.domain.describe import can_lose, store_status
+from dkv.domain.refusing import REFUSALS
 from dkv.domain.waiting import Stuck, stuck
 from tests.domain.verbs import Teller
 
@@ -104,6 +106,15 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "position db-2 marker=1-1+700 offset=800 history=h1 digest=seven", "group db/UNPARTITIONED", "db-2",
         "db-2 was chosen to lead in term 2 and is first given the writes that only the disk of db-1 has",
         "after 2 s without progress db-1 is restarted instead"),
+    "its leader is busy for ever": (
+        UP + "refuses db-1 why=BUSY", "group db/UNPARTITIONED", "db-1", "db-1 leads and refuses writes: it is busy with a script",
+        "dkv shutdown process --start-id 0 --kill, then Start-DkvStore -Name db -InstanceName db-1"),
+    "its leader's memory is full": (
+        UP + "refuses db-1 why=OOM", "group db/UNPARTITIONED", "db-1", "its memory is full",
+        "--db-name db --default-options max-memory"),
+    "its leader's disk is full": (
+        UP + "refuses db-1 why=MISCONF", "group db/UNPARTITIONED", "db-1", "cannot write its append-only file",
+        "Make room on the disk of A"),
     "a rolling restart": (
         UP + "restart db rolling", "database db", "process 1 (db-2)", "it is being restarted: it is stopping", "--evict"),
     "a whole restart": (
@@ -132,6 +143,40 @@ def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     assert any(fix in one.fix for one in mine), mine
     no_moment = "renamed" in reason
     assert no_moment or all(one.since for one in mine), mine
+
+
+BLOCKS = {
+    # story: whether clients' writes wait or are refused because of it
+    UP + "lost A": False, UP + "lost B": False, UP + "engine-silent db-2": False, UP + "engine-silent db-1": True,
+    UP + "refuses db-1 why=PAUSED": True, UP + "refuses db-1 why=OOM; refuses db-1 why=MISCONF": True,
+    UP + "exit db-1": True, UP + "exit db-2": False, UP + "switchover db": False,
+    "servers A B; create db on=A,B min=2; start db-1 db-2; up db; exit db-2; shrink db-2": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("story", BLOCKS)
+def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(story: str) -> None:
+    state = told(story).world.state
+    (group,) = state.groups_of("db")
+    found = stuck(state, "db")
+    assert any(one.blocks for one in found) == BLOCKS[story], found
+    if BLOCKS[story]:
+        assert store_status(state, "db") == "Partial"
+        assert can_lose(state, group)[1] == 0 or not group.serving
+    assert can_lose(state, group)[0] in (0, 1)
+
+
+def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
+    state = told(UP + "refuses db-1 why=OOM; refuses db-1").world.state
+    assert stuck(state) == []
+    assert store_status(state, "db") == "Running"
+
+
+def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
+    for why in REFUSALS:
+        (one,) = [one for one in stuck(told(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
+        assert one.fix, why
+        assert "{" not in one.fix, one.fix
 
 
 @pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), STOPPED])

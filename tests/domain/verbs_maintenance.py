@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.maintenance import EngineSilent
+from dkv.domain.maintenance import EngineSilent, WritesRefused
 from tests.domain.teller import Line, Teller, verb
 
 
@@ -16,6 +16,11 @@ def _switchover(t: Teller, line: Line) -> c.Command:
 @verb("engine-silent")
 def _engine_silent(t: Teller, line: Line) -> c.Command:
     return EngineSilent(silent=not line.has("no-more"), **t.of(line))
+
+
+@verb("refuses")
+def _writes_refused(t: Teller, line: Line) -> c.Command:
+    return WritesRefused(why=line.options.get("why", ""), **t.of(line))
 
 
 @verb("restart")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
-from dkv.domain.maintenance import EngineSilent
+from dkv.domain.maintenance import EngineSilent, WritesRefused
 from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, Report, State
 from tests.domain.world import HOUR, frozen
 
@@ -151,6 +151,7 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
     if salt % 5 == 0:
         yield c.LeaderSteppedDown(now=now, server_id=server_id, start_id=start_id)
         yield EngineSilent(now=now, server_id=server_id, start_id=start_id, silent=salt % 2 == 0)
+        yield WritesRefused(now=now, server_id=server_id, start_id=start_id, why=("", "OOM", "BUSY", "other")[salt % 4])
         yield c.TailSetAside(now=now, server_id=server_id, start_id=start_id, path="/tail")
 
 

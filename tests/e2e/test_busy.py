@@ -138,7 +138,7 @@ def as_manager(home: Watched, name: str) -> Iterator[valkey.Valkey]:
     from dkv.engine.config import MANAGER
     from dkv.engine.supervisor import read_run
 
-    found = home.instance(STORE, name)
+    found = home.instance(home.store, name)
     run = read_run(home.manager_of(name).data_dir / "run" / str(found["process"]["startId"]))
     assert run is not None
     with valkey.Valkey(found["host"], found["clientPort"], username=MANAGER, password=run.record.secret) as client:

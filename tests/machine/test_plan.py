@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from dkv.domain import commands as c
+from dkv.domain.commands import WritesRefused
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Memory, Seen, remember
-from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Take, Tell
+from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 
@@ -235,7 +238,7 @@ def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:
 def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gone() -> None:
     stage = Stage().settled().stop(1).ends(1, planned=True)
     stage.tell(c.InSyncShrunk(archive_id=1, reason="it stopped", **stage.quote()), c.DeleteArchive(archive_id=1))
-    assert stage.steps("s1", stage.engine(0, nodes=stage.nodes())) == []
+    assert stage.steps("s1", stage.engine(0)) == []
     (step,) = stage.steps("s2")
     assert isinstance(step, Retire)
 
@@ -253,3 +256,49 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
     stage.tell(back.fact)
     assert not stage.process(0).silent_at
     assert stage.steps("s1", stage.engine(0)) == []
+
+
+# -- writes that are refused ---------------------------------------------------------------------------------------------
+
+
+def told_why(steps: Iterable[Step]) -> list[str]:
+    return [step.fact.why for step in steps if isinstance(step, Tell) and isinstance(step.fact, WritesRefused)]
+
+
+@pytest.mark.parametrize(("seen", "why"), [
+    ({"refuses": "OOM"}, "OOM"), ({"refuses": "MISCONF"}, "MISCONF"), ({"refuses": "MAXCLIENTS"}, "MAXCLIENTS"),
+    ({"refuses": "CLUSTERDOWN"}, "CLUSTERDOWN"), ({"paused": True}, "PAUSED"),
+])  # fmt: skip
+def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_when_it_takes_them(
+    seen: dict[str, Any], why: str
+) -> None:
+    stage = Stage().settled()
+    engine = stage.engine(0, **seen)
+    assert told_why(stage.steps("s1", engine, lasting=1_900)) == []
+    steps = stage.steps("s1", engine, lasting=2_000)
+    assert told_why(steps) == [why]
+    stage.tell(*(step.fact for step in steps if isinstance(step, Tell)))
+    assert stage.process(0).refuses == why
+    assert told_why(stage.steps("s1", engine)) == []
+    steps = stage.steps("s1", stage.engine(0), lasting=0)
+    assert told_why(steps) == [""]
+    stage.tell(*(step.fact for step in steps if isinstance(step, Tell)))
+    assert not stage.process(0).refuses
+
+
+def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there_is_no_gap_after_its_silence() -> None:
+    stage = Stage().settled()
+    silent = stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000))
+    stage.tell(*(step.fact for step in silent if isinstance(step, Tell)))
+    busy = stage.engine(0, busy=True, refuses="BUSY")
+    told = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, Tell)]
+    assert [type(fact) for fact in told] == [WritesRefused, c.EngineSilent]
+    stage.tell(*told)
+    assert told_why(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
+
+
+def test_a_follower_refuses_writes_by_nature_and_a_whole_stop_fences_its_leader_on_purpose() -> None:
+    stage = Stage().settled()
+    assert told_why(stage.steps("s2", stage.engine(1, refuses="READONLY"))) == []
+    stage.tell(c.ShutdownDatabase(name="orders"))
+    assert told_why(stage.steps("s1", stage.engine(0, refuses="NOREPLICAS", fenced=True))) == []

@@ -130,6 +130,7 @@ def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
     yield c.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
     yield c.LeaderSteppedDown(**of)
     yield m.EngineSilent(silent=pick(2) == 0, **of)
+    yield m.WritesRefused(why=("", "OOM")[pick(2)], **of)
     yield c.LoadingProgressed(percent=50, **of)
 
 

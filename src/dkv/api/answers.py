@@ -136,7 +136,8 @@ class Group(Answer):
 
 
 class Stuck(Answer):
-    """Something that waits: for whom, since when (null if nobody knows), why, and what helps."""
+    """Something that waits: for whom, since when (null if nobody knows), why, what helps, and whether clients' writes are
+    refused or wait because of it."""
 
     kind: str
     subject: str
@@ -145,6 +146,7 @@ class Stuck(Answer):
     since: Ms | None
     reason: str
     fix: str
+    blocks_writes: bool
 
 
 class Restart(Answer):

@@ -96,7 +96,14 @@ class Identity(Answer):
 class Status(Answer):
     """The manager works."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok"]
+
+
+class Ready(Answer):
+    """The manager can read and change the domain; and what keeps clients' writes from being taken in it."""
+
+    status: Literal["ready"]
+    waiting: list[Stuck]
 
 
 class Metric(Answer):

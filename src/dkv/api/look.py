@@ -62,10 +62,13 @@ async def healthz() -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", response_model=answers.Status)
+@router.get("/readyz", response_model=answers.Ready)
 async def readyz(rooms: Door) -> Response:
-    """Whether the manager can read and change the domain; 503 with a sentence if not."""
+    """Whether the manager can read and change the domain; 503 with a sentence if not. When it can, `waiting` lists what
+    keeps clients' writes from being taken anywhere: a manager that can help is ready, whatever it is to help with.
+    """
     why = rooms.readiness()
-    if not why:
-        return JSONResponse({"status": "ready"})
-    return answer(waiting(why), {"Retry-After": "1"})
+    if why:
+        return answer(waiting(why), {"Retry-After": "1"})
+    held = [one for one in wire.waiting_view((await rooms.submitter.view()).state) if one["blocksWrites"]]
+    return JSONResponse({"status": "ready", "waiting": held})

@@ -30,6 +30,8 @@ def get_store(session: Session, bound: Bound) -> int:
         session.screen.data([_facts(o, store, name) for o in outcomes if isinstance(o.value, list) for store in o.value])
     else:
         session.screen.rows([row for o in outcomes for row in _rows(o, name)], "Store", WIDTHS)
+        if not name:
+            _say_held(session, stores)
         if name and stores:
             _details(session, stores[0])
     if not stores:
@@ -83,6 +85,13 @@ def _facts(outcome: Outcome, store: Json, name: str | None) -> Json:
     return facts | {"store": store} if name else facts
 
 
+def _say_held(session: Session, stores: Sequence[Json]) -> None:
+    """Under the rows, once: why a store that runs takes no writes."""
+    held = [one for store in stores for one in store.get("waiting") or [] if one.get("blocksWrites")]
+    for line in dict.fromkeys(waiting_lines(held)):
+        session.screen.line(session.screen.spoken(line))
+
+
 def _details(session: Session, store: Json) -> None:
     screen = session.screen
     major, minor = (store["incarnation"][key] for key in ("major", "minor"))
@@ -101,7 +110,8 @@ def _details(session: Session, store: Json) -> None:
     for instance in store["instances"]:
         if instance.get("reason"):
             screen.line(f"{instance['instanceName']}: {instance['reason']}")
-    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group"]):
+    told = [group["waitsFor"]["reason"] for group in store["groups"] if group.get("waitsFor")]
+    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group" or w["reason"] not in told]):
         screen.line(line)
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()

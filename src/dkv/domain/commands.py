@@ -33,6 +33,7 @@ from dkv.domain.maintenance import EngineSilent as EngineSilent
 from dkv.domain.maintenance import RestartDatabase as RestartDatabase
 from dkv.domain.maintenance import StopRestart as StopRestart
 from dkv.domain.maintenance import Switchover as Switchover
+from dkv.domain.maintenance import WritesRefused as WritesRefused
 from dkv.domain.model import DatabaseOptions, EngineType, Report
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
 from dkv.domain.running import MemorySynced as MemorySynced
@@ -358,7 +359,8 @@ FACTS: tuple[type[Command], ...] = (
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
     InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped, EngineSilent, TailMeasured, TailFed, TailBroken, CopyRecognised, OptionsSeen,
+    CopyWritten, CopyBroke, CutDropped, EngineSilent, WritesRefused, TailMeasured, TailFed, TailBroken, CopyRecognised,
+    OptionsSeen,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

@@ -82,6 +82,7 @@ RULES: dict[type[Command], Rule] = {
     c.LeaderSilence: groups.leader_silence,
     c.ProcessExited: processes.process_exited,
     c.EngineSilent: noticing.engine_silent,
+    c.WritesRefused: noticing.writes_refused,
     c.TailSetAside: processes.tail_set_aside,
     c.TailMeasured: tail.tail_measured,
     c.TailFed: tail.tail_fed,

@@ -23,6 +23,7 @@ from dkv.domain.model import (
     Tail,
     Tombstone,
 )
+from dkv.domain.refusing import takes_writes
 from dkv.domain.states import RESTING, STOPPING
 
 WANTED_ENDS = ("graceful stop", "operator kill")
@@ -60,22 +61,29 @@ def path_of(state: State, archive: Archive) -> str:
 
 
 def store_status(state: State, database: str) -> str:
-    """NoInstances, Running, Stopped or Partial (cmdlets.md section 1.8). Created and Failed count as stopped."""
+    """NoInstances, Running, Stopped or Partial. Created and Failed count as stopped.
+
+    Running is only said when every group takes writes as well.
+    """
     states = {instance_state(state, archive) for archive in instances(state, database)}
     if not states:
         return "NoInstances"
-    if states == {"Running"}:
+    if states == {"Running"} and all(takes_writes(state, group) for group in state.groups_of(database)):
         return "Running"
     return "Stopped" if states <= {"Created", "Stopped", "Failed"} else "Partial"
 
 
 def instance_state(state: State, archive: Archive) -> str:
-    """Created, Starting, Running, Stopping, Stopped or Failed (cmdlets-resolutions.md, 19)."""
+    """Created, Starting, Running, Stopping, Stopped, Failed, or Unreachable while its server's manager is away and nobody
+    knows what its engine does.
+    """
     process = state.process_on(archive.archive_id)
     if process is None:
         return _state_at_rest(archive, last_tombstone(state, archive.archive_id))
     if _is_leaving(state, process):
         return "Stopping"
+    if not state.server_alive(archive.server_id):
+        return "Unreachable"
     runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
     return "Running" if runs else "Starting"
 
@@ -193,7 +201,12 @@ def can_lose(state: State, group: Group) -> tuple[int, int]:
     confirmed = max(0, len({a.server_id for a in holders}) - 1)
     running = [a for a in holders if _can_serve(state, a)]
     least = max(1, state.databases[group.database].options.min_in_sync)
-    return confirmed, _losable(Counter(a.server_id for a in running), least)
+    return confirmed, _losable(Counter(a.server_id for a in running), least) if _may_write(state, group) else 0
+
+
+def _may_write(state: State, group: Group) -> bool:
+    """Whether nothing keeps an open group from taking writes; one without a leader will take them when it has one."""
+    return not group.serving or takes_writes(state, group)
 
 
 def _can_serve(state: State, archive: Archive) -> bool:

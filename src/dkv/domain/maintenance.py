@@ -1,5 +1,5 @@
 """Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database, drain a server;
-and the fact that an engine stopped answering."""
+and the facts that an engine stopped answering, or refuses writes."""
 
 from __future__ import annotations
 
@@ -56,6 +56,16 @@ class EnforceLeader(Command):
     archive_id: int
     allow_data_loss: bool
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritesRefused(Command):
+    """The engine that leads a group has refused its clients' writes for some seconds, or takes them again: `why` is the
+    error they are answered (domain/refusing.py lists them), "" when there is none. This only tells people."""
+
+    server_id: str
+    start_id: int
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)

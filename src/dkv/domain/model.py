@@ -285,6 +285,8 @@ class Process:
     port: int = 0                           # where clients reach its first engine, from CONFIGURED on; 0 unknown
     state_at: int = 0                       # when it reached its state, to be shown
     silent_at: int = 0                      # since when its engine answers nothing at all, to be shown; 0: it answers
+    refuses: str = ""                       # the error it answers clients' writes for seconds; see refusing.py. "" none
+    refuses_at: int = 0                     # since when, to be shown
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
     told: int = 0                           # number of the newest event about it

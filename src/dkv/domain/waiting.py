@@ -26,6 +26,7 @@ from dkv.domain.model import (
     State,
 )
 from dkv.domain.options import Lag, lags, restart_words
+from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 
 DISK_FULL = "disk full"   # engine contract, Cause
@@ -33,7 +34,9 @@ DISK_FULL = "disk full"   # engine contract, Cause
 
 @dataclass(frozen=True)
 class Stuck:
-    """One thing that waits. `kind` is server, database, group, archive, process or option; `since` is None if not known."""
+    """One thing that waits. `kind` is server, database, group, archive, process or option; `since` is None if not known.
+    `blocks`: clients' writes are refused, or wait, for as long as it does.
+    """
 
     kind: str
     subject: str
@@ -42,6 +45,7 @@ class Stuck:
     since: int | None
     reason: str
     fix: str = ""
+    blocks: bool = False
 
 
 def stuck(state: State, database: str | None = None) -> list[Stuck]:
@@ -111,9 +115,11 @@ def _group(state: State, database: Database, group: Group) -> Iterator[Stuck]:
     waiting = waits_for(state, group)
     if waiting:
         since = waiting.at if waiting.at is not None else _open_since(state, group)
-        yield Stuck("group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help)
+        held = not group.serving or len(group.in_sync) < database.options.min_in_sync
+        yield Stuck("group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help, held)
     elif group.enforced is not None and group.phase is GroupPhase.VACANT:
         yield _enforced(state, group)
+    yield from _refused(state, group)
 
 
 def _open_since(state: State, group: Group) -> int | None:
@@ -125,12 +131,27 @@ def _open_since(state: State, group: Group) -> int | None:
     return group.thin_at or None
 
 
+def _refused(state: State, group: Group) -> Iterator[Stuck]:
+    """An open group whose leader's engine lives and takes no writes."""
+    leader = state.leader_of(group)
+    why = REFUSALS.get(leader.refuses) if leader and group.open else None
+    if leader is None or why is None or (leader.refuses == "NOREPLICAS" and group.thin_at):
+        return  # too few in sync is told with what it waits for
+    name, archive = _name(state, group.leader), state.archive_of(leader)
+    server = state.servers.get(leader.server_id)
+    address = f"{server.host if server else leader.server_id}:{archive.client_port if archive else leader.port}"
+    fix = why.fix.format(address=address, start_id=leader.start_id, database=group.database, instance=name,
+                         server=leader.server_id)  # fmt: skip
+    yield Stuck("group", group.subject, group.database, name, leader.refuses_at or None,
+                f"{name} leads and refuses writes: {why.reason}", fix, blocks=True)  # fmt: skip
+
+
 def _enforced(state: State, group: Group) -> Stuck:
     """An operator chose who leads, in a database of which nothing runs."""
     name = _name(state, group.enforced)
     at = group.enforcements[-1].at if group.enforcements else None
     return Stuck("group", group.subject, group.database, name, at, f"an operator enforced {name} as its leader, and it does "
-                 "not run", f"Start it: Start-DkvStore -Name {group.database} -InstanceName {name}.")  # fmt: skip
+                 "not run", f"Start it: Start-DkvStore -Name {group.database} -InstanceName {name}.", blocks=True)  # fmt: skip
 
 
 def _name(state: State, archive_id: int | None) -> str:
@@ -178,7 +199,7 @@ def _process(state: State, process: Process) -> Iterator[Stuck]:
         yield replace(_of(state, process, "its engine", "its engine answers nothing at all; its manager ends it after "
                           "engineHangTimeout (30 s unless set)", "Look at its machine, a full disk or a stopped process "
                           f"hangs it; or end it: dkv shutdown process --start-id {process.start_id} --kill."),
-                      since=process.silent_at)  # fmt: skip
+                      since=process.silent_at, blocks=leading(state, process) is not None)  # fmt: skip
     if not state.server_alive(process.server_id):
         away = f"its server is away and it is {process.state.value}"
         fix = (f"Start the manager of server {process.server_id}; "

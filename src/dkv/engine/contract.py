@@ -220,6 +220,7 @@ class EngineSeen:
     free_bytes: int = 0               # on the archive's filesystem
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
     paused: bool = False              # its clients' writes wait (`pause`)
+    refuses: str = ""                 # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
     group: str = ""                   # its storage group
     max_memory: int | None = None     # bytes, 0 no limit; None unknown yet

@@ -23,6 +23,7 @@ from dkv.engine.valkey import Valkey
 GLANCE = 0.5             # seconds a survey waits for its engines
 _GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
 _REAPED_WITHIN = 5.0
+_FULL_FOR = 5.0          # seconds after a write that was answered OOM in which its memory counts as full
 _EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
 
 Asked = asyncio.Task[Answers | None]   # a question that an engine may still have to answer
@@ -45,7 +46,9 @@ class Engine:
         self._first_look = True
         self._asking: Asked | None = None
         self._asked_at = 0.0
-        self._judged: tuple[Answers, DiskSeen] | None = None   # what `_last` was made of
+        self._judged: tuple[Answers, DiskSeen, bool] | None = None   # what `_last` was made of
+        self._refused: int | None = None                       # writes that were answered OOM so far
+        self._refused_at = float("-inf")                       # when the last of them was noticed
         self._answered_at = self._known_since = time.monotonic()
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
@@ -200,11 +203,12 @@ class Engine:
             return self._silent(now, disk)
         self._answered_at = now
         if answers is None:
-            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True)
+            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses="BUSY")
         if answers.partly:
             return self._loading(answers, disk)
-        if self._last is None or self._judged != (answers, disk):
-            self._last, self._judged = self._seen(answers, disk), (answers, disk)
+        full = self._lately_full(answers, now)
+        if self._last is None or self._judged != (answers, disk, full):
+            self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_pfcount()
         await self._mind_pace(answers)
         return self._last
@@ -264,12 +268,21 @@ class Engine:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
         percent = int(float(answers.info.get("loading_loaded_perc", "0")))
         kept = self._kept(disk, answering=True, silent_ms=0)
-        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None)
+        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None,
+                       refuses="LOADING")  # fmt: skip
 
     def _pid(self) -> int:
         return self.born.pid if self.born is not None else 0
 
-    def _seen(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
+    def _lately_full(self, answers: Answers, now: float) -> bool:
+        """Whether somebody's write was answered OOM a moment ago."""
+        count = int(answers.memory.get("errorstat_OOM", "0"))
+        if self._refused is not None and count > self._refused:
+            self._refused_at = now
+        self._refused = count
+        return now - self._refused_at < _FULL_FOR
+
+    def _seen(self, answers: Answers, disk: DiskSeen, full: bool) -> EngineSeen:
         info, cluster = answers.info, answers.cluster
         leads = answers.follows is None
         return EngineSeen(
@@ -301,6 +314,7 @@ class Engine:
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
             paused=glance.is_paused(info),
+            refuses=glance.refuses_writes(answers, full),
             marker=disk.marker,
             group=self.run.record.group,
             max_memory=int(answers.settings["maxmemory"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from dkv.engine.config import FENCE, FENCED
@@ -38,6 +38,7 @@ class Answers:
     admits: bool
     settings: dict[str, str]
     raw: bytes = b""            # what INFO was read from
+    memory: dict[str, str] = field(default_factory=dict)   # INFO memory, what refuses_writes and nearly_full go by
     partly: bool = False        # INFO only: it loads, and what else is shown is how an engine starts
 
 
@@ -61,6 +62,54 @@ def later(before: Answers, raw: bytes) -> Answers | None:
     if any(info.get(key) != before.info.get(key) for key in _PLACE):
         return None
     return replace(before, info=info, raw=raw)
+
+
+_MEMORY = re.compile(
+    rb"^(used_memory|mem_not_counted_for_evict|maxmemory|maxmemory_policy|errorstat_OOM):(?:count=)?([^\r\n]*)", re.M
+)
+FULL = 0.9   # of maxmemory: from there on an engine is asked for its memory at every look
+
+
+def parse_memory(text: bytes) -> dict[str, str]:
+    """The few lines of INFO memory and errorstats that say whether writes fit; errorstat_OOM counts those that did not."""
+    return {name.decode(): value.decode() for name, value in _MEMORY.findall(text)}
+
+
+def memory_in_use(memory: Mapping[str, str]) -> float:
+    """How much of maxmemory is taken, as Valkey counts it before a write: 1.0 is all; 0 without a limit."""
+    limit = int(memory.get("maxmemory", "0"))
+    used = int(memory.get("used_memory", "0")) - int(memory.get("mem_not_counted_for_evict", "0"))
+    return used / limit if limit else 0.0
+
+
+def nearly_full(answers: Answers) -> bool:
+    """Whether its memory is to be watched more closely than the rest."""
+    return memory_in_use(answers.memory) > FULL
+
+
+def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
+    """The error that an engine of this look answers to any client's write, in the order in which Valkey asks
+    (processCommand), the refusal of new clients last; "" when it takes it, or lets it wait (a pause shows elsewhere).
+
+    `lately_full`: somebody was answered OOM. The memory of the refused command itself counts, so that the largest values are
+    refused long before the smallest, and nothing but the count shows it.
+
+    It is derived, not tried: a write that is tried is held back by a pause, and everything behind it on its connection too.
+    """
+    info, memory = answers.info, answers.memory
+    if answers.cluster.get("cluster_state", "ok") != "ok":
+        return "CLUSTERDOWN"
+    if lately_full or (memory_in_use(memory) > 1 and memory.get("maxmemory_policy") == "noeviction"):
+        return "OOM"
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return "MISCONF"
+    wanted = int(answers.settings.get(FENCE, "0"))
+    if wanted and int(info.get("min_slaves_good_slaves", "0")) < wanted:
+        return "NOREPLICAS"
+    if answers.follows is not None:
+        return "READONLY"
+    connected = sum(int(info.get(name, "0")) for name in ("connected_clients", "connected_slaves", "cluster_connections"))
+    return "MAXCLIENTS" if connected >= int(info.get("maxclients", "0")) > 0 else ""
 
 
 def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:

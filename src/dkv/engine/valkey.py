@@ -28,6 +28,7 @@ _LOOK: tuple[Command, ...] = (
     ("CLUSTER", "NODES"),
     ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz"),
     ("ACL", "LIST"),
+    ("INFO", "memory", "errorstats"),
 )
 _LOOK_AGAIN = _LOOK[:1]
 _WHOLE_EVERY = 5.0       # seconds what only orders and gossip change may be old, where nothing goes on
@@ -131,7 +132,7 @@ class Valkey:
         for as long as it stays where it was and no order was given. Waits as long as it takes. Raises EngineUnreachable.
         """
         before, now = self._looked, asyncio.get_running_loop().time()
-        if not thorough and before is not None and now - self._looked_at < _WHOLE_EVERY:
+        if not thorough and before is not None and now - self._looked_at < _WHOLE_EVERY and not glance.nearly_full(before):
             (info,) = await self._exchange(_LOOK_AGAIN)
             seen = glance.later(before, info) if isinstance(info, bytes) and self._looked is before else None
             if seen is not None:
@@ -143,10 +144,10 @@ class Valkey:
         return found
 
     async def _whole_look(self) -> glance.Answers | None:
-        info, cluster, nodes, config, users = await self._exchange(_LOOK)
+        info, cluster, nodes, config, users, memory = await self._exchange(_LOOK)
         if isinstance(info, _NO):
             return None
-        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users))
+        partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users, memory))
         said = glance.parse_info(info)
         if partly:
             return glance.Answers(said, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
@@ -154,7 +155,7 @@ class Valkey:
         settings = glance.parse_config(config)
         return glance.Answers(
             said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(settings), glance.is_on(users, REPLICA),
-            settings, bytes(info),
+            settings, bytes(info), glance.parse_memory(memory),
         )
 
     async def statistics(self) -> dict[str, str]:

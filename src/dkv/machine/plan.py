@@ -29,6 +29,7 @@ from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stop
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
+from dkv.machine.refusing import refusing_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
 from dkv.machine.seen import SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
@@ -132,6 +133,7 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
     elif not engine.answering and engine.silent_ms >= scene.me.hang_timeout:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
+        yield from refusing_steps(scene, process, engine)
         yield from _silence_steps(scene, process, engine)
         yield from option_steps(scene, process, (engine,))
         yield from _with_engine(scene, process, engine)

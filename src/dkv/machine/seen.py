@@ -288,6 +288,8 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield ("joining", group.key, group.term, joining)
         if engine:
             yield from _leader_conditions(state, group, engine)
+            if engine.refuses or engine.paused:
+                yield refusing_key(engine)
 
 
 def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
@@ -304,6 +306,11 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("not ok", process.start_id)
     if engine.role == "follower" and not engine.link_up:
         yield ("link down", process.start_id)
+
+
+def refusing_key(engine: EngineSeen) -> Hashable:
+    """Holds while an engine refuses writes, or lets them wait, for one reason."""
+    return ("refuses", engine.start_id, engine.refuses or "PAUSED")
 
 
 def _usurpation(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:

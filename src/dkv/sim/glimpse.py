@@ -15,7 +15,7 @@ FREE = 10**12                # bytes free on each disk
 WHOLE_EVERY = 5.0            # s what only orders and gossip change may be old at a look that is not thorough
 KEPT = (
     "node_id", "follows", "phantom", "cluster_ok", "fenced", "admits_replicas", "epoch", "current_epoch", "nodes", "max_memory",
-    "append_fsync",
+    "append_fsync", "refuses",
 )  # fmt: skip
 LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
 
@@ -57,8 +57,17 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "epoch": engine.epoch if leads else engine.leader_epoch(), "current_epoch": engine.current_epoch,
         "replicas": _replicas(engine) if leads else (), "nodes": _nodes(engine),
         "incremental_bytes": disk.incremental_bytes if disk else 0, "paused": now < engine.waits_until,
-        "max_memory": engine.max_memory, "append_fsync": engine.append_fsync,
+        "max_memory": engine.max_memory, "append_fsync": engine.append_fsync, "refuses": _refuses(engine),
     }  # fmt: skip
+
+
+def _refuses(engine: SimEngine) -> str:
+    """What it answers to a client's write."""
+    if engine.loading:
+        return "LOADING"
+    if engine.fenced:
+        return "NOREPLICAS"
+    return "" if engine.role == "leader" else "READONLY"
 
 
 def _stranger(engine: SimEngine) -> EngineSeen:

@@ -24,7 +24,7 @@ def waiting_view(state: State, store: str | None = None) -> list[Json]:
     """Everything that waits: for whom, since when (null if nobody knows), why, and what helps."""
     return [
         {"kind": one.kind, "subject": one.subject, "store": one.database or None, "for": one.whom, "since": one.since,
-         "reason": one.reason, "fix": one.fix}
+         "reason": one.reason, "fix": one.fix, "blocksWrites": one.blocks}
         for one in waiting.stuck(state, store)
     ]  # fmt: skip
 

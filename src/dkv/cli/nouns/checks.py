@@ -112,7 +112,8 @@ def database(session: Session, bound: Bound) -> int:
             raise Never(f"The database {name} was deleted.")
         _same_incarnation(found, first, bound)
         processes = door.items("/processes", "startId", dbName=exactly(name))
-        return _against_database(found, processes, bound) or silent(processes, bound)
+        said = _against_database(found, processes, bound) or silent(processes, bound)
+        return said or (_held(found) if bound["--check-running"] else "")
 
     return until(session, bound, look)
 
@@ -135,6 +136,12 @@ def _against_database(found: Json, processes: Sequence[Json], bound: Bound) -> s
         return f"The database {found['name']} is {found['state']}."
     fine = ("RUNNING", "SYNCING") if bound["--check-syncing"] else ("RUNNING",)
     return next((said for one in processes if (said := _against_process(one, fine))), "")
+
+
+def _held(found: Json) -> str:
+    """Why clients' writes are not taken, or nobody knows whether they are, although all that is written looks well."""
+    held = [one for one in found.get("waiting") or () if one.get("blocksWrites") or one["kind"] == "server"]
+    return ". ".join(f"{one['subject']}: {one['reason']}. Fix: {one['fix']}" for one in held).rstrip(".") + "." if held else ""
 
 
 def _against_process(one: Json, fine: Sequence[str] = ("RUNNING",)) -> str:

@@ -1,0 +1,78 @@
+"""Domain room: why an engine that leads refuses the writes of clients, or lets them wait, and what helps. Pure.
+
+The reasons are Valkey's error replies, by their first word; docs/decisions/0023 goes through all of them and says which
+cannot be met here. A manager sees them in what it looks at anyway and tells one that lasts (machine/refusing.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.model import Group, Process, State
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason: a clause that says what is the case, and what helps; `fix` may name {address}, {start_id}, {database},
+    {instance} and {server}."""
+
+    reason: str
+    fix: str
+
+
+REFUSALS: dict[str, Refusal] = {
+    "BUSY": Refusal(
+        "it is busy with a script or function that does not end, and every other client is answered BUSY",
+        "A script that wrote nothing ends by SCRIPT KILL (a function by FUNCTION KILL) sent to {address}. One that wrote ends "
+        "only with its engine: dkv shutdown process --start-id {start_id} --kill, then Start-DkvStore -Name {database} "
+        "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was acknowledged to nobody "
+        "and is undone. The option script-limit has the manager do it by itself.",
+    ),
+    "OOM": Refusal(
+        "its memory is full (maxmemory), and writes that need more are answered OOM",
+        "Delete keys or let them expire, or give it more: dkv update database-options --db-name {database} --default-options "
+        "max-memory BYTES.",
+    ),
+    "MISCONF": Refusal(
+        "it cannot write its append-only file, and writes are answered MISCONF",
+        "Make room on the disk of {server}, or mend it; the engine tries again by itself every second.",
+    ),
+    "NOREPLICAS": Refusal(
+        "its manager keeps it from taking writes, and they are answered NOREPLICAS",
+        "It ends when the manager of {server} may let it lead: look at what its group waits for, and at that manager's log.",
+    ),
+    "CLUSTERDOWN": Refusal(
+        "it does not know who serves its hash slots, and writes are answered CLUSTERDOWN",
+        "Look at the cluster links of {address} (its bus port) and at the log of the manager of {server}.",
+    ),
+    "READONLY": Refusal(
+        "it should lead and follows somebody, so nobody's writes are taken",
+        "Its manager has it lead again or it is restarted; look at the log of the manager of {server}, and for engines that "
+        "are not of this domain on the bus.",
+    ),
+    "LOADING": Refusal("it loads data while it should lead", "Wait for it, or look at its log on {server}."),
+    "MAXCLIENTS": Refusal(
+        "it has as many connections as it may (maxclients), and new clients are refused",
+        "Close connections: CLIENT LIST at {address} shows whose they are.",
+    ),
+    "PAUSED": Refusal(
+        "it lets the writes of its clients wait (CLIENT PAUSE)",
+        "It ends by itself with what asked for it, a hot copy or a handover; else CLIENT UNPAUSE by the managers' user at "
+        "{address}.",
+    ),
+}
+"""By Valkey's word for it; MAXCLIENTS and PAUSED, which have none, by ours."""
+
+
+def leading(state: State, process: Process) -> Group | None:
+    """The group that a process leads, and whose writes it should take."""
+    group = state.groups.get((process.database, process.group))
+    return group if group and group.open and group.leader_process == process.start_id else None
+
+
+def takes_writes(state: State, group: Group) -> bool:
+    """Whether a client's write to the group is taken now, as far as the domain knows."""
+    leader = state.leader_of(group)
+    if leader is None or not group.serving or leader.silent_at or leader.refuses:
+        return False
+    return len(group.in_sync) >= state.databases[group.database].options.min_in_sync

@@ -1,0 +1,37 @@
+"""Whether an engine that leads refuses its clients' writes, and for how long: told to the domain when it lasts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.commands import WritesRefused
+from dkv.domain.model import Process
+from dkv.domain.refusing import REFUSALS, leading
+from dkv.domain.states import STOPPING
+from dkv.engine.contract import EngineSeen
+from dkv.machine.seen import Scene, refusing_key
+from dkv.machine.steps import Step, Tell
+
+LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
+
+
+def refusing_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """Tell why writes are refused once that has lasted, and that they are taken again at once."""
+    why = refused_with(scene, process, engine)
+    if why == process.refuses or (not engine.answering and process.refuses):
+        return
+    if why and why != "BUSY" and scene.lasted(refusing_key(engine)) < LASTED:  # BUSY comes after seconds of silence
+        return
+    yield Tell(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.told))
+
+
+def refused_with(scene: Scene, process: Process, engine: EngineSeen) -> str:
+    """The reason of domain/refusing.py; "" where writes are taken, or nobody expects this engine to take any."""
+    group = leading(scene.state, process)
+    if group is None or not group.serving or process.leaving or scene.state.databases[process.database].state in STOPPING:
+        return ""
+    if not engine.answering:
+        return process.refuses
+    if engine.paused and not engine.refuses:
+        return "PAUSED"
+    return engine.refuses if engine.refuses in REFUSALS else ""
