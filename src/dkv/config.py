@@ -145,11 +145,9 @@ def _know(name: str, where: str) -> None:
     names = [f.name for f in fields(Settings)]
     if name in names:
         return
-    from difflib import get_close_matches  # only errors pay for it
+    from dkv.domain.similar import nearest  # only errors pay for it
 
-    near = get_close_matches(name, names, 1, 0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
-    raise ConfigTrouble(f"'{name}' in {where} is not a setting of dkv.", hint)
+    raise ConfigTrouble(f"'{name}' in {where} is not a setting of dkv.", nearest(name, names, f"Known: {', '.join(names)}."))
 
 
 def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dkv.cli.output import Screen
+from dkv.cli.startstop import Node, waiting_text
 from tests.cli.conftest import Maker, Person
 from tests.cli.fake import FakeDomain, Problem
 
@@ -396,3 +397,18 @@ def test_every_example_line_of_the_seeds_runs(person_with: Maker) -> None:
     assert "FAILED" not in said.out
     assert (said.code, said.err) == (0, "")
     assert said.out.count("SUCCESS") > 40
+
+
+# What is waited for ----------------------------------------------------------------------------------------------------
+
+
+def node(name: str, state: str, loading: int | None) -> Node:
+    return Node({"instanceName": name, "state": state, "process": {"loadingPercent": loading}}, "m")
+
+
+def test_progress_says_the_deadline_as_one_and_how_far_it_is_only_of_what_loads() -> None:
+    states = (("Starting", 40), ("Starting", 100), ("Stopping", 100), ("Starting", None))
+    nodes = [node(f"a-{n}", *state) for n, state in enumerate(states, 1)]
+    said = waiting_text(nodes, 29.7)
+    assert said == "Waiting, at most 30 s more: a-1 Starting (40 % loaded), a-2 Starting, a-3 Stopping, a-4 Starting"
+    assert waiting_text(nodes[2:3], -0.4) == "Waiting, at most 0 s more: a-3 Stopping"

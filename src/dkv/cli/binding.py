@@ -129,7 +129,8 @@ def find_param(cmdlet: Cmdlet, name: str) -> Param:
         raise Usage(f"{dashes}{name} may mean {' or '.join(map(written, found))}.", "Write more letters of it.")
     known = "It knows " + ", ".join(map(written, cmdlet.params)) + "."
     near = nearest(name, [p.name.removeprefix("--") for p in cmdlet.params])
-    raise Usage(f"{cmdlet.name} has no parameter {dashes}{name}.", near.replace("mean ", f"mean {dashes}") or known)
+    near = near.replace("mean ", f"mean {dashes}").replace(" or ", f" or {dashes}")
+    raise Usage(f"{cmdlet.name} has no parameter {dashes}{name}.", near or known)
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.names import Place
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.cli.trouble import CliTrouble, Usage, nearest
+from dkv.cli.trouble import CliTrouble, Usage, listed, nearest
 from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, ManagerRefused, ManagerUnreachable
 
 T = TypeVar("T")
@@ -167,5 +167,5 @@ def pick_instance(store: Json, written: str) -> Json:
     if len(loose) == 1:
         return loose[0]
     names = [str(i["instanceName"]) for i in instances]
-    known = f"It has {', '.join(names)}." if names else "It has none."
+    known = f"It has {listed(names)}." if names else "It has none."
     raise CliTrouble(f"The store {store['name']} has no instance '{written}'.", nearest(written, names, known))

@@ -144,7 +144,7 @@ def _wait(work: Work) -> None:
         halted = work.bound["FailFast"] and any(n.row and n.row.result == FAILED for n in work.nodes)
         if not waiting or halted or session.clock() >= ends:
             break
-        session.screen.progress(_waiting_text(work, waiting, ends - session.clock()))
+        session.screen.progress(waiting_text(waiting, ends - session.clock()))
         session.sleep(POLL_SECONDS)
     session.screen.clear_progress()
 
@@ -181,14 +181,17 @@ def _settle_failed(work: Work, node: Node) -> None:
         work.settle(node, FAILED, reason)
 
 
-def _waiting_text(work: Work, waiting: Sequence[Node], left: float) -> str:
+def waiting_text(waiting: Sequence[Node], left: float) -> str:
+    """What is waited for, and when that ends at the latest, `left` seconds from now."""
     states = ", ".join(f"{node.name} {_state(node.instance)}" for node in waiting)
-    return f"Waiting {left:.0f} s more for {states}"
+    return f"Waiting, at most {max(left, 0):.0f} s more: {states}"
 
 
 def _state(instance: Json) -> str:
+    """A node's state; how far it has loaded only while it does."""
     loading = (instance.get("process") or {}).get("loadingPercent")
-    return f"{instance['state']} ({loading} % loaded)" if loading is not None else str(instance["state"])
+    loads = loading is not None and loading < 100 and instance["state"] == "Starting"
+    return f"{instance['state']} ({loading} % loaded)" if loads else str(instance["state"])
 
 
 def _row(work: Work, node: Node) -> Row:

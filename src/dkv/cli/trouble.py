@@ -38,9 +38,14 @@ class NothingSent(CliTrouble):
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """'Did you mean X?' for the known name closest to `name`, else `otherwise`."""
-    from difflib import get_close_matches  # only errors pay for it
+    """'Did you mean X?' for what `name` is probably a misspelling of, else `otherwise`."""
+    from dkv.wire import similar  # only errors pay for it
 
-    by_lower = {k.lower(): k for k in known}
-    near = get_close_matches(name.lower(), list(by_lower), 1, 0.55)
-    return f"Did you mean {by_lower[near[0]]}?" if near else otherwise
+    return similar.nearest(name, known, otherwise)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a hint: not more than a person reads."""
+    from dkv.wire import similar
+
+    return similar.listed(names)

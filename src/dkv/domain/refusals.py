@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
+from dkv.domain import similar
 from dkv.domain.decision import Refused
 
 
@@ -75,12 +75,9 @@ def no(code: str, message: str, hint: str = "") -> Refused:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint naming the nearest known word, or all of them when there are few."""
-    names = sorted(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]}?"
-    return f"Known: {', '.join(names[:8])}." if names else "There is none yet."
+    """A hint naming the word that was probably meant, or else what is known."""
+    names = list(known)
+    return similar.nearest(word, names, f"Known: {similar.listed(names)}." if names else "There is none yet.")
 
 
 def unknown_database(name: str, known: Iterable[str]) -> Refused:

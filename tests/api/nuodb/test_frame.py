@@ -31,7 +31,7 @@ async def test_exactly_one_server_is_the_one_that_answers(world: World) -> None:
 @story
 async def test_every_no_has_the_shape_that_nuocmd_reads(world: World) -> None:
     async with world.at() as client:
-        told(await client.get("/api/1/peers/s3"), 404, "no server s3", "Did you mean s2?")
+        told(await client.get("/api/1/peers/s3"), 404, "no server s3", "Known: s1, s2.")
         told(await client.get("/api/1/nothing"), 404, "nothing at /api/1/nothing")
         told(await client.get("/api/1"), 404, "nothing at /api/1")
         told(await client.patch("/api/1/peers"), 405, "PATCH", "GET")

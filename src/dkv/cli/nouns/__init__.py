@@ -69,7 +69,7 @@ def unknown(name: str) -> Usage:
     """A verb without a noun, or with one it does not take."""
     verb, _, noun = name.partition(" ")
     nouns = [one.name.partition(" ")[2] for one in everything() if one.name.startswith(f"{verb} ")]
-    hint = nearest(name, [f"{verb} {one}" for one in nouns], f"dkv {verb} takes: {', '.join(nouns)}.")
+    near = nearest(noun, nouns).replace("mean ", f"mean {verb} ").replace(" or ", f" or {verb} ")
     if not noun or noun.startswith("-"):
         return Usage(f"dkv {verb} needs to be told what.", f"dkv {verb} takes: {', '.join(nouns)}.")
-    return Usage(f"There is no command '{name}'.", hint)
+    return Usage(f"There is no command '{name}'.", near or f"dkv {verb} takes: {', '.join(nouns)}.")
