@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import time
@@ -40,6 +41,7 @@ from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
 DATE_EVERY = 1.0     # s a Date header may be old
+DESCRIPTORS = 65_536 # a manager and each of its engines may open, where the machine allows it
 PROBE_WITHIN = 1.0   # s a machine has to answer a connection
 
 
@@ -48,10 +50,20 @@ def run(settings: Settings) -> int:
     set_up(settings.log_level)
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
+    raise_descriptor_limit()
     with take_dwelling(settings) as dwelling:
         keep_in(dwelling.path)
         with doors(settings) as listening:
             return asyncio.run(serve(settings, dwelling, listening))
+
+
+def raise_descriptor_limit() -> None:
+    """Let this manager and the engines it starts open as many files as the machine allows: the usual 1,024 are for programs
+    that use select, and an engine lets in no more clients than it has descriptors for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _program(settings: Settings) -> str | None:

@@ -18,6 +18,12 @@ PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it
 ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds of housekeeping a second
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
+KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
+CLIENTS_MOST = 10_000            # connections of clients, followers and other nodes together
+CLIENT_NEEDS = 10 * KILOBYTE     # measured on 9.1.2: 9 KB while it is new, 6 KB once it was answered
+CLIENTS_MEMORY_MOST = 1024 * MEGABYTE
+COMMAND_MOST = 128 * MEGABYTE    # one argument; one of 64 MB makes everybody else wait for 0.3 s, one of 500 MB for 2 s
+
 # CONFIG GET is not among them, because it would show the replication password.
 # What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
 _CLIENT_RULES = (
@@ -26,6 +32,28 @@ _CLIENT_RULES = (
     "-function|flush -function|delete -function|restore "
     "-cluster|flushslot -cluster|flushslots"
 )
+
+
+def client_limits(max_memory: int) -> dict[str, str]:
+    """What clients may take of an engine that has so many bytes, so that none of them stops the others.
+
+    A quarter of the memory, at most 1 GB, is for buffers of clients; who takes most is dropped when it is used up. As many
+    connections are let in as need half of that quarter when they do nothing, or a mere leak would have useful ones dropped.
+    A follower may lag by half of the memory and by no less than 256 MB, twice the largest argument: with the usual limits (64 MB
+    for a minute) one that loads for longer than that would be cut off, and begin anew, for ever. 0 bytes mean no limit.
+    """
+    room = min(max_memory // 4, CLIENTS_MEMORY_MOST) if max_memory else CLIENTS_MEMORY_MOST
+    command = max(min(room // 2, COMMAND_MOST), MEGABYTE)
+    lag = max(max_memory // 2, 2 * COMMAND_MOST)
+    return {
+        "maxclients": str(min(max(room // 2 // CLIENT_NEEDS, 128), CLIENTS_MOST)),
+        "maxmemory-clients": str(room),
+        "client-output-buffer-limit": (
+            f"normal {room // 2} 0 0 replica {lag} 0 0 pubsub {min(room // 4, 32 * MEGABYTE)} {min(room // 16, 8 * MEGABYTE)} 60"
+        ),
+        "client-query-buffer-limit": str(max(2 * command, MEGABYTE)),
+        "proto-max-bulk-len": str(command),
+    }
 
 
 def quoted(text: str) -> str:
@@ -120,6 +148,7 @@ def _durability(spec: EngineSpec) -> list[str]:
 def _rest(spec: EngineSpec) -> list[str]:
     return [
         f"maxmemory {spec.max_memory}",
+        *(f"{name} {value}" for name, value in client_limits(spec.max_memory).items()),
         "maxmemory-policy noeviction",
         f"hash-seed {hash_seed(spec.secret)}",
         "io-threads 1",

@@ -48,6 +48,10 @@ class EngineRefused(EngineTrouble):
     """The engine answered an error; the command was not done."""
 
 
+class EngineFull(EngineRefused):
+    """The engine took the connection and closed it, because it has no room for more: it lives, and nothing was done."""
+
+
 class Cause(StrEnum):
     """Why a process ended or an archive was refused. Without evidence it is KILLED_BY_SIGNAL, never a guess."""
 

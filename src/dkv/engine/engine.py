@@ -13,7 +13,16 @@ from dataclasses import replace
 
 from dkv.engine import glance, supervisor
 from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
-from dkv.engine.contract import Cause, Counters, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, MemorySeen
+from dkv.engine.contract import (
+    Cause,
+    Counters,
+    EngineFull,
+    EngineRefused,
+    EngineSeen,
+    EngineUnreachable,
+    ExitSeen,
+    MemorySeen,
+)
 from dkv.engine.glance import Answers
 from dkv.engine.logs import Log, LogWatch
 from dkv.engine.positions import DiskSeen, DiskWatch
@@ -24,6 +33,8 @@ GLANCE = 0.5             # seconds a survey waits for its engines
 _GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
 _REAPED_WITHIN = 5.0
 _FULL_FOR = 5.0          # seconds after a write that was answered OOM in which its memory counts as full
+CROWDED = 0.9            # of its connections are taken: from here on idle ones are closed
+IDLE_LONG = (300, 60, 10)  # seconds; the first of them that makes any room
 _EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
 
 Asked = asyncio.Task[Answers | None]   # a question that an engine may still have to answer
@@ -168,7 +179,7 @@ class Engine:
             if self.parts:
                 raise EngineUnreachable("a launcher has no socket")
             await self.valkey.shut_down()
-        except EngineUnreachable:
+        except (EngineUnreachable, EngineFull):
             if born is not None and supervisor.alive(born):
                 os.kill(born.pid, signal.SIGTERM)
 
@@ -197,13 +208,16 @@ class Engine:
             return self._silent(now, disk)
         if self._asking is asked:
             self._asking = None
+        refuses = "BUSY"
         try:
             answers = asked.result()
         except EngineUnreachable:
             return self._silent(now, disk)
+        except EngineFull:
+            answers, refuses = None, "MAXCLIENTS"  # nobody gets in, which is an answer too
         self._answered_at = now
         if answers is None:
-            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses="BUSY")
+            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses=refuses)
         if answers.partly:
             return self._loading(answers, disk)
         full = self._lately_full(answers, now)
@@ -211,6 +225,7 @@ class Engine:
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_pfcount()
         await self._mind_pace(answers)
+        await self._mind_room(answers)
         return self._last
 
     async def look(self, asked: Sequence[Asked]) -> EngineSeen | MemorySeen:
@@ -247,6 +262,25 @@ class Engine:
         if (rounds == ONE_ROUND and attached) or (rounds == EARLY_ROUNDS and not early):
             with suppress(EngineUnreachable, EngineRefused):
                 await self.valkey.usual_pace()
+
+    async def _mind_room(self, answers: Answers) -> None:
+        """Where nearly all connections are taken, a leak most likely, those that did nothing for long make room for others:
+        clients, followers that come back, and the manager after this one."""
+        taken, most = glance.connections(answers.info)
+        if most == 0 or taken < CROWDED * most:
+            return
+        with suppress(EngineUnreachable, EngineRefused):
+            for idle in IDLE_LONG:
+                closed = await self.valkey.make_room(idle)
+                if closed:
+                    self._say(f"{closed} connections that were idle for {idle} s or longer were closed: "
+                              f"{taken} of at most {most} were taken")  # fmt: skip
+                    return
+
+    def _say(self, words: str) -> None:
+        """Write a line into the engine's log, where people look for what was done to its clients."""
+        if self._log is not None:
+            self._log.say(words)
 
     def _silent(self, now: float, disk: DiskSeen) -> EngineSeen:
         return self._kept(disk, answering=False, silent_ms=int((now - self._answered_at) * 1000))

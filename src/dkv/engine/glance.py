@@ -108,8 +108,14 @@ def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
         return "NOREPLICAS"
     if answers.follows is not None:
         return "READONLY"
-    connected = sum(int(info.get(name, "0")) for name in ("connected_clients", "connected_slaves", "cluster_connections"))
-    return "MAXCLIENTS" if connected >= int(info.get("maxclients", "0")) > 0 else ""
+    taken, most = connections(info)
+    return "MAXCLIENTS" if taken >= most > 0 else ""
+
+
+def connections(info: Mapping[str, str]) -> tuple[int, int]:
+    """How many connections an engine has, those of followers and other nodes too, and how many it may have; 0 unknown."""
+    taken = sum(int(info.get(name, "0")) for name in ("connected_clients", "connected_slaves", "cluster_connections"))
+    return taken, int(info.get("maxclients", "0"))
 
 
 def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:

@@ -70,10 +70,15 @@ class Log:
         """
         kept = os.pread(self._fd, LOG_KEPT, size - LOG_KEPT)
         os.ftruncate(self._fd, 0)
-        note = f"--- dkv: {size - len(kept)} bytes of this log were dropped here, because it was longer than {LOG_MOST} ---\n"
+        self.say(f"{size - len(kept)} bytes of this log were dropped here, because it was longer than {LOG_MOST}")
         with suppress(OSError):
-            os.write(self._fd, note.encode() + kept.partition(b"\n")[2])
+            os.write(self._fd, kept.partition(b"\n")[2])
         self._reserved = 0
+
+    def say(self, words: str) -> None:
+        """Add a line of our own, marked as such."""
+        with suppress(OSError):
+            os.write(self._fd, f"--- dkv: {words} ---\n".encode())
 
 
 class LogWatch:

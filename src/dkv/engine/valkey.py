@@ -1,7 +1,8 @@
 """The driver of one engine over its unix socket: commands sent, answers carried. The only door to the `valkey` library.
 
-One connection per engine, used by one exchange at a time. An exchange that is given up drops the connection, so that
-no late answer is taken for another command's.
+One connection per engine, used by one exchange at a time, and held for as long as its manager lives: where clients took all
+the room there is, another one would not be let in. After an exchange that was given up a new one takes its place, so that
+no late answer is taken for another command's; if there is no room for a new one, the late answers are read first.
 """
 
 from __future__ import annotations
@@ -14,10 +15,21 @@ from typing import Any
 
 from valkey.asyncio.connection import UnixDomainSocketConnection
 from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
+from valkey.exceptions import ConnectionError as Disconnected
 
 from dkv.engine import aof, glance
-from dkv.engine.config import FENCE, FENCED, MANAGER, ONE_ROUND, REPLICA, SOCKET_NAME, USUAL_ROUNDS, replica_password
-from dkv.engine.contract import EngineRefused, EngineUnreachable, PeerNode
+from dkv.engine.config import (
+    FENCE,
+    FENCED,
+    MANAGER,
+    ONE_ROUND,
+    REPLICA,
+    SOCKET_NAME,
+    USUAL_ROUNDS,
+    client_limits,
+    replica_password,
+)
+from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, PeerNode
 
 Command = tuple[str | int, ...]
 _NO = (ResponseError, BusyLoadingError)   # error answers: the engine lives and said no
@@ -49,6 +61,7 @@ class Valkey:
         self._secret = secret
         self._connection: Any = None   # a UnixDomainSocketConnection, whose methods have no types
         self._lock = asyncio.Lock()
+        self._owed = 0                         # answers of exchanges that were given up
         self._folder: int | None = None
         self.was_connected = False
         self._looked: glance.Answers | None = None   # at the last look, unless an order was given since
@@ -73,15 +86,44 @@ class Valkey:
         """However long it takes. The connection does not outlive an exchange that went wrong."""
         try:
             async with self._lock:
+                connection = await self._connected()
                 try:
-                    connection = self._connection or await self._connect()
-                    await connection.send_packed_command(_packed(connection, commands), check_health=False)
-                    return [await _answer(connection) for _ in commands]
+                    return await self._talk(connection, commands)
+                except asyncio.CancelledError:
+                    if not self._owed:
+                        self.close()
+                    raise
                 except BaseException:
                     self.close()
                     raise
         except (OSError, ValkeyError) as error:
             raise self._unreachable(commands, error) from error
+
+    async def _talk(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        while self._owed:
+            await _answer(connection)
+            self._owed -= 1
+        await connection.send_packed_command(_packed(connection, commands), check_health=False)
+        self._owed = len(commands)
+        answers = []
+        for _ in commands:
+            answers.append(await _answer(connection))
+            self._owed -= 1
+        return answers
+
+    async def _connected(self) -> Any:
+        """The connection there is; a new one where answers are owed, unless there is no room for it."""
+        if self._connection is not None and not self._owed:
+            return self._connection
+        try:
+            fresh, folder = await self._connect()
+        except EngineFull:
+            if self._connection is None:
+                raise
+            return self._connection
+        self._drop()
+        self._connection, self._folder = fresh, folder
+        return fresh
 
     def _unreachable(self, commands: Sequence[Command], error: Exception) -> EngineUnreachable:
         return EngineUnreachable(f"engine {self.start_id} did not answer {commands[0][0]}: {error}")
@@ -94,17 +136,27 @@ class Valkey:
                 raise EngineRefused(f"engine {self.start_id} refused {' '.join(map(str, command[:3]))}: {answer}")
         return answers
 
-    async def _connect(self) -> Any:
-        self._connection = self._fresh()
-        await self._connection.connect()
+    async def _connect(self) -> tuple[Any, int]:
+        """A new connection, which is never dropped to make room for others. Raises EngineFull."""
+        connection, folder = self._fresh()
+        try:
+            await connection.connect()
+            await connection.send_packed_command(connection.pack_command("CLIENT", "NO-EVICT", "ON"), check_health=False)
+            await _answer(connection)
+        except BaseException as error:
+            connection._close()
+            os.close(folder)
+            if isinstance(error, ValkeyError) and _is_full(error):
+                raise EngineFull(f"engine {self.start_id} takes no more connections: {error}") from error
+            raise
         self.was_connected = True
-        return self._connection
+        return connection, folder
 
-    def _fresh(self) -> Any:
+    def _fresh(self) -> tuple[Any, int]:
         """A connection by way of the directory's descriptor, because a socket's path is limited to 107 bytes."""
-        self._folder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return UnixDomainSocketConnection(
-            path=f"/proc/self/fd/{self._folder}/{SOCKET_NAME}",
+        folder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        connection = UnixDomainSocketConnection(
+            path=f"/proc/self/fd/{folder}/{SOCKET_NAME}",
             username=MANAGER,
             password=self._secret,
             socket_timeout=None,
@@ -112,10 +164,15 @@ class Valkey:
             lib_name=None,
             lib_version=None,
         )
+        return connection, folder
 
     def close(self) -> None:
         """Drop the connection; the next exchange makes a new one."""
         self._looked = None
+        self._drop()
+
+    def _drop(self) -> None:
+        self._owed = 0
         connection, self._connection = self._connection, None
         if connection is not None:
             connection._close()
@@ -199,6 +256,14 @@ class Valkey:
         """Run with these from now on, by their names in the engine's configuration."""
         words = [word for pair in options.items() for word in pair]
         await self.do(("CONFIG", "SET", *words))
+        if "maxmemory" in options:
+            for pair in client_limits(int(options["maxmemory"])).items():
+                await self.exchange(("CONFIG", "SET", *pair))  # one that this machine's descriptors do not allow stays
+
+    async def make_room(self, idle: int) -> int:
+        """Close connections of clients that did nothing for `idle` seconds and do not wait for an answer; how many."""
+        (closed,) = await self.do(("CLIENT", "KILL", "TYPE", "normal", "IDLE", idle, "NOT-FLAGS", "b", "SKIPME", "yes"))
+        return int(closed)
 
     async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
         """Follow that leader; retried while gossip has not yet brought its role."""
@@ -350,6 +415,8 @@ class Valkey:
             await asking.exchange(("PING",), timeout=0.5)
             with suppress(EngineUnreachable):
                 await asking.exchange(("WAIT", _ALL, 1), timeout=_ASKED_WITHIN)
+        except EngineFull:
+            await self.exchange(("WAIT", _ALL, 1), timeout=0.5)
         finally:
             asking.close()
 
@@ -391,6 +458,12 @@ def _packed(connection: Any, commands: Sequence[Command]) -> list[bytes]:
     if commands not in _packed_looks:
         _packed_looks[commands] = [b"".join(connection.pack_commands(commands))]
     return _packed_looks[commands]
+
+
+def _is_full(error: ValkeyError) -> bool:
+    """Whether a connection was taken and closed at once; its reason may be lost with it."""
+    said = str(error)
+    return "max number of clients" in said or (isinstance(error, Disconnected) and " connecting to " not in said)
 
 
 async def _answer(connection: Any) -> Any:
