@@ -26,8 +26,10 @@ from dkv.domain.commands import (
     CutDropped,
     CutNoted,
     HandoverBegun,
+    HandoverDeclined,
     HandoverDone,
     HandoverFailed,
+    HandoverWithdrawn,
     InSyncShrunk,
     JoinAborted,
     JoinAnnounced,
@@ -222,7 +224,9 @@ class Life:
         """A first handover fails at its deadline, the second is done; the old leader's tail is set aside."""
         quote = await self.quoting()
         old, new = await self.process(0), await self.process(1)
-        await self.tell(HandoverBegun(to_archive=1, **quote), HandoverFailed(**quote), HandoverBegun(to_archive=1, **quote))
+        begun, at_target = HandoverBegun(to_archive=1, **quote), quote | {"server_id": "s2", "start_id": new.start_id}
+        await self.tell(begun, HandoverFailed(**quote), begun)
+        await self.tell(HandoverWithdrawn(reason="the engine that was to lead does not answer", **at_target), begun)
         quote["server_id"] = "s2"
         await self.tell(
             HandoverDone(start_id=new.start_id, epoch=2, history="b" * 40, **quote),
@@ -236,6 +240,8 @@ class Life:
         await self.ask("POST", f"/{STORE}/switchover", 202, json={"toStartId": follower.start_id})
         for clock in (100, 20_000):
             await self.tell(Tick(clock=clock))
+        await self.ask("POST", f"/{STORE}/switchover", 202, json={})
+        await self.tell(HandoverDeclined(reason="its leader is inside a script", **await self.quoting()))
         await self.ask("POST", f"/{STORE}/restart", 202, json={"rolling": True})
         await self.ask("DELETE", f"/{STORE}/restart", 200)
         await self.tell(InSyncShrunk(archive_id=0, reason="it is about to be stopped", **await self.quoting()))

@@ -330,6 +330,18 @@ def _handover_failed(t: Teller, line: Line) -> c.Command:
     return c.HandoverFailed(**t.leads(line))
 
 
+@verb("handover-declined")
+def _handover_declined(t: Teller, line: Line) -> c.Command:
+    return c.HandoverDeclined(**t.leads(line, reason="its leader is inside a script"))
+
+
+@verb("handover-withdrawn")
+def _handover_withdrawn(t: Teller, line: Line) -> c.Command:
+    group = t.group(line)
+    fact = t.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
+    return c.HandoverWithdrawn(reason="the engine that was to lead does not answer", **fact)
+
+
 @verb("clean")
 def _clean(t: Teller, line: Line) -> c.Command:
     return c.CleanStopReached(**t.leads(line, reached=tuple(t.archive(w) for w in line.words[1:])))

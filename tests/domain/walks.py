@@ -185,7 +185,12 @@ def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.
             yield c.JoinAborted(**say, **n)  # type: ignore[arg-type]
             yield c.InSyncShrunk(**say, **n, reason="silent")  # type: ignore[arg-type]
     yield c.CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
+    if group.wish:
+        yield c.HandoverDeclined(**say, reason="its leader is busy")  # type: ignore[arg-type]
     if group.handover:
         yield c.HandoverFailed(**say)  # type: ignore[arg-type]
+        target = state.processes.get(group.handover.to_process)
+        withdrawn = {**say, "server_id": target.server_id if target else "", "start_id": group.handover.to_process}
+        yield c.HandoverWithdrawn(**withdrawn, reason="it stands still")  # type: ignore[arg-type]
         done = {**say, "start_id": group.handover.to_process, "epoch": 9, "history": "hh"}
         yield c.HandoverDone(**done)  # type: ignore[arg-type]

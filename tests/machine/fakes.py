@@ -247,6 +247,10 @@ class FakeEngines:
         await self.call("failover")
         self.lead(self.world.engines[start_id])
 
+    async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        await self.call("hand_over")
+        await self.mark(start_id, term, sequence, nonce)
+
     async def fence(self, start_id: int) -> None:
         await self.call("fence")
         self.world.engines[start_id].fenced = True

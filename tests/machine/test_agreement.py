@@ -47,7 +47,6 @@ RESTS = {
     ("MONITORED", "outside S, another leads", "runs"): "the leader's manager announces it first",
     ("MONITORED", "joins, announced", "runs"): "it is attached: the leader's manager marks it",
     ("MONITORED", "joins, required", "runs"): "the leader's manager lets it in",
-    ("MONITORED", "is handed over to", "runs"): "the time is over: the leader's manager says that it failed",
     ("MONITORED", "leads", "runs"): "settled",
 }
 

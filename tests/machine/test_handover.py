@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dkv.domain import commands as c
+from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
-from dkv.machine.handover import DEADLINE, HASTY, IN_TIME
+from dkv.machine.follow import STEP_DOWN
+from dkv.machine.handover import DEADLINE, DECLINED, HASTY, IN_TIME, WITHDRAWN
 from dkv.machine.plan import plan
 from dkv.machine.seen import SILENT, Memory, Seen, remember
-from dkv.machine.steps import Failover, Kill, Step, Tell
+from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
 from tests.machine.stage import HISTORY, Stage, kinds, me
 
 
@@ -36,17 +39,136 @@ def test_a_target_that_could_lose_writes_does_not(trouble: dict[str, Any]) -> No
     assert stage.steps("s2", stage.engine(1, **trouble)) == []
 
 
+def asked(stage: Stage, **changes: Any) -> Seen:
+    """What the target's manager sees that asked its engine to take over a moment ago."""
+    return replace(stage.see("s2", stage.engine(1, **changes), lasting=DEADLINE), failovers={stage.process(1).start_id: 1e12})
+
+
 def test_no_failover_in_the_last_six_seconds() -> None:
     stage = standing()
     assert kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME - 1)) == ["Failover"]
-    assert stage.steps("s2", stage.engine(1), lasting=IN_TIME) == []
+    assert "Failover" not in kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME))
+    assert plan(stage.state, me("s2"), asked(stage)) == []
     assert DEADLINE - IN_TIME >= 6_000
+
+
+# A leader inside a script ----------------------------------------------------------------------------------------------
+
+
+def begun_at(sequence: int) -> Stage:
+    """The handover to archive 1 began when that was the number of the leader's newest marker."""
+    stage = Stage().settled()
+    return stage.tell(c.HandoverBegun(to_archive=1, sequence=sequence, **stage.quote()))
+
+
+def test_a_target_takes_over_only_with_a_marker_that_was_written_after_the_handover_began() -> None:
+    """No engine writes one inside a script, so none runs there that is older than the handover."""
+    stage = begun_at(1)
+    assert stage.steps("s2", stage.engine(1, marker=Position(1, 1, "n", 500))) == []
+    (step,) = stage.steps("s2", stage.engine(1, marker=Position(1, 2, "n", 0)))
+    assert isinstance(step, Failover)
+    assert step.after == 1
+
+
+def test_the_leader_writes_that_marker_at_once_and_again_when_it_may_be_lost() -> None:
+    stage = begun_at(1)
+    (step,) = stage.steps("s1", stage.engine(0, marker=Position(1, 1, "n", 500)))
+    assert isinstance(step, HandOver)
+    assert step.sequence == 2
+    marked = stage.engine(0, marker=Position(1, 2, "n", 0))
+    assert stage.steps("s1", marked) == []
+    assert kinds(stage.steps("s1", marked, lasting=IN_TIME - 1)) == ["HandOver"]
+    assert stage.steps("s1", marked, lasting=IN_TIME) == []
+
+
+def test_a_script_that_begins_after_the_marker_is_not_busy_before_the_failover_is_over() -> None:
+    """An engine takes part in failovers, and loses its role, inside a script only once that answers BUSY."""
+    assert IN_TIME + FAILOVER_WITHIN < BUSY_REPLY_AFTER
+
+
+def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_operator_hears_why() -> None:
+    stage = Stage().settled().tell(c.Switchover(database="orders"))
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
+    for changes, why in (({"busy": True}, "SCRIPT KILL"), ({"answering": False}, "answers nothing now")):
+        engine = stage.engine(0, **changes)
+        assert stage.steps("s1", engine, lasting=DECLINED - 1) == []
+        (step,) = stage.steps("s1", engine, lasting=DECLINED)
+        assert isinstance(step, Tell)
+        assert isinstance(step.fact, c.HandoverDeclined)
+        assert why in step.fact.reason
+    stage.tell(step.fact)
+    assert stage.group.wish is None
+    assert stage.group.leader == 0
+
+
+def test_a_copy_that_does_not_acknowledge_is_named() -> None:
+    stage = Stage().settled()
+    stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
+    (step,) = stage.steps("s1", stage.engine(0, replicas=()), lasting=DECLINED)
+    assert isinstance(step, Tell)
+    assert isinstance(step.fact, c.HandoverDeclined)
+    assert f"process {stage.process(1).start_id} does not acknowledge" in step.fact.reason
+
+
+def test_in_a_restart_of_the_database_the_wish_waits() -> None:
+    stage = Stage().settled().tell(c.Switchover(database="orders"), c.RestartDatabase(name="orders", rolling=True))
+    assert stage.steps("s1", stage.engine(0, busy=True), lasting=DECLINED) == []
+
+
+def test_what_a_busy_leader_was_does_not_make_the_handover_fail() -> None:
+    """It may have lost its role inside its script."""
+    stage = standing()
+    assert stage.steps("s1", stage.engine(0, busy=True), lasting=DEADLINE) == []
+
+
+def test_a_stop_waits_for_the_script_and_a_kill_does_not_hand_over() -> None:
+    stage = Stage().settled().stop(0)
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
+    assert stage.steps("s1", stage.engine(0, busy=True), lasting=10 * DEADLINE) == []
+    stage = Stage().settled().stop(0, kill=True)
+    assert stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY - 1) == []
+    assert kinds(stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY)) == ["Kill"]
+
+
+# A target that cannot take over ----------------------------------------------------------------------------------------
+
+
+def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_asked() -> None:
+    stage = standing()
+    silent = {"answering": False, "silent_ms": 2_500}
+    assert stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN - 1) == []
+    assert plan(stage.state, me("s2"), asked(stage, **silent)) == [], "it may take over however late it is"
+    (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
+    assert isinstance(step, Tell)
+    assert isinstance(step.fact, c.HandoverWithdrawn)
+    stage.tell(step.fact)
+    assert stage.group.handover is None
+    assert (stage.group.leader, stage.group.term) == (0, 1)
+
+
+def test_a_target_without_the_marker_gives_it_back_when_there_is_no_time_left() -> None:
+    stage = begun_at(1)
+    behind = stage.engine(1, marker=Position(1, 1, "n", 500))
+    assert stage.steps("s2", behind, lasting=IN_TIME - 1) == []
+    assert kinds(stage.steps("s2", behind, lasting=IN_TIME)) == ["HandoverWithdrawn"]
+
+
+def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> None:
+    """They would be refused what they only have to ask of the other; one that is not outbid is fenced at once."""
+    stage = standing()
+    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    yielding = {"role": "leader", "follows": None, "epoch": 101, "fenced": False}
+    assert stage.steps("s1", stage.engine(0, yields=True, **yielding)) == []
+    assert kinds(stage.steps("s1", stage.engine(0, yields=True, **yielding), lasting=STEP_DOWN + 1)) == ["Fence"]
+    assert kinds(stage.steps("s1", stage.engine(0, **yielding))) == ["Fence"]
+    assert kinds(stage.steps("s1", stage.engine(0, yields=True, **yielding | {"epoch": 105}))) == ["Fence"]
 
 
 def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
     stage = standing().server_is_lost("s1")
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
-    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["Knock"]
+    assert kinds(plan(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["Knock"]
+    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "Knock"], "one that was never asked"
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
     assert stage.group.contested == (0, 1)
@@ -77,7 +199,7 @@ def test_a_manager_that_was_frozen_takes_the_handover_for_as_old_as_its_last_gla
     stage.hand_over(1)
     survey = stage.see("s2", stage.engine(1)).survey
     memory = remember(before, stage.state, me("s2"), survey, before.now + 7_000)
-    assert plan(stage.state, me("s2"), Seen(survey, 3.0, memory)) == []
+    assert kinds(plan(stage.state, me("s2"), Seen(survey, 3.0, memory))) == ["HandoverWithdrawn"]
 
 
 def test_whoever_sees_the_target_lead_says_so() -> None:
@@ -165,7 +287,7 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
     assert isinstance(begin.fact, c.HandoverBegun)
     assert begin.fact.hasty
     stage.tell(begin.fact)
-    assert stage.steps("s1", stage.engine(0), lasting=HASTY - 1) == []
+    assert kinds(stage.steps("s1", stage.engine(0), lasting=HASTY - 1)) == ["HandOver"]
     (step,) = stage.steps("s1", stage.engine(0), lasting=HASTY)
     assert isinstance(step, Kill)
     assert step.cause is Cause.OPERATOR_KILL

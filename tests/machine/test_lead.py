@@ -167,7 +167,7 @@ def test_s_shrinks_without_a_fence_where_enough_members_stay() -> None:
 
 def test_s_never_shrinks_while_a_handover_stands() -> None:
     stage = Stage(3).settled().hand_over(1)
-    assert kinds(stage.steps("s1", stage.engine(0, replicas=()), lasting=5_000)) == ["Mark"]
+    assert kinds(stage.steps("s1", stage.engine(0, replicas=()), lasting=3_500)) == ["HandOver"]
 
 
 # Growing -------------------------------------------------------------------------------------------------------------

@@ -321,10 +321,14 @@ def test_no_failover_to_an_archive_without_the_terms_marker() -> None:
     async def story(scene: Scene) -> None:
         scene.runs()
         scene.world.marker = Position(1, 3, "n")
-        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=2))
-        assert scene.engines.calls == ["read_position"]
-        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=1))
-        assert scene.engines.calls[1:] == ["read_position", "unfence", "failover"]
+        for term, after in ((2, 0), (1, 3)):
+            with pytest.raises(Dropped):
+                await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=term, after=after))
+        assert scene.engines.calls == ["read_position"] * 2
+        assert scene.performer.failovers == {}
+        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=1, after=2))
+        assert scene.engines.calls[2:] == ["read_position", "unfence", "failover"]
+        assert list(scene.performer.failovers) == [0]
 
     play(story)
 

@@ -10,10 +10,11 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
-from dkv.machine.lead import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE, UNMARKED
+from dkv.machine.handover import UNMARKED
+from dkv.machine.lead import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
 from dkv.machine.plan import plan, timeless
 from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Forget, KeepTurn, Mark, Meet, Rewrite, Step
+from dkv.machine.steps import Forget, HandOver, KeepTurn, Mark, Meet, Rewrite, Step
 from tests.machine.stage import LONG, Stage, kinds, me
 
 BIG = FOLLOWERS_FROM * 2
@@ -73,7 +74,8 @@ def test_a_handover_that_does_not_begin_at_once_brings_its_target_a_marker() -> 
     stage.tell(c.HandoverBegun(to_archive=1, **stage.quote()))
     assert stage.steps("s1", stage.engine(0), lasting=UNMARKED - 1) == []
     (step,) = stage.steps("s1", stage.engine(0), lasting=UNMARKED)
-    assert isinstance(step, Mark)
+    assert isinstance(step, HandOver)
+    assert step.sequence == 2
 
 
 def test_never_with_less_than_twice_the_size_free() -> None:

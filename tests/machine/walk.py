@@ -91,6 +91,10 @@ def leading(stage: Stage) -> Iterator[c.Command]:
     if group.handover:
         yield c.HandoverDone(start_id=group.handover.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
         yield c.HandoverFailed(**quote)
+        target: dict[str, Any] = {**quote, **stage.of(group.handover.to_archive), "reason": "it stands still"}
+        yield c.HandoverWithdrawn(**target)
+    if group.wish:
+        yield c.HandoverDeclined(reason="its leader is busy", **quote)
     yield c.CleanStopReached(reached=group.in_sync, **quote)
 
 

@@ -283,6 +283,14 @@ class HandoverBegun(LeaderFact):
 
     to_archive: int
     hasty: bool = False
+    sequence: int = 0   # of the leader's newest marker of this term; 0 without one
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandoverDeclined(LeaderFact):
+    """The handover that an operator asked for cannot begin now: `reason` completes "it was not handed over: ..."."""
+
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +303,17 @@ class HandoverDone(ManagerFact):
     start_id: int
     epoch: int
     history: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandoverWithdrawn(ManagerFact):
+    """The target's manager asked its engine for nothing yet and cannot: `reason` says why. The leader goes on."""
+
+    database: str
+    group: str
+    term: int
+    start_id: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,7 +376,8 @@ class CopyRecognised(ManagerFact):
 FACTS: tuple[type[Command], ...] = (
     Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
     MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
-    InSyncShrunk, HandoverBegun, HandoverDone, HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
+    InSyncShrunk, HandoverBegun, HandoverDeclined, HandoverDone, HandoverWithdrawn,
+    HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
     CopyWritten, CopyBroke, CutDropped, EngineSilent, WritesRefused, TailMeasured, TailFed, TailBroken, CopyRecognised,
     OptionsSeen,

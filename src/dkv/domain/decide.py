@@ -77,6 +77,8 @@ RULES: dict[type[Command], Rule] = {
     c.HandoverBegun: groups.handover_begun,
     c.HandoverDone: groups.handover_done,
     c.HandoverFailed: groups.handover_failed,
+    c.HandoverDeclined: groups.handover_declined,
+    c.HandoverWithdrawn: groups.handover_withdrawn,
     c.LeaderSteppedDown: groups.leader_stepped_down,
     c.CleanStopReached: groups.clean_stop_reached,
     c.LeaderSilence: groups.leader_silence,

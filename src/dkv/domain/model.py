@@ -130,6 +130,7 @@ class Handover:
     to_process: int
     hasty: bool = False   # before an operator's kill: given up after 2 s
     at: int = 0              # when it began, to be shown
+    sequence: int = 0        # of the leader's newest marker of this term then; a later one shows that no script runs on it
 
 
 @dataclass(frozen=True)

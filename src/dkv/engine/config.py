@@ -16,6 +16,8 @@ SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix soc
 FENCE = "min-replicas-to-write"
 PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
 ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds of housekeeping a second
+BUSY_REPLY_AFTER = 10_000       # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
+FAILOVER_WITHIN = 5_000         # ms in which a coordinated failover has to succeed
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
 
 KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
@@ -106,7 +108,7 @@ def _cluster() -> list[str]:
         "cluster-require-full-coverage no",
         "cluster-allow-reads-when-down yes",
         "cluster-node-timeout 60000",
-        "cluster-manual-failover-timeout 5000",
+        f"cluster-manual-failover-timeout {FAILOVER_WITHIN}",
         "cluster-databases 16",
     ]
 
@@ -155,7 +157,7 @@ def _rest(spec: EngineSpec) -> list[str]:
         "always-show-logo no",
         'logfile ""',
         "loglevel notice",
-        "busy-reply-threshold 10000",  # a 5 s script makes others wait; the default would refuse their writes after 5 s
+        f"busy-reply-threshold {BUSY_REPLY_AFTER}",  # a 5 s script makes others wait; by default it would have them refused
     ]
 
 

@@ -225,6 +225,7 @@ class EngineSeen:
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
     paused: bool = False              # its clients' writes wait (`pause`)
     refuses: str = ""                 # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
+    yields: bool = False              # a leader whose clients' writes wait for its successor, for 2 s more at least
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
     group: str = ""                   # its storage group
     max_memory: int | None = None     # bytes, 0 no limit; None unknown yet
@@ -345,7 +346,15 @@ class Engines(CopyEngines, Feeds, Protocol):
         ...
 
     async def failover(self, start_id: int) -> None:
-        """On a follower: coordinated CLUSTER FAILOVER (no option). Returns when sent, not when done."""
+        """On a follower: coordinated CLUSTER FAILOVER (no option), and replicas may attach. Returns when sent, not when done."""
+        ...
+
+    async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """On a leader: set the credentials by which it follows its successor at once, and write that marker.
+
+        Refused inside a script or function that answers BUSY: a leader whose role changes there goes on writing what
+        nobody else has, at the offset of those who lack it.
+        """
         ...
 
     async def fence(self, start_id: int) -> None:

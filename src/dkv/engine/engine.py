@@ -349,6 +349,7 @@ class Engine:
             files_lost=self.durable and disk.lost,
             paused=glance.is_paused(info),
             refuses=glance.refuses_writes(answers, full),
+            yields=glance.yields(info),
             marker=disk.marker,
             group=self.run.record.group,
             max_memory=int(answers.settings["maxmemory"]),

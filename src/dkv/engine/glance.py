@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from dkv.engine.config import FENCE, FENCED
+from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
 
 LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
@@ -135,6 +135,14 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
 def is_paused(info: dict[str, str]) -> bool:
     """INFO clients: whether CLIENT PAUSE stands."""
     return info.get("paused_reason", "none") == "client_pause"
+
+
+def yields(info: dict[str, str]) -> bool:
+    """INFO clients: whether writes wait for a successor, and will for 2 s more. Valkey 9.1 pauses them for ten seconds when it is
+    asked to hand over, and lets them go on after five if nothing came of it.
+    """
+    waits = info.get("paused_reason") == "failover_in_progress"
+    return waits and int(info.get("paused_timeout_milliseconds", "0")) >= FAILOVER_WITHIN + 2_000
 
 
 @lru_cache(4096)  # between two glances nothing but the times of pings differs

@@ -351,6 +351,10 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self._running(start_id).valkey.failover()
 
+    async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.hand_over(term, sequence, nonce)
+
     async def fence(self, start_id: int) -> None:
         """See the contract."""
         await self._running(start_id).valkey.fence(True)

@@ -269,9 +269,7 @@ class Valkey:
         """Follow that leader; retried while gossip has not yet brought its role."""
         if durable:
             await self.allow_pfcount(False)
-        await self.do(
-            ("CONFIG", "SET", "masteruser", REPLICA, "masterauth", replica_password(self._secret)),
-        )
+        await self.do(self._credentials())
         await self.meet(leader)  # always: knowing the leader is not being known by it
         _, follows = await self.follows()
         if follows != leader.node_id:
@@ -341,8 +339,16 @@ class Valkey:
             await self._hasten()  # its next round is one in which it tries again
 
     async def failover(self) -> None:
-        """The coordinated switch, asked of the follower that shall lead."""
-        await self.do(("CLUSTER", "FAILOVER"))
+        """The coordinated switch, asked of the follower that shall lead. The old leader attaches before a manager looks again."""
+        await self.do(("ACL", "SETUSER", REPLICA, "on"), ("CLUSTER", "FAILOVER"))
+
+    async def hand_over(self, term: int, sequence: int, nonce: str) -> None:
+        """Be ready to follow whoever takes over, and write a marker. Raises EngineRefused inside a script that answers BUSY."""
+        await self.mark(term, sequence, nonce)
+        await self.do(self._credentials())
+
+    def _credentials(self) -> Command:
+        return ("CONFIG", "SET", "masteruser", REPLICA, "masterauth", replica_password(self._secret))
 
     async def mark(self, term: int, sequence: int, nonce: str) -> None:
         """Write a marker. A standing fence is lifted for that one command only, which nobody can come between."""

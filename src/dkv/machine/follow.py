@@ -73,10 +73,17 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
 
 
 def _usurper_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself."""
+    """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself.
+
+    One that just handed over makes its clients wait, and has not heard yet that its successor leads: a fence would refuse
+    them what they only have to ask of the other.
+    """
+    outbid = engine.epoch < group.epoch and scene.lasted(("usurps", engine.start_id)) <= STEP_DOWN
+    if outbid and engine.yields:
+        return
     if not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
-    elif engine.epoch >= group.epoch or scene.lasted(("usurps", engine.start_id)) > STEP_DOWN:
+    elif not outbid:
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
 
 

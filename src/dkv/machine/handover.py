@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import HandoverDone, HandoverFailed, LeaderSteppedDown
-from dkv.domain.model import EngineState, Group, ProcessState, State
+from dkv.domain.commands import (
+    HandoverBegun,
+    HandoverDeclined,
+    HandoverDone,
+    HandoverFailed,
+    HandoverWithdrawn,
+    LeaderSteppedDown,
+)
+from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, Wish
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.seen import Scene, acknowledges, handover_key, node_id, replica_of
-from dkv.machine.steps import Failover, Kill, Step, Tell
+from dkv.machine.quoting import next_sequence, quote
+from dkv.machine.seen import Scene, acknowledges, handover_key, node_id, replica_of, wish_key
+from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
-IN_TIME = 6_000         # ms after which CLUSTER FAILOVER is not sent any more: it may take five seconds
+IN_TIME = 4_000         # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
 HEARD = 1_500           # ms within which whoever is to take over must have acknowledged
 HASTY = 2_000           # ms an operator's kill waits for a handover
+UNMARKED = 500          # ms into a handover after which its target may be one that lacks a marker
+WITHDRAWN = 1_800       # ms after which a target that does not answer is given up, if it was not asked to take over
+DECLINED = 1_800        # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
+
+IN_A_SCRIPT = ("its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
+               "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine")
+NO_ANSWER = ("its leader's engine answers nothing now: it is inside a script or another long command, or stands still; "
+             "try again when it is over")  # fmt: skip
 
 
 def _done(scene: Scene, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
@@ -21,6 +37,64 @@ def _done(scene: Scene, group: Group, start_id: int, epoch: int, history: str) -
         **scene.told, database=group.database, group=group.name, term=group.term,
         start_id=start_id, epoch=epoch, history=history,
     )  # fmt: skip
+
+
+def begin(scene: Scene, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
+    """Have this leader hand over to that archive."""
+    sequence = next_sequence(group, engine) - 1
+    fact = HandoverBegun(to_archive=target, hasty=hasty, sequence=sequence, **quote(scene.me, group))
+    return Tell(f"handover {group.database}/{group.name}", fact)
+
+
+def wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Somebody wants another copy to lead: the handover begins as soon as one is ready. An operator hears soon why it cannot;
+    in a restart of the whole database the wish stays.
+    """
+    wish = group.wish
+    if wish is None or group.handover:
+        return
+    target = successor(scene.state, group, engine, only=wish.to_process)
+    if target is not None:
+        yield begin(scene, group, engine, target)
+    elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].renewal is None:
+        fact = HandoverDeclined(reason=_obstacle(engine, wish), **quote(scene.me, group))
+        yield Tell(f"handover {group.database}/{group.name}", fact)
+
+
+def _obstacle(engine: EngineSeen, wish: Wish) -> str:
+    """Why nobody can be handed over to now."""
+    if not engine.answering:
+        return NO_ANSWER
+    if engine.busy:
+        return IN_A_SCRIPT
+    whom = "no other copy acknowledges" if wish.to_process is None else f"process {wish.to_process} does not acknowledge"
+    return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
+
+
+def unanswering_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """What an engine that does not answer keeps from happening is said."""
+    if not group.open:
+        return
+    if group.leader_process == engine.start_id:
+        yield from wish_steps(scene, group, engine)
+    elif group.handover and group.handover.to_process == engine.start_id:
+        yield from _withdraw(scene, group, engine)
+
+
+def _withdraw(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """Give a handover back whose target was never asked to take over. One that was asked may lead however late it is."""
+    handover = group.handover
+    assert handover is not None
+    key = handover_key(group, handover)
+    asked = scene.seen.failovers.get(engine.start_id, 0) >= scene.seen.memory.since.get(key, 0)
+    soon = IN_TIME if engine.answering else WITHDRAWN
+    if asked or ("inherited", key) in scene.seen.memory.since or scene.lasted(key) < soon:
+        return
+    what = "did not get what its leader wrote last" if engine.answering else "does not answer"
+    reason = f"the engine of process {engine.start_id}, which was to lead, {what}"
+    fact = HandoverWithdrawn(**scene.told, database=group.database, group=group.name, term=group.term,
+                             start_id=engine.start_id, reason=reason)  # fmt: skip
+    yield Tell(engine.directory, fact)
 
 
 def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -34,9 +108,22 @@ def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> 
     if ("inherited", handover_key(group, handover)) in scene.seen.memory.since:
         return  # a manager that was restarted meanwhile cannot know that there is time left
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
-    marked = engine.marker is not None and engine.marker.term == group.term
-    if ready and marked and age < IN_TIME:
-        yield Failover(engine.directory, engine.start_id, engine.directory, group.term)
+    if ready and _asks_in_time(group, engine, handover, age):
+        yield Failover(engine.directory, engine.start_id, engine.directory, group.term, handover.sequence)
+    else:
+        yield from _withdraw(scene, group, engine)
+
+
+def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: float) -> bool:
+    """A marker written after the handover began is here, and that is not long ago.
+
+    So no script runs on the leader that began before the handover did, and one that began later answers BUSY after ten
+    seconds (`busy-reply-threshold`): not before the five in which a failover has to succeed are over. Only an engine that
+    answers BUSY hears of failovers and votes while its script goes on; where its role changed there, the script's half
+    stayed in its memory and file, at the offset of those who lack it (measured on 9.1.2, tests/contract).
+    """
+    marker = engine.marker
+    return marker is not None and marker.term == group.term and marker.sequence > handover.sequence and age < IN_TIME
 
 
 def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -47,6 +134,8 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
     assert handover is not None
     age = scene.lasted(handover_key(group, handover))
     if engine.role == "leader":
+        if engine.busy:
+            return  # what it was before its script says nothing of what it is
         if age >= DEADLINE and engine.answering:
             fact = HandoverFailed(
                 **scene.told, database=group.database, group=group.name, term=group.term
@@ -54,6 +143,9 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
             yield Tell(engine.directory, fact)
         elif handover.hasty and age >= HASTY:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
+        elif age < IN_TIME and (_lacks_marker(handover, engine) or age >= UNMARKED):
+            sequence = max(next_sequence(group, engine), handover.sequence + 1)
+            yield HandOver(f"mark {engine.start_id}", engine.start_id, group.term, sequence)
     elif handover.to_process not in scene.state.processes and engine.role == "follower":
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
     elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
@@ -63,10 +155,17 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
 
 
+def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:
+    """Whether nothing was written yet that shows the leader to be in no script."""
+    return engine.marker is None or engine.marker.sequence <= handover.sequence
+
+
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
     """The member of S to hand over to: linked, running, not leaving; the furthest, then the lowest id. `only` is the start
-    id of the one that was wished for."""
+    id of the one that was wished for. Nobody while the leader is inside a script."""
     fit = []
+    if engine.busy or not engine.answering:
+        return None
     for archive_id in group.in_sync:
         process = state.process_on(archive_id)
         if archive_id == group.leader or process is None or process.kill or only not in (None, process.start_id):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
 
 from dkv.domain.commands import (
     CleanStopReached,
-    HandoverBegun,
     InSyncShrunk,
     JoinAborted,
     JoinAnnounced,
@@ -19,7 +17,8 @@ from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.copy import at_the_cut
-from dkv.machine.handover import IN_TIME, handover_steps_of_leader, successor
+from dkv.machine.handover import handover_steps_of_leader, wish_steps
+from dkv.machine.quoting import next_sequence, quote
 from dkv.machine.seen import (
     REQUIRED_BEFORE_GROWING,
     SILENT,
@@ -30,7 +29,6 @@ from dkv.machine.seen import (
     Seen,
     acknowledges,
     copies_of,
-    handover_key,
     replica_of,
     unheard,
 )
@@ -55,26 +53,10 @@ MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10         # bytes of writes between markers: a copy that rewrote has no position until the next one
 REWRITE_FROM = 1 << 20         # bytes of incremental file worth a leader's rewrite: killed, it replays them first
 FOLLOWERS_FROM = 64 << 20      # for a follower: nobody waits for it to load, and its rewrite takes its marker away
-UNMARKED = 500                 # ms into a handover after which its target may be one that lacks a marker
 REWRITE_LEASE = 5.0            # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0             # s after its lease in which the group's other copies may take their turn
 JOINING_PACE = 0.05            # s between two looks while a joiner attaches
 GROWING_PACE = 0.02            # s, once S may grow
-
-
-class Quote(TypedDict):
-    """What a leader's manager quotes in every fact about its group."""
-
-    server_id: str
-    actor: str
-    database: str
-    group: str
-    term: int
-
-
-def quote(me: Me, group: Group) -> Quote:
-    """The newest term this manager knows, and who says so."""
-    return Quote(server_id=me.server_id, actor=me.server_id, database=group.database, group=group.name, term=group.term)
 
 
 def opening_steps(me: Me, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -94,8 +76,6 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     if group.handover:
         yield from cut_off_steps(scene, group, engine)
         yield from handover_steps_of_leader(scene, group, engine)
-        if engine.role == "leader" and UNMARKED <= scene.lasted(handover_key(group, group.handover)) < IN_TIME:
-            yield _mark(group, engine)
         return
     if engine.role != "leader":
         fact = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
@@ -107,7 +87,7 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     if stopping(scene.state, group):
         yield from _clean_stop(scene, group, engine)
         return
-    yield from _wish_steps(scene, group, engine)
+    yield from wish_steps(scene, group, engine)
     for archive in scene.state.once(copies_of, group.key):
         if archive.archive_id != group.leader and not archive.removed:
             yield from _copy_steps(scene, group, engine, archive)
@@ -115,23 +95,9 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
         yield from upkeep_steps(scene, group, engine)
 
 
-def _wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Somebody wants another copy to lead: the handover begins as soon as one is ready."""
-    target = successor(scene.state, group, engine, only=group.wish.to_process) if group.wish else None
-    if target is not None:
-        fact = HandoverBegun(to_archive=target, **quote(scene.me, group))
-        yield Tell(f"handover {group.database}/{group.name}", fact)
-
-
 def stopping(state: State, group: Group) -> bool:
     """Whether the whole database is being shut down."""
     return state.databases[group.database].state in STOPPING
-
-
-def next_sequence(group: Group, engine: EngineSeen) -> int:
-    """Markers are counted within a term by the leader's manager, without a commit."""
-    marker = engine.marker
-    return marker.sequence + 1 if marker and marker.term == group.term else 1
 
 
 def _mark(group: Group, engine: EngineSeen) -> Step:

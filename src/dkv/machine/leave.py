@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.domain.commands import HandoverBegun
 from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.handover import HASTY, HEARD, handover_steps_of_leader, handover_steps_of_target, successor
-from dkv.machine.lead import cut_off_steps, leader_steps, quote, stopping
+from dkv.machine.handover import HASTY, HEARD, begin, handover_steps_of_leader, handover_steps_of_target, successor
+from dkv.machine.lead import cut_off_steps, leader_steps, stopping
 from dkv.machine.seen import Scene, acknowledges
-from dkv.machine.steps import Fence, Kill, ShutDown, Step, Tell
+from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000   # ms a graceful stop of a leader tries to hand over
 SHRINK_PATIENCE = 10_000     # ms a graceful stop of a follower waits to be taken out of S
@@ -23,6 +22,8 @@ def leaving_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterato
     since = scene.lasted(("leaving", process.start_id))
     if process.verdict:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
+    elif engine.busy and leads and not process.kill:
+        return  # inside a script nobody is handed over to, and nothing is shut down
     elif leads and not stopping(scene.state, group) and since < (HASTY if process.kill else HANDOVER_PATIENCE):
         yield from _leader_leaves(scene, group, process, engine)
     elif process.kill:
@@ -51,8 +52,7 @@ def lost_files_steps(scene: Scene, group: Group, process: Process, engine: Engin
     if target is None:
         yield from leader_steps(scene, group, engine)
     else:
-        key = f"handover {group.database}/{group.name}"
-        yield Tell(key, HandoverBegun(to_archive=target, **quote(scene.me, group)))
+        yield begin(scene, group, engine, target)
 
 
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
@@ -71,7 +71,7 @@ def _still_required(state: State, group: Group, process: Process) -> bool:
 
 def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Hand over first; when nobody can take over, not even soon, end."""
-    if not engine.answering and not process.kill:
+    if engine.busy or (not engine.answering and not process.kill):
         return  # busy is not dead, and one that never answers again is killed
     if group.handover:
         yield from cut_off_steps(scene, group, engine)
@@ -82,8 +82,7 @@ def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineS
         return
     target = successor(scene.state, group, engine) if engine.answering else None
     if target is not None:
-        key = f"handover {group.database}/{group.name}"
-        yield Tell(key, HandoverBegun(to_archive=target, hasty=process.kill, **quote(scene.me, group)))
+        yield begin(scene, group, engine, target, hasty=process.kill)
     elif engine.answering and _somebody_is_behind(scene, group, engine):
         yield from leader_steps(scene, group, engine)
     elif process.kill:

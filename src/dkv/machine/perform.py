@@ -74,6 +74,7 @@ class Performer(Copying):
         self._set_aside: set[tuple[int, Position]] = set()
         self.turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting, ms
         self.knocks: dict[tuple[str, int, int], Knocked] = {}
+        self.failovers: dict[int, float] = {}   # when each engine was last asked to take over, ms
 
     async def perform(self, step: s.Step) -> None:
         """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
@@ -253,6 +254,9 @@ class Performer(Copying):
     async def _mark(self, step: s.Mark) -> None:
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
 
+    async def _handover(self, step: s.HandOver) -> None:
+        await self._engines.hand_over(step.start_id, step.term, step.sequence, self._token()[:8])
+
     async def _rewrite(self, step: s.Rewrite) -> None:
         if not await self._turn(step.lease, step.start_id):
             return
@@ -307,8 +311,9 @@ class Performer(Copying):
 
     async def _failover(self, step: s.Failover) -> None:
         position = await self._engines.read_position(step.directory)
-        if position.term != step.term:
-            return
+        if position.term != step.term or position.sequence <= step.after:
+            raise Dropped(step)
+        self.failovers[step.start_id] = self._now() * 1000
         await self._engines.unfence(step.start_id)
         await self._engines.failover(step.start_id)
 

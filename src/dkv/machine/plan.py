@@ -25,6 +25,7 @@ from dkv.domain.model import (
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
+from dkv.machine.handover import unanswering_steps
 from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
@@ -173,7 +174,8 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
         yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.told))
     elif not engine.answering or not engine.role:
-        return  # busy is not dead; one that was busy from this manager's first glance on may be anything
+        # busy is not dead; one that was busy from this manager's first glance on may be anything
+        yield from unanswering_steps(scene, group, engine)
     elif process.state is ProcessState.CONFIGURED:
         yield from _loading_steps(scene, process, engine)
     elif engine.files_lost and group.serving:
@@ -220,6 +222,8 @@ def timeless(seen: Seen) -> bool:
 def _lasting_paces(state: State, me: Me, memory: Memory) -> Iterator[float]:
     """What those ask for who are looked at more seldom, or sooner, the longer they take."""
     mine = state.once(processes_on, me.server_id)
+    if any(("usurps", p.start_id) in memory.since for p in mine):
+        yield 0.05
     yield from (_loading_pace(p, memory) for p in mine if p.state is ProcessState.CONFIGURED)
     joined = [group for group in state.once(_watched, me.server_id) if group.joining]
     if joined:
@@ -241,9 +245,9 @@ def _calmest(state: State, server_id: str) -> float:
 def _paces(state: State, mine: list[Process], watched: list[Group]) -> Iterator[float]:
     cut = [c for c in state.copies.values() if c.stage in AT_THE_CUT and any(p.database == c.database for p in mine)]
     yield from (SOON if _clients_wait(copy) else 0.05 for copy in cut)
-    if any(g.tail for g in watched) or any(_asked(state, p) for p in mine):
+    if any(g.tail or g.handover for g in watched) or any(_asked(state, p) for p in mine):
         yield SOON  # what is waited for here happens in an engine, and clients wait for it
-    if any(g.handover or g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
+    if any(g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         yield 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         yield 0.25  # it waits for somebody else, who wakes it

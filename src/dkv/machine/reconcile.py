@@ -13,7 +13,7 @@ from dataclasses import replace
 from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
-from dkv.engine.contract import Engines, EngineTrouble, Survey
+from dkv.engine.contract import EngineRefused, Engines, EngineTrouble, Survey
 from dkv.machine.perform import Dropped, Performer, nobody
 from dkv.machine.plan import CALM, pace, plan, timeless
 from dkv.machine.seen import Me, Memory, Seen, remember
@@ -149,7 +149,7 @@ class Reconciler:
         done = self._performer
         return Seen(
             survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving),
-            dict(done.turns), dict(done.knocks),
+            dict(done.turns), dict(done.knocks), dict(done.failovers),
         )  # fmt: skip
 
     async def _read_afresh(self) -> bool:
@@ -174,13 +174,20 @@ class Reconciler:
         try:
             await self._performer.perform(step)
         except Dropped:
-            pass
+            self._did_nothing(step)
         except Exception as trouble:  # noqa: BLE001 - whatever went wrong with one step, the loop looks again
+            if isinstance(trouble, EngineRefused):
+                self._did_nothing(step)
             self._complain(step, trouble)
             await asyncio.sleep(0.05)
         finally:
             del self._running[step.key]
             self._wake.set()
+
+    def _did_nothing(self, step: Step) -> None:
+        """It may be taken again sooner than one that was done."""
+        if step.refused_rest_ms is not None:
+            self._rested[step] = self._now() - (step.rest_ms - step.refused_rest_ms) / 1000
 
     async def _still(self, step: Step) -> bool:
         """Whether plan() would choose the step again on a fresh view, with half of the lease left."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypedDict
 
-from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State
+from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State, Wish
 from dkv.domain.options import FSYNC
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, ReplicaSeen, Survey
@@ -57,7 +57,7 @@ class Knocked:
 class Seen:
     """One glance at this machine. `lease_left` is in seconds; `memory` knows for how long things have been so; `turns` when
     each engine last had its group's turn at rewriting, on the same clock; `knocks` what knocking at other machines gave,
-    by the manager's address and the engine's port.
+    by the manager's address and the engine's port; `failovers` when each engine was last asked to take over.
     """
 
     survey: Survey
@@ -67,6 +67,7 @@ class Seen:
     tails: frozenset[str] = frozenset()   # archive directories from which followers are fed
     turns: Mapping[int, float] = field(default_factory=dict)
     knocks: Mapping[tuple[str, int, int], Knocked] = field(default_factory=dict)
+    failovers: Mapping[int, float] = field(default_factory=dict)
 
     def engine(self, start_id: int) -> EngineSeen | None:
         """The living engine of a process."""
@@ -257,6 +258,11 @@ def handover_key(group: Group, handover: Handover) -> Hashable:
     return ("handover", group.key, group.term, handover.to_process)
 
 
+def wish_key(group: Group, wish: Wish) -> Hashable:
+    """Names one wish for a change of leader."""
+    return ("wish", group.key, group.term, wish.to_process, wish.at)
+
+
 def fed_key(group: Group) -> Hashable:
     """Holds while a group's assigned leader has all of the dead leader's tail."""
     return ("fed", group.key, group.term)
@@ -278,6 +284,8 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield ("stopping", group.key)
         if group.handover:
             yield handover_key(group, group.handover)
+        if group.wish:
+            yield wish_key(group, group.wish)
         if group.leader is None:
             yield ("vacant", group.key)
         fed = group.tail.of(group.leader_process) if group.tail and group.leader_process is not None else None

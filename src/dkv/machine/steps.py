@@ -234,14 +234,30 @@ class Admit(Step):
 
 
 @dataclass(frozen=True)
+class HandOver(Step):
+    """As the leader that is to be taken over from: get ready to follow, and write a marker, which no engine does inside a
+    script.
+    """
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    refused_rest_ms: ClassVar[int | None] = 50
+    start_id: int
+    term: int
+    sequence: int
+
+
+@dataclass(frozen=True)
 class Failover(Step):
-    """Make this follower the leader in a coordinated way, if the term's marker is on its disk."""
+    """Make this follower the leader in a coordinated way, if a marker of the term after number `after` is on its disk."""
 
     guarded: ClassVar[bool] = True
     rest_ms: ClassVar[int] = 5_500
+    refused_rest_ms: ClassVar[int | None] = 50
     start_id: int
     directory: str
     term: int
+    after: int = 0
 
 
 @dataclass(frozen=True)

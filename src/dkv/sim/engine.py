@@ -253,6 +253,11 @@ class SimEngine(Failover):
             raise EngineUnreachable("it answers nobody who writes")
         self.replication.append(Entry(MARKER_SIZE, marker=marker))
 
+    def hand_over(self, marker: Marker) -> None:
+        """Be ready to follow a successor at once, and write a marker."""
+        self.mark(marker)
+        self.credentials = True
+
     def rewrite(self, marker: Marker | None) -> None:
         """BGREWRITEAOF; the marker is the first record of the new incremental file."""
         self._loaded_only()

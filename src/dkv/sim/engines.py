@@ -345,6 +345,10 @@ class SimEngines(SimCopies):
         """See the contract."""
         await self._ask("fail over", start_id, SimEngine.begin_failover)
 
+    async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._ask("hand over", start_id, lambda engine: engine.hand_over((term, sequence, nonce)))
+
     async def fence(self, start_id: int) -> None:
         """See the contract."""
         await self._ask("fence", start_id, lambda engine: engine.set_switches(fenced=True))

@@ -22,6 +22,7 @@ class Failover:
     role: str
     follows: str | None
     replication: Replication
+    admits: bool
     paused_until: float                          # as the leader: nothing is written before
     failover: tuple[float, int | None] | None    # as the follower: since when, offset to reach
 
@@ -33,6 +34,7 @@ class Failover:
         leader = self.net.engines.get(self.follows or "")
         if self.role != "follower" or self.replication.state != "up" or leader is None:
             raise EngineRefused("Master is down or failed, please use CLUSTER FAILOVER FORCE")
+        self.admits = True
         self.failover = (self.net.now(), None)
         self.net.post(self.machine, leader, leader.pause_for, self)
 

@@ -57,6 +57,7 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "epoch": engine.epoch if leads else engine.leader_epoch(), "current_epoch": engine.current_epoch,
         "replicas": _replicas(engine) if leads else (), "nodes": _nodes(engine),
         "incremental_bytes": disk.incremental_bytes if disk else 0, "paused": now < engine.waits_until,
+        "yields": leads and engine.paused_until - now >= 2.0,
         "max_memory": engine.max_memory, "append_fsync": engine.append_fsync, "refuses": _refuses(engine),
     }  # fmt: skip
 

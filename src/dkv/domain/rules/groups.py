@@ -9,8 +9,10 @@ from __future__ import annotations
 from dkv.domain.commands import (
     CleanStopReached,
     HandoverBegun,
+    HandoverDeclined,
     HandoverDone,
     HandoverFailed,
+    HandoverWithdrawn,
     InSyncShrunk,
     JoinAborted,
     JoinAnnounced,
@@ -271,10 +273,21 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
         return stale_fact(f"group {group.name} cannot hand over now")
     assert group.leader is not None and group.leader_process is not None
     handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty,
-                        command.now)  # fmt: skip
+                        command.now, command.sequence)  # fmt: skip
     why = group.wish.reason if group.wish else "its leader is to leave"
     draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync",
                      handover=handover)  # fmt: skip
+    return None
+
+
+def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None:
+    """Nobody can take over from the leader now: whoever asked is told why, and nothing changes."""
+    group = serving(draft, command)
+    if isinstance(group, Refused):
+        return group
+    if group.wish is None or group.handover:
+        return stale_fact(f"group {group.name} is not asked to hand over")
+    give_up(draft, group, command.reason)
     return None
 
 
@@ -298,6 +311,21 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
     )  # fmt: skip
     if group.wish and group.wish.to_process not in (None, handover.to_process):
         give_up(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
+    return None
+
+
+def handover_withdrawn(draft: Draft, command: HandoverWithdrawn) -> Refused | None:
+    """The target cannot take over, and its engine was not asked to: as if nothing had begun."""
+    group = draft.groups.get((command.database, command.group))
+    handover = group.handover if group else None
+    if group is None or handover is None or group.term != command.term or handover.to_process != command.start_id:
+        return stale_fact("no such handover stands")
+    target = owned(draft, command.start_id, command.server_id)
+    if isinstance(target, Refused):
+        return target
+    draft.move_group(group, "handover failed", command.reason, handover=None)
+    if group.wish:
+        give_up(draft, draft.groups[group.key], command.reason)
     return None
 
 

@@ -95,6 +95,8 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
         return "it is not in the in-sync set"
     if target.leaving:
         return "it is leaving"
+    if target.silent_at:
+        return "its engine answers nothing"
     if target.state is not ProcessState.MONITORED or target.engine_state is not EngineState.RUNNING:
         return "it does not run yet"
     return "" if draft.server_alive(target.server_id) else f"its server {target.server_id} is away"
@@ -117,6 +119,9 @@ def _hopeless(draft: Draft, group: Group, wished: Wish) -> str:
         return "its leader is gone"
     if draft.stopping(group.database):
         return "its database is being shut down"
+    leader = draft.leader_of(group)
+    if leader and not draft.server_alive(leader.server_id):
+        return f"the manager of its leader, on {leader.server_id}, is away"
     if wished.to_process is None:
         return ""
     target = draft.processes.get(wished.to_process)
