@@ -146,7 +146,7 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
         monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,
         accepts=accepts,
         heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
-        complain=complain,
+        complain=complain, warn=log.warning,
     )  # fmt: skip
     manager = Manager(place, store, engines, outside)
     try:
@@ -229,6 +229,16 @@ def options_of(settings: Settings) -> DatabaseOptions:
     )  # fmt: skip
 
 
+class Shown:
+    """The door to the domain as the API has it: views for people, and commands that are judged by what is written."""
+
+    def __init__(self, manager: Manager) -> None:
+        self.view = manager.shown
+        self.submit = manager.submitter.submit
+        self.check = manager.submitter.check
+        self.snapshot = manager.submitter.snapshot
+
+
 def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Rooms:
     """What the API reaches of this manager."""
     place = manager.place
@@ -238,7 +248,7 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
         return [asdict(counted) for counted in await manager.engines.count()]
 
     return Rooms(
-        submitter=manager.submitter, events=store.events, counters=counters, leader_server=manager.liveness.leader,
+        submitter=Shown(manager), events=store.events, counters=counters, leader_server=manager.liveness.leader,
         fetch=fetch, port_in_use=port_in_use,
         node_id=engine_id, closing=ended.is_set, stop=ended.set, order=order,
         logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),

@@ -10,13 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from dkv.control.access import Access
 from dkv.control.liveness import Liveness
-from dkv.control.submit import Submitter
+from dkv.control.submit import Submitter, View
 from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Event, Refused
+from dkv.domain.model import State
+from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.engine.contract import Engines
 from dkv.machine.reconcile import Reconciler
-from dkv.machine.seen import HANG_TIMEOUT, Me
+from dkv.machine.refusing import refusing
+from dkv.machine.seen import HANG_TIMEOUT, Me, Seen
 from dkv.machine.steps import Step
 from dkv.store.contract import Store
 
@@ -57,6 +61,7 @@ class Outside:
     accepts: Callable[[str, int], Awaitable[bool]]    # whether something there accepts connections
     heard: Callable[[Event], None] = lambda event: None
     complain: Callable[[Step | None, Exception], None] = lambda step, trouble: None
+    warn: Callable[[str], None] = lambda text: None
 
 
 class Manager:
@@ -67,7 +72,9 @@ class Manager:
         self.store = store
         self.engines = engines
         self._outside = outside
-        self.submitter = Submitter(store, outside.wall, outside.token, outside.heard)
+        self.access = Access(outside.wall, outside.monotonic, outside.warn)
+        self.submitter = Submitter(store, outside.wall, outside.token, outside.heard, self.access)
+        self._glanced: Callable[[], Seen | None] = lambda: None
         here = ServerJoined(
             actor=place.server_id, server_id=place.server_id, uid=place.uid, host=place.host, port=place.port,
             nuodb_port=place.nuodb_port, boot_id=place.boot_id, data_dir=place.data_dir,
@@ -77,10 +84,32 @@ class Manager:
 
     def readiness(self) -> str:
         """Nothing when the domain is within reach, else the sentence that says since when it is not."""
+        failing = self.access.failing
+        if failing is not None:
+            ago = int(self._outside.monotonic() - failing.since)
+            return f"waiting for the domain since {ago} s: it cannot be changed, {failing.why}; hint: {failing.fix}"
         if self.liveness.access_since is not None and self.liveness.lease_left() > 0:
             return ""
         ago = max(0, int(self._outside.monotonic() - self.liveness.renewed_at))
-        return f"waiting for the domain since {ago} s"
+        return f"waiting for the domain since {ago} s" + (f": {self.liveness.trouble}" if self.liveness.trouble else "")
+
+    async def shown(self) -> View:
+        """The domain as people are shown it: the newest state, and while commits fail what this manager knows beside.
+        Raises store.Unavailable.
+        """
+        view = await self.submitter.view()
+        unwritten = self._unwritten(view.state)
+        return View(view.revision, as_of(view.state, unwritten)) if unwritten else view
+
+    def _unwritten(self, state: State) -> Unwritten | None:
+        failing, seen = self.access.failing, self._glanced()
+        if failing is None:
+            return None
+        ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
+        return Unwritten(
+            self.place.server_id, failing.at, int(self._outside.monotonic() - failing.since), failing.why, failing.fix,
+            tuple(ended), refusing(state, self.place.server_id, seen) if seen else (),
+        )  # fmt: skip
 
     async def join(self) -> None:
         """Found the domain or join it. Raises ManagerTrouble, StoreTrouble."""
@@ -100,10 +129,12 @@ class Manager:
             monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts,
             complain=outside.complain, learned=self.liveness.look,
         )  # fmt: skip
+        self._glanced = reconciler.glanced
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))
                 tasks.create_task(reconciler.run())
+                tasks.create_task(self.access.run(self.store))
         finally:
             await reconciler.close()
             await self.liveness.leave()

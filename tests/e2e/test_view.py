@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 import valkey
 
-from dkv.client import Json
+from dkv.client import Json, ManagerRefused
 from tests.e2e.house import Manager, wait_for
 from tests.e2e.test_busy import as_manager
 from tests.e2e.watched import Watched, watched
@@ -190,3 +195,76 @@ def test_instances_of_a_manager_that_is_away_are_not_counted_as_running(home: Wa
     finally:
         away.restart()
     all_is_well(home)
+
+
+# -- the state's file -----------------------------------------------------------------------------------------------------
+
+
+def stranger(home: Watched, statement: str) -> sqlite3.Connection:
+    """Somebody's sqlite shell on the state's file, inside a transaction."""
+    path = home.managers[0].state.removeprefix("sqlite:")
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute(statement)
+    return shell
+
+
+@contextlib.contextmanager
+def shell_of_another_process(home: Watched) -> Iterator[subprocess.Popen[bytes]]:
+    """The same in a process of its own, which holds the write lock until it is killed."""
+    path = home.managers[0].state.removeprefix("sqlite:")
+    code = f"import sqlite3, time; c = sqlite3.connect({path!r}, isolation_level=None); c.execute('BEGIN IMMEDIATE'); " \
+           "print('held', flush=True); time.sleep(300)"  # fmt: skip
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=home.env) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"held\n"
+        try:
+            yield shell
+        finally:
+            shell.kill()
+
+
+def test_whoever_holds_the_states_write_lock_is_named_while_a_leader_is_dead(home: Watched) -> None:
+    all_is_well(home)
+    name = leader(home)
+    pid, own = home.pid(STORE, name), home.manager_of(name)
+    with shell_of_another_process(home) as shell:
+        held = f"pid {shell.pid} ({sys.executable} -c"
+        for manager in home.managers:  # before anybody has anything to write
+            wait_for("it is named", lambda m=manager: held in ready_or_not(m), SOON)  # type: ignore[misc]
+        os.kill(pid, signal.SIGKILL)
+        one = every_view(home, own, held, f"kill {shell.pid}", "dkv backup state")
+        assert "s old" in one["reason"]
+        every_view(home, own, f"{name} led it and ended (killed by signal 9")
+        only = f"{own.host}:{own.port}"
+        shown = home.dkv("show", "domain", managers=only)
+        assert "EXITED(MONITORED:RUNNING)" not in shown.out
+        assert sum("MONITORED:RUNNING" in line for line in shown.out.splitlines()) == 1, shown.out
+        assert held in shown.err, shown
+        store = next(s for s in own.client.stores() if s["name"] == STORE)
+        assert {i["instanceName"]: i["state"] for i in store["instances"]} == {name: "Failed", home.names(name)[0]: "Running"}
+        assert (store["groups"][0]["leader"], store["groups"][0]["inSync"]) == (name, home.led()["inSync"])
+        every_view(home, home.managers[-1], held)  # one that saw nothing end cannot vouch for anything either
+        assert f"the domain cannot be changed: {held}" in own.log.read_text()
+    all_is_well(home)
+    assert "the domain can be changed again" in own.log.read_text()
+
+
+def ready_or_not(manager: Manager) -> str:
+    """What /readyz says when it says no."""
+    try:
+        return json.dumps(fetched(manager, "/readyz"))
+    except ManagerRefused as refused:
+        assert refused.status == 503
+        return f"{refused.message} {refused.hint}"
+
+
+def test_a_backup_that_reads_for_long_costs_no_failover(home: Watched) -> None:
+    """A reader's transaction stands, as of `.backup`, VACUUM INTO, cp or dkv backup state, while a leader dies."""
+    all_is_well(home)
+    name = leader(home)
+    with contextlib.closing(stranger(home, "BEGIN")) as shell:
+        before = shell.execute("SELECT revision FROM head").fetchone()
+        os.kill(home.pid(STORE, name), signal.SIGKILL)
+        wait_for("its end is written", lambda: any(t["instanceName"] == name for t in home.client.tombstones(STORE)))
+        all_is_well(home)
+        assert home.client.store(STORE)["revision"] > before[0] == shell.execute("SELECT revision FROM head").fetchone()[0]

@@ -58,6 +58,7 @@ class Liveness:
         self._now = monotonic
         self.renewed_at = -1e9          # when the last successful renewal was SENT
         self.access_since: float | None = None
+        self.trouble = ""               # why the newest renewal failed, if it did
         self.leads = False
         self._leader = ""               # server id of the holder of the leader lease, as last read
         self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
@@ -100,10 +101,12 @@ class Liveness:
             async with asyncio.timeout(SERVER_TTL / 2):
                 held = await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL)
                 self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
-        except (StoreTrouble, TimeoutError):
+        except (StoreTrouble, TimeoutError) as trouble:
+            self.trouble = str(trouble).partition("; hint: ")[0]
             self.access_since = None
             self.leads = False
             return
+        self.trouble = ""
         if held:
             self.renewed_at = sent
         if self.access_since is None:

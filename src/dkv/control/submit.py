@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dkv.control.access import Access
 from dkv.domain.commands import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State
 from dkv.store import codec
-from dkv.store.contract import Conflict, Snapshot, Store, Unavailable
+from dkv.store.contract import Conflict, Snapshot, Store, StoreTrouble, Unavailable
 
 ANSWERS = "answer/"          # records of answered Idempotency-Keys, outside the domain's own records
 ANSWERS_KEPT = 500
@@ -45,7 +46,8 @@ _last: list[tuple[Snapshot, View]] = []   # both are values: nobody changes them
 class Submitter:
     """Turns commands into commits.
 
-    `clock` gives the wall clock in ms; `token` gives a fresh random word; `heard` is told each event written.
+    `clock` gives the wall clock in ms; `token` gives a fresh random word; `heard` is told each event written, `access`
+    whether commits get through.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Submitter:
         clock: Callable[[], int],
         token: Callable[[], str],
         heard: Callable[[Event], None] = lambda event: None,
+        access: Access | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._token = token
         self._heard = heard
+        self._access = access or Access(clock, lambda: 0.0, lambda text: None)
 
     async def view(self) -> View:
         """A linearizable read. Raises store.Unavailable."""
@@ -114,10 +118,16 @@ class Submitter:
         for attempt in (1, 2, 3):
             try:
                 await self._store.commit(snapshot.revision, writes, events, token)
-                return
-            except Unavailable:
-                if attempt == 3:
+            except Conflict:
+                self._access.worked()
+                raise
+            except StoreTrouble as trouble:
+                self._access.failed(trouble)
+                if attempt == 3 or not isinstance(trouble, Unavailable):
                     raise
+            else:
+                self._access.worked()
+                return
 
 
 def _remember(snapshot: Snapshot, key: str, decision: Accepted, now: int) -> dict[str, str | None]:

@@ -25,6 +25,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.refusing import takes_writes
 from dkv.domain.states import RESTING, STOPPING
+from dkv.domain.unwritten import AsOf
 
 WANTED_ENDS = ("graceful stop", "operator kill")
 """Causes of an end that somebody asked for (engine contract, Cause)."""
@@ -63,12 +64,13 @@ def path_of(state: State, archive: Archive) -> str:
 def store_status(state: State, database: str) -> str:
     """NoInstances, Running, Stopped or Partial. Created and Failed count as stopped.
 
-    Running is only said when every group takes writes as well.
+    Running is only said when every group takes writes as well, and what is shown is not out of date.
     """
     states = {instance_state(state, archive) for archive in instances(state, database)}
     if not states:
         return "NoInstances"
-    if states == {"Running"} and all(takes_writes(state, group) for group in state.groups_of(database)):
+    writable = all(takes_writes(state, group) for group in state.groups_of(database))
+    if states == {"Running"} and writable and not isinstance(state, AsOf):
         return "Running"
     return "Stopped" if states <= {"Created", "Stopped", "Failed"} else "Partial"
 
@@ -205,8 +207,10 @@ def can_lose(state: State, group: Group) -> tuple[int, int]:
 
 
 def _may_write(state: State, group: Group) -> bool:
-    """Whether nothing keeps an open group from taking writes; one without a leader will take them when it has one."""
-    return not group.serving or takes_writes(state, group)
+    """Whether nothing keeps an open group from taking writes, or its next leader from being chosen; one without a leader
+    will take them when it has one.
+    """
+    return not isinstance(state, AsOf) and (not group.serving or takes_writes(state, group))
 
 
 def _can_serve(state: State, archive: Archive) -> bool:

@@ -28,13 +28,14 @@ from dkv.domain.model import (
 from dkv.domain.options import Lag, lags, restart_words
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
+from dkv.domain.unwritten import AsOf
 
 DISK_FULL = "disk full"   # engine contract, Cause
 
 
 @dataclass(frozen=True)
 class Stuck:
-    """One thing that waits. `kind` is server, database, group, archive, process or option; `since` is None if not known.
+    """One thing that waits. `kind` is domain, server, database, group, archive, process or option; `since` is None if not known.
     `blocks`: clients' writes are refused, or wait, for as long as it does.
     """
 
@@ -50,7 +51,8 @@ class Stuck:
 
 def stuck(state: State, database: str | None = None) -> list[Stuck]:
     """All that waits, or what waits in one database and the servers it needs."""
-    found = [one for server in state.servers.values() for one in _server(state, server, database)]
+    found = list(_unwritten(state, database))
+    found += [one for server in state.servers.values() for one in _server(state, server, database)]
     for known in sorted(state.databases.values(), key=lambda d: d.name):
         if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
             found += _database(state, known)
@@ -67,6 +69,25 @@ def _database(state: State, database: Database) -> Iterator[Stuck]:
     for process in state.processes_of(database.name):
         yield from _process(state, process)
         yield from (_lacking(state, database, process, lag) for lag in lags(database, process))
+
+
+# The domain itself --------------------------------------------------------------------------------------------------
+
+
+def _unwritten(state: State, database: str | None) -> Iterator[Stuck]:
+    """The asked manager cannot write down what it sees; and the groups whose leaders it saw end meanwhile."""
+    now = state.unwritten if isinstance(state, AsOf) else None
+    if now is None:
+        return
+    yield Stuck("domain", "the domain", "", "its state", now.at, f"nothing can be written down: {now.why}; all that is shown is "
+                f"{now.age} s old, but for what the manager of {now.server_id} sees on its own machine; engines serve on, and "
+                "nobody is chosen to lead where one ends", now.fix, blocks=True)  # fmt: skip
+    for one in now.ended:
+        group = next((g for g in state.groups.values() if g.open and g.leader_process == one.start_id), None)
+        if group is not None and database in (None, group.database):
+            name = _name(state, group.leader)
+            yield Stuck("group", group.subject, group.database, "the domain's state", now.at, f"{name} led it and ended "
+                        f"({one.reason}); its successor cannot be written down", now.fix, blocks=True)  # fmt: skip
 
 
 # Servers and databases ---------------------------------------------------------------------------------------------

@@ -70,6 +70,10 @@ class Reconciler:
         """The newest state at hand."""
         return self._view.state if self._view else None
 
+    def glanced(self) -> Seen | None:
+        """What was seen of this machine last."""
+        return self._seen
+
     async def run(self) -> None:
         """Reconcile until cancelled."""
         async with asyncio.TaskGroup() as tasks:

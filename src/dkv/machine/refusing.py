@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import WritesRefused
-from dkv.domain.model import Process
+from dkv.domain.model import Process, State
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Scene, refusing_key
+from dkv.machine.seen import Scene, Seen, refusing_key
 from dkv.machine.steps import Step, Tell
 
 LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
@@ -17,7 +17,7 @@ LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear
 
 def refusing_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Tell why writes are refused once that has lasted, and that they are taken again at once."""
-    why = refused_with(scene, process, engine)
+    why = refused_with(scene.state, process, engine)
     if why == process.refuses or (not engine.answering and process.refuses):
         return
     if why and why != "BUSY" and scene.lasted(refusing_key(engine)) < LASTED:  # BUSY comes after seconds of silence
@@ -25,10 +25,17 @@ def refusing_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterat
     yield Tell(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.told))
 
 
-def refused_with(scene: Scene, process: Process, engine: EngineSeen) -> str:
+def refusing(state: State, server_id: str, seen: Seen) -> tuple[tuple[int, str], ...]:
+    """The processes of a server whose engines refuse writes at this glance, and why: for when nothing can be told."""
+    mine = [(e, state.processes.get(e.start_id)) for e in seen.survey.engines]
+    found = [(e.start_id, refused_with(state, p, e)) for e, p in mine if p is not None and p.server_id == server_id]
+    return tuple((start_id, why) for start_id, why in found if why)
+
+
+def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
     """The reason of domain/refusing.py; "" where writes are taken, or nobody expects this engine to take any."""
-    group = leading(scene.state, process)
-    if group is None or not group.serving or process.leaving or scene.state.databases[process.database].state in STOPPING:
+    group = leading(state, process)
+    if group is None or not group.serving or process.leaving or state.databases[process.database].state in STOPPING:
         return ""
     if not engine.answering:
         return process.refuses

@@ -102,6 +102,14 @@ class SimStore:
         revision: int = await self._call(lambda: self._domain.commit(base, writes, events, token), "lost commit answer")
         return revision
 
+    async def probe(self) -> None:
+        """See the contract."""
+        await self._call(lambda: None, "lost answer")
+
+    def obstacle(self) -> str:
+        """See the contract."""
+        return ""
+
     async def watch(self) -> AsyncIterator[Snapshot]:
         """See the contract."""
         seen = -1

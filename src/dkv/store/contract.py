@@ -76,6 +76,14 @@ class Store(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Do all that a commit does, and change nothing. Raises Unavailable, Unusable where a commit would."""
+        ...
+
+    def obstacle(self) -> str:
+        """Who keeps commits waiting at this moment, in words; "" when nobody is seen to. Costs a look, never a wait."""
+        ...
+
     def watch(self) -> AsyncIterator[Snapshot]:
         """Whole views, newest wins: the present one first, then one after every change, never an older one.
 

@@ -81,6 +81,12 @@ class MemoryStore:
     async def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         return self._open().commit(base, writes, events, token)
 
+    async def probe(self) -> None:
+        self._open()
+
+    def obstacle(self) -> str:
+        return ""
+
     async def watch(self) -> AsyncIterator[Snapshot]:
         seen = -1
         while True:

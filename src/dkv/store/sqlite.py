@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dkv.store.contract import Lease, Snapshot, StoredEvent, Unavailable
+from dkv.store.holders import writer_of
 from dkv.store.nudge import Nudge
 from dkv.store.sqlite_file import PATIENCE, SqliteFile
 from dkv.store.sqlite_leases import LEASE_FILE, Leases, boottime
@@ -84,6 +85,13 @@ class SqliteStore:
             return revision
 
         return await self._run(self._writing, work)
+
+    async def probe(self) -> None:
+        asked_at = time.monotonic()
+        await self._run(self._writing, lambda: self._writer.probe(asked_at))
+
+    def obstacle(self) -> str:
+        return str(writer_of(self._path) or "")
 
     async def watch(self) -> AsyncIterator[Snapshot]:
         seen = -1

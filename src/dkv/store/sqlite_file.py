@@ -20,6 +20,7 @@ from typing import TypeVar
 import apsw
 
 from dkv.store.contract import Unavailable, Unusable
+from dkv.store.holders import Holder, writer_of
 
 T = TypeVar("T")
 Value = str | int | float | None
@@ -152,6 +153,9 @@ class SqliteFile:
             "hint: stop all managers on this machine, put the file back together with its -wal file, start them"
         )
 
+    def _held_sentence(self, where: str) -> str:
+        return held(where, writer_of(self.path), self._patience)
+
     @contextmanager
     def _said(self, *, written: bool | None) -> Iterator[None]:
         """Say SQLite's failures in the contract's words."""
@@ -159,8 +163,7 @@ class SqliteFile:
         try:
             yield
         except apsw.BusyError:
-            sentence = f"another process has held the {where} for over {self._patience} s; hint: is a manager frozen?"
-            raise Unavailable(sentence, written=False) from None
+            raise Unavailable(self._held_sentence(where), written=False) from None
         except apsw.FullError:
             raise Unavailable(f"no space is left for the {where}; hint: free space there", written=written) from None
         except apsw.NotADBError:
@@ -170,6 +173,18 @@ class SqliteFile:
         except (apsw.Error, OSError) as error:
             sentence = f"the {where} cannot be read or written ({error}); hint: check the directory and its disk"
             raise Unavailable(sentence, written=written) from error
+
+
+def held(where: str, holder: Holder | None, seconds: float) -> str:
+    """Who keeps everybody from writing, and what helps. Readers are never the reason: they hold up nobody."""
+    lasted = f"has held the write lock of the {where} for over {seconds} s"
+    if holder is None:
+        return f"another process {lasted}; hint: is a manager frozen?"
+    if " manager run" in holder.command:
+        return (f"{holder} {lasted}; hint: that manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
+                f"end it, its engines serve on: kill -KILL {holder.pid}")  # fmt: skip
+    return (f"{holder} {lasted}; hint: commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
+            "use dkv backup state, which holds up nobody")  # fmt: skip
 
 
 def refuse_old_library(found: str) -> None:

@@ -50,6 +50,10 @@ class StateWriter:
         """The guarded write of the contract. `asked_at` is when the caller came, on the monotonic clock."""
         return self._file.write(lambda: self._commit(base, writes, events, token), asked_at)
 
+    def probe(self, asked_at: float) -> None:
+        """A commit that changes nothing: the lock, the journal and its disk are used as by any other."""
+        self._file.write(lambda: self._file.rows("UPDATE head SET revision = revision"), asked_at)
+
     def _commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str) -> int:
         rows = self._file.rows
         present, sequence = numbers(self._file, "SELECT revision, sequence FROM head")

@@ -33,7 +33,7 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
 
 def say_waiting(session: Session, database: Json) -> None:
     """What a database, its groups or its options wait for, beside the data: for whom, since when, why, and what would help."""
-    found = [one for one in database.get("waiting", ()) if one["kind"] in ("database", "group", "option")]
+    found = [one for one in database.get("waiting", ()) if one["kind"] in ("domain", "database", "group", "option")]
     if not found:
         return
     for one in found:

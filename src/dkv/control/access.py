@@ -1,0 +1,73 @@
+"""access: whether what this manager decides can be written down, and since when and why not.
+
+A manager that cannot commit goes on looking after its machine, and its engines serve; but nothing it sees becomes true for
+anybody else. So people are told by what this manager knows itself: it is the only thing that needs no commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dkv.store.contract import Store, StoreTrouble
+
+LOOK_EVERY = 0.75   # s
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Commits fail. `at` is the wall clock in ms, `since` seconds of the manager's own clock; `why` one sentence, `fix` what
+    helps.
+    """
+
+    at: int
+    since: float
+    why: str
+    fix: str
+
+
+class Access:
+    """What became of this manager's newest attempt to write. `wall` in ms, `monotonic` in s; `warn` is told of a change."""
+
+    def __init__(self, wall: Callable[[], int], monotonic: Callable[[], float], warn: Callable[[str], None]) -> None:
+        self._wall = wall
+        self._now = monotonic
+        self._warn = warn
+        self._suspected = ""
+        self.failing: Failing | None = None
+
+    def worked(self) -> None:
+        """A commit was made, or was only too late."""
+        if self.failing is not None:
+            self.failing = None
+            self._warn("the domain can be changed again")
+
+    def failed(self, trouble: StoreTrouble) -> None:
+        """A commit was not made, or nobody knows whether it was."""
+        why, _, fix = str(trouble).partition("; hint: ")
+        before = self.failing
+        at, since = (before.at, before.since) if before else (self._wall(), self._now())
+        cure = f"{fix[:1].upper()}{fix[1:].rstrip('.')}." if fix else ""
+        self.failing = Failing(at, since, why or type(trouble).__name__, cure)
+        if before is None or before.why != self.failing.why:
+            self._warn(f"the domain cannot be changed: {trouble}")
+
+    async def look(self, store: Store) -> None:
+        """Once commits fail, or somebody has been in their way at two looks, find out whether one could be made now."""
+        obstacle = store.obstacle()
+        suspected, self._suspected = self._suspected, obstacle
+        if self.failing is None and (not obstacle or obstacle != suspected):
+            return
+        try:
+            await store.probe()
+        except StoreTrouble as trouble:
+            self.failed(trouble)
+        else:
+            self.worked()
+
+    async def run(self, store: Store) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look(store)
+            await asyncio.sleep(LOOK_EVERY)

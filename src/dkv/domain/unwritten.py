@@ -1,0 +1,77 @@
+"""Domain room: what people are shown while a manager cannot write down what it sees. Pure.
+
+The newest state anybody could write is old by then. What is shown is that state with what this manager knows of its own
+machine laid over it, for people only: no rule ever judges by it, and neither the in-sync set nor who leads is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dkv.domain.model import Archive, ArchiveState, State, Tombstone
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of an engine that nobody could report: its cause, one sentence, exit code, and last lines of its log."""
+
+    start_id: int
+    cause: str
+    reason: str
+    exit_code: int
+    last_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """Commits have failed since `at` (wall clock, ms), for `age` seconds: `why` and `fix` as the state backend said them.
+    `ended` and `refusing` (start id, reason of refusing.py) are what this manager saw of its own engines.
+    """
+
+    server_id: str
+    at: int
+    age: int
+    why: str
+    fix: str
+    ended: tuple[Ended, ...] = ()
+    refusing: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class AsOf(State):
+    """A state that is only shown, never judged by or written: as it was when commits began to fail, and what is known beside."""
+
+    unwritten: Unwritten | None = None
+
+
+def as_of(state: State, unwritten: Unwritten) -> AsOf:
+    """The state with what its manager could not write down."""
+    known = [one for one in unwritten.ended if one.start_id in state.processes]
+    gone = {one.start_id for one in known}
+    processes = {start_id: process for start_id, process in state.processes.items() if start_id not in gone}
+    for start_id, why in unwritten.refusing:
+        if start_id in processes:
+            processes[start_id] = replace(processes[start_id], refuses=why, refuses_at=unwritten.at)
+    tombstones = {one.start_id: _tombstone(state, one, unwritten.at, order) for order, one in enumerate(known, 1)}
+    shown = {name: getattr(state, name) for name in State.__dataclass_fields__}
+    return AsOf(**shown | {
+        "processes": processes, "tombstones": {**state.tombstones, **tombstones}, "archives": _archives(state, known),
+    }, unwritten=unwritten)  # fmt: skip
+
+
+def _tombstone(state: State, ended: Ended, at: int, order: int) -> Tombstone:
+    process = state.processes[ended.start_id]
+    database = state.databases[process.database]
+    reason = f"{ended.reason} (its manager saw it and cannot write it down)"
+    return Tombstone(process, database.major, database.minor + order, reason, ended.cause, ended.exit_code, None, at,
+                     ended.last_words)  # fmt: skip
+
+
+def _archives(state: State, ended: Sequence[Ended]) -> dict[int, Archive]:
+    archives = dict(state.archives)
+    for one in ended:
+        archive = state.archive_of(state.processes[one.start_id])
+        if archive is not None:
+            archives[archive.archive_id] = replace(archive, state=ArchiveState.NOT_RUNNING)
+    return archives

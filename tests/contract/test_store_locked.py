@@ -1,0 +1,113 @@
+"""Somebody else holds the write lock of the state's file: who it is, since when, and that readers are never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from dkv.control.access import Access
+from dkv.store.contract import Unavailable
+from dkv.store.holders import command_of, writer_in, writer_of
+from tests.contract.store_process import line_of
+from tests.contract.store_stories import opened, program, story, written
+
+TABLE = """\
+1: FLOCK  ADVISORY  WRITE 10 00:2d:77 0 EOF
+2: POSIX  ADVISORY  READ 11 00:2d:77 123 123
+2: -> POSIX  ADVISORY  WRITE 12 00:2d:77 120 120
+3: POSIX  ADVISORY  WRITE 13 08:01:78 120 120
+4: POSIX  ADVISORY  WRITE 14 08:01:77 121 121
+5: POSIX  ADVISORY  WRITE 15 08:01:77 120 120
+"""
+
+
+def test_only_who_has_the_writers_byte_holds_the_lock() -> None:
+    assert writer_in(TABLE, 77) == 15
+    assert writer_in(TABLE, 79) is None
+    assert writer_in("1: POSIX  ADVISORY  WRITE 9 00:2d:77 0 EOF\n", 77) == 9
+    assert writer_in("1: FLOCK  ADVISORY  WRITE 9 00:2d:77 0 EOF\n", 77) is None
+
+
+def test_a_command_is_told_on_one_line_and_cut() -> None:
+    assert "python" in command_of(os.getpid())
+    assert command_of(2**22 + 1) == ""
+
+
+@story
+async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: Path) -> None:
+    await written(path)
+    async with opened(path, patience=0.2) as store:
+        assert store.obstacle() == ""
+        await store.probe()
+        assert (await store.read()).revision == 1
+        async with program("stop_inside", path, "SIGSTOP") as frozen:
+            assert await line_of(frozen) == "inside"
+            holder = writer_of(path)
+            assert holder is not None
+            assert holder.pid == frozen.pid
+            assert store.obstacle() == str(holder)
+            assert "store_process.py" in holder.command
+            for attempt in (store.probe(), store.commit(1, {"a": "2"}, [], "t")):
+                with pytest.raises(Unavailable, match=f"pid {frozen.pid} .*hint: .*kill {frozen.pid}") as trouble:
+                    await attempt
+                assert trouble.value.written is False
+            frozen.send_signal(signal.SIGCONT)
+            assert await line_of(frozen) == "committed 2"
+        await store.probe()
+        assert (await store.read()).revision == 2
+
+
+@story
+async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_make(path: Path) -> None:
+    await written(path)
+    warned: list[str] = []
+    access = Access(lambda: 1_000, lambda: 5.0, warned.append)
+    async with opened(path, patience=0.2) as store:
+        await access.look(store)
+        async with program("stop_inside", path, "SIGSTOP") as frozen:
+            assert await line_of(frozen) == "inside"
+            await access.look(store)
+            assert access.failing is None, "a moment is what every commit takes"
+            await access.look(store)
+            assert access.failing is not None
+            assert (access.failing.at, access.failing.since) == (1_000, 5.0)
+            assert f"pid {frozen.pid}" in access.failing.why
+            assert f"kill {frozen.pid}" in access.failing.fix
+            await access.look(store)
+            frozen.send_signal(signal.SIGCONT)
+            assert await line_of(frozen) == "committed 2"
+        await access.look(store)
+        assert access.failing is None
+    assert len(warned) == 2, warned
+    assert warned[-1] == "the domain can be changed again"
+
+
+READER = """
+import sqlite3, sys
+shell = sqlite3.connect(sys.argv[1], isolation_level=None)
+shell.execute("BEGIN")
+print(shell.execute("SELECT revision FROM head").fetchone()[0], flush=True)
+sys.stdin.readline()
+print(shell.execute("SELECT revision FROM head").fetchone()[0], flush=True)
+"""
+
+
+@story
+async def test_a_readers_transaction_which_is_all_a_backup_takes_holds_up_no_commit(path: Path) -> None:
+    await written(path)
+    async with opened(path, patience=0.2) as store:
+        reader = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, str(path), stdin=PIPE, stdout=PIPE)
+        assert reader.stdout is not None
+        assert await reader.stdout.readline() == b"1\n"
+        assert store.obstacle() == ""
+        for revision in range(1, 50):
+            assert await store.commit(revision, {"a": "x" * 10_000}, ["while it reads"], f"t{revision}") == revision + 1
+        answer, _ = await reader.communicate(b"\n")
+        assert answer == b"1\n", "it reads on what it began with"
+        assert (await store.read()).revision == 50
