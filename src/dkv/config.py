@@ -52,7 +52,7 @@ class Settings:
         10_000, "how long a process that an operator started waits for its group's leader", range=(0, 86_400_000)
     )
     failover_grace_ms: int = _setting(
-        2_000, "how long a restarted leader may load without progress before another one leads", range=(0, 3_600_000)
+        2_000, "how long the process of a restarted leader may do nothing before another one leads", range=(0, 3_600_000)
     )
     failover_limit: int | None = _setting(
         None, "ms after which another one leads although the restarted leader makes progress; off unless set: acknowledged "
@@ -63,8 +63,9 @@ class Settings:
         range=(-1, 2**53),
     )  # fmt: skip
     engine_hang_timeout_ms: int = _setting(
-        30_000, "how long an engine may answer nothing before its manager ends it", range=(100, 86_400_000)
-    )
+        30_000, "how long an engine may answer nothing and its process do nothing before its manager ends it; ten times that "
+        "where it computes", range=(100, 86_400_000),
+    )  # fmt: skip
     restart_budget: int = _setting(3, "so many early ends within the window park an archive", range=(0, 1000))
     restart_window_ms: int = _setting(60_000, "that window", range=(0, 86_400_000))
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))

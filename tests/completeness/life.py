@@ -36,6 +36,7 @@ from dkv.domain.commands import (
     JoinCompleted,
     JoinDurable,
     JoinMarked,
+    LeaderProgressed,
     LeaderServing,
     LeaderSilence,
     LeaderSteppedDown,
@@ -282,6 +283,8 @@ class Life:
         await self.joins(0)
         for dead, follower in ((1, 0), (0, 1)):
             heir = await self.large_leader_dies(dead, follower)
+            count = (await self.process(follower)).progress + 1
+            await self.tell(LeaderProgressed(count=count, **heir))
             await self.tell(TailFed(size=90, digest="all", **heir))
             await self.leads(follower)
             process = await self.process(dead)

@@ -14,6 +14,7 @@ QUIET = {
     # Facts that change the state without an event, and why nobody needs to read about them.
     "Tick": "time passed; what a timer does has its own event",
     "LoadingProgressed": "shown as a percentage in the view; an event each would bury the others",
+    "LeaderProgressed": "one or two a second while a leader loads; what comes of it has its own event",
     "PositionReported": "an answer in a vacancy; the assignment that follows says whom it chose and why",
     "JoinMarked": "a stage between joining and required, which have events",
     "LeaderSteppedDown": "one suspect less; if the group loses its leader by it, that has its event",

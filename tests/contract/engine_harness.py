@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,7 @@ class Room(Protocol):
     def freeze(self, start_id: int, group: str = "") -> None: ...
     def thaw(self, start_id: int, group: str = "") -> None: ...
     async def slow_down_resyncs(self, start_id: int) -> None: ...
+    async def load_in_silence(self, start_id: int) -> None: ...
     async def break_link(self, start_id: int) -> None: ...
     async def restart_manager(self) -> None: ...
     def another_manager(self) -> Engines: ...
@@ -317,6 +319,17 @@ class RealRoom:
     async def slow_down_resyncs(self, start_id: int) -> None:
         """From now on a snapshot of this engine takes 10 ms a key."""
         await self.engines._known(start_id).valkey.do(("CONFIG", "SET", "rdb-key-save-delay", 10_000))
+
+    async def load_in_silence(self, start_id: int) -> None:
+        """From now on this archive's engines load for more than a second, in fewer commands than they report progress after."""
+        valkey = self.engines._known(start_id).valkey
+        members = "for i = 1, 60000, 1000 do local w = {} for k = i, i + 999 do w[#w + 1] = k; w[#w + 1] = 'member-' .. k end "
+        await valkey.do(("EVAL", members + "server.call('ZADD', KEYS[1], unpack(w)) end", 1, "{z}"), timeout=30)
+        began = time.monotonic()
+        for _ in range(500):
+            await valkey.do(("ZUNIONSTORE", "{z}again", 1, "{z}"), timeout=30)
+            if time.monotonic() - began > 2:
+                return
 
     async def break_link(self, start_id: int) -> None:
         """Cut every follower's link, as an overflow or a dropped connection does."""

@@ -183,6 +183,12 @@ def _loading(t: Teller, line: Line) -> c.Command:
     return c.LoadingProgressed(percent=int(line.words[1]), **t.of(line))
 
 
+@verb("works")
+def _works(t: Teller, line: Line) -> c.Command:
+    """`works orders-1 N`: its manager proves for the Nth time that it works."""
+    return c.LeaderProgressed(count=int(line.words[1]), term=line.number("term", t.group(line).term), **t.of(line))
+
+
 @verb("loaded")
 def _loaded(t: Teller, line: Line) -> c.Command:
     return c.ProcessTracked(pid=100 + t.start_id(line.words[0]), append_fsync=line.options.get("fsync", ""),

@@ -139,6 +139,7 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
     yield c.MemorySynced(now=now, server_id=server_id, start_id=start_id, synced=salt % 3 > 0)
     if salt % 3 == 0:
         yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
+        yield c.LeaderProgressed(now=now, server_id=server_id, start_id=start_id, term=term, count=process.progress + salt % 2)
         yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, cause="signal", detail="it died",
                               exit_code=137, planned=salt % 2 == 0, reaped=salt % 5 > 0)  # fmt: skip
     if report:

@@ -177,6 +177,9 @@ class FakeEngines:
         every = [*peers, (spec.node_id, spec.address, spec.client_port)]
         return [NodeSeen(node, at, port, "follower", None, False, False, 0) for node, at, port in every]
 
+    def handled(self) -> dict[str, int]:
+        return {}
+
     async def wait_for_change(self, timeout: float) -> None:
         await asyncio.sleep(timeout)
 

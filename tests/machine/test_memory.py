@@ -161,7 +161,8 @@ def test_a_te_that_gives_no_answer_is_killed() -> None:
     stage = Stage().settled()
     te = joined(stage)
     for silent_ms, expected in ((HANG_TIMEOUT - 1, []), (HANG_TIMEOUT, [Cause.NEVER_ANSWERED])):
-        steps = stage.steps("s2", stage.engine(1), stage.memory(te, answering=False, silent_ms=silent_ms))
+        hung = stage.memory(te, answering=False, silent_ms=silent_ms, idle_ms=silent_ms)
+        steps = stage.steps("s2", stage.engine(1), hung)
         assert [step.cause for step in steps if isinstance(step, Kill)] == expected
 
 

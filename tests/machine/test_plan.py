@@ -132,9 +132,9 @@ def test_a_loaded_engine_is_tracked_when_its_cluster_is_ok_or_never_becomes_so()
 def test_an_engine_that_never_answers_is_killed_after_half_a_minute(archive_id: int) -> None:
     stage = Stage().settled()
     server = f"s{archive_id + 1}"
-    busy = stage.engine(archive_id, answering=False, silent_ms=HANG_TIMEOUT - 1)
-    assert kinds(stage.steps(server, busy, lasting=LONG)) == ["EngineSilent"]
-    (step,) = stage.steps(server, replace(busy, silent_ms=HANG_TIMEOUT))
+    dead = stage.engine(archive_id, answering=False, silent_ms=HANG_TIMEOUT - 1, idle_ms=LONG)
+    assert kinds(stage.steps(server, dead, lasting=LONG)) == ["EngineSilent"]
+    (step,) = stage.steps(server, replace(dead, silent_ms=HANG_TIMEOUT, idle_ms=HANG_TIMEOUT))
     assert isinstance(step, Kill)
     assert step.cause is Cause.NEVER_ANSWERED
 

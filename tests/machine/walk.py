@@ -136,6 +136,7 @@ def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
     yield m.EngineSilent(silent=pick(2) == 0, **of)
     yield m.WritesRefused(why=("", "OOM")[pick(2)], **of)
     yield c.LoadingProgressed(percent=50, **of)
+    yield c.LeaderProgressed(term=term, count=stage.process(archive_id).progress + 1, **of)
 
 
 def position(term: int) -> Report:

@@ -19,7 +19,7 @@ from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
 from dkv.domain.rules import endings, groups, leadership
 from dkv.engine import aof, archive, config, room
-from dkv.machine import follow, lead, perform, plan
+from dkv.machine import follow, lead, perform, plan, progress
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
 from dkv.sim.engines import SimEngines
@@ -176,6 +176,26 @@ def believe_takeover_without_another_read() -> None:
         return True
 
     perform.Performer._still_leads = believes  # type: ignore[method-assign]
+
+
+@mutant
+def only_a_percentage_is_progress() -> None:
+    """The old rule: a leader that loads one large value says nothing, and is given up for it."""
+    plan.progress_steps = lambda *_: iter(())  # type: ignore[attr-defined]
+
+
+@mutant
+def a_living_manager_is_progress() -> None:
+    """A manager proves that its engine works by saying so, whatever it saw."""
+    progress._works = lambda *_: True
+
+
+@mutant
+def silence_is_a_hang() -> None:
+    """Whoever answers nothing for engineHangTimeout is killed, at work or not."""
+    plan.hangs = lambda scene, process, engine: (  # type: ignore[attr-defined]
+        not engine.answering and engine.silent_ms >= scene.me.hang_timeout
+    )
 
 
 # -- what counts as a copy -----------------------------------------------------------------------------------------------

@@ -65,6 +65,15 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "read a position without a fence": (
         "tests/machine/test_perform.py::test_an_engine_found_leading_is_fenced_before_its_position_is_read",
     ),
+    # busy is not dead (decision 0021)
+    "only a percentage is progress": (
+        "tests/machine/test_progress.py::test_an_engine_that_loads_in_silence_is_said_to_work_a_few_times_in_each_failover_grace",
+        Seeds(1, 10),
+    ),
+    "a living manager is progress": (
+        "tests/machine/test_progress.py::test_an_engine_whose_process_does_nothing_is_not_said_to_work",
+    ),
+    "silence is a hang": ("tests/machine/test_progress.py::test_a_load_takes_as_long_as_it_takes",),
     # of the model (reference: safety model), as far as they are none of the above
     "required grows together with s": (f"{STORY}[joining]",),
     "a resync acknowledges before its disk is new": (Seeds(1, 40),),

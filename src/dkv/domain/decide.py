@@ -63,6 +63,7 @@ RULES: dict[type[Command], Rule] = {
     c.ProcessConfigured: processes.process_configured,
     c.OptionsSeen: options.options_seen,
     c.LoadingProgressed: processes.loading_progressed,
+    c.LeaderProgressed: processes.leader_progressed,
     c.ProcessTracked: processes.process_tracked,
     c.MemorySynced: processes.memory_synced,
     c.PositionReported: processes.position_reported,

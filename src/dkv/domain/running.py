@@ -37,6 +37,17 @@ class LoadingProgressed(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeaderProgressed(ManagerFact):
+    """Somebody for whom an assigned term waits is seen to work, although nothing else of it can be told: the assigned leader,
+    whose engine reads, computes or takes memory, or whoever gives it a tail. `count` is one more than the domain knows.
+    """
+
+    start_id: int
+    term: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessTracked(ManagerFact):
     """The engine answers and has loaded. The options are those it runs with, as in OptionsSeen."""
 

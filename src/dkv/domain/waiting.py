@@ -218,8 +218,9 @@ def _retiring(state: State, archive: Archive) -> Iterator[Stuck]:
 def _process(state: State, process: Process) -> Iterator[Stuck]:
     if process.silent_at:
         yield replace(_of(state, process, "its engine", "its engine answers nothing at all; its manager ends it after "
-                          "engineHangTimeout (30 s unless set)", "Look at its machine, a full disk or a stopped process "
-                          f"hangs it; or end it: dkv shutdown process --start-id {process.start_id} --kill."),
+                          "engineHangTimeout (30 s unless set), or ten times that while it computes",
+                          "Look at its machine, a full disk or a stopped process hangs it; or end it: "
+                          f"dkv shutdown process --start-id {process.start_id} --kill."),
                       since=process.silent_at, blocks=leading(state, process) is not None)  # fmt: skip
     if not state.server_alive(process.server_id):
         away = f"its server is away and it is {process.state.value}"

@@ -61,6 +61,8 @@ class Engine:
         self._refused: int | None = None                       # writes that were answered OOM so far
         self._refused_at = float("-inf")                       # when the last of them was noticed
         self._answered_at = self._known_since = time.monotonic()
+        self._did: tuple[tuple[int, ...], ...] = ()            # what the process had done at the last look at that
+        self._did_at = self._answered_at                       # when that was seen to move
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
         self._end = select.poll()             # shows the end of the process as soon as it is watched
@@ -219,7 +221,7 @@ class Engine:
         if answers is None:
             return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses=refuses)
         if answers.partly:
-            return self._loading(answers, disk)
+            return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
         if self._last is None or self._judged != (answers, disk, full):
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
@@ -283,7 +285,15 @@ class Engine:
             self._log.say(words)
 
     def _silent(self, now: float, disk: DiskSeen) -> EngineSeen:
-        return self._kept(disk, answering=False, silent_ms=int((now - self._answered_at) * 1000))
+        silent = int((now - self._answered_at) * 1000)
+        return replace(self._kept(disk, answering=False, silent_ms=silent), idle_ms=self._idle_ms(now))
+
+    def _idle_ms(self, now: float) -> int:
+        """Since its process was last seen to do anything; its answers are none of this business. Costs some reads of /proc."""
+        did = supervisor.work_of(self.born, self.run.record.directory, self.durable) if self.born is not None else ()
+        if did != self._did:
+            self._did, self._did_at = did, now
+        return int((now - self._did_at) * 1000)
 
     def _kept(self, disk: DiskSeen, answering: bool, silent_ms: int) -> EngineSeen:
         """What was seen last, with what is known now."""
@@ -295,7 +305,7 @@ class Engine:
             answering=False,
             group=self.run.record.group,
         )
-        return replace(last, answering=answering, silent_ms=silent_ms, marker=disk.marker, free_bytes=disk.free_bytes,
+        return replace(last, answering=answering, silent_ms=silent_ms, idle_ms=0, marker=disk.marker, free_bytes=disk.free_bytes,
                        files_lost=self.durable and disk.lost)  # fmt: skip
 
     def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,12 +39,15 @@ def _total(directory: str, files: list[_File]) -> int:
     return sum(file.size for file in files) + sum(sizes)
 
 
-def stretch(directory: str, marker: tuple[int, int, str], upto: int | None) -> Stretch:
-    """See `Engines.digest`."""
+def stretch(
+    directory: str, marker: tuple[int, int, str], upto: int | None, handled: Callable[[int], None] = lambda size: None
+) -> Stretch:
+    """See `Engines.digest`. `handled` is told of each block: how many bytes were read."""
     found, size = hashlib.blake2b(digest_size=16), 0
     for block in after_marker(directory, marker, 0, upto):
         found.update(block)
         size += len(block)
+        handled(len(block))
     return Stretch(size, found.hexdigest())
 
 

@@ -10,6 +10,8 @@ import asyncio
 import hmac
 import os
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from dkv.engine.archive import check_identity
@@ -34,14 +36,19 @@ class Tails:
 
     def __init__(self) -> None:
         self._feeders: dict[str, Feeder] = {}
+        self.handled: Counter[str] = Counter()   # bytes read for digests, or sent
+
+    def counter(self, directory: str) -> Callable[[int], None]:
+        """Whom to tell how many bytes of that archive were read or sent; each thread that counts has its own archive."""
+        return lambda size: self.handled.update({directory: size})
 
     async def serve(self, plan: TailPlan) -> None:
         """Listen, or go on for a while. Raises ArchiveRefused, EngineRefused."""
         feeder = self._feeders.get(plan.directory)
         if feeder is None or feeder.plan != plan:
             await self.stop(plan.directory)
-            tail = await asyncio.to_thread(_read, plan)
-            feeder = self._feeders[plan.directory] = Feeder(plan, tail)
+            tail = await asyncio.to_thread(_read, plan, self.counter(plan.directory))
+            feeder = self._feeders[plan.directory] = Feeder(plan, tail, self.counter(plan.directory))
             await feeder.listen()
         feeder.renew()
         if feeder.trouble:
@@ -68,7 +75,11 @@ class Feeding:
 
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
         """See the contract."""
-        return await asyncio.to_thread(stretch, directory, marker, upto)
+        return await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
+
+    def handled(self) -> Mapping[str, int]:
+        """See the contract."""
+        return dict(self._tails.handled)
 
     async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:
         """See the contract."""
@@ -91,9 +102,9 @@ class Feeding:
         raise NotImplementedError
 
 
-def _read(plan: TailPlan) -> bytes:
+def _read(plan: TailPlan, handled: Callable[[int], None]) -> bytes:
     """From the follower furthest behind to the end. The whole stretch must be what was measured. Raises ArchiveRefused."""
-    if stretch(plan.directory, plan.marker, plan.stretch.size) != plan.stretch:
+    if stretch(plan.directory, plan.marker, plan.stretch.size, handled) != plan.stretch:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{plan.directory} does not hold the bytes that were measured")
     return b"".join(after_marker(plan.directory, plan.marker, plan.lowest, plan.stretch.size))
 
@@ -101,7 +112,8 @@ def _read(plan: TailPlan) -> bytes:
 class Feeder:
     """One plan being carried out."""
 
-    def __init__(self, plan: TailPlan, tail: bytes) -> None:
+    def __init__(self, plan: TailPlan, tail: bytes, handled: Callable[[int], None]) -> None:
+        self._handled = handled
         self.plan = plan
         self.trouble = ""
         self._tail = tail
@@ -206,6 +218,7 @@ class Feeder:
             self._check()
             writer.write(self._tail[at : at + _CHUNK])
             await writer.drain()
+            self._handled(_CHUNK)
         return True
 
     def _check(self) -> None:

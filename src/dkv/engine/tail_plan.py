@@ -9,6 +9,7 @@ it continues in a history that is new too. Whoever was not fed knows neither and
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,6 +72,10 @@ class Feeds(Protocol):
 
         Raises ArchiveRefused when the marker or so many bytes are not there.
         """
+        ...
+
+    def handled(self) -> Mapping[str, int]:
+        """Bytes that were read by `digest` or sent to followers since this manager began, by archive directory."""
         ...
 
     async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:

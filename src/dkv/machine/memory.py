@@ -13,6 +13,7 @@ from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, MemorySeen
 from dkv.machine.lead import table_steps
 from dkv.machine.options import option_steps, running_options
+from dkv.machine.progress import hangs
 from dkv.machine.seen import REAP_PATIENCE, SILENT, VANISHED, Scene, memory_directory, node_id, peer
 from dkv.machine.spec import memory_spec
 from dkv.machine.steps import Dismiss, Kill, LaunchMemory, Replicate, ReportExit, ShutDown, Step, Tell
@@ -30,7 +31,7 @@ def memory_steps(scene: Scene, process: Process) -> Iterator[Step]:
             yield ReportExit(directory, ended)
     elif seen is None:
         yield from _without_engines(scene, process, directory)
-    elif any(not e.answering and e.silent_ms >= scene.me.hang_timeout for e in seen.engines):
+    elif any(hangs(scene, process, one) for one in seen.engines):
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     elif process.kill or process.verdict:
         yield Kill(directory, process.start_id, Cause.OPERATOR_KILL)

@@ -30,10 +30,11 @@ from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stop
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
+from dkv.machine.progress import hangs, progress_steps
 from dkv.machine.refusing import refusing_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
+from dkv.machine.seen import OK_PATIENCE, SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
-from dkv.machine.seen import SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
 from dkv.machine.seen import VANISHED as VANISHED
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
@@ -52,7 +53,6 @@ from dkv.machine.steps import (
 )
 from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
 
-OK_PATIENCE = 3_000        # ms a loaded engine is given to call its cluster ok
 CALM = 1.0                 # s between two looks while nothing goes on
 LOADING_NEWS = 500         # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
 SOON = 0.02                # s: clients may be waiting
@@ -131,7 +131,7 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
             yield ReportExit(directory, ended)
     elif engine is None:
         yield from _without_engine(scene, process, archive)
-    elif not engine.answering and engine.silent_ms >= scene.me.hang_timeout:
+    elif hangs(scene, process, engine):
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
         yield from refusing_steps(scene, process, engine)
@@ -162,6 +162,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
     elif process.state is ProcessState.REQUESTED:
         yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
     elif feeds(group, process):
+        yield from progress_steps(scene, group, process, None)
         yield from feeding_steps(scene, group, process, archive, identity_of(scene.state, archive))
     elif process.state is ProcessState.STARTED and group.leader is not None:
         yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh, restored)
@@ -169,6 +170,7 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
 
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     group = scene.state.groups[(process.database, process.group)]
+    yield from progress_steps(scene, group, process, engine)
     if process.leaving:
         yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):

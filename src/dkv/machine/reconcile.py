@@ -149,10 +149,11 @@ class Reconciler:
 
     def _show(self, state: State, survey: Survey, left: float, now: float) -> Seen:
         """What is seen, with what is remembered and what the steps so far left behind."""
-        self._memory = remember(self._memory, state, self._me, survey, now * 1000)
+        handled = self._engines.handled()
+        self._memory = remember(self._memory, state, self._me, survey, now * 1000, handled=handled)
         done = self._performer
         return Seen(
-            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving),
+            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving), handled,
             dict(done.turns), dict(done.knocks), dict(done.failovers),
         )  # fmt: skip
 

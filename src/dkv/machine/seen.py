@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypedDict
 
-from dkv.domain.model import Archive, Group, Handover, JoinStage, Process, ProcessState, State, Wish
+from dkv.domain.model import Archive, Group, GroupPhase, Handover, JoinStage, Process, ProcessState, State, Wish
 from dkv.domain.options import FSYNC
 from dkv.domain.states import STOPPING as STOPPING
 from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, PeerNode, ReplicaSeen, Survey
@@ -21,6 +21,7 @@ REAP_PATIENCE = 5_000   # ms an end is not told while something of the dead engi
 VANISHED = 3_000        # ms after which an engine that is neither there nor known to have ended is given up
 ENGINE_SHARE = 0.6      # of the machine's memory, shared by its engines (design section 9)
 HANG_TIMEOUT = 30_000   # ms without any answer before an engine is killed, unless set (engineHangTimeout)
+OK_PATIENCE = 3_000     # ms a loaded engine is given to call its cluster ok
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,7 @@ class Seen:
     memory: Memory
     prepared: frozenset[str] = frozenset()
     tails: frozenset[str] = frozenset()   # archive directories from which followers are fed
+    handled: Mapping[str, int] = field(default_factory=dict)   # bytes read or sent for tails, by archive directory; grows
     turns: Mapping[int, float] = field(default_factory=dict)
     knocks: Mapping[tuple[str, int, int], Knocked] = field(default_factory=dict)
     failovers: Mapping[int, float] = field(default_factory=dict)
@@ -229,14 +231,18 @@ SILENT = 3_000                    # ms after which a follower is out of sync, or
 QUIET = 2_000                     # ms of silence of an attached follower worth watching; engines count whole seconds
 
 
-def remember(memory: Memory, state: State, me: Me, survey: Survey, now: float) -> Memory:
-    """The memory after one more glance: keep since when what still holds, start what began, drop what ended."""
+def remember(
+    memory: Memory, state: State, me: Me, survey: Survey, now: float, *, handled: Mapping[str, int] | None = None
+) -> Memory:
+    """The memory after one more glance: keep since when what still holds, start what began, drop what ended. `handled` as
+    in `Seen`."""
     holding = set(_conditions(state, me, survey))
     holding |= {("inherited", c) for c in holding if _inherited(memory, c)}
     known = memory.since
     since = {c: known[c] if c in known else _start(c, memory, now) for c in holding}
     fresh = Memory(now, since, {})
-    return Memory(now, since, dict(_notes(memory, fresh, state, survey)))
+    notes = dict(_notes(memory, fresh, state, survey)) | dict(_works(memory, state, me, survey, handled or {}))
+    return Memory(now, since, notes)
 
 
 def _inherited(memory: Memory, condition: Hashable) -> bool:
@@ -263,6 +269,25 @@ def wish_key(group: Group, wish: Wish) -> Hashable:
     return ("wish", group.key, group.term, wish.to_process, wish.at)
 
 
+def is_awaited(group: Group, process: Process) -> bool:
+    """Whether an assigned term waits for this process, and another choice would be made if it did nothing."""
+    if group.phase is not GroupPhase.ASSIGNED:
+        return False
+    if group.tail is not None:
+        return process.start_id in (group.leader_process, group.tail.source_process)
+    return process.start_id == group.leader_process and len(group.in_sync) > 1 and group.enforced != group.leader
+
+
+def proof_key(process: Process) -> Hashable:
+    """Holds since the domain last heard that somebody for whom a term waits got further."""
+    return ("proven", process.start_id, process.progress, process.loading_percent)
+
+
+def work_of(engine: EngineSeen | None, handled: int) -> int:
+    """What was done for a tail where this process is, as a number that grows: bytes handled, and taken by an engine."""
+    return handled + (engine.offset + engine.incremental_bytes if engine is not None else 0)
+
+
 def fed_key(group: Group) -> Hashable:
     """Holds while a group's assigned leader has all of the dead leader's tail."""
     return ("fed", group.key, group.term)
@@ -279,6 +304,7 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield from _process_conditions(process, engines.get(process.start_id))
             yield from _usurpation(state, process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
+    yield from (proof_key(process) for process, _ in _awaited(state, me))
     for group in state.groups.values():
         if state.databases[group.database].state in STOPPING:
             yield ("stopping", group.key)
@@ -298,6 +324,26 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield from _leader_conditions(state, group, engine)
             if engine.refuses or engine.paused:
                 yield refusing_key(engine)
+
+
+def _awaited(state: State, me: Me) -> Iterable[tuple[Process, Group]]:
+    """The processes of this server for which assigned terms wait."""
+    for group in state.groups.values():
+        if group.phase is GroupPhase.ASSIGNED:
+            ids = (group.leader_process, group.tail.source_process if group.tail else None)
+            found = (state.processes.get(start_id) for start_id in ids if start_id is not None)
+            yield from ((p, group) for p in found if p and p.server_id == me.server_id and is_awaited(group, p))
+
+
+def _works(
+    memory: Memory, state: State, me: Me, survey: Survey, handled: Mapping[str, int]
+) -> Iterable[tuple[Hashable, int]]:
+    """How far each was when the domain last heard of it."""
+    for process, group in _awaited(state, me):
+        if group.tail is not None and process.archive_id is not None:
+            engine = next((e for e in survey.engines if e.start_id == process.start_id), None)
+            done = work_of(engine, handled.get(directory_of(me.data_dir, state.archives[process.archive_id]), 0))
+            yield proof_key(process), memory.notes.get(proof_key(process), done)
 
 
 def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:

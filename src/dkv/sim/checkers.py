@@ -44,6 +44,7 @@ class Checkers(Watcher):
         self._newest_term: dict[Key, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
         self._since: dict[Key, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
         self._stalled: set[tuple[Key, int]] = set()
+        self.nothing_stands_still = False                # whoever is waited for from now on works
         self._commits: list[tuple[int, float]] = []      # revision of each commit, and when it was made
         ledger.watch = self.confirmed
 
@@ -117,6 +118,8 @@ class Checkers(Watcher):
         if archive.parked:
             return "it was parked after too many exits"
         if old.leader == archive_id and not old.open and waited >= GRACE:
+            if self.nothing_stands_still:
+                self._world.fail(f"archive {archive_id} was given up although its engine worked, on a machine that is well")
             self._stalled.add((old.key, archive_id))
         if (old.key, archive_id) in self._stalled:
             return "it made no progress within failoverGrace"

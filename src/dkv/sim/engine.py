@@ -25,7 +25,9 @@ WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes i
 class SimEngine(Failover):
     """A process. `disk` is None for a memory-only engine."""
 
-    def __init__(self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float) -> None:
+    def __init__(
+        self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float, one_value: bool = False
+    ) -> None:
         self.net = net
         self.machine = machine
         self.spec = spec
@@ -34,12 +36,15 @@ class SimEngine(Failover):
         self.pid, self.alive = pid, True
         self.perish: Callable[[Cause], None] = lambda cause: None      # ends this process, because of its disk
         self.stopped = False                           # SIGSTOP
+        self.stopped_at = net.now()                    # the last one
+        self.one_value = one_value                     # that is what it loads: it says nothing until it is through
         self.went_on_at = float("-inf")                # last SIGCONT
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.asked: list[asyncio.Future[Any]] = []
         self.born_at = net.now()
         self.loads = loads                             # seconds
         self.loading = True
+        self.through = False                           # it would have loaded if it did not stand still
         self.data: dict[str, str] = disk.load() if disk else {}
         leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
         self.phantom_id = f"phantom-{spec.start_id}"
@@ -67,7 +72,7 @@ class SimEngine(Failover):
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
-        net.later(loads, self.receive, self._loaded, ())
+        net.later(loads, self._through)
         net.later(net.random.uniform(0.1, 1.0), self._cron)
 
     # -- the process -----------------------------------------------------------------------------------------------
@@ -76,23 +81,42 @@ class SimEngine(Failover):
         """Execute what arrived, now or when the process goes on."""
         if not self.alive:
             return
-        if self.stopped:
+        if self.silent:
             self.inbox.append((act, args))
         else:
             act(*args)
 
+    @property
+    def silent(self) -> bool:
+        """Whether it answers nobody: it stands still, or works on one large value."""
+        return self.stopped or (self.loading and self.one_value)
+
     def stop(self) -> None:
         """SIGSTOP."""
-        self.stopped = True
+        if not self.stopped:
+            self.stopped, self.stopped_at = True, self.net.now()
 
     def go_on(self) -> None:
         """SIGCONT: first what was sent meanwhile."""
         if not self.alive or not self.stopped:
             return
         self.stopped, self.went_on_at = False, self.net.now()
+        if self.through:
+            self._loaded()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """What was sent while it answered nobody."""
         inbox, self.inbox = self.inbox, []
         for act, args in inbox:
             self.receive(act, args)
+
+    def _through(self) -> None:
+        """All is loaded; one that stands still finds that out when it goes on."""
+        self.through = self.stopped
+        if self.alive and not self.stopped:
+            self._loaded()
+            self._read_on()
 
     def die(self) -> None:
         """The process ends; what it had sent is still delivered, what it had only written stays written."""
@@ -115,11 +139,13 @@ class SimEngine(Failover):
         if self.disk is not None and self.disk.drive.trouble:
             self.perish(self.disk.drive.trouble)  # it cannot write its table of nodes
             return
-        self.loading = False
+        self.loading, self.through = False, False
         self.replication.connect()
 
     def loading_percent(self) -> int:
         """How far it is with its archive."""
+        if self.loading and self.one_value:
+            return 0
         return 100 if not self.loading else min(99, int(100 * (self.net.now() - self.born_at) / self.loads))
 
     def _cron(self) -> None:

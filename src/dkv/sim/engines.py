@@ -7,7 +7,7 @@ everything once that manager was killed; engines, disks, and the records of ende
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -88,7 +88,7 @@ class SimEngines(SimCopies):
     async def survey(self, thorough: bool = True) -> Survey:
         """See the contract."""
         await self._pause(0.004)
-        stopped = [engine.stopped for engine in self.machine.engines.values()]
+        stopped = [engine.silent for engine in self.machine.engines.values()]
         if any([*stopped, *(process.stopped for process in self.machine.memory.values())]):
             await self.net.sleep(GLANCE)
             self._check()
@@ -197,7 +197,13 @@ class SimEngines(SimCopies):
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
         """See the contract."""
         await self._pause(0.01)
-        return Stretch(*tail.digest(directory, self._disk(directory), marker, upto))
+        found = Stretch(*tail.digest(directory, self._disk(directory), marker, upto))
+        self.feeds.handled[directory] += found.size
+        return found
+
+    def handled(self) -> Mapping[str, int]:
+        """See the contract."""
+        return dict(self.feeds.handled)
 
     async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:
         """See the contract."""

@@ -23,9 +23,11 @@ LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as t
 def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
     """The engine as its manager's survey shows it; a stopped one shows its disk only. The same sight is the same object."""
     before, now = engine.shown, engine.net.now()
-    if engine.stopped:
+    if engine.silent:
         silent = int((now - engine.answered_at) * 1000)
-        return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, marker=_marker(engine.disk))
+        idle = int((now - engine.stopped_at) * 1000) if engine.stopped else 0
+        return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, idle_ms=idle,
+                       marker=_marker(engine.disk))  # fmt: skip
     engine.answered_at = now
     shown = _look(engine)
     if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(shown):

@@ -92,13 +92,15 @@ class Harm(Source):
         engine.go_on()
 
     async def slow_loading(self) -> None:
-        """The next engines of a machine take long to load."""
+        """The next engines of a machine take long to load: many values, or one large one, about which they say nothing."""
         machine = self.machine().hardware
         slowly = self.random.uniform(1.0, 15.0)
-        self.struck("slow loading", f"engines of {machine.name} load in {slowly:.1f} s from now on")
+        machine.one_value = slowly % 1 < 0.5
+        what = "one large value" if machine.one_value else "their values"
+        self.struck("slow loading", f"engines of {machine.name} load {what} in {slowly:.1f} s from now on")
         machine.loads = lambda: slowly
         await self.wait(3.0, 15.0)
-        machine.loads = lambda: 0.08
+        machine.loads, machine.one_value = lambda: 0.08, False
 
     # -- disks -------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class SimMachine:
     address: str
     boot: int = 1
     loads: Callable[[], float] = lambda: 0.08      # seconds the next engine takes to load
+    one_value: bool = False                        # what it loads is one large value, during which it says nothing
     disks: dict[str, Disk] = field(default_factory=dict)
     engines: dict[int, SimEngine] = field(default_factory=dict)
     memory: dict[int, SimMemory] = field(default_factory=dict)
@@ -56,7 +57,8 @@ class SimMachine:
         self.next_pid += 1
         disk = self.disks[spec.directory]
         disk.has_data = True
-        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads())
+        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads(),
+                           one_value=self.one_value)  # fmt: skip
         engine.perish = partial(self._perish, spec.start_id)
         self.engines[spec.start_id] = engine
         self.locks[spec.directory] = engine

@@ -21,7 +21,7 @@ class SimMemory:
     @property
     def stopped(self) -> bool:
         """Whether one of its engines does not answer."""
-        return any(engine.stopped for engine in self.engines)
+        return any(engine.silent for engine in self.engines)
 
     def engine(self, group: str) -> SimEngine:
         """Its engine of that group. Raises EngineRefused."""

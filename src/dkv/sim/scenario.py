@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dkv.domain.model import Group
 from dkv.machine.seen import STOPPING
@@ -30,6 +31,8 @@ HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything
 CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
 SETTLED = 1.5         # virtual seconds it must stay whole
 ONCE_MORE = 0.5       # share of the runs in which every leader is killed once more in the healed world
+ONE_VALUE = 0.5       # share of the machines whose engines load one large value then
+GRACE_AND_MORE = (1.5, 7.0)   # virtual seconds that takes; failoverGrace is 2
 QUIET = 1.0           # virtual seconds without writes, before the books are compared
 
 
@@ -144,8 +147,16 @@ class Scenario:
             raise Failure(self.world.failures[0])
 
     async def _kill_the_leaders(self) -> None:
-        """Once more, in a world without any other fault: others must be able to lead."""
+        """Once more, in a world without any other fault: others must be able to lead, and a leader that loads one large value,
+        about which it says nothing for longer than failoverGrace, is waited for.
+        """
         self.world.tell("act two", "every leader is killed once more")
+        chance = random.Random(f"large values {self.world.seed}")
+        for machine in self.world.machines.values():
+            if chance.random() < ONE_VALUE:
+                seconds = chance.uniform(*GRACE_AND_MORE)
+                machine.hardware.loads, machine.hardware.one_value = partial(float, seconds), True
+        self.checkers.nothing_stands_still = True
         for group in self.world.state.groups.values():
             engine = self.checkers.leader_engine(group)
             if engine is not None:
@@ -183,7 +194,7 @@ class Scenario:
                 continue
             machine.weather.away_until, machine.weather.delay = 0.0, 0.0
             machine.down = machine.stands_still = False
-            machine.hardware.loads = lambda: 0.08
+            machine.hardware.loads, machine.hardware.one_value = lambda: 0.08, False
             machine.hardware.before = lambda command: None
             machine.hardware.drive.slow, machine.hardware.drive.trouble = 0.0, None
             for engine in machine.hardware.all_engines():

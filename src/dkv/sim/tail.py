@@ -7,6 +7,7 @@ ends there keeps what it got.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, TailFollower, TailPlan
@@ -38,7 +39,8 @@ def digest(directory: str, disk: Disk, marker: Marker, upto: int | None) -> tupl
 class SimFeeder:
     """One plan being carried out by one run of a manager."""
 
-    def __init__(self, net: SimNet, machine: str, plan: TailPlan, disk: Disk) -> None:
+    def __init__(self, net: SimNet, machine: str, plan: TailPlan, disk: Disk, handled: Counter[str]) -> None:
+        self.handled = handled
         self.net, self.machine, self.node_id, self.plan, self.disk = net, machine, plan.node_id, plan, disk
         self.followers = {one.node_id: one for one in plan.followers}
         self.until = 0.0
@@ -108,7 +110,9 @@ class SimFeeder:
             piece: list[Entry] = tail[:count]
             tail = tail[count:]
             self._send(engine, engine.replication.take, token, begins, piece)
-            begins += sum(entry.size for entry in piece)
+            size = sum(entry.size for entry in piece)
+            self.handled[self.plan.directory] += size
+            begins += size
             await asyncio.sleep(self.net.random.uniform(0, 0.004))
 
     def _send(self, engine: SimEngine, act: Any, *args: Any) -> None:
@@ -124,13 +128,14 @@ class SimFeeds:
     def __init__(self, net: SimNet, machine: str) -> None:
         self._net, self._machine = net, machine
         self._feeders: dict[str, SimFeeder] = {}
+        self.handled: Counter[str] = Counter()
 
     def serve(self, plan: TailPlan, disk: Disk) -> None:
         """Listen, or go on for a while. Raises ArchiveRefused, EngineRefused."""
         feeder = self._feeders.get(plan.directory)
         if feeder is None or feeder.plan != plan:
             self.stop(plan.directory)
-            feeder = self._feeders[plan.directory] = SimFeeder(self._net, self._machine, plan, disk)
+            feeder = self._feeders[plan.directory] = SimFeeder(self._net, self._machine, plan, disk, self.handled)
             feeder.listen()
         feeder.renew()
 

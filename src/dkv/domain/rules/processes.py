@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain.commands import (
+    LeaderProgressed,
     LoadingProgressed,
     MemorySynced,
     PositionReported,
@@ -21,6 +22,7 @@ from dkv.domain.model import (
     Database,
     EngineState,
     EngineType,
+    GroupPhase,
     Process,
     ProcessState,
     Requester,
@@ -239,6 +241,23 @@ def loading_progressed(draft: Draft, command: LoadingProgressed) -> Refused | No
         return stale_fact(f"process {process.start_id} is past {command.percent} %")
     draft.put_process(process, loading_percent=command.percent)
     _progress(draft, process)
+    return None
+
+
+def leader_progressed(draft: Draft, command: LeaderProgressed) -> Refused | None:
+    """The assigned leader, or whoever gives it a tail, is at work: the clock of failoverGrace starts again."""
+    process = owned(draft, command.start_id, command.server_id)
+    if isinstance(process, Refused):
+        return process
+    group = draft.group_of(process)
+    if group is None or group.term != command.term or group.phase is not GroupPhase.ASSIGNED:
+        return stale_fact(f"no leader is assigned in term {command.term}")
+    if process.start_id not in (group.leader_process, group.tail.source_process if group.tail else None):
+        return stale_fact(f"term {command.term} does not wait for process {process.start_id}")
+    if command.count != process.progress + 1:
+        return stale_fact(f"process {process.start_id} has proven {process.progress} times that it works")
+    draft.put_process(process, progress=command.count)
+    draft.put_group(group, stalled_since=None)
     return None
 
 

@@ -21,6 +21,8 @@ from dkv.domain.rules.endings import vacate
 from dkv.domain.rules.processes import owned
 
 WAIT_FOR_FOLLOWERS = 1_000   # ms the dead leader is not restarted while a living member of S did not answer yet
+PARTS = 3                    # of giving a tail: it is measured, given, and compared
+SLOWEST = 5_000              # bytes a ms: one that is given more slowly takes longer than its leader's restart
 
 
 # Whether and to whom ---------------------------------------------------------------------------------------------
@@ -91,6 +93,17 @@ def obstacle(draft: Draft, group: Group) -> str | None:
     if heir and (heir.kill or heir.state is not ProcessState.MONITORED):
         return f"process {heir.start_id}, its assigned leader, is about to be stopped"
     return None
+
+
+def longest(draft: Draft, group: Group, grace: int) -> int:
+    """ms that giving a tail may take altogether, however steadily it goes on; restarting the dead leader loses nothing either.
+
+    `grace` is failoverGrace in ms, for each of the parts; the rest follows the tail's size.
+    """
+    tail = group.tail
+    held = draft.processes.get(tail.source_process) if tail else None
+    known = held.report.bytes_after if held and held.report else 0
+    return PARTS * grace + max(tail.size if tail else 0, known) // SLOWEST
 
 
 def is_whole(tail: Tail, start_id: int) -> bool:

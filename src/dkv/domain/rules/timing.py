@@ -21,7 +21,7 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
-from dkv.domain.rules import copies, switchover
+from dkv.domain.rules import copies, switchover, tail
 from dkv.domain.rules.endings import Ending, end, vacate
 from dkv.domain.rules.leadership import assign, next_in_order
 
@@ -76,8 +76,9 @@ def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
         draft.put_group(group, stalled_since=draft.clock, assigned_since=since, assigned_at=at)
         return
     stalled = draft.clock - group.stalled_since >= options.failover_grace
-    limit = options.failover_limit
-    if not stalled and not (limit > 0 and draft.clock - group.assigned_since >= limit):
+    limit, lasts = options.failover_limit, draft.clock - group.assigned_since
+    late = 0 < limit <= lasts or (group.tail is not None and lasts >= tail.longest(draft, group, options.failover_grace))
+    if not stalled and not late:
         return
     if group.enforced == group.leader:
         return  # an operator chose it; only an operator chooses again

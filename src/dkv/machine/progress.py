@@ -1,0 +1,53 @@
+"""Busy is not dead: what of this machine works, seen from outside, while a term waits for it; and what hangs. Pure.
+
+An engine that loads a few large values says nothing for as long as each takes, and neither does its percentage. Its process
+moves all the same (docs/decisions/0021). A leader that is waited for is given up by the domain once its manager has proven no
+work for failoverGrace; so this manager proves it, a few times in each failoverGrace, and only what it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.commands import LeaderProgressed
+from dkv.domain.model import Group, Process, ProcessState
+from dkv.engine.contract import EngineSeen
+from dkv.machine.seen import OK_PATIENCE, Scene, directory_of, is_awaited, proof_key, work_of
+from dkv.machine.steps import Step, Tell
+
+PROOFS = 3                 # in each failoverGrace: one may come late
+SPINNING = 10              # engineHangTimeouts after which one that has loaded is ended although it computes
+
+
+def progress_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen | None) -> Iterator[Step]:
+    """Say that whom an assigned term waits for works, where nothing else that it did can be told."""
+    if not is_awaited(group, process):
+        return
+    stands = scene.lasted(proof_key(process))
+    grace = scene.state.databases[process.database].options.failover_grace
+    if stands > grace / PROOFS and _works(scene, group, process, engine, stands):
+        fact = LeaderProgressed(start_id=process.start_id, term=group.term, count=process.progress + 1, **scene.told)
+        yield Tell(f"progress {process.start_id}", fact)
+
+
+def _works(scene: Scene, group: Group, process: Process, engine: EngineSeen | None, stands: float) -> bool:
+    """Whether anything of it moved since the last proof, `stands` ms ago."""
+    if engine is not None and (engine.loading or not engine.answering):
+        return engine.idle_ms < stands
+    if engine is not None and process.state is ProcessState.CONFIGURED:  # it has loaded, and its cluster is not ok yet
+        return scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
+    if group.tail is None or process.archive_id is None:
+        return False
+    directory = directory_of(scene.me.data_dir, scene.state.archives[process.archive_id])
+    return work_of(engine, scene.seen.handled.get(directory, 0)) != scene.seen.memory.notes.get(proof_key(process))
+
+
+def hangs(scene: Scene, process: Process, engine: EngineSeen) -> bool:
+    """Whether an engine is to be ended because it answers nothing: for engineHangTimeout, in which nothing of its process
+    moved; or for so long that it is no large value any more, unless it still loads its files.
+    """
+    timeout = scene.me.hang_timeout
+    if engine.answering or engine.silent_ms < timeout:
+        return False
+    loads = process.state is ProcessState.CONFIGURED
+    return engine.idle_ms >= timeout or (not loads and engine.silent_ms >= SPINNING * timeout)
