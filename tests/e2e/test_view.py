@@ -128,6 +128,22 @@ def test_a_script_that_wrote_nothing_ends_by_script_kill(home: Watched) -> None:
     assert home.led()["term"] == before
 
 
+def test_script_limit_has_the_manager_end_the_engine_of_a_script_that_wrote(home: Watched) -> None:
+    all_is_well(home)
+    refused = home.dkv("update", "database-options", "--db-name", STORE, "--default-options", "script-limit", "9999")
+    assert refused.code != 0
+    assert "from 10000" in refused.err
+    home.do("update", "database-options", "--db-name", STORE, "--default-options", "script-limit", "10000")
+    name = leader(home)
+    start_id = home.instance(STORE, name)["process"]["startId"]
+    script = endless(home, name, SCRIPT)
+    end = home.end_of(STORE, start_id)
+    assert (end["cause"], end["exitCode"]) == ("script ran too long", 137)
+    script.join(30)
+    home.do("update", "database-options", "--db-name", STORE, "--default-options", "script-limit", "0")
+    all_is_well(home)
+
+
 @contextlib.contextmanager
 def writing(client: valkey.Valkey, value: str) -> Iterator[None]:
     """Somebody writes such values all the time and is refused at last."""

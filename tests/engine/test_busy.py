@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from dkv.engine.contract import Cause
+import pytest
+
+from dkv.engine.contract import Cause, EngineRefused
 from tests.contract.engine_harness import RealRoom, ended, following, leading, memory_only, peer, seen, started
 from tests.engine.test_ends import wrapper
 
@@ -43,6 +45,29 @@ def test_a_long_script_is_an_answer(tmp_path: Path) -> None:
         assert (one.answering, one.role, one.silent_ms) == (True, "leader", 0)
         assert not asking.done()
         assert await asking == ":1"
+
+    RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(told)
+
+
+def test_a_script_or_function_is_ended_unless_it_wrote(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        await leading(room, room.spec(1, 1))
+        await room.engines.end_script(1)  # nothing runs
+        library = "#!lua name=endless\nserver.register_function('endless', function() while true do end end)"
+        assert await room.say(1, "FUNCTION", "LOAD", library) == "endless"
+        for words in (("EVAL", "while true do end", "0"), ("FCALL", "endless", "0")):
+            asking = asyncio.create_task(room.say(1, *words))
+            await seen(room, 1, lambda one: one.refuses == "BUSY")
+            await room.engines.end_script(1)
+            assert "killed" in await asking
+            await seen(room, 1, lambda one: not one.busy and not one.refuses)
+        asking = asyncio.create_task(room.say(1, "EVAL", "server.call('SET', KEYS[1], 1) while true do end", "1", "k"))
+        await seen(room, 1, lambda one: one.refuses == "BUSY")
+        with pytest.raises(EngineRefused, match="UNKILLABLE"):
+            await room.engines.end_script(1)
+        await room.engines.kill(1, Cause.SCRIPT_TOO_LONG)
+        assert (await ended(room, 1)).cause is Cause.SCRIPT_TOO_LONG
+        await asking
 
     RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(told)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.commands import WritesRefused
 from dkv.domain.model import ProcessState
-from dkv.engine.contract import Cause, ExitSeen, Survey
+from dkv.engine.contract import Cause, EngineRefused, ExitSeen, Survey
+from dkv.machine.perform import Performer
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
 from dkv.machine.seen import Memory, Seen, remember
-from dkv.machine.steps import Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
+from dkv.machine.steps import EndScript, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 
@@ -295,6 +298,36 @@ def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there
     assert [type(fact) for fact in told] == [WritesRefused, c.EngineSilent]
     stage.tell(*told)
     assert told_why(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
+
+
+def test_a_script_is_ended_once_it_ran_longer_than_its_database_allows() -> None:
+    for limit, lasting, expected in ((0, LONG, 0), (15_000, 14_999, 0), (15_000, 15_000, 1)):
+        stage = Stage(script_limit=limit).settled()
+        for archive_id, server in enumerate(("s1", "s2")):
+            busy = stage.engine(archive_id, busy=True, refuses="BUSY")
+            assert kinds(stage.steps(server, busy, lasting=lasting)).count("EndScript") == expected
+            full = replace(busy, refuses="MAXCLIENTS")
+            assert "EndScript" not in kinds(stage.steps(server, full, lasting=lasting)), "nobody gets in: that is no script"
+
+
+def test_a_script_that_wrote_is_ended_with_its_engine() -> None:
+    async def told(refuses: bool) -> list[str]:
+        done: list[str] = []
+
+        class Engines:
+            async def end_script(self, start_id: int) -> None:
+                done.append("end")
+                if refuses:
+                    raise EngineRefused("UNKILLABLE")
+
+            async def kill(self, start_id: int, cause: Cause) -> None:
+                done.append(cause)
+
+        await Performer._endscript(SimpleNamespace(_engines=Engines()), EndScript("k", 1))  # type: ignore[arg-type]
+        return done
+
+    assert asyncio.run(told(False)) == ["end"]
+    assert asyncio.run(told(True)) == ["end", Cause.SCRIPT_TOO_LONG]
 
 
 def test_a_follower_refuses_writes_by_nature_and_a_whole_stop_fences_its_leader_on_purpose() -> None:

@@ -55,6 +55,7 @@ class DatabaseOptions:
     failover_limit: int = 0                   # ms; 0 = none
     restart_budget: int = 3                   # so many early exits ...
     restart_window: int = 60_000              # ... within this many ms park the archive
+    script_limit: int = 0                     # ms a script or function may keep an engine; 0 = none
     tail_above: int = 100_000_000             # bytes of files from which on a follower is given a dead leader's tail; -1 never
 
 

@@ -22,6 +22,7 @@ MEANT: dict[str, str] = {
     "restart-budget": "restart_budget",
     "restart-window": "restart_window",
     "tail-above": "tail_above",
+    "script-limit": "script_limit",
 }
 """Option -> field of DatabaseOptions. Times are in ms, memory in bytes."""
 
@@ -29,6 +30,9 @@ FSYNC = ("always", "everysec", "no")
 """The strongest first."""
 
 LEAST = {"min_in_sync": 1, "replication_factor": 1, "tail_above": -1}   # -1: never
+LEAST_SCRIPT_LIMIT = 10_000
+"""ms; an engine's busy-reply-threshold (engine/config.py)."""
+
 LEAST_MEMORY = 16 << 20
 """Bytes an engine needs for itself: with less it would refuse every write, its manager's markers too."""
 
@@ -71,6 +75,9 @@ def _read(name: str, field: str, text: str) -> int | str | Refused:
     digits = text.removeprefix("-") if least < 0 else text
     if not (digits.isascii() and digits.isdigit() and len(text) < 17 and least <= int(text) <= LARGEST):
         return no("bad_value", f"The option {name} is {text!r}.", f"It is a whole number from {least}.")
+    if field == "script_limit" and 0 < int(text) < LEAST_SCRIPT_LIMIT:
+        hint = f"It is in ms, from {LEAST_SCRIPT_LIMIT}: sooner no engine says that a script keeps it; 0 is no limit."
+        return no("bad_value", f"The option {name} is {text!r}.", hint)
     return int(text)
 
 

@@ -26,7 +26,7 @@ REFUSALS: dict[str, Refusal] = {
         "A script that wrote nothing ends by SCRIPT KILL (a function by FUNCTION KILL) sent to {address}. One that wrote ends "
         "only with its engine: dkv shutdown process --start-id {start_id} --kill, then Start-DkvStore -Name {database} "
         "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was acknowledged to nobody "
-        "and is undone. The option script-limit has the manager do it by itself.",
+        "and is undone. The option script-limit (ms) has the manager do it by itself.",
     ),
     "OOM": Refusal(
         "its memory is full (maxmemory), and writes that need more are answered OOM",

@@ -136,6 +136,7 @@ _KILL_SENTENCES = {
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
     Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",
+    Cause.SCRIPT_TOO_LONG: "its manager killed it because a script that had written ran longer than script-limit",
 }
 
 

@@ -59,6 +59,7 @@ class Cause(StrEnum):
     OPERATOR_KILL = "operator kill"                      # we sent SIGKILL because an operator asked
     FENCED_BY_MANAGER = "fenced by its manager"          # we sent SIGKILL because it led without being the leader
     NEVER_ANSWERED = "never answered"                    # we sent SIGKILL after engine_hang_timeout without any answer
+    SCRIPT_TOO_LONG = "script ran too long"              # we sent SIGKILL because a script that wrote passed script-limit
     KILLED_BY_SIGNAL = "killed by signal"                # e.g. "killed by signal 9, sender unknown"
     TERMINATED_FROM_OUTSIDE = "terminated from outside"  # SIGTERM/SIGINT that we did not send; exits 0
     OUT_OF_MEMORY = "out of memory"                      # only with cgroup or kernel evidence
@@ -365,6 +366,10 @@ class Engines(CopyEngines, Feeds, Protocol):
     async def unfence(self, start_id: int) -> None:
         """Accept writes again."""
         ...
+
+    async def end_script(self, start_id: int) -> None:
+        """End the script or function that keeps an engine busy, if there is one. Raises EngineRefused when it cannot be ended:
+        it wrote, so that only the end of its engine ends it."""
 
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """Have each engine run with these options from now on; one that is memory only has no file to fsync."""

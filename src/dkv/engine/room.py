@@ -363,6 +363,10 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self._running(start_id).valkey.fence(False)
 
+    async def end_script(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.end_script()
+
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """See the contract."""
         await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))

@@ -252,6 +252,12 @@ class Valkey:
         """Refuse or accept writes."""
         await self.do(("CONFIG", "SET", FENCE, FENCED) if closed else ("CONFIG", "SET", FENCE, 0, "import-mode", "no"))
 
+    async def end_script(self) -> None:
+        """SCRIPT KILL and FUNCTION KILL; one of them is not for what runs. Raises EngineRefused if it wrote."""
+        for answer in await self.exchange(("SCRIPT", "KILL"), ("FUNCTION", "KILL")):
+            if isinstance(answer, _NO) and "UNKILLABLE" in str(answer):
+                raise EngineRefused(f"engine {self.start_id} cannot end its script: {answer}")
+
     async def set_options(self, options: dict[str, str]) -> None:
         """Run with these from now on, by their names in the engine's configuration."""
         words = [word for pair in options.items() for word in pair]

@@ -24,7 +24,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
-from dkv.engine.contract import ArchiveRefused, Cause, Engines, ExitSeen, Position
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, ExitSeen, Position
 from dkv.machine import steps as s
 from dkv.machine.copying import Copying
 from dkv.machine.doors import Dropped as Dropped
@@ -247,6 +247,12 @@ class Performer(Copying):
 
     async def _unfence(self, step: s.Unfence) -> None:
         await self._engines.unfence(step.start_id)
+
+    async def _endscript(self, step: s.EndScript) -> None:
+        try:
+            await self._engines.end_script(step.start_id)
+        except EngineRefused:
+            await self._engines.kill(step.start_id, Cause.SCRIPT_TOO_LONG)
 
     async def _setoptions(self, step: s.SetOptions) -> None:
         await self._engines.set_options(step.start_id, step.max_memory, step.append_fsync)

@@ -31,7 +31,7 @@ from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs, progress_steps
-from dkv.machine.refusing import refusing_steps
+from dkv.machine.refusing import refusing_steps, script_steps
 from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.seen import OK_PATIENCE, SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
 from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
@@ -135,6 +135,7 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     else:
         yield from refusing_steps(scene, process, engine)
+        yield from script_steps(scene, process, engine)
         yield from _silence_steps(scene, process, engine)
         yield from option_steps(scene, process, (engine,))
         yield from _with_engine(scene, process, engine)

@@ -1,4 +1,6 @@
-"""Whether an engine that leads refuses its clients' writes, and for how long: told to the domain when it lasts. Pure."""
+"""Whether an engine that leads refuses its clients' writes, and for how long: told to the domain when it lasts. And the end
+of scripts that run longer than they may. Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from dkv.domain.model import Process, State
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Scene, Seen, refusing_key
-from dkv.machine.steps import Step, Tell
+from dkv.machine.seen import Scene, Seen, held_key, in_a_script, refusing_key
+from dkv.machine.steps import EndScript, Step, Tell
 
 LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
 
@@ -23,6 +25,13 @@ def refusing_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterat
     if why and why != "BUSY" and scene.lasted(refusing_key(engine)) < LASTED:  # BUSY comes after seconds of silence
         return
     yield Tell(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.told))
+
+
+def script_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """End what keeps an engine longer than its database allows, also on a follower."""
+    limit = scene.state.databases[process.database].options.script_limit
+    if limit and in_a_script(engine) and not process.leaving and scene.lasted(held_key(engine)) >= limit:
+        yield EndScript(f"script {process.start_id}", process.start_id)
 
 
 def refusing(state: State, server_id: str, seen: Seen) -> tuple[tuple[int, str], ...]:

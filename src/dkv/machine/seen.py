@@ -346,6 +346,16 @@ def _works(
             yield proof_key(process), memory.notes.get(proof_key(process), done)
 
 
+def in_a_script(engine: EngineSeen) -> bool:
+    """Whether a script or function keeps it, so that it answers BUSY to everybody."""
+    return engine.answering and engine.refuses == "BUSY"
+
+
+def held_key(engine: EngineSeen) -> Hashable:
+    """Holds while something keeps an engine from answering: it is silent at first, and says BUSY after ten seconds."""
+    return ("held", engine.start_id)
+
+
 def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
     if process.leaving:
         yield ("leaving", process.start_id)
@@ -353,6 +363,8 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         if process.pid is not None:
             yield ("no engine", process.start_id)
         return
+    if in_a_script(engine) or not engine.answering:
+        yield held_key(engine)
     if engine.loading:
         yield ("loads", process.start_id)
         yield ("loading", process.start_id, process.loading_percent)

@@ -215,6 +215,15 @@ class Unfence(Step):
 
 
 @dataclass(frozen=True)
+class EndScript(Step):
+    """A script has kept an engine longer than its database allows: end it, or where it wrote the engine."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+
+
+@dataclass(frozen=True)
 class SetOptions(Step):
     """Have the engines of a process run with other options."""
 

@@ -363,6 +363,10 @@ class SimEngines(SimCopies):
         """See the contract."""
         await self._ask("unfence", start_id, lambda engine: engine.set_switches(fenced=False))
 
+    async def end_script(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask("end script", start_id, lambda engine: None)
+
     async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
         """See the contract."""
         for engine in self.machine.followers(start_id):
