@@ -62,7 +62,8 @@ def well(state: State, process: Process) -> EngineSeen:
         start_id=process.start_id, directory=directory_of(me(process.server_id).data_dir, archive),
         node_id=node_id(state.uid, archive.archive_id), pid=4711, answering=True, role="leader" if leads else "follower",
         follows=None if leads or group.leader is None else node_id(state.uid, group.leader), cluster_ok=True,
-        fenced=not leads, admits_replicas=leads, link_up=joined and not leads, offset=10, free_bytes=1 << 40,
+        fenced=not leads, admits_replicas=leads, takes_clients=leads or joined, link_up=joined and not leads, offset=10,
+        free_bytes=1 << 40,
         replicas=tuple(replicas(state, group)), nodes=tuple(nodes(state, group)), marker=Position(group.term, 1, "n"),
     )  # fmt: skip
 

@@ -155,6 +155,7 @@ async def leading(room: Room, spec: EngineSpec, fresh: bool = True, term: int = 
     await room.engines.mark(spec.start_id, term, 1, "0a1b2c3d")
     await room.engines.admit(spec.start_id)
     await room.engines.unfence(spec.start_id)
+    await room.engines.take_clients(spec.start_id)
     one = await seen(room, spec.start_id, lambda one: one.role == "leader" and one.marker is not None)
     await room.engines.confirm_initialised(spec.directory)
     return one
@@ -166,7 +167,9 @@ async def following(room: Room, spec: EngineSpec, leader: EngineSpec, fresh: boo
     known = peer(leader, leads)
     await started(room, replace(spec, peers=(known,)), fresh)
     await room.engines.replicate(spec.start_id, known)
-    return await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
+    await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
+    await room.engines.take_clients(spec.start_id)
+    return await seen(room, spec.start_id, lambda one: one.takes_clients)
 
 
 def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
@@ -285,7 +288,9 @@ class RealRoom:
         return await self.say(start_id, "GET", key, group=group)
 
     async def dbsize(self, start_id: int) -> int:
-        return int((await self.say(start_id, "DBSIZE")).lstrip(":"))
+        """Of the engine itself, whether or not it takes clients."""
+        (size,) = await self.engines._known(start_id).valkey.do(("DBSIZE",))
+        return int(size)
 
     async def wait(self, start_id: int, count: int, seconds: float) -> int:
         """WAIT on the connection that wrote last, because it counts for its own writes only."""

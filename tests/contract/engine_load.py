@@ -103,7 +103,12 @@ async def all_acknowledged(room: RealRoom, writers: list[Writer], times: int) ->
 
 
 async def holds_what_was_acknowledged(room: RealRoom, start_id: int, writers: list[Writer]) -> None:
-    """Each writer's keys hold its last acknowledged value or a later one, all keys of one MULTI the same."""
+    """Each writer's keys hold its last acknowledged value or a later one, all keys of one MULTI the same.
+
+    The engine is made the leader for it, because it shows nothing to clients before.
+    """
+    await room.engines.take_over(start_id)
+    await room.engines.take_clients(start_id)
     for one in writers:
         found = set()
         for index in range(one.kind.keys):

@@ -54,6 +54,7 @@ def test_a_leader_takes_over_fenced_and_serves_when_it_is_told(engines_room: Roo
         assert one.refuses == "NOREPLICAS"
         await room.engines.admit(1)
         await room.engines.unfence(1)
+        await room.engines.take_clients(1)
         assert await room.write(1, "k", "v") == "+OK"
         one = await seen(room, 1)
         assert not one.fenced
@@ -105,6 +106,7 @@ def test_data_outlives_a_kill_and_a_restart(engines_room: Room) -> None:
         await room.engines.launch(spec)
         await seen(room, 2, ready)
         await room.engines.take_over(2)
+        await room.engines.take_clients(2)
         assert await room.read(2, "k") == "v"
 
     engines_room.play(told)
@@ -237,6 +239,7 @@ def test_nobody_follows_before_it_is_told_and_admitted(engines_room: Room) -> No
         leader = room.spec(1, 1)
         await started(room, leader)
         await room.engines.take_over(1)
+        await room.engines.take_clients(1)
         leads = await seen(room, 1)
         follower = room.spec(2, 2, (peer(leader, leads),))
         one = await started(room, follower)
@@ -267,7 +270,7 @@ def test_a_phantom_beside_a_loaded_living_leader_harms_nobody(engines_room: Room
         assert await room.dbsize(1) == 50
         assert await room.write(1, "one more", "v") == "+OK"
         await room.engines.replicate(3, peer(leader, leads))
-        await seen(room, 3, lambda one: one.link_up)
+        await seen(room, 3, lambda one: one.link_up and not one.resyncing)
         assert await room.dbsize(3) == 51
         assert await room.dbsize(1) == 51
 

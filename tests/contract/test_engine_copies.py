@@ -40,6 +40,7 @@ async def restored(room: Room, start_id: int, archive_id: int, target: str) -> N
     await room.engines.launch(spec)
     await seen(room, start_id, ready)
     await room.engines.take_over(start_id)
+    await room.engines.take_clients(start_id)
 
 
 async def copied(room: Room, start_id: int, archive_id: int, still: Stillness) -> str:

@@ -86,6 +86,7 @@ async def leads_empty(room: RealRoom, start_id: int) -> None:
     await room.engines.take_over(start_id)
     await room.engines.mark(start_id, start_id, 1, "abc")
     await room.engines.unfence(start_id)
+    await room.engines.take_clients(start_id)
     assert await room.say(start_id, "FLUSHALL") == "+OK"
 
 

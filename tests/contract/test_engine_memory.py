@@ -76,7 +76,10 @@ async def attached(room: Room) -> MemorySeen:
     await there(room, up)
     await room.engines.replicate(3, low)
     await room.engines.replicate(3, high)
-    return await there(room, synced)
+    await there(room, synced)
+    for leader in (low, high):
+        await room.engines.take_clients(3, leader.group)
+    return await there(room, lambda one: one.takes_clients)
 
 
 async def gone(room: Room) -> ExitSeen:

@@ -62,11 +62,13 @@ async def restarted(room: Room, old: int, spec: EngineSpec) -> None:
 # -- who owns the slots ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("epoch", "left"), [(config.PHANTOM_EPOCH, 20), (10**6, 0)])
-def test_a_phantom_that_outbids_the_living_leader_wipes_it(
-    engines_room: Room, monkeypatch: pytest.MonkeyPatch, epoch: int, left: int
+@pytest.mark.parametrize("epoch", [config.PHANTOM_EPOCH, 10**6])
+def test_a_phantom_that_outbids_the_living_leader_is_not_believed(
+    engines_room: Room, monkeypatch: pytest.MonkeyPatch, epoch: int
 ) -> None:
-    """Trap 1, and why our phantoms' epoch is 0: a leader believes the higher one, and deletes what is not its own any more."""
+    """Trap 1, and why our phantoms are in handshake: a leader that heard of the phantom would believe the higher epoch, and
+    delete what is not its own any more. Nobody gossips about a node in handshake, so it never hears of it.
+    """
 
     async def told(room: Room) -> None:
         leader, follower = room.spec(1, 1), room.spec(2, 2)
@@ -76,11 +78,10 @@ def test_a_phantom_that_outbids_the_living_leader_wipes_it(
         await seen(room, 1, lambda one: any(node.node_id == follower.node_id for node in one.nodes))
         monkeypatch.setattr(config, "PHANTOM_EPOCH", epoch)
         await restarted(room, 2, replace(room.spec(3, 2), peers=(peer(leader),)))  # nobody told its manager that a leader lives
-        for _ in range(20 if left else 200):  # two seconds of gossip for what must not happen
-            await room.pause(0.1)
-            if await room.dbsize(1) == 0:
-                break
-        assert await room.dbsize(1) == left
+        await room.pause(2.0)  # of gossip, for what must not happen
+        assert await room.dbsize(1) == 20
+        one = await seen(room, 1)
+        assert {node.node_id for node in one.nodes} == {leader.node_id, follower.node_id}
 
     engines_room.play(told)
 

@@ -40,7 +40,7 @@ class Traffic:
     def client(self) -> valkey.ValkeyCluster:
         """As an application has it: full coverage wanted, a few retries a short while apart."""
         retry = Retry(ConstantBackoff(0.1), 30)
-        return valkey.ValkeyCluster(*self.node, decode_responses=True, require_full_coverage=True, retry=retry,
+        return valkey.ValkeyCluster(*self.node, decode_responses=True, retry=retry,
                                     socket_timeout=5)  # fmt: skip
 
     def write(self) -> None:

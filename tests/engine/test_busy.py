@@ -82,6 +82,7 @@ def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
         await seen(room, 2, lambda one: one.answering and not one.loading)
         await room.engines.replicate(2, peer(leader, leads))
         one = await seen(room, 2, lambda one: one.link_up)
+        await room.engines.take_clients(2)
         assert one.marker is None
         assert await room.read(2, "k") == "v"
         kept = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
@@ -115,6 +116,7 @@ def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path)
         assert (one.role, one.follows, one.link_up) == ("follower", specs[1].node_id, False)
         await room.engines.replicate(4, peer(specs[1], leads))
         await seen(room, 4, lambda one: one.link_up)
+        await room.engines.take_clients(4)
         assert await room.read(4, "k") == "w"
 
     RealRoom(tmp_path).play(told)

@@ -40,6 +40,8 @@ async def two_groups(room: RealRoom) -> tuple[EngineSpec, EngineSpec]:
                 if node.node_id not in ours:
                     await room.engines.forget(engine.start_id, node.node_id)
         last = await room.engines.survey()
+    for spec in specs:
+        await room.engines.take_clients(spec.start_id)
     return specs[0], specs[1]
 
 

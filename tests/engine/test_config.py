@@ -39,8 +39,8 @@ def with_leader(group: str) -> EngineSpec:
 def test_nobody_is_a_leader_when_none_is_known() -> None:
     lines = nodes_conf(SPEC, PHANTOMS).splitlines()
     assert lines == [
-        f"{'e' * 40} 127.0.0.1:1@101,,shard-id={'a' * 40} master - 0 0 0 disconnected 0-8191",
-        f"{'f' * 40} 127.0.0.1:2@102,,shard-id={'b' * 40} master - 0 0 0 disconnected 8192-16382 16383",
+        f"{'e' * 40} 127.0.0.1:1@101,,shard-id={'a' * 40} master,handshake - 0 0 0 disconnected 0-8191",
+        f"{'f' * 40} 127.0.0.1:2@102,,shard-id={'b' * 40} master,handshake - 0 0 0 disconnected 8192-16382 16383",
         f"{'2' * 40} 127.0.0.12:7862@7812,,shard-id={'a' * 40} slave {'e' * 40} 0 0 0 connected",
         f"{'3' * 40} 127.0.0.13:7863@7813,,shard-id={'b' * 40} slave {'f' * 40} 0 0 0 connected",
         f"{'1' * 40} 127.0.0.11:7861@7811,,shard-id={'a' * 40} myself,slave {'e' * 40} 0 0 0 connected",
@@ -57,7 +57,28 @@ def test_a_living_leader_stands_in_for_the_phantom_of_its_group() -> None:
     assert "e" * 40 not in text
 
 
-@pytest.mark.parametrize("spec", [SPEC, with_leader("g0"), with_leader("g1")])
+def test_an_archive_that_led_last_is_a_replica_of_nobody_until_it_is_told() -> None:
+    """Whoever holds it for the owner of its slots goes on doing so: it claims nothing and follows nobody they do not know."""
+    text = nodes_conf(replace(SPEC, led=True), PHANTOMS)
+    assert f"{'1' * 40} 127.0.0.11:7861@7811,,shard-id={'a' * 40} myself,slave - 0 0 0 connected" in text
+    assert f"myself,slave {'2' * 40} 0 0 42 connected" in nodes_conf(replace(with_leader("g0"), led=True), {"g1": "f" * 40})
+
+
+def test_of_another_group_that_nobody_leads_the_last_leader_is_named() -> None:
+    last = replace(SPEC, peers=tuple(replace(peer, led=True) for peer in SPEC.peers))
+    assert phantoms_needed(last) == ["g0"]
+    text = nodes_conf(last, {"g0": "e" * 40})
+    assert f"{'2' * 40} 127.0.0.12:7862@7812,,shard-id={'a' * 40} slave {'e' * 40} 0 0 0 connected" in text
+    assert f"{'3' * 40} 127.0.0.13:7863@7813,,shard-id={'b' * 40} master - 0 0 0 connected 8192-16382 16383" in text
+
+
+def test_a_phantom_is_kept_for_as_long_as_it_is_needed() -> None:
+    assert "cluster-node-timeout 2000000000" in valkey_conf(SPEC)
+    led = replace(SPEC, peers=tuple(replace(peer, leads=True) for peer in SPEC.peers))
+    assert "cluster-node-timeout 60000" in valkey_conf(led)
+
+
+@pytest.mark.parametrize("spec", [SPEC, with_leader("g0"), with_leader("g1"), replace(SPEC, led=True)])
 def test_a_phantom_never_has_an_epoch_and_oneself_never_leads(spec: EngineSpec) -> None:
     for line in nodes_conf(spec, PHANTOMS).splitlines():
         words = line.split()
@@ -70,6 +91,9 @@ def test_a_phantom_never_has_an_epoch_and_oneself_never_leads(spec: EngineSpec) 
 def test_the_configuration_starts_closed() -> None:
     lines = valkey_conf(SPEC).splitlines()
     for line in (
+        "port 0",
+        "cluster-announce-port 7861",
+        "replica-announce-port 7861",
         "min-replicas-to-write 99",
         "cluster-replica-no-failover yes",
         "appendfsync always",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dkv.engine.binary import find_binary
-from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec, ExitSeen
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineSpec, ExitSeen
 from dkv.engine.evidence import Readers
 from tests.contract.engine_harness import RealRoom, ended, identity, leading, started, until
 
@@ -32,14 +32,39 @@ async def launched(room: RealRoom, spec: EngineSpec) -> ExitSeen:
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     async def told(room: RealRoom) -> None:
         spec = room.spec(1, 1)
-        for start_id, port in ((1, spec.client_port), (2, spec.cluster_port)):
-            with socket.socket() as other:
-                other.bind(("127.0.0.1", port))
-                other.listen()
-                one = await launched(room, replace(spec, start_id=start_id))
-            assert one.cause is Cause.PORT_TAKEN, one
-            assert str(port) in one.detail
-            assert one.exit_code == 1
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", spec.cluster_port))
+            other.listen()
+            one = await launched(room, spec)
+        assert one.cause is Cause.PORT_TAKEN, one
+        assert str(spec.cluster_port) in one.detail
+        assert one.exit_code == 1
+        again = replace(spec, start_id=2)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", spec.client_port))
+            other.listen()
+            with pytest.raises(ArchiveRefused, match=str(spec.client_port)) as refused:
+                await launched(room, again)
+        assert refused.value.cause is Cause.PORT_TAKEN
+        await room.engines.release(spec.directory)
+        await started(room, again)
+
+    RealRoom(tmp_path).play(told)
+
+
+def test_a_port_that_was_taken_after_the_start_is_named_too(tmp_path: Path) -> None:
+    async def told(room: RealRoom) -> None:
+        spec = room.spec(1, 1)
+        await started(room, spec)
+        await room.engines.take_over(1)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", spec.client_port))
+            other.listen()
+            with pytest.raises(EngineRefused):
+                await room.engines.take_clients(1)
+            one = await ended(room, 1)
+        assert one.cause is Cause.PORT_TAKEN, one
+        assert "a port it needs is taken" in one.detail
 
     RealRoom(tmp_path).play(told)
 

@@ -82,6 +82,7 @@ class Fake:
     follows: str | None = None
     fenced: bool = True
     admits: bool = False
+    takes_clients: bool = False
     met: dict[str, PeerNode] = field(default_factory=dict)
 
 
@@ -159,7 +160,8 @@ class FakeEngines:
         return EngineSeen(
             start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, pid=1, answering=True,
             role="leader" if fake.leads else "follower", follows=fake.follows, cluster_ok=True, fenced=fake.fenced,
-            admits_replicas=fake.admits, link_up=linked, offset=10, history=HISTORY, epoch=world.epoch,
+            admits_replicas=fake.admits, takes_clients=fake.takes_clients, link_up=linked, offset=10, history=HISTORY,
+            epoch=world.epoch,
             replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(fake)), free_bytes=1 << 40,
             incremental_bytes=world.written,
             marker=world.marker if (fake.leads or linked) and not spec.memory_only else None, group=spec.group,
@@ -236,6 +238,11 @@ class FakeEngines:
     async def admit(self, start_id: int) -> None:
         await self.call("admit")
         self.world.engines[start_id].admits = True
+
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        await self.call("take_clients")
+        engines = self.engines_of(start_id)
+        next((f for f in engines if f.spec.group == group), engines[0]).takes_clients = True
 
     async def replicate(self, start_id: int, leader: Any) -> None:
         await self.call("replicate")

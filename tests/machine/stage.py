@@ -199,6 +199,7 @@ class Stage:
             start_id=process.start_id, directory=directory_of(me(process.server_id).data_dir, archive),
             node_id=node_id("d0", archive_id), pid=4711, answering=True, role="leader" if leads else "follower",
             follows=leader, cluster_ok=True, fenced=not leads, admits_replicas=leads, link_up=linked,
+            takes_clients=leads or linked,
             link_silent_ms=0 if leads or linked else 10**9, offset=1_000, history=HISTORY, epoch=group.epoch,
             replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (), nodes=self.nodes(),
             free_bytes=1 << 40, marker=Position(group.term, 1, "n", initialised=True),
@@ -217,7 +218,8 @@ class Stage:
             seen = EngineSeen(
                 start_id=start_id, directory=f"{directory}/{endpoint.group}", group=endpoint.group, pid=4711,
                 node_id=memory_node_id("d0", start_id, endpoint.group), answering=True, role="follower", cluster_ok=True,
-                follows=None if leader is None else node_id("d0", leader), fenced=True, link_up=linked, nodes=self.nodes(),
+                follows=None if leader is None else node_id("d0", leader), fenced=True, link_up=linked, takes_clients=linked,
+                nodes=self.nodes(),
             )  # fmt: skip
             engines.append(replace(seen, **changes))
         return MemorySeen(start_id, directory, 4711, tuple(engines))

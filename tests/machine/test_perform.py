@@ -86,7 +86,7 @@ def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
         scene.stage.open()
         engine = scene.runs()
         await scene.performer.perform(scene.lead())
-        assert scene.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "survey"]
+        assert scene.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "take_clients", "survey"]
         assert engine.leads
         (fact,) = scene.desk.told
         assert isinstance(fact, c.LeaderServing)

@@ -22,6 +22,7 @@ from dkv.sim.world import DATABASE
 from tests.safety.stage import SOON, A, B, C, Stage
 
 CHOICE = 30.0      # s in which a choice must have been made, if one can be
+SOME_WORLDS = range(1, 40, 6)   # a planted fault does its harm in some of them only
 TRIED = 8.0        # s after which a handover that could be made would have been
 
 
@@ -137,7 +138,7 @@ def test_v11_going_by_its_old_disk_would_lose_what_it_then_acknowledged(monkeypa
     monkeypatch.setattr(lead, "successor", lambda *_, **__: 1)
     take_every_position_for_known(monkeypatch, link_up=True, resyncing=False)
     monkeypatch.setattr(perform.Performer, "_failover", looked_at_before)
-    assert Stage.play(2, the_target_is_being_filled) == (True, False)
+    assert any(Stage.play(2, the_target_is_being_filled, first=seed) == (True, False) for seed in SOME_WORLDS)
 
 
 async def the_leader_is_stopped_while_the_other_copy_is_filled(stage: Stage) -> tuple[bool, bool]:
@@ -182,7 +183,7 @@ def test_v11_a_leader_that_is_asked_to_stop_leaves_no_copy_to_lead_that_is_behin
 @STOPS
 def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch, story: Any) -> None:
     monkeypatch.setattr(leave, "_somebody_is_behind", lambda *_: False)
-    assert Stage.play(2, story) == (True, False)
+    assert any(Stage.play(2, story, first=seed) == (True, False) for seed in SOME_WORLDS)
 
 
 # -- V9: a TAKEOVER that a frozen machine executes much too late -----------------------------------------------------------

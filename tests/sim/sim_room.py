@@ -14,6 +14,8 @@ from dkv.sim.loop import SimLoop
 from dkv.sim.net import CLIENTS, SimNet
 from tests.contract.engine_harness import ALL_SLOTS, LIMIT, identity, node_id
 
+REFUSED = "-Connection refused"
+
 
 class SimRoom:
     """One machine in virtual time."""
@@ -59,12 +61,16 @@ class SimRoom:
     async def write(self, start_id: int, key: str, value: str, group: str = "") -> str:
         answer: asyncio.Future[str] = self._loop.create_future()
         engine = self._engine(start_id, group)
+        if not engine.takes_clients:
+            return REFUSED
         self._net.post(CLIENTS, engine, engine.write, key, value, answer.set_result)
         said = await answer
         return "+OK" if said == "OK" else f"-{said}"
 
     async def read(self, start_id: int, key: str, group: str = "") -> str:
         engine = self._engine(start_id, group)
+        if not engine.takes_clients:
+            return REFUSED
         return await self._net.ask(CLIENTS, engine, lambda: engine.read(key))
 
     async def dbsize(self, start_id: int) -> int:

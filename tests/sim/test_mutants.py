@@ -40,7 +40,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "promote without asking the dead leaders archive": (f"{STORY}[unplanned_death]", Seeds(1, 40)),
     "let anyone shrink s": (f"{STORY}[v01_v04_required]",),
     "count tes as copies": ("tests/confirm/test_judge.py::test_v1_transaction_engines_count_for_nobody",),
-    "a phantom epoch above the leaders": ("tests/engine/test_config.py", Seeds(1, 40)),
+    "a phantom epoch above the leaders": ("tests/engine/test_config.py",),
     "start without the lock": (
         "tests/contract/test_engine_traps.py::test_a_second_start_on_a_locked_archive_is_refused[valkey]",
     ),

@@ -132,6 +132,7 @@ def _sigkill(evidence: Evidence, code: int) -> Verdict:
 
 
 _KILL_SENTENCES = {
+    Cause.PORT_TAKEN: "a port it needs is taken: that for its clients, before it could be opened",
     Cause.ARCHIVE_MISSING: "its archive's files were deleted while it ran, so nothing it wrote would be found again",
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",

@@ -14,6 +14,9 @@ MANAGER = "dkv-manager"
 REPLICA = "dkv-replica"
 SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
 FENCE = "min-replicas-to-write"
+NODE_TIMEOUT = 60_000           # ms
+NODE_TIMEOUT_OF_WAITING = 2_000_000_000   # ms, beside phantoms: nodes in handshake are forgotten after that, 23 days
+SLOTS_NOTE = "# hash slots of its storage group:"   # begins a line of valkey.conf
 PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
 ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds of housekeeping a second
 BUSY_REPLY_AFTER = 10_000       # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
@@ -80,13 +83,17 @@ def hash_seed(secret: str) -> str:
 
 def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
-    return "\n".join([*_network(spec), *_cluster(), *_replication(spec), *_durability(spec), *_rest(spec), ""])
+    own = next(group for group in spec.groups if group.group == spec.group)
+    told = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for whoever rebuilds a state: a waiting engine's nodes.conf has no slots
+    return "\n".join([told, *_network(spec), *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
 
 
 def _network(spec: EngineSpec) -> list[str]:
     return [
         f"bind {spec.address}",
-        f"port {spec.client_port}",
+        "port 0",  # opened once there is something true to say to clients (decision 0022)
+        f"cluster-announce-port {spec.client_port}",
+        f"replica-announce-port {spec.client_port}",
         "protected-mode no",
         "daemonize no",
         f"dir {quoted(spec.directory)}",
@@ -101,13 +108,13 @@ def _network(spec: EngineSpec) -> list[str]:
     ]
 
 
-def _cluster() -> list[str]:
+def _cluster(spec: EngineSpec) -> list[str]:
     return [
         "cluster-replica-no-failover yes",
         "cluster-allow-replica-migration no",
         "cluster-require-full-coverage no",
         "cluster-allow-reads-when-down yes",
-        "cluster-node-timeout 60000",
+        f"cluster-node-timeout {NODE_TIMEOUT_OF_WAITING if phantoms_needed(spec) else NODE_TIMEOUT}",
         f"cluster-manual-failover-timeout {FAILOVER_WITHIN}",
         "cluster-databases 16",
     ]
@@ -178,16 +185,21 @@ def users_acl(spec: EngineSpec) -> str:
 
 
 def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
-    """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without a leader.
+    """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without anybody to name.
 
     `phantoms` maps group -> made-up node id (see `phantoms_needed`). A phantom's config epoch is always 0: a
-    higher one makes the living leader delete its keys (engine-positions.md trap 1).
+    higher one makes the living leader delete its keys (engine-positions.md trap 1). It is in handshake for ever, because
+    nodes in handshake are never gossiped about (Valkey 9.1.2; one that has no address would be, and is failed at once).
+
+    Of another group that nobody leads the last leader is named, as living engines go on naming it. An archive that led
+    last itself starts as a replica of nobody: to others it is then a primary that claims none of its slots, which leaves
+    them where they were. As a replica of somebody they do not know it would lose them, and clients be shown no slots.
     """
-    leaders = {peer.group: peer for peer in spec.peers if peer.leads}
+    leaders = {peer.group: peer for peer in spec.peers if _is_named(spec, peer)}
     shards = {group.group: group for group in spec.groups}
     lines = [_phantom(index, shards[name], node) for index, (name, node) in enumerate(sorted(phantoms.items()), 1)]
     lines += [_peer(peer, leaders, shards, phantoms) for peer in spec.peers]
-    owner, epoch = _owner(spec.group, leaders, phantoms)
+    owner, epoch = ("-", 0) if _waits_for_itself(spec) else _owner(spec.group, leaders, phantoms)
     where = f"{spec.address}:{spec.client_port}@{spec.cluster_port}"
     lines.append(
         f"{spec.node_id} {where},,shard-id={shards[spec.group].shard_id} myself,slave {owner} 0 0 {epoch} connected"
@@ -197,9 +209,18 @@ def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
 
 
 def phantoms_needed(spec: EngineSpec) -> list[str]:
-    """Names of the groups that have no living leader among the peers, sorted."""
-    led = {peer.group for peer in spec.peers if peer.leads}
+    """Names of the groups for whose slots nobody can be named, sorted."""
+    led = {peer.group for peer in spec.peers if _is_named(spec, peer)}
     return sorted(group.group for group in spec.groups if group.group not in led)
+
+
+def _is_named(spec: EngineSpec, peer: PeerNode) -> bool:
+    """Whether that engine is written down as owner of its group's slots: a living leader, or another group's last one."""
+    return peer.leads or (peer.led and peer.group != spec.group)
+
+
+def _waits_for_itself(spec: EngineSpec) -> bool:
+    return spec.led and spec.group in phantoms_needed(spec)
 
 
 def slot_text(slots: Sequence[tuple[int, int]]) -> str:
@@ -209,7 +230,8 @@ def slot_text(slots: Sequence[tuple[int, int]]) -> str:
 
 def _phantom(index: int, group: GroupSlots, node_id: str) -> str:
     where = f"127.0.0.1:{index}@{100 + index}"
-    return f"{node_id} {where},,shard-id={group.shard_id} master - 0 0 {PHANTOM_EPOCH} disconnected{slot_text(group.slots)}"
+    slots = slot_text(group.slots)
+    return f"{node_id} {where},,shard-id={group.shard_id} master,handshake - 0 0 {PHANTOM_EPOCH} disconnected{slots}"
 
 
 def _peer(
@@ -217,7 +239,7 @@ def _peer(
 ) -> str:
     where = f"{peer.node_id} {peer.address}:{peer.client_port}@{peer.cluster_port},,shard-id={peer.shard_id}"
     if leaders.get(peer.group) is peer:
-        return f"{where} master - 0 0 {peer.epoch} connected{slot_text(shards[peer.group].slots)}"
+        return f"{where} master - 0 0 {peer.epoch if peer.leads else 0} connected{slot_text(shards[peer.group].slots)}"
     owner, epoch = _owner(peer.group, leaders, phantoms)
     return f"{where} slave {owner} 0 0 {epoch} connected"
 

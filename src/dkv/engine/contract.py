@@ -115,6 +115,7 @@ class PeerNode:
     group: str
     leads: bool             # a living leader: written as master with the group's slots and epoch
     epoch: int = 0          # config epoch, leaders only
+    led: bool = False       # led its group last, and nobody leads it now
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,8 @@ class EngineSpec:
 
     If a group's living leader is among `peers` the engine starts as its replica in nodes.conf; otherwise as
     replica of a fresh phantom with config epoch 0 that owns the group's slots (engine-positions.md section 5).
-    It always starts fenced (min-replicas-to-write 99) and, unless it is memory only and has nothing to lose, without
-    replication credentials.
+    It always starts fenced (min-replicas-to-write 99), with its client port closed, and, unless it is memory only and has
+    nothing to lose, without replication credentials.
     """
 
     start_id: int
@@ -151,6 +152,7 @@ class EngineSpec:
     max_memory: int                    # bytes
     append_fsync: str = "always"
     memory_only: bool = False          # one engine of a TE
+    led: bool = False                  # others may still hold it for their leader
     restored: bool = False             # the directory holds a hot copy at the first start: it becomes this archive
 
 
@@ -206,11 +208,12 @@ class EngineSeen:
     loading: bool = False
     loading_percent: int = 0
     role: str = ""                    # "leader" | "follower" | "" when unknown
-    follows: str | None = None        # node id it replicates, phantom included
-    phantom: bool = False             # it follows a made-up id
+    follows: str | None = None        # node id it replicates, phantom included; None of a follower: it waits for its role
+    phantom: bool = False             # it follows a made-up id, or nobody
     cluster_ok: bool = False
     fenced: bool = False
     admits_replicas: bool = False     # the replication user is on
+    takes_clients: bool = False       # its client port is open
     link_up: bool = False
     resyncing: bool = False
     link_silent_ms: int = 0           # follower: since last bytes from its leader; huge when the link is down
@@ -285,8 +288,9 @@ class Engines(CopyEngines, Feeds, Protocol):
     """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
 
     Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
-    is an order to the engine of the leader's group, `meet`, `forget` and `set_options` to each of its engines; `shut_down`
-    and `kill` end it as a whole; every other order is refused, because none of its engines may ever lead.
+    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget` and
+    `set_options` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is refused, because
+    none of its engines may ever lead.
     """
 
     async def survey(self, thorough: bool = True) -> Survey:
@@ -318,9 +322,10 @@ class Engines(CopyEngines, Feeds, Protocol):
         ...
 
     async def launch(self, spec: EngineSpec) -> int:
-        """Start the engine (not a primary, fenced) and return its pid without waiting for it to load.
+        """Start the engine (not a primary, fenced, client port closed) and return its pid without waiting for it to load.
 
-        Repeating it for a start_id that already runs returns that pid. Raises ArchiveRefused.
+        Repeating it for a start_id that already runs returns that pid. Raises ArchiveRefused; also, with
+        Cause.PORT_TAKEN, when its client port is somebody else's already, which would show only once it is opened.
         """
         ...
 
@@ -341,6 +346,14 @@ class Engines(CopyEngines, Feeds, Protocol):
 
     async def admit(self, start_id: int) -> None:
         """Let replicas attach: switch the replication user on. Only after a fresh read still named this leader."""
+        ...
+
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        """Open the client port, after forgetting every phantom; refused while one is followed. Replicas come that way too.
+
+        `group` names the engine of a memory-only process. An engine whose port is taken by somebody else is ended with
+        Cause.PORT_TAKEN before EngineRefused is raised.
+        """
         ...
 
     async def replicate(self, start_id: int, leader: PeerNode) -> None:

@@ -259,7 +259,7 @@ class Engine:
     async def _mind_pace(self, answers: Answers) -> None:
         """Back to its usual rounds: once the attaching it was hastened for is over, and a while after its start."""
         rounds = int(answers.settings.get("hz", USUAL_ROUNDS))
-        attached = answers.follows is None or answers.info.get("master_link_status") == "up"
+        attached = answers.leads or answers.info.get("master_link_status") == "up"
         early = time.monotonic() - self._known_since < _EARLY
         if (rounds == ONE_ROUND and attached) or (rounds == EARLY_ROUNDS and not early):
             with suppress(EngineUnreachable, EngineRefused):
@@ -328,7 +328,7 @@ class Engine:
 
     def _seen(self, answers: Answers, disk: DiskSeen, full: bool) -> EngineSeen:
         info, cluster = answers.info, answers.cluster
-        leads = answers.follows is None
+        leads = answers.leads
         return EngineSeen(
             start_id=self.start_id,
             directory=self.run.record.directory,
@@ -339,10 +339,11 @@ class Engine:
             loading_percent=int(float(info.get("loading_loaded_perc", "0"))),
             role="leader" if leads else "follower",
             follows=answers.follows,
-            phantom=answers.follows in self.phantoms,
+            phantom=not leads and answers.follows in (None, *self.phantoms),
             cluster_ok=cluster.get("cluster_state") == "ok",
             fenced=answers.fenced,
             admits_replicas=answers.admits,
+            takes_clients=answers.settings["port"] != "0",
             link_up=info.get("master_link_status") == "up",
             resyncing=info.get("master_sync_in_progress", "0") != "0",
             link_silent_ms=0 if leads else glance.link_silence(info),

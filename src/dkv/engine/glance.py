@@ -37,6 +37,7 @@ class Answers:
     fenced: bool
     admits: bool
     settings: dict[str, str]
+    leads: bool = False
     raw: bytes = b""            # what INFO was read from
     memory: dict[str, str] = field(default_factory=dict)   # INFO memory, what refuses_writes and nearly_full go by
     partly: bool = False        # INFO only: it loads, and what else is shown is how an engine starts
@@ -130,6 +131,25 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
         if "myself" in words[2]:
             me, follows = node.node_id, node.follows
     return tuple(seen), me, follows
+
+
+def leads(nodes: Sequence[NodeSeen], me: str) -> bool:
+    """Whether an engine is a primary; a replica may follow nobody."""
+    return any(node.node_id == me and node.role == "leader" for node in nodes)
+
+
+def owner_of(text: bytes, slot: int) -> str | None:
+    """CLUSTER NODES: the id of the node that owns a slot."""
+    for line in text.decode("utf-8", "replace").splitlines():
+        words = line.split(" ")
+        if any(_holds(ranges, slot) for ranges in words[8:]):
+            return words[0]
+    return None
+
+
+def _holds(ranges: str, slot: int) -> bool:
+    first, _, last = ranges.partition("-")
+    return first.isdecimal() and int(first) <= slot <= int(last or first)
 
 
 def is_paused(info: dict[str, str]) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import socket
 from pathlib import Path
 
 from dkv.engine import config
 from dkv.engine.archive import unusable
-from dkv.engine.contract import EngineSpec
+from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
 
 
 def write_files(spec: EngineSpec) -> tuple[str, ...]:
@@ -25,6 +27,25 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
     except OSError as error:
         raise unusable(spec.directory, error) from error
     return tuple(phantoms.values())
+
+
+def refuse_taken(spec: EngineSpec) -> None:
+    """Raises ArchiveRefused when somebody else has the client port, which the engine itself will want only later."""
+    if taken(spec.address, spec.client_port):
+        where = f"{spec.address}:{spec.client_port}"
+        raise ArchiveRefused(Cause.PORT_TAKEN, f"a port it needs is taken: {where} for its clients: Address already in use")
+
+
+def taken(address: str, port: int) -> bool:
+    """Whether somebody listens there. An address that this machine does not have is not taken."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _write(path: Path, text: str) -> None:

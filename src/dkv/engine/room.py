@@ -34,7 +34,7 @@ from dkv.engine.ends import end_of
 from dkv.engine.engine import GLANCE, Engine
 from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
-from dkv.engine.launching import write_files
+from dkv.engine.launching import refuse_taken, taken, write_files
 from dkv.engine.logs import LogWatch
 from dkv.engine.positions import read_position
 from dkv.engine.set_aside import copy_tail
@@ -218,6 +218,7 @@ class ValkeyEngines(HotCopies, Feeding):
             await self.prepare(spec.directory, spec.identity, False)
         if spec.restored:
             archive.write_identity(spec.directory, spec.identity, True)  # from here on it is this archive
+        refuse_taken(spec)
         phantoms = write_files(spec)
         return await self._run(self._record(spec, phantoms), [binary, os.path.join(spec.directory, "valkey.conf")])
 
@@ -230,6 +231,8 @@ class ValkeyEngines(HotCopies, Feeding):
         binary = find_binary(self._binary)
         archive.make_directory(spec.directory)
         await self._take_lock(spec.directory)
+        for engine in spec.engines:
+            refuse_taken(engine)
         parts = memory.write_parts(spec)
         record = replace(self._record(spec.engines[0], ()), directory=spec.directory, node_id="", group="", parts=parts)
         return await self._run(record, memory.command(binary, spec))
@@ -263,6 +266,7 @@ class ValkeyEngines(HotCopies, Feeding):
             start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, group=spec.group,
             address=spec.address, client_port=spec.client_port, secret=spec.secret, memory_only=spec.memory_only,
             phantoms=tuple(phantoms), boot_id=self._boot_id, oom_kills=self._readers.oom_kills(),
+            slot=min(first for one in spec.groups if one.group == spec.group for first, _ in one.slots),
         )  # fmt: skip
 
     async def _already(self, engine: Engine) -> int:
@@ -329,7 +333,7 @@ class ValkeyEngines(HotCopies, Feeding):
         engine = self._running(start_id)
         try:
             async with asyncio.timeout(_TAKE_OVER_WITHIN):
-                await engine.valkey.take_over(engine.phantoms, engine.durable)
+                await engine.valkey.take_over(engine.phantoms, engine.run.record.slot, engine.durable)
         except (TimeoutError, EngineUnreachable) as error:
             engine.kill(Cause.NEVER_ANSWERED)
             await engine.gone()
@@ -339,12 +343,27 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self._running(start_id).valkey.admit()
 
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        """See the contract."""
+        engine = self._of_group(start_id, group)
+        address, port = engine.run.record.address, engine.run.record.client_port
+        try:
+            await engine.valkey.take_clients(port, engine.phantoms)
+        except EngineRefused:
+            if taken(address, port):
+                self._known(start_id).kill(Cause.PORT_TAKEN)
+            raise
+
+    def _of_group(self, start_id: int, group: str) -> Engine:
+        """The living engine of that group, or of whichever group it is if none is named."""
+        engine = next((one for one in self._all(start_id) if group in ("", one.run.record.group)), None)
+        if engine is None:
+            raise EngineRefused(f"process {start_id} has no engine of group {group}")
+        return engine
+
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
-        engines = self._all(start_id)
-        engine = next((one for one in engines if one.run.record.group == leader.group), None)
-        if engine is None:
-            raise EngineRefused(f"process {start_id} has no engine of group {leader.group}")
+        engine = self._of_group(start_id, leader.group)
         await engine.valkey.replicate(leader, engine.phantoms, engine.durable)
 
     async def failover(self, start_id: int) -> None:

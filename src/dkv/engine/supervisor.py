@@ -53,6 +53,7 @@ class Record:
     phantoms: tuple[str, ...]
     boot_id: str
     oom_kills: int | None = None      # the memory cgroup's counter before the start
+    slot: int = 0                     # the lowest hash slot of its group
     parts: tuple[Part, ...] = ()      # of a memory-only process, whose directory is common to all
 
 

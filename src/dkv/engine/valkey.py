@@ -22,6 +22,7 @@ from dkv.engine.config import (
     FENCE,
     FENCED,
     MANAGER,
+    NODE_TIMEOUT,
     ONE_ROUND,
     REPLICA,
     SOCKET_NAME,
@@ -38,7 +39,7 @@ _LOOK: tuple[Command, ...] = (
     ("INFO", "persistence", "replication", "clients"),
     ("CLUSTER", "INFO"),
     ("CLUSTER", "NODES"),
-    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz"),
+    ("CONFIG", "GET", FENCE, "maxmemory", "appendfsync", "hz", "port"),
     ("ACL", "LIST"),
     ("INFO", "memory", "errorstats"),
 )
@@ -212,7 +213,7 @@ class Valkey:
         settings = glance.parse_config(config)
         return glance.Answers(
             said, glance.parse_info(cluster), seen, me, follows, glance.is_fenced(settings), glance.is_on(users, REPLICA),
-            settings, bytes(info), glance.parse_memory(memory),
+            settings, glance.leads(seen, me), bytes(info), glance.parse_memory(memory),
         )
 
     async def statistics(self) -> dict[str, str]:
@@ -223,18 +224,25 @@ class Valkey:
     async def follows(self) -> tuple[str, str | None]:
         """Own role ("leader" or "follower") and whom it follows."""
         (text,) = await self.do(("CLUSTER", "NODES"))
-        _, _, leader = glance.parse_nodes(text)
-        return ("follower" if leader else "leader"), leader
+        nodes, me, leader = glance.parse_nodes(text)
+        return ("leader" if glance.leads(nodes, me) else "follower"), leader
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    async def take_over(self, phantoms: Sequence[str], durable: bool) -> None:
-        """Become the leader, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused."""
+    async def take_over(self, phantoms: Sequence[str], slot: int, durable: bool) -> None:
+        """Become the leader of that hash slot's group, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused.
+
+        TAKEOVER is refused to a replica of nobody, so that one is made the replica of whoever owns the slots here, for the
+        time between two commands of one send.
+        """
         quiet: Command = ("CONFIG", "SET", FENCE, FENCED, "import-mode", "yes")  # expires nothing before its first marker
         await self.do(("ACL", "SETUSER", REPLICA, "off"), quiet)
-        role, leader = await self.follows()
-        if role != "leader":
-            await self.do(("CLUSTER", "FAILOVER", "TAKEOVER"))
+        (text,) = await self.do(("CLUSTER", "NODES"))
+        nodes, me, leader = glance.parse_nodes(text)
+        if not glance.leads(nodes, me):
+            leader, waits = leader or glance.owner_of(text, slot), leader is None
+            joins: list[Command] = [("CLUSTER", "REPLICATE", str(leader))] if waits else []
+            await self.do(*joins, ("CLUSTER", "FAILOVER", "TAKEOVER"))
         if durable:
             await self.allow_pfcount(True)
         if leader in phantoms:
@@ -243,6 +251,16 @@ class Valkey:
     async def allow_pfcount(self, allowed: bool) -> None:
         """On a durable follower it would make the archive look newer than it is (engine-positions.md trap 3)."""
         await self.do(("ACL", "SETUSER", "default", "+pfcount" if allowed else "-pfcount"))
+
+    async def take_clients(self, port: int, phantoms: Sequence[str]) -> None:
+        """Let clients connect, once no made-up node is known here any more. Raises EngineRefused while one is followed."""
+        role, follows = await self.follows()
+        if role != "leader" and follows in (None, *phantoms):
+            raise EngineRefused(f"engine {self.start_id} has no leader; it has nothing to tell clients")
+        for phantom in phantoms:
+            await self.forget(phantom)
+        await self.do(("CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT))
+        await self.do(("CONFIG", "SET", "port", port))
 
     async def admit(self) -> None:
         """Let replicas log in."""

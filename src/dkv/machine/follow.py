@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
 from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, Position
+from dkv.machine.clients import linked, opening_to_clients
 from dkv.machine.handover import handover_steps_of_target
 from dkv.machine.lead import opening_steps, rewrite_steps, table_steps
 from dkv.machine.seen import SILENT, Scene, node_id, peer
@@ -94,6 +95,8 @@ def _attach_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
     assert group.leader is not None
     leader = node_id(scene.state.uid, group.leader)
     attached = engine.link_up and engine.follows == leader
+    if linked(group, engine, leader):
+        yield from opening_to_clients(engine)
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
         yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence,

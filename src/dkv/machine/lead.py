@@ -16,6 +16,7 @@ from dkv.domain.commands import (
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
+from dkv.machine.clients import opening_to_clients
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, wish_steps
 from dkv.machine.quoting import next_sequence, quote
@@ -84,6 +85,7 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     yield from fence_steps(scene, group, engine)
     if not engine.admits_replicas:
         yield Admit(f"admit {engine.start_id}", engine.start_id)
+    yield from opening_to_clients(engine)
     if stopping(scene.state, group):
         yield from _clean_stop(scene, group, engine)
         return

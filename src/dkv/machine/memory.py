@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, MemorySeen
+from dkv.machine.clients import opening_to_clients
 from dkv.machine.lead import table_steps
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs
@@ -81,6 +82,8 @@ def _following_steps(scene: Scene, process: Process, seen: MemorySeen) -> Iterat
         if _wants_leader(scene, process, group, engine):
             leader = peer(scene.state, scene.state.archives[group.leader or 0])
             yield Replicate(engine.directory, process.start_id, leader)
+        if _synced(scene, group, engine):
+            yield from opening_to_clients(engine)
     if process.state is not ProcessState.MONITORED:
         return
     synced = all(_synced(scene, group, engine) for group, engine in pairs)

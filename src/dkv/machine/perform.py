@@ -223,6 +223,7 @@ class Performer(Copying):
         await self._engines.admit(step.start_id)
         if step.unfence:
             await self._engines.unfence(step.start_id)
+        await self._engines.take_clients(step.start_id)  # last: whoever gets in can write
         seen = await self._engines.survey()
         engine = next((e for e in seen.engines if e.start_id == step.start_id), None)
         if engine is None or engine.role != "leader":
@@ -247,6 +248,9 @@ class Performer(Copying):
 
     async def _unfence(self, step: s.Unfence) -> None:
         await self._engines.unfence(step.start_id)
+
+    async def _takeclients(self, step: s.TakeClients) -> None:
+        await self._engines.take_clients(step.start_id, step.group)
 
     async def _endscript(self, step: s.EndScript) -> None:
         try:

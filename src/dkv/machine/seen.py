@@ -185,6 +185,7 @@ def peer(state: State, archive: Archive) -> PeerNode:
         node_id=node_id(state.uid, archive.archive_id), address=state.servers[archive.server_id].host,
         client_port=archive.client_port, cluster_port=archive.cluster_port, shard_id=group.shard_id,
         group=group.name, leads=group.serving and group.leader == archive.archive_id, epoch=group.epoch,
+        led=not group.serving and group.last_leader == archive.archive_id,
     )  # fmt: skip
 
 

@@ -29,8 +29,14 @@ def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> Eng
         peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
         current_epoch=_epoch(groups), max_memory=database.options.max_memory or state.once(share, me),
         append_fsync=database.options.append_fsync,
+        led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
     )  # fmt: skip
+
+
+def _may_be_held_for_leader(group: Group, process: Process, archive: Archive) -> bool:
+    """Whether other engines may still name it to clients as the owner of its group's hash slots."""
+    return archive.archive_id in (group.last_leader, *group.contested) or process.start_id in group.suspects
 
 
 def memory_spec(state: State, me: Me, process: Process) -> MemorySpec:

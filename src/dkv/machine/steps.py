@@ -257,6 +257,15 @@ class HandOver(Step):
 
 
 @dataclass(frozen=True)
+class TakeClients(Step):
+    """Open the client port of an engine; of a memory-only process, of its engine of that group."""
+
+    rest_ms: ClassVar[int] = 200
+    start_id: int
+    group: str
+
+
+@dataclass(frozen=True)
 class Failover(Step):
     """Make this follower the leader in a coordinated way, if a marker of the term after number `after` is on its disk."""
 

@@ -162,7 +162,7 @@ def _tell_how_to_connect(domain: Domain, screen: Screen) -> None:
     screen.line(f"Managers:   {', '.join(domain.managers)}")
     screen.line(f"Endpoints:  {', '.join(points)}   any of them will do")
     screen.line(f"redis-cli:  redis-cli -c -h {host} -p {port}")
-    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port}, require_full_coverage=True)')
+    screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port})')
     screen.line(f"cmdlets:    DKV_MANAGERS={','.join(domain.managers)} dkv Get-DkvStore -Name {STORE}")
     screen.line(f"directory:  {domain.record.directory}")
     screen.line()

@@ -19,6 +19,7 @@ from dkv.domain.model import Report, Server
 from dkv.domain.rebuild import Finds, FoundArchive
 from dkv.dwelling import LOCK, SERVER, resident
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
+from dkv.engine.config import SLOTS_NOTE
 from dkv.engine.contract import ArchiveRefused
 from dkv.engine.positions import read_position
 from dkv.engine.supervisor import Record, read_run
@@ -117,6 +118,7 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
     ours = place.parent == usual and place.name.endswith(f"-{identity.archive_id}")
     report, trouble = _report(place)
     conf, nodes = _settings(place), _Nodes(_text(place / "nodes.conf"))
+    noted = tuple(_ranges(conf[SLOTS_NOTE].split()))
     me = node_id(identity.domain_uid, identity.archive_id)
     secrets = [run.secret for run in home.runs if run.directory == str(place)]
     return FoundArchive(
@@ -124,9 +126,10 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
         name=place.name.removesuffix(f"-{identity.archive_id}") if ours else f"{identity.database}-{identity.archive_id}",
         domain_uid=identity.domain_uid, archive_id=identity.archive_id, database=identity.database,
         database_uid=identity.incarnation_of_name, group=identity.group, initialised=said.initialised,
-        report=report, trouble=trouble, cluster_port=_number(conf, "cluster-port"), client_port=_number(conf, "port"),
-        append_fsync=conf.get("appendfsync", "always"), shard_id=nodes.shard, slots=nodes.slots, epoch=nodes.epoch,
-        led=nodes.led, secret=secrets[-1] if secrets else "", node_id=me, peers=tuple(nodes.peers()),
+        report=report, trouble=trouble, cluster_port=_number(conf, "cluster-port"),
+        client_port=_number(conf, "cluster-announce-port"), append_fsync=conf.get("appendfsync", "always"),
+        shard_id=nodes.shard, slots=nodes.slots or noted, epoch=nodes.epoch, led=nodes.led,
+        secret=secrets[-1] if secrets else "", node_id=me, peers=tuple(nodes.peers()),
     )  # fmt: skip
 
 
@@ -168,9 +171,11 @@ def _text(file: Path) -> str:
 
 
 def _settings(place: Path) -> dict[str, str]:
-    """The one-word settings of valkey.conf."""
-    words = (line.split() for line in _text(place / "valkey.conf").splitlines())
-    return {pair[0]: pair[1] for pair in words if len(pair) == 2}
+    """The one-word settings of valkey.conf, and the slots that are noted there."""
+    lines = _text(place / "valkey.conf").splitlines()
+    words = (line.split() for line in lines)
+    noted = next((line.removeprefix(SLOTS_NOTE) for line in lines if line.startswith(SLOTS_NOTE)), "")
+    return {pair[0]: pair[1] for pair in words if len(pair) == 2} | {SLOTS_NOTE: noted}
 
 
 def _number(conf: dict[str, str], name: str) -> int:

@@ -154,7 +154,8 @@ class Writer:
             return None
         archive = state.archives[group.leader]
         engine = self._world.net.addresses.get((state.servers[archive.server_id].host, archive.client_port))
-        return engine if engine is not None and engine.start_id == group.leader_process else None
+        there = engine is not None and engine.takes_clients and engine.start_id == group.leader_process
+        return engine if there else None
 
     async def _send(self, engine: SimEngine, write: Write, required: int) -> Said:
         """SET, ROLE, WAIT, ROLE in one pipeline; what was answered within the client's patience."""

@@ -19,8 +19,6 @@ from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication, Waiting
 
-WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
-
 
 class SimEngine(Failover):
     """A process. `disk` is None for a memory-only engine."""
@@ -49,12 +47,13 @@ class SimEngine(Failover):
         leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
         self.phantom_id = f"phantom-{spec.start_id}"
         self.role = "follower"
-        self.follows: str | None = leader.node_id if leader else self.phantom_id
+        self.follows: str | None = leader.node_id if leader else None if spec.led else self.phantom_id
         self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
         self.table: tuple[NodeSeen, tuple[NodeSeen, ...]] | None = None     # its line of CLUSTER NODES and all; None: news
         self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
+        self.takes_clients = False
         self.fenced, self.admits, self.credentials, self.counts = True, False, spec.memory_only, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
         self.paused_until = 0.0
@@ -162,8 +161,8 @@ class SimEngine(Failover):
 
     def me(self) -> Known:
         """What this engine says of itself."""
-        return Known(self.node_id, self.spec.address, self.spec.client_port, self.role == "leader", self.epoch, self.follows,
-                     self.net.now(), self._phantom_epoch())  # fmt: skip
+        leads = self.role == "leader" or self.follows is None    # a replica of nobody is taken for a primary without slots
+        return Known(self.node_id, self.spec.address, self.spec.client_port, leads, self.epoch, self.follows, self.net.now())
 
     def tell(self) -> None:
         """Tell every known node."""
@@ -192,8 +191,6 @@ class SimEngine(Failover):
         self.current_epoch = max(self.current_epoch, current_epoch, sender.epoch)
         if sender.leads and group == self.group:
             self._another_leader(sender)
-        elif sender.claims > self.epoch and group == self.group and self.role == "leader" and self.data:
-            self.replication.append(Entry(WIPE_SIZE, wipes=True))  # its slots are another's: it deletes what they held (trap 1)
 
     def _another_leader(self, sender: Known) -> None:
         if self.role == "leader":
@@ -203,7 +200,7 @@ class SimEngine(Failover):
                 self.current_epoch += 1
                 self.epoch = self.current_epoch
                 self.tell()
-        elif self.follows != sender.node_id and sender.epoch > self.leader_epoch():
+        elif self.follows not in (None, sender.node_id) and sender.epoch > self.leader_epoch():
             self._follow(sender.node_id)
 
     def leader_epoch(self) -> int:
@@ -249,6 +246,14 @@ class SimEngine(Failover):
         """Fence and replication user."""
         self.fenced = self.fenced if fenced is None else fenced
         self.admits = self.admits if admits is None else admits
+
+    def take_clients(self) -> None:
+        """Open the client port; not while it has no leader to name."""
+        self._loaded_only()
+        if self.role != "leader" and self.follows in (None, self.phantom_id):
+            raise EngineRefused("it has no leader; it has nothing to tell clients")
+        self.forgotten.add(self.phantom_id)
+        self.takes_clients = True
 
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""

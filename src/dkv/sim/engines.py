@@ -328,6 +328,13 @@ class SimEngines(SimCopies):
         """See the contract."""
         await self._ask("admit", start_id, lambda engine: engine.set_switches(admits=True))
 
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        """See the contract."""
+        self._check()
+        process = self.machine.memory.get(start_id)
+        engine = process.engine(group or process.engines[0].group) if process is not None else self.machine.living(start_id)
+        await self._ask_of("take clients", engine, SimEngine.take_clients)
+
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
         self._check()

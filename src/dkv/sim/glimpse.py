@@ -14,8 +14,8 @@ from dkv.sim.gossip import line
 FREE = 10**12                # bytes free on each disk
 WHOLE_EVERY = 5.0            # s what only orders and gossip change may be old at a look that is not thorough
 KEPT = (
-    "node_id", "follows", "phantom", "cluster_ok", "fenced", "admits_replicas", "epoch", "current_epoch", "nodes", "max_memory",
-    "append_fsync", "refuses",
+    "node_id", "follows", "phantom", "cluster_ok", "fenced", "admits_replicas", "takes_clients", "epoch", "current_epoch",
+    "nodes", "max_memory", "append_fsync", "refuses",
 )  # fmt: skip
 LINK_DOWN = 10**9            # ms of silence shown for a link that is down, as the real driver shows it
 
@@ -52,8 +52,9 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "start_id": engine.start_id, "directory": engine.spec.directory, "node_id": engine.node_id, "pid": engine.pid,
         "answering": True, "free_bytes": FREE, "marker": _marker(disk), "group": engine.group, "loading": engine.loading,
         "loading_percent": engine.loading_percent(), "role": engine.role, "follows": engine.follows,
-        "phantom": engine.follows == engine.phantom_id, "cluster_ok": not engine.loading, "fenced": engine.fenced,
-        "admits_replicas": engine.admits, "link_up": not leads and link.state == "up",
+        "phantom": not leads and engine.follows in (None, engine.phantom_id),
+        "cluster_ok": not engine.loading, "fenced": engine.fenced,
+        "admits_replicas": engine.admits, "takes_clients": engine.takes_clients, "link_up": not leads and link.state == "up",
         "resyncing": not leads and link.state == "resyncing", "link_silent_ms": 0 if leads else _link_silence(engine),
         "rewriting": engine.rewriting, "offset": link.offset, "history": link.history,
         "epoch": engine.epoch if leads else engine.leader_epoch(), "current_epoch": engine.current_epoch,

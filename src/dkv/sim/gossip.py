@@ -19,7 +19,6 @@ class Known:
     epoch: int
     follows: str | None
     said_at: float = 0.0
-    claims: int = 0          # the epoch in which a phantom that it follows would own its group's slots
 
     @property
     def seen(self) -> NodeSeen:

@@ -76,9 +76,7 @@ class Replication:
                 engine.perish(engine.disk.drive.trouble)
                 return False
             engine.disk.append(entry, synced=engine.append_fsync == "always")
-        if entry.wipes:
-            engine.data.clear()
-        elif entry.key:
+        if entry.key:
             engine.data[entry.key] = entry.value
         self.offset, self.content = self.offset + entry.size, grown(self.content, entry)
         self._reached()
@@ -116,7 +114,7 @@ class Replication:
         engine, known = self.engine, self.replicas.get(follower.node_id)
         if known is not None and known.engine is follower and known.token > token:
             return  # an earlier attempt that was overtaken by a later one
-        if engine.role != "leader" or not engine.admits or engine.loading:
+        if engine.role != "leader" or not engine.admits or not engine.takes_clients or engine.loading:
             self.net.post(engine.machine, follower, follower.replication.refused, token)
             return
         continues = history == self.history or (self.former is not None and history == self.former[0]

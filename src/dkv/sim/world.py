@@ -230,7 +230,7 @@ class World:
         if not await self._probe(source, host, port):
             return False
         machine = next(m for m in self.machines.values() if m.hardware.address == host)
-        return any(e.alive and e.spec.client_port == port for e in machine.hardware.engines.values())
+        return any(e.alive and e.takes_clients and e.spec.client_port == port for e in machine.hardware.engines.values())
 
     def _complain(self, owner: str, step: Step | None, trouble: Exception) -> None:
         what = type(step).__name__ if step else "looking"
