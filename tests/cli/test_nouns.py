@@ -390,3 +390,18 @@ def test_check_server_and_servers(peers: list[object], one: int, many: int, tmp_
     assert there.runs(tmp_path, "check server --check-active --check-connected --check-converged").code == one
     assert there.runs(tmp_path, "check servers --check-connected --check-leader --check-converged --num-servers 2").code == many
     assert there.runs(tmp_path, "check servers --num-servers 3").code == 1
+
+
+# Options that are ignored ----------------------------------------------------------------------------------------------
+
+
+def test_an_option_of_nuodb_is_named_as_ignored_beside_the_data(tmp_path: Path) -> None:
+    warning = "warning: mem is an option of NuoDB: it is kept and ignored; max-memory sets the memory of engines.\n"
+    there = Dialect({"PUT /databases/t": {"processes": []}, "POST /processes": process(0)})
+    user = "--dba-user a --dba-password b --no-autostart"
+    said = there.runs(tmp_path, f"create database --db-name t {user} --default-options mem 1g max-memory 1gb")
+    assert (said.code, said.out, said.err) == (0, "", warning)
+    said = there.runs(tmp_path, "start process --db-name t --engine-type TE --server-id server0 --options mem 1g")
+    assert (said.code, said.err) == (0, warning)
+    assert said.out.startswith("Process(")
+    assert there.runs(tmp_path, f"create database --db-name t {user}").err == ""

@@ -353,7 +353,7 @@ class Life:
     async def another_is_described(self) -> None:
         """A database made by the NuoDB dialect: where its servers are, and options that are kept."""
         await self.ask_as_nuocmd("PUT", "/databases/stock", json={"hostAssignments": {"s2": 0}})
-        await self.ask_as_nuocmd("POST", "/databases/stock/options", json={"color": "blue"})
+        await self.ask_as_nuocmd("POST", "/databases/stock/options", json={"verbose": "all"})
 
     async def server_given_up(self) -> None:
         """A value is kept for somebody; a third server that had an archive goes for good."""

@@ -220,14 +220,14 @@ def test_a_captured_layout_is_enforced(nuocmd: Nuocmd, tmp_path: Path) -> None:
 
 def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
     first, second = create(nuocmd, "kept", "s1", "s2")
-    nuocmd.do("update", "database-options", "--db-name", "kept", "--default-options", "color", "blue", "mem", "1g")
+    nuocmd.do("update", "database-options", "--db-name", "kept", "--default-options", "verbose", "all", "mem", "1g")
     nuocmd.do("start", "process", "--db-name", "kept", "--engine-type", "SM", "--archive-id", first, "--server-id", "s1",
-              "--labels", "zone", "a", "--options", "color", "red")  # fmt: skip
+              "--labels", "zone", "a", "--options", "verbose", "flush")  # fmt: skip
     nuocmd.wait_running("kept", 1)
     (process,) = nuocmd.processes("kept")
-    assert (process["labels"], process["options"]) == ({"zone": "a"}, {"color": "red", "mem": "1g"})
-    nuocmd.do("update", "database-options", "--db-name", "kept", "--replace-all", "--default-options", "color", "green")
-    assert "default_options={color: green}" in nuocmd.do("get", "database", "--db-name", "kept")
+    assert (process["labels"], process["options"]) == ({"zone": "a"}, {"verbose": "flush", "mem": "1g"})
+    nuocmd.do("update", "database-options", "--db-name", "kept", "--replace-all", "--default-options", "verbose", "net")
+    assert "default_options={verbose: net}" in nuocmd.do("get", "database", "--db-name", "kept")
 
     nuocmd.do("delete", "archive", "--archive-id", second)
     assert f"[{second}]" not in nuocmd.do("show", "archives", "--db-name", "kept")

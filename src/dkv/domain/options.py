@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from dkv.domain import similar
 from dkv.domain.decision import Refused
 from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, State
 from dkv.domain.refusals import no
@@ -25,6 +26,27 @@ MEANT: dict[str, str] = {
     "script-limit": "script_limit",
 }
 """Option -> field of DatabaseOptions. Times are in ms, memory in bytes."""
+
+OF_NUODB: dict[str, str] = {
+    "mem": "max-memory sets the memory of engines",
+    "commit": "append-fsync and min-in-sync say when a write is safe",
+    "journal-dir": "an archive has its log in its own directory",
+    "journal-max-directory-entries": "an archive has no journal",
+    "journal-max-file-size-bytes": "an archive has no journal",
+    "journal-single-file": "an archive has no journal",
+    "journal-sync-method": "append-fsync says when writes reach the disk",
+    "max-lost-archives": "min-in-sync says how many copies a write must reach",
+    "ping-timeout": "failover-grace says how long a leader may be silent",
+    "verbose": "engines log what Valkey logs",
+}
+"""Options of NuoDB's own engines -> what is done here instead. They are kept as they were written, so that what was written for
+NuoDB runs, and whoever sets one is told that it is ignored."""
+
+NEVER = {
+    "maxmemory-policy": "Engines always run with noeviction: one that is full refuses writes and drops no key.",
+    "ext-start": "Every process is started by a manager.",
+}
+"""Why there is no such option, where somebody might expect it."""
 
 FSYNC = ("always", "everysec", "no")
 """The strongest first."""
@@ -52,6 +74,9 @@ def applied(options: DatabaseOptions, before: Mapping[str, str], after: Mapping[
     if len(after) > MOST_OPTIONS or any(len(name) + len(value) > MOST_LETTERS for name, value in after.items()):
         return no("bad_value", f"These are {len(after)} options.",
                   f"At most {MOST_OPTIONS} are kept, each of {MOST_LETTERS} characters with its name.")  # fmt: skip
+    unknown = next((name for name in after if after[name] != before.get(name) and not known(name)), None)
+    if unknown is not None:
+        return no_option(unknown)
     changes: dict[str, int | str] = {}
     for name, field in MEANT.items():
         if name in after and after.get(name) != before.get(name):
@@ -62,6 +87,31 @@ def applied(options: DatabaseOptions, before: Mapping[str, str], after: Mapping[
         elif name in before and name not in after:
             changes[field] = getattr(DatabaseOptions(), field)
     return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def known(name: str) -> bool:
+    """Whether there is such an option; NuoDB's own are, although they are ignored."""
+    return name in MEANT or name in OF_NUODB
+
+
+def no_option(name: str) -> Refused:
+    """There is no such option: why there is none, what was meant, or all there are."""
+    why, meant = NEVER.get(name, ""), similar.nearest(name, MEANT, f"Options: {', '.join(sorted(MEANT))}.")
+    return no("unknown_option", f"There is no option {name}.", why or meant)
+
+
+def for_one_process(database: Database, options: Iterable[tuple[str, str]]) -> Refused | None:
+    """Options of one process: those its database has, as a captured process names them, and NuoDB's own."""
+    kept = dict(database.default_options)
+    for name, value in options:
+        if name in OF_NUODB or kept.get(name) == value:
+            continue
+        if name not in MEANT:
+            return no_option(name)
+        there = f"dkv update database-options --db-name {database.name} --default-options {name} {value}"
+        return no("unknown_option", f"{name} is an option of the whole database {database.name}, not of one process.",
+                  f"Set it there: {there}")  # fmt: skip
+    return None
 
 
 def _read(name: str, field: str, text: str) -> int | str | Refused:
@@ -143,8 +193,10 @@ def effects(database: Database, changed: Iterable[str]) -> Iterator[tuple[str, s
 
 
 def _effect(database: Database, name: str) -> str:
+    if name in OF_NUODB:
+        return f"an option of NuoDB, kept as it was written and ignored: {OF_NUODB[name]}"
     if name not in MEANT:
-        return "kept as it was written; nothing here goes by it"
+        return "nothing here went by it"
     if name == "replication-factor":
         return "kept; copies are added with Add-DkvInstance and taken away with Remove-DkvInstance"
     if name == "max-memory" and not database.options.max_memory:

@@ -26,6 +26,7 @@ CATALOGUE: dict[str, Entry] = {
     "unknown_group": Entry(404, 1, "the database has no such storage group"),
     "bad_name": Entry(400, 2, "a name breaks the rule [A-Za-z][A-Za-z0-9_.-]{0,62}"),
     "bad_value": Entry(400, 2, "a value is out of its range"),
+    "unknown_option": Entry(400, 2, "a database, or one process of it, has no such option"),
     "bad_slots": Entry(400, 2, "the groups do not cover every hash slot exactly once"),
     "port_conflict": Entry(409, 1, "a port is used twice"),
     "path_conflict": Entry(409, 1, "an archive directory is used twice on one server"),

@@ -74,12 +74,16 @@ async def test_a_capture_is_the_plan_of_what_runs(world: World) -> None:
 
 @story
 async def test_options_are_merged_or_replaced(world: World) -> None:
-    await database(world, defaultOptions={"color": "blue"})
+    await database(world, defaultOptions={"verbose": "all"})
     await ask(world, "POST", "databases/test/options", params={"replaceAll": "False"}, json={"mem": 1, "min-in-sync": "1"})
-    assert (await ask(world, "GET", "databases/test"))["databaseOptions"] == {"color": "blue", "mem": "1", "min-in-sync": "1"}
+    assert (await ask(world, "GET", "databases/test"))["databaseOptions"] == {"verbose": "all", "mem": "1", "min-in-sync": "1"}
     await ask(world, "POST", "databases/test/options", params={"replaceAll": "True"}, json={"mem": "2"})
     assert (await ask(world, "GET", "databases/test"))["databaseOptions"] == {"mem": "2"}
     await refused(world, "POST", "databases/test/options", 400, "min-in-sync", json={"min-in-sync": "many"})
+    answer = await ask(world, "POST", "databases/test/options", json={"mem": "3", "commit": "safe"})
+    effects = {one["option"]: one["effect"] for one in answer["effects"]}
+    assert effects["mem"] == "an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines"
+    assert "ignored" in effects["commit"]
 
 
 @story
@@ -147,6 +151,10 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "PUT", "databases/new", 400, "from outside", json={**body, "smHosts": {"s1": [0]}})
     await refused(world, "PUT", "databases/new", 400, "from outside", json={**body, "defaultOptions": {"ext-start": True}})
     await refused(world, "PUT", "databases/new", 400, "min-in-sync", json={**body, "defaultOptions": {"min-in-sync": "0"}})
+    hints = {"maxmemory-policy": "noeviction", "max-memroy": "Did you mean max-memory?", "color": "Options: append-fsync,"}
+    for name, hint in hints.items():
+        await refused(world, "PUT", "databases/new", 400, f"no option {name}", hint, json={**body, "defaultOptions": {name: "x"}})
+        await refused(world, "POST", "databases/test/options", 400, f"no option {name}", hint, json={name: "x", "mem": "1g"})
     await refused(world, "PUT", "databases/new", 400, "databaseDBAUser", json={"databaseDBAUser": "x"})
     await refused(world, "PUT", "databases/new", 400, "JSON object", content=b"[]")
     await refused(world, "DELETE", "databases/test", 409, "live processes")

@@ -20,11 +20,11 @@ from tests.api.world import World, story
 @story
 async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
     await archive(world)
-    await database(world, defaultOptions={"mem": 2, "color": "blue"})
-    found = await start(world, 0, labels={"zone": "a"}, overrideOptions={"color": "red"})
+    await database(world, defaultOptions={"mem": 2, "verbose": "all"})
+    found = await start(world, 0, labels={"zone": "a"}, overrideOptions={"verbose": "flush"})
     assert found == {
         "startId": "0", "dbName": "test", "host": "s1", "type": "SM", "durableState": "REQUESTED", "state": "UNKNOWN",
-        "archiveId": 0, "regionName": "Default", "options": {"mem": "2", "color": "red"}, "labels": {"zone": "a"},
+        "archiveId": 0, "regionName": "Default", "options": {"mem": "2", "verbose": "flush"}, "labels": {"zone": "a"},
         "isExternalStartup": False,
     }  # fmt: skip
 
@@ -210,3 +210,18 @@ async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> Non
     meant = {"dbName": "test", "force": "True"}
     assert await ask(world, "DELETE", "peers/s1/processes", params=meant) == {"startIds": ["0", te]}
     assert {one["state"] for one in await listed(world, "processes")} == {"SHUTTING_DOWN"}
+
+
+@story
+async def test_an_option_of_one_process_that_nothing_goes_by_is_refused(world: World) -> None:
+    await archive(world)
+    await database(world, defaultOptions={"max-memory": "1gb"})
+    sm = {"dbName": "test", "host": "s1", "archiveId": 0, "engineType": "SM"}
+    for options, said, hint in (
+        ({"color": "red"}, "no option color", "Options: append-fsync,"),
+        ({"maxmemory-policy": "allkeys-lru"}, "no option maxmemory-policy", "noeviction"),
+        ({"max-memory": "2gb"}, "an option of the whole database test", "--default-options max-memory 2gb"),
+    ):
+        await refused(world, "POST", "processes", 400, said, hint, json={**sm, "overrideOptions": options})
+    found = await start(world, 0, overrideOptions={"max-memory": "1gb", "mem": "1g"})
+    assert found["options"] == {"max-memory": "1gb", "mem": "1g"}, "what a captured process names is no other wish"

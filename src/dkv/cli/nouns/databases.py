@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly, part
-from dkv.cli.nouns.printing import keep, lines, say_waiting
+from dkv.cli.nouns.printing import keep, lines, say_ignored, say_waiting
 from dkv.cli.nouns.processes import POLL, TIMEOUT
 from dkv.cli.nouns.shapes import connected, database_line, exited_line, process_line, repr_line
 from dkv.cli.session import Session
@@ -87,6 +87,7 @@ def create(session: Session, bound: Bound) -> int:
         "defaultOptions": bound["--default-options"] or {},
     }  # fmt: skip
     plan = door.change("PUT", f"/databases/{part(bound['--db-name'])}", body, mayExist=False)
+    say_ignored(session, bound["--default-options"])
     if bound["--no-autostart"]:
         return DONE
     if bound["--capture-file"]:

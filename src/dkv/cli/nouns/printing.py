@@ -42,6 +42,16 @@ def say_waiting(session: Session, database: Json) -> None:
         session.screen.note(f"{one['subject']} is waiting for {one['for'] or 'a process'}{since}: {one['reason']}.{fix}")
 
 
+def say_ignored(session: Session, options: Json | None) -> None:
+    """Which of the options that were set nothing here goes by: words beside the data."""
+    if not options:
+        return
+    from dkv.wire.options import ignored
+
+    for sentence in ignored(options):
+        session.screen.note(f"warning: {sentence}.")
+
+
 def keep(session: Session, path: str, value: Any) -> None:
     """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliTrouble."""
     written = in_json(value, sort_keys=True)

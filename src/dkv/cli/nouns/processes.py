@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.nouns.door import CHANGES, DB_NAME, SERVER_ID, SHARED, Door, exactly, part
-from dkv.cli.nouns.printing import show
+from dkv.cli.nouns.printing import say_ignored, show
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE, FAILED, Usage
 from dkv.client import Json, ManagerRefused
@@ -65,6 +65,7 @@ def start(session: Session, bound: Bound) -> int:
     if bound["--expected-incarnation"]:
         body["expectedIncarnation"] = expected(bound["--expected-incarnation"])
     show(session, "Process", door.change("POST", "/processes", body))
+    say_ignored(session, bound["--options"])
     return DONE
 
 

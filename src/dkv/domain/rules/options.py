@@ -12,7 +12,7 @@ from dkv.domain.rules.processes import owned
 
 
 def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
-    """Keep options as they were written, and go by those that have a meaning here."""
+    """Keep options as they were written and go by them. One that nothing goes by is refused, except NuoDB's own: see OF_NUODB."""
     database = living_database(draft.databases, command.name)
     if isinstance(database, Refused):
         return database

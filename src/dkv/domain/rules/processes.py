@@ -28,6 +28,7 @@ from dkv.domain.model import (
     Requester,
 )
 from dkv.domain.naming import living_database
+from dkv.domain.options import for_one_process
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
@@ -66,6 +67,9 @@ def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refus
             f"{database.name} would start in incarnation {incarnation}, not {major if minor is None else (major, minor)}.",
             "A process started or ended meanwhile; get a new start plan.",
         )
+    options = for_one_process(database, command.options)
+    if options:
+        return options
     if command.engine_type is EngineType.TE:
         known = command.server_id in draft.servers
         return None if known else unknown_server(command.server_id, draft.servers)

@@ -1,0 +1,12 @@
+"""Wire room: what whoever sets options may be told without asking a manager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dkv.domain.options import OF_NUODB
+
+
+def ignored(names: Iterable[str]) -> list[str]:
+    """A sentence for each option of NuoDB's own among these."""
+    return [f"{name} is an option of NuoDB: it is kept and ignored; {OF_NUODB[name]}" for name in names if name in OF_NUODB]
