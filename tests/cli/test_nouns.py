@@ -405,3 +405,30 @@ def test_an_option_of_nuodb_is_named_as_ignored_beside_the_data(tmp_path: Path) 
     assert (said.code, said.err) == (0, warning)
     assert said.out.startswith("Process(")
     assert there.runs(tmp_path, f"create database --db-name t {user}").err == ""
+
+
+# Names that nobody has -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", ["get archives", "show archives", "get processes", "get processes --exited"])
+def test_a_list_of_a_database_that_does_not_exist_is_refused_and_an_empty_one_is_not(line: str, tmp_path: Path) -> None:
+    lists: dict[str, object] = {f"GET /{path}": [] for path in ("archives", "processes", "processes/exited")}
+    there = Dialect({**lists, "GET /databases/t": database(name="t"), "GET /databases/x": No(404, "There is no x.", "Known: t.")})
+    said = there.runs(tmp_path, f"{line} --db-name x")
+    assert (said.code, said.out, said.err) == (1, "", "There is no x.\n\nhint: Known: t.\n")
+    assert there.runs(tmp_path, f"{line} --db-name t").code == 0
+    assert there.runs(tmp_path, line).code == 0
+
+
+def test_a_check_of_what_does_not_exist_gives_the_managers_hint(tmp_path: Path) -> None:
+    there = Dialect({"GET /databases/x": No(404, "There is no x.", "Known: t.")})
+    said = there.runs(tmp_path, "check database --db-name x --check-running")
+    assert (said.code, said.err) == (1, "There is no x.\n\nhint: Known: t.\n")
+
+
+def test_options_that_change_nothing_are_no_order(tmp_path: Path) -> None:
+    there = Dialect({"POST /databases/t/options": {}})
+    said = there.runs(tmp_path, "update database-options --db-name t")
+    assert (said.code, there.log) == (2, [])
+    assert said.err.startswith("Nothing is to be changed.\n\nhint: Give --default-options KEY VALUE")
+    assert there.runs(tmp_path, "update database-options --db-name t --replace-all").code == 0

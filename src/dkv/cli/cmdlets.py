@@ -123,7 +123,7 @@ def find_cmdlet(name: str) -> Cmdlet:
         if cmdlet.name.lower() == name.lower():
             return cmdlet
     names = [cmdlet.name for cmdlet in CMDLETS]
-    raise Usage(f"There is no command '{name}'.", nearest(name, names, f"Commands: {', '.join(names)}."))
+    raise Usage(f"There is no command '{name}'.", nearest(name, [*names, *nouns.VERBS], f"Commands: {', '.join(names)}."))
 
 
 def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> int:

@@ -67,7 +67,7 @@ def _all(door: Door, bound: Bound) -> list[Json]:
     database = bound["--db-name"]
     removed = {"removed": True} if bound["--removed"] else {}
     found = door.items("/archives", "id", dbName=exactly(database) if database else None, also=removed)
-    return found
+    return door.of_database(database, found)
 
 
 def get(session: Session, bound: Bound) -> int:

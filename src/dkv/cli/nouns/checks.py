@@ -59,6 +59,9 @@ VERBS = (
 )  # fmt: skip
 
 
+WAIT_OR_LOOK = "Give --timeout SECONDS to wait for it; dkv show domain tells more."
+
+
 class Never(Exception):
     """It is not so and waiting cannot make it so. `str()` is the sentence."""
 
@@ -67,6 +70,7 @@ def until(session: Session, bound: Bound, look: Callable[[], str]) -> int:
     """Look until there is nothing to say against it, or the time is over."""
     ends, pause = session.clock() + bound["--timeout"], FIRST_PAUSE
     while True:
+        hint = WAIT_OR_LOOK
         try:
             said = look()
         except Never as never:
@@ -74,7 +78,7 @@ def until(session: Session, bound: Bound, look: Callable[[], str]) -> int:
         except ManagerRefused as refused:
             if refused.status not in (404, 503):
                 raise
-            said = refused.message
+            said, hint = refused.message, refused.hint or hint
         except ClientTrouble as trouble:
             said = str(trouble)
         if not said:
@@ -83,16 +87,16 @@ def until(session: Session, bound: Bound, look: Callable[[], str]) -> int:
             return DONE
         left = ends - session.clock()
         if left <= 0 and not bound["--wait-forever"]:
-            return _no(session, said)
+            return _no(session, said, hint)
         session.screen.progress(said)
         session.sleep(min(pause, left) if not bound["--wait-forever"] else pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _no(session: Session, said: str) -> int:
+def _no(session: Session, said: str, hint: str = WAIT_OR_LOOK) -> int:
     if session.screen.as_json:
         session.screen.data({"ok": False, "reason": said})
-    session.screen.error(said, "Give --timeout SECONDS to wait for it; dkv show domain tells more.")
+    session.screen.error(said, hint)
     return FAILED
 
 

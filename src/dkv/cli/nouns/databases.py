@@ -162,6 +162,8 @@ def show_database(session: Session, bound: Bound) -> int:
 
 def update_options(session: Session, bound: Bound) -> int:
     """Set options; a line for each that was changed says whether it is live or needs a restart."""
+    if not bound["--default-options"] and not bound["--replace-all"]:
+        raise Usage("Nothing is to be changed.", "Give --default-options KEY VALUE, or --replace-all to unset all.")
     path = f"/databases/{part(bound['--db-name'])}/options"
     done = Door(session, bound).change("POST", path, bound["--default-options"] or {}, replaceAll=bound["--replace-all"])
     effects = (done or {}).get("effects", [])

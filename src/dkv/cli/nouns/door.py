@@ -62,6 +62,12 @@ class Door:
             if not page.get("hasNext") or not page["data"]:
                 return found
 
+    def of_database(self, name: str | None, found: list[Json]) -> list[Json]:
+        """What was found of a database. Raises ManagerRefused if that is nothing because there is no such database."""
+        if name and not found:
+            self.get(f"/databases/{part(name)}")
+        return found
+
     def fetch(
         self, method: str, path: str, body: Json | None = None, query: Mapping[str, object] | None = None
     ) -> Reply:

@@ -135,7 +135,8 @@ def get(session: Session, bound: Bound) -> int:
     door, database = Door(session, bound), bound["--db-name"]
     name = exactly(database) if database else None
     if bound["--exited"]:
-        show(session, "ExitedProcess", door.items("/processes/exited", "process.startId", process__dbName=name))
+        ended = door.items("/processes/exited", "process.startId", process__dbName=name)
+        show(session, "ExitedProcess", door.of_database(database, ended))
     else:
-        show(session, "Process", door.items("/processes", "startId", dbName=name))
+        show(session, "Process", door.of_database(database, door.items("/processes", "startId", dbName=name)))
     return DONE
