@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.control.access import Access
+from dkv.control.access import PROVED_AFTER, Access
 from dkv.store.contract import Unavailable
 from dkv.store.holders import command_of, writer_in, writer_of
 from tests.contract.store_process import line_of
@@ -67,7 +67,8 @@ async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: P
 async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_make(path: Path) -> None:
     await written(path)
     warned: list[str] = []
-    access = Access(lambda: 1_000, lambda: 5.0, warned.append)
+    now = 5.0
+    access = Access(lambda: 1_000, lambda: now, warned.append)
     async with opened(path, patience=0.2) as store:
         await access.look(store)
         async with program("stop_inside", path, "SIGSTOP") as frozen:
@@ -84,6 +85,32 @@ async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_mak
             assert await line_of(frozen) == "committed 2"
         await access.look(store)
         assert access.failing is None
+    assert len(warned) == 2, warned
+
+
+@story
+async def test_a_probe_that_works_proves_nothing_while_commits_fail(path: Path) -> None:
+    await written(path)
+    now = 0.0
+    access = Access(lambda: 1_000, lambda: now, lambda text: None)
+    async with opened(path) as store:
+        access.failed(Unavailable("no space is left; hint: free space there"))
+        await access.look(store)
+        assert access.failing is not None, "a small one found room"
+        now = PROVED_AFTER
+        await access.look(store)
+        assert access.failing is None
+
+
+@story
+async def test_a_commit_that_is_made_proves_that_it_works(path: Path) -> None:
+    warned: list[str] = []
+    access = Access(lambda: 1_000, lambda: 5.0, warned.append)
+    access.failed(Unavailable("no space is left; hint: free space there"))
+    access.failed(Unavailable("no space is left; hint: free space there"))
+    assert (access.failing and access.failing.fix) == "Free space there."
+    access.worked()
+    assert access.failing is None
     assert len(warned) == 2, warned
     assert warned[-1] == "the domain can be changed again"
 

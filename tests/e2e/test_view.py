@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import valkey
 
 from dkv.client import Json, ManagerRefused
+from tests.disks import fill_up, small_disk
 from tests.e2e.house import Manager, wait_for
 from tests.e2e.test_busy import as_manager
 from tests.e2e.watched import Watched, watched
@@ -51,12 +53,12 @@ def every_view(home: Watched, manager: Manager, *words: str) -> Json:
     assert one is not None
     shown = home.dkv("show", "waiting", managers=only)
     assert all(word in shown.out for word in words), shown
-    checked = home.dkv("check", "database", "--db-name", STORE, "--check-running", managers=only)
+    checked = home.dkv("check", "database", "--db-name", home.store, "--check-running", managers=only)
     assert checked.code == 1, checked
     rows = home.dkv("Get-DkvStore", managers=only)
     assert "Partial |" in rows.out, rows
     assert all(word in rows.out for word in words), rows
-    whole = home.dkv("Get-DkvStore", "-Name", STORE, managers=only)
+    whole = home.dkv("Get-DkvStore", "-Name", home.store, managers=only)
     assert all(word in whole.out for word in words), whole
     assert "without losing confirmed data, 0 without losing the ability to write" in whole.out, whole
     return one
@@ -67,11 +69,11 @@ def all_is_well(home: Watched) -> None:
     home.wait_whole()
     only = f"{home.managers[0].host}:{home.managers[0].port}"
     wait_for("nothing waits", lambda: "Nothing waits" in home.dkv("show", "waiting", managers=only).err)
-    assert home.dkv("check", "database", "--db-name", STORE, "--check-running", managers=only).code == 0
+    assert home.dkv("check", "database", "--db-name", home.store, "--check-running", managers=only).code == 0
     assert "Running | Instances:2 Running:2" in home.dkv("Get-DkvStore", managers=only).out
     ready = fetched(home.managers[0], "/readyz")
     assert (ready["status"], ready["waiting"]) == ("ready", [])
-    store = home.client.store(STORE)
+    store = home.client.store(home.store)
     assert [group["canLoseForWrites"] for group in store["groups"]] == [1]
 
 
@@ -284,3 +286,20 @@ def test_a_backup_that_reads_for_long_costs_no_failover(home: Watched) -> None:
         wait_for("its end is written", lambda: any(t["instanceName"] == name for t in home.client.tombstones(STORE)))
         all_is_well(home)
         assert home.client.store(STORE)["revision"] > before[0] == shell.execute("SELECT revision FROM head").fetchone()[0]
+
+
+@pytest.mark.full
+def test_a_full_disk_of_state_and_archives_is_told_by_the_manager_that_cannot_write(tmp_path: Path) -> None:
+    """And goes away with the room that is made."""
+    with small_disk(tmp_path / "small", "40m") as disk, watched(disk, "Full", 2) as home:
+        all_is_well(home)
+        name = str(home.led()["leader"])
+        own = home.manager_of(name)
+        ballast = fill_up(disk)
+        with contextlib.suppress(valkey.exceptions.ValkeyError), home.engine("Full", name) as client:
+            for number in range(2_000):
+                client.set(f"k{number}", "x" * 3_000)
+        since = every_view(home, own, "no space is left", "Free space there")["since"]
+        assert every_view(home, own, f"{name} led it and ended")["since"] == since, "it failed all the time"
+        ballast.unlink()
+        all_is_well(home)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dkv.store.contract import Store, StoreTrouble
 
 LOOK_EVERY = 0.75   # s
+PROVED_AFTER = 3.0  # s without a commit that failed before a probe counts: on a full disk a small one may still find room
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Access:
         self._now = monotonic
         self._warn = warn
         self._suspected = ""
+        self._failed_at = float("-inf")   # s, a commit that somebody needed
         self.failing: Failing | None = None
 
     def worked(self) -> None:
@@ -45,6 +47,10 @@ class Access:
 
     def failed(self, trouble: StoreTrouble) -> None:
         """A commit was not made, or nobody knows whether it was."""
+        self._failed_at = self._now()
+        self._note(trouble)
+
+    def _note(self, trouble: StoreTrouble) -> None:
         why, _, fix = str(trouble).partition("; hint: ")
         before = self.failing
         at, since = (before.at, before.since) if before else (self._wall(), self._now())
@@ -62,9 +68,10 @@ class Access:
         try:
             await store.probe()
         except StoreTrouble as trouble:
-            self.failed(trouble)
+            self._note(trouble)
         else:
-            self.worked()
+            if self._now() - self._failed_at >= PROVED_AFTER:
+                self.worked()
 
     async def run(self, store: Store) -> None:
         """Look until cancelled."""

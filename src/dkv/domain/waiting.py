@@ -190,6 +190,10 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Stu
     ended = last_tombstone(state, archive.archive_id)
     start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
     subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
+    now = state.unwritten if isinstance(state, AsOf) else None
+    if now and ended and ended.process.start_id in {one.start_id for one in now.ended}:
+        yield Stuck("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.fix)
+        return
     if archive.parked:
         cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
         yield Stuck("archive", subject, archive.database, "an operator", at,
