@@ -11,6 +11,7 @@ import pytest
 from dkv.cli import nouns
 from dkv.cli.binding import Cmdlet, Param
 from dkv.cli.main import main
+from dkv.client import Endpoint, ManagerUnreachable, Reply, Request
 from tests.cli.dialect import Dialect, No, archive, database, ended, process, server
 
 ALL = nouns.everything()
@@ -432,3 +433,42 @@ def test_options_that_change_nothing_are_no_order(tmp_path: Path) -> None:
     assert (said.code, there.log) == (2, [])
     assert said.err.startswith("Nothing is to be changed.\n\nhint: Give --default-options KEY VALUE")
     assert there.runs(tmp_path, "update database-options --db-name t --replace-all").code == 0
+
+
+# What is no manager ----------------------------------------------------------------------------------------------------
+
+
+class Stranger(Dialect):
+    """Something else answers at a manager's address."""
+
+    reply = Reply(200, {}, b"<html>hello</html>")
+
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        return self.reply
+
+
+STRANGE = [Reply(200, {}, b"<html>hello</html>"), Reply(200, {}, b"[]"), Reply(302, {"location": "http://x/"}, b""),
+           Reply(404, {}, b"not found"), Reply(500, {}, b"{}")]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", STRANGE, ids=lambda reply: f"{reply.status} {reply.body[:6]!r}")
+@pytest.mark.parametrize("line", ["show domain", "show archives", "get servers", "show waiting", "show events", "get databases",
+                                  "switchover database --db-name t", "check servers"])  # fmt: skip
+def test_who_answers_and_is_no_manager_is_named(line: str, reply: Reply, tmp_path: Path) -> None:
+    stranger = Stranger()
+    stranger.reply = reply
+    said = stranger.runs(tmp_path, line)
+    assert (said.code, said.out) == (1, "")
+    assert f"127.0.0.1:7801 answered with status {reply.status}, but not the way a dkv manager does." in said.err
+
+
+class Gone(Dialect):
+    """The line breaks after a request was sent."""
+
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        raise ManagerUnreachable(str(endpoint), "it closed the connection without an answer", maybe_done=request.method != "GET")
+
+
+def test_a_look_is_unsure_of_no_change(tmp_path: Path) -> None:
+    assert "Whether the change" not in Gone().runs(tmp_path, "show domain").err
+    assert "Whether the change was made is not known." in Gone().runs(tmp_path, "set value --key a --value b").err

@@ -10,7 +10,9 @@ import pytest
 
 from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS
+from dkv.cli.rehearse import NOTHING_TO_DO
 from dkv.client import Endpoint, Reply, Request
+from dkv.domain.refusals import CATALOGUE
 from tests.cli.dialect import Dialect, process
 
 LOOKS = ("get", "show", "check", "capture", "log")
@@ -20,6 +22,7 @@ class Rehearsing(Dialect):
     """It also takes plans: each step becomes one command, and answers as the table says."""
 
     refuses: str = ""
+    code = "no"
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         if request.target != "/admin/v1/plan":
@@ -34,7 +37,7 @@ class Rehearsing(Dialect):
         self.log.pop()   # asked in a rehearsal: it was not sent
         events = [{"kind": "process.stopping", "subject": "process 0", "change": "MONITORED -> REQUESTED_SHUTDOWN",
                    "because": "it was asked for", "database": "test"}]  # fmt: skip
-        no = {"code": "no", "detail": "No.", "hint": "Ask another."}
+        no = {"code": self.code, "detail": "No.", "hint": "Ask another."}
         refused = no if self.refuses and self.refuses in step["path"] else None
         told = {"command": "Told", "fields": {"now": 5, "actor": "me", "path": step["path"], "force": False},
                 "events": [] if refused else events, "refused": refused}  # fmt: skip
@@ -89,3 +92,11 @@ def test_every_verb_that_changes_can_be_planned(verb: Any) -> None:
 def test_every_cmdlet_that_changes_a_store_can_be_planned(cmdlet: Any) -> None:
     plannable = any(one.name == "Plan" for one in cmdlet.params)
     assert plannable == cmdlet.name.startswith(("New-", "Add-", "Set-", "Start-", "Stop-", "Remove-"))
+
+
+def test_what_is_so_already_fails_no_plan_as_it_fails_no_command(tmp_path: Path) -> None:
+    assert set(NOTHING_TO_DO) == {code for code, entry in CATALOGUE.items() if entry.exit_code == 0}
+    there = Rehearsing({"DELETE /processes/0": {}, "GET /processes": []})
+    there.refuses = "processes"
+    for there.code, code in (("already_stopping", 0), ("below_min_in_sync", 1)):
+        assert there.runs(tmp_path, "shutdown process --start-id 0 --plan").code == code

@@ -146,6 +146,14 @@ class ManagerClient:
         """One request to any address, such as one of the NuoDB dialect."""
         return self._send(method, target, body, key)
 
+    def fetch_object(self, method: str, target: str, body: Json | None = None) -> Json:
+        """The same, and the JSON object that is the answer."""
+        return self._json(method, target, body)
+
+    def strange(self, reply: Reply) -> ManagerRefused:
+        """What to raise for an answer that no manager would give."""
+        return not_a_manager(self.endpoint, reply.status)
+
     # -- carrying -----------------------------------------------------------------------------------------------
 
     def _is_ok(self, path: str) -> bool:

@@ -194,7 +194,7 @@ def _why(error: Exception, timeout: float) -> str:
 
 def judge(endpoint: Endpoint, reply: Reply) -> None:
     """Raise ManagerRefused if the manager said no: as a problem document, or in the NuoDB dialect's own shape."""
-    if reply.status < 400:
+    if reply.status < 300:
         return
     found = loads(reply.body)
     if found is None or "code" not in found:

@@ -35,16 +35,19 @@ class Door:
 
     def get(self, path: str, **query: object) -> Any:
         """What is at an address below /api/1; None for an empty answer."""
-        return parsed(self.fetch("GET", path, query=query))
+        return self.parsed(self.fetch("GET", path, query=query))
 
     def ask(self, path: str, body: Json) -> Any:
         """A question that is sent as a POST and changes nothing."""
-        return parsed(self.fetch("POST", path, body))
+        try:
+            return self.parsed(self.fetch("POST", path, body))
+        except ManagerUnreachable as trouble:
+            raise ManagerUnreachable(trouble.endpoint, trouble.why) from trouble   # there is no change to be unsure of
 
     def change(self, method: str, path: str, body: Json | None = None, **query: object) -> Any:
         """Send a change; what was answered, None for nothing."""
         self.session.sent.append(f"{method} {path}")
-        return parsed(self.fetch(method, path, body, query))
+        return self.parsed(self.fetch(method, path, body, query))
 
     def items(
         self, path: str, order: str = "", also: Mapping[str, object] | None = None, **filters: object
@@ -57,7 +60,10 @@ class Door:
         query: dict[str, object] = {"orderBy": order or None, "filterBy": list(asked), **asked, **(also or {})}
         found: list[Json] = []
         while True:
-            page = parsed(self.fetch("GET", path, query={"offset": len(found)} | query))
+            reply = self.fetch("GET", path, query={"offset": len(found)} | query)
+            page = self.parsed(reply)
+            if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+                raise self.native().strange(reply)
             found += page["data"]
             if not page.get("hasNext") or not page["data"]:
                 return found
@@ -82,6 +88,13 @@ class Door:
                     raise
                 del self._clients[0]
 
+    def parsed(self, reply: Reply) -> Any:
+        """The JSON of an answer; None for an empty one. Raises ManagerRefused if it is none."""
+        try:
+            return json.loads(reply.body) if reply.body.strip() else None
+        except ValueError as wrong:
+            raise self.native().strange(reply) from wrong
+
     def native(self) -> ManagerClient:
         """The client of the manager that answered last, for what only the native API tells."""
         return self._clients[0]
@@ -92,11 +105,6 @@ def _nobody_there(trouble: Exception) -> bool:
     if isinstance(trouble, ManagerUnreachable):
         return not trouble.maybe_done
     return isinstance(trouble, ManagerRefused) and trouble.status == 503
-
-
-def parsed(reply: Reply) -> Any:
-    """The JSON of an answer; None for an empty one."""
-    return json.loads(reply.body) if reply.body.strip() else None
 
 
 def part(name: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -21,8 +20,7 @@ def ask(session: Session, client: ManagerClient, method: str, path: str, body: J
     """One request below /admin/v1, and the JSON of its answer."""
     if method != "GET":
         session.sent.append(f"{method} {path}")
-    found: Json = json.loads(client.fetch(method, f"/admin/v1{path}", body).body)
-    return found
+    return client.fetch_object(method, f"/admin/v1{path}", body)
 
 
 def store_path(name: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.nouns.databases import only_one
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, parsed, part
+from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, part
 from dkv.cli.nouns.printing import show
 from dkv.cli.session import Session
 from dkv.cli.trouble import DONE, FAILED, Usage
@@ -183,7 +183,8 @@ def balance(session: Session, bound: Bound) -> int:
 
 def _connection(session: Session, bound: Bound) -> Json | None:
     path = f"/databases/{part(bound['--db-name'])}/sqlConnection"
-    found: Json | None = parsed(Door(session, bound).fetch("GET", path, query=bound["--connection-properties"]))
+    door = Door(session, bound)
+    found: Json | None = door.parsed(door.fetch("GET", path, query=bound["--connection-properties"]))
     return found
 
 
