@@ -158,8 +158,8 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
         return parse_size(value)
     if "range" in rules:
         return _number(name, value, rules["range"])
-    if not isinstance(value, str | Path) or not str(value):
-        raise ConfigTrouble(f"{name} must be a text, not {value!r}.", f'Write {name} = "...".')
+    if not isinstance(value, str | Path) or not str(value) or not str(value).isprintable():
+        raise ConfigTrouble(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
     if "choices" in rules and value not in rules["choices"]:
         raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
     return Path(value).expanduser() if name in ("data_dir", "valkey_server") else str(value)
@@ -174,6 +174,14 @@ def _number(name: str, value: object, limits: tuple[int, int]) -> int:
 
 
 def _labels(value: object) -> dict[str, str]:
+    found = _pairs(value)
+    for text in (*found, *found.values()):
+        if not text.isprintable():
+            raise ConfigTrouble(f"labels cannot hold {text!r}: it cannot be printed.", "Write it in one line.")
+    return found
+
+
+def _pairs(value: object) -> dict[str, str]:
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         if all(equals for _, equals, _ in pairs):

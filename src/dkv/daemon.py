@@ -23,16 +23,20 @@ from typing import Any
 
 import uvicorn
 
+from dkv import files
 from dkv.api.app import create_app
+from dkv.api.nuodb.bundle import without_credentials
 from dkv.api.rooms import LogFile, Rooms
 from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
 from dkv.domain.model import DatabaseOptions, Process, State
-from dkv.dwelling import Dwelling, boot_id, logs_of, refuse_public_bind, resident, take_dwelling
+from dkv.dwelling import Dwelling, boot_id, end_resident, refuse_public_bind, resident, settled, take_dwelling
+from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineTrouble
 from dkv.engine.room import ValkeyEngines
-from dkv.log import keep_in, logger, set_up
+from dkv.engine.supervisor import KEPT_LOG, LOG
+from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.seen import directory_of, memory_node_id, node_id
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerTrouble, Outside, Place
@@ -47,7 +51,9 @@ PROBE_WITHIN = 1.0   # s a machine has to answer a connection
 
 def run(settings: Settings) -> int:
     """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
+    os.umask(0o077)   # whatever we and what we start make is for our user only
     set_up(settings.log_level)
+    settings = settled(settings)
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
     raise_descriptor_limit()
@@ -126,8 +132,13 @@ async def open_state(state: str) -> SqliteStore:
     """Open the state backend named as `sqlite:PATH`. Raises ManagerTrouble, StoreTrouble."""
     kind, _, path = state.partition(":")
     if kind != "sqlite" or not path:
-        raise ManagerTrouble(f"The state backend {state!r} is not known.", "Write --state sqlite:PATH.")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+        raise ManagerTrouble(f"The state backend {without_credentials(state)!r} is not known.", "Write --state sqlite:PATH.")
+    try:
+        with files.directory(files.without_links(Path(path).parent), make=True):
+            pass
+    except OSError as error:
+        hint = "Choose another --state, or make room and rights."
+        raise ManagerTrouble(f"The domain state cannot be kept at {path}: {error.strerror}.", hint) from error
     return await SqliteStore.open(path)
 
 
@@ -249,7 +260,7 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
 
     return Rooms(
         submitter=Shown(manager), events=store.events, counters=counters, leader_server=manager.liveness.leader,
-        fetch=fetch, port_in_use=port_in_use,
+        fetch=fetch, port_in_use=port_in_use, unfit=unfit,
         node_id=engine_id, closing=ended.is_set, stop=ended.set, order=order,
         logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),
         environment=lambda: os.environ, engine_version=lambda: release_of(find_binary(_program(settings))),
@@ -278,17 +289,24 @@ async def order(host: str, port: int, target: str, seconds: float) -> Mapping[st
 
 
 def told(settings: Settings) -> dict[str, str]:
-    """The settings as texts; what is left open is empty. None of them is secret."""
-    found = {name: "" if value is None else str(value) for name, value in asdict(settings).items()}
+    """The settings as texts; what is left open is empty. A password in an address is hidden."""
+    found = {name: "" if value is None else without_credentials(str(value)) for name, value in asdict(settings).items()}
     return found | {"labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items()))}
 
 
 def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]:
-    """What the manager and the engines of this server wrote."""
+    """What the manager and the engines of this server wrote, that of the last engine before in each archive too.
+
+    Names that we gave: a directory that somebody else chose may hold any others.
+    """
     data_dir = settings.data_dir.absolute()
+    names = [FILE, *(f"{FILE}.{number}" for number in range(1, KEPT + 1))]
+    found = [LogFile(name, data_dir / name) for name in names]
+    runs = [name for name in files.names_in(data_dir / "run") if name.isdigit()]
+    found += [LogFile(f"engines/{run}/{LOG}", data_dir / "run" / run / LOG) for run in runs]
     mine = [a for a in state.archives.values() if a.server_id == server_id and not a.removed]
-    directories = {a.archive_id: directory_of(str(data_dir), a) for a in mine}
-    return [LogFile(name, path) for name, path in logs_of(data_dir, directories)]
+    places = {a.archive_id: Path(directory_of(str(data_dir), a), KEPT_LOG) for a in sorted(mine, key=lambda a: a.archive_id)}
+    return found + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
 
 
 def port_in_use(host: str, port: int) -> bool:
@@ -313,7 +331,7 @@ async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.s
             await _serve(manager, settings, listening, ended)
     except StoreTrouble as trouble:
         said, _, hint = str(trouble).partition("; hint: ")   # the store says what helps in its own sentence
-        hint = f"{hint[:1].upper()}{hint[1:]}." if hint else f"Look at {settings.state}."
+        hint = f"{hint[:1].upper()}{hint[1:]}." if hint else f"Look at {without_credentials(settings.state)}."
         raise ManagerTrouble(f"The domain state cannot be used: {said}.", hint) from trouble
     return 0
 
@@ -356,10 +374,14 @@ def stop(settings: Settings, with_engines: bool) -> int:
     first = resident(settings.data_dir.absolute())
     if first is None:
         raise ManagerTrouble(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
-    pid, host, port = int(str(first["pid"])), str(first["bind"]), int(str(first["port"]))
+    try:
+        pid, host, port = int(str(first["pid"])), str(first["bind"]), int(str(first["port"]))
+    except (KeyError, ValueError):
+        raise ManagerTrouble(f"A process holds {settings.data_dir}, and the lock file does not say which.",
+                             "Wait a moment if it just started; else look who holds it: fuser, lsof.") from None  # fmt: skip
     if with_engines:
         drain(ManagerClient(Endpoint(host, port)), str(first["serverId"]))
-    os.kill(pid, signal.SIGTERM)
+    end_resident(settings.data_dir.absolute(), pid)
     deadline = time.monotonic() + END_WITHIN
     while resident(settings.data_dir.absolute()) is not None:
         if time.monotonic() > deadline:

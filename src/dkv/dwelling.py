@@ -12,18 +12,22 @@ import ipaddress
 import json
 import os
 import re
+import signal
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
+from dkv import files
 from dkv.config import Settings
 from dkv.log import FILE
 from dkv.manager import ManagerTrouble
 
 LOCK = "manager.lock"
 SERVER = "server.json"
+OURS = {LOCK, SERVER, FILE, "domain.sqlite"}   # one of these is in every data directory that was ever used
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,31 @@ def refuse_public_bind(bind: str) -> None:
     )
 
 
+def settled(settings: Settings) -> Settings:
+    """The settings with the data directory's own path, free of links. Raises ManagerTrouble."""
+    try:
+        return replace(settings, data_dir=files.without_links(settings.data_dir))
+    except OSError as error:
+        raise _unusable(settings.data_dir, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> ManagerTrouble:
+    hint = "Choose another --data-dir, or make room and rights."
+    return ManagerTrouble(f"The data directory {path} cannot be used: {error.strerror}.", hint)
+
+
 @contextlib.contextmanager
 def take_dwelling(settings: Settings) -> Iterator[Dwelling]:
-    """Hold the data directory. Raises ManagerTrouble naming the manager that holds it already."""
+    """Hold the data directory, which no other user can reach from then on. Raises ManagerTrouble naming the manager that
+    holds it already, or who else could reach it."""
     path = settings.data_dir.absolute()
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with files.directory(path, make=True) as folder:
+            _refuse_other_use(folder, path)
+            files.make_private(folder)
+            fd = files.open_file(LOCK, os.O_RDWR | os.O_CREAT, at=folder)
     except OSError as error:
-        raise ManagerTrouble(f"The data directory {path} cannot be used: {error.strerror}.",
-                             "Choose another --data-dir, or make room and rights.") from error  # fmt: skip
+        raise _unusable(path, error) from error
     try:
         _lock(fd, path)
         dwelling = _identity(path, settings)
@@ -72,10 +91,17 @@ def take_dwelling(settings: Settings) -> Iterator[Dwelling]:
         os.pwrite(fd, line.encode(), 0)
         yield dwelling
     except OSError as error:
-        raise ManagerTrouble(f"The data directory {path} cannot be used: {error.strerror}.",
-                             "Choose another --data-dir, or make room and rights.") from error  # fmt: skip
+        raise _unusable(path, error) from error
     finally:
         os.close(fd)
+
+
+def _refuse_other_use(folder: int, path: Path) -> None:
+    """A directory that others may read and that holds other things was named by mistake: it is not closed to them."""
+    names = sorted(os.listdir(folder))
+    if names and not OURS & set(names) and os.fstat(folder).st_mode & 0o077:
+        raise ManagerTrouble(f"{path} is no manager's data directory: it holds {', '.join(names[:3])}.",
+                             "Choose another --data-dir: one that is empty or does not exist.")  # fmt: skip
 
 
 def _lock(fd: int, path: Path) -> None:
@@ -93,15 +119,59 @@ def _lock(fd: int, path: Path) -> None:
 def resident(path: Path) -> dict[str, object] | None:
     """What the manager that lives there wrote of itself; None if nobody lives there."""
     try:
-        with (path / LOCK).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found = json.loads(file.read() or b"{}")
-                return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
+        with _lock_file(path) as file:
+            return _resident(file)
+    except OSError:
         return None
+
+
+def _lock_file(path: Path) -> IO[bytes]:
+    return os.fdopen(files.open_file(path / LOCK, whoever=True), "rb")
+
+
+def _resident(file: IO[bytes]) -> dict[str, object] | None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(ValueError):
+            found = json.loads(file.read() or b"{}")
+            return found if isinstance(found, dict) else {}
     return None
+
+
+def end_resident(path: Path, pid: int) -> None:
+    """Send SIGTERM to the manager that lives there. Raises ManagerTrouble unless that process is it.
+
+    The data directory only says which process it is. Whoever wrote it could name any; so it has to be a process of the
+    lock's owner that has the lock open.
+    """
+    try:
+        with _lock_file(path) as file:
+            process = os.pidfd_open(pid)
+            try:
+                if not _has_open(pid, os.fstat(file.fileno())):
+                    raise ManagerTrouble(f"{path / LOCK} names process {pid}, which is no manager of that directory.",
+                                         "Nothing was signalled. Look who holds the file: fuser, lsof.")  # fmt: skip
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+            finally:
+                os.close(process)
+    except ProcessLookupError:
+        return  # it ended meanwhile
+    except OSError as error:
+        raise ManagerTrouble(f"The manager of {path} (pid {pid}) cannot be ended: {error.strerror}.",
+                             "Run this as the manager's user.") from error  # fmt: skip
+
+
+def _has_open(pid: int, lock: os.stat_result) -> bool:
+    """Whether a process of the file's owner has it open. Raises OSError."""
+    if os.stat(f"/proc/{pid}").st_uid != lock.st_uid:
+        return False
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(f"/proc/{pid}/fd/{number}")
+            if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                return True
+    return False
 
 
 def _identity(path: Path, settings: Settings) -> Dwelling:
@@ -114,18 +184,13 @@ def _identity(path: Path, settings: Settings) -> Dwelling:
         return Dwelling(path, known["serverId"], known["uid"])
     server_id = settings.server_id or _default_id(settings)
     dwelling = Dwelling(path, server_id, uuid.uuid4().hex)
-    fresh = file.with_suffix(".new")
-    with fresh.open("w") as handle:
-        json.dump({"serverId": server_id, "uid": dwelling.uid}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    fresh.replace(file)
+    files.write_whole(file, json.dumps({"serverId": server_id, "uid": dwelling.uid}))
     return dwelling
 
 
 def _read_identity(file: Path) -> dict[str, str]:
     try:
-        known = json.loads(file.read_text())
+        known = json.loads(files.read_text(file))
         return {"serverId": str(known["serverId"]), "uid": str(known["uid"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ManagerTrouble(f"{file} is damaged: it does not say which server lives here.",
@@ -138,17 +203,3 @@ def _default_id(settings: Settings) -> str:
     if settings.bind not in ("127.0.0.1", "localhost", "::1"):
         name += f"-{settings.bind.replace(':', '-')}"
     return name if settings.port == 7801 else f"{name}-{settings.port}"
-
-
-# What is written here ------------------------------------------------------------------------------------------------
-
-
-def logs_of(data_dir: Path, archives: Mapping[int, str]) -> list[tuple[str, Path]]:
-    """The logs below a data directory and in the directories of its archives, each with a name that tells it from others:
-    the manager's, those of engines that run, and of the last engine before in each archive."""
-    found = [(path.name, path) for path in sorted(data_dir.glob(f"{FILE}*"))]
-    runs = data_dir / "run"
-    found += [(f"engines/{path.relative_to(runs)}", path) for path in sorted(runs.rglob("*.log"))]
-    for archive_id, directory in sorted(archives.items()):
-        found += [(f"archives/{archive_id}/{path.name}", path) for path in sorted(Path(directory).glob("*.log"))]
-    return found

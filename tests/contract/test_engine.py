@@ -179,14 +179,15 @@ def test_a_deleted_archive_is_renamed_and_its_name_is_free(engines_room: Room) -
         spec = room.spec(1, 1)
         await leading(room, spec)
         with pytest.raises(EngineTrouble):
-            await room.engines.retire(spec.directory)
+            await room.engines.retire(spec.directory, spec.identity)
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(room, 1)
-        moved = await room.engines.retire(spec.directory)
+        assert await room.engines.retire(spec.directory, replace(spec.identity, archive_id=2)) is None
+        moved = await room.engines.retire(spec.directory, spec.identity)
         assert moved is not None
         assert moved.startswith(f"{spec.directory}.deleted-")
         assert (await room.engines.read_position(moved)).term == 1
-        assert await room.engines.retire(spec.directory) is None
+        assert await room.engines.retire(spec.directory, spec.identity) is None
         await room.engines.prepare(spec.directory, spec.identity, True)
         await room.engines.release(spec.directory)
 

@@ -308,7 +308,7 @@ class FakeEngines:
     async def confirm_initialised(self, directory: str) -> None:
         await self.call("confirm_initialised")
 
-    async def retire(self, directory: str) -> str | None:
+    async def retire(self, directory: str, identity: Any) -> str | None:
         await self.call("retire")
         return f"{directory}.deleted-1"
 

@@ -11,7 +11,7 @@ from dkv.control.submit import View
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
-from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSeen, PeerNode, Position
+from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSeen, Identity, PeerNode, Position
 from dkv.machine import steps as s
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import engine_spec
@@ -272,7 +272,7 @@ def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
 
 def test_a_retired_archive_is_told_with_its_new_name() -> None:
     async def story(scene: Scene) -> None:
-        await scene.performer.perform(s.Retire("/d", 5, "/d"))
+        await scene.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
         assert scene.desk.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
 
     play(story)

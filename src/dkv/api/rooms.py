@@ -68,6 +68,7 @@ class Rooms:
     uid: str                                                         # of this server's data directory
     address: str                                                     # the bound host
     port: int
+    unfit: Callable[[str, bool], str] = lambda path, restored: ""    # why a directory here can be no archive's; "" for nothing
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     version: str = "dkv"                                             # of this program
     heard: Callable[[], Awaitable[Mapping[str, int]]] = nobody       # ms since each manager renewed its lease

@@ -23,7 +23,7 @@ from dkv.api.asking import (
 from dkv.api.bodies import InstancesBody, StoreBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
-from dkv.api.topology import add_command, check_sockets, create_command
+from dkv.api.topology import add_command, check_directories, check_sockets, create_command
 from dkv.domain import describe
 from dkv.domain.commands import (
     CreateDatabase,
@@ -67,6 +67,7 @@ async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, che
     command = create_command(rooms, state, body, actor)
     if check:
         return await _check(rooms, state, command)
+    await check_directories(rooms, command.archives)
     check_sockets(rooms, state, body.name, command.archives)
     done = accepted(await rooms.submitter.submit(command, key))
     return await store_now(rooms, body.name, 201 if done.answer.get("created", True) else 200)
@@ -74,6 +75,7 @@ async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, che
 
 async def _check(rooms: Rooms, state: State, command: CreateDatabase) -> Response:
     done = accepted(await rooms.submitter.check(command))
+    await check_directories(rooms, command.archives)
     check_sockets(rooms, state, command.name, command.archives)
     return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
 
@@ -115,6 +117,7 @@ async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, a
     state = (await rooms.submitter.view()).state
     command = add_command(rooms, state, name, body, actor)
     database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
+    await check_directories(rooms, command.archives)
     check_sockets(rooms, state, name, command.archives)
     accepted(await rooms.submitter.submit(command, key))
     return await store_now(rooms, name, 201)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, State
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
+from dkv.domain.rules.texts import is_printable
 
 FREE_BASES_TRIED = 200
 
@@ -84,6 +86,16 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
 
 
 # Sockets -----------------------------------------------------------------------------------------------------
+
+
+async def check_directories(rooms: Rooms, archives: Sequence[NewArchive]) -> None:
+    """Refuse at once what can be seen from here: directories on this machine that no archive may have. Raises Refusal."""
+    for new in archives:
+        if new.path.startswith("/") and is_printable(new.path) and new.server_id == rooms.server_id:
+            trouble = await asyncio.to_thread(rooms.unfit, new.path, new.restored)
+            if trouble:
+                hint = "Give an empty directory of the manager's user, or one that does not exist."
+                raise refuse("unfit_directory", f"That directory cannot be an archive's: {trouble}.", hint)
 
 
 def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewArchive]) -> None:

@@ -33,6 +33,7 @@ from dkv.domain.rules import (
     servers,
     switchover,
     tail,
+    texts,
     timing,
 )
 
@@ -108,7 +109,7 @@ RULES: dict[type[Command], Rule] = {
 def decide(state: State, command: Command) -> Decision:
     """What `command` makes true in `state`, or why not. Raises Broken on our own mistakes only."""
     draft = Draft(state, command)
-    refused = RULES[type(command)](draft, command)
+    refused = texts.unprintable(command) or RULES[type(command)](draft, command)
     if refused:
         return refused
     _settle(draft)

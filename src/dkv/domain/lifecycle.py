@@ -45,7 +45,7 @@ ARCHIVE = (
     Row("PROVISIONED", "launched", "RUNNING", "its SM was configured"),
     Row("NOT_RUNNING", "launched", "RUNNING", "its SM was configured"),
     Row("RUNNING", "exited", "NOT_RUNNING", "its SM ended"),
-    Row(ANY, "retired", GONE, "it was deleted and its directory was renamed"),
+    Row(ANY, "retired", GONE, "it was deleted, and its directory renamed if that was its own"),
 )
 
 GROUP = (

@@ -29,6 +29,7 @@ CATALOGUE: dict[str, Entry] = {
     "unknown_option": Entry(400, 2, "a database, or one process of it, has no such option"),
     "bad_slots": Entry(400, 2, "the groups do not cover every hash slot exactly once"),
     "port_conflict": Entry(409, 1, "a port is used twice"),
+    "unfit_directory": Entry(409, 1, "a directory is somebody else's, within others' reach, or holds other things"),
     "path_conflict": Entry(409, 1, "an archive directory is used twice on one server"),
     "database_exists": Entry(409, 1, "the name is taken by a different database"),
     "archives_hold_data": Entry(409, 1, "archives of a deleted database of that name still hold its data"),

@@ -11,9 +11,11 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
+from dkv import files
 from dkv.engine.contract import ArchiveRefused, Cause, Identity
 
 IDENTITY_FILE = "identity.json"
@@ -30,17 +32,46 @@ class IdentityFile:
     initialised: bool
 
 
-def take_lock(directory: str) -> int | None:
-    """The open, exclusively locked LOCK file, or None while somebody else holds it. Raises ArchiveRefused."""
+def secure(directory: str, make: bool) -> None:
+    """Refuse a directory that another user could have made, could change or swap; one that is missing is made, or passed over.
+
+    What passes stays safe: nobody else may write in it or in any directory above. Raises ArchiveRefused.
+    """
     try:
-        fd = os.open(os.path.join(directory, LOCK_FILE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with files.directory(directory, make=make) as fd:
+            files.refuse_strange_contents(fd, directory)
+    except FileNotFoundError as error:
+        if make:
+            raise unusable(directory, error) from error
     except OSError as error:
         raise unusable(directory, error) from error
+
+
+def make_private(directory: str) -> None:
+    """Nobody else may look into it. Only for a directory that is known to be the archive's. Raises ArchiveRefused."""
+    with _opened(directory) as fd:
+        files.make_private(fd)
+
+
+@contextmanager
+def _opened(directory: str, make: bool = False) -> Iterator[int]:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
+        with files.directory(directory, make=make) as fd:
+            yield fd
+    except OSError as error:
+        raise unusable(directory, error) from error
+
+
+def take_lock(directory: str) -> int | None:
+    """The open, exclusively locked LOCK file, or None while somebody else holds it. Raises ArchiveRefused."""
+    with _opened(directory) as folder:
+        fd = files.open_file(LOCK_FILE, os.O_RDWR | os.O_CREAT, at=folder)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        files.sweep(folder)
     sign_lock(fd, os.getpid())
     return fd
 
@@ -54,17 +85,15 @@ def sign_lock(fd: int, pid: int) -> None:
 def lock_holder(directory: str) -> str:
     """The pid that signed the lock, as text, "unknown" when it cannot be read."""
     try:
-        return Path(directory, LOCK_FILE).read_text().strip() or "unknown"
+        return files.read_text(os.path.join(directory, LOCK_FILE), errors="replace").strip() or "unknown"
     except OSError:
         return "unknown"
 
 
 def make_directory(directory: str) -> None:
-    """Create the archive's directory, private to its user. Raises ArchiveRefused(DIRECTORY_UNUSABLE)."""
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise unusable(directory, error) from error
+    """Create a directory that is private to our user, with those above it. Raises ArchiveRefused."""
+    with _opened(directory, make=True) as fd:
+        files.make_private(fd)
 
 
 def check_identity(directory: str, identity: Identity, fresh: bool, restored: bool = False) -> bool:
@@ -79,6 +108,9 @@ def check_identity(directory: str, identity: Identity, fresh: bool, restored: bo
             raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no {IDENTITY_FILE} in {directory}")
         if has_data(directory):
             raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} holds append-only files of unknown origin")
+        if others := strange_names(directory):
+            hint = "give the archive an empty directory, or one that does not exist"
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is not empty, it holds {others}; {hint}")
         return False
     if found.identity != identity:
         raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, _difference(directory, found.identity, identity))
@@ -87,6 +119,31 @@ def check_identity(directory: str, identity: Identity, fresh: bool, restored: bo
     if found.initialised and not has_data(directory):
         raise ArchiveRefused(Cause.ARCHIVE_UNINITIALISED, f"{directory} had data once and has no append-only files now")
     return found.initialised
+
+
+def unfit(directory: str, restored: bool) -> str:
+    """Why a directory can be no new archive's, in a clause; "" for nothing that can be seen without starting one.
+
+    One that has an identity file is judged when it is started: only then it is known whose it has to be.
+    """
+    try:
+        secure(directory, make=False)
+        if restored or read_identity(directory) is not None:
+            return ""
+        others = strange_names(directory)
+    except ArchiveRefused as refused:
+        return refused.detail
+    return f"{directory} is not empty, it holds {others}" if others else ""
+
+
+def strange_names(directory: str) -> str:
+    """What an empty archive's directory holds besides what a start that was interrupted may leave; "" for nothing."""
+    try:
+        names = files.names_in(directory)
+    except OSError as error:
+        raise unusable(directory, error) from error
+    names = [name for name in names if name != LOCK_FILE and not name.startswith(files.FRESH)]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def is_earlier_self(found: IdentityFile, identity: Identity) -> bool:
@@ -106,7 +163,7 @@ def _difference(directory: str, found: Identity, wanted: Identity) -> str:
 def read_identity(directory: str) -> IdentityFile | None:
     """The identity file, or None when the directory or the file is not there. Raises ArchiveRefused."""
     try:
-        text = Path(directory, IDENTITY_FILE).read_text()
+        text = files.read_text(os.path.join(directory, IDENTITY_FILE), errors="replace")
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -122,42 +179,27 @@ def read_identity(directory: str) -> IdentityFile | None:
 def write_identity(directory: str, identity: Identity, initialised: bool) -> None:
     """Write identity.json so that after any crash either the old or the new one is whole. Raises ArchiveRefused."""
     said = {"version": _VERSION, "initialised": initialised, "identity": asdict(identity)}
-    try:
-        write_whole(Path(directory, IDENTITY_FILE), json.dumps(said, indent=2) + "\n")
-    except OSError as error:
-        raise unusable(directory, error) from error
-
-
-def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write, fsync, rename, fsync the folder. Raises OSError."""
-    fresh = path.with_name(path.name + ".new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with _opened(directory) as fd:
+        files.write_new(IDENTITY_FILE, json.dumps(said, indent=2) + "\n", at=fd)
 
 
 def has_data(directory: str) -> bool:
     """Whether any append-only file is there."""
     try:
-        with os.scandir(os.path.join(directory, APPEND_ONLY_DIR)) as entries:
-            return any(entries)
-    except (FileNotFoundError, NotADirectoryError):
+        return bool(files.names_in(os.path.join(directory, APPEND_ONLY_DIR)))
+    except NotADirectoryError:
         return False
     except OSError as error:
         raise unusable(directory, error) from error
 
 
-def retire(directory: str) -> str | None:
-    """Rename the directory to `<dir>.deleted-<UTC time>`; the new name, None if there is none. Needs its lock free."""
-    if not os.path.isdir(directory):
+def retire(directory: str, identity: Identity) -> str | None:
+    """Rename the directory to `<dir>.deleted-<UTC time>`; the new name, None if that archive's is not there.
+
+    Whatever else has that name stays as it is: without the archive's identity file, or within somebody else's reach.
+    Needs its lock free. Raises ArchiveRefused.
+    """
+    if not _is_of(directory, identity):
         return None
     lock = take_lock(directory)
     if lock is None:
@@ -168,19 +210,43 @@ def retire(directory: str) -> str | None:
         os.close(lock)
 
 
+def _is_of(directory: str, identity: Identity) -> bool:
+    """Whether that archive lives there, of whatever database: the domain gives an archive's number once."""
+    try:
+        with files.directory(directory):
+            found = read_identity(directory)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | files.Unsafe):
+            return False
+        raise unusable(directory, error) from error
+    except ArchiveRefused as refused:
+        if refused.cause in (Cause.ARCHIVE_FOREIGN, Cause.DIRECTORY_UNSAFE):
+            return False
+        raise
+    who = (identity.domain_uid, identity.archive_id)
+    return found is not None and (found.identity.domain_uid, found.identity.archive_id) == who
+
+
 def _rename_away(directory: str) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    for attempt in range(1000):
-        target = f"{directory.rstrip('/')}.deleted-{stamp}" + (f"-{attempt}" if attempt else "")
-        if not os.path.lexists(target):
-            os.rename(directory, target)
-            return target
+    old = os.path.basename(os.path.normpath(directory))
+    try:
+        with files.parent_of(directory) as above:
+            for attempt in range(1000):
+                new = f"{old}.deleted-{stamp}" + (f"-{attempt}" if attempt else "")
+                if not files.there(new, at=above):
+                    os.rename(old, new, src_dir_fd=above, dst_dir_fd=above)
+                    return os.path.join(os.path.dirname(os.path.normpath(directory)), new)
+    except OSError as error:
+        raise unusable(directory, error) from error
     raise ArchiveRefused(Cause.DIRECTORY_UNUSABLE, f"no free name beside {directory}")
 
 
 def unusable(directory: str, error: OSError) -> ArchiveRefused:
     """The refusal for an operating system error on an archive's files."""
     words = error.strerror or str(error)
+    if isinstance(error, files.Unsafe):
+        return ArchiveRefused(Cause.DIRECTORY_UNSAFE, words)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArchiveRefused(Cause.DISK_FULL, f"{directory}: {words}")
     if error.errno == errno.EIO:

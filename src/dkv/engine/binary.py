@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dkv.engine.contract import ArchiveRefused, Cause
+from dkv.engine.supervisor import environment
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -39,7 +40,8 @@ def find_binary(configured: str | None = None) -> str:
 def release_of(binary: str) -> str:
     """The release a server program says it is, such as 9.1.0; "unknown" if it does not say."""
     try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False,
+                              env=environment(os.environ)).stdout  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     found = re.search(r"v=(\d+(?:\.\d+)*)", said)

@@ -65,6 +65,7 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out of memory"                      # only with cgroup or kernel evidence
     PORT_TAKEN = "port taken"
     DIRECTORY_UNUSABLE = "directory not usable"
+    DIRECTORY_UNSAFE = "directory not safe"              # others could make or change what is in it; detail says how
     DISK_FULL = "disk full"
     DISK_ERROR = "disk error"                            # EIO and friends
     CORRUPT_ARCHIVE = "corrupt append-only file"
@@ -424,8 +425,11 @@ class Engines(CopyEngines, Feeds, Protocol):
         """Set `initialised: yes` in the identity file: the first marker is on its disk."""
         ...
 
-    async def retire(self, directory: str) -> str | None:
-        """Rename a deleted archive's directory to `<dir>.deleted-<time>`; the new name. Never removes data."""
+    async def retire(self, directory: str, identity: Identity) -> str | None:
+        """Rename a deleted archive's directory to `<dir>.deleted-<time>`; the new name. Never removes data.
+
+        None, and nothing happens, unless the directory's identity file says that it is that archive's.
+        """
         ...
 
     async def count(self) -> Sequence[Counters]:

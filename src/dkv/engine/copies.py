@@ -11,14 +11,13 @@ import asyncio
 import errno
 import json
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from dkv.engine.archive import APPEND_ONLY_DIR, unusable, write_whole
+from dkv import files
+from dkv.engine.archive import APPEND_ONLY_DIR, unusable
 from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, CutSeen, EngineRefused, Identity
 from dkv.engine.positions import manifest
 
@@ -51,43 +50,43 @@ def note_cut(directory: str, name: str) -> CutSeen:
     A cut that was noted stays as it is: noted again after writes went on, it would be another moment. Whoever calls has
     made sure that the engine writes nothing that it acknowledges. Raises EngineRefused.
     """
-    folder = Path(directory, _CUTS, name)
-    if (folder / _CUT_FILE).exists():
+    if os.path.lexists(os.path.join(directory, _CUTS, name, _CUT_FILE)):
         return _seen(_read_cut(directory, name))
     drop_cut(directory)
     try:
-        folder.mkdir(mode=0o700, parents=True)
-        files = _linked(directory, folder)
-        said = {"version": _VERSION, "files": [asdict(file) for file in files]}
-        write_whole(folder / _CUT_FILE, json.dumps(said) + "\n")
+        with files.directory(os.path.join(directory, _CUTS, name), make=True) as folder:
+            linked = _linked(directory, folder)
+            said = {"version": _VERSION, "files": [asdict(file) for file in linked]}
+            files.write_new(_CUT_FILE, json.dumps(said) + "\n", at=folder)
     except OSError as error:
         raise EngineRefused(f"the files of {directory} cannot be linked: {error.strerror or error}") from error
-    return _seen(files)
+    return _seen(linked)
 
 
-def _seen(files: list[_File]) -> CutSeen:
-    newest = next(file for file in reversed(files) if file.kind == "i")
-    return CutSeen(newest.name, newest.length, sum(file.length for file in files))
+def _seen(cut: list[_File]) -> CutSeen:
+    newest = next(file for file in reversed(cut) if file.kind == "i")
+    return CutSeen(newest.name, newest.length, sum(file.length for file in cut))
 
 
-def _linked(directory: str, folder: Path) -> list[_File]:
+def _linked(directory: str, folder: int) -> list[_File]:
     """A rewrite may end between manifest and files: then once more."""
-    for _ in range(20):
-        before = manifest(directory)
-        try:
-            files = [_link(directory, folder, f.name, f.sequence, f.kind) for f in before if f.kind != "h"]
-        except FileNotFoundError:
-            files = []
-        if files and manifest(directory) == before and any(f.kind == "i" for f in files):
-            return files
-        for left in folder.iterdir():
-            left.unlink()
+    with files.directory(os.path.join(directory, APPEND_ONLY_DIR)) as source:
+        for _ in range(20):
+            before = manifest(directory)
+            try:
+                found = [_link(source, folder, f.name, f.sequence, f.kind) for f in before if f.kind != "h"]
+            except FileNotFoundError:
+                found = []
+            if found and manifest(directory) == before and any(f.kind == "i" for f in found):
+                return found
+            for left in os.listdir(folder):
+                os.unlink(left, dir_fd=folder)
     raise EngineRefused(f"the files of {directory} do not come to rest")
 
 
-def _link(directory: str, folder: Path, name: str, sequence: int, kind: str) -> _File:
-    os.link(os.path.join(directory, APPEND_ONLY_DIR, name), folder / name)
-    fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+def _link(source: int, folder: int, name: str, sequence: int, kind: str) -> _File:
+    os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+    fd = files.open_file(name, at=folder)
     try:
         os.fsync(fd)
         return _File(name, sequence, kind, os.fstat(fd).st_size)
@@ -110,13 +109,13 @@ def newest_file(directory: str) -> tuple[str, int]:
 
 def drop_cut(directory: str, name: str = "") -> None:
     """Remove the links of a cut, of all cuts without a name. What is not there is dropped already."""
-    folder = Path(directory, _CUTS, name) if name else Path(directory, _CUTS)
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError), files.directory(os.path.join(directory, _CUTS) if name else directory) as above:
+        files.remove_tree(name or _CUTS, at=above)
 
 
 def _read_cut(directory: str, name: str) -> list[_File]:
     try:
-        said = json.loads(Path(directory, _CUTS, name, _CUT_FILE).read_text())
+        said = json.loads(files.read_text(os.path.join(directory, _CUTS, name, _CUT_FILE)))
         return [_File(**file) for file in said["files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineRefused(f"the cut {name} of {directory} is not there any more") from error
@@ -134,39 +133,42 @@ def claim_target(directory: str, target: str, label: CopyLabel) -> None:
     if f"{there}/".startswith(f"{here}/") or f"{here}/".startswith(f"{there}/"):
         raise EngineRefused(f"{target} and the archive {directory} lie in each other")
     try:
-        os.makedirs(target, mode=0o700, exist_ok=True)
-        held = set(os.listdir(target))
-        if held and not _is_mine(target, label):
-            raise EngineRefused(f"{target} is not empty")
-        if not held:
-            write_whole(Path(target, _UNFINISHED), _text(label, []))
-        need = _size(Path(directory, APPEND_ONLY_DIR))
-        disk = os.statvfs(target)
+        with files.directory(target, make=True) as place:
+            held = [name for name in os.listdir(place) if not name.startswith(files.FRESH)]
+            if held and not _is_mine(target, label):
+                raise EngineRefused(f"{target} is not empty")
+            files.make_private(place)
+            if not held:
+                files.write_new(_UNFINISHED, _text(label, []), at=place)
+            disk = os.statvfs(place)
+        need = _size(directory)
     except OSError as error:
         raise EngineRefused(f"{target}: {error.strerror or error}") from error
     if disk.f_bavail * disk.f_frsize < need:
         raise EngineRefused(f"{target} has {disk.f_bavail * disk.f_frsize} bytes free and the archive has {need}")
 
 
-def _size(folder: Path) -> int:
-    """Bytes of the files there; a rewrite may take one away meanwhile."""
+def _size(directory: str) -> int:
+    """Bytes of its append-only files; a rewrite may take one away meanwhile."""
     total = 0
-    for file in folder.iterdir():
-        with suppress(FileNotFoundError):
-            total += file.stat().st_size
+    with files.directory(os.path.join(directory, APPEND_ONLY_DIR)) as folder:
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                total += os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
     return total
 
 
 def _is_mine(target: str, label: CopyLabel) -> bool:
-    return label in (_label_in(Path(target, _UNFINISHED)), _label_in(Path(target, LABEL_FILE)))
+    return label in (_label_in(target, _UNFINISHED), _label_in(target, LABEL_FILE))
 
 
 def abandon_target(target: str, label: CopyLabel) -> None:
     """Remove what an unfinished copy left. A whole one, and a stranger's directory, stay as they are."""
-    if _label_in(Path(target, _UNFINISHED)) != label or os.path.exists(os.path.join(target, LABEL_FILE)):
+    if _label_in(target, _UNFINISHED) != label or os.path.lexists(os.path.join(target, LABEL_FILE)):
         return
-    shutil.rmtree(os.path.join(target, APPEND_ONLY_DIR), ignore_errors=True)
-    Path(target, _UNFINISHED).unlink(missing_ok=True)
+    with suppress(OSError), files.directory(target) as place:
+        files.remove_tree(APPEND_ONLY_DIR, at=place)
+        os.unlink(_UNFINISHED, dir_fd=place)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------
@@ -179,35 +181,23 @@ async def write_copy(
 
     `tell` is told the percentage twice a second and may raise to end the copy. Raises EngineRefused.
     """
-    if _label_in(Path(target, LABEL_FILE)) == label:
+    if _label_in(target, LABEL_FILE) == label:
         return
-    files = await asyncio.to_thread(_read_cut, directory, name)
+    cut = await asyncio.to_thread(_read_cut, directory, name)
     if not _is_mine(target, label):
         raise EngineRefused(f"{target} is another copy's by now")
-    pace = _Pace(rate, sum(file.length for file in files), tell)
+    pace = _Pace(rate, sum(file.length for file in cut), tell)
     try:
-        await asyncio.to_thread(_empty, target)
-        for file in files:
-            await _copy_file(Path(directory, _CUTS, name, file.name), Path(target, APPEND_ONLY_DIR, file.name), file.length, pace)
-        await asyncio.to_thread(_complete, target, label, files)
+        with files.directory(target) as place, files.directory(os.path.join(directory, _CUTS, name)) as source:
+            await asyncio.to_thread(files.remove_tree, APPEND_ONLY_DIR, at=place)  # of an interrupted attempt
+            os.mkdir(APPEND_ONLY_DIR, files.PRIVATE, dir_fd=place)
+            with files.directory(os.path.join(target, APPEND_ONLY_DIR)) as folder:
+                for file in cut:
+                    await _copy_file(file, source, folder, pace)
+                await asyncio.to_thread(_complete, place, folder, label, cut)
     except OSError as error:
         full = " (no room is left)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise EngineRefused(f"{target}: {error.strerror or error}{full}") from error
-
-
-def _empty(target: str) -> None:
-    """What an interrupted attempt left is written again."""
-    folder = Path(target, APPEND_ONLY_DIR)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-
-
-def _complete(target: str, label: CopyLabel, files: list[_File]) -> None:
-    """The manifest, then the label: with it the copy is whole."""
-    lines = "".join(f"file {f.name} seq {f.sequence} type {f.kind}\n" for f in files)
-    write_whole(Path(target, APPEND_ONLY_DIR, _MANIFEST), lines)
-    write_whole(Path(target, LABEL_FILE), _text(label, files))
-    Path(target, _UNFINISHED).unlink(missing_ok=True)
 
 
 class _Pace:
@@ -232,46 +222,55 @@ class _Pace:
             await asyncio.sleep(min(ahead, _TELL_EVERY))
 
 
-async def _copy_file(source: Path, place: Path, length: int, pace: _Pace) -> None:
-    done = unsynced = 0
-    await asyncio.to_thread(place.touch, 0o600)
-    while done < length:
-        count = min(pace.chunk, length - done)
-        unsynced += count
-        sync = unsynced >= _SYNC_EVERY or done + count == length
-        count = await asyncio.to_thread(_chunk, source, place, done, count, sync)
-        done, unsynced = done + count, 0 if sync else unsynced
-        await pace.wrote(count)
+def _complete(place: int, folder: int, label: CopyLabel, cut: list[_File]) -> None:
+    """The manifest, then the label: with it the copy is whole."""
+    lines = "".join(f"file {f.name} seq {f.sequence} type {f.kind}\n" for f in cut)
+    files.write_new(_MANIFEST, lines, at=folder)
+    files.write_new(LABEL_FILE, _text(label, cut), at=place)
+    with suppress(FileNotFoundError):
+        os.unlink(_UNFINISHED, dir_fd=place)
 
 
-def _chunk(source: Path, place: Path, offset: int, count: int, sync: bool) -> int:
-    with open(source, "rb") as old, open(place, "r+b", buffering=0) as new:
-        block = os.pread(old.fileno(), count, offset)
-        if not block:
-            raise OSError(errno.EIO, "a file of the cut is shorter than it was")
-        written = os.pwrite(new.fileno(), block, offset)
-        if sync:
-            os.fsync(new.fileno())
-        return written
+async def _copy_file(file: _File, source: int, folder: int, pace: _Pace) -> None:
+    """Both files stay open: whatever is done to their names meanwhile, these are read and written."""
+    with files.opened(file.name, at=source) as old, os.fdopen(files.make_file(file.name, at=folder), "wb") as new:
+        done = unsynced = 0
+        while done < file.length:
+            count = min(pace.chunk, file.length - done)
+            unsynced += count
+            sync = unsynced >= _SYNC_EVERY or done + count == file.length
+            count = await asyncio.to_thread(_chunk, old.fileno(), new.fileno(), done, count, sync)
+            done, unsynced = done + count, 0 if sync else unsynced
+            await pace.wrote(count)
+
+
+def _chunk(old: int, new: int, offset: int, count: int, sync: bool) -> int:
+    block = os.pread(old, count, offset)
+    if not block:
+        raise OSError(errno.EIO, "a file of the cut is shorter than it was")
+    written = os.pwrite(new, block, offset)
+    if sync:
+        os.fsync(new)
+    return written
 
 
 # Restoring ---------------------------------------------------------------------------------------------------------
 
 
-def _text(label: CopyLabel, files: list[_File]) -> str:
-    return json.dumps({"version": _VERSION, **asdict(label), "files": [asdict(file) for file in files]}, indent=2) + "\n"
+def _text(label: CopyLabel, cut: list[_File]) -> str:
+    return json.dumps({"version": _VERSION, **asdict(label), "files": [asdict(file) for file in cut]}, indent=2) + "\n"
 
 
-def _said(path: Path) -> dict[str, object] | None:
+def _said(directory: str, name: str) -> dict[str, object] | None:
     try:
-        said = json.loads(path.read_text())
+        said = json.loads(files.read_text(os.path.join(directory, name)))
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) else None
 
 
-def _label_in(path: Path) -> CopyLabel | None:
-    said = _said(path)
+def _label_in(directory: str, name: str) -> CopyLabel | None:
+    said = _said(directory, name)
     try:
         return None if said is None else _label(said)
     except (KeyError, TypeError, ValueError):
@@ -286,13 +285,12 @@ def _label(said: dict[str, object]) -> CopyLabel:
 
 def label_of(directory: str) -> CopyLabel | None:
     """What a whole hot copy, or an archive that was one, says of itself."""
-    return _label_in(Path(directory, LABEL_FILE))
+    return _label_in(directory, LABEL_FILE)
 
 
 def check_copy(directory: str, slots: tuple[tuple[int, int], ...]) -> CopyLabel:
     """The label of a whole copy of exactly these slots. Reads only. Raises ArchiveRefused with a cause of its own."""
-    path = Path(directory, LABEL_FILE)
-    said, label = _said(path), _label_in(path)
+    said, label = _said(directory, LABEL_FILE), _label_in(directory, LABEL_FILE)
     if said is None or label is None:
         raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} holds no hot copy that is whole")
     for wrong in _damages(directory, said):
@@ -304,8 +302,8 @@ def check_copy(directory: str, slots: tuple[tuple[int, int], ...]) -> CopyLabel:
 
 
 def _damages(directory: str, said: dict[str, object]) -> Iterator[str]:
-    files = said.get("files")
-    for file in files if isinstance(files, list) else []:
+    listed = said.get("files")
+    for file in listed if isinstance(listed, list) else []:
         name = os.path.join(directory, APPEND_ONLY_DIR, str(file["name"]))
         try:
             size = os.stat(name).st_size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
+from dkv import files
 from dkv.engine import causes, supervisor
 from dkv.engine.contract import ExitSeen
 from dkv.engine.evidence import Readers, is_full, parse_oom
@@ -52,7 +52,7 @@ async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
 def _which(run: Run) -> str:
     """Of a memory-only process with several engines: which of them ended first, as its launcher wrote down."""
     try:
-        ended = Path(run.record.directory, "first").read_text().strip() if len(run.record.parts) > 1 else ""
+        ended = files.read_text(f"{run.record.directory}/first").strip() if len(run.record.parts) > 1 else ""
     except OSError:
         ended = ""
     group = next((part.group for part in run.record.parts if part.directory.endswith(f"/{ended}")), "")

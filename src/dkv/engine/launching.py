@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 import socket
-from pathlib import Path
 
+from dkv import files
 from dkv.engine import config
 from dkv.engine.archive import unusable
 from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
@@ -22,8 +21,9 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
         "nodes.conf": config.nodes_conf(spec, phantoms),
     }
     try:
-        for name, text in texts.items():
-            _write(Path(spec.directory, name), text)
+        with files.directory(spec.directory) as folder:
+            for name, text in texts.items():
+                files.write_new(name, text, at=folder, lasting=False)  # read by an engine of this boot, or never
     except OSError as error:
         raise unusable(spec.directory, error) from error
     return tuple(phantoms.values())
@@ -46,10 +46,3 @@ def taken(address: str, port: int) -> bool:
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
-
-
-def _write(path: Path, text: str) -> None:
-    """No fsync: the engine that reads these files is started by the same boot of the machine, or never."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(text)

@@ -14,6 +14,8 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from dkv import files
+
 LOG_MOST = 4 << 20       # bytes after which a log loses its beginning
 LOG_KEPT = 256 << 10     # bytes of its end that stay
 LOG_ROOM = 64 << 10      # bytes reserved beyond its end: a crash report takes some 30 KB
@@ -35,7 +37,7 @@ def reserve(fd: int, size: int) -> bool:
 
 def reserve_file(path: Path, size: int) -> None:
     """Make a file, empty, that can take `size` bytes when the disk is full. Raises OSError if it cannot be made."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = files.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         reserve(fd, size)
     finally:
@@ -47,7 +49,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
         self._reserved = 0       # up to this length it has blocks
 
     def close(self) -> None:

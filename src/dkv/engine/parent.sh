@@ -5,6 +5,7 @@
 # own, so its process group holds it and its children and nothing else. Signals are ignored only after the engine was
 # started, because ignored signals are inherited.
 exec 3<&0 4>&1 0</dev/null 1>/dev/null
+umask 077
 cd "$1" || exit 1
 oom=$2; shift 2
 setsid "$@" 3<&3 4>&- >>engine.log 2>&1 &

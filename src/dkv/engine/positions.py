@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from dkv.engine import aof
 from dkv.engine.archive import APPEND_ONLY_DIR, IDENTITY_FILE, read_identity, unusable
 from dkv.engine.contract import ArchiveRefused, Cause, Position, Stretch
+from dkv.files import open_file, read_text
 
 _MANIFEST = "appendonly.aof.manifest"
 
@@ -116,7 +116,7 @@ def _open_names(directory: str, files: list[_File]) -> list[str]:
         missing = []
         for name in names:
             try:
-                fd = os.open(os.path.join(directory, APPEND_ONLY_DIR, name), os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_file(os.path.join(directory, APPEND_ONLY_DIR, name))
                 files.append(_File(fd, os.fstat(fd).st_size))
             except FileNotFoundError:
                 missing.append(name)
@@ -139,7 +139,7 @@ def incremental_files(directory: str) -> list[str]:
 def manifest(directory: str) -> list[aof.ManifestFile]:
     """The manifest's files; empty when there is none. Raises ArchiveRefused(CORRUPT_ARCHIVE), OSError."""
     try:
-        text = Path(directory, APPEND_ONLY_DIR, _MANIFEST).read_text()
+        text = read_text(os.path.join(directory, APPEND_ONLY_DIR, _MANIFEST), errors="replace")
     except FileNotFoundError:
         return []
     try:
@@ -293,7 +293,7 @@ class DiskWatch:
     def _find(self, name: str, size: int, lowest: int) -> aof.Marker | None:
         if size <= lowest:
             return None
-        fd = os.open(self._appended + name, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_file(self._appended + name)
         try:
             return aof.find_marker(lambda offset, count: os.pread(fd, count, offset), size, lowest)
         finally:

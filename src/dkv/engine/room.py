@@ -147,9 +147,9 @@ class ValkeyEngines(HotCopies, Feeding):
         self, directory: str, identity: Identity, fresh: bool, restored: Slots | None = None
     ) -> Position:
         """See the contract."""
-        if fresh and restored is None:
-            archive.make_directory(directory)
+        await asyncio.to_thread(archive.secure, directory, fresh and restored is None)
         await asyncio.to_thread(checked, directory, identity, fresh, restored)
+        archive.make_private(directory)
         await self._take_lock(directory)
         try:
             initialised, origin = await asyncio.to_thread(checked, directory, identity, fresh, restored)
@@ -194,10 +194,10 @@ class ValkeyEngines(HotCopies, Feeding):
         if not found.initialised:
             archive.write_identity(directory, found.identity, True)
 
-    async def retire(self, directory: str) -> str | None:
+    async def retire(self, directory: str, identity: Identity) -> str | None:
         """See the contract."""
         await self.release(directory)
-        return archive.retire(directory)
+        return archive.retire(directory, identity)
 
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""

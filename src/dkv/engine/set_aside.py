@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from contextlib import suppress
 
+from dkv import files
 from dkv.engine import archive
 from dkv.engine.contract import Position
 from dkv.engine.positions import bytes_after
@@ -15,23 +16,30 @@ def copy_tail(directory: str, start_id: int, keep: Position) -> str | None:
 
     A copy that is there stays: repeated after the resync, there would be nothing left to copy.
     """
-    folder = Path(directory, "set-aside")
-    path = folder / f"{start_id}-after-{keep.term}-{keep.sequence}.aof"
-    fresh = path.with_suffix(".new")
-    size = 0
+    name = f"{start_id}-after-{keep.term}-{keep.sequence}.aof"
+    path = os.path.join(directory, "set-aside", name)
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if path.exists():
-            return str(path)
-        with open(fresh, "wb") as file:
-            for block in bytes_after(directory, keep):
-                size += file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        if size:
-            fresh.rename(path)
-        else:
-            fresh.unlink()
+        with files.directory(os.path.dirname(path), make=True) as folder:
+            if files.there(name, at=folder) or _copied(directory, keep, name, folder):
+                return path
     except OSError as error:
         raise archive.unusable(directory, error) from error
-    return str(path) if size else None
+    return None
+
+
+def _copied(directory: str, keep: Position, name: str, folder: int) -> bool:
+    """Whether there was anything to copy. Raises OSError, ArchiveRefused."""
+    fresh = f"{files.FRESH}{name}"
+    with suppress(FileNotFoundError):
+        os.unlink(fresh, dir_fd=folder)  # of an attempt that was interrupted
+    size = 0
+    with os.fdopen(files.make_file(fresh, at=folder), "wb") as file:
+        for block in bytes_after(directory, keep):
+            size += file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    if size:
+        os.rename(fresh, name, src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(fresh, dir_fd=folder)
+    return size > 0

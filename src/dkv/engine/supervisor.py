@@ -8,20 +8,23 @@ when the last of them is gone.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from dkv.engine.archive import write_whole
+from dkv import files
 from dkv.engine.contract import Cause
 from dkv.engine.logs import LOG_ROOM, RECORD_ROOM, reserve_file
 
 LOG = "engine.log"
+KEPT_LOG = "previous-engine.log"   # of the last engine before, in the archive's directory
+_TOLD = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 _LOCK = "parent.lock"
 _TOLD_AT_THE_END = ("born", "exit", "oom", "intent")   # small files that are written when the disk may be full
 _PARENT = str(Path(__file__).with_name("parent.sh"))
@@ -100,7 +103,7 @@ class Run:
     def oom_text(self) -> str | None:
         """The memory cgroup's event file, copied by the parent right after the end."""
         try:
-            return (self.path / "oom").read_text()
+            return files.read_text(self.path / "oom")
         except OSError:
             return None
 
@@ -108,7 +111,7 @@ class Run:
     def intents(self) -> tuple[Cause, ...]:
         """What was asked for, oldest first."""
         try:
-            lines = (self.path / "intent").read_text().splitlines()
+            lines = files.read_text(self.path / "intent").splitlines()
         except OSError:
             lines = []
         return (*(Cause(line) for line in lines if line in _CAUSES), *self.unwritten)
@@ -116,7 +119,7 @@ class Run:
     def intend(self, cause: Cause) -> None:
         """Remember why, before acting on it; where it cannot be written down, for as long as this manager lives."""
         try:
-            fd = os.open(self.path / "intent", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = files.open_file(self.path / "intent", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(fd, f"{cause}\n".encode())
                 os.fsync(fd)
@@ -128,7 +131,7 @@ class Run:
     def log_lines(self, limit: int = 1000) -> tuple[str, ...]:
         """The last lines the engine wrote."""
         try:
-            with open(self.path / LOG, "rb") as file:
+            with files.opened(self.path / LOG) as file:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(0, file.tell() - (1 << 18)))
                 text = file.read().decode("utf-8", "replace")
@@ -139,7 +142,7 @@ class Run:
     def parent_waits(self) -> bool:
         """Whether the waiting parent lives, so that an exit code may still be written."""
         try:
-            fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            fd = files.open_file(self.path / _LOCK, os.O_RDWR)
         except OSError:
             return False
         try:
@@ -157,7 +160,7 @@ _CAUSES = frozenset(str(cause) for cause in Cause)
 def _whole_line(path: Path) -> list[str]:
     """The words of a one-line file; empty while the line has no end, because a shell's echo may be half seen."""
     try:
-        text = path.read_text()
+        text = files.read_text(path)
     except OSError:
         return []
     return text.split() if text.endswith("\n") else []
@@ -169,28 +172,28 @@ def new_run(root: Path, record: Record) -> Run:
     Raises OSError and leaves nothing then.
     """
     path = root / str(record.start_id)
-    path.mkdir(parents=True, mode=0o700, exist_ok=True)
-    try:
-        for name in _TOLD_AT_THE_END:
-            reserve_file(path / name, RECORD_ROOM)
-        reserve_file(path / LOG, LOG_ROOM)
-        write_whole(path / "record.json", json.dumps(asdict(record), indent=2) + "\n")
-    except OSError:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
+    with files.directory(path, make=True) as fd:
+        try:
+            for name in _TOLD_AT_THE_END:
+                reserve_file(path / name, RECORD_ROOM)
+            reserve_file(path / LOG, LOG_ROOM)
+            files.write_new("record.json", json.dumps(asdict(record), indent=2) + "\n", at=fd)
+        except OSError:
+            _remove(path)
+            raise
     return Run(path, record)
 
 
 def clear_unborn(path: Path) -> None:
     """Remove a run directory without a record: its manager died before anything could be started in it."""
     if not (path / "record.json").exists():
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
 
 
 def read_run(path: Path) -> Run | None:
     """One run directory, None without a whole record."""
     try:
-        said = json.loads((path / "record.json").read_text())
+        said = json.loads(files.read_text(path / "record.json"))
         parts = tuple(Part(**{**part, "phantoms": tuple(part["phantoms"])}) for part in said.get("parts", ()))
         return Run(path, replace(Record(**said), phantoms=tuple(said["phantoms"]), parts=parts))
     except (OSError, ValueError, TypeError, KeyError):
@@ -203,13 +206,26 @@ def drop_run(run: Run) -> None:
     Of a memory-only process nothing stays.
     """
     if run.record.memory_only:
-        shutil.rmtree(run.record.directory, ignore_errors=True)
-    kept = Path(run.record.directory, "previous-engine.log")
-    try:
-        shutil.move(run.path / LOG, kept)
-    except OSError:
-        pass  # the archive may be renamed or full; a log is not worth failing for
-    shutil.rmtree(run.path, ignore_errors=True)
+        _remove(Path(run.record.directory))
+    with suppress(OSError):  # the archive may be renamed or full; a log is not worth failing for
+        _keep_log(run)
+    _remove(run.path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError), files.directory(path.parent) as above:
+        files.remove_tree(path.name, at=above)
+
+
+def _keep_log(run: Run) -> None:
+    with files.directory(run.record.directory) as there, files.directory(run.path) as here:
+        try:
+            os.rename(LOG, KEPT_LOG, src_dir_fd=here, dst_dir_fd=there)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with files.opened(LOG, at=here) as log:
+                files.write_new(KEPT_LOG, log.read().decode("utf-8", "replace"), at=there, lasting=False)
 
 
 def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) -> None:
@@ -217,13 +233,13 @@ def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) ->
 
     SIGXFSZ stays ignored as Python has it, so that a file at its size limit is an error the engine can log.
     """
-    own = os.open(run.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    own = files.open_file(run.path / _LOCK, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
         parent = os.posix_spawn(
             "/bin/sh",
             ["/bin/sh", _PARENT, str(run.path), oom_file, *command],
-            os.environ,
+            environment(os.environ),
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, archive_lock, 0),
                 (os.POSIX_SPAWN_DUP2, own, 1),
@@ -235,6 +251,11 @@ def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) ->
         _parents.add(parent)
     finally:
         os.close(own)
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What a program that we start is told of our variables: no more than it needs, because others may be secrets."""
+    return {"PATH": os.defpath} | {name: ours[name] for name in _TOLD if name in ours}
 
 
 _parents: set[int] = set()   # children of this operating system process, whichever room started them

@@ -17,6 +17,7 @@ from valkey.asyncio.connection import UnixDomainSocketConnection
 from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
 from valkey.exceptions import ConnectionError as Disconnected
 
+from dkv import files
 from dkv.engine import aof, glance
 from dkv.engine.config import (
     FENCE,
@@ -155,7 +156,7 @@ class Valkey:
 
     def _fresh(self) -> tuple[Any, int]:
         """A connection by way of the directory's descriptor, because a socket's path is limited to 107 bytes."""
-        folder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = files.hold(self._directory)
         connection = UnixDomainSocketConnection(
             path=f"/proc/self/fd/{folder}/{SOCKET_NAME}",
             username=MANAGER,

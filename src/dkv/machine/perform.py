@@ -178,7 +178,7 @@ class Performer(Copying):
         await self._engines.kill(step.start_id, step.cause)
 
     async def _retire(self, step: s.Retire) -> None:
-        path = await self._engines.retire(step.directory)
+        path = await self._engines.retire(step.directory, step.identity)
         await self._tell(ArchiveRetired(archive_id=step.archive_id, path=path or "", **self._told))
 
     # Leading -------------------------------------------------------------------------------------------------------

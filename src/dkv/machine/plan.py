@@ -96,7 +96,7 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
         if archive.removed and not archive.kept:
             if any(engine.directory == directory for engine in scene.seen.survey.engines):
                 continue  # an engine the domain knows no longer: it is killed first
-            yield Retire(directory, archive.archive_id, directory)
+            yield Retire(directory, archive.archive_id, directory, identity_of(state, archive))
         elif archive.unread:
             yield Recognise(directory, archive.archive_id, directory)
     for directory in sorted(scene.seen.prepared):

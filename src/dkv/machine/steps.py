@@ -345,8 +345,9 @@ class Forget(Step):
 
 @dataclass(frozen=True)
 class Retire(Step):
-    """Rename the directory of a deleted archive and say so."""
+    """Rename the directory of a deleted archive, if it is its own, and say so."""
 
     rest_ms: ClassVar[int] = 1_000
     archive_id: int
     directory: str
+    identity: Identity

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dkv import files
 from dkv.control.submit import Submitter
 from dkv.domain.decision import Event
 from dkv.domain.model import State
-from dkv.engine.archive import write_whole
 from dkv.store import codec
 from dkv.store.contract import StoreTrouble
 from dkv.store.sqlite import SqliteStore
@@ -46,7 +46,7 @@ def write_backup(path: Path, said: Mapping[str, Any]) -> None:
     body = "".join(f"{line}\n" for line in lines)
     end = json.dumps({"end": len(records), "sha256": hashlib.sha256(body.encode()).hexdigest()})
     try:
-        write_whole(path, f"{body}{end}\n")
+        files.write_whole(path, f"{body}{end}\n")
     except OSError as error:
         raise RecoveryTrouble(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
 
@@ -131,7 +131,8 @@ def write_state(path: Path, state: State, event: Event, token: str) -> None:
     """Make the state file with this state, in one commit. Raises RecoveryTrouble."""
     refuse_existing(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with files.directory(files.without_links(path.parent), make=True):
+            pass
         asyncio.run(_write(path, state, event, token))
     except (StoreTrouble, OSError) as trouble:
         raise RecoveryTrouble(f"{path} cannot be written: {trouble}", "Remove it before you try again.") from trouble

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dkv import files
 from dkv.domain.model import Report, Server
 from dkv.domain.rebuild import Finds, FoundArchive
 from dkv.dwelling import LOCK, SERVER, resident
@@ -93,7 +94,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text() or "{}")
+        found = json.loads(files.read_text(file) or "{}")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -147,12 +148,19 @@ def _holder(place: Path, ends: float) -> str:
     """Who holds an archive's lock beyond that moment; "" for nobody."""
     if not (place / LOCK_FILE).exists():
         return ""  # nothing was ever started here, and taking the lock would make the file
-    while (lock := take_lock(str(place))) is None:
+    while (lock := _lock(place)) is None:
         if time.monotonic() >= ends:
             return lock_holder(str(place))
         time.sleep(0.05)
     os.close(lock)
     return ""
+
+
+def _lock(place: Path) -> int | None:
+    try:
+        return take_lock(str(place))
+    except ArchiveRefused as refused:
+        raise RecoveryTrouble(f"{refused.detail}.", "Cure that, or run this as the managers' user.") from refused
 
 
 def _report(place: Path) -> tuple[Report | None, str]:
@@ -165,7 +173,7 @@ def _report(place: Path) -> tuple[Report | None, str]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        return files.read_text(file, errors="replace")
     except OSError:
         return ""
 

@@ -182,13 +182,15 @@ class SimEngines(SimCopies):
             raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no identity file in {directory}")
         return self.machine.disks[directory]
 
-    async def retire(self, directory: str) -> str | None:
+    async def retire(self, directory: str, identity: Identity) -> str | None:
         """See the contract."""
         await self._pause()
         await self.release(directory)
         if directory in self.machine.locks:
             raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use")
-        if directory not in self.machine.disks:
+        disk = self.machine.disks.get(directory)
+        found = disk.identity if disk else None
+        if found is None or (found.domain_uid, found.archive_id) != (identity.domain_uid, identity.archive_id):
             return None
         self.machine.disks[f"{directory}.deleted-{len(self.machine.retired)}"] = self.machine.disks.pop(directory)
         self.machine.retired.append(directory)

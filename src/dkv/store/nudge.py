@@ -11,7 +11,10 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from dkv import files
 
 
 class Nudge:
@@ -25,8 +28,9 @@ class Nudge:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._loop = asyncio.get_running_loop()
         try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-            self._directory = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            with files.parent_of(files.without_links(directory)) as above, suppress(FileExistsError):
+                os.mkdir(directory.name, files.PRIVATE, dir_fd=above)
+            self._directory = files.hold(directory)
             self._socket.bind(self._address(self._name))
         except OSError:
             return

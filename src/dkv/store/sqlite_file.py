@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import apsw
 
+from dkv import files
 from dkv.store.contract import Unavailable, Unusable
 from dkv.store.holders import Holder, writer_of
 
@@ -199,6 +200,14 @@ def refuse_place(path: Path, form: Format) -> None:
     parent = path.parent
     if not parent.is_dir():
         raise Unusable(f"the {form.name} {path} has no directory {parent}; hint: create it, or correct the path")
+    try:
+        with files.directory(files.without_links(parent)):
+            pass
+    except files.Unsafe as unsafe:
+        said = f"the {form.name} {path} is within the reach of others"
+        raise Unusable(f"{said}: {unsafe.strerror}; hint: cure that, or give another path") from None
+    except OSError:
+        pass  # said below
     if path.is_dir():
         raise Unusable(f"the {form.name} {path} is a directory; hint: give the path of a file")
     if not os.access(parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
@@ -238,7 +247,7 @@ def create(path: Path, form: Format) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Make a new name survive the loss of power."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

@@ -14,9 +14,11 @@ import tempfile
 import traceback
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+from dkv import files
 from dkv.api.nuodb.patterns import matches
 from dkv.api.rooms import LogFile, Rooms
 from dkv.control.submit import View
@@ -26,6 +28,11 @@ LARGEST_FILE = 32_000_000     # bytes; of a longer log its end is taken
 HIDDEN = "(hidden)"
 SECRET_FIELDS = ("secret", "password")   # how their names end, such as dba_password
 SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
+CREDENTIALS = (
+    re.compile(r"(//)[^\s]*(@)"),                                    # //user:password@, to the last @: a password may have one
+    re.compile(r"((?:^|[\s,;=:])[^\s/:@,;=]+:)[^\s/@]+(@)"),         # user:password@
+    re.compile(r"((?:pass\w*|secret|token|key|cred\w*|auth\w*)=)[^\s&;,]+()", re.IGNORECASE),
+)
 TOLD_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
 
 
@@ -62,7 +69,14 @@ def _without_secrets(value: Any) -> Any:
 def told_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that concern dkv, what could be a secret hidden."""
     found = {name: value for name, value in sorted(environment.items()) if TOLD_VARIABLES.fullmatch(name)}
-    return {name: HIDDEN if SECRET_WORDS.search(name) else value for name, value in found.items()}
+    return {name: HIDDEN if SECRET_WORDS.search(name) else without_credentials(value) for name, value in found.items()}
+
+
+def without_credentials(text: str) -> str:
+    """A text with what could be a password in an address (`//user:password@host`, `?token=...`) hidden."""
+    for pattern in CREDENTIALS:
+        text = pattern.sub(rf"\1{HIDDEN}\2", text)
+    return text
 
 
 def tasks_told() -> str:
@@ -87,8 +101,8 @@ async def bundle(rooms: Rooms, wish: Wish) -> IO[bytes]:
     }
     if wish.threads:
         texts["threads.txt"] = tasks_told()
-    files = [file for file in rooms.logs(view.state) if _wanted(file, wish)]
-    return await asyncio.to_thread(_packed, rooms.server_id, texts, files)
+    logs = [file for file in rooms.logs(view.state) if _wanted(file, wish)]
+    return await asyncio.to_thread(_packed, rooms.server_id, texts, logs)
 
 
 def _about(rooms: Rooms, view: View, wish: Wish) -> str:
@@ -103,28 +117,25 @@ def _wanted(file: LogFile, wish: Wish) -> bool:
     if wish.ignore and any(matches(wish.ignore, part) for part in file.name.split("/")):
         return False
     try:
-        return file.path.stat().st_mtime >= wish.modified_after
+        return file.path.lstat().st_mtime >= wish.modified_after
     except OSError:
         return False  # it went away: an engine ended
 
 
-def _packed(server_id: str, texts: Mapping[str, str], files: list[LogFile]) -> IO[bytes]:
+def _packed(server_id: str, texts: Mapping[str, str], logs: list[LogFile]) -> IO[bytes]:
     target = tempfile.TemporaryFile()  # noqa: SIM115 - whoever reads it closes it
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as pack:
         for name, text in texts.items():
             pack.writestr(f"{server_id}/{name}", text)
-        for file in files:
+        for file in logs:
             _add(pack, f"{server_id}/{file.name}", file)
     target.seek(0)
     return target
 
 
 def _add(pack: zipfile.ZipFile, name: str, file: LogFile) -> None:
-    try:
-        source = file.path.open("rb")
-    except OSError:
-        return
-    with source, pack.open(name, "w") as member:
+    """Put in what is a file of ours in a directory of ours; whatever else has its name is left out."""
+    with suppress(OSError), files.proven(file.path) as source, pack.open(name, "w") as member:
         source.seek(-min(LARGEST_FILE, os.fstat(source.fileno()).st_size), os.SEEK_END)
         left = LARGEST_FILE  # it may be growing
         while left > 0 and (chunk := source.read(min(left, 1 << 20))):

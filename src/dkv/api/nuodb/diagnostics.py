@@ -18,6 +18,7 @@ from dkv.api.rooms import Door, Rooms
 from dkv.domain import registry
 from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
+from dkv.domain.rules.texts import is_printable
 from dkv.log import logger
 
 log = logger("nuodb")
@@ -33,6 +34,8 @@ router = APIRouter(prefix="/diagnostics")
 @router.post("/log", response_model=answers.Logged)
 async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
+    if not is_printable(body.message):
+        raise refuse("bad_value", "The message has characters that cannot be printed.", "Write it in one line.")
     if not rooms.rehearsing:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})

@@ -13,6 +13,7 @@ from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 
+LONGEST_PATH = 1_000
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 RESERVED = (
     "hotCopyStatus", "cancelHotCopy", "loadBalancerPolicy", "loadBalancerPolicies", "loadBalancerConfig",
@@ -29,6 +30,15 @@ def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | No
         return None
     return no("bad_name", f"{what} {name!r} is not a valid name.",
               "Use a letter, then up to 62 letters, digits, dots, dashes or underscores.")  # fmt: skip
+
+
+def bad_path(what: str, path: str) -> Refused | None:
+    """Refuse what is not the one way to write an absolute directory."""
+    names = path.rstrip("/").split("/")
+    if path.startswith("/") and len(names) > 1 and len(path) <= LONGEST_PATH and not {"", ".", ".."} & set(names[1:]):
+        return None
+    hint = "Give the whole path of a directory of its own from / on, as realpath prints it."
+    return no("bad_value", f"{what} cannot be in {path[:60]!r}.", hint)
 
 
 def create_archives(draft: Draft, command: CreateArchives) -> Refused | None:
@@ -59,11 +69,11 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     ports = _ports_for(draft, new)
     archive = Archive(
         archive_id=draft.next_archive_id, database=name, database_uid=database.uid if database else "", group=group,
-        server_id=new.server_id, name=new.name or _free_name(draft, name), path=new.path,
+        server_id=new.server_id, name=new.name or _free_name(draft, name), path=new.path.rstrip("/") or new.path,
         cluster_port=ports[0], client_port=ports[1], restored=new.restored,
     )  # fmt: skip
-    refused = bad_name("Instance", archive.name) or _taken(draft, archive) or _port_conflict(draft, archive)
-    refused = refused or _bad_restored(draft, archive)
+    refused = bad_name("Instance", archive.name) or (bad_path("An archive", archive.path) if archive.path else None)
+    refused = refused or _taken(draft, archive) or _port_conflict(draft, archive) or _bad_restored(draft, archive)
     if refused:
         return refused
     draft.next_archive_id += 1

@@ -31,6 +31,7 @@ from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, stale_fact, unknown_archive
+from dkv.domain.rules.archives import bad_path
 
 ATTEMPTS = 5                # to cut; each that is void cost the clients one pause
 CUT_WITHIN = 3_000          # ms of the domain clock for one stage of an attempt
@@ -122,8 +123,8 @@ def _cannot_copy(draft: Draft, archive: Archive) -> Refused | None:
 
 
 def _bad_place(draft: Draft, archive: Archive, path: str) -> Refused | None:
-    if not path.startswith("/") or "\0" in path or "/../" in f"{path}/":
-        return no("bad_value", f"{path!r} is not an absolute directory.", "Give the whole path on the archive's server.")
+    if refused := bad_path("A hot copy", path):
+        return refused
     host = draft.servers[archive.server_id].host
     for other in draft.archives.values():
         known = other.path and other.server_id in draft.servers and draft.servers[other.server_id].host == host
