@@ -72,7 +72,7 @@ class World:
             logs=lambda state: self.logs,
             engine_version=lambda: "9.1.2",
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
-            environment=lambda: {"DKV_STATE": "sqlite:x", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
+            environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
             stop=lambda: self.stopped.append(server),
         )
 

@@ -29,6 +29,7 @@ async def test_a_message_is_answered_with_the_time_and_the_version(world: World)
     async with world.at() as client:
         said = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
         assert said == {"serverTimeMillis": world.now, "serverVersion": "dkv", "licenseType": "none"}
+        told(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
 
 
 @story
@@ -75,6 +76,11 @@ def written(tmp_path: Path) -> list[LogFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{name} says\n")
         os.utime(path, (number * 1000, number * 1000))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.log").write_text("linked")
+    (tmp_path / "a.log").symlink_to(tmp_path / "elsewhere" / "x.log")
+    (tmp_path / "b").symlink_to(tmp_path / "elsewhere")
+    names += ["a.log", "b/x.log"]
     return [LogFile(name, tmp_path / name) for name in names]
 
 
@@ -95,8 +101,9 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
         assert all(name.startswith("s1/") for name in whole)
         assert whole["s1/engines/7/engine.log"] == "engines/7/engine.log says\n"
         assert "s1/engines/8/gone.log" not in whole
+        assert "linked" not in str(whole)
         assert json.loads(whole["s1/settings.json"])["server_id"] == "s1"
-        assert json.loads(whole["s1/environment.json"]) == {"DKV_STATE": "sqlite:x", "DKV_TOKEN": "(hidden)", "PATH": "/bin"}
+        assert json.loads(whole["s1/environment.json"]) == {"DKV_STATE": "etcd:https://(hidden)@h", "DKV_TOKEN": "(hidden)", "PATH": "/bin"}
         assert "server/s2" in json.loads(whole["s1/domain-state.json"])["records"]
         assert "s1/archives/0/previous-engine.log" in some
         assert not {"s1/manager.log", "s1/engines/7/engine.log"} & set(some)

@@ -34,8 +34,8 @@ router = APIRouter(prefix="/diagnostics")
 @router.post("/log", response_model=answers.Logged)
 async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
-    if not is_printable(body.message):
-        raise refuse("bad_value", "The message has characters that cannot be printed.", "Write it in one line.")
+    if not all(is_printable(line) for line in body.message.split("\n")):
+        raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters, digits and signs.")
     if not rooms.rehearsing:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})

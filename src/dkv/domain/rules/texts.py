@@ -21,7 +21,7 @@ def unprintable(command: Command) -> Refused | None:
         return None
     for where, text in _texts("", command):
         if not is_printable(text):
-            return no("bad_value", f"The {where} {text[:60]!r} has characters that cannot be printed.",
+            return no("bad_value", f"The {where} {text[:60]!r} has characters that are no text or cannot be printed.",
                       "Write it in one line of letters, digits, signs and spaces.")  # fmt: skip
     return None
 
