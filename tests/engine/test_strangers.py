@@ -212,7 +212,6 @@ def test_a_hot_copy_goes_to_no_place_that_a_stranger_can_swap(tmp_path: Path, gr
     plays(tmp_path, told)
 
 
-@needs_root
 def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: Path) -> None:
     """`appendonlydir` is swapped for a link in the middle: the rest goes where it began, or nowhere."""
     prey = tmp_path / "prey"
@@ -248,7 +247,6 @@ def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: P
     plays(tmp_path, told)
 
 
-@needs_root
 def test_no_file_of_a_running_archive_can_be_read_by_others(tmp_path: Path) -> None:
     """Even if its directory was open to all when it was given, and the manager's umask lets everybody read."""
     old = os.umask(0o022)

@@ -103,7 +103,8 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
         assert "s1/engines/8/gone.log" not in whole
         assert "linked" not in str(whole)
         assert json.loads(whole["s1/settings.json"])["server_id"] == "s1"
-        assert json.loads(whole["s1/environment.json"]) == {"DKV_STATE": "etcd:https://(hidden)@h", "DKV_TOKEN": "(hidden)", "PATH": "/bin"}
+        environment = {"DKV_STATE": "etcd:https://(hidden)@h", "DKV_TOKEN": "(hidden)", "PATH": "/bin"}
+        assert json.loads(whole["s1/environment.json"]) == environment
         assert "server/s2" in json.loads(whole["s1/domain-state.json"])["records"]
         assert "s1/archives/0/previous-engine.log" in some
         assert not {"s1/manager.log", "s1/engines/7/engine.log"} & set(some)
