@@ -178,17 +178,22 @@ def refuse_strange_contents(fd: int, path: Place) -> None:
     with os.scandir(fd) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
-        found, where = os.stat(name, dir_fd=fd, follow_symlinks=False), os.path.join(path, name)
-        if stat.S_ISLNK(found.st_mode):
-            raise Unsafe(f"{where} is a symbolic link; put the file or directory itself there")
-        if not _trusted(found.st_uid):
-            raise Unsafe(f"{where} belongs to {user(found.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
-        if stat.S_ISDIR(found.st_mode):
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-            try:
-                refuse_strange_contents(below, where)
-            finally:
-                os.close(below)
+        with suppress(FileNotFoundError):  # a process of ours may be renaming and removing there
+            _refuse_strange(fd, name, os.path.join(path, name))
+
+
+def _refuse_strange(fd: int, name: str, where: str) -> None:
+    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        raise Unsafe(f"{where} is a symbolic link; put the file or directory itself there")
+    if not _trusted(found.st_uid):
+        raise Unsafe(f"{where} belongs to {user(found.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
+    if stat.S_ISDIR(found.st_mode):
+        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            refuse_strange_contents(below, where)
+        finally:
+            os.close(below)
 
 
 def without_links(path: Place) -> Path:

@@ -35,7 +35,7 @@ router = APIRouter(prefix="/diagnostics")
 async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not all(is_printable(line) for line in body.message.split("\n")):
-        raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters, digits and signs.")
+        raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
     if not rooms.rehearsing:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})

@@ -38,7 +38,7 @@ def bad_path(what: str, path: str) -> Refused | None:
     if path.startswith("/") and len(names) > 1 and len(path) <= LONGEST_PATH and not {"", ".", ".."} & set(names[1:]):
         return None
     hint = "Give the whole path of a directory of its own from / on, as realpath prints it."
-    return no("bad_value", f"{what} cannot be in {path[:60]!r}.", hint)
+    return no("bad_value", f"{what} cannot be in {path[:60]!r}: that is not an absolute directory.", hint)
 
 
 def create_archives(draft: Draft, command: CreateArchives) -> Refused | None:
