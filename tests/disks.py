@@ -15,8 +15,8 @@ import pytest
 def small_disk(path: Path, size: str) -> Iterator[Path]:
     """A file system of that size at `path`. Skips the test where this user may not mount one."""
     path.mkdir(parents=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
     try:
