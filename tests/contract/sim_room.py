@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from dkv.sim.engines import SimEngines
+from dkv.sim.net import CLIENTS
+from tests.contract.engine_harness import seen
 from tests.sim.sim_room import SimRoom
 
 
@@ -28,6 +31,16 @@ class TrapRoom(SimRoom):
         engine = self._engine(start_id)
         said = await self._net.ask("clients", engine, lambda: engine.count_distinct(key))
         return ":1" if said == "OK" else f"-{said}"
+
+    async def run_script(self, start_id: int, key: str) -> Callable[[], Awaitable[None]]:
+        engine, done = self._engine(start_id), asyncio.Event()
+        self._net.post(CLIENTS, engine, engine.run_script, key, "1", 14.0, lambda answer: done.set())
+        await seen(self, start_id, lambda one: one.busy)
+
+        async def ended() -> None:
+            await done.wait()
+
+        return ended
 
     async def slow_down_resyncs(self, start_id: int) -> None:
         """A snapshot takes its time anyway in this world."""

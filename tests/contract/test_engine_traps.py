@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.engine import config
-from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineSpec
 from tests.contract.engine_harness import (
     Room,
     ended,
@@ -306,6 +306,52 @@ def test_who_was_just_demoted_may_still_count_and_looks_newer_until_its_manager_
         assert after.order > before.order
         await seen(room, 1, lambda one: one.role == "follower")
         assert (await room.count_distinct(1, "visitors")).startswith("-NOPERM")
+
+    engines_room.play(told)
+
+
+# -- scripts ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_leader_demoted_inside_a_script_differs_at_an_equal_offset_and_is_known(engines_room: Room) -> None:
+    """Measured on 9.1.2: a script that answers BUSY lets its engine vote and lose its role. What it wrote then stands in its
+    memory and file alone; the link continues where it was. No order of ours is done meanwhile, a marker neither."""
+
+    async def told(room: Room) -> None:
+        _, follower = await in_sync_pair(room)
+        await seen(room, 1, lambda one: any(node.node_id == follower.node_id for node in one.nodes))
+        ended = await room.run_script(1, "torn")
+        for order in (room.engines.hand_over(1, 1, 3, "cafe"), room.engines.mark(1, 1, 3, "cafe"), room.engines.fence(1)):
+            with pytest.raises(EngineRefused):
+                await order
+        await room.engines.failover(2)
+        await seen(room, 2, lambda one: one.role == "leader")
+        await ended()
+        old = await seen(room, 1, lambda one: one.role == "follower" and one.torn)
+        await room.engines.replicate(1, peer(follower, await seen(room, 2)))
+        await seen(room, 1, lambda one: one.link_up and not one.resyncing)
+        assert old.follows == follower.node_id
+        assert (await room.read(1, "torn"), (await room.read(2, "torn")).strip("$-1")) == ("1", "")
+        await room.engines.mark(2, 2, 1, "beef")
+        await seen(room, 1, has_marker(2, 1))
+        assert (await seen(room, 1)).offset <= (await seen(room, 2)).offset, "nothing but the contents shows it"
+
+    engines_room.play(told)
+
+
+def test_a_leader_that_hands_over_after_a_script_has_ended_is_whole(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        _, follower = await in_sync_pair(room)
+        await seen(room, 1, lambda one: any(node.node_id == follower.node_id for node in one.nodes))
+        ended = await room.run_script(1, "whole")
+        await ended()
+        await seen(room, 1, lambda one: one.role == "leader" and not one.busy)
+        await room.engines.hand_over(1, 1, 3, "cafe")
+        await seen(room, 2, has_marker(1, 3))
+        await handed_over(room, 2)
+        old = await seen(room, 1, lambda one: one.role == "follower" and one.link_up)
+        assert not old.torn, "and it follows at once, without being told to"
+        assert (await room.read(1, "whole"), await room.read(2, "whole")) == ("1", "1")
 
     engines_room.play(told)
 

@@ -89,14 +89,13 @@ def test_a_script_that_begins_after_the_marker_is_not_busy_before_the_failover_i
 def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_operator_hears_why() -> None:
     stage = Stage().settled().tell(c.Switchover(database="orders"))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
-    for changes, why in (({"busy": True}, "SCRIPT KILL"), ({"answering": False}, "answers nothing now")):
+    for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "answers nothing now")):
         engine = stage.engine(0, **changes)
-        assert stage.steps("s1", engine, lasting=DECLINED - 1) == []
-        (step,) = stage.steps("s1", engine, lasting=DECLINED)
-        assert isinstance(step, Tell)
-        assert isinstance(step.fact, c.HandoverDeclined)
-        assert why in step.fact.reason
-    stage.tell(step.fact)
+        assert not {"HandoverBegun", "HandoverDeclined"} & set(kinds(stage.steps("s1", engine, lasting=DECLINED - 1)))
+        facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, Tell)]
+        (declined,) = [fact for fact in facts if isinstance(fact, c.HandoverDeclined)]
+        assert why in declined.reason
+    stage.tell(declined)
     assert stage.group.wish is None
     assert stage.group.leader == 0
 
@@ -128,6 +127,21 @@ def test_a_stop_waits_for_the_script_and_a_kill_does_not_hand_over() -> None:
     stage = Stage().settled().stop(0, kill=True)
     assert stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY - 1) == []
     assert kinds(stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY)) == ["Kill"]
+
+
+def test_a_leader_that_lost_its_role_inside_a_script_is_ended_for_a_full_resync() -> None:
+    """In the handover, after it, and in a vacancy; whoever led without such a script goes on."""
+    stage = standing()
+    for torn, expected in ((True, ["Kill"]), (False, ["HandoverDone"])):
+        assert kinds(stage.steps("s1", follower(stage, link_up=True, torn=torn))) == expected
+    stage.tell(c.HandoverDone(start_id=stage.process(1).start_id, epoch=105, history="b" * 40, **stage.quote()))
+    for torn, expected in ((True, ["Kill"]), (False, ["LeaderSteppedDown"])):
+        steps = stage.steps("s1", follower(stage, link_up=True, torn=torn))
+        assert kinds(steps)[:1] == expected
+        assert all(step.cause is Cause.TORN for step in steps if isinstance(step, Kill))
+    stage.ends(1)
+    assert stage.group.leader is None
+    assert kinds(stage.steps("s1", follower(stage, torn=True))) == ["Kill"]
 
 
 # A target that cannot take over ----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
 from dkv.domain.rules import endings, groups, leadership
 from dkv.engine import aof, archive, config, room
-from dkv.machine import follow, lead, perform, plan, progress
+from dkv.machine import follow, handover, lead, leave, perform, plan, progress
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
 from dkv.sim.engines import SimEngines
@@ -257,6 +257,48 @@ def hand_over_without_looking_for_the_marker() -> None:
         await self._engines.failover(step.start_id)
 
     perform.Performer._failover = at_once  # type: ignore[method-assign]
+
+
+def _handing_over_inside_scripts() -> None:
+    """A handover begins while the leader answers BUSY, and its target asks for no fresh marker."""
+    careful = handover.successor
+
+    def any_time(state: Any, group: Any, engine: Any, only: int | None = None) -> int | None:
+        return careful(state, group, replace(engine, busy=False), only)
+
+    handover.successor = leave.successor = any_time
+    handover._asks_in_time = lambda group, engine, standing, age: age < 6_000
+    fail_over = perform.Performer._failover
+
+    async def whatever_marker(self: Any, step: Any) -> None:
+        await fail_over(self, replace(step, after=0))
+
+    perform.Performer._failover = whatever_marker  # type: ignore[method-assign]
+
+
+def _believing_offsets() -> None:
+    """A leader that lost its role inside a script goes on with what only it has."""
+    steps = plan._with_engine
+    plan._with_engine = lambda scene, process, engine: steps(scene, process, replace(engine, torn=False))
+
+
+@mutant
+def hand_over_inside_a_script() -> None:
+    """What its demotion leaves half done is made whole by the resync afterwards."""
+    _handing_over_inside_scripts()
+
+
+@mutant
+def believe_the_offset_of_a_leader_demoted_inside_a_script() -> None:
+    """No handover makes one, but a takeover may."""
+    _believing_offsets()
+
+
+@mutant
+def hand_over_inside_a_script_and_believe_the_offset() -> None:
+    """Both: copies that differ are called in sync."""
+    _handing_over_inside_scripts()
+    _believing_offsets()
 
 
 @mutant

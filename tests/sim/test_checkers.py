@@ -143,7 +143,7 @@ async def two_engines_lead(scene: Scene) -> None:
     [
         (a_confirmed_write_is_gone, "confirmed at"),
         (an_acknowledged_write_is_gone, "is lost although its machine was there at every choice"),
-        (a_member_lacks_what_the_leader_has, "is in S and lacks 1 writes"),
+        (a_member_lacks_what_the_leader_has, "differs from its leader's: lacks: 1"),
         (two_engines_lead, "g1 is led by processes ["),
     ],
 )

@@ -53,6 +53,14 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "two rewrites at once": ("tests/machine/test_perform.py::test_a_rewrite_waits_for_its_groups_lease",),
     "open a superseded term": (f"{STORY}[superseded]",),
     "kill the target of a handover": ("tests/machine/test_handover.py::test_neither_engine_is_killed_while_a_handover_stands",),
+    # scripts that answer BUSY (decision 0020)
+    "hand over inside a script": ("tests/sim/test_scripts.py::test_no_switchover_ends_inside_a_script",),
+    "believe the offset of a leader demoted inside a script": (
+        "tests/sim/test_scripts.py::test_a_leader_that_lost_its_role_inside_a_script_is_filled_anew",
+    ),
+    "hand over inside a script and believe the offset": (
+        "tests/sim/test_scripts.py::test_a_leader_that_lost_its_role_inside_a_script_is_filled_anew",
+    ),
     # what the simulation alone once did not find
     "no fresh read before guarded steps": (
         "tests/machine/test_reconcile.py::test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it",

@@ -136,6 +136,7 @@ _KILL_SENTENCES = {
     Cause.ARCHIVE_MISSING: "its archive's files were deleted while it ran, so nothing it wrote would be found again",
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
+    Cause.TORN: "its manager killed it because it lost its role inside a script and may hold what nobody else has",
     Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",
     Cause.SCRIPT_TOO_LONG: "its manager killed it because a script that had written ran longer than script-limit",
 }

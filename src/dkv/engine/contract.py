@@ -58,6 +58,7 @@ class Cause(StrEnum):
     GRACEFUL_STOP = "graceful stop"                      # we asked (SHUTDOWN) and it exited 0
     OPERATOR_KILL = "operator kill"                      # we sent SIGKILL because an operator asked
     FENCED_BY_MANAGER = "fenced by its manager"          # we sent SIGKILL because it led without being the leader
+    TORN = "lost its role inside a script"               # we sent SIGKILL: only a full resync makes its data whole
     NEVER_ANSWERED = "never answered"                    # we sent SIGKILL after engine_hang_timeout without any answer
     SCRIPT_TOO_LONG = "script ran too long"              # we sent SIGKILL because a script that wrote passed script-limit
     KILLED_BY_SIGNAL = "killed by signal"                # e.g. "killed by signal 9, sender unknown"
@@ -231,6 +232,7 @@ class EngineSeen:
     files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
     paused: bool = False              # its clients' writes wait (`pause`)
     refuses: str = ""                 # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
+    torn: bool = False                # its role changed inside a script: it may hold what nobody else has, at an equal offset
     yields: bool = False              # a leader whose clients' writes wait for its successor, for 2 s more at least
     marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
     group: str = ""                   # its storage group

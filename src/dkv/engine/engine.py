@@ -67,6 +67,10 @@ class Engine:
         self._pidfd: int | None = None
         self._end = select.poll()             # shows the end of the process as soon as it is watched
         self._pfcount: bool | None = None
+        self._led: bool | None = None         # whether it led when its scripts were last asked for
+        self._was_away = False                # since then it did not answer, or was busy: with a script, perhaps
+        self._script = -1                     # number of the last one that answered BUSY
+        self._torn = False
         self._born: Born | None = None
         self._seen_to_end = False
         self.end: ExitSeen | None = None      # once it is judged and its group is gone
@@ -207,6 +211,7 @@ class Engine:
         disk = self._disk.look()
         now = time.monotonic()
         if not asked.done() or asked.cancelled():
+            self._was_away = True
             return self._silent(now, disk)
         if self._asking is asked:
             self._asking = None
@@ -219,12 +224,14 @@ class Engine:
             answers, refuses = None, "MAXCLIENTS"  # nobody gets in, which is an answer too
         self._answered_at = now
         if answers is None:
+            self._was_away = True
             return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses=refuses)
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
         if self._last is None or self._judged != (answers, disk, full):
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
+        await self._mind_scripts()
         await self._mind_pfcount()
         await self._mind_pace(answers)
         await self._mind_room(answers)
@@ -247,6 +254,19 @@ class Engine:
         if self._first_look:
             self._first_look = False
             await asyncio.to_thread(self._disk.look)
+
+    async def _mind_scripts(self) -> None:
+        """Whether it lost its role inside a script: it follows now, and a script ended that it was not seen leading after."""
+        if self._last is None or not self.durable:
+            return
+        leads = self._last.role == "leader"
+        if leads is not self._led or (leads and self._was_away):
+            with suppress(EngineUnreachable, EngineRefused):
+                script = await self.valkey.last_script()
+                self._torn = not leads and script != self._script
+                self._script, self._led, self._was_away = script, leads, False
+        if self._last.torn is not self._torn:
+            self._last = replace(self._last, torn=self._torn)
 
     async def _mind_pfcount(self) -> None:
         """After a switch of roles: a leader may be asked PFCOUNT, a durable follower may not (trap 3)."""

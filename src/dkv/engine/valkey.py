@@ -228,6 +228,15 @@ class Valkey:
         nodes, me, leader = glance.parse_nodes(text)
         return ("leader" if glance.leads(nodes, me) else "follower"), leader
 
+    async def last_script(self) -> int:
+        """Which command was the last that ran until others were answered BUSY, by its number in the log of slow ones; -1 none.
+
+        Clients can neither read nor empty that log, which keeps 128. Raises EngineUnreachable, EngineRefused.
+        """
+        threshold, entries = await self.do(("CONFIG", "GET", "busy-reply-threshold"), ("COMMANDLOG", "GET", -1, "slow"))
+        longest = int(glance.parse_config(threshold)["busy-reply-threshold"]) * 1000
+        return max((entry[0] for entry in entries if entry[2] >= longest), default=-1)
+
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def take_over(self, phantoms: Sequence[str], slot: int, durable: bool) -> None:

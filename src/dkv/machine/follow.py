@@ -27,6 +27,9 @@ def vacancy_steps(scene: Scene, group: Group, process: Process, engine: EngineSe
     if group.leader_process == process.start_id:
         yield from opening_steps(scene.me, group, engine)
         return
+    if process.start_id in group.suspects and engine.torn:
+        yield Kill(engine.directory, engine.start_id, Cause.TORN)
+        return
     if process.start_id in group.suspects and engine.role == "follower":
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=process.start_id))
         return
@@ -62,6 +65,9 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
         return
     if engine.role == "leader":
         yield from _usurper_steps(scene, group, engine)
+        return
+    if process.start_id in group.suspects and engine.torn:
+        yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
     if process.start_id in group.suspects:
         fact = LeaderSteppedDown(**scene.told, start_id=process.start_id)

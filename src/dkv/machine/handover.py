@@ -66,7 +66,7 @@ def _obstacle(engine: EngineSeen, wish: Wish) -> str:
     if not engine.answering:
         return NO_ANSWER
     if engine.busy:
-        return IN_A_SCRIPT
+        return IN_A_SCRIPT if engine.refuses == "BUSY" else NO_ANSWER
     whom = "no other copy acknowledges" if wish.to_process is None else f"process {wish.to_process} does not acknowledge"
     return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
 
@@ -146,6 +146,8 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
         elif age < IN_TIME and (_lacks_marker(handover, engine) or age >= UNMARKED):
             sequence = max(next_sequence(group, engine), handover.sequence + 1)
             yield HandOver(f"mark {engine.start_id}", engine.start_id, group.term, sequence)
+    elif engine.torn:
+        yield Kill(engine.directory, engine.start_id, Cause.TORN)
     elif handover.to_process not in scene.state.processes and engine.role == "follower":
         yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
     elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):

@@ -213,9 +213,19 @@ class Checkers(Watcher):
             engine = self._engine(process) if process else None
             if engine is None:
                 self._world.fail(f"archive {archive_id} is in S at the end and has no engine")
-            elif set(leader.data) - set(engine.data):
-                lacking = sorted(set(leader.data) - set(engine.data))
-                self._world.fail(f"archive {archive_id} is in S and lacks {len(lacking)} writes, such as {lacking[0]}")
+            else:
+                self._same_contents(archive_id, leader.data, engine.data, "engine")
+                self._same_contents(archive_id, leader.data, self._disk(self._world.state.archives[archive_id]).load(), "disk")
+
+    def _same_contents(self, archive_id: int, led: dict[str, str], held: dict[str, str], where: str) -> None:
+        """Contents are compared, because equal offsets are no evidence of equal data."""
+        if led == held:
+            return
+        lacking, more = sorted(set(led) - set(held)), sorted(set(held) - set(led))
+        other = sorted(key for key in set(led) & set(held) if led[key] != held[key])
+        words = (("lacks", lacking), ("has what its leader has not", more), ("has another value", other))
+        said = "; ".join(f"{word}: {len(keys)}, such as {keys[0]}" for word, keys in words if keys)
+        self._world.fail(f"archive {archive_id} is in S and its {where} differs from its leader's: {said}")
 
     def leader_engine(self, group: Group) -> SimEngine | None:
         """The engine of a group's leader, if it leads."""

@@ -91,7 +91,8 @@ class SimCopies:
             engine = self.machine.living(start_id)
             link, disk = engine.replication, engine.disk
             attached = engine.role == "leader" or link.state == "up"
-            if disk and not engine.stopped and attached and link.history == reached.history and link.offset >= reached.offset:
+            awake = not engine.silent
+            if disk and awake and attached and link.history == reached.history and link.offset >= reached.offset:
                 break
             if self.machine.net.now() > deadline:
                 raise EngineRefused(f"engine {start_id} has not reached its leader's position")

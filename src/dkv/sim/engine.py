@@ -18,9 +18,10 @@ from dkv.sim.failover import Failover
 from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication, Waiting
+from dkv.sim.scripts import WAITS, Scripts
 
 
-class SimEngine(Failover):
+class SimEngine(Failover, Scripts):
     """A process. `disk` is None for a memory-only engine."""
 
     def __init__(
@@ -80,15 +81,15 @@ class SimEngine(Failover):
         """Execute what arrived, now or when the process goes on."""
         if not self.alive:
             return
-        if self.silent:
+        if self.silent or (self.busy and act.__name__ in WAITS):
             self.inbox.append((act, args))
         else:
             act(*args)
 
     @property
     def silent(self) -> bool:
-        """Whether it answers nobody: it stands still, or works on one large value."""
-        return self.stopped or (self.loading and self.one_value)
+        """Whether it answers nobody: it stands still, or works on one large value, or is inside a script."""
+        return self.stopped or self.deaf or (self.loading and self.one_value)
 
     def stop(self) -> None:
         """SIGSTOP."""
@@ -102,20 +103,14 @@ class SimEngine(Failover):
         self.stopped, self.went_on_at = False, self.net.now()
         if self.through:
             self._loaded()
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """What was sent while it answered nobody."""
-        inbox, self.inbox = self.inbox, []
-        for act, args in inbox:
-            self.receive(act, args)
+        self._catch_up()
 
     def _through(self) -> None:
         """All is loaded; one that stands still finds that out when it goes on."""
         self.through = self.stopped
         if self.alive and not self.stopped:
             self._loaded()
-            self._read_on()
+            self._catch_up()
 
     def die(self) -> None:
         """The process ends; what it had sent is still delivered, what it had only written stays written."""
@@ -153,7 +148,7 @@ class SimEngine(Failover):
         self.net.later(1.0, self._cron)
         if self.disk is not None and self.append_fsync == "everysec":
             self.disk.unsynced = 0
-        if not self.stopped and not self.loading:
+        if not self.silent and not self.busy and not self.loading:
             self.replication.cron()
             self.tell()
 
@@ -351,8 +346,8 @@ class SimEngine(Failover):
             self.net.post(self.machine, self, self._finish, entry, answer, delay=0.02)
             return
         self.unfinished.remove(entry)
-        if self.loading:
-            answer("LOADING")
+        if self.loading or self.busy:
+            answer("LOADING" if self.loading else "BUSY")
         elif self.role != "leader":
             answer("MOVED")
         elif self.fenced:

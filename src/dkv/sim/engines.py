@@ -79,7 +79,7 @@ class SimEngines(SimCopies):
             self.machine.before(order)
             await self._pause(0.0005)
         try:
-            return await self.net.ask(self.machine.name, engine, lambda: answer(engine), timeout)
+            return await self.net.ask(self.machine.name, engine, lambda: _unless_busy(engine, answer), timeout)
         finally:
             engine.ordered = True
 
@@ -110,7 +110,7 @@ class SimEngines(SimCopies):
         await self._pause()
         return [
             Counters(e.start_id, e.gets, e.puts, 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
-            for _, e in sorted(self.machine.engines.items()) if not e.stopped
+            for _, e in sorted(self.machine.engines.items()) if not e.silent
         ] + [
             Counters(s, sum(e.gets for e in m.engines), 0, 0, sum(len(e.data) for e in m.engines), 10**6, 1,
                      int(self.net.now() * 1000))
@@ -402,6 +402,13 @@ class SimEngines(SimCopies):
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("forget", engine, lambda engine: engine.forget(node_id))
+
+
+def _unless_busy(engine: SimEngine, answer: Callable[[SimEngine], T]) -> T:
+    """Whatever a manager orders, a script that answers BUSY keeps from being done."""
+    if engine.busy:
+        raise EngineRefused("BUSY the engine is busy running a script")
+    return answer(engine)
 
 
 def _set(engine: SimEngine, max_memory: int, append_fsync: str) -> None:

@@ -17,7 +17,7 @@ Fault = Callable[[], Awaitable[None]]
 
 RARE = (
     "switchover", "stop leader", "kill te", "stop te", "hot copy", "pause manager before a command",
-    "kill manager before a command", "kill engine", "stop engine",
+    "kill manager before a command", "kill engine", "stop engine", "long script",
 )  # fmt: skip
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 

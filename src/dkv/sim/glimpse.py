@@ -29,6 +29,9 @@ def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
         return replace(engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, idle_ms=idle,
                        marker=_marker(engine.disk))  # fmt: skip
     engine.answered_at = now
+    if engine.busy:
+        return replace(engine.last_seen or _stranger(engine), answering=True, busy=True, silent_ms=0, refuses="BUSY",
+                       marker=_marker(engine.disk))  # fmt: skip
     shown = _look(engine)
     if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(shown):
         engine.looked_at, engine.ordered = now, False
@@ -62,6 +65,7 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "incremental_bytes": disk.incremental_bytes if disk else 0, "paused": now < engine.waits_until,
         "yields": leads and engine.paused_until - now >= 2.0,
         "max_memory": engine.max_memory, "append_fsync": engine.append_fsync, "refuses": _refuses(engine),
+        "torn": engine.torn,
     }  # fmt: skip
 
 

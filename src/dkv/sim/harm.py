@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from dkv.domain.maintenance import Switchover
 from dkv.engine.contract import Cause
+from dkv.sim.engine import SimEngine
 from dkv.sim.faults import Fault, Source
+from dkv.sim.net import CLIENTS
 from dkv.sim.world import Machine, Run
 
 
@@ -29,6 +32,7 @@ class Harm(Source):
             "pause manager before a command": self.pause_before_command,
             "kill manager before a command": self.kill_before_command,
             "freeze machine": self.freeze_machine,
+            "long script": self.long_script,
             "slow loading": self.slow_loading,
             "slow disk": self.slow_disk,
             "full disk": self.full_disk,
@@ -90,6 +94,34 @@ class Harm(Source):
         await self.wait(0.5, 6.0)
         self.world.tell("fault", f"engine of process {start_id} goes on")
         engine.go_on()
+
+    async def long_script(self) -> None:
+        """A client's script writes at once and keeps a leader busy; half the time an operator wants another leader."""
+        groups = [g for g in self.world.state.groups.values() if g.leader_process is not None]
+        engine = self._engine(self.random.choice(groups).leader_process) if groups else None
+        if engine is None:
+            return
+        seconds, key = self.random.uniform(6.0, 18.0), f"script-{self.random.getrandbits(32)}"
+        self.world.net.post(CLIENTS, engine, engine.run_script, key, "1", seconds, lambda answer: None)
+        try:
+            if await self.world.until(lambda: engine.deaf, 1.0):
+                self.struck("long script", f"a script keeps process {engine.start_id} for {seconds:.1f} s")
+                await self._beside_a_script(engine, seconds)
+        finally:
+            if engine.script is not None:
+                engine.script_ends(engine.script)
+
+    async def _beside_a_script(self, engine: SimEngine, seconds: float) -> None:
+        before = self.random.uniform(0.3, 1.0) * seconds
+        await asyncio.sleep(before)
+        if self.random.random() < 0.7:
+            database, group = engine.spec.identity.database, engine.group
+            await self.world.order(Switchover(actor="operator", database=database, group=group))
+        await asyncio.sleep(seconds - before)
+
+    def _engine(self, start_id: int | None) -> SimEngine | None:
+        found = [machine.hardware.engines.get(start_id) for machine in self.world.machines.values() if start_id is not None]
+        return next((engine for engine in found if engine is not None), None)
 
     async def slow_loading(self) -> None:
         """The next engines of a machine take long to load: many values, or one large one, about which they say nothing."""

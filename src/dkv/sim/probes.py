@@ -14,7 +14,8 @@ from dkv.sim.world import Watcher
 KINDS = (
     "kill engine", "kill leader", "kill te", "kill all engines", "kill manager", "kill engine and manager",
     "kill everything", "restart machine", "pause engine", "pause manager", "pause machine", "pause manager before a command",
-    "kill manager before a command", "slow loading", "slow disk", "full disk", "failing disk", "lost commit answer",
+    "kill manager before a command", "long script", "slow loading",
+    "slow disk", "full disk", "failing disk", "lost commit answer",
     "lost answer", "lost engine reply", "backend away", "slow backend", "lease lost", "lagging followers", "cut machines",
     "isolate machine", "clock jump", "order: start instance", "order: stop instance", "order: stop leader",
     "order: switchover", "order: restart store", "order: change options", "order: start te", "order: stop te", "order: hot copy",

@@ -160,7 +160,7 @@ class Replication:
 
     def _flushed(self, replica: Replica) -> None:
         replica.flushing = False
-        if self.engine.alive and self.replicas.get(replica.engine.node_id) is replica and not self.engine.stopped:
+        if self.engine.alive and self.replicas.get(replica.engine.node_id) is replica and not self.engine.silent:
             self._flush(replica)
 
     def acknowledged(self, node_id: str, token: int, offset: int) -> None:
@@ -248,7 +248,7 @@ class Replication:
         if engine.disk is not None and engine.disk.drive.trouble:
             engine.perish(engine.disk.drive.trouble)
             return
-        engine.data = dict(snapshot)
+        engine.data, engine.torn = dict(snapshot), False
         if engine.disk is not None:
             engine.disk.replace(snapshot)
         self.history, self.former, self.offset = history, None, offset

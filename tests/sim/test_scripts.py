@@ -1,0 +1,101 @@
+"""A leader inside a script that answers BUSY: scenes in which an operator wants another leader just then."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from dkv.domain.commands import HandoverBegun
+from dkv.domain.decision import Accepted
+from dkv.domain.maintenance import Switchover
+from dkv.sim.engine import SimEngine
+from dkv.sim.net import CLIENTS
+from dkv.sim.world import DATABASE
+from tests.sim.test_scenes import Scene
+
+
+def leading(scene: Scene) -> SimEngine:
+    """The leader's engine."""
+    engine = scene.checkers.leader_engine(scene.group)
+    assert engine is not None
+    return engine
+
+
+async def busy(scene: Scene, seconds: float) -> SimEngine:
+    """The leader's engine, inside a script of that length."""
+    engine = leading(scene)
+    scene.world.net.post(CLIENTS, engine, engine.run_script, "script", "1", seconds, lambda answer: None)
+    await scene.until(lambda: engine.deaf)
+    return engine
+
+
+async def whole(scene: Scene) -> None:
+    """Everybody is in sync again, and everything is compared."""
+    await scene.until(lambda: bool(scene.leader()) and len(scene.group.in_sync) == 3 and not scene.group.handover)
+    await scene.confirm(5)
+    await asyncio.sleep(3.0)
+    scene.checkers.at_the_end()
+
+
+async def a_switchover_is_asked_for(scene: Scene, after: float, seconds: float) -> None:
+    engine = await busy(scene, seconds)
+    await asyncio.sleep(after)
+    await scene.world.order(Switchover(actor="operator", database=DATABASE, group="g1"))
+    await asyncio.sleep(seconds - after + 1.0)
+    await whole(scene)
+    assert not engine.torn, "the leader lost its role inside the script"
+
+
+@pytest.mark.parametrize(("after", "seconds"), [(1.0, 7.0), (6.5, 16.0), (9.7, 16.0), (11.5, 16.0)])
+def test_no_switchover_ends_inside_a_script(after: float, seconds: float) -> None:
+    assert Scene(3).play(partial(a_switchover_is_asked_for, after=after, seconds=seconds)) == []
+
+
+async def a_failover_is_carried_out_inside_a_script(scene: Scene) -> None:
+    """As one that a frozen engine was asked for is, when it goes on: no rule of ours can take it back."""
+    engine = await busy(scene, 16.0)
+    await scene.until(lambda: engine.busy)
+    group = scene.group
+    heir = next(e for e in scene.world.net.engines.values() if e.follows == engine.node_id)
+    begun = HandoverBegun(server_id=scene.leader(), actor=scene.leader(), database=group.database, group=group.name,
+                          term=group.term, to_archive=heir.spec.identity.archive_id, sequence=10**6)  # fmt: skip
+    assert isinstance(await scene.world.order(begun), Accepted)
+    heir.begin_failover()
+    await scene.until(lambda: heir.role == "leader" and engine.role == "follower")
+    await scene.until(lambda: scene.group.term == group.term + 1)
+    assert engine.spec.identity.archive_id in scene.group.in_sync, "it is taken for whole"
+    await scene.until(lambda: engine.torn)
+    await asyncio.sleep(8.0)
+    await whole(scene)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_leader_that_lost_its_role_inside_a_script_is_filled_anew(seed: int) -> None:
+    assert Scene(seed).play(a_failover_is_carried_out_inside_a_script) == []
+
+
+def test_copies_that_differ_at_equal_offsets_are_found() -> None:
+    """The checker itself: another value, a key more, a key less; in memory or on the disk alone."""
+
+    async def story(scene: Scene) -> None:
+        other = next(e for e in scene.world.net.engines.values() if e.follows == leading(scene).node_id)
+        assert other.disk is not None
+        await asyncio.sleep(3.0)
+        scene.checkers.at_the_end()
+        assert scene.world.failures == []
+        key = next(iter(other.data))
+        was, other.data[key] = other.data[key], "other"
+        other.data["more"] = "1"
+        scene.checkers.at_the_end()
+        other.data[key] = was
+        del other.data["more"]
+        assert other.replication.offset <= leading(scene).replication.offset
+        other.disk.base["more"] = "1"
+        scene.checkers.at_the_end()
+
+    found = Scene(1).play(story)
+    assert len(found) == 2
+    assert "its engine differs from its leader's: has what its leader has not: 1, such as more; has another value: 1" in found[0]
+    assert "its disk differs from its leader's: has what its leader has not" in found[1]
