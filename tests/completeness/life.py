@@ -36,6 +36,7 @@ from dkv.domain.commands import (
     JoinCompleted,
     JoinDurable,
     JoinMarked,
+    LackEnded,
     LeaderProgressed,
     LeaderServing,
     LeaderSilence,
@@ -145,6 +146,7 @@ class Life:
         await self.ask("POST", f"/{STORE}/instances/orders-1/start", 202)
         await self.ask("POST", f"/{STORE}/instances/orders-2/start", 202)
         await self.comes_up(0, LoadingProgressed(server_id="s1", start_id=0, percent=50))
+        await self.held_back()
         await self.comes_up(1)
         await self.leads(0)
         await self.tell(JoinAnnounced(archive_id=1, **await self.quoting()))
@@ -201,6 +203,13 @@ class Life:
         silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)
         await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
         await self.joins(1)
+
+    async def held_back(self) -> None:
+        """A follower's disk is full, twice in a row, and has room again."""
+        full: dict[str, Any] = {"cause": "disk full", "detail": "No space left on device", "exit_code": 1}
+        for _ in range(2):
+            await self.tell(ProcessExited(server_id="s2", start_id=(await self.process(1)).start_id, **full))
+        await self.tell(LackEnded(server_id="s2", start_id=(await self.process(1)).start_id))
 
     async def hot_copied(self) -> None:
         """A hot copy whose first attempt is void, one that cannot be written, one that is cancelled."""

@@ -174,6 +174,30 @@ def test_a_fresh_start_never_goes_over_data(engines_room: Room) -> None:
     engines_room.play(told)
 
 
+def test_what_ended_an_engine_is_looked_for(engines_room: Room) -> None:
+    """The lock somebody else holds, the files that are not there; nothing is changed by looking."""
+
+    async def told(room: Room) -> None:
+        spec = room.spec(1, 1)
+        ports = (spec.client_port, spec.cluster_port)
+
+        async def missing(cause: Cause) -> bool:
+            return bool(await room.engines.obstacle(spec.directory, cause, spec.address, ports))
+
+        assert await missing(Cause.ARCHIVE_MISSING)
+        other = room.another_manager()
+        await other.prepare(spec.directory, spec.identity, True)
+        assert not await missing(Cause.ARCHIVE_MISSING)
+        assert await missing(Cause.ARCHIVE_LOCKED)
+        await other.release(spec.directory)
+        for cause in Cause:
+            assert not await missing(cause), cause
+        await room.engines.prepare(spec.directory, spec.identity, True)
+        assert not await missing(Cause.ARCHIVE_LOCKED), "its own lock is in nobody's way"
+
+    engines_room.play(told)
+
+
 def test_a_deleted_archive_is_renamed_and_its_name_is_free(engines_room: Room) -> None:
     async def told(room: Room) -> None:
         spec = room.spec(1, 1)

@@ -66,9 +66,13 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
     "parked": (
         UP + "exit db-2 because=bad; exit db-2 because=bad; exit db-2 because=bad", "archive 1 (db-2)", "an operator",
         "stopped restarting it: it ended 3 times", "Cure the cause, then: Start-DkvStore"),
-    "parked by a full disk": (
-        UP + 3 * 'exit db-2 cause="disk full" because=full; ', "archive 1 (db-2)", "an operator", "ended 3 times",
-        "Make room on its disk"),
+    "held back by a full disk": (
+        UP + 3 * 'exit db-2 cause="disk full" because=full; ', "process 4 (db-2)", "room on the disk of B",
+        "its last 3 processes ended before or soon after they ran: full; the next one is begun at 01:00:02Z, or as soon as "
+        "there is room again", "or its manager's data; it is begun at once with: Start-DkvStore -Name db -InstanceName db-2."),
+    "held back without a reason that could go away": (
+        UP + 2 * 'exit db-2 because=odd; ', "process 3 (db-2)", "its next try", "odd; the next one is begun at 01:00:05Z",
+        "Start-DkvStore -Name db -InstanceName db-2"),
     "ended and nobody starts it again": (
         UP + "exit db-2 planned", "archive 1 (db-2)", "an operator", "it does not run", "Start it: Start-DkvStore"),
     "deleted, its directory is not renamed": (

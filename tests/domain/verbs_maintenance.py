@@ -18,6 +18,11 @@ def _engine_silent(t: Teller, line: Line) -> c.Command:
     return EngineSilent(silent=not line.has("no-more"), **t.of(line))
 
 
+@verb("lack-ended")
+def _lack_ended(t: Teller, line: Line) -> c.Command:
+    return c.LackEnded(**t.of(line))
+
+
 @verb("refuses")
 def _writes_refused(t: Teller, line: Line) -> c.Command:
     return WritesRefused(why=line.options.get("why", ""), **t.of(line))

@@ -140,8 +140,10 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
     if salt % 3 == 0:
         yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
         yield c.LeaderProgressed(now=now, server_id=server_id, start_id=start_id, term=term, count=process.progress + salt % 2)
-        yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, cause="signal", detail="it died",
+        yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, detail="it died",
+                              cause="disk full" if salt % 2 else "signal",
                               exit_code=137, planned=salt % 2 == 0, reaped=salt % 5 > 0)  # fmt: skip
+        yield c.LackEnded(now=now, server_id=server_id, start_id=start_id)
     if report:
         yield c.PositionReported(now=now, server_id=server_id, start_id=start_id, term=term, report=report)
         yield c.LeaderSilence(now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0,

@@ -106,6 +106,7 @@ class FakeWorld:
     copies: dict[str, CopyLabel] = field(default_factory=dict)
     marker: Position = Position()
     epoch: int = 100
+    obstacle: str = ""      # what is missing of what ended an engine
     written: int = 0        # bytes in each incremental file
 
     def end(self, start_id: int, cause: Cause, code: int) -> None:
@@ -275,6 +276,10 @@ class FakeEngines:
 
     async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
         await self.call("rewrite")
+
+    async def obstacle(self, directory: str, cause: Cause, address: str, ports: Any) -> str:
+        await self.call("obstacle")
+        return self.world.obstacle
 
     async def ask_followers(self, start_id: int) -> None:
         await self.call("ask_followers")

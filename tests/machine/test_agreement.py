@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseState, EngineType, GroupPhase, JoinStage, Process, ProcessState
+from dkv.domain.resting import resting
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.perform import Performer
 from dkv.machine.plan import pace, plan, process_steps, timeless
@@ -31,6 +32,7 @@ from tests.machine.walk import any_engine, any_exit, step
 RESTS = {
     ("TRACKED", "memory only", "runs"): "it is held until all its groups are led",
     ("MONITORED", "memory only", "runs"): "it holds everything, or a leader of its groups is being chosen",
+    ("REQUESTED", "held back", "none yet"): "it waits for its next try",
     ("STARTED", "told, nobody leads", "none yet"): "an engine is only launched when its group has a leader",
     ("whole stop", "does not lead", "none yet"): "nothing is started in a whole stop",
     ("whole stop", "does not lead", "runs"): "it is asked to leave after the clean stop",
@@ -54,6 +56,8 @@ RESTS = {
 def standing(stage: Stage, process: Process) -> str:
     """What a process is to its group, in a word or two."""
     group = stage.group
+    if resting(process):
+        return "held back"
     if process.engine_type is EngineType.TE:
         return "memory only"
     if group.handover and process.start_id in (group.handover.from_process, group.handover.to_process):

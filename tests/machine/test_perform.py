@@ -402,3 +402,21 @@ def test_every_step_has_its_performance() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
     missing = [k.__name__ for k in kinds if k not in (s.Step, s.Tell) and not hasattr(Performer, f"_{k.__name__.lower()}")]
     assert not missing
+
+
+def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None:
+    """Who never saw it missing cannot know that it came back: such a process waits for its time."""
+
+    async def told(scene: Scene) -> None:
+        step = s.LookForLack("/a", 0, "/a", Cause.DISK_FULL, "127.0.0.1", (7811, 7861))
+        await scene.performer.perform(step)
+        assert scene.desk.told == []
+        scene.world.obstacle = "0 bytes are free"
+        await scene.performer.perform(step)
+        assert scene.desk.told == []
+        scene.world.obstacle = ""
+        await scene.performer.perform(step)
+        await scene.performer.perform(step)
+        assert scene.desk.told == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
+
+    play(told)

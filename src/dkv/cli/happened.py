@@ -9,6 +9,7 @@ from dkv.client import Json
 
 WORDS = {
     "process.requested": "{subject} was requested",
+    "process.begun": "{subject} is held back no longer",
     "process.started": "{subject} was begun",
     "process.configured": "the engine of {subject} was launched",
     "process.tracked": "{subject} has loaded its data",

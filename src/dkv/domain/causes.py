@@ -35,6 +35,7 @@ JUST: dict[str, tuple[str, ...]] = {
 
 FROM: dict[str, tuple[str, ...]] = {
     "process.started": ("own",),
+    "process.begun": ("own",),
     "process.configured": ("own",),
     "process.tracked": ("own",),
     "process.monitored": ("own", "group"),

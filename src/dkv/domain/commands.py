@@ -35,6 +35,7 @@ from dkv.domain.maintenance import StopRestart as StopRestart
 from dkv.domain.maintenance import Switchover as Switchover
 from dkv.domain.maintenance import WritesRefused as WritesRefused
 from dkv.domain.model import DatabaseOptions, EngineType, Report
+from dkv.domain.running import LackEnded as LackEnded
 from dkv.domain.running import LeaderProgressed as LeaderProgressed
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
 from dkv.domain.running import MemorySynced as MemorySynced
@@ -381,7 +382,7 @@ FACTS: tuple[type[Command], ...] = (
     HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
     CopyWritten, CopyBroke, CutDropped, EngineSilent, WritesRefused, TailMeasured, TailFed, TailBroken, CopyRecognised,
-    OptionsSeen, LeaderProgressed,
+    OptionsSeen, LeaderProgressed, LackEnded,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

@@ -19,11 +19,13 @@ from dkv.domain.model import (
     JoinStage,
     Process,
     ProcessState,
+    Rest,
     State,
     Tail,
     Tombstone,
 )
 from dkv.domain.refusing import takes_writes
+from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import RESTING, STOPPING
 from dkv.domain.unwritten import AsOf
 
@@ -61,6 +63,13 @@ def path_of(state: State, archive: Archive) -> str:
     return archive.directory_in(server.data_dir if server else "")
 
 
+def cure_of(state: State, archive: Archive, rest: Rest) -> str:
+    """What a person can do about an archive whose process is held back, and how to have it begun now."""
+    lack = lack_of(archive, path_of(state, archive), rest)
+    cure = f"{lack.cure}; it" if lack else "Cure the cause; it"
+    return f"{cure} is begun at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
+
+
 def store_status(state: State, database: str) -> str:
     """NoInstances, Running, Stopped or Partial. Created and Failed count as stopped.
 
@@ -86,6 +95,8 @@ def instance_state(state: State, archive: Archive) -> str:
         return "Stopping"
     if not state.server_alive(archive.server_id):
         return "Unreachable"
+    if resting(process):
+        return "Failed"
     runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
     return "Running" if runs else "Starting"
 
@@ -162,6 +173,9 @@ def _why_leaving(process: Process) -> str:
 
 def _why_starting(state: State, archive: Archive, process: Process) -> str:
     group = state.group_of(archive.archive_id)
+    rest = resting(process)
+    if rest:
+        return f"{why_held_back(rest)}; {cure_of(state, archive, rest)}"
     if process.state is ProcessState.REQUESTED:
         return f"the manager of {archive.server_id} did not take the request yet"
     if process.state is ProcessState.CONFIGURED:
@@ -261,6 +275,9 @@ def _lack(state: State, archive: Archive) -> tuple[str, str] | None:
         return _lack_at_rest(archive, last_tombstone(state, archive.archive_id), start)
     if _is_leaving(state, process):
         return "is stopping", f"Start it again when it has stopped: {start}."
+    rest = resting(process)
+    if rest:
+        return f"is held back: {why_held_back(rest)}", cure_of(state, archive, rest)
     if process.state is ProcessState.REQUESTED:
         return f"was requested and the manager of {archive.server_id} did not take it yet", ""
     if process.state is ProcessState.CONFIGURED:

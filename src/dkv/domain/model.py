@@ -259,6 +259,20 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Ends in a row of an archive's processes that did not get to run, and how the newest process waits because of them."""
+
+    tries: int                # how many they are
+    since: int                # when the first of them was, to be shown
+    lacks: str                # what was missing, as the cause of the last end; "": nothing that comes back
+    detail: str               # of the last end
+    delay: int                # ms
+    next_at: int              # when it will be begun at the latest, to be shown
+    armed: int | None = None  # domain clock, by the first Tick
+    over: bool = False        # it waits no more
+
+
+@dataclass(frozen=True)
 class Process:
     """One run of one engine. Its start id is never used twice."""
 
@@ -290,6 +304,7 @@ class Process:
     silent_at: int = 0                      # since when its engine answers nothing at all, to be shown; 0: it answers
     refuses: str = ""                       # the error it answers clients' writes for seconds; see refusing.py. "" none
     refuses_at: int = 0                     # since when, to be shown
+    rest: Rest | None = None                # it is held back until that is over
     renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
     endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
     told: int = 0                           # number of the newest event about it

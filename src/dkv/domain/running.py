@@ -21,6 +21,13 @@ class ProcessStarted(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LackEnded(ManagerFact):
+    """What a held back process lacks is there again, as its manager saw who had seen it missing."""
+
+    start_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProcessConfigured(ManagerFact):
     """Its parameters are decided and its engine was launched."""
 

@@ -15,6 +15,7 @@ from dkv.domain.describe import instances
 from dkv.domain.model import Database, DatabaseState, EngineState, EngineType, Process, ProcessState, State
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, unknown_server
+from dkv.domain.resting import resting
 from dkv.domain.states import RESTING
 
 Pairs = tuple[tuple[str, str], ...]
@@ -56,9 +57,14 @@ def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable
             return unknown_server(server, state.servers)
     expected = None if reusable else incarnation_to_come(state, database)
     sms = [Spec(name, EngineType.SM, a.server_id, a.archive_id, expected=expected)
-           for a in instances(state, name) if state.process_on(a.archive_id) is None]  # fmt: skip
+           for a in instances(state, name) if _is_to_start(state.process_on(a.archive_id))]  # fmt: skip
     tes = [Spec(name, EngineType.TE, server, expected=expected) for server in te_servers]
     return Plan(database.state not in RESTING, _in_order([*sms, *tes]))
+
+
+def _is_to_start(process: Process | None) -> bool:
+    """Whether a start is to request a process, or to begin the one that is held back."""
+    return process is None or (resting(process) is not None and not process.leaving)
 
 
 def capture(state: State, name: str, check_state: bool = True) -> Plan | Refused:

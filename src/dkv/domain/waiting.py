@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dkv.domain import renewing
-from dkv.domain.describe import STAGES, instances, last_tombstone, waits_for
+from dkv.domain.describe import STAGES, cure_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -27,6 +27,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.options import Lag, lags, restart_words
 from dkv.domain.refusing import REFUSALS, leading
+from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import STOPPING
 from dkv.domain.unwritten import AsOf
 
@@ -264,6 +265,11 @@ def _leaving(state: State, process: Process) -> Stuck:
 
 
 def _coming(state: State, process: Process) -> Stuck:
+    rest, archive = resting(process), state.archive_of(process)
+    if rest and archive:
+        lack, fix = lack_of(archive, path_of(state, archive), rest), cure_of(state, archive, rest)
+        held = _of(state, process, lack.whom if lack else "its next try", why_held_back(rest), fix)
+        return replace(held, since=rest.since or None)
     if process.state is ProcessState.REQUESTED:
         return _of(state, process, f"the manager of {process.server_id}", "its request was not taken yet",
                    f"Look at the log of the manager of {process.server_id}.")  # fmt: skip

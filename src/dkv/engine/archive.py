@@ -90,6 +90,21 @@ def lock_holder(directory: str) -> str:
         return "unknown"
 
 
+def lock_is_held(directory: str) -> bool:
+    """Whether somebody holds the archive's lock now."""
+    try:
+        fd = os.open(os.path.join(directory, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def make_directory(directory: str) -> None:
     """Create a directory that is private to our user, with those above it. Raises ArchiveRefused."""
     with _opened(directory, make=True) as fd:

@@ -316,6 +316,13 @@ class Engines(CopyEngines, Feeds, Protocol):
         """
         ...
 
+    async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
+        """What is still missing of what an engine of that archive ended for: room, a free port, its directory, its files.
+
+        "" when nothing is, or nobody can tell. Changes nothing.
+        """
+        ...
+
     async def release(self, directory: str) -> None:
         """Drop the lock of a prepared archive that is not going to be launched."""
         ...

@@ -36,6 +36,7 @@ from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import refuse_taken, taken, write_files
 from dkv.engine.logs import LogWatch
+from dkv.engine.obstacles import obstacle
 from dkv.engine.positions import read_position
 from dkv.engine.set_aside import copy_tail
 from dkv.engine.supervisor import Record, Run
@@ -181,6 +182,15 @@ class ValkeyEngines(HotCopies, Feeding):
             if not engine.alive:
                 engine.kill_leftovers()
         return any(engine.alive and not engine.run.intents for engine in mine)
+
+    async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
+        """See the contract."""
+        if cause is Cause.ARCHIVE_LOCKED and directory in self._locks:
+            return ""
+        try:
+            return await asyncio.to_thread(obstacle, directory, cause, address, ports, self._binary, str(self._runs))
+        except OSError as error:
+            return f"{directory}: {error.strerror}"
 
     async def read_position(self, directory: str) -> Position:
         """See the contract."""

@@ -15,6 +15,7 @@ from dkv.domain.commands import (
     Command,
     JoinDurable,
     JoinMarked,
+    LackEnded,
     LeaderServing,
     PositionReported,
     ProcessConfigured,
@@ -71,6 +72,7 @@ class Performer(Copying):
         self._now = monotonic
         self.prepared: set[str] = set()
         self.feeding = Feeding(engines, self._tell, self._told, token=token, prepared=self.prepared)
+        self._lacked: set[int] = set()   # start ids of processes that were seen to lack what they wait for
         self._set_aside: set[tuple[int, Position]] = set()
         self.turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting, ms
         self.knocks: dict[tuple[str, int, int], Knocked] = {}
@@ -111,6 +113,14 @@ class Performer(Copying):
         await self._tell(
             ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._told)
         )
+
+    async def _lookforlack(self, step: s.LookForLack) -> None:
+        found = await self._engines.obstacle(step.directory, step.cause, step.address, step.ports)
+        if found:
+            self._lacked.add(step.start_id)
+        elif step.start_id in self._lacked:
+            await self._tell(LackEnded(start_id=step.start_id, **self._told))
+            self._lacked.discard(step.start_id)
 
     async def _launch(self, step: s.Launch) -> None:
         directory = step.spec.directory

@@ -22,6 +22,7 @@ from dkv.domain.model import (
     ProcessState,
     State,
 )
+from dkv.domain.resting import LACKS, resting
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
@@ -42,6 +43,7 @@ from dkv.machine.steps import (
     ForgetExit,
     Kill,
     Launch,
+    LookForLack,
     Recognise,
     Release,
     ReportExit,
@@ -160,6 +162,8 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
         yield Dismiss(directory, process.start_id, directory, process.kill)
     elif stopping(scene.state, group):
         return  # nothing is started in a whole stop; it will be asked to leave
+    elif resting(process):
+        yield from _held_back(scene, process, archive)
     elif process.state is ProcessState.REQUESTED:
         yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
     elif feeds(group, process):
@@ -167,6 +171,16 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
         yield from feeding_steps(scene, group, process, archive, identity_of(scene.state, archive))
     elif process.state is ProcessState.STARTED and group.leader is not None:
         yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh, restored)
+
+
+def _held_back(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
+    """What it lacks is looked for; else it waits for time to pass."""
+    rest = resting(process)
+    lack = LACKS.get(rest.lacks) if rest else None
+    if rest and lack and lack.seen:
+        directory = directory_of(scene.me.data_dir, archive)
+        ports = (archive.client_port, archive.cluster_port)
+        yield LookForLack(directory, process.start_id, directory, Cause(rest.lacks), scene.me.host, ports)
 
 
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:

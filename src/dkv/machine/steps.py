@@ -52,6 +52,18 @@ class Take(Step):
 
 
 @dataclass(frozen=True)
+class LookForLack(Step):
+    """See whether what ended the processes of an archive is there again; report it once it was seen missing before."""
+
+    start_id: int
+    directory: str
+    cause: Cause
+    address: str
+    ports: tuple[int, ...]
+    rest_ms: ClassVar[int] = 500
+
+
+@dataclass(frozen=True)
 class Recognise(Step):
     """Read which hot copy is in the directory of an archive to be restored, and report it."""
 

@@ -161,6 +161,17 @@ class SimEngines(SimCopies):
         holder = self.machine.locks.get(directory)
         return str(holder.pid) if isinstance(holder, SimEngine | SimMemory) else "unknown"
 
+    async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
+        """See the contract."""
+        await self._pause()
+        if cause in (Cause.DISK_FULL, Cause.DISK_ERROR):
+            return f"the disk is in trouble: {self.machine.drive.trouble}" if self.machine.drive.trouble else ""
+        if cause is Cause.ARCHIVE_MISSING:
+            return "" if directory in self.machine.disks else f"there is no identity file in {directory}"
+        if cause is Cause.ARCHIVE_LOCKED:
+            return "its lock is held" if self.machine.locks.get(directory, self) is not self else ""
+        return ""
+
     async def release(self, directory: str) -> None:
         """See the contract."""
         await self.stop_tail(directory)

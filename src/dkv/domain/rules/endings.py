@@ -18,8 +18,10 @@ from dkv.domain.model import (
     Process,
     ProcessState,
     Requester,
+    Rest,
     Tombstone,
 )
+from dkv.domain.resting import LACKS, held_back, next_rest
 from dkv.domain.rules.archives import endpoints
 
 EARLY = 10_000                # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
@@ -44,11 +46,12 @@ class Ending:
 def end(draft: Draft, process: Process, ending: Ending) -> None:
     """Turn a process into a tombstone; exit and restart are one decision."""
     orphan = lay_down(draft, process, ending)
+    rest = _rest(draft, process, ending)
     renewed = process.renewed and not process.kill and not draft.stopping(process.database)
     if renewed and (orphan or process.archive_id is None):
         request_again(draft, process)
     elif orphan:
-        request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id)
+        request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id, rest=rest)
     if process.engine_type is EngineType.SM:
         stop_memory_only(draft, process.database)
 
@@ -96,10 +99,24 @@ def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: End
     return not draft.stopping(process.database)
 
 
+def _is_early(draft: Draft, process: Process, ending: Ending) -> bool:
+    """Whether it ended so soon that starting it again may be of no use."""
+    early = process.running_at == 0 or draft.command.now - process.running_at < EARLY
+    return early and ending.budget
+
+
+def _rest(draft: Draft, process: Process, ending: Ending) -> Rest | None:
+    """How the process that is requested instead is to wait."""
+    if not _is_early(draft, process, ending):
+        return None
+    options = draft.databases[process.database].options
+    return next_rest(options, process, ending.cause, ending.detail, draft.command.now)
+
+
 def _spend_budget(draft: Draft, process: Process, archive: Archive, ending: Ending) -> Archive:
+    """Park an archive whose processes end too soon too often. What is missing comes back: such an end is waited out."""
     now = draft.command.now
-    early = process.running_at == 0 or now - process.running_at < EARLY
-    if not early or not ending.budget:
+    if not _is_early(draft, process, ending) or ending.cause in LACKS:
         return archive
     options = draft.databases[process.database].options
     exits = (*(at for at in archive.early_exits if now - at < options.restart_window), now)
@@ -186,14 +203,16 @@ def vacate(draft: Draft, group: Group, because: str, after: int | None = None) -
     )  # fmt: skip
 
 
-def request(draft: Draft, archive: Archive, requester: Requester, restart_of: int | None = None) -> Process:
-    """Request an SM on an archive."""
+def request(
+    draft: Draft, archive: Archive, requester: Requester, restart_of: int | None = None, rest: Rest | None = None
+) -> Process:
+    """Request an SM on an archive; `rest` may hold it back."""
     return new_process(
         draft,
         Process(
             start_id=draft.next_start_id, database=archive.database, engine_type=EngineType.SM,
             server_id=archive.server_id, archive_id=archive.archive_id, group=archive.group, requester=requester,
-            restart_of=restart_of,
+            restart_of=restart_of, rest=rest,
         ),
     )  # fmt: skip
 
@@ -231,6 +250,7 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
     draft.next_start_id = process.start_id + 1
     if not because and process.restart_of is not None:
         because = f"process {process.restart_of} ended and nobody had asked for that"
+        because += f"; {held_back(process.rest)}" if process.rest and not process.rest.over else ""
     draft.note("process.requested", f"process {process.start_id}", because or "it was requested",
                _replaced(draft, process), database=process.database,
                change="(new) -> REQUESTED", start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.commands import (
     LeaderProgressed,
     LoadingProgressed,
@@ -30,6 +32,7 @@ from dkv.domain.model import (
 from dkv.domain.naming import living_database
 from dkv.domain.options import for_one_process
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
+from dkv.domain.resting import resting
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
 
@@ -47,12 +50,26 @@ def start_process(draft: Draft, command: StartProcess) -> Refused | None:
     if refused:
         return refused
     archive = draft.archives[command.archive_id] if command.archive_id is not None else None
+    held = draft.process_on(archive.archive_id) if archive else None
+    if held:
+        _try_now(draft, held)
+        return None
     if archive:
         draft.put_archive(archive, stopped_by_operator=False, parked="", early_exits=())
     open_incarnation(draft, database.name)
     process = new_process(draft, _requested(draft, command, archive))
     draft.answer.update(startId=process.start_id)
     return None
+
+
+def _try_now(draft: Draft, process: Process) -> None:
+    """One that is held back is begun at once, with its budget whole again."""
+    assert process.archive_id is not None
+    draft.put_archive(draft.archives[process.archive_id], early_exits=())
+    draft.put_process(process, rest=None)
+    draft.note("process.begun", f"process {process.start_id}", "an operator asked for it now", database=process.database,
+               start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    draft.answer.update(startId=process.start_id)
 
 
 def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
@@ -92,7 +109,7 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
             f"Use --server-id {archive.server_id}.",
         )
     process = draft.process_on(archive.archive_id)
-    if process:
+    if process and (process.leaving or not resting(process)):
         draft.answer.update(startId=process.start_id)
         return no("already_running", f"{archive.name} has process {process.start_id} already.", "Nothing to do.")
     return None
@@ -191,7 +208,8 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
         return process
     if process.state is not ProcessState.REQUESTED:
         return stale_fact(f"process {process.start_id} was started already")
-    process = draft.move_process(process, "taken", report=command.report)
+    rest = replace(process.rest, over=True) if process.rest else None
+    process = draft.move_process(process, "taken", report=command.report, rest=rest)
     if process.archive_id is not None:
         archive = draft.archives[process.archive_id]
         nothing_runs_on(draft, archive)

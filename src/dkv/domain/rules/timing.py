@@ -21,8 +21,10 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
+from dkv.domain.resting import resting
 from dkv.domain.rules import copies, switchover, tail
 from dkv.domain.rules.endings import Ending, end, vacate
+from dkv.domain.rules.held_back import tick_rest
 from dkv.domain.rules.leadership import assign, next_in_order
 
 NO_LEADER = "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment ({} ms)"
@@ -54,7 +56,7 @@ def waits(state: State) -> bool:
     assigned = any(g.phase is GroupPhase.ASSIGNED or (g.wish and not g.handover) for g in state.groups.values())
     copying = any(not c.over and c.stage is not CopyStage.COPYING for c in state.copies.values())
     return assigned or copying or any(
-        (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED
+        (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
         for p in state.processes.values()
     )
 
@@ -93,7 +95,9 @@ def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
 
 
 def _tick_process(draft: Draft, process: Process) -> None:
-    """leaderAssignmentTimeout, for what an operator requested (seed 003)."""
+    """One that is held back, and leaderAssignmentTimeout, for what an operator requested (seed 003)."""
+    tick_rest(draft, process)
+    process = draft.processes[process.start_id]
     if process.requester is not Requester.OPERATOR or not _waits(draft, process):
         if process.waiting_since is not None:
             draft.put_process(process, waiting_since=None)

@@ -1,0 +1,107 @@
+"""Domain room: processes that are requested again and held back, because those before them ended before they ran. Pure.
+
+The first end is repaired at once. After the next ones the process waits, longer each time; where something was missing that its
+manager can look for, until that is there again, and never so often that the archive is parked for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dkv.domain.model import Archive, DatabaseOptions, Process, Rest
+
+LONGEST = 300_000     # ms between two tries while something is missing
+SHORTEST = 1_000      # ms, doubled each time
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a process could not do without. `whom` it waits for, `again`: when that is over, `cure`: what a person can do."""
+
+    whom: str
+    again: str
+    cure: str
+    seen: bool = True    # whether its manager can look for it
+
+
+LACKS: dict[str, Lack] = {
+    "disk full": Lack(
+        "room on the disk of {server}", "there is room again",
+        "Make room on the disk of {server} that holds {path}, or its manager's data",
+    ),
+    "disk error": Lack(
+        "the disk of {server}", "it can be written again", "Mend, or mount again, the disk of {server} that holds {path}",
+    ),
+    "port taken": Lack(
+        "ports {ports} of {server}", "they are free again", "End what listens on port {ports} of {server}",
+    ),
+    "directory not usable": Lack(
+        "a directory on {server}", "it can be used again", "Make {path} on {server} a directory of the manager's user again",
+    ),
+    "archive identity missing": Lack(
+        "the files of {name} on {server}", "they are there again", "Mount or bring back {path} on {server}",
+    ),
+    "archive in use": Lack(
+        "the lock of {name} on {server}", "it is free again", "End the process that holds {path}/LOCK on {server}",
+    ),
+    "no valkey-server binary": Lack("a valkey-server on {server}", "there is one", "Install Valkey 9.1 on {server}"),
+    "out of memory": Lack(
+        "memory of {server}", "", "Give {server} more memory, or its databases less (max-memory)", seen=False,
+    ),
+}  # fmt: skip
+"""By the cause of an end, in the words of the engine contract's Cause."""
+
+
+def resting(process: Process | None) -> Rest | None:
+    """What holds a requested process back, or None."""
+    return process.rest if process is not None and process.rest is not None and not process.rest.over else None
+
+
+def next_rest(options: DatabaseOptions, ended: Process, cause: str, detail: str, now: int) -> Rest:
+    """How the process after that one is to wait; `over` where it is not. `now` is in wall-clock ms."""
+    tries = ended.rest.tries + 1 if ended.rest else 1
+    lacks = cause if cause in LACKS else ""
+    delay = _delay(options, tries, bool(lacks), ended.running_at > 0)
+    since = ended.rest.since if ended.rest else now
+    return Rest(tries, since, lacks, detail, delay, now + delay, over=delay == 0)
+
+
+def _delay(options: DatabaseOptions, tries: int, lacks: bool, ran: bool) -> int:
+    """ms. What ends without ever having run is tried within its budget over half of the window at least, not within a blink;
+    what ran is started again at once, because clients wait for it."""
+    if tries == 1:
+        return 0
+    if lacks:
+        return int(min(LONGEST, SHORTEST * 2 ** min(tries - 2, 20)))
+    return 0 if ran else options.restart_window // max(1, options.restart_budget) // 4 * (tries - 1)
+
+
+def held_back(rest: Rest) -> str:
+    """The clause that says so in an event."""
+    again = LACKS[rest.lacks].again if rest.lacks else ""
+    sooner = f", or as soon as {again}" if again else ""
+    return f"it is begun in {rest.delay / 1000:g} s{sooner}"
+
+
+def why_held_back(rest: Rest) -> str:
+    """The clause that says so to a person: what happened, how often, and when the next try is."""
+    lack = LACKS.get(rest.lacks)
+    sooner = f", or as soon as {lack.again}" if lack and lack.again else ""
+    ended = f"its last {rest.tries} processes ended before or soon after they ran: {rest.detail}"
+    return f"{ended}; the next one is begun at {_time(rest.next_at)}{sooner}"
+
+
+def _time(at: int) -> str:
+    """The time of day of a wall clock in ms, e.g. `16:05:24Z`."""
+    seconds = at // 1000 % 86_400
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}Z"
+
+
+def lack_of(archive: Archive, path: str, rest: Rest) -> Lack | None:
+    """What it waits for, in words about that archive."""
+    lack = LACKS.get(rest.lacks)
+    if lack is None:
+        return None
+    ports = f"{archive.client_port} or {archive.cluster_port}"
+    about = {"server": archive.server_id, "path": path, "name": archive.name, "ports": ports}
+    return Lack(lack.whom.format(**about), lack.again, lack.cure.format(**about), lack.seen)

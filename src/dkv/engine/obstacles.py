@@ -1,0 +1,73 @@
+"""Engine room: whether what an engine's end was for still stands in the way of the next one. Looks only, changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from dkv.engine.archive import IDENTITY_FILE, LOCK_FILE, lock_is_held
+from dkv.engine.binary import find_binary
+from dkv.engine.contract import ArchiveRefused, Cause
+
+ROOM_TO_START = 8 << 20   # bytes: with less an engine would start, and end at its clients' next writes
+
+
+def obstacle(directory: str, cause: Cause, address: str, ports: Sequence[int], binary: str | None, runs: str) -> str:
+    """What is missing of what ended an engine for that cause, "" when nothing is. `runs` is where its end is written down."""
+    if cause is Cause.DISK_FULL:
+        return next((said for place in (directory, runs) if (said := _without_room(place))), "")
+    if cause is Cause.PORT_TAKEN:
+        return next((f"port {port} of {address} is taken" for port in ports if _taken(address, port)), "")
+    if cause in (Cause.DIRECTORY_UNUSABLE, Cause.DISK_ERROR):
+        return _unusable(directory)
+    if cause is Cause.ARCHIVE_MISSING:
+        return "" if os.path.isfile(os.path.join(directory, IDENTITY_FILE)) else f"there is no {IDENTITY_FILE} in {directory}"
+    if cause is Cause.ARCHIVE_LOCKED:
+        return f"{directory}/{LOCK_FILE} is held" if lock_is_held(directory) else ""
+    if cause is Cause.BINARY_MISSING:
+        return _no_binary(binary)
+    return ""
+
+
+def _without_room(place: str) -> str:
+    there = _nearest(Path(place))
+    found = os.statvfs(there)
+    free = (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
+    if free < min(ROOM_TO_START, found.f_blocks * found.f_frsize // 2) or (found.f_files > 0 and found.f_ffree == 0):
+        return f"{free} bytes are free at {there}"
+    return ""
+
+
+def _nearest(path: Path) -> Path:
+    """The path, or what there is of it."""
+    return next((one for one in (path, *path.parents) if one.exists()), Path("/"))
+
+
+def _taken(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _unusable(directory: str) -> str:
+    """One that is not there can be made where its parent can be written. A read-only file system shows as no access."""
+    inside = os.path.join(directory, "appendonlydir")
+    for path in (str(_nearest(Path(directory))), *([inside] if os.path.lexists(inside) else [])):
+        if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+            return f"{path} is no directory that can be written"
+    return ""
+
+
+def _no_binary(binary: str | None) -> str:
+    try:
+        find_binary(binary)
+    except ArchiveRefused as refused:
+        return refused.detail
+    return ""
