@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dkv.engine.contract import Cause
-from dkv.engine.obstacles import obstacle
+from dkv.engine.obstacles import Place, obstacle
 from tests.disks import fill_up, small_disk
 
 
 def missing(directory: Path, cause: Cause, ports: tuple[int, ...] = (), runs: str = "/tmp", binary: str | None = None) -> str:
-    return obstacle(str(directory), cause, "127.0.0.1", ports, binary, runs)
+    return obstacle(cause, Place(str(directory), runs, "127.0.0.1", ports, binary))
 
 
 @pytest.mark.parametrize("full", ["archive", "run"])

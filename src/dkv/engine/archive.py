@@ -10,9 +10,10 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
 from dkv import files
@@ -22,6 +23,8 @@ IDENTITY_FILE = "identity.json"
 LOCK_FILE = "LOCK"
 APPEND_ONLY_DIR = "appendonlydir"
 _VERSION = 1
+_UNFINISHED = re.compile(r"temp-(rewriteaof-(bg-)?)?[0-9]+(\.[0-9]+)?\.(aof|rdb)|temp[-_][^/]*appendonly\.aof[^/]*")
+"""Names that Valkey gives to files it has not finished; it renames those that it has."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,29 @@ def take_lock(directory: str) -> int | None:
             os.close(fd)
             return None
         files.sweep(folder)
+        sweep_engine(folder)
     sign_lock(fd, os.getpid())
     return fd
+
+
+def sweep_engine(folder: int) -> None:
+    """Remove what killed children of an engine left in its archive: unfinished rewrites, snapshots and downloads, each as
+    large as the data. Only for who holds the archive's lock: no engine uses them, and none ever will.
+    """
+    _sweep(folder)
+    with suppress(OSError):
+        inner = os.open(APPEND_ONLY_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            _sweep(inner)
+        finally:
+            os.close(inner)
+
+
+def _sweep(folder: int) -> None:
+    for name in os.listdir(folder):
+        if _UNFINISHED.fullmatch(name):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
 
 
 def sign_lock(fd: int, pid: int) -> None:
@@ -93,8 +117,9 @@ def lock_holder(directory: str) -> str:
 def lock_is_held(directory: str) -> bool:
     """Whether somebody holds the archive's lock now."""
     try:
-        fd = os.open(os.path.join(directory, LOCK_FILE), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        with _opened(directory) as folder:
+            fd = files.open_file(LOCK_FILE, at=folder)
+    except (OSError, ArchiveRefused):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dkv.engine.archive import IDENTITY_FILE, LOCK_FILE, lock_is_held
@@ -15,12 +16,24 @@ from dkv.engine.contract import ArchiveRefused, Cause
 ROOM_TO_START = 8 << 20   # bytes: with less an engine would start, and end at its clients' next writes
 
 
-def obstacle(directory: str, cause: Cause, address: str, ports: Sequence[int], binary: str | None, runs: str) -> str:
-    """What is missing of what ended an engine for that cause, "" when nothing is. `runs` is where its end is written down."""
+@dataclass(frozen=True)
+class Place:
+    """Where an engine is to run. `runs` is where its end is written down, `binary` a configured program."""
+
+    directory: str
+    runs: str
+    address: str
+    ports: Sequence[int]
+    binary: str | None
+
+
+def obstacle(cause: Cause, place: Place) -> str:
+    """What is missing of what ended an engine for that cause, "" when nothing is. Raises OSError."""
+    directory = place.directory
     if cause is Cause.DISK_FULL:
-        return next((said for place in (directory, runs) if (said := _without_room(place))), "")
+        return next((said for one in (directory, place.runs) if (said := _without_room(one))), "")
     if cause is Cause.PORT_TAKEN:
-        return next((f"port {port} of {address} is taken" for port in ports if _taken(address, port)), "")
+        return next((f"port {port} of {place.address} is taken" for port in place.ports if _taken(place.address, port)), "")
     if cause in (Cause.DIRECTORY_UNUSABLE, Cause.DISK_ERROR):
         return _unusable(directory)
     if cause is Cause.ARCHIVE_MISSING:
@@ -28,7 +41,7 @@ def obstacle(directory: str, cause: Cause, address: str, ports: Sequence[int], b
     if cause is Cause.ARCHIVE_LOCKED:
         return f"{directory}/{LOCK_FILE} is held" if lock_is_held(directory) else ""
     if cause is Cause.BINARY_MISSING:
-        return _no_binary(binary)
+        return _no_binary(place.binary)
     return ""
 
 

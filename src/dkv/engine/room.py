@@ -36,7 +36,7 @@ from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot import HotCopies, Slots, checked
 from dkv.engine.launching import refuse_taken, taken, write_files
 from dkv.engine.logs import LogWatch
-from dkv.engine.obstacles import obstacle
+from dkv.engine.obstacles import Place, obstacle
 from dkv.engine.positions import read_position
 from dkv.engine.set_aside import copy_tail
 from dkv.engine.supervisor import Record, Run
@@ -188,7 +188,7 @@ class ValkeyEngines(HotCopies, Feeding):
         if cause is Cause.ARCHIVE_LOCKED and directory in self._locks:
             return ""
         try:
-            return await asyncio.to_thread(obstacle, directory, cause, address, ports, self._binary, str(self._runs))
+            return await asyncio.to_thread(obstacle, cause, Place(directory, str(self._runs), address, ports, self._binary))
         except OSError as error:
             return f"{directory}: {error.strerror}"
 
