@@ -270,7 +270,7 @@ def told_why(steps: Iterable[Step]) -> list[str]:
 
 @pytest.mark.parametrize(("seen", "why"), [
     ({"refuses": "OOM"}, "OOM"), ({"refuses": "MISCONF"}, "MISCONF"), ({"refuses": "MAXCLIENTS"}, "MAXCLIENTS"),
-    ({"refuses": "CLUSTERDOWN"}, "CLUSTERDOWN"), ({"paused": True}, "PAUSED"),
+    ({"refuses": "CLUSTERDOWN"}, "CLUSTERDOWN"), ({"paused": True}, "PAUSED"), ({"takes_clients": False}, "CLOSED"),
 ])  # fmt: skip
 def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_when_it_takes_them(
     seen: dict[str, Any], why: str

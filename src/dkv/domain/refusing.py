@@ -55,13 +55,18 @@ REFUSALS: dict[str, Refusal] = {
         "it has as many connections as it may (maxclients), and new clients are refused",
         "Close connections: CLIENT LIST at {address} shows whose they are.",
     ),
+    "CLOSED": Refusal(
+        "its client port is closed, and every client's connection is refused",
+        "Its manager opens it as soon as it can: look at the log of the manager of {server}, and whether another program has "
+        "the port of {address}.",
+    ),
     "PAUSED": Refusal(
         "it lets the writes of its clients wait (CLIENT PAUSE)",
         "It ends by itself with what asked for it, a hot copy or a handover; else CLIENT UNPAUSE by the managers' user at "
         "{address}.",
     ),
 }
-"""By Valkey's word for it; MAXCLIENTS and PAUSED, which have none, by ours."""
+"""By Valkey's word for it; MAXCLIENTS, CLOSED and PAUSED, which have none, by ours."""
 
 
 def leading(state: State, process: Process) -> Group | None:

@@ -11,7 +11,7 @@ from dkv.domain.model import Process, State
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Scene, Seen, held_key, in_a_script, refusing_key
+from dkv.machine.seen import Scene, Seen, held_key, in_a_script, refusing_key, untaken
 from dkv.machine.steps import EndScript, Step, Tell
 
 LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
@@ -48,6 +48,5 @@ def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
         return ""
     if not engine.answering:
         return process.refuses
-    if engine.paused and not engine.refuses:
-        return "PAUSED"
-    return engine.refuses if engine.refuses in REFUSALS else ""
+    why = untaken(engine)
+    return why if why in REFUSALS else ""

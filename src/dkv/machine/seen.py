@@ -323,7 +323,7 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield ("joining", group.key, group.term, joining)
         if engine:
             yield from _leader_conditions(state, group, engine)
-            if engine.refuses or engine.paused:
+            if untaken(engine):
                 yield refusing_key(engine)
 
 
@@ -375,9 +375,14 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
         yield ("link down", process.start_id)
 
 
+def untaken(engine: EngineSeen) -> str:
+    """Why the engine of a leader takes no client's write, by domain/refusing.py; "" if it does."""
+    return engine.refuses or ("PAUSED" if engine.paused else "" if engine.takes_clients else "CLOSED")
+
+
 def refusing_key(engine: EngineSeen) -> Hashable:
     """Holds while an engine refuses writes, or lets them wait, for one reason."""
-    return ("refuses", engine.start_id, engine.refuses or "PAUSED")
+    return ("refuses", engine.start_id, untaken(engine))
 
 
 def _usurpation(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
