@@ -75,7 +75,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     ),
     # busy is not dead (decision 0021)
     "only a percentage is progress": (
-        "tests/machine/test_progress.py::test_an_engine_that_loads_in_silence_is_said_to_work_a_few_times_in_each_failover_grace",
+        "tests/machine/test_progress.py::test_an_engine_that_loads_in_silence_is_said_to_work_some_times_in_each_failover_grace",
         Seeds(1, 10),
     ),
     "a living manager is progress": (

@@ -292,7 +292,7 @@ class Process:
     verdict: Verdict | None = None
     report: Report | None = None            # answer in the present vacancy
     loading_percent: int = 0
-    progress: int = 0                       # how often its manager proved that it works while an assigned term waited for it
+    progress: int = 0                       # `count` of the newest LeaderProgressed about it
     waiting_since: int | None = None        # domain clock; armed while leaderAssignmentTimeout runs
     requested_at: int = 0
     running_at: int = 0                     # when its engine state first became RUNNING; 0 never

@@ -46,7 +46,8 @@ class LoadingProgressed(ManagerFact):
 @dataclass(frozen=True, kw_only=True)
 class LeaderProgressed(ManagerFact):
     """Somebody for whom an assigned term waits is seen to work, although nothing else of it can be told: the assigned leader,
-    whose engine reads, computes or takes memory, or whoever gives it a tail. `count` is one more than the domain knows.
+    whose engine reads, computes or takes memory, or whoever gives it a tail. `count` grows from one to the next: ms of its
+    manager's clock.
     """
 
     start_id: int

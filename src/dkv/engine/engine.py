@@ -37,7 +37,19 @@ CROWDED = 0.9            # of its connections are taken: from here on idle ones 
 IDLE_LONG = (300, 60, 10)  # seconds; the first of them that makes any room
 _EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
 
+_READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, by whoever has the event loop
+
 Asked = asyncio.Task[Answers | None]   # a question that an engine may still have to answer
+
+
+def _has_loaded(asked: Asked) -> bool:
+    """Whether the engine answered, and more than that it loads."""
+    if not asked.done() or asked.cancelled():
+        return False
+    if asked.exception() is not None:
+        return isinstance(asked.exception(), EngineFull)
+    answers = asked.result()
+    return answers is None or not answers.partly
 
 
 class Engine:
@@ -54,7 +66,8 @@ class Engine:
         self.valkey = Valkey(run.record.start_id, run.record.directory, run.record.secret)
         self._this_boot = this_boot
         self._disk = DiskWatch(run.record.directory)
-        self._first_look = True
+        self._on_disk = DiskSeen()                              # its files at the last look
+        self._reading: asyncio.Task[DiskSeen] | None = None
         self._asking: Asked | None = None
         self._asked_at = 0.0
         self._judged: tuple[Answers, DiskSeen, bool] | None = None   # what `_last` was made of
@@ -143,6 +156,8 @@ class Engine:
         """Let go of the socket and the descriptors."""
         if self._asking is not None:
             self._asking.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         self.valkey.close()
         self._unwatch()
         if self._log is not None and self._logs is not None:
@@ -208,7 +223,7 @@ class Engine:
         return [self._asking]
 
     async def _glance(self, asked: Asked) -> EngineSeen:
-        disk = self._disk.look()
+        disk = await self._look_at_files(has_loaded=_has_loaded(asked))
         now = time.monotonic()
         if not asked.done() or asked.cancelled():
             self._was_away = True
@@ -244,16 +259,22 @@ class Engine:
         engines = [await part._glance(one) for part, one in zip(self.parts, asked, strict=True)]
         return MemorySeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
-    @property
-    def unopened(self) -> bool:
-        """Whether its files were never looked at."""
-        return self._first_look
-
-    async def open_files(self) -> None:
-        """The first look at an archive's files, the only one that may read a whole file."""
-        if self._first_look:
-            self._first_look = False
-            await asyncio.to_thread(self._disk.look)
+    async def _look_at_files(self, has_loaded: bool) -> DiskSeen:
+        """Its files now. Where that means to read much, as at the first look or after a large value, a thread reads; whoever
+        has loaded is shown when it has read, so that no marker is shown that is not the newest. Of whoever loads or is silent
+        nobody asks what is on its disk: it is shown at once, because its manager has to say that it works.
+        """
+        if self._reading is None and self._disk.unread() < _READ_AT_ONCE:
+            self._on_disk = self._disk.look()
+            return self._on_disk
+        if self._reading is None:
+            self._reading = asyncio.create_task(asyncio.to_thread(self._disk.look))
+        reading = self._reading
+        if has_loaded or reading.done():
+            self._on_disk = await asyncio.shield(reading)
+            if self._reading is reading:
+                self._reading = None
+        return self._on_disk
 
     async def _mind_scripts(self) -> None:
         """Whether it lost its role inside a script: it follows now, and a script ended that it was not seen leading after."""

@@ -226,6 +226,15 @@ class DiskWatch:
         self._searched = 0
         self._marker: tuple[str, aof.Marker] | None = None
 
+    def unread(self) -> int:
+        """Bytes that the next look may have to read: what was appended since the last one, or all of a file's."""
+        try:
+            self._read_manifest()
+            name = self._last(self._files)
+            return max(0, self._size(name) - self._searched) if name is not None else 0
+        except (OSError, ArchiveRefused):
+            return 0
+
     def look(self) -> DiskSeen:
         """The files now. A directory that cannot be read shows as empty, because a glance refuses nothing."""
         try:

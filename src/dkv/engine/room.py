@@ -90,7 +90,6 @@ class ValkeyEngines(HotCopies, Feeding):
         for engine in living:
             engine.tend_log()
         asked = [engine.ask(thorough) for engine in living]
-        await asyncio.gather(*(engine.open_files() for engine in living if engine.unopened))
         if living:
             await asyncio.wait([one for several in asked for one in several], timeout=GLANCE)
         seen = [await engine.look(several) for engine, several in zip(living, asked, strict=True)]

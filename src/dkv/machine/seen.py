@@ -237,13 +237,12 @@ def remember(
 ) -> Memory:
     """The memory after one more glance: keep since when what still holds, start what began, drop what ended. `handled` as
     in `Seen`."""
-    holding = set(_conditions(state, me, survey))
+    holding = {*_conditions(state, me, survey), *_work_conditions(state, me, survey, handled or {})}
     holding |= {("inherited", c) for c in holding if _inherited(memory, c)}
     known = memory.since
     since = {c: known[c] if c in known else _start(c, memory, now) for c in holding}
     fresh = Memory(now, since, {})
-    notes = dict(_notes(memory, fresh, state, survey)) | dict(_works(memory, state, me, survey, handled or {}))
-    return Memory(now, since, notes)
+    return Memory(now, since, dict(_notes(memory, fresh, state, survey)))
 
 
 def _inherited(memory: Memory, condition: Hashable) -> bool:
@@ -279,14 +278,9 @@ def is_awaited(group: Group, process: Process) -> bool:
     return process.start_id == group.leader_process and len(group.in_sync) > 1 and group.enforced != group.leader
 
 
-def proof_key(process: Process) -> Hashable:
-    """Holds since the domain last heard that somebody for whom a term waits got further."""
-    return ("proven", process.start_id, process.progress, process.loading_percent)
-
-
-def work_of(engine: EngineSeen | None, handled: int) -> int:
-    """What was done for a tail where this process is, as a number that grows: bytes handled, and taken by an engine."""
-    return handled + (engine.offset + engine.incremental_bytes if engine is not None else 0)
+def work_key(process: Process, engine: EngineSeen | None, handled: int) -> Hashable:
+    """Holds since the last thing was done for a tail where this process is: bytes handled, or taken by an engine."""
+    return ("did", process.start_id, handled + (engine.offset + engine.incremental_bytes if engine is not None else 0))
 
 
 def fed_key(group: Group) -> Hashable:
@@ -305,7 +299,6 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
             yield from _process_conditions(process, engines.get(process.start_id))
             yield from _usurpation(state, process, engines.get(process.start_id))
             yield from _option_conditions(state, process, engines.get(process.start_id))
-    yield from (proof_key(process) for process, _ in _awaited(state, me))
     for group in state.groups.values():
         if state.databases[group.database].state in STOPPING:
             yield ("stopping", group.key)
@@ -327,24 +320,15 @@ def _conditions(state: State, me: Me, survey: Survey) -> Iterable[Hashable]:
                 yield refusing_key(engine)
 
 
-def _awaited(state: State, me: Me) -> Iterable[tuple[Process, Group]]:
-    """The processes of this server for which assigned terms wait."""
+def _work_conditions(state: State, me: Me, survey: Survey, handled: Mapping[str, int]) -> Iterable[Hashable]:
+    """How far each process of this server is that gives or takes a tail."""
     for group in state.groups.values():
-        if group.phase is GroupPhase.ASSIGNED:
-            ids = (group.leader_process, group.tail.source_process if group.tail else None)
-            found = (state.processes.get(start_id) for start_id in ids if start_id is not None)
-            yield from ((p, group) for p in found if p and p.server_id == me.server_id and is_awaited(group, p))
-
-
-def _works(
-    memory: Memory, state: State, me: Me, survey: Survey, handled: Mapping[str, int]
-) -> Iterable[tuple[Hashable, int]]:
-    """How far each was when the domain last heard of it."""
-    for process, group in _awaited(state, me):
-        if group.tail is not None and process.archive_id is not None:
-            engine = next((e for e in survey.engines if e.start_id == process.start_id), None)
-            done = work_of(engine, handled.get(directory_of(me.data_dir, state.archives[process.archive_id]), 0))
-            yield proof_key(process), memory.notes.get(proof_key(process), done)
+        for start_id in (group.leader_process, group.tail.source_process) if group.tail else ():
+            process = state.processes.get(start_id) if start_id is not None else None
+            if process and process.server_id == me.server_id and process.archive_id is not None:
+                engine = next((e for e in survey.engines if e.start_id == start_id), None)
+                directory = directory_of(me.data_dir, state.archives[process.archive_id])
+                yield work_key(process, engine, handled.get(directory, 0))
 
 
 def in_a_script(engine: EngineSeen) -> bool:
