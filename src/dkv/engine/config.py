@@ -134,6 +134,7 @@ def _replication(spec: EngineSpec) -> list[str]:
         f"masterauth {password}",
         "repl-backlog-size 64mb",
         "repl-backlog-ttl 0",
+        "propagation-error-behavior panic-on-replicas",  # what fails here and not on the leader: else a difference nobody sees
         "shutdown-timeout 3",
     ]
 
