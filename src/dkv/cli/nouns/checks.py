@@ -145,7 +145,7 @@ def _against_database(found: Json, processes: Sequence[Json], bound: Bound) -> s
 def _held(found: Json) -> str:
     """Why clients' writes are not taken, or nobody knows whether they are, although all that is written looks well."""
     held = [one for one in found.get("waiting") or () if one.get("blocksWrites") or one["kind"] == "server"]
-    return ". ".join(f"{one['subject']}: {one['reason']}. Fix: {one['fix']}" for one in held).rstrip(".") + "." if held else ""
+    return " ".join(f"{one['subject']}: {one['reason']}." + (f" Fix: {one['fix']}" if one["fix"] else "") for one in held)
 
 
 def _against_process(one: Json, fine: Sequence[str] = ("RUNNING",)) -> str:
