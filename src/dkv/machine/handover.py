@@ -23,8 +23,8 @@ IN_TIME = 4_000         # ms after which CLUSTER FAILOVER is not sent any more: 
 HEARD = 1_500           # ms within which whoever is to take over must have acknowledged
 HASTY = 2_000           # ms an operator's kill waits for a handover
 UNMARKED = 500          # ms into a handover after which its target may be one that lacks a marker
-WITHDRAWN = 1_800       # ms after which a target that does not answer is given up, if it was not asked to take over
-DECLINED = 1_800        # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
+WITHDRAWN = 1_300       # ms after which a target that does not answer is given up, if it was not asked to take over
+DECLINED = 1_300        # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
 
 IN_A_SCRIPT = ("its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
                "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine")
