@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineTrouble
 from dkv.engine.room import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
+from dkv.listening import IDLE, Connection, Connections, Limits, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.seen import directory_of, memory_node_id, node_id
 from dkv.machine.steps import Step
@@ -231,6 +233,15 @@ class Server(uvicorn.Server):
         yield
 
 
+def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
+    """How the API is served: who asked is who connected, whatever a header says; nobody is told with what program."""
+    connection: Any = partial(Connection, Connections(within or limits()))
+    return uvicorn.Config(
+        app, http=connection, ws="none", log_config=None, access_log=False, lifespan="on", proxy_headers=False,
+        server_header=False, timeout_keep_alive=IDLE, timeout_graceful_shutdown=2,
+    )  # fmt: skip
+
+
 def options_of(settings: Settings) -> DatabaseOptions:
     """What a store created through this manager gets unless it is told otherwise (design section 9)."""
     return DatabaseOptions(
@@ -339,11 +350,7 @@ async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.s
 async def _serve(
     manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event
 ) -> None:
-    config = uvicorn.Config(
-        create_app(rooms_of(manager, settings, ended)), log_config=None, access_log=False, lifespan="on",
-        timeout_graceful_shutdown=2,
-    )  # fmt: skip
-    rest = Server(config)
+    rest = Server(serving(create_app(rooms_of(manager, settings, ended))))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
         asyncio.create_task(rest.serve(sockets=listening), name="rest"),

@@ -25,6 +25,7 @@ from dkv.domain.commands import (
     CopyWritten,
     CutDropped,
     CutNoted,
+    DeletionsKept,
     HandoverBegun,
     HandoverDeclined,
     HandoverDone,
@@ -52,6 +53,8 @@ from dkv.domain.commands import (
     ProcessTracked,
     ServerJoined,
     ServerLost,
+    SlotsLost,
+    SlotsOwned,
     StartProcess,
     TailBroken,
     TailFed,
@@ -210,6 +213,17 @@ class Life:
         for _ in range(2):
             await self.tell(ProcessExited(server_id="s2", start_id=(await self.process(1)).start_id, **full))
         await self.tell(LackEnded(server_id="s2", start_id=(await self.process(1)).start_id))
+
+    async def robbed(self) -> None:
+        """A stranger takes the leader's hash slots; it has them back, and the follower joins again."""
+        start_id = (await self.process(0)).start_id
+        quote = await self.quoting()
+        await self.tell(
+            SlotsLost(start_id=start_id, by="a stranger", all=False, **quote),
+            DeletionsKept(start_id=start_id, path="/kept", keys=3, **quote),
+            SlotsOwned(start_id=start_id, epoch=9, **quote),
+        )
+        await self.joins(1)
 
     async def hot_copied(self) -> None:
         """A hot copy whose first attempt is void, one that cannot be written, one that is cancelled."""
@@ -381,6 +395,7 @@ class Life:
         await self.created_and_started()
         await self.memory_only_comes_and_goes()
         await self.link_breaks_and_heals()
+        await self.robbed()
         await self.hot_copied()
         await self.handed_over()
         await self.maintained()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from dkv.engine.binary import find_binary
 from dkv.engine.contract import (
     Cause,
     Engines,
@@ -29,6 +30,8 @@ from dkv.engine.positions import incremental_files
 from dkv.engine.room import ValkeyEngines
 from dkv.engine.supervisor import boot_id
 from tests.contract.ports import free_port
+from tests.contract.stranger import STRANGER as STRANGER
+from tests.contract.stranger import Stranger
 
 LIMIT = 90.0        # seconds for one story; every wait inside returns early
 SHARD = "5a" * 20
@@ -64,6 +67,8 @@ class Room(Protocol):
     def swap(self, one: str, other: str) -> None: ...
     def empty(self, directory: str, identity_too: bool) -> None: ...
     def lose_identity(self, directory: str) -> None: ...
+    async def let_strangers_in(self, start_id: int) -> None: ...
+    async def stranger_meets(self, start_id: int, epoch: int) -> None: ...
 
 
 def identity(archive_id: int) -> Identity:
@@ -167,6 +172,7 @@ async def following(room: Room, spec: EngineSpec, leader: EngineSpec, fresh: boo
     leads = await seen(room, leader.start_id)
     known = peer(leader, leads)
     await started(room, replace(spec, peers=(known,)), fresh)
+    await room.engines.meet(leader.start_id, peer(spec))
     await room.engines.replicate(spec.start_id, known)
     await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
     await room.engines.take_clients(spec.start_id)
@@ -193,6 +199,7 @@ class RealRoom:
         self._boot = boot_id()
         self._ports: dict[int, tuple[int, int]] = {}
         self._specs: dict[int, EngineSpec] = {}
+        self._stranger: Stranger | None = None
         self.engines = self._open()
 
     def _open(self) -> ValkeyEngines:
@@ -210,6 +217,8 @@ class RealRoom:
 
     async def _clean_up(self) -> None:
         """No process may outlive its test, whatever the story did to boot ids and run directories."""
+        if self._stranger is not None:
+            await self._stranger.end()
         for boot in {self._boot, boot_id()}:
             self._boot = boot
             for again in (self.another_manager, self._open):
@@ -378,6 +387,17 @@ class RealRoom:
 
     def lose_identity(self, directory: str) -> None:
         os.unlink(f"{directory}/identity.json")
+
+    async def let_strangers_in(self, start_id: int) -> None:
+        """As an engine is before its manager's first glance at it, or for a moment after an order to meet somebody."""
+        await self.engines._known(start_id).valkey.do(("DEBUG", "DROP-CLUSTER-PACKET-FILTER", -1))
+
+    async def stranger_meets(self, start_id: int, epoch: int) -> None:
+        """Somebody's own server claims every slot, and meets that engine. It ends with the test."""
+        record = self._record(start_id)
+        self._stranger = await Stranger.start(self._path / "stranger", find_binary(), epoch)
+        cluster_port = next(cluster for client, cluster in self._ports.values() if client == record.client_port)
+        await self._stranger.meet(record.address, record.client_port, cluster_port)
 
     async def restart_machine(self) -> None:
         """Everything dies at once, parents too, and the next boot has another name."""

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from dkv.sim.engines import SimEngines
+from dkv.sim.gossip import Known
 from dkv.sim.net import CLIENTS
 from tests.contract.engine_harness import seen
+from tests.contract.stranger import STRANGER
 from tests.sim.sim_room import SimRoom
 
 
@@ -66,6 +68,14 @@ class TrapRoom(SimRoom):
         self._machine.disks[directory].has_data = False
         if identity_too:
             self.lose_identity(directory)
+
+    async def let_strangers_in(self, start_id: int) -> None:
+        self._engine(start_id).lets_in = True
+
+    async def stranger_meets(self, start_id: int, epoch: int) -> None:
+        engine = self._engine(start_id)
+        stranger = Known(STRANGER, "10.6.6.6", 7003, True, epoch, None, slots=((0, 16383),))
+        self._net.post(CLIENTS, engine, engine.met_by_stranger, stranger, "g0")
 
     def lose_identity(self, directory: str) -> None:
         del self._machine.disks[directory]

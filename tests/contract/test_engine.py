@@ -365,6 +365,7 @@ def test_what_gossip_brings_shows_within_seconds_even_at_looks_that_are_not_thor
         await leading(room, leader)
         await glimpsed(room, 1, lambda one: all(node.node_id != node_id(2) for node in one.nodes))
         await started(room, other)
+        await room.let_strangers_in(1)
         await room.engines.meet(2, peer(leader))
         await glimpsed(room, 1, lambda one: any(node.node_id == node_id(2) for node in one.nodes))
 

@@ -37,6 +37,7 @@ async def attached_te(room: Room, spec: EngineSpec, leader: EngineSpec) -> None:
     known = peer(leader, await seen(room, leader.start_id))
     await room.engines.launch_memory(memory_only(replace(spec, peers=(known,))))
     await seen(room, spec.start_id, ready)
+    await room.engines.meet(leader.start_id, peer(spec))
     await room.engines.replicate(spec.start_id, known)
     await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
 

@@ -9,7 +9,8 @@ from dkv.domain.causes import FROM, JUST
 from dkv.domain.lifecycle import GROUP
 from dkv.domain.rules import leadership
 
-BEGIN = {"group.created", "group.switchover", "group.enforced"}   # ordered; or the rule names the event it follows from
+BEGIN = {"group.created", "group.switchover", "group.enforced", "group.slots_lost"}
+"""Ordered, or from outside; or the rule names the event it follows from."""
 
 
 def test_whatever_is_told_of_a_group_follows_from_something_or_is_an_order() -> None:

@@ -57,6 +57,9 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + "options db max-memory=64MB; options-seen db-1 memory=67108864; options-seen db-2 memory=67108864; "
         "options db only", "process 0 (db-1)", "its restart", "it still runs with max-memory 67108864 instead of its share",
         "dkv restart database --db-name db --rolling"),
+    "a stranger took its hash slots": (
+        UP + "robbed db-1", "group db/UNPARTITIONED", "db-1", "which the domain does not know, took its hash slots",
+        "firewall rule"),
     "an enforced archive without a process": (
         STOPPED + "enforce db-2 allow-data-loss reason=lost",
         "group db/UNPARTITIONED", "db-2", "an operator enforced db-2", "Start-DkvStore -Name db -InstanceName db-2"),

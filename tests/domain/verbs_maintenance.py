@@ -28,6 +28,25 @@ def _writes_refused(t: Teller, line: Line) -> c.Command:
     return WritesRefused(why=line.options.get("why", ""), **t.of(line))
 
 
+@verb("robbed")
+def _robbed(t: Teller, line: Line) -> c.Command:
+    """`robbed LEADER [partly]`: its engine lost all its hash slots, or some."""
+    by = "node ffffffff at 10.6.6.6:7003, which the domain does not know,"
+    return c.SlotsLost(**t.leads(line, start_id=t.start_id(line.words[0]), by=by, all=not line.has("partly")))
+
+
+@verb("kept")
+def _kept(t: Teller, line: Line) -> c.Command:
+    """`kept LEADER path=/p keys=300`, or without a path."""
+    return c.DeletionsKept(**t.leads(line, start_id=t.start_id(line.words[0]), path=line.options.get("path", ""),
+                                     keys=line.number("keys"), trouble=line.options.get("trouble", "")))  # fmt: skip
+
+
+@verb("owned")
+def _owned(t: Teller, line: Line) -> c.Command:
+    return c.SlotsOwned(**t.leads(line, start_id=t.start_id(line.words[0]), epoch=line.number("epoch", 9001)))
+
+
 @verb("restart")
 def _restart(t: Teller, line: Line) -> c.Command:
     return c.RestartDatabase(now=t.world.now, name=line.words[0], rolling=line.has("rolling"), force=line.has("force"))

@@ -13,6 +13,7 @@ from valkey.cluster import ValkeyCluster
 
 from dkv.engine.contract import EngineSpec, GroupSlots
 from tests.contract.engine_harness import RealRoom, following, leading, peer, ready, seen, until
+from tests.contract.handovers import handed_over
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16383),)))
 
@@ -108,7 +109,7 @@ DENIED = (
     ("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "dkv_marker"), ("FUNCTION", "RESTORE", "x"), ("SHUTDOWN",),
     ("CONFIG", "SET", "min-replicas-to-write", "0"), ("CLUSTER", "FAILOVER"), ("CLUSTER", "RESET"),
     ("CLUSTER", "FORGET", "a" * 40), ("ACL", "LIST"), ("CONFIG", "GET", "masterauth"), ("BGREWRITEAOF",),
-    ("REPLICAOF", "NO", "ONE"),
+    ("REPLICAOF", "NO", "ONE"), ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-1"), ("CLUSTER", "MEET", "127.0.0.1", "1", "2"),
     ("CLUSTER", "FLUSHSLOT", "1"), ("PSYNC", "?", "-1"), ("REPLCONF", "ACK", "1"), ("MONITOR",),
 )  # fmt: skip
 ALLOWED = (
@@ -138,8 +139,7 @@ def test_pfcount_is_for_leaders_only_and_moves_with_the_lead(tmp_path: Path) -> 
         assert await room.say(1, "PFCOUNT", "k") == ":2"
         assert "NOPERM" in await room.say(2, "PFCOUNT", "k")
         await seen(room, 1, lambda one: len(one.nodes) == 2)
-        await room.engines.failover(2)
-        await seen(room, 2, lambda one: one.role == "leader")
+        await handed_over(room, 2)
         await seen(room, 1, lambda one: one.role == "follower")
         assert await room.say(2, "PFCOUNT", "k") == ":2"
         assert "NOPERM" in await room.say(1, "PFCOUNT", "k")

@@ -19,6 +19,7 @@ def test_a_follower_notices_a_small_snapshot_soon_and_goes_on_at_its_usual_pace(
         waited = []
         for number in (2, 3, 4):
             await started(room, room.spec(number, number))
+            await room.engines.meet(1, peer(room.spec(number, number)))
             await room.engines.replicate(number, peer(leader, await seen(room, 1)))
             await seen(room, number, lambda one: one.link_up)
             waited.append(noticed_after(tmp_path, number))

@@ -11,6 +11,7 @@ import logging
 import re
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dkv.api.problems import answer
@@ -21,6 +22,15 @@ from dkv.store.contract import StoreTrouble
 log = logging.getLogger("dkv.api")
 
 LARGEST_BODY = 1_000_000  # bytes
+LOOKING = ("GET", "HEAD", "OPTIONS")
+PROTECTION = (
+    # The pages are made of text and of styles that stand in them: no script, no frame, nothing from elsewhere.
+    (b"content-security-policy",
+     b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)  # fmt: skip
 
 
 class Guard:
@@ -34,9 +44,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = await self._judge(_headers(scope))
+        refused = await self._judge(scope["method"], _headers(scope))
         if refused:
-            await answer(refused, path=scope["path"])(scope, receive, send)
+            await answer(refused, path=scope["path"])(scope, receive, _protecting(send))
             return
         await self._answered(scope, receive, send)
 
@@ -56,10 +66,12 @@ class Guard:
         async def watched(message: Message) -> None:
             nonlocal begun
             begun = True
-            await send(message)
+            await send(_protected(message))
 
         try:
             await self._app(scope, measured, watched)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
         except Exception:
             mark = self._rooms.new_id()[:12]
             log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
@@ -67,9 +79,9 @@ class Guard:
                 raise
             said = f"The manager made a mistake while it answered. Its log tells more under {mark}."
             refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
-            await answer(refused, path=scope["path"], correlationId=mark)(scope, receive, send)
+            await answer(refused, path=scope["path"], correlationId=mark)(scope, receive, _protecting(send))
 
-    async def _judge(self, headers: dict[str, list[str]]) -> Refused | None:
+    async def _judge(self, method: str, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             said = f"This manager does not answer to the host {', '.join(hosts) or 'of nobody'}."
@@ -78,6 +90,10 @@ class Guard:
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             said = f"A page of {', '.join(origins)} may not use this manager."
             return Refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
+        sites = headers.get("sec-fetch-site", [])
+        if method not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
+            return Refused("forbidden_origin", "A page of another site may not change anything here.",
+                           f"Open the page from http://{hosts[0]}.")  # fmt: skip
         length = headers.get("content-length", ["0"])[0]
         if not re.fullmatch("[0-9]{1,18}", length) or int(length) > LARGEST_BODY:
             return _too_long(length)
@@ -104,12 +120,27 @@ def _headers(scope: Scope) -> dict[str, list[str]]:
     return found
 
 
+def _protecting(send: Send) -> Send:
+    async def protected(message: Message) -> None:
+        await send(_protected(message))
+
+    return protected
+
+
+def _protected(message: Message) -> Message:
+    """An answer with what tells a browser to take it for no more than it is."""
+    if message["type"] != "http.response.start":
+        return message
+    return {**message, "headers": [*message.get("headers", ()), *PROTECTION]}
+
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::[0-9]{1,5})?")
+
+
 def _bare(host: str) -> str:
-    """A Host header without its port and brackets."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """A Host header without its port and brackets; "" if it is none."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return (found[1] or found[2]) if found else ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -56,6 +56,8 @@ FROM: dict[str, tuple[str, ...]] = {
     "group.handover_failed": ("own",),
     "group.switchover_failed": ("own",),
     "group.clean_stop": ("database",),
+    "group.deletions_kept": ("own",),
+    "group.slots_owned": ("own",),
     "group.tail_measured": ("own",),
     "group.tail_fed": ("own",),
     "group.tail_fed_less": ("own",),

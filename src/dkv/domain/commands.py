@@ -348,6 +348,33 @@ class LeaderSilence(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlotsLost(LeaderFact):
+    """The leader's engine does not own its hash slots any more: somebody took them over the cluster bus."""
+
+    start_id: int
+    by: str
+    all: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletionsKept(LeaderFact):
+    """The leader's files as they were before its engine deleted the keys of those slots; no path: none, or `trouble`."""
+
+    start_id: int
+    path: str
+    keys: int
+    trouble: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotsOwned(LeaderFact):
+    """The leader's engine owns its hash slots again."""
+
+    start_id: int
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TailSetAside(ManagerFact):
     """Before a resync, acknowledged but unconfirmed bytes of an old leader were copied to a file."""
 
@@ -383,6 +410,7 @@ FACTS: tuple[type[Command], ...] = (
     ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
     CopyWritten, CopyBroke, CutDropped, EngineSilent, WritesRefused, TailMeasured, TailFed, TailBroken, CopyRecognised,
     OptionsSeen, LeaderProgressed, LackEnded,
+    SlotsLost, DeletionsKept, SlotsOwned,
 )  # fmt: skip
 
 ORDERS: tuple[type[Command], ...] = (

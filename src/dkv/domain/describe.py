@@ -212,6 +212,8 @@ def can_lose(state: State, group: Group) -> tuple[int, int]:
     server that is away already is counted as lost. Writes go on while `minInSync` members with a process are left
     (at least one), whichever servers go first. Acknowledged, unconfirmed writes are safe from neither (section 5).
     """
+    if group.intrusion:
+        return 0, 0
     members = [state.archives[i] for i in group.in_sync if i in state.archives]
     holders = [a for a in members if state.server_alive(a.server_id)]
     confirmed = max(0, len({a.server_id for a in holders}) - 1)
@@ -355,6 +357,11 @@ def _open(state: State, group: Group, min_in_sync: int) -> Waiting | None:
         return None
     if not group.serving:
         return Waiting((leader.name,), _assigned_at(group), f"{leader.name} takes over in term {group.term}")
+    if group.intrusion:
+        why = (f"writes are refused, because {group.intrusion.by} took its hash slots over the cluster bus; "
+               "its manager throws it out and sets that right")  # fmt: skip
+        return Waiting((leader.name,), group.intrusion.at, why, "Keep strangers from its cluster port by a firewall rule: "
+                       "docs/operations.md, Strangers on the cluster bus.")  # fmt: skip
     if not state.server_alive(leader.server_id):
         away = f"the manager of {leader.name} is away: while its engine leads the in-sync set cannot change"
         return Waiting((leader.name,), None, away, f"Start the manager of server {leader.server_id}.")

@@ -135,6 +135,19 @@ class Handover:
 
 
 @dataclass(frozen=True)
+class Intrusion:
+    """Somebody took a group's hash slots over the cluster bus; its leader's manager has them back soon."""
+
+    at: int               # when it was seen
+    start_id: int         # of the leader's process, which deleted the keys in them
+    by: str               # who, for people
+    all: bool             # whether it lost all its slots, so that no write came after the deletions
+    looked: bool = False  # whether what it deleted was looked for in its file
+    kept: str = ""        # the directory with its files as they were before; empty: there is none
+    back: bool = False    # whether the engine is to be started from them
+
+
+@dataclass(frozen=True)
 class Enforcement:
     """One time an operator made an archive lead although it may have lacked writes. Kept as long as its group is."""
 
@@ -184,6 +197,7 @@ class Group:
     wish: Wish | None = None                     # a planned change of leader that was asked for
     tail: Tail | None = None                     # what the assigned leader is given before its term may open
     untailed: bool = False                       # that was tried in this vacancy and given up
+    intrusion: Intrusion | None = None           # its hash slots are another's, or were a moment ago
     told: int = 0                                # number of the newest event about it
 
     @property

@@ -137,7 +137,7 @@ def _group(state: State, database: Database, group: Group) -> Iterator[Stuck]:
     waiting = waits_for(state, group)
     if waiting:
         since = waiting.at if waiting.at is not None else _open_since(state, group)
-        held = not group.serving or len(group.in_sync) < database.options.min_in_sync
+        held = not group.serving or group.intrusion is not None or len(group.in_sync) < database.options.min_in_sync
         yield Stuck("group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help, held)
     elif group.enforced is not None and group.phase is GroupPhase.VACANT:
         yield _enforced(state, group)

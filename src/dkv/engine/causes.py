@@ -137,6 +137,8 @@ _KILL_SENTENCES = {
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
     Cause.TORN: "its manager killed it because it lost its role inside a script and may hold what nobody else has",
+    Cause.LOST_ITS_SLOTS: "its manager ended it because it had lost its hash slots and the keys in them, to start it again "
+    "from what it had before",
     Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",
     Cause.SCRIPT_TOO_LONG: "its manager killed it because a script that had written ran longer than script-limit",
 }

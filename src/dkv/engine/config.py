@@ -117,6 +117,7 @@ def _cluster(spec: EngineSpec) -> list[str]:
         f"cluster-node-timeout {NODE_TIMEOUT_OF_WAITING if phantoms_needed(spec) else NODE_TIMEOUT}",
         f"cluster-manual-failover-timeout {FAILOVER_WITHIN}",
         "cluster-databases 16",
+        "enable-debug-command local",  # for one order of its managers: to drop the packets by which strangers join
     ]
 
 

@@ -59,6 +59,7 @@ class Cause(StrEnum):
     OPERATOR_KILL = "operator kill"                      # we sent SIGKILL because an operator asked
     FENCED_BY_MANAGER = "fenced by its manager"          # we sent SIGKILL because it led without being the leader
     TORN = "lost its role inside a script"               # we sent SIGKILL: only a full resync makes its data whole
+    LOST_ITS_SLOTS = "lost its hash slots to a stranger"  # we sent SIGKILL to start it again from what it had before
     NEVER_ANSWERED = "never answered"                    # we sent SIGKILL after engine_hang_timeout without any answer
     SCRIPT_TOO_LONG = "script ran too long"              # we sent SIGKILL because a script that wrote passed script-limit
     KILLED_BY_SIGNAL = "killed by signal"                # e.g. "killed by signal 9, sender unknown"
@@ -193,6 +194,7 @@ class NodeSeen:
     handshake: bool
     failed: bool
     epoch: int
+    slots: tuple[tuple[int, int], ...] = ()   # hash slots it owns, as the engine that was asked has it
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,8 @@ class EngineSeen:
     group: str = ""                   # its storage group
     max_memory: int | None = None     # bytes, 0 no limit; None unknown yet
     append_fsync: str = ""            # "" unknown yet, or memory only
+    lets_in: bool = False             # whoever introduces himself on the cluster bus, as far as this manager knows
+    slots: tuple[tuple[int, int], ...] | None = None   # leader: hash slots it owns; None unknown yet, or it follows
 
 
 @dataclass(frozen=True)
@@ -271,6 +275,18 @@ class Survey:
     engines: tuple[EngineSeen, ...] = ()
     exits: tuple[ExitSeen, ...] = ()
     memory: tuple[MemorySeen, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptDeletions:
+    """A copy of an archive's append-only files as they were before its engine deleted the keys of slots it had lost.
+
+    `keys` counts the deletions at the end of the file; `whole`: nothing but them comes after what was kept.
+    """
+
+    path: str
+    keys: int
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -411,10 +427,32 @@ class Engines(CopyEngines, Feeds, Protocol):
         """
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
-        """CLUSTER MEET a node this engine does not know."""
+        """CLUSTER MEET a node this engine does not know.
+
+        From then on, as from its start, it lets in whoever introduces himself; see `let_nobody_in`.
+        """
+
+    async def let_nobody_in(self, start_id: int) -> None:
+        """Have an archive's engine turn away whoever introduces himself on the cluster bus, until it is told to meet somebody.
+
+        Whoever is let in is one of the cluster, without a password, and may take its slots (decision 0026).
+        """
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """CLUSTER FORGET a node the domain does not know."""
+
+    async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
+        """Make this leader own these hash slots again, in an epoch above every one it has heard of."""
+
+    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
+        """Copy the archive's files as they were before its engine deleted the keys of the slots it lost, which it logs
+        one by one at the end of its file; None if the file does not end in deletions. The copy is part of the archive's
+        `set-aside` directory.
+        """
+        ...
+
+    async def roll_back(self, start_id: int, path: str) -> None:
+        """SIGKILL the engine, and put the files that `keep_deleted` copied to `path` in the place of its own."""
 
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """Copy the bytes this archive has after `keep` to a file; the file's path, or None if there are none."""

@@ -244,7 +244,7 @@ class Engine:
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
-        if self._last is None or self._judged != (answers, disk, full):
+        if self._last is None or self._judged != (answers, disk, full) or self._last.lets_in is not self.valkey.lets_in:
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_scripts()
         await self._mind_pfcount()
@@ -406,6 +406,8 @@ class Engine:
             group=self.run.record.group,
             max_memory=int(answers.settings["maxmemory"]),
             append_fsync=answers.settings["appendfsync"] if self.durable else "",
+            lets_in=self.valkey.lets_in,
+            slots=next((node.slots for node in answers.nodes if node.node_id == answers.me), None) if leads else None,
         )
 
     async def set_options(self, max_memory: int, append_fsync: str) -> None:

@@ -44,7 +44,7 @@ class Answers:
 
 
 _INFO_LINE = re.compile(r"^([^#:\r\n][^:\r\n]*):([^\r\n]*)", re.M)
-_PLACE = ("role", "master_host", "master_port", "master_replid", "loading")
+_PLACE = ("role", "master_host", "master_port", "master_replid", "loading", "cluster_connections")
 
 
 def parse_info(text: bytes) -> dict[str, str]:
@@ -55,7 +55,8 @@ def parse_info(text: bytes) -> dict[str, str]:
 def later(before: Answers, raw: bytes) -> Answers | None:
     """The engine a moment later, going by INFO alone; the same object when nothing changed.
 
-    None when INFO shows it in another place among its nodes: then everything else may have changed as well.
+    None when INFO shows it in another place among its nodes: then everything else may have changed as well. A node that
+    joins, wanted or not, shows in the number of its connections of the cluster bus.
     """
     if raw == before.raw:
         return before
@@ -123,10 +124,10 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
     """CLUSTER NODES: every line, own id, and the id this engine follows."""
     seen, me, follows = [], "", None
     for line in text.decode("utf-8", "replace").splitlines():
-        words = line.split(" ", 7)
+        words = line.split(" ", 8)
         if len(words) < 8:
             continue
-        node = _node(words[0], words[1], words[2], words[3], words[6])
+        node = _node(words[0], words[1], words[2], words[3], (words[6], words[8] if len(words) > 8 else ""))
         seen.append(node)
         if "myself" in words[2]:
             me, follows = node.node_id, node.follows
@@ -166,7 +167,8 @@ def yields(info: dict[str, str]) -> bool:
 
 
 @lru_cache(4096)  # between two glances nothing but the times of pings differs
-def _node(node_id: str, where: str, marks: str, leader: str, epoch: str) -> NodeSeen:
+def _node(node_id: str, where: str, marks: str, leader: str, claims: tuple[str, str]) -> NodeSeen:
+    """A line's words; `claims` are its config epoch and its slots."""
     flags = marks.split(",")
     address, _, port = where.split("@")[0].rpartition(":")
     return NodeSeen(
@@ -177,8 +179,15 @@ def _node(node_id: str, where: str, marks: str, leader: str, epoch: str) -> Node
         follows=None if leader == "-" else leader,
         handshake="handshake" in flags,
         failed="fail" in flags or "fail?" in flags,
-        epoch=int(epoch),
+        epoch=int(claims[0]),
+        slots=parse_slots(claims[1]),
     )
+
+
+def parse_slots(text: str) -> tuple[tuple[int, int], ...]:
+    """Slot ranges as CLUSTER NODES ends a line with them; what is being moved stands in brackets and is left out."""
+    ranges = (word.partition("-") for word in text.split() if not word.startswith("["))
+    return tuple((int(first), int(last or first)) for first, _, last in ranges)
 
 
 def parse_replicas(info: dict[str, str]) -> tuple[ReplicaSeen, ...]:

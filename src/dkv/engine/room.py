@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dkv.engine import archive, memory, supervisor
+from dkv.engine import archive, deletions, memory, supervisor
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import (
     ArchiveRefused,
@@ -24,6 +24,7 @@ from dkv.engine.contract import (
     EngineUnreachable,
     ExitSeen,
     Identity,
+    KeptDeletions,
     MemorySeen,
     MemorySpec,
     PeerNode,
@@ -207,6 +208,17 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract."""
         await self.release(directory)
         return archive.retire(directory, identity)
+
+    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
+        """See the contract. The copy is `<directory>/set-aside/<start_id>-before-deletions-<n>`."""
+        return await asyncio.to_thread(deletions.keep, self._running(start_id).run.record.directory, start_id)
+
+    async def roll_back(self, start_id: int, path: str) -> None:
+        """See the contract."""
+        engine = self._running(start_id)
+        engine.kill(Cause.LOST_ITS_SLOTS)
+        await engine.gone()
+        deletions.put_back(engine.run.record.directory, path)
 
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""
@@ -414,6 +426,14 @@ class ValkeyEngines(HotCopies, Feeding):
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """See the contract."""
         await asyncio.gather(*(engine.valkey.meet(peer) for engine in self._all(start_id)))
+
+    async def let_nobody_in(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.let_nobody_in()
+
+    async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.reclaim_slots(slots)
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """See the contract."""

@@ -74,7 +74,7 @@ def follower_steps(scene: Scene, group: Group, process: Process, engine: EngineS
         yield Tell(f"suspect {process.start_id}", fact)
     yield from _attach_steps(scene, group, process, engine)
     yield from _silence_steps(scene, group, process, engine)
-    if engine.link_up and process.archive_id in group.in_sync and not handover:
+    if engine.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
         yield from rewrite_steps(scene.seen, group, engine, leads=False)
         yield from table_steps(scene, group, engine)
 

@@ -19,6 +19,7 @@ from dkv.engine.contract import EngineSeen
 from dkv.machine.clients import opening_to_clients
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, wish_steps
+from dkv.machine.intrusion import intrusion_steps, robbed
 from dkv.machine.quoting import next_sequence, quote
 from dkv.machine.seen import (
     REQUIRED_BEFORE_GROWING,
@@ -30,6 +31,7 @@ from dkv.machine.seen import (
     Seen,
     acknowledges,
     copies_of,
+    node_id,
     replica_of,
     unheard,
 )
@@ -40,6 +42,7 @@ from dkv.machine.steps import (
     Forget,
     KeepTurn,
     Lead,
+    LetNobodyIn,
     Mark,
     MarkJoiner,
     Meet,
@@ -75,12 +78,17 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
         yield from _lead(scene.state, group, engine)
         return
     if group.handover:
+        if robbed(group, engine) and not engine.fenced:
+            yield Fence(f"fence {engine.start_id}", engine.start_id)
         yield from cut_off_steps(scene, group, engine)
         yield from handover_steps_of_leader(scene, group, engine)
         return
     if engine.role != "leader":
         fact = LeaderSteppedDown(**scene.told, start_id=engine.start_id)
         yield Tell(engine.directory, fact)
+        return
+    if (group.intrusion or robbed(group, engine)) and not stopping(scene.state, group):
+        yield from intrusion_steps(scene, group, engine)
         return
     yield from fence_steps(scene, group, engine)
     if not engine.admits_replicas:
@@ -118,7 +126,7 @@ def _lead(state: State, group: Group, engine: EngineSeen) -> Iterator[Step]:
 
 def _may_write(state: State, group: Group) -> bool:
     enough = len(group.in_sync) >= state.databases[group.database].options.min_in_sync
-    return enough and not stopping(state, group)
+    return enough and not stopping(state, group) and group.intrusion is None
 
 
 def fence_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -230,7 +238,8 @@ def _caught_up(scene: Scene, group: Group, engine: EngineSeen, joining: Joining)
     """Past the leader's offset that was noted after `required` had stood for 1 s."""
     noted = _noted(scene, group, joining)
     replica = replica_of(scene.state, engine, joining.archive_id)
-    return noted is not None and replica is not None and replica.online and replica.offset >= noted
+    known = node_id(scene.state.uid, joining.archive_id) in {node.node_id for node in engine.nodes if not node.handshake}
+    return known and noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
 def _noted(scene: Scene, group: Group, joining: Joining) -> int | None:
@@ -305,7 +314,10 @@ def just_had_its_turn(seen: Seen, engine: EngineSeen) -> bool:
 
 
 def table_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Forget nodes the domain does not know; meet those this engine does not know."""
+    """Forget nodes the domain does not know; meet those this engine does not know; then let nobody else in.
+
+    A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
+    """
     table = scene.table(group.database)
     for node in engine.nodes:
         if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:
@@ -316,3 +328,10 @@ def table_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step
         if one.node_id not in listed:
             yield Meet(f"table {engine.start_id}", engine.start_id, one)
             return
+    if engine.lets_in and group.leader_process is not None and _stays(scene, engine):
+        yield LetNobodyIn(f"table {engine.start_id}", engine.start_id)
+
+
+def _stays(scene: Scene, engine: EngineSeen) -> bool:
+    """Whether it is of an archive. A TE attaches without an order, and whoever misses it has to be let in."""
+    return scene.state.processes[engine.start_id].archive_id is not None

@@ -12,6 +12,7 @@ from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, 
 from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, MemorySeen
 from dkv.machine.clients import opening_to_clients
+from dkv.machine.intrusion import expel_steps
 from dkv.machine.lead import table_steps
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs
@@ -77,6 +78,8 @@ def _with_engines(scene: Scene, process: Process, seen: MemorySeen) -> Iterator[
 
 def _following_steps(scene: Scene, process: Process, seen: MemorySeen) -> Iterator[Step]:
     """Attach each engine to its group's leader; once all are, say so, and keep their tables like everybody's."""
+    for engine in seen.engines:
+        yield from expel_steps(scene, process.database, engine)
     pairs = [(scene.state.groups[(process.database, e.group)], e) for e in seen.engines]
     for group, engine in pairs:
         if _wants_leader(scene, process, group, engine):

@@ -13,6 +13,7 @@ from typing import Any
 from dkv.domain.commands import (
     ArchiveRetired,
     Command,
+    DeletionsKept,
     JoinDurable,
     JoinMarked,
     LackEnded,
@@ -296,8 +297,32 @@ class Performer(Copying):
     async def _meet(self, step: s.Meet) -> None:
         await self._engines.meet(step.start_id, step.peer)
 
+    async def _letnobodyin(self, step: s.LetNobodyIn) -> None:
+        await self._engines.let_nobody_in(step.start_id)
+
     async def _forget(self, step: s.Forget) -> None:
         await self._engines.forget(step.start_id, step.node_id)
+
+    # Strangers -----------------------------------------------------------------------------------------------------
+
+    async def _reclaim(self, step: s.Reclaim) -> None:
+        await self._engines.reclaim_slots(step.start_id, step.slots)
+
+    async def _keepdeleted(self, step: s.KeepDeleted) -> None:
+        path, keys, trouble = "", 0, ""
+        try:
+            kept = await self._engines.keep_deleted(step.start_id)
+        except ArchiveRefused as refused:  # a full disk must not keep the group from its slots
+            kept, trouble = None, refused.detail
+        if kept is not None:
+            path, keys = kept.path, kept.keys
+        await self._tell(
+            DeletionsKept(database=step.database, group=step.group, term=step.term, start_id=step.start_id, path=path,
+                          keys=keys, trouble=trouble, **self._told)
+        )  # fmt: skip
+
+    async def _rollback(self, step: s.RollBack) -> None:
+        await self._engines.roll_back(step.start_id, step.path)
 
     # Following -----------------------------------------------------------------------------------------------------
 

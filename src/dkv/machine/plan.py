@@ -27,6 +27,7 @@ from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
 from dkv.machine.follow import follower_steps, vacancy_steps
 from dkv.machine.handover import unanswering_steps
+from dkv.machine.intrusion import expel_steps
 from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stopping
 from dkv.machine.leave import leaving_steps, lost_files_steps
 from dkv.machine.memory import memory_steps
@@ -186,6 +187,7 @@ def _held_back(scene: Scene, process: Process, archive: Archive) -> Iterator[Ste
 def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
     group = scene.state.groups[(process.database, process.group)]
     yield from progress_steps(scene, group, process, engine)
+    yield from expel_steps(scene, process.database, engine)
     if process.leaving:
         yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):

@@ -347,12 +347,52 @@ class Meet(Step):
 
 
 @dataclass(frozen=True)
+class LetNobodyIn(Step):
+    """Have this engine turn away whoever introduces himself: it knows everybody."""
+
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+
+
+@dataclass(frozen=True)
 class Forget(Step):
     """Drop a node the domain does not know from this engine's table."""
 
     rest_ms: ClassVar[int] = 1_000
     start_id: int
     node_id: str
+
+
+@dataclass(frozen=True)
+class Reclaim(Step):
+    """Have a leader own its hash slots again."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 200
+    start_id: int
+    slots: Slots
+
+
+@dataclass(frozen=True)
+class KeepDeleted(Step):
+    """Copy the files of a leader that lost its slots as they were before it deleted the keys in them, and say so."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    database: str
+    group: str
+    term: int
+
+
+@dataclass(frozen=True)
+class RollBack(Step):
+    """End a leader that lost its slots, and give its archive the files it had before."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 1_000
+    start_id: int
+    path: str
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ class Entry:
     value: str = ""
     marker: Marker | None = None
     asks: bool = False
+    wipes: bool = False      # deletes every key
 
     @property
     def durable(self) -> bool:
         """Whether an append-only file holds it."""
-        return bool(self.key) or self.marker is not None
+        return bool(self.key) or self.marker is not None or self.wipes
 
 
 PING = Entry(PING_SIZE)                    # in the replication offset, not in the file (engine-positions.md section 1)
@@ -106,7 +107,9 @@ class Disk:
         """The data as an engine reads it at its start."""
         data = dict(self.base)
         for entry in self.entries():
-            if entry.key:
+            if entry.wipes:
+                data.clear()
+            elif entry.key:
                 data[entry.key] = entry.value
         return data
 

@@ -20,6 +20,8 @@ from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication, Waiting
 from dkv.sim.scripts import WAITS, Scripts
 
+WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
+
 
 class SimEngine(Failover, Scripts):
     """A process. `disk` is None for a memory-only engine."""
@@ -67,8 +69,8 @@ class SimEngine(Failover, Scripts):
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
         self.shown: dict[str, Any] = {}                # its fields
-        self.looked_at = 0.0                           # thoroughly, by its manager
-        self.ordered = True                            # since then
+        self.looked_at, self.ordered = 0.0, True       # thoroughly, by its manager; whether orders came since then
+        self.lets_in, self.robbed = True, False        # whoever meets it; a stranger owns its slots
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
@@ -157,7 +159,8 @@ class SimEngine(Failover, Scripts):
     def me(self) -> Known:
         """What this engine says of itself."""
         leads = self.role == "leader" or self.follows is None    # a replica of nobody is taken for a primary without slots
-        return Known(self.node_id, self.spec.address, self.spec.client_port, leads, self.epoch, self.follows, self.net.now())
+        return Known(self.node_id, self.spec.address, self.spec.client_port, leads, self.epoch, self.follows, self.net.now(),
+                     self.own_slots())  # fmt: skip
 
     def tell(self) -> None:
         """Tell every known node."""
@@ -219,7 +222,7 @@ class SimEngine(Failover, Scripts):
 
     def _lead(self) -> None:
         self.replication.promote()
-        self.role, self.follows, self.failover = "leader", None, None
+        self.role, self.follows, self.failover, self.robbed = "leader", None, None, False
         self.current_epoch += 1
         self.epoch = self.current_epoch
         self.tell()
@@ -304,7 +307,8 @@ class SimEngine(Failover, Scripts):
             self.disk.end_rewrite(snapshot)
 
     def meet(self, peer: PeerNode) -> None:
-        """Make a node known here, and this one there."""
+        """Make a node known here, and this one there; who introduces himself is let in."""
+        self.lets_in = True
         self.forgotten.discard(peer.node_id)
         if peer.node_id not in self.known:
             self._know(Known(peer.node_id, peer.address, peer.client_port, False, 0, None))
@@ -313,11 +317,53 @@ class SimEngine(Failover, Scripts):
             self.net.post(self.machine, other, other.introduced, self.me(), self.group, self.current_epoch)
 
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
-        """Somebody met this engine."""
+        """Somebody met this engine, which lets in only whom it expects."""
+        if sender.node_id not in self.known and not self.lets_in:
+            return
         self.forgotten.discard(sender.node_id)
         if sender.node_id not in self.known:
             self._know(sender)
         self.heard(sender, group, current_epoch)
+        self.tell()
+
+    def let_nobody_in(self) -> None:
+        """Turn away whoever introduces himself."""
+        self.lets_in = False
+
+    def met_by_stranger(self, stranger: Known, group: str) -> None:
+        """A node of no domain meets this engine. One that is let in tells of its slots, here and by gossip; a leader that it
+        outbids deletes the keys in them, in its file and on its followers, and takes no writes of theirs any more.
+        """
+        if not self.lets_in or self.loading or stranger.node_id in self.forgotten:
+            return
+        self._believe(stranger)
+        for node_id in list(self.known):
+            other = self.net.engines.get(node_id)
+            if other is not None:
+                self.net.post(self.machine, other, other._believe, stranger)
+
+    def _believe(self, stranger: Known) -> None:
+        if stranger.node_id in self.forgotten:
+            return
+        self._know(stranger)
+        self.current_epoch = max(self.current_epoch, stranger.epoch)
+        if self.role == "leader" and stranger.epoch > self.epoch and not self.robbed:
+            self.robbed, self.table = True, None
+            if self.data:
+                self.replication.append(Entry(WIPE_SIZE, wipes=True))
+
+    def own_slots(self) -> tuple[tuple[int, int], ...]:
+        """The hash slots it owns."""
+        mine = next((g.slots for g in self.spec.groups if g.group == self.group), ())
+        return mine if self.role == "leader" and not self.robbed else ()
+
+    def reclaim_slots(self) -> None:
+        """Own its slots again, in an epoch above all it has heard of."""
+        self._loaded_only()
+        if self.role != "leader":
+            raise EngineRefused("You should use CLUSTER commands only against masters")
+        self.current_epoch += 1
+        self.epoch, self.robbed, self.table = self.current_epoch, False, None
         self.tell()
 
     def forget(self, node_id: str) -> None:
@@ -350,6 +396,8 @@ class SimEngine(Failover, Scripts):
             answer("LOADING" if self.loading else "BUSY")
         elif self.role != "leader":
             answer("MOVED")
+        elif self.robbed:
+            answer("CLUSTERDOWN")
         elif self.fenced:
             answer("NOREPLICAS")
         else:

@@ -19,6 +19,7 @@ from dkv.engine.contract import (
     EngineSpec,
     EngineUnreachable,
     Identity,
+    KeptDeletions,
     MemorySpec,
     PeerNode,
     Position,
@@ -244,6 +245,27 @@ class SimEngines(SimCopies):
         self.machine.set_aside.append((start_id, tail))
         return f"{engine.spec.directory}/set-aside/{start_id}-after-{keep.term}-{keep.sequence}.aof"
 
+    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
+        """See the contract."""
+        await self._pause()
+        engine = self.machine.living(start_id)
+        if engine.disk is None or not engine.disk.files[-1] or not engine.disk.files[-1][-1].wipes:
+            return None
+        path = f"{engine.spec.directory}/set-aside/{start_id}-before-deletions-{len(self.machine.kept) + 1}"
+        self.machine.kept[path] = [*engine.disk.files[:-1], engine.disk.files[-1][:-1]]
+        return KeptDeletions(path, 1, whole=True)
+
+    async def roll_back(self, start_id: int, path: str) -> None:
+        """See the contract."""
+        await self._pause()
+        disk = self.machine.living(start_id).disk
+        self.machine.intents[start_id] = Cause.LOST_ITS_SLOTS
+        self.machine.end(start_id)
+        if disk is None or path not in self.machine.kept:
+            raise EngineRefused(f"there is no copy in {path}")
+        disk.files, disk.unsynced = [list(file) for file in self.machine.kept[path]], 0
+        disk.recount()
+
     # -- processes -------------------------------------------------------------------------------------------------
 
     async def launch(self, spec: EngineSpec) -> int:
@@ -408,6 +430,14 @@ class SimEngines(SimCopies):
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("meet", engine, lambda engine: engine.meet(peer))
+
+    async def let_nobody_in(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask("let nobody in", start_id, SimEngine.let_nobody_in)
+
+    async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
+        """See the contract."""
+        await self._ask("reclaim slots", start_id, SimEngine.reclaim_slots)
 
     async def forget(self, start_id: int, node_id: str) -> None:
         """See the contract."""

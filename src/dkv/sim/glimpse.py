@@ -44,8 +44,8 @@ def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
 
 
 def _place(shown: dict[str, Any]) -> tuple[object, ...]:
-    """What INFO tells of where an engine stands."""
-    return (shown["role"], shown["follows"], shown["history"], shown["loading"])
+    """What INFO tells of where an engine stands, and of how many nodes it is connected with."""
+    return (shown["role"], shown["follows"], shown["history"], shown["loading"], len(shown["nodes"]))
 
 
 def _look(engine: SimEngine) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "yields": leads and engine.paused_until - now >= 2.0,
         "max_memory": engine.max_memory, "append_fsync": engine.append_fsync, "refuses": _refuses(engine),
         "torn": engine.torn,
+        "slots": engine.own_slots() if leads else None, "lets_in": engine.lets_in,
     }  # fmt: skip
 
 
@@ -112,7 +113,7 @@ def _replica(address: str, port: int, offset: int, online: bool, silent_ms: int)
 def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:
     """What it knows, and itself; sorted anew only after there was news."""
     at = engine.spec.address, engine.spec.client_port
-    mine = line(engine.node_id, at, engine.role == "leader", engine.follows, engine.epoch)
+    mine = line(engine.node_id, at, engine.role == "leader", engine.follows, (engine.epoch, engine.own_slots()))
     if engine.table is None or engine.table[0] is not mine:
         known = {node_id: other.seen for node_id, other in engine.known.items()} | {engine.node_id: mine}
         engine.table = (mine, tuple(known[node_id] for node_id in sorted(known)))

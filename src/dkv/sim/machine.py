@@ -34,6 +34,7 @@ class SimMachine:
     intents: dict[int, Cause] = field(default_factory=dict)
     locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
     shelf: Shelf = field(default_factory=Shelf)
+    kept: dict[str, list[list[Entry]]] = field(default_factory=dict)   # files as they were before deletions, by path
     set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     started: list[int] = field(default_factory=list)           # every start id ever launched here

@@ -76,7 +76,9 @@ class Replication:
                 engine.perish(engine.disk.drive.trouble)
                 return False
             engine.disk.append(entry, synced=engine.append_fsync == "always")
-        if entry.key:
+        if entry.wipes:
+            engine.data.clear()
+        elif entry.key:
             engine.data[entry.key] = entry.value
         self.offset, self.content = self.offset + entry.size, grown(self.content, entry)
         self._reached()

@@ -6,6 +6,7 @@ What is authorised is stored and given back; it is enforced once access control 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,14 @@ def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
 
 
 def _without_doubles(names: Sequence[Any]) -> list[Any]:
-    return [name for index, name in enumerate(names) if name not in names[:index]]
+    """Each once, in their order; told apart by their texts, because there may be a thousand."""
+    return list({json.dumps(name, sort_keys=True): name for name in reversed(names)}.values())[::-1]
+
+
+def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
+    """Those that are not removed."""
+    gone = {json.dumps(name, sort_keys=True) for name in removed}
+    return [name for name in names if json.dumps(name, sort_keys=True) not in gone]
 
 
 # Users ---------------------------------------------------------------------------------------------------------------
@@ -109,7 +117,7 @@ async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Ke
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
         must(registry.unknown_role(state, body.roles_to_add or ()))
-        kept = [role for role in user["roles"] if role not in (body.roles_to_remove or ())]
+        kept = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
     state = await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
@@ -173,8 +181,7 @@ async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, ac
         role = _known("role", name, state, old)
         must(registry.unknown_role(state, body.sub_roles_to_add or ()))
         must(registry.circular(state, name, body.sub_roles_to_add or ()))
-        subs = [one for one in role["subRoles"] if one not in (body.sub_roles_to_remove or ())]
-        requests = [one for one in role["authorizedRequests"] if one not in removed]
+        subs, requests = _without(role["subRoles"], body.sub_roles_to_remove or ()), _without(role["authorizedRequests"], removed)
         return {"subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
                 "authorizedRequests": _without_doubles([*requests, *added])}  # fmt: skip
 

@@ -1,0 +1,152 @@
+"""How many connections a manager keeps, and how long it waits for each: who says nothing costs nobody else anything.
+
+A manager has other work for its descriptors than the callers of its API: engines, state, archives. So connections are
+counted, the longest idle one makes room for a new one, and whoever is slow to send or to read is let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+RESERVE = 64             # descriptors kept for the manager's own work
+MOST = 1_024             # connections at once
+SHARE = 4                # one address may have this part of them
+HEAD_WITHIN = 10.0       # s for a request's head, from the connection or its first byte on
+BODY_WITHIN = 10.0       # s for its body
+READ_WITHIN = 10.0       # s a full send buffer may stay full
+IDLE = 5                 # s between two requests of one connection
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many connections there may be, and how many of one address."""
+
+    most: int
+    each: int
+
+
+def limits(descriptors: int | None = None) -> Limits:
+    """As this process's descriptors allow: half of what the reserve leaves, because the manager's own need grows."""
+    if descriptors is None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        descriptors = MOST * SHARE if soft == resource.RLIM_INFINITY else soft
+    most = min(MOST, max(8, (descriptors - RESERVE) // 2))
+    return Limits(most, max(4, most // SHARE))
+
+
+class Connections:
+    """All connections of one manager, the oldest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._all: dict[Connection, None] = {}
+
+    def enter(self, new: Connection) -> bool:
+        """Count one more; False: there is no room, and nobody idle could make any."""
+        self._all[new] = None
+        same = [one for one in self._all if one.peer == new.peer]
+        if len(same) > self.limits.each:
+            return self._make_room(same, new)
+        return len(self._all) <= self.limits.most or self._make_room(list(self._all), new)
+
+    def leave(self, one: Connection) -> None:
+        """It is closed."""
+        self._all.pop(one, None)
+
+    def _make_room(self, among: list[Connection], new: Connection) -> bool:
+        victim = next((one for one in among if one is not new and one.idle), None)
+        if victim is None:
+            return False
+        self.leave(victim)
+        victim.drop()
+        return True
+
+
+class Connection(H11Protocol):
+    """One connection. Every wait for its other end has an end."""
+
+    def __init__(self, room: Connections, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self.peer = ""
+        self._room = room
+        self._timer: asyncio.TimerHandle | None = None
+        self._waits_for = ""                               # "head", "body", or nothing
+        self._reader_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no whole request is being answered on it."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let it in, or say at once that there is no room."""
+        super().connection_made(transport)
+        self.peer = self.client[0] if self.client else ""
+        if self._room.enter(self):
+            self._wait("head", HEAD_WITHIN)
+        else:
+            transport.write(BUSY)
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._room.leave(self)
+        self._wait("", 0)
+        self._unset_reader_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of a request: each part of it has its time, however many pieces it comes in."""
+        super().data_received(data)
+        self._mind()
+
+    def on_response_complete(self) -> None:
+        """Another request may come, or has begun to."""
+        super().on_response_complete()
+        self._mind(begun=False)
+
+    def _mind(self, begun: bool = True) -> None:
+        if self.transport.is_closing():
+            self._wait("", 0)
+        elif self.cycle is None or self.cycle.response_complete:
+            if begun and self._waits_for != "head":
+                self._wait("head", HEAD_WITHIN)
+            elif not begun:
+                self._wait("", 0)
+        elif self.cycle.more_body:
+            if self._waits_for != "body":
+                self._wait("body", BODY_WITHIN)
+        else:
+            self._wait("", 0)
+
+    def _wait(self, what: str, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._waits_for = what
+        self._timer = self.loop.call_later(seconds, self.drop) if what else None
+
+    def drop(self) -> None:
+        """Close it now, whatever was being said."""
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Its other end does not read."""
+        super().pause_writing()
+        self._unset_reader_timer()
+        self._reader_timer = self.loop.call_later(READ_WITHIN, self.drop)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._unset_reader_timer()
+        super().resume_writing()
+
+    def _unset_reader_timer(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None

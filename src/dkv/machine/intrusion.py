@@ -1,0 +1,87 @@
+"""What a manager does about strangers on the cluster bus: throw them out, and have its leader own its slots again. Pure.
+
+The bus asks nobody for a password: a node that is met is believed, and one that claims slots in a higher epoch gets them.
+Engines let in only whom they expect (engine contract, `meet`); this is for those who got in all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from dkv.domain.commands import SlotsLost, SlotsOwned
+from dkv.domain.model import Group
+from dkv.engine.contract import EngineSeen, NodeSeen
+from dkv.machine.quoting import quote
+from dkv.machine.seen import Scene
+from dkv.machine.steps import Fence, Forget, KeepDeleted, Reclaim, RollBack, Step, Tell
+
+Slots = tuple[tuple[int, int], ...]
+
+
+def robbed(group: Group, engine: EngineSeen) -> bool:
+    """Whether an engine leads without owning exactly its group's slots."""
+    return engine.role == "leader" and engine.slots is not None and _joined(engine.slots) != _joined(group.slots)
+
+
+@lru_cache(256)
+def _joined(slots: Slots) -> Slots:
+    """Sorted, and ranges that touch made one, as engines write them."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(slots):
+        if found and first == found[-1][1] + 1:
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def strangers(scene: Scene, database: str, engine: EngineSeen) -> list[NodeSeen]:
+    """Nodes that own slots and that the domain does not know. What an engine was started to follow has epoch 0."""
+    owners = [node for node in engine.nodes if node.slots and node.epoch and not node.handshake]
+    return [node for node in owners if node.node_id not in scene.table(database).known] if owners else []
+
+
+def expel_steps(scene: Scene, database: str, engine: EngineSeen) -> Iterator[Step]:
+    """Every engine forgets them, whatever it does otherwise: one that knows them tells the others."""
+    for node in strangers(scene, database, engine):
+        if node.node_id != engine.follows:
+            yield Forget(f"expel {engine.start_id} {node.node_id}", engine.start_id, node.node_id)
+
+
+def intrusion_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """The leader of a group whose slots are, or were, somebody else's."""
+    if not engine.fenced:
+        yield Fence(f"fence {engine.start_id}", engine.start_id)
+    known, lost = group.intrusion, robbed(group, engine)
+    here = known is not None and known.start_id == engine.start_id
+    key = engine.directory
+    if lost and not here:
+        by = _named(group, engine, strangers(scene, group.database, engine))
+        yield Tell(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **quote(scene.me, group)))
+    elif known and here and not known.looked:
+        yield KeepDeleted(key, engine.start_id, group.database, group.name, group.term)
+    elif known and here and known.back:
+        yield RollBack(key, engine.start_id, known.kept)
+    elif strangers(scene, group.database, engine):
+        return
+    elif lost:
+        yield Reclaim(key, engine.start_id, group.slots)
+    else:
+        yield Tell(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **quote(scene.me, group)))
+
+
+def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:
+    """Who has them, for people."""
+    others = [node for node in engine.nodes if node.slots and node.node_id != engine.node_id]
+    mine = set(_each(group.slots))
+    thieves = unknown or [node for node in others if mine & set(_each(node.slots))]
+    if not thieves:
+        return "a node that is gone"
+    which = "which the domain does not know" if unknown else "in whose name somebody spoke"
+    return ", ".join(f"node {n.node_id[:8]} at {n.address}:{n.port}" for n in thieves) + f", {which},"
+
+
+def _each(slots: Slots) -> Iterator[int]:
+    for first, last in slots:
+        yield from range(first, last + 1)

@@ -1,0 +1,203 @@
+"""The HTTP door under callers that hold it: who says nothing, or little, or too much, costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from dkv.daemon import Server, serving
+from dkv.listening import RESERVE, Limits, limits
+from tests.api.world import World
+
+SMALL = Limits(most=24, each=16)
+SOON = 0.2           # s in which others are to be answered
+REQUEST = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n%s\r\n"
+
+
+class Served:
+    """A manager's API on a real socket."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.kept: list[socket.socket] = []
+
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        made = socket.create_connection((self.host, self.port), 5, source_address=(source, 0))
+        self.kept.append(made)
+        return made
+
+    async def asked(self, source: str = "127.0.0.9", more: bytes = b"connection: close\r\n", path: bytes = b"/healthz") -> bytes:
+        """The whole answer to one request of somebody else."""
+        reader, writer = await asyncio.open_connection(self.host, self.port, local_addr=(source, 0))
+        try:
+            writer.write(REQUEST.replace(b"/healthz", path) % more)
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def is_prompt(self, source: str = "127.0.0.9") -> None:
+        """Somebody else is answered soon: the best of three, because the machine may be busy with other things."""
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            assert b" 200 OK" in await self.asked(source)
+            took.append(time.monotonic() - began)
+        assert min(took) < SOON
+
+
+@asynccontextmanager
+async def served(within: Limits = SMALL) -> AsyncIterator[Served]:
+    world = World()
+    await world.begin()
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen(128)
+        server = Server(serving(world.apps["s1"], within))
+        task = asyncio.create_task(server.serve(sockets=[door]))
+        found = Served(*door.getsockname())
+        try:
+            async with asyncio.timeout(60):
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                yield found
+        finally:
+            for kept in found.kept:
+                kept.close()
+            server.end()
+            await task
+
+
+def told(story: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
+    async def run() -> None:
+        async with served(within) as found:
+            await story(found)
+
+    asyncio.run(run())
+
+
+def closed(one: socket.socket) -> bool:
+    """Whether the other end has closed it."""
+    one.setblocking(False)
+    try:
+        return one.recv(65_536) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+async def until(what: str, holds: Callable[[], bool], within: float) -> None:
+    ends = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < ends, what
+        await asyncio.sleep(0.05)
+
+
+def test_idle_connections_of_one_address_make_room_for_its_next_one_and_keep_nobody_else_out() -> None:
+    async def story(manager: Served) -> None:
+        for _ in range(10 * SMALL.most):
+            manager.connect()
+        await manager.is_prompt()
+        await manager.is_prompt("127.0.0.1")
+        assert sum(not closed(one) for one in manager.kept) <= SMALL.each
+
+    told(story)
+
+
+def test_idle_connections_of_many_addresses_keep_nobody_out() -> None:
+    async def story(manager: Served) -> None:
+        for number in range(5 * SMALL.most):
+            manager.connect(f"127.0.1.{1 + number % 50}")
+        await manager.is_prompt()
+        assert sum(not closed(one) for one in manager.kept) <= SMALL.most
+
+    told(story)
+
+
+def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dkv.listening.HEAD_WITHIN", 0.3)
+    monkeypatch.setattr("dkv.listening.BODY_WITHIN", 0.3)
+
+    async def story(manager: Served) -> None:
+        silent, head, body = manager.connect(), manager.connect(), manager.connect()
+        head.sendall(b"GET /healthz HTTP/1.1\r\nho")
+        body.sendall(b"POST /admin/v1/stores HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                     b"content-length: 900\r\n\r\n{")  # fmt: skip
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            for slow in (head, body):  # a byte now and then buys no time
+                try:
+                    slow.sendall(b"x")
+                except OSError:
+                    pass
+        assert all(closed(one) for one in (silent, head, body))
+        await manager.is_prompt()
+
+    told(story)
+
+
+def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> None:
+    async def story(manager: Served) -> None:
+        reader, writer = await asyncio.open_connection(manager.host, manager.port)
+        writer.write(REQUEST % b"")
+        assert b"200 OK" in await reader.readuntil(b"\r\n")
+        began = time.monotonic()
+        async with asyncio.timeout(20):
+            await reader.read()
+        assert time.monotonic() - began > 2.0   # a client that asks again soon keeps it
+        writer.close()
+
+    told(story)
+
+
+def test_who_does_not_read_his_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dkv.listening.READ_WITHIN", 0.3)
+
+    async def story(manager: Served) -> None:
+        deaf = manager.connect()
+        deaf.setblocking(False)
+        many = (REQUEST.replace(b"/healthz", b"/openapi.json") % b"") * 400
+        sent = 0
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            try:
+                sent += deaf.send(many[sent % len(many) :])
+            except BlockingIOError:
+                await asyncio.sleep(0.05)
+            except OSError:
+                break
+        else:
+            raise AssertionError("it may wait for ever")
+        await manager.is_prompt()
+
+    told(story)
+
+
+def test_a_manager_keeps_descriptors_for_its_own_work() -> None:
+    assert limits(256).most <= (256 - RESERVE) // 2
+    assert limits(1_024).most <= (1_024 - RESERVE) // 2
+    assert limits(65_536).most == 1_024
+    assert limits(1_024).each < limits(1_024).most
+
+
+def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
+    async def story(manager: Served) -> None:
+        forged = b"connection: close\r\nx-forwarded-for: alice, approved by the board\r\nforwarded: for=bob\r\n"
+        body = b'{"newValue": "red"}'
+        reader, writer = await asyncio.open_connection(manager.host, manager.port, local_addr=("127.0.0.9", 0))
+        writer.write(b"PUT /api/1/kvstore/colour HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                     b"content-length: %d\r\n" % len(body) + forged + b"\r\n" + body)  # fmt: skip
+        assert b" 200 OK" in await reader.read()
+        writer.close()
+        said = await manager.asked(path=b"/admin/v1/events", more=b"accept: application/json\r\nconnection: close\r\n")
+        assert b"operator at 127.0.0.9" in said
+        assert b"board" not in said
+        assert b"alice" not in said
+        assert b"server:" not in said.partition(b"\r\n\r\n")[0].lower()
+
+    told(story)

@@ -1,0 +1,94 @@
+"""Tests of the machine: a stranger on the cluster bus, as each manager sees and ends it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dkv.domain import commands as c
+from dkv.domain.describe import can_lose
+from dkv.engine.contract import EngineSeen, NodeSeen
+from dkv.machine.steps import Forget, KeepDeleted, Reclaim, RollBack
+from tests.machine.stage import Stage, facts, kinds
+
+ALL = ((0, 16383),)
+STRANGER = NodeSeen("f" * 40, "10.6.6.6", 7003, "leader", None, False, False, 9_000, ALL)
+BY = {"by": "a stranger", "all": True}
+
+
+def robbed(stage: Stage, *, gone: bool = False, **changes: object) -> EngineSeen:
+    """The leader's engine without its slots; the stranger in its table, or forgotten."""
+    nodes = stage.nodes() if gone else (*stage.nodes(), STRANGER)
+    return replace(stage.engine(0, nodes=nodes), slots=(), **changes)
+
+
+def lost(stage: Stage) -> Stage:
+    return stage.tell(c.SlotsLost(start_id=stage.process(0).start_id, **BY, **stage.quote()))
+
+
+def test_a_leader_that_owns_its_slots_is_left_alone() -> None:
+    stage = Stage().settled()
+    assert stage.steps("s1", replace(stage.engine(0), slots=((0, 8191), (8192, 16383)))) == []
+
+
+def test_a_leader_without_its_slots_is_fenced_and_told_and_the_stranger_forgotten() -> None:
+    stage = Stage().settled()
+    steps = stage.steps("s1", robbed(stage))
+    assert kinds(steps) == ["Forget", "Fence", "SlotsLost"]
+    (fact,) = [step.fact for step in steps if hasattr(step, "fact")]
+    assert (fact.all, fact.by) == (True, "node ffffffff at 10.6.6.6:7003, which the domain does not know,")
+
+
+def test_a_leader_that_lost_some_slots_says_so() -> None:
+    stage = Stage().settled()
+    engine = replace(robbed(stage), slots=((1, 16383),), nodes=(*stage.nodes(), replace(STRANGER, slots=((0, 0),))))
+    (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
+    assert not fact.all
+
+
+def test_no_copy_counts_as_in_sync_and_none_joins_while_the_slots_are_gone() -> None:
+    stage = lost(Stage().settled())
+    assert stage.group.in_sync == (0,)
+    assert can_lose(stage.state, stage.group) == (0, 0)
+    assert facts(stage.steps("s1", robbed(stage, fenced=True))) == []
+
+
+@pytest.mark.parametrize("server", ["s1", "s2"])
+def test_every_engine_forgets_the_stranger_whatever_it_does_otherwise(server: str) -> None:
+    stage = lost(Stage().settled())
+    number = int(server[1:]) - 1
+    engine = replace(stage.engine(number, nodes=(*stage.nodes(), STRANGER)), link_up=False)
+    assert any(isinstance(step, Forget) and step.node_id == STRANGER.node_id for step in stage.steps(server, engine))
+
+
+def test_what_an_engine_was_started_to_follow_is_no_stranger() -> None:
+    stage = Stage().settled()
+    phantom = replace(STRANGER, epoch=0)
+    steps = stage.steps("s2", stage.engine(1, nodes=(*stage.nodes(), phantom), follows=phantom.node_id))
+    assert not any(isinstance(step, Forget) for step in steps)
+
+
+def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it() -> None:
+    stage = lost(Stage().settled())
+    (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
+    assert isinstance(step, KeepDeleted)
+    start_id = stage.process(0).start_id
+    stage.tell(c.DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
+    (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
+    assert isinstance(step, RollBack)
+    assert step.path == "/kept"
+
+
+def test_where_nothing_was_kept_the_slots_are_owned_again_once_the_stranger_is_forgotten() -> None:
+    stage = lost(Stage().settled())
+    stage.tell(c.DeletionsKept(start_id=stage.process(0).start_id, path="", keys=0, **stage.quote()))
+    assert kinds(stage.steps("s1", robbed(stage, fenced=True))) == ["Forget"]
+    (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
+    assert isinstance(step, Reclaim)
+    engine = replace(stage.engine(0, fenced=True, epoch=9_001), slots=ALL)
+    (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
+    assert isinstance(fact, c.SlotsOwned)
+    stage.tell(fact)
+    assert stage.group.epoch == 9_001
+    assert "Unfence" in kinds(stage.steps("s1", engine))
