@@ -1,6 +1,7 @@
 """Failover: how long writes stop when the leader's engine is killed, and what is lost, beside a stock Valkey cluster.
 
-A store of one group and two copies on two managers takes a plain and a confirmed writer. Again and again the leader's
+A store of one group and two copies on two managers takes a plain and a confirmed writer, and an ordinary application that
+keeps its one client of a library with its defaults: what it sees is what a user sees. Again and again the leader's
 engine is killed with SIGKILL at a random moment; the next kill waits until the group is whole. The outage is the
 longest time without an answer around a kill. Then every write promised since the last proof is read back.
 
@@ -22,13 +23,14 @@ from kit.record import Raw, Recorder, Table, of, progress
 from kit.resp import SLOTS, slot_of, tag_in
 from kit.stage import PATIENT, Stage, arguments, leader_pid, staged, until
 from kit.stats import interval, percentile, verdict
-from kit.writer import CONFIRMED, PLAIN, SURE
+from kit.writer import CONFIRMED, LIBRARY, PLAIN, SURE
 from kit.written import Writer
 
 STORE = "bench"
 P50, P99 = 300.0, 800.0            # ms, the targets
 SETTLE = (0.2, 1.5)                # s between a whole group and the next kill
 AFTER = 200                        # answers awaited after a kill before the proof
+AFTER_USERS, LIBRARY_RATE = 20, 200   # the same of the application with a library, and its writes a second
 TIMEOUTS = {"valkey 0.5 s": 500, "valkey default": 15000}
 
 
@@ -61,11 +63,15 @@ def measure_store(stage: Stage, recorder: Recorder, wish: Namespace) -> None:
     tag = tag_in(0, SLOTS - 1)
     common = {"tag": tag, "keys": wish.keys, "rate": wish.rate, "endpoints": endpoints}
     more = [STORE, ",".join(stage.domain.managers)]
-    with Writer(stage, PLAIN, **common) as plain, Writer(stage, CONFIRMED, **common, more=more) as confirmed:
+    with (
+        Writer(stage, PLAIN, **common) as plain, Writer(stage, CONFIRMED, **common, more=more) as confirmed,
+        Writer(stage, LIBRARY, **{**common, "rate": min(wish.rate, LIBRARY_RATE)}) as user,
+    ):  # fmt: skip
         for number in range(wish.kills):
             began = time.monotonic()
             plain.await_answers(AFTER, began)
             confirmed.await_answers(AFTER, began, SURE)
+            user.await_answers(AFTER_USERS, began)
             time.sleep(random.uniform(*SETTLE))
             before = stage.store(STORE)
             killed = stage.kill(leader_pid(before))
@@ -74,16 +80,18 @@ def measure_store(stage: Stage, recorder: Recorder, wish: Namespace) -> None:
             over = time.monotonic()
             plain.await_answers(AFTER, over)
             confirmed.await_answers(AFTER, over, SURE)
+            user.await_answers(AFTER_USERS, over)
             recorder.add(
                 "kill", side="dkv", number=number, whole_ms=1000 * (over - killed),
                 same=before["groups"][0]["leader"] == after["groups"][0]["leader"],
                 plain_ms=plain.outage(killed, over), confirmed_ms=confirmed.outage(killed, over, SURE),
+                library_ms=user.outage(killed, over),
             )  # fmt: skip
-            prove(recorder, "dkv", [plain, confirmed])
+            prove(recorder, "dkv", [plain, confirmed, user])
             progress(f"kill {number + 1} of {wish.kills}")
-        plain.stop()
-        confirmed.stop()
-        prove(recorder, "dkv", [plain, confirmed], at_end=True)
+        for writer in (plain, confirmed, user):
+            writer.stop()
+        prove(recorder, "dkv", [plain, confirmed, user], at_end=True)
 
 
 def _elected(stage: Stage, old: Raw) -> bool | None:
@@ -131,7 +139,8 @@ def measure_peer(stage: Stage, recorder: Recorder, wish: Namespace, side: str, h
 
 def sides(raw: Sequence[Raw]) -> list[tuple[str, str, list[float]]]:
     """(side, writer, outages in ms) of everything that was measured."""
-    found = [("dkv", writer, [k[f"{writer}_ms"] for k in of(raw, "kill", side="dkv")]) for writer in (PLAIN, CONFIRMED)]
+    kills = of(raw, "kill", side="dkv")
+    found = [("dkv", writer, [k[f"{writer}_ms"] for k in kills if f"{writer}_ms" in k]) for writer in (PLAIN, CONFIRMED, LIBRARY)]
     found += [(side, PLAIN, [k["plain_ms"] for k in of(raw, "kill", side=side)]) for side in TIMEOUTS]
     return [one for one in found if one[2]]
 

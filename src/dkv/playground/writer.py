@@ -35,15 +35,9 @@ def value_of(key: str) -> str:
 
 
 def connect(endpoints: Sequence[str]) -> ValkeyCluster:
-    """An unmodified cluster client. Raises TROUBLE.
-
-    Full coverage is asked for because without it this library takes an empty slot table, which a follower shows for
-    some milliseconds while its leader is being restarted, for the truth, and then knows no node to ask any more.
-    """
+    """An unmodified cluster client with the library's defaults. Raises TROUBLE."""
     nodes = [_node(at.host, at.port) for at in map(parse_endpoint, endpoints)]
-    return ValkeyCluster(
-        startup_nodes=nodes, require_full_coverage=True, socket_timeout=3, socket_connect_timeout=1, decode_responses=True
-    )
+    return ValkeyCluster(startup_nodes=nodes, decode_responses=True)
 
 
 def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:
@@ -80,20 +74,17 @@ class Log:
 
 
 def write_plain(log: Log, endpoints: Sequence[str], stopped: Callable[[], bool]) -> None:
-    """SET with the plain cluster client, which retries within itself as it likes."""
-    client: ValkeyCluster | None = None
+    """SET as an ordinary application does it: one client, made once, which retries within itself as it likes."""
+    client = connect(endpoints)
     for n in itertools.count():
         if stopped():
             return
         key = f"{PLAIN}:{n}"
         log.say(SENT, key)
         try:
-            client = client or connect(endpoints)
             client.set(key, value_of(key))
         except TROUBLE as trouble:
             log.say(ERROR, key, f"{type(trouble).__name__} {trouble}")
-            if isinstance(trouble, ValkeyClusterException):
-                client = None  # it lost every node it knew, as it does when the only one is restarted
             time.sleep(AFTER_TROUBLE)
             continue
         log.say(Kind.ACKNOWLEDGED, key)
