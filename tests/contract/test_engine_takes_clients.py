@@ -61,6 +61,22 @@ def test_an_engine_whose_manager_was_restarted_is_seen_as_it_is(engines_room: Ro
     engines_room.play(told)
 
 
+def test_an_engine_that_sends_its_clients_away_keeps_its_followers(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        await pair(room)
+        await room.engines.shun_clients(1)
+        await room.engines.shun_clients(1)
+        one = await seen(room, 1)
+        assert not one.takes_clients
+        assert (await room.write(1, "k", "w")).startswith("-")
+        await room.engines.mark(1, 1, 2, "beef")
+        await seen(room, 2, lambda one: one.marker is not None and one.marker.sequence == 2)
+        await room.engines.take_clients(1)
+        assert await room.write(1, "k", "w") == "+OK"
+
+    engines_room.play(told)
+
+
 def test_nobody_replicates_from_a_leader_that_takes_no_clients(engines_room: Room) -> None:
     """Replicas come by the same port: a leader that never opened it would stay alone."""
 

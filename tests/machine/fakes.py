@@ -245,6 +245,10 @@ class FakeEngines:
         engines = self.engines_of(start_id)
         next((f for f in engines if f.spec.group == group), engines[0]).takes_clients = True
 
+    async def shun_clients(self, start_id: int) -> None:
+        await self.call("shun_clients")
+        self.world.engines[start_id].takes_clients = False
+
     async def replicate(self, start_id: int, leader: Any) -> None:
         await self.call("replicate")
         engines = self.engines_of(start_id)

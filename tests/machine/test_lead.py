@@ -9,7 +9,7 @@ import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.model import JoinStage, ProcessState, Report
-from dkv.machine.lead import CLEAN_STOP_PATIENCE, MARK_AGAIN
+from dkv.machine.lead import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
 from dkv.machine.plan import plan
 from dkv.machine.seen import Seen, remember
 from dkv.machine.steps import Lead, MarkJoiner, Step, Tell
@@ -252,9 +252,18 @@ def stopping(stage: Stage) -> Stage:
     return stage.tell(c.ShutdownDatabase(name=DATABASE))
 
 
+def test_a_whole_stop_sends_clients_away_before_it_refuses_their_writes() -> None:
+    """Libraries understand a connection that ends; NOREPLICAS they hand on. What must be fenced at once is fenced at once."""
+    stage = stopping(Stage().settled())
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["ShunClients"]
+    assert kinds(stage.steps("s1", stage.engine(0), lasting=SENT_AWAY_WITHIN + 100)) == ["Fence"]
+    assert "Fence" in kinds(stage.steps("s1", stage.engine(0, files_lost=True)))
+    assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False, fenced=True))) == ["CleanStopReached"], "it stays closed"
+
+
 def test_a_whole_stop_fences_then_waits_until_all_of_s_holds_what_the_leader_has() -> None:
     stage = stopping(Stage().settled())
-    assert kinds(stage.steps("s1", stage.engine(0))) == ["Fence"]
+    assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False))) == ["Fence"]
     behind = stage.engine(0, fenced=True, replicas=(stage.replica(1, offset=999),))
     assert kinds(stage.steps("s1", behind)) == ["AskFollowers"]
     (fact,) = told(stage.steps("s1", stage.engine(0, fenced=True)))

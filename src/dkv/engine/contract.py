@@ -382,6 +382,10 @@ class Engines(CopyEngines, Feeds, Protocol):
         """
         ...
 
+    async def shun_clients(self, start_id: int) -> None:
+        """Close the client port of an archive's engine and end every client's connection; replicas that are attached stay."""
+        ...
+
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """Set replication credentials, make the leader known, CLUSTER REPLICATE it, forget the phantoms."""
         ...

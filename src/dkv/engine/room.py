@@ -375,6 +375,10 @@ class ValkeyEngines(HotCopies, Feeding):
                 self._known(start_id).kill(Cause.PORT_TAKEN)
             raise
 
+    async def shun_clients(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.shun_clients()
+
     def _of_group(self, start_id: int, group: str) -> Engine:
         """The living engine of that group, or of whichever group it is if none is named."""
         engine = next((one for one in self._all(start_id) if group in ("", one.run.record.group)), None)

@@ -281,6 +281,10 @@ class Valkey:
         await self.do(("CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT))
         await self.do(("CONFIG", "SET", "port", port))
 
+    async def shun_clients(self) -> None:
+        """Closing the port alone ends no connection."""
+        await self.do(("CONFIG", "SET", "port", 0), ("CLIENT", "KILL", "USER", "default"))
+
     async def admit(self) -> None:
         """Let replicas log in."""
         await self.do(("ACL", "SETUSER", REPLICA, "on"))

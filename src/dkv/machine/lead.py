@@ -16,7 +16,7 @@ from dkv.domain.commands import (
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
-from dkv.machine.clients import opening_to_clients
+from dkv.machine.clients import closing_to_clients, opening_to_clients
 from dkv.machine.copy import at_the_cut
 from dkv.machine.handover import handover_steps_of_leader, wish_steps
 from dkv.machine.intrusion import intrusion_steps, robbed
@@ -52,6 +52,7 @@ from dkv.machine.steps import (
     Unfence,
 )
 
+SENT_AWAY_WITHIN = 1_000       # ms into a whole stop after which writes are refused, whoever is still connected
 CLEAN_STOP_PATIENCE = 5_000    # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000             # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10         # bytes of writes between markers: a copy that rewrote has no position until the next one
@@ -93,10 +94,10 @@ def leader_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Ste
     yield from fence_steps(scene, group, engine)
     if not engine.admits_replicas:
         yield Admit(f"admit {engine.start_id}", engine.start_id)
-    yield from opening_to_clients(engine)
     if stopping(scene.state, group):
         yield from _clean_stop(scene, group, engine)
         return
+    yield from opening_to_clients(engine)
     yield from wish_steps(scene, group, engine)
     for archive in scene.state.once(copies_of, group.key):
         if archive.archive_id != group.leader and not archive.removed:
@@ -135,9 +136,18 @@ def fence_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step
     """
     writes = _may_write(scene.state, group) and not engine.files_lost and not _cut_off(scene, group, engine)
     if not writes and not engine.fenced:
-        yield Fence(f"fence {engine.start_id}", engine.start_id)
+        yield from _stop_taking_writes(scene, group, engine)
     if writes and engine.fenced and not _about_to_fall_below(scene, group, engine):
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
+
+
+def _stop_taking_writes(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """In a whole stop clients are sent away first, because no library repeats what a fence refuses; not for long, though."""
+    calmly = stopping(scene.state, group) and not engine.files_lost and not _cut_off(scene, group, engine)
+    if calmly and engine.takes_clients and scene.lasted(("stopping", group.key)) < SENT_AWAY_WITHIN:
+        yield from closing_to_clients(engine)
+    else:
+        yield Fence(f"fence {engine.start_id}", engine.start_id)
 
 
 def cut_off_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:

@@ -260,6 +260,9 @@ class Performer(Copying):
     async def _unfence(self, step: s.Unfence) -> None:
         await self._engines.unfence(step.start_id)
 
+    async def _shunclients(self, step: s.ShunClients) -> None:
+        await self._engines.shun_clients(step.start_id)
+
     async def _takeclients(self, step: s.TakeClients) -> None:
         await self._engines.take_clients(step.start_id, step.group)
 

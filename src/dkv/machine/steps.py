@@ -278,6 +278,15 @@ class TakeClients(Step):
 
 
 @dataclass(frozen=True)
+class ShunClients(Step):
+    """Close the client port of an archive's engine, and the connections that came by it."""
+
+    guarded: ClassVar[bool] = True
+    rest_ms: ClassVar[int] = 200
+    start_id: int
+
+
+@dataclass(frozen=True)
 class Failover(Step):
     """Make this follower the leader in a coordinated way, if a marker of the term after number `after` is on its disk."""
 

@@ -253,6 +253,10 @@ class SimEngine(Failover, Scripts):
         self.forgotten.add(self.phantom_id)
         self.takes_clients = True
 
+    def shun_clients(self) -> None:
+        """Close it again."""
+        self.takes_clients = False
+
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""
         self.credentials, self.counts = True, self.disk is None

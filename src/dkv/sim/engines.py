@@ -370,6 +370,10 @@ class SimEngines(SimCopies):
         engine = process.engine(group or process.engines[0].group) if process is not None else self.machine.living(start_id)
         await self._ask_of("take clients", engine, SimEngine.take_clients)
 
+    async def shun_clients(self, start_id: int) -> None:
+        """See the contract."""
+        await self._ask("shun clients", start_id, SimEngine.shun_clients)
+
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
         """See the contract."""
         self._check()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TextIO
 
 PACE = 0.02   # s between two writes
 
@@ -51,8 +52,16 @@ async def glide(nodes: Nodes) -> Write:
     return written
 
 
+def private_output() -> TextIO:
+    """Standard output for this program alone: valkey-glide says there what it thinks."""
+    own = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return own
+
+
 async def main(name: str, nodes: Nodes) -> None:
     """Write until standard input ends."""
+    out = private_output()
     if name == "valkey-glide":
         write = await glide(nodes)
     elif name.endswith("-async"):
@@ -68,7 +77,8 @@ async def main(name: str, nodes: Nodes) -> None:
             await write(f"{name}:{number % 500}", str(number))
         except Exception as trouble:
             error = f"{type(trouble).__name__}: {trouble}"
-        print(json.dumps({"at": time.time(), "error": error}), flush=True)
+        out.write(json.dumps({"at": time.time(), "error": error}) + "\n")
+        out.flush()
         await asyncio.sleep(PACE)
 
 
