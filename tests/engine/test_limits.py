@@ -227,3 +227,8 @@ def test_limits_fit_one_another(memory: int) -> None:
     assert int(limits["client-query-buffer-limit"]) >= command + 1000
     words = limits["client-output-buffer-limit"].split()
     assert int(words[words.index("replica") + 1]) >= 2 * command
+
+
+def test_an_engine_of_usual_size_takes_the_largest_value_that_valkey_takes() -> None:
+    """An application that moves here from a bare Valkey keeps its values of several hundred megabytes."""
+    assert int(client_limits(4 << 30)["proto-max-bulk-len"]) == 512 * MB

@@ -27,7 +27,8 @@ KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
 CLIENTS_MOST = 10_000            # connections of clients, followers and other nodes together
 CLIENT_NEEDS = 10 * KILOBYTE     # measured on 9.1.2: 9 KB while it is new, 6 KB once it was answered
 CLIENTS_MEMORY_MOST = 1024 * MEGABYTE
-COMMAND_MOST = 128 * MEGABYTE    # one argument; one of 64 MB makes everybody else wait for 0.3 s, one of 500 MB for 2 s
+COMMAND_MOST = 512 * MEGABYTE    # one argument: Valkey's own limit, which clients know; one of 500 MB makes others wait for 2 s
+LAG_LEAST = 256 * MEGABYTE       # what a follower may lag however small its leader's memory is
 
 # CONFIG GET is not among them, because it would show the replication password.
 # What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
@@ -44,12 +45,13 @@ def client_limits(max_memory: int) -> dict[str, str]:
 
     A quarter of the memory, at most 1 GB, is for buffers of clients; who takes most is dropped when it is used up. As many
     connections are let in as need half of that quarter when they do nothing, or a mere leak would have useful ones dropped.
-    A follower may lag by half of the memory and by no less than 256 MB, twice the largest argument: with the usual limits (64 MB
-    for a minute) one that loads for longer than that would be cut off, and begin anew, for ever. 0 bytes mean no limit.
+    One argument may take half of that quarter, at most the 512 MB that Valkey takes anyway. A follower may lag by half of the
+    memory, and by no less than 256 MB and twice the largest argument: with the usual limits (64 MB for a minute) one that loads
+    for longer than that would be cut off, and begin anew, for ever. 0 bytes mean no limit.
     """
     room = min(max_memory // 4, CLIENTS_MEMORY_MOST) if max_memory else CLIENTS_MEMORY_MOST
     command = max(min(room // 2, COMMAND_MOST), MEGABYTE)
-    lag = max(max_memory // 2, 2 * COMMAND_MOST)
+    lag = max(max_memory // 2, 2 * command, LAG_LEAST)
     return {
         "maxclients": str(min(max(room // 2 // CLIENT_NEEDS, 128), CLIENTS_MOST)),
         "maxmemory-clients": str(room),
