@@ -73,7 +73,10 @@ def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
 
 def _without_doubles(names: Sequence[Any]) -> list[Any]:
     """Each once, in their order; told apart by their texts, because there may be a thousand."""
-    return list({json.dumps(name, sort_keys=True): name for name in reversed(names)}.values())[::-1]
+    found: dict[str, Any] = {}
+    for name in names:
+        found.setdefault(json.dumps(name, sort_keys=True), name)
+    return list(found.values())
 
 
 def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
