@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import httpx
 
 from dkv.api.rooms import Rooms
-from dkv.control.submit import View
+from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import ArchiveRetired, Command, ServerJoined, ServerLost
 from dkv.domain.decision import Accepted, Refused
 from dkv.store.contract import Snapshot
@@ -46,7 +46,7 @@ class Machine:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         decision = await self._world.submitter.submit(command, key)
         for one in (await self._world.state()).archives.values():
             if one.removed and not one.kept:

@@ -1,13 +1,17 @@
-"""Answers to Idempotency-Keys are kept for the newest requests only: what clients send cannot make the state grow for ever."""
+"""An Idempotency-Key stands for one request. Answers are kept for the newest requests only: the state does not grow for ever."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 
-from dkv.control.submit import ANSWERS, ANSWERS_KEPT, Submitter
+from dkv.api.passwords import matches
+from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
+from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.store.memory import MemoryStore
+from tests.api.world import World, orders, story
 
 
 def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
@@ -16,10 +20,87 @@ def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
         submitter = Submitter(store, clock=lambda: next(count), token=lambda: f"token-{next(count)}")
         await submitter.found("domain")
         for number in range(ANSWERS_KEPT + 20):
-            await submitter.submit(PutRecord(actor="dba", kind="kvstore", key="same", value=str(number)), f"key-{number}")
+            put = PutRecord(actor="dba", kind="kvstore", key="same", value=str(number))
+            await submitter.submit(put, RequestKey(f"key-{number}"))
         kept = {name for name in (await store.read()).records if name.startswith(ANSWERS)}
         assert len(kept) == ANSWERS_KEPT
         assert any(f"key-{ANSWERS_KEPT + 19}" in name for name in kept)
         assert not any(name.endswith("key-0") for name in kept)
 
     asyncio.run(told())
+
+
+KEY = {"Idempotency-Key": "the same one"}
+EVE, CREDENTIALS, PLACE = "/api/1/policies/users/eve", "/api/1/policies/users/eve/credentials", "/api/1/kvstore/colour"
+
+
+async def refused(world: World, method: str, path: str, **more: Any) -> None:
+    """Another request with the key is refused, in one sentence, and nothing is changed."""
+    before = await world.store.read()
+    async with world.at("s2") as client:
+        answer = await client.request(method, path, headers=KEY, **more)
+    told = answer.json()
+    assert answer.status_code == 409, told
+    assert "key_reused" in (told.get("reason"), told.get("code"))
+    assert told["detail"] == "The Idempotency-Key of this request was used for another request already."
+    assert told["hint"].startswith("Give each change a key of its own")
+    assert await world.store.read() == before
+
+
+@story
+async def test_a_second_password_under_the_key_of_the_first_is_refused(world: World) -> None:
+    async with world.at() as client:
+        await client.put(EVE, json={"password": "first"})
+        for _ in range(2):
+            changed = await client.post(CREDENTIALS, json={"newPassword": "second"}, headers=KEY)
+            assert (changed.status_code, changed.json()["name"]) == (200, "eve")
+    await refused(world, "POST", CREDENTIALS, json={"newPassword": "third"})
+    kept = registry.value_of(await world.state(), "user", "eve")["password"]
+    assert matches("second", kept)
+    assert not matches("third", kept)
+
+
+@story
+async def test_a_key_is_bound_to_method_address_query_and_body(world: World) -> None:
+    async with world.at() as client:
+        assert (await client.put(PLACE, json={"newValue": "red"}, headers=KEY)).status_code == 200
+        await client.put(EVE, json={"password": "first"})
+        await client.post("/admin/v1/stores", json=orders())
+    await refused(world, "PUT", PLACE, json={"newValue": "blue"})
+    await refused(world, "PUT", "/api/1/kvstore/other", json={"newValue": "red"})
+    await refused(world, "DELETE", EVE)
+    await refused(world, "POST", "/admin/v1/stores", json=orders(name="Another"))
+    await refused(world, "POST", "/admin/v1/stores/OrdersStore/stop")
+    await refused(world, "POST", "/admin/v1/stores/OrdersStore/instances/orders-1/start")
+    async with world.at("s2") as client:
+        assert (await client.put(PLACE, json={"newValue": "red"}, headers=KEY)).json() == {"key": "colour", "value": "red"}
+
+
+@story
+async def test_a_force_that_was_not_asked_for_at_first_is_another_request(world: World) -> None:
+    stop = "/admin/v1/stores/OrdersStore/stop"
+    async with world.at() as client:
+        await client.post("/admin/v1/stores", json=orders())
+        await client.post("/admin/v1/stores/OrdersStore/instances/orders-1/start")
+        assert (await client.post(stop, headers=KEY)).status_code == 202
+    await refused(world, "POST", f"{stop}?force=true")
+
+
+@story
+async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
+    step = {"method": "PUT", "path": PLACE, "key": "k"}
+    async with world.at() as client:
+        told = (await client.post("/admin/v1/plan", json={"steps": [
+            {**step, "body": {"newValue": value}} for value in ("red", "red", "blue")]})).json()  # fmt: skip
+    assert [one["status"] for one in told["steps"]] == [200, 200, 409]
+
+
+@story
+async def test_what_is_kept_of_a_request_does_not_tell_its_password(world: World) -> None:
+    """Two requests that differ in their key only leave digests that differ: without the key nobody can try passwords."""
+    async with world.at() as client:
+        await client.put(EVE, json={"password": "first"})
+        for key in ("one", "two"):
+            await client.post(CREDENTIALS, json={"newPassword": "x"}, headers={"Idempotency-Key": key})
+    kept = [text for name, text in (await world.store.read()).records.items() if name.startswith(ANSWERS)]
+    assert len({text.partition('"request"')[2] for text in kept}) == 2

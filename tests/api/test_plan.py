@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from dkv import wire
-from dkv.control.submit import Submitter
+from dkv.control.submit import RequestKey, Submitter
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
@@ -38,7 +38,7 @@ class Listening:
         self.view, self.check, self.snapshot = inner.view, inner.check, inner.snapshot
         self.seen: list[Json] = []
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         known = await self._inner.view()
         done = await self._inner.submit(command, key)
         if not key or (await self._inner.view()).revision != known.revision or isinstance(done, Refused):

@@ -86,7 +86,7 @@ async def test_one_key_gets_one_answer_through_any_manager(world: World) -> None
             assert answer.status_code == 201
     async with world.at() as client:
         starts = [
-            (await client.post(f"{STORE}/instances/orders-1/start", headers={"Idempotency-Key": "k1"})).json()
+            (await client.post(f"{STORE}/instances/orders-1/start", headers={"Idempotency-Key": "k2"})).json()
             for _ in range(2)
         ]
         assert [s["result"] for s in starts] == ["Started", "Started"]

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from dkv.api.app import create_app
 from dkv.api.description import describe
 from dkv.api.rooms import LogFile, Rooms
-from dkv.control.submit import Submitter, View
+from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Process, State
@@ -150,7 +150,7 @@ class Doubtful:
             raise Unavailable("the state file does not answer")
         return self._world.submitter
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         return await self._there().submit(command, key)
 
     async def check(self, command: Command) -> Accepted | Refused:

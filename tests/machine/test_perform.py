@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dkv.control.submit import View
+from dkv.control.submit import RequestKey, View
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
@@ -30,7 +30,7 @@ class Desk:
         self.reads = 0
         self.at_read: Callable[[int], None] = lambda number: None
 
-    async def submit(self, command: c.Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: c.Command, key: RequestKey | None = None) -> Accepted | Refused:
         self.told.append(command)
         return Accepted(self.stage.state, ())
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from dkv.control.liveness import LONGEST_STEP, RENEW_EVERY, SERVER_TTL, TICK_EVERY, Liveness
-from dkv.control.submit import Submitter
+from dkv.control.submit import RequestKey, Submitter
 from dkv.domain.commands import Command, ServerJoined, Tick
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import EngineType, Process, ProcessState, State
@@ -26,7 +26,7 @@ class Ticks(Submitter):
         self.ticks: list[tuple[float, int]] = []
         self._loop, self._moved = loop, 0
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         if isinstance(command, Tick):
             self.ticks.append((self._loop.time(), command.clock - self._moved))
             self._moved = command.clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -11,7 +12,7 @@ from fastapi.responses import JSONResponse
 from dkv import wire
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Rooms
-from dkv.control.submit import View
+from dkv.control.submit import RequestKey, View
 from dkv.domain import describe
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, Database, State
@@ -22,14 +23,21 @@ NO_ARCHIVE = -1
 """An archive id that no archive has: lets submit look for the Idempotency-Key of a deletion that was done already."""
 
 
-def idempotency_key(
+async def idempotency_key(
     request: Request,
     key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = "",
-) -> str:
-    """The caller's key, tied to this address so that one key used in two places is two keys; "" without one."""
+) -> RequestKey | None:
+    """The caller's key, bound to this request: its method, its address with the query, its body; None without one.
+
+    The digest is made with the key, which is written nowhere: a body may hold a password, and whoever reads the state is not
+    to try passwords against a digest that takes no time to make.
+    """
     if not key:
-        return ""
-    return hashlib.sha256(f"{request.method} {request.url.path} {key}".encode()).hexdigest()[:32]
+        return None
+    scope, secret = request.scope, key.encode()
+    told = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in told), hashlib.sha256)
+    return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
 
 
 def actor_of(request: Request) -> str:
@@ -37,7 +45,7 @@ def actor_of(request: Request) -> str:
     return f"operator at {request.client.host}" if request.client else "operator"
 
 
-Key = Annotated[str, Depends(idempotency_key)]
+Key = Annotated[RequestKey | None, Depends(idempotency_key)]
 Actor = Annotated[str, Depends(actor_of)]
 
 

@@ -25,7 +25,8 @@ p { margin: .3rem 0; white-space: pre-line; }
 INTRODUCTION = (
     'What a manager can be asked, made from <a href="/openapi.json">/openapi.json</a>. '
     "Every no is an <code>application/problem+json</code> with <code>code</code>, <code>detail</code> and "
-    "<code>hint</code>. Every change honours <code>Idempotency-Key</code>: same key, same answer, at any manager."
+    "<code>hint</code>. Every change honours <code>Idempotency-Key</code>: same request, same answer, at any manager; "
+    "another request under the same key is refused."
 )
 
 

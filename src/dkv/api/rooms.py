@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
-from dkv.control.submit import View
+from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import DatabaseOptions, Process, State
@@ -19,8 +19,9 @@ from dkv.store.contract import Snapshot, StoredEvent
 class Commands(Protocol):
     """The door to the domain (control/submit.py, Submitter)."""
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
-        """Decide and commit; the same `key` gets the same answer through any manager. Raises StoreTrouble."""
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+        """Decide and commit; the same `key` gets the same answer through any manager, another request under it a refusal.
+        Raises StoreTrouble."""
         ...
 
     async def check(self, command: Command) -> Accepted | Refused:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from dkv.control.submit import View
+from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State
+from dkv.domain.refusals import key_reused
 from dkv.store import codec
 from dkv.store.contract import Snapshot
 
@@ -33,7 +34,7 @@ class Rehearsal:
         self._revision = view.revision
         self._state = view.state
         self._clock = clock
-        self._answers: dict[str, Mapping[str, object]] = {}
+        self._answers: dict[str, tuple[RequestKey, Mapping[str, object]]] = {}
         self.done: list[Rehearsed] = []
 
     async def view(self) -> View:
@@ -48,10 +49,11 @@ class Rehearsal:
         """What submit would answer now; the scratch state stays."""
         return decide(self._state, self._timed(command))
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         """Decide and keep the answer in the scratch state only. The same `key` gets the same answer."""
-        if key and key in self._answers:
-            return Accepted(self._state, (), self._answers[key])
+        if key and key.name in self._answers:
+            known, answer = self._answers[key.name]
+            return Accepted(self._state, (), answer) if known == key else key_reused()
         command = self._timed(command)
         decision = decide(self._state, command)
         if isinstance(decision, Refused):
@@ -60,7 +62,7 @@ class Rehearsal:
         self.done.append(Rehearsed(command, decision.events))
         self._state = decision.state
         if key:
-            self._answers[key] = dict(decision.answer)
+            self._answers[key.name] = key, dict(decision.answer)
         return decision
 
     def _timed(self, command: Command) -> Command:

@@ -1,7 +1,7 @@
 """submit: asks decide, and is the one door that writes down what it answers.
 
 Read the newest view, decide, commit at its revision; somebody was faster: read and decide again. An
-Idempotency-Key makes the same command answer the same, through any manager.
+Idempotency-Key makes the same request answer the same, through any manager, and another request under it be refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dkv.domain.commands import Command
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State
+from dkv.domain.refusals import key_reused
 from dkv.store import codec
 from dkv.store.contract import Conflict, Snapshot, Store, StoreTrouble, Unavailable
 
@@ -29,6 +30,14 @@ class View:
 
     revision: int
     state: State
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """An Idempotency-Key: `name` tells it from all others, `request` is a digest of the one request that it stands for."""
+
+    name: str
+    request: str = ""
 
 
 def view_of(snapshot: Snapshot) -> View:
@@ -90,13 +99,13 @@ class Submitter:
         """What submit would answer now; writes nothing. Raises store.Unavailable."""
         return decide((await self.view()).state, replace(command, now=command.now or self._clock()))
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         """Decide and commit. The answer is durable when this returns. Raises store.Unavailable, store.Unusable."""
         command = replace(command, now=command.now or self._clock())
         while True:
             snapshot = await self._store.read()
-            if key and ANSWERS + key in snapshot.records:
-                return _remembered(snapshot.records[ANSWERS + key], view_of(snapshot).state)
+            if key and ANSWERS + key.name in snapshot.records:
+                return _remembered(snapshot.records[ANSWERS + key.name], key, view_of(snapshot).state)
             state = view_of(snapshot).state
             decision = decide(state, command)
             if isinstance(decision, Refused) or (decision.state is state and not key):
@@ -109,7 +118,7 @@ class Submitter:
                 self._heard(event)
             return decision
 
-    async def _commit(self, snapshot: Snapshot, before: State, decision: Accepted, key: str) -> None:
+    async def _commit(self, snapshot: Snapshot, before: State, decision: Accepted, key: RequestKey | None) -> None:
         writes: dict[str, str | None] = dict(codec.diff(before, decision.state))
         if key:
             writes |= _remember(snapshot, key, decision, self._clock())
@@ -130,11 +139,13 @@ class Submitter:
                 return
 
 
-def _remember(snapshot: Snapshot, key: str, decision: Accepted, now: int) -> dict[str, str | None]:
+def _remember(snapshot: Snapshot, key: RequestKey, decision: Accepted, now: int) -> dict[str, str | None]:
     known = {k: json.loads(v)["at"] for k, v in snapshot.records.items() if k.startswith(ANSWERS)}
     oldest = sorted(known, key=lambda k: known[k])[: max(0, len(known) + 1 - ANSWERS_KEPT)]
-    return {**dict.fromkeys(oldest, None), ANSWERS + key: json.dumps({"at": now, "answer": dict(decision.answer)})}
+    kept = {"at": now, "request": key.request, "answer": dict(decision.answer)}
+    return {**dict.fromkeys(oldest, None), ANSWERS + key.name: json.dumps(kept)}
 
 
-def _remembered(text: str, state: State) -> Accepted:
-    return Accepted(state, (), json.loads(text)["answer"])
+def _remembered(text: str, key: RequestKey, state: State) -> Accepted | Refused:
+    kept = json.loads(text)
+    return Accepted(state, (), kept["answer"]) if kept.get("request", "") == key.request else key_reused()

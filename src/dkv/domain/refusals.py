@@ -64,6 +64,7 @@ CATALOGUE: dict[str, Entry] = {
     "record_in_use": Entry(409, 1, "other records name it"),
     "record_changed": Entry(409, 1, "a record is not what the requester expected"),
     "records_full": Entry(409, 1, "the domain keeps no more records of that kind, or no more bytes of them"),
+    "key_reused": Entry(409, 1, "the Idempotency-Key was used for another request"),
     "stale_term": Entry(409, 1, "the group has moved to a newer term"),
     "stale_fact": Entry(409, 1, "the fact is about something the domain no longer expects"),
     "not_the_leader": Entry(409, 1, "only the manager of the group's leader may say this"),
@@ -101,6 +102,12 @@ def unknown_archive(archive: object) -> Refused:
 def unknown_server(server_id: str, known: Iterable[str]) -> Refused:
     """No such server."""
     return no("unknown_server", f"There is no server {server_id} in this domain.", nearest(server_id, known))
+
+
+def key_reused() -> Refused:
+    """An Idempotency-Key that another request was answered under."""
+    return no("key_reused", "The Idempotency-Key of this request was used for another request already.",
+              "Give each change a key of its own; repeat one only with the same method, address and body.")  # fmt: skip
 
 
 def stale_fact(what: str) -> Refused:

@@ -12,7 +12,7 @@ from dkv.domain.decision import Accepted, Refused
 class Submits(Protocol):
     """The door commands go through."""
 
-    async def submit(self, command: Command, key: str = "") -> Accepted | Refused:
+    async def submit(self, command: Command) -> Accepted | Refused:
         """Decide and commit."""
         ...
 

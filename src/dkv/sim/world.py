@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from dkv.control.submit import ANSWERS, Submitter, View, view_of
+from dkv.control.submit import ANSWERS, RequestKey, Submitter, View, view_of
 from dkv.domain.commands import (
     Command,
     CreateArchives,
@@ -250,7 +250,7 @@ class World:
 
     async def order(self, command: Command) -> Accepted | Refused:
         """Somebody gives an order, and tries again, under the same key, until the domain answers."""
-        key = self.token()
+        key = RequestKey(self.token())
         while True:
             try:
                 answer = await self.people.submit(command, key)
@@ -263,11 +263,11 @@ class World:
                 self._can_be_read(command, key, answer)
             return answer
 
-    def _can_be_read(self, command: Command, key: str, answer: Accepted) -> None:
+    def _can_be_read(self, command: Command, key: RequestKey, answer: Accepted) -> None:
         """What was answered "accepted" is there for everybody from then on."""
         log = {event.text for event in self.domain.log}
         start_id = answer.answer.get("startId")
-        written = ANSWERS + key in self.domain.snapshot.records
+        written = ANSWERS + key.name in self.domain.snapshot.records
         if not written or any(codec.to_text(event) not in log for event in answer.events):
             self.fail(f"{type(command).__name__} was accepted and nothing of it can be read")
         if start_id is not None and start_id not in self.state.processes and start_id not in self.state.tombstones:

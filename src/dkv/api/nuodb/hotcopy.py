@@ -16,6 +16,7 @@ from dkv.api.nuodb.asking import database_of, not_meant
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
 from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
+from dkv.control.submit import RequestKey
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import HotCopy
@@ -93,7 +94,9 @@ async def hot_copy(name: str, body: HotCopySetBody, rooms: Door, key: Key, actor
     return await _begin(rooms, body, command, key)
 
 
-async def _begin(rooms: Rooms, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: str) -> Response:
+async def _begin(
+    rooms: Rooms, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
+) -> Response:
     """Answer at once, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
         raise not_meant("A hot copy has no test mode.", "Leave it out.")

@@ -10,6 +10,7 @@ from typing import Any
 from dkv.api.asking import accepted
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Rooms
+from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.decision import Refused
@@ -32,7 +33,7 @@ def must(refused: Refused | None) -> None:
         raise Refusal(refused)
 
 
-async def rewrite(rooms: Rooms, record: PutRecord, change: Change, key: str = "") -> State:
+async def rewrite(rooms: Rooms, record: PutRecord, change: Change, key: RequestKey | None = None) -> State:
     """Change one record and give the state that is true then. Raises Refusal, of `change` too; nothing is changed then."""
     for _ in range(ATTEMPTS):
         state = (await rooms.submitter.view()).state

@@ -18,6 +18,7 @@ from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBody, ServerBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door, Rooms
+from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
@@ -156,7 +157,8 @@ async def set_default_region(name: str, body: DefaultRegionBody, rooms: Door, ke
 
 
 async def place(
-    rooms: Rooms, name: str, servers: dict[str, int], default: int | None = None, *, key: str = "", actor: str = ""
+    rooms: Rooms, name: str, servers: dict[str, int], default: int | None = None, *,
+    key: RequestKey | None = None, actor: str = "",
 ) -> None:
     """Put servers of a database into regions, by number, and all others into `default`. Raises Refusal."""
     def change(state: State, old: Any) -> dict[str, Any]:
