@@ -16,13 +16,14 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.maintenance import Switchover
 from dkv.engine.contract import EngineRefused, Position
-from dkv.machine import follow, handover, lead, leave, perform
+from dkv.machine import follow, handover, leave, perform
 from dkv.machine.steps import Failover, Step
 from dkv.sim.world import DATABASE
 from tests.safety.stage import SOON, A, B, C, Stage
 
 CHOICE = 30.0      # s in which a choice must have been made, if one can be
 SOME_WORLDS = range(1, 40, 6)   # a planted fault does its harm in some of them only
+LATEST = 1 << 30   # the sequence of a marker that is newer than any
 TRIED = 8.0        # s after which a handover that could be made would have been
 
 
@@ -86,11 +87,15 @@ def test_v07_handing_over_to_it_would_lose_what_it_then_acknowledged(monkeypatch
 
 
 def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
-    """The target's plan looks at an engine that has the term's marker, whatever is on its disk."""
+    """The target's plan looks at an engine that has the handover's marker, whatever is on its disk; and its leader, which
+    knows no better, writes none for it.
+    """
     steps = handover.handover_steps_of_target
+    monkeypatch.setattr(handover, "_lacks_marker", lambda *_: False)
+    monkeypatch.setattr(handover, "UNMARKED", handover.DEADLINE)
 
     def blind(scene: Any, group: Any, engine: Any) -> Iterator[Step]:
-        yield from steps(scene, group, replace(engine, marker=Position(group.term, 1, "n", initialised=True), **more))
+        yield from steps(scene, group, replace(engine, marker=Position(group.term, LATEST, "n", initialised=True), **more))
 
     monkeypatch.setattr(follow, "handover_steps_of_target", blind)
 
@@ -135,7 +140,7 @@ def test_v11_going_by_its_old_disk_would_lose_what_it_then_acknowledged(monkeypa
             except EngineRefused:
                 await asyncio.sleep(0.02)
 
-    monkeypatch.setattr(lead, "successor", lambda *_, **__: 1)
+    monkeypatch.setattr(handover, "successor", lambda *_, **__: 1)
     take_every_position_for_known(monkeypatch, link_up=True, resyncing=False)
     monkeypatch.setattr(perform.Performer, "_failover", looked_at_before)
     assert any(Stage.play(2, the_target_is_being_filled, first=seed) == (True, False) for seed in SOME_WORLDS)
