@@ -119,6 +119,10 @@ async def test_an_event_stream_resumes_and_follows(world: World) -> None:
     parsed = list(read_events(iter("".join(seen).split("\n"))))
     assert [event["sequence"] for event in parsed] == list(range(4, 4 + len(parsed)))
     assert f"id: {parsed[-1]['sequence']}\n" in seen[-1]
+    named = [line for line in "".join(seen).split("\n") if line.startswith("event:")]
+    assert not named, "a browser's onmessage is called for events without a name only"
+    requested = next(event for event in parsed if event["kind"] == "process.requested")
+    assert requested["text"] == f"{requested['subject']} was requested"
 
 
 @story

@@ -22,9 +22,11 @@ import dkv.domain
 from dkv.cli import nouns
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
+from dkv.cli.happened import chain
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.spoken import in_verbs
+from dkv.wire.happened import sentence
 
 AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
 
@@ -32,8 +34,8 @@ AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
 def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> dict[str, Any]:
     told = {"sequence": sequence, "revision": sequence, "at": AT, "database": "db", "subject": subject, "kind": kind,
             "because": because, "change": "", "command": "ProcessExited", "actor": "s1", "startId": 1, "archiveId": None,
-            "cause": None, "ordered": False}  # fmt: skip
-    return told | more
+            "cause": None, "ordered": False} | more  # fmt: skip
+    return told | {"text": sentence(told)}
 
 
 LOG = [
@@ -86,7 +88,7 @@ class Manager(BaseHTTPRequestHandler):
         self.end_headers()
         if after < 50:
             told = json.dumps(event(50, "server.lost", "server s2", "its lease was not renewed", database=""))
-            self.wfile.write(f"id: 50\nevent: server.lost\ndata: {told}\n\n".encode())
+            self.wfile.write(f"id: 50\ndata: {told}\n\n".encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -145,6 +147,11 @@ def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
 def test_a_chain_ends_at_an_order_or_where_the_log_does(manager: str) -> None:
     assert typed(manager, "--why", "42")[1].splitlines()[-1] == "There it began: somebody ordered it: StartProcess, by operator."
     assert typed(manager, "--why", "39")[1].splitlines()[-1] == "What #39 followed from is not in the log any more."
+
+
+def test_an_event_of_a_manager_that_sends_no_sentence_is_told_all_the_same() -> None:
+    old = {name: value for name, value in LOG[1].items() if name != "text"}
+    assert chain([old], False)[0] == "#39 2026-01-01 00:00:00Z group db/g1 OPEN -> VACANT: process 1, its leader, ended"
 
 
 def test_as_json_they_are_the_managers_own(manager: str) -> None:

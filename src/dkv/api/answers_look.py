@@ -135,6 +135,7 @@ class Event(Answer):
     database: str
     subject: str
     kind: str
+    text: str              # what happened, in words, without why
     because: str
     change: str
     command: str

@@ -135,6 +135,7 @@ def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
 
 
 async def _stream(rooms: Rooms, after: int, store: str | None) -> AsyncIterator[str]:
+    """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
     yield ": events follow\n\n"
     silent = 0.0
     while not rooms.closing():
@@ -144,7 +145,7 @@ async def _stream(rooms: Rooms, after: int, store: str | None) -> AsyncIterator[
             batch = []
         for event in _of(batch, store):
             silent = 0.0
-            yield f"id: {event['sequence']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+            yield f"id: {event['sequence']}\ndata: {json.dumps(event)}\n\n"
         if batch:
             after = batch[-1].sequence
             continue

@@ -32,6 +32,7 @@ from dkv.wire.commands import WireTrouble as WireTrouble
 from dkv.wire.commands import camel as camel
 from dkv.wire.commands import from_wire as from_wire
 from dkv.wire.commands import to_wire as to_wire
+from dkv.wire.happened import sentence
 from dkv.wire.upkeep import options_view, restart_view, wish_view
 from dkv.wire.upkeep import waiting_view as waiting_view
 
@@ -321,14 +322,14 @@ EVENT_TEXTS = ("database", "subject", "kind", "because", "change", "command", "a
 
 def event_view(stored: Stored) -> Json:
     """One line of the event log. `cause` is the sequence of the event it follows from, null where a chain begins; zero or
-    less where that was told before this log began. `ordered`: somebody asked for it. Raises WireTrouble if its text is not
-    an event.
+    less where that was told before this log began. `ordered`: somebody asked for it. `text`: what happened, in words.
+    Raises WireTrouble if its text is not an event.
     """
     try:
         event = json.loads(stored.text)
     except ValueError as error:
         raise WireTrouble(f"Event {stored.sequence} is damaged.") from error
-    return {
+    view = {
         "sequence": stored.sequence,
         "revision": stored.revision,
         "at": event.get("at", 0),
@@ -338,6 +339,7 @@ def event_view(stored: Stored) -> Json:
         "cause": stored.sequence - event["back"] if event.get("back") else None,
         "ordered": event.get("command") in ORDERED,
     }
+    return view | {"text": sentence(view)}
 
 
 def _client_endpoint(state: State, archive: Archive) -> str:
