@@ -265,15 +265,16 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
+    within = limits()
 
     async def counters() -> list[Mapping[str, Any]]:
         return [asdict(counted) for counted in await manager.engines.count()]
 
     return Rooms(
-        submitter=Shown(manager), events=store.events, counters=counters, leader_server=manager.liveness.leader,
-        fetch=fetch, port_in_use=port_in_use, unfit=unfit,
-        node_id=engine_id, closing=ended.is_set, stop=ended.set, order=order,
-        logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),
+        submitter=Shown(manager), events=store.events, changes=store.watch, counters=counters,
+        streams=within.streams, streams_each=within.streams_each, leader_server=manager.liveness.leader,
+        fetch=fetch, port_in_use=port_in_use, unfit=unfit, node_id=engine_id, closing=ended.is_set, stop=ended.set,
+        order=order, logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),
         environment=lambda: os.environ, engine_version=lambda: release_of(find_binary(_program(settings))),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 RESERVE = 64             # descriptors kept for the manager's own work
 MOST = 1_024             # connections at once
+MOST_STREAMS = 64        # event streams at once
 SHARE = 4                # one address may have this part of them
 HEAD_WITHIN = 10.0       # s for a request's head, from the connection or its first byte on
 BODY_WITHIN = 10.0       # s for its body
@@ -29,6 +30,16 @@ class Limits:
 
     most: int
     each: int
+
+    @property
+    def streams(self) -> int:
+        """How many of them may be streams without an end, which never make room for others."""
+        return min(MOST_STREAMS, self.most // 2)
+
+    @property
+    def streams_each(self) -> int:
+        """How many of those of one address: others of it get through beside them."""
+        return min(MOST_STREAMS, self.each) // 2
 
 
 def limits(descriptors: int | None = None) -> Limits:

@@ -51,8 +51,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(within: Limits = SMALL) -> AsyncIterator[Served]:
-    world = World()
+async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIterator[Served]:
+    world = world or World()
     await world.begin()
     with socket.socket() as door:
         door.bind(("127.0.0.1", 0))

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 from dkv.api import events, metrics
+from dkv.api.streams import Streams
 from dkv.client import read_events
 from dkv.domain.commands import ProcessStarted, ServerLost
 from tests.api.world import HOSTS, World, orders, story
@@ -106,7 +107,9 @@ async def test_an_event_stream_resumes_and_follows(world: World) -> None:
         await client.post("/admin/v1/stores", json=orders())
     rooms = world.rooms("s1")
     seen: list[str] = []
-    stream = events._stream(rooms, events._resumed("3", 0), None)
+    streams = Streams(rooms)
+    stream = events._stream(rooms, streams, events._resumed("3", 0), None)
+    streams.answer("127.0.0.1", stream)
     async for chunk in stream:
         seen.append(chunk)
         if len(seen) == 2:
@@ -115,6 +118,7 @@ async def test_an_event_stream_resumes_and_follows(world: World) -> None:
         if "process.requested" in chunk:
             break
     await stream.aclose()  # type: ignore[attr-defined]
+    await streams.close()
     assert seen[0].startswith(":")
     parsed = list(read_events(iter("".join(seen).split("\n"))))
     assert [event["sequence"] for event in parsed] == list(range(4, 4 + len(parsed)))

@@ -56,6 +56,7 @@ class World:
         return Rooms(
             submitter=Doubtful(self),
             events=self.store.events,
+            changes=self.store.watch,
             counters=self._counting(server),
             leader_server=self._leader,
             fetch=self._fetch,

@@ -12,6 +12,7 @@ from dkv.api.guard import Guard
 from dkv.api.nuodb import routes as nuodb
 from dkv.api.problems import known_parameters, plain_body
 from dkv.api.rooms import Rooms
+from dkv.api.streams import Streams
 
 VERSION = "1"
 
@@ -30,6 +31,7 @@ def create_app(rooms: Rooms) -> FastAPI:
     )
     app.state.rooms = rooms
     app.state.sampler = metrics.Sampler(rooms)
+    app.state.streams = Streams(rooms)
     app.state.descriptions = {}
     native = (stores, maintenance, metrics, events, look, recovery, hotcopies, plan, docs, description)
     for router in (*(room.router for room in native), nuodb.router):
@@ -43,3 +45,4 @@ def create_app(rooms: Rooms) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.sampler.close()
+    await app.state.streams.close()

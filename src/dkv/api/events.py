@@ -8,19 +8,18 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
 from dkv.api import answers_look as answers
 from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
+from dkv.api.streams import PAGE, POLL, Streams, last_sequence
 from dkv.store.contract import StoredEvent, StoreTrouble
 
 router = APIRouter(tags=["looking"])
 
-PAGE = 500            # events read at once
-POLL = 0.25           # s between two looks at the log
 CHAIN = 200           # events that are followed back at most
 KEEP_ALIVE = 10.0     # s of silence after which a comment is sent, so that both ends notice a broken line
 
@@ -32,6 +31,7 @@ Resume = Annotated[str, Header(alias="Last-Event-ID")]
 
 @router.get("/admin/v1/events", response_model=answers.Events, responses={200: STREAM})
 async def events(
+    request: Request,
     rooms: Door,
     after: Annotated[int, Query(ge=0)] = 0,
     store: str | None = None,
@@ -49,8 +49,9 @@ async def events(
         after = max(after, await _before_newest(rooms, newest, store))
     if "application/json" in accept and "text/event-stream" not in accept:
         return JSONResponse({"events": await _page(rooms, after, store, limit), "oldest": await _oldest(rooms)})
-    stream = _stream(rooms, _resumed(last_event_id, after), store)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    streams: Streams = request.app.state.streams
+    stream = _stream(rooms, streams, _resumed(last_event_id, after), store)
+    return streams.answer(request.client.host if request.client else "", stream)
 
 
 @router.get("/admin/v1/events/{sequence}", response_model=answers.Chain)
@@ -69,7 +70,7 @@ async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wi
         cause = one["cause"]
     if not found:
         raise refuse("not_found", f"There is no event {sequence} in the log.",
-                     f"It holds {await _oldest(rooms)} to {await _last(rooms)}.")  # fmt: skip
+                     f"It holds {await _oldest(rooms)} to {await last_sequence(rooms.events)}.")  # fmt: skip
     return {"events": found, "trimmed": cause is not None}
 
 
@@ -103,7 +104,7 @@ async def _page(rooms: Rooms, after: int, store: str | None, limit: int) -> list
 
 async def _before_newest(rooms: Rooms, count: int, store: str | None) -> int:
     """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
-    end = await _last(rooms)
+    end = await last_sequence(rooms.events)
     found: list[wire.Json] = []
     while end > 0 and len(found) < count:
         start = max(0, end - PAGE)
@@ -115,42 +116,29 @@ async def _before_newest(rooms: Rooms, count: int, store: str | None) -> int:
     return int(found[-count]["sequence"]) - 1 if len(found) >= count else 0
 
 
-async def _last(rooms: Rooms) -> int:
-    """The sequence of the newest event, found by halving: sequences have no gaps, and after the newest is nothing."""
-    low, high = 0, 1
-    while await rooms.events(high, 1):
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        if await rooms.events(middle, 1):
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
     shown = [wire.event_view(stored) for stored in batch]
     return [event for event in shown if store is None or event["database"] == store]
 
 
-async def _stream(rooms: Rooms, after: int, store: str | None) -> AsyncIterator[str]:
+async def _stream(rooms: Rooms, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
     """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
     yield ": events follow\n\n"
-    silent = 0.0
+    clock = asyncio.get_running_loop().time
+    spoken = clock()
     while not rooms.closing():
         try:
             batch = await rooms.events(after, PAGE)
         except StoreTrouble:
             batch = []
+            await asyncio.sleep(POLL)
         for event in _of(batch, store):
-            silent = 0.0
+            spoken = clock()
             yield f"id: {event['sequence']}\ndata: {json.dumps(event)}\n\n"
         if batch:
             after = batch[-1].sequence
-            continue
-        await asyncio.sleep(POLL)
-        silent += POLL
-        if silent >= KEEP_ALIVE:
-            silent = 0.0
+        else:
+            await streams.beyond(after, max(0.0, spoken + KEEP_ALIVE - clock()))
+        if clock() >= spoken + KEEP_ALIVE:
+            spoken = clock()
             yield ": nothing happened\n\n"

@@ -29,6 +29,7 @@ DOOR_CODES: dict[str, Entry] = {
     "method_not_allowed": Entry(405, 1, "the address does not know that method"),
     "not_meant": Entry(400, 1, "the NuoDB dialect has a word for something that dkv does not have"),
     "manager_away": Entry(503, 1, "another manager would have to answer and does not"),
+    "too_many_streams": Entry(503, 1, "the manager sends its events to as many as it can already"),
     "internal": Entry(500, 1, "the manager made a mistake"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }

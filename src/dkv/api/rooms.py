@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -57,6 +57,7 @@ class Rooms:
 
     submitter: Commands
     events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]   # (after, limit), oldest first
+    changes: Callable[[], AsyncIterator[object]]                     # one at once, then one after every commit
     counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]   # engine contract Counters, as dicts
     leader_server: Callable[[], Awaitable[str]]                      # id of the server that ticks; "" unknown
     fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # (host, port, target, seconds): a peer's JSON
@@ -69,6 +70,8 @@ class Rooms:
     uid: str                                                         # of this server's data directory
     address: str                                                     # the bound host
     port: int
+    streams: int = 64                                                # event streams at once
+    streams_each: int = 32                                           # of them to one address
     unfit: Callable[[str, bool], str] = lambda path, restored: ""    # why a directory here can be no archive's; "" for nothing
     options: DatabaseOptions = DatabaseOptions()                     # what a new store gets unless its body says else
     version: str = "dkv"                                             # of this program

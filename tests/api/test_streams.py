@@ -1,0 +1,139 @@
+"""Event streams: no more than a manager can serve beside everything else; one with nothing to send costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from dkv.api.rooms import Rooms
+from dkv.domain.commands import PutRecord
+from dkv.listening import Limits, limits
+from dkv.store.contract import StoredEvent
+from tests.api.test_door import REQUEST, Served, served
+from tests.api.world import World
+
+WIDE = Limits(most=200, each=100)
+BEGUN = b": events follow\n\n"
+
+
+class Looked(World):
+    """A world that counts looks at its event log."""
+
+    looks = 0
+
+    def rooms(self, server: str) -> Rooms:
+        rooms = super().rooms(server)
+
+        async def events(after: int, limit: int) -> Sequence[StoredEvent]:
+            self.looks += 1
+            return await rooms.events(after, limit)
+
+        return replace(rooms, events=events)
+
+    async def happen(self, value: str) -> None:
+        await self.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=json.dumps(value)))
+
+
+@asynccontextmanager
+async def stream(manager: Served, source: str, after: int = 0) -> AsyncIterator[asyncio.StreamReader]:
+    """What a stream to that address says, its head and first comment read; of a refusal, all of it is to be read."""
+    reader, writer = await asyncio.open_connection(manager.host, manager.port, local_addr=(source, 0))
+    try:
+        writer.write(REQUEST.replace(b"/healthz", b"/admin/v1/events?after=%d" % after) % b"")
+        async with asyncio.timeout(30):
+            status = await reader.readline()
+            if b" 200 " in status:
+                await reader.readuntil(BEGUN)
+            else:
+                reader.feed_data(status)
+        yield reader
+    finally:
+        writer.close()
+
+
+async def refusal(manager: Served, source: str) -> bytes:
+    return await manager.asked(source, path=b"/admin/v1/events")
+
+
+def test_there_are_no_more_streams_than_the_bounds_and_others_are_answered_beside_them() -> None:
+    async def run() -> None:
+        async with served(WIDE) as manager, AsyncExitStack() as two, AsyncExitStack() as one:
+            for _ in range(32):
+                await one.enter_async_context(stream(manager, "127.0.0.2"))
+            said = await refusal(manager, "127.0.0.2")
+            assert b" 503 " in said.partition(b"\r\n")[0]
+            assert b"too_many_streams" in said
+            assert b"32 event streams go to 127.0.0.2, 32 in all." in said
+            for number in range(32):
+                await two.enter_async_context(stream(manager, f"127.0.0.{3 + number % 8}"))
+            assert b"0 event streams go to 127.0.0.50, 64 in all." in await refusal(manager, "127.0.0.50")
+            await manager.is_prompt("127.0.0.2")
+            await one.aclose()
+            async with asyncio.timeout(30):
+                while b"too_many_streams" in await refused_or_begun(manager, "127.0.0.2"):
+                    await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+
+
+async def refused_or_begun(manager: Served, source: str) -> bytes:
+    async with stream(manager, source) as reader:
+        said = b""
+        while not reader.at_eof() and b"too_many_streams" not in said:
+            try:
+                async with asyncio.timeout(0.5):
+                    said += await reader.read(4_096)
+            except TimeoutError:
+                return said
+        return said
+
+
+def test_streams_share_the_connections_that_the_machine_allows() -> None:
+    for descriptors in (96, 256, 1_024, 65_536):
+        within = limits(descriptors)
+        assert within.streams_each < within.each
+        assert within.streams < within.most
+
+
+def test_idle_streams_do_not_look_at_the_log_and_hear_at_once_what_happens() -> None:
+    async def run() -> None:
+        world = Looked()
+        async with served(WIDE, world) as manager, AsyncExitStack() as stack:
+            streams = [await stack.enter_async_context(stream(manager, "127.0.0.2", 10**6 * (n == 9))) for n in range(10)]
+            async with asyncio.timeout(30):
+                for reader in streams[:9]:
+                    await reader.readuntil(b"server s2")
+                while await looks_of_a_second(world):   # of their beginning
+                    pass
+            assert not await looks_of_a_second(world), "nothing was committed, and yet they looked"
+            await world.happen("red")
+            async with asyncio.timeout(30):
+                for reader in streams[:9]:
+                    await reader.readuntil(b"colour")
+
+    asyncio.run(run())
+
+
+async def looks_of_a_second(world: Looked) -> int:
+    before = world.looks
+    await asyncio.sleep(1.0)
+    return world.looks - before
+
+
+def test_a_manager_that_ends_ends_its_streams() -> None:
+    async def run() -> None:
+        ended = asyncio.Event()
+
+        class Ending(World):
+            def rooms(self, server: str) -> Rooms:
+                return replace(super().rooms(server), closing=ended.is_set)
+
+        async with served(WIDE, Ending()) as manager, stream(manager, "127.0.0.2") as reader:
+            ended.set()
+            async with asyncio.timeout(30):
+                await reader.readuntil(b"0\r\n\r\n")   # the last chunk
+
+    asyncio.run(run())
