@@ -10,6 +10,7 @@ from dkv.domain.model import ProcessState
 from dkv.sim.engine import SimEngine
 from tests.safety.stage import SOON, A, B, C, Stage
 
+SOME_WORLDS = range(1, 40, 6)   # a planted fault does its harm in some of them only
 CHOICE = 30.0      # s in which a choice must have been made, if one can be
 
 
@@ -60,6 +61,6 @@ def test_v10_with_credentials_from_the_start_its_marker_and_the_write_would_be_l
         self.credentials = True
 
     monkeypatch.setattr(SimEngine, "__init__", trusting)
-    assert Stage.play(3, a_phantom_hears_of_the_old_leader) == (C, False)
+    assert any(Stage.play(3, a_phantom_hears_of_the_old_leader, first=seed) == (C, False) for seed in SOME_WORLDS)
 
 

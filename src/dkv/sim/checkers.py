@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.domain.options import lags
+from dkv.domain.resting import resting
 from dkv.machine.seen import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.disk import Disk
@@ -117,6 +118,9 @@ class Checkers(Watcher):
             return "an operator had stopped it"
         if archive.parked:
             return "it was parked after too many exits"
+        rest = resting(process)
+        if rest is not None and rest.lacks:
+            return f"it could not be started again: {rest.lacks}"
         if old.leader == archive_id and not old.open and waited >= GRACE:
             if self.nothing_stands_still:
                 self._world.fail(f"archive {archive_id} was given up although its engine worked, on a machine that is well")

@@ -83,7 +83,7 @@ class SimEngine(Failover, Scripts):
         """Execute what arrived, now or when the process goes on."""
         if not self.alive:
             return
-        if self.silent or (self.busy and act.__name__ in WAITS):
+        if self.silent or (self.busy and getattr(act, "__name__", "") in WAITS):  # an answer to a client has no name
             self.inbox.append((act, args))
         else:
             act(*args)
