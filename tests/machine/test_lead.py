@@ -115,6 +115,38 @@ def test_a_leader_whose_lease_is_renewed_again_is_unfenced() -> None:
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["Unfence"]
 
 
+# Clients that wait ---------------------------------------------------------------------------------------------------
+
+HELD: dict[str, Any] = {"held": True, "fenced": True}
+
+
+def test_clients_wait_for_as_long_as_their_engine_begins_to_lead() -> None:
+    stage = Stage().settled().ends(0)
+    stage.rise(0).open()
+    assert kinds(stage.steps("s1", stage.engine(0, role="leader", **HELD))) == ["Lead"]
+
+
+def test_clients_of_an_engine_that_does_not_come_to_lead_are_refused_rather_than_kept_waiting() -> None:
+    stage = Stage().settled().ends(0)
+    stage.rise(0)
+    vacant = [stage.steps("s2", stage.engine(1, role=role, **HELD)) for role in ("leader", "follower")]
+    stage.open()
+    other = [stage.steps("s2", stage.engine(1, role=role, **HELD)) for role in ("leader", "follower")]
+    refused = stage.steps("s1", stage.engine(0, role="follower", **HELD))
+    assert [kinds(steps) for steps in (*vacant, *other, refused)] == [["Fence"]] * 5
+
+
+def test_a_pause_that_only_its_manager_ends_is_no_hot_copys() -> None:
+    stage = Stage().settled().ends(0)
+    stage.rise(0).open()
+    assert "LiftPause" not in kinds(stage.steps("s1", stage.engine(0, role="leader", **HELD)))
+
+
+def test_an_engine_that_leaves_while_clients_wait_ends_and_their_connections_with_it() -> None:
+    stage = Stage(1).led().stop(0)
+    assert kinds(stage.steps("s1", stage.engine(0, **HELD))) == ["ShutDown"]
+
+
 # Shrinking -----------------------------------------------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_le
         scene.desk.at_read = lambda number: supersede(scene.stage)
         with pytest.raises(Dropped):
             await scene.performer.perform(scene.lead())
-        assert scene.engines.calls == ["take_over"]
+        assert scene.engines.calls == ["take_over", "fence"]  # whoever waited would wait for nothing
         assert (engine.admits, engine.fenced) == (False, True)
         assert scene.desk.told == []
         assert scene.desk.reads == 1
@@ -158,6 +158,7 @@ def test_a_leader_below_min_in_sync_serves_fenced() -> None:
         scene.stage.open()
         engine = scene.runs()
         await scene.performer.perform(scene.lead(unfence=False))
+        assert scene.engines.calls[:5] == ["take_over", "mark", "confirm_initialised", "fence", "admit"]
         assert (engine.leads, engine.fenced) == (True, True)
         assert [type(fact) for fact in scene.desk.told] == [c.LeaderServing]
 

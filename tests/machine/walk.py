@@ -166,6 +166,7 @@ def any_engine(stage: Stage, archive_id: int, pick: Pick) -> EngineSeen:
         replicas=tuple(any_replica(stage, a, pick) for a in stage.state.archives if pick(3)) if leads else (),
         incremental_bytes=one_of(pick, (0, 1 << 20, 1 << 30)), base_bytes=one_of(pick, (0, 1 << 29)),
         free_bytes=one_of(pick, (0, 1 << 40)), marker=one_of(pick, (None, Position(group.term, 1), Position(9, 9))),
+        held=pick(6) == 0,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds o
 BUSY_REPLY_AFTER = 10_000       # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
 FAILOVER_WITHIN = 5_000         # ms in which a coordinated failover has to succeed
 FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
+HOLD = 10 * 365 * 86_400_000    # ms, ten years: a pause of writes that nothing but an order of a manager ends
 
 KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
 CLIENTS_MOST = 10_000            # connections of clients, followers and other nodes together

@@ -216,6 +216,7 @@ class EngineSeen:
     phantom: bool = False             # it follows a made-up id, or nobody
     cluster_ok: bool = False
     fenced: bool = False
+    held: bool = False                # fenced so that writes wait, while it begins to lead; as a follower it applies nothing
     admits_replicas: bool = False     # the replication user is on
     takes_clients: bool = False       # its client port is open
     link_up: bool = False
@@ -366,6 +367,8 @@ class Engines(CopyEngines, Feeds, Protocol):
     async def take_over(self, start_id: int) -> None:
         """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards admits no replica and stays fenced until told.
 
+        One whose client port is open is held: writes wait until `unfence` takes them or `fence` refuses them. Nothing expires
+        meanwhile, and should it come to follow, it takes nothing of its leader: whoever does not unfence it soon must fence it.
         If it is not answered within 1 s the engine is SIGKILLed and reaped before EngineUnreachable is raised.
         """
         ...
@@ -403,11 +406,12 @@ class Engines(CopyEngines, Feeds, Protocol):
         ...
 
     async def fence(self, start_id: int) -> None:
-        """Refuse every write at once; reads stay (min-replicas-to-write 99). Survives the manager."""
+        """Refuse every write at once, also those that wait in a held engine; reads stay (min-replicas-to-write 99). Survives
+        the manager."""
         ...
 
     async def unfence(self, start_id: int) -> None:
-        """Accept writes again."""
+        """Accept writes again, first those that wait in a held engine."""
         ...
 
     async def end_script(self, start_id: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED
+from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD
 from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
 
 LINK_DOWN = 10**9      # milliseconds of silence shown for a link that is down
@@ -91,7 +91,8 @@ def nearly_full(answers: Answers) -> bool:
 
 def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
     """The error that an engine of this look answers to any client's write, in the order in which Valkey asks
-    (processCommand), the refusal of new clients last; "" when it takes it, or lets it wait (a pause shows elsewhere).
+    (processCommand), the refusal of new clients last; "" when it takes it, or lets it wait (a pause shows elsewhere, but a hold
+    is a fence by another means).
 
     `lately_full`: somebody was answered OOM. The memory of the refused command itself counts, so that the largest values are
     refused long before the smallest, and nothing but the count shows it.
@@ -106,7 +107,7 @@ def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
     if info.get("aof_last_write_status", "ok") != "ok":
         return "MISCONF"
     wanted = int(answers.settings.get(FENCE, "0"))
-    if wanted and int(info.get("min_slaves_good_slaves", "0")) < wanted:
+    if is_held(info) or (wanted and int(info.get("min_slaves_good_slaves", "0")) < wanted):
         return "NOREPLICAS"
     if answers.follows is not None:
         return "READONLY"
@@ -154,8 +155,14 @@ def _holds(ranges: str, slot: int) -> bool:
 
 
 def is_paused(info: dict[str, str]) -> bool:
-    """INFO clients: whether CLIENT PAUSE stands."""
-    return info.get("paused_reason", "none") == "client_pause"
+    """INFO clients: whether CLIENT PAUSE stands that ends by itself."""
+    return info.get("paused_reason", "none") == "client_pause" and not is_held(info)
+
+
+def is_held(info: Mapping[str, str]) -> bool:
+    """INFO clients: whether clients' writes wait until a manager lets them go on or refuses them (`take_over`)."""
+    waits = info.get("paused_reason", "none") == "client_pause"
+    return waits and int(info.get("paused_timeout_milliseconds", "0")) > HOLD // 2
 
 
 def yields(info: dict[str, str]) -> bool:

@@ -22,6 +22,7 @@ from dkv.engine import aof, glance
 from dkv.engine.config import (
     FENCE,
     FENCED,
+    HOLD,
     MANAGER,
     NODE_TIMEOUT,
     ONE_ROUND,
@@ -53,6 +54,7 @@ _ASKED_WITHIN = 0.004    # seconds after which a question to followers has been 
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
 _RESYNC_BEGINS_WITHIN = 0.1   # seconds from REPLICATE to the leader's answer
 _SMALL_SNAPSHOT = 0.04        # seconds in which a snapshot of some megabytes has come
+_HOLD: Command = ("CLIENT", "PAUSE", HOLD, "WRITE")
 _NOBODY, _ANYBODY = 2, -1     # the type of packet that is dropped: MEET, or none
 
 
@@ -71,6 +73,7 @@ class Valkey:
         self._looked: glance.Answers | None = None   # at the last look, unless an order was given since
         self._looked_at = 0.0                        # when everything was asked
         self._moved_at, self._links = 0.0, ""        # when the number of its connections with other nodes changed
+        self._may_hold = False                       # since `take_over`, until writes are taken or refused
         self.lets_in = True                          # whoever introduces himself; nobody can ask an engine whether it does
 
     # -- exchanges -------------------------------------------------------------------------------------------------
@@ -252,16 +255,27 @@ class Valkey:
         """Become the leader of that hash slot's group, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused.
 
         TAKEOVER is refused to a replica of nobody, so that one is made the replica of whoever owns the slots here, for the
-        time between two commands of one send.
+        time between two commands of one send. One that has clients is held in that send too: before it they are answered
+        MOVED, after it their writes wait, and are never answered NOREPLICAS, which no client library repeats.
         """
-        quiet: Command = ("CONFIG", "SET", FENCE, FENCED, "import-mode", "yes")  # expires nothing before its first marker
-        await self.do(("ACL", "SETUSER", REPLICA, "off"), quiet)
-        (text,) = await self.do(("CLUSTER", "NODES"))
+        quiet: Command = ("CONFIG", "SET", "import-mode", "yes")  # expires nothing before its first marker
+        _, _, said, text = await self.do(
+            ("ACL", "SETUSER", REPLICA, "off"), quiet, ("CONFIG", "GET", "port"), ("CLUSTER", "NODES")
+        )
+        clients = glance.parse_config(said)["port"] != "0"
+        closed: list[Command] = [_HOLD, ("CONFIG", "SET", FENCE, 0)] if clients else [("CONFIG", "SET", FENCE, FENCED)]
         nodes, me, leader = glance.parse_nodes(text)
+        orders: list[Command] = []
         if not glance.leads(nodes, me):
             leader, waits = leader or glance.owner_of(text, slot), leader is None
-            joins: list[Command] = [("CLUSTER", "REPLICATE", str(leader))] if waits else []
-            await self.do(*joins, ("CLUSTER", "FAILOVER", "TAKEOVER"))
+            orders = [("CLUSTER", "REPLICATE", str(leader))] if waits else []
+            orders += [("CLUSTER", "FAILOVER", "TAKEOVER")]
+        self._may_hold = clients
+        try:
+            await self.do(*closed, *orders)
+        except EngineRefused:
+            await self.fence(True)
+            raise
         if durable:
             await self.allow_pfcount(True)
         if leader in phantoms:
@@ -290,8 +304,12 @@ class Valkey:
         await self.do(("ACL", "SETUSER", REPLICA, "on"))
 
     async def fence(self, closed: bool) -> None:
-        """Refuse or accept writes."""
-        await self.do(("CONFIG", "SET", FENCE, FENCED) if closed else ("CONFIG", "SET", FENCE, 0, "import-mode", "no"))
+        """Refuse or accept writes; those that a hold lets wait too, and then it is over."""
+        wanted: Command = ("CONFIG", "SET", FENCE, FENCED) if closed else ("CONFIG", "SET", FENCE, 0, "import-mode", "no")
+        _, text = await self.do(wanted, ("INFO", "clients"))
+        if glance.is_held(glance.parse_info(text)):
+            await self.do(("CLIENT", "UNPAUSE"))
+        self._may_hold = False
 
     async def end_script(self) -> None:
         """SCRIPT KILL and FUNCTION KILL; one of them is not for what runs. Raises EngineRefused if it wrote."""
@@ -316,7 +334,9 @@ class Valkey:
         """Follow that leader; retried while gossip has not yet brought its role."""
         if durable:
             await self.allow_pfcount(False)
-        await self.do(self._credentials())
+        _, text = await self.do(self._credentials(), ("INFO", "clients"))
+        if glance.is_held(glance.parse_info(text)):
+            await self.fence(True)  # a follower that is held takes nothing from its leader
         await self.meet(leader)  # always: knowing the leader is not being known by it
         _, follows = await self.follows()
         if follows != leader.node_id:
@@ -418,12 +438,17 @@ class Valkey:
             raise EngineRefused(f"engine {self.start_id} put its rewrite off: another child runs")
 
     async def _as_leader(self, commands: list[Command]) -> list[Any]:
-        """Writes that pass the fence: the engine runs one write's worth of pipelined commands without a break."""
-        (fence,) = await self.do(("CONFIG", "GET", FENCE))
-        if not glance.is_fenced(glance.parse_config(fence)):
+        """Writes that pass the fence: the engine runs one write's worth of pipelined commands without a break.
+
+        Clients whose writes wait go on only after all of them, and find the engine fenced or held again (measured on 9.1.2
+        with 50 of them).
+        """
+        fence, text = await self.do(("CONFIG", "GET", FENCE), ("INFO", "clients"))
+        held = glance.is_held(glance.parse_info(text))
+        if not held and not glance.is_fenced(glance.parse_config(fence)):
             return await self.do(*commands)
         lifted: Command = ("CONFIG", "SET", FENCE, 0)
-        closed: Command = ("CONFIG", "SET", FENCE, FENCED)
+        closed: Command = _HOLD if held else ("CONFIG", "SET", FENCE, FENCED)
         unpaused: Command = ("CLIENT", "UNPAUSE")  # or the write would wait with the fence open; waiting clients come after
         return (await self.do(unpaused, lifted, *commands, closed))[2:-1]
 
@@ -433,9 +458,10 @@ class Valkey:
         Measured on 9.1.2: SET, MULTI, EVAL without no-writes, FUNCTION LOAD and PUBLISH wait, GET and EVAL_RO do not,
         and 200 keys that were due did not expire before the pause ended.
         """
-        (fence,) = await self.do(("CONFIG", "GET", FENCE))
+        fence, text = await self.do(("CONFIG", "GET", FENCE), ("INFO", "clients"))
         role, _ = await self.follows()
-        if glance.is_fenced(glance.parse_config(fence)) or role != "leader":
+        fenced = glance.is_fenced(glance.parse_config(fence)) or glance.is_held(glance.parse_info(text))
+        if fenced or role != "leader":
             raise EngineRefused(f"engine {self.start_id} is fenced or no leader; its writes are not paused")
         await self.do(("CLIENT", "PAUSE", ms, "WRITE"))
         return await self.written(lambda info: True)
@@ -454,8 +480,10 @@ class Valkey:
             await asyncio.sleep(0.003)
 
     async def unpause(self) -> None:
-        """Let clients' writes go on."""
-        await self.do(("CLIENT", "UNPAUSE"))
+        """Let clients' writes go on; not those that a hold lets wait."""
+        (text,) = await self.do(("INFO", "clients"))
+        if not self._may_hold and not glance.is_held(glance.parse_info(text)):
+            await self.do(("CLIENT", "UNPAUSE"))
 
     async def ask_followers(self) -> None:
         """Have the followers acknowledge now: a WAIT for more of them than there are asks each, whatever comes of it.

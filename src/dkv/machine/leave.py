@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
+from dkv.machine.clients import closing_to_clients
 from dkv.machine.handover import HASTY, HEARD, begin, handover_steps_of_leader, handover_steps_of_target, successor
 from dkv.machine.lead import cut_off_steps, leader_steps, stopping
 from dkv.machine.seen import Scene, acknowledges
@@ -56,7 +57,12 @@ def lost_files_steps(scene: Scene, group: Group, process: Process, engine: Engin
 
 
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    if leads and not engine.fenced:
+    """Its clients are sent away before writes are refused: a connection that ends is understood by every client library,
+    and NOREPLICAS by none.
+    """
+    if leads and not engine.fenced and engine.takes_clients:
+        yield from closing_to_clients(engine)
+    elif leads and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
         yield ShutDown(engine.directory, engine.start_id)

@@ -228,9 +228,12 @@ class Performer(Copying):
         if step.takeover:
             await self._engines.take_over(step.start_id)
             if not await self._still_leads(step):
+                await self._engines.fence(step.start_id)  # or its clients would wait for nothing
                 raise Dropped(step)
         await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
         await self._engines.confirm_initialised(step.directory)
+        if not step.unfence:
+            await self._engines.fence(step.start_id)  # a hold is for as long as this step takes
         await self._engines.admit(step.start_id)
         if step.unfence:
             await self._engines.unfence(step.start_id)

@@ -41,6 +41,7 @@ from dkv.machine.seen import VANISHED as VANISHED
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
     Dismiss,
+    Fence,
     ForgetExit,
     Kill,
     Launch,
@@ -195,6 +196,8 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
     elif not engine.answering or not engine.role:
         # busy is not dead; one that was busy from this manager's first glance on may be anything
         yield from unanswering_steps(scene, group, engine)
+    elif engine.held and not begins_to_lead(group, process, engine):
+        yield Fence(engine.directory, engine.start_id)
     elif process.state is ProcessState.CONFIGURED:
         yield from _loading_steps(scene, process, engine)
     elif engine.files_lost and group.serving:
@@ -205,6 +208,14 @@ def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator
         yield from follower_steps(scene, group, process, engine)
     else:
         yield from vacancy_steps(scene, group, process, engine)
+
+
+def begins_to_lead(group: Group, process: Process, engine: EngineSeen) -> bool:
+    """Whether Lead is under way, in which writes may wait. After it, or when nothing came of it, nobody would let them go
+    on: clients are to hear that, and an engine that follows takes nothing from its leader while it is held.
+    """
+    named = group.open and not group.serving and group.leader_process == process.start_id
+    return named and engine.role == "leader"
 
 
 def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:

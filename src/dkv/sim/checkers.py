@@ -245,7 +245,7 @@ class Checkers(Watcher):
         state, reasons, lost = self._world.state, [], self.lost_for_good
         for group in state.groups.values():
             engine = self.leader_engine(group)
-            if not group.serving or engine is None or engine.fenced:
+            if not group.serving or engine is None or engine.fenced or engine.held:
                 reasons.append(f"{group.database}/{group.name} does not serve (phase {group.phase}, term {group.term})")
             if group.handover:
                 reasons.append(f"{group.name} hands over to archive {group.handover.to_archive}")

@@ -67,7 +67,7 @@ class SimCopies:
         """See the contract."""
 
         def held(engine: SimEngine) -> Stillness:
-            if engine.loading or engine.fenced or engine.role != "leader":
+            if engine.loading or engine.fenced or engine.held or engine.role != "leader":
                 raise EngineRefused(f"engine {start_id} is fenced or no leader; its writes are not paused")
             engine.waits_until = engine.net.now() + ms / 1000
             return stillness(engine)

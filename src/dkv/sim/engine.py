@@ -59,7 +59,7 @@ class SimEngine(Failover, Scripts):
         self.takes_clients = False
         self.fenced, self.admits, self.credentials, self.counts = True, False, spec.memory_only, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
-        self.paused_until = 0.0
+        self.paused_until, self.held = 0.0, False      # held: fenced so that writes wait
         self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
         self.rewriting = False
         self.failover = None
@@ -83,10 +83,13 @@ class SimEngine(Failover, Scripts):
         """Execute what arrived, now or when the process goes on."""
         if not self.alive:
             return
-        if self.silent or (self.busy and getattr(act, "__name__", "") in WAITS):  # an answer to a client has no name
+        if self.silent or (self._reads_no_stream() and getattr(act, "__name__", "") in WAITS):  # an answer has no name
             self.inbox.append((act, args))
         else:
             act(*args)
+
+    def _reads_no_stream(self) -> bool:
+        return self.busy or (self.held and self.role == "follower")
 
     @property
     def silent(self) -> bool:
@@ -234,14 +237,18 @@ class SimEngine(Failover, Scripts):
             raise EngineRefused("LOADING the dataset")
 
     def take_over(self) -> None:
-        """Lead, whatever anybody thinks of it; fenced, and admitting nobody."""
+        """Lead, whatever anybody thinks of it; fenced, or held where it has clients, and admitting nobody."""
         self._loaded_only()
-        self.admits, self.fenced, self.counts = False, True, True
+        self.admits, self.fenced, self.held, self.counts = False, not self.takes_clients, self.takes_clients, True
+        self.net.seen["clients held at a takeover"] += self.held
         if self.role != "leader":
             self._lead()
 
     def set_switches(self, *, fenced: bool | None = None, admits: bool | None = None) -> None:
-        """Fence and replication user."""
+        """Fence and replication user. What a hold let wait goes on."""
+        if fenced is not None and self.held:
+            self.held = False
+            self._catch_up()
         self.fenced = self.fenced if fenced is None else fenced
         self.admits = self.admits if admits is None else admits
 
@@ -271,6 +278,8 @@ class SimEngine(Failover, Scripts):
             raise EngineRefused("I can only replicate a master, not a replica.")
         if self.role == "leader":
             raise EngineRefused("To set a master the node must be empty and without assigned slots.")
+        if self.held:
+            self.set_switches(fenced=True)
         if self.follows != node_id:
             self._follow(node_id)
         self.replication.connect()
@@ -280,9 +289,9 @@ class SimEngine(Failover, Scripts):
         self._loaded_only()
         if self.role != "leader":
             raise EngineRefused("READONLY You can't write against a read only replica.")
-        if self.fenced:
+        if self.fenced or self.held:
             self.waits_until = 0.0                     # the fence is lifted for this command, so nobody may wait then
-        if self._holds_writes():
+        if self._is_paused():
             raise EngineUnreachable("it answers nobody who writes")
         self.replication.append(Entry(MARKER_SIZE, marker=marker))
 
@@ -410,7 +419,10 @@ class SimEngine(Failover, Scripts):
                 answer("OK")
 
     def _holds_writes(self) -> bool:
-        """As a leader that hands over, or whose clients were told to wait for a hot copy."""
+        """As a leader that begins to lead, or hands over, or whose clients were told to wait for a hot copy."""
+        return self.held or self._is_paused()
+
+    def _is_paused(self) -> bool:
         return self.net.now() < max(self.paused_until, self.waits_until)
 
     def read(self, key: str) -> str:

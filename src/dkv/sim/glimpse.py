@@ -56,7 +56,7 @@ def _look(engine: SimEngine) -> dict[str, Any]:
         "answering": True, "free_bytes": FREE, "marker": _marker(disk), "group": engine.group, "loading": engine.loading,
         "loading_percent": engine.loading_percent(), "role": engine.role, "follows": engine.follows,
         "phantom": not leads and engine.follows in (None, engine.phantom_id),
-        "cluster_ok": not engine.loading, "fenced": engine.fenced,
+        "cluster_ok": not engine.loading, "fenced": engine.fenced or engine.held, "held": engine.held,
         "admits_replicas": engine.admits, "takes_clients": engine.takes_clients, "link_up": not leads and link.state == "up",
         "resyncing": not leads and link.state == "resyncing", "link_silent_ms": 0 if leads else _link_silence(engine),
         "rewriting": engine.rewriting, "offset": link.offset, "history": link.history,
@@ -74,7 +74,7 @@ def _refuses(engine: SimEngine) -> str:
     """What it answers to a client's write."""
     if engine.loading:
         return "LOADING"
-    if engine.fenced:
+    if engine.fenced or engine.held:
         return "NOREPLICAS"
     return "" if engine.role == "leader" else "READONLY"
 
