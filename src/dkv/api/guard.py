@@ -21,7 +21,8 @@ from dkv.store.contract import StoreTrouble
 
 log = logging.getLogger("dkv.api")
 
-LARGEST_BODY = 1_000_000  # bytes
+LARGEST_BODY = 100_000    # bytes: the largest record, 64 KiB of JSON, with what is said around it
+LARGEST_PLAN = 400_000    # the same of a plan, which holds many requests
 LOOKING = ("GET", "HEAD", "OPTIONS")
 PROTECTION = (
     # The pages are made of text and of styles that stand in them: no script, no frame, nothing from elsewhere.
@@ -31,6 +32,11 @@ PROTECTION = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )  # fmt: skip
+
+
+def largest_body(path: str) -> int:
+    """How many bytes a request's body may have at that address. While it is read and judged, nobody else is answered."""
+    return LARGEST_PLAN if path == "/admin/v1/plan" else LARGEST_BODY
 
 
 class Guard:
@@ -44,7 +50,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = await self._judge(scope["method"], _headers(scope))
+        refused = await self._judge(scope["method"], scope["path"], _headers(scope))
         if refused:
             await answer(refused, path=scope["path"])(scope, receive, _protecting(send))
             return
@@ -52,15 +58,15 @@ class Guard:
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = False
-        read = 0
+        read, most = 0, largest_body(scope["path"])
 
         async def measured() -> Message:
             """A body may come in pieces without saying how long it is; it has an end all the same."""
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > LARGEST_BODY:
-                raise HTTPException(400, _too_long(f"more than {LARGEST_BODY}").message)
+            if read > most:
+                raise HTTPException(400, _too_long(f"more than {most}", most).message)
             return message
 
         async def watched(message: Message) -> None:
@@ -81,7 +87,7 @@ class Guard:
             refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
             await answer(refused, path=scope["path"], correlationId=mark)(scope, receive, _protecting(send))
 
-    async def _judge(self, method: str, headers: dict[str, list[str]]) -> Refused | None:
+    async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             said = f"This manager does not answer to the host {', '.join(hosts) or 'of nobody'}."
@@ -95,8 +101,8 @@ class Guard:
             return Refused("forbidden_origin", "A page of another site may not change anything here.",
                            f"Open the page from http://{hosts[0]}.")  # fmt: skip
         length = headers.get("content-length", ["0"])[0]
-        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > LARGEST_BODY:
-            return _too_long(length)
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > largest_body(path):
+            return _too_long(length, largest_body(path))
         return None
 
     async def _is_ours(self, host: str) -> bool:
@@ -109,8 +115,8 @@ class Guard:
         return any(host == server.host.lower() for server in state.servers.values())
 
 
-def _too_long(length: str) -> Refused:
-    return Refused("bad_request", f"The body is {length} bytes long.", f"At most {LARGEST_BODY} are taken.")
+def _too_long(length: str, most: int) -> Refused:
+    return Refused("bad_request", f"The body is {length} bytes long.", f"At most {most} are taken at this address.")
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:

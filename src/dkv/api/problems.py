@@ -35,6 +35,7 @@ DOOR_CODES: dict[str, Entry] = {
 }
 """Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
 
+WIDEST = 1_000             # entries of a list, or fields of an object, in a body
 LONGEST_SENTENCE = 2_000   # characters
 
 MISSING_BODY = "The request needs a JSON object as its body, sent as application/json."
@@ -74,7 +75,8 @@ def answer(
 
 def one_line(text: str) -> str:
     """A sentence that names something from outside, whatever that is: on one line, and not longer than one reads."""
-    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    read = text[: LONGEST_SENTENCE + 1]
+    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in read)
     return said if len(said) <= LONGEST_SENTENCE else said[: LONGEST_SENTENCE - 3] + "..."
 
 
@@ -187,14 +189,31 @@ async def plain_body(request: Request) -> None:
             raise refuse("bad_request", "This address takes no body.", "What it can be told are parameters of the address.")
     elif said:
         try:
-            json.loads(said.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+            value = json.loads(said.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
         except UnicodeDecodeError:
             raise refuse("bad_request", "The body is not JSON: it is no UTF-8.", "Send it as UTF-8.") from None
         except (ValueError, RecursionError):
             return  # what is no JSON is refused by the route, which knows what it wants instead
+        _not_too_wide(value)
+
+
+def _not_too_wide(value: Any) -> None:
+    """Refuse a list of more entries than are taken: whoever goes through them answers nobody else meanwhile."""
+    waiting = [("", value)]
+    while waiting:
+        name, one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [pair for pair in one.items() if isinstance(pair[1], dict | list)]
+        elif isinstance(one, list):
+            if len(one) > WIDEST:
+                where = f"The field {name}" if name else "The body"
+                raise refuse("bad_value", f"{where} has {len(one)} entries.", f"Send at most {WIDEST} at once.")
+            waiting += [(name, part) for part in one if isinstance(part, dict | list)]
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > WIDEST:
+        raise refuse("bad_value", f"An object of the body has {len(pairs)} fields.", f"Send at most {WIDEST} at once.")
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
