@@ -271,8 +271,8 @@ class RealRoom:
         assert known.run.born is not None
         return known.run.born.pid
 
-    async def say(self, start_id: int, *words: str, group: str = "") -> str:
-        """What a client of that engine is answered, one line or value."""
+    async def say(self, start_id: int, *words: str, group: str = "", readonly: bool = True) -> str:
+        """What a client of that engine is answered, one line or value; it may have said that a follower's answer will do."""
         record = self._record(start_id, group)
         try:
             reader, writer = await asyncio.open_connection(record.address, record.client_port)
@@ -280,7 +280,7 @@ class RealRoom:
             return f"-{error}"
         try:
             request = f"*{len(words)}\r\n" + "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
-            writer.write(b"*1\r\n$8\r\nREADONLY\r\n" + request.encode())
+            writer.write((b"READONLY\r\n" if readonly else b"READWRITE\r\n") + request.encode())
             await reader.readline()
             line = (await reader.readline()).decode().strip()
             if line.startswith("$") and line != "$-1":

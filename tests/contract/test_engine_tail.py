@@ -5,6 +5,7 @@ Engine 1 leads, engines 2 and 3 follow; engine 2 stands still before engine 1 is
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -53,6 +54,7 @@ async def dead_leader(room: Room, writes: int = 50) -> Dead:
         await seen(room, number, has_marker(1, 2))
         await room.engines.confirm_initialised(specs[number].directory)
     assert await room.write(1, "first", "1") == "+OK"
+    assert not (await room.add_distinct(1, "visitors")).startswith("-")
     await room.pause(0.2)
     room.freeze(2)
     await room.break_link(1)   # engine 2 cannot come back, engine 3 does
@@ -165,6 +167,23 @@ def test_a_follower_that_is_elsewhere_is_not_fed_and_that_is_told(engines_room: 
             await fed(room, wrong, 2)
         after = await seen(room, 2)
         assert (after.history, after.offset) == (before.history, before.offset)
+
+    engines_room.play(told)
+
+
+def test_a_follower_that_counted_distinct_is_found_different(engines_room: Room) -> None:
+    """Its file alone has the command: before it is given anything it is no beginning, and afterwards it is not the same."""
+
+    async def told(room: Room) -> None:
+        dead = await dead_leader(room)
+        place = await room.engines.digest(dead.specs[2].directory, MARKER)
+        assert not (await room.count_distinct(2, "visitors")).startswith("-")
+        mine = await room.engines.digest(dead.specs[2].directory, MARKER)
+        assert mine.size > place.size
+        with suppress(ArchiveRefused):      # it has no boundary there
+            assert await room.engines.digest(dead.specs[1].directory, MARKER, mine.size) != mine
+        await fed(room, dead, 2)
+        assert await room.engines.digest(dead.specs[2].directory, MARKER) != dead.plan.stretch
 
     engines_room.play(told)
 

@@ -39,6 +39,7 @@ def test_who_is_in_sync_and_away_is_named_with_the_reason_and_the_time() -> None
     ("report", "behind"),
     [
         (Report(3, 7, "n", 20), (0, 0, 30)),
+        (Report(3, 7, "n", 46, dataless_bytes=26), (0, 0, 30)),
         (Report(3, 5, "n", 900), (0, 2, None)),
         (Report(1, 9, "n", 900), (2, 0, None)),
         (Report(3, 8, "n", 1), (0, 0, 0)),

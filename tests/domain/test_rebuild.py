@@ -53,7 +53,8 @@ def test_only_the_newest_position_and_its_equals_may_lead() -> None:
 
 
 def test_the_archive_a_few_bytes_ahead_leads_alone_since_only_it_is_never_behind() -> None:
-    group = made(archive(1, NEW), archive(2, replace(NEW, bytes_after=101))).state.groups[("o", "g")]
+    counted = replace(NEW, bytes_after=126, dataless_bytes=26)
+    group = made(archive(1, NEW), archive(2, replace(NEW, bytes_after=101)), archive(3, counted)).state.groups[("o", "g")]
     assert (group.in_sync, group.last_leader) == ((2,), 2)
 
 

@@ -32,6 +32,12 @@ VALUES = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"MULTI", b"*1\
 PLAIN = st.lists(VALUES, min_size=0, max_size=3).map(lambda words: command(b"SET", *words))
 BLOCK = st.lists(PLAIN, max_size=3).map(lambda inner: [command(b"MULTI"), *inner, command(b"EXEC")])
 STREAM = st.lists(PLAIN.map(lambda one: [one]) | BLOCK, max_size=8)
+DATALESS = st.sampled_from([
+    (b"PFCOUNT", b"k"), (b"pfcount", b"\r\n"), (b"SELECT", b"5"), (b"MULTI",), (b"EXEC",), (b"MULTI",),
+]).map(lambda words: command(*words))  # fmt: skip
+CHANGING = PLAIN | st.sampled_from([(b"INCR", b"PFCOUNT"), (b"SET", b"PFCOUNT", b"SELECT"), (b"EXECUTE",), (b"PFADD", b"k")]).map(
+    lambda words: command(*words)
+)
 
 
 @settings(deadline=None)
@@ -59,6 +65,20 @@ def test_blocks_of_any_size_give_the_same_answer(blocks: list[list[bytes]], chun
         return whole[offset : offset + min(size, max(chunk, 32))]
 
     assert aof.walk(stingy, 0, len(whole)) == aof.walk(reader(whole), 0, len(whole))
+
+
+@settings(deadline=None)
+@given(st.lists(DATALESS.map(lambda one: (one, 0)) | CHANGING.map(lambda one: (one, len(one))), max_size=12), st.integers(1, 64))
+def test_commands_that_change_no_data_are_counted_apart(commands: list[tuple[bytes, int]], chunk: int) -> None:
+    whole = b"".join(one for one, _ in commands)
+    opened = closed = changing = 0      # to the MULTI that is open at the end, or to the end
+    for one, size in commands:
+        opened, closed = (changing, 0) if one == command(b"MULTI") else (opened, 1 if one == command(b"EXEC") else closed)
+        changing += size
+    is_open = any(one == command(b"MULTI") for one, _ in commands) and not closed
+    for step in (len(whole) or 1, max(chunk, 32)):
+        tail = aof.walk(lambda offset, size, step=step: whole[offset : offset + min(size, step)], 0, len(whole))  # type: ignore[misc]
+        assert tail.valid - tail.dataless == (opened if is_open else changing)
 
 
 def test_garbage_is_not_a_cut() -> None:
@@ -114,6 +134,14 @@ def test_a_position_goes_over_several_files(tmp_path: Path) -> None:
     later = command(b"SET", b"k", b"v")
     directory = archive(tmp_path, marker(4, 2) + later, later + later[:-3])
     assert read_position(directory) == Position(4, 2, "ab12", 2 * len(later), True)
+
+
+def test_a_position_ranks_by_commands_that_change_data(tmp_path: Path) -> None:
+    later = command(b"SET", b"k", b"v")
+    own = command(b"SELECT", b"5") + command(b"PFCOUNT", b"k")
+    found = read_position(archive(tmp_path, marker(4, 2) + own + later, own + later + own + command(b"MULTI") + own))
+    assert (found.bytes_after, found.dataless_bytes) == (3 * len(own) + 2 * len(later), 3 * len(own))
+    assert found.order == (4, 2, 2 * len(later))
 
 
 def test_an_archive_without_a_marker_is_lowest(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import pytest
 from valkey.cluster import ValkeyCluster
 
 from dkv.engine.contract import EngineSpec, GroupSlots
-from tests.contract.engine_harness import RealRoom, following, leading, peer, ready, seen, until
-from tests.contract.handovers import handed_over
+from tests.contract.engine_harness import RealRoom, leading, peer, ready, seen, until
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16383),)))
 
@@ -126,23 +125,6 @@ def test_what_clients_may_and_may_not(tmp_path: Path) -> None:
             assert "NOPERM" in await room.say(1, *words), words
         for words in ALLOWED:
             assert not (await room.say(1, *words)).startswith("-"), words
-
-    RealRoom(tmp_path).play(told)
-
-
-def test_pfcount_is_for_leaders_only_and_moves_with_the_lead(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        leader, follower = room.spec(1, 1), room.spec(2, 2)
-        await leading(room, leader)
-        await room.say(1, "PFADD", "k", "a", "b")
-        await following(room, follower, leader)
-        assert await room.say(1, "PFCOUNT", "k") == ":2"
-        assert "NOPERM" in await room.say(2, "PFCOUNT", "k")
-        await seen(room, 1, lambda one: len(one.nodes) == 2)
-        await handed_over(room, 2)
-        await seen(room, 1, lambda one: one.role == "follower")
-        assert await room.say(2, "PFCOUNT", "k") == ":2"
-        assert "NOPERM" in await room.say(1, "PFCOUNT", "k")
 
     RealRoom(tmp_path).play(told)
 

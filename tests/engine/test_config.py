@@ -133,8 +133,6 @@ def test_users() -> None:
     assert manager.startswith("user dkv-manager on #")
     assert replica.startswith("user dkv-replica off #")
     assert client.startswith("user default on nopass")
-    assert "-pfcount" in client
-    assert "-pfcount" not in users_acl(replace(SPEC, memory_only=True))
     assert "s3cret" not in users_acl(SPEC)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState, Report
 from dkv.engine.contract import Cause, EngineSeen
@@ -176,11 +178,13 @@ def test_a_leader_that_is_heard_again_is_told_too() -> None:
 # What would be lost --------------------------------------------------------------------------------------------------
 
 
-def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_first() -> None:
+@pytest.mark.parametrize(("of_old", "of_new", "kept"), [(0, 0, 500), (30, 0, 0), (0, 700, 0)])
+def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_first(of_old: int, of_new: int, kept: int) -> None:
+    """All after the marker, where either wrote commands that change no data: a place in one file is none in the other."""
     stage = Stage().settled().ends(0)
     stage.rise(0)  # loaded again, and longer than its successor
-    for archive_id, tail in ((0, 900), (1, 500)):
-        report = Report(term=1, sequence=2, nonce="n", bytes_after=tail)
+    for archive_id, tail, dataless in ((0, 900 + of_old, of_old), (1, 500 + of_new, of_new)):
+        report = Report(term=1, sequence=2, nonce="n", bytes_after=tail, dataless_bytes=dataless)
         stage.offer(c.PositionReported(term=stage.group.term, report=report, **stage.of(archive_id)))
     stage.tell(c.EnforceLeader(database="orders", group="UNPARTITIONED", archive_id=1, allow_data_loss=True, reason="test"))
     assert stage.group.leader == 1
@@ -188,7 +192,7 @@ def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_fi
     stage.announce(0)
     (step,) = [s for s in stage.steps("s1", stage.engine(0, **LOOSE)) if isinstance(s, Replicate)]
     assert step.keep is not None
-    assert step.keep.bytes_after == 500
+    assert step.keep.bytes_after == kept
 
 
 def test_only_a_second_leader_of_its_own_group_usurps() -> None:

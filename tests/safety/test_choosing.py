@@ -19,7 +19,7 @@ from dkv.domain.model import Group, Report
 from dkv.domain.rules import leadership
 from dkv.machine import perform
 from dkv.sim.world import DATABASE, Watcher
-from tests.safety.stage import SOON, A, Answer, B, Stage
+from tests.safety.stage import SOON, A, Answer, B, C, Stage
 
 CHOICE = 30.0      # s in which a choice must have been made, if one can be
 
@@ -150,6 +150,38 @@ def test_v06_forbidding_the_unknown_to_lead_would_lose_the_write(monkeypatch: py
 def test_v06_forbidding_the_unknown_to_lead_would_leave_a_lone_copy_dead_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     the_unknown_may_not_lead(monkeypatch)
     assert Stage.play(2, the_only_copy_in_sync_lost_its_marker_and_dies) == ("", False)
+
+
+# -- Trap 3: an older copy that wrote for itself -----------------------------------------------------------------------
+
+
+async def an_older_copy_counted_distinct_and_the_store_starts_cold(stage: Stage) -> tuple[str, bool]:
+    """B has a write of A's that C lacks; C counted distinct 10,000 times. All lose power, and A does not come back."""
+    line = await stage.connect()
+    assert (await line.write("visitors", count=2)).acknowledged
+    stage.cut(A, C)
+    assert (await line.write("w1")).acknowledged
+    await stage.until(lambda: stage.holds(B, "w1"), every=SOON)
+    for _ in range(10_000):
+        assert stage.engine(C).count_distinct("visitors") == "OK"
+    assert not stage.holds(C, "w1")
+    assert set(stage.group.in_sync) == {0, 1, 2}
+    assert stage.position(C).bytes_after > stage.position(B).bytes_after
+    for server in (A, B, C):
+        stage.lose(server)
+    for server in (C, B):
+        stage.switch_on(server)
+    await stage.until(lambda: stage.group.term > 1 and bool(stage.leader), CHOICE + CHOICE)
+    return stage.leader, stage.led_with("w1")
+
+
+def test_an_older_copy_that_counted_distinct_does_not_lead() -> None:
+    assert Stage.play(3, an_older_copy_counted_distinct_and_the_store_starts_cold) == (B, True)
+
+
+def test_counting_what_it_wrote_for_itself_would_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Report, "data_bytes", property(lambda self: self.bytes_after))
+    assert Stage.play(3, an_older_copy_counted_distinct_and_the_store_starts_cold) == (C, False)
 
 
 # -- V8: the position of a leader that still serves ------------------------------------------------------------------------

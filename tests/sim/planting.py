@@ -17,8 +17,10 @@ from typing import Any
 from dkv import confirm
 from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
+from dkv.domain.places import Report
 from dkv.domain.rules import endings, groups, leadership
 from dkv.engine import aof, archive, config, room
+from dkv.engine.contract import Position
 from dkv.machine import follow, handover, lead, leave, perform, plan, progress
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
@@ -372,6 +374,13 @@ class _OfThisBoot(room.Engine):  # type: ignore[misc]
 def forget_the_open_multi() -> None:
     """A cut counts to its last whole command, inside a transaction too."""
     aof.Tail.valid = property(lambda self: self.end)  # type: ignore[assignment, method-assign]
+
+
+@mutant
+def the_position_counts_pfcount() -> None:
+    """What a follower writes for itself makes it look newer than it is."""
+    for position in (Position, Report):
+        position.data_bytes = property(lambda self: self.bytes_after)  # type: ignore[assignment, method-assign]
 
 
 @mutant

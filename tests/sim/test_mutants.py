@@ -88,6 +88,11 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "believe takeover without another read": (
         "tests/machine/test_perform.py::test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader",
     ),
+    "the position counts pfcount": (
+        "tests/safety/test_choosing.py::test_an_older_copy_that_counted_distinct_does_not_lead",
+        "tests/contract/test_engine_traps.py::test_a_follower_that_counts_distinct_writes_and_looks_no_newer[simulated]",
+        "tests/engine/test_aof.py::test_a_position_ranks_by_commands_that_change_data",
+    ),
     "a phantom that attaches by itself": (
         "tests/contract/test_engine.py::test_a_phantom_beside_a_loaded_living_leader_harms_nobody[simulated]",
     ),

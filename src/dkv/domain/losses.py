@@ -51,7 +51,7 @@ class Bound:
             return (best.term - mine.term, 0, None)
         if mine.sequence != best.sequence:
             return (0, best.sequence - mine.sequence, None)
-        return (0, 0, best.bytes_after - mine.bytes_after)
+        return (0, 0, best.data_bytes - mine.data_bytes)
 
     @property
     def verdict(self) -> str:
@@ -71,7 +71,7 @@ class Bound:
 
 def place(report: Report) -> str:
     """A position in words."""
-    return f"marker {report.term}-{report.sequence} and the {report.bytes_after} bytes after it"
+    return f"marker {report.term}-{report.sequence} and the {report.data_bytes} bytes after it"
 
 
 def bound(state: State, group: Group, archive: Archive) -> Bound:

@@ -12,16 +12,22 @@ class Report:
     term: int = 0                   # of the newest marker; 0: no marker found
     sequence: int = 0
     nonce: str = ""
-    bytes_after: int = 0
+    bytes_after: int = 0            # addresses a place in this archive's files
     offset: int = 0                 # replication offset of a living engine, 0 otherwise
     history: str = ""               # replication id of a living engine
     digest: str = ""                # of the bytes after the marker; "" unless its link was down and its files are large
     size: int = 0                   # bytes of all its append-only files
+    dataless_bytes: int = 0         # of the bytes after the marker: those of commands that change no data
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes after the marker of commands that change data: what two archives are compared by."""
+        return self.bytes_after - self.dataless_bytes
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Sort key of a position on disk; higher is newer."""
-        return (self.term, self.sequence, self.bytes_after)
+        return (self.term, self.sequence, self.data_bytes)
 
 
 @dataclass(frozen=True)

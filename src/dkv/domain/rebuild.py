@@ -261,7 +261,7 @@ def _standing(found: FoundArchive, group: Group) -> str:
         return f"its position cannot be read ({found.trouble}); {role}"
     if not found.report.term:
         return f"data without a marker; {role}"
-    return f"marker {found.report.term}-{found.report.sequence} and {found.report.bytes_after} bytes after it; {role}"
+    return f"marker {found.report.term}-{found.report.sequence} and {found.report.data_bytes} bytes after it; {role}"
 
 
 def _unknown(finds: Finds, state: State) -> Iterable[str]:

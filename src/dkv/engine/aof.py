@@ -21,6 +21,8 @@ _MARKER = re.compile(
 LONGEST = 512          # no marker command is longer
 _CHUNK = 4 << 20
 _HEADER = 26            # "*" or "$", up to 20 digits, CRLF
+_DATALESS = frozenset((b"SELECT", b"MULTI", b"EXEC", b"PFCOUNT"))   # change no data; a copy may log them on its own
+_WORDS = frozenset(len(word) + 2 for word in _DATALESS)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Tail:
     end: int                    # offset after the last whole command
     open_multi: int | None      # where a MULTI without EXEC starts
     broken: bool                # something that is neither a command nor a cut one
+    dataless: int = 0           # bytes of commands up to `valid` that change no data
 
     @property
     def valid(self) -> int:
@@ -116,7 +119,7 @@ def walk(read: Read, start: int, size: int) -> Tail:
         if step == 0:
             break
         position += step
-    return Tail(walker.end, walker.multi, walker.broken)
+    return Tail(walker.end, walker.multi, walker.broken, walker.dataless if walker.multi is None else walker.dataless_before)
 
 
 class _Walker:
@@ -126,6 +129,8 @@ class _Walker:
         self.end = start
         self.multi: int | None = None
         self.broken = False
+        self.dataless = 0           # bytes of whole commands that change no data
+        self.dataless_before = 0    # of those before the open MULTI
         self._size = size
         self._missing = 0
         self._command = start
@@ -171,8 +176,8 @@ class _Walker:
                     place = eol + 4 + int(block[place + 1 : eol])
                 if words < 1 or block[place - 1] != 10:
                     return done
-                if words == 1:
-                    self._command, self._word = base + at, block[first:place].partition(b"\n")[2][:-2].upper()
+                if words < 3:
+                    self._command, self._word = base + at, block[first : first + _HEADER].split(b"\r\n", 2)[1].upper()
                     self._finish(base + place)
                 at = done = place
                 self.end = base + place
@@ -192,7 +197,7 @@ class _Walker:
         after = value + int(block[at + 1 : eol]) + 2
         if base + after > self._size:  # cut inside this value
             return 0
-        if self._word == b"" and after - value in (6, 7):  # only MULTI and EXEC matter
+        if self._word == b"" and after - value in _WORDS:  # no other command matters
             if after > len(block):
                 return 0
             self._word = block[value : after - 2].upper()
@@ -213,12 +218,15 @@ class _Walker:
         if kind != 42 or not block[at + 1 : eol].isdigit() or int(block[at + 1 : eol]) == 0:
             self.broken = True
             return 0
-        self._missing, self._command, self._word = int(block[at + 1 : eol]), base + at, b""
+        self._missing, self._command = int(block[at + 1 : eol]), base + at
+        self._word = b"" if self._missing < 3 else b"?"
         return eol + 2
 
     def _finish(self, end: int) -> None:
         self.end = end
         if self._word == b"MULTI":
-            self.multi = self._command
+            self.multi, self.dataless_before = self._command, self.dataless
         elif self._word == b"EXEC":
             self.multi = None
+        if self._word in _DATALESS:
+            self.dataless += end - self._command

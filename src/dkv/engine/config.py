@@ -181,11 +181,10 @@ def users_acl(spec: EngineSpec) -> str:
     """
     manager = hashlib.sha256(spec.secret.encode()).hexdigest()
     replica = hashlib.sha256(replica_password(spec.secret).encode()).hexdigest()
-    pfcount = "" if spec.memory_only else " -pfcount"  # would make a follower look newer than it is (trap 3)
     return (
         f"user {MANAGER} on #{manager} ~* &* +@all\n"
         f"user {REPLICA} off #{replica} resetchannels -@all +psync +sync +replconf +ping\n"
-        f"user default on nopass ~* &* {_CLIENT_RULES}{pfcount}\n"
+        f"user default on nopass ~* &* {_CLIENT_RULES}\n"
     )
 
 

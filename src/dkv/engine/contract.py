@@ -86,10 +86,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Position:
-    """How far an archive got, read from its disk. Orders as (term, sequence, bytes_after); no marker is lowest.
+    """How far an archive got, read from its disk. Orders as (term, sequence, data_bytes); no marker is lowest.
 
     `bytes_after` counts the bytes of the incremental files after the marker, to the end of the last whole
-    command, or to the start of an open MULTI (engine-positions.md section 3).
+    command, or to the start of an open MULTI (engine-positions.md section 3): it addresses places in this archive's
+    files. `dataless_bytes` of them are of commands that change no data, which a copy may have written on its own.
     """
 
     term: int = 0
@@ -99,11 +100,17 @@ class Position:
     initialised: bool = False
     origin: str = ""           # at the first start of a restored archive: the cut of the hot copy it holds
     size: int = field(default=0, compare=False)   # bytes of all append-only files, as a hint how long they load
+    dataless_bytes: int = 0
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes after the marker of commands that change data; the same in two archives with the same data."""
+        return self.bytes_after - self.dataless_bytes
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Sort key; higher is newer."""
-        return (self.term, self.sequence, self.bytes_after)
+        return (self.term, self.sequence, self.data_bytes)
 
 
 @dataclass(frozen=True)

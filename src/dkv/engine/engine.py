@@ -79,7 +79,6 @@ class Engine:
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
         self._end = select.poll()             # shows the end of the process as soon as it is watched
-        self._pfcount: bool | None = None
         self._led: bool | None = None         # whether it led when its scripts were last asked for
         self._was_away = False                # since then it did not answer, or was busy: with a script, perhaps
         self._script = -1                     # number of the last one that answered BUSY
@@ -247,7 +246,6 @@ class Engine:
         if self._last is None or self._judged != (answers, disk, full) or self._last.lets_in is not self.valkey.lets_in:
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_scripts()
-        await self._mind_pfcount()
         await self._mind_pace(answers)
         await self._mind_room(answers)
         return self._last
@@ -288,14 +286,6 @@ class Engine:
                 self._script, self._led, self._was_away = script, leads, False
         if self._last.torn is not self._torn:
             self._last = replace(self._last, torn=self._torn)
-
-    async def _mind_pfcount(self) -> None:
-        """After a switch of roles: a leader may be asked PFCOUNT, a durable follower may not (trap 3)."""
-        leads = self._last is not None and self._last.role == "leader"
-        if self.durable and leads is not self._pfcount:
-            with suppress(EngineUnreachable, EngineRefused):
-                await self.valkey.allow_pfcount(leads)
-                self._pfcount = leads
 
     async def _mind_pace(self, answers: Answers) -> None:
         """Back to its usual rounds: once the attaching it was hastened for is over, and a while after its start."""

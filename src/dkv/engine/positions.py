@@ -59,7 +59,7 @@ def after_marker(directory: str, marker: tuple[int, int, str], start: int, end: 
     try:
         with _opened(directory) as files:
             index, offset = _locate(files, Position(*marker))
-            valid = None if (index, offset) == (0, 0) else _after(files, index, offset) if end is None else end
+            valid = None if (index, offset) == (0, 0) else _end(files, index, offset) if end is None else end
             if valid is None or sum(file.size for file in files[index:]) - offset < valid:
                 raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the bytes asked for after {marker}")
             yield from _between(files, index, offset, (start, valid))
@@ -155,25 +155,35 @@ def _position(directory: str, files: list[_File]) -> Position:
         below = files[index].size
         while (marker := aof.find_marker(files[index].read, below)) is not None:
             seen = True
-            after = _after(files, index, marker.end)
-            if after is not None:
-                return Position(marker.term, marker.sequence, marker.nonce, after)
+            found = _after(files, index, marker.end)
+            if found is not None:
+                after, dataless = found
+                return Position(marker.term, marker.sequence, marker.nonce, after, dataless_bytes=dataless)
             below = marker.start
     if seen:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the bytes after its marker are not commands")
     return Position()
 
 
-def _after(files: list[_File], index: int, offset: int) -> int | None:
-    """Bytes from there to where the engine would truncate the last file; None when they are not commands."""
-    total = 0
+def _after(files: list[_File], index: int, offset: int) -> tuple[int, int] | None:
+    """Bytes from there to where the engine would truncate the last file, and how many of them are of commands that change
+    no data; None when they are not commands.
+    """
+    total = dataless = 0
     for number, file in enumerate(files[index:]):
         start = offset if number == 0 else 0
         tail = aof.walk(file.read, start, file.size)
         if tail.broken:
             return None
         total += tail.valid - start
-    return total
+        dataless += tail.dataless
+    return total, dataless
+
+
+def _end(files: list[_File], index: int, offset: int) -> int | None:
+    """Bytes from there to where the engine would truncate the last file; None when they are not commands."""
+    found = _after(files, index, offset)
+    return found[0] if found else None
 
 
 def _locate(files: list[_File], keep: Position) -> tuple[int, int]:
@@ -198,7 +208,7 @@ def _advance(files: list[_File], index: int, offset: int) -> tuple[int, int]:
 class DiskSeen:
     """An archive's files at one glance."""
 
-    marker: Position | None = None     # bytes_after counts to the end of the file, torn or not
+    marker: Position | None = None     # bytes_after counts to the end of the file, torn or not; dataless_bytes is not known
     base_bytes: int = 0
     incremental_bytes: int = 0
     free_bytes: int = 0

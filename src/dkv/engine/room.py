@@ -354,7 +354,7 @@ class ValkeyEngines(HotCopies, Feeding):
         engine = self._running(start_id)
         try:
             async with asyncio.timeout(_TAKE_OVER_WITHIN):
-                await engine.valkey.take_over(engine.phantoms, engine.run.record.slot, engine.durable)
+                await engine.valkey.take_over(engine.phantoms, engine.run.record.slot)
         except (TimeoutError, EngineUnreachable) as error:
             engine.kill(Cause.NEVER_ANSWERED)
             await engine.gone()

@@ -251,7 +251,7 @@ class Valkey:
 
     # -- orders ----------------------------------------------------------------------------------------------------
 
-    async def take_over(self, phantoms: Sequence[str], slot: int, durable: bool) -> None:
+    async def take_over(self, phantoms: Sequence[str], slot: int) -> None:
         """Become the leader of that hash slot's group, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused.
 
         TAKEOVER is refused to a replica of nobody, so that one is made the replica of whoever owns the slots here, for the
@@ -276,14 +276,8 @@ class Valkey:
         except EngineRefused:
             await self.fence(True)
             raise
-        if durable:
-            await self.allow_pfcount(True)
         if leader in phantoms:
             await self.forget(str(leader))
-
-    async def allow_pfcount(self, allowed: bool) -> None:
-        """On a durable follower it would make the archive look newer than it is (engine-positions.md trap 3)."""
-        await self.do(("ACL", "SETUSER", "default", "+pfcount" if allowed else "-pfcount"))
 
     async def take_clients(self, port: int, phantoms: Sequence[str]) -> None:
         """Let clients connect, once no made-up node is known here any more. Raises EngineRefused while one is followed."""
@@ -332,8 +326,6 @@ class Valkey:
 
     async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
         """Follow that leader; retried while gossip has not yet brought its role."""
-        if durable:
-            await self.allow_pfcount(False)
         _, text = await self.do(self._credentials(), ("INFO", "clients"))
         if glance.is_held(glance.parse_info(text)):
             await self.fence(True)  # a follower that is held takes nothing from its leader

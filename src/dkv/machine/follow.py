@@ -123,11 +123,15 @@ def _may_attach(scene: Scene, group: Group, process: Process) -> bool:
 
 
 def _kept(group: Group, process: Process) -> Position | None:
-    """What the leader held when its term opened, if this archive comes from an older term and holds more."""
+    """What the leader held when its term opened, if this archive comes from an older term and holds more.
+
+    A place in one's files is none in the other's where either wrote commands that change no data: all after the marker then.
+    """
     cut, mine = group.opened_at, process.report
     if cut is None or mine is None or mine.term >= group.term or mine.order <= cut.order:
         return None
-    return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after, initialised=True)
+    same_places = not cut.dataless_bytes and not mine.dataless_bytes
+    return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after if same_places else 0, initialised=True)
 
 
 def _silence_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:

@@ -376,7 +376,8 @@ class Performer(Copying):
 
 def report_of(position: Position, offset: int = 0, history: str = "") -> Report:
     """A position in the domain's words."""
-    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history, size=position.size)
+    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history, size=position.size,
+                  dataless_bytes=position.dataless_bytes)  # fmt: skip
 
 
 def exit_fact(ended: ExitSeen, server_id: str) -> ProcessExited:

@@ -168,7 +168,8 @@ def _report(place: Path) -> tuple[Report | None, str]:
         position = read_position(str(place))
     except ArchiveRefused as refused:
         return None, str(refused)
-    return Report(position.term, position.sequence, position.nonce, position.bytes_after), ""
+    return Report(position.term, position.sequence, position.nonce, position.bytes_after,
+                  dataless_bytes=position.dataless_bytes), ""  # fmt: skip
 
 
 def _text(file: Path) -> str:

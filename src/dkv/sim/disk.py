@@ -26,6 +26,7 @@ class Entry:
     marker: Marker | None = None
     asks: bool = False
     wipes: bool = False      # deletes every key
+    dataless: bool = False   # PFCOUNT: what it writes changes no data
 
     @property
     def durable(self) -> bool:
@@ -38,9 +39,9 @@ GETACK = Entry(GETACK_SIZE, asks=True)     # what WAIT sends down the stream
 
 
 @lru_cache(maxsize=4096)
-def _position(marker: Marker, after: int, initialised: bool, size: int) -> Position:
+def _position(marker: Marker, after: int, initialised: bool, size: int, dataless: int) -> Position:
     """Equal positions are the same object."""
-    return Position(*marker, after, initialised, size=size)
+    return Position(*marker, after, initialised, size=size, dataless_bytes=dataless)
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Disk:
     files: list[list[Entry]] = field(default_factory=lambda: [[]])
     _marker: Marker | None = None
     _after: int = 0
+    _dataless: int = 0
     incremental_bytes: int = 0
     drive: Drive = field(default_factory=Drive)
     unsynced: int = 0                # records of the last file that no fsync has reached; 0 with `appendfsync always`
@@ -70,7 +72,8 @@ class Disk:
 
     def position(self) -> Position:
         """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""
-        return _position(self._marker or NO_MARKER, self._after if self._marker else 0, self.initialised, self.incremental_bytes)
+        after, dataless = (self._after, self._dataless) if self._marker else (0, 0)
+        return _position(self._marker or NO_MARKER, after, self.initialised, self.incremental_bytes, dataless)
 
     def append(self, entry: Entry, synced: bool = True) -> None:
         """One record more, if it is of the kind that files keep; on the device at once, or at the next fsync."""
@@ -148,13 +151,14 @@ class Disk:
 
     def recount(self) -> None:
         """Find the newest marker again, after the files changed."""
-        self._marker, self._after, self.incremental_bytes = None, 0, 0
+        self._marker, self._after, self._dataless, self.incremental_bytes = None, 0, 0, 0
         for entry in self.entries():
             self._count(entry)
 
     def _count(self, entry: Entry) -> None:
         self.incremental_bytes += entry.size
         if entry.marker is not None:
-            self._marker, self._after = entry.marker, 0
+            self._marker, self._after, self._dataless = entry.marker, 0, 0
         else:
             self._after += entry.size
+            self._dataless += entry.size if entry.dataless else 0

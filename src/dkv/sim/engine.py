@@ -57,7 +57,7 @@ class SimEngine(Failover, Scripts):
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.takes_clients = False
-        self.fenced, self.admits, self.credentials, self.counts = True, False, spec.memory_only, spec.memory_only
+        self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
         self.paused_until, self.held = 0.0, False      # held: fenced so that writes wait
         self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
@@ -239,7 +239,7 @@ class SimEngine(Failover, Scripts):
     def take_over(self) -> None:
         """Lead, whatever anybody thinks of it; fenced, or held where it has clients, and admitting nobody."""
         self._loaded_only()
-        self.admits, self.fenced, self.held, self.counts = False, not self.takes_clients, self.takes_clients, True
+        self.admits, self.fenced, self.held = False, not self.takes_clients, self.takes_clients
         self.net.seen["clients held at a takeover"] += self.held
         if self.role != "leader":
             self._lead()
@@ -266,7 +266,7 @@ class SimEngine(Failover, Scripts):
 
     def let_in(self) -> None:
         """Set the credentials by which this engine may attach to a leader."""
-        self.credentials, self.counts = True, self.disk is None
+        self.credentials = True
 
     def replicate(self, node_id: str) -> None:
         """Follow that node."""
@@ -431,10 +431,10 @@ class SimEngine(Failover, Scripts):
         return self.data.get(key, "")
 
     def count_distinct(self, key: str) -> str:
-        """PFCOUNT writes down what it counted: a follower that may do that looks newer (engine-positions.md trap 3)."""
-        if self.counts and self.disk is not None and self.role != "leader" and key in self.data:
-            self.disk.append(Entry(26, key=key, value=self.data[key]))
-        return "OK" if self.counts else "NOPERM"
+        """PFCOUNT of a client with READONLY; a follower writes down that it counted, for itself (engine-positions.md trap 3)."""
+        if self.disk is not None and self.role != "leader" and key in self.data:
+            self.disk.append(Entry(26, key=key, value=self.data[key], dataless=True))
+        return "OK"
 
     def wait(self, count: int, timeout: float, answer: Callable[[], None]) -> None:
         """WAIT: counts every attached follower, whatever its disk is worth."""

@@ -38,7 +38,6 @@ def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
     else:
         shown |= {name: before[name] for name in KEPT}
     if engine.last_seen is None or before != shown:
-        engine.counts = engine.disk is None or engine.role == "leader"     # put right by whoever looks, and only then
         engine.shown, engine.last_seen = shown, EngineSeen(**shown)
     return engine.last_seen
 

@@ -185,7 +185,7 @@ def bound_view(bound: losses.Bound) -> Json:
 def _position_view(report: Report | None) -> Json | None:
     if report is None:
         return None
-    return {"term": report.term, "marker": report.sequence, "bytesAfter": report.bytes_after}
+    return {"term": report.term, "marker": report.sequence, "bytesAfter": report.data_bytes}
 
 
 def _waiting_view(waiting: describe.Waiting | None) -> Json | None:

@@ -223,7 +223,7 @@ def _reason(group: Group, process: Process) -> str:
         return f"an operator enforced archive {process.archive_id}"
     if process.archive_id == group.last_leader and not group.contested:
         return f"archive {process.archive_id} led last, so nobody has newer data"
-    place = f"marker {report.term}-{report.sequence} and {report.bytes_after} bytes after it"
+    place = f"marker {report.term}-{report.sequence} and {report.data_bytes} bytes after it"
     if not report.term:
         place = "no marker was found"
     return f"archive {process.archive_id} is in sync and newest of those that answered: {place}"
