@@ -53,7 +53,7 @@ class Room(Protocol):
     async def wait(self, start_id: int, count: int, seconds: float) -> int: ...
     async def add_distinct(self, start_id: int, key: str) -> str: ...
     async def count_distinct(self, start_id: int, key: str) -> str: ...
-    async def run_script(self, start_id: int, key: str) -> Callable[[], Awaitable[None]]: ...
+    async def run_script(self, start_id: int, key: str, seconds: int = 4) -> Callable[[], Awaitable[None]]: ...
     def kill_from_outside(self, start_id: int, group: str = "") -> None: ...
     def freeze(self, start_id: int, group: str = "") -> None: ...
     def thaw(self, start_id: int, group: str = "") -> None: ...
@@ -294,11 +294,17 @@ class RealRoom:
     async def write(self, start_id: int, key: str, value: str, group: str = "") -> str:
         return await self.say(start_id, "SET", key, value, group=group)
 
-    async def run_script(self, start_id: int, key: str) -> Callable[[], Awaitable[None]]:
-        """Sets a key and goes on until its engine answers BUSY, and longer; returns then, with a way to await its end."""
+    async def run_script(self, start_id: int, key: str, seconds: int = 4) -> Callable[[], Awaitable[None]]:
+        """Sets a key and goes on until its engine answers BUSY, and until it leads no more or that time is over; returns once it
+        answers BUSY, with a way to await its end.
+        """
         await self.engines._running(start_id).valkey.set_options({"busy-reply-threshold": "100"})
-        loop = "server.call('SET', KEYS[1], 1) local t = server.call('TIME')[1] + 4 while server.call('TIME')[1] + 0 < t do end"
-        asking = asyncio.create_task(self.say(start_id, "EVAL", loop, "1", key))
+        loop = (
+            "server.call('SET', KEYS[1], 1) local t = server.call('TIME')[1] + ARGV[1] "
+            "while server.call('TIME')[1] + 0 < t and server.call('INFO', 'replication'):find('role:master') do "
+            "for _ = 1, 20000 do end end"  # an engine hears of others only each 100,000 instructions of a script
+        )
+        asking = asyncio.create_task(self.say(start_id, "EVAL", loop, "1", key, str(seconds)))
         await seen(self, start_id, lambda one: one.busy)
 
         async def ended() -> None:

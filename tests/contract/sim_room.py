@@ -34,9 +34,9 @@ class TrapRoom(SimRoom):
         said = await self._net.ask("clients", engine, lambda: engine.count_distinct(key))
         return ":1" if said == "OK" else f"-{said}"
 
-    async def run_script(self, start_id: int, key: str) -> Callable[[], Awaitable[None]]:
+    async def run_script(self, start_id: int, key: str, seconds: int = 4) -> Callable[[], Awaitable[None]]:
         engine, done = self._engine(start_id), asyncio.Event()
-        self._net.post(CLIENTS, engine, engine.run_script, key, "1", 14.0, lambda answer: done.set())
+        self._net.post(CLIENTS, engine, engine.run_script, key, "1", 10.0 + min(seconds, 4), lambda answer: done.set())
         await seen(self, start_id, lambda one: one.busy)
 
         async def ended() -> None:
