@@ -120,10 +120,10 @@ def _free_name(directory: str, start_id: int) -> str:
 
 
 def put_back(directory: str, path: str) -> None:
-    """Exchange the files of an archive, whose lock is free, for the copy. What they were is kept beside it."""
-    lock = archive.take_lock(directory)
-    if lock is None:
-        raise EngineRefused(f"{directory} is in use by pid {archive.lock_holder(directory)}")
+    """Exchange the files of an archive, whose lock the caller holds, for the copy. What they were is kept beside it.
+
+    Raises EngineRefused, ArchiveRefused.
+    """
     try:
         with files.directory(directory) as current, files.directory(path) as kept:
             with files.directory(os.path.join(path, archive.APPEND_ONLY_DIR)) as copy:
@@ -133,5 +133,3 @@ def put_back(directory: str, path: str) -> None:
             os.rename(archive.APPEND_ONLY_DIR, archive.APPEND_ONLY_DIR, src_dir_fd=kept, dst_dir_fd=current)
     except OSError as error:
         raise archive.unusable(directory, error) from error
-    finally:
-        os.close(lock)

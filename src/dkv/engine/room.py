@@ -218,7 +218,12 @@ class ValkeyEngines(HotCopies, Feeding):
         engine = self._running(start_id)
         engine.kill(Cause.LOST_ITS_SLOTS)
         await engine.gone()
-        deletions.put_back(engine.run.record.directory, path)
+        directory = engine.run.record.directory
+        await self._take_lock(directory)  # the kernel frees it a moment after the last process of the engine is gone
+        try:
+            deletions.put_back(directory, path)
+        finally:
+            await self.release(directory)
 
     async def set_aside(self, start_id: int, keep: Position) -> str | None:
         """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""
