@@ -33,7 +33,7 @@ MIX = "70/30 mix"
 MANAGED = (
     "bind", "port", "dir", "unixsocket", "unixsocketperm", "aclfile", "cluster-port", "cluster-announce-ip",
     "replica-announce-ip", "cluster-config-file", "cluster-enabled", "protected-mode", "min-replicas-to-write",
-    "masteruser", "masterauth", "logfile",
+    "masteruser", "masterauth", "logfile", "cluster-announce-port", "cluster-node-timeout", "hash-seed",
 )  # fmt: skip
 SIDES = ("dkv", "bare")
 
