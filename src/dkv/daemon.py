@@ -170,10 +170,12 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
         await store.close()
 
 
-def complain(step: Step | None, trouble: Exception) -> None:
-    """Log what went wrong; with its traceback when it is our own mistake."""
+def complain(step: Step | None, trouble: Exception, times: int) -> None:
+    """Log what went wrong, and how often since the last line about it; with its traceback when it is our own mistake."""
     ours = not isinstance(trouble, (EngineTrouble, StoreTrouble, OSError))
-    what = {"step": type(step).__name__, "key": step.key} if step else {"step": "glance"}
+    what: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "glance"}
+    if times > 1:
+        what["times"] = times
     log.warning("step failed", trouble=str(trouble) or type(trouble).__name__, exc_info=trouble if ours else None, **what)
 
 

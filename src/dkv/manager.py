@@ -60,7 +60,7 @@ class Outside:
     probe: Callable[[str, int], Awaitable[bool]]      # whether a machine answers; a refusal is an answer
     accepts: Callable[[str, int], Awaitable[bool]]    # whether something there accepts connections
     heard: Callable[[Event], None] = lambda event: None
-    complain: Callable[[Step | None, Exception], None] = lambda step, trouble: None
+    complain: Callable[[Step | None, Exception, int], None] = lambda step, trouble, times: None   # as Reconciler
     warn: Callable[[str], None] = lambda text: None
 
 

@@ -115,6 +115,17 @@ async def test_a_commit_that_is_made_proves_that_it_works(path: Path) -> None:
     assert warned[-1] == "the domain can be changed again"
 
 
+def test_two_reasons_in_turns_are_warned_of_once_each_until_commits_work_again() -> None:
+    warned: list[str] = []
+    access = Access(lambda: 1_000, lambda: 5.0, warned.append)
+    for _ in range(2):
+        for _ in range(100):
+            access.failed(Unavailable("no space is left"))
+            access.failed(Unavailable("the disk did not answer"))
+        access.worked()
+    assert len(warned) == 6, warned
+
+
 READER = """
 import sqlite3, sys
 shell = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -344,14 +344,14 @@ class FakeManager:
         self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, fate: Fate | None = None
     ) -> None:
         self.engines, self.fate, self.lease = engines, fate or Fate(), FRESH
-        self.troubles: list[tuple[Step | None, Exception]] = []
+        self.troubles: list[tuple[Step | None, Exception, int]] = []
         store: Any = Mortal(MemoryStore(domain), self.fate)
         door: Any = Mortal(engines, self.fate)
         self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
         self.reconciler = Reconciler(
             me(server), store=store, submitter=self.submitter, engines=door, lease_left=lambda: self.lease,
             monotonic=clock, token=lambda: f"{next(self.numbers):032x}", probe=self._probe,
-            complain=lambda step, trouble: self.troubles.append((step, trouble)),
+            complain=lambda step, trouble, times: self.troubles.append((step, trouble, times)),
         )  # fmt: skip
 
     async def _probe(self, host: str, port: int) -> bool:

@@ -12,9 +12,11 @@ from dkv.control.submit import View
 from dkv.domain import commands as c
 from dkv.domain.model import State
 from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
+from dkv.machine.failing import LATEST
 from dkv.machine.reconcile import CUT_OFF_PACE, LONG_GAP
 from dkv.machine.steps import Admit, Fence
 from dkv.store.contract import Unavailable
+from tests.machine.fakes import FakeManager
 from tests.machine.stage import DATABASE
 from tests.machine.troupe import Troupe
 
@@ -57,6 +59,68 @@ def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
         manager.engines.refuses = {}
         await troupe.round()
         assert leader.admits
+
+    run(story)
+
+
+FAST = 0.07   # s between two looks while a step that failed is tried again without a wait
+
+
+async def failing(manager: FakeManager, clock: Any, trouble: Exception, seconds: float) -> None:
+    """Look for some time of the manager's own clock while replicas cannot be admitted."""
+    manager.engines.refuses = {"admit": trouble}
+    for _ in range(int(seconds / FAST)):
+        clock.now += FAST
+        await manager.glance()
+
+
+def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_once_a_minute() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).admits = False
+        await failing(manager, troupe.clock, OSError("no space is left"), 1)
+        assert manager.commands.count("admit") >= 8   # what may be over at once is hardly waited with
+        await failing(manager, troupe.clock, OSError("no space is left"), 69)
+        tries = manager.commands.count("admit")
+        assert tries < 70, tries
+        assert [type(step) for step, _, _ in manager.troubles] == [Admit, Admit]
+        times = [times for _, _, times in manager.troubles]
+        assert times[0] == 1
+        assert tries - 10 < times[1] <= tries
+
+    run(story)
+
+
+def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when_it_fails_anew() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        troupe.engine(0).admits = False
+        await failing(manager, troupe.clock, OSError("no space is left"), 30)
+        manager.engines.refuses = {}
+        troupe.clock.now += LATEST
+        await manager.glance()
+        assert troupe.engine(0).admits
+        troupe.engine(0).admits = False
+        manager.engines.calls.clear()
+        await failing(manager, troupe.clock, OSError("no space is left"), 0.5)
+        assert manager.commands.count("admit") >= 5
+        assert len(manager.troubles) == 1   # not a minute since it was told
+
+    run(story)
+
+
+def test_a_fence_that_fails_is_tried_at_every_look() -> None:
+    async def story(troupe: Troupe) -> None:
+        manager = troupe.managers["s1"]
+        await troupe.tell(c.ShutdownDatabase(name=DATABASE))
+        await manager.glance()
+        troupe.engine(0).fenced = False
+        manager.engines.calls.clear()
+        manager.engines.refuses = {"fence": EngineUnreachable("busy")}
+        for _ in range(20):
+            troupe.clock.now += 1
+            await manager.glance()
+        assert manager.commands.count("fence") == 20
 
     run(story)
 

@@ -29,7 +29,9 @@ class Failing:
 
 
 class Access:
-    """What became of this manager's newest attempt to write. `wall` in ms, `monotonic` in s; `warn` is told of a change."""
+    """What became of this manager's newest attempt to write. `wall` in ms, `monotonic` in s; `warn` is told when commits
+    begin to fail, of each new reason once, and when they work again.
+    """
 
     def __init__(self, wall: Callable[[], int], monotonic: Callable[[], float], warn: Callable[[str], None]) -> None:
         self._wall = wall
@@ -37,12 +39,14 @@ class Access:
         self._warn = warn
         self._suspected = ""
         self._failed_at = float("-inf")   # s, a commit that somebody needed
+        self._reasons: set[str] = set()   # that were warned of since commits fail: two may come in turns for hours
         self.failing: Failing | None = None
 
     def worked(self) -> None:
         """A commit was made, or was only too late."""
         if self.failing is not None:
             self.failing = None
+            self._reasons.clear()
             self._warn("the domain can be changed again")
 
     def failed(self, trouble: StoreTrouble) -> None:
@@ -56,7 +60,8 @@ class Access:
         at, since = (before.at, before.since) if before else (self._wall(), self._now())
         cure = f"{fix[:1].upper()}{fix[1:].rstrip('.')}." if fix else ""
         self.failing = Failing(at, since, why or type(trouble).__name__, cure)
-        if before is None or before.why != self.failing.why:
+        if self.failing.why not in self._reasons:
+            self._reasons.add(self.failing.why)
             self._warn(f"the domain cannot be changed: {trouble}")
 
     async def look(self, store: Store) -> None:

@@ -14,6 +14,7 @@ from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
 from dkv.engine.contract import EngineRefused, Engines, EngineTrouble, Survey
+from dkv.machine.failing import Failures
 from dkv.machine.perform import Dropped, Performer, nobody
 from dkv.machine.plan import CALM, pace, plan, timeless
 from dkv.machine.seen import Me, Memory, Seen, remember
@@ -27,8 +28,8 @@ CUT_OFF_PACE = 0.1   # s between two glances while the lease is not renewed: a l
 
 
 class Reconciler:
-    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step, `learned` that a
-    newer state is known.
+    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step, and how often
+    since it was told of that last; `learned` that a newer state is known.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Reconciler:
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = nobody,
-        complain: Callable[[Step | None, Exception], None],
+        complain: Callable[[Step | None, Exception, int], None],
         learned: Callable[[], None] = lambda: None,
     ) -> None:
         self._me = me
@@ -65,6 +66,7 @@ class Reconciler:
         self._rests: tuple[int, Survey] | None = None   # revision and survey by which all is as it should be
         self._running: dict[str, asyncio.Task[None]] = {}
         self._rested: dict[Step, float] = {}
+        self._failures = Failures()
 
     def known(self) -> State | None:
         """The newest state at hand."""
@@ -85,7 +87,7 @@ class Reconciler:
                 try:
                     period = await self._glance(stale=gap > LONG_GAP, calm=calm)
                 except (StoreTrouble, EngineTrouble, OSError) as trouble:
-                    self._complain(None, trouble)
+                    self._failed(None, trouble)
                     period = 0.2
                 woken = await self._rest(period)
                 calm = period >= CALM and not woken
@@ -167,8 +169,10 @@ class Reconciler:
         return True
 
     def _start(self, step: Step, now: float) -> bool:
-        """Begin a step unless its key is busy or it was taken a moment ago."""
+        """Begin a step unless its key is busy, or it was taken a moment ago, or fails again and again."""
         if step.key in self._running or now - self._rested.get(step, -1e9) < step.rest_ms / 1000:
+            return False
+        if self._failures.waits(step, now):
             return False
         self._rested[step] = now
         task = asyncio.get_running_loop().create_task(self._do(step))
@@ -180,14 +184,22 @@ class Reconciler:
             await self._performer.perform(step)
         except Dropped:
             self._did_nothing(step)
+            self._failures.worked(step)
         except Exception as trouble:  # noqa: BLE001 - whatever went wrong with one step, the loop looks again
             if isinstance(trouble, EngineRefused):
                 self._did_nothing(step)
-            self._complain(step, trouble)
+            self._failed(step, trouble)
             await asyncio.sleep(0.05)
+        else:
+            self._failures.worked(step)
         finally:
             del self._running[step.key]
             self._wake.set()
+
+    def _failed(self, step: Step | None, trouble: Exception) -> None:
+        times = self._failures.failed(step, trouble, self._now())
+        if times:
+            self._complain(step, trouble, times)
 
     def _did_nothing(self, step: Step) -> None:
         """It may be taken again sooner than one that was done."""

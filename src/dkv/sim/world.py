@@ -232,7 +232,7 @@ class World:
         machine = next(m for m in self.machines.values() if m.hardware.address == host)
         return any(e.alive and e.takes_clients and e.spec.client_port == port for e in machine.hardware.engines.values())
 
-    def _complain(self, owner: str, step: Step | None, trouble: Exception) -> None:
+    def _complain(self, owner: str, step: Step | None, trouble: Exception, times: int) -> None:
         what = type(step).__name__ if step else "looking"
         self.tell(owner, f"{what} failed: {trouble}")
         if not isinstance(trouble, EngineTrouble | StoreTrouble | OSError):
