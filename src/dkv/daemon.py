@@ -259,6 +259,7 @@ class Shown:
     def __init__(self, manager: Manager) -> None:
         self.view = manager.shown
         self.submit = manager.submitter.submit
+        self.answered = manager.submitter.answered
         self.check = manager.submitter.check
         self.snapshot = manager.submitter.snapshot
 

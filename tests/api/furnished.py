@@ -54,6 +54,9 @@ class Machine:
                 await self._world.submitter.submit(fact)
         return decision
 
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        return await self._world.submitter.answered(key)
+
     async def check(self, command: Command) -> Accepted | Refused:
         return await self._world.submitter.check(command)
 

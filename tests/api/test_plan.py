@@ -35,7 +35,7 @@ class Listening:
 
     def __init__(self, inner: Submitter) -> None:
         self._inner = inner
-        self.view, self.check, self.snapshot = inner.view, inner.check, inner.snapshot
+        self.view, self.check, self.snapshot, self.answered = inner.view, inner.check, inner.snapshot, inner.answered
         self.seen: list[Json] = []
 
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:

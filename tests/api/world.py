@@ -154,6 +154,9 @@ class Doubtful:
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         return await self._there().submit(command, key)
 
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        return await self._there().answered(key)
+
     async def check(self, command: Command) -> Accepted | Refused:
         return await self._there().check(command)
 

@@ -19,9 +19,6 @@ from dkv.domain.model import Archive, Database, State
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import nearest
 
-NO_ARCHIVE = -1
-"""An archive id that no archive has: lets submit look for the Idempotency-Key of a deletion that was done already."""
-
 
 async def idempotency_key(
     request: Request,
@@ -54,6 +51,15 @@ def accepted(decision: Accepted | Refused) -> Accepted:
     if isinstance(decision, Refused):
         raise Refusal(decision)
     return decision
+
+
+async def repeated(rooms: Rooms, key: RequestKey | None) -> Accepted | None:
+    """What this very request was answered already, under its key; None for a new one. Raises Refusal for another one's key.
+
+    A route that judges before it submits asks this first: what was true then need not be true any more.
+    """
+    answered = await rooms.submitter.answered(key)
+    return accepted(answered) if answered else None
 
 
 def database_of(state: State, name: str) -> Database:

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api import answers
-from dkv.api.asking import Actor, Key, accepted, database_of, instance_of
+from dkv.api.asking import Actor, Key, accepted, database_of, instance_of, repeated
 from dkv.api.bodies import HotCopyBody
 from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
@@ -25,6 +25,8 @@ async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, 
 
     Writes wait for the moment of the cut and see no error. Each copied directory can start a new store (`restored`).
     """
+    if known := await repeated(rooms, key):
+        return await _now(rooms, name, int(str(known.answer["copyId"])), 202)
     state = (await rooms.submitter.view()).state
     targets = tuple(
         CopyTarget(archive_id=instance_of(state, name, one.instance_name).archive_id, path=one.path) for one in body.targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
 from dkv.api import answers, answers_look
-from dkv.api.asking import Actor, Key, accepted, database_of, store_json
+from dkv.api.asking import Actor, Key, accepted, database_of, repeated, store_json
 from dkv.api.bodies import LeaderBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Door
@@ -39,12 +40,15 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Door, k
 
     Answers with the bound as it was before. The group keeps a record of it for ever.
     """
-    bound = _bound((await rooms.submitter.view()).state, name, group, body.archive_id)
-    command = EnforceLeader(
-        actor=actor, database=name, group=group, archive_id=body.archive_id, allow_data_loss=body.allow_data_loss,
-        reason=body.reason,
-    )  # fmt: skip
-    accepted(await rooms.submitter.submit(command, key))
+    done = await repeated(rooms, key)
+    bound = done.answer["bound"] if done else _bound((await rooms.submitter.view()).state, name, group, body.archive_id)
+    if done is None:
+        command = EnforceLeader(
+            actor=actor, database=name, group=group, archive_id=body.archive_id, allow_data_loss=body.allow_data_loss,
+            reason=body.reason,
+        )  # fmt: skip
+        told = replace(key, beside={"bound": bound}) if key else None   # who asks again must not hear that nothing is lost
+        accepted(await rooms.submitter.submit(command, told))
     store = store_json(rooms, await rooms.submitter.view(), name)
     return JSONResponse({"result": "Enforced", "bound": bound, "store": store}, 202)
 

@@ -24,6 +24,10 @@ class Commands(Protocol):
         Raises StoreTrouble."""
         ...
 
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        """What submit would answer to a key it knows already; None for another one. Raises StoreTrouble."""
+        ...
+
     async def check(self, command: Command) -> Accepted | Refused:
         """What submit would answer now; writes nothing. Raises StoreTrouble."""
         ...

@@ -10,13 +10,12 @@ from fastapi.responses import JSONResponse, Response
 from dkv import wire
 from dkv.api import answers
 from dkv.api.asking import (
-    NO_ARCHIVE,
     Actor,
     Key,
     accepted,
     database_of,
-    find_instance,
     instance_of,
+    repeated,
     store_json,
     store_now,
 )
@@ -33,12 +32,11 @@ from dkv.domain.commands import (
     ShutdownProcess,
     StartProcess,
 )
-from dkv.domain.decision import Accepted, Refused
+from dkv.domain.decision import Accepted
 from dkv.domain.model import EngineType, State
 
 router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
 
-NO_PROCESS = -1  # start ids count from 0
 STOP_TRIES = 3
 RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a deletion looks for its end
 
@@ -63,13 +61,15 @@ async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, che
 
     With `check=true` nothing is written: names, ports, overlaps and this machine's sockets are looked at.
     """
-    state = (await rooms.submitter.view()).state
-    command = create_command(rooms, state, body, actor)
-    if check:
-        return await _check(rooms, state, command)
-    await check_directories(rooms, command.archives)
-    check_sockets(rooms, state, body.name, command.archives)
-    done = accepted(await rooms.submitter.submit(command, key))
+    done = None if check else await repeated(rooms, key)
+    if done is None:
+        state = (await rooms.submitter.view()).state
+        command = create_command(rooms, state, body, actor)
+        if check:
+            return await _check(rooms, state, command)
+        await check_directories(rooms, command.archives)
+        check_sockets(rooms, state, body.name, command.archives)
+        done = accepted(await rooms.submitter.submit(command, key))
     return await store_now(rooms, body.name, 201 if done.answer.get("created", True) else 200)
 
 
@@ -114,31 +114,30 @@ async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool
 @router.post("/{name}/instances", status_code=201, response_model=answers.Store)
 async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
-    state = (await rooms.submitter.view()).state
-    command = add_command(rooms, state, name, body, actor)
-    database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
-    await check_directories(rooms, command.archives)
-    check_sockets(rooms, state, name, command.archives)
-    accepted(await rooms.submitter.submit(command, key))
+    if await repeated(rooms, key) is None:
+        state = (await rooms.submitter.view()).state
+        command = add_command(rooms, state, name, body, actor)
+        database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
+        await check_directories(rooms, command.archives)
+        check_sockets(rooms, state, name, command.archives)
+        accepted(await rooms.submitter.submit(command, key))
     return await store_now(rooms, name, 201)
 
 
 @router.delete("/{name}/instances/{instance}", response_model=answers.InstanceRemoved)
 async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
-    state = (await rooms.submitter.view()).state
-    archive = find_instance(state, name, instance)
-    archive_id = archive.archive_id if archive else NO_ARCHIVE
-    done = await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id), key)
-    if isinstance(done, Refused) and archive is None:
-        instance_of(state, name, instance)
-    accepted(done)
+    if await repeated(rooms, key) is None:
+        archive = instance_of((await rooms.submitter.view()).state, name, instance)
+        accepted(await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive.archive_id), key))
     return JSONResponse({"instanceName": instance, "result": "Removed"})
 
 
 @router.post("/{name}/instances/{instance}/start", status_code=202, response_model=answers.InstanceStarted)
 async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
     """Request an instance's process (seed 000). Returns at once; the store's view tells how far it is."""
+    if known := await repeated(rooms, key):
+        return await _told(rooms, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
     archive = instance_of((await rooms.submitter.view()).state, name, instance)
     command = StartProcess(actor=actor, database=name, engine_type=EngineType.SM, archive_id=archive.archive_id)
     done = await rooms.submitter.submit(command, key)
@@ -159,18 +158,19 @@ async def stop_instance(
     name: str, instance: str, rooms: Door, key: Key, actor: Actor, force: bool = False
 ) -> Response:
     """Stop an instance gracefully, handing its lead over; with `force` at once, without any check (seed 002)."""
+    if await repeated(rooms, key):
+        return await _told(rooms, name, instance, {"result": "Stopping"})
     archive = instance_of((await rooms.submitter.view()).state, name, instance)
     for _ in range(STOP_TRIES):
         process = (await rooms.submitter.view()).state.process_on(archive.archive_id)
-        start_id = process.start_id if process else NO_PROCESS  # submit may still know the key's answer
-        command = ShutdownProcess(actor=actor, start_id=start_id, kill=force, force=force)
+        if process is None:
+            break
+        command = ShutdownProcess(actor=actor, start_id=process.start_id, kill=force, force=force)
         done = await rooms.submitter.submit(command, key)
         if isinstance(done, Accepted) or done.code == "already_stopping":
             return await _told(rooms, name, instance, {"result": "Stopping"})
         if done.code != "unknown_process":
             raise Refusal(done)
-        if process is None:
-            break
     return await _told(rooms, name, instance, {"result": "Already stopped"})
 
 

@@ -49,11 +49,17 @@ class Rehearsal:
         """What submit would answer now; the scratch state stays."""
         return decide(self._state, self._timed(command))
 
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        """What was answered to the same `key`."""
+        if key is None or key.name not in self._answers:
+            return None
+        known, answer = self._answers[key.name]
+        return Accepted(self._state, (), answer) if known == key else key_reused()
+
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         """Decide and keep the answer in the scratch state only. The same `key` gets the same answer."""
-        if key and key.name in self._answers:
-            known, answer = self._answers[key.name]
-            return Accepted(self._state, (), answer) if known == key else key_reused()
+        if answered := await self.answered(key):
+            return answered
         command = self._timed(command)
         decision = decide(self._state, command)
         if isinstance(decision, Refused):
@@ -62,7 +68,7 @@ class Rehearsal:
         self.done.append(Rehearsed(command, decision.events))
         self._state = decision.state
         if key:
-            self._answers[key.name] = key, dict(decision.answer)
+            self._answers[key.name] = key, {**decision.answer, **key.beside}
         return decision
 
     def _timed(self, command: Command) -> Command:

@@ -7,8 +7,8 @@ Idempotency-Key makes the same request answer the same, through any manager, and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from dkv.control.access import Access
 from dkv.domain.commands import Command
@@ -34,10 +34,14 @@ class View:
 
 @dataclass(frozen=True)
 class RequestKey:
-    """An Idempotency-Key: `name` tells it from all others, `request` is a digest of the one request that it stands for."""
+    """An Idempotency-Key: `name` tells it from all others, `request` is a digest of the one request that it stands for.
+
+    `beside` is remembered with the answer and given back with it: what its asker is shown and no later state tells.
+    """
 
     name: str
     request: str = ""
+    beside: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 def view_of(snapshot: Snapshot) -> View:
@@ -99,13 +103,19 @@ class Submitter:
         """What submit would answer now; writes nothing. Raises store.Unavailable."""
         return decide((await self.view()).state, replace(command, now=command.now or self._clock()))
 
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        """What a repeated request gets, whatever is true by now; None for one that was not accepted before. Raises
+        store.Unavailable.
+        """
+        return _answered(await self._store.read(), key)
+
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         """Decide and commit. The answer is durable when this returns. Raises store.Unavailable, store.Unusable."""
         command = replace(command, now=command.now or self._clock())
         while True:
             snapshot = await self._store.read()
-            if key and ANSWERS + key.name in snapshot.records:
-                return _remembered(snapshot.records[ANSWERS + key.name], key, view_of(snapshot).state)
+            if answered := _answered(snapshot, key):
+                return answered
             state = view_of(snapshot).state
             decision = decide(state, command)
             if isinstance(decision, Refused) or (decision.state is state and not key):
@@ -142,10 +152,13 @@ class Submitter:
 def _remember(snapshot: Snapshot, key: RequestKey, decision: Accepted, now: int) -> dict[str, str | None]:
     known = {k: json.loads(v)["at"] for k, v in snapshot.records.items() if k.startswith(ANSWERS)}
     oldest = sorted(known, key=lambda k: known[k])[: max(0, len(known) + 1 - ANSWERS_KEPT)]
-    kept = {"at": now, "request": key.request, "answer": dict(decision.answer)}
+    kept = {"at": now, "request": key.request, "answer": {**decision.answer, **key.beside}}
     return {**dict.fromkeys(oldest, None), ANSWERS + key.name: json.dumps(kept)}
 
 
-def _remembered(text: str, key: RequestKey, state: State) -> Accepted | Refused:
+def _answered(snapshot: Snapshot, key: RequestKey | None) -> Accepted | Refused | None:
+    text = snapshot.records.get(ANSWERS + key.name) if key else None
+    if key is None or text is None:
+        return None
     kept = json.loads(text)
-    return Accepted(state, (), kept["answer"]) if kept.get("request", "") == key.request else key_reused()
+    return Accepted(view_of(snapshot).state, (), kept["answer"]) if kept.get("request", "") == key.request else key_reused()

@@ -9,14 +9,17 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted
+from dkv.api.asking import Actor, Key, accepted, repeated
 from dkv.api.nuodb import answers, shapes
 from dkv.api.nuodb.asking import archive_of, not_meant
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
 from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.problems import Refusal
 from dkv.api.rooms import Door, Rooms
 from dkv.api.topology import check_directories
 from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
+from dkv.domain.model import State
+from dkv.domain.refusals import unknown_archive
 
 router = APIRouter(prefix="/archives")
 
@@ -71,12 +74,15 @@ async def get_archive(archive_id: int, rooms: Door, removed: bool = False) -> Re
 async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
-    await check_directories(rooms, (new,))
-    done = accepted(await rooms.submitter.submit(CreateArchives(actor=actor, database=body.db_name, archives=(new,)), key))
+    done = await repeated(rooms, key)
+    if done is None:
+        await check_directories(rooms, (new,))
+        command = CreateArchives(actor=actor, database=body.db_name, archives=(new,))
+        done = accepted(await rooms.submitter.submit(command, key))
     made: Any = done.answer["archiveIds"]
     if body.restored:
         await _read(rooms, made[0])
-    return JSONResponse(shapes.archive(done.state, done.state.archives[made[0]]))
+    return _shown(done.state, made[0])
 
 
 @router.put("/{archive_id}", response_model=answers.Archive)
@@ -87,7 +93,7 @@ async def bring_back(archive_id: int, body: ArchiveBody, rooms: Door, key: Key, 
         restored=body.restored,
     )  # fmt: skip
     done = accepted(await rooms.submitter.submit(command, key))
-    return JSONResponse(shapes.archive(done.state, done.state.archives[archive_id]))
+    return _shown(done.state, archive_id)
 
 
 @router.delete("/{archive_id}", response_model=answers.Archive | answers.Nothing)
@@ -99,6 +105,13 @@ async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, p
         await _retired(rooms, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
     return JSONResponse(shapes.archive(done.state, known) if known else {})
+
+
+def _shown(state: State, archive_id: int) -> Response:
+    """An archive in use or removed. Raises Refusal for one that is gone when a request about it is repeated."""
+    if archive_id not in state.archives:
+        raise Refusal(unknown_archive(archive_id))
+    return JSONResponse(shapes.archive(state, state.archives[archive_id]))
 
 
 async def _read(rooms: Rooms, archive_id: int) -> None:

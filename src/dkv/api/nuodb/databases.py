@@ -7,7 +7,7 @@ import json
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted
+from dkv.api.asking import Actor, Key, accepted, repeated
 from dkv.api.nuodb import answers, shapes
 from dkv.api.nuodb.asking import database_of, external, heard, not_meant, pairs
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
@@ -25,7 +25,7 @@ from dkv.domain.commands import (
 from dkv.domain.decision import Refused
 from dkv.domain.model import DatabaseState, EngineState, EngineType, Process, ProcessState, State
 from dkv.domain.refusals import nearest
-from dkv.domain.registry import regions
+from dkv.domain.registry import regions, value_of
 
 router = APIRouter(prefix="/databases")
 
@@ -49,6 +49,9 @@ async def create_database(
     name: str, body: DatabaseBody, rooms: Door, key: Key, actor: Actor, mayExist: bool = False
 ) -> Response:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
+    if await repeated(rooms, key):
+        await _place(rooms, name, body, actor, again=True)
+        return await _planned(rooms, name, body.te_hosts, reusable=False)
     state = (await rooms.submitter.view()).state
     _check(state, body)
     known = state.databases.get(name)
@@ -78,11 +81,15 @@ def _check(state: State, body: DatabaseBody) -> None:
             raise refuse("bad_value", f"There is no region {region}.", "show regions lists them.")
 
 
-async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str) -> None:
-    """Write down which region the database's servers are in, if anybody said so."""
+async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
+    """Write down which region the database's servers are in, if anybody said so; `again` only if nothing is written yet,
+    because whoever asked first did not get so far."""
     if not body.host_assignments and not body.default_region_id:
         return
-    uid = database_of((await rooms.submitter.view()).state, name).uid
+    state = (await rooms.submitter.view()).state
+    uid = database_of(state, name).uid
+    if again and (value_of(state, "database_regions", name) or {}).get("uid") == uid:
+        return
     text = json.dumps({"uid": uid, "default": body.default_region_id or 0, "servers": body.host_assignments or {}})
     accepted(await rooms.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
 
@@ -120,7 +127,7 @@ async def set_options(
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await rooms.submitter.submit(command, key))
     effects = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
-    return JSONResponse({**shapes.database(done.state, done.state.databases[name]), "effects": effects})
+    return JSONResponse({**shapes.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects})
 
 
 @router.post("/{name}/shutdown", response_model=answers.Nothing)

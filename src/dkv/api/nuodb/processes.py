@@ -94,8 +94,10 @@ async def start_process(body: ProcessBody, rooms: Door, key: Key, actor: Actor) 
     done = accepted(await rooms.submitter.submit(command, key))
     start_id: Any = done.answer["startId"]
     started = done.state.processes.get(start_id)
-    if started is None:  # a repeated request whose process ended meanwhile
+    if started is None and start_id in done.state.tombstones:  # a repeated request whose process ended meanwhile
         started = done.state.tombstones[start_id].process
+    if started is None:  # and of which nothing is kept any more
+        raise Refusal(unknown_process(start_id))
     return JSONResponse(shapes.process(done.state, started, {}))
 
 

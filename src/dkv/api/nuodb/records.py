@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dkv.api.asking import accepted
+from dkv.api.asking import accepted, repeated
 from dkv.api.problems import Refusal, refuse
 from dkv.api.rooms import Rooms
 from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
-from dkv.domain.decision import Refused
+from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
 
 ATTEMPTS = 50
 
 Change = Callable[[State, Any], Any]
 """From a state and a record's value in it, None without one, to the value it should have, None to delete it."""
+
+
+Beside = Callable[[Any], Mapping[str, object]]
+"""From a record's new value to what is remembered with the answer."""
 
 
 def text_of(value: Any) -> str | None:
@@ -33,13 +37,20 @@ def must(refused: Refused | None) -> None:
         raise Refusal(refused)
 
 
-async def rewrite(rooms: Rooms, record: PutRecord, change: Change, key: RequestKey | None = None) -> State:
-    """Change one record and give the state that is true then. Raises Refusal, of `change` too; nothing is changed then."""
+async def rewrite(
+    rooms: Rooms, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
+) -> Accepted:
+    """Change one record and give the answer, with the state that is true then. Raises Refusal, of `change` too; nothing is
+    changed then. A repeated request is not judged again; `beside` makes of the new value what its answer has to tell.
+    """
     for _ in range(ATTEMPTS):
+        if done := await repeated(rooms, key):
+            return done
         state = (await rooms.submitter.view()).state
         before = registry.text_of(state, record.kind, record.key)
-        value = text_of(change(state, json.loads(before or "null")))
-        decision = await rooms.submitter.submit(replace(record, value=value, expects=(before,)), key)
+        value = change(state, json.loads(before or "null"))
+        told = replace(key, beside=beside(value)) if key and beside else key
+        decision = await rooms.submitter.submit(replace(record, value=text_of(value), expects=(before,)), told)
         if not isinstance(decision, Refused) or decision.code != "record_changed":
-            return accepted(decision).state
+            return accepted(decision)
     raise refuse("record_changed", f"{record.kind} {record.key} is changed all the time by somebody else.", "Ask again.")

@@ -70,9 +70,10 @@ async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -
         _fresh_name(names, body.name)
         return _kept(known.next_id + 1, {**names, known.next_id: body.name})
 
-    state = await rewrite(rooms, _regions(actor), change, key)
-    found = (number for number, name in registry.regions(state).names.items() if name == body.name)
-    return JSONResponse(_json(next(found, registry.DEFAULT[0]), body.name), 201)
+    done = await rewrite(rooms, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
+    found = (number for number, name in registry.regions(done.state).names.items() if name == body.name)
+    number: Any = done.answer.get("number")   # of a repeated request: the region may have another name by now, or be gone
+    return JSONResponse(_json(next(found) if number is None else number, body.name), 201)
 
 
 @router.get(REGION, response_model=answers.Region)

@@ -123,7 +123,7 @@ async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Ke
         kept = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
-    state = await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    state = (await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
@@ -135,7 +135,7 @@ async def change_credentials(name: str, body: CredentialsBody, rooms: Door, key:
     def change(state: State, old: Any) -> dict[str, Any]:
         return {**_known("user", name, state, old), **new}
 
-    state = await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    state = (await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
@@ -170,8 +170,13 @@ async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: A
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
-    must(registry.circular((await rooms.submitter.view()).state, name, value["subRoles"]))
-    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), _new("role", name, value), key)
+    added = _new("role", name, value)
+
+    def change(state: State, old: Any) -> Any:
+        must(registry.circular(state, name, value["subRoles"]))
+        return added(state, old)
+
+    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
     return JSONResponse(_shown(name, value), 201)
 
 
@@ -188,7 +193,7 @@ async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, ac
         return {"subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
                 "authorizedRequests": _without_doubles([*requests, *added])}  # fmt: skip
 
-    state = await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
+    state = (await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
 
 
