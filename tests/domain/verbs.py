@@ -149,7 +149,7 @@ def _servers(t: Teller, line: Line) -> list[str]:
             boot = t.boots[name] = self_boot + 1
         told += t.world.do(c.ServerJoined(
             now=t.world.now, server_id=name, uid=line.options.get("uid", f"u{name}"), host=f"host-{name}", port=port,
-            nuodb_port=port + 50, boot_id=f"boot {boot}"))  # fmt: skip
+            nuodb_port=port + 50, boot_id=f"boot {boot} of {line.options.get('machine', name)}"))  # fmt: skip
     return told
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
@@ -12,21 +14,24 @@ from dkv.api.problems import refuse
 from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
-from dkv.domain.hotcopy import HotCopy
+from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.domain.model import State
 from dkv.wire.hotcopy import hot_copy_view
 
 router = APIRouter(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"])
 
+PREPARED_LOOKS, PREPARED_EVERY = 40, 0.05   # how often, and every how many s, the managers' word is looked for
+
 
 @router.post("", status_code=202, response_model=answers.HotCopy)
 async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, actor: Actor) -> Response:
-    """Copy instances of a running store, all at one moment; answers at once, the copy is made meanwhile.
+    """Copy instances of a running store, all at one moment; answers when the directories were looked at, which is soon, or
+    refuses; the copy is made meanwhile.
 
     Writes wait for the moment of the cut and see no error. Each copied directory can start a new store (`restored`).
     """
     if known := await repeated(rooms, key):
-        return await _now(rooms, name, int(str(known.answer["copyId"])), 202)
+        return await _now(rooms, name, await prepared(rooms, known), 202)
     state = (await rooms.submitter.view()).state
     targets = tuple(
         CopyTarget(archive_id=instance_of(state, name, one.instance_name).archive_id, path=one.path) for one in body.targets
@@ -36,7 +41,7 @@ async def request_hot_copy(name: str, body: HotCopyBody, rooms: Door, key: Key, 
         whole=not body.partial, max_rate=body.max_rate,
     )  # fmt: skip
     done = accepted(await rooms.submitter.submit(command, key))
-    return await _now(rooms, name, int(str(done.answer["copyId"])), 202)
+    return await _now(rooms, name, await prepared(rooms, done), 202)
 
 
 @router.get("", response_model=answers.HotCopies)
@@ -62,6 +67,20 @@ async def cancel_hot_copy(name: str, copy_id: int, rooms: Door, key: Key, actor:
     if isinstance(done, Accepted) or done.code != "copy_over":
         accepted(done)
     return await _now(rooms, name, copy_id, 202)
+
+
+async def prepared(rooms: Rooms, done: Accepted) -> int:
+    """Wait a little until the managers have looked at the directories of a hot copy; its id. Raises Refusal if one is not fit."""
+    copy_id = int(str(done.answer["copyId"]))
+    for _ in range(0 if rooms.rehearsing else PREPARED_LOOKS):
+        copy = (await rooms.submitter.view()).state.copies.get(copy_id)
+        if copy is not None and copy.stage is CopyStage.FAILED:
+            raise refuse("cannot_copy", f"Hot copy {copy_id} of {copy.database} failed: {copy.message}.",
+                         "Give each archive an empty directory of its own, with room; then ask again.")  # fmt: skip
+        if copy is None or copy.stage is not CopyStage.PREPARING or rooms.closing():
+            break
+        await asyncio.sleep(PREPARED_EVERY)
+    return copy_id
 
 
 def _found(state: State, name: str, copy_id: int) -> HotCopy:

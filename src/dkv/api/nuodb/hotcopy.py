@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv.api.asking import Actor, Key, accepted
+from dkv.api.hotcopies import prepared
 from dkv.api.nuodb import answers
 from dkv.api.nuodb.asking import database_of, not_meant
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
@@ -97,11 +98,11 @@ async def hot_copy(name: str, body: HotCopySetBody, rooms: Door, key: Key, actor
 async def _begin(
     rooms: Rooms, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
 ) -> Response:
-    """Answer at once, or when the copy has ended if the asker waits for that."""
+    """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
         raise not_meant("A hot copy has no test mode.", "Leave it out.")
     done = accepted(await rooms.submitter.submit(command, key))
-    copy_id = int(str(done.answer["copyId"]))
+    copy_id = await prepared(rooms, done)
     looks = 0 if rooms.rehearsing else int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)
     copy = _copy((await rooms.submitter.view()).state, copy_id)
     while looks > 0 and not copy.over:

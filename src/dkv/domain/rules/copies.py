@@ -28,7 +28,7 @@ from dkv.domain.hotcopy_commands import (
     WritesResumed,
 )
 from dkv.domain.lifecycle import NEW, row
-from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase
+from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase, Server
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import bad_path
@@ -83,8 +83,13 @@ def _in_sync(draft: Draft, database: str) -> set[int]:
 
 def _need_a_place_below(draft: Draft, archive_ids: set[int], shared: bool) -> set[int]:
     """Archives that would share one directory of one machine with another, or are asked to."""
-    hosts = {i: draft.servers[draft.archives[i].server_id].host for i in archive_ids}
-    return {i for i in archive_ids if shared or list(hosts.values()).count(hosts[i]) > 1}
+    servers = {i: draft.servers[draft.archives[i].server_id] for i in archive_ids}
+    return {i for i in servers if shared or any(i != j and _one_machine(servers[i], servers[j]) for j in servers)}
+
+
+def _one_machine(one: Server, other: Server) -> bool:
+    """Whether two servers may share their files: managers of one machine may have addresses of their own."""
+    return one.host == other.host or "" != one.boot_id == other.boot_id
 
 
 def _bad_request(
