@@ -6,12 +6,14 @@ Each was measured on real Valkey (engine-positions.md section 0); a simulated en
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dkv.engine import config
-from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineSpec
+from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineSeen, EngineSpec
 from tests.contract.engine_harness import (
+    RealRoom,
     Room,
     ended,
     following,
@@ -19,6 +21,7 @@ from tests.contract.engine_harness import (
     identity,
     leading,
     memory_only,
+    of,
     peer,
     ready,
     seen,
@@ -51,6 +54,11 @@ async def in_sync_pair(room: Room) -> tuple[EngineSpec, EngineSpec]:
     await seen(room, 2, lambda one: has_marker(1, 2)(one) and not one.rewriting)
     await room.engines.confirm_initialised(follower.directory)
     return leader, follower
+
+
+def followers(one: EngineSeen) -> set[tuple[str, str | None]]:
+    """Who follows whom as that engine knows it: a leader hears nobody's wish to take over whom it takes for something else."""
+    return {(node.node_id, node.follows) for node in one.nodes}
 
 
 async def restarted(room: Room, old: int, spec: EngineSpec) -> None:
@@ -343,6 +351,35 @@ def test_a_leader_that_hands_over_after_a_script_has_ended_is_whole(engines_room
         assert (await room.read(1, "whole"), await room.read(2, "whole")) == ("1", "1")
 
     engines_room.play(told)
+
+
+# -- sleep -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_that_is_to_take_over_is_kept_awake_until_it_leads(tmp_path: Path) -> None:
+    """Measured on 9.1.2: one that has won tells nobody before something wakes it, its manager's next look or its own next round
+    up to 0.1 s later, and writes wait for that long. So the order asks on until it leads. Three times have to show it, since a
+    machine may be too busy for the others, and an order that only sends may be followed by a late look.
+    """
+
+    async def told(room: RealRoom) -> None:
+        pair = await in_sync_pair(room)
+        in_time = 0
+        for turn in range(10):
+            leader, heir = pair if turn % 2 == 0 else reversed(pair)
+            await seen(room, leader.start_id, lambda one, pair=(heir.node_id, leader.node_id): pair in followers(one))
+            await room.engines.hand_over(leader.start_id, 1, 3 + turn, "cafe")
+            await seen(room, heir.start_id, lambda one, turn=turn: has_marker(1, 3 + turn)(one) and one.link_up)
+            await room.engines.failover(heir.start_id)
+            now = of(await room.engines.survey(), heir.start_id)
+            in_time += now is not None and now.role == "leader"
+            if in_time == 3:
+                return
+            await handed_over(room, heir.start_id, asked=True)
+            await seen(room, leader.start_id, lambda one: one.role == "follower" and one.link_up)
+        raise AssertionError(f"in {in_time} of 10 failovers only was there a leader when the order returned")
+
+    RealRoom(tmp_path).play(told)
 
 
 # -- disks -----------------------------------------------------------------------------------------------------------

@@ -401,7 +401,9 @@ class Engines(CopyEngines, Feeds, Protocol):
         ...
 
     async def failover(self, start_id: int) -> None:
-        """On a follower: coordinated CLUSTER FAILOVER (no option), and replicas may attach. Returns when sent, not when done."""
+        """On a follower: coordinated CLUSTER FAILOVER (no option), and replicas may attach. Returns once it leads or a moment
+        after it was sent: nobody may take its return for its being done.
+        """
         ...
 
     async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:

@@ -51,6 +51,7 @@ _MOVES_FOR = 2.0         # seconds after a node joined in which slots may move w
 _WRITTEN_WITHIN = 0.5    # seconds for what was written to reach the file; a pause must not be waited out
 _ALL = 1_000_000         # followers: more than any leader has
 _ASKED_WITHIN = 0.004    # seconds after which a question to followers has been passed on
+_LEADS_WITHIN = 0.25     # seconds in which a failover usually is over
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
 _RESYNC_BEGINS_WITHIN = 0.1   # seconds from REPLICATE to the leader's answer
 _SMALL_SNAPSHOT = 0.04        # seconds in which a snapshot of some megabytes has come
@@ -400,6 +401,24 @@ class Valkey:
     async def failover(self) -> None:
         """The coordinated switch, asked of the follower that shall lead. The old leader attaches before a manager looks again."""
         await self.do(("ACL", "SETUSER", REPLICA, "on"), ("CLUSTER", "FAILOVER"))
+        await self._keep_awake_until_it_leads()
+
+    async def _keep_awake_until_it_leads(self) -> None:
+        """Ask it again and again until it leads, for as long as a failover usually takes; after that it may lead all the same.
+
+        Measured on 9.1.2: an engine that has won saves its node table and tells the others only when something wakes it the
+        next time. Its next round of housekeeping is up to 0.1 s away, and the clients of the old leader wait meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LEADS_WITHIN
+        while loop.time() < deadline:
+            try:
+                (role,) = await self.exchange(("ROLE",))
+            except EngineUnreachable:
+                return  # it was asked all the same; the next look says what became of it
+            if isinstance(role, list) and role[0] == b"master":
+                return
+            await asyncio.sleep(0.002)
 
     async def hand_over(self, term: int, sequence: int, nonce: str) -> None:
         """Be ready to follow whoever takes over, and write a marker. Raises EngineRefused inside a script that answers BUSY."""
