@@ -80,7 +80,9 @@ def nodes(state: State, group: Group) -> Iterator[NodeSeen]:
         if not archive.removed:
             role = "leader" if archive.archive_id == group.leader else "follower"
             name = node_id(state.uid, archive.archive_id)
-            yield NodeSeen(name, state.servers[archive.server_id].host, archive.client_port, role, None, False, False, epoch=0)
+            follows = None if role == "leader" or group.leader is None else node_id(state.uid, group.leader)
+            host = state.servers[archive.server_id].host
+            yield NodeSeen(name, host, archive.client_port, role, follows, False, False, epoch=0)
 
 
 def surveys(state: State, process: Process) -> Iterator[tuple[str, Survey]]:

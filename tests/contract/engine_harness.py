@@ -179,6 +179,17 @@ async def following(room: Room, spec: EngineSpec, leader: EngineSpec, fresh: boo
     return await seen(room, spec.start_id, lambda one: one.takes_clients)
 
 
+async def known_as_follower(room: Room, leader: EngineSpec, follower: EngineSpec) -> None:
+    """Return once the leader was told on the cluster bus that this engine follows it, as a handover waits for too.
+
+    A link does not say so. Valkey 9.1.2 takes the TAKEOVER of an engine that it only shook hands with for another shard's: it
+    stays a primary, without slots, for ever, and deletes its keys.
+    """
+    await seen(room, leader.start_id, lambda one: any(
+        (node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in one.nodes
+    ))  # fmt: skip
+
+
 def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
     def holds(one: EngineSeen) -> bool:
         marker: Position | None = one.marker

@@ -19,6 +19,7 @@ from tests.contract.engine_harness import (
     following,
     has_marker,
     identity,
+    known_as_follower,
     leading,
     memory_only,
     of,
@@ -231,7 +232,8 @@ def test_a_link_that_breaks_goes_on_where_it_was(engines_room: Room) -> None:
 
 def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_room: Room) -> None:
     async def told(room: Room) -> None:
-        leader, _ = await in_sync_pair(room)
+        leader, follower = await in_sync_pair(room)
+        await known_as_follower(room, leader, follower)
         room.freeze(2)
         await filled(room, 1, 20)
         before = await room.engines.read_position(leader.directory)
@@ -247,6 +249,31 @@ def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_room: Ro
         assert await room.dbsize(1) == 20
 
     patient_room.play(told)
+
+
+async def failover_asked(room: Room, start_id: int) -> None:
+    """As soon as that follower accepts it, for which its bus connection to its leader must be there."""
+    while True:
+        try:
+            return await room.engines.failover(start_id)
+        except EngineRefused:
+            await room.pause(0.02)
+
+
+def test_a_leader_ignores_the_request_to_fail_over_of_whom_it_does_not_know_to_follow_it(engines_room: Room) -> None:
+    """However well linked it is; the follower was answered OK."""
+
+    async def told(room: Room) -> None:
+        leader, follower = await in_sync_pair(room)
+        await known_as_follower(room, leader, follower)
+        await room.engines.forget(1, follower.node_id)
+        await failover_asked(room, 2)
+        await room.pause(1.5)  # of what must not happen
+        one, two = await seen(room, 1), await seen(room, 2)
+        assert (one.role, one.yields, two.role, two.link_up) == ("leader", False, "follower", True)
+        assert await room.write(1, "k", "v") == "+OK"
+
+    engines_room.play(told)
 
 
 def test_takeover_does_not_ask_how_much_an_engine_has(engines_room: Room) -> None:

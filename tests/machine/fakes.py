@@ -178,7 +178,8 @@ class FakeEngines:
         known = {p.node_id: p for p in spec.peers} | fake.met
         peers = [(p.node_id, p.address, p.client_port) for p in known.values()]
         every = [*peers, (spec.node_id, spec.address, spec.client_port)]
-        return [NodeSeen(node, at, port, "follower", None, False, False, 0) for node, at, port in every]
+        follows = {one.spec.node_id: one.follows for one in self.world.engines.values()}
+        return [NodeSeen(node, at, port, "follower", follows.get(node), False, False, 0) for node, at, port in every]
 
     def handled(self) -> dict[str, int]:
         return {}

@@ -13,7 +13,7 @@ from typing import Any
 from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, ProcessState, Report, State
+from dkv.domain.model import Archive, DatabaseOptions, EngineType, Group, Process, ProcessState, Report, State
 from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, NodeSeen, Position, ReplicaSeen, Survey
 from dkv.machine.plan import plan
 from dkv.machine.seen import (
@@ -233,11 +233,16 @@ class Stage:
         seen = ReplicaSeen(host(archive.server_id), archive.client_port, 1_000, online=True, silent_ms=0)
         return replace(seen, **changes)
 
+    def followed_by(self, archive: Archive) -> str | None:
+        """The node id of whom that archive's engine follows, as gossip tells once it is settled."""
+        leader = self.group.leader
+        return None if leader in (None, archive.archive_id) else node_id("d0", leader)
+
     def nodes(self) -> tuple[NodeSeen, ...]:
         found = [a for a in self.state.archives.values() if not a.removed]
         return tuple(
             NodeSeen(node_id("d0", a.archive_id), host(a.server_id), a.client_port,
-                     "leader" if a.archive_id == self.group.leader else "follower", None, False, False, 0)
+                     "leader" if a.archive_id == self.group.leader else "follower", self.followed_by(a), False, False, 0)
             for a in found
         ) + tuple(
             NodeSeen(p.node_id, p.address, p.client_port, "follower", None, False, False, 0)

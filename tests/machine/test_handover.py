@@ -11,7 +11,7 @@ from dkv.domain import commands as c
 from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.follow import STEP_DOWN
-from dkv.machine.handover import DEADLINE, DECLINED, HASTY, IN_TIME, WITHDRAWN
+from dkv.machine.handover import DEADLINE, DECLINED, HASTY, IN_TIME, NOT_KNOWN, WITHDRAWN
 from dkv.machine.plan import plan
 from dkv.machine.seen import SILENT, Memory, Seen, remember
 from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
@@ -107,6 +107,29 @@ def test_a_copy_that_does_not_acknowledge_is_named() -> None:
     assert isinstance(step, Tell)
     assert isinstance(step.fact, c.HandoverDeclined)
     assert f"process {stage.process(1).start_id} does not acknowledge" in step.fact.reason
+
+
+def unknown(stage: Stage) -> Any:
+    """The leader in its first seconds beside a copy that it was not yet told follows it."""
+    return stage.engine(0, nodes=tuple(replace(node, follows=None) for node in stage.nodes()))
+
+
+def test_nobody_is_handed_over_to_whose_request_the_leader_would_ignore() -> None:
+    """It would never fail over, and the handover would be given up only after twelve seconds."""
+    stage = Stage().settled()
+    stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
+    assert stage.steps("s1", unknown(stage), lasting=DECLINED - 1) == []
+    (step,) = stage.steps("s1", unknown(stage), lasting=DECLINED)
+    assert isinstance(step, Tell)
+    assert isinstance(step.fact, c.HandoverDeclined)
+    assert step.fact.reason == NOT_KNOWN
+    assert kinds(stage.steps("s1", stage.engine(0), lasting=DECLINED - 1)) == ["HandoverBegun"]
+
+
+def test_a_leader_that_stops_waits_until_it_knows_who_follows_it() -> None:
+    stage = Stage().settled().stop(0)
+    assert not {"HandoverBegun", "ShutDown", "Fence", "ShunClients"} & set(kinds(stage.steps("s1", unknown(stage))))
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
 
 
 def test_in_a_restart_of_the_database_the_wish_waits() -> None:

@@ -15,7 +15,7 @@ from dkv.domain.commands import (
 from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, Wish
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.quoting import next_sequence, quote
-from dkv.machine.seen import Scene, acknowledges, handover_key, node_id, replica_of, wish_key
+from dkv.machine.seen import Scene, acknowledges, handover_key, knows_as_follower, node_id, replica_of, wish_key
 from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
 
 DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
@@ -30,6 +30,8 @@ IN_A_SCRIPT = ("its leader is inside a script or function and answers BUSY: wait
                "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine")
 NO_ANSWER = ("its leader's engine answers nothing now: it is inside a script or another long command, or stands still; "
              "try again when it is over")  # fmt: skip
+NOT_KNOWN = ("its leader's engine has not heard yet on the cluster bus who follows it, and would ignore a request to fail "
+             "over: try again in some seconds; if it lasts, look whether engines reach each other's cluster ports")  # fmt: skip
 
 
 def _done(scene: Scene, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
@@ -57,16 +59,18 @@ def wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]
     if target is not None:
         yield begin(scene, group, engine, target)
     elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].renewal is None:
-        fact = HandoverDeclined(reason=_obstacle(engine, wish), **quote(scene.me, group))
+        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **quote(scene.me, group))
         yield Tell(f"handover {group.database}/{group.name}", fact)
 
 
-def _obstacle(engine: EngineSeen, wish: Wish) -> str:
+def _obstacle(state: State, group: Group, engine: EngineSeen, wish: Wish) -> str:
     """Why nobody can be handed over to now."""
     if not engine.answering:
         return NO_ANSWER
     if engine.busy:
         return IN_A_SCRIPT if engine.refuses == "BUSY" else NO_ANSWER
+    if _fit(state, group, engine, wish.to_process):
+        return NOT_KNOWN
     whom = "no other copy acknowledges" if wish.to_process is None else f"process {wish.to_process} does not acknowledge"
     return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
 
@@ -163,18 +167,29 @@ def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:
 
 
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
-    """The member of S to hand over to: linked, running, not leaving; the furthest, then the lowest id. `only` is the start
-    id of the one that was wished for. Nobody while the leader is inside a script."""
-    fit = []
+    """The member of S to hand over to: linked, running, not leaving, known to the leader's engine as its follower; the
+    furthest, then the lowest id. `only` is the start id of the one that was wished for. Nobody while the leader is inside a
+    script."""
     if engine.busy or not engine.answering:
         return None
+    known = [a for a in _fit(state, group, engine, only) if knows_as_follower(state, engine, a)]
+    return min(known, key=lambda archive_id: (-_reached(state, engine, archive_id), archive_id), default=None)
+
+
+def _fit(state: State, group: Group, engine: EngineSeen, only: int | None) -> list[int]:
+    """The members of S that could lead next, whether or not the leader's engine would hear them."""
+    fit = []
     for archive_id in group.in_sync:
         process = state.process_on(archive_id)
         if archive_id == group.leader or process is None or process.kill or only not in (None, process.start_id):
             continue
         running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
         if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, HEARD):
-            replica = replica_of(state, engine, archive_id)
-            fit.append((-(replica.offset if replica else 0), archive_id))
-    return min(fit)[1] if fit else None
+            fit.append(archive_id)
+    return fit
 
+
+def _reached(state: State, engine: EngineSeen, archive_id: int) -> int:
+    """The offset that the leader knows of a follower, in bytes."""
+    replica = replica_of(state, engine, archive_id)
+    return replica.offset if replica else 0

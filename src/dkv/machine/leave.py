@@ -9,7 +9,7 @@ from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.clients import closing_to_clients
 from dkv.machine.handover import HASTY, HEARD, begin, handover_steps_of_leader, handover_steps_of_target, successor
 from dkv.machine.lead import cut_off_steps, leader_steps, stopping
-from dkv.machine.seen import Scene, acknowledges
+from dkv.machine.seen import Scene, acknowledges, knows_as_follower
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000   # ms a graceful stop of a leader tries to hand over
@@ -99,7 +99,8 @@ def _leader_leaves(scene: Scene, group: Group, process: Process, engine: EngineS
 
 def _somebody_is_behind(scene: Scene, group: Group, engine: EngineSeen) -> bool:
     """A member of S does not acknowledge: it is restarted, away, or being filled anew. It catches up or is out of S within
-    3 s. A leader that ended before that would leave it to lead without what only this one acknowledged.
+    3 s. A leader that ended before that would leave it to lead without what only this one acknowledged. Or one that joined
+    a moment ago is not known to the leader's engine yet, which would ignore its request to fail over.
     """
-    others = [a for a in group.in_sync if a != group.leader]
-    return not all(acknowledges(scene.state, engine, a, HEARD) for a in others)
+    state, others = scene.state, [a for a in group.in_sync if a != group.leader]
+    return not all(acknowledges(state, engine, a, HEARD) and knows_as_follower(state, engine, a) for a in others)

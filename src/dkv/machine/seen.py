@@ -202,6 +202,16 @@ def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: i
     return replica is not None and replica.online and replica.silent_ms <= within_ms
 
 
+def knows_as_follower(state: State, engine: EngineSeen, archive_id: int) -> bool:
+    """Whether a leader's engine was told on the cluster bus that an archive's engine follows it.
+
+    A replication link does not say so. Until it was told, some seconds after it met that engine, it ignores its request to
+    fail over (measured on 9.1.2, tests/contract).
+    """
+    follower = node_id(state.uid, archive_id)
+    return any(node.node_id == follower and node.follows == engine.node_id for node in engine.nodes)
+
+
 def processes_on(state: State, server_id: str) -> list[Process]:
     """The processes of a server, by start id."""
     return sorted((p for p in state.processes.values() if p.server_id == server_id), key=lambda p: p.start_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dkv.engine.contract import EngineRefused
+from dkv.sim.gossip import Known
 from dkv.sim.net import SimNet
 from dkv.sim.replication import Replication
 
@@ -21,6 +22,8 @@ class Failover:
     machine: str
     role: str
     follows: str | None
+    node_id: str
+    known: dict[str, Known]
     replication: Replication
     admits: bool
     paused_until: float                          # as the leader: nothing is written before
@@ -39,8 +42,9 @@ class Failover:
         self.net.post(self.machine, leader, leader.pause_for, self)
 
     def pause_for(self, follower: SimEngine) -> None:
-        """As the leader: no writes until the follower leads, or the time for it is over."""
-        if self.role == "leader":
+        """As the leader: no writes until the follower leads, or the time for it is over. Only for whom it knows as its own."""
+        asking = self.known.get(follower.node_id)
+        if self.role == "leader" and asking is not None and asking.follows == self.node_id:
             self.paused_until = self.net.now() + FAILOVER_WITHIN
             self.net.post(self.machine, follower, follower.reach, self.replication.offset)
 
