@@ -27,9 +27,16 @@ class Dialect:
     def __init__(self, answers: dict[str, Answer] | None = None) -> None:
         self.answers = {"GET /peers": [server("server0", local=True)], **(answers or {})}
         self.clock = Clock()
+        self.on_request: Callable[[Request], None] = lambda request: None
         self.log: list[tuple[str, str, Json, Json | None]] = []
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        self.on_request(request)
+        if request.target == "/admin/v1/plan":
+            return self._at_once(json.loads(request.body or b"")["steps"])
+        return self._answered(request)
+
+    def _answered(self, request: Request) -> Reply:
         parts = urlsplit(request.target)
         path = unquote(parts.path).removeprefix("/api/1")
         query = {name: values if len(values) > 1 else values[0] for name, values in parse_qs(parts.query).items()}
@@ -44,6 +51,18 @@ class Dialect:
             at = int(query.get("offset", 0))
             answer = {"data": answer[at : at + 2], "hasNext": at + 2 < len(answer)}
         return Reply(200, {}, b"" if answer is None else json.dumps(answer).encode())
+
+    def _at_once(self, steps: list[Json]) -> Reply:
+        """Each of several requests; lists are whole."""
+        told = []
+        for step in steps:
+            reply = self._answered(Request(step["method"], step["path"], {}))
+            answer = json.loads(reply.body)
+            known = self.answers.get(f"{step['method']} {urlsplit(step['path']).path.removeprefix('/api/1')}")
+            if isinstance(known, list):
+                answer = {"data": known, "hasNext": False}
+            told.append({"status": reply.status, "answer": answer, "commands": []})
+        return Reply(200, {}, json.dumps({"revision": 1, "steps": told}).encode())
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,31 @@ def test_show_domain_in_the_layout_of_the_seed(tmp_path: Path) -> None:
     told = json.loads(there.runs(tmp_path, "show domain -o json").out)
     assert [one["startId"] for one in told["processes"]] == ["0", "1", "2", "3", "4"]
     assert "old [TOMBSTONE]" in there.runs(tmp_path, "show domain --include-tombstone-databases").out
+
+
+@pytest.mark.parametrize("line", ["show domain", "show database --db-name test", "show archives"])
+def test_what_is_shown_together_was_so_at_one_moment(tmp_path: Path, line: str) -> None:
+    """Before each request the process moves to another server, which is new, and the one it was on goes away."""
+    there = Dialect({
+        "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
+        "GET /databases/test": database(), "GET /databases": [database()], "GET /archives": [archive(0)],
+        "GET /processes/exited": [],
+    })  # fmt: skip
+    requests = 0
+
+    def moves(request: object) -> None:
+        nonlocal requests
+        requests += 1
+        gone = [server(f"server{number}", state="Disconnected") for number in range(requests)]
+        there.answers["GET /peers"] = [*gone, server(f"server{requests}", local=True)]
+        there.answers["GET /processes"] = [process(0, where=f"server{requests}")]
+
+    there.on_request = moves
+    said = there.runs(tmp_path, line)
+    assert said.code == 0, said
+    assert "MONITORED:RUNNING" in said.out, said.out
+    (where,) = re.findall(r"server_id = (\w+)", said.out)
+    assert line != "show domain" or f"  [{where}] {where}:7801" in said.out, said.out
 
 
 def test_show_database_stops_at_the_incarnation_asked_for(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly
+from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, Look, exactly
 from dkv.cli.nouns.printing import lines, show
 from dkv.cli.nouns.shapes import archive_line, connected, exited_line, process_line
 from dkv.cli.session import Session
@@ -63,11 +63,15 @@ def delete(session: Session, bound: Bound) -> int:
     return DONE
 
 
-def _all(door: Door, bound: Bound) -> list[Json]:
+def _archives(bound: Bound) -> Look:
     database = bound["--db-name"]
-    removed = {"removed": True} if bound["--removed"] else {}
-    found = door.items("/archives", "id", dbName=exactly(database) if database else None, also=removed)
-    return door.of_database(database, found)
+    return Look("/archives", "id", {"dbName": exactly(database) if database else None},
+                {"removed": True} if bound["--removed"] else {})  # fmt: skip
+
+
+def _all(door: Door, bound: Bound) -> list[Json]:
+    path, order, filters, also = _archives(bound)
+    return door.of_database(bound["--db-name"], door.items(path, order, also, **filters))
 
 
 def get(session: Session, bound: Bound) -> int:
@@ -79,11 +83,13 @@ def get(session: Session, bound: Bound) -> int:
 def show_all(session: Session, bound: Bound) -> int:
     """Each archive with its living process, or else with its newest tombstone."""
     door = Door(session, bound)
-    archives = _all(door, bound)
-    living = {p["archiveId"]: p for p in door.items("/processes", "startId", type="SM")} if archives else {}
+    of_sms = Look("/processes", "startId", {"type": "SM"})
+    found, processes, servers = door.at_once(_archives(bound), of_sms, Look("/peers", "id"))
+    archives = door.of_database(bound["--db-name"], found)
+    living = {process["archiveId"]: process for process in processes}
     ended = {t["process"]["archiveId"]: t for t in door.items("/processes/exited", "databaseIncarnation", process__type="SM")
              } if set(living) < {a["id"] for a in archives} else {}  # fmt: skip
-    here = {server["id"]: connected(server) for server in door.items("/peers", "id")} if living else {}
+    here = {server["id"]: connected(server) for server in servers}
 
     def text() -> Iterator[str]:
         for archive in archives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly, part
+from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, Look, exactly, part
 from dkv.cli.nouns.printing import keep, lines, say_ignored, say_waiting
 from dkv.cli.nouns.processes import POLL, TIMEOUT
 from dkv.cli.nouns.shapes import connected, database_line, exited_line, process_line, repr_line
@@ -144,10 +144,11 @@ def show_database(session: Session, bound: Bound) -> int:
     """The database, its living processes, then its tombstones, newest first, by incarnation."""
     only_one(bound, "--num-incarnations", "--all-incarnations", "--skip-exited")
     door, name = Door(session, bound), bound["--db-name"]
-    database: Json = door.get(f"/databases/{part(name)}")
-    processes = door.items("/processes", "startId", dbName=exactly(name))
-    here = {server["id"]: connected(server) for server in door.items("/peers", "id")}
-    ended = [] if bound["--skip-exited"] else _ended(door, bound, database["incarnation"]["major"])
+    looks = [Look(f"/databases/{part(name)}"), Look("/processes", "startId", {"dbName": exactly(name)}), Look("/peers", "id")]
+    looks += [] if bound["--skip-exited"] else [_exited(name)]
+    database, processes, servers, *exited = door.at_once(*looks)
+    here = {server["id"]: connected(server) for server in servers}
+    ended = _asked_for(bound, exited[0] if exited else [], database["incarnation"]["major"])
 
     def text() -> Iterator[str]:
         yield repr_line("Database", database)
@@ -171,11 +172,15 @@ def update_options(session: Session, bound: Bound) -> int:
     return DONE
 
 
-def _ended(door: Door, bound: Bound, major: int) -> list[Json]:
-    """Tombstones of the incarnations asked for, newest first."""
+def _exited(name: str) -> Look:
+    """All tombstones of a database, newest first."""
     fields = "databaseIncarnation.major,databaseIncarnation.minor,process.startId"
     newest: dict[str, object] = {"descendingFields": "databaseIncarnation.major,databaseIncarnation.minor"}
-    found = door.items("/processes/exited", fields, newest, process__dbName=exactly(bound["--db-name"]))
+    return Look("/processes/exited", fields, {"process__dbName": exactly(name)}, newest)
+
+
+def _asked_for(bound: Bound, found: Sequence[Json], major: int) -> list[Json]:
+    """Those of the incarnations asked for."""
     oldest = 0 if bound["--all-incarnations"] else major - (bound["--num-incarnations"] or 1) + 1
     return [one for one in found if one["databaseIncarnation"]["major"] >= oldest]
 

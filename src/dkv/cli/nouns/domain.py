@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.nouns.door import SHARED, Door
+from dkv.cli.nouns.door import SHARED, Door, Look
 from dkv.cli.nouns.printing import keep, lines, say_waiting
 from dkv.cli.nouns.shapes import connected, database_line, process_line, server_line
 from dkv.cli.session import Session
@@ -35,11 +35,9 @@ def show_domain(session: Session, bound: Bound) -> int:
     door = Door(session, bound)
     token = bound["--client-token"] or _token()
     told: Json = door.ask("/diagnostics/log", {"message": f"show domain, client token: {token}"})
-    servers = door.items("/peers", "id")
-    databases = door.items("/databases", "name")
+    servers, databases, processes = door.at_once(Look("/peers", "id"), Look("/databases", "name"), Look("/processes", "startId"))
     if not bound["--include-tombstone-databases"]:
         databases = [one for one in databases if one["state"] != "TOMBSTONE"]
-    processes = door.items("/processes", "startId")
     here = {server["id"]: connected(server) for server in servers}
 
     def text() -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from dkv.cli.binding import Bound, Param
@@ -25,6 +25,21 @@ DB_NAME = Param("--db-name", "text", "the database", required=True)
 SERVER_ID = Param("--server-id", "text", "the server", required=True)
 
 
+class Look(NamedTuple):
+    """An object or a whole list that is asked for: the address below /api/1, the field a list is ordered by, and what else as
+    in `items`.
+    """
+
+    path: str
+    order: str = ""
+    filters: Mapping[str, object] = {}
+    also: Mapping[str, object] = {}
+
+    def target(self) -> str:
+        """The address with its query."""
+        return ROOT + self.path + _query({**_asking(self.order, self.filters), **self.also})
+
+
 class Door:
     """The dialect as calls. Raises ManagerUnreachable when nobody answers and ManagerRefused for a no."""
 
@@ -39,8 +54,11 @@ class Door:
 
     def ask(self, path: str, body: Json) -> Any:
         """A question that is sent as a POST and changes nothing."""
+        return self.parsed(self._asked(path, body))
+
+    def _asked(self, path: str, body: Json, root: str = ROOT) -> Reply:
         try:
-            return self.parsed(self.fetch("POST", path, body))
+            return self.fetch("POST", path, body, root=root)
         except ManagerUnreachable as trouble:
             raise ManagerUnreachable(trouble.endpoint, trouble.why) from trouble   # there is no change to be unsure of
 
@@ -56,8 +74,7 @@ class Door:
 
         A dot in a field's name is written `__`. `also` is whatever else the address takes.
         """
-        asked = {name.replace("__", "."): value for name, value in filters.items() if value is not None}
-        query: dict[str, object] = {"orderBy": order or None, "filterBy": list(asked), **asked, **(also or {})}
+        query = {**_asking(order, filters), **(also or {})}
         found: list[Json] = []
         while True:
             reply = self.fetch("GET", path, query={"offset": len(found)} | query)
@@ -68,6 +85,26 @@ class Door:
             if not page.get("hasNext") or not page["data"]:
                 return found
 
+    def at_once(self, *looks: Look) -> list[Any]:
+        """Objects and lists as they all were at one moment: one request, for which the manager reads its state once."""
+        steps = [{"method": "GET", "path": look.target()} for look in looks]
+        reply = self._asked("/admin/v1/plan", {"steps": steps}, root="")
+        told = self.parsed(reply)
+        answers = told.get("steps") if isinstance(told, dict) else None
+        if not isinstance(answers, list) or len(answers) != len(steps):
+            raise self.native().strange(reply)
+        return [self._seen(reply, one) for one in answers]
+
+    def _seen(self, reply: Reply, told: Json) -> Any:
+        """What one of several requests was answered with."""
+        status, answer = told.get("status"), told.get("answer")
+        if not isinstance(status, int) or not isinstance(answer, dict) or answer.get("hasNext"):
+            raise self.native().strange(reply)
+        if status >= 400:
+            code, message, hint = (str(answer.get(name, "")) for name in ("reason", "detail", "hint"))
+            raise ManagerRefused(code, message, hint, status)
+        return answer.get("data", answer)
+
     def of_database(self, name: str | None, found: list[Json]) -> list[Json]:
         """What was found of a database. Raises ManagerRefused if that is nothing because there is no such database."""
         if name and not found:
@@ -75,10 +112,10 @@ class Door:
         return found
 
     def fetch(
-        self, method: str, path: str, body: Json | None = None, query: Mapping[str, object] | None = None
+        self, method: str, path: str, body: Json | None = None, query: Mapping[str, object] | None = None, root: str = ROOT
     ) -> Reply:
         """One request to the first manager that answers; the others are for when it is away."""
-        target = ROOT + path + _query(query or {})
+        target = root + path + _query(query or {})
         while True:
             client = self._clients[0]
             try:
@@ -98,6 +135,12 @@ class Door:
     def native(self) -> ManagerClient:
         """The client of the manager that answered last, for what only the native API tells."""
         return self._clients[0]
+
+
+def _asking(order: str, filters: Mapping[str, object]) -> dict[str, object]:
+    """The query of a list: in which order, and what its objects have to be."""
+    asked = {name.replace("__", "."): value for name, value in filters.items() if value is not None}
+    return {"orderBy": order or None, "filterBy": list(asked), **asked}
 
 
 def _nobody_there(trouble: Exception) -> bool:
