@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 
 from dkv.api import events, metrics
 from dkv.api.streams import Streams
@@ -211,6 +212,29 @@ async def test_rates_are_means_over_the_window_and_a_restarted_count_gives_none(
     assert counted is not None
     assert counted[1]["Put"] is None
     assert sampler.counted(999, 5) is None
+
+
+@story
+async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: World) -> None:
+    (start, _) = await two_started(world)
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> list[dict[str, int]]:
+        began.set()
+        await go_on.wait()
+        return [counters(start, 1000, 100)]
+
+    sampler = metrics.Sampler(replace(world.rooms("s1"), counters=slowly))
+    first = asyncio.create_task(sampler.asked())
+    await began.wait()
+    second = asyncio.create_task(sampler.asked())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert sampler.counted(start, 5) is not None
+    await sampler.close()
 
 
 @story

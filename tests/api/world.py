@@ -70,6 +70,7 @@ class World:
             address=HOSTS[server],
             port=PORT,
             order=self._order,
+            peer_patience=60.0,   # the first to be answered also reads the descriptions, on a machine that may be busy
             logs=lambda state: self.logs,
             engine_version=lambda: "9.1.2",
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},

@@ -255,20 +255,30 @@ def subprocess_remount(disk: Path, size: str) -> None:
     assert code == 0
 
 
+def launched(odd: House) -> Json | None:
+    """The process of the one instance, once it has an engine."""
+    process = odd.instance("Odd", "odd-1")["process"]
+    return process if process and process["pid"] else None
+
+
 def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: House) -> None:
-    """Three early ends within a minute; then the domain stops trying, says why, and any start frees it."""
-    odd.do("Start-DkvStore", "Odd")
-    before = odd.client.tombstones("Odd")[0]["startId"]
-    parked, killed = None, 0
-    while parked is None and killed < 10:
-        process = odd.instance("Odd", "odd-1")["process"]
-        if process and process["pid"]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process["pid"], signal.SIGKILL)
-            killed += 1
-            odd.end_of("Odd", process["startId"])
-        parked = next((t for t in odd.client.tombstones("Odd") if t["parked"] and t["startId"] > before), None)
-    assert (parked is not None, killed) == (True, 3)
+    """Three early ends within a minute; then the domain stops trying, says why, and any start frees it.
+
+    Each process is killed as soon as it has a pid, before it runs: one that has run for ten seconds does not end early, and a
+    busy machine spends those between two requests.
+    """
+    odd.do("Stop-DkvStore", "Odd")
+    odd.client.start_instance("Odd", "odd-1")
+    ends: list[Json] = []
+    while not (ends and ends[-1]["parked"]):
+        assert len(ends) < 10
+        process = wait_for("it has a pid", lambda: launched(odd))
+        assert process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process["pid"], signal.SIGKILL)
+        ends.append(odd.end_of("Odd", process["startId"]))
+        late = [end for end in ends if ends[-1]["at"] - end["at"] < 60_000]
+        assert ends[-1]["parked"] == (len(late) == 3), [(end["at"], end["parked"], end["reason"]) for end in ends]
     said = odd.do("Get-DkvStore", "Odd").out
     assert "the domain stopped restarting it: it ended 3 times within 60 s, last: killed by signal 9" in said
     assert "Failed" in said

@@ -26,7 +26,6 @@ router = APIRouter(tags=["looking"])
 PERIOD = 1.0           # s between two samples
 ASLEEP_AFTER = 60.0    # s without a question, after which sampling stops
 LONGEST_WINDOW = 60    # s
-PEER_PATIENCE = 1.0    # s to wait for another manager's rows
 RATED = {"Get": "gets", "Put": "puts", "Remove": "removes"}
 
 Counts = Mapping[str, Any]
@@ -41,16 +40,18 @@ class Sampler:
         self._rooms = rooms
         self._ring: deque[Sample] = deque(maxlen=LONGEST_WINDOW + 1)
         self._asked = 0.0
+        self._beginning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def asked(self) -> None:
         """Somebody looks: sample now if nobody did lately, and go on for a minute."""
         self._asked = asyncio.get_running_loop().time()
-        if self._task is None or self._task.done():
-            self._ring.clear()
-            self._task = asyncio.create_task(self._run())
-            self._task.add_done_callback(_say_why)
-            await self.sample()
+        async with self._beginning:   # who comes while the first sample is taken would find none
+            if self._task is None or self._task.done():
+                self._ring.clear()
+                await self.sample()
+                self._task = asyncio.create_task(self._run())
+                self._task.add_done_callback(_say_why)
 
     async def sample(self) -> None:
         """Take one sample of all engines."""
@@ -143,8 +144,8 @@ async def _from_peers(rooms: Rooms, state: State, window: int) -> tuple[list[wir
 async def _from_peer(rooms: Rooms, peer: Server, window: int) -> list[wire.Json] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
-        async with asyncio.timeout(PEER_PATIENCE):
-            found = await rooms.fetch(peer.host, peer.port, target, PEER_PATIENCE)
+        async with asyncio.timeout(rooms.peer_patience):
+            found = await rooms.fetch(peer.host, peer.port, target, rooms.peer_patience)
         return [dict(row) for row in found["metrics"]]
     except (OSError, ValueError, KeyError) as error:
         log.info("no metrics from %s: %r", peer.server_id, error)

@@ -74,6 +74,7 @@ class Rooms:
     uid: str                                                         # of this server's data directory
     address: str                                                     # the bound host
     port: int
+    peer_patience: float = 1.0                                       # s another manager has to answer what is looked at here
     streams: int = 64                                                # event streams at once
     streams_each: int = 32                                           # of them to one address
     unfit: Callable[[str, bool], str] = lambda path, restored: ""    # why a directory here can be no archive's; "" for nothing
