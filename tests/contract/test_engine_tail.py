@@ -43,8 +43,8 @@ class Dead:
     plan: TailPlan
 
 
-async def dead_leader(room: Room, writes: int = 50) -> Dead:
-    """The leader is dead, its archive has more than engine 2, and everybody's place is known."""
+async def dead_leader(room: Room, writes: int = 50, large: int = 0) -> Dead:
+    """The leader is dead, its archive has more than engine 2, and everybody's place is known. `large`: size of one more."""
     specs = {number: room.spec(number, number) for number in (1, 2, 3)}
     await leading(room, specs[1])
     for number in (2, 3):
@@ -62,6 +62,8 @@ async def dead_leader(room: Room, writes: int = 50) -> Dead:
     await seen(room, 3, lambda one: one.link_up)
     for number in range(writes):
         assert await room.write(1, f"k{number}", str(number)) == "+OK"
+    if large:
+        assert await room.write(1, "large", "x" * large) == "+OK"
     await room.pause(0.2)
     room.kill_from_outside(1)
     room.thaw(2)
@@ -138,6 +140,18 @@ def test_a_feed_that_is_broken_off_goes_on_where_it_was(engines_room: Room) -> N
         await fed(room, dead, 2, 3)
         for number in (2, 3):
             assert await room.engines.digest(dead.specs[number].directory, MARKER) == dead.plan.stretch
+
+    engines_room.play(told)
+
+
+def test_a_large_value_is_given_too_and_what_is_read_for_it_is_counted(engines_room: Room) -> None:
+    async def told(room: Room) -> None:
+        dead = await dead_leader(room, writes=3, large=(5 << 20) + 1)
+        counted = room.engines.handled().get(dead.plan.directory, 0)
+        await fed(room, dead, 2, 3)
+        assert await room.engines.digest(dead.specs[2].directory, MARKER) == dead.plan.stretch
+        assert await room.engines.digest(dead.specs[3].directory, MARKER) == dead.plan.stretch
+        assert room.engines.handled()[dead.plan.directory] - counted >= dead.plan.stretch.size - dead.plan.lowest
 
     engines_room.play(told)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dkv.engine import aof
 from dkv.engine.archive import write_identity
 from dkv.engine.contract import ArchiveRefused, Cause, Position
-from dkv.engine.positions import DiskWatch, bytes_after, read_position
+from dkv.engine.positions import DiskWatch, bytes_after, read_position, stretch
 from tests.contract.engine_harness import identity
 
 
@@ -200,3 +200,32 @@ def test_a_watch_sees_markers_arrive_and_leave(tmp_path: Path) -> None:
         "file appendonly.aof.1.base.rdb seq 2 type b\nfile appendonly.aof.2.incr.aof seq 2 type i\n"
     )
     assert watch.look().marker is None
+
+
+# A tail of large values ------------------------------------------------------------------------------------------------
+
+
+def test_the_search_for_a_marker_behind_large_values_is_seen_as_reading(tmp_path: Path) -> None:
+    """It took seconds, in which whoever gave a dead leader's tail seemed to do nothing."""
+    large = [command(b"SET", b"k%d" % number, b"x" * (9 << 20)) for number in range(2)]
+    directory = archive(tmp_path, marker(4, 2) + large[0], large[1])
+    size = sum(len(one) for one in large)
+    read: list[int] = []
+    found, _ = stretch(directory, (4, 2, "ab12"), size, read.append)
+    assert found.size == size
+    assert sum(read) >= 2 * size, "searched from the end, then digested"
+    assert max(read) <= 5 << 20, "in pieces that a slow disk reads within a fraction of a second"
+
+
+def test_what_comes_after_a_marker_is_read_piece_by_piece_over_several_files(tmp_path: Path) -> None:
+    commands = [command(b"SET", b"k%d" % number, bytes([65 + number]) * 3_000) for number in range(6)]
+    directory = archive(tmp_path, commands[5] + marker(4, 2) + commands[0], commands[1] + commands[2], commands[3])
+    whole = b"".join(commands[:4])
+    read: list[int] = []
+    _, after = stretch(directory, (4, 2, "ab12"), len(whole), read.append)
+    read.clear()
+    assert b"".join(after.read(at, min(at + 1_000, len(whole))) for at in range(0, len(whole), 1_000)) == whole
+    assert sum(read) == len(whole)
+    os.truncate(tmp_path / "appendonlydir" / "appendonly.aof.3.incr.aof", 10)
+    with pytest.raises(ArchiveRefused):
+        after.read(0, len(whole))

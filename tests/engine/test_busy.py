@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dkv.engine.contract import Cause, EngineRefused
+from dkv.engine.supervisor import Born, work_of
 from tests.contract.engine_harness import RealRoom, ended, following, leading, memory_only, peer, seen, started
 from tests.engine.test_ends import wrapper
 
@@ -122,3 +127,31 @@ def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path)
         assert await room.read(4, "k") == "w"
 
     RealRoom(tmp_path).play(told)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel does not count turns on a processor")
+def test_a_process_that_waits_for_a_disk_that_works_is_seen_to_work(tmp_path: Path) -> None:
+    """In fsync of a large value it wakes up as the disk gets on, for microseconds each: nothing else of it moves for seconds."""
+    waits = subprocess.Popen([sys.executable, "-c", "import time\nwhile True: time.sleep(0.02)"])
+    try:
+        born = Born(waits.pid, int(Path(f"/proc/{waits.pid}/stat").read_text().rpartition(") ")[2].split()[19]))
+        moved = moves(born, tmp_path, until=20)
+        assert moved >= 20, "it woke up all the time"
+        waits.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)  # until it has stopped
+        assert moves(born, tmp_path, until=2) == 0
+    finally:
+        waits.kill()
+        waits.wait()
+
+
+def moves(born: Born, directory: Path, until: int) -> int:
+    """In how many of at most 40 looks, 50 ms apart, something of it had moved; not more than `until` are counted."""
+    count, before = 0, work_of(born, str(directory), alone=True)
+    for _ in range(40):
+        time.sleep(0.05)
+        now = work_of(born, str(directory), alone=True)
+        count, before = count + (now != before), now
+        if count >= until:
+            break
+    return count

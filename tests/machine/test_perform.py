@@ -11,11 +11,21 @@ from dkv.control.submit import RequestKey, View
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Report
-from dkv.engine.contract import ArchiveRefused, Cause, EngineUnreachable, ExitSeen, Identity, PeerNode, Position
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    EngineUnreachable,
+    ExitSeen,
+    Identity,
+    PeerNode,
+    Position,
+    Stretch,
+)
 from dkv.machine import steps as s
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import engine_spec
 from dkv.machine.seen import Knocked
+from dkv.machine.tail_steps import CheckTail
 from dkv.store.memory import MemoryStore
 from tests.machine.fakes import Fake, FakeEngines, FakeWorld
 from tests.machine.stage import Stage, me
@@ -421,3 +431,31 @@ def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None
         assert scene.desk.told == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
 
     play(told)
+
+
+# A dead leader's tail --------------------------------------------------------------------------------------------------
+
+
+class Rewritten(FakeEngines):
+    """Archive 0's engine has rewritten its file: the marker from which everybody counts is not in it any more."""
+
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+        raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the marker")
+
+
+def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> None:
+    """It was looked at again and again until the time for the tail was over, 62 s for 250 MB."""
+
+    async def story(scene: Scene) -> None:
+        engines = Rewritten(scene.world, "s1")
+        performer = Performer("s1", engines=engines, submitter=scene.desk, store=scene.store, still=scene._still,
+                              token=lambda: "0123456789abcdef", probe=scene._probe, monotonic=lambda: scene.now)  # fmt: skip
+        fake = scene.runs()
+        directory = scene.spec.directory
+        await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), Stretch(900, "all")))
+        (fact,) = scene.desk.told
+        assert isinstance(fact, c.TailBroken)
+        assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")
+        assert scene.world.engines[0] is fake, "nothing is wrong with what it holds"
+
+    play(story)

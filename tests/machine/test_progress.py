@@ -134,6 +134,7 @@ def test_whoever_reads_or_sends_a_tail_works(handled: tuple[int, int], works: bo
         ({"incremental_bytes": 1}, (0, 0), True),
         ({"answering": False, "idle_ms": 10}, (0, 0), True),          # it takes one large value
         ({"answering": False, "idle_ms": 10_000}, (0, 0), False),
+        ({"answering": False, "idle_ms": 10_000}, (0, 1), True),
     ],
 )
 def test_whoever_takes_a_tail_works(changes: dict[str, Any], handled: tuple[int, int], works: bool) -> None:

@@ -215,7 +215,7 @@ class EngineSeen:
     answering: bool                   # False: nothing came back at this glance
     busy: bool = False                # it answered, but too busy to say more: the rest is from an earlier glance
     silent_ms: int = 0                # since the last answer of any kind (BUSY, LOADING, MASTERDOWN are answers)
-    idle_ms: int = 0                  # while it loads or is silent: since its process last computed, read, wrote or grew
+    idle_ms: int = 0                  # while it loads or is silent: since its process last computed, woke up, read, wrote or grew
     loading: bool = False
     loading_percent: int = 0
     role: str = ""                    # "leader" | "follower" | "" when unknown

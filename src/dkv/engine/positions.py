@@ -39,32 +39,50 @@ def _total(directory: str, files: list[_File]) -> int:
     return sum(file.size for file in files) + sum(sizes)
 
 
+def _nobody(size: int) -> None:
+    """Whoever need not know how many bytes were read."""
+
+
 def stretch(
-    directory: str, marker: tuple[int, int, str], upto: int | None, handled: Callable[[int], None] = lambda size: None
-) -> Stretch:
-    """See `Engines.digest`. `handled` is told of each block: how many bytes were read."""
-    found, size = hashlib.blake2b(digest_size=16), 0
-    for block in after_marker(directory, marker, 0, upto):
-        found.update(block)
-        size += len(block)
-        handled(len(block))
-    return Stretch(size, found.hexdigest())
-
-
-def after_marker(directory: str, marker: tuple[int, int, str], start: int, end: int | None) -> Iterator[bytes]:
-    """The bytes from place `start` to place `end` after a marker, or to where an engine would stop loading.
-
-    Raises ArchiveRefused when they are not there.
+    directory: str, marker: tuple[int, int, str], upto: int | None, handled: Callable[[int], None] = _nobody
+) -> tuple[Stretch, AfterMarker]:
+    """See `Engines.digest`; and where to read those bytes again. `handled` is told how many bytes each read brought, those
+    of the search for the marker too: behind large values it is as long as the rest.
     """
     try:
-        with _opened(directory) as files:
+        with _opened(directory, handled) as files:
             index, offset = _locate(files, Position(*marker))
-            valid = None if (index, offset) == (0, 0) else _end(files, index, offset) if end is None else end
+            valid = None if (index, offset) == (0, 0) else _end(files, index, offset) if upto is None else upto
             if valid is None or sum(file.size for file in files[index:]) - offset < valid:
                 raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the bytes asked for after {marker}")
-            yield from _between(files, index, offset, (start, valid))
+            found, size = hashlib.blake2b(digest_size=16), 0
+            for block in _between(files, index, offset, (0, valid)):
+                found.update(block)
+                size += len(block)
+            return Stretch(size, found.hexdigest()), AfterMarker(directory, index, offset, handled)
     except OSError as error:
         raise unusable(directory, error) from error
+
+
+@dataclass(frozen=True)
+class AfterMarker:
+    """The bytes after a marker in the files of an archive to which nobody writes. Holds nothing open, and none of them."""
+
+    directory: str
+    index: int      # of the incremental file in which the marker ends
+    offset: int     # where in it
+    handled: Callable[[int], None]   # is told how many bytes each read brought
+
+    def read(self, start: int, end: int) -> bytes:
+        """From place `start` to place `end` after the marker. Raises ArchiveRefused when they are not all there."""
+        try:
+            with _opened(self.directory, self.handled) as files:
+                found = b"".join(_between(files, self.index, self.offset, (start, end)))
+        except OSError as error:
+            raise unusable(self.directory, error) from error
+        if len(found) != end - start:
+            raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{self.directory} lost bytes while they were read")
+        return found
 
 
 def _between(files: list[_File], index: int, offset: int, places: tuple[int, int]) -> Iterator[bytes]:
@@ -92,24 +110,27 @@ def bytes_after(directory: str, keep: Position) -> Iterator[bytes]:
 class _File:
     fd: int
     size: int
+    handled: Callable[[int], None]
 
     def read(self, offset: int, size: int) -> bytes:
-        return os.pread(self.fd, size, offset)
+        block = os.pread(self.fd, size, offset)
+        self.handled(len(block))
+        return block
 
 
 @contextmanager
-def _opened(directory: str) -> Iterator[list[_File]]:
+def _opened(directory: str, handled: Callable[[int], None] = _nobody) -> Iterator[list[_File]]:
     """The incremental files, oldest first. A file that the manifest names and that is gone is a corrupt archive."""
     files: list[_File] = []
     try:
-        for name in _open_names(directory, files):
+        for name in _open_names(directory, files, handled):
             raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory}: the manifest names {name}, which is not there")
         yield files
     finally:
         _close(files)
 
 
-def _open_names(directory: str, files: list[_File]) -> list[str]:
+def _open_names(directory: str, files: list[_File], handled: Callable[[int], None]) -> list[str]:
     """Open all into `files`; the names missing. A running engine may end a rewrite between manifest and files."""
     names = incremental_files(directory)
     while True:
@@ -117,7 +138,7 @@ def _open_names(directory: str, files: list[_File]) -> list[str]:
         for name in names:
             try:
                 fd = open_file(os.path.join(directory, APPEND_ONLY_DIR, name))
-                files.append(_File(fd, os.fstat(fd).st_size))
+                files.append(_File(fd, os.fstat(fd).st_size, handled))
             except FileNotFoundError:
                 missing.append(name)
         before, names = names, incremental_files(directory)

@@ -324,7 +324,9 @@ def work_of(born: Born, directory: str, alone: bool) -> tuple[tuple[int, ...], .
     of its children in that directory too, unless `alone`. Empty where nothing can be read.
 
     Valkey 9.1 answers nothing while it loads one value, and reports progress every 1,024 commands of a file only. Processor time
-    counts in hundredths of a second; a disk that is waited for shows in the bytes read, or as nothing at all.
+    in `stat` counts in hundredths of a second; `schedstat` counts each turn on a processor: whoever waits in fsync for a disk
+    that works wakes up several times a second (1.5 GB at 150 MB/s: nothing else moved for 4.1 s, and that for 0.13 s at most),
+    whoever waits for a disk that hangs does not.
     """
     pids = [born.pid] if alone else group_members(born, directory)
     return tuple(work for pid in pids if (work := _work(pid)))
@@ -335,11 +337,10 @@ def _work(pid: int) -> tuple[int, ...]:
     if fields is None or fields[0] in "ZX":
         return ()
     times = tuple(int(fields[at]) for at in (7, 9, 11, 12, 21))   # minor and major faults, user and system time, memory
-    try:
-        with open(f"/proc/{pid}/io", "rb") as file:
-            return (pid, *times, *(int(line.split()[1]) for line in file))
-    except OSError:  # not ours to look at
-        return (pid, *times)
+    for name in ("schedstat", "io"):
+        with suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:  # not ours to look at, or an older kernel
+            times += tuple(int(word) for word in file.read().split() if word.isdigit())
+    return (pid, *times)
 
 
 def kill_group(born: Born, directory: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,12 +18,13 @@ from contextlib import suppress
 from dkv.engine.archive import check_identity
 from dkv.engine.config import REPLICA, replica_password
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Identity, Stretch
-from dkv.engine.positions import after_marker, stretch
+from dkv.engine.positions import AfterMarker, stretch
 from dkv.engine.tail_plan import TailFollower, TailPlan
 
 _VALID = 1.5            # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
 _HANDSHAKE = 5.0        # seconds a peer has to say what it wants
-_CHUNK = 64 << 10
+_CHUNK = 64 << 10       # bytes sent between two looks at whether they are still wanted
+_BLOCK = 1 << 20        # bytes read at once, by a thread
 _LONGEST = 1 << 16      # bytes of an argument, far above what a replica sends
 _LOADING = b"-LOADING the group is choosing its leader\r\n"
 
@@ -36,18 +38,23 @@ class Tails:
 
     def __init__(self) -> None:
         self._feeders: dict[str, Feeder] = {}
+        self._counting = threading.Lock()
         self.handled: Counter[str] = Counter()   # bytes read for digests, or sent
 
     def counter(self, directory: str) -> Callable[[int], None]:
-        """Whom to tell how many bytes of that archive were read or sent; each thread that counts has its own archive."""
-        return lambda size: self.handled.update({directory: size})
+        """Whom to tell how many bytes of that archive were read or sent, from any thread."""
+        def count(size: int) -> None:
+            with self._counting:
+                self.handled[directory] += size
+
+        return count
 
     async def serve(self, plan: TailPlan) -> None:
         """Listen, or go on for a while. Raises ArchiveRefused, EngineRefused."""
         feeder = self._feeders.get(plan.directory)
         if feeder is None or feeder.plan != plan:
             await self.stop(plan.directory)
-            tail = await asyncio.to_thread(_read, plan, self.counter(plan.directory))
+            tail = await asyncio.to_thread(_found, plan, self.counter(plan.directory))
             feeder = self._feeders[plan.directory] = Feeder(plan, tail, self.counter(plan.directory))
             await feeder.listen()
         feeder.renew()
@@ -75,7 +82,8 @@ class Feeding:
 
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
         """See the contract."""
-        return await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
+        found, _ = await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
+        return found
 
     def handled(self) -> Mapping[str, int]:
         """See the contract."""
@@ -102,17 +110,18 @@ class Feeding:
         raise NotImplementedError
 
 
-def _read(plan: TailPlan, handled: Callable[[int], None]) -> bytes:
-    """From the follower furthest behind to the end. The whole stretch must be what was measured. Raises ArchiveRefused."""
-    if stretch(plan.directory, plan.marker, plan.stretch.size, handled) != plan.stretch:
+def _found(plan: TailPlan, handled: Callable[[int], None]) -> AfterMarker:
+    """Where the stretch is; the whole of it must be what was measured. Raises ArchiveRefused."""
+    found, place = stretch(plan.directory, plan.marker, plan.stretch.size, handled)
+    if found != plan.stretch:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{plan.directory} does not hold the bytes that were measured")
-    return b"".join(after_marker(plan.directory, plan.marker, plan.lowest, plan.stretch.size))
+    return place
 
 
 class Feeder:
-    """One plan being carried out."""
+    """One plan being carried out. The bytes stay on the disk until they are sent: a tail of large values may have gigabytes."""
 
-    def __init__(self, plan: TailPlan, tail: bytes, handled: Callable[[int], None]) -> None:
+    def __init__(self, plan: TailPlan, tail: AfterMarker, handled: Callable[[int], None]) -> None:
         self._handled = handled
         self.plan = plan
         self.trouble = ""
@@ -144,7 +153,7 @@ class Feeder:
         self._writers.add(writer)
         try:
             await self._converse(reader, writer)
-        except FeedBroke as broke:
+        except (FeedBroke, ArchiveRefused) as broke:
             self.trouble = str(broke)
         except (OSError, EOFError, ValueError, TimeoutError):
             pass  # a client that left, or somebody who speaks another protocol
@@ -182,7 +191,7 @@ class Feeder:
         return len(words) == 2 and all(hmac.compare_digest(one, other) for one, other in zip(words, wanted, strict=True))
 
     async def _continue(self, writer: asyncio.StreamWriter, one: TailFollower, history: str, wants: int) -> bool:
-        """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke."""
+        """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke, ArchiveRefused."""
         plan = self.plan
         place = wants - 1 - plan.shift
         if history == plan.history and plan.lowest <= place <= plan.stretch.size:
@@ -190,19 +199,20 @@ class Feeder:
         if history == plan.filling_history(one) and place == one.place:
             return await self._send(writer, one.place)
         if history == plan.former and wants == one.offset + 1:
+            filling = await self._filling(one)
             self._check()
-            writer.write(b"+CONTINUE %s\r\n" % plan.filling_history(one).encode() + self._filling(one))
+            writer.write(b"+CONTINUE %s\r\n" % plan.filling_history(one).encode() + filling)
             await writer.drain()
             await asyncio.sleep(0.001)
             return False
         raise FeedBroke(f"follower {one.node_id} asks for {history} {wants}, which is not where it was")
 
-    def _filling(self, one: TailFollower) -> bytes:
+    async def _filling(self, one: TailFollower) -> bytes:
         """The PING that takes a follower from its old offset to the new one.
 
         Its text ends with what a follower further behind misses, so that even a chained continuation out of it is right.
         """
-        missed = self._tail[: one.place - self.plan.lowest] or b"\r\n"
+        missed = await asyncio.to_thread(self._tail.read, self.plan.lowest, one.place) or b"\r\n"
         size = self.plan.filled(one) - one.offset
         for digits in range(1, 12):
             head = len(b"*2\r\n$4\r\nPING\r\n$") + digits + 2
@@ -214,11 +224,14 @@ class Feeder:
     async def _send(self, writer: asyncio.StreamWriter, place: int) -> bool:
         self._check()
         writer.write(b"+CONTINUE %s\r\n" % self.plan.history.encode())
-        for at in range(place - self.plan.lowest, len(self._tail), _CHUNK):
-            self._check()
-            writer.write(self._tail[at : at + _CHUNK])
-            await writer.drain()
-            self._handled(_CHUNK)
+        end = self.plan.stretch.size
+        for begins in range(place, end, _BLOCK):
+            block = await asyncio.to_thread(self._tail.read, begins, min(begins + _BLOCK, end))
+            for at in range(0, len(block), _CHUNK):
+                self._check()
+                writer.write(block[at : at + _CHUNK])
+                await writer.drain()
+                self._handled(min(_CHUNK, len(block) - at))
         return True
 
     def _check(self) -> None:

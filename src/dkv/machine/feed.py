@@ -69,8 +69,14 @@ class Feeding:
         self.serving.discard(step.directory)
 
     async def check(self, step: s.CheckTail) -> None:
-        """Compare the follower's disk. One that differs must not live on with a history that says it does not."""
-        found = await self._engines.digest(step.directory, step.marker)
+        """Compare the follower's disk. One that differs must not live on with a history that says it does not. One that has
+        rewritten its file meanwhile has no marker there any more, and can never be compared.
+        """
+        try:
+            found = await self._engines.digest(step.directory, step.marker)
+        except ArchiveRefused as refused:
+            await self._broken(step.start_id, step.term, refused.detail)
+            return
         if found == step.stretch:
             await self._tell(TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told))
         elif found.size >= step.stretch.size:

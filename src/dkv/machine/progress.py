@@ -7,6 +7,7 @@ work for failoverGrace; so this manager proves it, some times in each failoverGr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from dkv.domain.commands import LeaderProgressed
@@ -35,15 +36,24 @@ def progress_steps(scene: Scene, group: Group, process: Process, engine: EngineS
 
 def _works(scene: Scene, group: Group, process: Process, engine: EngineSeen | None, window: float) -> bool:
     """Whether anything of it moved since the last glance, or in the last `window` ms."""
+    if group.tail is not None and _handled(scene, process, engine) < window:
+        return True
     if engine is not None and (engine.loading or not engine.answering):
         told_soon = engine.answering and engine.loading_percent > process.loading_percent   # as LoadingProgressed
         return engine.idle_ms < window and not told_soon
     if engine is not None and process.state is ProcessState.CONFIGURED:  # it has loaded, and its cluster is not ok yet
         return scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
-    if group.tail is None or process.archive_id is None:
-        return False
+    return False
+
+
+def _handled(scene: Scene, process: Process, engine: EngineSeen | None) -> float:
+    """ms since a tail moved at this end: bytes that its manager read or sent, or that its engine took; also while the engine
+    itself is silent.
+    """
+    if process.archive_id is None:
+        return math.inf
     directory = directory_of(scene.me.data_dir, scene.state.archives[process.archive_id])
-    return scene.lasted(work_key(process, engine, scene.seen.handled.get(directory, 0))) < window
+    return scene.lasted(work_key(process, engine, scene.seen.handled.get(directory, 0)))
 
 
 def hangs(scene: Scene, process: Process, engine: EngineSeen) -> bool:

@@ -85,7 +85,8 @@ def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
     if group.enforced == group.leader:
         return  # an operator chose it; only an operator chooses again
     if group.tail:
-        vacate(draft, group, "the dead leader's tail took too long to reach its assigned leader")
+        stood_still = f"did not get on for {options.failover_grace} ms on its way to"
+        vacate(draft, group, f"the dead leader's tail {stood_still if stalled else 'took too long to reach'} its assigned leader")
         return
     successor = next_in_order(draft, group)
     if successor:
