@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from create import accepts
 from dkv.client import Json
-from dkv.playground.places import engines, is_alive
+from dkv.playground.addresses import engines, is_alive
 from kit import plot
 from kit.peer import DURABLE, Peer
 from kit.record import Raw, Recorder, Table, of, progress
@@ -24,9 +24,9 @@ from kit.stage import PATIENT, Stage, arguments, staged, until
 from kit.stats import interval, percentile, verdict
 from kit.written import read_back
 
-TARGET = 1000.0      # ms
+TARGET = 1000.0  # ms
 BATCH = 2000
-LENGTH = 100         # bytes of a value
+LENGTH = 100  # bytes of a value
 
 
 def main() -> None:
@@ -138,8 +138,18 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         times = [r["first_ms"] for r in rounds]
         p50, (low, high) = percentile(times, 0.5), interval(times)
         judged = f"{TARGET:.0f} ms {verdict(max(times), TARGET)}" if side.startswith("dkv") else ""
-        rows.append((side, str(len(times)), str(rounds[0]["keys"]), f"{p50:.0f} [{low:.0f}, {high:.0f}]", f"{max(times):.0f}",
-                     f"{p50 / base:.2f}", str(sum(r["lost"] for r in rounds)), judged))  # fmt: skip
+        rows.append(
+            (
+                side,
+                str(len(times)),
+                str(rounds[0]["keys"]),
+                f"{p50:.0f} [{low:.0f}, {high:.0f}]",
+                f"{max(times):.0f}",
+                f"{p50 / base:.2f}",
+                str(sum(r["lost"] for r in rounds)),
+                judged,
+            )
+        )
     header = ("side", "rounds", "keys", "p50 ms [95 %]", "max ms", "ratio of p50", "keys lost", "target max")
     return [Table("From SIGKILL of all engines to the first write", header, rows)]
 

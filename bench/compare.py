@@ -58,7 +58,7 @@ MEASURES: Mapping[str, Mapping[str, Values]] = {
         "memory of a manager, MB": values("idle", "memory_mb"),
     },
 }
-TOTALS = ("lost", "errors")   # measures that are counted, not distributed
+TOTALS = ("lost", "errors")  # measures that are counted, not distributed
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def measured(python: Path, name: str, counts: Sequence[str]) -> list[Raw]:
     (path,) = set(RESULTS.glob(f"{name}-*.jsonl")) - known
     lines = read(path)
     for left in (path, path.with_suffix(".svg")):
-        left.unlink(missing_ok=True)   # its lines are in this comparison's own raw file
+        left.unlink(missing_ok=True)  # its lines are in this comparison's own raw file
     return lines
 
 

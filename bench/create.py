@@ -22,9 +22,9 @@ from kit.stage import DKV, PATIENT, Stage, arguments, staged, until
 from kit.stats import interval, percentile, verdict
 
 GROUPS = 3
-TARGETS = {"first_ms": 1000.0, "whole_ms": 2500.0}     # p95
+TARGETS = {"first_ms": 1000.0, "whole_ms": 2500.0}  # p95
 WORDS = {"first_ms": "first write in every group", "whole_ms": "all copies in sync"}
-Group = tuple[str, list[str]]                          # a hash tag, and who may lead it
+Group = tuple[str, list[str]]  # a hash tag, and who may lead it
 
 
 def main() -> None:
@@ -66,10 +66,12 @@ def make_store(stage: Stage, name: str) -> dict[str, float]:
 def store_groups(store: Raw) -> list[Group]:
     """Where a write of each group may go."""
     return [
-        (tag_in(*group["slots"][0]),
-         [f"{i['host']}:{i['clientPort']}" for i in store["instances"] if i["group"] == group["name"]])
+        (
+            tag_in(*group["slots"][0]),
+            [f"{i['host']}:{i['clientPort']}" for i in store["instances"] if i["group"] == group["name"]],
+        )
         for group in store["groups"]
-    ]  # fmt: skip
+    ]
 
 
 def make_cluster(stage: Stage, name: str) -> dict[str, float]:
@@ -133,8 +135,17 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         for side, values in times.items():
             p95, (low, high) = percentile(values, 0.95), interval(values)
             judged = f"{TARGETS[what]:.0f} ms {verdict(p95, TARGETS[what])}" if side == "dkv" else ""
-            rows.append((words, side, str(len(values)), f"{percentile(values, 0.5):.0f} [{low:.0f}, {high:.0f}]", f"{p95:.0f}",
-                         f"{p95 / base:.2f}", judged))  # fmt: skip
+            rows.append(
+                (
+                    words,
+                    side,
+                    str(len(values)),
+                    f"{percentile(values, 0.5):.0f} [{low:.0f}, {high:.0f}]",
+                    f"{p95:.0f}",
+                    f"{p95 / base:.2f}",
+                    judged,
+                )
+            )
     header = ("until", "side", "rounds", "p50 ms [95 %]", "p95 ms", "ratio of p95", "target p95")
     return [Table("From nothing to 3 groups of 2 copies", header, rows)]
 
@@ -142,8 +153,11 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
 def draw(recorder: Recorder) -> None:
     """The distributions."""
     raw = recorder.raw()
-    series = {f"{side}: {WORDS[what]}": [r[what] for r in of(raw, "round", side=side)]
-              for what in WORDS for side in ("dkv", "redis-cli")}  # fmt: skip
+    series = {
+        f"{side}: {WORDS[what]}": [r[what] for r in of(raw, "round", side=side)]
+        for what in WORDS
+        for side in ("dkv", "redis-cli")
+    }
     plot.distributions(recorder.path.with_suffix(".svg"), "From nothing to 3 groups of 2 copies", series)
 
 

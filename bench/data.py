@@ -25,16 +25,34 @@ from kit.stats import interval, middle, verdict
 TARGET = 0.95
 CONNECTIONS, VALUE, KEYS = 50, 100, 100_000
 MIXERS, MIX_CONNECTIONS = 3, 17
-LOADS = {                                  # name: (test, pipeline, requests in a round)
-    "SET -P 1": ("set", 1, 60_000), "GET -P 1": ("get", 1, 100_000),
-    "SET -P 16": ("set", 16, 300_000), "GET -P 16": ("get", 16, 600_000),
-}  # fmt: skip
+LOADS = {  # name: (test, pipeline, requests in a round)
+    "SET -P 1": ("set", 1, 60_000),
+    "GET -P 1": ("get", 1, 100_000),
+    "SET -P 16": ("set", 16, 300_000),
+    "GET -P 16": ("get", 16, 600_000),
+}
 MIX = "70/30 mix"
 MANAGED = (
-    "bind", "port", "dir", "unixsocket", "unixsocketperm", "aclfile", "cluster-port", "cluster-announce-ip",
-    "replica-announce-ip", "cluster-config-file", "cluster-enabled", "protected-mode", "min-replicas-to-write",
-    "masteruser", "masterauth", "logfile", "cluster-announce-port", "cluster-node-timeout", "hash-seed",
-)  # fmt: skip
+    "bind",
+    "port",
+    "dir",
+    "unixsocket",
+    "unixsocketperm",
+    "aclfile",
+    "cluster-port",
+    "cluster-announce-ip",
+    "replica-announce-ip",
+    "cluster-config-file",
+    "cluster-enabled",
+    "protected-mode",
+    "min-replicas-to-write",
+    "masteruser",
+    "masterauth",
+    "logfile",
+    "cluster-announce-port",
+    "cluster-node-timeout",
+    "hash-seed",
+)
 SIDES = ("dkv", "bare")
 
 
@@ -57,7 +75,7 @@ def measure(stage: Stage, recorder: Recorder, wish: Namespace, copies: int) -> N
         at = {"dkv": str(store["groups"][0]["leaderEndpoint"]), "bare": peer.endpoints[0]}
         for endpoint in at.values():
             mixer.fill(endpoint)
-        for number in range(-1, wish.rounds):          # the first warms up and fills the keys
+        for number in range(-1, wish.rounds):  # the first warms up and fills the keys
             for load in (*LOADS, MIX):
                 for side in SIDES if number % 2 else SIDES[::-1]:
                     rate = one(at[side], load, wish.percent)
@@ -82,9 +100,25 @@ def one(endpoint: str, load: str, percent: int) -> float:
     test, pipeline, count = LOADS[load]
     host, _, port = endpoint.rpartition(":")
     command = [
-        "redis-benchmark", "-h", host, "-p", port, "-t", test, "-P", str(pipeline), "-n", str(count * percent // 100),
-        "-c", str(CONNECTIONS), "-d", str(VALUE), "-r", str(KEYS), "--csv",
-    ]  # fmt: skip
+        "redis-benchmark",
+        "-h",
+        host,
+        "-p",
+        port,
+        "-t",
+        test,
+        "-P",
+        str(pipeline),
+        "-n",
+        str(count * percent // 100),
+        "-c",
+        str(CONNECTIONS),
+        "-d",
+        str(VALUE),
+        "-r",
+        str(KEYS),
+        "--csv",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if "error" in done.stderr.lower() or not done.stdout.strip():
         raise RuntimeError(f"redis-benchmark failed: {done.stdout}{done.stderr}")

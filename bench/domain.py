@@ -22,7 +22,7 @@ from dkv.client import Json
 from dkv.control.submit import Submitter
 from dkv.domain.commands import Command, ServerJoined, StartProcess
 from dkv.domain.decision import Refused
-from dkv.domain.model import EngineType
+from dkv.domain.model import ProcessRole
 from dkv.store.sqlite import SqliteStore
 from kit import plot
 from kit.record import Raw, Recorder, Table, of, progress
@@ -30,17 +30,19 @@ from kit.stage import DKV, PATIENT, Stage, arguments, staged, until
 from kit.stats import interval, percentile, verdict
 
 DATABASE, GHOST = "bench", "away"
-RUNNING = 20                                  # processes that really run while a look is measured
-START, LOOK, MANY = 1500.0, 150.0, 250.0      # ms
+RUNNING = 20  # processes that really run while a look is measured
+START, LOOK, MANY = 1500.0, 150.0, 250.0  # ms
 NUOCMD = [sys.executable, "-m", "pynuoadmin.nuocmd"]
 
 
 def main() -> None:
     """Measure, record, print."""
     wish = arguments(
-        __doc__, starts=(20, 3, "starts of the database"), looks=(30, 4, "looks of each program"),
+        __doc__,
+        starts=(20, 3, "starts of the database"),
+        looks=(30, 4, "looks of each program"),
         processes=(1000, 40, "processes in the state for the last look"),
-    )  # fmt: skip
+    )
     recorder = Recorder("domain", wish.quick, vars(wish))
     with staged(2, RUNNING) as stage:
         servers = [place.server_id for place in stage.domain.site.places]
@@ -114,7 +116,7 @@ async def fill(state: Path, count: int) -> None:
         here = ServerJoined(server_id=GHOST, uid=GHOST, host="127.0.0.99", port=1, nuodb_port=2, boot_id="none")
         await submit(here)
         for number in range(count):
-            await submit(StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=GHOST))
+            await submit(StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=GHOST))
             progress(f"process {number + 1} of {count}")
     finally:
         await store.close()
@@ -170,8 +172,11 @@ def _starts(raw: Sequence[Raw]) -> Table:
 def draw(recorder: Recorder) -> None:
     """Looks and starts."""
     raw = recorder.raw()
-    series = {f"{name}, {count} processes": [r["ms"] for r in of(raw, "look", program=name, processes=count)]
-              for name in ("dkv", "nuocmd") for count in sorted({r["processes"] for r in of(raw, "look")})}  # fmt: skip
+    series = {
+        f"{name}, {count} processes": [r["ms"] for r in of(raw, "look", program=name, processes=count)]
+        for name in ("dkv", "nuocmd")
+        for count in sorted({r["processes"] for r in of(raw, "look")})
+    }
     plot.distributions(recorder.path.with_suffix(".svg"), "show domain, from fork to exit", series, LOOK)
 
 

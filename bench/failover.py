@@ -27,20 +27,23 @@ from kit.writer import CONFIRMED, LIBRARY, PLAIN, SURE
 from kit.written import Writer
 
 STORE = "bench"
-P50, P99 = 300.0, 800.0            # ms, the targets
-SETTLE = (0.2, 1.5)                # s between a whole group and the next kill
-AFTER = 200                        # answers awaited after a kill before the proof
-AFTER_USERS, LIBRARY_RATE = 20, 200   # the same of the application with a library, and its writes a second
+P50, P99 = 300.0, 800.0  # ms, the targets
+SETTLE = (0.2, 1.5)  # s between a whole group and the next kill
+AFTER = 200  # answers awaited after a kill before the proof
+AFTER_USERS, LIBRARY_RATE = 20, 200  # the same of the application with a library, and its writes a second
 TIMEOUTS = {"valkey 0.5 s": 500, "valkey default": 15000}
 
 
 def main() -> None:
     """Measure, record, print."""
     wish = arguments(
-        __doc__, kills=(100, 5, "kills of the store's leader"), peer_kills=(20, 2, "kills of the peer, node timeout 0.5 s"),
-        default_kills=(5, 1, "kills of the peer, default node timeout"), keys=(20000, 20000, "keys of each writer"),
+        __doc__,
+        kills=(100, 5, "kills of the store's leader"),
+        peer_kills=(20, 2, "kills of the peer, node timeout 0.5 s"),
+        default_kills=(5, 1, "kills of the peer, default node timeout"),
+        keys=(20000, 20000, "keys of each writer"),
         rate=(1000, 1000, "writes a second of each writer"),
-    )  # fmt: skip
+    )
     recorder = Recorder("failover", wish.quick, vars(wish))
     # The budget of early restarts guards against engines that die again and again; here that is what we do to them.
     with staged(2, 1, restart_budget="1000") as stage:
@@ -64,9 +67,10 @@ def measure_store(stage: Stage, recorder: Recorder, wish: Namespace) -> None:
     common = {"tag": tag, "keys": wish.keys, "rate": wish.rate, "endpoints": endpoints}
     more = [STORE, ",".join(stage.domain.managers)]
     with (
-        Writer(stage, PLAIN, **common) as plain, Writer(stage, CONFIRMED, **common, more=more) as confirmed,
+        Writer(stage, PLAIN, **common) as plain,
+        Writer(stage, CONFIRMED, **common, more=more) as confirmed,
         Writer(stage, LIBRARY, **{**common, "rate": min(wish.rate, LIBRARY_RATE)}) as user,
-    ):  # fmt: skip
+    ):
         for number in range(wish.kills):
             began = time.monotonic()
             plain.await_answers(AFTER, began)
@@ -82,11 +86,15 @@ def measure_store(stage: Stage, recorder: Recorder, wish: Namespace) -> None:
             confirmed.await_answers(AFTER, over, SURE)
             user.await_answers(AFTER_USERS, over)
             recorder.add(
-                "kill", side="dkv", number=number, whole_ms=1000 * (over - killed),
+                "kill",
+                side="dkv",
+                number=number,
+                whole_ms=1000 * (over - killed),
                 same=before["groups"][0]["leader"] == after["groups"][0]["leader"],
-                plain_ms=plain.outage(killed, over), confirmed_ms=confirmed.outage(killed, over, SURE),
+                plain_ms=plain.outage(killed, over),
+                confirmed_ms=confirmed.outage(killed, over, SURE),
                 library_ms=user.outage(killed, over),
-            )  # fmt: skip
+            )
             prove(recorder, "dkv", [plain, confirmed, user])
             progress(f"kill {number + 1} of {wish.kills}")
         for writer in (plain, confirmed, user):
@@ -126,8 +134,9 @@ def measure_peer(stage: Stage, recorder: Recorder, wish: Namespace, side: str, h
                 until(peer.linked, PATIENT, "the peer to be whole", 0.1)
                 over = time.monotonic()
                 writer.await_answers(AFTER, over)
-                recorder.add("kill", side=side, number=number, whole_ms=1000 * (over - killed),
-                             plain_ms=writer.outage(killed, over))  # fmt: skip
+                recorder.add(
+                    "kill", side=side, number=number, whole_ms=1000 * (over - killed), plain_ms=writer.outage(killed, over)
+                )
                 prove(recorder, side, [writer])
                 progress(f"{side}: kill {number + 1} of {kills}")
             writer.stop()
@@ -155,8 +164,18 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     for side, writer, times in measured:
         p50, p99, (low, high) = percentile(times, 0.5), percentile(times, 0.99), interval(times)
         judged = f"p50 {verdict(p50, P50)}, p99 {verdict(p99, P99)}" if (side, writer) == ("dkv", PLAIN) else ""
-        rows.append((side, writer, str(len(times)), f"{p50:.0f} [{low:.0f}, {high:.0f}]", f"{p99:.0f}", f"{max(times):.0f}",
-                     f"{p50 / base:.1f}", judged))  # fmt: skip
+        rows.append(
+            (
+                side,
+                writer,
+                str(len(times)),
+                f"{p50:.0f} [{low:.0f}, {high:.0f}]",
+                f"{p99:.0f}",
+                f"{max(times):.0f}",
+                f"{p50 / base:.1f}",
+                judged,
+            )
+        )
     rows += [(gone["side"], PLAIN, "gave up", gone["why"], "", "", "", "") for gone in of(raw, "gave_up")]
     header = ("side", "writer", "kills", "p50 ms [95 %]", "p99 ms", "max ms", "ratio of p50", f"target {P50:.0f}, {P99:.0f} ms")
     return [Table("Outage: time without an answer around a SIGKILL of the leader", header, rows), losses(raw)]
@@ -170,8 +189,17 @@ def losses(raw: Sequence[Raw]) -> Table:
         rounds = [p for p in proofs if not p["at_end"]]
         total = {name: sum(p[name] for p in rounds) for name in ("acknowledged", "confirmed", "overwritten")}
         lost = {name: sum(p[name] for p in proofs) for name in ("lost_acknowledged", "lost_confirmed")}
-        rows.append((side, writer, str(total["acknowledged"]), str(lost["lost_acknowledged"]), str(total["confirmed"]),
-                     str(lost["lost_confirmed"]), str(total["overwritten"])))  # fmt: skip
+        rows.append(
+            (
+                side,
+                writer,
+                str(total["acknowledged"]),
+                str(lost["lost_acknowledged"]),
+                str(total["confirmed"]),
+                str(lost["lost_confirmed"]),
+                str(total["overwritten"]),
+            )
+        )
     header = ("side", "writer", "acknowledged", "lost", "confirmed", "lost", "not proven (key used again)")
     return Table("Writes read back after every kill, and all keys again at the end", header, rows)
 

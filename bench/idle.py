@@ -23,20 +23,23 @@ from kit.stage import DKV, Stage, arguments, staged
 from kit.stats import interval, verdict
 
 STORE = "bench"
-LOOK, CORE, MEMORY = 150.0, 1.0, 90.0      # ms, percent of a core, MB
+LOOK, CORE, MEMORY = 150.0, 1.0, 90.0  # ms, percent of a core, MB
 WINDOWS = 3
 
 
 def main() -> None:
     """Measure, record, print."""
     wish = arguments(
-        __doc__, engines=(20, 4, "engines of the one manager"), looks=(30, 4, "calls of dkv Get-DkvStore"),
-        seconds=(30, 2, "length of each of three windows"), reconciles=(10_000, 200, "rounds of the loop"),
-    )  # fmt: skip
+        __doc__,
+        engines=(20, 4, "engines of the one manager"),
+        looks=(30, 4, "calls of dkv Get-DkvStore"),
+        seconds=(30, 2, "length of each of three windows"),
+        reconciles=(10_000, 200, "rounds of the loop"),
+    )
     recorder = Recorder("idle", wish.quick, vars(wish))
     with staged(1, wish.engines) as stage:
         stage.make(STORE, "-InstanceCount", str(wish.engines), "-ReplicationFactor", "1")
-        time.sleep(20.0 if wish.seconds >= 10 else wish.seconds)   # 380 made-up nodes of the start are forgotten one by one
+        time.sleep(20.0 if wish.seconds >= 10 else wish.seconds)  # 380 made-up nodes of the start are forgotten one by one
         watch_manager(stage, recorder, wish.seconds)
         look(stage, recorder, wish.looks)
         place = stage.domain.site.places[0]
@@ -114,10 +117,15 @@ def _idle(raw: Sequence[Raw]) -> Table:
 
 def _reconciles(raw: Sequence[Raw]) -> Table:
     rows = [
-        (str(r["engines"]), str(r["rounds"]), f"{1000 * r['seconds'] / r['rounds']:.3f}", str(r["orders"]),
-         f"0 {verdict(r['orders'], 0)}")
+        (
+            str(r["engines"]),
+            str(r["rounds"]),
+            f"{1000 * r['seconds'] / r['rounds']:.3f}",
+            str(r["orders"]),
+            f"0 {verdict(r['orders'], 0)}",
+        )
         for r in of(raw, "reconcile")
-    ]  # fmt: skip
+    ]
     return Table("Reconciles of an unchanged view", ("engines", "rounds", "ms a round", "engine commands", "target"), rows)
 
 

@@ -22,14 +22,18 @@ from kit.written import Writer
 
 STORE = "bench"
 SIDES = {"tail": "100000000", "restart": "-1"}
-AFTER = 200     # answers awaited after a kill
+AFTER = 200  # answers awaited after a kill
 BATCH, LENGTH = 2000, 100
 
 
 def main() -> None:
     """Measure, record, print."""
-    wish = arguments(__doc__, keys=(3_000_000, 20_000, "keys of 100 bytes in the store"), kills=(5, 1, "kills on each side"),
-                     rate=(1000, 1000, "writes a second"))  # fmt: skip
+    wish = arguments(
+        __doc__,
+        keys=(3_000_000, 20_000, "keys of 100 bytes in the store"),
+        kills=(5, 1, "kills on each side"),
+        rate=(1000, 1000, "writes a second"),
+    )
     recorder = Recorder("large", wish.quick, vars(wish))
     for side, above in SIDES.items():
         with staged(3, 1, restart_budget="1000", tail_above_bytes="0" if wish.quick and side == "tail" else above) as stage:
@@ -56,10 +60,16 @@ def measure(stage: Stage, recorder: Recorder, wish: Namespace, side: str) -> Non
             over = time.monotonic()
             writer.await_answers(AFTER, over)
             recorder.add(
-                "kill", side=side, number=number, outage_ms=writer.outage(killed, over), whole_ms=1000 * (over - killed),
-                same=before["groups"][0]["leader"] == after["groups"][0]["leader"], kept=kept,
-                choices=choices(stage, sequence), **vars(writer.prove()),
-            )  # fmt: skip
+                "kill",
+                side=side,
+                number=number,
+                outage_ms=writer.outage(killed, over),
+                whole_ms=1000 * (over - killed),
+                same=before["groups"][0]["leader"] == after["groups"][0]["leader"],
+                kept=kept,
+                choices=choices(stage, sequence),
+                **vars(writer.prove()),
+            )
             progress(f"{side}: kill {number + 1} of {wish.kills}")
         writer.stop()
         recorder.add("proof", side=side, **vars(writer.prove_all()))
@@ -93,9 +103,18 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         if kills:
             outages, whole = [k["outage_ms"] for k in kills], [k["whole_ms"] for k in kills]
             lost = sum(k["lost_acknowledged"] for k in [*kills, *of(raw, "proof", side=side)])
-            rows.append((side, str(len(kills)), f"{percentile(outages, 0.5):.0f}", f"{max(outages):.0f}",
-                         str(sum(not k["same"] for k in kills)), f"{percentile(whole, 0.5):.0f}",
-                         str(min(k["kept"] for k in kills)), str(lost)))  # fmt: skip
+            rows.append(
+                (
+                    side,
+                    str(len(kills)),
+                    f"{percentile(outages, 0.5):.0f}",
+                    f"{max(outages):.0f}",
+                    str(sum(not k["same"] for k in kills)),
+                    f"{percentile(whole, 0.5):.0f}",
+                    str(min(k["kept"] for k in kills)),
+                    str(lost),
+                )
+            )
     header = ("side", "kills", "outage p50 ms", "max ms", "led by another", "whole again p50 ms", "fewest in S", "lost")
     return [Table("Outage of a large group around a SIGKILL of its leader", header, rows)]
 

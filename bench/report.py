@@ -23,10 +23,15 @@ from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 BENCHES: dict[str, Tables] = {
-    "failover": failover.tables, "switchover": switchover.tables, "create": create.tables, "data": data.tables,
-    "coldstart": coldstart.tables, "idle": idle.tables, "domain": domain.tables,
+    "failover": failover.tables,
+    "switchover": switchover.tables,
+    "create": create.tables,
+    "data": data.tables,
+    "coldstart": coldstart.tables,
+    "idle": idle.tables,
+    "domain": domain.tables,
     "large": large.tables,
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -27,19 +27,22 @@ from kit.writer import DOUBT, LIBRARY, PLAIN
 from kit.written import Writer
 
 STORE = "bench"
-P99 = 200.0                 # ms, the target
-SETTLE = (0.2, 1.0)         # s between a whole group and the next switchover
-AFTER = {PLAIN: 100, LIBRARY: 20}      # answers awaited after a switchover before the proof
+P99 = 200.0  # ms, the target
+SETTLE = (0.2, 1.0)  # s between a whole group and the next switchover
+AFTER = {PLAIN: 100, LIBRARY: 20}  # answers awaited after a switchover before the proof
 DKV, PEER = "dkv", "CLUSTER FAILOVER"
 
 
 def main() -> None:
     """Measure, record, print."""
     wish = arguments(
-        __doc__, switchovers=(60, 3, "switchovers of the store"), peer_switchovers=(40, 3, "CLUSTER FAILOVERs of the peer"),
-        keys=(20000, 20000, "keys of each writer"), rate=(1000, 1000, "writes a second of the plain writer"),
+        __doc__,
+        switchovers=(60, 3, "switchovers of the store"),
+        peer_switchovers=(40, 3, "CLUSTER FAILOVERs of the peer"),
+        keys=(20000, 20000, "keys of each writer"),
+        rate=(1000, 1000, "writes a second of the plain writer"),
         library_rate=(100, 100, "writes a second of the library's client"),
-    )  # fmt: skip
+    )
     recorder = Recorder("switchover", wish.quick, vars(wish))
     with staged(2, 1) as stage:
         measure_store(stage, recorder, wish)
@@ -99,8 +102,10 @@ def writers(stage: Stage, wish: Namespace, endpoints: Sequence[str], tag: str) -
     """The plain writer, and the library's."""
     with ExitStack() as stack:
         rates = {PLAIN: wish.rate, LIBRARY: wish.library_rate}
-        yield [stack.enter_context(Writer(stage, kind, tag=tag, keys=wish.keys, rate=rate, endpoints=endpoints))
-               for kind, rate in rates.items()]  # fmt: skip
+        yield [
+            stack.enter_context(Writer(stage, kind, tag=tag, keys=wish.keys, rate=rate, endpoints=endpoints))
+            for kind, rate in rates.items()
+        ]
 
 
 def measure(recorder: Recorder, side: str, count: int, both: Sequence[Writer], hand_over: Callable[[], float]) -> None:
@@ -148,8 +153,18 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     for side, gaps in measured.items():
         p50, p99, (low, high) = percentile(gaps, 0.5), percentile(gaps, 0.99), interval(gaps)
         judged = f"{P99:.0f} ms {verdict(p99, P99)}" if side == DKV else ""
-        rows.append((side, str(len(gaps)), f"{p50:.0f} [{low:.0f}, {high:.0f}]", f"{p99:.0f}", f"{max(gaps):.0f}",
-                     f"{p50 / base[0.5]:.2f}", f"{p99 / base[0.99]:.2f}", judged))  # fmt: skip
+        rows.append(
+            (
+                side,
+                str(len(gaps)),
+                f"{p50:.0f} [{low:.0f}, {high:.0f}]",
+                f"{p99:.0f}",
+                f"{max(gaps):.0f}",
+                f"{p50 / base[0.5]:.2f}",
+                f"{p99 / base[0.99]:.2f}",
+                judged,
+            )
+        )
     header = ("side", "switchovers", "p50 ms [95 %]", "p99 ms", "max ms", "ratio of p50", "ratio of p99", "target p99")
     return [Table("Gap: longest time without an answer around a planned switchover", header, rows), losses(raw)]
 

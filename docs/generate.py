@@ -50,11 +50,14 @@ def lifecycle(name: str, rows: tuple[Row, ...]) -> list[str]:
 def lifecycles() -> str:
     """docs/lifecycles.md, from dkv.domain.lifecycle."""
     head = [
-        "# Life cycles", "", NOTE, "",
+        "# Life cycles",
+        "",
+        NOTE,
+        "",
         "Every move a process, archive, storage group, database or hot copy can make, and the reason that is stored with it.",
         "A move without a row cannot be made. When a move is made is decided by the rules in `src/dkv/domain/rules/`.",
         "",
-    ]  # fmt: skip
+    ]
     body = [line for name, rows in TABLES.items() for line in lifecycle(name, rows)]
     return "\n".join([*head, *body]).rstrip() + "\n"
 
@@ -71,11 +74,15 @@ def codes(catalogue: Mapping[str, Entry]) -> list[str]:
 def refusals() -> str:
     """docs/refusals.md, from dkv.domain.refusals and dkv.api.problems."""
     head = [
-        "# Refusals", "", NOTE, "",
+        "# Refusals",
+        "",
+        NOTE,
+        "",
         "Every way dkv says no. The code is the same in an API answer (`application/problem+json`), in the log and at",
         "the command line; nothing was changed when one of them is answered. Exit code 0 means: what was asked for is",
-        "so already.", "",
-    ]  # fmt: skip
+        "so already.",
+        "",
+    ]
     door = ["", "## What only the door says", "", "Before a command is understood, or when the domain cannot be asked.", ""]
     return "\n".join([*head, "## What the domain says", "", *codes(CATALOGUE), *door, *codes(DOOR_CODES)]) + "\n"
 
@@ -83,21 +90,27 @@ def refusals() -> str:
 def settings() -> str:
     """docs/settings.md, from dkv.config."""
     chosen = {
-        "data_dir": "`dkv` below the user's data directory", "state": "`sqlite:` and `domain.sqlite` in the data directory",
-        "failover_limit": "none", "labels": "none",
-    }  # fmt: skip
+        "data_dir": "`dkv` below the user's data directory",
+        "state": "`sqlite:` and `domain.sqlite` in the data directory",
+        "failover_limit": "none",
+        "labels": "none",
+    }
     rows = []
     for one in fields(Settings):
         default = chosen.get(one.name) or (f"`{one.default}`" if isinstance(one.default, str | int) else "chosen")
         rows.append([f"`{one.name}`", default, allowed(one.metadata), one.metadata["what"]])
     head = [
-        "# Settings", "", NOTE, "",
+        "# Settings",
+        "",
+        NOTE,
+        "",
         "What a manager can be told, in `dkv.toml` or by variables: `port` is `DKV_PORT` there. A flag beats a variable,",
         "a variable beats the file, the file beats the default. An unknown name is refused, with the nearest known one.",
         "`DKV_CONFIG` says where the file is (else `~/.config/dkv/dkv.toml`); `DKV_MANAGERS` names managers for the cmdlets.",
         "Names that end in `_ms` are milliseconds. What is said of a store is what a new one gets; `Set-DkvStore` and",
-        "`dkv update database-options` change it later.", "",
-    ]  # fmt: skip
+        "`dkv update database-options` change it later.",
+        "",
+    ]
     return "\n".join([*head, *table(["setting", "default", "allowed", "what it is"], rows)]) + "\n"
 
 

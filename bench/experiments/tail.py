@@ -29,8 +29,8 @@ from tail_tables import CRASHES, tables
 from kit.record import Recorder, say
 from kit.resp import Line
 
-COMMON = (1, 2)       # the marker every disk has when the leader dies
-OPENED = (2, 1)       # the marker of the next term
+COMMON = (1, 2)  # the marker every disk has when the leader dies
+OPENED = (2, 1)  # the marker of the next term
 OPENING = b"*4\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n$7\r\nREPLACE\r\n$"
 STREAM, COMMANDS = "stream", "commands"
 
@@ -76,17 +76,21 @@ class Failover:
             await self.group.engines.fence(copy)
             self.disks[copy] = await asyncio.to_thread(on_disk, self.group.spec(copy).directory, COMMON)
         self.heir = max(self.copies, key=lambda copy: (seen[copy].offset, -copy))
-        self.plan = Plan(self.dead, {
-            self.group.spec(copy).node_id: Follower(
-                self.group.spec(copy).node_id, seen[copy].offset, self.disks[copy].position.bytes_after
-            ) for copy in self.copies
-        })  # fmt: skip
+        self.plan = Plan(
+            self.dead,
+            {
+                self.group.spec(copy).node_id: Follower(
+                    self.group.spec(copy).node_id, seen[copy].offset, self.disks[copy].position.bytes_after
+                )
+                for copy in self.copies
+            },
+        )
         self.tick("measured")
 
     def prefix(self, copy: int) -> bool:
         """Whether a follower's bytes are exactly the beginning of the dead leader's."""
         mine = self.disks[copy].data
-        return self.dead.data[:len(mine)] == mine
+        return self.dead.data[: len(mine)] == mine
 
     async def feed(self, break_after: int | None = None, stop_between: bool = False) -> None:
         """Give the tail; on return the heir's disk was compared byte for byte. Raises FeedBroke.
@@ -190,10 +194,14 @@ async def main_trial(number: int, followers: int, way: str) -> dict[str, Any]:
         probes[0].start()
         await case.measure()
         result: dict[str, Any] = {"prefix": all(case.prefix(copy) for copy in case.copies)}
-        tail = case.dead.data[len(case.disks[case.heir].data):]
+        tail = case.dead.data[len(case.disks[case.heir].data) :]
         behind = [len(case.dead.data) - len(case.disks[copy].data) for copy in case.copies]
-        result |= {"behind": behind, "multi": tail.count(b"$5\r\nMULTI\r\n"), "selects": tail.count(b"$6\r\nSELECT\r\n"),
-                   "gap": len({one.offset - one.place for one in case.plan.followers.values()}) > 1}  # fmt: skip
+        result |= {
+            "behind": behind,
+            "multi": tail.count(b"$5\r\nMULTI\r\n"),
+            "selects": tail.count(b"$6\r\nSELECT\r\n"),
+            "gap": len({one.offset - one.place for one in case.plan.followers.values()}) > 1,
+        }
         await case.feed()
         before = [moment for probe in probes for moment in probe.accepted]
         asked = dict(probes[case.heir - 1].refused)
@@ -215,12 +223,12 @@ async def main_trial(number: int, followers: int, way: str) -> dict[str, Any]:
 async def after(case: Failover, load: Load) -> dict[str, Any]:
     """Same bytes on all disks, same values as the dead leader's files, every promise kept."""
     group = case.group
-    await group.driver(case.heir).do(("CONFIG", "SET", "import-mode", "yes"))   # or it expires keys between two readings
+    await group.driver(case.heir).do(("CONFIG", "SET", "import-mode", "yes"))  # or it expires keys between two readings
     await group.mark_everywhere(case.heir, (2, 2), case.copies)
     ends = [await asyncio.to_thread(on_disk, group.spec(copy).directory, COMMON) for copy in case.copies]
     start, foreign = len(case.dead.data), 0
     at = ends[0].data.find(OPENING, start)
-    while start < at:     # between the tail and the new marker nothing may stand but the marker's SELECT
+    while start < at:  # between the tail and the new marker nothing may stand but the marker's SELECT
         words, start = words_at(ends[0].data, start)
         foreign += words != [b"SELECT", b"0"]
     return {
@@ -276,7 +284,7 @@ async def cut_short(case: Failover, where: str, half: int, result: dict[str, Any
         await case.open()
     result["fed"] = on_disk(group.spec(2).directory, COMMON).position.bytes_after - len(case.disks[2].data)
     if where == "feeder in the middle" and case.way == STREAM:
-        start_id = await ordinary(case, opened=False)     # the half-fed follower lives on and follows
+        start_id = await ordinary(case, opened=False)  # the half-fed follower lives on and follows
         leader = await group.peer(1, start_id)
         await group.engines.replicate(2, leader)
         await group.seen(2, lambda one: one.link_up and not one.rewriting and not one.resyncing)
@@ -293,7 +301,7 @@ async def ordinary(case: Failover, opened: bool) -> int:
     mine = await group.engines.read_position(group.spec(2).directory)
     dead = await group.engines.read_position(group.spec(1).directory)
     disk = on_disk(group.spec(2).directory, COMMON)
-    if not opened and case.dead.data[:len(disk.data)] != disk.data:
+    if not opened and case.dead.data[: len(disk.data)] != disk.data:
         raise AssertionError(f"the follower is no prefix: {mine} {dead}")
     if opened != (mine.order > dead.order):
         raise AssertionError(f"positions would choose wrongly: {mine} {dead}")
@@ -354,6 +362,7 @@ async def size_trial(number: int, keys: int, way: str) -> dict[str, Any]:
 
 async def run(recorder: Recorder, trials: int, crashes: int, cuts: int, sizes: Sequence[int]) -> None:
     """All trials, one after another."""
+
     async def one(kind: str, trial: Any, **what: Any) -> None:
         try:
             result = await asyncio.wait_for(trial, 180)

@@ -18,7 +18,7 @@ from kit.resp import Line
 
 NAIVE, STREAM, COMMANDS = "naive stream", "stream", "commands"
 COMMON = (1, 2)
-COUNTER = "counter-16-chars"      # its INCR is 37 bytes long, as a GETACK is: the worst case is a silent one
+COUNTER = "counter-16-chars"  # its INCR is 37 bytes long, as a GETACK is: the worst case is a silent one
 
 
 class Naive(Primary):
@@ -26,7 +26,7 @@ class Naive(Primary):
 
     async def _continue(self, writer: asyncio.StreamWriter, node_id: str, history: str, wants: int) -> None:
         one = self._plan.followers[node_id]
-        writer.write(b"+CONTINUE\r\n" + self._plan.tail_of.data[one.place + wants - 1 - one.offset:])
+        writer.write(b"+CONTINUE\r\n" + self._plan.tail_of.data[one.place + wants - 1 - one.offset :])
         await writer.drain()
 
 
@@ -110,5 +110,10 @@ async def compare(group: Group) -> dict[str, Any]:
             values.append(int(line.ask("GET", COUNTER)))
     (text,) = await group.driver(2).do(("INFO", "stats"))
     stats = dict(line.split(":") for line in text.decode().splitlines() if ":" in line)
-    return {"leader": values[0], "returned": values[1], "expected": 19, "full": int(stats["sync_full"]),
-            "partial": int(stats["sync_partial_ok"])}  # fmt: skip
+    return {
+        "leader": values[0],
+        "returned": values[1],
+        "expected": 19,
+        "full": int(stats["sync_full"]),
+        "partial": int(stats["sync_partial_ok"]),
+    }

@@ -33,8 +33,8 @@ class Follower:
     """A follower as the stream is cut: where its replication stood, and where its disk stood, at the same moment."""
 
     node_id: str
-    offset: int       # of the dead leader's stream, from INFO
-    place: int        # bytes after the common marker on its disk
+    offset: int  # of the dead leader's stream, from INFO
+    place: int  # bytes after the common marker on its disk
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Plan:
     def padding(self, node_id: str) -> bytes:
         """The PING that takes this follower from its old offset to `place + shift`."""
         one = self.followers[node_id]
-        missed = self.tail_of.data[self.lowest:one.place] or b"\r\n"
+        missed = self.tail_of.data[self.lowest : one.place] or b"\r\n"
         size = one.place + self.shift - one.offset
         for digits in range(1, 12):
             head = len(b"*2\r\n$4\r\nPING\r\n$") + digits + 2
@@ -91,7 +91,7 @@ class Primary:
     def __init__(self, spec: EngineSpec, plan: Plan, break_after: int | None = None) -> None:
         self._spec, self._plan, self._break_after = spec, plan, break_after
         self._server: asyncio.Server | None = None
-        self.fed: dict[str, int] = {}          # node id -> bytes of the tail sent
+        self.fed: dict[str, int] = {}  # node id -> bytes of the tail sent
         self.asked: list[tuple[str, str, int]] = []
         self.broke = asyncio.Event()
 
@@ -135,7 +135,7 @@ class Primary:
                 writer.write(b"+OK\r\n")
             elif name == b"PSYNC" and proven and node_id in self._plan.followers:
                 await self._continue(writer, node_id, words[1].decode(), int(words[2]))
-                await reader.read()       # its acknowledgements, until one of us goes
+                await reader.read()  # its acknowledgements, until one of us goes
                 return
             else:
                 writer.write(b"-LOADING the group is choosing its leader\r\n")
@@ -160,7 +160,7 @@ class Primary:
         tail = self._plan.tail_of.data[place:]
         stop = len(tail) if self._break_after is None else min(self._break_after, len(tail))
         for at in range(0, stop, CHUNK):
-            writer.write(tail[at:min(at + CHUNK, stop)])
+            writer.write(tail[at : min(at + CHUNK, stop)])
             await writer.drain()
         self.fed[node_id] = stop
         if self._break_after is not None:
@@ -205,24 +205,27 @@ async def command_feed(spec: EngineSpec, tail_of: Disk, place: int, break_after:
     finally:
         os.close(folder)
     try:
-        door = [("AUTH", MANAGER, SECRET), ("ACL", "SETUSER", "default", "-@all"),
-                ("CLIENT", "IMPORT-SOURCE", "ON"), ("SELECT", str(database_at(tail_of.data, place))),
-                ("CONFIG", "SET", "min-replicas-to-write", "0")]  # fmt: skip
+        door = [
+            ("AUTH", MANAGER, SECRET),
+            ("ACL", "SETUSER", "default", "-@all"),
+            ("CLIENT", "IMPORT-SOURCE", "ON"),
+            ("SELECT", str(database_at(tail_of.data, place))),
+            ("CONFIG", "SET", "min-replicas-to-write", "0"),
+        ]
         await ask(reader, writer, door)
         tail = tail_of.data[place:]
         stop = len(tail) if break_after is None else min(break_after, len(tail))
         await pump(reader, writer, tail[:stop])
         if break_after is not None:
             raise FeedBroke("on purpose")
-        await ask(reader, writer, [("CONFIG", "SET", "min-replicas-to-write", "99"),
-                                   ("ACL", "SETUSER", "default", *client_rules(spec))])  # fmt: skip
+        await ask(
+            reader, writer, [("CONFIG", "SET", "min-replicas-to-write", "99"), ("ACL", "SETUSER", "default", *client_rules(spec))]
+        )
     finally:
         writer.close()
 
 
-async def ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, commands: list[tuple[str, ...]]
-) -> None:
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, commands: list[tuple[str, ...]]) -> None:
     """All must succeed."""
     writer.write(b"".join(packed(*words) for words in commands))
     for words in commands:
@@ -246,7 +249,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tail:
     reading = asyncio.create_task(read())
     try:
         for at in range(0, len(tail), CHUNK):
-            writer.write(tail[at:at + CHUNK])
+            writer.write(tail[at : at + CHUNK])
             await writer.drain()
         await reading
     finally:
@@ -260,15 +263,13 @@ def commands_in(tail: bytes) -> int:
         eol = tail.find(b"\r\n", at)
         if eol < 0:
             return count
-        words, at = int(tail[at + 1:eol]), eol + 2
+        words, at = int(tail[at + 1 : eol]), eol + 2
         for _ in range(words):
             eol = tail.find(b"\r\n", at)
             if eol < 0:
                 return count
-            at = eol + 4 + int(tail[at + 1:eol])
+            at = eol + 4 + int(tail[at + 1 : eol])
         if at > len(tail):
             return count
         count += 1
     return count
-
-

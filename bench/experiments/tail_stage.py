@@ -23,7 +23,7 @@ from typing import Any
 from dkv.engine import aof, positions
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import Cause, EngineSeen, EngineSpec, GroupSlots, Identity, PeerNode, Position
-from dkv.engine.room import ValkeyEngines
+from dkv.engine.engines import ValkeyEngines
 from dkv.engine.valkey import Valkey
 from kit.resp import Line, Refused, packed
 
@@ -55,11 +55,20 @@ class Group:
         """How archive N is started for the first time."""
         if archive not in self.specs:
             self.specs[archive] = EngineSpec(
-                start_id=archive, directory=str(self.path / f"archive-{archive}"),
-                identity=Identity("experiment", "orders", archive, "one", "g0"), node_id=f"{archive:040x}", group="g0",
-                address="127.0.0.1", client_port=free_port(), cluster_port=free_port(), secret=SECRET, peers=(),
-                groups=SLOTS, current_epoch=100, max_memory=self._memory,
-            )  # fmt: skip
+                start_id=archive,
+                directory=str(self.path / f"archive-{archive}"),
+                identity=Identity("experiment", "orders", archive, "one", "g0"),
+                node_id=f"{archive:040x}",
+                group="g0",
+                address="127.0.0.1",
+                client_port=free_port(),
+                cluster_port=free_port(),
+                secret=SECRET,
+                peers=(),
+                groups=SLOTS,
+                current_epoch=100,
+                max_memory=self._memory,
+            )
         return self.specs[archive]
 
     def driver(self, start_id: int) -> Valkey:
@@ -83,6 +92,7 @@ class Group:
 
     async def seen(self, start_id: int, holds: Callable[[EngineSeen], bool]) -> EngineSeen:
         """The engine once it looks like that."""
+
         def there(survey: Any) -> bool:
             return any(one.start_id == start_id and holds(one) for one in survey.engines)
 
@@ -184,11 +194,11 @@ def on_disk(directory: str, marker: tuple[int, int]) -> Disk:
         if (index, offset) == (0, 0):
             raise LookupError(f"{directory} has no marker {marker}")
         sizes = [file.size for file in files[index:]]
-        raw = b"".join(file.read(0, size) for file, size in zip(files[index + 1:], sizes[1:], strict=True))
+        raw = b"".join(file.read(0, size) for file, size in zip(files[index + 1 :], sizes[1:], strict=True))
         raw = files[index].read(offset, sizes[0] - offset) + raw
-    tail = aof.walk(lambda at, count: raw[at:at + count], 0, len(raw))
+    tail = aof.walk(lambda at, count: raw[at : at + count], 0, len(raw))
     assert not tail.broken
-    return Disk(replace(keep, bytes_after=tail.valid), raw[:tail.valid])
+    return Disk(replace(keep, bytes_after=tail.valid), raw[: tail.valid])
 
 
 def database_at(data: bytes, place: int) -> int:
@@ -204,12 +214,12 @@ def database_at(data: bytes, place: int) -> int:
 def words_at(data: bytes, at: int) -> tuple[list[bytes], int]:
     """One command and where the next one starts."""
     eol = data.index(b"\r\n", at)
-    count, at = int(data[at + 1:eol]), eol + 2
+    count, at = int(data[at + 1 : eol]), eol + 2
     words = []
     for _ in range(count):
         eol = data.index(b"\r\n", at)
-        end = eol + 2 + int(data[at + 1:eol])
-        words.append(data[eol + 2:end])
+        end = eol + 2 + int(data[at + 1 : eol])
+        words.append(data[eol + 2 : end])
         at = end + 2
     return words, at
 
@@ -224,7 +234,7 @@ class Load:
     port: int
     seed: int
     size: int = 100
-    promised: dict[tuple[int, str], int] = field(default_factory=dict)   # (database, counter) -> last acknowledged value
+    promised: dict[tuple[int, str], int] = field(default_factory=dict)  # (database, counter) -> last acknowledged value
     sent: dict[tuple[int, str], int] = field(default_factory=dict)
     acknowledged: int = 0
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -265,8 +275,13 @@ class Load:
         tag, text = f"{{c{number}}}", "x" * self.size
         kind = dice.randrange(8)
         if kind == 0:
-            return [("MULTI",), ("INCR", f"{tag}:count"), ("LPUSH", f"{tag}:list", text), ("SET", f"{tag}:last", value),
-                    ("EXEC",)]  # fmt: skip
+            return [
+                ("MULTI",),
+                ("INCR", f"{tag}:count"),
+                ("LPUSH", f"{tag}:list", text),
+                ("SET", f"{tag}:last", value),
+                ("EXEC",),
+            ]
         if kind == 1:
             script = "server.call('INCR',KEYS[1]) server.call('SADD',KEYS[2],ARGV[1]) return server.call('SPOP',KEYS[2])"
             return [("EVAL", script, 2, f"{tag}:count", f"{tag}:set", value)]
@@ -325,9 +340,18 @@ class Probe:
             try:
                 line = await asyncio.open_connection("127.0.0.1", self.port) if fresh or kept is None else kept
                 kept = kept or line
-                line[1].write((packed("SET", "{probe}", turn), packed("EVAL", "return server.call('INCR',KEYS[1])", 1,
-                               "{probe}:n"), packed("FUNCTION", "LOAD", "REPLACE", "#!lua name=probe\n"
-                               "server.register_function('probe',function() return 1 end)"))[turn % 3])  # fmt: skip
+                line[1].write(
+                    (
+                        packed("SET", "{probe}", turn),
+                        packed("EVAL", "return server.call('INCR',KEYS[1])", 1, "{probe}:n"),
+                        packed(
+                            "FUNCTION",
+                            "LOAD",
+                            "REPLACE",
+                            "#!lua name=probe\nserver.register_function('probe',function() return 1 end)",
+                        ),
+                    )[turn % 3]
+                )
                 async with asyncio.timeout(2):
                     answer = await line[0].readline()
                 if answer[:1] in b"+:$" and answer:

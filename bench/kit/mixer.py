@@ -21,7 +21,7 @@ from kit.resp import Line, packed
 KEYS, LENGTH = 10_000, 100
 REQUESTS = 5000
 READS = 0.7
-Request = tuple[bytes, int]     # what is sent, and how long its answer is
+Request = tuple[bytes, int]  # what is sent, and how long its answer is
 OK, FOUND = len("+OK\r\n"), len(f"${LENGTH}\r\n") + LENGTH + 2
 
 
@@ -55,7 +55,7 @@ def run(lines: Sequence[socket.socket], made: Sequence[Request], seconds: float)
     while time.monotonic() < ends:
         if at + width > len(made):
             at = 0
-        batch = made[at:at + width]
+        batch = made[at : at + width]
         at += width
         for line, (request, _) in zip(lines, batch, strict=True):
             line.send(request)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dkv.engine.binary import find_binary
-from dkv.playground.places import bindable
+from dkv.playground.addresses import bindable
 from kit.resp import SLOTS, Line, Refused, info
 from kit.stage import PATIENT, Stage, until
 
 HOST = "127.0.0.1"
 FIRST_PORT = 21000
-BUS = 10000                    # Valkey's own distance of the bus port
+BUS = 10000  # Valkey's own distance of the bus port
 DURABLE = ("appendonly yes", "appendfsync always")
 
 
@@ -43,9 +43,12 @@ class Node:
         """Start it, or start it again; does not wait."""
         with (self.directory / "log").open("ab") as log:
             self.child = subprocess.Popen(
-                [find_binary(), str(self.directory / "valkey.conf")], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [find_binary(), str(self.directory / "valkey.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
-            )  # fmt: skip
+            )
         self._stage.adopt(self.child.pid)
 
     def answers(self) -> bool | None:

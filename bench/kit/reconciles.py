@@ -12,14 +12,14 @@ from typing import Any
 
 from dkv.control.submit import Submitter
 from dkv.engine.contract import Survey
-from dkv.engine.room import ValkeyEngines
+from dkv.engine.engines import ValkeyEngines
+from dkv.machine.observation import LocalServer
 from dkv.machine.reconcile import Reconciler
-from dkv.machine.seen import Me
-from dkv.playground.places import Place
+from dkv.playground.addresses import Place
 from dkv.store.contract import Snapshot
 from dkv.store.sqlite import SqliteStore
 
-MEMORY = 8 << 30     # bytes; what the manager would say of its machine
+MEMORY = 8 << 30  # bytes; what the manager would say of its machine
 
 
 class Frozen:
@@ -82,15 +82,26 @@ async def reconcile(state: Path, place: Place, rounds: int) -> dict[str, Any]:
         return True
 
     loop = Reconciler(
-        Me(place.server_id, str(place.directory), place.host, uid, MEMORY), store=still, submitter=submitter,  # type: ignore[arg-type]
-        engines=frozen, lease_left=lambda: 3.0, monotonic=time.monotonic, token=lambda: "token", probe=probe,
+        LocalServer(place.server_id, str(place.directory), place.host, uid, MEMORY),
+        store=still,
+        submitter=submitter,  # type: ignore[arg-type]
+        engines=frozen,
+        lease_left=lambda: 3.0,
+        monotonic=time.monotonic,
+        token=lambda: "token",
+        probe=probe,
         complain=lambda step, trouble: print(f"reconcile: {step} {trouble}"),
-    )  # fmt: skip
+    )
     began = time.perf_counter()
     for _ in range(rounds):
         await loop._glance(stale=False)  # its run() would sleep between two of them
-        await asyncio.sleep(0)           # steps it began have their turn
+        await asyncio.sleep(0)  # steps it began have their turn
     took = time.perf_counter() - began
     await loop.close()
-    return {"rounds": rounds, "seconds": took, "orders": frozen.orders, "commits": still.commits,
-            "answering": sum(e.answering for e in survey.engines)}  # fmt: skip
+    return {
+        "rounds": rounds,
+        "seconds": took,
+        "orders": frozen.orders,
+        "commits": still.commits,
+        "answering": sum(e.answering for e in survey.engines),
+    }

@@ -71,10 +71,15 @@ def of(raw: Sequence[Raw], kind: str, **wanted: Any) -> list[Raw]:
 def machine() -> dict[str, Any]:
     """What the numbers depend on besides the product."""
     return {
-        "at": time.strftime("%Y-%m-%d %H:%M:%S"), "cores": os.cpu_count(), "load": os.getloadavg()[0],
+        "at": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "cpu": _cpu(), "kernel": platform.release(), "python": platform.python_version(), "commit": _commit(),
-    }  # fmt: skip
+        "cpu": _cpu(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
 
 
 def _cpu() -> str:

@@ -87,7 +87,7 @@ def slot_of(key: str) -> int:
     """CRC16 (XMODEM) of what stands between braces, or of the whole key."""
     start = key.find("{")
     end = key.find("}", start + 1)
-    text = key[start + 1:end] if start >= 0 and end > start + 1 else key
+    text = key[start + 1 : end] if start >= 0 and end > start + 1 else key
     crc = 0
     for byte in text.encode():
         crc ^= byte << 8

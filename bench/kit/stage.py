@@ -21,13 +21,13 @@ from typing import TypeVar
 
 from dkv.cli.output import Screen
 from dkv.client import Json
+from dkv.playground.addresses import Record, choose, engines, is_alive, registry, started_at, stop_leftovers
 from dkv.playground.domain import Domain, lacks
-from dkv.playground.places import Record, choose, engines, is_alive, registry, started_at, stop_leftovers
 
 T = TypeVar("T")
 DKV = str(Path(sys.executable).parent / "dkv")
-PREFIX = "dkv-playground-bench-"   # the playground's own prefix: what a killed benchmark leaves is found and removed
-PATIENT = 90.0                     # s anything may take before a benchmark gives up
+PREFIX = "dkv-playground-bench-"  # the playground's own prefix: what a killed benchmark leaves is found and removed
+PATIENT = 90.0  # s anything may take before a benchmark gives up
 
 
 @dataclass
@@ -105,7 +105,7 @@ def until(ask: Callable[[], T | None], within: float, what: str, pause: float = 
 def staged(servers: int, instances: int, **settings: str) -> Iterator[Stage]:
     """A domain that is ready. `settings` become DKV_* variables of its managers."""
     signal.signal(signal.SIGTERM, _interrupt)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)   # what is installed has its bytecode beside it, so also what is measured
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode beside it, so also what is measured
     for name, value in settings.items():
         os.environ[f"DKV_{name.upper()}"] = value
     with registry() as place:

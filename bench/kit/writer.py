@@ -21,9 +21,9 @@ if __name__ == "__main__":
 from kit.resp import Line, Refused
 
 PLAIN, CONFIRMED, LIBRARY = "plain", "confirmed", "library"
-ACKNOWLEDGED, SURE, DOUBT = "a", "c", "d"   # +OK; confirmed by every required copy; sent, and no answer came
-PAUSE = 0.002                               # s between two tries while nobody serves
-BEHIND = 0.05                               # s after which lost time is not caught up
+ACKNOWLEDGED, SURE, DOUBT = "a", "c", "d"  # +OK; confirmed by every required copy; sent, and no answer came
+PAUSE = 0.002  # s between two tries while nobody serves
+BEHIND = 0.05  # s after which lost time is not caught up
 
 
 def key_of(tag: str, kind: str, n: int, keys: int) -> str:
@@ -124,8 +124,9 @@ def library(endpoints: Sequence[str]) -> Callable[[str, str], str | None]:
     return put
 
 
-def write(out: TextIO, ask: Callable[[str, str], str | None], pace: Pace, name: Callable[[int], str],
-          stopped: Callable[[], bool]) -> None:  # fmt: skip
+def write(
+    out: TextIO, ask: Callable[[str, str], str | None], pace: Pace, name: Callable[[int], str], stopped: Callable[[], bool]
+) -> None:
     """Write until stopped; a write that was certainly not done keeps its number."""
     for n in itertools.count():
         mark = None

@@ -15,8 +15,8 @@ from kit.resp import Line, Refused
 from kit.stage import PATIENT, Stage, until
 from kit.writer import ACKNOWLEDGED, DOUBT, SURE, key_of
 
-BATCH = 2000   # keys read at once
-KEPT = 10.0    # s of writes kept after a proof
+BATCH = 2000  # keys read at once
+KEPT = 10.0  # s of writes kept after a proof
 
 
 class Write(NamedTuple):
@@ -43,16 +43,17 @@ class Proof:
 class Writer:
     """A writer process; use as a context."""
 
-    def __init__(self, stage: Stage, kind: str, *, tag: str, keys: int, rate: int, endpoints: Sequence[str],
-                 more: Sequence[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self, stage: Stage, kind: str, *, tag: str, keys: int, rate: int, endpoints: Sequence[str], more: Sequence[str] = ()
+    ) -> None:
         self.kind, self.tag, self.keys = kind, tag, keys
-        self.writes: list[Write] = []            # since the last proof, and what an outage around it needs
-        self._newest: dict[int, Write] = {}      # by key: what has to be read there in the end
-        self._maybe: set[int] = set()            # numbers of writes without an answer
+        self.writes: list[Write] = []  # since the last proof, and what an outage around it needs
+        self._newest: dict[int, Write] = {}  # by key: what has to be read there in the end
+        self._maybe: set[int] = set()  # numbers of writes without an answer
         self._endpoints = list(endpoints)
         self._log = stage.directory / f"writer-{kind}-{tag}.log"
         self._marks: Counter[str] = Counter()
-        self._log.write_text("", encoding="utf-8")   # what an earlier writer of this name said is not ours
+        self._log.write_text("", encoding="utf-8")  # what an earlier writer of this name said is not ours
         self._offset = 0
         self._proven = 0
         script = Path(__file__).with_name("writer.py")
@@ -99,9 +100,10 @@ class Writer:
 
     def await_answers(self, count: int, since: float, marks: str = ACKNOWLEDGED + SURE) -> None:
         """Until it was answered so often after a moment."""
+
         def enough() -> bool | None:
             self.look()
-            recent = self.writes[-4 * count - 100:]
+            recent = self.writes[-4 * count - 100 :]
             return sum(w.sent >= since and w.mark in marks for w in recent) >= count or None
 
         until(enough, PATIENT, f"the {self.kind} writer to be answered", 0.02)
@@ -115,7 +117,7 @@ class Writer:
     def prove(self) -> Proof:
         """Read back what was promised since the last proof."""
         self.look()
-        proof = self._judge({w.n % self.keys: w for w in self.writes[self._proven:] if w.mark != DOUBT})
+        proof = self._judge({w.n % self.keys: w for w in self.writes[self._proven :] if w.mark != DOUBT})
         self.writes = [w for w in self.writes if w.answered > self.writes[-1].answered - KEPT]
         self._proven = len(self.writes)
         return proof
@@ -145,7 +147,7 @@ class Writer:
     def _values(self, slots: Sequence[int]) -> dict[int, int | None]:
         found: dict[int, int | None] = {}
         for start in range(0, len(slots), BATCH):
-            batch = slots[start:start + BATCH]
+            batch = slots[start : start + BATCH]
             names = [key_of(self.tag, self.kind, slot, self.keys) for slot in batch]
             answers = until(lambda wanted=names: read_back(self._endpoints, wanted), PATIENT, "the keys to be readable", 0.05)
             found.update({slot: None if a is None else int(a) for slot, a in zip(batch, answers, strict=True)})

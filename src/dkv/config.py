@@ -18,7 +18,7 @@ FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, and hooks of tests."""
 
 
-class ConfigTrouble(Exception):
+class ConfigError(Exception):
     """The configuration cannot be used. Root of everything this room raises; `hint` says what to write."""
 
     def __init__(self, message: str, hint: str) -> None:
@@ -55,17 +55,22 @@ class Settings:
         2_000, "how long the process of a restarted leader may do nothing before another one leads", range=(0, 3_600_000)
     )
     failover_limit: int | None = _setting(
-        None, "ms after which another one leads although the restarted leader makes progress; off unless set: acknowledged "
-        "writes may be set aside", range=(0, 2**53),
-    )  # fmt: skip
+        None,
+        "ms after which another one leads although the restarted leader makes progress; off unless set: acknowledged "
+        "writes may be set aside",
+        range=(0, 2**53),
+    )
     tail_above_bytes: int = _setting(
-        100_000_000, "size of a dead leader's files from which on its followers are given its last writes; -1: never",
+        100_000_000,
+        "size of a dead leader's files from which on its followers are given its last writes; -1: never",
         range=(-1, 2**53),
-    )  # fmt: skip
+    )
     engine_hang_timeout_ms: int = _setting(
-        30_000, "how long an engine may answer nothing and its process do nothing before its manager ends it; ten times that "
-        "where it computes", range=(100, 86_400_000),
-    )  # fmt: skip
+        30_000,
+        "how long an engine may answer nothing and its process do nothing before its manager ends it; ten times that "
+        "where it computes",
+        range=(100, 86_400_000),
+    )
     restart_budget: int = _setting(3, "so many early ends within the window park an archive", range=(0, 1000))
     restart_window_ms: int = _setting(60_000, "that window", range=(0, 86_400_000))
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
@@ -75,11 +80,9 @@ class Settings:
 
 
 def load_settings(
-    flags: Mapping[str, object] | None = None,
-    environ: Mapping[str, str] | None = None,
-    file: Path | None = None,
+    flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Settings:
-    """Read file, variables and flags (None values are no flags) into Settings. Raises ConfigTrouble."""
+    """Read file, variables and flags (None values are no flags) into Settings. Raises ConfigError."""
     env = os.environ if environ is None else environ
     given: dict[str, Any] = dict(_from_file(file or config_file(env), required=file is not None or "DKV_CONFIG" in env))
     given |= _from_environ(env)
@@ -115,17 +118,17 @@ def _from_file(path: Path, required: bool) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if required:
-            raise ConfigTrouble(f"The configuration file {path} does not exist.", "Create it or unset it.") from None
+            raise ConfigError(f"The configuration file {path} does not exist.", "Create it or unset it.") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigTrouble(f"The configuration file {path} cannot be read: {error}.", "Make it readable.") from error
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}.", "Make it readable.") from error
     import tomllib  # only who has a file pays for its reader
 
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         hint = 'Lines look like `port = 7801` or `bind = "127.0.0.1"`.'
-        raise ConfigTrouble(f"{path} is not TOML: {error}.", hint) from error
+        raise ConfigError(f"{path} is not TOML: {error}.", hint) from error
     for name in found:
         _know(name, str(path))
     return found
@@ -136,7 +139,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
     for variable, value in environ.items():
         if not variable.startswith("DKV_") or variable in FREE_VARIABLES or variable.startswith(FREE_PREFIX):
             continue
-        name = variable[len("DKV_"):].lower()
+        name = variable[len("DKV_") :].lower()
         _know(name, f"the variable {variable}")
         found[name] = value
     return found
@@ -148,7 +151,7 @@ def _know(name: str, where: str) -> None:
         return
     from dkv.domain.similar import nearest  # only errors pay for it
 
-    raise ConfigTrouble(f"'{name}' in {where} is not a setting of dkv.", nearest(name, names, f"Known: {', '.join(names)}."))
+    raise ConfigError(f"'{name}' in {where} is not a setting of dkv.", nearest(name, names, f"Known: {', '.join(names)}."))
 
 
 def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
@@ -159,9 +162,9 @@ def _read(name: str, value: object, rules: Mapping[str, Any]) -> object:
     if "range" in rules:
         return _number(name, value, rules["range"])
     if not isinstance(value, str | Path) or not str(value) or not str(value).isprintable():
-        raise ConfigTrouble(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
+        raise ConfigError(f"{name} must be a text in one line, not {value!r}.", f'Write {name} = "...".')
     if "choices" in rules and value not in rules["choices"]:
-        raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
+        raise ConfigError(f"{name} cannot be {value!r}.", f"It is one of {', '.join(rules['choices'])}.")
     return Path(value).expanduser() if name in ("data_dir", "valkey_server") else str(value)
 
 
@@ -169,7 +172,7 @@ def _number(name: str, value: object, limits: tuple[int, int]) -> int:
     low, high = limits
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"-?\d{1,18}", text) or not low <= int(text) <= high:
-        raise ConfigTrouble(f"{name} cannot be {value!r}.", f"It is a whole number from {low} to {high}.")
+        raise ConfigError(f"{name} cannot be {value!r}.", f"It is a whole number from {low} to {high}.")
     return int(text)
 
 
@@ -177,7 +180,7 @@ def _labels(value: object) -> dict[str, str]:
     found = _pairs(value)
     for text in (*found, *found.values()):
         if not text.isprintable():
-            raise ConfigTrouble(f"labels cannot hold {text!r}: it cannot be printed.", "Write it in one line.")
+            raise ConfigError(f"labels cannot hold {text!r}: it cannot be printed.", "Write it in one line.")
     return found
 
 
@@ -188,12 +191,12 @@ def _pairs(value: object) -> dict[str, str]:
             return {key.strip(): text.strip() for key, _, text in pairs}
     elif isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values()):
         return {str(k): str(v) for k, v in value.items()}
-    raise ConfigTrouble(f"labels cannot be {value!r}.", 'Write labels = { zone = "a" } or DKV_LABELS=zone=a,rack=2.')
+    raise ConfigError(f"labels cannot be {value!r}.", 'Write labels = { zone = "a" } or DKV_LABELS=zone=a,rack=2.')
 
 
 def parse_size(value: object) -> int:
-    """Bytes from a number or a text such as '512MB' or '2g' (powers of 1024, as in Valkey). Raises ConfigTrouble."""
+    """Bytes from a number or a text such as '512MB' or '2g' (powers of 1024, as in Valkey). Raises ConfigError."""
     match = re.fullmatch(r"(\d{1,15})\s*(|[kmgt])i?b?", str(value).strip().lower())
     if isinstance(value, bool) or match is None or int(match[1]) == 0:
-        raise ConfigTrouble(f"'{value}' is not an amount of memory.", "Write bytes, or 512MB, or 2GB.")
+        raise ConfigError(f"'{value}' is not an amount of memory.", "Write bytes, or 512MB, or 2GB.")
     return int(match[1]) << 10 * " kmgt".index(match[2] or " ")

@@ -26,40 +26,40 @@ import uvicorn
 
 from dkv import files
 from dkv.api.app import create_app
+from dkv.api.context import LogFile, ManagerContext
 from dkv.api.nuodb.bundle import without_credentials
-from dkv.api.rooms import LogFile, Rooms
-from dkv.client import ClientTrouble, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
+from dkv.client import ClientError, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
+from dkv.data_dir import DataDir, boot_id, end_running_manager, lock_data_dir, refuse_public_bind, running_manager, settled
 from dkv.domain.model import DatabaseOptions, Process, State
-from dkv.dwelling import Dwelling, boot_id, end_resident, refuse_public_bind, resident, settled, take_dwelling
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
-from dkv.engine.contract import ArchiveRefused, EngineTrouble
-from dkv.engine.room import ValkeyEngines
+from dkv.engine.contract import ArchiveRefused, EngineError
+from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.listening import IDLE, Connection, Connections, Limits, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
-from dkv.machine.seen import directory_of, memory_node_id, node_id
+from dkv.machine.observation import directory_of, memory_node_id, node_id
 from dkv.machine.steps import Step
-from dkv.manager import Manager, ManagerTrouble, Outside, Place
-from dkv.store.contract import StoreTrouble
+from dkv.manager import Manager, ManagerError, ManagerHooks, NodeIdentity
+from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
-DATE_EVERY = 1.0     # s a Date header may be old
-DESCRIPTORS = 65_536 # a manager and each of its engines may open, where the machine allows it
-PROBE_WITHIN = 1.0   # s a machine has to answer a connection
+DATE_EVERY = 1.0  # s a Date header may be old
+DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
+PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
 def run(settings: Settings) -> int:
     """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
-    os.umask(0o077)   # whatever we and what we start make is for our user only
+    os.umask(0o077)  # whatever we and what we start make is for our user only
     set_up(settings.log_level)
     settings = settled(settings)
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
     raise_descriptor_limit()
-    with take_dwelling(settings) as dwelling:
+    with lock_data_dir(settings) as dwelling:
         keep_in(dwelling.path)
         with doors(settings) as listening:
             return asyncio.run(serve(settings, dwelling, listening))
@@ -79,12 +79,12 @@ def _program(settings: Settings) -> str | None:
 
 
 def refuse_no_engine(settings: Settings) -> None:
-    """A manager that cannot start any engine says so now, not when a store is started. Raises ManagerTrouble."""
+    """A manager that cannot start any engine says so now, not when a store is started. Raises ManagerError."""
     try:
         find_binary(_program(settings))
     except ArchiveRefused as refused:
         hint = "Install Valkey 9.1, or set valkey_server (DKV_VALKEY_SERVER) to its program."
-        raise ManagerTrouble(f"There is no Valkey to run: {refused.detail}.", hint) from refused
+        raise ManagerError(f"There is no Valkey to run: {refused.detail}.", hint) from refused
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def doors(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 def listen(settings: Settings, port: int, flag: str) -> socket.socket:
-    """A listening socket of the REST API. Raises ManagerTrouble naming who has the port, and the flag that chooses it."""
+    """A listening socket of the REST API. Raises ManagerError naming who has the port, and the flag that chooses it."""
     door = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -108,7 +108,7 @@ def listen(settings: Settings, port: int, flag: str) -> socket.socket:
     except OSError as error:
         door.close()
         hint = f"Choose another {flag}, or stop the other one."
-        raise ManagerTrouble(_port_sentence(settings, port, error), hint) from error
+        raise ManagerError(_port_sentence(settings, port, error), hint) from error
     return door
 
 
@@ -125,42 +125,52 @@ def get_json(host: str, port: int, target: str, seconds: float, method: str = "G
     try:
         reply = HttpTransport().send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
         answer = json.loads(reply.body)
-    except (ClientTrouble, ValueError) as error:
+    except (ClientError, ValueError) as error:
         raise OSError(str(error)) from error
     return answer if isinstance(answer, dict) else {}
 
 
 async def open_state(state: str) -> SqliteStore:
-    """Open the state backend named as `sqlite:PATH`. Raises ManagerTrouble, StoreTrouble."""
+    """Open the state backend named as `sqlite:PATH`. Raises ManagerError, StoreError."""
     kind, _, path = state.partition(":")
     if kind != "sqlite" or not path:
-        raise ManagerTrouble(f"The state backend {without_credentials(state)!r} is not known.", "Write --state sqlite:PATH.")
+        raise ManagerError(f"The state backend {without_credentials(state)!r} is not known.", "Write --state sqlite:PATH.")
     try:
         with files.directory(files.without_links(Path(path).parent), make=True):
             pass
     except OSError as error:
         hint = "Choose another --state, or make room and rights."
-        raise ManagerTrouble(f"The domain state cannot be kept at {path}: {error.strerror}.", hint) from error
+        raise ManagerError(f"The domain state cannot be kept at {path}: {error.strerror}.", hint) from error
     return await SqliteStore.open(path)
 
 
 @contextlib.asynccontextmanager
-async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Manager]:
+async def manager_of(settings: Settings, dwelling: DataDir) -> AsyncIterator[Manager]:
     """A manager that has joined its domain, on real state and real engines."""
     store = await open_state(settings.state)
     engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
     memory = settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    place = Place(
-        server_id=dwelling.server_id, uid=dwelling.uid, host=settings.bind, port=settings.port,
-        nuodb_port=settings.nuodb_port, boot_id=boot_id(), data_dir=str(settings.data_dir.absolute()), memory=memory,
+    place = NodeIdentity(
+        server_id=dwelling.server_id,
+        uid=dwelling.uid,
+        host=settings.bind,
+        port=settings.port,
+        nuodb_port=settings.nuodb_port,
+        boot_id=boot_id(),
+        data_dir=str(settings.data_dir.absolute()),
+        memory=memory,
         hang_timeout=settings.engine_hang_timeout_ms,
-    )  # fmt: skip
-    outside = Outside(
-        monotonic=boottime, wall=lambda: time.time_ns() // 1_000_000, token=lambda: uuid.uuid4().hex, probe=probe,
+    )
+    outside = ManagerHooks(
+        monotonic=boottime,
+        wall=lambda: time.time_ns() // 1_000_000,
+        token=lambda: uuid.uuid4().hex,
+        probe=probe,
         accepts=accepts,
         heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
-        complain=complain, warn=log.warning,
-    )  # fmt: skip
+        complain=complain,
+        warn=log.warning,
+    )
     manager = Manager(place, store, engines, outside)
     try:
         await manager.join()
@@ -172,7 +182,7 @@ async def manager_of(settings: Settings, dwelling: Dwelling) -> AsyncIterator[Ma
 
 def complain(step: Step | None, trouble: Exception, times: int) -> None:
     """Log what went wrong, and how often since the last line about it; with its traceback when it is our own mistake."""
-    ours = not isinstance(trouble, (EngineTrouble, StoreTrouble, OSError))
+    ours = not isinstance(trouble, (EngineError, StoreError, OSError))
     what: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "glance"}
     if times > 1:
         what["times"] = times
@@ -239,18 +249,31 @@ def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
     """How the API is served: who asked is who connected, whatever a header says; nobody is told with what program."""
     connection: Any = partial(Connection, Connections(within or limits()))
     return uvicorn.Config(
-        app, http=connection, ws="none", log_config=None, access_log=False, lifespan="on", proxy_headers=False,
-        server_header=False, timeout_keep_alive=IDLE, timeout_graceful_shutdown=2,
-    )  # fmt: skip
+        app,
+        http=connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=2,
+    )
 
 
 def options_of(settings: Settings) -> DatabaseOptions:
     """What a store created through this manager gets unless it is told otherwise (design section 9)."""
     return DatabaseOptions(
-        leader_assignment_timeout=settings.leader_assignment_timeout_ms, failover_grace=settings.failover_grace_ms,
-        failover_limit=settings.failover_limit or 0, tail_above=settings.tail_above_bytes, restart_budget=settings.restart_budget,
-        restart_window=settings.restart_window_ms, min_in_sync=settings.min_in_sync, append_fsync=settings.appendfsync,
-    )  # fmt: skip
+        leader_assignment_timeout=settings.leader_assignment_timeout_ms,
+        failover_grace=settings.failover_grace_ms,
+        failover_limit=settings.failover_limit or 0,
+        tail_above=settings.tail_above_bytes,
+        restart_budget=settings.restart_budget,
+        restart_window=settings.restart_window_ms,
+        min_in_sync=settings.min_in_sync,
+        append_fsync=settings.appendfsync,
+    )
 
 
 class Shown:
@@ -264,7 +287,7 @@ class Shown:
         self.snapshot = manager.submitter.snapshot
 
 
-def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Rooms:
+def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
@@ -273,16 +296,36 @@ def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Room
     async def counters() -> list[Mapping[str, Any]]:
         return [asdict(counted) for counted in await manager.engines.count()]
 
-    return Rooms(
-        submitter=Shown(manager), events=store.events, changes=store.watch, counters=counters,
-        streams=within.streams, streams_each=within.streams_each, leader_server=manager.liveness.leader,
-        fetch=fetch, port_in_use=port_in_use, unfit=unfit, node_id=engine_id, closing=ended.is_set, stop=ended.set,
-        order=order, logs=lambda state: log_files(settings, place.server_id, state), configured=lambda: told(settings),
-        environment=lambda: os.environ, engine_version=lambda: release_of(find_binary(_program(settings))),
-        new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8], readiness=manager.readiness,
-        clock=lambda: time.time_ns() // 1_000_000, server_id=place.server_id, uid=place.uid, address=place.host,
-        port=place.port, options=options_of(settings), version=version("dkv"), heard=manager.liveness.heard,
-    )  # fmt: skip
+    return ManagerContext(
+        submitter=Shown(manager),
+        events=store.events,
+        changes=store.watch,
+        counters=counters,
+        streams=within.streams,
+        streams_each=within.streams_each,
+        leader_server=manager.liveness.leader,
+        fetch=fetch,
+        port_in_use=port_in_use,
+        unfit=unfit,
+        node_id=engine_id,
+        closing=ended.is_set,
+        stop=ended.set,
+        order=order,
+        logs=lambda state: log_files(settings, place.server_id, state),
+        configured=lambda: told(settings),
+        environment=lambda: os.environ,
+        engine_version=lambda: release_of(find_binary(_program(settings))),
+        new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
+        readiness=manager.readiness,
+        clock=lambda: time.time_ns() // 1_000_000,
+        server_id=place.server_id,
+        uid=place.uid,
+        address=place.host,
+        port=place.port,
+        options=options_of(settings),
+        version=version("dkv"),
+        lease_ages=manager.liveness.heard,
+    )
 
 
 def engine_id(state: State, process: Process) -> str:
@@ -335,7 +378,7 @@ def port_in_use(host: str, port: int) -> bool:
     return False
 
 
-async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.socket]) -> int:
+async def serve(settings: Settings, dwelling: DataDir, listening: list[socket.socket]) -> int:
     """Run manager and REST until a signal comes, or one of them fails."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -344,16 +387,14 @@ async def serve(settings: Settings, dwelling: Dwelling, listening: list[socket.s
     try:
         async with manager_of(settings, dwelling) as manager:
             await _serve(manager, settings, listening, ended)
-    except StoreTrouble as trouble:
-        said, _, hint = str(trouble).partition("; hint: ")   # the store says what helps in its own sentence
+    except StoreError as trouble:
+        said, _, hint = str(trouble).partition("; hint: ")  # the store says what helps in its own sentence
         hint = f"{hint[:1].upper()}{hint[1:]}." if hint else f"Look at {without_credentials(settings.state)}."
-        raise ManagerTrouble(f"The domain state cannot be used: {said}.", hint) from trouble
+        raise ManagerError(f"The domain state cannot be used: {said}.", hint) from trouble
     return 0
 
 
-async def _serve(
-    manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event
-) -> None:
+async def _serve(manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event) -> None:
     rest = Server(serving(create_app(rooms_of(manager, settings, ended))))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
@@ -375,29 +416,33 @@ async def _serve(
 
 # Stopping ----------------------------------------------------------------------------------------------------------
 
-DRAIN_WITHIN = 90.0   # s all engines of this server have to leave
+DRAIN_WITHIN = 90.0  # s all engines of this server have to leave
 REFUSED_WITHIN = 5.0  # s a refusal may last before it is told: another copy may just be joining
-END_WITHIN = 15.0     # s the manager has to end
+END_WITHIN = 15.0  # s the manager has to end
 
 
 def stop(settings: Settings, with_engines: bool) -> int:
     """Stop the manager that lives in the data directory; with its engines, they hand over and leave first."""
-    first = resident(settings.data_dir.absolute())
+    first = running_manager(settings.data_dir.absolute())
     if first is None:
-        raise ManagerTrouble(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
+        raise ManagerError(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
     try:
         pid, host, port = int(str(first["pid"])), str(first["bind"]), int(str(first["port"]))
     except (KeyError, ValueError):
-        raise ManagerTrouble(f"A process holds {settings.data_dir}, and the lock file does not say which.",
-                             "Wait a moment if it just started; else look who holds it: fuser, lsof.") from None  # fmt: skip
+        raise ManagerError(
+            f"A process holds {settings.data_dir}, and the lock file does not say which.",
+            "Wait a moment if it just started; else look who holds it: fuser, lsof.",
+        ) from None
     if with_engines:
         drain(ManagerClient(Endpoint(host, port)), str(first["serverId"]))
-    end_resident(settings.data_dir.absolute(), pid)
+    end_running_manager(settings.data_dir.absolute(), pid)
     deadline = time.monotonic() + END_WITHIN
-    while resident(settings.data_dir.absolute()) is not None:
+    while running_manager(settings.data_dir.absolute()) is not None:
         if time.monotonic() > deadline:
-            raise ManagerTrouble(f"Manager {first['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
-                                 "Look at its log; its engines are not touched by ending it.")  # fmt: skip
+            raise ManagerError(
+                f"Manager {first['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
+                "Look at its log; its engines are not touched by ending it.",
+            )
         time.sleep(0.05)
     return 0
 
@@ -416,11 +461,14 @@ def drain(client: ManagerClient, server_id: str) -> None:
                 patience = time.monotonic() + REFUSED_WITHIN
             except ManagerRefused as refused:
                 if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile
-                    raise ManagerTrouble(f"{_called(process)} may not leave. {refused.message}",
-                                         f"{refused.hint} The manager runs on.") from refused  # fmt: skip
+                    raise ManagerError(
+                        f"{_called(process)} may not leave. {refused.message}", f"{refused.hint} The manager runs on."
+                    ) from refused
         if time.monotonic() > deadline:
-            raise ManagerTrouble(f"{', '.join(map(_called, left))} did not leave within {DRAIN_WITHIN:.0f} s.",
-                                 "Look at dkv show waiting; dkv shutdown process --kill ends one at once.")  # fmt: skip
+            raise ManagerError(
+                f"{', '.join(map(_called, left))} did not leave within {DRAIN_WITHIN:.0f} s.",
+                "Look at dkv show waiting; dkv shutdown process --kill ends one at once.",
+            )
         time.sleep(0.1)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 PRIVATE = 0o700
-FRESH = ".new-"             # how the names of files begin that are being written; left behind only by a crash
+FRESH = ".new-"  # how the names of files begin that are being written; left behind only by a crash
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40
 

@@ -13,14 +13,14 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-RESERVE = 64             # descriptors kept for the manager's own work
-MOST = 1_024             # connections at once
-MOST_STREAMS = 64        # event streams at once
-SHARE = 4                # one address may have this part of them
-HEAD_WITHIN = 10.0       # s for a request's head, from the connection or its first byte on
-BODY_WITHIN = 10.0       # s for its body
-READ_WITHIN = 10.0       # s a full send buffer may stay full
-IDLE = 5                 # s between two requests of one connection
+RESERVE = 64  # descriptors kept for the manager's own work
+MOST = 1_024  # connections at once
+MOST_STREAMS = 64  # event streams at once
+SHARE = 4  # one address may have this part of them
+HEAD_WITHIN = 10.0  # s for a request's head, from the connection or its first byte on
+BODY_WITHIN = 10.0  # s for its body
+READ_WITHIN = 10.0  # s a full send buffer may stay full
+IDLE = 5  # s between two requests of one connection
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -87,7 +87,7 @@ class Connection(H11Protocol):
         self.peer = ""
         self._room = room
         self._timer: asyncio.TimerHandle | None = None
-        self._waits_for = ""                               # "head", "body", or nothing
+        self._waits_for = ""  # "head", "body", or nothing
         self._reader_timer: asyncio.TimerHandle | None = None
 
     @property

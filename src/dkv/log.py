@@ -13,8 +13,8 @@ import structlog
 from dkv.printable import printable
 
 FILE = "manager.log"
-LARGEST = 4_000_000   # bytes of a file before the next one is begun
-KEPT = 3              # older files: manager.log.1 and so on
+LARGEST = 4_000_000  # bytes of a file before the next one is begun
+KEPT = 3  # older files: manager.log.1 and so on
 
 _file: logging.Handler | None = None
 

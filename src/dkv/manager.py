@@ -18,14 +18,14 @@ from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.engine.contract import Engines
+from dkv.machine.observation import HANG_TIMEOUT, LocalServer, Observation
 from dkv.machine.reconcile import Reconciler
 from dkv.machine.refusing import refusing
-from dkv.machine.seen import HANG_TIMEOUT, Me, Seen
 from dkv.machine.steps import Step
 from dkv.store.contract import Store
 
 
-class ManagerTrouble(Exception):
+class ManagerError(Exception):
     """This manager cannot take part in its domain; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -35,7 +35,7 @@ class ManagerTrouble(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeIdentity:
     """Where a manager is and who it is. `uid` is random and belongs to its data directory; `memory` is in bytes, `hang_timeout`
     in ms: how long an engine may stay silent."""
 
@@ -51,34 +51,40 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Outside:
+class ManagerHooks:
     """The impure things a manager is given. `monotonic` in seconds, `wall` in ms, `token` a fresh random word."""
 
     monotonic: Callable[[], float]
     wall: Callable[[], int]
     token: Callable[[], str]
-    probe: Callable[[str, int], Awaitable[bool]]      # whether a machine answers; a refusal is an answer
-    accepts: Callable[[str, int], Awaitable[bool]]    # whether something there accepts connections
+    probe: Callable[[str, int], Awaitable[bool]]  # whether a machine answers; a refusal is an answer
+    accepts: Callable[[str, int], Awaitable[bool]]  # whether something there accepts connections
     heard: Callable[[Event], None] = lambda event: None
-    complain: Callable[[Step | None, Exception, int], None] = lambda step, trouble, times: None   # as Reconciler
+    complain: Callable[[Step | None, Exception, int], None] = lambda step, trouble, times: None  # as Reconciler
     warn: Callable[[str], None] = lambda text: None
 
 
 class Manager:
     """Takes part in one domain with the engines of one machine."""
 
-    def __init__(self, place: Place, store: Store, engines: Engines, outside: Outside) -> None:
+    def __init__(self, place: NodeIdentity, store: Store, engines: Engines, outside: ManagerHooks) -> None:
         self.place = place
         self.store = store
         self.engines = engines
         self._outside = outside
         self.access = Access(outside.wall, outside.monotonic, outside.warn)
         self.submitter = Submitter(store, outside.wall, outside.token, outside.heard, self.access)
-        self._glanced: Callable[[], Seen | None] = lambda: None
+        self._glanced: Callable[[], Observation | None] = lambda: None
         here = ServerJoined(
-            actor=place.server_id, server_id=place.server_id, uid=place.uid, host=place.host, port=place.port,
-            nuodb_port=place.nuodb_port, boot_id=place.boot_id, data_dir=place.data_dir,
-        )  # fmt: skip
+            actor=place.server_id,
+            server_id=place.server_id,
+            uid=place.uid,
+            host=place.host,
+            port=place.port,
+            nuodb_port=place.nuodb_port,
+            boot_id=place.boot_id,
+            data_dir=place.data_dir,
+        )
         self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
         self.domain_uid = ""
 
@@ -107,28 +113,41 @@ class Manager:
             return None
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
         return Unwritten(
-            self.place.server_id, failing.at, int(self._outside.monotonic() - failing.since), failing.why, failing.fix,
-            tuple(ended), refusing(state, self.place.server_id, seen) if seen else (),
-        )  # fmt: skip
+            self.place.server_id,
+            failing.at,
+            int(self._outside.monotonic() - failing.since),
+            failing.why,
+            failing.fix,
+            tuple(ended),
+            refusing(state, self.place.server_id, seen) if seen else (),
+        )
 
     async def join(self) -> None:
-        """Found the domain or join it. Raises ManagerTrouble, StoreTrouble."""
+        """Found the domain or join it. Raises ManagerError, StoreError."""
         self.domain_uid = await self.submitter.found(self._outside.token())
         await self.liveness.renew()
         joined = await self.liveness.join()
         if isinstance(joined, Refused):
-            raise ManagerTrouble(joined.message, joined.hint)
+            raise ManagerError(joined.message, joined.hint)
 
     async def run(self) -> None:
         """Renew, judge, tick and reconcile until cancelled. Engines go on when this ends."""
         place = self.place
-        me = Me(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory, place.hang_timeout)
+        me = LocalServer(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory, place.hang_timeout)
         outside = self._outside
         reconciler = Reconciler(
-            me, store=self.store, submitter=self.submitter, engines=self.engines, lease_left=self.liveness.lease_left,
-            monotonic=outside.monotonic, token=outside.token, probe=outside.probe, accepts=outside.accepts,
-            complain=outside.complain, learned=self.liveness.look,
-        )  # fmt: skip
+            me,
+            store=self.store,
+            submitter=self.submitter,
+            engines=self.engines,
+            lease_left=self.liveness.lease_left,
+            monotonic=outside.monotonic,
+            token=outside.token,
+            probe=outside.probe,
+            accepts=outside.accepts,
+            complain=outside.complain,
+            learned=self.liveness.look,
+        )
         self._glanced = reconciler.glanced
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -35,5 +35,5 @@ def cut(text: str, columns: int) -> str:
     for at, char in enumerate(text):
         kept += width(char)
         if kept > room:
-            return f"{text[:at]}..."[:max(0, columns)]
+            return f"{text[:at]}..."[: max(0, columns)]
     return text

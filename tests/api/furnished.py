@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from dkv.api.rooms import Rooms
+from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import ArchiveRetired, Command, ServerJoined, ServerLost
 from dkv.domain.decision import Accepted, Refused
@@ -24,7 +24,7 @@ from tests.api.test_maintenance import both
 from tests.api.world import HOSTS, PORT, World
 
 Json = dict[str, Any]
-WITHIN = 10.0   # s a request may take, on a busy machine: one that hangs never answers
+WITHIN = 10.0  # s a request may take, on a busy machine: one that hangs never answers
 
 KNOWN: dict[str, list[Any]] = {
     "name": ["OrdersStore", "test", "ada", "reader", "Backups", "fastest"],
@@ -72,7 +72,7 @@ class FurnishedWorld(World):
 
     clean: Snapshot
 
-    def rooms(self, server: str) -> Rooms:
+    def rooms(self, server: str) -> ManagerContext:
         rooms = super().rooms(server)
         return replace(rooms, submitter=Machine(self), closing=lambda: True)
 
@@ -174,11 +174,19 @@ def _scope(said: Said) -> Json:
     length = [(b"content-length", str(len(said.body)).encode())] if said.body and said.whole else []
     own = [(b"host", f"{HOSTS['s1']}:{PORT}".encode())] if not any(n.lower() == b"host" for n, _ in said.headers) else []
     return {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": said.method, "scheme": "http",
-        "path": unquote(path.decode("latin-1")), "raw_path": path, "query_string": query, "root_path": "",
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": said.method,
+        "scheme": "http",
+        "path": unquote(path.decode("latin-1")),
+        "raw_path": path,
+        "query_string": query,
+        "root_path": "",
         "headers": [*own, *length, *((name.lower(), value) for name, value in said.headers)],
-        "client": ("127.0.0.1", 50_000), "server": (HOSTS["s1"], PORT),
-    }  # fmt: skip
+        "client": ("127.0.0.1", 50_000),
+        "server": (HOSTS["s1"], PORT),
+    }
 
 
 def _receive(said: Said) -> Callable[[], Awaitable[Json]]:

@@ -29,9 +29,7 @@ class Description:
 
     def __init__(self, document: Json) -> None:
         self.schema = schemathesis.openapi.from_dict(document)
-        self.operations = {
-            (one.ok().method.upper(), one.ok().path): one.ok() for one in self.schema.get_all_operations()
-        }
+        self.operations = {(one.ok().method.upper(), one.ok().path): one.ok() for one in self.schema.get_all_operations()}
         self._paths = sorted({path for _, path in self.operations}, key=lambda path: path.count("{"))
 
     def path_of(self, target: str) -> str | None:
@@ -69,11 +67,14 @@ def descriptions(make: Any) -> Mapping[bool, Description]:
 # Requests made from a description --------------------------------------------------------------------------------------
 
 SETTINGS = hypothesis.settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck),
-    phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink), print_blob=False,
-)  # fmt: skip
-CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance,
-          response_headers_conformance]  # fmt: skip
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+    print_blob=False,
+)
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance, response_headers_conformance]
 
 Judge = Callable[[str, bytes, Mapping[str, str], bytes], httpx.Response]
 """Asks with method, target, headers and body."""

@@ -15,15 +15,27 @@ from tests.api.world import World, orders
 
 JSON = ((b"content-type", b"application/json"),)
 STORES, RESTART, ARCHIVES, PROCESSES = (
-    b"/admin/v1/stores", b"/admin/v1/stores/OrdersStore/restart", b"/api/1/archives", b"/api/1/processes",
-)  # fmt: skip
-TAKING = [("POST", STORES), ("POST", RESTART), ("POST", b"/admin/v1/plan"), ("POST", ARCHIVES), ("POST", PROCESSES),
-          ("PUT", b"/api/1/databases/fresh"), ("POST", b"/api/1/databases/test/options"),
-          ("PUT", b"/api/1/kvstore/k"), ("DELETE", b"/api/1/databases/test/hosts"),
-          ("POST", b"/api/1/databases/OrdersStore/hotCopySimple"), ("PUT", b"/api/1/policies/users/eve")]  # fmt: skip
+    b"/admin/v1/stores",
+    b"/admin/v1/stores/OrdersStore/restart",
+    b"/api/1/archives",
+    b"/api/1/processes",
+)
+TAKING = [
+    ("POST", STORES),
+    ("POST", RESTART),
+    ("POST", b"/admin/v1/plan"),
+    ("POST", ARCHIVES),
+    ("POST", PROCESSES),
+    ("PUT", b"/api/1/databases/fresh"),
+    ("POST", b"/api/1/databases/test/options"),
+    ("PUT", b"/api/1/kvstore/k"),
+    ("DELETE", b"/api/1/databases/test/hosts"),
+    ("POST", b"/api/1/databases/OrdersStore/hotCopySimple"),
+    ("PUT", b"/api/1/policies/users/eve"),
+]
 
 OPTIONS = ("POST", b"/api/1/databases/test/options")
-MAY_TAKE = {"an unknown field": [OPTIONS], "many fields": [OPTIONS]}   # options have names of their own
+MAY_TAKE = {"an unknown field": [OPTIONS], "many fields": [OPTIONS]}  # options have names of their own
 
 
 def body(value: Any) -> bytes:
@@ -64,9 +76,30 @@ BODIES: dict[str, tuple[bytes, tuple[tuple[bytes, bytes], ...]]] = {
 }
 
 IN_NAMES = [
-    "\0", "a\0b", "\ud800", "\udfff\ud800", "\u202e", "\U0001f600", "..", ".", "../../etc/passwd", "a/b", "a%2Fb", "a b",
-    "", " ", "a\nb", "a\r\nX: y", "'; DROP", "x" * 300, "x" * 10_000, "{{7*7}}", "-", "--help", "null",
-]  # fmt: skip
+    "\0",
+    "a\0b",
+    "\ud800",
+    "\udfff\ud800",
+    "\u202e",
+    "\U0001f600",
+    "..",
+    ".",
+    "../../etc/passwd",
+    "a/b",
+    "a%2Fb",
+    "a b",
+    "",
+    " ",
+    "a\nb",
+    "a\r\nX: y",
+    "'; DROP",
+    "x" * 300,
+    "x" * 10_000,
+    "{{7*7}}",
+    "-",
+    "--help",
+    "null",
+]
 NUMBERS = [-1, -(2**63), 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**400, 1.5, 1e308, "1", "", "0x1", True, None, [], {}]
 
 
@@ -79,12 +112,17 @@ def named(name: str) -> list[tuple[str, bytes, Any]]:
     place["instances"][0] |= {"path": name}
     user = {"roles": [name], "password": name or "x"}
     return [
-        ("POST", STORES, store), ("POST", STORES, instance), ("POST", STORES, place),
+        ("POST", STORES, store),
+        ("POST", STORES, instance),
+        ("POST", STORES, place),
         ("POST", STORES, orders(name="Fresh", groups=[{"name": name, "slots": [[0, 16383]]}])),
         ("POST", STORES, orders(name="Fresh", appendFsync=name)),
         ("POST", b"/admin/v1/stores/OrdersStore/switchover", {"group": name}),
-        ("POST", b"/admin/v1/stores/OrdersStore/groups/UNPARTITIONED/leader",
-         {"archiveId": 0, "allowDataLoss": True, "reason": name}),
+        (
+            "POST",
+            b"/admin/v1/stores/OrdersStore/groups/UNPARTITIONED/leader",
+            {"archiveId": 0, "allowDataLoss": True, "reason": name},
+        ),
         ("POST", b"/admin/v1/stores/OrdersStore/hot-copies", {"defaultPath": name}),
         ("POST", ARCHIVES, {"dbName": name, "host": "s1", "path": "/x"}),
         ("POST", ARCHIVES, {"dbName": "test", "host": name, "path": "/x"}),
@@ -102,7 +140,7 @@ def named(name: str) -> list[tuple[str, bytes, Any]]:
         ("POST", b"/api/1/peers/certificates", {"alias": name, "certificatePem": name}),
         ("POST", b"/api/1/diagnostics/log", {"message": name}),
         ("POST", b"/api/1/databases/OrdersStore/hotCopySimple", {"defaultBackupLocation": {"copyArchiveDir": name}}),
-    ]  # fmt: skip
+    ]
 
 
 def numbered(number: Any) -> list[tuple[str, bytes, Any]]:
@@ -122,12 +160,16 @@ def numbered(number: Any) -> list[tuple[str, bytes, Any]]:
         ("POST", b"/api/1/databases/test/options", {"mem": number}),
         ("PUT", b"/api/1/databases/test/hosts", {"serverId": "s1", "regionId": number}),
         ("PUT", b"/api/1/databases/test/defaultRegion", {"regionId": number}),
-        ("POST", b"/api/1/databases/OrdersStore/hotCopySimple",
-         {"defaultBackupLocation": {"copyArchiveDir": "/c"}, "maxRate": number, "testMode": number}),
-    ]  # fmt: skip
+        (
+            "POST",
+            b"/api/1/databases/OrdersStore/hotCopySimple",
+            {"defaultBackupLocation": {"copyArchiveDir": "/c"}, "maxRate": number, "testMode": number},
+        ),
+    ]
 
 
-ADDRESSES = shlex.split(r"""
+ADDRESSES = shlex.split(
+    r"""
 /admin/v1/stores/%00 /admin/v1/stores/%ff /admin/v1/stores/.. /admin/v1/stores/../../api/1/peers /admin/v1/stores/%2e%2e
 /admin/v1/stores/a%2Fb /admin/v1/stores//start /admin/v1/stores/OrdersStore/instances/%2F/start //admin/v1/stores
 /admin/v1/stores/OrdersStore/ /admin/v1//stores /ADMIN/V1/STORES /admin/v1/stores%3Fx /admin/v1/stores;x=1 /admin/v1/%2e/stores
@@ -154,19 +196,35 @@ ADDRESSES = shlex.split(r"""
 /api/1/diagnostics/logs?ignore=( /api/1/diagnostics/logs?modifiedAfterEpochSec=99999999999999999999999
 /api/1/diagnostics/config/%2e
 /admin/v1/openapi.json/ /api/1/openapi.json?x=1 /docs/.. /openapi.json%00
-""".replace("\\\n", "\\\\\n"))  # fmt: skip
+""".replace("\\\n", "\\\\\n")
+)
 
 HEADERS = [
-    [(b"Idempotency-Key", b"\xff\xfe")], [(b"Idempotency-Key", b"k" * 201)],
+    [(b"Idempotency-Key", b"\xff\xfe")],
+    [(b"Idempotency-Key", b"k" * 201)],
     [(b"Idempotency-Key", b"a"), (b"Idempotency-Key", b"b")],
-    [(b"Host", b"")], [(b"Host", b"127.0.0.11:7801"), (b"Host", b"evil.example")], [(b"Host", b"[::1")], [(b"Host", b"\xff")],
-    [(b"Host", b"evil.example@127.0.0.11")], [(b"Origin", b"null")], [(b"Origin", b"\xff")], [(b"Content-Length", b"-1")],
-    [(b"Content-Length", b"many")], [(b"Content-Length", b"\xb2")], [(b"Content-Length", b"1" * 5000)],
-    [(b"Content-Type", b"application/json; charset=utf-7")], [(b"Content-Type", b"\xff")],
+    [(b"Host", b"")],
+    [(b"Host", b"127.0.0.11:7801"), (b"Host", b"evil.example")],
+    [(b"Host", b"[::1")],
+    [(b"Host", b"\xff")],
+    [(b"Host", b"evil.example@127.0.0.11")],
+    [(b"Origin", b"null")],
+    [(b"Origin", b"\xff")],
+    [(b"Content-Length", b"-1")],
+    [(b"Content-Length", b"many")],
+    [(b"Content-Length", b"\xb2")],
+    [(b"Content-Length", b"1" * 5000)],
+    [(b"Content-Type", b"application/json; charset=utf-7")],
+    [(b"Content-Type", b"\xff")],
     [(b"Content-Type", b"application/json;;;")],
-    [(b"Last-Event-ID", b"-1")], [(b"Last-Event-ID", b"\xb2")], [(b"Last-Event-ID", b"9" * 5000)], [(b"Accept", b"\xff")],
-    [(b"Authorization", b"Basic !!!")], [(b"X", b"y" * 60_000)], [(b"Transfer-Encoding", b"chunked")],
-]  # fmt: skip
+    [(b"Last-Event-ID", b"-1")],
+    [(b"Last-Event-ID", b"\xb2")],
+    [(b"Last-Event-ID", b"9" * 5000)],
+    [(b"Accept", b"\xff")],
+    [(b"Authorization", b"Basic !!!")],
+    [(b"X", b"y" * 60_000)],
+    [(b"Transfer-Encoding", b"chunked")],
+]
 
 
 def ask_each(stage: Stage, requests: list[Said], refused: bool | None = None) -> list[int]:
@@ -222,18 +280,26 @@ def test_every_method_at_strange_addresses(stage: Stage, method: str) -> None:
 
 
 def test_headers_from_outside_do_no_harm(stage: Stage) -> None:
-    requests = [("GET", STORES, b""), ("GET", b"/admin/v1/events", b""), ("GET", b"/api/1/peers", b""),
-                ("POST", STORES, body(orders(name="Fresh"))),
-                ("POST", ARCHIVES, body({"dbName": "x", "host": "s1", "path": "/x"}))]  # fmt: skip
-    ask_each(stage, [Said(method, target, (*JSON, *headers), content) for headers in HEADERS
-                        for method, target, content in requests])  # fmt: skip
+    requests = [
+        ("GET", STORES, b""),
+        ("GET", b"/admin/v1/events", b""),
+        ("GET", b"/api/1/peers", b""),
+        ("POST", STORES, body(orders(name="Fresh"))),
+        ("POST", ARCHIVES, body({"dbName": "x", "host": "s1", "path": "/x"})),
+    ]
+    ask_each(
+        stage, [Said(method, target, (*JSON, *headers), content) for headers in HEADERS for method, target, content in requests]
+    )
 
 
 CHANGES = [
-    ("DELETE", b"/admin/v1/stores/OrdersStore"), ("POST", b"/admin/v1/stores/OrdersStore/stop"),
-    ("POST", b"/admin/v1/stores/OrdersStore/instances/orders-1/stop"), ("DELETE", b"/api/1/processes/0"),
-    ("DELETE", b"/api/1/archives/2"), ("POST", b"/api/1/databases/OrdersStore/shutdown"),
-]  # fmt: skip
+    ("DELETE", b"/admin/v1/stores/OrdersStore"),
+    ("POST", b"/admin/v1/stores/OrdersStore/stop"),
+    ("POST", b"/admin/v1/stores/OrdersStore/instances/orders-1/stop"),
+    ("DELETE", b"/api/1/processes/0"),
+    ("DELETE", b"/api/1/archives/2"),
+    ("POST", b"/api/1/databases/OrdersStore/shutdown"),
+]
 
 
 def test_a_change_that_takes_no_body_refuses_one(stage: Stage) -> None:

@@ -90,8 +90,11 @@ async def test_a_force_that_was_not_asked_for_at_first_is_another_request(world:
 async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
     step = {"method": "PUT", "path": PLACE, "key": "k"}
     async with world.at() as client:
-        told = (await client.post("/admin/v1/plan", json={"steps": [
-            {**step, "body": {"newValue": value}} for value in ("red", "red", "blue")]})).json()  # fmt: skip
+        told = (
+            await client.post(
+                "/admin/v1/plan", json={"steps": [{**step, "body": {"newValue": value}} for value in ("red", "red", "blue")]}
+            )
+        ).json()
     assert [one["status"] for one in told["steps"]] == [200, 200, 409]
 
 

@@ -27,11 +27,9 @@ def with_instance(**changes: Any) -> dict[str, Any]:
 
 MISTAKES: list[tuple[str, dict[str, Any], int, str, str, str]] = [
     # what, the request, status, code, in the sentence, in the hint
-    ("unknown field", {"json": orders(replicationfactor=2)}, 400, "unknown_field",
-     "replicationfactor", "replicationFactor"),
+    ("unknown field", {"json": orders(replicationfactor=2)}, 400, "unknown_field", "replicationfactor", "replicationFactor"),
     ("snake case", {"json": orders(min_in_sync=1)}, 400, "unknown_field", "min_in_sync", "minInSync"),
-    ("unknown inner field", {"json": with_instance(clientport=1)}, 400, "unknown_field",
-     "instances[0].clientport", "clientPort"),
+    ("unknown inner field", {"json": with_instance(clientport=1)}, 400, "unknown_field", "instances[0].clientport", "clientPort"),
     ("missing field", {"json": without("clustronPort")}, 400, "bad_value", "instances[0].clustronPort is missing", ""),
     ("no server", {"json": without("manager")}, 400, "bad_value", "instances[0] names no server", "host:port"),
     ("port as text", {"json": with_instance(clientPort="7861")}, 400, "bad_value", "clientPort is '7861'", "integer"),
@@ -39,8 +37,14 @@ MISTAKES: list[tuple[str, dict[str, Any], int, str, str, str]] = [
     ("port zero", {"json": with_instance(clustronPort=0)}, 400, "bad_value", "clustronPort is 0", "1"),
     ("one port twice", {"json": with_instance(clientPort=7811)}, 409, "port_conflict", "7811", ""),
     ("the manager's port", {"json": with_instance(clientPort=7801)}, 409, "port_conflict", "7801", "-ClientPort"),
-    ("unknown manager", {"json": with_instance(manager="127.0.0.13:7801")}, 404, "unknown_server",
-     "127.0.0.13:7801", "127.0.0.12:7801"),
+    (
+        "unknown manager",
+        {"json": with_instance(manager="127.0.0.13:7801")},
+        404,
+        "unknown_server",
+        "127.0.0.13:7801",
+        "127.0.0.12:7801",
+    ),
     ("unknown server", {"json": with_instance(server="s3")}, 404, "unknown_server", "s3", "s2"),
     ("unknown group", {"json": with_instance(group="g9")}, 404, "unknown_group", "g9", "UNPARTITIONED"),
     ("bad store name", {"json": orders(name="no spaces")}, 400, "bad_name", "'no spaces'", "letter"),
@@ -58,13 +62,25 @@ MISTAKES: list[tuple[str, dict[str, Any], int, str, str, str]] = [
     ("unknown parameter", {"json": orders(), "params": {"chek": "true"}}, 400, "unknown_parameter", "chek", "check"),
     ("parameter not a flag", {"json": orders(), "params": {"check": "perhaps"}}, 400, "bad_value", "check", "boolean"),
     ("a long key", {"json": orders(), "headers": {"Idempotency-Key": "k" * 201}}, 400, "bad_value", "Idempotency-Key", ""),
-    ("another host", {"json": orders(), "headers": {"Host": "evil.example"}}, 403, "forbidden_host", "evil.example",
-     "127.0.0.11:7801"),
-    ("another origin", {"json": orders(), "headers": {"Origin": "http://evil.example"}}, 403, "forbidden_origin",
-     "evil.example", ""),
+    (
+        "another host",
+        {"json": orders(), "headers": {"Host": "evil.example"}},
+        403,
+        "forbidden_host",
+        "evil.example",
+        "127.0.0.11:7801",
+    ),
+    (
+        "another origin",
+        {"json": orders(), "headers": {"Origin": "http://evil.example"}},
+        403,
+        "forbidden_origin",
+        "evil.example",
+        "",
+    ),
     ("a page of a file", {"json": orders(), "headers": {"Origin": "null"}}, 403, "forbidden_origin", "null", ""),
     ("a huge body", {"content": b" " * 1_000_001}, 400, "bad_request", "1000001", "100000"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[m[0] for m in MISTAKES])
@@ -122,8 +138,13 @@ async def test_a_host_of_the_domain_that_is_not_loopback_is_known_by_name(world:
 async def test_without_the_domain_every_route_says_that_it_waits(world: World) -> None:
     world.away = True
     async with world.at() as client:
-        for method, path in [("GET", STORES), ("GET", "/admin/v1/domain"), ("DELETE", f"{STORES}/x"),
-                             ("POST", f"{STORES}/x/stop"), ("GET", "/admin/v1/metrics")]:  # fmt: skip
+        for method, path in [
+            ("GET", STORES),
+            ("GET", "/admin/v1/domain"),
+            ("DELETE", f"{STORES}/x"),
+            ("POST", f"{STORES}/x/stop"),
+            ("GET", "/admin/v1/metrics"),
+        ]:
             answer = await client.request(method, path)
             assert (answer.status_code, answer.json()["code"]) == (503, "waiting_for_domain")
             assert "waiting for the domain" in answer.json()["detail"]

@@ -15,7 +15,7 @@ from dkv.listening import RESERVE, Limits, limits
 from tests.api.world import World
 
 SMALL = Limits(most=24, each=16)
-SOON = 0.2           # s in which others are to be answered
+SOON = 0.2  # s in which others are to be answered
 REQUEST = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n%s\r\n"
 
 
@@ -126,8 +126,9 @@ def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeyp
     async def story(manager: Served) -> None:
         silent, head, body = manager.connect(), manager.connect(), manager.connect()
         head.sendall(b"GET /healthz HTTP/1.1\r\nho")
-        body.sendall(b"POST /admin/v1/stores HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-                     b"content-length: 900\r\n\r\n{")  # fmt: skip
+        body.sendall(
+            b"POST /admin/v1/stores HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{"
+        )
         for _ in range(30):
             await asyncio.sleep(0.05)
             for slow in (head, body):  # a byte now and then buys no time
@@ -149,7 +150,7 @@ def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> No
         began = time.monotonic()
         async with asyncio.timeout(20):
             await reader.read()
-        assert time.monotonic() - began > 2.0   # a client that asks again soon keeps it
+        assert time.monotonic() - began > 2.0  # a client that asks again soon keeps it
         writer.close()
 
     told(story)
@@ -190,8 +191,10 @@ def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
         forged = b"connection: close\r\nx-forwarded-for: alice, approved by the board\r\nforwarded: for=bob\r\n"
         body = b'{"newValue": "red"}'
         reader, writer = await asyncio.open_connection(manager.host, manager.port, local_addr=("127.0.0.9", 0))
-        writer.write(b"PUT /api/1/kvstore/colour HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-                     b"content-length: %d\r\n" % len(body) + forged + b"\r\n" + body)  # fmt: skip
+        writer.write(
+            b"PUT /api/1/kvstore/colour HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n" % len(body) + forged + b"\r\n" + body
+        )
         assert b" 200 OK" in await reader.read()
         writer.close()
         said = await manager.asked(path=b"/admin/v1/events", more=b"accept: application/json\r\nconnection: close\r\n")

@@ -18,8 +18,10 @@ from tests.api.world import World
 
 EXAMPLES, MANY = 6, 60
 LOOKS = ("GET", "HEAD")
-DESCRIBED = {of_nuodb: [*found.operations] for of_nuodb, found in
-             descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb)).items()}  # fmt: skip
+DESCRIBED = {
+    of_nuodb: [*found.operations]
+    for of_nuodb, found in descriptions(lambda of_nuodb: describe(World().apps["s1"], of_nuodb)).items()
+}
 OPERATIONS = [pytest.param(of_nuodb, name, id=" ".join(name)) for of_nuodb in DESCRIBED for name in DESCRIBED[of_nuodb]]
 
 

@@ -19,9 +19,9 @@ from dkv.api.problems import WIDEST
 from tests.api.furnished import KNOWN, FurnishedWorld, Said, Stage, answered
 from tests.api.world import World, story
 
-LONGEST = 0.2      # s of processor time between two turns of the loop
-TRIES = 3          # a turn in which the interpreter tidied its memory is not the request's
-BELOW = {"roles": "reader", "users": "ada", "loadBalancerPolicy": "fastest", "kvstore": "Backups"}   # else what KNOWN says
+LONGEST = 0.2  # s of processor time between two turns of the loop
+TRIES = 3  # a turn in which the interpreter tidied its memory is not the request's
+BELOW = {"roles": "reader", "users": "ada", "loadBalancerPolicy": "fastest", "kvstore": "Backups"}  # else what KNOWN says
 JSON = ((b"content-type", b"application/json"),)
 
 Schema = Mapping[str, Any]
@@ -144,7 +144,7 @@ class Turns:
     async def watch(self) -> None:
         last = time.thread_time()
         while True:
-            await asyncio.sleep(0.001)   # without a pause it would keep the state's thread from its work
+            await asyncio.sleep(0.001)  # without a pause it would keep the state's thread from its work
             now = time.thread_time()
             self.longest, last = max(self.longest, now - last), now
 
@@ -192,10 +192,19 @@ def test_a_plan_of_many_large_requests_gives_others_their_turns(stage: Stage) ->
     role = {"authorizedRequests": [{"method": "GET", "url": f"/x/{n}"} for n in range(30)]}
     roles = [{"method": "PUT", "path": f"/api/1/policies/roles/r{n}", "body": role} for n in range(200)]
     stores = [
-        {"method": "POST", "path": "/admin/v1/stores", "body": {"name": f"S{store}", "instances": [
-            {"instanceName": f"n{n}", "server": "s1", "clustronPort": 9_000 + n, "clientPort": 19_000 + n} for n in range(10)]}}
+        {
+            "method": "POST",
+            "path": "/admin/v1/stores",
+            "body": {
+                "name": f"S{store}",
+                "instances": [
+                    {"instanceName": f"n{n}", "server": "s1", "clustronPort": 9_000 + n, "clientPort": 19_000 + n}
+                    for n in range(10)
+                ],
+            },
+        }
         for store in range(200)
-    ]  # fmt: skip
+    ]
     plans = [Body("POST", "/admin/v1/plan", how, {"steps": steps}) for how, steps in (("stores", stores), ("roles", roles))]
     wrong = stage.runner.run(all_that_hold(stage.world, plans))
     assert not wrong, "\n".join(wrong)

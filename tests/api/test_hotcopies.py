@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dkv.api.rooms import Rooms
+from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey
 from dkv.domain.commands import Command, RequestHotCopy
 from dkv.domain.decision import Accepted, Refused
@@ -14,10 +14,12 @@ from tests.api.furnished import FurnishedWorld, Machine
 from tests.api.world import World, story
 
 NATIVE: tuple[str, dict[str, Any]] = (
-    "/admin/v1/stores/OrdersStore/hot-copies", {"targets": [{"instanceName": "orders-2", "path": "/copies/again"}]},
+    "/admin/v1/stores/OrdersStore/hot-copies",
+    {"targets": [{"instanceName": "orders-2", "path": "/copies/again"}]},
 )
 DIALECT: tuple[str, dict[str, Any]] = (
-    "/api/1/databases/OrdersStore/hotCopySimple", {"backupLocations": {"1": {"copyArchiveDir": "/copies/again"}}},
+    "/api/1/databases/OrdersStore/hotCopySimple",
+    {"backupLocations": {"1": {"copyArchiveDir": "/copies/again"}}},
 )
 
 
@@ -28,8 +30,12 @@ class Breaking(Machine):
         decision = await super().submit(command, key)
         if isinstance(command, RequestHotCopy) and isinstance(decision, Accepted):
             copy = max(decision.state.copies.values(), key=lambda one: one.copy_id)
-            fact = CopyBroke(server_id=copy.parts[0].server_id, copy_id=copy.copy_id, archive_id=copy.parts[0].archive_id,
-                             reason="/copies/again is not empty")  # fmt: skip
+            fact = CopyBroke(
+                server_id=copy.parts[0].server_id,
+                copy_id=copy.copy_id,
+                archive_id=copy.parts[0].archive_id,
+                reason="/copies/again is not empty",
+            )
             await self._world.tell(fact)
         return decision
 
@@ -39,7 +45,7 @@ class Taken(FurnishedWorld):
 
     breaking = False
 
-    def rooms(self, server: str) -> Rooms:
+    def rooms(self, server: str) -> ManagerContext:
         rooms = super().rooms(server)
         return replace(rooms, submitter=Breaking(self)) if self.breaking else rooms
 

@@ -22,9 +22,14 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
     assert domain["revision"] > 0
     first, second = domain["servers"]
     assert first == {
-        "serverId": "s1", "manager": "127.0.0.11:7801", "host": "127.0.0.11", "port": 7801,
-        "alive": True, "bootId": "boot-1", "isLocal": True,
-    }  # fmt: skip
+        "serverId": "s1",
+        "manager": "127.0.0.11:7801",
+        "host": "127.0.0.11",
+        "port": 7801,
+        "alive": True,
+        "bootId": "boot-1",
+        "isLocal": True,
+    }
     assert (second["alive"], second["isLocal"]) == (False, False)
 
 
@@ -79,9 +84,7 @@ async def test_an_event_says_what_it_follows_from_back_to_where_that_began(world
         newest = events[-1]
         assert newest["kind"] == "database.started"
         chain = (await client.get(f"/admin/v1/events/{newest['sequence']}")).json()
-        assert [e["kind"] for e in chain["events"]] == [
-            "database.started", "process.started", "process.requested",
-        ]  # fmt: skip
+        assert [e["kind"] for e in chain["events"]] == ["database.started", "process.started", "process.requested"]
         assert [e["cause"] for e in chain["events"]] == [*(e["sequence"] for e in chain["events"][1:]), None]
         assert chain["trimmed"] is False
         missing = await client.get("/admin/v1/events/4711")
@@ -135,10 +138,19 @@ async def test_without_asking_for_json_the_answer_is_a_stream(world: World) -> N
     messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     path = "/admin/v1/events"
     scope = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
-        "headers": [(b"host", b"127.0.0.11:7801"), (b"accept", b"*/*")], "scheme": "http", "http_version": "1.1",
-        "client": ("127.0.0.1", 5), "server": ("127.0.0.11", 7801), "asgi": {"version": "3.0", "spec_version": "2.4"},
-    }  # fmt: skip
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"127.0.0.11:7801"), (b"accept", b"*/*")],
+        "scheme": "http",
+        "http_version": "1.1",
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.11", 7801),
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+    }
     hung_up = asyncio.Event()
 
     async def receive() -> dict[str, object]:
@@ -159,8 +171,16 @@ async def test_without_asking_for_json_the_answer_is_a_stream(world: World) -> N
 
 
 def counters(start_id: int, at_ms: int, puts: int) -> dict[str, int]:
-    return {"start_id": start_id, "gets": 10, "puts": puts, "removes": 0, "keys": 7, "used_memory": 1, "clients": 1,
-            "at_ms": at_ms}  # fmt: skip
+    return {
+        "start_id": start_id,
+        "gets": 10,
+        "puts": puts,
+        "removes": 0,
+        "keys": 7,
+        "used_memory": 1,
+        "clients": 1,
+        "at_ms": at_ms,
+    }
 
 
 async def two_started(world: World) -> list[int]:

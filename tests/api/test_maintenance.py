@@ -13,7 +13,7 @@ from dkv.domain.commands import (
     ProcessStarted,
     ProcessTracked,
 )
-from dkv.domain.model import Report
+from dkv.domain.model import PositionReport
 from tests.api.test_stores import led
 from tests.api.world import World, story
 
@@ -26,7 +26,7 @@ async def both(world: World) -> tuple[int, int]:
     first = await led(world)
     async with world.at() as client:
         second = (await client.post(f"{STORE}/instances/orders-2/start")).json()["startId"]
-    await world.tell(ProcessStarted(server_id="s2", start_id=second, report=Report()))
+    await world.tell(ProcessStarted(server_id="s2", start_id=second, report=PositionReport()))
     await world.tell(ProcessConfigured(server_id="s2", start_id=second, pid=4712))
     await world.tell(ProcessTracked(server_id="s2", start_id=second, pid=4712))
     await world.tell(JoinAnnounced(archive_id=1, **QUOTE))  # type: ignore[arg-type]
@@ -76,8 +76,12 @@ async def test_a_store_with_one_copy_in_sync_is_not_restarted_while_it_serves(wo
         nowhere = (await client.post(f"{STORE.replace('Orders', 'Order')}/restart", json={})).json()
         wrong = (await client.post(f"{STORE}/switchover", json={"group": "g7"})).json()
     assert [one["code"] for one in (alone, strange, nobody, nowhere, wrong)] == [
-        "no_switchover", "unknown_field", "unknown_process", "unknown_database", "unknown_group",
-    ]  # fmt: skip
+        "no_switchover",
+        "unknown_field",
+        "unknown_process",
+        "unknown_database",
+        "unknown_group",
+    ]
     assert alone["hint"] == "Wait for a copy to be in sync, or add one."
     assert "rolling" in strange["hint"]
     assert world.domain.snapshot.revision == before
@@ -107,9 +111,14 @@ async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World)
         start_id = (await client.post(f"{STORE}/instances/orders-2/start")).json()["startId"]
         (one,) = (await client.get("/admin/v1/waiting", params={"store": "OrdersStore"})).json()["waiting"]
         assert one == {
-            "kind": "process", "subject": f"process {start_id} (orders-2)", "store": "OrdersStore",
-            "for": "the manager of s2", "since": world.now, "reason": "its request was not taken yet",
-            "fix": "Look at the log of the manager of s2.", "blocksWrites": False,
-        }  # fmt: skip
+            "kind": "process",
+            "subject": f"process {start_id} (orders-2)",
+            "store": "OrdersStore",
+            "for": "the manager of s2",
+            "since": world.now,
+            "reason": "its request was not taken yet",
+            "fix": "Look at the log of the manager of s2.",
+            "blocksWrites": False,
+        }
         assert (await client.get(STORE)).json()["waiting"] == [one]
         assert (await client.get("/admin/v1/waiting", params={"store": "Nothing"})).json() == {"waiting": []}

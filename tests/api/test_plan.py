@@ -24,7 +24,7 @@ from tests.domain.walks import walk
 
 Json = dict[str, Any]
 SEEDS = 120
-IDS = 10_000   # where the random ids of a run begin: a plan and its execution are to draw the same ones
+IDS = 10_000  # where the random ids of a run begin: a plan and its execution are to draw the same ones
 
 
 APPS: dict[str, FastAPI] = {}
@@ -63,7 +63,7 @@ class Stage(World):
         if not APPS:
             APPS.update(super()._apps())
         for name, app in APPS.items():
-            app.state.rooms = replace(self.rooms(name), rehearsing=True)   # nobody here would end what is waited for
+            app.state.rooms = replace(self.rooms(name), dry_run=True)  # nobody here would end what is waited for
         return APPS
 
     async def stands(self, state: State) -> None:
@@ -168,8 +168,10 @@ def _look(chance: random.Random, state: State) -> Json:
 
 
 def _store(chance: random.Random, state: State) -> Json:
-    instances = [{"instanceName": f"n-{i}", "server": s, "clustronPort": 9000 + i, "clientPort": 9100 + i}
-                 for i, s in enumerate(chance.sample(sorted(state.servers), chance.randint(1, len(state.servers))))]  # fmt: skip
+    instances = [
+        {"instanceName": f"n-{i}", "server": s, "clustronPort": 9000 + i, "clientPort": 9100 + i}
+        for i, s in enumerate(chance.sample(sorted(state.servers), chance.randint(1, len(state.servers))))
+    ]
     body = {"name": chance.choice(["Carts", "db"]), "instances": instances}
     return {"method": "POST", "path": "/admin/v1/stores", "body": body}
 
@@ -223,9 +225,27 @@ def _user(chance: random.Random, state: State) -> Json:
 
 
 KINDS = [
-    _switchover, _restart, _no_restart, _enforce, _copy, _no_copy, _user,
-    _archive, _no_archive, _database, _no_database, _stop, _options, _start, _start, _end, _look, _store, _no_store, _instance,
-]  # fmt: skip
+    _switchover,
+    _restart,
+    _no_restart,
+    _enforce,
+    _copy,
+    _no_copy,
+    _user,
+    _archive,
+    _no_archive,
+    _database,
+    _no_database,
+    _stop,
+    _options,
+    _start,
+    _start,
+    _end,
+    _look,
+    _store,
+    _no_store,
+    _instance,
+]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -254,8 +274,10 @@ def test_a_plan_says_what_then_happens_and_changes_nothing(seed: int) -> None:
 @story
 async def test_secrets_are_not_printed(world: World) -> None:
     body = {"databaseDbaUser": "u", "databaseDbaPassword": "hush-hush", "hostAssignments": {}, "smHosts": {}}
-    steps = [{"method": "PUT", "path": "/api/1/databases/test", "body": body},
-             {"method": "POST", "path": "/admin/v1/stores", "body": orders()}]  # fmt: skip
+    steps = [
+        {"method": "PUT", "path": "/api/1/databases/test", "body": body},
+        {"method": "POST", "path": "/admin/v1/stores", "body": orders()},
+    ]
     async with world.at() as client:
         told = (await client.post("/admin/v1/plan", json={"steps": steps})).json()
     commands = [one for step in told["steps"] for one in step["commands"]]
@@ -266,10 +288,12 @@ async def test_secrets_are_not_printed(world: World) -> None:
 
 @story
 async def test_the_second_step_sees_what_the_first_would_do(world: World) -> None:
-    steps = [{"method": "POST", "path": "/admin/v1/stores", "body": orders()},
-             {"method": "GET", "path": "/admin/v1/stores/OrdersStore"},
-             {"method": "POST", "path": "/admin/v1/stores/OrdersStore/instances/orders-1/start"},
-             {"method": "DELETE", "path": "/admin/v1/stores/OrdersStore"}]  # fmt: skip
+    steps = [
+        {"method": "POST", "path": "/admin/v1/stores", "body": orders()},
+        {"method": "GET", "path": "/admin/v1/stores/OrdersStore"},
+        {"method": "POST", "path": "/admin/v1/stores/OrdersStore/instances/orders-1/start"},
+        {"method": "DELETE", "path": "/admin/v1/stores/OrdersStore"},
+    ]
     async with world.at() as client:
         told = (await client.post("/admin/v1/plan", json={"steps": steps})).json()["steps"]
         assert [one["status"] for one in told] == [201, 200, 202, 409]

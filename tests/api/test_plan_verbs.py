@@ -11,9 +11,9 @@ import pytest
 
 from dkv.cli import nouns
 from dkv.cli.binding import bind, from_argv
-from dkv.cli.nouns import leader, upkeep
+from dkv.cli.dry_run import rehearse
+from dkv.cli.nouns import leader, maintenance
 from dkv.cli.output import Screen
-from dkv.cli.rehearse import rehearse
 from dkv.cli.session import Session
 from dkv.client import Endpoint, ManagerRefused, Reply, Request
 from tests.api.furnished import Said, Stage, answered
@@ -57,7 +57,11 @@ def typed(name: str, *words: str) -> Callable[[Session], int]:
     """A verb as somebody types it, without --plan."""
     verb = nouns.find(name)
     assert verb
-    code = {"switchover database": upkeep.switchover, "restart database": upkeep.restart, "enforce leader": leader.enforce}[name]
+    code = {
+        "switchover database": maintenance.switchover,
+        "restart database": maintenance.restart,
+        "enforce leader": leader.enforce,
+    }[name]
     bound = bind(verb, from_argv(["--db-name", "OrdersStore", *words]), {})
     return lambda session: code(session, bound)
 
@@ -106,7 +110,8 @@ def test_a_plan_of_maintenance_is_what_then_happens(stage: Stage, tmp_path: Path
 NOES: dict[str, tuple[Callable[[Session], int], str]] = {
     "end of no restart": (typed("restart database", "--stop"), "restart"),
     "another leader where one serves": (
-        typed("enforce leader", "--archive-id", "1", "--allow-data-loss", "--reason", "a test"), "serving leader",
+        typed("enforce leader", "--archive-id", "1", "--allow-data-loss", "--reason", "a test"),
+        "serving leader",
     ),
 }
 

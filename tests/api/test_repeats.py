@@ -41,31 +41,59 @@ ARCHIVE = post("/api/1/archives", host="s1", dbName="later", path="/data/later")
 CASES: list[tuple[str, list[Request], Request, list[Request]]] = [
     ("a deleted user", [READER, EVE], delete(f"{USERS}/eve"), []),
     ("a created user", [READER], EVE, [post(f"{USERS}/eve/roles", rolesToRemove=["reader"])]),
-    ("a user's roles", [READER, EVE], post(f"{USERS}/eve/roles", rolesToAdd=["reader"]),
-     [post(f"{USERS}/eve/roles", rolesToRemove=["reader"]), delete(f"{ROLES}/reader"),
-      put(f"{ROLES}/reader"), post(f"{USERS}/eve/roles", rolesToAdd=["reader"])]),
+    (
+        "a user's roles",
+        [READER, EVE],
+        post(f"{USERS}/eve/roles", rolesToAdd=["reader"]),
+        [
+            post(f"{USERS}/eve/roles", rolesToRemove=["reader"]),
+            delete(f"{ROLES}/reader"),
+            put(f"{ROLES}/reader"),
+            post(f"{USERS}/eve/roles", rolesToAdd=["reader"]),
+        ],
+    ),
     ("a deleted role", [READER], delete(f"{ROLES}/reader"), []),
-    ("a created role", [READER], put(f"{ROLES}/writer", subRoles=["reader"]),
-     [post(f"{ROLES}/writer", subRolesToRemove=["reader"]), post(f"{ROLES}/reader", subRolesToAdd=["writer"])]),
+    (
+        "a created role",
+        [READER],
+        put(f"{ROLES}/writer", subRoles=["reader"]),
+        [post(f"{ROLES}/writer", subRolesToRemove=["reader"]), post(f"{ROLES}/reader", subRolesToAdd=["writer"])],
+    ),
     ("a created region", [], NORTH, []),
     ("a created region that was renamed", [], NORTH, [put("/api/1/regions/1", name="south")]),
     ("a created region that is gone", [], NORTH, [delete("/api/1/regions/1")]),
     ("a renamed region", [NORTH], put("/api/1/regions/1", name="south", oldName="north"), []),
     ("a deleted region", [NORTH], delete("/api/1/regions/1"), []),
-    ("a server put into a region", [CREATE, NORTH], put(HOSTS, serverId="s1", regionId="1"),
-     [delete(HOSTS, serverId="s1"), delete("/api/1/regions/1")]),
-    ("a server taken out of its region", [CREATE, NORTH, put(HOSTS, serverId="s1", regionId="1")],
-     delete(HOSTS, serverId="s1"), []),
+    (
+        "a server put into a region",
+        [CREATE, NORTH],
+        put(HOSTS, serverId="s1", regionId="1"),
+        [delete(HOSTS, serverId="s1"), delete("/api/1/regions/1")],
+    ),
+    (
+        "a server taken out of its region",
+        [CREATE, NORTH, put(HOSTS, serverId="s1", regionId="1")],
+        delete(HOSTS, serverId="s1"),
+        [],
+    ),
     ("a deleted policy", [post(f"{BALANCING}/any", lbQuery="random(any)")], delete(f"{BALANCING}/any"), []),
     ("an added instance", [CREATE], post(f"{STORE}/instances", **THIRD), []),
     ("a removed instance", [CREATE, post(f"{STORE}/instances", **THIRD)], delete(f"{STORE}/instances/orders-3"), []),
     ("a database", [ARCHIVE], put("/api/1/databases/later", hostAssignments={"s1": 0}), []),
-    ("a database whose servers were put elsewhere", [NORTH], put("/api/1/databases/later", hostAssignments={"s1": 1}),
-     [put("/api/1/databases/later/hosts", serverId="s1", regionId="0")]),
-    ("a database of a region that is gone", [NORTH], put("/api/1/databases/later", hostAssignments={"s1": 1}),
-     [delete("/api/1/databases/later/hosts", serverId="s1"), delete("/api/1/regions/1")]),
+    (
+        "a database whose servers were put elsewhere",
+        [NORTH],
+        put("/api/1/databases/later", hostAssignments={"s1": 1}),
+        [put("/api/1/databases/later/hosts", serverId="s1", regionId="0")],
+    ),
+    (
+        "a database of a region that is gone",
+        [NORTH],
+        put("/api/1/databases/later", hostAssignments={"s1": 1}),
+        [delete("/api/1/databases/later/hosts", serverId="s1"), delete("/api/1/regions/1")],
+    ),
     ("an archive", [], ARCHIVE, []),
-]  # fmt: skip
+]
 
 
 async def ask(client: httpx.AsyncClient, request: Request, key: str = "") -> httpx.Response:

@@ -18,9 +18,11 @@ from tests.api.world import World, orders
 JSON = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
 PASSWORDS = ("hush-of-ada", "hush-anew", "hush-of-dba")
 HOLDS_SECRETS = {"/admin/v1/state": "a backup, given to this machine only and written for its owner's eyes"}
-QUERIES = {"/api/1/databases/hotCopyStatus": "coordinatorStartId=0",
-           "/admin/v1/stores/{name}/groups/{group}/leader": "archiveId=0",
-           "/admin/v1/events": "newest=1000"}  # fmt: skip
+QUERIES = {
+    "/api/1/databases/hotCopyStatus": "coordinatorStartId=0",
+    "/admin/v1/stores/{name}/groups/{group}/leader": "archiveId=0",
+    "/admin/v1/events": "newest=1000",
+}
 
 
 def ask(stage: Stage, method: str, target: str, body: Any = None) -> bytes:
@@ -87,7 +89,7 @@ def test_a_plan_shows_no_password_and_none_that_is_kept(stage: Stage, secrets: l
         {"method": "DELETE", "path": "/api/1/policies/users/eve"},
         {"method": "PUT", "path": "/api/1/databases/other", "body": {"databaseDbaPassword": PASSWORDS[2]}},
         {"method": "POST", "path": "/admin/v1/stores", "body": orders(name="Fresh")},
-    ]  # fmt: skip
+    ]
     said = ask(stage, "POST", "/admin/v1/plan", {"steps": steps[:-1]})
     told_nothing(said, secrets, "the plan")
     commands = [one for step in json.loads(said)["steps"] for one in step["commands"]]
@@ -109,8 +111,11 @@ def test_no_log_has_a_password(stage: Stage, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("field", ["password", "databaseDbaPassword", "newPassword"])
 def test_a_refusal_does_not_repeat_a_password_of_a_wrong_kind(stage: Stage, field: str) -> None:
-    targets = {"password": b"/api/1/policies/users/dora", "databaseDbaPassword": b"/api/1/databases/other",
-               "newPassword": b"/api/1/policies/users/ada/credentials"}  # fmt: skip
+    targets = {
+        "password": b"/api/1/policies/users/dora",
+        "databaseDbaPassword": b"/api/1/databases/other",
+        "newPassword": b"/api/1/policies/users/ada/credentials",
+    }
     method = "POST" if field == "newPassword" else "PUT"
     said = Said(method, targets[field], JSON, json.dumps({field: [PASSWORDS[0]]}).encode())
     answer = stage.runner.run(answered(stage.world, said))

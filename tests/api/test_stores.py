@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from dkv.domain.commands import (
-    LeaderServing,
-    OpenTerm,
-    ProcessConfigured,
-    ProcessExited,
-    ProcessStarted,
-    ProcessTracked,
-)
-from dkv.domain.model import DatabaseState, Report
+from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.model import DatabaseState, PositionReport
 from tests.api.world import World, orders, story
 
 STORE = "/admin/v1/stores/OrdersStore"
@@ -26,7 +19,7 @@ async def led(world: World) -> int:
     await created(world)
     async with world.at() as client:
         start = (await client.post(f"{STORE}/instances/orders-1/start")).json()["startId"]
-    await world.tell(ProcessStarted(server_id="s1", start_id=start, report=Report()))
+    await world.tell(ProcessStarted(server_id="s1", start_id=start, report=PositionReport()))
     await world.tell(ProcessConfigured(server_id="s1", start_id=start, pid=4711))
     await world.tell(ProcessTracked(server_id="s1", start_id=start, pid=4711))
     lead = {"server_id": "s1", "database": "OrdersStore", "group": "UNPARTITIONED", "term": 1, "start_id": start}
@@ -86,8 +79,7 @@ async def test_one_key_gets_one_answer_through_any_manager(world: World) -> None
             assert answer.status_code == 201
     async with world.at() as client:
         starts = [
-            (await client.post(f"{STORE}/instances/orders-1/start", headers={"Idempotency-Key": "k2"})).json()
-            for _ in range(2)
+            (await client.post(f"{STORE}/instances/orders-1/start", headers={"Idempotency-Key": "k2"})).json() for _ in range(2)
         ]
         assert [s["result"] for s in starts] == ["Started", "Started"]
         assert starts[0]["startId"] == starts[1]["startId"]
@@ -152,8 +144,9 @@ async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(wor
             assert (answer.status_code, answer.json()["result"]) == (202, expected)
         busy = await client.post(f"{STORE}/instances/orders-1/start")
         assert (busy.status_code, busy.json()["code"]) == (409, "archive_in_use")
-        await world.tell(ProcessExited(server_id="s1", start_id=start, cause="graceful stop",
-                                       detail="it was stopped", exit_code=0))  # fmt: skip
+        await world.tell(
+            ProcessExited(server_id="s1", start_id=start, cause="graceful stop", detail="it was stopped", exit_code=0)
+        )
         answer = await client.post(f"{STORE}/instances/orders-1/stop")
         assert answer.json()["result"] == "Already stopped"
         store = answer.json()["store"]
@@ -241,6 +234,4 @@ async def test_unknown_names_come_with_the_nearest_known(world: World) -> None:
         store = (await client.get("/admin/v1/stores/OrderStore")).json()
         assert (store["code"], store["status"], store["hint"]) == ("unknown_database", 404, "Did you mean OrdersStore?")
         instance = (await client.post(f"{STORE}/instances/order-2/start")).json()
-        assert (instance["code"], instance["status"], instance["hint"]) == (
-            "unknown_archive", 404, "Did you mean orders-2?",
-        )  # fmt: skip
+        assert (instance["code"], instance["status"], instance["hint"]) == ("unknown_archive", 404, "Did you mean orders-2?")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from dkv.api.rooms import Rooms
+from dkv.api.context import ManagerContext
 from dkv.domain.commands import PutRecord
 from dkv.listening import Limits, limits
 from dkv.store.contract import StoredEvent
@@ -24,7 +24,7 @@ class Looked(World):
 
     looks = 0
 
-    def rooms(self, server: str) -> Rooms:
+    def rooms(self, server: str) -> ManagerContext:
         rooms = super().rooms(server)
 
         async def events(after: int, limit: int) -> Sequence[StoredEvent]:
@@ -106,7 +106,7 @@ def test_idle_streams_do_not_look_at_the_log_and_hear_at_once_what_happens() -> 
             async with asyncio.timeout(30):
                 for reader in streams[:9]:
                     await reader.readuntil(b"server s2")
-                while await looks_of_a_second(world):   # of their beginning
+                while await looks_of_a_second(world):  # of their beginning
                     pass
             assert not await looks_of_a_second(world), "nothing was committed, and yet they looked"
             await world.happen("red")
@@ -128,12 +128,12 @@ def test_a_manager_that_ends_ends_its_streams() -> None:
         ended = asyncio.Event()
 
         class Ending(World):
-            def rooms(self, server: str) -> Rooms:
+            def rooms(self, server: str) -> ManagerContext:
                 return replace(super().rooms(server), closing=ended.is_set)
 
         async with served(WIDE, Ending()) as manager, stream(manager, "127.0.0.2") as reader:
             ended.set()
             async with asyncio.timeout(30):
-                await reader.readuntil(b"0\r\n\r\n")   # the last chunk
+                await reader.readuntil(b"0\r\n\r\n")  # the last chunk
 
     asyncio.run(run())

@@ -49,14 +49,14 @@ def test_a_command_survives_the_wire(name: str) -> None:
         ("DeleteDatabase", {}, "lacks the field name", ""),
         ("DeleteDatabase", {"name": 7}, "DeleteDatabase.name is 7 and should be of type str", ""),
         ("DeleteArchive", {"archiveId": True}, "DeleteArchive.archiveId is True", ""),
-        ("StartProcess", {"database": "d", "engineType": "TM"}, "engineType is 'TM'", ""),
-        ("StartProcess", {"database": "d", "engineType": "SM", "expected": [1]}, "has 1 entries and should have 2", ""),
+        ("StartProcess", {"database": "d", "role": "TM"}, "role is 'TM'", ""),
+        ("StartProcess", {"database": "d", "role": "SM", "expected": [1]}, "has 1 entries and should have 2", ""),
         ("CreateArchives", {"database": "d", "archives": 7}, "should be a list", ""),
         ("CreateArchives", {"database": "d", "archives": [7]}, "archives[0] is 7 and should be an object", ""),
     ],
 )
 def test_json_that_is_no_command_is_refused(name: str, body: dict[str, Any], sentence: str, hint: str) -> None:
-    with pytest.raises(wire.WireTrouble) as caught:
+    with pytest.raises(wire.WireError) as caught:
         wire.from_wire(name, body)
     assert sentence in str(caught.value)
     assert hint in caught.value.hint

@@ -12,8 +12,8 @@ import httpx
 from fastapi import FastAPI
 
 from dkv.api.app import create_app
+from dkv.api.context import LogFile, ManagerContext
 from dkv.api.description import describe
-from dkv.api.rooms import LogFile, Rooms
 from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
 from dkv.domain.decision import Accepted, Refused
@@ -38,7 +38,7 @@ class World:
         self.counters: dict[str, list[dict[str, Any]]] = {name: [] for name in HOSTS}
         self.away = False
         self.logs: list[LogFile] = []
-        self.stopped: list[str] = []                 # managers that were told to end
+        self.stopped: list[str] = []  # managers that were told to end
         self.ready = ""
         self.submitter = self._submitter()
         self.apps = self._apps()
@@ -52,8 +52,8 @@ class World:
     def new_id(self) -> str:
         return f"{next(self.numbers):032x}"
 
-    def rooms(self, server: str) -> Rooms:
-        return Rooms(
+    def rooms(self, server: str) -> ManagerContext:
+        return ManagerContext(
             submitter=Doubtful(self),
             events=self.store.events,
             changes=self.store.watch,
@@ -70,7 +70,7 @@ class World:
             address=HOSTS[server],
             port=PORT,
             order=self._order,
-            peer_patience=60.0,   # the first to be answered also reads the descriptions, on a machine that may be busy
+            peer_patience=60.0,  # the first to be answered also reads the descriptions, on a machine that may be busy
             logs=lambda state: self.logs,
             engine_version=lambda: "9.1.2",
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
@@ -124,8 +124,9 @@ class World:
 
     async def begin(self) -> None:
         for name, host in HOSTS.items():
-            await self.tell(ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, port=PORT,
-                                         nuodb_port=8888, boot_id="boot-1"))  # fmt: skip
+            await self.tell(
+                ServerJoined(server_id=name, uid=f"uid-of-{name}", host=host, port=PORT, nuodb_port=8888, boot_id="boot-1")
+            )
 
     async def state(self) -> State:
         return (await self.submitter.view()).state

@@ -31,7 +31,7 @@ class Said:
         rule = next((i for i, line in enumerate(lines) if line.startswith("-----")), None)
         if rule is None:
             return []
-        body = lines[rule + 1:]
+        body = lines[rule + 1 :]
         return [line.split() for line in body[: body.index("") if "" in body else None]]
 
 

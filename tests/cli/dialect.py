@@ -92,18 +92,34 @@ class No:
 
 def server(name: str, *, local: bool = False, state: str = "Connected", leader: str | None = "server0", index: int = 7) -> Json:
     return {
-        "id": name, "address": f"{name}:7801", "isLocal": local, "isEvicted": False, "connectedState": {"state": state},
+        "id": name,
+        "address": f"{name}:7801",
+        "isLocal": local,
+        "isEvicted": False,
+        "connectedState": {"state": state},
         "localRoleInfo": {
-            "role": "LEADER" if name == leader else "FOLLOWER", "lifeCycle": "ACTIVE", "leaderServerId": leader,
+            "role": "LEADER" if name == leader else "FOLLOWER",
+            "lifeCycle": "ACTIVE",
+            "leaderServerId": leader,
             "localPeerTermIndexInfo": {"logLastTerm": 1, "commitIndex": index, "logLastIndex": index},
         },
-    }  # fmt: skip
+    }
 
 
-def process(start_id: int, kind: str = "SM", where: str = "server0", durable: str = "MONITORED", engine: str = "RUNNING",
-            **more: object) -> Json:  # fmt: skip
-    told: Json = {"startId": str(start_id), "dbName": "test", "host": where, "type": kind, "durableState": durable,
-                  "state": engine, "regionName": "Default", "options": {}, "labels": {}}  # fmt: skip
+def process(
+    start_id: int, kind: str = "SM", where: str = "server0", durable: str = "MONITORED", engine: str = "RUNNING", **more: object
+) -> Json:
+    told: Json = {
+        "startId": str(start_id),
+        "dbName": "test",
+        "host": where,
+        "type": kind,
+        "durableState": durable,
+        "state": engine,
+        "regionName": "Default",
+        "options": {},
+        "labels": {},
+    }
     if durable in ("MONITORED", "REQUESTED_SHUTDOWN"):
         told |= {"hostname": where, "port": 7861 + start_id, "pid": 100 + start_id, "nodeId": 1 + start_id, "lastHeardFrom": 5}
     if kind == "SM":
@@ -112,8 +128,14 @@ def process(start_id: int, kind: str = "SM", where: str = "server0", durable: st
 
 
 def database(state: str = "RUNNING", major: int = 1, minor: int = 0, name: str = "test") -> Json:
-    return {"name": name, "state": state, "incarnation": {"major": major, "minor": minor}, "defaultRegionId": 0,
-            "hostAssignments": {}, "databaseOptions": {}}  # fmt: skip
+    return {
+        "name": name,
+        "state": state,
+        "incarnation": {"major": major, "minor": minor},
+        "defaultRegionId": 0,
+        "hostAssignments": {},
+        "databaseOptions": {},
+    }
 
 
 def ended(start_id: int, major: int = 1, minor: int = 1, reason: str = "Gracefully shutdown engine", code: int = 0) -> Json:
@@ -122,5 +144,11 @@ def ended(start_id: int, major: int = 1, minor: int = 1, reason: str = "Graceful
 
 
 def archive(archive_id: int, state: str = "RUNNING", where: str = "server0") -> Json:
-    return {"id": archive_id, "dbName": "test", "host": where, "path": f"/a/{archive_id}", "state": state,
-            "observerStorageGroups": []}  # fmt: skip
+    return {
+        "id": archive_id,
+        "dbName": "test",
+        "host": where,
+        "path": f"/a/{archive_id}",
+        "state": state,
+        "observerStorageGroups": [],
+    }

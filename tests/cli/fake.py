@@ -122,8 +122,13 @@ class FakeDomain:
     def domain(self) -> tuple[int, Json]:
         servers = [
             {
-                "serverId": server, "manager": text, "host": text.split(":")[0], "port": int(text.split(":")[1]),
-                "alive": text not in self.down, "bootId": "b", "isLocal": text == self.here,
+                "serverId": server,
+                "manager": text,
+                "host": text.split(":")[0],
+                "port": int(text.split(":")[1]),
+                "alive": text not in self.down,
+                "bootId": "b",
+                "isLocal": text == self.here,
             }
             for text, server in self.servers.items()
         ]
@@ -147,14 +152,30 @@ class FakeDomain:
             return 200, {"ok": True}
         texts = {server: text for text, server in self.servers.items()}
         store = {
-            "name": body["name"], "asked": asked, "state": "NOT_RUNNING", "incarnation": {"major": 0, "minor": 0},
-            "createdAt": 1767225600000, "minInSync": body.get("minInSync", 1), "appendFsync": "always",
-            "replicationFactor": body["replicationFactor"], "groups": [], "instances": [],
+            "name": body["name"],
+            "asked": asked,
+            "state": "NOT_RUNNING",
+            "incarnation": {"major": 0, "minor": 0},
+            "createdAt": 1767225600000,
+            "minInSync": body.get("minInSync", 1),
+            "appendFsync": "always",
+            "replicationFactor": body["replicationFactor"],
+            "groups": [],
+            "instances": [],
         }
         for group in body["groups"]:
             store["groups"].append(
-                group | {"term": 0, "open": False, "leader": None, "inSync": [], "required": [], "joining": [],
-                         "handover": None, "waitsFor": None}
+                group
+                | {
+                    "term": 0,
+                    "open": False,
+                    "leader": None,
+                    "inSync": [],
+                    "required": [],
+                    "joining": [],
+                    "handover": None,
+                    "waitsFor": None,
+                }
             )
         for instance in body["instances"]:
             store["instances"].append(self._instance(instance, texts))
@@ -164,10 +185,19 @@ class FakeDomain:
     def _instance(self, asked: Json, texts: dict[str, str]) -> Json:
         manager = texts[asked["server"]]
         return {
-            "instanceName": asked["instanceName"], "archiveId": f"a-{asked['instanceName']}", "server": asked["server"],
-            "manager": manager, "host": manager.split(":")[0], "clustronPort": asked["clustronPort"],
-            "clientPort": asked["clientPort"], "group": asked["group"], "state": "Created", "role": None,
-            "reason": None, "process": None, "since": 0.0,
+            "instanceName": asked["instanceName"],
+            "archiveId": f"a-{asked['instanceName']}",
+            "server": asked["server"],
+            "manager": manager,
+            "host": manager.split(":")[0],
+            "clustronPort": asked["clustronPort"],
+            "clientPort": asked["clientPort"],
+            "group": asked["group"],
+            "state": "Created",
+            "role": None,
+            "reason": None,
+            "process": None,
+            "since": 0.0,
         }
 
     def delete(self, name: str) -> tuple[int, Json]:
@@ -224,16 +254,29 @@ class FakeDomain:
             fate = self.fates.get(instance["instanceName"], "runs")
             late = self.clock.now - instance["since"] >= 0.2
             if instance["state"] == "Starting" and late and fate == "runs":
-                instance |= {"state": "Running", "process": {"startId": "1", "nodeId": 1, "pid": 42, "state": "MONITORED",
-                                                             "engineState": "RUNNING", "loadingPercent": None}}
+                instance |= {
+                    "state": "Running",
+                    "process": {
+                        "startId": "1",
+                        "nodeId": 1,
+                        "pid": 42,
+                        "state": "MONITORED",
+                        "engineState": "RUNNING",
+                        "loadingPercent": None,
+                    },
+                }
             elif instance["state"] == "Starting" and late and fate.startswith("fails: "):
                 instance |= {"state": "Failed", "reason": fate.removeprefix("fails: ")}
             elif instance["state"] == "Stopping" and late and fate != "hangs":
                 instance |= {"state": "Stopped", "process": None}
             if fate.startswith("waits for "):
                 group = next(g for g in store["groups"] if g["name"] == instance["group"])
-                group["waitsFor"] = {"for": [fate.removeprefix("waits for ")], "since": 1767225600000,
-                                     "reason": "it was in sync last", "help": "Start it."}
+                group["waitsFor"] = {
+                    "for": [fate.removeprefix("waits for ")],
+                    "since": 1767225600000,
+                    "reason": "it was in sync last",
+                    "help": "Start it.",
+                }
 
     def _seen(self, store: Json) -> Json:
         self._advance(store)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dkv.cli.binding import Bound, bind, from_argv
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet
+from dkv.cli.errors import CliError
 from dkv.cli.powershell import Command, parse
-from dkv.cli.trouble import CliTrouble
 
 
 def line(text: str) -> Bound:
@@ -53,9 +53,9 @@ words = st.sampled_from([p for c in CMDLETS for p in ("-" + c.params[0].name, "-
 
 @given(st.sampled_from([c.name for c in CMDLETS]), st.lists(words, max_size=6))
 def test_any_words_are_bound_or_refused(name: str, given_words: list[str]) -> None:
-    refused: CliTrouble | None = None
+    refused: CliError | None = None
     try:
         argv(name, *given_words)
-    except CliTrouble as trouble:
+    except CliError as trouble:
         refused = trouble
     assert refused is None or (refused.message.endswith(".") and refused.hint)

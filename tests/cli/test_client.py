@@ -169,7 +169,7 @@ def test_an_answer_without_a_length_goes_on_until_the_line_ends() -> None:
 
 
 def test_a_stream_comes_line_by_line_whatever_pieces_it_was_sent_in() -> None:
-    pieces = [b"HTTP/1.0 200 O", b"K\r\n\r", b"\n", b'id: 4\nda', b'ta: {"sequence": 4}\r\n', b"\nda", b'ta: {"sequence": 5}\n\n']
+    pieces = [b"HTTP/1.0 200 O", b"K\r\n\r", b"\n", b"id: 4\nda", b'ta: {"sequence": 4}\r\n', b"\nda", b'ta: {"sequence": 5}\n\n']
     with speaking(pieces) as endpoint:
         assert [event["sequence"] for event in ManagerClient(endpoint).follow_events(3)] == [4, 5]
 

@@ -23,8 +23,17 @@ def changes(domain: FakeDomain) -> list[tuple[str, str]]:
 # -- connecting -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["Start-DkvStore A", "Stop-DkvStore A", "Get-DkvStore", "Watch-DkvStoreMetrics A",
-                                     "Remove-DkvStore A", "Add-DkvInstance A a-3 7813 -ClustronPort 1 -ClientPort 2"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "Start-DkvStore A",
+        "Stop-DkvStore A",
+        "Get-DkvStore",
+        "Watch-DkvStoreMetrics A",
+        "Remove-DkvStore A",
+        "Add-DkvInstance A a-3 7813 -ClustronPort 1 -ClientPort 2",
+    ],
+)
 def test_without_managers_the_literal_error_is_said(person: Person, command: str) -> None:
     said = person.types(command.replace(" 7813", ""))
     assert (said.code, said.out, said.err.splitlines()[0]) == (1, "", LITERAL)
@@ -174,10 +183,17 @@ def test_add_takes_several_instance_definitions(with_store: Person) -> None:
     """)
     assert said.code == 0
     assert [(i["instanceName"], i["server"]) for i in with_store.domain.bodies[-1]["instances"]] == [
-        ("orders-3", "s1"), ("orders-4", "s2"),
+        ("orders-3", "s1"),
+        ("orders-4", "s2"),
     ]
-    one_shot = with_store.runs("Add-DkvInstance", "OrdersStore", "-Nodes",
-                               "@{InstanceName='orders-5'; ClustronPort=7815; ClientPort=7865}", "-Managers", "127.0.0.11")
+    one_shot = with_store.runs(
+        "Add-DkvInstance",
+        "OrdersStore",
+        "-Nodes",
+        "@{InstanceName='orders-5'; ClustronPort=7815; ClientPort=7865}",
+        "-Managers",
+        "127.0.0.11",
+    )
     assert one_shot.code == 0
 
 
@@ -265,7 +281,8 @@ def test_a_dead_owner_fails_its_own_rows_only(with_store: Person) -> None:
     with_store.domain.down.add(ONE)
     said = with_store.types("Start-DkvStore OrdersStore")
     assert [row[:3] for row in said.rows()] == [
-        [ONE, "StartInstance:orders-1", "FAILED"], [TWO, "StartInstance:orders-2", "SUCCESS"],
+        [ONE, "StartInstance:orders-1", "FAILED"],
+        [TWO, "StartInstance:orders-2", "SUCCESS"],
     ]
     assert "connection refused" in said.out
     assert with_store.types("Start-DkvStore OrdersStore -FailFast").rows()[1][2] == "SKIPPED"
@@ -348,8 +365,13 @@ def test_get_shows_a_manager_that_is_away_and_fails(with_store: Person) -> None:
 def test_json_has_the_same_facts(with_store: Person) -> None:
     (first, _) = json.loads(with_store.types("Get-DkvStore -o json").out)
     assert first == {
-        "manager": f"http://{ONE}", "storeName": "OrdersStore", "storeStatus": "Stopped", "instanceCount": 2,
-        "runningInstances": 0, "stoppedInstances": 2, "participatingNodes": 2,
+        "manager": f"http://{ONE}",
+        "storeName": "OrdersStore",
+        "storeStatus": "Stopped",
+        "instanceCount": 2,
+        "runningInstances": 0,
+        "stoppedInstances": 2,
+        "participatingNodes": 2,
     }
     rows = json.loads(with_store.types("Start-DkvStore OrdersStore -o json").out)
     assert rows[1] == {"manager": TWO, "action": "StartInstance:orders-2", "result": "SUCCESS", "message": "Started"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dkv.config import ConfigTrouble, Settings, load_settings, parse_size
+from dkv.config import ConfigError, Settings, load_settings, parse_size
 
 
 def env(tmp_path: Path, **more: str) -> dict[str, str]:
@@ -47,27 +47,28 @@ def test_what_is_written_later_wins(tmp_path: Path) -> None:
 def test_a_bad_file_is_refused(tmp_path: Path, text: str, word: str, hint: str) -> None:
     file = tmp_path / "dkv.toml"
     file.write_text(text)
-    with pytest.raises(ConfigTrouble) as caught:
+    with pytest.raises(ConfigError) as caught:
         load_settings(environ=env(tmp_path), file=file)
     assert word in caught.value.message
     assert hint in caught.value.hint
 
 
 def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigTrouble, match="DKV_PROT"):
+    with pytest.raises(ConfigError, match="DKV_PROT"):
         load_settings(environ=env(tmp_path, DKV_PROT="1"))
-    with pytest.raises(ConfigTrouble, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist"):
         load_settings(environ=env(tmp_path, DKV_CONFIG=str(tmp_path / "no")))
     assert load_settings(environ=env(tmp_path, DKV_TEST_X="1", DKV_MANAGERS="a", DKV_LABELS="a=b,c=d")).labels == {
-        "a": "b", "c": "d",
+        "a": "b",
+        "c": "d",
     }
-    with pytest.raises(ConfigTrouble, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_settings(environ=env(tmp_path), file=tmp_path)
 
 
 def test_never_is_a_number_too(tmp_path: Path) -> None:
     assert load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-1")).tail_above_bytes == -1
-    with pytest.raises(ConfigTrouble, match="tail_above_bytes cannot be '-2'"):
+    with pytest.raises(ConfigError, match="tail_above_bytes cannot be '-2'"):
         load_settings(environ=env(tmp_path, DKV_TAIL_ABOVE_BYTES="-2"))
 
 

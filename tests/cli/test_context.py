@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dkv.cli.context import ContextFile, user_directory
-from dkv.cli.trouble import CliTrouble
+from dkv.cli.errors import CliError
 from dkv.config import config_dir
 
 
@@ -17,12 +17,12 @@ def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
     context.write(["a:1", "b:2"])
     assert context.read() == ["a:1", "b:2"]
     (tmp_path / "dkv" / "context.json").write_text("{")
-    with pytest.raises(CliTrouble, match="cannot be read"):
+    with pytest.raises(CliError, match="cannot be read"):
         context.read()
     context.clear()
     assert context.read() == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(CliTrouble, match="cannot be written"):
+    with pytest.raises(CliError, match="cannot be written"):
         ContextFile({"XDG_CONFIG_HOME": str(tmp_path / "file")}).write(["a:1"])
 
 

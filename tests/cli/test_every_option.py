@@ -11,20 +11,36 @@ import pytest
 from dkv.cli import nouns
 from dkv.cli.binding import GREEDY, Cmdlet, Param, bind, from_argv, written
 from dkv.cli.cmdlets import CMDLETS
+from dkv.cli.errors import Usage
 from dkv.cli.main import main
-from dkv.cli.trouble import Usage
 from dkv.cli.verbs import root
 from tests.cli.test_rehearse import LOOKS
 
 ALL = [*CMDLETS, *nouns.everything()]
 GOOD: dict[str, list[str]] = {
-    "text": ["test"], "name": ["test"], "number": ["1"], "switch": [], "list": ["127.0.0.1"], "any": ["test"], "words": ["a"],
-    "pairs": ["k", "v"], "nodes": ["@{InstanceName='x';ClustronPort=1;ClientPort=2}"], "word": ["?"],
-}  # fmt: skip
+    "text": ["test"],
+    "name": ["test"],
+    "number": ["1"],
+    "switch": [],
+    "list": ["127.0.0.1"],
+    "any": ["test"],
+    "words": ["a"],
+    "pairs": ["k", "v"],
+    "nodes": ["@{InstanceName='x';ClustronPort=1;ClientPort=2}"],
+    "word": ["?"],
+}
 BAD: dict[str, list[str]] = {
-    "text": [""], "name": ["no name"], "number": ["many"], "list": [","], "any": [], "words": [], "pairs": ["k"],
-    "nodes": ["@{InstanceName='x'}"], "word": ["xyzzy"], "switch": [],
-}  # fmt: skip
+    "text": [""],
+    "name": ["no name"],
+    "number": ["many"],
+    "list": [","],
+    "any": [],
+    "words": [],
+    "pairs": ["k"],
+    "nodes": ["@{InstanceName='x'}"],
+    "word": ["xyzzy"],
+    "switch": [],
+}
 """A value that each kind of option refuses; nothing where a value is missing, since any text will do."""
 
 
@@ -70,7 +86,7 @@ def test_no_table_has_a_kind_of_value_that_is_not_tried() -> None:
 
 # Commands that click reads -------------------------------------------------------------------------------------------
 
-OWN_WORDS = {"playground"}   # reads its words itself; tests/playground looks at them
+OWN_WORDS = {"playground"}  # reads its words itself; tests/playground looks at them
 OWN_WAY_TO_ASK_FIRST = {
     "manager run": "becomes the manager",
     "manager stop": "ends a program, which is no command of the domain",

@@ -44,9 +44,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(verb: Cmdlet, tmp_path: P
     assert "hint: Did you mean --managers?" in said.err
 
 
-@pytest.mark.parametrize(
-    ("verb", "missing"), [(v, p) for v in ALL for p in v.params if p.required], ids=lambda one: one.name
-)
+@pytest.mark.parametrize(("verb", "missing"), [(v, p) for v in ALL for p in v.params if p.required], ids=lambda one: one.name)
 def test_a_missing_option_is_named(verb: Cmdlet, missing: Param, tmp_path: Path) -> None:
     there = Dialect()
     said = there.runs(tmp_path, written(verb, without=missing))
@@ -160,16 +158,20 @@ def test_the_program_finds_verbs_and_the_shell_does_too(capsys: pytest.CaptureFi
 
 
 def test_show_domain_in_the_layout_of_the_seed(tmp_path: Path) -> None:
-    there = Dialect({
-        "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
-        "GET /peers": [server("server0", local=True), server("server1", state="Disconnected")],
-        "GET /databases": [database(), database("TOMBSTONE", name="old")],
-        "GET /processes": [
-            process(0), process(1, "TE", "server1"), process(2, durable="STARTED", engine="UNKNOWN"),
-            process(3, durable="CONFIGURED", engine="UNKNOWN", journalRecoveryProgress=0.5, hostname="server0", port=9),
-            process(4, lastHeardFrom=30_000),
-        ],
-    })  # fmt: skip
+    there = Dialect(
+        {
+            "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
+            "GET /peers": [server("server0", local=True), server("server1", state="Disconnected")],
+            "GET /databases": [database(), database("TOMBSTONE", name="old")],
+            "GET /processes": [
+                process(0),
+                process(1, "TE", "server1"),
+                process(2, durable="STARTED", engine="UNKNOWN"),
+                process(3, durable="CONFIGURED", engine="UNKNOWN", journalRecoveryProgress=0.5, hostname="server0", port=9),
+                process(4, lastHeardFrom=30_000),
+            ],
+        }
+    )
     said = there.runs(tmp_path, "show domain --client-token abc")
     assert said.code == 0
     assert said.out.splitlines()[2:] == [
@@ -198,11 +200,15 @@ def test_show_domain_in_the_layout_of_the_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["show domain", "show database --db-name test", "show archives"])
 def test_what_is_shown_together_was_so_at_one_moment(tmp_path: Path, line: str) -> None:
     """Before each request the process moves to another server, which is new, and the one it was on goes away."""
-    there = Dialect({
-        "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
-        "GET /databases/test": database(), "GET /databases": [database()], "GET /archives": [archive(0)],
-        "GET /processes/exited": [],
-    })  # fmt: skip
+    there = Dialect(
+        {
+            "POST /diagnostics/log": {"serverTimeMillis": 1557947357123, "serverVersion": "1.0", "licenseType": "none"},
+            "GET /databases/test": database(),
+            "GET /databases": [database()],
+            "GET /archives": [archive(0)],
+            "GET /processes/exited": [],
+        }
+    )
     requests = 0
 
     def moves(request: object) -> None:
@@ -221,15 +227,19 @@ def test_what_is_shown_together_was_so_at_one_moment(tmp_path: Path, line: str) 
 
 
 def test_show_database_stops_at_the_incarnation_asked_for(tmp_path: Path) -> None:
-    there = Dialect({
-        "GET /databases/test": database("NOT_RUNNING", 3, 1), "GET /processes": [],
-        "GET /processes/exited": [ended(5, 3), ended(4, 2), ended(3, 1, 2), ended(2, 1, 1)],
-    })  # fmt: skip
+    there = Dialect(
+        {
+            "GET /databases/test": database("NOT_RUNNING", 3, 1),
+            "GET /processes": [],
+            "GET /processes/exited": [ended(5, 3), ended(4, 2), ended(3, 1, 2), ended(2, 1, 1)],
+        }
+    )
 
     def rows(*words: str) -> list[str]:
         said = there.runs(tmp_path, " ".join(("show database --db-name test", *words)))
-        return [line.strip() if "incarnation" in line else line.partition("start_id = ")[2][:1]
-                for line in said.out.splitlines()[2:]]  # fmt: skip
+        return [
+            line.strip() if "incarnation" in line else line.partition("start_id = ")[2][:1] for line in said.out.splitlines()[2:]
+        ]
 
     assert rows() == ["5"]
     assert rows("--num-incarnations 2") == ["5", "[incarnation = 2]", "4"]
@@ -238,10 +248,13 @@ def test_show_database_stops_at_the_incarnation_asked_for(tmp_path: Path) -> Non
 
 
 def test_show_archives_with_its_process_or_its_end(tmp_path: Path) -> None:
-    there = Dialect({
-        "GET /archives": [archive(0, "NOT_RUNNING"), archive(1), archive(2, "PROVISIONED")],
-        "GET /processes": [process(1)], "GET /processes/exited": [ended(0)],
-    })  # fmt: skip
+    there = Dialect(
+        {
+            "GET /archives": [archive(0, "NOT_RUNNING"), archive(1), archive(2, "PROVISIONED")],
+            "GET /processes": [process(1)],
+            "GET /processes/exited": [ended(0)],
+        }
+    )
     assert there.runs(tmp_path, "show archives").out.splitlines() == [
         "Archive: [0] server0 : /a/0 [db = test] NOT_RUNNING",
         "  [SM] server0:7861 [start_id = 0] [server_id = server0] [pid = 100] [node_id = 1] "
@@ -260,18 +273,35 @@ def test_options_and_labels_are_printed_as_they_are(tmp_path: Path) -> None:
         "region_name=Default, server_id=server0, start_id=3)\n"
     )
     assert there.changes()[0][3] == {
-        "dbName": "test", "host": "server0", "engineType": "TE", "labels": {"a": "b"}, "overrideOptions": {"mem": "1"},
-    }  # fmt: skip
+        "dbName": "test",
+        "host": "server0",
+        "engineType": "TE",
+        "labels": {"a": "b"},
+        "overrideOptions": {"mem": "1"},
+    }
 
 
 # Plans and starts --------------------------------------------------------------------------------------------
 
 SPECS = [
-    {"dbName": "test", "engineType": "TE", "host": "server0", "labels": {}, "overrideOptions": {},
-     "expectedIncarnation": {"major": 5, "minor": 0}},
-    {"dbName": "test", "engineType": "SM", "host": "server0", "archiveId": 0, "labels": {}, "overrideOptions": {},
-     "expectedIncarnation": {"major": 5, "minor": 0}},
-]  # fmt: skip
+    {
+        "dbName": "test",
+        "engineType": "TE",
+        "host": "server0",
+        "labels": {},
+        "overrideOptions": {},
+        "expectedIncarnation": {"major": 5, "minor": 0},
+    },
+    {
+        "dbName": "test",
+        "engineType": "SM",
+        "host": "server0",
+        "archiveId": 0,
+        "labels": {},
+        "overrideOptions": {},
+        "expectedIncarnation": {"major": 5, "minor": 0},
+    },
+]
 
 
 def test_start_database_requests_sms_before_tes_and_quotes_the_incarnation(tmp_path: Path) -> None:
@@ -301,10 +331,14 @@ def test_enforce_starts_only_what_is_missing(tmp_path: Path) -> None:
     captured = [{k: v for k, v in one.items() if k != "expectedIncarnation"} for one in SPECS]
     file = tmp_path / "captured.json"
     file.write_text(json.dumps({"incremental": False, "processes": captured}))
-    there = Dialect({
-        "GET /archives": [archive(0)], "GET /databases/test": database(minor=2),
-        "GET /databases/test/capture": {"processes": [captured[1]]}, "POST /processes": process(1, "TE"),
-    })  # fmt: skip
+    there = Dialect(
+        {
+            "GET /archives": [archive(0)],
+            "GET /databases/test": database(minor=2),
+            "GET /databases/test/capture": {"processes": [captured[1]]},
+            "POST /processes": process(1, "TE"),
+        }
+    )
     assert "runs already" in there.runs(tmp_path, f"enforce database --capture-file {file}").err
     said = there.runs(tmp_path, f"enforce database --capture-file {file} --incremental")
     assert said.code == 0, said
@@ -339,8 +373,9 @@ def test_a_server_is_drained_by_one_request_and_what_leaves_is_waited_for(tmp_pa
 
 def test_a_server_that_may_not_be_drained_says_why_and_can_be_forced(tmp_path: Path) -> None:
     refusal = No(409, "Server server0 holds the last copy in sync of group g1 of test.")
-    there = Dialect({"DELETE /peers/server0/processes": lambda asked: {"startIds": []} if asked["query"]["force"] == "true"
-                     else refusal})  # fmt: skip
+    there = Dialect(
+        {"DELETE /peers/server0/processes": lambda asked: {"startIds": []} if asked["query"]["force"] == "true" else refusal}
+    )
     said = there.runs(tmp_path, "shutdown server-processes --server-id server0")
     assert said.code == 1
     assert "holds the last copy in sync of group g1 of test" in said.err
@@ -355,8 +390,10 @@ def test_values_are_set_if_absent_if_as_expected_or_always(tmp_path: Path) -> No
     for words in ("", "--unconditional", "--expected-value x"):
         assert there.runs(tmp_path, f"set value --key a/b --value v {words}").code == 0
     assert [(b["expectedValue"], b["expectedAbsent"]) for _, _, _, b in there.changes() if b] == [
-        (None, True), (None, False), ("x", False),
-    ]  # fmt: skip
+        (None, True),
+        (None, False),
+        ("x", False),
+    ]
     assert there.runs(tmp_path, "get value --key a/b").out == "v\n"
     assert there.runs(tmp_path, "get value --key none").out == ""
 
@@ -473,13 +510,29 @@ class Stranger(Dialect):
         return self.reply
 
 
-STRANGE = [Reply(200, {}, b"<html>hello</html>"), Reply(200, {}, b"[]"), Reply(302, {"location": "http://x/"}, b""),
-           Reply(404, {}, b"not found"), Reply(500, {}, b"{}")]  # fmt: skip
+STRANGE = [
+    Reply(200, {}, b"<html>hello</html>"),
+    Reply(200, {}, b"[]"),
+    Reply(302, {"location": "http://x/"}, b""),
+    Reply(404, {}, b"not found"),
+    Reply(500, {}, b"{}"),
+]
 
 
 @pytest.mark.parametrize("reply", STRANGE, ids=lambda reply: f"{reply.status} {reply.body[:6]!r}")
-@pytest.mark.parametrize("line", ["show domain", "show archives", "get servers", "show waiting", "show events", "get databases",
-                                  "switchover database --db-name t", "check servers"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show domain",
+        "show archives",
+        "get servers",
+        "show waiting",
+        "show events",
+        "get databases",
+        "switchover database --db-name t",
+        "check servers",
+    ],
+)
 def test_who_answers_and_is_no_manager_is_named(line: str, reply: Reply, tmp_path: Path) -> None:
     stranger = Stranger()
     stranger.reply = reply

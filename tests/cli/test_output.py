@@ -22,21 +22,30 @@ from hypothesis import strategies as st
 
 from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS, run_cmdlet
+from dkv.cli.errors import ReaderLeft
 from dkv.cli.main import main
 from dkv.cli.output import NotPrinted, Row, Screen, StandardError, StandardOutput, columns_of, table
 from dkv.cli.powershell import Parameter
 from dkv.cli.session import Session
-from dkv.cli.trouble import ReaderLeft
-from dkv.playground.picture import _lines, state_table, tombstones
+from dkv.playground.render import _lines, state_table, tombstones
 from dkv.printable import cut, printable, width
 from tests.cli.conftest import Person
 from tests.cli.dialect import Dialect, archive
 
 NASTY = {
-    "ESC": "\x1b]0;owned\x07", "BEL": "\x07", "CR": "\rOK", "newline": "a\nSUCCESS", "C1": "\x9b31m", "NEL": "\x85",
+    "ESC": "\x1b]0;owned\x07",
+    "BEL": "\x07",
+    "CR": "\rOK",
+    "newline": "a\nSUCCESS",
+    "C1": "\x9b31m",
+    "NEL": "\x85",
     "DEL": "\x7f",
-    "right to left": "\u202egpj.exe", "isolate": "\u2066x\u2069", "zero width": "a\u200bb", "line": "\u2028", "half": "\udcff",
-}  # fmt: skip
+    "right to left": "\u202egpj.exe",
+    "isolate": "\u2066x\u2069",
+    "zero width": "a\u200bb",
+    "line": "\u2028",
+    "half": "\udcff",
+}
 NAMES = pytest.mark.parametrize("nasty", NASTY.values(), ids=list(NASTY))
 
 
@@ -121,8 +130,17 @@ def test_what_a_person_types_wrong_is_repeated_as_what_it_is(nasty: str, person:
 
 @NAMES
 def test_the_playground_draws_what_the_domain_says_as_text(nasty: str) -> None:
-    instance = {"instanceName": nasty, "host": "h", "clientPort": 1, "server": nasty, "state": "Failed", "role": None,
-                "inSync": False, "process": None, "reason": f"[b]{nasty}[/x]"}  # fmt: skip
+    instance = {
+        "instanceName": nasty,
+        "host": "h",
+        "clientPort": 1,
+        "server": nasty,
+        "state": "Failed",
+        "role": None,
+        "inSync": False,
+        "process": None,
+        "reason": f"[b]{nasty}[/x]",
+    }
     drawn = _lines(state_table({"name": nasty, "status": "Partial", "groups": [], "instances": [instance]}))
     assert all(line.isprintable() for line in drawn)
     assert "[b]" in "".join(drawn), "no markup of rich"
@@ -211,7 +229,7 @@ def test_a_log_line_on_a_terminal_is_one_line_and_moves_nothing(tmp_path: Path) 
 
 @pytest.fixture
 def full() -> Iterator[TextIO]:
-    with suppress(OSError), open("/dev/full", "w") as stream:   # closing it may fail once more
+    with suppress(OSError), open("/dev/full", "w") as stream:  # closing it may fail once more
         yield stream
 
 
@@ -289,10 +307,24 @@ def test_json_lines_of_a_stream_end_when_nobody_can_take_them(full: TextIO) -> N
         onto(None).frame(["x"])
 
 
-HOW = {"full": (">/dev/full", 1), "closed": (">&-", 1), "all closed": ("<&- >&- 2>&-", 1), "nobody reads": ("| true", 141),
-       "errors closed": ("2>&-", 0), "errors full": ("2>/dev/full", 0)}  # fmt: skip
-WORDS = ("", "--help", "--version", "manager run --help", "backup state --help", "playground --help", "shell -c help",
-         "help show events")  # fmt: skip
+HOW = {
+    "full": (">/dev/full", 1),
+    "closed": (">&-", 1),
+    "all closed": ("<&- >&- 2>&-", 1),
+    "nobody reads": ("| true", 141),
+    "errors closed": ("2>&-", 0),
+    "errors full": ("2>/dev/full", 0),
+}
+WORDS = (
+    "",
+    "--help",
+    "--version",
+    "manager run --help",
+    "backup state --help",
+    "playground --help",
+    "shell -c help",
+    "help show events",
+)
 
 
 @pytest.mark.parametrize("words", WORDS)

@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 
 from dkv.cli import nouns
 from dkv.cli.binding import bind
-from dkv.cli.powershell import (
-    Assignment,
-    Command,
-    Incomplete,
-    Parameter,
-    Positional,
-    parse,
-    parse_value,
-    settle,
-)
-from dkv.cli.trouble import CliTrouble, Usage
+from dkv.cli.errors import CliError, Usage
+from dkv.cli.powershell import Assignment, Command, Incomplete, Parameter, Positional, parse, parse_value, settle
 from tests.cli.conftest import Person
 
 
@@ -35,7 +26,10 @@ def values(text: str, **variables: object) -> list[object]:
 def test_a_backtick_continues_the_line_even_with_blanks_behind_it() -> None:
     command = one("New-DkvStore `  \n  -Name OrdersStore `\n-InstancePrefix orders\n")
     assert [getattr(a, "name", None) or getattr(a, "value", None) for a in command.arguments] == [
-        "Name", "OrdersStore", "InstancePrefix", "orders",
+        "Name",
+        "OrdersStore",
+        "InstancePrefix",
+        "orders",
     ]
 
 
@@ -118,10 +112,10 @@ def test_an_unknown_variable_is_named() -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_but_never_crashes(text: str) -> None:
-    refused: CliTrouble | None = None
+    refused: CliError | None = None
     try:
         parse(text)
-    except CliTrouble as trouble:
+    except CliError as trouble:
         refused = trouble
     assert refused is None or (refused.message.endswith(".") and refused.hint)
 
@@ -195,7 +189,7 @@ REFUSED = [
     ("Get-DkvStore $env:HOME", "$env:home is not supported"),
     ('Get-DkvStore "$n:7801"', "$n:7801 is not supported"),
     ('Get-DkvStore "`u{41}"', "`u{ } is not supported"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "word"), REFUSED, ids=[text for text, _ in REFUSED])
@@ -238,10 +232,18 @@ def test_variables_of_earlier_lines_are_known(connected: Person) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["Get-DkvStore -Name $null", "Get-DkvStore $null", "Get-DkvStore -Name:$null", "Get-DkvStore -Managers $null,a",
-     "Start-DkvStore a -Parallel:$null", "$n = $null; Start-DkvStore a -TimeoutSec $n", "show waiting --db-name $null",
-     "start database --db-name a --te-server-ids $null", "add region-assignment --db-name a --server-ids b $null"],
-)  # fmt: skip
+    [
+        "Get-DkvStore -Name $null",
+        "Get-DkvStore $null",
+        "Get-DkvStore -Name:$null",
+        "Get-DkvStore -Managers $null,a",
+        "Start-DkvStore a -Parallel:$null",
+        "$n = $null; Start-DkvStore a -TimeoutSec $n",
+        "show waiting --db-name $null",
+        "start database --db-name a --te-server-ids $null",
+        "add region-assignment --db-name a --server-ids b $null",
+    ],
+)
 def test_null_is_no_value(text: str, connected: Person) -> None:
     connected.domain.log.clear()
     said = connected.types(text)
@@ -263,8 +265,16 @@ def test_lists_of_words_may_have_commas_in_a_shell() -> None:
 
 @pytest.mark.parametrize(
     ("script", "code"),
-    [("exit 3", 3), ("quit 3", 3), ("Get-DkvStore Nothing\nexit", 1), ("Get-DkvStore Nothing\nexit 0", 0), ("$c = 7; exit $c", 7),
-     ("exit 3\nGet-DkvStore Nothing", 3), ("Get-DkvStore Nothing", 1), ("Get-DkvStore -Zzz\nhelp", 2)],
-)  # fmt: skip
+    [
+        ("exit 3", 3),
+        ("quit 3", 3),
+        ("Get-DkvStore Nothing\nexit", 1),
+        ("Get-DkvStore Nothing\nexit 0", 0),
+        ("$c = 7; exit $c", 7),
+        ("exit 3\nGet-DkvStore Nothing", 3),
+        ("Get-DkvStore Nothing", 1),
+        ("Get-DkvStore -Zzz\nhelp", 2),
+    ],
+)
 def test_a_script_ends_with_the_number_after_exit_or_with_its_worst_line(script: str, code: int, connected: Person) -> None:
     assert connected.types(script).code == code

@@ -36,8 +36,22 @@ def test_a_cmdlet_as_a_program(tmp_path: Path) -> None:
 
 
 def test_a_cmdlet_never_imports_what_costs_time(tmp_path: Path) -> None:
-    heavy = ("click", "rich", "prompt_toolkit", "httpx", "msgspec", "asyncio", "http", "email", "ssl", "urllib", "pathlib",
-             "hashlib", "dataclasses", "inspect")  # fmt: skip
+    heavy = (
+        "click",
+        "rich",
+        "prompt_toolkit",
+        "httpx",
+        "msgspec",
+        "asyncio",
+        "http",
+        "email",
+        "ssl",
+        "urllib",
+        "pathlib",
+        "hashlib",
+        "dataclasses",
+        "inspect",
+    )
     code = (
         "import sys; from dkv.cli.main import main; main(['Get-DkvStore', '-Managers', '127.0.0.1:1']);"
         f"print([m for m in {heavy} if m in sys.modules])"

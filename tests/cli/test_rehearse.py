@@ -10,7 +10,7 @@ import pytest
 
 from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS
-from dkv.cli.rehearse import NOTHING_TO_DO
+from dkv.cli.dry_run import NOTHING_TO_DO
 from dkv.client import Endpoint, Reply, Request
 from dkv.domain.refusals import CATALOGUE
 from tests.cli.dialect import Dialect, process
@@ -34,13 +34,24 @@ class Rehearsing(Dialect):
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(step["body"]).encode() if "body" in step else None
         reply = super().send(Endpoint("127.0.0.1", 7801), Request(step["method"], step["path"], {}, body), 1)
-        self.log.pop()   # asked in a rehearsal: it was not sent
-        events = [{"kind": "process.stopping", "subject": "process 0", "change": "MONITORED -> REQUESTED_SHUTDOWN",
-                   "because": "it was asked for", "database": "test"}]  # fmt: skip
+        self.log.pop()  # asked in a rehearsal: it was not sent
+        events = [
+            {
+                "kind": "process.stopping",
+                "subject": "process 0",
+                "change": "MONITORED -> REQUESTED_SHUTDOWN",
+                "because": "it was asked for",
+                "database": "test",
+            }
+        ]
         no = {"code": self.code, "detail": "No.", "hint": "Ask another."}
         refused = no if self.refuses and self.refuses in step["path"] else None
-        told = {"command": "Told", "fields": {"now": 5, "actor": "me", "path": step["path"], "force": False},
-                "events": [] if refused else events, "refused": refused}  # fmt: skip
+        told = {
+            "command": "Told",
+            "fields": {"now": 5, "actor": "me", "path": step["path"], "force": False},
+            "events": [] if refused else events,
+            "refused": refused,
+        }
         commands = [] if step["method"] == "GET" else [told]
         answer = json.loads(reply.body) if reply.body else None
         return {**step, "status": reply.status, "answer": answer, "commands": commands}

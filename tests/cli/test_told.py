@@ -22,29 +22,50 @@ import dkv.domain
 from dkv.cli import nouns
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
-from dkv.cli.happened import chain
+from dkv.cli.event_text import chain
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.spoken import in_verbs
-from dkv.wire.happened import sentence
+from dkv.wire.event_text import sentence
 
-AT = 1_767_225_600_000   # 2026-01-01 00:00:00 UTC
+AT = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
 
 
 def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> dict[str, Any]:
-    told = {"sequence": sequence, "revision": sequence, "at": AT, "database": "db", "subject": subject, "kind": kind,
-            "because": because, "change": "", "command": "ProcessExited", "actor": "s1", "startId": 1, "archiveId": None,
-            "cause": None, "ordered": False} | more  # fmt: skip
+    told = {
+        "sequence": sequence,
+        "revision": sequence,
+        "at": AT,
+        "database": "db",
+        "subject": subject,
+        "kind": kind,
+        "because": because,
+        "change": "",
+        "command": "ProcessExited",
+        "actor": "s1",
+        "startId": 1,
+        "archiveId": None,
+        "cause": None,
+        "ordered": False,
+    } | more
     return told | {"text": sentence(told)}
 
 
 LOG = [
     event(38, "process.exited", "process 1", "it ended: killed by signal 9, sender unknown", change="MONITORED -> (gone)"),
     event(39, "group.vacated", "group db/g1", "process 1, its leader, ended", change="OPEN -> VACANT", cause=38),
-    event(41, "group.assigned", "group db/g1", "archive 2 is in sync", change="VACANT -> ASSIGNED", startId=4, cause=39,
-          command="PositionReported"),
+    event(
+        41,
+        "group.assigned",
+        "group db/g1",
+        "archive 2 is in sync",
+        change="VACANT -> ASSIGNED",
+        startId=4,
+        cause=39,
+        command="PositionReported",
+    ),
     event(42, "process.requested", "process 9", "it was requested", command="StartProcess", actor="operator", ordered=True),
-]  # fmt: skip
+]
 
 
 class Manager(BaseHTTPRequestHandler):
@@ -62,7 +83,7 @@ class Manager(BaseHTTPRequestHandler):
 
     def _said(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         if path == "/admin/v1/events":
-            return 200, {"events": LOG[-int(query["newest"]):], "oldest": 38}
+            return 200, {"events": LOG[-int(query["newest"]) :], "oldest": 38}
         if path == "/admin/v1/events/41":
             return 200, {"events": [LOG[2], LOG[1], LOG[0]], "trimmed": False}
         if path == "/admin/v1/events/39":

@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dkv.cli.errors import CliError, Usage
 from dkv.cli.names import Place
-from dkv.cli.topology import (
-    SLOTS,
-    Node,
-    Taken,
-    Topology,
-    Wish,
-    check_ports,
-    emptiest,
-    generate,
-    taken_ports,
-)
-from dkv.cli.trouble import CliTrouble, Usage
+from dkv.cli.topology import SLOTS, Node, Taken, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 
 
 def places(servers: int) -> list[Place]:
@@ -26,7 +16,7 @@ def places(servers: int) -> list[Place]:
 
 
 def shape(servers: int, count: int, copies: int, min_in_sync: int = 1) -> Topology:
-    return generate(Wish("OrdersStore", "orders", count, 7811, 7861, copies, min_in_sync), places(servers))
+    return generate(TopologyRequest("OrdersStore", "orders", count, 7811, 7861, copies, min_in_sync), places(servers))
 
 
 def test_the_example_of_the_seed() -> None:
@@ -40,9 +30,7 @@ def test_the_example_of_the_seed() -> None:
 
 def test_one_group_has_no_partitions_and_two_share_the_slots() -> None:
     assert [(g.name, g.first_slot, g.last_slot) for g in shape(2, 1, 2).groups] == [("UNPARTITIONED", 0, 16383)]
-    assert [(g.name, g.first_slot, g.last_slot) for g in shape(2, 2, 2).groups] == [
-        ("g1", 0, 8191), ("g2", 8192, 16383),
-    ]
+    assert [(g.name, g.first_slot, g.last_slot) for g in shape(2, 2, 2).groups] == [("g1", 0, 8191), ("g2", 8192, 16383)]
 
 
 def test_copies_of_a_group_are_on_different_servers() -> None:
@@ -51,7 +39,7 @@ def test_copies_of_a_group_are_on_different_servers() -> None:
 
 def test_two_managers_on_one_host_share_its_ports() -> None:
     both = [Place("s1", "127.0.0.1:7801", "127.0.0.1", 7801), Place("s2", "127.0.0.1:7802", "127.0.0.1", 7802)]
-    nodes = generate(Wish("A", "a", 1, 7811, 7861, 2), both).nodes
+    nodes = generate(TopologyRequest("A", "a", 1, 7811, 7861, 2), both).nodes
     assert [(n.clustron_port, n.client_port) for n in nodes] == [(7811, 7861), (7812, 7862)]
     check_ports(nodes)
 
@@ -93,7 +81,7 @@ def test_a_min_in_sync_no_group_can_meet_is_refused() -> None:
 
 def test_a_taken_port_is_named_with_its_owner_and_a_free_base() -> None:
     nodes = shape(2, 2, 2).nodes
-    with pytest.raises(CliTrouble) as caught:
+    with pytest.raises(CliError) as caught:
         check_ports(nodes, [Taken("10.0.0.12", 7812, "carts-1 of Carts"), Taken("10.0.0.12", 7861, "carts-1 of Carts")])
     assert "7861 of orders-3 on 10.0.0.12 is used by carts-1 of Carts" in caught.value.message
     assert caught.value.hint == "Free there: -ClustronPort 7813 -ClientPort 7862."
@@ -101,9 +89,9 @@ def test_a_taken_port_is_named_with_its_owner_and_a_free_base() -> None:
 
 def test_ports_of_the_same_node_and_of_the_manager_do_not_overlap() -> None:
     place = places(1)[0]
-    with pytest.raises(CliTrouble, match="used by the manager"):
+    with pytest.raises(CliError, match="used by the manager"):
         check_ports([Node("a-1", place, 7801, 7861)])
-    with pytest.raises(CliTrouble, match="used by a-1"):
+    with pytest.raises(CliError, match="used by a-1"):
         check_ports([Node("a-1", place, 7811, 7811)])
     with pytest.raises(Usage, match="which is none"):
         check_ports([Node("a-1", place, 7811, 65536)])

@@ -65,7 +65,7 @@ from dkv.domain.commands import (
     WritesResumed,
 )
 from dkv.domain.maintenance import EngineSilent, WritesRefused
-from dkv.domain.model import EngineType, Group, Process, Report, State
+from dkv.domain.model import Group, PositionReport, Process, ProcessRole, State
 from tests.api.world import HOSTS, PORT, World, orders
 
 STORE = "OrdersStore"
@@ -79,9 +79,9 @@ class Life:
     def __init__(self) -> None:
         self.world = World()
         self.events: dict[str, set[str]] = defaultdict(set)  # command -> kinds of the events it made
-        self.changed: set[str] = set()                       # commands after which the revision moved
+        self.changed: set[str] = set()  # commands after which the revision moved
         self.told: set[type[Command]] = set()
-        self.states: list[State] = []                        # after each step
+        self.states: list[State] = []  # after each step
 
     async def tell(self, *facts: Command) -> None:
         """Facts that the domain has to accept, each followed by a look at what it changed."""
@@ -139,9 +139,7 @@ class Life:
         """Two managers join the domain."""
         for name, host in HOSTS.items():
             uid = f"uid-of-{name}"
-            await self.tell(
-                ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"),
-            )
+            await self.tell(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
 
     async def created_and_started(self) -> None:
         """A store of two copies: the first archive leads, the second joins, not without a broken link."""
@@ -161,9 +159,11 @@ class Life:
         process = await self.process(archive_id)
         who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
         await self.tell(
-            ProcessStarted(report=Report(), **who), ProcessConfigured(pid=4711, **who), *while_loading,
+            ProcessStarted(report=PositionReport(), **who),
+            ProcessConfigured(pid=4711, **who),
+            *while_loading,
             ProcessTracked(pid=4711, **who),
-        )  # fmt: skip
+        )
 
     async def leads(self, archive_id: int) -> None:
         """The assigned leader opens its term and serves."""
@@ -185,13 +185,13 @@ class Life:
 
     async def memory_only_comes_and_goes(self) -> None:
         """A TE joins, holds everything, loses touch, and is killed; nobody starts it again."""
-        await self.world.tell(StartProcess(database=STORE, engine_type=EngineType.TE, server_id="s2"))
-        (process,) = [p for p in (await self.world.state()).processes.values() if p.engine_type is EngineType.TE]
+        await self.world.tell(StartProcess(database=STORE, role=ProcessRole.TE, server_id="s2"))
+        (process,) = [p for p in (await self.world.state()).processes.values() if p.role is ProcessRole.TE]
         who: dict[str, Any] = {"server_id": "s2", "start_id": process.start_id}
         await self.tell(ProcessStarted(**who), ProcessConfigured(pid=4712, **who), ProcessTracked(pid=4712, **who))
         await self.tell(MemorySynced(synced=True, **who), MemorySynced(synced=False, **who))
         await self.tell(ProcessExited(cause="killed by signal", detail="killed", exit_code=137, **who))
-        assert not [p for p in (await self.world.state()).processes.values() if p.engine_type is EngineType.TE]
+        assert not [p for p in (await self.world.state()).processes.values() if p.role is ProcessRole.TE]
 
     async def link_breaks_and_heals(self) -> None:
         """The follower hears nothing, leaves the in-sync set, comes back."""
@@ -287,9 +287,9 @@ class Life:
         )
         held, follower, term = await self.process(archive_id), await self.process(heir), (await self.group()).term
         holder: dict[str, Any] = {"server_id": held.server_id, "start_id": held.start_id}
-        place = Report(term=term, sequence=1, nonce="n", bytes_after=50, offset=60, history="h", digest="half")
+        place = PositionReport(term=term, sequence=1, nonce="n", bytes_after=50, offset=60, history="h", digest="half")
         await self.tell(
-            ProcessStarted(report=Report(term=term, sequence=1, nonce="n", bytes_after=90, size=200_000_000), **holder),
+            ProcessStarted(report=PositionReport(term=term, sequence=1, nonce="n", bytes_after=90, size=200_000_000), **holder),
             PositionReported(server_id=follower.server_id, start_id=follower.start_id, term=term, report=place),
             TailMeasured(term=term + 1, size=90, digest="all", history="new", prefixes=(follower.start_id,), **holder),
         )
@@ -322,7 +322,7 @@ class Life:
         end = ProcessExited(server_id="s2", start_id=leader.start_id, cause="operator kill", detail="killed", exit_code=137)
         await self.tell(end)
         term = (await self.group()).term
-        report = Report(term=term, sequence=1, nonce="n", offset=10, history="b" * 40)
+        report = PositionReport(term=term, sequence=1, nonce="n", offset=10, history="b" * 40)
         await self.tell(PositionReported(server_id="s1", start_id=follower.start_id, term=term, report=report))
         for clock in (21_000, 40_000, 60_000):
             await self.tell(Tick(clock=clock))
@@ -340,7 +340,7 @@ class Life:
         assert (await self.ask("POST", path, 202, json=said))["bound"]["verdict"]
         term = (await self.group()).term
         start_id = (await self.process(1)).start_id
-        await self.tell(PositionReported(server_id="s2", start_id=start_id, term=term, report=Report(term=1, nonce="n")))
+        await self.tell(PositionReported(server_id="s2", start_id=start_id, term=term, report=PositionReport(term=1, nonce="n")))
         await self.leads(1)
         await self.servers_come()
 
@@ -369,8 +369,9 @@ class Life:
         asked = asyncio.create_task(self.ask_as_nuocmd("POST", "/archives", json=new))
         while not (unread := [a for a in (await self.world.state()).archives.values() if a.unread]):
             await asyncio.sleep(0)
-        await self.tell(CopyRecognised(server_id="s2", archive_id=unread[0].archive_id, cut="d1/3", group="left",
-                                       slots=((0, 8191),)))  # fmt: skip
+        await self.tell(
+            CopyRecognised(server_id="s2", archive_id=unread[0].archive_id, cut="d1/3", group="left", slots=((0, 8191),))
+        )
         await asked
 
     async def another_is_described(self) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from dkv.domain.model import Group, GroupPhase, Process, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey
+from dkv.machine.observation import ConditionHistory, LocalServer, Observation, directory_of, node_id, update_history
 from dkv.machine.plan import plan
-from dkv.machine.seen import Me, Memory, Seen, directory_of, node_id, remember
 from dkv.machine.steps import ReportExit, Step
 from tests.api.world import HOSTS
 from tests.completeness.life import Life
@@ -48,8 +48,8 @@ class Sight:
         return (self.process.value, self.phase.value, self.leads, self.engine)
 
 
-def me(server: str) -> Me:
-    return Me(server, f"/data/{server}", HOSTS[server], "", 1 << 33)
+def me(server: str) -> LocalServer:
+    return LocalServer(server, f"/data/{server}", HOSTS[server], "", 1 << 33)
 
 
 def well(state: State, process: Process) -> EngineSeen:
@@ -59,13 +59,24 @@ def well(state: State, process: Process) -> EngineSeen:
     leads = group.leader_process == process.start_id and group.serving
     joined = process.state is ProcessState.MONITORED
     return EngineSeen(
-        start_id=process.start_id, directory=directory_of(me(process.server_id).data_dir, archive),
-        node_id=node_id(state.uid, archive.archive_id), pid=4711, answering=True, role="leader" if leads else "follower",
-        follows=None if leads or group.leader is None else node_id(state.uid, group.leader), cluster_ok=True,
-        fenced=not leads, admits_replicas=leads, takes_clients=leads or joined, link_up=joined and not leads, offset=10,
+        start_id=process.start_id,
+        directory=directory_of(me(process.server_id).data_dir, archive),
+        node_id=node_id(state.uid, archive.archive_id),
+        pid=4711,
+        answering=True,
+        role="leader" if leads else "follower",
+        follows=None if leads or group.leader is None else node_id(state.uid, group.leader),
+        cluster_ok=True,
+        fenced=not leads,
+        admits_replicas=leads,
+        takes_clients=leads or joined,
+        link_up=joined and not leads,
+        offset=10,
         free_bytes=1 << 40,
-        replicas=tuple(replicas(state, group)), nodes=tuple(nodes(state, group)), marker=Position(group.term, 1, "n"),
-    )  # fmt: skip
+        replicas=tuple(replicas(state, group)),
+        nodes=tuple(nodes(state, group)),
+        marker=Position(group.term, 1, "n"),
+    )
 
 
 def replicas(state: State, group: Group) -> Iterator[ReplicaSeen]:
@@ -102,8 +113,8 @@ def sights(state: State) -> Iterator[Sight]:
         group = state.group_of(process.archive_id)
         here = me(process.server_id)
         for engine, survey in surveys(state, process):
-            memory = remember(remember(Memory(), state, here, survey, 1.0), state, here, survey, HOUR)
-            steps = tuple(plan(state, here, Seen(survey, 3.0, memory)))
+            memory = update_history(update_history(ConditionHistory(), state, here, survey, 1.0), state, here, survey, HOUR)
+            steps = tuple(plan(state, here, Observation(survey, 3.0, memory)))
             leads = group.leader_process == process.start_id
             yield Sight(process.state, group.phase, leads, engine, steps)
 

@@ -13,7 +13,7 @@ from tests.api.world import World, story
 from tests.house.house import ROOT
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
-PAGES = ("docs.py", "description.py")   # what shows the description is not described
+PAGES = ("docs.py", "description.py")  # what shows the description is not described
 
 
 def written() -> Counter[str]:
@@ -27,8 +27,12 @@ def written() -> Counter[str]:
 
 def _routes(tree: ast.Module) -> list[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)]
-    return [one.name for one in functions for mark in one.decorator_list
-            if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute) and mark.func.attr in METHODS]  # fmt: skip
+    return [
+        one.name
+        for one in functions
+        for mark in one.decorator_list
+        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute) and mark.func.attr in METHODS
+    ]
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -63,7 +67,7 @@ def test_every_operation_says_what_it_takes_what_it_answers_and_how_it_refuses(d
 
 def test_no_object_is_described_as_anything(documents: list[dict[str, Any]]) -> None:
     """What has no words, or may have any fields, is a gap."""
-    free = {"Problem", "Error"}   # a mistake of ours has a correlation id, a process that ended its tombstone
+    free = {"Problem", "Error"}  # a mistake of ours has a correlation id, a process that ended its tombstone
     for document in documents:
         for name, schema in document["components"]["schemas"].items():
             if schema.get("type") == "object" and name not in free:

@@ -13,20 +13,26 @@ TESTS = Path(__file__).parents[1]
 
 PROOFS: dict[str, tuple[str, ...]] = {
     "major counts cold starts, minor every exit; also of a start of TEs alone and of one that failed": (
-        "stories/seed_003.txt", "stories/numbers.txt", "domain/test_forced_stop.py::test_every_end_counts_in_the_incarnation",
+        "stories/seed_003.txt",
+        "stories/numbers.txt",
+        "domain/test_forced_stop.py::test_every_end_counts_in_the_incarnation",
         "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again",
     ),
     "start ids are the domain's, never used again": (
-        "stories/numbers.txt", "domain/test_properties.py::test_any_plausible_history_holds",
+        "stories/numbers.txt",
+        "domain/test_properties.py::test_any_plausible_history_holds",
         "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again",
         "domain/test_rebuild.py::test_ids_and_terms_given_out_since_are_jumped_over",
     ),
     "node ids begin at 1 in each incarnation; the first leader is 1": (
-        "stories/numbers.txt", "stories/seed_003.txt", "stories/machine_restarted.txt",
+        "stories/numbers.txt",
+        "stories/seed_003.txt",
+        "stories/machine_restarted.txt",
         "e2e/test_nuocmd.py::test_the_worked_example",
     ),
     "tombstones are kept with the incarnation at exit, newest first, within a bound": (
-        "stories/numbers.txt", "api/test_wire.py::test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted",
+        "stories/numbers.txt",
+        "api/test_wire.py::test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted",
         "domain/test_tombstones.py::test_the_oldest_of_an_incarnation_goes_and_that_is_said_once",
         "e2e/test_seed_003.py::test_seed_003_typed_with_dkv",
     ),
@@ -41,39 +47,48 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "api/nuodb/test_databases.py::test_a_plan_is_reusable_or_for_one_time_and_lists_what_is_missing",
     ),
     "a PROVISIONED archive causes no ..._INC and holds no cold start up": (
-        "stories/provisioned_beside.txt", "e2e/test_nuocmd.py::test_the_worked_example",
+        "stories/provisioned_beside.txt",
+        "e2e/test_nuocmd.py::test_the_worked_example",
     ),
-    "a database in ..._INC serves": (
-        "stories/provisioned_beside.txt", "e2e/test_states.py::lone_leader",
-    ),
+    "a database in ..._INC serves": ("stories/provisioned_beside.txt", "e2e/test_states.py::lone_leader"),
     "the leader comes first: nobody joins before the unpartitioned group's leader runs": (
-        "stories/bootstrap.txt", "stories/groups.txt", "e2e/test_states.py::tracked_follower",
+        "stories/bootstrap.txt",
+        "stories/groups.txt",
+        "e2e/test_states.py::tracked_follower",
     ),
     "a lost archive is purged and the rest starts; the only copy in sync is not purged without a word": (
-        "stories/lost_archive_purged.txt", "stories/enforce_leader.txt",
+        "stories/lost_archive_purged.txt",
+        "stories/enforce_leader.txt",
         "e2e/test_recovery.py::test_an_operator_makes_the_other_copy_lead",
     ),
     "a start of an archive that is live, unknown, or on another server": (
-        "stories/stop_early.txt", "e2e/test_nuocmd.py::test_what_cannot_be_is_said_in_one_sentence",
+        "stories/stop_early.txt",
+        "e2e/test_nuocmd.py::test_what_cannot_be_is_said_in_one_sentence",
     ),
     "two starts that race are one process": (
         "api/nuodb/test_processes.py::test_two_starts_of_one_archive_through_two_managers_are_one_process",
         "e2e/test_life.py::test_one_idempotency_key_through_two_managers_is_one_change",
     ),
     "a shutdown of a process that is leaving already": (
-        "stories/stop_early.txt", "stories/planned_stop.txt", "stories/whole_stop.txt",
+        "stories/stop_early.txt",
+        "stories/planned_stop.txt",
+        "stories/whole_stop.txt",
     ),
     "a kill in every life-cycle state, of the process, of its manager, of both": (
-        "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again", "stories/stop_early.txt",
+        "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again",
+        "stories/stop_early.txt",
         "machine/test_restarts.py::test_a_manager_may_die_between_any_two_awaits",
         "sim/test_fleet.py",
         "e2e/test_memory_only.py::test_tes_come_and_go_under_load_and_no_client_sees_it",
     ),
     "a cold start needs an archive with the newest data only, and says for whom it waits, since when, and what helps": (
-        "stories/cold_start.txt", "stories/cold_start_markers.txt", "stories/cold_start_one_requested.txt",
-        "stories/seed_003.txt", "domain/test_describe.py::test_a_vacant_group_names_the_members_it_lacks_and_what_would_help",
+        "stories/cold_start.txt",
+        "stories/cold_start_markers.txt",
+        "stories/cold_start_one_requested.txt",
+        "stories/seed_003.txt",
+        "domain/test_describe.py::test_a_vacant_group_names_the_members_it_lacks_and_what_would_help",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("meaning", sorted(PROOFS))

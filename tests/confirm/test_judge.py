@@ -89,9 +89,15 @@ def test_of_two_connections_from_one_address_the_shorter_counts() -> None:
 
 def test_a_group_that_is_assigned_but_not_open_has_no_leader_to_write_to() -> None:
     group = {
-        "slots": [[0, 16383]], "open": False, "serving": False, "leaderEndpoint": A, "term": 3, "leaderStartId": 7,
-        "inSync": ["a", "b"], "requiredEndpoints": [B],
-    }  # fmt: skip
+        "slots": [[0, 16383]],
+        "open": False,
+        "serving": False,
+        "leaderEndpoint": A,
+        "term": 3,
+        "leaderStartId": 7,
+        "inSync": ["a", "b"],
+        "requiredEndpoints": [B],
+    }
     (view,) = read_groups({"minInSync": 1, "groups": [group]})
     assert view.leader is None
     (view,) = read_groups({"minInSync": 1, "groups": [{**group, "open": True, "serving": True}]})

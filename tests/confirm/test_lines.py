@@ -81,7 +81,7 @@ class Views:
         self.term, self.endpoint = 1, ""
         self.asked_for: list[float] = []
         self.when_wanted: Any = lambda: None
-        self.asked_at: float | None = None      # of every view; None: just now
+        self.asked_at: float | None = None  # of every view; None: just now
 
     def latest(self) -> View:
         """As the store is said to be now."""
@@ -170,7 +170,7 @@ class SlowManager:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.asked: list[tuple[float, float]] = []     # before and after
+        self.asked: list[tuple[float, float]] = []  # before and after
 
     def store(self, name: str) -> dict[str, Any]:
         """A store without groups."""

@@ -10,10 +10,7 @@ import pytest
 from tests.contract.engine_harness import RealRoom, Room
 from tests.contract.sim_room import TrapRoom
 
-ENGINE_ROOMS: dict[str, Callable[[Path], Room]] = {
-    "valkey": RealRoom,
-    "simulated": TrapRoom,
-}
+ENGINE_ROOMS: dict[str, Callable[[Path], Room]] = {"valkey": RealRoom, "simulated": TrapRoom}
 
 
 @pytest.fixture(params=sorted(ENGINE_ROOMS))

@@ -21,19 +21,19 @@ from dkv.engine.contract import (
     ExitSeen,
     GroupSlots,
     Identity,
-    MemorySpec,
     PeerNode,
     Position,
     Survey,
+    TeSpec,
 )
+from dkv.engine.engines import ValkeyEngines
 from dkv.engine.positions import incremental_files
-from dkv.engine.room import ValkeyEngines
 from dkv.engine.supervisor import boot_id
 from tests.contract.ports import free_port
 from tests.contract.stranger import STRANGER as STRANGER
 from tests.contract.stranger import Stranger
 
-LIMIT = 90.0        # seconds for one story; every wait inside returns early
+LIMIT = 90.0  # seconds for one story; every wait inside returns early
 SHARD = "5a" * 20
 ALL_SLOTS = (GroupSlots("g0", SHARD, ((0, 16383),)),)
 
@@ -114,13 +114,13 @@ def of(survey: Survey, start_id: int, group: str = "") -> EngineSeen | None:
     return next((one for one in (*survey.engines, *memory) if one.start_id == start_id and group in ("", one.group)), None)
 
 
-def memory_only(spec: EngineSpec, *more: EngineSpec) -> MemorySpec:
+def memory_only(spec: EngineSpec, *more: EngineSpec) -> TeSpec:
     """A memory-only process with the engines of these specs, each in a directory below the first one's."""
     engines = tuple(
         replace(one, start_id=spec.start_id, memory_only=True, directory=f"{spec.directory}/group-{one.group}")
         for one in (spec, *more)
     )
-    return MemorySpec(spec.start_id, spec.directory, engines)
+    return TeSpec(spec.start_id, spec.directory, engines)
 
 
 def end(survey: Survey, start_id: int) -> ExitSeen | None:
@@ -185,9 +185,11 @@ async def known_as_follower(room: Room, leader: EngineSpec, follower: EngineSpec
     A link does not say so. Valkey 9.1.2 takes the TAKEOVER of an engine that it only shook hands with for another shard's: it
     stays a primary, without slots, for ever, and deletes its keys.
     """
-    await seen(room, leader.start_id, lambda one: any(
-        (node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in one.nodes
-    ))  # fmt: skip
+    await seen(
+        room,
+        leader.start_id,
+        lambda one: any((node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in one.nodes),
+    )
 
 
 def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:

@@ -7,8 +7,8 @@ import os
 import random
 import socket
 
-FIRST, EACH = 20_000, 4_000     # below the ephemeral ones, so that no outgoing connection takes one meanwhile
-WORKERS = 3                     # how many workers of a test run have ports of their own
+FIRST, EACH = 20_000, 4_000  # below the ephemeral ones, so that no outgoing connection takes one meanwhile
+WORKERS = 3  # how many workers of a test run have ports of their own
 
 
 def free_port() -> int:

@@ -24,7 +24,7 @@ class TrapRoom(SimRoom):
         await done.wait()
         counted = sum(1 for reached in engine.acknowledged().values() if reached >= offset)
         in_time = self._loop.time() - began < seconds
-        return counted if in_time else min(counted, count - 1)     # whom it waited for in vain it did not count
+        return counted if in_time else min(counted, count - 1)  # whom it waited for in vain it did not count
 
     async def add_distinct(self, start_id: int, key: str) -> str:
         return await self.write(start_id, key, "a")

@@ -125,7 +125,7 @@ async def serve(path: str, keep_events: str) -> None:
             continue
         try:
             answer: Any = await (anext(view) if name == "next_view" else getattr(store, name)(*words))
-        except contract.StoreTrouble as trouble:
+        except contract.StoreError as trouble:
             say(json.dumps([type(trouble).__name__, str(trouble)]))
             continue
         if isinstance(answer, Snapshot):

@@ -30,8 +30,22 @@ class Stranger:
         (directory / "nodes.conf").write_text(
             f"{STRANGER} {where} myself,master - 0 0 {epoch} connected 0-16383\nvars currentEpoch {epoch} lastVoteEpoch 0\n"
         )
-        words = ["--bind", address, "--port", str(port), "--cluster-port", str(cluster), "--cluster-enabled", "yes",
-                 "--save", "", "--dir", ".", "--logfile", "log"]  # fmt: skip
+        words = [
+            "--bind",
+            address,
+            "--port",
+            str(port),
+            "--cluster-port",
+            str(cluster),
+            "--cluster-enabled",
+            "yes",
+            "--save",
+            "",
+            "--dir",
+            ".",
+            "--logfile",
+            "log",
+        ]
         self = cls(_started(directory, [_reachable(binary, directory), *words]), port)
         for _ in range(500):
             if await self._answers(address):

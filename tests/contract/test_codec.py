@@ -14,15 +14,15 @@ from dkv.domain.model import (
     Archive,
     Database,
     DatabaseOptions,
-    EngineType,
     Group,
     Handover,
     Joining,
     JoinStage,
+    PositionReport,
     Process,
+    ProcessRole,
     ProcessState,
     Record,
-    Report,
     Server,
     State,
     Tombstone,
@@ -33,24 +33,41 @@ from dkv.store.codec import Misfit
 from dkv.store.contract import Unusable
 
 PROCESS = Process(
-    7, "Orders", EngineType.SM, "s1", archive_id=3, state=ProcessState.MONITORED, verdict=Verdict("stop", 2),
-    report=Report(term=2, sequence=5, nonce="n"), labels=(("rack", "r1"), ("zone", "z")),
-)  # fmt: skip
+    7,
+    "Orders",
+    ProcessRole.SM,
+    "s1",
+    archive_id=3,
+    state=ProcessState.MONITORED,
+    verdict=Verdict("stop", 2),
+    report=PositionReport(term=2, sequence=5, nonce="n"),
+    labels=(("rack", "r1"), ("zone", "z")),
+)
 STATE = State(
-    uid="u", clock=12, next_archive_id=4, next_start_id=8,
+    uid="u",
+    clock=12,
+    next_archive_id=4,
+    next_start_id=8,
     servers={"a/b": Server("a/b", "x", "10.0.0.1", 7801, 8888, "boot")},
     databases={"Orders": Database("Orders", "u1", "secret", DatabaseOptions(min_in_sync=2))},
     groups={
         ("Orders", "g1"): Group(
-            "Orders", "g1", "0" * 40, ((0, 5460), (10923, 16383)), term=2, leader=3, in_sync=(3, 4),
-            joining=(Joining(5, 9, JoinStage.MARKED, 4, "n"),), handover=Handover(3, 7, 4, 8),
+            "Orders",
+            "g1",
+            "0" * 40,
+            ((0, 5460), (10923, 16383)),
+            term=2,
+            leader=3,
+            in_sync=(3, 4),
+            joining=(Joining(5, 9, JoinStage.MARKED, 4, "n"),),
+            handover=Handover(3, 7, 4, 8),
         )
     },
     archives={3: Archive(3, "Orders", "u1", "g1", "a/b", "orders-1", "", 7811, 7861, early_exits=(1, 2))},
     processes={7: PROCESS},
     tombstones={6: Tombstone(replace(PROCESS, start_id=6), 1, 2, "killed", "signal 9", 137, 9, 5, ("last", "words"))},
     records={("kvstore", "a/b"): Record("kvstore", "a/b", '"c"')},
-)  # fmt: skip
+)
 
 
 class Colour(StrEnum):
@@ -108,9 +125,15 @@ def test_half_a_text_is_refused() -> None:
 def test_a_whole_state_survives() -> None:
     records = codec.encode(STATE)
     assert sorted(records) == [
-        "archive/3", "database/Orders", "domain", "group/Orders/g1", "process/7", "record/kvstore/a%2Fb", "server/a%2Fb",
+        "archive/3",
+        "database/Orders",
+        "domain",
+        "group/Orders/g1",
+        "process/7",
+        "record/kvstore/a%2Fb",
+        "server/a%2Fb",
         "tombstone/Orders/6",
-    ]  # fmt: skip
+    ]
     assert codec.decode(records) == STATE
     assert codec.decode({}) == State()
     assert codec.decode({**records, "answer/k": "{}"}) == STATE, "what stands beside is passed over"
@@ -134,9 +157,7 @@ def test_a_difference_is_what_must_be_written() -> None:
     assert codec.diff(State(), State()) == {}
     assert codec.diff(STATE, STATE) == {}
     assert codec.diff(STATE, codec.decode(codec.encode(STATE))) == {}
-    after = replace(
-        STATE, clock=13, processes={}, archives={**STATE.archives, 4: replace(STATE.archives[3], archive_id=4)}
-    )
+    after = replace(STATE, clock=13, processes={}, archives={**STATE.archives, 4: replace(STATE.archives[3], archive_id=4)})
     writes = codec.diff(STATE, after)
     assert sorted(writes) == ["archive/4", "domain", "process/7"]
     assert writes["process/7"] is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.engine.contract import ArchiveRefused, Cause, EngineSeen, EngineTrouble
+from dkv.engine.contract import ArchiveRefused, Cause, EngineError, EngineSeen
 from tests.contract.engine_harness import (
     Room,
     ended,
@@ -86,7 +86,7 @@ def test_launching_twice_is_launching_once(engines_room: Room) -> None:
         await seen(room, 1, ready)
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(room, 1)
-        with pytest.raises(EngineTrouble):
+        with pytest.raises(EngineError):
             await room.engines.launch(spec)
 
     engines_room.play(told)
@@ -202,7 +202,7 @@ def test_a_deleted_archive_is_renamed_and_its_name_is_free(engines_room: Room) -
     async def told(room: Room) -> None:
         spec = room.spec(1, 1)
         await leading(room, spec)
-        with pytest.raises(EngineTrouble):
+        with pytest.raises(EngineError):
             await room.engines.retire(spec.directory, spec.identity)
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(room, 1)
@@ -242,6 +242,7 @@ def test_a_follower_has_the_data_and_the_marker_on_its_own_disk(engines_room: Ro
 
 def test_a_follower_that_is_asked_acknowledges_before_its_second_is_over(engines_room: Room) -> None:
     """By itself it does so once a second: five writes, one after the other, would take four seconds at least."""
+
     async def told(room: Room) -> None:
         leader, follower = room.spec(1, 1), room.spec(2, 2)
         await leading(room, leader)

@@ -8,20 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.engine.contract import (
-    ArchiveRefused,
-    Cause,
-    CopyLabel,
-    EngineRefused,
-    EngineSpec,
-    EngineUnreachable,
-    Stillness,
-)
+from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, EngineRefused, EngineSpec, EngineUnreachable, QuiescePoint
 from tests.contract.engine_harness import ALL_SLOTS, Room, ended, following, identity, leading, ready, seen
 
 SLOTS = ALL_SLOTS[0].slots
 LABEL = CopyLabel("domain-1/1", identity(1), SLOTS, 1_000)
-LONG = 20_000      # ms, a pause that no story waits out
+LONG = 20_000  # ms, a pause that no story waits out
 
 
 async def nothing(percent: int) -> None:
@@ -43,7 +35,7 @@ async def restored(room: Room, start_id: int, archive_id: int, target: str) -> N
     await room.engines.take_clients(start_id)
 
 
-async def copied(room: Room, start_id: int, archive_id: int, still: Stillness) -> str:
+async def copied(room: Room, start_id: int, archive_id: int, still: QuiescePoint) -> str:
     """A whole copy of what an archive held at a moment of stillness; where it is."""
     directory, target = room.directory(archive_id), f"{room.directory(archive_id)}-copy"
     await room.engines.claim_target(directory, target, LABEL)
@@ -54,7 +46,7 @@ async def copied(room: Room, start_id: int, archive_id: int, still: Stillness) -
     return target
 
 
-async def paused(room: Room, start_id: int) -> Stillness:
+async def paused(room: Room, start_id: int) -> QuiescePoint:
     still = await room.engines.pause(start_id, LONG)
     await seen(room, start_id, lambda one: one.paused)
     return still
@@ -82,6 +74,7 @@ def test_while_writes_wait_reads_go_on_and_nothing_is_written(engines_room: Room
 
 def test_a_marker_waits_like_any_write(engines_room: Room) -> None:
     """An engine that hands over marks nothing that its follower never gets; Valkey makes writes wait for both alike."""
+
     async def told(room: Room) -> None:
         await leading(room, room.spec(1, 1))
         before = (await room.engines.read_position(room.directory(1))).order

@@ -10,18 +10,7 @@ import pytest
 
 from dkv.engine.contract import Cause, EngineSpec
 from dkv.engine.positions import DiskWatch
-from tests.contract.engine_harness import (
-    RealRoom,
-    ended,
-    following,
-    has_marker,
-    last_file,
-    leading,
-    peer,
-    seen,
-    started,
-    until,
-)
+from tests.contract.engine_harness import RealRoom, ended, following, has_marker, last_file, leading, peer, seen, started, until
 from tests.contract.engine_load import (
     HUGE_MULTI,
     LARGE,
@@ -98,8 +87,7 @@ def test_a_cut_inside_a_transaction_takes_all_of_it(tmp_path: Path, step: int) -
         assert await room.write(1, "before", "v") == "+OK"
         whole = (await room.engines.read_position(spec.directory)).order
         start = last_file(spec.directory).stat().st_size
-        await room.say(1, "EVAL", "redis.call('SET',KEYS[1],'1') redis.call('SET',KEYS[2],'2') return 1", "2",
-                       "{t}-1", "{t}-2")  # fmt: skip
+        await room.say(1, "EVAL", "redis.call('SET',KEYS[1],'1') redis.call('SET',KEYS[2],'2') return 1", "2", "{t}-1", "{t}-2")
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(room, 1)
         data = last_file(spec.directory).read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dkv.engine.contract import Cause, EngineTrouble, EngineUnreachable, Position
+from dkv.engine.contract import Cause, EngineError, EngineUnreachable, Position
 from tests.contract.engine_harness import Room, ended, has_marker, leading, ready, seen, started
 
 
@@ -229,11 +229,9 @@ def test_orders_to_an_engine_that_ended_fail(engines_room: Room) -> None:
         room.kill_from_outside(1)
         await ended(room, 1)
         for order in (room.engines.fence, room.engines.unfence, room.engines.admit, room.engines.failover):
-            with pytest.raises(EngineTrouble):
+            with pytest.raises(EngineError):
                 await order(1)
         await room.engines.kill(1, Cause.OPERATOR_KILL)
         assert (await ended(room, 1)).cause is Cause.KILLED_BY_SIGNAL
 
     engines_room.play(told)
-
-

@@ -24,7 +24,7 @@ from tests.contract.engine_harness import (
 )
 
 WRITERS = 50
-LONG = 0.3      # seconds in which a write that does not wait is answered many times
+LONG = 0.3  # seconds in which a write that does not wait is answered many times
 
 
 async def orphan(room: Room) -> tuple[EngineSpec, EngineSpec]:

@@ -10,22 +10,22 @@ import pytest
 
 from dkv.engine.contract import (
     Cause,
+    EngineError,
     EngineRefused,
     EngineSeen,
     EngineSpec,
-    EngineTrouble,
     ExitSeen,
     GroupSlots,
-    MemorySeen,
-    MemorySpec,
     PeerNode,
     Survey,
+    TeSeen,
+    TeSpec,
 )
 from tests.contract.engine_harness import SHARD, Room, end, ended, leading, memory_only, of, peer, until
 
 OTHER_SHARD = "5b" * 20
 HALVES = (GroupSlots("g0", SHARD, ((0, 8191),)), GroupSlots("g1", OTHER_SHARD, ((8192, 16383),)))
-LOW, HIGH = "bar", "foo"         # keys of g0 and g1: slots 5061 and 12182
+LOW, HIGH = "bar", "foo"  # keys of g0 and g1: slots 5061 and 12182
 
 
 def half(room: Room, start_id: int, archive_id: int, group: str) -> EngineSpec:
@@ -46,18 +46,18 @@ async def two_leaders(room: Room) -> tuple[PeerNode, PeerNode]:
     return told_of(specs[0], leaders[0]), told_of(specs[1], leaders[1])
 
 
-def two_engines(room: Room, *peers: PeerNode) -> MemorySpec:
+def two_engines(room: Room, *peers: PeerNode) -> TeSpec:
     """A memory-only process of both groups, as process 3."""
     return memory_only(*(replace(half(room, 3, n, g), peers=peers) for n, g in ((3, "g0"), (4, "g1"))))
 
 
-async def there(room: Room, holds: Callable[[EngineSeen], bool]) -> MemorySeen:
+async def there(room: Room, holds: Callable[[EngineSeen], bool]) -> TeSeen:
     """Process 3, as soon as that holds of each of its engines."""
     survey = await until(room, lambda all: any(m.start_id == 3 and all_hold(m, holds) for m in all.memory))
     return survey.memory[0]
 
 
-def all_hold(process: MemorySeen, holds: Callable[[EngineSeen], bool]) -> bool:
+def all_hold(process: TeSeen, holds: Callable[[EngineSeen], bool]) -> bool:
     return all(holds(engine) for engine in process.engines)
 
 
@@ -69,7 +69,7 @@ def synced(one: EngineSeen) -> bool:
     return one.link_up and not one.resyncing
 
 
-async def attached(room: Room) -> MemorySeen:
+async def attached(room: Room) -> TeSeen:
     """A memory-only process whose engines follow the leaders of both groups."""
     low, high = await two_leaders(room)
     await room.engines.launch_memory(two_engines(room, low, high))
@@ -167,9 +167,13 @@ def test_it_is_never_led_by(engines_room: Room) -> None:
         await there(room, up)
         engines = room.engines
         orders: tuple[Callable[[], Awaitable[Any]], ...] = (
-            lambda: engines.take_over(3), lambda: engines.admit(3), lambda: engines.failover(3), lambda: engines.unfence(3),
-            lambda: engines.mark(3, 1, 1, "aa"), lambda: engines.rewrite(3, None),
-        )  # fmt: skip
+            lambda: engines.take_over(3),
+            lambda: engines.admit(3),
+            lambda: engines.failover(3),
+            lambda: engines.unfence(3),
+            lambda: engines.mark(3, 1, 1, "aa"),
+            lambda: engines.rewrite(3, None),
+        )
         for order in orders:
             with pytest.raises(EngineRefused):
                 await order()
@@ -185,7 +189,7 @@ def test_launching_it_twice_is_launching_it_once(engines_room: Room) -> None:
         assert await room.engines.launch_memory(spec) == pid
         await room.engines.kill(3, Cause.OPERATOR_KILL)
         await gone(room)
-        with pytest.raises(EngineTrouble):
+        with pytest.raises(EngineError):
             await room.engines.launch_memory(spec)
 
     engines_room.play(told)

@@ -12,24 +12,14 @@ import pytest
 
 from dkv.engine.contract import (
     ArchiveRefused,
+    ByteRangeDigest,
     EngineRefused,
     EngineSpec,
     EngineUnreachable,
-    Stretch,
     TailFollower,
     TailPlan,
 )
-from tests.contract.engine_harness import (
-    Room,
-    ended,
-    following,
-    has_marker,
-    identity,
-    leading,
-    node_id,
-    peer,
-    seen,
-)
+from tests.contract.engine_harness import Room, ended, following, has_marker, identity, leading, node_id, peer, seen
 
 MARKER = (1, 2, "beef")
 FRESH = "ab" * 20
@@ -57,7 +47,7 @@ async def dead_leader(room: Room, writes: int = 50, large: int = 0) -> Dead:
     assert not (await room.add_distinct(1, "visitors")).startswith("-")
     await room.pause(0.2)
     room.freeze(2)
-    await room.break_link(1)   # engine 2 cannot come back, engine 3 does
+    await room.break_link(1)  # engine 2 cannot come back, engine 3 does
     await seen(room, 1, lambda one: any(r.online and r.port == specs[3].client_port for r in one.replicas))
     await seen(room, 3, lambda one: one.link_up)
     for number in range(writes):
@@ -85,10 +75,18 @@ async def planned(room: Room, specs: dict[int, EngineSpec]) -> TailPlan:
         former = one.history
     shift = max(one.offset for one in followers) - min(one.place for one in followers) + 128
     return TailPlan(
-        directory=specs[1].directory, node_id=node_id(1), address=specs[1].address, port=specs[1].client_port,
-        secret=specs[1].secret, marker=MARKER, stretch=all_of_it, former=former, history=FRESH, shift=shift,
+        directory=specs[1].directory,
+        node_id=node_id(1),
+        address=specs[1].address,
+        port=specs[1].client_port,
+        secret=specs[1].secret,
+        marker=MARKER,
+        stretch=all_of_it,
+        former=former,
+        history=FRESH,
+        shift=shift,
         followers=tuple(followers),
-    )  # fmt: skip
+    )
 
 
 async def fed(room: Room, dead: Dead, *numbers: int) -> None:
@@ -194,7 +192,7 @@ def test_a_follower_that_counted_distinct_is_found_different(engines_room: Room)
         assert not (await room.count_distinct(2, "visitors")).startswith("-")
         mine = await room.engines.digest(dead.specs[2].directory, MARKER)
         assert mine.size > place.size
-        with suppress(ArchiveRefused):      # it has no boundary there
+        with suppress(ArchiveRefused):  # it has no boundary there
             assert await room.engines.digest(dead.specs[1].directory, MARKER, mine.size) != mine
         await fed(room, dead, 2)
         assert await room.engines.digest(dead.specs[2].directory, MARKER) != dead.plan.stretch
@@ -205,7 +203,7 @@ def test_a_follower_that_counted_distinct_is_found_different(engines_room: Room)
 def test_nothing_is_fed_that_was_not_measured_or_without_the_lock(engines_room: Room) -> None:
     async def told(room: Room) -> None:
         dead = await dead_leader(room)
-        other = replace(dead.plan, stretch=Stretch(dead.plan.stretch.size, "00"))
+        other = replace(dead.plan, stretch=ByteRangeDigest(dead.plan.stretch.size, "00"))
         with pytest.raises(ArchiveRefused):
             await room.engines.serve_tail(other, identity(1))
         with pytest.raises(ArchiveRefused):

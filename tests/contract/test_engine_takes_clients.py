@@ -163,10 +163,15 @@ def test_a_dead_leader_may_lead_although_somebody_else_took_its_slots(engines_ro
         await started(room, replace(room.spec(3, 1), peers=(peer(follower),), led=True), fresh=False)
         await room.engines.take_over(2)
         other = await seen(room, 2, lambda one: one.role == "leader")
-        await until(room, lambda all: any(
-            node.node_id == node_id(2) and node.epoch == other.epoch
-            for engine in all.engines if engine.start_id == 3 for node in engine.nodes
-        ))  # fmt: skip
+        await until(
+            room,
+            lambda all: any(
+                node.node_id == node_id(2) and node.epoch == other.epoch
+                for engine in all.engines
+                if engine.start_id == 3
+                for node in engine.nodes
+            ),
+        )
         await room.engines.take_over(3)
         one = await seen(room, 3, lambda one: one.role == "leader")
         assert one.epoch > other.epoch

@@ -132,9 +132,7 @@ async def test_ten_commits_behind_a_frozen_neighbour_wait_together(path: Path) -
     async with opened(path) as store, program("stop_inside", path, "SIGSTOP") as frozen:
         assert await line_of(frozen) == "inside"
         began = time.monotonic()
-        results = await asyncio.gather(
-            *(store.commit(1, {"a": str(n)}, [], f"t{n}") for n in range(10)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(store.commit(1, {"a": str(n)}, [], f"t{n}") for n in range(10)), return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable] * 10
         assert time.monotonic() - began < 4
 

@@ -97,8 +97,14 @@ class Teller:
         group = self.group(line)
         leader = self.world.state.processes.get(-1 if group.leader_process is None else group.leader_process)
         server = line.options.get("by", leader.server_id if leader else "nobody")
-        return {"now": self.world.now, "server_id": server, "database": group.database, "group": group.name,
-                "term": line.number("term", group.term), **more}  # fmt: skip
+        return {
+            "now": self.world.now,
+            "server_id": server,
+            "database": group.database,
+            "group": group.name,
+            "term": line.number("term", group.term),
+            **more,
+        }
 
 
 Verb = Callable[[Teller, Line], c.Command | list[str]]

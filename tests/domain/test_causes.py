@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dkv.domain.causes import FROM, JUST
+from dkv.domain.event_causality import FROM, JUST
 from dkv.domain.lifecycle import GROUP
 from dkv.domain.rules import leadership
 

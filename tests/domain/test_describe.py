@@ -10,7 +10,6 @@ import pytest
 from dkv.domain.commands import Tick
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted
-from dkv.domain.describe import can_lose, instance_state, role, store_status, waits_for, why_not_running
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -18,25 +17,33 @@ from dkv.domain.model import (
     DatabaseOptions,
     DatabaseState,
     EngineState,
-    EngineType,
     Group,
     Joining,
     JoinStage,
+    PositionReport,
     Process,
+    ProcessRole,
     ProcessState,
-    Report,
     Server,
     State,
     Tombstone,
     Verdict,
 )
+from dkv.domain.status import can_lose, instance_state, role, store_status, waits_for, why_not_running
 
 A, B, C = 0, 1, 2
 NAMES = {A: "o-1", B: "o-2", C: "o-3"}
-LEADS = {"term": 3, "leader": A, "leader_process": 10, "open": True, "serving": True, "in_sync": (A, B),
-         "required": (B,), "last_leader": A}  # fmt: skip
-VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000,
-                          "vacant_at": 1_700_000_004_000}
+LEADS = {
+    "term": 3,
+    "leader": A,
+    "leader_process": 10,
+    "open": True,
+    "serving": True,
+    "in_sync": (A, B),
+    "required": (B,),
+    "last_leader": A,
+}
+VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000, "vacant_at": 1_700_000_004_000}
 
 
 class Scene:
@@ -53,8 +60,17 @@ class Scene:
         self.tombstones: dict[int, Tombstone] = {}
 
     def run(self, archive: int, **changes: Any) -> Process:
-        base = Process(archive + 10, "o", EngineType.SM, f"s{archive + 1}", archive, "g", ProcessState.MONITORED,
-                       EngineState.RUNNING, report=Report(term=3))  # fmt: skip
+        base = Process(
+            archive + 10,
+            "o",
+            ProcessRole.SM,
+            f"s{archive + 1}",
+            archive,
+            "g",
+            ProcessState.MONITORED,
+            EngineState.RUNNING,
+            report=PositionReport(term=3),
+        )
         return replace(base, **changes)
 
     def now(self, archive: int, **changes: Any) -> Scene:
@@ -84,8 +100,18 @@ class Scene:
 
     def state(self) -> State:
         processes = {p.start_id: p for p in self.processes.values()}
-        return State("d", 10_000, 3, 20, self.servers, {"o": self.database}, {("o", "g"): self.group}, self.archives,
-                     processes, self.tombstones)  # fmt: skip
+        return State(
+            "d",
+            10_000,
+            3,
+            20,
+            self.servers,
+            {"o": self.database},
+            {("o", "g"): self.group},
+            self.archives,
+            processes,
+            self.tombstones,
+        )
 
 
 def waiting(scene: Scene) -> tuple[tuple[str, ...], str]:
@@ -186,13 +212,17 @@ def test_a_new_group_waits_for_its_requested_instances() -> None:
 VACANCIES: list[tuple[str, Scene, str, str]] = [
     ("loading", Scene(**VACANT).now(A, state=ProcessState.CONFIGURED, loading_percent=7), "is loading its data, 7 %", ""),
     ("silent", Scene(**VACANT).now(A, report=None), "o-1 did not tell yet", ""),
-    ("stopped", Scene(**VACANT).without(A, stopped_by_operator=True), "o-1 was stopped by an operator",
-     "Start it: Start-DkvStore -Name o -InstanceName o-1."),
+    (
+        "stopped",
+        Scene(**VACANT).without(A, stopped_by_operator=True),
+        "o-1 was stopped by an operator",
+        "Start it: Start-DkvStore -Name o -InstanceName o-1.",
+    ),
     ("parked", Scene(**VACANT).without(A, parked="disk full"), "o-1 is parked: disk full", "Cure the cause"),
     ("server lost", Scene(**VACANT).lose(A), "o-1 is on server s1, which is away", "Bring server s1 back."),
     ("failed", Scene(**VACANT).without(A, **FAILED), "does not run: killed by signal 9", "Start it"),
     ("stopping", Scene(**VACANT).now(A, state=ProcessState.REQUESTED_SHUTDOWN), "o-1 is stopping", "Start it again"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("told", VACANCIES, ids=[v[0] for v in VACANCIES])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted
-from dkv.domain.model import DatabaseState, EngineType, ProcessState
+from dkv.domain.model import DatabaseState, ProcessRole, ProcessState
 from tests.machine.stage import DATABASE, Stage
 
 
@@ -46,7 +46,7 @@ def test_nobody_waits_for_what_ran_on_an_archive_that_was_deleted() -> None:
 
 def test_a_te_that_an_end_before_its_own_has_told_to_stop_ends_as_one_that_stops() -> None:
     stage = Stage(1).settled()
-    stage.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    stage.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s1"))
     te = max(stage.state.processes)
     stage.server_is_lost("s1")
     said = stage.offer(c.ShutdownDatabase(name=DATABASE, force=True))

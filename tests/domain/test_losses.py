@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain import losses
-from dkv.domain.model import Enforcement, Report
+from dkv.domain.model import Enforcement, PositionReport
 from tests.domain.test_describe import VACANT, A, B, C, Scene
 
 
@@ -16,9 +16,9 @@ def bound_of(scene: Scene, archive: int) -> losses.Bound:
     return losses.bound(state, scene.group, state.archives[archive])
 
 
-def outside(report: Report | None) -> Scene:
+def outside(report: PositionReport | None) -> Scene:
     """S = {A, B}; C is outside and reported this. B knows marker 3-7 and 50 bytes after it."""
-    scene = Scene(**VACANT).lose(A).now(B, report=Report(3, 7, "n", 50))
+    scene = Scene(**VACANT).lose(A).now(B, report=PositionReport(3, 7, "n", 50))
     return scene.without(C, cause="killed by signal") if report is None else scene.now(C, report=report)
 
 
@@ -30,28 +30,26 @@ def test_a_member_of_the_in_sync_set_lacks_nothing_confirmed() -> None:
 
 def test_who_is_in_sync_and_away_is_named_with_the_reason_and_the_time() -> None:
     scene = Scene(**VACANT).lose(A).without(B, cause="disk full", reason="no space left")
-    assert bound_of(scene, C).away == (
-        losses.Away("o-1", "its server s1 is away", None), losses.Away("o-2", "no space left", 5),
-    )  # fmt: skip
+    assert bound_of(scene, C).away == (losses.Away("o-1", "its server s1 is away", None), losses.Away("o-2", "no space left", 5))
 
 
 @pytest.mark.parametrize(
     ("report", "behind"),
     [
-        (Report(3, 7, "n", 20), (0, 0, 30)),
-        (Report(3, 7, "n", 46, dataless_bytes=26), (0, 0, 30)),
-        (Report(3, 5, "n", 900), (0, 2, None)),
-        (Report(1, 9, "n", 900), (2, 0, None)),
-        (Report(3, 8, "n", 1), (0, 0, 0)),
+        (PositionReport(3, 7, "n", 20), (0, 0, 30)),
+        (PositionReport(3, 7, "n", 46, dataless_bytes=26), (0, 0, 30)),
+        (PositionReport(3, 5, "n", 900), (0, 2, None)),
+        (PositionReport(1, 9, "n", 900), (2, 0, None)),
+        (PositionReport(3, 8, "n", 1), (0, 0, 0)),
         (None, None),
     ],
 )
-def test_it_is_so_far_behind_the_newest_known(report: Report | None, behind: losses.Distance | None) -> None:
+def test_it_is_so_far_behind_the_newest_known(report: PositionReport | None, behind: losses.Distance | None) -> None:
     assert bound_of(outside(report), C).behind == behind
 
 
 def test_confirmed_writes_after_its_position_may_be_lost() -> None:
-    verdict = bound_of(outside(Report(3, 5, "n", 900)), C).verdict
+    verdict = bound_of(outside(PositionReport(3, 5, "n", 900)), C).verdict
     assert verdict == (
         "Confirmed writes made after its last marker 3-5 and the 900 bytes after it may be lost, because o-3 is not in "
         "the in-sync set."
@@ -60,17 +58,17 @@ def test_confirmed_writes_after_its_position_may_be_lost() -> None:
 
 def test_nothing_is_guessed_of_an_archive_that_did_not_report_or_has_no_marker() -> None:
     assert "it has not reported" in bound_of(outside(None), C).verdict
-    assert "no marker" in bound_of(outside(Report()), C).verdict
+    assert "no marker" in bound_of(outside(PositionReport()), C).verdict
 
 
 def test_what_the_last_leader_held_when_it_opened_counts_as_known() -> None:
-    scene = outside(Report(3, 5, "n", 900))
-    scene.group = replace(scene.group, opened_at=Report(4, 1, "n", 0))
-    assert bound_of(scene, C).newest == Report(4, 1, "n", 0)
+    scene = outside(PositionReport(3, 5, "n", 900))
+    scene.group = replace(scene.group, opened_at=PositionReport(4, 1, "n", 0))
+    assert bound_of(scene, C).newest == PositionReport(4, 1, "n", 0)
 
 
 def test_being_taken_into_the_set_by_force_makes_nobody_in_sync() -> None:
-    scene = outside(Report(3, 5, "n", 900))
+    scene = outside(PositionReport(3, 5, "n", 900))
     record = Enforcement(C, 3, in_sync=False, bound="", reason="ticket 7", actor="operator", at=1)
     scene.group = replace(scene.group, in_sync=(A, B, C), enforced=C, enforcements=(record,))
     assert not bound_of(scene, C).in_sync

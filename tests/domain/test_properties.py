@@ -22,7 +22,7 @@ from tests.domain.walks import walk
 from tests.domain.world import moves_of
 
 NUMBERS = st.lists(st.integers(0, 2**16), min_size=20, max_size=120)
-WALKS, STEPS = 30, 250   # of the walks with fixed numbers
+WALKS, STEPS = 30, 250  # of the walks with fixed numbers
 
 SHRINK = (c.InSyncShrunk, c.OpenTerm, c.CleanStopReached, c.DeleteArchive)
 """Commands that may take an archive out of S."""

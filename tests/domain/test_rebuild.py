@@ -9,7 +9,7 @@ import pytest
 
 from dkv.domain import invariants
 from dkv.domain.decision import Refused
-from dkv.domain.model import ArchiveState, DatabaseState, Report, Server, State
+from dkv.domain.model import ArchiveState, DatabaseState, PositionReport, Server, State
 from dkv.domain.rebuild import Finds, FoundArchive, Rebuilt, rebuild
 from dkv.domain.restore import restored, unknown
 from tests.domain.test_describe import VACANT, A, B, C, Scene
@@ -18,14 +18,28 @@ SERVERS = tuple(Server(f"s{i}", f"u{i}", f"10.0.0.{i}", 7801, 8888, "") for i in
 ALL = ((0, 16383),)
 
 
-def archive(number: int, report: Report | None = None, **more: Any) -> FoundArchive:
+def archive(number: int, report: PositionReport | None = None, **more: Any) -> FoundArchive:
     """Archive 1, 2 or 3 of a store with a single group, on the server of the same number."""
     plain: dict[str, Any] = {
-        "directory": f"/d{number}", "server_id": f"s{number}", "name": f"o-{number}", "path": "", "domain_uid": "d",
-        "archive_id": number, "database": "o", "database_uid": "u", "group": "g", "initialised": True,
-        "report": report, "cluster_port": 7811, "client_port": 7861, "shard_id": "f" * 40, "slots": ALL, "epoch": 300,
-        "node_id": f"{number:040x}", "secret": "word",
-    }  # fmt: skip
+        "directory": f"/d{number}",
+        "server_id": f"s{number}",
+        "name": f"o-{number}",
+        "path": "",
+        "domain_uid": "d",
+        "archive_id": number,
+        "database": "o",
+        "database_uid": "u",
+        "group": "g",
+        "initialised": True,
+        "report": report,
+        "cluster_port": 7811,
+        "client_port": 7861,
+        "shard_id": "f" * 40,
+        "slots": ALL,
+        "epoch": 300,
+        "node_id": f"{number:040x}",
+        "secret": "word",
+    }
     return FoundArchive(**plain | more)
 
 
@@ -43,7 +57,7 @@ def refusal(*archives: FoundArchive, servers: tuple[Server, ...] = SERVERS) -> s
     return found.message
 
 
-NEW, OLD = Report(5, 2, "n", 100), Report(5, 1, "n", 900)
+NEW, OLD = PositionReport(5, 2, "n", 100), PositionReport(5, 1, "n", 900)
 
 
 def test_only_the_newest_position_and_its_equals_may_lead() -> None:
@@ -59,12 +73,14 @@ def test_the_archive_a_few_bytes_ahead_leads_alone_since_only_it_is_never_behind
 
 
 def test_without_any_marker_the_one_that_led_last_leads() -> None:
-    group = made(archive(1, Report()), archive(2, Report(), led=True), archive(3, Report())).state.groups[("o", "g")]
+    group = made(archive(1, PositionReport()), archive(2, PositionReport(), led=True), archive(3, PositionReport())).state.groups[
+        ("o", "g")
+    ]
     assert group.in_sync == (2,)
 
 
 def test_an_archive_without_a_marker_is_doubted_beside_one_that_has_one() -> None:
-    found = made(archive(1, Report()), archive(2, OLD), archive(3, None, trouble="corrupt"))
+    found = made(archive(1, PositionReport()), archive(2, OLD), archive(3, None, trouble="corrupt"))
     assert found.state.groups[("o", "g")].in_sync == (2,)
     assert any("how new o-1 is" in line for line in found.unknown)
     assert any("how new o-3 is" in line for line in found.unknown)

@@ -16,10 +16,24 @@ COMMANDS = [*nouns.VERBS, *(cmdlet.name for cmdlet in CMDLETS), "manager", "play
 
 @pytest.mark.parametrize(
     ("word", "guess"),
-    [("strat", ["start"]), ("shwo", ["show"]), ("manger", ["manager"]), ("playgrund", ["playground"]), ("play", ["playground"]),
-     ("startdkvstore", ["Start-DkvStore"]), ("Get-DkvStoer", ["Get-DkvStore"]), ("GET-DKVSTORE", ["Get-DkvStore"]),
-     ("status", []), ("top", []), ("foo", []), ("x", []), ("", []), ("completion", []), ("version", [])],
-)  # fmt: skip
+    [
+        ("strat", ["start"]),
+        ("shwo", ["show"]),
+        ("manger", ["manager"]),
+        ("playgrund", ["playground"]),
+        ("play", ["playground"]),
+        ("startdkvstore", ["Start-DkvStore"]),
+        ("Get-DkvStoer", ["Get-DkvStore"]),
+        ("GET-DKVSTORE", ["Get-DkvStore"]),
+        ("status", []),
+        ("top", []),
+        ("foo", []),
+        ("x", []),
+        ("", []),
+        ("completion", []),
+        ("version", []),
+    ],
+)
 def test_a_command_is_guessed_only_where_it_is_a_misspelling(word: str, guess: list[str]) -> None:
     assert meant(word, COMMANDS) == guess
 

@@ -21,14 +21,19 @@ def plan(teller: Teller, *te_servers: str, reusable: bool = True) -> Plan:
 
 
 def shown(found: Plan) -> list[tuple[str, int | None, str, tuple[int, int] | None]]:
-    return [(str(p.engine_type), p.archive_id, p.server_id, p.expected) for p in found.processes]
+    return [(str(p.role), p.archive_id, p.server_id, p.expected) for p in found.processes]
 
 
 def test_a_database_that_does_not_run_gets_a_full_plan() -> None:
     found = plan(told(), "B", "A", "A")
     assert not found.incremental
-    assert shown(found) == [("SM", 0, "A", None), ("SM", 1, "B", None), ("TE", None, "A", None),
-                            ("TE", None, "A", None), ("TE", None, "B", None)]  # fmt: skip
+    assert shown(found) == [
+        ("SM", 0, "A", None),
+        ("SM", 1, "B", None),
+        ("TE", None, "A", None),
+        ("TE", None, "A", None),
+        ("TE", None, "B", None),
+    ]
 
 
 def test_a_one_time_plan_quotes_the_incarnation_it_will_open_and_each_of_its_requests_passes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dkv.domain.draft import Draft
-from dkv.domain.places import Fed, Tail
+from dkv.domain.positions import TailRecipient, TailTransfer
 from dkv.domain.rules import leadership, tail
 from tests.domain.test_stories import replay
 
@@ -58,14 +58,14 @@ def test_trying_again_after_it_was_given_up_is_noticed(monkeypatch: pytest.Monke
     source = tail.source
 
     def stubborn(draft: Draft, group: Any) -> Any:
-        return source(draft, draft.put_group(group, untailed=False))
+        return source(draft, draft.put_group(group, tail_abandoned=False))
 
     monkeypatch.setattr(tail, "source", stubborn)
     assert noticed()
 
 
 def test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history() -> None:
-    fed = (Fed(1, 11, offset=800, place=700, digest="seven"), Fed(2, 12, offset=690, place=600, digest="six"))
-    given = Tail(0, 10, 1, 1, "n", "former", fed, size=900, digest="all", history="fresh")
+    fed = (TailRecipient(1, 11, offset=800, place=700, digest="seven"), TailRecipient(2, 12, offset=690, place=600, digest="six"))
+    given = TailTransfer(0, 10, 1, 1, "n", "former", fed, size=900, digest="all", history="fresh")
     assert min(one.place for one in fed) + given.shift > max(one.offset for one in fed)
     assert given.end == 900 + given.shift

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain.model import State, Tombstone
-from dkv.domain.rules.endings import TOMBSTONES_IN_ALL, TOMBSTONES_KEPT
+from dkv.domain.rules.process_lifecycle import TOMBSTONES_IN_ALL, TOMBSTONES_KEPT
 from tests.domain.verbs import Teller
 
-FIRST = 1_000_000   # start ids of this test begin here, far above those of the made-up tombstones
+FIRST = 1_000_000  # start ids of this test begin here, far above those of the made-up tombstones
 
 
 def filled(*majors: tuple[int, int]) -> Teller:

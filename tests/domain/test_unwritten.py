@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain import describe
+from dkv.domain import status
+from dkv.domain.blocked import blocked
 from dkv.domain.model import ArchiveState
 from dkv.domain.unwritten import Ended, Unwritten, as_of
-from dkv.domain.waiting import stuck
 from dkv.wire import store_view, tombstones_view
 from tests.domain.test_waiting import UP, told
 
@@ -23,7 +23,7 @@ def test_an_engine_that_its_manager_saw_end_is_not_shown_as_one_that_lives() -> 
     assert "its manager saw it and cannot write it down" in view["instances"][0]["reason"]
     assert (view["status"], shown.archives[0].state) == ("Partial", ArchiveState.NOT_RUNNING)
     assert tombstones_view(shown, "db")[0]["lastWords"] == ["last"]
-    reasons = [(one.subject, one.blocks, one.reason) for one in stuck(shown, "db")]
+    reasons = [(one.subject, one.blocks, one.reason) for one in blocked(shown, "db")]
     assert ("group db/UNPARTITIONED", True) in [(subject, blocks) for subject, blocks, _ in reasons]
     assert any("db-1 led it and ended (killed by signal 9" in reason for *_, reason in reasons), reasons
 
@@ -40,17 +40,17 @@ def test_who_confirms_by_a_view_is_told_the_same_leader_and_in_sync_set_as_befor
 
 def test_a_view_that_may_be_old_says_so_and_vouches_for_nothing() -> None:
     shown = as_of(told(UP).world.state, LOCKED)
-    (one,) = stuck(shown)
+    (one,) = blocked(shown)
     assert (one.kind, one.blocks, one.since, one.fix) == ("domain", True, LOCKED.at, "Kill it.")
     assert "pid 4711 (sqlite3 domain.sqlite)" in one.reason
     assert "7 s old" in one.reason
-    assert describe.store_status(shown, "db") == "Partial"
-    assert describe.can_lose(shown, shown.groups_of("db")[0]) == (1, 0), "nobody can take over while nothing can be written"
+    assert status.store_status(shown, "db") == "Partial"
+    assert status.can_lose(shown, shown.groups_of("db")[0]) == (1, 0), "nobody can take over while nothing can be written"
 
 
 def test_what_an_engine_refuses_is_shown_although_it_cannot_be_told() -> None:
     shown = as_of(told(UP).world.state, replace(LOCKED, refusing=((0, "MISCONF"), (99, "OOM"))))
-    assert any("cannot write its append-only file" in one.reason for one in stuck(shown))
+    assert any("cannot write its append-only file" in one.reason for one in blocked(shown))
 
 
 def test_an_end_that_was_written_after_all_is_not_shown_twice() -> None:

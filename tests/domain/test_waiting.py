@@ -4,132 +4,279 @@ from __future__ import annotations
 
 import pytest
 
-from dkv.domain.describe import can_lose, store_status
+from dkv.domain.blocked import BlockedItem, blocked
 from dkv.domain.refusing import REFUSALS
-from dkv.domain.waiting import Stuck, stuck
+from dkv.domain.status import can_lose, store_status
 from tests.domain.verbs import Teller
 
 BEGIN = "servers A B; create db on=A,B; "
 UP = BEGIN + "start db-1 db-2; up db; "
-STOPPED = UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; "   # as a whole, clean
-AGAIN = "shrink db-2; started db-2; configured db-2; loaded db-2; "     # db-2 has ended and is back, and may not join yet
+STOPPED = UP + "shutdown db; clean db-1 db-1; left db-2; left db-1; "  # as a whole, clean
+AGAIN = "shrink db-2; started db-2; configured db-2; loaded db-2; "  # db-2 has ended and is back, and may not join yet
 TE = "start-te db on=B; started {te}; configured {te}; loaded {te}; synced {te}; "
 
 CASES: dict[str, tuple[str, str, str, str, str]] = {
     # state: (how it comes about, who waits, for whom, why, what helps)
     "requested, its manager does not take it": (
-        BEGIN + "start db-1", "process 0 (db-1)", "the manager of A", "its request was not taken", "log of the manager of A"),
+        BEGIN + "start db-1",
+        "process 0 (db-1)",
+        "the manager of A",
+        "its request was not taken",
+        "log of the manager of A",
+    ),
     "requested, its server is away": (
-        BEGIN + "start db-1; lost A", "process 0 (db-1)", "server A", "its server is away", "--evict"),
+        BEGIN + "start db-1; lost A",
+        "process 0 (db-1)",
+        "server A",
+        "its server is away",
+        "--evict",
+    ),
     "its server is away": (
-        UP + "lost B", "server B", "the manager of B", "its lease ended; archives on it: 1, processes: 1",
-        "Start the manager of server B"),
+        UP + "lost B",
+        "server B",
+        "the manager of B",
+        "its lease ended; archives on it: 1, processes: 1",
+        "Start the manager of server B",
+    ),
     "started, waits for histories": (
         STOPPED + "start db-2; started db-2 marker=1-1",
-        "process 2 (db-2)", "db-1", "its group has no leader yet: db-1 was stopped by an operator", "Start it"),
+        "process 2 (db-2)",
+        "db-1",
+        "its group has no leader yet: db-1 was stopped by an operator",
+        "Start it",
+    ),
     "the group waits for histories": (
         STOPPED + "start db-2; started db-2 marker=1-1",
-        "group db/UNPARTITIONED", "db-1", "db-1 was stopped by an operator", "Start it"),
+        "group db/UNPARTITIONED",
+        "db-1",
+        "db-1 was stopped by an operator",
+        "Start it",
+    ),
     "launched, loading": (
-        BEGIN + "start db-1; started db-1; configured db-1; loading db-1 40", "process 0 (db-1)", "its engine", "40 %", ""),
+        BEGIN + "start db-1; started db-1; configured db-1; loading db-1 40",
+        "process 0 (db-1)",
+        "its engine",
+        "40 %",
+        "",
+    ),
     "a TE waits for entry": (
-        BEGIN + "start-te db on=B; started 0; configured 0; loaded 0", "process 0", "group UNPARTITIONED",
-        "when every group has its leader", "Start the archives"),
+        BEGIN + "start-te db on=B; started 0; configured 0; loaded 0",
+        "process 0",
+        "group UNPARTITIONED",
+        "when every group has its leader",
+        "Start the archives",
+    ),
     "loaded, its group has no leader": (
-        BEGIN + "start db-1 db-2; started db-1; started db-2; configured db-2; loaded db-2", "process 1 (db-2)", "db-1",
-        "as soon as its group has a leader", "has to finish"),
-    "loaded, not let in yet": (
-        UP + "exit db-2; " + AGAIN, "process 2 (db-2)", "the manager of db-1",
-        "lets it join", ""),
+        BEGIN + "start db-1 db-2; started db-1; started db-2; configured db-2; loaded db-2",
+        "process 1 (db-2)",
+        "db-1",
+        "as soon as its group has a leader",
+        "has to finish",
+    ),
+    "loaded, not let in yet": (UP + "exit db-2; " + AGAIN, "process 2 (db-2)", "the manager of db-1", "lets it join", ""),
     "joining does not get further": (
-        UP + "exit db-2; " + AGAIN + "join db-2", "process 2 (db-2)", "db-1",
-        "copies the data", "disk room"),
+        UP + "exit db-2; " + AGAIN + "join db-2",
+        "process 2 (db-2)",
+        "db-1",
+        "copies the data",
+        "disk room",
+    ),
     "joining again after its disk was full": (
         UP + 'exit db-2 cause="disk full"; ' + AGAIN + "join db-2",
-        "process 2 (db-2)", "db-1", "copies the data", "make room on the disk of B"),
+        "process 2 (db-2)",
+        "db-1",
+        "copies the data",
+        "make room on the disk of B",
+    ),
     "an option is not set on its engine yet": (
-        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864", "process 1 (db-2)", "the manager of B",
-        "it still runs with max-memory its share instead of 67108864", "Its manager goes on trying"),
+        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864",
+        "process 1 (db-2)",
+        "the manager of B",
+        "it still runs with max-memory its share instead of 67108864",
+        "Its manager goes on trying",
+    ),
     "an option is not set, its server is away": (
-        UP + "options-seen db-2; options db append-fsync=no; lost B", "process 1 (db-2)", "the manager of B",
-        "it still runs with append-fsync always instead of no", "Start the manager of server B"),
+        UP + "options-seen db-2; options db append-fsync=no; lost B",
+        "process 1 (db-2)",
+        "the manager of B",
+        "it still runs with append-fsync always instead of no",
+        "Start the manager of server B",
+    ),
     "an option that only a restart takes away": (
-        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864; options-seen db-2 memory=67108864; "
-        "options db only", "process 0 (db-1)", "its restart", "it still runs with max-memory 67108864 instead of its share",
-        "dkv restart database --db-name db --rolling"),
+        UP + "options db max-memory=64MB; options-seen db-1 memory=67108864; options-seen db-2 memory=67108864; options db only",
+        "process 0 (db-1)",
+        "its restart",
+        "it still runs with max-memory 67108864 instead of its share",
+        "dkv restart database --db-name db --rolling",
+    ),
     "a stranger took its hash slots": (
-        UP + "robbed db-1", "group db/UNPARTITIONED", "db-1", "which the domain does not know, took its hash slots",
-        "firewall rule"),
+        UP + "robbed db-1",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "which the domain does not know, took its hash slots",
+        "firewall rule",
+    ),
     "an enforced archive without a process": (
         STOPPED + "enforce db-2 allow-data-loss reason=lost",
-        "group db/UNPARTITIONED", "db-2", "an operator enforced db-2", "Start-DkvStore -Name db -InstanceName db-2"),
+        "group db/UNPARTITIONED",
+        "db-2",
+        "an operator enforced db-2",
+        "Start-DkvStore -Name db -InstanceName db-2",
+    ),
     "an enforced archive without a process, others run": (
         UP + "exit db-1; exit db-2; stop db-2 kill; exit db-2 planned; enforce db-2 allow-data-loss reason=lost",
-        "group db/UNPARTITIONED", "db-2", "db-2 was stopped by an operator", "Start-DkvStore -Name db -InstanceName db-2"),
+        "group db/UNPARTITIONED",
+        "db-2",
+        "db-2 was stopped by an operator",
+        "Start-DkvStore -Name db -InstanceName db-2",
+    ),
     "parked": (
-        UP + "exit db-2 because=bad; exit db-2 because=bad; exit db-2 because=bad", "archive 1 (db-2)", "an operator",
-        "stopped restarting it: it ended 3 times", "Cure the cause, then: Start-DkvStore"),
+        UP + "exit db-2 because=bad; exit db-2 because=bad; exit db-2 because=bad",
+        "archive 1 (db-2)",
+        "an operator",
+        "stopped restarting it: it ended 3 times",
+        "Cure the cause, then: Start-DkvStore",
+    ),
     "held back by a full disk": (
-        UP + 3 * 'exit db-2 cause="disk full" because=full; ', "process 4 (db-2)", "room on the disk of B",
+        UP + 3 * 'exit db-2 cause="disk full" because=full; ',
+        "process 4 (db-2)",
+        "room on the disk of B",
         "its last 3 processes ended before or soon after they ran: full; the next one is begun at 01:00:02Z, or as soon as "
-        "there is room again", "or its manager's data; it is begun at once with: Start-DkvStore -Name db -InstanceName db-2."),
+        "there is room again",
+        "or its manager's data; it is begun at once with: Start-DkvStore -Name db -InstanceName db-2.",
+    ),
     "held back without a reason that could go away": (
-        UP + 2 * 'exit db-2 because=odd; ', "process 3 (db-2)", "its next try", "odd; the next one is begun at 01:00:05Z",
-        "Start-DkvStore -Name db -InstanceName db-2"),
+        UP + 2 * "exit db-2 because=odd; ",
+        "process 3 (db-2)",
+        "its next try",
+        "odd; the next one is begun at 01:00:05Z",
+        "Start-DkvStore -Name db -InstanceName db-2",
+    ),
     "ended and nobody starts it again": (
-        UP + "exit db-2 planned", "archive 1 (db-2)", "an operator", "it does not run", "Start it: Start-DkvStore"),
+        UP + "exit db-2 planned",
+        "archive 1 (db-2)",
+        "an operator",
+        "it does not run",
+        "Start it: Start-DkvStore",
+    ),
     "deleted, its directory is not renamed": (
-        UP + "stop db-2; shrink db-2; left db-2; delete-archive db-2; lost B", "archive 1 (db-2)", "the manager of B",
-        "its directory is renamed by its manager", "Start the manager of server B"),
-    "a leader is being stopped": (
-        UP + "stop db-1", "process 0 (db-1)", "its successor", "hands over before it stops", "--kill"),
+        UP + "stop db-2; shrink db-2; left db-2; delete-archive db-2; lost B",
+        "archive 1 (db-2)",
+        "the manager of B",
+        "its directory is renamed by its manager",
+        "Start the manager of server B",
+    ),
+    "a leader is being stopped": (UP + "stop db-1", "process 0 (db-1)", "its successor", "hands over before it stops", "--kill"),
     "a follower is being stopped": (
-        UP + "stop db-2", "process 1 (db-2)", "the manager of db-1", "leaves the in-sync set", "--kill"),
-    "an engine is being killed": (
-        UP + "stop db-2 kill", "process 1 (db-2)", "its engine", "it is being killed", "--kill"),
+        UP + "stop db-2",
+        "process 1 (db-2)",
+        "the manager of db-1",
+        "leaves the in-sync set",
+        "--kill",
+    ),
+    "an engine is being killed": (UP + "stop db-2 kill", "process 1 (db-2)", "its engine", "it is being killed", "--kill"),
     "a shutdown waits for its TEs": (
-        UP + TE.format(te=2) + "shutdown db", "database db", "process 2", "its TEs stop before its SMs", "-Force"),
+        UP + TE.format(te=2) + "shutdown db",
+        "database db",
+        "process 2",
+        "its TEs stop before its SMs",
+        "-Force",
+    ),
     "a shutdown waits for a clean stop": (
-        UP + "shutdown db", "database db", "process 0, process 1", "its SMs stop once all in sync", "-Force"),
-    "a handover stands": (
-        UP + "handover db-2", "group db/UNPARTITIONED", "db-2", "db-2 is to lead", "Look at the logs"),
+        UP + "shutdown db",
+        "database db",
+        "process 0, process 1",
+        "its SMs stop once all in sync",
+        "-Force",
+    ),
+    "a handover stands": (UP + "handover db-2", "group db/UNPARTITIONED", "db-2", "db-2 is to lead", "Look at the logs"),
     "a switchover was asked for": (
-        UP + "switchover db", "group db/UNPARTITIONED", "the manager of db-1", "is to be handed over", ""),
+        UP + "switchover db",
+        "group db/UNPARTITIONED",
+        "the manager of db-1",
+        "is to be handed over",
+        "",
+    ),
     "below minInSync": (
-        "servers A B; create db min=2 on=A,B; start db-1 db-2; up db; exit db-2; shrink db-2", "group db/UNPARTITIONED", "db-2",
-        "1 of 2 copies are in sync, so writes are refused", "when they have joined"),
+        "servers A B; create db min=2 on=A,B; start db-1 db-2; up db; exit db-2; shrink db-2",
+        "group db/UNPARTITIONED",
+        "db-2",
+        "1 of 2 copies are in sync, so writes are refused",
+        "when they have joined",
+    ),
     "the leader's manager is away": (
-        UP + "lost A", "group db/UNPARTITIONED", "db-1", "the manager of db-1 is away", "Start the manager of server A"),
+        UP + "lost A",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "the manager of db-1 is away",
+        "Start the manager of server A",
+    ),
     "the leader hangs": (
-        UP + "engine-silent db-1", "process 0 (db-1)", "its engine", "answers nothing at all", "dkv shutdown process"),
+        UP + "engine-silent db-1",
+        "process 0 (db-1)",
+        "its engine",
+        "answers nothing at all",
+        "dkv shutdown process",
+    ),
     "a former leader is not proven stopped": (
-        UP + "lost A; silent db-2; position db-2 marker=1-1", "group db/UNPARTITIONED", "db-1", "db-1 is on server A",
-        "Bring server A back"),
+        UP + "lost A; silent db-2; position db-2 marker=1-1",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "db-1 is on server A",
+        "Bring server A back",
+    ),
     "chosen to lead, not open yet": (
-        BEGIN + "start db-1; started db-1", "group db/UNPARTITIONED", "db-1", "was chosen to lead in term 1 and is being",
-        "has to finish"),
+        BEGIN + "start db-1; started db-1",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "was chosen to lead in term 1 and is being",
+        "has to finish",
+    ),
     "chosen to lead, and given the dead leader's tail": (
         "servers A B; create db on=A,B tail=0; start db-1 db-2; up db; exit db-1; started db-1 marker=1-1+900; "
-        "position db-2 marker=1-1+700 offset=800 history=h1 digest=seven", "group db/UNPARTITIONED", "db-2",
+        "position db-2 marker=1-1+700 offset=800 history=h1 digest=seven",
+        "group db/UNPARTITIONED",
+        "db-2",
         "db-2 was chosen to lead in term 2 and is first given the writes that only the disk of db-1 has",
-        "after 2 s without progress db-1 is restarted instead"),
+        "after 2 s without progress db-1 is restarted instead",
+    ),
     "its leader is busy for ever": (
-        UP + "refuses db-1 why=BUSY", "group db/UNPARTITIONED", "db-1", "db-1 leads and refuses writes: it is busy with a script",
-        "dkv shutdown process --start-id 0 --kill, then Start-DkvStore -Name db -InstanceName db-1"),
+        UP + "refuses db-1 why=BUSY",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "db-1 leads and refuses writes: it is busy with a script",
+        "dkv shutdown process --start-id 0 --kill, then Start-DkvStore -Name db -InstanceName db-1",
+    ),
     "its leader's memory is full": (
-        UP + "refuses db-1 why=OOM", "group db/UNPARTITIONED", "db-1", "its memory is full",
-        "--db-name db --default-options max-memory"),
+        UP + "refuses db-1 why=OOM",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "its memory is full",
+        "--db-name db --default-options max-memory",
+    ),
     "its leader's disk is full": (
-        UP + "refuses db-1 why=MISCONF", "group db/UNPARTITIONED", "db-1", "cannot write its append-only file",
-        "Make room on the disk of A"),
+        UP + "refuses db-1 why=MISCONF",
+        "group db/UNPARTITIONED",
+        "db-1",
+        "cannot write its append-only file",
+        "Make room on the disk of A",
+    ),
     "a rolling restart": (
-        UP + "restart db rolling", "database db", "process 1 (db-2)", "it is being restarted: it is stopping", "--evict"),
-    "a whole restart": (
-        UP + "restart db", "database db", "process 0, process 1", "all of it stops", "-Force"),
+        UP + "restart db rolling",
+        "database db",
+        "process 1 (db-2)",
+        "it is being restarted: it is stopping",
+        "--evict",
+    ),
+    "a whole restart": (UP + "restart db", "database db", "process 0, process 1", "all of it stops", "-Force"),
     "a rolling restart that is too thin": (
-        UP + "restart db rolling; stop db-2 force; shrink db-2; left db-2", "database db", "group UNPARTITIONED",
-        "needs 1 for writes, so none can be spared", "Start-DkvStore -Name db -InstanceName db-2"),
-}  # fmt: skip
+        UP + "restart db rolling; stop db-2 force; shrink db-2; left db-2",
+        "database db",
+        "group UNPARTITIONED",
+        "needs 1 for writes, so none can be spared",
+        "Start-DkvStore -Name db -InstanceName db-2",
+    ),
+}
 
 
 def told(story: str) -> Teller:
@@ -144,7 +291,7 @@ def told(story: str) -> Teller:
 @pytest.mark.parametrize("case", CASES)
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     story, subject, whom, reason, fix = CASES[case]
-    found = stuck(told(story).world.state)
+    found = blocked(told(story).world.state)
     mine = [one for one in found if one.subject == subject and whom in one.whom and reason in one.reason]
     assert mine, [(one.subject, one.whom, one.reason, one.fix) for one in found]
     assert any(fix in one.fix for one in mine), mine
@@ -154,18 +301,24 @@ def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
 
 BLOCKS = {
     # story: whether clients' writes wait or are refused because of it
-    UP + "lost A": False, UP + "lost B": False, UP + "engine-silent db-2": False, UP + "engine-silent db-1": True,
-    UP + "refuses db-1 why=PAUSED": True, UP + "refuses db-1 why=OOM; refuses db-1 why=MISCONF": True,
-    UP + "exit db-1": True, UP + "exit db-2": False, UP + "switchover db": False,
+    UP + "lost A": False,
+    UP + "lost B": False,
+    UP + "engine-silent db-2": False,
+    UP + "engine-silent db-1": True,
+    UP + "refuses db-1 why=PAUSED": True,
+    UP + "refuses db-1 why=OOM; refuses db-1 why=MISCONF": True,
+    UP + "exit db-1": True,
+    UP + "exit db-2": False,
+    UP + "switchover db": False,
     "servers A B; create db on=A,B min=2; start db-1 db-2; up db; exit db-2; shrink db-2": True,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("story", BLOCKS)
 def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(story: str) -> None:
     state = told(story).world.state
     (group,) = state.groups_of("db")
-    found = stuck(state, "db")
+    found = blocked(state, "db")
     assert any(one.blocks for one in found) == BLOCKS[story], found
     if BLOCKS[story]:
         assert store_status(state, "db") == "Partial"
@@ -175,33 +328,33 @@ def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_th
 
 def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
     state = told(UP + "refuses db-1 why=OOM; refuses db-1").world.state
-    assert stuck(state) == []
+    assert blocked(state) == []
     assert store_status(state, "db") == "Running"
 
 
 def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
     for why in REFUSALS:
-        (one,) = [one for one in stuck(told(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
+        (one,) = [one for one in blocked(told(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
         assert one.fix, why
         assert "{" not in one.fix, one.fix
 
 
 @pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
 def test_what_is_well_or_was_stopped_waits_for_nobody(story: str) -> None:
-    assert stuck(told(story).world.state) == []
+    assert blocked(told(story).world.state) == []
 
 
 def test_one_store_is_asked_about_alone() -> None:
     t = told(UP + "create other on=A; start other-1; lost B")
     state = t.world.state
-    assert {one.database for one in stuck(state, "other")} == {"other"}
-    assert {one.subject for one in stuck(state, "db")} == {"server B", "process 1 (db-2)"}
+    assert {one.database for one in blocked(state, "other")} == {"other"}
+    assert {one.subject for one in blocked(state, "db")} == {"server B", "process 1 (db-2)"}
 
 
 def test_each_entry_reads_as_a_sentence() -> None:
     for story, *_ in CASES.values():
-        for one in stuck(told(story).world.state):
-            assert isinstance(one, Stuck)
+        for one in blocked(told(story).world.state):
+            assert isinstance(one, BlockedItem)
             assert one.whom, one
             assert one.reason[-1] != ".", one
             assert not one.fix or one.fix[-1] == ".", one

@@ -7,7 +7,7 @@ come from the manager that may say them, and quote the newest term, unless `by=`
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.model import DatabaseOptions, EngineState, EngineType, Group, GroupPhase, Process, ProcessState, Report
+from dkv.domain.model import DatabaseOptions, EngineState, Group, GroupPhase, PositionReport, Process, ProcessRole, ProcessState
 from tests.domain import verbs_hotcopy, verbs_maintenance
 from tests.domain.teller import Line, Teller, verb
 from tests.domain.world import chain, show, tombstones
@@ -15,15 +15,22 @@ from tests.domain.world import chain, show, tombstones
 __all__ = ["Teller", "verbs_hotcopy", "verbs_maintenance"]
 
 
-def report_of(line: Line) -> Report:
+def report_of(line: Line) -> PositionReport:
     """`marker=1-2+300`: term 1, marker 2, 300 bytes after it; `offset=` and `history=` of a living engine; `digest=` of
     those bytes and `size=` of all files.
     """
     marker, _, after = line.options.get("marker", "").partition("+")
     term, _, sequence = marker.partition("-")
-    return Report(int(term or 0), int(sequence or 0), "n" if marker else "", int(after or 0),
-                  line.number("offset"), line.options.get("history", ""), line.options.get("digest", ""),
-                  line.number("size"))  # fmt: skip
+    return PositionReport(
+        int(term or 0),
+        int(sequence or 0),
+        "n" if marker else "",
+        int(after or 0),
+        line.number("offset"),
+        line.options.get("history", ""),
+        line.options.get("digest", ""),
+        line.number("size"),
+    )
 
 
 # Orders ------------------------------------------------------------------------------------------------------------
@@ -38,12 +45,22 @@ def _create(t: Teller, line: Line) -> c.Command:
     groups = tuple(c.NewGroup(name=f"g{n + 1}", shard_id=f"{n:040d}", slots=((n * size, ends[n]),)) for n in range(count))
     archives = tuple(c.NewArchive(server_id=s) for s in line.options.get("on", "").split(",") if s)
     options = DatabaseOptions(
-        replication_factor=line.number("copies", 2), min_in_sync=line.number("min", 1),
-        append_fsync=line.options.get("fsync", "always"), failover_grace=line.number("grace", 2_000),
-        failover_limit=line.number("limit", 0), tail_above=line.number("tail", 100_000_000),
-    )  # fmt: skip
-    return c.CreateDatabase(now=t.world.now, name=name, uid=line.options.get("uid", "u1"), secret="s", options=options,
-                            groups=groups if count > 1 else (), archives=archives)  # fmt: skip
+        replication_factor=line.number("copies", 2),
+        min_in_sync=line.number("min", 1),
+        append_fsync=line.options.get("fsync", "always"),
+        failover_grace=line.number("grace", 2_000),
+        failover_limit=line.number("limit", 0),
+        tail_above=line.number("tail", 100_000_000),
+    )
+    return c.CreateDatabase(
+        now=t.world.now,
+        name=name,
+        uid=line.options.get("uid", "u1"),
+        secret="s",
+        options=options,
+        groups=groups if count > 1 else (),
+        archives=archives,
+    )
 
 
 @verb("delete")
@@ -59,10 +76,11 @@ def _shutdown(t: Teller, line: Line) -> c.Command:
 @verb("archive")
 def _archive(t: Teller, line: Line) -> c.Command:
     new = tuple(
-        c.NewArchive(server_id=s, name=line.options.get("name", ""), path=line.options.get("path", ""),
-                     restored=line.has("restored"))
+        c.NewArchive(
+            server_id=s, name=line.options.get("name", ""), path=line.options.get("path", ""), restored=line.has("restored")
+        )
         for s in line.options["on"].split(",")
-    )  # fmt: skip
+    )
     return c.CreateArchives(now=t.world.now, database=line.words[0], archives=new)
 
 
@@ -73,15 +91,21 @@ def _delete_archive(t: Teller, line: Line) -> c.Command:
 
 @verb("bring-back")
 def _bring_back(t: Teller, line: Line) -> c.Command:
-    return c.BringBackArchive(now=t.world.now, archive_id=t.archive(line.words[0]), database=line.options["of"],
-                              server_id=line.options.get("on", ""), path=line.options.get("path", ""),
-                              restored=line.has("restored"))  # fmt: skip
+    return c.BringBackArchive(
+        now=t.world.now,
+        archive_id=t.archive(line.words[0]),
+        database=line.options["of"],
+        server_id=line.options.get("on", ""),
+        path=line.options.get("path", ""),
+        restored=line.has("restored"),
+    )
 
 
 @verb("options")
 def _options(t: Teller, line: Line) -> c.Command:
-    return c.SetDatabaseOptions(now=t.world.now, name=line.words[0], options=tuple(line.options.items()),
-                                replace_all=line.has("only"))  # fmt: skip
+    return c.SetDatabaseOptions(
+        now=t.world.now, name=line.words[0], options=tuple(line.options.items()), replace_all=line.has("only")
+    )
 
 
 @verb("start")
@@ -91,29 +115,46 @@ def _start(t: Teller, line: Line) -> c.Command | list[str]:
     told: list[str] = []
     for word in line.words:
         archive = t.world.state.archives[t.archive(word)]
-        told += t.world.do(c.StartProcess(
-            now=t.world.now, database=archive.database, engine_type=EngineType.SM, archive_id=archive.archive_id,
-            server_id=line.options.get("on", ""), expected=expected))  # type: ignore[arg-type]  # fmt: skip
+        told += t.world.do(
+            c.StartProcess(
+                now=t.world.now,
+                database=archive.database,
+                role=ProcessRole.SM,
+                archive_id=archive.archive_id,
+                server_id=line.options.get("on", ""),
+                expected=expected,
+            )
+        )  # type: ignore[arg-type]
     return told
 
 
 @verb("start-te")
 def _start_te(t: Teller, line: Line) -> c.Command:
-    return c.StartProcess(now=t.world.now, database=line.words[0], engine_type=EngineType.TE,
-                          server_id=line.options["on"])  # fmt: skip
+    return c.StartProcess(now=t.world.now, database=line.words[0], role=ProcessRole.TE, server_id=line.options["on"])
 
 
 @verb("stop")
 def _stop(t: Teller, line: Line) -> c.Command:
-    return c.ShutdownProcess(now=t.world.now, start_id=t.start_id(line.words[0]), kill=line.has("kill"),
-                             force=line.has("force"), evict=line.has("evict"))  # fmt: skip
+    return c.ShutdownProcess(
+        now=t.world.now,
+        start_id=t.start_id(line.words[0]),
+        kill=line.has("kill"),
+        force=line.has("force"),
+        evict=line.has("evict"),
+    )
 
 
 @verb("enforce")
 def _enforce(t: Teller, line: Line) -> c.Command:
     group = t.group(line)
-    return c.EnforceLeader(now=t.world.now, database=group.database, group=group.name, archive_id=t.archive(line.words[0]),
-                           allow_data_loss=line.has("allow-data-loss"), reason=line.options.get("reason", ""))  # fmt: skip
+    return c.EnforceLeader(
+        now=t.world.now,
+        database=group.database,
+        group=group.name,
+        archive_id=t.archive(line.words[0]),
+        allow_data_loss=line.has("allow-data-loss"),
+        reason=line.options.get("reason", ""),
+    )
 
 
 @verb("record")
@@ -121,8 +162,13 @@ def _record(t: Teller, line: Line) -> c.Command:
     """`record kvstore/colour value` sets it, without a value deletes it; `if=VALUE`, `if=` for: not there."""
     kind, _, key = line.words[0].partition("/")
     words = [None if word == "" else f'"{word}"' for word in line.options.get("if", "-").split(",")]
-    return c.PutRecord(now=t.world.now, kind=kind, key=key, expects=() if "if" not in line.options else tuple(words),
-                       value=f'"{line.words[1]}"' if len(line.words) > 1 else None)  # fmt: skip
+    return c.PutRecord(
+        now=t.world.now,
+        kind=kind,
+        key=key,
+        expects=() if "if" not in line.options else tuple(words),
+        value=f'"{line.words[1]}"' if len(line.words) > 1 else None,
+    )
 
 
 @verb("remove-server")
@@ -147,9 +193,17 @@ def _servers(t: Teller, line: Line) -> list[str]:
         boot = self_boot = t.boots.setdefault(name, 1)
         if line.has("rebooted"):
             boot = t.boots[name] = self_boot + 1
-        told += t.world.do(c.ServerJoined(
-            now=t.world.now, server_id=name, uid=line.options.get("uid", f"u{name}"), host=f"host-{name}", port=port,
-            nuodb_port=port + 50, boot_id=f"boot {boot} of {line.options.get('machine', name)}"))  # fmt: skip
+        told += t.world.do(
+            c.ServerJoined(
+                now=t.world.now,
+                server_id=name,
+                uid=line.options.get("uid", f"u{name}"),
+                host=f"host-{name}",
+                port=port,
+                nuodb_port=port + 50,
+                boot_id=f"boot {boot} of {line.options.get('machine', name)}",
+            )
+        )
     return told
 
 
@@ -191,8 +245,12 @@ def _works(t: Teller, line: Line) -> c.Command:
 
 @verb("loaded")
 def _loaded(t: Teller, line: Line) -> c.Command:
-    return c.ProcessTracked(pid=100 + t.start_id(line.words[0]), append_fsync=line.options.get("fsync", ""),
-                            max_memory=line.number("memory"), **t.of(line))  # fmt: skip
+    return c.ProcessTracked(
+        pid=100 + t.start_id(line.words[0]),
+        append_fsync=line.options.get("fsync", ""),
+        max_memory=line.number("memory"),
+        **t.of(line),
+    )
 
 
 @verb("synced")
@@ -208,20 +266,29 @@ def _position(t: Teller, line: Line) -> c.Command:
 @verb("exit")
 def _exit(t: Teller, line: Line) -> c.Command:
     detail = line.options.get("because", "it was killed by signal 9")
-    return c.ProcessExited(cause=line.options.get("cause", "signal"), detail=detail, exit_code=line.number("code", 137),
-                           planned=line.has("planned"), reaped=not line.has("unreaped"), **t.of(line))  # fmt: skip
+    return c.ProcessExited(
+        cause=line.options.get("cause", "signal"),
+        detail=detail,
+        exit_code=line.number("code", 137),
+        planned=line.has("planned"),
+        reaped=not line.has("unreaped"),
+        **t.of(line),
+    )
 
 
 @verb("left")
 def _left(t: Teller, line: Line) -> c.Command:
-    return c.ProcessExited(cause="graceful stop", detail="Gracefully shutdown engine", exit_code=0, planned=True,
-                           **t.of(line))  # fmt: skip
+    return c.ProcessExited(cause="graceful stop", detail="Gracefully shutdown engine", exit_code=0, planned=True, **t.of(line))
 
 
 @verb("silent")
 def _silent(t: Teller, line: Line) -> c.Command:
-    return c.LeaderSilence(term=line.number("term", t.group(line).term), silent=True,
-                           machine_answers=line.options.get("machine") != "dead", **t.of(line))  # fmt: skip
+    return c.LeaderSilence(
+        term=line.number("term", t.group(line).term),
+        silent=True,
+        machine_answers=line.options.get("machine") != "dead",
+        **t.of(line),
+    )
 
 
 @verb("hears")
@@ -243,8 +310,14 @@ def _aside(t: Teller, line: Line) -> c.Command:
 def _measured(t: Teller, line: Line) -> c.Command:
     """`measured HOLDER size=900 digest=all OTHERS...`: those whose bytes are the beginning of it."""
     prefixes = tuple(t.start_id(word) for word in line.words[1:])
-    return c.TailMeasured(term=t.group(line).term, size=line.number("size"), digest=line.options["digest"],
-                          history=line.options.get("history", "fresh"), prefixes=prefixes, **t.of(line))  # fmt: skip
+    return c.TailMeasured(
+        term=t.group(line).term,
+        size=line.number("size"),
+        digest=line.options["digest"],
+        history=line.options.get("history", "fresh"),
+        prefixes=prefixes,
+        **t.of(line),
+    )
 
 
 @verb("fed")
@@ -321,7 +394,7 @@ def _shrink(t: Teller, line: Line) -> c.Command:
 
 @verb("handover")
 def _handover(t: Teller, line: Line) -> c.Command:
-    return c.HandoverBegun(**t.leads(line, to_archive=_about(t, line), hasty=line.has("hasty")))
+    return c.HandoverBegun(**t.leads(line, to_archive=_about(t, line), immediate=line.has("hasty")))
 
 
 @verb("handed")

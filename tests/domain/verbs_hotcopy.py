@@ -36,9 +36,14 @@ def _hotcopy(t: Teller, line: Line) -> c.Command:
     own = {"to", "rate"}
     targets = tuple(c.CopyTarget(archive_id=t.archive(w), path=p) for w, p in line.options.items() if w not in own)
     return c.RequestHotCopy(
-        now=t.world.now, database=line.words[0], targets=targets, default_path=line.options.get("to", ""),
-        shared=line.has("shared"), whole=not line.has("partial"), max_rate=line.number("rate"),
-    )  # fmt: skip
+        now=t.world.now,
+        database=line.words[0],
+        targets=targets,
+        default_path=line.options.get("to", ""),
+        shared=line.has("shared"),
+        whole=not line.has("partial"),
+        max_rate=line.number("rate"),
+    )
 
 
 @verb("cancel-hotcopy")
@@ -89,7 +94,7 @@ def _dropped(t: Teller, line: Line) -> c.Command:
 @verb("started-with")
 def _started_with(t: Teller, line: Line) -> c.Command:
     """A restored archive's process, which says what it holds."""
-    return c.ProcessStarted(report=c.Report(7, 3, "n", 100), origin=line.options["copy"], **t.of(line))
+    return c.ProcessStarted(report=c.PositionReport(7, 3, "n", 100), origin=line.options["copy"], **t.of(line))
 
 
 @verb("copies")
@@ -111,5 +116,11 @@ def _recognised(t: Teller, line: Line) -> c.Command:
     archive_id = t.archive(line.words[0])
     slots = tuple((int(low), int(high)) for low, _, high in [line.options.get("slots", "").partition("-")] if high)
     server = line.options.get("by", t.world.state.archives[archive_id].server_id)
-    return c.CopyRecognised(now=t.world.now, server_id=server, archive_id=archive_id, cut=line.options.get("copy", ""),
-                            group=line.options.get("group", ""), slots=slots)  # type: ignore[arg-type]  # fmt: skip
+    return c.CopyRecognised(
+        now=t.world.now,
+        server_id=server,
+        archive_id=archive_id,
+        cut=line.options.get("copy", ""),
+        group=line.options.get("group", ""),
+        slots=slots,
+    )  # type: ignore[arg-type]

@@ -38,8 +38,15 @@ def _robbed(t: Teller, line: Line) -> c.Command:
 @verb("kept")
 def _kept(t: Teller, line: Line) -> c.Command:
     """`kept LEADER path=/p keys=300`, or without a path."""
-    return c.DeletionsKept(**t.leads(line, start_id=t.start_id(line.words[0]), path=line.options.get("path", ""),
-                                     keys=line.number("keys"), trouble=line.options.get("trouble", "")))  # fmt: skip
+    return c.DeletionsKept(
+        **t.leads(
+            line,
+            start_id=t.start_id(line.words[0]),
+            path=line.options.get("path", ""),
+            keys=line.number("keys"),
+            trouble=line.options.get("trouble", ""),
+        )
+    )
 
 
 @verb("owned")
@@ -64,5 +71,11 @@ def _options_seen(t: Teller, line: Line) -> c.Command:
 
 @verb("drain")
 def _drain(t: Teller, line: Line) -> c.Command:
-    return c.DrainServer(now=t.world.now, server_id=line.words[0], database=line.options.get("db", ""),
-                         kill=line.has("kill"), force=line.has("force"), evict=line.has("evict"))  # fmt: skip
+    return c.DrainServer(
+        now=t.world.now,
+        server_id=line.words[0],
+        database=line.options.get("db", ""),
+        kill=line.has("kill"),
+        force=line.has("force"),
+        evict=line.has("evict"),
+    )

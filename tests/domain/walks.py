@@ -12,7 +12,7 @@ from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.maintenance import EngineSilent, WritesRefused
-from dkv.domain.model import DatabaseOptions, EngineType, Group, Process, Report, State
+from dkv.domain.model import DatabaseOptions, Group, PositionReport, Process, ProcessRole, State
 from tests.domain.world import HOUR, frozen
 
 SERVERS = "ABC"
@@ -39,11 +39,19 @@ def walk(numbers: Iterable[int]) -> Iterator[tuple[State, c.Command, Decision]]:
 
 def _beginning() -> Iterator[c.Command]:
     for index, name in enumerate(SERVERS):
-        yield c.ServerJoined(now=HOUR, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index,
-                             nuodb_port=8888 + index, boot_id="boot 0")  # fmt: skip
+        yield c.ServerJoined(
+            now=HOUR,
+            server_id=name,
+            uid=f"u{name}",
+            host=f"host-{name}",
+            port=7801 + index,
+            nuodb_port=8888 + index,
+            boot_id="boot 0",
+        )
     archives = tuple(c.NewArchive(server_id=s) for s in SERVERS)
-    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3, tail_above=0),
-                           archives=archives)  # fmt: skip
+    yield c.CreateDatabase(
+        now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3, tail_above=0), archives=archives
+    )
 
 
 def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[c.Command]:
@@ -86,8 +94,9 @@ def _ticks(now: int) -> Iterator[c.Command]:
 def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
     for index, name in enumerate(SERVERS):
         boot = f"boot {now}" if salt % 5 == 0 or name not in state.servers else state.servers[name].boot_id
-        yield c.ServerJoined(now=now, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index,
-                             nuodb_port=8888 + index, boot_id=boot)  # fmt: skip
+        yield c.ServerJoined(
+            now=now, server_id=name, uid=f"u{name}", host=f"host-{name}", port=7801 + index, nuodb_port=8888 + index, boot_id=boot
+        )
         yield c.ServerLost(now=now, server_id=name, uid=f"u{name}")
         if salt % 3 == 0:
             yield c.RemoveServerState(now=now, server_id=name)
@@ -96,15 +105,17 @@ def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
 
 def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
     for archive in [a for a in state.archives.values() for _ in range(3)]:
-        yield c.StartProcess(now=now, database="db", engine_type=EngineType.SM, archive_id=archive.archive_id)
+        yield c.StartProcess(now=now, database="db", role=ProcessRole.SM, archive_id=archive.archive_id)
         if salt % 3 == 0:
             yield c.DeleteArchive(now=now, archive_id=archive.archive_id)
             yield c.ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
-            yield c.CopyRecognised(now=now, server_id=archive.server_id, archive_id=archive.archive_id, cut="d/1", group="g",
-                                   slots=((0, 16383),))  # fmt: skip
-            yield c.EnforceLeader(now=now, database="db", group="UNPARTITIONED", archive_id=archive.archive_id,
-                                  allow_data_loss=True, reason="r")  # fmt: skip
-    yield c.StartProcess(now=now, database="db", engine_type=EngineType.TE, server_id=SERVERS[salt % 3])
+            yield c.CopyRecognised(
+                now=now, server_id=archive.server_id, archive_id=archive.archive_id, cut="d/1", group="g", slots=((0, 16383),)
+            )
+            yield c.EnforceLeader(
+                now=now, database="db", group="UNPARTITIONED", archive_id=archive.archive_id, allow_data_loss=True, reason="r"
+            )
+    yield c.StartProcess(now=now, database="db", role=ProcessRole.TE, server_id=SERVERS[salt % 3])
     for start_id in state.processes:
         yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
     yield c.DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
@@ -115,17 +126,30 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
         yield c.StopRestart(now=now, name="db")
     if salt % 4 == 0:
         yield c.DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
-        yield c.CreateDatabase(now=now, name="db", uid=f"u{now}", secret="s", options=DatabaseOptions(),
-                               archives=(c.NewArchive(server_id=SERVERS[salt % 3]),))  # fmt: skip
+        yield c.CreateDatabase(
+            now=now,
+            name="db",
+            uid=f"u{now}",
+            secret="s",
+            options=DatabaseOptions(),
+            archives=(c.NewArchive(server_id=SERVERS[salt % 3]),),
+        )
         yield c.CreateArchives(now=now, database="db", archives=(c.NewArchive(server_id=SERVERS[salt % 3]),))
 
 
-def _report(state: State, process: Process, salt: int) -> Report | None:
+def _report(state: State, process: Process, salt: int) -> PositionReport | None:
     group = state.groups.get((process.database, process.group))
     if group is None:
         return None
-    return Report(max(0, group.term - salt % 2), 1 + salt % 3, "n", salt % 50, salt % 90, group.history if salt % 3 else "",
-                  digest="d" if salt % 2 else "")  # fmt: skip
+    return PositionReport(
+        max(0, group.term - salt % 2),
+        1 + salt % 3,
+        "n",
+        salt % 50,
+        salt % 90,
+        group.history if salt % 3 else "",
+        digest="d" if salt % 2 else "",
+    )
 
 
 def _process_facts(state: State, process: Process, now: int, salt: int) -> Iterator[c.Command]:
@@ -140,14 +164,22 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
     if salt % 3 == 0:
         yield c.LoadingProgressed(now=now, server_id=server_id, start_id=start_id, percent=salt % 100)
         yield c.LeaderProgressed(now=now, server_id=server_id, start_id=start_id, term=term, count=process.progress + salt % 2)
-        yield c.ProcessExited(now=now, server_id=server_id, start_id=start_id, detail="it died",
-                              cause="disk full" if salt % 2 else "signal",
-                              exit_code=137, planned=salt % 2 == 0, reaped=salt % 5 > 0)  # fmt: skip
+        yield c.ProcessExited(
+            now=now,
+            server_id=server_id,
+            start_id=start_id,
+            detail="it died",
+            cause="disk full" if salt % 2 else "signal",
+            exit_code=137,
+            planned=salt % 2 == 0,
+            reaped=salt % 5 > 0,
+        )
         yield c.LackEnded(now=now, server_id=server_id, start_id=start_id)
     if report:
         yield c.PositionReported(now=now, server_id=server_id, start_id=start_id, term=term, report=report)
-        yield c.LeaderSilence(now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0,
-                              machine_answers=salt % 2 == 0)  # fmt: skip
+        yield c.LeaderSilence(
+            now=now, server_id=server_id, start_id=start_id, term=term, silent=salt % 4 > 0, machine_answers=salt % 2 == 0
+        )
         yield c.JoinDurable(now=now, server_id=server_id, start_id=start_id, term=term, sequence=1, nonce="n")
     if group and group.tail:
         yield from _tail_facts(state, group, process, now, salt)
@@ -173,8 +205,13 @@ def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.
     leader = state.processes.get(-1 if group.leader_process is None else group.leader_process)
     if leader is None:
         return
-    say = {"now": now, "server_id": leader.server_id, "database": group.database, "group": group.name,
-           "term": group.term - salt % 7 // 6}  # fmt: skip
+    say = {
+        "now": now,
+        "server_id": leader.server_id,
+        "database": group.database,
+        "group": group.name,
+        "term": group.term - salt % 7 // 6,
+    }
     yield c.OpenTerm(**say, start_id=leader.start_id)  # type: ignore[arg-type]
     yield c.LeaderServing(**say, start_id=leader.start_id, epoch=group.term, history=f"h{group.term}")  # type: ignore[arg-type]
     for archive in (a for a in state.archives.values() if a.archive_id != group.leader):
@@ -188,7 +225,7 @@ def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.
             yield c.JoinAborted(**say, **n)  # type: ignore[arg-type]
             yield c.InSyncShrunk(**say, **n, reason="silent")  # type: ignore[arg-type]
     yield c.CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
-    if group.wish:
+    if group.switchover:
         yield c.HandoverDeclined(**say, reason="its leader is busy")  # type: ignore[arg-type]
     if group.handover:
         yield c.HandoverFailed(**say)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import Archive, Group, Process, State, Tombstone
 
-STEP = 250      # ms between two ticks
+STEP = 250  # ms between two ticks
 HOUR = 3_600_000
 
 
@@ -20,8 +20,8 @@ class World:
     def __init__(self) -> None:
         self.state = State(uid="d0")
         self.now = HOUR
-        self.rows: set[tuple[str, str, str]] = set()   # (table, from, to) of every life-cycle move seen
-        self.accepted: set[str] = set()                # names of the commands that were accepted
+        self.rows: set[tuple[str, str, str]] = set()  # (table, from, to) of every life-cycle move seen
+        self.accepted: set[str] = set()  # names of the commands that were accepted
         self.log: list[Event] = []
 
     def do(self, command: Command) -> list[str]:
@@ -133,7 +133,7 @@ def _archive(archive: Archive) -> str:
 
 def _process(state: State, process: Process) -> str:
     place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
-    line = f"process {process.start_id} {process.engine_type} {place} on {process.server_id}"
+    line = f"process {process.start_id} {process.role} {place} on {process.server_id}"
     line += f" {process.state}:{process.engine_state} node {process.node_id or '-'}"
     line += " asked by the domain" if process.requester == "domain" else ""
     return line + (" to be killed" if process.kill else "")
@@ -142,6 +142,6 @@ def _process(state: State, process: Process) -> str:
 def _tombstone(state: State, tombstone: Tombstone) -> str:
     process = tombstone.process
     place = _name(state, process.archive_id) if process.archive_id is not None else "memory"
-    line = f"({tombstone.major},{tombstone.minor}) process {process.start_id} {process.engine_type} {place}"
+    line = f"({tombstone.major},{tombstone.minor}) process {process.start_id} {process.role} {place}"
     line += f" node {process.node_id or '-'} EXITED({process.state}:{process.engine_state})"
     return line + f": {tombstone.reason} ({tombstone.exit_code})" + (" parked" if tombstone.parked else "")

@@ -28,9 +28,9 @@ class Counter:
     unsure: int = 0
     answered: int = 0
     sent: int = 0
-    listed: set[int] = field(default_factory=set)      # acknowledged
+    listed: set[int] = field(default_factory=set)  # acknowledged
     wrong: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)   # monotonic seconds of the answers
+    times: list[float] = field(default_factory=list)  # monotonic seconds of the answers
     _line: socket.socket | None = None
     _node: int = 0
     _rest: bytes = b""
@@ -67,8 +67,9 @@ class Counter:
         self.sent += 1
         if together:
             lives = 20 + self.sent % 200
-            self._send("MULTI", f"INCR {key}:n", f"SET {key}:{self.sent} {FILLING} PX {lives}",
-                       f"LPUSH {key}:list {self.sent}", "EXEC")  # fmt: skip
+            self._send(
+                "MULTI", f"INCR {key}:n", f"SET {key}:{self.sent} {FILLING} PX {lives}", f"LPUSH {key}:list {self.sent}", "EXEC"
+            )
             self._expect("+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*3")
         else:
             self._send(f"INCR {key}:n")

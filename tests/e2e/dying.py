@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from dkv.client import Json
-from dkv.playground.places import started_at
+from dkv.playground.addresses import started_at
 from tests.e2e.holding import STORE, TE, Journal, Stage
 from tests.e2e.house import Manager, wait_for
 
 BY_SIGNAL = ("killed by signal", 137)
-BY_OPERATOR = ("operator kill", 0)       # it had no engine, so there was nothing to be killed
+BY_OPERATOR = ("operator kill", 0)  # it had no engine, so there was nothing to be killed
 GRACEFUL = ("graceful stop", 0)
 
 
@@ -29,13 +29,13 @@ GRACEFUL = ("graceful stop", 0)
 class Moment:
     """A moment that is held: whose process is in it, in which state, and what else is true."""
 
-    name: str                  # of the instance, or TE
-    state: str                 # of its process
-    asked: bool = False        # to leave: it ends anyway
-    later: str = ""            # its state when its end is reported by a manager that was away for longer
-    others: tuple[str, ...] = ()   # who ends gracefully by itself afterwards
-    whose: str = ""            # the instance whose manager is the victim, if it is another's
-    dismissed: tuple[str, int] = BY_OPERATOR   # what an operator's kill is told as while it has no engine
+    name: str  # of the instance, or TE
+    state: str  # of its process
+    asked: bool = False  # to leave: it ends anyway
+    later: str = ""  # its state when its end is reported by a manager that was away for longer
+    others: tuple[str, ...] = ()  # who ends gracefully by itself afterwards
+    whose: str = ""  # the instance whose manager is the victim, if it is another's
+    dismissed: tuple[str, int] = BY_OPERATOR  # what an operator's kill is told as while it has no engine
 
 
 Row = Callable[[Stage], Moment]
@@ -79,10 +79,13 @@ def both_die(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:
 def table(rows: Iterable[Row], columns: Iterable[Column], usual: Collection[Any], empty: Collection[Any]) -> list[Any]:
     """The cells as parameters; all but the usual ones are marked `full`."""
     return [
-        pytest.param(row, column, id=f"{row.__name__}-{column.__name__}",
-                     marks=() if (row, column) in usual else pytest.mark.full)
-        for row in rows for column in columns if (row, column) not in empty
-    ]  # fmt: skip
+        pytest.param(
+            row, column, id=f"{row.__name__}-{column.__name__}", marks=() if (row, column) in usual else pytest.mark.full
+        )
+        for row in rows
+        for column in columns
+        if (row, column) not in empty
+    ]
 
 
 # One cell --------------------------------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ def killed_and_whole_again(there: Stage, row: Row, column: Column, name: str) ->
         before = Record(there)
         manager = there.manager_of(victim.whose or victim.name)
         column(there, victim, manager, run)
-        if column is both_die:   # what is held lasts until the manager is back and has told of the end
+        if column is both_die:  # what is held lasts until the manager is back and has told of the end
             manager.restart()
             there.end_of(STORE, int(run["startId"]))
         there.let_go()

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import valkey
 
-from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient
+from dkv.client import ClientError, Endpoint, Json, ManagerClient
 from dkv.engine.binary import find_binary
 from tests.e2e.house import Manager, wait_for
 from tests.e2e.watched import Watched
 
 STORE = "Cells"
-TE = "a TE"   # stands for the name that it has not
+TE = "a TE"  # stands for the name that it has not
 SETTINGS = {
-    "DKV_RESTART_BUDGET": "1000",                     # a test kills more often than a sick engine is worth restarting
-    "DKV_FAILOVER_GRACE_MS": "20000",                 # a leader that is held is not superseded
-    "DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": "60000",      # who waits for one that is held does not give up
+    "DKV_RESTART_BUDGET": "1000",  # a test kills more often than a sick engine is worth restarting
+    "DKV_FAILOVER_GRACE_MS": "20000",  # a leader that is held is not superseded
+    "DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": "60000",  # who waits for one that is held does not give up
 }
 JOURNAL = "journal"
 PROGRAM = """#!/bin/sh
@@ -116,7 +116,7 @@ class Stage(Watched):
                 return False
             for one in store["instances"]:
                 if one["process"] is None:
-                    with contextlib.suppress(ClientTrouble):
+                    with contextlib.suppress(ClientError):
                         self.client.start_instance(STORE, one["instanceName"])
             (group,) = store["groups"]
             runs = [f"{r['state']}:{r['engineState']}" for one in store["instances"] if (r := one["process"])]
@@ -141,14 +141,14 @@ class Stage(Watched):
     def without_te(self) -> None:
         """No TE is there, whatever was before."""
         if self.run(TE):
-            with contextlib.suppress(ClientTrouble):
+            with contextlib.suppress(ClientError):
                 self.kill_one(TE)
             wait_for("the TE ended", lambda: not self.run(TE))
 
     def engines_of_te(self) -> list[int]:
         """The pids of its engines, held or not: not what the launcher starts besides them, or parts of itself."""
         launcher, found = self.run(TE).get("pid"), []
-        with contextlib.suppress(OSError):   # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended meanwhile
             for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
                 told = Path(f"/proc/{pid}/cmdline").read_bytes()
                 if b"valkey-server" in told and b"launcher.sh" not in told:
@@ -191,7 +191,7 @@ class Stage(Watched):
 
     def let_go(self) -> None:
         """Everything that was held goes on."""
-        with contextlib.suppress(ClientTrouble):
+        with contextlib.suppress(ClientError):
             self.let_go_of_held()
         self.thaw()
 
@@ -223,7 +223,7 @@ class Stage(Watched):
         try:
             body = {"key": "held", "newValue": str(time.monotonic())}
             ManagerClient(Endpoint(third.host, third.port), timeout=1).fetch("PUT", "/api/1/kvstore/held", body)
-        except ClientTrouble:
+        except ClientError:
             return False
         return True
 

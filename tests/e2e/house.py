@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 import valkey
 
-from dkv.client import ClientTrouble, Endpoint, Json, ManagerClient, ManagerRefused
+from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefused
 
 DKV = Path(__file__).parents[2] / ".venv" / "bin" / "dkv"
 MARK = "DKV_TEST_HOUSE"
-PATIENCE = 30.0   # s anything may take on a busy machine; waits return as soon as it happened
+PATIENCE = 30.0  # s anything may take on a busy machine; waits return as soon as it happened
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def wait_for(what: str, look: Callable[[], T], within: float = PATIENCE) -> T:
             if found:
                 return found
             last = repr(found)
-        except (ClientTrouble, valkey.exceptions.ConnectionError) as trouble:
+        except (ClientError, valkey.exceptions.ConnectionError) as trouble:
             last = str(trouble)
         assert time.monotonic() < ends, f"{what} did not happen within {within:g} s; last seen: {last}"
         time.sleep(0.03)
@@ -83,9 +83,20 @@ class Manager:
     def command(self) -> list[str]:
         """How it is started."""
         return [
-            str(DKV), "manager", "run", "--server-id", self.server_id, "--bind", self.host, "--port", str(self.port),
-            "--data-dir", str(self.data_dir), "--state", self.state,
-        ]  # fmt: skip
+            str(DKV),
+            "manager",
+            "run",
+            "--server-id",
+            self.server_id,
+            "--bind",
+            self.host,
+            "--port",
+            str(self.port),
+            "--data-dir",
+            str(self.data_dir),
+            "--state",
+            self.state,
+        ]
 
     def start(self) -> None:
         """Start it without waiting."""
@@ -126,8 +137,9 @@ class House:
     def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "domain.sqlite") -> Manager:
         """One more manager, not started."""
         name = f"s{index}"
-        return Manager(name, f"{self.net}.{10 + index}", self.root / name, f"sqlite:{self.root / state}",
-                       env=self.env | (settings or {}))  # fmt: skip
+        return Manager(
+            name, f"{self.net}.{10 + index}", self.root / name, f"sqlite:{self.root / state}", env=self.env | (settings or {})
+        )
 
     def start(self) -> None:
         """Start all managers."""
@@ -201,8 +213,9 @@ class House:
 
     def wait_in_sync(self, store: str, *names: str, within: float = PATIENCE) -> None:
         """Wait until the first group serves with exactly these copies in sync."""
-        wait_for(f"{names} in sync", lambda: set(self.group(store)["inSync"]) == set(names) and self.group(store)["serving"],
-                 within)  # fmt: skip
+        wait_for(
+            f"{names} in sync", lambda: set(self.group(store)["inSync"]) == set(names) and self.group(store)["serving"], within
+        )
 
     def engine(self, store: str, name: str) -> valkey.Valkey:
         """A plain connection to an instance's engine, as any client has it."""
@@ -299,6 +312,4 @@ def refused(said: Said, *words: str, hint: bool = True) -> None:
     assert not hint or "hint: " in said.err or "FAILED" in said.out, said
 
 
-__all__ = [
-    "DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "wait_for",
-]  # fmt: skip
+__all__ = ["DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "wait_for"]

@@ -28,10 +28,23 @@ class Nuocmd:
 
     def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
         """Run it once, whatever comes of it."""
-        command = [str(PYTHON if PYTHON.exists() else sys.executable), "-m", "pynuoadmin.nuocmd",
-                   "--api-server", f"{self.server.host}:8888", *map(str, words)]  # fmt: skip
-        done = subprocess.run(command, env=self.env | (env or {}), capture_output=True, text=True, timeout=120,
-                              stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+        command = [
+            str(PYTHON if PYTHON.exists() else sys.executable),
+            "-m",
+            "pynuoadmin.nuocmd",
+            "--api-server",
+            f"{self.server.host}:8888",
+            *map(str, words),
+        ]
+        done = subprocess.run(
+            command,
+            env=self.env | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         assert "Traceback" not in done.stderr, done.stderr
         assert "No module named" not in done.stderr, "pynuoadmin==2.7.0 is not installed: it is needed for this test"
         return Said(done.returncode, done.stdout, done.stderr)

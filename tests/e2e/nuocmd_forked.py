@@ -30,8 +30,9 @@ class Nuocmd:
     def __init__(self, host: str, port: int, root: Path, env: dict[str, str]) -> None:
         self._server = ["--api-server", f"{host}:{port}"]
         self._out, self._err = root / "nuocmd.out", root / "nuocmd.err"
-        self._worker = subprocess.Popen([sys.executable, "-c", WORKER], env=env, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)  # fmt: skip
+        self._worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def close(self) -> None:
         """End the process."""

@@ -63,8 +63,16 @@ class Player:
     def says(self, words: str) -> Said:
         """Run one command."""
         env = {k: v for k, v in self.home.env.items() if not k.startswith("NUOCMD_")}
-        done = subprocess.run(self.command(words), env=env, cwd=self.desk, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=90, check=False)  # fmt: skip
+        done = subprocess.run(
+            self.command(words),
+            env=env,
+            cwd=self.desk,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=90,
+            check=False,
+        )
         assert "Traceback" not in done.stderr, done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
 
@@ -100,15 +108,17 @@ class Player:
     def runs(self, *start_ids: int) -> None:
         """Wait until exactly these processes live, each MONITORED:RUNNING."""
         wanted = [(str(one), "MONITORED", "RUNNING") for one in start_ids]
-        wait_for(f"{start_ids} MONITORED:RUNNING", lambda: [
-            (one["startId"], one["durableState"], one["state"]) for one in self.processes()
-        ] == wanted or None)  # fmt: skip
+        wait_for(
+            f"{start_ids} MONITORED:RUNNING",
+            lambda: [(one["startId"], one["durableState"], one["state"]) for one in self.processes()] == wanted or None,
+        )
 
     def reaches(self, start_id: int, state: str) -> None:
         """Wait until a process is in a state."""
-        wait_for(f"process {start_id} {state}", lambda: any(
-            (one["startId"], one["durableState"]) == (str(start_id), state) for one in self.processes()
-        ))  # fmt: skip
+        wait_for(
+            f"process {start_id} {state}",
+            lambda: any((one["startId"], one["durableState"]) == (str(start_id), state) for one in self.processes()),
+        )
 
     def becomes(self, state: str) -> None:
         """Wait until the database is in a state."""

@@ -27,9 +27,9 @@ from tests.e2e.house import House, house, wait_for
 HERE = Path(__file__).parent / "applications"
 IN_PYTHON = ("redis", "redis-async", "valkey", "valkey-async", "valkey-glide")
 IN_NODE = ("ioredis", "iovalkey", "node-redis")
-SERVED_WITHIN = 20.0    # s after the store is whole again; libraries wait up to seconds between their attempts
+SERVED_WITHIN = 20.0  # s after the store is whole again; libraries wait up to seconds between their attempts
 STORE = "Apps"
-PATIENT = {"DKV_RESTART_BUDGET": "1000"}   # that budget guards against engines that die again and again; here that is wanted
+PATIENT = {"DKV_RESTART_BUDGET": "1000"}  # that budget guards against engines that die again and again; here that is wanted
 
 PYTHON = r"ConnectionError|TimeoutError|MaxConnectionsError|ClusterDownError|ClusterError|\w+ClusterException: .*cannot be conn"
 NODE = r"Error: (Connection is closed|connect ECONNREFUSED|read ECONNRESET|Too many Cluster redirections|None of startup nodes)"
@@ -39,8 +39,8 @@ REPEATABLE = {
     "valkey-glide": r"ConnectionError|TimeoutError|RequestError: .*([Cc]onnect|ClusterDown|CLUSTERDOWN|disconnect|broken pipe)",
     "ioredis": rf"ClusterAllFailedError|MaxRetriesPerRequestError|AbortError|{NODE}|ReplyError: CLUSTERDOWN",
     "node-redis": r"SocketClosedUnexpectedlyError|ClientClosedError|ConnectionTimeoutError|RootNodesUnavailableError|"
-                  r"ClientOfflineError|DisconnectsClientError|(Aggregate)?Error: .*(ECONNREFUSED|ECONNRESET|EPIPE)",
-}  # fmt: skip
+    r"ClientOfflineError|DisconnectsClientError|(Aggregate)?Error: .*(ECONNREFUSED|ECONNRESET|EPIPE)",
+}
 REPEATABLE |= {"redis-async": REPEATABLE["redis"], "valkey-async": REPEATABLE["valkey"], "iovalkey": REPEATABLE["ioredis"]}
 
 CANNOT = {("valkey-async", "cold start"): "valkey-py issue 327: it never recovers once no node could be reached"}
@@ -53,7 +53,7 @@ class Application:
 
     library: str
     process: subprocess.Popen[str]
-    written: list[float] = field(default_factory=list)                 # moments of writes that were answered
+    written: list[float] = field(default_factory=list)  # moments of writes that were answered
     errors: list[tuple[float, str]] = field(default_factory=list)
 
     def listen(self) -> None:
@@ -112,8 +112,9 @@ def start(library: str, nodes: str, node_modules: Path | None) -> Application:
     python = [sys.executable, "-W", "ignore", str(HERE / "application.py")]
     command = python if library in IN_PYTHON else ["node", str(HERE / "application.mjs")]
     place = None if library in IN_PYTHON else node_modules
-    process = subprocess.Popen([*command, library, nodes], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    process = subprocess.Popen(
+        [*command, library, nodes], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     return Application(library, process)
 
 
@@ -157,9 +158,14 @@ def restart_managers(home: House) -> None:
 
 
 EVENTS: dict[str, Callable[[House], None]] = {
-    "kill leader": kill_leader, "kill follower": kill_follower, "kill everybody": kill_everybody, "cold start": cold_start,
-    "switchover": switchover, "rolling restart": rolling_restart, "restart of managers": restart_managers,
-}  # fmt: skip
+    "kill leader": kill_leader,
+    "kill follower": kill_follower,
+    "kill everybody": kill_everybody,
+    "cold start": cold_start,
+    "switchover": switchover,
+    "rolling restart": rolling_restart,
+    "restart of managers": restart_managers,
+}
 
 
 def names(home: House) -> list[str]:
@@ -211,9 +217,7 @@ def test_every_library_by_its_defaults_survives_a_killed_leader_and_a_switchover
 
 @pytest.mark.full
 @pytest.mark.parametrize("event", EVENTS)
-def test_every_library_survives_everything_that_happens_to_a_store(
-    tmp_path: Path, node_modules: Path | None, event: str
-) -> None:
+def test_every_library_survives_everything_that_happens_to_a_store(tmp_path: Path, node_modules: Path | None, event: str) -> None:
     """Three times each, because what a client sees of an event depends on the moment."""
     with house(tmp_path, 2, PATIENT) as home:
         home.create(STORE, "-ReplicationFactor", "2")

@@ -166,10 +166,15 @@ def done(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
 
 
 TRIES = [
-    pytest.param(step, victim, marks=() if (step, victim) in ((begun, "leader"), (sent, "target")) else pytest.mark.full,
-                 id=f"{step.__name__}, the manager of the {victim}")
-    for step in (begun, sent, done) for victim in ("leader", "target", "both")
-]  # fmt: skip
+    pytest.param(
+        step,
+        victim,
+        marks=() if (step, victim) in ((begun, "leader"), (sent, "target")) else pytest.mark.full,
+        id=f"{step.__name__}, the manager of the {victim}",
+    )
+    for step in (begun, sent, done)
+    for victim in ("leader", "target", "both")
+]
 
 
 @pytest.mark.parametrize(("step", "victim"), TRIES)

@@ -207,11 +207,11 @@ def test_its_append_only_file_is_corrupt_in_the_middle(odd: House) -> None:
     odd.do("Stop-DkvStore", "Odd")
     (file,) = (odd.archive("Odd", "odd-1") / "appendonlydir").glob("*.incr.aof")
     good = file.read_bytes()
-    middle = good.index(b"*3\r\n", len(good) // 2)      # in a value it would be a value
+    middle = good.index(b"*3\r\n", len(good) // 2)  # in a value it would be a value
     bad = good[:middle] + b"\0garbage\0" + good[middle + 9 :]
     file.write_bytes(bad)
     try:
-        tombstone = fails_at_start(odd, "corrupt append-only file")   # whoever reads it first finds it: manager or engine
+        tombstone = fails_at_start(odd, "corrupt append-only file")  # whoever reads it first finds it: manager or engine
         assert "incr.aof" in tombstone["reason"] or "are not commands" in tombstone["reason"], tombstone
         assert file.read_bytes() == bad, "evidence is not touched"
     finally:

@@ -95,6 +95,7 @@ def both(home: House) -> tuple[tuple[str, int], tuple[str, int]]:
 def sessions(home: House) -> Iterator[Sessions]:
     leader, follower = both(home)
     with ExitStack() as stack:
+
         def session(at: tuple[str, int]) -> Session:
             one = Session(at)
             stack.callback(one.close)
@@ -121,6 +122,7 @@ def sessions(home: House) -> Iterator[Sessions]:
 
 def write(home: House, *words: str) -> str:
     """By a new connection to whoever leads, once somebody does."""
+
     def once() -> str | None:
         if not home.group(STORE)["serving"]:
             return None

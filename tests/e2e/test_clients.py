@@ -16,7 +16,7 @@ from dkv.client import Json
 from dkv.confirm import ConfirmingClient, slot_of
 from tests.e2e.house import House, house, wait_for
 
-SHAPES = {"1x2": 1, "2x2": 2, "3x2": 3}   # groups x copies: instances on each of two servers
+SHAPES = {"1x2": 1, "2x2": 2, "3x2": 3}  # groups x copies: instances on each of two servers
 KEYS = [f"key-{n}" for n in range(60)]
 
 
@@ -109,8 +109,9 @@ def test_redis_cli_follows_redirections_from_any_node(running: Running) -> None:
     program = redis_tool("redis-cli")
     for n, (host, port) in enumerate(running.nodes):
         words = "".join(f"SET cli:{key}:{n} there\n" for key in KEYS[:12]) + "".join(f"GET cli:{key}:{n}\n" for key in KEYS[:12])
-        said = subprocess.run([program, "-c", "-h", host, "-p", str(port)], input=words, capture_output=True, text=True,
-                              timeout=30, check=True)  # fmt: skip
+        said = subprocess.run(
+            [program, "-c", "-h", host, "-p", str(port)], input=words, capture_output=True, text=True, timeout=30, check=True
+        )
         answers = [line for line in said.stdout.splitlines() if line and not line.startswith("-> Redirected")]
         assert answers == ["OK"] * 12 + ["there"] * 12, said
 
@@ -124,8 +125,9 @@ def test_redis_benchmark_runs_against_any_node(running: Running) -> None:
         if single and f"{host}:{port}" != leader:
             continue
         words = ["-h", host, "-p", str(port), "-n", "2000", "-c", "12", "-r", "1000", "-t", "set,get", "-q"]
-        said = subprocess.run([program, *([] if single else ["--cluster"]), *words], capture_output=True, text=True,
-                              timeout=60, check=False)  # fmt: skip
+        said = subprocess.run(
+            [program, *([] if single else ["--cluster"]), *words], capture_output=True, text=True, timeout=60, check=False
+        )
         text = said.stdout.replace("\r", "\n")
         assert said.returncode == 0, said
         for command in ("SET", "GET"):

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def stranger(home: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
     directory = tmp_path_factory.mktemp("nobody")
     for above in (directory, *directory.parents[:3]):
-        above.chmod(above.stat().st_mode | 0o011)   # he has to reach his own
+        above.chmod(above.stat().st_mode | 0o011)  # he has to reach his own
     found = asyncio.run(Stranger.start(directory / "server", find_binary(), 9_000))
     yield found
     asyncio.run(found.end())
@@ -81,7 +81,7 @@ def test_a_stranger_who_meets_an_engine_is_not_let_in(home: Watched, stranger: S
     for name in home.names():
         meet(home, stranger, name)
     leader = home.engine(STORE, home.led()["leader"])
-    for number in range(20):   # twice as long as it took to empty both copies
+    for number in range(20):  # twice as long as it took to empty both copies
         leader.set("still", number)
         time.sleep(0.1)
     assert sizes(home) == {KEYS + 1}

@@ -15,7 +15,7 @@ from dkv.client import Json
 from tests.e2e.house import PATIENCE, House, house, marked, wait_for
 from tests.e2e.writers import Client, at_work, clients_of
 
-OFTEN = {"DKV_RESTART_BUDGET": "1000"}   # a test kills more often than a sick engine is worth restarting
+OFTEN = {"DKV_RESTART_BUDGET": "1000"}  # a test kills more often than a sick engine is worth restarting
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,18 @@ def make(home: House, shape: Shape) -> None:
     index = SHAPES.index(shape)
     managers = ",".join(home.addresses.split(",")[: shape.servers])
     ports = ("-ClustronPort", str(7811 + 5 * index), "-ClientPort", str(7861 + 5 * index))
-    home.do("New-DkvStore", shape.name, shape.name.lower(), "-InstanceCount", str(shape.per_server),
-            "-ReplicationFactor", str(shape.copies), "-Managers", managers, *ports)  # fmt: skip
+    home.do(
+        "New-DkvStore",
+        shape.name,
+        shape.name.lower(),
+        "-InstanceCount",
+        str(shape.per_server),
+        "-ReplicationFactor",
+        str(shape.copies),
+        "-Managers",
+        managers,
+        *ports,
+    )
     home.do("Start-DkvStore", shape.name, "-Managers", managers)
     assert len(home.client.store(shape.name)["groups"]) == shape.groups
     wait_whole(home, shape)

@@ -124,8 +124,15 @@ def restore(home: House, name: str, store: Json, parts: list[Json]) -> Json:
     """A store of the same groups that begins with these copies, one for each group."""
     number = len(home.client.stores())
     instances = [
-        {"instanceName": f"{name}-{n}", "server": part["server"], "group": part["group"], "path": part["path"], "restored": True,
-         "clustronPort": 7811 + 20 * number + n, "clientPort": 7861 + 20 * number + n}
+        {
+            "instanceName": f"{name}-{n}",
+            "server": part["server"],
+            "group": part["group"],
+            "path": part["path"],
+            "restored": True,
+            "clustronPort": 7811 + 20 * number + n,
+            "clientPort": 7861 + 20 * number + n,
+        }
         for n, part in enumerate(parts)
     ]
     groups = [{"name": g["name"], "slots": g["slots"]} for g in store["groups"]]
@@ -212,8 +219,9 @@ def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -
     chance = random.Random(1)  # what a rewrite cannot compress: the copy that is looked at below has to take its time
     line.mset({f"{{k}}{n}": chance.randbytes(50_000).hex() for n in range(120)})
     whole = tmp_path / "whole"
-    done = nuocmd.json("hotcopy", "database", "--db-name", "shop", "--type", "simple", "--default-backup-dir", whole,
-                       "--timeout", 60)[0]  # fmt: skip
+    done = nuocmd.json(
+        "hotcopy", "database", "--db-name", "shop", "--type", "simple", "--default-backup-dir", whole, "--timeout", 60
+    )[0]
     assert (done["status"], done["message"]) == ("completed", "Hot copy successfully completed")
     line.set("afterwards", 1)
     named = ("--coordinator-start-id", done["coordinatorStartId"], "--hotcopy-id", done["hotCopyId"])
@@ -243,11 +251,10 @@ def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Pat
         line_to(group["leaderEndpoint"]).set(tag, group["name"])
     done, *_ = copied(home, "Parts", {"defaultPath": str(tmp_path / "parts"), "shared": True})
     for name, wanted in (("whole", reversed(done["archives"])), ("half", done["archives"][:1])):
-        for part in wanted:   # the last group's first: it is not the order that tells
+        for part in wanted:  # the last group's first: it is not the order that tells
             path = tmp_path / name / str(part["archiveId"])
             shutil.copytree(part["path"], path)
-            nuocmd.do("create", "archive", "--db-name", name, "--server-id", part["server"], "--archive-path", path,
-                      "--restored")  # fmt: skip
+            nuocmd.do("create", "archive", "--db-name", name, "--server-id", part["server"], "--archive-path", path, "--restored")
     create = ("create", "database", "--dba-user", "dba", "--dba-password", "secret", "--db-name")
     assert "Create an archive from the copy of each group first." in nuocmd.refused(*create, "half", "--no-autostart")
     nuocmd.do(*create, "whole")

@@ -12,7 +12,7 @@ from tests.e2e.house import House, house, wait_for
 
 STORE = "Values"
 GRACE_MS = 1_000
-LOADS = 3.0      # s that a quiet machine takes to load what is written here
+LOADS = 3.0  # s that a quiet machine takes to load what is written here
 
 
 def heavy(home: House, leader: str) -> None:

@@ -246,7 +246,7 @@ def test_a_store_grows_and_shrinks_by_a_copy(home: House) -> None:
     path = home.archive("Grow", "grow-b")
     home.do("Stop-DkvStore", "Grow", "grow-b")
     home.do("Remove-DkvInstance", "Grow", "grow-b")
-    assert "grow-b" not in [i["instanceName"] for i in home.client.store("Grow")["instances"]]   # its directory may still wait
+    assert "grow-b" not in [i["instanceName"] for i in home.client.store("Grow")["instances"]]  # its directory may still wait
     wait_for("the directory renamed", lambda: not path.exists() and list(path.parent.glob(f"{path.name}.deleted-*")))
     home.remove("Grow")
 

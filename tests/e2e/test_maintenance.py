@@ -16,7 +16,7 @@ from tests.e2e.house import House, house, wait_for
 from tests.e2e.test_memory_only import running
 
 STORE = "MaintStore"
-KEYS = [f"key-{n}" for n in range(40)]   # of both groups
+KEYS = [f"key-{n}" for n in range(40)]  # of both groups
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,7 @@ class Traffic:
     def client(self) -> valkey.ValkeyCluster:
         """As an application has it: full coverage wanted, a few retries a short while apart."""
         retry = Retry(ConstantBackoff(0.1), 30)
-        return valkey.ValkeyCluster(*self.node, decode_responses=True, retry=retry,
-                                    socket_timeout=5)  # fmt: skip
+        return valkey.ValkeyCluster(*self.node, decode_responses=True, retry=retry, socket_timeout=5)
 
     def write(self) -> None:
         """Count up under every key."""
@@ -144,8 +143,10 @@ def test_a_leader_that_is_stopped_hands_over_first(home: House) -> None:
 
 
 def test_a_server_is_drained_under_load_and_no_client_sees_an_error(home: House) -> None:
-    busiest = max(("s1", "s2"), key=lambda server: sum(i["server"] == server and i["role"] == "leader"
-                                                       for i in home.client.store(STORE)["instances"]))  # fmt: skip
+    busiest = max(
+        ("s1", "s2"),
+        key=lambda server: sum(i["server"] == server and i["role"] == "leader" for i in home.client.store(STORE)["instances"]),
+    )
     with traffic(home) as seen:
         home.do("shutdown", "server-processes", "--server-id", busiest)
     left = home.client.processes()

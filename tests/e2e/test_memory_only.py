@@ -36,8 +36,9 @@ def asked(home: House, method: str, path: str, body: Json | None = None) -> Any:
     """The NuoDB dialect of the first manager."""
     first = home.managers[0]
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{first.host}:{first.port}/api/1/{path}", data, method=method,
-                                     headers={"Content-Type": "application/json"})  # fmt: skip
+    request = urllib.request.Request(
+        f"http://{first.host}:{first.port}/api/1/{path}", data, method=method, headers={"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=20) as answer:
         text = answer.read()
     return json.loads(text) if text else None

@@ -44,12 +44,12 @@ def create(nuocmd: Nuocmd, name: str, *servers: str) -> list[int]:
 
 def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
     """Request an SM; its start id."""
-    said = nuocmd.do("start", "process", "--db-name", name, "--engine-type", "SM", "--archive-id", archive,
-                     "--server-id", server)  # fmt: skip
+    said = nuocmd.do("start", "process", "--db-name", name, "--engine-type", "SM", "--archive-id", archive, "--server-id", server)
     found = re.fullmatch(
         rf"Process\(archive_id={archive}, db_name={name}, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=SM, "
-        rf"ipVersion=v4, labels={{}}, options={{}}, region_name=Default, server_id={server}, start_id=(\d+)\)\n", said,
-    )  # fmt: skip
+        rf"ipVersion=v4, labels={{}}, options={{}}, region_name=Default, server_id={server}, start_id=(\d+)\)\n",
+        said,
+    )
     assert found, said
     return found[1]
 
@@ -60,8 +60,7 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     directory = nuocmd.house.root / "example"
     said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
     first = int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
-    nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test",
-              "--capture-file", plan)  # fmt: skip
+    nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test", "--capture-file", plan)
     assert [one["archiveId"] for one in json.loads(plan.read_text())["processes"]] == [first]
     zero = start(nuocmd, "test", first, "s1")
     start_te(nuocmd, "s2")
@@ -73,7 +72,7 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
 
     second = create_archive(nuocmd, "test", "s2")
     assert f"[{second}] s2 : " in nuocmd.do("show", "archives", "--db-name", "test")
-    assert nuocmd.database("test")["state"] == "RUNNING"   # a PROVISIONED archive is nobody's loss
+    assert nuocmd.database("test")["state"] == "RUNNING"  # a PROVISIONED archive is nobody's loss
     two = start(nuocmd, "test", second, "s2")
     start_te(nuocmd, "s1")
     nuocmd.wait_running("test", 4)
@@ -87,10 +86,15 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     exits = lines(shown, lambda line: "EXITED" in line)
     assert "incarnation=(1, 4)" in shown
     assert [line[:4] for line in exits] == ["[TE]", "[TE]", "[SM]", "[SM]"]
-    assert all(re.search(r"EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\):\(\S+\) Gracefully shutdown engine \(0\)$", line)
-               for line in (*exits[:2], exits[3]))  # fmt: skip
-    assert re.search(r"EXITED\(MONITORED:RUNNING\):Removing process from domain state due to service request: \(\S+\+0000\) "
-                     r"Engine connection to admin process closed \(137\)$", exits[2])  # fmt: skip
+    assert all(
+        re.search(r"EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN\):\(\S+\) Gracefully shutdown engine \(0\)$", line)
+        for line in (*exits[:2], exits[3])
+    )
+    assert re.search(
+        r"EXITED\(MONITORED:RUNNING\):Removing process from domain state due to service request: \(\S+\+0000\) "
+        r"Engine connection to admin process closed \(137\)$",
+        exits[2],
+    )
 
     an_sm_alone_waits_in_vain(nuocmd, first)
     a_te_alone_waits_in_vain(nuocmd)
@@ -116,8 +120,10 @@ def an_sm_alone_waits_in_vain(nuocmd: Nuocmd, first: int) -> None:
     nuocmd.wait_state("test", "NOT_RUNNING")
     (failed,) = lines(nuocmd.do("show", "database", "--db-name", "test"), lambda line: "EXITED" in line)
     assert failed.startswith("[SM] <UNKNOWN ADDRESS> [start_id")
-    why = (r"local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment "
-           r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(2\)")  # fmt: skip
+    why = (
+        r"local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment "
+        r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(2\)"
+    )
     assert re.search(rf"EXITED\(STARTED:UNKNOWN\):{why}$", failed)
 
 
@@ -129,8 +135,10 @@ def a_te_alone_waits_in_vain(nuocmd: Nuocmd) -> None:
     nuocmd.wait_state("test", "NOT_RUNNING")
     shown = nuocmd.do("show", "database", "--db-name", "test")
     assert "incarnation=(3, 1)" in shown
-    why = (r"database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node "
-           r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(127\)")  # fmt: skip
+    why = (
+        r"database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node "
+        r"\(1500 ms\): \(\S+\) Engine connection to admin process closed \(127\)"
+    )
     assert re.search(rf"^    \[TE\] \S+:\d+ \[start_id .* EXITED\(TRACKED:UNKNOWN\):{why}$", shown, re.M), shown
 
 
@@ -148,12 +156,22 @@ def shutdown_and_start_again(nuocmd: Nuocmd, plan: Path) -> None:
     reusable = json.loads(plan.read_text())
     assert not reusable["incremental"]
     assert [(one["engineType"], one["host"]) for one in reusable["processes"]] == [
-        ("SM", "s1"), ("SM", "s2"), ("TE", "s1"), ("TE", "s2")]  # fmt: skip
+        ("SM", "s1"),
+        ("SM", "s2"),
+        ("TE", "s1"),
+        ("TE", "s2"),
+    ]
     assert all("expectedIncarnation" not in one for one in reusable["processes"])
     said = nuocmd.do("start", "database", "--db-name", "test", *servers).splitlines()
     assert len(said) == 4
-    assert all(re.match(r"STARTING: StartProcessRequest\((archive_id=\d+, )?db_name=test, engine_type=(SM|TE), "
-                        r"expected_incarnation_major=5, expected_incarnation_minor=0, ", line) for line in said)  # fmt: skip
+    assert all(
+        re.match(
+            r"STARTING: StartProcessRequest\((archive_id=\d+, )?db_name=test, engine_type=(SM|TE), "
+            r"expected_incarnation_major=5, expected_incarnation_minor=0, ",
+            line,
+        )
+        for line in said
+    )
     nuocmd.do("check", "database", "--db-name", "test", "--check-running", "--num-processes", 4, "--timeout", 30)
 
 
@@ -181,8 +199,19 @@ def test_looking_and_checking(nuocmd: Nuocmd) -> None:
     servers = nuocmd.json("get", "servers")
     assert [(one["id"], one["isLocal"]) for one in servers] == [("s1", True), ("s2", False)]
     nuocmd.do("check", "server", "--check-active", "--check-connected", "--check-converged")
-    nuocmd.do("check", "servers", "--check-active", "--check-connected", "--check-leader", "--check-liveness", 20,
-              "--num-servers", 2, "--timeout", 30)  # fmt: skip
+    nuocmd.do(
+        "check",
+        "servers",
+        "--check-active",
+        "--check-connected",
+        "--check-leader",
+        "--check-liveness",
+        20,
+        "--num-servers",
+        2,
+        "--timeout",
+        30,
+    )
     assert "name=looks" in nuocmd.do("get", "databases")
     assert "state=RUNNING" in nuocmd.do("get", "database", "--db-name", "looks")
     (process,) = nuocmd.processes("looks")
@@ -221,8 +250,24 @@ def test_a_captured_layout_is_enforced(nuocmd: Nuocmd, tmp_path: Path) -> None:
 def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
     first, second = create(nuocmd, "kept", "s1", "s2")
     nuocmd.do("update", "database-options", "--db-name", "kept", "--default-options", "verbose", "all", "mem", "1g")
-    nuocmd.do("start", "process", "--db-name", "kept", "--engine-type", "SM", "--archive-id", first, "--server-id", "s1",
-              "--labels", "zone", "a", "--options", "verbose", "flush")  # fmt: skip
+    nuocmd.do(
+        "start",
+        "process",
+        "--db-name",
+        "kept",
+        "--engine-type",
+        "SM",
+        "--archive-id",
+        first,
+        "--server-id",
+        "s1",
+        "--labels",
+        "zone",
+        "a",
+        "--options",
+        "verbose",
+        "flush",
+    )
     nuocmd.wait_running("kept", 1)
     (process,) = nuocmd.processes("kept")
     assert (process["labels"], process["options"]) == ({"zone": "a"}, {"verbose": "flush", "mem": "1g"})
@@ -232,8 +277,18 @@ def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
     nuocmd.do("delete", "archive", "--archive-id", second)
     assert f"[{second}]" not in nuocmd.do("show", "archives", "--db-name", "kept")
     assert "REMOVED(PROVISIONED)" in nuocmd.do("show", "archives", "--db-name", "kept", "--removed")
-    back = ("create", "archive", "--archive-id", second, "--db-name", "kept", "--server-id", "s2",
-            "--archive-path", nuocmd.house.root / "kept-s2")  # fmt: skip
+    back = (
+        "create",
+        "archive",
+        "--archive-id",
+        second,
+        "--db-name",
+        "kept",
+        "--server-id",
+        "s2",
+        "--archive-path",
+        nuocmd.house.root / "kept-s2",
+    )
     assert f"id={second}" in nuocmd.do(*back)
     nuocmd.do("start", "database", "--db-name", "kept", "--incremental")
     nuocmd.wait_running("kept", 2)
@@ -263,13 +318,22 @@ def test_what_cannot_be_is_said_in_one_sentence(nuocmd: Nuocmd) -> None:
     assert "start id 12345" in nuocmd.refused("shutdown", "process", "--start-id", 12345)
     assert "no server s9" in nuocmd.refused("create", "archive", "--db-name", "x", "--server-id", "s9", "--archive-path", "/x")
     assert "part of an address" in nuocmd.refused(
-        "create", "database", "--db-name", "hotCopyStatus", "--dba-user", "a", "--dba-password", "b",
-        "--no-autostart")  # fmt: skip
+        "create", "database", "--db-name", "hotCopyStatus", "--dba-user", "a", "--dba-password", "b", "--no-autostart"
+    )
     assert "from outside" in nuocmd.refused(
-        "create", "database", "--db-name", "outside", "--dba-user", "a", "--dba-password", "b", "--is-external",
-        "--capture-file", "/dev/null")  # fmt: skip
-    assert "one group" in nuocmd.refused(
-        "add", "storage-group", "--db-name", "says", "--sg-name", "g", "--archive-id", archive)  # fmt: skip
+        "create",
+        "database",
+        "--db-name",
+        "outside",
+        "--dba-user",
+        "a",
+        "--dba-password",
+        "b",
+        "--is-external",
+        "--capture-file",
+        "/dev/null",
+    )
+    assert "one group" in nuocmd.refused("add", "storage-group", "--db-name", "says", "--sg-name", "g", "--archive-id", archive)
     assert "only observe" in nuocmd.refused("set", "archive", "--archive-id", archive, "--passive")
     nuocmd.do("delete", "database", "--db-name", "says", "--purge")
 

@@ -19,7 +19,7 @@ from tests.e2e.house import House, house, wait_for
 from tests.e2e.nuocmd_forked import Nuocmd
 
 WORKS = ""
-Row = tuple[str, str]   # the command, and what it prints if it works or, after "!", in which words it is refused
+Row = tuple[str, str]  # the command, and what it prints if it works or, after "!", in which words it is refused
 
 BEFORE: list[Row] = [
     ("create archive --db-name test --server-id s1 --archive-path {root}/one", "state=PROVISIONED"),
@@ -33,33 +33,56 @@ BEFORE: list[Row] = [
     ("check sql-connection --db-name test", WORKS),
 ]
 LOOKS: list[Row] = [
-    ("show domain", "[state = RUNNING]"), ("show database --db-name test", "MONITORED:RUNNING"),
-    ("show archives --db-name test", "] RUNNING"), ("show storage-groups --db-name test", "[state = Available]"),
-    ("show regions --db-name test", "[region = Default]"), ("show database-versions --db-name test", "effective version"),
-    ("show hotcopy-info --db-name test", WORKS), ("get archives", "id=0"), ("get database --db-name test", "state=RUNNING"),
-    ("get databases", "name=test"), ("get processes --db-name test", "start_id=0"), ("get servers", "id=s1"),
-    ("get server-config --this-server", "ThisServerId"), ("get server-logs --output {root}", WORKS),
-    ("get diagnose-info --output-dir {root}", WORKS), ("get sql-connection --db-name test", "engine_type=TE"),
-    ("get storage-groups --db-name test", "UNPARTITIONED"), ("get certificate-info", WORKS),
+    ("show domain", "[state = RUNNING]"),
+    ("show database --db-name test", "MONITORED:RUNNING"),
+    ("show archives --db-name test", "] RUNNING"),
+    ("show storage-groups --db-name test", "[state = Available]"),
+    ("show regions --db-name test", "[region = Default]"),
+    ("show database-versions --db-name test", "effective version"),
+    ("show hotcopy-info --db-name test", WORKS),
+    ("get archives", "id=0"),
+    ("get database --db-name test", "state=RUNNING"),
+    ("get databases", "name=test"),
+    ("get processes --db-name test", "start_id=0"),
+    ("get servers", "id=s1"),
+    ("get server-config --this-server", "ThisServerId"),
+    ("get server-logs --output {root}", WORKS),
+    ("get diagnose-info --output-dir {root}", WORKS),
+    ("get sql-connection --db-name test", "engine_type=TE"),
+    ("get storage-groups --db-name test", "UNPARTITIONED"),
+    ("get certificate-info", WORKS),
     ("get kubernetes-config", "stateful"),
-    ("get effective-license", "NONE"), ("get startplan --db-name test --output-file {root}/plan.json", WORKS),
-    ("capture database --db-name test --capture-file {root}/captured.json", WORKS), ("capture domain-state", '"records"'),
+    ("get effective-license", "NONE"),
+    ("get startplan --db-name test --output-file {root}/plan.json", WORKS),
+    ("capture database --db-name test --capture-file {root}/captured.json", WORKS),
+    ("capture domain-state", '"records"'),
     ("enforce database --capture-file {root}/captured.json --incremental", "SKIPPING"),
     ("log message --message hello", WORKS),
-]  # fmt: skip
+]
 KEPT: list[Row] = [
-    ("set value --key k --value v", WORKS), ("get value --key k", "v"),
+    ("set value --key k --value v", WORKS),
+    ("get value --key k", "v"),
     ("create role --name r --method GET --url /api/1/*", WORKS),
-    ("add role-privileges --name r --method GET --url /x", "/x"), ("remove role-privileges --name r --method GET --url /x", "r"),
-    ("add role-templates --name r --accessor", "log"), ("remove role-templates --name r --accessor", "r"), ("get roles", "r"),
-    ("create user --name u --roles r --password p", WORKS), ("get users", "name=u"),
-    ("update user-roles --name u --roles-to-remove r", "roles=[]"), ("update user-credentials --name u --password q", "u"),
-    ("delete user --name u", WORKS), ("delete role --name r", WORKS), ("create region --name east", "id=1"),
+    ("add role-privileges --name r --method GET --url /x", "/x"),
+    ("remove role-privileges --name r --method GET --url /x", "r"),
+    ("add role-templates --name r --accessor", "log"),
+    ("remove role-templates --name r --accessor", "r"),
+    ("get roles", "r"),
+    ("create user --name u --roles r --password p", WORKS),
+    ("get users", "name=u"),
+    ("update user-roles --name u --roles-to-remove r", "roles=[]"),
+    ("update user-credentials --name u --password q", "u"),
+    ("delete user --name u", WORKS),
+    ("delete role --name r", WORKS),
+    ("create region --name east", "id=1"),
     ("get regions", "east"),
     ("add region-assignment --db-name test --region-id 1 --server-ids s1", WORKS),
-    ("remove region-assignment --db-name test --server-ids s1", WORKS), ("delete region --region-id 1", WORKS),
-    ("set load-balancer --policy-name near --lb-query random(any)", WORKS), ("get load-balancers", "near"),
-    ("delete load-balancer --policy-name near", WORKS), ("set load-balancer-config --is-global --default random(any)", WORKS),
+    ("remove region-assignment --db-name test --server-ids s1", WORKS),
+    ("delete region --region-id 1", WORKS),
+    ("set load-balancer --policy-name near --lb-query random(any)", WORKS),
+    ("get load-balancers", "near"),
+    ("delete load-balancer --policy-name near", WORKS),
+    ("set load-balancer-config --is-global --default random(any)", WORKS),
     ("get load-balancer-config", "random(any)"),
     ("add trusted-certificate --alias ours --cert {root}/ours.pem --timeout 10", WORKS),
     ("create domain-truststore --truststore {root}/trust.jks --truststore-password secret1", WORKS),
@@ -67,7 +90,7 @@ KEPT: list[Row] = [
     ("update database-options --db-name test --default-options mem 1g", WORKS),
     ("upgrade database-version --db-name test --max-version", WORKS),
     ("connect database --db-name test --server-id s1 --user dba --password x --nuosql-cmd /bin/true", WORKS),
-]  # fmt: skip
+]
 NOT_MEANT: list[Row] = [
     ("add storage-group --db-name test --sg-name g --archive-ids 0", "!belongs to one group"),
     ("remove storage-group --db-name test --sg-name g --archive-ids 0", "!belongs to one group"),
@@ -80,21 +103,29 @@ NOT_MEANT: list[Row] = [
     ("handoff database --db-name test --archive-ids 0", "!not observers"),
     ("check license --license-file {root}/licence", "!dkv has none"),
     ("set license --license-file {root}/licence", "!dkv has none"),
-]  # fmt: skip
+]
 ENDS: list[Row] = [
-    ("hotcopy database --db-name test --type simple --backup-dirs 0 {root}/copies --partial-storage-groups --timeout 60",
-     "status=completed"),
+    (
+        "hotcopy database --db-name test --type simple --backup-dirs 0 {root}/copies --partial-storage-groups --timeout 60",
+        "status=completed",
+    ),
     ("get hotcopy-info --db-name test", "completed"),
     ("get hotcopy-status --coordinator-start-id {coordinator} --hotcopy-id {copy}", "completed"),
     ("cancel hotcopy --coordinator-start-id {coordinator} --hotcopy-id {copy}", "completed"),
-    ("shutdown process --start-id 3 --timeout 30", WORKS), ("delete server --server-id s2", "!renews its lease"),
-    ("delete server-state --server-id s2", "!renews its lease"), ("shutdown server-processes --server-id s2 --timeout 30", WORKS),
-    ("shutdown database --db-name test", WORKS), ("check process --start-id 0 --check-exited --timeout 60", WORKS),
-    ("start database --db-name test", "STARTING"), ("check database --db-name test --check-running --timeout 60", WORKS),
-    ("shutdown database --db-name test", WORKS), ("check process --start-id 4 --check-exited --timeout 60", WORKS),
-    ("delete database --db-name test", WORKS), ("delete archive --archive-id 1 --purge", WORKS),
+    ("shutdown process --start-id 3 --timeout 30", WORKS),
+    ("delete server --server-id s2", "!renews its lease"),
+    ("delete server-state --server-id s2", "!renews its lease"),
+    ("shutdown server-processes --server-id s2 --timeout 30", WORKS),
+    ("shutdown database --db-name test", WORKS),
+    ("check process --start-id 0 --check-exited --timeout 60", WORKS),
+    ("start database --db-name test", "STARTING"),
+    ("check database --db-name test --check-running --timeout 60", WORKS),
+    ("shutdown database --db-name test", WORKS),
+    ("check process --start-id 4 --check-exited --timeout 60", WORKS),
+    ("delete database --db-name test", WORKS),
+    ("delete archive --archive-id 1 --purge", WORKS),
     ("shutdown server --server-id s2", WORKS),
-]  # fmt: skip
+]
 STORY = [*BEFORE, *LOOKS, *KEPT, *NOT_MEANT, *ENDS]
 
 ENGINES_OWN = """check archiving; diagnose database; diagnose process; get archiving; get core-file; get database-connectivity;
@@ -112,9 +143,11 @@ def named(text: str) -> set[str]:
 
 def of_nuocmd() -> set[str]:
     """What nuocmd itself can do."""
-    code = ("from pynuoadmin import nuocmd\nh = nuocmd.build_command_handler()\n"
-            "for f in map(lambda n: getattr(h, n), dir(h)):\n"
-            "    if getattr(f, '_is_subcommand', False): print(f._action, f._entity)\n")  # fmt: skip
+    code = (
+        "from pynuoadmin import nuocmd\nh = nuocmd.build_command_handler()\n"
+        "for f in map(lambda n: getattr(h, n), dir(h)):\n"
+        "    if getattr(f, '_is_subcommand', False): print(f._action, f._entity)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     return set(done.stdout.splitlines())
 

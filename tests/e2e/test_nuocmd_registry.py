@@ -160,8 +160,15 @@ def test_diagnose_info(nuocmd: Nuocmd, tmp_path: Path) -> None:
     (file,) = tmp_path.glob("diagnose-*.zip")
     with zipfile.ZipFile(file) as packed:
         names = {name.partition("/")[2] for name in packed.namelist()}
-        wanted = {"manager.log", "nuoadmin.conf", "show-domain.txt", "show-archives.txt", "show-databases.txt",
-                  "kubernetes-config.json", "processes.txt"}  # fmt: skip
+        wanted = {
+            "manager.log",
+            "nuoadmin.conf",
+            "show-domain.txt",
+            "show-archives.txt",
+            "show-databases.txt",
+            "kubernetes-config.json",
+            "processes.txt",
+        }
         assert {f"admin/{server}/{name}" for server in ("s1", "s2") for name in wanted} <= names
         assert any(name.startswith("engine/Orders_") for name in names)
 

@@ -38,8 +38,9 @@ def runs_with(home: House) -> dict[int, set[tuple[str, str]]]:
 
 
 def _config(directory: str, secret: str, memory_only: bool) -> tuple[str, str]:
-    with valkey.Valkey(unix_socket_path=f"{directory}/admin.sock", username=MANAGER, password=secret,
-                       decode_responses=True) as engine:  # fmt: skip
+    with valkey.Valkey(
+        unix_socket_path=f"{directory}/admin.sock", username=MANAGER, password=secret, decode_responses=True
+    ) as engine:
         said = engine.config_get("maxmemory", "appendfsync")
     return said["maxmemory"], "-" if memory_only else said["appendfsync"]
 
@@ -55,8 +56,19 @@ def lacking(home: House) -> list[int]:
 
 
 def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterwards(home: House) -> None:
-    said = home.do("update", "database-options", "--db-name", STORE, "--default-options", "max-memory", "256MB",
-                   "append-fsync", "everysec", "mem", "1g")  # fmt: skip
+    said = home.do(
+        "update",
+        "database-options",
+        "--db-name",
+        STORE,
+        "--default-options",
+        "max-memory",
+        "256MB",
+        "append-fsync",
+        "everysec",
+        "mem",
+        "1g",
+    )
     assert "max-memory: set on every running engine at once" in said.out
     assert "mem: an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines" in said.out
     wait_for("all engines have it", lambda: all_run_with(home, 256 * MB, "everysec"))
@@ -77,8 +89,9 @@ def test_who_was_out_of_reach_gets_it_later_and_is_named_until_then(home: House)
     second = home.managers[1]
     far = {p["startId"] for p in home.client.processes() if p["server"] == "s2"}
     second.kill()
-    said = home.do("Set-DkvStore", STORE, "-MaxMemory", "300MB", "-AppendFsync", "always", "-Managers",
-                   f"{home.managers[0].host}:7801")  # fmt: skip
+    said = home.do(
+        "Set-DkvStore", STORE, "-MaxMemory", "300MB", "-AppendFsync", "always", "-Managers", f"{home.managers[0].host}:7801"
+    )
     assert "append-fsync: set on every running engine at once" in said.out
     wait_for("only the far ones lack it", lambda: set(lacking(home)) == far)
     assert home.client.store(STORE)["appendFsync"] == "everysec", "not more is promised than every copy keeps"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.house import DKV, MARK, marked, wait_for
 
-STORY = 240.0   # s a story may take on a busy machine
+STORY = 240.0  # s a story may take on a busy machine
 
 
 @pytest.fixture
@@ -39,9 +39,13 @@ def play(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., 
     def start(*words: str, **extra: str) -> subprocess.Popen[str]:
         with (tmp_path / f"said-{len(children)}").open("w") as out:
             child = subprocess.Popen(
-                [str(DKV), "playground", "--servers", "1", *words], env=environment | extra, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, text=True,
-            )  # fmt: skip
+                [str(DKV), "playground", "--servers", "1", *words],
+                env=environment | extra,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                text=True,
+            )
         children.append(child)
         said = tmp_path / f"said-{len(children) - 1}"
         wait_for("a playground", lambda: "Ctrl-C stops" in said.read_text() or child.poll() is not None, within=60)
@@ -55,8 +59,15 @@ def play(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., 
 
 
 def once(environment: dict[str, str], *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(DKV), "playground", "--once", *words], env=environment | extra, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=STORY, check=False)  # fmt: skip
+    return subprocess.run(
+        [str(DKV), "playground", "--once", *words],
+        env=environment | extra,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=STORY,
+        check=False,
+    )
 
 
 def test_the_whole_story_holds(environment: dict[str, str], tmp_path: Path) -> None:
@@ -83,9 +94,7 @@ def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) ->
     assert list((tmp_path / "tmp").glob("dkv-playground-*")), "what is left of a failed story is kept"
 
 
-def test_two_at_once_and_what_a_killed_one_leaves(
-    play: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     first, second = play(), play()
     told = [(tmp_path / f"said-{n}").read_text() for n in (0, 1)]
     endpoints = [re.findall(r"^Endpoints: +(\S+:\d+)", text, re.MULTILINE) for text in told]
@@ -114,8 +123,15 @@ def test_two_at_once_and_what_a_killed_one_leaves(
     ],
 )
 def test_what_cannot_be_played_is_refused(environment: dict[str, str], words: tuple[str, ...], says: str) -> None:
-    said = subprocess.run([str(DKV), "playground", *words], env=environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=60, check=False)  # fmt: skip
+    said = subprocess.run(
+        [str(DKV), "playground", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
     assert said.returncode in (1, 2)
     assert says in said.stderr, said
     assert "Traceback" not in said.stderr

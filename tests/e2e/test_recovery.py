@@ -67,8 +67,10 @@ def filled(home: House) -> None:
     ports = iter(range(4))
     instances = [
         {"instanceName": f"{group}-{server}", "server": server, "group": group, "clustronPort": 7911 + n, "clientPort": 7961 + n}
-        for group in ("g1", "g2") for server in ("s1", "s2") for n in [next(ports)]
-    ]  # fmt: skip
+        for group in ("g1", "g2")
+        for server in ("s1", "s2")
+        for n in [next(ports)]
+    ]
     groups = [{"name": f"g{i}", "slots": part} for i, part in enumerate(slots, 1)]
     body = {"name": "Parts", "instances": instances, "groups": groups, "replicationFactor": 2}
     home.client.create_store(body)
@@ -132,7 +134,7 @@ def test_a_state_is_put_back_from_a_backup(home: House) -> None:
     home.do("backup", "state", str(file))
     assert file.stat().st_mode & 0o777 == 0o600
     before = home.client.store("Parts")
-    home.do("Stop-DkvStore", "Parts", "g1-s1")   # what the backup does not know: another leader, newer ids
+    home.do("Stop-DkvStore", "Parts", "g1-s1")  # what the backup does not know: another leader, newer ids
     home.do("Start-DkvStore", "Parts", "g1-s1")
     newer = home.client.store("Parts")
 

@@ -129,9 +129,13 @@ def test_ctrl_c_in_the_middle_of_a_start(home: House) -> None:
     frozen.send_signal(signal.SIGSTOP)
     try:
         start = subprocess.Popen(
-            [str(DKV), "Start-DkvStore", "Cut"], env=home.env | {"DKV_MANAGERS": home.addresses}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            [str(DKV), "Start-DkvStore", "Cut"],
+            env=home.env | {"DKV_MANAGERS": home.addresses},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+        )
         wait_for("two starts", lambda: all(home.instance("Cut", f"cut-{i}")["process"] for i in (1, 2)))
         start.send_signal(signal.SIGINT)
         err = start.communicate(timeout=30)[1]
@@ -207,8 +211,13 @@ def _become(words: list[str], env: dict[str, str], said: int) -> NoReturn:
 
 def test_a_second_manager_is_told_of_the_first(home: House, stranger: Manager) -> None:
     first = home.managers[0]
-    refused(begin(stranger, "--data-dir", str(first.data_dir), "--server-id", "s1"),
-            "Manager s1", f"{first.host}:7801", "runs on", str(first.data_dir))  # fmt: skip
+    refused(
+        begin(stranger, "--data-dir", str(first.data_dir), "--server-id", "s1"),
+        "Manager s1",
+        f"{first.host}:7801",
+        "runs on",
+        str(first.data_dir),
+    )
     refused(begin(stranger, "--bind", first.host), "Manager s1 runs on", f"{first.host}:7801")
     with socket.socket() as other:
         other.bind((stranger.host, 7801))
@@ -275,8 +284,12 @@ def test_a_data_directory_on_a_full_disk(stranger: Manager, tmp_path: Path) -> N
         with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
                 pass
-        refused(begin(stranger, "--data-dir", str(disk / "x")), f"The data directory {disk / 'x'} cannot be used",
-                "No space left", "make room")  # fmt: skip
+        refused(
+            begin(stranger, "--data-dir", str(disk / "x")),
+            f"The data directory {disk / 'x'} cannot be used",
+            "No space left",
+            "make room",
+        )
         refused(begin(stranger, "--state", f"sqlite:{disk / 'x.sqlite'}"), "no space is left", str(disk / "x.sqlite"))
         (disk / "ballast").unlink()
         stranger.state = f"sqlite:{disk / 'x.sqlite'}"
@@ -292,8 +305,13 @@ def test_settings_that_do_not_exist(stranger: Manager) -> None:
 def test_no_valkey_is_said_before_anything_else(stranger: Manager, tmp_path: Path) -> None:
     """A configured path that does not exist is never replaced by another program."""
     gone = tmp_path / "no-valkey"
-    refused(begin(stranger, env={"DKV_VALKEY_SERVER": str(gone)}), "There is no Valkey", str(gone), "not an executable file",
-            "set valkey_server")  # fmt: skip
+    refused(
+        begin(stranger, env={"DKV_VALKEY_SERVER": str(gone)}),
+        "There is no Valkey",
+        str(gone),
+        "not an executable file",
+        "set valkey_server",
+    )
     assert not stranger.data_dir.exists()
 
 

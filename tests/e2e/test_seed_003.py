@@ -15,7 +15,7 @@ from dkv.client import Endpoint, ManagerClient
 from tests.e2e.house import wait_for
 from tests.e2e.seed import SERVERS, Player, SeedHouse
 
-SHORT, REAL = 3_500, 10_000   # ms of leaderAssignmentTimeout
+SHORT, REAL = 3_500, 10_000  # ms of leaderAssignmentTimeout
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def one_archive_alone_waits_and_fails(story: Player) -> None:
     group = wait_for("the domain to notice since when its group waits", lambda: waiting_group(story))
     assert group["for"] == "test-2" and group["fix"], group
     assert group["reason"] == "test-2 was stopped by an operator"
-    if story.program == "dkv":   # words beside the data, of which the seed has none
+    if story.program == "dkv":  # words beside the data, of which the seed has none
         for words in ("show database --db-name test", "show domain"):
             waits = story.says(words).err
             assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
@@ -113,8 +113,12 @@ def a_te_alone_waits_and_fails(story: Player) -> None:
 
 
 def both_archives_start(story: Player) -> None:
-    for words in ("SM --archive-id 0 --server-id server0", "SM --archive-id 1 --server-id server1",
-                  "TE --server-id server0", "TE --server-id server1"):  # fmt: skip
+    for words in (
+        "SM --archive-id 0 --server-id server0",
+        "SM --archive-id 1 --server-id server1",
+        "TE --server-id server0",
+        "TE --server-id server1",
+    ):
         story.types(f"start process --db-name test --engine-type {words}")
     story.runs(6, 7, 8, 9)
     story.types("show domain")
@@ -133,7 +137,7 @@ def a_start_plan_and_a_start(story: Player) -> None:
     planned_first(story, "start database --db-name test --te-server-ids server0 server1", ["StartProcess"] * 4)
     story.types("start database --db-name test --te-server-ids server0 server1")
     story.runs(10, 11, 12, 13)
-    story.types("show domain", either=(10, 11))   # after a clean stop either archive may lead
+    story.types("show domain", either=(10, 11))  # after a clean stop either archive may lead
 
 
 def a_process_over_rest(story: Player) -> None:
@@ -162,10 +166,17 @@ def deleted_and_created_again(story: Player) -> None:
 
 
 STORY: list[Callable[[Player], None]] = [
-    a_minimal_database, a_redundant_database, an_archive_that_does_not_run, nothing_durable_is_left,
-    one_archive_alone_waits_and_fails, a_te_alone_waits_and_fails, both_archives_start, a_start_plan_and_a_start,
-    a_process_over_rest, deleted_and_created_again,
-]  # fmt: skip
+    a_minimal_database,
+    a_redundant_database,
+    an_archive_that_does_not_run,
+    nothing_durable_is_left,
+    one_archive_alone_waits_and_fails,
+    a_te_alone_waits_and_fails,
+    both_archives_start,
+    a_start_plan_and_a_start,
+    a_process_over_rest,
+    deleted_and_created_again,
+]
 
 
 def play(root: Path, program: str, timeout_ms: int) -> None:

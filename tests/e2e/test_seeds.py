@@ -142,5 +142,3 @@ def test_watch_prints_pictures_and_ends(home: House) -> None:
     assert said.out.count("Store: Seen") == 2
     assert "Put" in said.out
     home.remove("Seen")
-
-

@@ -202,15 +202,34 @@ def state_in(store: Json, name: str) -> str:
 
 WITHOUT_ENGINE = (requested, started)
 ROWS = (
-    requested, started, configured_follower, configured_leader, tracked_follower, tracked_leader, opening, announced,
-    required, required_leader, running_follower, running_leader, lone_leader, leaving_follower, leaving_leader,
-    taking_over, stopped_last,
-)  # fmt: skip
+    requested,
+    started,
+    configured_follower,
+    configured_leader,
+    tracked_follower,
+    tracked_leader,
+    opening,
+    announced,
+    required,
+    required_leader,
+    running_follower,
+    running_leader,
+    lone_leader,
+    leaving_follower,
+    leaving_leader,
+    taking_over,
+    stopped_last,
+)
 USUAL = (
-    (requested, manager_dies), (started, process_dies), (configured_follower, both_die), (tracked_follower, manager_dies),
-    (announced, process_dies), (running_leader, both_die), (leaving_follower, process_dies),
-)  # fmt: skip
-EMPTY = {*((row, both_die) for row in WITHOUT_ENGINE), (required_leader, process_dies)}   # nothing else than beside it
+    (requested, manager_dies),
+    (started, process_dies),
+    (configured_follower, both_die),
+    (tracked_follower, manager_dies),
+    (announced, process_dies),
+    (running_leader, both_die),
+    (leaving_follower, process_dies),
+)
+EMPTY = {*((row, both_die) for row in WITHOUT_ENGINE), (required_leader, process_dies)}  # nothing else than beside it
 
 
 @pytest.mark.parametrize(("row", "column"), table(ROWS, (process_dies, manager_dies, both_die), USUAL, EMPTY))

@@ -15,8 +15,8 @@ import pytest
 
 from dkv.config import Settings
 from dkv.daemon import stop
-from dkv.dwelling import LOCK
-from dkv.manager import ManagerTrouble
+from dkv.data_dir import LOCK
+from dkv.manager import ManagerError
 from tests.e2e.house import House, ManagerRefused, house, refused, wait_for
 from tests.strangers import common_ground, does, needs_root, snapshot, their_directory
 
@@ -127,7 +127,7 @@ def held(directory: Path, pid: int) -> int:
 def test_no_process_is_signalled_because_a_file_names_it(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as bystander:
         fd = held(tmp_path / "data", bystander.pid)
-        with pytest.raises(ManagerTrouble, match="is no manager of that directory"):
+        with pytest.raises(ManagerError, match="is no manager of that directory"):
             stop(Settings(data_dir=tmp_path / "data"), with_engines=False)
         assert bystander.poll() is None
         bystander.kill()
@@ -143,7 +143,7 @@ def test_a_strangers_data_directory_does_not_choose_whom_root_ends(ground: Path)
     with subprocess.Popen(["sleep", "60"], pass_fds=[lock]) as bystander:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, json.dumps({"pid": bystander.pid, "serverId": "s", "bind": "127.0.0.1", "port": 1}).encode())
-        with pytest.raises(ManagerTrouble, match="is no manager of that directory"):
+        with pytest.raises(ManagerError, match="is no manager of that directory"):
             stop(Settings(data_dir=theirs), with_engines=False)
         assert bystander.poll() is None
         bystander.kill()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dkv.client import ClientTrouble
+from dkv.client import ClientError
 from tests.e2e.counters import Counter, counting, go_on, wrong
 from tests.e2e.house import Manager, wait_for
 from tests.e2e.watched import Watched, watched
@@ -114,7 +114,7 @@ def when(home: Watched, kind: str, act: Callable[[], None]) -> threading.Thread:
                     if event["kind"] == kind:
                         act()
                         return
-            except ClientTrouble:
+            except ClientError:
                 return
 
     thread = threading.Thread(target=watch, daemon=True)

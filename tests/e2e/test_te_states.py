@@ -11,17 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.dying import (
-    Column,
-    Moment,
-    Row,
-    both_die,
-    engine_dies,
-    killed_and_whole_again,
-    manager_dies,
-    process_dies,
-    table,
-)
+from tests.e2e.dying import Column, Moment, Row, both_die, engine_dies, killed_and_whole_again, manager_dies, process_dies, table
 from tests.e2e.holding import STORE, TE, Stage, stage
 
 LAUNCHED_MEANWHILE = ("operator kill", 137)
@@ -165,8 +155,8 @@ OF_TES = (te_requested, te_started, te_configured, te_tracked, te_syncing, te_ru
 OF_SMS = (leader_waits_for_tes, follower_waits_for_tes, clean_stop_awaited)
 USUAL = ((te_configured, both_die), (leader_waits_for_tes, process_dies))
 EMPTY = {
-    *((row, column) for row in WITHOUT_ENGINE for column in (engine_dies, both_die)),   # nothing is there to be killed
-    *((row, engine_dies) for row in OF_SMS),                                           # an SM is its engine
+    *((row, column) for row in WITHOUT_ENGINE for column in (engine_dies, both_die)),  # nothing is there to be killed
+    *((row, engine_dies) for row in OF_SMS),  # an SM is its engine
 }
 
 

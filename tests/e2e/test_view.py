@@ -27,7 +27,7 @@ from tests.e2e.watched import Watched, watched
 
 STORE = "Seen"
 SCRIPT = "redis.call('set', KEYS[1], 'half') while true do end"
-SOON = 15.0   # s until all views say so; 4 where nobody else works
+SOON = 15.0  # s until all views say so; 4 where nobody else works
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +230,10 @@ def stranger(home: Watched, statement: str) -> sqlite3.Connection:
 def shell_of_another_process(home: Watched) -> Iterator[subprocess.Popen[bytes]]:
     """The same in a process of its own, which holds the write lock until it is killed."""
     path = home.managers[0].state.removeprefix("sqlite:")
-    code = f"import sqlite3, time; c = sqlite3.connect({path!r}, isolation_level=None); c.execute('BEGIN IMMEDIATE'); " \
-           "print('held', flush=True); time.sleep(300)"  # fmt: skip
+    code = (
+        f"import sqlite3, time; c = sqlite3.connect({path!r}, isolation_level=None); c.execute('BEGIN IMMEDIATE'); "
+        "print('held', flush=True); time.sleep(300)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=home.env) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline() == b"held\n"

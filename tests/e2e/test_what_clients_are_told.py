@@ -28,7 +28,7 @@ class Prober(threading.Thread):
         self.at, self.real = at, real
         self.ended = threading.Event()
         self.asked = 0
-        self.covered = False               # whether it was told of every slot once
+        self.covered = False  # whether it was told of every slot once
         self.wrong: list[str] = []
         self._kept: dict[str, socket.socket] = {}
 

@@ -114,7 +114,7 @@ def clients_of(store: Json, name: str, leaders_only: bool, **how: Any) -> list[C
     slots = {group["name"]: group["slots"] for group in store["groups"]}
     leaders = {group["leader"] for group in store["groups"]}
     return [
-        Client(one["host"], one["clientPort"], key_in(slots[one["group"]], f"{name}-{one['archiveId']}"),
-               one["archiveId"], **how)
-        for one in store["instances"] if not leaders_only or one["instanceName"] in leaders
-    ]  # fmt: skip
+        Client(one["host"], one["clientPort"], key_in(slots[one["group"]], f"{name}-{one['archiveId']}"), one["archiveId"], **how)
+        for one in store["instances"]
+        if not leaders_only or one["instanceName"] in leaders
+    ]

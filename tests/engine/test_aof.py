@@ -32,9 +32,9 @@ VALUES = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"MULTI", b"*1\
 PLAIN = st.lists(VALUES, min_size=0, max_size=3).map(lambda words: command(b"SET", *words))
 BLOCK = st.lists(PLAIN, max_size=3).map(lambda inner: [command(b"MULTI"), *inner, command(b"EXEC")])
 STREAM = st.lists(PLAIN.map(lambda one: [one]) | BLOCK, max_size=8)
-DATALESS = st.sampled_from([
-    (b"PFCOUNT", b"k"), (b"pfcount", b"\r\n"), (b"SELECT", b"5"), (b"MULTI",), (b"EXEC",), (b"MULTI",),
-]).map(lambda words: command(*words))  # fmt: skip
+DATALESS = st.sampled_from(
+    [(b"PFCOUNT", b"k"), (b"pfcount", b"\r\n"), (b"SELECT", b"5"), (b"MULTI",), (b"EXEC",), (b"MULTI",)]
+).map(lambda words: command(*words))
 CHANGING = PLAIN | st.sampled_from([(b"INCR", b"PFCOUNT"), (b"SET", b"PFCOUNT", b"SELECT"), (b"EXECUTE",), (b"PFADD", b"k")]).map(
     lambda words: command(*words)
 )
@@ -71,7 +71,7 @@ def test_blocks_of_any_size_give_the_same_answer(blocks: list[list[bytes]], chun
 @given(st.lists(DATALESS.map(lambda one: (one, 0)) | CHANGING.map(lambda one: (one, len(one))), max_size=12), st.integers(1, 64))
 def test_commands_that_change_no_data_are_counted_apart(commands: list[tuple[bytes, int]], chunk: int) -> None:
     whole = b"".join(one for one, _ in commands)
-    opened = closed = changing = 0      # to the MULTI that is open at the end, or to the end
+    opened = closed = changing = 0  # to the MULTI that is open at the end, or to the end
     for one, size in commands:
         opened, closed = (changing, 0) if one == command(b"MULTI") else (opened, 1 if one == command(b"EXEC") else closed)
         changing += size

@@ -105,17 +105,41 @@ async def run(*words: str) -> str:
 
 
 DENIED = (
-    ("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "dkv_marker"), ("FUNCTION", "RESTORE", "x"), ("SHUTDOWN",),
-    ("CONFIG", "SET", "min-replicas-to-write", "0"), ("CLUSTER", "FAILOVER"), ("CLUSTER", "RESET"),
-    ("CLUSTER", "FORGET", "a" * 40), ("ACL", "LIST"), ("CONFIG", "GET", "masterauth"), ("BGREWRITEAOF",),
-    ("REPLICAOF", "NO", "ONE"), ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-1"), ("CLUSTER", "MEET", "127.0.0.1", "1", "2"),
-    ("CLUSTER", "FLUSHSLOT", "1"), ("PSYNC", "?", "-1"), ("REPLCONF", "ACK", "1"), ("MONITOR",),
-)  # fmt: skip
+    ("FUNCTION", "FLUSH"),
+    ("FUNCTION", "DELETE", "dkv_marker"),
+    ("FUNCTION", "RESTORE", "x"),
+    ("SHUTDOWN",),
+    ("CONFIG", "SET", "min-replicas-to-write", "0"),
+    ("CLUSTER", "FAILOVER"),
+    ("CLUSTER", "RESET"),
+    ("CLUSTER", "FORGET", "a" * 40),
+    ("ACL", "LIST"),
+    ("CONFIG", "GET", "masterauth"),
+    ("BGREWRITEAOF",),
+    ("REPLICAOF", "NO", "ONE"),
+    ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", "-1"),
+    ("CLUSTER", "MEET", "127.0.0.1", "1", "2"),
+    ("CLUSTER", "FLUSHSLOT", "1"),
+    ("PSYNC", "?", "-1"),
+    ("REPLCONF", "ACK", "1"),
+    ("MONITOR",),
+)
 ALLOWED = (
-    ("INFO",), ("ROLE",), ("KEYS", "*"), ("CLUSTER", "SHARDS"), ("CLUSTER", "NODES"),
-    ("WAIT", "0", "1"), ("FLUSHALL",), ("CLIENT", "LIST"), ("SORT", "k"), ("PFCOUNT", "k"), ("COMMAND", "COUNT"),
-    ("FUNCTION", "LIST"), ("CLUSTER", "MYID"), ("CLIENT", "ID"),
-)  # fmt: skip
+    ("INFO",),
+    ("ROLE",),
+    ("KEYS", "*"),
+    ("CLUSTER", "SHARDS"),
+    ("CLUSTER", "NODES"),
+    ("WAIT", "0", "1"),
+    ("FLUSHALL",),
+    ("CLIENT", "LIST"),
+    ("SORT", "k"),
+    ("PFCOUNT", "k"),
+    ("COMMAND", "COUNT"),
+    ("FUNCTION", "LIST"),
+    ("CLUSTER", "MYID"),
+    ("CLIENT", "ID"),
+)
 
 
 def test_what_clients_may_and_may_not(tmp_path: Path) -> None:

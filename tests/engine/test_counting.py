@@ -56,11 +56,18 @@ def test_a_client_without_readonly_is_sent_to_the_leader_and_one_with_it_gets_it
     RealRoom(tmp_path).play(told)
 
 
-@pytest.mark.parametrize("commands", [
-    ("PFCOUNT {t}one",), ("pfcount {t}one",), ("PFCOUNT {t}one {t}two",), ("MULTI", "PFCOUNT {t}one", "PFCOUNT {t}two", "EXEC"),
-    ("""EVAL "server.call('PFCOUNT', KEYS[1]) return server.call('PFCOUNT', KEYS[2])" 2 {t}one {t}two""",),
-    ("SELECT 5", "PFCOUNT {t}one"), ("SELECT 5", "MULTI", "PFCOUNT {t}one", "PFCOUNT {t}two", "EXEC"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ("PFCOUNT {t}one",),
+        ("pfcount {t}one",),
+        ("PFCOUNT {t}one {t}two",),
+        ("MULTI", "PFCOUNT {t}one", "PFCOUNT {t}two", "EXEC"),
+        ("""EVAL "server.call('PFCOUNT', KEYS[1]) return server.call('PFCOUNT', KEYS[2])" 2 {t}one {t}two""",),
+        ("SELECT 5", "PFCOUNT {t}one"),
+        ("SELECT 5", "MULTI", "PFCOUNT {t}one", "PFCOUNT {t}two", "EXEC"),
+    ],
+)
 def test_however_a_follower_counts_it_looks_no_newer(tmp_path: Path, commands: tuple[str, ...]) -> None:
     async def told(room: RealRoom) -> None:
         leader, follower = await copies(room, 2)
@@ -85,7 +92,7 @@ def test_the_copy_with_the_last_write_ranks_above_an_older_one_that_counted_ten_
         for spec in (newer, older):
             await caught_up(room, spec)
         room.freeze(3)
-        await room.break_link(1)     # engine 3 cannot come back, engine 2 does
+        await room.break_link(1)  # engine 3 cannot come back, engine 2 does
         await seen(room, 1, lambda one: any(r.online and r.port == newer.client_port for r in one.replicas))
         assert await room.write(1, "last", "acknowledged") == "+OK"
         await caught_up(room, newer)

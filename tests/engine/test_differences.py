@@ -38,9 +38,14 @@ def test_no_client_writes_to_a_follower(tmp_path: Path) -> None:
         await following(room, follower, leader)
         before = await room.engines.read_position(follower.directory)
         words = (
-            ("SET", "k", "v"), ("EVAL", "return server.call('SET', KEYS[1], 1)", "1", "k"), ("FLUSHALL",), ("PFADD", "p", "1"),
-            ("FUNCTION", "LOAD", LIBRARY), ("GETEX", "k", "EX", "9"), ("SORT", "k", "STORE", "d"),
-        )  # fmt: skip
+            ("SET", "k", "v"),
+            ("EVAL", "return server.call('SET', KEYS[1], 1)", "1", "k"),
+            ("FLUSHALL",),
+            ("PFADD", "p", "1"),
+            ("FUNCTION", "LOAD", LIBRARY),
+            ("GETEX", "k", "EX", "9"),
+            ("SORT", "k", "STORE", "d"),
+        )
         for said in words:
             assert (await room.say(2, *said)).startswith("-"), said
         assert (await room.engines.read_position(follower.directory)).order == before.order

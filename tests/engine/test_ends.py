@@ -141,7 +141,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """The second start finds its append-only files on a file system of one megabyte, seen by it alone."""
     inside = 'cp -a "$0" "$0.kept" && mount -t tmpfs -o size=1m tmpfs "$0" && cp "$0.kept"/* "$0" && exec {server} "$1"'
     outside = 'd=$(dirname "$1")/appendonlydir; [ -d "$d" ] || exec {server} "$1"; '
-    mount = f"{outside}exec unshare -rm sh -c '{inside}' \"$d\" \"$1\""
+    mount = f'{outside}exec unshare -rm sh -c \'{inside}\' "$d" "$1"'
 
     async def told(room: RealRoom) -> None:
         await leading(room, room.spec(1, 1))
@@ -300,7 +300,7 @@ def test_an_engine_without_its_parent_is_still_adopted(tmp_path: Path) -> None:
 
 
 def test_a_child_that_outlives_its_engine_is_killed_before_the_next_start(tmp_path: Path) -> None:
-    lingering = 'sh -c \'while :; do sleep 1; done\' & exec {server} "$@"'
+    lingering = "sh -c 'while :; do sleep 1; done' & exec {server} \"$@\""
 
     async def told(room: RealRoom) -> None:
         spec = room.spec(1, 1)

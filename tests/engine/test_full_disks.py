@@ -74,7 +74,7 @@ def test_a_manager_can_kill_and_says_why_with_a_full_run_directory(tmp_path: Pat
     async def told(room: RealRoom) -> None:
         await leading(room, room.spec(1, 1))
         intent = tmp_path / "manager/run/1/intent"
-        intent.unlink()                 # even the room that was kept for it is gone
+        intent.unlink()  # even the room that was kept for it is gone
         fill_up(tmp_path / "manager/run")
         (tmp_path / "manager/run/1").chmod(0o500)
         await room.engines.kill(1, Cause.NEVER_ANSWERED)

@@ -15,8 +15,8 @@ from dkv.engine.contract import Cause, EngineFull, EngineUnreachable
 from tests.contract.engine_harness import RealRoom, ended, following, leading, seen
 
 MB = 1 << 20
-SLOW = "for i = 1, 50000000 do end"   # some tenths of a second
-MOST = int(client_limits(64 * MB)["maxclients"])   # the harness gives each engine 64 MB
+SLOW = "for i = 1, 50000000 do end"  # some tenths of a second
+MOST = int(client_limits(64 * MB)["maxclients"])  # the harness gives each engine 64 MB
 
 
 def connected(room: RealRoom, start_id: int = 1) -> socket.socket:
@@ -192,7 +192,7 @@ def test_a_new_manager_is_told_that_there_is_no_room_and_kills_nothing(tmp_path:
         await leading(room, room.spec(1, 1))
         pid = room.pid(1)
         room.engines.close()
-        await asyncio.sleep(0.05)       # its connection is closed by the loop
+        await asyncio.sleep(0.05)  # its connection is closed by the loop
         with leaked(room):
             await room.restart_manager()
             one = await seen(room, 1)

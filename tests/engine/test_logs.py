@@ -10,7 +10,7 @@ from dkv.engine.contract import Cause
 from dkv.engine.logs import LOG_KEPT, LOG_MOST, LOG_ROOM, Log
 from tests.contract.engine_harness import RealRoom, ended, leading
 
-STORM = "local s = string.rep('x', 900) for i = 1, 30000 do server.log(server.LOG_WARNING, s .. i) end return 1"   # 30 MB
+STORM = "local s = string.rep('x', 900) for i = 1, 30000 do server.log(server.LOG_WARNING, s .. i) end return 1"  # 30 MB
 
 
 def test_a_script_that_logs_fills_no_disk(tmp_path: Path) -> None:

@@ -7,21 +7,39 @@ from typing import Any
 import pytest
 
 from dkv.domain.refusing import REFUSALS
-from dkv.engine import glance
-from dkv.engine.glance import Answers
+from dkv.engine import parse_info
+from dkv.engine.parse_info import Answers
 
-WELL = {"aof_last_write_status": "ok", "connected_clients": "3", "connected_slaves": "1", "cluster_connections": "4",
-        "maxclients": "10000", "paused_reason": "none"}  # fmt: skip
+WELL = {
+    "aof_last_write_status": "ok",
+    "connected_clients": "3",
+    "connected_slaves": "1",
+    "cluster_connections": "4",
+    "maxclients": "10000",
+    "paused_reason": "none",
+}
 ROOM = {"used_memory": "90", "mem_not_counted_for_evict": "0", "maxmemory": "100", "maxmemory_policy": "noeviction"}
 
 
 def answers(
-    info: dict[str, str] | None = None, memory: dict[str, str] | None = None, state: str = "ok", fence: str = "0",
+    info: dict[str, str] | None = None,
+    memory: dict[str, str] | None = None,
+    state: str = "ok",
+    fence: str = "0",
     follows: str | None = None,
-) -> Answers:  # fmt: skip
+) -> Answers:
     settings = {"min-replicas-to-write": fence}
-    return Answers(WELL | (info or {}), {"cluster_state": state}, (), "me", follows, fenced=fence == "99", admits=True,
-                   settings=settings, memory=ROOM | (memory or {}))  # fmt: skip
+    return Answers(
+        WELL | (info or {}),
+        {"cluster_state": state},
+        (),
+        "me",
+        follows,
+        fenced=fence == "99",
+        admits=True,
+        settings=settings,
+        memory=ROOM | (memory or {}),
+    )
 
 
 SEEN: list[tuple[dict[str, Any], str]] = [
@@ -43,14 +61,14 @@ SEEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("seen", "why"), SEEN)
 def test_a_look_says_what_a_client_is_answered(seen: dict[str, Any], why: str) -> None:
-    assert glance.refuses_writes(answers(**seen)) == why
+    assert parse_info.refuses_writes(answers(**seen)) == why
     assert not why or why in REFUSALS
 
 
 def test_memory_is_read_from_two_sections_and_watched_closely_near_its_limit() -> None:
     text = b"# Memory\r\nused_memory:95\r\nused_memory_human:95B\r\nmaxmemory:100\r\n# Errorstats\r\nerrorstat_OOM:count=7\r\n"
-    memory = glance.parse_memory(text)
+    memory = parse_info.parse_memory(text)
     assert memory == {"used_memory": "95", "maxmemory": "100", "errorstat_OOM": "7"}
-    assert glance.nearly_full(answers(memory=memory))
-    assert not glance.nearly_full(answers())
-    assert glance.refuses_writes(answers(memory=memory), lately_full=True) == "OOM"
+    assert parse_info.nearly_full(answers(memory=memory))
+    assert not parse_info.nearly_full(answers())
+    assert parse_info.refuses_writes(answers(memory=memory), lately_full=True) == "OOM"

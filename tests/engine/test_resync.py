@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.contract.engine_harness import RealRoom, Room, leading, peer, seen, started
 
-SOON = 0.35      # s; left alone, a follower that was just started looks after 0.6 s or more
+SOON = 0.35  # s; left alone, a follower that was just started looks after 0.6 s or more
 
 
 def test_a_follower_notices_a_small_snapshot_soon_and_goes_on_at_its_usual_pace(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_follower_notices_a_small_snapshot_soon_and_goes_on_at_its_usual_pace(
             await seen(room, number)
             (answer,) = await room.engines._known(number).valkey.do(("CONFIG", "GET", "hz"))
             assert answer == [b"hz", b"10"]
-        assert min(waited) < SOON, waited     # one of three, because the machine may be busy
+        assert min(waited) < SOON, waited  # one of three, because the machine may be busy
 
     room.play(told)
 

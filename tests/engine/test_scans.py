@@ -10,28 +10,14 @@ from typing import Any
 import pytest
 
 from dkv.engine.contract import Cause
-from tests.contract.engine_harness import (
-    RealRoom,
-    Room,
-    ended,
-    following,
-    leading,
-    memory_only,
-    peer,
-    ready,
-    seen,
-    started,
-)
+from tests.contract.engine_harness import RealRoom, Room, ended, following, leading, memory_only, peer, ready, seen, started
 from tests.contract.handovers import handed_over
 
-ITEMS, AT_ONCE = 4_000, 200    # far more than an encoding without a hash table holds
+ITEMS, AT_ONCE = 4_000, 200  # far more than an encoding without a hash table holds
 KEYS_ONLY = pytest.mark.xfail(
     strict=True, raises=AssertionError, reason="Valkey 9.1.2 applies hash-seed to the table of keys only"
 )
-COMMANDS = [
-    "SCAN",
-    *(pytest.param(name, marks=KEYS_ONLY) for name in ("HSCAN", "SSCAN", "ZSCAN")),
-]
+COMMANDS = ["SCAN", *(pytest.param(name, marks=KEYS_ONLY) for name in ("HSCAN", "SSCAN", "ZSCAN"))]
 
 
 class Scan:
@@ -42,8 +28,12 @@ class Scan:
         self.cursor, self.found = 0, set[bytes]()
 
     async def fill(self, start_id: int) -> None:
-        words = {"SCAN": ("SET", "{i}", "1"), "HSCAN": ("HSET", "big", "{i}", "1"), "SSCAN": ("SADD", "big", "{i}"),
-                 "ZSCAN": ("ZADD", "big", "1", "{i}")}[self._command]  # fmt: skip
+        words = {
+            "SCAN": ("SET", "{i}", "1"),
+            "HSCAN": ("HSET", "big", "{i}", "1"),
+            "SSCAN": ("SADD", "big", "{i}"),
+            "ZSCAN": ("ZADD", "big", "1", "{i}"),
+        }[self._command]
         await self._do(start_id, *(tuple(word.format(i=f"item-{number}") for word in words) for number in range(ITEMS)))
 
     async def go_on(self, start_id: int, calls: int) -> None:

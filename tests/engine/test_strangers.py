@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, EngineRefused
-from dkv.engine.room import ValkeyEngines
+from dkv.engine.engines import ValkeyEngines
 from tests.contract.engine_harness import RealRoom, ended, identity, leading
 from tests.strangers import common_ground, does, needs_root, snapshot, their_directory
 

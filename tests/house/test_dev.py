@@ -20,9 +20,13 @@ def run(checkout: Path, *words: str, **settings: str) -> subprocess.CompletedPro
     home = checkout.parent / "home"
     home.mkdir(exist_ok=True)
     return subprocess.run(
-        [checkout / "dev", *words], cwd="/", capture_output=True, text=True, check=False,
+        [checkout / "dev", *words],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
         env={"PATH": os.environ["PATH"], "HOME": str(home), **settings},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

@@ -13,8 +13,22 @@ from tests.house.house import RULES, python_files, tree_of
 BY_HAND: dict[str, str] = RULES["files"]
 OURS = [name for name in python_files("src") if name.is_relative_to("src/dkv")]
 OS = {"open", "mkdir", "makedirs", "remove", "unlink", "rename", "replace", "link", "symlink", "chmod", "rmdir", "scandir"}
-PATH = {"read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "rename", "touch", "glob", "rglob", "iterdir",
-        "symlink_to", "hardlink_to", "chmod"}  # fmt: skip
+PATH = {
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "mkdir",
+    "unlink",
+    "rename",
+    "touch",
+    "glob",
+    "rglob",
+    "iterdir",
+    "symlink_to",
+    "hardlink_to",
+    "chmod",
+}
 
 
 def opens(call: ast.Call) -> str:

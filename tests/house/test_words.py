@@ -19,9 +19,17 @@ from tests.house.house import ROOT, kept_files, python_files, tree_of
 
 # Put together from halves, so that this file does not find itself.
 FORBIDDEN = [
-    "/" + "work/", "/" + "root/", "/" + "home/" + "user", "sub" + "agent", "helper " + "agent",
-    "py" + "pi.org", "python" + "hosted.org", "language " + "model", "chat" + "gpt", "clau" + "de",
-]  # fmt: skip
+    "/" + "work/",
+    "/" + "root/",
+    "/" + "home/" + "user",
+    "sub" + "agent",
+    "helper " + "agent",
+    "py" + "pi.org",
+    "python" + "hosted.org",
+    "language " + "model",
+    "chat" + "gpt",
+    "clau" + "de",
+]
 MOST_SHOWN = 20
 
 

@@ -22,13 +22,13 @@ from dkv.engine.contract import (
     EngineSeen,
     EngineSpec,
     ExitSeen,
-    MemorySeen,
-    MemorySpec,
     NodeSeen,
     PeerNode,
     Position,
     ReplicaSeen,
     Survey,
+    TeSeen,
+    TeSpec,
 )
 from dkv.machine.reconcile import Reconciler
 from dkv.machine.steps import Step
@@ -90,7 +90,7 @@ class Fake:
 class FakeMemory:
     """One memory-only process and its engines."""
 
-    spec: MemorySpec
+    spec: TeSpec
     engines: list[Fake]
 
 
@@ -106,8 +106,8 @@ class FakeWorld:
     copies: dict[str, CopyLabel] = field(default_factory=dict)
     marker: Position = Position()
     epoch: int = 100
-    obstacle: str = ""      # what is missing of what ended an engine
-    written: int = 0        # bytes in each incremental file
+    obstacle: str = ""  # what is missing of what ended an engine
+    written: int = 0  # bytes in each incremental file
 
     def end(self, start_id: int, cause: Cause, code: int) -> None:
         process = self.memory.pop(start_id, None)
@@ -130,7 +130,7 @@ class FakeEngines:
         self.world, self.address = world, me(server).host
         self.calls: list[str] = []
         self.locks: set[str] = set()
-        self.thorough: list[bool] = []     # of each look
+        self.thorough: list[bool] = []  # of each look
         self.refuses: dict[str, Exception] = {}
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
 
@@ -151,7 +151,7 @@ class FakeEngines:
         await self.call("survey")
         exits = self.world.exits.get(self.address, {})
         memory = (m for m in self.world.memory.values() if m.engines[0].spec.address == self.address)
-        processes = (MemorySeen(m.spec.start_id, m.spec.directory, 1, tuple(self.seen(f) for f in m.engines)) for m in memory)
+        processes = (TeSeen(m.spec.start_id, m.spec.directory, 1, tuple(self.seen(f) for f in m.engines)) for m in memory)
         return Survey(tuple(self.seen(f) for f in self.mine()), tuple(exits.values()), tuple(processes))
 
     def seen(self, fake: Fake) -> EngineSeen:
@@ -159,14 +159,28 @@ class FakeEngines:
         leader = world.of(fake.follows) if fake.follows else None
         linked = leader is not None and leader.leads and leader.admits
         return EngineSeen(
-            start_id=spec.start_id, directory=spec.directory, node_id=spec.node_id, pid=1, answering=True,
-            role="leader" if fake.leads else "follower", follows=fake.follows, cluster_ok=True, fenced=fake.fenced,
-            admits_replicas=fake.admits, takes_clients=fake.takes_clients, link_up=linked, offset=10, history=HISTORY,
+            start_id=spec.start_id,
+            directory=spec.directory,
+            node_id=spec.node_id,
+            pid=1,
+            answering=True,
+            role="leader" if fake.leads else "follower",
+            follows=fake.follows,
+            cluster_ok=True,
+            fenced=fake.fenced,
+            admits_replicas=fake.admits,
+            takes_clients=fake.takes_clients,
+            link_up=linked,
+            offset=10,
+            history=HISTORY,
             epoch=world.epoch,
-            replicas=tuple(self.attached(fake)), nodes=tuple(self.nodes(fake)), free_bytes=1 << 40,
+            replicas=tuple(self.attached(fake)),
+            nodes=tuple(self.nodes(fake)),
+            free_bytes=1 << 40,
             incremental_bytes=world.written,
-            marker=world.marker if (fake.leads or linked) and not spec.memory_only else None, group=spec.group,
-        )  # fmt: skip
+            marker=world.marker if (fake.leads or linked) and not spec.memory_only else None,
+            group=spec.group,
+        )
 
     def attached(self, leader: Fake) -> list[ReplicaSeen]:
         every = [*self.world.engines.values(), *(f for m in self.world.memory.values() for f in m.engines)]
@@ -216,7 +230,7 @@ class FakeEngines:
         await asyncio.sleep(0)
         return 1
 
-    async def launch_memory(self, spec: MemorySpec) -> int:
+    async def launch_memory(self, spec: TeSpec) -> int:
         await self.call("launch_memory")
         if spec.start_id in self.world.exits.get(self.address, {}):
             raise EngineRefused("it ended already")
@@ -341,19 +355,23 @@ class FakeManager:
 
     numbers = itertools.count(1)
 
-    def __init__(
-        self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, fate: Fate | None = None
-    ) -> None:
+    def __init__(self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, fate: Fate | None = None) -> None:
         self.engines, self.fate, self.lease = engines, fate or Fate(), FRESH
         self.troubles: list[tuple[Step | None, Exception, int]] = []
         store: Any = Mortal(MemoryStore(domain), self.fate)
         door: Any = Mortal(engines, self.fate)
         self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
         self.reconciler = Reconciler(
-            me(server), store=store, submitter=self.submitter, engines=door, lease_left=lambda: self.lease,
-            monotonic=clock, token=lambda: f"{next(self.numbers):032x}", probe=self._probe,
+            me(server),
+            store=store,
+            submitter=self.submitter,
+            engines=door,
+            lease_left=lambda: self.lease,
+            monotonic=clock,
+            token=lambda: f"{next(self.numbers):032x}",
+            probe=self._probe,
             complain=lambda step, trouble, times: self.troubles.append((step, trouble, times)),
-        )  # fmt: skip
+        )
 
     async def _probe(self, host: str, port: int) -> bool:
         return True
@@ -376,4 +394,3 @@ class FakeManager:
     def commands(self) -> list[str]:
         """What the engines were asked, besides being looked at."""
         return [name for name in self.engines.calls if name != "survey"]
-

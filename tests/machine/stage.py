@@ -13,35 +13,35 @@ from typing import Any
 from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import Archive, DatabaseOptions, EngineType, Group, Process, ProcessState, Report, State
-from dkv.engine.contract import EngineSeen, ExitSeen, MemorySeen, NodeSeen, Position, ReplicaSeen, Survey
-from dkv.machine.plan import plan
-from dkv.machine.seen import (
-    Me,
-    Memory,
-    Seen,
+from dkv.domain.model import Archive, DatabaseOptions, Group, PositionReport, Process, ProcessRole, ProcessState, State
+from dkv.engine.contract import EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey, TeSeen
+from dkv.machine.observation import (
+    ConditionHistory,
+    LocalServer,
+    Observation,
     directory_of,
     memory_directory,
     memory_node_id,
     memory_peers,
     node_id,
-    remember,
+    update_history,
 )
+from dkv.machine.plan import plan
 from dkv.machine.steps import Step
 
 DATABASE = "orders"
 GROUP = ("orders", "UNPARTITIONED")
 HISTORY = "a" * 40
-FRESH = 3.0               # seconds of a lease just renewed
-LONG = 3_600_000.0        # ms
+FRESH = 3.0  # seconds of a lease just renewed
+LONG = 3_600_000.0  # ms
 
 
 def host(server: str) -> str:
     return f"10.0.0.{server[1:]}"
 
 
-def me(server: str) -> Me:
-    return Me(server, f"/data/{server}", host(server), "d0", 1 << 33)
+def me(server: str) -> LocalServer:
+    return LocalServer(server, f"/data/{server}", host(server), "d0", 1 << 33)
 
 
 class Stage:
@@ -105,14 +105,14 @@ class Stage:
 
     def request(self, *archive_ids: int) -> Stage:
         for archive_id in archive_ids:
-            self.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.SM, archive_id=archive_id))
+            self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
         return self
 
     def rise(self, archive_id: int, to: ProcessState = ProcessState.TRACKED) -> Stage:
         """Bring a process up to a state, one fact after the other."""
         order = list(ProcessState)
         facts: list[tuple[ProcessState, c.Command]] = [
-            (ProcessState.STARTED, c.ProcessStarted(report=Report(), **self.of(archive_id))),
+            (ProcessState.STARTED, c.ProcessStarted(report=PositionReport(), **self.of(archive_id))),
             (ProcessState.CONFIGURED, c.ProcessConfigured(pid=4711, **self.of(archive_id))),
             (ProcessState.TRACKED, c.ProcessTracked(pid=4711, **self.of(archive_id))),
         ]
@@ -123,7 +123,7 @@ class Stage:
 
     def start_te(self, server: str, to: ProcessState = ProcessState.REQUESTED) -> int:
         """Request a TE and bring it up to a state; its start id. From TRACKED on it goes by itself once its groups are led."""
-        self.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server))
+        self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server))
         start_id = self.state.next_start_id - 1
         who: dict[str, Any] = {"server_id": server, "start_id": start_id}
         facts: list[tuple[ProcessState, c.Command]] = [
@@ -141,9 +141,7 @@ class Stage:
         return self.tell(c.OpenTerm(start_id=self.group.leader_process or 0, **self.quote()))
 
     def serve(self, epoch: int = 101) -> Stage:
-        return self.tell(
-            c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote())
-        )
+        return self.tell(c.LeaderServing(start_id=self.group.leader_process or 0, epoch=epoch, history=HISTORY, **self.quote()))
 
     def led(self) -> Stage:
         """All archives are requested; archive 0 leads, the others are loaded and wait."""
@@ -160,9 +158,7 @@ class Stage:
         return self.tell(c.JoinMarked(archive_id=archive_id, sequence=sequence, nonce="n", **self.quote()))
 
     def require(self, archive_id: int, sequence: int = 2) -> Stage:
-        return self.tell(
-            c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id))
-        )
+        return self.tell(c.JoinDurable(term=self.group.term, sequence=sequence, nonce="n", **self.of(archive_id)))
 
     def join(self, archive_id: int) -> Stage:
         self.announce(archive_id).mark(archive_id).require(archive_id)
@@ -180,7 +176,7 @@ class Stage:
         return self.tell(c.ShutdownProcess(start_id=self.process(archive_id).start_id, **how))
 
     def hand_over(self, to: int, hasty: bool = False) -> Stage:
-        return self.tell(c.HandoverBegun(to_archive=to, hasty=hasty, **self.quote()))
+        return self.tell(c.HandoverBegun(to_archive=to, immediate=hasty, **self.quote()))
 
     def ends(self, archive_id: int, **how: Any) -> Stage:
         known: dict[str, Any] = {"cause": "killed by signal", "detail": "killed", "exit_code": 137}
@@ -196,17 +192,30 @@ class Stage:
         joined = process.state in (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
         linked = joined and leader is not None
         seen = EngineSeen(
-            start_id=process.start_id, directory=directory_of(me(process.server_id).data_dir, archive),
-            node_id=node_id("d0", archive_id), pid=4711, answering=True, role="leader" if leads else "follower",
-            follows=leader, cluster_ok=True, fenced=not leads, admits_replicas=leads, link_up=linked,
+            start_id=process.start_id,
+            directory=directory_of(me(process.server_id).data_dir, archive),
+            node_id=node_id("d0", archive_id),
+            pid=4711,
+            answering=True,
+            role="leader" if leads else "follower",
+            follows=leader,
+            cluster_ok=True,
+            fenced=not leads,
+            admits_replicas=leads,
+            link_up=linked,
             takes_clients=leads or linked,
-            link_silent_ms=0 if leads or linked else 10**9, offset=1_000, history=HISTORY, epoch=group.epoch,
-            replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (), nodes=self.nodes(),
-            free_bytes=1 << 40, marker=Position(group.term, 1, "n", initialised=True),
-        )  # fmt: skip
+            link_silent_ms=0 if leads or linked else 10**9,
+            offset=1_000,
+            history=HISTORY,
+            epoch=group.epoch,
+            replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (),
+            nodes=self.nodes(),
+            free_bytes=1 << 40,
+            marker=Position(group.term, 1, "n", initialised=True),
+        )
         return replace(seen, **changes)
 
-    def memory(self, start_id: int, **changes: Any) -> MemorySeen:
+    def memory(self, start_id: int, **changes: Any) -> TeSeen:
         """A TE's engines as they should be in this state, but for `changes` to each."""
         process = self.state.processes[start_id]
         directory = memory_directory(me(process.server_id).data_dir, start_id)
@@ -216,13 +225,22 @@ class Stage:
             leader = self.state.groups[(DATABASE, endpoint.group)].leader
             linked = joined and leader is not None
             seen = EngineSeen(
-                start_id=start_id, directory=f"{directory}/{endpoint.group}", group=endpoint.group, pid=4711,
-                node_id=memory_node_id("d0", start_id, endpoint.group), answering=True, role="follower", cluster_ok=True,
-                follows=None if leader is None else node_id("d0", leader), fenced=True, link_up=linked, takes_clients=linked,
+                start_id=start_id,
+                directory=f"{directory}/{endpoint.group}",
+                group=endpoint.group,
+                pid=4711,
+                node_id=memory_node_id("d0", start_id, endpoint.group),
+                answering=True,
+                role="follower",
+                cluster_ok=True,
+                follows=None if leader is None else node_id("d0", leader),
+                fenced=True,
+                link_up=linked,
+                takes_clients=linked,
                 nodes=self.nodes(),
-            )  # fmt: skip
+            )
             engines.append(replace(seen, **changes))
-        return MemorySeen(start_id, directory, 4711, tuple(engines))
+        return TeSeen(start_id, directory, 4711, tuple(engines))
 
     def others(self, archive_id: int) -> list[int]:
         return [a for a in sorted(self.state.archives) if a != archive_id and self.state.process_on(a)]
@@ -241,30 +259,33 @@ class Stage:
     def nodes(self) -> tuple[NodeSeen, ...]:
         found = [a for a in self.state.archives.values() if not a.removed]
         return tuple(
-            NodeSeen(node_id("d0", a.archive_id), host(a.server_id), a.client_port,
-                     "leader" if a.archive_id == self.group.leader else "follower", self.followed_by(a), False, False, 0)
+            NodeSeen(
+                node_id("d0", a.archive_id),
+                host(a.server_id),
+                a.client_port,
+                "leader" if a.archive_id == self.group.leader else "follower",
+                self.followed_by(a),
+                False,
+                False,
+                0,
+            )
             for a in found
         ) + tuple(
             NodeSeen(p.node_id, p.address, p.client_port, "follower", None, False, False, 0)
             for p in memory_peers(self.state, DATABASE)
-        )  # fmt: skip
+        )
 
     def see(
-        self,
-        server: str,
-        *engines: EngineSeen | MemorySeen,
-        exits: Iterable[ExitSeen] = (),
-        lasting: float = 0,
-        lease: float = FRESH,
-    ) -> Seen:
+        self, server: str, *engines: EngineSeen | TeSeen, exits: Iterable[ExitSeen] = (), lasting: float = 0, lease: float = FRESH
+    ) -> Observation:
         """A glance of a manager that works since long, in which everything has lasted for so many ms."""
         alone = tuple(e for e in engines if isinstance(e, EngineSeen))
-        survey = Survey(alone, tuple(exits), tuple(e for e in engines if isinstance(e, MemorySeen)))
-        begun = remember(Memory(now=1_000), self.state, me(server), survey, 1_000)
+        survey = Survey(alone, tuple(exits), tuple(e for e in engines if isinstance(e, TeSeen)))
+        begun = update_history(ConditionHistory(now=1_000), self.state, me(server), survey, 1_000)
         now = 1_000 + lasting
-        return Seen(survey, lease, remember(begun, self.state, me(server), survey, now))
+        return Observation(survey, lease, update_history(begun, self.state, me(server), survey, now))
 
-    def steps(self, server: str, *engines: EngineSeen | MemorySeen, **more: Any) -> list[Step]:
+    def steps(self, server: str, *engines: EngineSeen | TeSeen, **more: Any) -> list[Step]:
         """What that server's manager does at such a glance."""
         return plan(self.state, me(server), self.see(server, *engines, **more))
 

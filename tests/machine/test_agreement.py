@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkv.domain import commands as c
-from dkv.domain.model import DatabaseState, EngineType, GroupPhase, JoinStage, Process, ProcessState
+from dkv.domain.model import DatabaseState, GroupPhase, JoinStage, Process, ProcessRole, ProcessState
 from dkv.domain.resting import resting
 from dkv.engine.contract import Cause, ExitSeen, Survey
+from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput, update_history
 from dkv.machine.perform import Performer
-from dkv.machine.plan import pace, plan, process_steps, timeless
-from dkv.machine.seen import STOPPING, Memory, Scene, Seen, remember
-from dkv.machine.steps import Step, Tell
+from dkv.machine.plan import plan, poll_interval, process_steps, timeless
+from dkv.machine.steps import Step, SubmitFact
 from tests.machine.stage import DATABASE, LONG, Stage, me
 from tests.machine.walk import any_engine, any_exit, step
 
@@ -58,7 +58,7 @@ def standing(stage: Stage, process: Process) -> str:
     group = stage.group
     if resting(process):
         return "held back"
-    if process.engine_type is EngineType.TE:
+    if process.role is ProcessRole.TE:
         return "memory only"
     if group.handover and process.start_id in (group.handover.from_process, group.handover.to_process):
         return "hands over" if process.start_id == group.handover.from_process else "is handed over to"
@@ -111,9 +111,9 @@ def sights(stage: Stage) -> Iterator[Sight]:
     for process in stage.state.processes.values():
         here = me(process.server_id)
         for engine, survey in surveys(stage, process):
-            first = remember(Memory(now=1_000), stage.state, here, survey, 1_000)
-            memory = remember(first, stage.state, here, survey, LONG)
-            steps = tuple(process_steps(Scene(stage.state, here, Seen(survey, 3.0, memory)), process))
+            first = update_history(ConditionHistory(now=1_000), stage.state, here, survey, 1_000)
+            memory = update_history(first, stage.state, here, survey, LONG)
+            steps = tuple(process_steps(PlanInput(stage.state, here, Observation(survey, 3.0, memory)), process))
             yield Sight((*case_of(stage, process), engine), steps, stage)
 
 
@@ -219,7 +219,7 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
         stage.settled()
     for _ in range(pick(25)):
         step(stage, pick)
-    past = Memory()
+    past = ConditionHistory()
     for glance in range(1, 4):
         engines = [any_engine(stage, a, pick) for a in stage.state.archives if stage.state.process_on(a) and pick(4)]
         exits = [any_exit(start_id, pick) for start_id in range(stage.state.next_start_id) if pick(8) == 0]
@@ -228,16 +228,16 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
         memory = [stage.memory(p.start_id, role=r, link_up=pick(2) == 0) for p, r in zip(tes, roles, strict=True) if pick(3)]
         for server in stage.state.servers:
             survey = Survey(tuple(engines), tuple(exits), tuple(memory))
-            past = remember(past, stage.state, me(server), survey, 1_000.0 * glance * glance)
-            shown = Seen(survey, float(pick(4)), past, frozenset({"/d"}))
+            past = update_history(past, stage.state, me(server), survey, 1_000.0 * glance * glance)
+            shown = Observation(survey, float(pick(4)), past, frozenset({"/d"}))
             steps = plan(stage.state, me(server), shown)
             assert steps == plan(stage.state, me(server), shown)
             assert len(set(steps)) <= len(steps)  # steps are remembered by what they are
-            assert 0 < pace(stage.state, me(server), steps) <= 1
+            assert 0 < poll_interval(stage.state, me(server), steps) <= 1
             if timeless(shown):  # then nobody need look again at what has not changed
-                later = remember(past, stage.state, me(server), survey, past.now + LONG)
-                assert steps == plan(stage.state, me(server), replace(shown, memory=later))
-                assert pace(stage.state, me(server), steps, past) == pace(stage.state, me(server), steps, later)
+                later = update_history(past, stage.state, me(server), survey, past.now + LONG)
+                assert steps == plan(stage.state, me(server), replace(shown, conditions=later))
+                assert poll_interval(stage.state, me(server), steps, past) == poll_interval(stage.state, me(server), steps, later)
         step(stage, pick)
 
 
@@ -251,4 +251,4 @@ def kinds_of(kind: type[Step]) -> list[type[Step]]:
 @pytest.mark.parametrize("kind", [k for k in kinds_of(Step) if k.__module__.startswith("dkv.")], ids=lambda k: k.__name__)
 def test_every_step_that_plan_may_choose_can_be_carried_out(kind: type[Step]) -> None:
     """A step finds its code by its name; one that has none would fail at a machine, at night."""
-    assert kind is Tell or callable(getattr(Performer, f"_{kind.__name__.lower()}", None))
+    assert kind is SubmitFact or callable(getattr(Performer, f"_{kind.__name__.lower()}", None))

@@ -9,7 +9,7 @@ import pytest
 
 from dkv.domain.commands import LackEnded
 from dkv.machine.failing import LATEST, MANY, OVER, SHARE, TOLD_EVERY, Failures
-from dkv.machine.steps import Admit, Failover, Fence, Tell
+from dkv.machine.steps import Admit, Failover, Fence, SubmitFact
 
 FULL = OSError("no space is left")
 
@@ -65,8 +65,8 @@ def test_two_troubles_in_turns_are_told_once_each_however_their_numbers_change()
 def test_each_process_is_told_of_and_each_try_of_one_is_not() -> None:
     failures = Failures()
 
-    def tell(start_id: int, count: int) -> Tell:
-        return Tell(f"progress {start_id} {count}", LackEnded(server_id="s1", start_id=start_id))
+    def tell(start_id: int, count: int) -> SubmitFact:
+        return SubmitFact(f"progress {start_id} {count}", LackEnded(server_id="s1", start_id=start_id))
 
     told = [failures.failed(tell(start_id, count), FULL, count) for count in range(10) for start_id in (1, 2)]
     assert sum(told) == 2

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import ProcessState, Report
+from dkv.domain.model import PositionReport, ProcessState
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.follow import KNOCK_LASTS
+from dkv.machine.follower_steps import KNOCK_LASTS
+from dkv.machine.observation import ConditionHistory, ProbeResult, update_history
 from dkv.machine.plan import plan
-from dkv.machine.seen import Knocked, Memory, remember
-from dkv.machine.steps import CheckMarker, Kill, Knock, Replicate, Step, Tell
+from dkv.machine.steps import CheckMarker, Kill, ProbePeer, Replicate, Step, SubmitFact
 from tests.machine.stage import LONG, Stage, host, kinds, me
 
 LOOSE: dict[str, Any] = {"link_up": False, "link_silent_ms": 10**9}
@@ -122,14 +122,17 @@ def knocking(
     """What follows once knocking at the leader's has given this, so many ms ago."""
     seen = stage.see(server, engine)
     steps = plan(stage.state, me(server), seen)
-    knocks = {(k.host, k.port, k.engine_port): Knocked(seen.memory.now - age, answers, accepts)
-              for k in steps if isinstance(k, Knock)}  # fmt: skip
-    return [step for step in plan(stage.state, me(server), replace(seen, knocks=knocks)) if not isinstance(step, Knock)]
+    knocks = {
+        (k.host, k.port, k.engine_port): ProbeResult(seen.conditions.now - age, answers, accepts)
+        for k in steps
+        if isinstance(k, ProbePeer)
+    }
+    return [step for step in plan(stage.state, me(server), replace(seen, probes=knocks)) if not isinstance(step, ProbePeer)]
 
 
 def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
     """(silent, machine answers) as told."""
-    facts = [step.fact for step in steps if isinstance(step, Tell)]
+    facts = [step.fact for step in steps if isinstance(step, SubmitFact)]
     return [(fact.silent, fact.machine_answers) for fact in facts if isinstance(fact, c.LeaderSilence)]
 
 
@@ -140,7 +143,7 @@ def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a
     stage.server_is_lost("s1")
     assert stage.steps("s2", stage.engine(1, link_silent_ms=2_999)) == []
     (step,) = stage.steps("s2", deaf)
-    assert isinstance(step, Knock)
+    assert isinstance(step, ProbePeer)
     assert (step.host, step.port, step.engine_port) == (host("s1"), 7801, 0)
     assert silence(knocking(stage, "s2", deaf, answers=False)) == [(True, False)]
     assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
@@ -159,11 +162,11 @@ def test_an_open_door_is_not_silence_to_an_engine_that_never_attached() -> None:
     stage = Stage().settled()
     stage.server_is_lost("s1")
     process = stage.process(1)
-    stage.state = replace(stage.state, processes={
-        **stage.state.processes, process.start_id: replace(process, state=ProcessState.TRACKED),
-    })  # fmt: skip
+    stage.state = replace(
+        stage.state, processes={**stage.state.processes, process.start_id: replace(process, state=ProcessState.TRACKED)}
+    )
     deaf = stage.engine(1, link_silent_ms=9_000, link_up=False)
-    (knock,) = [step for step in stage.steps("s2", deaf) if isinstance(step, Knock)]
+    (knock,) = [step for step in stage.steps("s2", deaf) if isinstance(step, ProbePeer)]
     assert knock.engine_port == stage.state.archives[0].client_port
     assert silence(knocking(stage, "s2", deaf, answers=True, accepts=True)) == []
     assert silence(knocking(stage, "s2", deaf, answers=True, accepts=False)) == [(True, True)]
@@ -184,7 +187,7 @@ def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_fi
     stage = Stage().settled().ends(0)
     stage.rise(0)  # loaded again, and longer than its successor
     for archive_id, tail, dataless in ((0, 900 + of_old, of_old), (1, 500 + of_new, of_new)):
-        report = Report(term=1, sequence=2, nonce="n", bytes_after=tail, dataless_bytes=dataless)
+        report = PositionReport(term=1, sequence=2, nonce="n", bytes_after=tail, dataless_bytes=dataless)
         stage.offer(c.PositionReported(term=stage.group.term, report=report, **stage.of(archive_id)))
     stage.tell(c.EnforceLeader(database="orders", group="UNPARTITIONED", archive_id=1, allow_data_loss=True, reason="test"))
     assert stage.group.leader == 1
@@ -200,12 +203,13 @@ def test_only_a_second_leader_of_its_own_group_usurps() -> None:
     stage = Stage().settled()
     other = replace(stage.group, database="other", leader_process=99)
     two = replace(
-        stage.state, groups={**stage.state.groups, other.key: other},
+        stage.state,
+        groups={**stage.state.groups, other.key: other},
         databases={**stage.state.databases, "other": replace(stage.state.databases[stage.group.database], name="other")},
-    )  # fmt: skip
+    )
     follower = stage.process(1).start_id
     for state in (stage.state, two):
-        leads = remember(Memory(), state, me("s1"), stage.see("s1", stage.engine(0)).survey, 1.0)
+        leads = update_history(ConditionHistory(), state, me("s1"), stage.see("s1", stage.engine(0)).survey, 1.0)
         assert not [c for c in leads.since if isinstance(c, tuple) and c[0] == "usurps"]
-        usurps = remember(Memory(), state, me("s2"), stage.see("s2", stage.engine(1, role="leader")).survey, 1.0)
+        usurps = update_history(ConditionHistory(), state, me("s2"), stage.see("s2", stage.engine(1, role="leader")).survey, 1.0)
         assert ("usurps", follower) in usurps.since

@@ -10,11 +10,11 @@ import pytest
 from dkv.domain import commands as c
 from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
-from dkv.machine.follow import STEP_DOWN
+from dkv.machine.follower_steps import STEP_DOWN
 from dkv.machine.handover import DEADLINE, DECLINED, HASTY, IN_TIME, NOT_KNOWN, WITHDRAWN
+from dkv.machine.observation import SILENT, ConditionHistory, Observation, update_history
 from dkv.machine.plan import plan
-from dkv.machine.seen import SILENT, Memory, Seen, remember
-from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
+from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 from tests.machine.stage import HISTORY, Stage, kinds, me
 
 
@@ -39,7 +39,7 @@ def test_a_target_that_could_lose_writes_does_not(trouble: dict[str, Any]) -> No
     assert stage.steps("s2", stage.engine(1, **trouble)) == []
 
 
-def asked(stage: Stage, **changes: Any) -> Seen:
+def asked(stage: Stage, **changes: Any) -> Observation:
     """What the target's manager sees that asked its engine to take over a moment ago."""
     return replace(stage.see("s2", stage.engine(1, **changes), lasting=DEADLINE), failovers={stage.process(1).start_id: 1e12})
 
@@ -92,11 +92,11 @@ def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_oper
     for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "answers nothing now")):
         engine = stage.engine(0, **changes)
         assert not {"HandoverBegun", "HandoverDeclined"} & set(kinds(stage.steps("s1", engine, lasting=DECLINED - 1)))
-        facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, Tell)]
+        facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, SubmitFact)]
         (declined,) = [fact for fact in facts if isinstance(fact, c.HandoverDeclined)]
         assert why in declined.reason
     stage.tell(declined)
-    assert stage.group.wish is None
+    assert stage.group.switchover is None
     assert stage.group.leader == 0
 
 
@@ -104,7 +104,7 @@ def test_a_copy_that_does_not_acknowledge_is_named() -> None:
     stage = Stage().settled()
     stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
     (step,) = stage.steps("s1", stage.engine(0, replicas=()), lasting=DECLINED)
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDeclined)
     assert f"process {stage.process(1).start_id} does not acknowledge" in step.fact.reason
 
@@ -120,7 +120,7 @@ def test_nobody_is_handed_over_to_whose_request_the_leader_would_ignore() -> Non
     stage.tell(c.Switchover(database="orders", to=stage.process(1).start_id))
     assert stage.steps("s1", unknown(stage), lasting=DECLINED - 1) == []
     (step,) = stage.steps("s1", unknown(stage), lasting=DECLINED)
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDeclined)
     assert step.fact.reason == NOT_KNOWN
     assert kinds(stage.steps("s1", stage.engine(0), lasting=DECLINED - 1)) == ["HandoverBegun"]
@@ -176,7 +176,7 @@ def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_ask
     assert stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN - 1) == []
     assert plan(stage.state, me("s2"), asked(stage, **silent)) == [], "it may take over however late it is"
     (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverWithdrawn)
     stage.tell(step.fact)
     assert stage.group.handover is None
@@ -204,8 +204,8 @@ def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> N
 def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
     stage = standing().server_is_lost("s1")
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
-    assert kinds(plan(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["Knock"]
-    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "Knock"], "one that was never asked"
+    assert kinds(plan(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
+    assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "ProbePeer"], "one that was never asked"
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
     assert stage.group.contested == (0, 1)
@@ -214,9 +214,11 @@ def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() ->
 def first_glance(stage: Stage, server: str, *engines: EngineSeen) -> list[Step]:
     """What a manager does that has just been started."""
     survey = stage.see(server, *engines).survey
-    memory = remember(Memory(), stage.state, me(server), survey, 50_000)
-    again = remember(memory, stage.state, me(server), survey, 50_020)
-    return plan(stage.state, me(server), Seen(survey, 3.0, memory)) + plan(stage.state, me(server), Seen(survey, 3.0, again))
+    memory = update_history(ConditionHistory(), stage.state, me(server), survey, 50_000)
+    again = update_history(memory, stage.state, me(server), survey, 50_020)
+    return plan(stage.state, me(server), Observation(survey, 3.0, memory)) + plan(
+        stage.state, me(server), Observation(survey, 3.0, again)
+    )
 
 
 def test_a_restarted_manager_sends_no_failover_into_a_handover_of_unknown_age() -> None:
@@ -232,17 +234,17 @@ def test_a_restarted_manager_of_the_leader_gives_the_handover_all_of_its_time() 
 
 def test_a_manager_that_was_frozen_takes_the_handover_for_as_old_as_its_last_glance() -> None:
     stage = Stage().settled()
-    before = stage.see("s2", stage.engine(1)).memory
+    before = stage.see("s2", stage.engine(1)).conditions
     stage.hand_over(1)
     survey = stage.see("s2", stage.engine(1)).survey
-    memory = remember(before, stage.state, me("s2"), survey, before.now + 7_000)
-    assert kinds(plan(stage.state, me("s2"), Seen(survey, 3.0, memory))) == ["HandoverWithdrawn"]
+    memory = update_history(before, stage.state, me("s2"), survey, before.now + 7_000)
+    assert kinds(plan(stage.state, me("s2"), Observation(survey, 3.0, memory))) == ["HandoverWithdrawn"]
 
 
 def test_whoever_sees_the_target_lead_says_so() -> None:
     stage = standing()
     (step,) = stage.steps("s2", stage.engine(1, role="leader", epoch=105, history="b" * 40))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     fact = step.fact
     assert isinstance(fact, c.HandoverDone)
     assert (fact.epoch, fact.history) == (105, "b" * 40)
@@ -257,7 +259,7 @@ def test_the_old_leaders_manager_says_it_too() -> None:
     """The target's manager may be dead; the target serves all the same."""
     stage = standing()
     (step,) = stage.steps("s1", follower(stage, link_up=True, epoch=105, history="b" * 40))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDone)
     stage.tell(step.fact)
     assert (stage.group.leader, stage.group.epoch, stage.group.history) == (1, 105, "b" * 40)
@@ -274,7 +276,7 @@ def test_a_history_it_cannot_know_is_left_open() -> None:
     loose = follower(stage, link_up=False, epoch=105, history=HISTORY)
     assert stage.steps("s1", loose) == []
     (step,) = stage.steps("s1", loose, lasting=DEADLINE)
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDone)
     assert step.fact.history == ""
 
@@ -284,7 +286,7 @@ def test_an_old_leader_whose_target_is_gone_says_that_it_stepped_down() -> None:
     stage = standing()
     loose = follower(stage, link_up=False)
     stage.ends(1)
-    (step,) = [s for s in stage.steps("s1", loose) if isinstance(s, Tell)]
+    (step,) = [s for s in stage.steps("s1", loose) if isinstance(s, SubmitFact)]
     assert isinstance(step.fact, c.LeaderSteppedDown)
     stage.tell(step.fact)
     assert stage.group.leader is None and set(stage.group.contested) == {0, 1}
@@ -320,9 +322,9 @@ def test_no_second_handover_and_no_takeover_while_one_stands() -> None:
 def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
     stage = Stage().settled().stop(0, kill=True)
     (begin,) = stage.steps("s1", stage.engine(0))
-    assert isinstance(begin, Tell)
+    assert isinstance(begin, SubmitFact)
     assert isinstance(begin.fact, c.HandoverBegun)
-    assert begin.fact.hasty
+    assert begin.fact.immediate
     stage.tell(begin.fact)
     assert kinds(stage.steps("s1", stage.engine(0), lasting=HASTY - 1)) == ["HandOver"]
     (step,) = stage.steps("s1", stage.engine(0), lasting=HASTY)

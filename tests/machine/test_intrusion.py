@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.describe import can_lose
+from dkv.domain.status import can_lose
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.steps import Forget, KeepDeleted, Reclaim, RollBack
 from tests.machine.stage import Stage, facts, kinds

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import JoinStage, ProcessState, Report
-from dkv.machine.lead import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
+from dkv.domain.model import JoinStage, PositionReport, ProcessState
+from dkv.machine.leader_steps import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
+from dkv.machine.observation import Observation, update_history
 from dkv.machine.plan import plan
-from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Lead, MarkJoiner, Step, Tell
+from dkv.machine.steps import Lead, MarkJoiner, Step, SubmitFact
 from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me
 
-CUT = 1.0    # seconds of a lease that could not be renewed
+CUT = 1.0  # seconds of a lease that could not be renewed
 
 
 def told(steps: list[Step]) -> list[c.Command]:
-    return [step.fact for step in steps if isinstance(step, Tell)]
+    return [step.fact for step in steps if isinstance(step, SubmitFact)]
 
 
 # Opening a term ------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_a_cut_off_leader_is_fenced_before_its_group_serves_too() -> None:
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     stage.server_joins("s1")
     assert stage.group.leader is None
-    position = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    position = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     for archive_id in (0, 1):
         stage.tell(c.PositionReported(term=stage.group.term, report=position, **stage.of(archive_id)))
     stage.open()
@@ -229,13 +229,14 @@ def test_a_marker_that_is_not_found_is_sent_again() -> None:
 
 def grown(stage: Stage, lasting: float, acknowledged: int, noted_at: int = 1_000) -> list[Step]:
     """The glance after `required` has stood for so long, the leader's offset having been `noted_at` since."""
+
     def engine(offset: int, acked: int) -> Any:
         return stage.engine(0, offset=offset, replicas=(stage.replica(1, offset=acked),))
 
     before = stage.see("s1", engine(noted_at, 0), lasting=lasting)
     survey = stage.see("s1", engine(noted_at + 500, acknowledged)).survey
-    memory = remember(before.memory, stage.state, me("s1"), survey, before.memory.now + 1)
-    return plan(stage.state, me("s1"), Seen(survey, 3.0, memory))
+    memory = update_history(before.conditions, stage.state, me("s1"), survey, before.conditions.now + 1)
+    return plan(stage.state, me("s1"), Observation(survey, 3.0, memory))
 
 
 def test_s_grows_after_required_stood_for_a_second_and_the_offset_noted_then_is_acknowledged() -> None:
@@ -308,8 +309,8 @@ def test_pings_after_the_fence_do_not_hold_up_a_whole_stop() -> None:
     first = stage.see("s1", stage.engine(0, fenced=True, offset=1_000, replicas=(stage.replica(1, offset=990),)))
     later = stage.engine(0, fenced=True, offset=1_014, replicas=(stage.replica(1, offset=1_000),))
     survey = stage.see("s1", later).survey
-    memory = remember(first.memory, stage.state, me("s1"), survey, first.memory.now + 20)
-    assert kinds(plan(stage.state, me("s1"), Seen(survey, 3.0, memory))) == ["CleanStopReached"]
+    memory = update_history(first.conditions, stage.state, me("s1"), survey, first.conditions.now + 20)
+    assert kinds(plan(stage.state, me("s1"), Observation(survey, 3.0, memory))) == ["CleanStopReached"]
 
 
 def test_a_whole_stop_waits_for_a_straggler_for_a_while_only() -> None:
@@ -329,7 +330,7 @@ def test_in_a_whole_stop_nobody_joins_and_no_fence_is_lifted() -> None:
 def test_a_leader_whose_manager_was_restarted_has_the_whole_second_again() -> None:
     stage = Stage().led().announce(1).mark(1).require(1)
     survey = stage.see("s1", stage.engine(0)).survey
-    fresh = remember(stage.see("s1").memory, stage.state, me("s1"), survey, 5_000)
+    fresh = update_history(stage.see("s1").conditions, stage.state, me("s1"), survey, 5_000)
     fresh = replace(fresh, since={}, notes={})
-    first = remember(fresh, stage.state, me("s1"), survey, 9_000)
-    assert plan(stage.state, me("s1"), Seen(survey, 3.0, first)) == []
+    first = update_history(fresh, stage.state, me("s1"), survey, 9_000)
+    assert plan(stage.state, me("s1"), Observation(survey, 3.0, first)) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dkv.domain import commands as c
 from dkv.domain.model import JoinStage, ProcessState
 from dkv.engine.contract import Cause
-from dkv.machine.leave import HANDOVER_PATIENCE, SHRINK_PATIENCE
-from dkv.machine.steps import Kill, Tell
+from dkv.machine.shutdown_steps import HANDOVER_PATIENCE, SHRINK_PATIENCE
+from dkv.machine.steps import Kill, SubmitFact
 from tests.machine.stage import DATABASE, Stage, kinds
 
 
@@ -40,9 +40,9 @@ def test_a_leader_hands_over_to_the_furthest_member_of_s() -> None:
     stage = Stage(3).settled().stop(0)
     ahead = (stage.replica(1, offset=900), stage.replica(2, offset=950))
     (step,) = stage.steps("s1", stage.engine(0, replicas=ahead))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverBegun)
-    assert (step.fact.to_archive, step.fact.hasty) == (2, False)
+    assert (step.fact.to_archive, step.fact.immediate) == (2, False)
 
 
 def test_a_leader_hands_over_to_nobody_who_is_silent_leaving_or_not_in_sync() -> None:
@@ -139,7 +139,7 @@ def test_an_engine_whose_files_were_deleted_leaves_the_in_sync_set_or_hands_over
     assert isinstance(step, Kill)
     assert step.cause is Cause.ARCHIVE_MISSING
     (step,) = stage.steps("s1", stage.engine(0, files_lost=True))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverBegun)
 
 
@@ -153,5 +153,5 @@ def test_the_target_of_a_handover_is_not_killed_for_its_lost_files_nor_sent_to_l
     stage = Stage().settled().hand_over(1)
     assert stage.steps("s2", stage.engine(1, files_lost=True)) == []
     (step,) = stage.steps("s2", stage.engine(1, files_lost=True, role="leader"))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDone)

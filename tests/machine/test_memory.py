@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import EngineState, EngineType, Process, ProcessState
-from dkv.engine.contract import Cause, ExitSeen, MemorySpec
-from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace
-from dkv.machine.seen import SILENT, memory_node_id, node_id
-from dkv.machine.steps import Kill, LaunchMemory, Meet, Replicate, Tell
+from dkv.domain.model import EngineState, Process, ProcessRole, ProcessState
+from dkv.engine.contract import Cause, ExitSeen, TeSpec
+from dkv.machine.observation import SILENT, memory_node_id, node_id
+from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, poll_interval
+from dkv.machine.steps import Kill, LaunchMemory, Meet, Replicate, SubmitFact
 from tests.machine.stage import DATABASE, Stage, facts, kinds, me
 from tests.machine.troupe import Troupe
 
@@ -74,7 +74,7 @@ def test_it_waits_for_its_leader_and_then_follows_at_once() -> None:
     (step,) = stage.steps("s2", stage.memory(te, link_up=False))
     assert isinstance(step, Replicate)
     assert (step.start_id, step.leader.node_id, step.keep) == (te, node_id("d0", 0), None)
-    assert pace(stage.state, me("s2"), []) <= 0.05
+    assert poll_interval(stage.state, me("s2"), []) <= 0.05
 
 
 def test_it_runs_when_its_links_are_up_and_its_data_is_loaded() -> None:
@@ -84,7 +84,7 @@ def test_it_runs_when_its_links_are_up_and_its_data_is_loaded() -> None:
     for unready in ({"resyncing": True}, {"loading": True}):
         assert facts(stage.steps("s2", follower, stage.memory(te, **unready))) == []
     (step,) = stage.steps("s2", follower, stage.memory(te))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     assert step.fact == c.MemorySynced(server_id="s2", actor="s2", start_id=te, synced=True)
 
 
@@ -180,7 +180,7 @@ def test_a_te_without_engines_leaves_at_once(state: ProcessState, kill: bool) ->
     stage = Stage()
     te = stage.start_te("s1", state)
     stage.tell(c.ShutdownProcess(start_id=te, kill=kill))
-    assert kinds(stage.steps("s1")) == ["Dismiss"]
+    assert kinds(stage.steps("s1")) == ["CancelProcess"]
 
 
 def test_its_end_is_reported_and_one_without_a_trace_is_given_up() -> None:
@@ -217,13 +217,13 @@ def played(story: Callable[[Troupe], Awaitable[None]]) -> None:
 
 
 async def te_of(troupe: Troupe) -> Process | None:
-    found = (p for p in (await troupe.state()).processes.values() if p.engine_type is EngineType.TE)
+    found = (p for p in (await troupe.state()).processes.values() if p.role is ProcessRole.TE)
     return next(found, None)
 
 
 async def runs(troupe: Troupe) -> Process:
     """A TE on s2, once it runs."""
-    await troupe.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id="s2"))
+    await troupe.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
 
     async def running() -> bool:
         process = await te_of(troupe)
@@ -238,7 +238,7 @@ async def runs(troupe: Troupe) -> Process:
 def test_a_te_comes_runs_and_goes() -> None:
     async def story(troupe: Troupe) -> None:
         process = await runs(troupe)
-        spec: MemorySpec = troupe.world.memory[process.start_id].spec
+        spec: TeSpec = troupe.world.memory[process.start_id].spec
         await troupe.tell(c.ShutdownProcess(start_id=process.start_id))
 
         async def gone() -> bool:

@@ -8,10 +8,10 @@ from dkv.domain import commands as c
 from dkv.domain.model import State
 from dkv.domain.options import fsync_in_force, lags
 from dkv.engine.contract import EngineSeen
+from dkv.machine.observation import share
 from dkv.machine.options import WEAKEN_AFTER
-from dkv.machine.seen import share
 from dkv.machine.spec import engine_spec
-from dkv.machine.steps import SetOptions, Tell
+from dkv.machine.steps import SetOptions, SubmitFact
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 MB = 1 << 20
@@ -46,7 +46,7 @@ def test_an_engine_that_has_it_is_told_to_the_domain_once() -> None:
     stage = wants(Stage(2).settled(), max_memory="128MB")
     has = running(stage, 0, 128 * MB)
     (tell,) = stage.steps("s1", has)
-    assert isinstance(tell, Tell)
+    assert isinstance(tell, SubmitFact)
     stage.tell(tell.fact)
     assert lacking(stage.state) == [stage.process(1).start_id]
     assert stage.steps("s1", has, lasting=LONG) == []
@@ -60,7 +60,7 @@ def test_an_engine_that_is_started_later_is_started_with_it_and_tells_so_itself(
     stage = wants(Stage(2), max_memory="128MB").request(0)
     stage.rise(0, to=type(process.state).CONFIGURED)
     (tell,) = stage.steps("s1", running(stage, 0, 128 * MB))
-    assert isinstance(tell, Tell)
+    assert isinstance(tell, SubmitFact)
     assert isinstance(tell.fact, c.ProcessTracked)
     assert (tell.fact.max_memory, tell.fact.append_fsync) == (128 * MB, "always")
 

@@ -10,21 +10,12 @@ import pytest
 from dkv.control.submit import RequestKey, View
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import Report
-from dkv.engine.contract import (
-    ArchiveRefused,
-    Cause,
-    EngineUnreachable,
-    ExitSeen,
-    Identity,
-    PeerNode,
-    Position,
-    Stretch,
-)
+from dkv.domain.model import PositionReport
+from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineUnreachable, ExitSeen, Identity, PeerNode, Position
 from dkv.machine import steps as s
+from dkv.machine.observation import ProbeResult
 from dkv.machine.perform import Dropped, Performer
 from dkv.machine.plan import engine_spec
-from dkv.machine.seen import Knocked
 from dkv.machine.tail_steps import CheckTail
 from dkv.store.memory import MemoryStore
 from tests.machine.fakes import Fake, FakeEngines, FakeWorld
@@ -63,9 +54,15 @@ class Scene:
         self.now = 1.0
         self.store = MemoryStore()
         self.performer = Performer(
-            "s1", engines=self.engines, submitter=self.desk, store=self.store, still=self._still,
-            token=lambda: "0123456789abcdef", probe=self._probe, monotonic=lambda: self.now,
-        )  # fmt: skip
+            "s1",
+            engines=self.engines,
+            submitter=self.desk,
+            store=self.store,
+            still=self._still,
+            token=lambda: "0123456789abcdef",
+            probe=self._probe,
+            monotonic=lambda: self.now,
+        )
         state = self.stage.state
         self.spec = engine_spec(state, me("s1"), state.processes[0], state.archives[0])
 
@@ -133,9 +130,15 @@ def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
         scene.still = False
         peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
         guarded: list[s.Step] = [
-            scene.lead(), s.Replicate("k", 0, peer), s.MarkJoiner("k", 0, "orders", "g", 1, 1, 1), s.Mark("k", 0, 1, 1),
-            s.Unfence("k", 0), s.Admit("k", 0), s.Failover("k", 0, "/d", 1), s.Rewrite("k", 0, "lease", None),
-        ]  # fmt: skip
+            scene.lead(),
+            s.Replicate("k", 0, peer),
+            s.MarkJoiner("k", 0, "orders", "g", 1, 1, 1),
+            s.Mark("k", 0, 1, 1),
+            s.Unfence("k", 0),
+            s.Admit("k", 0),
+            s.Failover("k", 0, "/d", 1),
+            s.Rewrite("k", 0, "lease", None),
+        ]
         for step in guarded:
             with pytest.raises(Dropped):
                 await scene.performer.perform(step)
@@ -197,10 +200,10 @@ def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
 def test_a_taken_archive_is_reported_with_its_position() -> None:
     async def story(scene: Scene) -> None:
         scene.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
-        await scene.performer.perform(s.Take("/d", 0, "/d", scene.spec.identity, fresh=True))
+        await scene.performer.perform(s.PrepareArchive("/d", 0, "/d", scene.spec.identity, fresh=True))
         (fact,) = scene.desk.told
         assert isinstance(fact, c.ProcessStarted)
-        assert fact.report == Report(3, 4, "n", 50)
+        assert fact.report == PositionReport(3, 4, "n", 50)
         assert scene.performer.prepared == {"/d"}
 
     play(story)
@@ -212,9 +215,11 @@ def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(wh
     async def story(scene: Scene) -> None:
         scene.engines.refuses = {where: ArchiveRefused(cause, "because")}
         directory = scene.spec.directory
-        step = s.Take(directory, 0, directory, scene.spec.identity, True) if where == "prepare" else s.Launch(
-            directory, scene.spec, fresh=True
-        )  # fmt: skip
+        step = (
+            s.PrepareArchive(directory, 0, directory, scene.spec.identity, True)
+            if where == "prepare"
+            else s.Launch(directory, scene.spec, fresh=True)
+        )
         await scene.performer.perform(step)
         (fact,) = scene.desk.told
         assert isinstance(fact, c.ProcessExited)
@@ -378,10 +383,10 @@ def test_a_rewrite_waits_for_its_groups_lease() -> None:
         await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
         assert scene.engines.calls == []
         await scene.store.release("rewrite/g", "s2/1")
-        assert scene.performer.turns == {}
+        assert scene.performer.rewrite_leases == {}
         await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
         assert scene.engines.calls == ["rewrite"]
-        assert scene.performer.turns == {0: 1_000}
+        assert scene.performer.rewrite_leases == {0: 1_000}
 
     play(story)
 
@@ -389,19 +394,20 @@ def test_a_rewrite_waits_for_its_groups_lease() -> None:
 def test_what_knocking_gave_is_kept_with_its_time() -> None:
     async def story(scene: Scene) -> None:
         asked: list[tuple[str, int]] = []
+
         async def accepts(host: str, port: int) -> bool:
             asked.append((host, port))
             return port == 7861
 
         scene.performer._accepts = accepts
-        await scene.performer.perform(s.Knock("k", "10.0.0.2", 7801))
-        await scene.performer.perform(s.Knock("k", "10.0.0.9", 7801, 7862))
+        await scene.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801))
+        await scene.performer.perform(s.ProbePeer("k", "10.0.0.9", 7801, 7862))
         scene.now = 4.0
-        await scene.performer.perform(s.Knock("k", "10.0.0.2", 7801, 7861))
-        assert scene.performer.knocks == {
-            ("10.0.0.2", 7801, 0): Knocked(1_000, answers=True, accepts=False),
-            ("10.0.0.9", 7801, 7862): Knocked(1_000, answers=False, accepts=False),
-            ("10.0.0.2", 7801, 7861): Knocked(4_000, answers=True, accepts=True),
+        await scene.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801, 7861))
+        assert scene.performer.probes == {
+            ("10.0.0.2", 7801, 0): ProbeResult(1_000, answers=True, accepts=False),
+            ("10.0.0.9", 7801, 7862): ProbeResult(1_000, answers=False, accepts=False),
+            ("10.0.0.2", 7801, 7861): ProbeResult(4_000, answers=True, accepts=True),
         }
         assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not knock at another"
         assert scene.desk.told == [], "what that means is judged by plan"
@@ -411,7 +417,7 @@ def test_what_knocking_gave_is_kept_with_its_time() -> None:
 
 def test_every_step_has_its_performance() -> None:
     kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
-    missing = [k.__name__ for k in kinds if k not in (s.Step, s.Tell) and not hasattr(Performer, f"_{k.__name__.lower()}")]
+    missing = [k.__name__ for k in kinds if k not in (s.Step, s.SubmitFact) and not hasattr(Performer, f"_{k.__name__.lower()}")]
     assert not missing
 
 
@@ -439,7 +445,7 @@ def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None
 class Rewritten(FakeEngines):
     """Archive 0's engine has rewritten its file: the marker from which everybody counts is not in it any more."""
 
-    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the marker")
 
 
@@ -448,11 +454,19 @@ def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> No
 
     async def story(scene: Scene) -> None:
         engines = Rewritten(scene.world, "s1")
-        performer = Performer("s1", engines=engines, submitter=scene.desk, store=scene.store, still=scene._still,
-                              token=lambda: "0123456789abcdef", probe=scene._probe, monotonic=lambda: scene.now)  # fmt: skip
+        performer = Performer(
+            "s1",
+            engines=engines,
+            submitter=scene.desk,
+            store=scene.store,
+            still=scene._still,
+            token=lambda: "0123456789abcdef",
+            probe=scene._probe,
+            monotonic=lambda: scene.now,
+        )
         fake = scene.runs()
         directory = scene.spec.directory
-        await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), Stretch(900, "all")))
+        await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), ByteRangeDigest(900, "all")))
         (fact,) = scene.desk.told
         assert isinstance(fact, c.TailBroken)
         assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")

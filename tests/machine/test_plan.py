@@ -14,10 +14,10 @@ from dkv.domain import commands as c
 from dkv.domain.commands import WritesRefused
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, EngineRefused, ExitSeen, Survey
+from dkv.machine.observation import ConditionHistory, Observation, update_history
 from dkv.machine.perform import Performer
-from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, pace, plan
-from dkv.machine.seen import Memory, Seen, remember
-from dkv.machine.steps import EndScript, Kill, Launch, Release, ReportExit, Retire, Step, Take, Tell
+from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, plan, poll_interval
+from dkv.machine.steps import EndScript, Kill, Launch, PrepareArchive, Release, ReportExit, Retire, Step, SubmitFact
 from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
 
 
@@ -31,7 +31,7 @@ def test_a_settled_machine_is_left_alone() -> None:
     for archive_id, server in enumerate(("s1", "s2", "s3")):
         engine = stage.engine(archive_id)
         assert stage.steps(server, engine, lasting=LONG) == []
-        assert pace(stage.state, me(server), []) >= 0.5
+        assert poll_interval(stage.state, me(server), []) >= 0.5
 
 
 # Starting ----------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_a_settled_machine_is_left_alone() -> None:
 
 def test_a_requested_process_is_taken_and_a_new_archive_made() -> None:
     (step,) = Stage().request(0).steps("s1")
-    assert isinstance(step, Take)
+    assert isinstance(step, PrepareArchive)
     assert step.fresh
     assert step.identity.archive_id == 0
 
@@ -47,7 +47,7 @@ def test_a_requested_process_is_taken_and_a_new_archive_made() -> None:
 def test_an_archive_that_held_data_is_never_made_anew() -> None:
     stage = Stage().settled().ends(1)
     (step,) = stage.steps("s2")
-    assert isinstance(step, Take)
+    assert isinstance(step, PrepareArchive)
     assert not step.fresh
 
 
@@ -105,8 +105,14 @@ def test_who_loads_for_long_is_looked_at_less_often() -> None:
     survey = Survey((stage.engine(0, loading=True),))
 
     def after(ms: int) -> float:
-        return pace(stage.state, me("s1"), [], remember(remember(Memory(), stage.state, me("s1"), survey, 1), stage.state,
-                                                        me("s1"), survey, 1 + ms))  # fmt: skip
+        return poll_interval(
+            stage.state,
+            me("s1"),
+            [],
+            update_history(
+                update_history(ConditionHistory(), stage.state, me("s1"), survey, 1), stage.state, me("s1"), survey, 1 + ms
+            ),
+        )
 
     assert after(10) == after(400) == 0.02
     assert after(2_000) == pytest.approx(0.1)
@@ -186,11 +192,11 @@ def test_an_engine_that_vanished_without_a_record_did_not_stop_gracefully() -> N
 
 def test_an_engine_that_was_just_launched_is_not_missing_however_long_the_process_waited() -> None:
     stage = Stage().request(0).rise(0, ProcessState.STARTED)
-    waited = stage.see("s1", lasting=LONG).memory
+    waited = stage.see("s1", lasting=LONG).conditions
     stage.rise(0, ProcessState.CONFIGURED)
     nothing = Survey()
-    memory = remember(waited, stage.state, me("s1"), nothing, waited.now + 20)
-    assert plan(stage.state, me("s1"), Seen(nothing, 3.0, memory)) == []
+    memory = update_history(waited, stage.state, me("s1"), nothing, waited.now + 20)
+    assert plan(stage.state, me("s1"), Observation(nothing, 3.0, memory)) == []
 
 
 def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
@@ -204,7 +210,7 @@ def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
 @pytest.mark.parametrize("kill", [True, False])
 def test_a_process_without_an_engine_leaves_at_once(state: ProcessState, kill: bool) -> None:
     stage = Stage().request(0).rise(0, state).stop(0, kill=kill)
-    assert kinds(stage.steps("s1")) == ["Dismiss"]
+    assert kinds(stage.steps("s1")) == ["CancelProcess"]
 
 
 # Strangers and archives --------------------------------------------------------------------------------------------
@@ -225,7 +231,7 @@ def test_an_engine_that_still_holds_an_archive_is_killed_before_the_archives_new
     stage.server_joins("s1").ends(1)
     stage.request(0)
     steps = stage.steps("s1", old)
-    assert [type(step) for step in steps] == [Kill, Take]
+    assert [type(step) for step in steps] == [Kill, PrepareArchive]
     assert len({step.key for step in steps}) == 1, "one at a time: what comes second waits"
 
 
@@ -250,12 +256,12 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
     stage = Stage().settled()
     assert facts(stage.steps("s1", stage.engine(0, answering=False, silent_ms=2_999))) == []
     (step,) = stage.steps("s1", stage.engine(0, answering=False, silent_ms=3_000))
-    assert isinstance(step, Tell)
+    assert isinstance(step, SubmitFact)
     stage.tell(step.fact)
     assert stage.process(0).silent_at
     assert stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000)) == []
     (back,) = stage.steps("s1", stage.engine(0))
-    assert isinstance(back, Tell)
+    assert isinstance(back, SubmitFact)
     stage.tell(back.fact)
     assert not stage.process(0).silent_at
     assert stage.steps("s1", stage.engine(0)) == []
@@ -265,13 +271,20 @@ def test_an_engine_that_answers_nothing_is_news_after_three_seconds_and_again_wh
 
 
 def told_why(steps: Iterable[Step]) -> list[str]:
-    return [step.fact.why for step in steps if isinstance(step, Tell) and isinstance(step.fact, WritesRefused)]
+    return [step.fact.why for step in steps if isinstance(step, SubmitFact) and isinstance(step.fact, WritesRefused)]
 
 
-@pytest.mark.parametrize(("seen", "why"), [
-    ({"refuses": "OOM"}, "OOM"), ({"refuses": "MISCONF"}, "MISCONF"), ({"refuses": "MAXCLIENTS"}, "MAXCLIENTS"),
-    ({"refuses": "CLUSTERDOWN"}, "CLUSTERDOWN"), ({"paused": True}, "PAUSED"), ({"takes_clients": False}, "CLOSED"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ({"refuses": "OOM"}, "OOM"),
+        ({"refuses": "MISCONF"}, "MISCONF"),
+        ({"refuses": "MAXCLIENTS"}, "MAXCLIENTS"),
+        ({"refuses": "CLUSTERDOWN"}, "CLUSTERDOWN"),
+        ({"paused": True}, "PAUSED"),
+        ({"takes_clients": False}, "CLOSED"),
+    ],
+)
 def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_when_it_takes_them(
     seen: dict[str, Any], why: str
 ) -> None:
@@ -280,21 +293,21 @@ def test_a_leader_that_refuses_writes_is_news_once_that_has_lasted_and_again_whe
     assert told_why(stage.steps("s1", engine, lasting=1_900)) == []
     steps = stage.steps("s1", engine, lasting=2_000)
     assert told_why(steps) == [why]
-    stage.tell(*(step.fact for step in steps if isinstance(step, Tell)))
+    stage.tell(*(step.fact for step in steps if isinstance(step, SubmitFact)))
     assert stage.process(0).refuses == why
     assert told_why(stage.steps("s1", engine)) == []
     steps = stage.steps("s1", stage.engine(0), lasting=0)
     assert told_why(steps) == [""]
-    stage.tell(*(step.fact for step in steps if isinstance(step, Tell)))
+    stage.tell(*(step.fact for step in steps if isinstance(step, SubmitFact)))
     assert not stage.process(0).refuses
 
 
 def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there_is_no_gap_after_its_silence() -> None:
     stage = Stage().settled()
     silent = stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000))
-    stage.tell(*(step.fact for step in silent if isinstance(step, Tell)))
+    stage.tell(*(step.fact for step in silent if isinstance(step, SubmitFact)))
     busy = stage.engine(0, busy=True, refuses="BUSY")
-    told = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, Tell)]
+    told = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, SubmitFact)]
     assert [type(fact) for fact in told] == [WritesRefused, c.EngineSilent]
     stage.tell(*told)
     assert told_why(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []

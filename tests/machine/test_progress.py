@@ -10,12 +10,12 @@ import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.decision import Refused
-from dkv.domain.model import ProcessState, Report
+from dkv.domain.model import PositionReport, ProcessState
 from dkv.engine.contract import EngineSeen, Survey
+from dkv.machine.observation import HANG_TIMEOUT, ConditionHistory, Observation, update_history
 from dkv.machine.plan import plan
 from dkv.machine.progress import PROOFS, SPINNING
-from dkv.machine.seen import HANG_TIMEOUT, Memory, Seen, remember
-from dkv.machine.steps import Kill, Step, Tell
+from dkv.machine.steps import Kill, Step, SubmitFact
 from tests.machine.stage import FRESH, HISTORY, LONG, Stage, kinds, me
 
 GRACE = 2_000
@@ -33,7 +33,7 @@ def loading(stage: Stage, **changes: Any) -> EngineSeen:
 
 
 def proofs(steps: list[Step]) -> list[c.Command]:
-    return [step.fact for step in steps if isinstance(step, Tell) and isinstance(step.fact, c.LeaderProgressed)]
+    return [step.fact for step in steps if isinstance(step, SubmitFact) and isinstance(step.fact, c.LeaderProgressed)]
 
 
 def test_an_engine_that_loads_in_silence_is_said_to_work_some_times_in_each_failover_grace() -> None:
@@ -52,7 +52,7 @@ def test_a_view_that_lacks_the_last_proof_costs_none() -> None:
     """A glance at a silent engine takes half a second, and its view is as old."""
     stage = restarting()
     (first,), (second,) = (
-        [step for step in stage.steps("s1", loading(stage), lasting=moment) if isinstance(step, Tell) and proofs([step])]
+        [step for step in stage.steps("s1", loading(stage), lasting=moment) if isinstance(step, SubmitFact) and proofs([step])]
         for moment in (1_000, 1_500)
     )
     assert first.key != second.key, "the first may still be on its way"
@@ -102,9 +102,9 @@ def test_nothing_is_told_of_whom_nobody_waits_for() -> None:
 def fed() -> Stage:
     """A large leader's engine ended; archive 1 is given its tail, and archive 0's manager holds that."""
     stage = Stage(tail_above=0).settled().ends(0)
-    held = Report(1, 1, "n", 900, size=5_000)
+    held = PositionReport(1, 1, "n", 900, size=5_000)
     stage.tell(c.ProcessStarted(report=held, **stage.of(0)))
-    place = Report(1, 1, "n", 700, offset=800, history=HISTORY, digest="seven")
+    place = PositionReport(1, 1, "n", 700, offset=800, history=HISTORY, digest="seven")
     stage.tell(c.PositionReported(term=1, report=place, **stage.of(1)))
     assert stage.group.tail is not None
     return stage
@@ -115,9 +115,9 @@ def looks(stage: Stage, server: str, *engines: tuple[EngineSeen, ...], handled: 
     directory = stage.engine(0 if server == "s1" else 1).directory
     before, after = ({directory: count} for count in handled)
     first, last = Survey(engines[0] if engines else ()), Survey(engines[-1] if engines else ())
-    begun = remember(Memory(now=1_000), stage.state, me(server), first, 1_000, handled=before)
-    memory = remember(begun, stage.state, me(server), last, 1_000 + NEWS + 1, handled=after)
-    return plan(stage.state, me(server), Seen(last, FRESH, memory, handled=after))
+    begun = update_history(ConditionHistory(now=1_000), stage.state, me(server), first, 1_000, handled=before)
+    memory = update_history(begun, stage.state, me(server), last, 1_000 + NEWS + 1, handled=after)
+    return plan(stage.state, me(server), Observation(last, FRESH, memory, handled=after))
 
 
 @pytest.mark.parametrize(("handled", "works"), [((0, 1 << 16), True), ((500, 500), False)])
@@ -129,10 +129,10 @@ def test_whoever_reads_or_sends_a_tail_works(handled: tuple[int, int], works: bo
     ("changes", "handled", "works"),
     [
         ({}, (0, 0), False),
-        ({}, (0, 1), True),                                           # its manager compares its disk
+        ({}, (0, 1), True),  # its manager compares its disk
         ({"offset": 1_001}, (0, 0), True),
         ({"incremental_bytes": 1}, (0, 0), True),
-        ({"answering": False, "idle_ms": 10}, (0, 0), True),          # it takes one large value
+        ({"answering": False, "idle_ms": 10}, (0, 0), True),  # it takes one large value
         ({"answering": False, "idle_ms": 10_000}, (0, 0), False),
         ({"answering": False, "idle_ms": 10_000}, (0, 1), True),
     ],
@@ -168,6 +168,7 @@ def test_a_load_takes_as_long_as_it_takes() -> None:
     stage = restarting()
     works = loading(stage, idle_ms=0)
     assert not any(isinstance(step, Kill) for step in stage.steps("s1", replace(works, silent_ms=int(LONG))))
-    (kill,) = [step for step in stage.steps("s1", replace(works, silent_ms=HANG_TIMEOUT, idle_ms=HANG_TIMEOUT))
-               if isinstance(step, Kill)]  # fmt: skip
+    (kill,) = [
+        step for step in stage.steps("s1", replace(works, silent_ms=HANG_TIMEOUT, idle_ms=HANG_TIMEOUT)) if isinstance(step, Kill)
+    ]
     assert kill.start_id == stage.process(0).start_id

@@ -30,7 +30,9 @@ def test_a_copy_is_told_as_it_was_read_and_that_there_is_none_too() -> None:
         await scene.performer.perform(s.Recognise("/d", 5, "/d"))
         await scene.performer.perform(s.Recognise("/e", 6, "/e"))
         who: dict[str, Any] = {"server_id": "s1", "actor": "s1"}
-        assert scene.desk.told == [c.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
-                                   c.CopyRecognised(archive_id=6, **who)]  # fmt: skip
+        assert scene.desk.told == [
+            c.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
+            c.CopyRecognised(archive_id=6, **who),
+        ]
 
     play(story)

@@ -39,7 +39,7 @@ def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
         revision = (await manager.submitter.view()).revision
         for _ in range(10_000):
             troupe.clock.now += 0.5
-            troupe.world.written += 1   # so that every look shows something new
+            troupe.world.written += 1  # so that every look shows something new
             await manager.reconciler._glance(stale=False)
         assert set(manager.engines.calls) == {"survey"}
         assert (await manager.submitter.view()).revision == revision
@@ -63,7 +63,7 @@ def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
     run(story)
 
 
-FAST = 0.07   # s between two looks while a step that failed is tried again without a wait
+FAST = 0.07  # s between two looks while a step that failed is tried again without a wait
 
 
 async def failing(manager: FakeManager, clock: Any, trouble: Exception, seconds: float) -> None:
@@ -79,7 +79,7 @@ def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_on
         manager = troupe.managers["s1"]
         troupe.engine(0).admits = False
         await failing(manager, troupe.clock, OSError("no space is left"), 1)
-        assert manager.commands.count("admit") >= 8   # what may be over at once is hardly waited with
+        assert manager.commands.count("admit") >= 8  # what may be over at once is hardly waited with
         await failing(manager, troupe.clock, OSError("no space is left"), 69)
         tries = manager.commands.count("admit")
         assert tries < 70, tries
@@ -104,7 +104,7 @@ def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when
         manager.engines.calls.clear()
         await failing(manager, troupe.clock, OSError("no space is left"), 0.5)
         assert manager.commands.count("admit") >= 5
-        assert len(manager.troubles) == 1   # not a minute since it was told
+        assert len(manager.troubles) == 1  # not a minute since it was told
 
     run(story)
 
@@ -250,8 +250,8 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
         manager = troupe.managers["s2"]
         await troupe.stop(1)
         await troupe.request(1)
-        await manager.glance()          # taken
-        troupe.clock.now += 60.0        # long in coming, for whatever reason
+        await manager.glance()  # taken
+        troupe.clock.now += 60.0  # long in coming, for whatever reason
         looking = asyncio.Event()
         survey = await manager.engines.survey()
 
@@ -261,7 +261,7 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
                 await asyncio.sleep(0)
             return survey
 
-        await manager.glance(settle=False)   # the launch begins
+        await manager.glance(settle=False)  # the launch begins
         manager.engines.survey = old_survey  # type: ignore[method-assign]
         glance = asyncio.create_task(manager.reconciler._glance(stale=False))
         await looking.wait()
@@ -283,10 +283,10 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         manager = troupe.managers["s2"]
         await troupe.stop(1)
         await troupe.request(1)
-        await manager.glance()               # taken
+        await manager.glance()  # taken
         go_on, looking = asyncio.Event(), asyncio.Event()
         manager.engines.before["launch"] = lambda: go_on.wait()  # type: ignore[dict-item, return-value]
-        await manager.glance(settle=False)   # the launch begins
+        await manager.glance(settle=False)  # the launch begins
         await turns()
         process = (await troupe.state()).process_on(1)
         assert process is not None

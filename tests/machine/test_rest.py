@@ -35,7 +35,7 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         await judges()
         assert not await judges()
         assert manager.reconciler._memory.now == troupe.clock.now * 1000
-        manager.lease = 1.4                                       # seconds left of three
+        manager.lease = 1.4  # seconds left of three
         assert await judges()
         assert await judges()
         manager.lease = 3.0

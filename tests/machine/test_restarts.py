@@ -80,7 +80,7 @@ async def switched(troupe: Troupe) -> None:
 
     async def done() -> bool:
         group = await troupe.group()
-        return group.wish is None and group.handover is None
+        return group.switchover is None and group.handover is None
 
     await troupe.round()  # a manager's first glance knows of no handover how old it is
     for _ in range(2):
@@ -97,7 +97,7 @@ async def renewed(troupe: Troupe) -> None:
     await troupe.tell(c.RestartDatabase(name=DATABASE, rolling=True))
 
     async def done() -> bool:
-        return (await troupe.state()).databases[DATABASE].renewal is None
+        return (await troupe.state()).databases[DATABASE].restart is None
 
     await troupe.until(done)
     processes = (await troupe.state()).processes

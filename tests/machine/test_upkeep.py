@@ -11,10 +11,10 @@ from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
 from dkv.machine.handover import UNMARKED
-from dkv.machine.lead import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
+from dkv.machine.leader_steps import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
+from dkv.machine.observation import Observation, update_history
 from dkv.machine.plan import plan, timeless
-from dkv.machine.seen import Seen, remember
-from dkv.machine.steps import Forget, HandOver, KeepTurn, Mark, Meet, Rewrite, Step
+from dkv.machine.steps import Forget, HandOver, Mark, Meet, RenewRewriteLease, Rewrite, Step
 from tests.machine.stage import LONG, Stage, kinds, me
 
 BIG = FOLLOWERS_FROM * 2
@@ -27,10 +27,10 @@ def written(since_marker: int) -> list[Step]:
     """What the leader's manager does after so many bytes."""
     stage = Stage().settled()
     survey = stage.see("s1", stage.engine(0, incremental_bytes=1_000)).survey
-    begun = remember(stage.see("s1", stage.engine(0)).memory, stage.state, me("s1"), survey, 9_000)
+    begun = update_history(stage.see("s1", stage.engine(0)).conditions, stage.state, me("s1"), survey, 9_000)
     later = stage.see("s1", stage.engine(0, incremental_bytes=1_000 + since_marker, base_bytes=1 << 40)).survey
-    memory = remember(replace(begun, notes=begun.notes), stage.state, me("s1"), later, 9_020)
-    return plan(stage.state, me("s1"), Seen(later, 3.0, memory))
+    memory = update_history(replace(begun, notes=begun.notes), stage.state, me("s1"), later, 9_020)
+    return plan(stage.state, me("s1"), Observation(later, 3.0, memory))
 
 
 def test_a_marker_is_written_after_each_quarter_of_a_megabyte() -> None:
@@ -55,7 +55,7 @@ def test_a_leader_without_a_marker_of_its_term_writes_one(marker: Position | Non
 def grown(stage: Stage, archive_id: int, **changes: Any) -> list[Step]:
     given: dict[str, Any] = {"incremental_bytes": BIG, "base_bytes": 0, "free_bytes": 1 << 50}
     engine = stage.engine(archive_id, **(given | changes))
-    return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | KeepTurn)]
+    return [s for s in stage.steps(f"s{archive_id + 1}", engine) if isinstance(s, Rewrite | RenewRewriteLease)]
 
 
 @pytest.mark.parametrize(("archive_id", "least", "bases"), [(0, REWRITE_FROM, 2), (1, FOLLOWERS_FROM, 1)])
@@ -97,7 +97,7 @@ def test_a_copy_that_just_had_its_turn_lets_the_others_go_first() -> None:
     seen = stage.see("s2", big)
 
     def rewrites(ago: float) -> list[Step]:
-        later = replace(seen, turns={stage.process(1).start_id: seen.memory.now - ago})
+        later = replace(seen, rewrite_leases={stage.process(1).start_id: seen.conditions.now - ago})
         return [step for step in plan(stage.state, me("s2"), later) if isinstance(step, Rewrite)]
 
     patience = (REWRITE_LEASE + OTHERS_FIRST) * 1000
@@ -109,8 +109,8 @@ def test_a_turn_at_rewriting_is_over_by_time_alone_so_that_its_end_is_looked_for
     stage = Stage().settled()
     seen = stage.see("s2", stage.engine(1))
     assert timeless(seen)
-    assert not timeless(replace(seen, turns={stage.process(1).start_id: seen.memory.now}))
-    assert not timeless(replace(seen, memory=replace(seen.memory, since={("gone", 1, 0): 0.0})))
+    assert not timeless(replace(seen, rewrite_leases={stage.process(1).start_id: seen.conditions.now}))
+    assert not timeless(replace(seen, conditions=replace(seen.conditions, since={("gone", 1, 0): 0.0})))
 
 
 def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:
@@ -133,8 +133,8 @@ def test_no_rewrite_while_a_child_runs(trouble: dict[str, Any]) -> None:
 def test_a_rewrite_that_goes_on_keeps_its_turn() -> None:
     stage = Stage().settled()
     (leads,), (follows,) = grown(stage, 0, rewriting=True), grown(stage, 1, rewriting=True)
-    assert isinstance(leads, KeepTurn)
-    assert isinstance(follows, KeepTurn)
+    assert isinstance(leads, RenewRewriteLease)
+    assert isinstance(follows, RenewRewriteLease)
     assert leads.lease == follows.lease == "rewrite/orders/UNPARTITIONED"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import GroupPhase, ProcessState, Report
+from dkv.domain.model import GroupPhase, PositionReport, ProcessState
 from dkv.machine.steps import Kill, ReportPosition
 from tests.machine.stage import GROUP, HISTORY, LONG, Stage, kinds
 
@@ -24,7 +24,7 @@ def test_each_living_member_tells_its_position_in_a_vacancy_once() -> None:
     (step,) = stage.steps("s2", stage.engine(1, link_up=False))
     assert isinstance(step, ReportPosition)
     assert (step.term, step.offset, step.history, step.leads) == (1, 1_000, HISTORY, False)
-    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    report = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     stage.tell(c.PositionReported(term=1, report=report, **stage.of(1)))
     assert stage.steps("s2", stage.engine(1, link_up=False), lasting=LONG) == []
 
@@ -38,7 +38,7 @@ def test_an_engine_found_leading_is_fenced_before_its_position_is_read() -> None
 
 def test_an_engine_that_leads_although_its_position_is_known_is_fenced() -> None:
     stage = vacant()
-    report = Report(term=1, sequence=2, nonce="n")
+    report = PositionReport(term=1, sequence=2, nonce="n")
     stage.tell(c.PositionReported(term=1, report=report, **stage.of(1)))
     assert kinds(stage.steps("s2", stage.engine(1, role="leader", fenced=False))) == ["Fence"]
     assert stage.steps("s2", stage.engine(1, role="leader", fenced=True)) == []
@@ -59,7 +59,7 @@ def test_the_assigned_leader_opens_its_term_and_nobody_else_does_anything() -> N
     stage.rise(0)
     assert stage.group.phase is GroupPhase.ASSIGNED
     assert kinds(stage.steps("s1", stage.engine(0))) == ["OpenTerm"]
-    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    report = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     stage.tell(c.PositionReported(term=stage.group.term, report=report, **stage.of(1)))
     assert stage.steps("s2", stage.engine(1, link_up=False)) == []
 
@@ -82,10 +82,10 @@ def test_a_position_from_disk_stands_until_the_engine_runs(state: ProcessState) 
 def test_a_suspect_that_leads_and_cannot_be_chosen_is_killed_or_everybody_would_wait_for_it() -> None:
     stage = Stage().led()
     stage.tell(c.LeaderSteppedDown(**stage.of(0)))
-    late = stage.process(1)     # its takeover arrived after its term was over; its archive is not in sync
+    late = stage.process(1)  # its takeover arrived after its term was over; its archive is not in sync
     suspected = replace(stage.group, suspects=(late.start_id,))
     stage.state = replace(stage.state, groups={GROUP: suspected})
-    report = Report(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
+    report = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     stage.tell(c.PositionReported(term=1, report=report, **stage.of(0)), c.Tick(clock=3_600_000))
     assert stage.group.leader is None, "as long as it may lead nobody else does"
     steps = stage.steps("s2", stage.engine(1, role="leader"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dkv.domain import commands as c
-from dkv.machine.plan import pace
-from dkv.machine.steps import Tell
+from dkv.machine.plan import poll_interval
+from dkv.machine.steps import SubmitFact
 from tests.machine.stage import DATABASE, Stage, facts, me
 
 
@@ -20,9 +20,9 @@ def wished(copies: int = 3, to: int | None = None) -> Stage:
 
 def begun(stage: Stage, **changes: Any) -> int:
     """To which archive the leader's manager hands over."""
-    found = [s.fact for s in stage.steps("s1", stage.engine(0, **changes)) if isinstance(s, Tell)]
+    found = [s.fact for s in stage.steps("s1", stage.engine(0, **changes)) if isinstance(s, SubmitFact)]
     (fact,) = [f for f in found if isinstance(f, c.HandoverBegun)]
-    assert not fact.hasty
+    assert not fact.immediate
     return fact.to_archive
 
 
@@ -58,5 +58,5 @@ def test_nothing_begins_twice() -> None:
 
 
 def test_its_manager_looks_often_meanwhile() -> None:
-    assert pace(wished().state, me("s1"), []) == 0.05
-    assert pace(Stage(3).settled().state, me("s1"), []) > 0.05
+    assert poll_interval(wished().state, me("s1"), []) == 0.05
+    assert poll_interval(Stage(3).settled().state, me("s1"), []) > 0.05

@@ -10,13 +10,13 @@ from typing import Any
 from dkv.control.submit import Submitter
 from dkv.domain import commands as c
 from dkv.domain.decision import Accepted
-from dkv.domain.model import EngineType, Group, State
+from dkv.domain.model import Group, ProcessRole, State
 from dkv.store.memory import MemoryDomain, MemoryStore
 from tests.machine.fakes import Clock, Fake, FakeEngines, FakeManager, FakeWorld, Fate, Killed
 from tests.machine.stage import DATABASE, GROUP, host
 
 SERVERS = ("s1", "s2")
-STEP = 0.5       # seconds between two rounds
+STEP = 0.5  # seconds between two rounds
 
 
 class Troupe:
@@ -64,7 +64,7 @@ class Troupe:
         assert isinstance(answer, Accepted), answer
 
     async def request(self, archive_id: int) -> None:
-        await self.tell(c.StartProcess(database=DATABASE, engine_type=EngineType.SM, archive_id=archive_id))
+        await self.tell(c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id))
 
     async def stop(self, archive_id: int, **how: Any) -> None:
         """Stop one copy and wait for its end."""

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from dkv.domain import commands as c
 from dkv.domain import maintenance as m
-from dkv.domain.model import EngineState, EngineType, JoinStage, Process, ProcessState, Report
+from dkv.domain.model import EngineState, JoinStage, PositionReport, Process, ProcessRole, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
 from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
 
 T = TypeVar("T")
-Pick = Callable[[int], int]      # one of so many
+Pick = Callable[[int], int]  # one of so many
 
 
 def one_of(pick: Pick, things: Sequence[T]) -> T:
@@ -39,11 +39,11 @@ def forward(stage: Stage) -> Iterator[c.Command]:
     for archive_id in sorted(stage.state.archives):
         process = stage.state.process_on(archive_id)
         if process is None:
-            yield c.StartProcess(database=DATABASE, engine_type=EngineType.SM, archive_id=archive_id)
+            yield c.StartProcess(database=DATABASE, role=ProcessRole.SM, archive_id=archive_id)
             continue
         of = stage.of(archive_id)
         if process.state is ProcessState.REQUESTED:
-            yield c.ProcessStarted(report=Report(), **of)
+            yield c.ProcessStarted(report=PositionReport(), **of)
         elif process.state is ProcessState.STARTED and group.leader is not None:
             yield c.ProcessConfigured(pid=1, **of)
         elif process.state is ProcessState.CONFIGURED:
@@ -93,7 +93,7 @@ def leading(stage: Stage) -> Iterator[c.Command]:
         yield c.HandoverFailed(**quote)
         target: dict[str, Any] = {**quote, **stage.of(group.handover.to_archive), "reason": "it stands still"}
         yield c.HandoverWithdrawn(**target)
-    if group.wish:
+    if group.switchover:
         yield c.HandoverDeclined(reason="its leader is busy", **quote)
     yield c.CleanStopReached(reached=group.in_sync, **quote)
 
@@ -103,11 +103,11 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
     server = f"s{1 + pick(len(stage.state.servers))}"
     known = stage.state.servers[server]
     yield c.ServerLost(server_id=server, uid=known.uid)
-    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at", "told")}
+    again = {k: v for k, v in vars(known).items() if k not in ("alive", "lost_at", "last_event")}
     yield c.ServerJoined(**again)
     yield c.ServerJoined(**(again | {"boot_id": f"b{pick(9)}"}))
     yield c.ShutdownDatabase(name=DATABASE, force=pick(2) == 0)
-    yield c.StartProcess(database=DATABASE, engine_type=EngineType.TE, server_id=server)
+    yield c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id=server)
     yield c.Switchover(database=DATABASE, to=one_of(pick, (None, *stage.state.processes)))
     yield c.RestartDatabase(name=DATABASE, rolling=pick(3) > 0, force=pick(2) == 0)
     yield c.StopRestart(name=DATABASE)
@@ -120,7 +120,7 @@ def anything(stage: Stage, pick: Pick) -> Iterator[c.Command]:
         yield from about(stage, archive_id, pick)
     if stage.group.leader is not None:
         quote = stage.quote()
-        yield c.HandoverBegun(to_archive=archive_id, hasty=pick(2) == 0, **quote)
+        yield c.HandoverBegun(to_archive=archive_id, immediate=pick(2) == 0, **quote)
         yield c.InSyncShrunk(archive_id=archive_id, reason="silent", **quote)
         yield c.JoinAborted(archive_id=archive_id, **quote)
 
@@ -139,8 +139,8 @@ def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
     yield c.LeaderProgressed(term=term, count=stage.process(archive_id).progress + 1, **of)
 
 
-def position(term: int) -> Report:
-    return Report(term, 1, "n", offset=10, history=HISTORY)
+def position(term: int) -> PositionReport:
+    return PositionReport(term, 1, "n", offset=10, history=HISTORY)
 
 
 def ended(of: dict[str, Any], planned: bool, reaped: bool = True) -> c.ProcessExited:
@@ -157,17 +157,31 @@ def any_engine(stage: Stage, archive_id: int, pick: Pick) -> EngineSeen:
     ghost = NodeSeen("f" * 40, "", 0, "follower", None, pick(2) == 0, False, 0)
     leads = pick(2) == 0
     return replace(
-        stage.engine(archive_id), answering=pick(5) > 0, silent_ms=one_of(pick, (0, 0, 500, 40_000)),
-        loading=pick(5) == 0, loading_percent=pick(101), role=one_of(pick, ("leader", "") if leads else ("follower",)),
-        follows=one_of(pick, (None, "e" * 40, *(n.node_id for n in stage.nodes()))), cluster_ok=pick(3) > 0,
-        fenced=pick(2) == 0, admits_replicas=pick(2) == 0, link_up=pick(2) == 0, resyncing=pick(4) == 0,
-        link_silent_ms=one_of(pick, (0, 2_999, 3_000, 10**9)), rewriting=pick(4) == 0, offset=pick(50),
-        history=one_of(pick, (HISTORY, "b" * 40, "")), epoch=100 + pick(5), nodes=(*nodes, ghost) if pick(4) == 0 else nodes,
+        stage.engine(archive_id),
+        answering=pick(5) > 0,
+        silent_ms=one_of(pick, (0, 0, 500, 40_000)),
+        loading=pick(5) == 0,
+        loading_percent=pick(101),
+        role=one_of(pick, ("leader", "") if leads else ("follower",)),
+        follows=one_of(pick, (None, "e" * 40, *(n.node_id for n in stage.nodes()))),
+        cluster_ok=pick(3) > 0,
+        fenced=pick(2) == 0,
+        admits_replicas=pick(2) == 0,
+        link_up=pick(2) == 0,
+        resyncing=pick(4) == 0,
+        link_silent_ms=one_of(pick, (0, 2_999, 3_000, 10**9)),
+        rewriting=pick(4) == 0,
+        offset=pick(50),
+        history=one_of(pick, (HISTORY, "b" * 40, "")),
+        epoch=100 + pick(5),
+        nodes=(*nodes, ghost) if pick(4) == 0 else nodes,
         replicas=tuple(any_replica(stage, a, pick) for a in stage.state.archives if pick(3)) if leads else (),
-        incremental_bytes=one_of(pick, (0, 1 << 20, 1 << 30)), base_bytes=one_of(pick, (0, 1 << 29)),
-        free_bytes=one_of(pick, (0, 1 << 40)), marker=one_of(pick, (None, Position(group.term, 1), Position(9, 9))),
+        incremental_bytes=one_of(pick, (0, 1 << 20, 1 << 30)),
+        base_bytes=one_of(pick, (0, 1 << 29)),
+        free_bytes=one_of(pick, (0, 1 << 40)),
+        marker=one_of(pick, (None, Position(group.term, 1), Position(9, 9))),
         held=pick(6) == 0,
-    )  # fmt: skip
+    )
 
 
 def any_replica(stage: Stage, archive_id: int, pick: Pick) -> ReplicaSeen:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dkv.playground import places
-from dkv.playground.places import Record, boot_id, choose, is_alive, started_at, stop_leftovers
+from dkv.playground import addresses
+from dkv.playground.addresses import Record, boot_id, choose, is_alive, started_at, stop_leftovers
 
-NOBODY = (2**22 + 1, 1)   # above the greatest pid there can be
+NOBODY = (2**22 + 1, 1)  # above the greatest pid there can be
 
 
 @pytest.fixture
@@ -27,10 +27,18 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def record(place: Path, directory: Path, owner: tuple[int, int], *processes: tuple[int, int], boot: str = "") -> Path:
     file = place / f"{owner[0]}.json"
-    file.write_text(json.dumps({
-        "boot": boot or boot_id(), "pid": owner[0], "start": owner[1], "directory": str(directory), "temporary": False,
-        "processes": processes,
-    }))  # fmt: skip
+    file.write_text(
+        json.dumps(
+            {
+                "boot": boot or boot_id(),
+                "pid": owner[0],
+                "start": owner[1],
+                "directory": str(directory),
+                "temporary": False,
+                "processes": processes,
+            }
+        )
+    )
     return file
 
 
@@ -115,7 +123,7 @@ def test_a_living_playground_is_no_leftover(tmp_path: Path, sleeper: subprocess.
     mine.add(sleeper.pid)
     assert stop_leftovers(tmp_path) == []
     assert sleeper.poll() is None
-    assert places.owner_of(tmp_path, tmp_path) == os.getpid()
+    assert addresses.owner_of(tmp_path, tmp_path) == os.getpid()
 
 
 def test_a_torn_record_is_dropped(tmp_path: Path) -> None:
@@ -127,13 +135,13 @@ def test_a_torn_record_is_dropped(tmp_path: Path) -> None:
 def test_addresses_nobody_uses_are_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {("127.0.0.12", 7861)}
     monkeypatch.delenv("DKV_TEST_NO_ADDRESSES", raising=False)
-    monkeypatch.setattr(places, "bindable", lambda host, port: (host, port) not in taken)
+    monkeypatch.setattr(addresses, "bindable", lambda host, port: (host, port) not in taken)
     assert [p.manager for p in choose(tmp_path, 2, 1).places] == ["127.0.0.21:7801", "127.0.0.22:7801"]
     assert [p.manager for p in choose(tmp_path, 1, 1).places] == ["127.0.0.11:7801"]
 
 
 def test_without_such_addresses_ports_of_one_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "bindable", lambda host, port: host == "127.0.0.1" and port != 7802)
+    monkeypatch.setattr(addresses, "bindable", lambda host, port: host == "127.0.0.1" and port != 7802)
     site = choose(tmp_path, 2, 3)
     assert [p.manager for p in site.places] == ["127.0.0.1:7811", "127.0.0.1:7812"]
     assert site.cluster_port > 7812

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from dkv.playground.proof import Line, Writer, outage
+from dkv.playground.verify import Line, Writer, outage
 
 
 def answers(*moments: float) -> list[Line]:

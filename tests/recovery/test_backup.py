@@ -8,7 +8,7 @@ import pytest
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Server, State
-from dkv.recovery import RecoveryTrouble, plan_restore, read_backup, read_state, write_backup
+from dkv.recovery import RecoveryError, plan_restore, read_backup, read_state, write_backup
 from dkv.recovery.backup import write_state
 from dkv.store import codec
 
@@ -22,7 +22,7 @@ def backup(tmp_path: Path) -> Path:
 
 
 def trouble(path: Path) -> str:
-    with pytest.raises(RecoveryTrouble) as raised:
+    with pytest.raises(RecoveryError) as raised:
         read_backup(path)
     return raised.value.message
 
@@ -58,13 +58,13 @@ def test_a_strange_file_is_no_backup(tmp_path: Path, text: str) -> None:
 
 
 def test_a_state_that_cannot_be_read_back_is_no_backup(tmp_path: Path) -> None:
-    with pytest.raises(RecoveryTrouble, match="cannot be used"):
+    with pytest.raises(RecoveryError, match="cannot be used"):
         write_backup(tmp_path / "b", {"uid": "d", "revision": 1, "records": {"server/s1": "{}"}})
     assert not (tmp_path / "b").exists()
 
 
 def test_a_state_file_is_read_without_a_manager_and_never_made_by_that(tmp_path: Path) -> None:
-    with pytest.raises(RecoveryTrouble, match="There is no state file"):
+    with pytest.raises(RecoveryError, match="There is no state file"):
         read_state(f"sqlite:{tmp_path / 'none'}")
     assert not (tmp_path / "none").exists()
     write_state(tmp_path / "state", STATE, Event("domain.recovered", "domain d", "because"), "token")
@@ -74,7 +74,7 @@ def test_a_state_file_is_read_without_a_manager_and_never_made_by_that(tmp_path:
 def test_a_state_that_is_there_is_not_written_over(backup: Path, tmp_path: Path) -> None:
     plan = plan_restore(backup, f"sqlite:{tmp_path / 'state'}")
     plan.write()
-    with pytest.raises(RecoveryTrouble, match="is not overwritten"):
+    with pytest.raises(RecoveryError, match="is not overwritten"):
         plan_restore(backup, f"sqlite:{tmp_path / 'state'}")
-    with pytest.raises(RecoveryTrouble, match="is not overwritten"):
+    with pytest.raises(RecoveryError, match="is not overwritten"):
         plan.write()

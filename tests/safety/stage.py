@@ -22,9 +22,9 @@ from dkv.sim.world import DATABASE, Shape, World
 T = TypeVar("T")
 
 A, B, C = "s1", "s2", "s3"
-SOON = 0.0005      # s between two looks of somebody who must not miss a moment
-WAIT = 0.2         # s given to WAIT
-PATIENCE = 2.0     # s a client waits for an answer
+SOON = 0.0005  # s between two looks of somebody who must not miss a moment
+WAIT = 0.2  # s given to WAIT
+PATIENCE = 2.0  # s a client waits for an answer
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ class Stage:
 
     @classmethod
     def play(
-        cls, servers: int, story: Callable[[Stage], Awaitable[T]], where: Callable[[Stage], bool] = lambda stage: True,
+        cls,
+        servers: int,
+        story: Callable[[Stage], Awaitable[T]],
+        where: Callable[[Stage], bool] = lambda stage: True,
         first: int = 1,
     ) -> T:
         """Tell a story to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from dkv.domain.draft import Draft
-from dkv.domain.model import Group, Report
+from dkv.domain.model import Group, PositionReport
 from dkv.domain.rules import leadership
 from dkv.machine import perform
 from dkv.sim.world import DATABASE, Watcher
 from tests.safety.stage import SOON, A, Answer, B, C, Stage
 
-CHOICE = 30.0      # s in which a choice must have been made, if one can be
+CHOICE = 30.0  # s in which a choice must have been made, if one can be
 
 
 async def written_on_the_leader_alone(stage: Stage, key: str) -> None:
@@ -180,7 +180,7 @@ def test_an_older_copy_that_counted_distinct_does_not_lead() -> None:
 
 
 def test_counting_what_it_wrote_for_itself_would_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Report, "data_bytes", property(lambda self: self.bytes_after))
+    monkeypatch.setattr(PositionReport, "data_bytes", property(lambda self: self.bytes_after))
     assert Stage.play(3, an_older_copy_counted_distinct_and_the_store_starts_cold) == (C, False)
 
 
@@ -191,7 +191,7 @@ class Answered(Watcher):
     """What A said in the vacancy of how far its archive got."""
 
     def __init__(self) -> None:
-        self.report: Report | None = None
+        self.report: PositionReport | None = None
 
     def committed(self, before: Any, after: Any, events: Any) -> None:
         process = after.process_on(0)

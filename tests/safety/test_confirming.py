@@ -18,8 +18,8 @@ from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import GroupPhase, JoinStage
 from dkv.domain.rules import groups
-from dkv.machine import follow, lead, perform
-from dkv.machine.steps import CheckMarker, Step, Tell
+from dkv.machine import follower_steps, leader_steps, perform
+from dkv.machine.steps import CheckMarker, Step, SubmitFact
 from dkv.sim.world import DATABASE, Watcher
 from tests.safety.stage import A, Answer, B, C, Fate, Line, Stage, Told
 
@@ -143,7 +143,7 @@ class Assignments(Watcher):
             assert not group.open
 
 
-ATTACHES_FIRST = 2   # the first world in which B attaches well before it is required
+ATTACHES_FIRST = 2  # the first world in which B attaches well before it is required
 
 
 async def a_leader_is_chosen_again_and_a_restarted_follower_attaches(stage: Stage) -> Fate:
@@ -199,8 +199,11 @@ async def the_follower_takes_the_leader_out(stage: Stage) -> tuple[str, Fate]:
     line = await stage.connect()
     await stage.break_link(B, A)
     term = stage.group.term
-    said = await stage.world.order(c.InSyncShrunk(server_id=B, database=DATABASE, group="g1", term=term, archive_id=0,
-                                                  reason="the follower heard nothing from it"))  # fmt: skip
+    said = await stage.world.order(
+        c.InSyncShrunk(
+            server_id=B, database=DATABASE, group="g1", term=term, archive_id=0, reason="the follower heard nothing from it"
+        )
+    )
     answer = await line.write("w1")
     confirmed = stage.confirmed(answer, await stage.look(), line)
     stage.lose(A)
@@ -259,24 +262,24 @@ def test_m2_a_copy_that_is_being_filled_is_not_in_sync_and_does_not_lead() -> No
 
 
 def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    attach = follow._attach_steps
+    attach = follower_steps._attach_steps
 
     def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Step]:
         joining = next((j for j in group.joining if j.stage is JoinStage.MARKED), None)
         if joining is None:
             yield from attach(scene, group, process, engine)
         else:
-            yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence,
-                              joining.nonce)  # fmt: skip
+            yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
 
     async def believed(self: perform.Performer, step: Any) -> None:
-        await self._tell(c.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce,
-                                       **self._told))  # fmt: skip
+        await self._tell(
+            c.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
+        )
 
-    monkeypatch.setattr(follow, "_attach_steps", hasty)
+    monkeypatch.setattr(follower_steps, "_attach_steps", hasty)
     monkeypatch.setattr(perform.Performer, "_checkmarker", believed)
-    monkeypatch.setattr(lead, "_join_steps", grown_when_required(lead._join_steps))
-    monkeypatch.setattr(lead, "acknowledges", lambda *_, **__: True)
+    monkeypatch.setattr(leader_steps, "_join_steps", grown_when_required(leader_steps._join_steps))
+    monkeypatch.setattr(leader_steps, "acknowledges", lambda *_, **__: True)
     worlds = range(1, 100, 6)  # in some the lost leader is back before the copy is chosen
     assert any(
         Stage.play(2, the_leader_is_lost_while_a_copy_is_filled, first=seed) == ((0, 1), CONFIRMED_AND_LOST) for seed in worlds
@@ -290,8 +293,8 @@ def grown_when_required(join: Any) -> Any:
         if joining is None or joining.stage is JoinStage.ANNOUNCED:
             yield from join(scene, group, engine, archive, joining)
         elif joining.stage is JoinStage.REQUIRED:
-            fact = c.JoinCompleted(archive_id=archive.archive_id, **lead.quote(scene.me, group))
-            yield Tell(f"copy {archive.archive_id}", fact)
+            fact = c.JoinCompleted(archive_id=archive.archive_id, **leader_steps.quote(scene.server, group))
+            yield SubmitFact(f"copy {archive.archive_id}", fact)
 
     return steps
 

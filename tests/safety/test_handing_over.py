@@ -16,15 +16,15 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.maintenance import Switchover
 from dkv.engine.contract import EngineRefused, Position
-from dkv.machine import follow, handover, leave, perform
+from dkv.machine import follower_steps, handover, perform, shutdown_steps
 from dkv.machine.steps import Failover, Step
 from dkv.sim.world import DATABASE
 from tests.safety.stage import SOON, A, B, C, Stage
 
-CHOICE = 30.0      # s in which a choice must have been made, if one can be
-SOME_WORLDS = range(1, 40, 6)   # a planted fault does its harm in some of them only
-LATEST = 1 << 30   # the sequence of a marker that is newer than any
-TRIED = 8.0        # s after which a handover that could be made would have been
+CHOICE = 30.0  # s in which a choice must have been made, if one can be
+SOME_WORLDS = range(1, 40, 6)  # a planted fault does its harm in some of them only
+LATEST = 1 << 30  # the sequence of a marker that is newer than any
+TRIED = 8.0  # s after which a handover that could be made would have been
 
 
 async def asked_to_hand_over(stage: Stage) -> None:
@@ -97,7 +97,7 @@ def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) 
     def blind(scene: Any, group: Any, engine: Any) -> Iterator[Step]:
         yield from steps(scene, group, replace(engine, marker=Position(group.term, LATEST, "n", initialised=True), **more))
 
-    monkeypatch.setattr(follow, "handover_steps_of_target", blind)
+    monkeypatch.setattr(follower_steps, "handover_steps_of_target", blind)
 
 
 # -- V11: the target is in the middle of an automatic full resync ----------------------------------------------------------
@@ -174,10 +174,9 @@ async def the_leader_is_stopped_just_after_the_other_copys_engine_died(stage: St
     return led, stage.led_with("before-19")
 
 
-STOPS = pytest.mark.parametrize("story", [
-    the_leader_is_stopped_while_the_other_copy_is_filled,
-    the_leader_is_stopped_just_after_the_other_copys_engine_died,
-])  # fmt: skip
+STOPS = pytest.mark.parametrize(
+    "story", [the_leader_is_stopped_while_the_other_copy_is_filled, the_leader_is_stopped_just_after_the_other_copys_engine_died]
+)
 
 
 @STOPS
@@ -187,7 +186,7 @@ def test_v11_a_leader_that_is_asked_to_stop_leaves_no_copy_to_lead_that_is_behin
 
 @STOPS
 def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch, story: Any) -> None:
-    monkeypatch.setattr(leave, "_somebody_is_behind", lambda *_: False)
+    monkeypatch.setattr(shutdown_steps, "_somebody_is_behind", lambda *_: False)
     assert any(Stage.play(2, story, first=seed) == (True, False) for seed in SOME_WORLDS)
 
 

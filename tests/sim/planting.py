@@ -17,11 +17,11 @@ from typing import Any
 from dkv import confirm
 from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
-from dkv.domain.places import Report
-from dkv.domain.rules import endings, groups, leadership
-from dkv.engine import aof, archive, config, room
+from dkv.domain.positions import PositionReport
+from dkv.domain.rules import groups, leadership, process_lifecycle
+from dkv.engine import aof, archive, config, engines
 from dkv.engine.contract import Position
-from dkv.machine import follow, handover, lead, leave, perform, plan, progress
+from dkv.machine import follower_steps, handover, leader_steps, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
 from dkv.sim.engines import SimEngines
@@ -45,12 +45,11 @@ def skip_the_catch_up_when_s_grows() -> None:
     """A joiner is believed to have the marker, and to have caught up."""
 
     async def believed(self: Any, step: Any) -> None:
-        fact = perform.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce,
-                                   **self._told)  # fmt: skip
+        fact = perform.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
         await self._tell(fact)
 
     perform.Performer._checkmarker = believed  # type: ignore[method-assign]
-    lead._caught_up = lambda *_: True
+    leader_steps._caught_up = lambda *_: True
 
 
 @mutant
@@ -76,8 +75,11 @@ def put_an_archive_into_s_before_it_is_in_required() -> None:
         refused = announced(draft, command)
         group = draft.groups[(command.database, command.group)]
         if refused is None:
-            draft.put_group(group, in_sync=(*group.in_sync, command.archive_id),
-                            joining=tuple(j for j in group.joining if j.archive_id != command.archive_id))  # fmt: skip
+            draft.put_group(
+                group,
+                in_sync=(*group.in_sync, command.archive_id),
+                joining=tuple(j for j in group.joining if j.archive_id != command.archive_id),
+            )
         return refused
 
     _replace_rule("JoinAnnounced", joined)
@@ -160,14 +162,14 @@ def open_a_superseded_term() -> None:
 @mutant
 def restart_after_a_leader_assignment_timeout() -> None:
     """What ended because nobody could lead is requested again, and again."""
-    wanted = endings._wanted
+    wanted = process_lifecycle._wanted
 
     def again(draft: Draft, process: Any, archive: Any, ending: Any) -> bool:
         if ending.cause == "leader assignment timeout":
             ending = replace(ending, planned=False)
         return bool(wanted(draft, process, archive, ending))
 
-    endings._wanted = again
+    process_lifecycle._wanted = again
 
 
 @mutant
@@ -196,7 +198,7 @@ def a_living_manager_is_progress() -> None:
 def silence_is_a_hang() -> None:
     """Whoever answers nothing for engineHangTimeout is killed, at work or not."""
     plan.hangs = lambda scene, process, engine: (  # type: ignore[attr-defined]
-        not engine.answering and engine.silent_ms >= scene.me.hang_timeout
+        not engine.answering and engine.silent_ms >= scene.server.hang_timeout
     )
 
 
@@ -239,11 +241,11 @@ def no_fresh_read_before_guarded_steps() -> None:
 @mutant
 def kill_the_target_of_a_handover() -> None:
     """An engine that leads without being the leader is killed, handover or not."""
-    steps = follow.follower_steps
+    steps = follower_steps.follower_steps
 
     def steps_of(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         if group.handover and engine.role == "leader":
-            yield from follow._usurper_steps(scene, group, engine)
+            yield from follower_steps._usurper_steps(scene, group, engine)
         else:
             yield from steps(scene, group, process, engine)
 
@@ -268,7 +270,7 @@ def _handing_over_inside_scripts() -> None:
     def any_time(state: Any, group: Any, engine: Any, only: int | None = None) -> int | None:
         return careful(state, group, replace(engine, busy=False), only)
 
-    handover.successor = leave.successor = any_time
+    handover.successor = shutdown_steps.successor = any_time
     handover._asks_in_time = lambda group, engine, standing, age: age < 6_000
     fail_over = perform.Performer._failover
 
@@ -356,16 +358,16 @@ def start_without_the_lock() -> None:
         return fd
 
     archive.take_lock = unlocked
-    room.take_lock = unlocked  # type: ignore[attr-defined]
+    engines.take_lock = unlocked  # type: ignore[attr-defined]
 
 
 @mutant
 def adopt_an_engine_of_another_boot() -> None:
     """What a run directory says is believed, whichever boot of the machine wrote it."""
-    room.Engine = _OfThisBoot  # type: ignore[attr-defined, misc]
+    engines.Engine = _OfThisBoot  # type: ignore[attr-defined, misc]
 
 
-class _OfThisBoot(room.Engine):  # type: ignore[misc]
+class _OfThisBoot(engines.Engine):  # type: ignore[misc]
     def __init__(self, run: Any, this_boot: bool) -> None:
         super().__init__(run, True)
 
@@ -379,7 +381,7 @@ def forget_the_open_multi() -> None:
 @mutant
 def the_position_counts_pfcount() -> None:
     """What a follower writes for itself makes it look newer than it is."""
-    for position in (Position, Report):
+    for position in (Position, PositionReport):
         position.data_bytes = property(lambda self: self.bytes_after)  # type: ignore[assignment, method-assign]
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from dkv.domain.draft import Draft
-from dkv.domain.places import Tail
+from dkv.domain.positions import TailTransfer
 from dkv.domain.rules import groups, leadership, tail
 from dkv.engine import tail as feeders
-from dkv.engine.contract import Stretch
-from dkv.machine import feed, follow
+from dkv.engine.contract import ByteRangeDigest
+from dkv.machine import follower_steps, tail_transfer
 from dkv.machine import tail as fed
 from dkv.machine.tail_steps import CheckTail
 from dkv.sim import scenario
@@ -25,18 +25,27 @@ def open_without_comparing() -> None:
     def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         one = group.tail.of(process.start_id)
         if group.tail.history and one and not one.whole and engine.fenced:
-            yield CheckTail(engine.directory, process.start_id, group.term, engine.directory, (0, 0, ""),
-                            Stretch(group.tail.size, group.tail.digest))  # fmt: skip
+            yield CheckTail(
+                engine.directory,
+                process.start_id,
+                group.term,
+                engine.directory,
+                (0, 0, ""),
+                ByteRangeDigest(group.tail.size, group.tail.digest),
+            )
             return
         yield from steps(scene, group, process, engine)
 
     async def believed(self: Any, step: CheckTail) -> None:
-        await self._tell(feed.TailFed(start_id=step.start_id, term=step.term, size=step.stretch.size,
-                                      digest=step.stretch.digest, **self._told))  # fmt: skip
+        await self._tell(
+            tail_transfer.TailFed(
+                start_id=step.start_id, term=step.term, size=step.stretch.size, digest=step.stretch.digest, **self._told
+            )
+        )
 
     _every_group_is_large()
-    follow.fed_steps = hasty  # type: ignore[attr-defined]
-    feed.Feeding.check = believed  # type: ignore[method-assign]
+    follower_steps.fed_steps = hasty  # type: ignore[attr-defined]
+    tail_transfer.Feeding.check = believed  # type: ignore[method-assign]
 
 
 def _every_group_is_large() -> None:
@@ -54,10 +63,10 @@ def shrink_s_at_assign() -> None:
     _at_assign(lambda group, given: {"in_sync": tuple(one.archive_id for one in given.fed)})
 
 
-def _at_assign(change: Callable[[Any, Tail], dict[str, Any]]) -> None:
+def _at_assign(change: Callable[[Any, TailTransfer], dict[str, Any]]) -> None:
     assign = leadership.assign
 
-    def early(draft: Draft, group: Any, process: Any, given: Tail | None = None) -> None:
+    def early(draft: Draft, group: Any, process: Any, given: TailTransfer | None = None) -> None:
         assign(draft, group, process, given)
         if given:
             draft.put_group(draft.groups[group.key], **change(draft.groups[group.key], given))
@@ -99,7 +108,7 @@ def an_heir_that_is_not_the_furthest() -> None:
 def the_old_id() -> None:
     """The dead leader's history goes on, in which offsets also count what no file holds."""
     _every_group_is_large()
-    Tail.shift = property(lambda self: self.fed[0].offset - self.fed[0].place)  # type: ignore[assignment, method-assign]
+    TailTransfer.shift = property(lambda self: self.fed[0].offset - self.fed[0].place)  # type: ignore[assignment, method-assign]
     measured = tail.tail_measured
 
     def old(draft: Draft, command: Any) -> Any:
@@ -109,14 +118,16 @@ def the_old_id() -> None:
         return measured(draft, replace(command, history=former))
 
     _replace_rule("TailMeasured", old)
-    feed.Feeding.check = _by_size_only  # type: ignore[method-assign]
+    tail_transfer.Feeding.check = _by_size_only  # type: ignore[method-assign]
 
 
 async def _by_size_only(self: Any, step: CheckTail) -> None:
     """As the comparison, but a follower that is longer or different is left alone."""
     found = await self._engines.digest(step.directory, step.marker)
     if found == step.stretch:
-        await self._tell(feed.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told))
+        await self._tell(
+            tail_transfer.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told)
+        )
 
 
 def a_feeder_that_stood_still_goes_on() -> None:
@@ -132,6 +143,12 @@ def _replace_rule(command: str, rule: Any) -> None:
 
 
 TAILS: tuple[Callable[[], None], ...] = (
-    open_without_comparing, move_the_last_leader_at_assign, shrink_s_at_assign, keep_in_s_whoever_was_named,
-    feed_without_the_lock, an_heir_that_is_not_the_furthest, the_old_id, a_feeder_that_stood_still_goes_on,
-)  # fmt: skip
+    open_without_comparing,
+    move_the_last_leader_at_assign,
+    shrink_s_at_assign,
+    keep_in_s_whoever_was_named,
+    feed_without_the_lock,
+    an_heir_that_is_not_the_furthest,
+    the_old_id,
+    a_feeder_that_stood_still_goes_on,
+)

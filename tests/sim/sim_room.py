@@ -43,11 +43,20 @@ class SimRoom:
 
     def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec:
         return EngineSpec(
-            start_id=start_id, directory=self.directory(archive_id), identity=identity(archive_id),
-            node_id=node_id(archive_id), group="g0", address="10.0.0.1", client_port=7860 + archive_id,
-            cluster_port=7810 + archive_id, secret="s3cret", peers=peers, groups=ALL_SLOTS,
-            current_epoch=100 * start_id, max_memory=64 << 20,
-        )  # fmt: skip
+            start_id=start_id,
+            directory=self.directory(archive_id),
+            identity=identity(archive_id),
+            node_id=node_id(archive_id),
+            group="g0",
+            address="10.0.0.1",
+            client_port=7860 + archive_id,
+            cluster_port=7810 + archive_id,
+            secret="s3cret",
+            peers=peers,
+            groups=ALL_SLOTS,
+            current_epoch=100 * start_id,
+            max_memory=64 << 20,
+        )
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

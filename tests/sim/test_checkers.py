@@ -14,15 +14,15 @@ from dkv.domain.commands import StartProcess
 from dkv.domain.decision import Event
 from dkv.domain.hotcopy import CopyStage
 from dkv.domain.hotcopy_commands import RequestHotCopy
-from dkv.domain.model import EngineType, State
-from dkv.machine.seen import directory_of
+from dkv.domain.model import ProcessRole, State
+from dkv.machine.observation import directory_of
 from dkv.sim import clients, scenario
-from dkv.sim.beside import Beside
-from dkv.sim.books import Books
 from dkv.sim.clients import Write
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
+from dkv.sim.metadata_checks import Books
 from dkv.sim.scenario import Scenario
+from dkv.sim.te_and_backup_checks import Beside
 from dkv.sim.world import DATABASE
 from tests.sim.test_scenes import Scene
 
@@ -73,7 +73,7 @@ async def by_an_old_view(scene: Scene) -> None:
 
 async def by_a_view_whose_reader_forgot_when_he_asked(scene: Scene) -> None:
     old = last(scene).view
-    await scene.world.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    await scene.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
     await scene.confirm(1)
     await asyncio.sleep(0.6)
     scene.checkers.confirmed(replace(last(scene), view=old), 0.1)
@@ -210,14 +210,14 @@ def test_what_is_wrong_beside_the_copies_is_found_out(breach: Story, words: str)
 
 
 async def an_order(scene: Scene) -> None:
-    await scene.world.order(StartProcess(actor="operator", database=DATABASE, engine_type=EngineType.TE, server_id="s1"))
+    await scene.world.order(StartProcess(actor="operator", database=DATABASE, role=ProcessRole.TE, server_id="s1"))
 
 
 def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     commit = Submitter._commit
 
     async def for_nothing(self: Submitter, snapshot: Any, before: State, decision: Any, key: str) -> None:
-        if not key:     # a manager's fact; people give a key
+        if not key:  # a manager's fact; people give a key
             await commit(self, snapshot, before, decision, key)
 
     async def story(scene: Scene) -> None:

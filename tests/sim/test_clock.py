@@ -10,7 +10,7 @@ from dkv.control.liveness import LONGEST_STEP, RENEW_EVERY, SERVER_TTL, TICK_EVE
 from dkv.control.submit import RequestKey, Submitter
 from dkv.domain.commands import Command, ServerJoined, Tick
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import EngineType, Process, ProcessState, State
+from dkv.domain.model import Process, ProcessRole, ProcessState, State
 from dkv.sim.loop import SimLoop
 from dkv.store.contract import Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
@@ -61,7 +61,7 @@ class Stage:
 
     def show(self, waits: bool) -> None:
         """A newer view, in which somebody waits for time or nobody does."""
-        process = Process(start_id=1, database="orders", group="g", engine_type=EngineType.SM, server_id="s1", archive_id=0)
+        process = Process(start_id=1, database="orders", group="g", role=ProcessRole.SM, server_id="s1", archive_id=0)
         there = {1: replace(process, state=ProcessState.TRACKED)} if waits else {}
         self.known = replace(self.known, processes=there)
         self.liveness.look()

@@ -31,8 +31,14 @@ def test_a_fleet_of_seeds_holds_and_every_kind_of_fault_struck(record_property: 
     code, said = run("--seeds", str(EVERY_TIME), "--jobs", "2", "--probes")
     record_property(SAID, "\n".join(line for line in said.splitlines() if not line.startswith("  event")))
     assert code == 0, said
-    for reached in ("event group.superseded", "event group.handed_over", "event in_sync.shrunk",
-                    "event group.clean_stop", "event server.lost", "event group.enforced"):  # fmt: skip
+    for reached in (
+        "event group.superseded",
+        "event group.handed_over",
+        "event in_sync.shrunk",
+        "event group.clean_stop",
+        "event server.lost",
+        "event group.enforced",
+    ):
         assert reached in said, f"no run reached: {reached}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dkv.sim.loop import SimLoop, Spinning
+from dkv.sim.loop import Livelock, SimLoop
 
 
 def play(story: Callable[[SimLoop], Awaitable[object]], seed: int = 1) -> SimLoop:
@@ -101,7 +101,7 @@ def test_a_strike_comes_after_so_many_steps_of_its_owner() -> None:
 
     async def story(loop: SimLoop) -> None:
         loop.start("m", ticking(heard, loop))
-        loop.strike("m", 3, lambda: loop.kill("m"))
+        loop.inject("m", 3, lambda: loop.kill("m"))
         await asyncio.sleep(60)
         assert heard[-1] != -1.0
         assert len(heard) < 5
@@ -136,7 +136,7 @@ def test_a_loop_that_never_sleeps_is_found() -> None:
         while True:
             await asyncio.sleep(0)
 
-    with pytest.raises(Spinning):
+    with pytest.raises(Livelock):
         play(story)
 
 

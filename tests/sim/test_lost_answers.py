@@ -8,7 +8,7 @@ import pytest
 
 from dkv.control.submit import ANSWERS
 from dkv.engine.contract import EngineUnreachable
-from dkv.sim.store import SimStore, Weather
+from dkv.sim.store import LinkConditions, SimStore
 from dkv.sim.world import Shape, World
 from dkv.store.contract import Unavailable
 from tests.contract.engine_harness import leading, seen
@@ -16,8 +16,8 @@ from tests.sim.sim_room import SimRoom
 
 
 def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> None:
-    world, weather = World(1, Shape(servers=2)), Weather(lose=1.0)
-    store = SimStore(world.net, world.domain, Weather(), weather)
+    world, weather = World(1, Shape(servers=2)), LinkConditions(lose=1.0)
+    store = SimStore(world.net, world.domain, LinkConditions(), weather)
     words: dict[str, str | None] = {f"{ANSWERS}key": "told"}
 
     async def story() -> None:

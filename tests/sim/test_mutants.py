@@ -98,9 +98,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     ),
     # a dead leader's tail (decision 0011)
     "open without comparing": (Seeds(1, 10),),
-    "the old id": (
-        "tests/domain/test_tail.py::test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history",
-    ),
+    "the old id": ("tests/domain/test_tail.py::test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history",),
     "move the last leader at assign": (f"{STORY}[tail_given_up]",),
     "shrink s at assign": (f"{STORY}[tail_fed]",),
     "keep in s whoever was named": (f"{STORY}[tail_given_up]",),
@@ -108,9 +106,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "feed without the lock": (
         "tests/contract/test_engine_tail.py::test_nothing_is_fed_that_was_not_measured_or_without_the_lock[valkey]",
     ),
-    "a feeder that stood still goes on": (
-        "tests/contract/test_engine_tail.py::test_whoever_is_not_renewed_feeds_nobody",
-    ),
+    "a feeder that stood still goes on": ("tests/contract/test_engine_tail.py::test_whoever_is_not_renewed_feeds_nobody",),
 }
 
 EVERY_TIME = ("let anyone shrink s", "judge confirmation by count", "no fresh read before guarded steps")

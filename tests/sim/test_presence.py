@@ -118,7 +118,7 @@ def test_whoever_took_the_lead_is_named_at_once() -> None:
 def test_a_server_that_joins_while_others_are_judged_is_not_lost() -> None:
     async def story(pair: Pair) -> None:
         pair.store.before_read = pair.second_joins
-        await pair.first.judge()     # reads the leases, then the state, in which there is one more server by then
+        await pair.first.judge()  # reads the leases, then the state, in which there is one more server by then
         assert await pair.alive() == {"s1", "s2"}
 
     play(story)

@@ -31,7 +31,11 @@ def test_the_same_seed_tells_the_same_story_in_every_process() -> None:
     for hash_seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(SOURCE)}
         answer = subprocess.run(
-            [sys.executable, "-c", ASK, *map(str, SEEDS)], capture_output=True, text=True, env=environment, timeout=300,
+            [sys.executable, "-c", ASK, *map(str, SEEDS)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
             check=True,
-        )  # fmt: skip
+        )
         assert answer.stdout.split() == here

@@ -10,8 +10,8 @@ from dkv.domain.model import ProcessState
 from dkv.sim.engine import SimEngine
 from tests.safety.stage import SOON, A, B, C, Stage
 
-SOME_WORLDS = range(1, 40, 6)   # a planted fault does its harm in some of them only
-CHOICE = 30.0      # s in which a choice must have been made, if one can be
+SOME_WORLDS = range(1, 40, 6)  # a planted fault does its harm in some of them only
+CHOICE = 30.0  # s in which a choice must have been made, if one can be
 
 
 async def a_phantom_hears_of_the_old_leader(stage: Stage) -> tuple[str, bool]:
@@ -62,5 +62,3 @@ def test_v10_with_credentials_from_the_start_its_marker_and_the_write_would_be_l
 
     monkeypatch.setattr(SimEngine, "__init__", trusting)
     assert any(Stage.play(3, a_phantom_hears_of_the_old_leader, first=seed) == (C, False) for seed in SOME_WORLDS)
-
-

@@ -59,8 +59,15 @@ async def a_failover_is_carried_out_inside_a_script(scene: Scene) -> None:
     await scene.until(lambda: engine.busy)
     group = scene.group
     heir = next(e for e in scene.world.net.engines.values() if e.follows == engine.node_id)
-    begun = HandoverBegun(server_id=scene.leader(), actor=scene.leader(), database=group.database, group=group.name,
-                          term=group.term, to_archive=heir.spec.identity.archive_id, sequence=10**6)  # fmt: skip
+    begun = HandoverBegun(
+        server_id=scene.leader(),
+        actor=scene.leader(),
+        database=group.database,
+        group=group.name,
+        term=group.term,
+        to_archive=heir.spec.identity.archive_id,
+        sequence=10**6,
+    )
     assert isinstance(await scene.world.order(begun), Accepted)
     heir.begin_failover()
     await scene.until(lambda: heir.role == "leader" and engine.role == "follower")

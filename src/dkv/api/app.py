@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 
-from dkv.api import description, docs, events, hotcopies, look, maintenance, metrics, plan, problems, recovery, stores
+from dkv.api import description, docs, events, hotcopies, maintenance, metrics, plan, problems, recovery, status, stores
+from dkv.api.context import ManagerContext
 from dkv.api.guard import Guard
 from dkv.api.nuodb import routes as nuodb
 from dkv.api.problems import known_parameters, plain_body
-from dkv.api.rooms import Rooms
 from dkv.api.streams import Streams
 
 VERSION = "1"
 
 
-def create_app(rooms: Rooms) -> FastAPI:
+def create_app(rooms: ManagerContext) -> FastAPI:
     """The application of one manager."""
     app = FastAPI(
         title="dkv manager",
@@ -33,7 +33,7 @@ def create_app(rooms: Rooms) -> FastAPI:
     app.state.sampler = metrics.Sampler(rooms)
     app.state.streams = Streams(rooms)
     app.state.descriptions = {}
-    native = (stores, maintenance, metrics, events, look, recovery, hotcopies, plan, docs, description)
+    native = (stores, maintenance, metrics, events, status, recovery, hotcopies, plan, docs, description)
     for router in (*(room.router for room in native), nuodb.router):
         app.include_router(router)
     problems.install(app)

@@ -27,8 +27,8 @@ class InstanceBody(Body):
     manager: str = ""
     server: str = ""
     group: str = ""
-    path: str = ""           # of its directory on its server; empty: below the manager's data directory
-    restored: bool = False   # the directory holds a hot copy, with which its group begins
+    path: str = ""  # of its directory on its server; empty: below the manager's data directory
+    restored: bool = False  # the directory holds a hot copy, with which its group begins
 
 
 class GroupBody(Body):
@@ -122,9 +122,21 @@ class HotCopyBody(Body):
 def fields_at(location: Sequence[int | str]) -> list[str]:
     """The field names known where a validation error was found, as they are written in JSON."""
     containers = [part for part in location[:-1] if isinstance(part, str)]
-    inner: dict[str, list[type[Body]]] = {"instances": [InstanceBody], "groups": [GroupBody], "steps": [StepBody],
-                                         "targets": [CopyTargetBody]}  # fmt: skip
-    whole: list[type[Body]] = [StoreBody, InstancesBody, LeaderBody, PlanBody, SwitchoverBody, RestartBody,
-                               OptionsBody, HotCopyBody]  # fmt: skip
+    inner: dict[str, list[type[Body]]] = {
+        "instances": [InstanceBody],
+        "groups": [GroupBody],
+        "steps": [StepBody],
+        "targets": [CopyTargetBody],
+    }
+    whole: list[type[Body]] = [
+        StoreBody,
+        InstancesBody,
+        LeaderBody,
+        PlanBody,
+        SwitchoverBody,
+        RestartBody,
+        OptionsBody,
+        HotCopyBody,
+    ]
     models = inner.get(containers[-1] if containers else "", whole)
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

@@ -13,13 +13,13 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api import answers
-from dkv.api.nuodb import answers as dialect
+from dkv.api import schemas
 from dkv.api.nuodb import errors
+from dkv.api.nuodb import schemas as dialect
 
 NATIVE = "/admin/v1"
 ADDRESS = "/openapi.json"
-NEGOTIATED = "accept"   # a header that OpenAPI describes by the kinds of content
+NEGOTIATED = "accept"  # a header that OpenAPI describes by the kinds of content
 
 SCHEMAS = "#/components/schemas/"
 
@@ -64,8 +64,10 @@ def _described(app: FastAPI, of_nuodb: bool | None) -> Json:
     told = {"Error", "Problem"} if of_nuodb is None else {"Error"} if of_nuodb else {"Problem"}
     schemas = document.get("components", {}).get("schemas", {}) | {name: _schema(name) for name in told}
     used = _reached({"paths": paths, "told": [{"$ref": SCHEMAS + name} for name in told]}, schemas)
-    components = {"schemas": {name: schemas[name] for name in sorted(used)},
-                  "responses": {name: _refusal(name) for name in sorted(told)}}  # fmt: skip
+    components = {
+        "schemas": {name: schemas[name] for name in sorted(used)},
+        "responses": {name: _refusal(name) for name in sorted(told)},
+    }
     named: Json = _renamed(document | {"paths": paths, "components": components}, _short_names(used))
     return named
 
@@ -124,7 +126,7 @@ def _leave_out_negotiation(operation: Json) -> None:
 
 
 def _schema(name: str) -> Json:
-    model = answers.Problem if name == "Problem" else dialect.Error
+    model = schemas.Problem if name == "Problem" else dialect.Error
     return model.model_json_schema(ref_template="#/components/schemas/{model}")
 
 

@@ -68,8 +68,7 @@ def _parameter(parameter: Mapping[str, Any]) -> str:
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
     required = schema.get("required", ())
     rows = "".join(
-        f"<tr><td><code>{escape(field)}</code></td><td>{_kind(kind)}</td>"
-        f"<td>{'required' if field in required else ''}</td></tr>"
+        f"<tr><td><code>{escape(field)}</code></td><td>{_kind(kind)}</td><td>{'required' if field in required else ''}</td></tr>"
         for field, kind in schema.get("properties", {}).items()
     )
     words = escape(schema.get("description", ""))

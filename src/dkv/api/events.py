@@ -12,16 +12,16 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import answers_look as answers
+from dkv.api import schemas_status as schemas
+from dkv.api.context import Context, ManagerContext
 from dkv.api.problems import refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.api.streams import PAGE, POLL, Streams, last_sequence
-from dkv.store.contract import StoredEvent, StoreTrouble
+from dkv.store.contract import StoredEvent, StoreError
 
 router = APIRouter(tags=["looking"])
 
-CHAIN = 200           # events that are followed back at most
-KEEP_ALIVE = 10.0     # s of silence after which a comment is sent, so that both ends notice a broken line
+CHAIN = 200  # events that are followed back at most
+KEEP_ALIVE = 10.0  # s of silence after which a comment is sent, so that both ends notice a broken line
 
 STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 
@@ -29,10 +29,10 @@ Accept = Annotated[str, Header()]
 Resume = Annotated[str, Header(alias="Last-Event-ID")]
 
 
-@router.get("/admin/v1/events", response_model=answers.Events, responses={200: STREAM})
+@router.get("/admin/v1/events", response_model=schemas.Events, responses={200: STREAM})
 async def events(
     request: Request,
-    rooms: Door,
+    rooms: Context,
     after: Annotated[int, Query(ge=0)] = 0,
     store: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
@@ -54,8 +54,8 @@ async def events(
     return streams.answer(request.client.host if request.client else "", stream)
 
 
-@router.get("/admin/v1/events/{sequence}", response_model=answers.Chain)
-async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
+@router.get("/admin/v1/events/{sequence}", response_model=schemas.Chain)
+async def why(rooms: Context, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
     """One event, then the one it follows from, and so on to where that began: an order, or what merely happened.
 
     `trimmed`: the chain goes on with an event that is not in the log any more.
@@ -69,17 +69,20 @@ async def why(rooms: Door, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wi
         found.append(one)
         cause = one["cause"]
     if not found:
-        raise refuse("not_found", f"There is no event {sequence} in the log.",
-                     f"It holds {await _oldest(rooms)} to {await last_sequence(rooms.events)}.")  # fmt: skip
+        raise refuse(
+            "not_found",
+            f"There is no event {sequence} in the log.",
+            f"It holds {await _oldest(rooms)} to {await last_sequence(rooms.events)}.",
+        )
     return {"events": found, "trimmed": cause is not None}
 
 
-async def _one(rooms: Rooms, sequence: int) -> wire.Json | None:
+async def _one(rooms: ManagerContext, sequence: int) -> wire.Json | None:
     batch = await rooms.events(sequence - 1, 1) if sequence > 0 else ()
     return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
 
 
-async def _oldest(rooms: Rooms) -> int:
+async def _oldest(rooms: ManagerContext) -> int:
     batch = await rooms.events(0, 1)
     return batch[0].sequence if batch else 0
 
@@ -92,7 +95,7 @@ def _resumed(last_event_id: str, after: int) -> int:
     return max(after, int(last_event_id))
 
 
-async def _page(rooms: Rooms, after: int, store: str | None, limit: int) -> list[wire.Json]:
+async def _page(rooms: ManagerContext, after: int, store: str | None, limit: int) -> list[wire.Json]:
     found: list[wire.Json] = []
     while True:
         batch = await rooms.events(after, PAGE)
@@ -102,7 +105,7 @@ async def _page(rooms: Rooms, after: int, store: str | None, limit: int) -> list
         after = batch[-1].sequence
 
 
-async def _before_newest(rooms: Rooms, count: int, store: str | None) -> int:
+async def _before_newest(rooms: ManagerContext, count: int, store: str | None) -> int:
     """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
     end = await last_sequence(rooms.events)
     found: list[wire.Json] = []
@@ -121,7 +124,7 @@ def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
     return [event for event in shown if store is None or event["database"] == store]
 
 
-async def _stream(rooms: Rooms, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
+async def _stream(rooms: ManagerContext, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
     """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
     yield ": events follow\n\n"
     clock = asyncio.get_running_loop().time
@@ -129,7 +132,7 @@ async def _stream(rooms: Rooms, streams: Streams, after: int, store: str | None)
     while not rooms.closing():
         try:
             batch = await rooms.events(after, PAGE)
-        except StoreTrouble:
+        except StoreError:
             batch = []
             await asyncio.sleep(POLL)
         for event in _of(batch, store):

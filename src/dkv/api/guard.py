@@ -14,24 +14,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dkv.api.context import ManagerContext
 from dkv.api.problems import answer
-from dkv.api.rooms import Rooms
 from dkv.domain.decision import Refused
-from dkv.store.contract import StoreTrouble
+from dkv.store.contract import StoreError
 
 log = logging.getLogger("dkv.api")
 
-LARGEST_BODY = 100_000    # bytes: the largest record, 64 KiB of JSON, with what is said around it
-LARGEST_PLAN = 400_000    # the same of a plan, which holds many requests
+LARGEST_BODY = 100_000  # bytes: the largest record, 64 KiB of JSON, with what is said around it
+LARGEST_PLAN = 400_000  # the same of a plan, which holds many requests
 LOOKING = ("GET", "HEAD", "OPTIONS")
 PROTECTION = (
     # The pages are made of text and of styles that stand in them: no script, no frame, nothing from elsewhere.
-    (b"content-security-policy",
-     b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-)  # fmt: skip
+)
 
 
 def largest_body(path: str) -> int:
@@ -42,7 +44,7 @@ def largest_body(path: str) -> int:
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, rooms: Rooms) -> None:
+    def __init__(self, app: ASGIApp, rooms: ManagerContext) -> None:
         self._app = app
         self._rooms = rooms
 
@@ -98,8 +100,11 @@ class Guard:
             return Refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
         sites = headers.get("sec-fetch-site", [])
         if method not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
-            return Refused("forbidden_origin", "A page of another site may not change anything here.",
-                           f"Open the page from http://{hosts[0]}.")  # fmt: skip
+            return Refused(
+                "forbidden_origin",
+                "A page of another site may not change anything here.",
+                f"Open the page from http://{hosts[0]}.",
+            )
         length = headers.get("content-length", ["0"])[0]
         if not re.fullmatch("[0-9]{1,18}", length) or int(length) > largest_body(path):
             return _too_long(length, largest_body(path))
@@ -110,7 +115,7 @@ class Guard:
             return True
         try:
             state = (await self._rooms.submitter.view()).state
-        except StoreTrouble:
+        except StoreError:
             return False
         return any(host == server.host.lower() for server in state.servers.values())
 

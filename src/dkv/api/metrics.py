@@ -16,16 +16,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import answers_look as answers
-from dkv.api.rooms import Door, Rooms
+from dkv.api import schemas_status as schemas
+from dkv.api.context import Context, ManagerContext
 from dkv.domain.model import Process, Server, State
 
 log = logging.getLogger("dkv.api")
 router = APIRouter(tags=["looking"])
 
-PERIOD = 1.0           # s between two samples
-ASLEEP_AFTER = 60.0    # s without a question, after which sampling stops
-LONGEST_WINDOW = 60    # s
+PERIOD = 1.0  # s between two samples
+ASLEEP_AFTER = 60.0  # s without a question, after which sampling stops
+LONGEST_WINDOW = 60  # s
 RATED = {"Get": "gets", "Put": "puts", "Remove": "removes"}
 
 Counts = Mapping[str, Any]
@@ -36,7 +36,7 @@ Sample = dict[int, Counts]
 class Sampler:
     """The ring of this machine's samples and the task that fills it."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: ManagerContext) -> None:
         self._rooms = rooms
         self._ring: deque[Sample] = deque(maxlen=LONGEST_WINDOW + 1)
         self._asked = 0.0
@@ -46,7 +46,7 @@ class Sampler:
     async def asked(self) -> None:
         """Somebody looks: sample now if nobody did lately, and go on for a minute."""
         self._asked = asyncio.get_running_loop().time()
-        async with self._beginning:   # who comes while the first sample is taken would find none
+        async with self._beginning:  # who comes while the first sample is taken would find none
             if self._task is None or self._task.done():
                 self._ring.clear()
                 await self.sample()
@@ -90,10 +90,10 @@ def _say_why(task: asyncio.Task[None]) -> None:
         log.warning("sampling of the engines ended: %s", task.exception())
 
 
-@router.get("/admin/v1/metrics", response_model=answers.Metrics)
+@router.get("/admin/v1/metrics", response_model=schemas.Metrics)
 async def metrics(
     request: Request,
-    rooms: Door,
+    rooms: Context,
     window_sec: Annotated[int, Query(alias="windowSec", ge=1, le=LONGEST_WINDOW)] = 5,
     local: bool = False,
 ) -> Response:
@@ -107,7 +107,7 @@ async def metrics(
     return JSONResponse({"metrics": rows, "updated": rooms.clock(), "silentServers": silent})
 
 
-def own_rows(rooms: Rooms, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
+def own_rows(rooms: ManagerContext, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
     """The rows of this machine's engines."""
     rows: list[wire.Json] = []
     for _, process in sorted(state.processes.items()):
@@ -121,7 +121,7 @@ def own_rows(rooms: Rooms, sampler: Sampler, state: State, window: int) -> list[
     return rows
 
 
-def _row_of(rooms: Rooms, state: State, process: Process) -> wire.Json:
+def _row_of(rooms: ManagerContext, state: State, process: Process) -> wire.Json:
     server = state.servers.get(process.server_id)
     archive = state.archive_of(process)
     return {
@@ -132,7 +132,7 @@ def _row_of(rooms: Rooms, state: State, process: Process) -> wire.Json:
     }
 
 
-async def _from_peers(rooms: Rooms, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
+async def _from_peers(rooms: ManagerContext, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
     """The rows of the other servers that run something, and the ids of those that did not answer."""
     busy = {process.server_id for process in state.processes.values()} - {rooms.server_id}
     peers = [server for name, server in sorted(state.servers.items()) if name in busy]
@@ -141,7 +141,7 @@ async def _from_peers(rooms: Rooms, state: State, window: int) -> tuple[list[wir
     return rows, [peer.server_id for peer, found in zip(peers, answers, strict=True) if found is None]
 
 
-async def _from_peer(rooms: Rooms, peer: Server, window: int) -> list[wire.Json] | None:
+async def _from_peer(rooms: ManagerContext, peer: Server, window: int) -> list[wire.Json] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
         async with asyncio.timeout(rooms.peer_patience):

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 
-COST, BLOCK, PARALLEL = 16_384, 8, 1   # 16 MB and some 50 ms a guess
+COST, BLOCK, PARALLEL = 16_384, 8, 1  # 16 MB and some 50 ms a guess
 
 
 def hashed(password: str) -> str:

@@ -1,6 +1,6 @@
 """API room: plans: which commands and transitions several requests would lead to, without making anything true.
 
-The requests go through the very routes that would serve them, with a submitter that never commits (control/rehearse.py).
+The requests go through the very routes that would serve them, with a submitter that never commits (control/dry_run.py).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import answers
+from dkv.api import schemas
 from dkv.api.bodies import PlanBody, StepBody
+from dkv.api.context import ROOMS, Context, ManagerContext
 from dkv.api.problems import refuse
-from dkv.api.rooms import ROOMS, Door, Rooms
-from dkv.control.rehearse import Rehearsal
+from dkv.control.dry_run import DryRun
 
 router = APIRouter(prefix="/admin/v1", tags=["plans"])
 
@@ -38,17 +38,17 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 """Addresses that may be looked at between two changes."""
 
 
-@router.post("/plan", response_model=answers.Plan)
-async def plan(body: PlanBody, rooms: Door, request: Request) -> Response:
+@router.post("/plan", response_model=schemas.Plan)
+async def plan(body: PlanBody, rooms: Context, request: Request) -> Response:
     """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
     view = await rooms.submitter.view()
-    rehearsal = Rehearsal(view, rooms.clock)
-    stage = replace(rooms, submitter=rehearsal, rehearsing=True)
+    rehearsal = DryRun(view, rooms.clock)
+    stage = replace(rooms, submitter=rehearsal, dry_run=True)
     told = [await _step(request, stage, rehearsal, step) for step in body.steps]
     return JSONResponse({"revision": view.revision, "steps": told})
 
 
-async def _step(request: Request, stage: Rooms, rehearsal: Rehearsal, step: StepBody) -> wire.Json:
+async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step: StepBody) -> wire.Json:
     path = step.path.partition("?")[0]
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
         said = f"{step.method} {path} cannot be planned."
@@ -57,12 +57,15 @@ async def _step(request: Request, stage: Rooms, rehearsal: Rehearsal, step: Step
     status, answer = await _call(request, stage, step)
     done = rehearsal.done[before:]
     return {
-        "method": step.method, "path": step.path, "status": status, "answer": answer,
+        "method": step.method,
+        "path": step.path,
+        "status": status,
+        "answer": answer,
         "commands": [wire.rehearsed_view(one.command, one.events, one.refused) for one in done],
-    }  # fmt: skip
+    }
 
 
-async def _call(request: Request, stage: Rooms, step: StepBody) -> tuple[int, Any]:
+async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tuple[int, Any]:
     """One request through this same application, with other rooms."""
     path, _, query = step.path.partition("?")
     body = b"" if step.body is None else json.dumps(step.body).encode()
@@ -71,10 +74,20 @@ async def _call(request: Request, stage: Rooms, step: StepBody) -> tuple[int, An
     if step.key:
         headers.append((b"idempotency-key", step.key.encode()))
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": step.method, "scheme": "http",
-        "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "headers": headers,
-        "client": request.scope.get("client"), "server": request.scope.get("server"), ROOMS: stage,
-    }  # fmt: skip
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": step.method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": headers,
+        "client": request.scope.get("client"),
+        "server": request.scope.get("server"),
+        ROOMS: stage,
+    }
     said: dict[str, Any] = {"status": 500, "body": b""}
 
     async def receive() -> MutableMapping[str, Any]:

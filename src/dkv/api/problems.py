@@ -16,7 +16,7 @@ from dkv.api.bodies import fields_at
 from dkv.api.nuodb import errors
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
-from dkv.store.contract import StoreTrouble
+from dkv.store.contract import StoreError
 
 DOOR_CODES: dict[str, Entry] = {
     "bad_request": Entry(400, 2, "the request cannot be understood"),
@@ -35,17 +35,17 @@ DOOR_CODES: dict[str, Entry] = {
 }
 """Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
 
-WIDEST = 1_000             # entries of a list, or fields of an object, in a body
-LONGEST_SENTENCE = 2_000   # characters
+WIDEST = 1_000  # entries of a list, or fields of an object, in a body
+LONGEST_SENTENCE = 2_000  # characters
 
 MISSING_BODY = "The request needs a JSON object as its body, sent as application/json."
 
 
-class ApiTrouble(Exception):
+class ApiError(Exception):
     """Root of everything this room raises."""
 
 
-class Refusal(ApiTrouble):
+class Refusal(ApiError):
     """A refusal on its way to the answer."""
 
     def __init__(self, refused: Refused) -> None:
@@ -59,9 +59,7 @@ def refuse(code: str, message: str, hint: str = "") -> Refusal:
     return Refusal(Refused(code, message, hint))
 
 
-def answer(
-    refused: Refused, headers: Mapping[str, str] | None = None, path: str = "", **more: object
-) -> JSONResponse:
+def answer(refused: Refused, headers: Mapping[str, str] | None = None, path: str = "", **more: object) -> JSONResponse:
     """The response of a refusal, in the words of the dialect that `path` belongs to."""
     entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
     refused = Refused(refused.code, one_line(refused.message), one_line(refused.hint))
@@ -82,7 +80,7 @@ def one_line(text: str) -> str:
 
 def waiting(why: str) -> Refused:
     """The domain's state cannot be reached."""
-    why, _, hint = why.partition("; hint: ")   # the store says what helps in its own sentence
+    why, _, hint = why.partition("; hint: ")  # the store says what helps in its own sentence
     message = why if why.startswith("waiting for the domain") else f"waiting for the domain: {why or 'it is away'}"
     message = f"This manager is {message.rstrip('.')}."
     helps = f"{hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else "Ask again, or another manager."
@@ -94,7 +92,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(StoreTrouble, _store)
+    app.add_exception_handler(StoreError, _store)
     app.add_exception_handler(UnicodeEncodeError, _no_text)
 
 

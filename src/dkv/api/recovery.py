@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import answers, answers_look
-from dkv.api.asking import Actor, Key, accepted, database_of, repeated, store_json
+from dkv.api import schemas, schemas_status
 from dkv.api.bodies import LeaderBody
+from dkv.api.context import Context
+from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_json
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door
 from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.model import State
@@ -25,17 +25,17 @@ router = APIRouter(tags=["recovery"])
 LEADER = "/admin/v1/stores/{name}/groups/{group}/leader"
 
 
-@router.get(LEADER, response_model=answers.LeaderBound)
+@router.get(LEADER, response_model=schemas.LeaderBound)
 async def leader_bound(
-    name: str, group: str, rooms: Door, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
+    name: str, group: str, rooms: Context, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
 ) -> Response:
     """What making that archive lead could cost at most, as far as the domain knows. Changes nothing."""
     state = (await rooms.submitter.view()).state
     return JSONResponse({"bound": _bound(state, name, group, archive_id)})
 
 
-@router.post(LEADER, status_code=202, response_model=answers.Enforced)
-async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post(LEADER, status_code=202, response_model=schemas.Enforced)
+async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
 
     Answers with the bound as it was before. The group keeps a record of it for ever.
@@ -44,10 +44,14 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Door, k
     bound = done.answer["bound"] if done else _bound((await rooms.submitter.view()).state, name, group, body.archive_id)
     if done is None:
         command = EnforceLeader(
-            actor=actor, database=name, group=group, archive_id=body.archive_id, allow_data_loss=body.allow_data_loss,
+            actor=actor,
+            database=name,
+            group=group,
+            archive_id=body.archive_id,
+            allow_data_loss=body.allow_data_loss,
             reason=body.reason,
-        )  # fmt: skip
-        told = replace(key, beside={"bound": bound}) if key else None   # who asks again must not hear that nothing is lost
+        )
+        told = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
         accepted(await rooms.submitter.submit(command, told))
     store = store_json(rooms, await rooms.submitter.view(), name)
     return JSONResponse({"result": "Enforced", "bound": bound, "store": store}, 202)
@@ -65,13 +69,16 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
     return wire.bound_view(losses.bound(state, found, archive))
 
 
-@router.get("/admin/v1/state", response_model=answers_look.Records)
-async def state(rooms: Door, request: Request) -> Response:
+@router.get("/admin/v1/state", response_model=schemas_status.Records)
+async def state(rooms: Context, request: Request) -> Response:
     """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
     caller = request.client.host if request.client else ""
     if not _is_loopback(caller):
-        raise refuse("forbidden_host", "The state holds secrets and is given to this machine only.",
-                     "Run dkv backup state on the manager's own machine.")  # fmt: skip
+        raise refuse(
+            "forbidden_host",
+            "The state holds secrets and is given to this machine only.",
+            "Run dkv backup state on the manager's own machine.",
+        )
     snapshot = await rooms.submitter.snapshot()
     uid = (await rooms.submitter.view()).state.uid
     return JSONResponse({"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)})

@@ -8,55 +8,39 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import answers
-from dkv.api.asking import (
-    Actor,
-    Key,
-    accepted,
-    database_of,
-    instance_of,
-    repeated,
-    store_json,
-    store_now,
-)
+from dkv.api import schemas
 from dkv.api.bodies import InstancesBody, StoreBody
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated, store_json, store_now
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
-from dkv.domain import describe
-from dkv.domain.commands import (
-    CreateDatabase,
-    DeleteArchive,
-    DeleteDatabase,
-    ShutdownDatabase,
-    ShutdownProcess,
-    StartProcess,
-)
+from dkv.domain import status
+from dkv.domain.commands import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
 from dkv.domain.decision import Accepted
-from dkv.domain.model import EngineType, State
+from dkv.domain.model import ProcessRole, State
 
 router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
 
 STOP_TRIES = 3
-RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a deletion looks for its end
+RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05  # how often, and every how many s, a deletion looks for its end
 
 
-@router.get("", response_model=answers.Stores)
-async def list_stores(rooms: Door) -> Response:
+@router.get("", response_model=schemas.Stores)
+async def list_stores(rooms: Context) -> Response:
     """All stores with their groups and instances."""
     view = await rooms.submitter.view()
     names = [database.name for database in wire.stores_of(view.state)]
     return JSONResponse({"stores": [store_json(rooms, view, name) for name in names]})
 
 
-@router.get("/{name}", response_model=answers.Store)
-async def get_store(name: str, rooms: Door) -> Response:
+@router.get("/{name}", response_model=schemas.Store)
+async def get_store(name: str, rooms: Context) -> Response:
     """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
     return JSONResponse(store_json(rooms, await rooms.submitter.view(), name))
 
 
-@router.post("", status_code=201, response_model=answers.Store, responses={200: {"model": answers.Store | answers.StoreChecked}})
-async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, check: bool = False) -> Response:
+@router.post("", status_code=201, response_model=schemas.Store, responses={200: {"model": schemas.Store | schemas.StoreChecked}})
+async def create_store(body: StoreBody, rooms: Context, key: Key, actor: Actor, check: bool = False) -> Response:
     """Create a store with all its instances, none of them started. 200 if the same store was there already.
 
     With `check=true` nothing is written: names, ports, overlaps and this machine's sockets are looked at.
@@ -73,15 +57,15 @@ async def create_store(body: StoreBody, rooms: Door, key: Key, actor: Actor, che
     return await store_now(rooms, body.name, 201 if done.answer.get("created", True) else 200)
 
 
-async def _check(rooms: Rooms, state: State, command: CreateDatabase) -> Response:
+async def _check(rooms: ManagerContext, state: State, command: CreateDatabase) -> Response:
     done = accepted(await rooms.submitter.check(command))
     await check_directories(rooms, command.archives)
     check_sockets(rooms, state, command.name, command.archives)
     return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
 
 
-@router.delete("/{name}", response_model=answers.StoreRemoved)
-async def delete_store(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/{name}", response_model=schemas.StoreRemoved)
+async def delete_store(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """Delete a stopped store with its archives; their directories are renamed, never removed.
 
     Answers when the managers that are there have renamed them, so that the name may be used again at once.
@@ -91,9 +75,9 @@ async def delete_store(name: str, rooms: Door, key: Key, actor: Actor) -> Respon
     return JSONResponse({"name": name, "result": "Removed"})
 
 
-async def _retired(rooms: Rooms, name: str) -> None:
+async def _retired(rooms: ManagerContext, name: str) -> None:
     """Wait a little for the directories of a deleted store to be renamed."""
-    for _ in range(0 if rooms.rehearsing else RETIRED_LOOKS):
+    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
         state = (await rooms.submitter.view()).state
         left = [a for a in state.archives.values() if a.database == name and a.removed and state.server_alive(a.server_id)]
         if not left:
@@ -101,8 +85,8 @@ async def _retired(rooms: Rooms, name: str) -> None:
         await asyncio.sleep(RETIRED_EVERY)
 
 
-@router.post("/{name}/stop", status_code=202, response_model=answers.Store)
-async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool = False) -> Response:
+@router.post("/{name}/stop", status_code=202, response_model=schemas.Store)
+async def stop_store(name: str, rooms: Context, key: Key, actor: Actor, force: bool = False) -> Response:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
     accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
     return await store_now(rooms, name, 202)
@@ -111,8 +95,8 @@ async def stop_store(name: str, rooms: Door, key: Key, actor: Actor, force: bool
 # Instances ---------------------------------------------------------------------------------------------------
 
 
-@router.post("/{name}/instances", status_code=201, response_model=answers.Store)
-async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/instances", status_code=201, response_model=schemas.Store)
+async def add_instances(name: str, body: InstancesBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
     if await repeated(rooms, key) is None:
         state = (await rooms.submitter.view()).state
@@ -124,8 +108,8 @@ async def add_instances(name: str, body: InstancesBody, rooms: Door, key: Key, a
     return await store_now(rooms, name, 201)
 
 
-@router.delete("/{name}/instances/{instance}", response_model=answers.InstanceRemoved)
-async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/{name}/instances/{instance}", response_model=schemas.InstanceRemoved)
+async def remove_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
     if await repeated(rooms, key) is None:
         archive = instance_of((await rooms.submitter.view()).state, name, instance)
@@ -133,13 +117,13 @@ async def remove_instance(name: str, instance: str, rooms: Door, key: Key, actor
     return JSONResponse({"instanceName": instance, "result": "Removed"})
 
 
-@router.post("/{name}/instances/{instance}/start", status_code=202, response_model=answers.InstanceStarted)
-async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/instances/{instance}/start", status_code=202, response_model=schemas.InstanceStarted)
+async def start_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """Request an instance's process (seed 000). Returns at once; the store's view tells how far it is."""
     if known := await repeated(rooms, key):
         return await _told(rooms, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
     archive = instance_of((await rooms.submitter.view()).state, name, instance)
-    command = StartProcess(actor=actor, database=name, engine_type=EngineType.SM, archive_id=archive.archive_id)
+    command = StartProcess(actor=actor, database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
     done = await rooms.submitter.submit(command, key)
     if isinstance(done, Accepted):
         return await _told(rooms, name, instance, {"result": "Started", "startId": done.answer.get("startId")})
@@ -147,16 +131,14 @@ async def start_instance(name: str, instance: str, rooms: Door, key: Key, actor:
         raise Refusal(done)
     state = (await rooms.submitter.view()).state
     process = state.process_on(archive.archive_id)
-    if describe.instance_state(state, archive) == "Stopping":
+    if status.instance_state(state, archive) == "Stopping":
         raise refuse("archive_in_use", f"{instance} is stopping.", "Start it again when it has stopped.")
     start_id = process.start_id if process else None
     return await _told(rooms, name, instance, {"result": "Already running", "startId": start_id})
 
 
-@router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=answers.InstanceStopped)
-async def stop_instance(
-    name: str, instance: str, rooms: Door, key: Key, actor: Actor, force: bool = False
-) -> Response:
+@router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=schemas.InstanceStopped)
+async def stop_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor, force: bool = False) -> Response:
     """Stop an instance gracefully, handing its lead over; with `force` at once, without any check (seed 002)."""
     if await repeated(rooms, key):
         return await _told(rooms, name, instance, {"result": "Stopping"})
@@ -174,6 +156,6 @@ async def stop_instance(
     return await _told(rooms, name, instance, {"result": "Already stopped"})
 
 
-async def _told(rooms: Rooms, name: str, instance: str, said: wire.Json) -> Response:
+async def _told(rooms: ManagerContext, name: str, instance: str, said: wire.Json) -> Response:
     store = store_json(rooms, await rooms.submitter.view(), name)
     return JSONResponse({"instanceName": instance, **said, "store": store}, 202)

@@ -15,32 +15,35 @@ from contextlib import suppress
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from dkv.api.context import ManagerContext
 from dkv.api.problems import refuse
-from dkv.api.rooms import Rooms
-from dkv.store.contract import StoredEvent, StoreTrouble
+from dkv.store.contract import StoredEvent, StoreError
 
 log = logging.getLogger("dkv.api")
 
-PAGE = 500            # events read at once
-POLL = 0.25           # s between two looks whether the manager ends, and until a state that failed is asked again
+PAGE = 500  # events read at once
+POLL = 0.25  # s between two looks whether the manager ends, and until a state that failed is asked again
 
 
 class Streams:
     """The streams of one manager, and what wakes them."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: ManagerContext) -> None:
         self._rooms = rooms
-        self._open: Counter[str] = Counter()   # by the address they go to
-        self._newest = 0                       # the sequence of an event that is in the log, the newest as far as is known
-        self._changed = asyncio.Event()        # set, and replaced, when `_newest` grew or the manager ends
+        self._open: Counter[str] = Counter()  # by the address they go to
+        self._newest = 0  # the sequence of an event that is in the log, the newest as far as is known
+        self._changed = asyncio.Event()  # set, and replaced, when `_newest` grew or the manager ends
         self._tasks: list[asyncio.Task[None]] = []
 
     def answer(self, peer: str, content: AsyncIterator[str]) -> StreamingResponse:
         """A stream to that address, counted until it ends. Raises Refusal where there are too many."""
         if self._open[peer] >= self._rooms.streams_each or self._open.total() >= self._rooms.streams:
             said = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
-            raise refuse("too_many_streams", f"This manager keeps no more: {said}",
-                         "End one of them, ask another manager, or ask for application/json now and then.")  # fmt: skip
+            raise refuse(
+                "too_many_streams",
+                f"This manager keeps no more: {said}",
+                "End one of them, ask another manager, or ask for application/json now and then.",
+            )
         self._open[peer] += 1
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._until_closing())]
@@ -49,7 +52,7 @@ class Streams:
         return _Counted(content, lambda: self._left(peer))
 
     def _left(self, peer: str) -> None:
-        self._open -= Counter({peer: 1})   # an address without any is not kept
+        self._open -= Counter({peer: 1})  # an address without any is not kept
         if not self._open:
             self._stop()
 
@@ -72,7 +75,7 @@ class Streams:
 
     async def _watch(self) -> None:
         while True:
-            with suppress(StoreTrouble):
+            with suppress(StoreError):
                 self._grown(await last_sequence(self._rooms.events))
                 async for _ in self._rooms.changes():
                     while batch := await self._rooms.events(self._newest, PAGE):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dkv import wire
-from dkv.api.asking import find_instance
 from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
+from dkv.api.context import ManagerContext
+from dkv.api.dependencies import find_instance
 from dkv.api.problems import refuse
-from dkv.api.rooms import Rooms
 from dkv.domain.commands import CreateArchives, CreateDatabase, NewArchive, NewGroup
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, State
@@ -22,7 +22,7 @@ from dkv.domain.rules.texts import is_printable
 FREE_BASES_TRIED = 200
 
 
-def create_command(rooms: Rooms, state: State, body: StoreBody, actor: str) -> CreateDatabase:
+def create_command(rooms: ManagerContext, state: State, body: StoreBody, actor: str) -> CreateDatabase:
     """The command that makes the store of this body. Raises Refusal for a server the domain does not know."""
     uid = rooms.new_id()
     only = body.groups[0].name if len(body.groups) == 1 else "" if body.groups else UNPARTITIONED
@@ -50,7 +50,7 @@ def create_command(rooms: Rooms, state: State, body: StoreBody, actor: str) -> C
     )
 
 
-def add_command(rooms: Rooms, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
+def add_command(rooms: ManagerContext, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
     """The command that adds these instances; one that names no server goes to the manager that was asked."""
     archives = _archives(state, body.instances, "", rooms.server_id)
     return CreateArchives(actor=actor, database=store, archives=archives)
@@ -88,7 +88,7 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
 # Sockets -----------------------------------------------------------------------------------------------------
 
 
-async def check_directories(rooms: Rooms, archives: Sequence[NewArchive]) -> None:
+async def check_directories(rooms: ManagerContext, archives: Sequence[NewArchive]) -> None:
     """Refuse at once what can be seen from here: directories on this machine that no archive may have. Raises Refusal."""
     for new in archives:
         if new.path.startswith("/") and is_printable(new.path) and new.server_id == rooms.server_id:
@@ -98,7 +98,7 @@ async def check_directories(rooms: Rooms, archives: Sequence[NewArchive]) -> Non
                 raise refuse("unfit_directory", f"That directory cannot be an archive's: {trouble}.", hint)
 
 
-def check_sockets(rooms: Rooms, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
+def check_sockets(rooms: ManagerContext, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
     """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new,
     nor are those of a store whose name differs in case only: that name is what will be refused. A port that the domain
     knows is no other program's: the domain will say whose it is."""
@@ -123,7 +123,7 @@ def _ports_known(state: State, host: str) -> set[int]:
     return {port for one in ours for port in (one.cluster_port, one.client_port)}
 
 
-def _free_bases(rooms: Rooms, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
+def _free_bases(rooms: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
     """A hint that moves all wanted ports of this machine by the smallest step to where nothing is."""
     known = _ports_known(state, host)
     ports = [p for a in wanted for p in (a.cluster_port, a.client_port)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dkv.cli.errors import Usage, nearest
 from dkv.cli.names import check_name
 from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, settle
-from dkv.cli.trouble import Usage, nearest
 
 
 class Param(NamedTuple):
@@ -31,11 +31,11 @@ class Call(NamedTuple):
     """What a verb sends that is nothing but one request, and what it prints: see nouns/simple.py."""
 
     method: str
-    path: str                                  # below /api/1; {option} stands for an option's value
-    shape: str = ""                            # what is printed, one of shapes.py; nothing when empty
-    body: tuple[tuple[str, str], ...] = ()     # field of the body, and the option it comes from
-    query: tuple[tuple[str, str], ...] = ()    # parameter of the address, and the option it comes from
-    many: bool = False                         # the answer is a list
+    path: str  # below /api/1; {option} stands for an option's value
+    shape: str = ""  # what is printed, one of shapes.py; nothing when empty
+    body: tuple[tuple[str, str], ...] = ()  # field of the body, and the option it comes from
+    query: tuple[tuple[str, str], ...] = ()  # parameter of the address, and the option it comes from
+    many: bool = False  # the answer is a list
 
 
 class Cmdlet(NamedTuple):
@@ -140,9 +140,13 @@ def _plain(name: str) -> str:
 def usage_line(cmdlet: Cmdlet) -> str:
     """`Usage: New-DkvStore -Name <name> ... [-Parallel]`."""
     value = {
-        "switch": "", "number": " <int>", "list": " <string[]>", "nodes": " <InstanceDefinition[]>",
-        "words": " <string> ...", "pairs": " <key> <value> ...",
-    }  # fmt: skip
+        "switch": "",
+        "number": " <int>",
+        "list": " <string[]>",
+        "nodes": " <InstanceDefinition[]>",
+        "words": " <string> ...",
+        "pairs": " <key> <value> ...",
+    }
     parts = []
     for p in cmdlet.params:
         text = f"{written(p)}{value.get(p.kind, ' <string>')}"
@@ -267,8 +271,16 @@ def _shown(value: object) -> str:
 
 
 _CONVERT: dict[str, Callable[[Param, object], object]] = {
-    "switch": _switch, "number": _number, "text": _text, "name": _name, "word": _word, "list": _list, "nodes": _nodes,
-    "words": _words, "pairs": _pairs, "any": _any,
+    "switch": _switch,
+    "number": _number,
+    "text": _text,
+    "name": _name,
+    "word": _word,
+    "list": _list,
+    "nodes": _nodes,
+    "words": _words,
+    "pairs": _pairs,
+    "any": _any,
 }
 
 
@@ -298,5 +310,5 @@ def _is_param(word: str) -> bool:
 def _glued(word: str) -> tuple[str, str | None]:
     for i, char in enumerate(word):
         if char in ":=":
-            return word[:i], word[i + 1:]
+            return word[:i], word[i + 1 :]
     return word, None

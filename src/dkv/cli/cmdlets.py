@@ -11,11 +11,11 @@ from importlib import import_module
 
 from dkv.cli import nouns
 from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
-from dkv.cli.fleet import Refusals
+from dkv.cli.errors import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliError, NotPrinted, Usage, nearest
+from dkv.cli.manager_pool import Refusals
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, NotPrinted, Usage, nearest
-from dkv.client import ClientTrouble, ManagerRefused, ManagerUnreachable
+from dkv.client import ClientError, ManagerRefused, ManagerUnreachable
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
@@ -32,17 +32,23 @@ ONE_NODE = Param("InstanceName", "name", "a node", position=1)
 
 CMDLETS = (
     Cmdlet(
-        "Connect-DkvManager", "Remembers which managers the next commands are for.", "connect:connect",
+        "Connect-DkvManager",
+        "Remembers which managers the next commands are for.",
+        "connect:connect",
         (
             Param("Managers", "list", "the managers, with commas between", True, position=0, aliases=("Servers", "Server")),
-            PORT, Param("Force", "switch", "replace the present list", default=False), TIMEOUT, PARALLEL, OUTPUT,
+            PORT,
+            Param("Force", "switch", "replace the present list", default=False),
+            TIMEOUT,
+            PARALLEL,
+            OUTPUT,
         ),
     ),
+    Cmdlet("Disconnect-DkvManager", "Forgets the connected managers.", "connect:disconnect", (OUTPUT,)),
     Cmdlet(
-        "Disconnect-DkvManager", "Forgets the connected managers.", "connect:disconnect", (OUTPUT,),
-    ),
-    Cmdlet(
-        "New-DkvStore", "Defines a store on all connected managers; Start-DkvStore starts it.", "create:new_store",
+        "New-DkvStore",
+        "Defines a store on all connected managers; Start-DkvStore starts it.",
+        "create:new_store",
         (
             NAME,
             Param("InstancePrefix", "name", "nodes, which are called <prefix>-<index>", required=True, position=1),
@@ -57,7 +63,9 @@ CMDLETS = (
         ),
     ),
     Cmdlet(
-        "Add-DkvInstance", "Adds nodes, as further copies, to a store.", "create:add_instance",
+        "Add-DkvInstance",
+        "Adds nodes, as further copies, to a store.",
+        "create:add_instance",
         (
             STORE_NAME,
             Param("InstanceName", "name", "a node", position=1),
@@ -66,23 +74,31 @@ CMDLETS = (
             Param("Nodes", "nodes", "several nodes at once", aliases=("Instances",)),
             Param("Server", "text", "the server that gets the nodes"),
             Param("Managers", "list", "the managers, with commas between", aliases=("Servers",)),
-            PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT, PLAN,
+            PORT,
+            TIMEOUT,
+            PARALLEL,
+            FAIL_FAST,
+            OUTPUT,
+            PLAN,
         ),
     ),
     Cmdlet("Start-DkvStore", "Starts all nodes of a store, or one.", "startstop:start", (NAME, ONE_NODE, PLAN, *SHARED)),
     Cmdlet(
-        "Stop-DkvStore", "Stops all nodes of a store, or one; the data stays on disk.", "startstop:stop",
-        (
-            NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), PLAN,
-            *SHARED,
-        ),
+        "Stop-DkvStore",
+        "Stops all nodes of a store, or one; the data stays on disk.",
+        "startstop:stop",
+        (NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), PLAN, *SHARED),
     ),
     Cmdlet(
-        "Get-DkvStore", "Shows all stores, or one with its groups and nodes.", "look:get_store",
+        "Get-DkvStore",
+        "Shows all stores, or one with its groups and nodes.",
+        "get_store:get_store",
         (Param("Name", "name", "a store", position=0, aliases=("StoreName",)), *SHARED),
     ),
     Cmdlet(
-        "Set-DkvStore", "Changes options of a store while it runs, and says what needs a restart.", "settings:set_store",
+        "Set-DkvStore",
+        "Changes options of a store while it runs, and says what needs a restart.",
+        "settings:set_store",
         (
             NAME,
             Param("MaxMemory", "text", "memory of each node, such as 512MB; 0 for a share of its server's"),
@@ -94,11 +110,15 @@ CMDLETS = (
     ),
     Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, PLAN, *SHARED)),
     Cmdlet(
-        "Remove-DkvInstance", "Deletes one stopped node and its archive.", "create:remove_instance",
+        "Remove-DkvInstance",
+        "Deletes one stopped node and its archive.",
+        "create:remove_instance",
         (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), PLAN, *SHARED),
     ),
     Cmdlet(
-        "Watch-DkvStoreMetrics", "Shows the numbers of a store's nodes until Ctrl-C.", "watch:watch",
+        "Watch-DkvStoreMetrics",
+        "Shows the numbers of a store's nodes until Ctrl-C.",
+        "watch:watch",
         (
             STORE_NAME,
             Param("RefreshSec", "number", "seconds between two pictures", default=1, high=60),
@@ -138,14 +158,14 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
     except Refusals as refusals:
         session.screen.rows(refusals.rows, widths=(22, 14, 9))
         return FAILED
-    except CliTrouble as trouble:
+    except CliError as trouble:
         done = isinstance(trouble, NotPrinted) and session.sent
         session.screen.error(trouble.message, f"Already sent and not taken back: {_sent(session)}." if done else trouble.hint)
         return trouble.exit_code
     except ManagerRefused as refused:
         session.screen.error(refused.message, refused.hint)
         return BAD_USAGE if refused.status in (400, 422) else FAILED
-    except ClientTrouble as trouble:
+    except ClientError as trouble:
         session.screen.error(str(trouble), AWAY if isinstance(trouble, ManagerUnreachable) else "")
         return FAILED
     finally:
@@ -160,7 +180,7 @@ def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int
         session.screen.as_json = True
     code = _code(cmdlet)
     if bound.get("Plan") or bound.get("--plan"):
-        from dkv.cli.rehearse import rehearse
+        from dkv.cli.dry_run import rehearse
 
         return rehearse(session, lambda: code(session, bound))
     return code(session, bound)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dkv.cli.binding import Bound
-from dkv.cli.fleet import Fleet, Refusals
+from dkv.cli.errors import DONE, CliError
+from dkv.cli.manager_pool import ManagerPool, Refusals
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Session, endpoints
-from dkv.cli.trouble import DONE, CliTrouble
 
 WIDTHS = (22, 14, 9)
 
@@ -18,9 +18,9 @@ def connect(session: Session, bound: Bound) -> int:
     before = session.own_managers() if not bound["Force"] else []
     if before and before != texts:
         hint = "Use -Force to replace the list, or Disconnect-DkvManager first."
-        raise CliTrouble(f"Already connected to {', '.join(before)}.", hint)
+        raise CliError(f"Already connected to {', '.join(before)}.", hint)
     try:
-        Fleet(session, bound, targets).survey("Connect")
+        ManagerPool(session, bound, targets).survey("Connect")
     except Refusals as refusals:
         skipped = "Not connected: another manager failed"
         rows = [r if r.result == FAILED else Row(r.manager, r.subject, SKIPPED, skipped) for r in refusals.rows]

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from dkv.cli.trouble import CliTrouble
+from dkv.cli.errors import CliError
 
 
 def user_directory(environ: Mapping[str, str]) -> str:
@@ -37,7 +37,7 @@ class ContextFile:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             hint = "Delete the file, or run Connect-DkvManager -Force."
-            raise CliTrouble(f"The context file {self._path} cannot be read: {error}.", hint) from error
+            raise CliError(f"The context file {self._path} cannot be read: {error}.", hint) from error
 
     def write(self, managers: Sequence[str]) -> None:
         """Replace the list; a crash leaves the old file or the new one."""
@@ -49,7 +49,7 @@ class ContextFile:
             os.replace(beside, self._path)
         except OSError as error:
             hint = "Make the directory writable, or set DKV_MANAGERS instead."
-            raise CliTrouble(f"The context file {self._path} cannot be written: {error}.", hint) from error
+            raise CliError(f"The context file {self._path} cannot be written: {error}.", hint) from error
 
     def clear(self) -> None:
         """Forget the list."""
@@ -58,4 +58,4 @@ class ContextFile:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise CliTrouble(f"The context file {self._path} cannot be removed: {error}.", "Remove it.") from error
+            raise CliError(f"The context file {self._path} cannot be removed: {error}.", "Remove it.") from error

@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dkv.cli.binding import Bound
-from dkv.cli.fleet import Fleet, pick_instance, to_rows
+from dkv.cli.errors import DONE, FAILED, NothingSent, Usage, nearest
+from dkv.cli.manager_pool import ManagerPool, pick_instance, to_rows
 from dkv.cli.names import Place, check_name
 from dkv.cli.output import SUCCESS, Row, table
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.cli.topology import (
-    Node,
-    Topology,
-    Wish,
-    check_ports,
-    emptiest,
-    generate,
-    taken_ports,
-)
-from dkv.cli.trouble import DONE, FAILED, NothingSent, Usage, nearest
+from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerClient, ManagerRefused, new_key
 
 WIDTHS = (22, 14, 9)
@@ -33,7 +25,7 @@ def new_store(session: Session, bound: Bound) -> int:
         session.screen.note("warning: No managers connected. Use Connect-DkvManager.")
         return FAILED
     _wish(bound, len(targets))
-    fleet = Fleet(session, bound, targets)
+    fleet = ManagerPool(session, bound, targets)
     places = fleet.survey("CreateStore")
     topology = generate(_wish(bound, len(places)), places)
     if bound["WhatIf"]:
@@ -54,7 +46,7 @@ def _was_new(outcome: Outcome) -> bool:
     return isinstance(outcome.value, tuple) and bool(outcome.value[0])
 
 
-def _wish(bound: Bound, servers: int) -> Wish:
+def _wish(bound: Bound, servers: int) -> TopologyRequest:
     count = int(bound["InstanceCount"])
     copies = int(bound["ReplicationFactor"] or min(2, servers))
     nodes = servers * count
@@ -73,17 +65,17 @@ def _wish(bound: Bound, servers: int) -> Wish:
             f"The ports of {count} nodes from {ports[0]} and from {ports[1]} on overlap.",
             f"Use -ClientPort {ports[0] + max(count, 50)}." if ports[0] + 50 + count < 65536 else "Start lower.",
         )
-    return Wish(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"])
+    return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"])
 
 
-def _exists(fleet: Fleet, name: str) -> bool:
+def _exists(fleet: ManagerPool, name: str) -> bool:
     """Whether a store of that name, in any case, is there: then the managers say whether it is the same one, and no
     port of it is in the way."""
     known = [str(store["name"]) for store in fleet.first(lambda client: client.stores())]
     return name.lower() in (one.lower() for one in known)
 
 
-def _check_everywhere(fleet: Fleet, topology: Topology) -> None:
+def _check_everywhere(fleet: ManagerPool, topology: Topology) -> None:
     body = topology.body()
     jobs = [Job(text, "CreateStore", _checking(client, body), changes=False) for text, client in fleet.clients.items()]
     fleet.refuse_if_any_failed(fan_out(fleet.session, jobs, fleet.bound | {"FailFast": False}))
@@ -98,8 +90,9 @@ def show_topology(session: Session, topology: Topology) -> None:
     if session.screen.as_json:
         session.screen.data(topology.body())
         return
-    lines = table([(n.name, f"{n.place.host}:{n.clustron_port}", f"client:{n.client_port}", f"group:{n.group}")
-                   for n in topology.nodes])
+    lines = table(
+        [(n.name, f"{n.place.host}:{n.clustron_port}", f"client:{n.client_port}", f"group:{n.group}") for n in topology.nodes]
+    )
     for line in lines:
         session.screen.line(line)
     for group in topology.groups:
@@ -110,7 +103,7 @@ def show_topology(session: Session, topology: Topology) -> None:
 def add_instance(session: Session, bound: Bound) -> int:
     """Add copies to the groups with the fewest; a server for each is chosen here unless -Server names it."""
     wanted = _wanted(bound)
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     places = fleet.survey("AddInstance")
     name = bound["StoreName"]
     store = fleet.first(lambda client: client.store(name))
@@ -161,7 +154,7 @@ def _body(node: Node) -> Json:
 
 def remove_store(session: Session, bound: Bound) -> int:
     """Delete a stopped store and its archives; the managers keep the renamed directories (issue section 5)."""
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     fleet.survey("RemoveStore")
     store, key = fleet.first(lambda client: client.store(bound["Name"])), new_key()
     outcomes = fleet.everywhere("RemoveStore", lambda client: client.delete_store(store["name"], key))
@@ -170,7 +163,7 @@ def remove_store(session: Session, bound: Bound) -> int:
 
 def remove_instance(session: Session, bound: Bound) -> int:
     """Delete one stopped instance and its archive."""
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     fleet.survey("RemoveInstance")
     store, key = fleet.first(lambda client: client.store(bound["StoreName"])), new_key()
     name = str(pick_instance(store, bound["InstanceName"])["instanceName"])
@@ -192,4 +185,3 @@ def finish(session: Session, rows: Sequence[Row], widths: tuple[int, int, int] =
     """Print the rows; the exit code is 0 only if every one is SUCCESS (resolution 15)."""
     session.screen.rows(rows, widths=widths)
     return DONE if all(row.result == SUCCESS for row in rows) else FAILED
-

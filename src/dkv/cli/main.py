@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from dkv.cli.errors import INTERRUPTED, READER_LEFT, CliError, ReaderLeft
 from dkv.cli.output import Screen, standard_streams
-from dkv.cli.trouble import INTERRUPTED, READER_LEFT, CliTrouble, ReaderLeft
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
         except ReaderLeft:
             return READER_LEFT
-        except CliTrouble as trouble:
+        except CliError as trouble:
             screen.error(trouble.message, trouble.hint)
             return trouble.exit_code
         except KeyboardInterrupt:

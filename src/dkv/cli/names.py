@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from dkv.cli.trouble import Usage
+from dkv.cli.errors import Usage
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 NAME_RULE = "A name begins with a letter and has up to 63 letters, digits, and the signs _ . -"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO, cast
 
-from dkv.cli.trouble import NotPrinted, ReaderLeft
+from dkv.cli.errors import NotPrinted, ReaderLeft
 from dkv.printable import cut, printable, width
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
@@ -40,7 +40,7 @@ class StandardOutput:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")   # a character the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # a character the terminal's encoding lacks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -147,7 +147,7 @@ class Screen:
         self.err = err or sys.stderr
         self.as_json = False
         self.terminal = self.out.isatty()
-        self._drawn_on = os.environ.get("TERM") != "dumb"   # a dumb terminal prints the codes it is sent
+        self._drawn_on = os.environ.get("TERM") != "dumb"  # a dumb terminal prints the codes it is sent
         self.colour = self.terminal and self._drawn_on if colour is None else colour
         self._progress_shown = False
 
@@ -219,7 +219,7 @@ class Screen:
     def progress(self, text: str) -> None:
         """What is being waited for, on one line that is overwritten; silent when not on a terminal."""
         if self.err.isatty() and self._drawn_on:
-            line = cut(printable(text), columns_of(self.err) - 1)   # in the last column some terminals begin a new line
+            line = cut(printable(text), columns_of(self.err) - 1)  # in the last column some terminals begin a new line
             print(f"{ERASE_LINE}{line}", end="", file=self.err, flush=True)
             self._progress_shown = True
 

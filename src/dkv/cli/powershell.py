@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from dkv.cli.trouble import Usage
+from dkv.cli.errors import Usage
 
 DASHES = "-\u2013\u2014"
 """What word processors make of a dash; PowerShell accepts them too."""
@@ -25,11 +25,42 @@ TYPOGRAPHIC = set("\u2018\u2019\u201a\u201b\u201c\u201d\u201e")
 ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 """What a backtick makes of the next character; any other stays what it is."""
 
-KEYWORDS = frozenset((
-    "begin", "break", "catch", "class", "continue", "data", "do", "dynamicparam", "else", "elseif", "end", "enum", "filter",
-    "finally", "for", "foreach", "from", "function", "if", "in", "param", "process", "return", "switch", "throw", "trap", "try",
-    "until", "using", "var", "while", "workflow",
-))  # fmt: skip
+KEYWORDS = frozenset(
+    (
+        "begin",
+        "break",
+        "catch",
+        "class",
+        "continue",
+        "data",
+        "do",
+        "dynamicparam",
+        "else",
+        "elseif",
+        "end",
+        "enum",
+        "filter",
+        "finally",
+        "for",
+        "foreach",
+        "from",
+        "function",
+        "if",
+        "in",
+        "param",
+        "process",
+        "return",
+        "switch",
+        "throw",
+        "trap",
+        "try",
+        "until",
+        "using",
+        "var",
+        "while",
+        "workflow",
+    )
+)
 AUTOMATIC: dict[str, object] = {"true": True, "false": False, "null": None}
 ONE_BY_ONE = "Write the commands one a line; let another shell decide which are run."
 
@@ -220,16 +251,18 @@ class _Reader:
                 self.ends_value()
 
     def starts_parameter(self) -> bool:
-        after = self.text[self.at + 1:self.at + 2]
+        after = self.text[self.at + 1 : self.at + 2]
         return bool(self.here()) and self.here() in DASHES and (after.isalpha() or after in ("-", "?", "_"))
 
     def parameter(self) -> Parameter:
         start = self.at
         while self.here() and self.here() not in BARE_STOPS and self.here() not in ":=":
             self.at += 1
-        name = self.text[start:self.at].lstrip(DASHES)
+        name = self.text[start : self.at].lstrip(DASHES)
         if set(name) & {"<", ">", "$", *TYPOGRAPHIC}:
-            self.at = start + min(self.text[start:self.at].index(char) for char in name if char in {"<", ">", "$", *TYPOGRAPHIC})
+            self.at = start + min(
+                self.text[start : self.at].index(char) for char in name if char in {"<", ">", "$", *TYPOGRAPHIC}
+            )
             self.refuse_in_word()
         if self.here() and self.here() in ":=":
             self.at += 1
@@ -257,8 +290,10 @@ class _Reader:
         bare = self.here() not in ("'", '"', "$", "[", "@", "(")
         found = self.one_value()
         if expression and bare and not re.fullmatch(r"-?[0-9]+", str(found)):
-            self.refuse(f"Only a value may stand where {found} does: nothing is run or calculated inside a line",
-                        f"Quote it if it is a text: '{found}'.")  # fmt: skip
+            self.refuse(
+                f"Only a value may stand where {found} does: nothing is run or calculated inside a line",
+                f"Quote it if it is a text: '{found}'.",
+            )
         self.ends_value()
         return found
 
@@ -345,7 +380,7 @@ class _Reader:
 
     def typed(self) -> Value:
         end = self.text.find("]", self.at)
-        name = self.text[self.at + 1:end] if end > 0 else ""
+        name = self.text[self.at + 1 : end] if end > 0 else ""
         if name.lower() not in ("instancedefinition", "string", "int", "string[]", "instancedefinition[]"):
             self.refuse(f"The type [{name}] is not known", "Only [InstanceDefinition]@{ ... } is.")
         self.at = end + 1
@@ -363,12 +398,14 @@ class _Reader:
         start = self.at = self.at + braces
         while self.here() and (self.here().isalnum() or self.here() in "_:"):
             self.at += 1
-        name = self.text[start:self.at].lower()
+        name = self.text[start : self.at].lower()
         if not name:
             self.refuse("A $ without a name", "Write $name, or quote the text with single quotes.")
         if ":" in name:
-            self.refuse(f"${name} is not supported: a variable has no scope and no drive here",
-                        "Write ${name} where a colon follows a variable.")  # fmt: skip
+            self.refuse(
+                f"${name} is not supported: a variable has no scope and no drive here",
+                "Write ${name} where a colon follows a variable.",
+            )
         if braces and self.here() != "}":
             self.refuse("A variable's name in ${ } has letters, digits and _", "Write ${name}.")
         self.at += braces
@@ -383,7 +420,7 @@ class _Reader:
             end = self.text.find("'", self.at)
             if end < 0:
                 raise Incomplete("A text in single quotes does not end.", "Add the missing '.")
-            found.append(self.text[self.at:end])
+            found.append(self.text[self.at : end])
             self.at = end + 1
             if self.here() != "'":
                 return "".join(found)
@@ -393,7 +430,7 @@ class _Reader:
     def expanding(self) -> str | Expanding:
         self.at += 1
         parts: list[str | Variable] = [""]
-        while (char := self.here()) != '"' or self.text[self.at + 1:self.at + 2] == '"':
+        while (char := self.here()) != '"' or self.text[self.at + 1 : self.at + 2] == '"':
             if not char:
                 raise Incomplete("A text in double quotes does not end.", 'Add the missing ".')
             if char == "$" and self.holds_variable():
@@ -408,7 +445,7 @@ class _Reader:
 
     def holds_variable(self) -> bool:
         """Whether a $ within double quotes begins a variable, and is no mere sign."""
-        after = self.text[self.at + 1:self.at + 2]
+        after = self.text[self.at + 1 : self.at + 2]
         if after and after in "?^$":
             self.refuse(f"${after} is not supported", "Write `$ for the sign itself.")
         return after.isalnum() or (bool(after) and after in "_{(:")
@@ -434,10 +471,10 @@ class _Reader:
     # -- ground -------------------------------------------------------------------------------------------------
 
     def here(self) -> str:
-        return self.text[self.at:self.at + 1]
+        return self.text[self.at : self.at + 1]
 
     def continues(self) -> bool:
-        rest = self.text[self.at + 1:].partition("\n")[0]
+        rest = self.text[self.at + 1 :].partition("\n")[0]
         return self.here() == "`" and not rest.strip(" \t\r")
 
     def blanks(self, newlines: bool = False, semicolons: bool = False) -> None:
@@ -464,17 +501,21 @@ class _Reader:
     def refuse_in_word(self) -> NoReturn:
         char = self.here()
         if char in "<>":
-            self.refuse(f"'{char}' is not supported: nothing is redirected here",
-                        "Redirect the output of dkv shell as a whole, or quote the text.")  # fmt: skip
+            self.refuse(
+                f"'{char}' is not supported: nothing is redirected here",
+                "Redirect the output of dkv shell as a whole, or quote the text.",
+            )
         if char == "$":
             self.refuse("A variable inside a word is not supported", 'Put the whole into double quotes: "orders-$n".')
         self.refuse(f"{char} is a typographic quotation mark, which is not supported", "Type ' or \" instead.")
 
     def refuse_at(self) -> NoReturn:
-        after = self.text[self.at + 1:self.at + 2]
+        after = self.text[self.at + 1 : self.at + 2]
         if after and after in "'\"":
-            self.refuse("Texts over several lines, from @\" to \"@, are not supported",
-                        "Write one line; `n in double quotes begins a new one.")  # fmt: skip
+            self.refuse(
+                'Texts over several lines, from @" to "@, are not supported',
+                "Write one line; `n in double quotes begins a new one.",
+            )
         self.refuse("Splatting, as in @parameters, is not supported", "Write each -Name and its value out.")
 
     def refuse_rest(self) -> NoReturn:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from dkv.cli.clicked import Commands
-from dkv.cli.nouns.native import client_of
+from dkv.cli.errors import DONE, CliError
+from dkv.cli.nouns.native_client import client_of
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, CliTrouble
 from dkv.printable import printable
 
 OUTPUT = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="how data is printed")
@@ -75,8 +75,14 @@ def restore_state(screen: Screen, file: Path, state: str, yes: bool, output: str
 
 @rebuild.command("state", help="Make a lost state anew from the archives on this machine. Says first what it cannot know.")
 @click.option("--state", required=True, help=STATE)
-@click.option("--data-dir", "data_dirs", type=click.Path(path_type=Path), multiple=True, required=True,
-              help="a manager's data directory; once for each manager of the domain")  # fmt: skip
+@click.option(
+    "--data-dir",
+    "data_dirs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="a manager's data directory; once for each manager of the domain",
+)
 @click.option("--yes", is_flag=True, help="do not ask")
 @OUTPUT
 @click.pass_obj
@@ -99,7 +105,7 @@ def _make(screen: Screen, output: str, yes: bool, planned: Any) -> int:
     elif wanted:
         screen.line(f"Written: {planned.path}. Start the managers, then the stores with all their instances.")
     if not wanted:
-        raise CliTrouble("Nothing was written.", "Repeat with --yes if that is what you want.")
+        raise CliError("Nothing was written.", "Repeat with --yes if that is what you want.")
     return DONE
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from dkv.cli.binding import Bound
 from dkv.cli.context import ContextFile
+from dkv.cli.errors import NothingSent, Usage
 from dkv.cli.output import Screen
-from dkv.cli.trouble import NothingSent, Usage
 from dkv.client import BadEndpoint, Endpoint, ManagerClient, Transport, parse_endpoint
 
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dkv.cli.binding import Bound
 from dkv.cli.create import finish
-from dkv.cli.fleet import Fleet, to_rows
+from dkv.cli.errors import Usage
+from dkv.cli.manager_pool import ManagerPool, to_rows
 from dkv.cli.session import Outcome, Session
-from dkv.cli.trouble import Usage
 from dkv.client import Json, new_key
 
 OPTIONS = {"MaxMemory": "max-memory", "AppendFsync": "append-fsync", "MinInSync": "min-in-sync"}
@@ -18,7 +18,7 @@ def set_store(session: Session, bound: Bound) -> int:
     options = {option: str(bound[name]) for name, option in OPTIONS.items() if bound[name] is not None}
     if not options:
         raise Usage("Nothing is to be changed.", f"Give one of {', '.join(f'-{name}' for name in OPTIONS)}.")
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     fleet.survey("SetStore")
     store, key = fleet.first(lambda client: client.store(bound["Name"])), new_key()
     outcomes = fleet.everywhere("SetStore", lambda client: client.set_options(store["name"], options, key))

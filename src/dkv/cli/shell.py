@@ -13,6 +13,7 @@ from dkv.cli import nouns
 from dkv.cli.binding import written
 from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
 from dkv.cli.context import user_directory
+from dkv.cli.errors import BAD_USAGE, DONE, INTERRUPTED, CliError, Usage
 from dkv.cli.powershell import (
     Argument,
     Assignment,
@@ -26,7 +27,6 @@ from dkv.cli.powershell import (
     settle,
 )
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, INTERRUPTED, CliTrouble, Usage
 
 LEAVE = ("exit", "quit")
 
@@ -44,7 +44,7 @@ def run_text(session: Session, text: str) -> int:
     session.in_shell = True
     try:
         statements = _read(session, text)
-    except CliTrouble as trouble:
+    except CliError as trouble:
         session.screen.error(trouble.message, trouble.hint)
         return BAD_USAGE
     worst = DONE
@@ -113,7 +113,7 @@ def run_statement(session: Session, statement: Statement) -> int:
             raise Leave(_code(statement.arguments, session.variables))
         if word == "help":
             return _help(session, statement)
-    except CliTrouble as trouble:
+    except CliError as trouble:
         session.screen.error(trouble.message, trouble.hint)
         return trouble.exit_code
     return run_cmdlet(session, *_with_noun(word, statement))
@@ -176,7 +176,7 @@ def _typed(session: Session) -> Iterator[Statement]:
             statements = _read(session, held)
         except Incomplete:
             continue
-        except CliTrouble as trouble:
+        except CliError as trouble:
             session.screen.error(trouble.message, trouble.hint)
             statements = []
         held = ""
@@ -186,13 +186,13 @@ def _typed(session: Session) -> Iterator[Statement]:
 def completions(before: str = "") -> list[str]:
     """What Tab offers after the text `before`: cmdlets and verbs, the nouns of a verb, then what the one written takes."""
     words = before.replace("`\n", " ").split()
-    whole = len(words) if before[-1:].isspace() else len(words) - 1   # words that are not being typed any more
+    whole = len(words) if before[-1:].isspace() else len(words) - 1  # words that are not being typed any more
     if whole <= 0:
         return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, "help", "exit"]
     if whole == 1 and words[0].lower() in nouns.VERBS:
         return [one.name.partition(" ")[2] for one in nouns.everything() if one.name.startswith(f"{words[0].lower()} ")]
     try:
         found = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERBS else 1]))
-    except CliTrouble:
+    except CliError:
         return [cmdlet.name for cmdlet in CMDLETS]
     return [written(param) for param in found.params]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-NAME = r"([A-Za-z][\w.-]*?)(?=\.?(?:[\s;,)]|$))"   # a name, without the full stop of its sentence
+NAME = r"([A-Za-z][\w.-]*?)(?=\.?(?:[\s;,)]|$))"  # a name, without the full stop of its sentence
 IN_VERBS = (
     (rf"Start-DkvStore -Name {NAME} -InstanceName {NAME}", r"dkv start database --db-name \1 --unconditional"),
     (rf"Stop-DkvStore -Name {NAME} -Force", r"dkv shutdown process --kill for each start id of dkv show database --db-name \1"),

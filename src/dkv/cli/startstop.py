@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from dkv.cli.binding import Bound
 from dkv.cli.create import finish
-from dkv.cli.fleet import Fleet, pick_instance, said
+from dkv.cli.errors import CliError
+from dkv.cli.manager_pool import ManagerPool, pick_instance, said
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.cli.trouble import CliTrouble
-from dkv.client import ClientTrouble, Json, ManagerClient
+from dkv.client import ClientError, Json, ManagerClient
 
 WIDTHS = (22, 28, 9)
 POLL_SECONDS = 0.2
@@ -45,7 +45,7 @@ class Work:
 
     session: Session
     bound: Bound
-    fleet: Fleet
+    fleet: ManagerPool
     store: Json
     verb: str
     goal: tuple[str, ...]
@@ -82,12 +82,12 @@ def stop(session: Session, bound: Bound) -> int:
 
 
 def _prepare(session: Session, bound: Bound, verb: str, goal: tuple[str, ...], done: str) -> Work:
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     store = fleet.first(lambda client: client.store(bound["Name"]))
     work = Work(session, bound, fleet, store, verb, goal, done)
     chosen = [pick_instance(store, bound["InstanceName"])] if bound["InstanceName"] else list(store["instances"])
     if not chosen:
-        raise CliTrouble(f"The store {store['name']} has no instances.", "Add one with Add-DkvInstance.")
+        raise CliError(f"The store {store['name']} has no instances.", "Add one with Add-DkvInstance.")
     owners = fleet.owners(store)
     for instance in chosen:
         if instance["server"] in owners:
@@ -103,7 +103,7 @@ def _tell_left_out(session: Session, store: Json, left: Sequence[Json], some: bo
     managers = ",".join(dict.fromkeys(str(i["manager"]) for i in left))
     if not some:
         none = f"None of the targeted managers owns {names} of {store['name']}."
-        raise CliTrouble(none, f"Use -Managers {managers}.")
+        raise CliError(none, f"Use -Managers {managers}.")
     session.screen.note(f"warning: left out {names}: not on the targeted managers but on {managers}.")
 
 
@@ -152,7 +152,7 @@ def _wait(work: Work) -> None:
 def _look(work: Work) -> Json | None:
     try:
         return work.fleet.first(lambda client: client.store(work.store["name"]))
-    except (CliTrouble, ClientTrouble):
+    except (CliError, ClientError):
         return None
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dkv.cli.errors import CliError, Usage
 from dkv.cli.names import Place, check_name
-from dkv.cli.trouble import CliTrouble, Usage
 
 SLOTS = 16384
 """Hash slots of a Valkey cluster."""
@@ -23,7 +23,7 @@ UNPARTITIONED = "UNPARTITIONED"
 
 
 @dataclass(frozen=True)
-class Wish:
+class TopologyRequest:
     """What New-DkvStore was asked for. `count` is nodes per server, the ports are the first on each host."""
 
     name: str
@@ -32,7 +32,7 @@ class Wish:
     clustron_port: int
     client_port: int
     copies: int
-    min_in_sync: int | None = None   # None: as the managers are set
+    min_in_sync: int | None = None  # None: as the managers are set
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Group:
 class Topology:
     """A whole store to be; `nodes` are in the order of their index."""
 
-    wish: Wish
+    wish: TopologyRequest
     nodes: tuple[Node, ...]
     groups: tuple[Group, ...]
 
@@ -94,7 +94,7 @@ class Taken:
     owner: str
 
 
-def generate(wish: Wish, places: Sequence[Place]) -> Topology:
+def generate(wish: TopologyRequest, places: Sequence[Place]) -> Topology:
     """Work out the topology. Raises Usage for names and numbers that cannot be."""
     _check_names(wish)
     bare = _nodes(wish, places)
@@ -111,7 +111,7 @@ def generate(wish: Wish, places: Sequence[Place]) -> Topology:
     return Topology(wish, nodes, groups)
 
 
-def _nodes(wish: Wish, places: Sequence[Place]) -> list[Node]:
+def _nodes(wish: TopologyRequest, places: Sequence[Place]) -> list[Node]:
     nodes: list[Node] = []
     used: dict[str, int] = {}
     for place in places:
@@ -127,7 +127,7 @@ def _groups(count: int) -> tuple[Group, ...]:
     return tuple(Group(n, i * SLOTS // count, (i + 1) * SLOTS // count - 1) for i, n in enumerate(names))
 
 
-def _membership(wish: Wish, servers: int, count: int) -> dict[int, int]:
+def _membership(wish: TopologyRequest, servers: int, count: int) -> dict[int, int]:
     """Group index of every node index. Dealing the nodes out server after server makes every stretch that is not
     longer than the number of servers stand on different servers."""
     dealt = [server * wish.count + k for k in range(wish.count) for server in range(servers)]
@@ -141,13 +141,13 @@ def _membership(wish: Wish, servers: int, count: int) -> dict[int, int]:
     return of
 
 
-def _check_names(wish: Wish) -> None:
+def _check_names(wish: TopologyRequest) -> None:
     check_name(wish.name, "a store")
     check_name(f"{wish.prefix}-1", "a node")
 
 
 def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
-    """Refuse ports out of range (Usage) and ports used twice or taken on a host (CliTrouble with a free base)."""
+    """Refuse ports out of range (Usage) and ports used twice or taken on a host (CliError with a free base)."""
     owner = {(t.host, t.port): t.owner for t in taken}
     for node in nodes:
         owner.setdefault((node.place.host, node.place.manager_port), f"the manager {node.place.manager}")
@@ -158,7 +158,7 @@ def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
                 raise Usage(f"{node.name} would need the {kind} port {port}, which is none.", "Ports end at 65535.")
             where = (node.place.host, port)
             if where in owner:
-                raise CliTrouble(
+                raise CliError(
                     f"The {kind} port {port} of {node.name} on {node.place.host} is used by {owner[where]}.",
                     _free_base(nodes, before),
                 )

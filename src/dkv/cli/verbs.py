@@ -16,11 +16,11 @@ import click
 from dkv.cli import nouns, recover
 from dkv.cli.clicked import Commands, version
 from dkv.cli.cmdlets import CMDLETS, run_cmdlet
+from dkv.cli.errors import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliError, nearest
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.cli.trouble import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliTrouble, nearest
-from dkv.client import ClientTrouble, ManagerRefused
-from dkv.config import ConfigTrouble, load_settings
+from dkv.client import ClientError, ManagerRefused
+from dkv.config import ConfigError, load_settings
 
 RAW = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -41,7 +41,7 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
     except click.ClickException as trouble:
         screen.error(trouble.format_message())
         return trouble.exit_code
-    except (CliTrouble, ConfigTrouble) as trouble:
+    except (CliError, ConfigError) as trouble:
         screen.error(trouble.message, trouble.hint)
         return getattr(trouble, "exit_code", BAD_USAGE)
     except click.exceptions.Exit as left:
@@ -52,7 +52,7 @@ def run(screen: Screen, arguments: Sequence[str]) -> int:
     except ManagerRefused as refused:
         screen.error(refused.message, refused.hint)
         return BAD_USAGE if refused.status in (400, 422) else FAILED
-    except ClientTrouble as trouble:
+    except ClientError as trouble:
         screen.error(str(trouble), "Is the manager running? See --managers.")
         return FAILED
     except Exception as trouble:
@@ -146,7 +146,7 @@ def shell(screen: Screen, file: Path | None, text: str | None, output: str) -> i
     if file is not None and text is not None:
         raise click.UsageError("--file and -c exclude each other.")
     screen.as_json = output == "json"
-    screen.verbs = False   # a shell's lines are cmdlets
+    screen.verbs = False  # a shell's lines are cmdlets
     session = Session(screen, in_shell=True)
     if text is not None:
         return run_text(session, text)
@@ -163,4 +163,4 @@ def _door(module: str, function: str) -> Any:
     except ModuleNotFoundError as missing:
         if missing.name != module:
             raise
-        raise CliTrouble(f"This build has no {module.rpartition('.')[2]}.", "Install a newer one.") from missing
+        raise CliError(f"This build has no {module.rpartition('.')[2]}.", "Install a newer one.") from missing

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 
 from dkv.cli.binding import Bound
-from dkv.cli.fleet import Fleet, said, unreachable
+from dkv.cli.errors import DONE
+from dkv.cli.manager_pool import ManagerPool, said, unreachable
 from dkv.cli.output import metrics_frame
 from dkv.cli.session import Job, Session, fan_out
-from dkv.cli.trouble import DONE
-from dkv.client import ClientTrouble, Json, ManagerClient
+from dkv.client import ClientError, Json, ManagerClient
 
 
 def watch(session: Session, bound: Bound) -> int:
     """Redraw every -RefreshSec until Ctrl-C, or -Count times. A manager that is away leaves its columns out."""
-    fleet = Fleet(session, bound, session.targets(bound))
+    fleet = ManagerPool(session, bound, session.targets(bound))
     name = str(fleet.first(lambda client: client.store(bound["StoreName"]))["name"])
     drawn = 0
     while True:
@@ -32,11 +32,11 @@ def watch(session: Session, bound: Bound) -> int:
         session.sleep(float(bound["RefreshSec"]))
 
 
-def _read(fleet: Fleet, name: str) -> tuple[list[Json], list[str]]:
+def _read(fleet: ManagerPool, name: str) -> tuple[list[Json], list[str]]:
     """The store's rows of all managers, each node and metric once, and what failed in words."""
     jobs = [Job(text, "Watch", _asking(client), changes=False) for text, client in fleet.clients.items()]
     outcomes = fan_out(fleet.session, jobs, fleet.bound)
-    troubles = [o.trouble for o in outcomes if isinstance(o.trouble, ClientTrouble)]
+    troubles = [o.trouble for o in outcomes if isinstance(o.trouble, ClientError)]
     if len(troubles) == len(outcomes):
         raise unreachable(troubles)
     found: dict[tuple[str, str, str], Json] = {}

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dkv.client.transport import (
     BadEndpoint,
-    ClientTrouble,
+    ClientError,
     Endpoint,
     HttpTransport,
     Json,
@@ -29,9 +29,21 @@ from dkv.client.transport import (
 )
 
 __all__ = [
-    "BadEndpoint", "ClientTrouble", "Endpoint", "HttpTransport", "Json", "ManagerClient", "ManagerRefused",
-    "ManagerUnreachable", "Reply", "Request", "Transport", "new_key", "parse_endpoint", "read_events",
-]  # fmt: skip
+    "BadEndpoint",
+    "ClientError",
+    "Endpoint",
+    "HttpTransport",
+    "Json",
+    "ManagerClient",
+    "ManagerRefused",
+    "ManagerUnreachable",
+    "Reply",
+    "Request",
+    "Transport",
+    "new_key",
+    "parse_endpoint",
+    "read_events",
+]
 
 
 class ManagerClient:
@@ -203,7 +215,7 @@ def read_events(lines: Iterator[str]) -> Iterator[Json]:
     data: list[str] = []
     for line in lines:
         if line.startswith("data:"):
-            data.append(line[len("data:"):].removeprefix(" "))
+            data.append(line[len("data:") :].removeprefix(" "))
         elif not line and data:
             found = loads("\n".join(data).encode())
             data = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping
 
-LONGEST_HEAD = 1 << 16   # bytes of status line and header fields
+LONGEST_HEAD = 1 << 16  # bytes of status line and header fields
 PIECE = 1 << 16
 ENDS_HEAD = b"\r\n\r\n"
 
@@ -27,7 +27,7 @@ class Exchange:
     def __init__(self, host: str, port: int, patience: Callable[[], float]) -> None:
         self._patience = patience
         self._line = socket.create_connection((host, port), patience())
-        self._begun = b""               # of the body, what came with the head
+        self._begun = b""  # of the body, what came with the head
         self.status = 0
         self.headers: dict[str, str] = {}
 

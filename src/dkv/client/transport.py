@@ -20,11 +20,11 @@ DEFAULT_PORT = 7801
 UNSPECIFIED = ("0.0.0.0", "::", "::0", "[::]", "[::0]")
 
 
-class ClientTrouble(Exception):
+class ClientError(Exception):
     """Root of everything this room raises."""
 
 
-class BadEndpoint(ClientTrouble):
+class BadEndpoint(ClientError):
     """A manager's address that cannot be one. `hint` says how to write it."""
 
     def __init__(self, message: str, hint: str) -> None:
@@ -32,7 +32,7 @@ class BadEndpoint(ClientTrouble):
         self.hint = hint
 
 
-class ManagerUnreachable(ClientTrouble):
+class ManagerUnreachable(ClientError):
     """No usable answer came. `maybe_done` is true when a change may have been taken before the line broke."""
 
     def __init__(self, endpoint: str, why: str, maybe_done: bool = False) -> None:
@@ -43,7 +43,7 @@ class ManagerUnreachable(ClientTrouble):
         self.maybe_done = maybe_done
 
 
-class ManagerRefused(ClientTrouble):
+class ManagerRefused(ClientError):
     """The manager said no. The fields are those of its problem document; `status` is the HTTP status."""
 
     def __init__(self, code: str, message: str, hint: str, status: int) -> None:
@@ -99,7 +99,7 @@ def parse_endpoint(text: str, port: int = DEFAULT_PORT) -> Endpoint:
     if rest.lower().startswith("https://"):
         raise BadEndpoint(f"{text} asks for TLS, which managers do not speak yet.", "Write http://host:port.")
     if rest.lower().startswith("http://"):
-        rest = rest[len("http://"):]
+        rest = rest[len("http://") :]
     rest = rest.rstrip("/")
     host, own = _split(rest)
     if host.lower() in UNSPECIFIED:

@@ -8,7 +8,7 @@ that the store's view names as leader, and `judge`, a pure function, compares na
 from __future__ import annotations
 
 from dkv.confirm.judge import FRESH as FRESH
-from dkv.confirm.judge import ConfirmTrouble as ConfirmTrouble
+from dkv.confirm.judge import ConfirmError as ConfirmError
 from dkv.confirm.judge import Engine as Engine
 from dkv.confirm.judge import GroupView as GroupView
 from dkv.confirm.judge import Kind as Kind

@@ -13,16 +13,16 @@ FRESH = 0.5
 """Seconds a view may be old when a write is confirmed with it."""
 
 
-class ConfirmTrouble(Exception):
+class ConfirmError(Exception):
     """Root of everything this room raises: a command that cannot be routed to one slot."""
 
 
 class Kind(StrEnum):
     """What is known of a write when its time is over."""
 
-    CONFIRMED = "confirmed"         # on the disk of every member of the in-sync set
-    ACKNOWLEDGED = "acknowledged"   # in the leader's archive; nothing is known of the others
-    FAILED = "failed"               # refused, or no answer came: it may or may not have been done
+    CONFIRMED = "confirmed"  # on the disk of every member of the in-sync set
+    ACKNOWLEDGED = "acknowledged"  # in the leader's archive; nothing is known of the others
+    FAILED = "failed"  # refused, or no answer came: it may or may not have been done
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dkv.client import ClientTrouble, ManagerClient
+from dkv.client import ClientError, ManagerClient
 from dkv.confirm.judge import GroupView, read_groups
 
-REFRESH_EVERY = 0.15      # s between two reads of the view while somebody writes
-HURRY = 0.04              # s between two reads while a write waits for the next one
-IDLE_AFTER = 3.0          # s without a write after which nobody reads the view any more
-PAUSE = 0.02              # s before another manager is asked
+REFRESH_EVERY = 0.15  # s between two reads of the view while somebody writes
+HURRY = 0.04  # s between two reads while a write waits for the next one
+IDLE_AFTER = 3.0  # s without a write after which nobody reads the view any more
+PAUSE = 0.02  # s before another manager is asked
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Refresher:
         asked_at = self._clock()
         try:
             view = View(read_groups(self._clients[0].store(self._store)), asked_at)
-        except (ClientTrouble, KeyError, TypeError, ValueError) as trouble:
+        except (ClientError, KeyError, TypeError, ValueError) as trouble:
             self.trouble = str(trouble)
             return False
         with self._told:

@@ -13,13 +13,13 @@ from valkey.connection import Connection
 from valkey.crc import key_slot
 
 from dkv.client import ManagerClient, parse_endpoint
-from dkv.confirm.judge import FRESH, ConfirmTrouble, Engine, Kind, Outcome, Role, judge, only, read_role
+from dkv.confirm.judge import FRESH, ConfirmError, Engine, Kind, Outcome, Role, judge, only, read_role
 from dkv.confirm.views import Refresher, View
 
-ASK_WITHIN = 1.0          # s a manager or an engine has to answer
-PAUSE = 0.02              # s between two tries
-PATIENCE = 0.3            # s one try waits for a fresh view
-WAIT_MS = 60              # ms the engine may wait for its replicas; only a hint, it makes them acknowledge now
+ASK_WITHIN = 1.0  # s a manager or an engine has to answer
+PAUSE = 0.02  # s between two tries
+PATIENCE = 0.3  # s one try waits for a fresh view
+WAIT_MS = 60  # ms the engine may wait for its replicas; only a hint, it makes them acknowledge now
 
 NOT_DONE = ("MOVED", "ASK", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
 """Refusals after which a command was certainly not executed and may be sent again."""
@@ -98,7 +98,7 @@ class ConfirmingClient:
     def execute(self, *command: Any, key: str | bytes | None = None, timeout: float = 5.0) -> Outcome:
         """One command, judged. `key` tells where it belongs when that is not its first argument."""
         if key is None and len(command) < 2:
-            raise ConfirmTrouble("A command without a key belongs to no slot; say key=.")
+            raise ConfirmError("A command without a key belongs to no slot; say key=.")
         slot = slot_of(command[1] if key is None else key)
         until = self._clock() + timeout
         why = "no leader is known"

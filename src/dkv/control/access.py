@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dkv.store.contract import Store, StoreTrouble
+from dkv.store.contract import Store, StoreError
 
-LOOK_EVERY = 0.75   # s
+LOOK_EVERY = 0.75  # s
 PROVED_AFTER = 3.0  # s without a commit that failed before a probe counts: on a full disk a small one may still find room
 
 
@@ -38,8 +38,8 @@ class Access:
         self._now = monotonic
         self._warn = warn
         self._suspected = ""
-        self._failed_at = float("-inf")   # s, a commit that somebody needed
-        self._reasons: set[str] = set()   # that were warned of since commits fail: two may come in turns for hours
+        self._failed_at = float("-inf")  # s, a commit that somebody needed
+        self._reasons: set[str] = set()  # that were warned of since commits fail: two may come in turns for hours
         self.failing: Failing | None = None
 
     def worked(self) -> None:
@@ -49,12 +49,12 @@ class Access:
             self._reasons.clear()
             self._warn("the domain can be changed again")
 
-    def failed(self, trouble: StoreTrouble) -> None:
+    def failed(self, trouble: StoreError) -> None:
         """A commit was not made, or nobody knows whether it was."""
         self._failed_at = self._now()
         self._note(trouble)
 
-    def _note(self, trouble: StoreTrouble) -> None:
+    def _note(self, trouble: StoreError) -> None:
         why, _, fix = str(trouble).partition("; hint: ")
         before = self.failing
         at, since = (before.at, before.since) if before else (self._wall(), self._now())
@@ -72,7 +72,7 @@ class Access:
             return
         try:
             await store.probe()
-        except StoreTrouble as trouble:
+        except StoreError as trouble:
             self._note(trouble)
         else:
             if self._now() - self._failed_at >= PROVED_AFTER:

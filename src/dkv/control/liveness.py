@@ -18,11 +18,11 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Server, State
 from dkv.domain.rules.timing import waits
-from dkv.store.contract import Lease, Store, StoreTrouble
+from dkv.store.contract import Lease, Store, StoreError
 
-RENEW_EVERY = 0.75       # s
-TICK_EVERY = 0.2         # s
-LONGEST_STEP = 500       # ms the domain clock may move at once, so that a frozen holder jumps nobody's timers
+RENEW_EVERY = 0.75  # s
+TICK_EVERY = 0.2  # s
+LONGEST_STEP = 500  # ms the domain clock may move at once, so that a frozen holder jumps nobody's timers
 LEADER = "leader"
 
 
@@ -39,6 +39,7 @@ def _says(state: State, joining: ServerJoined) -> bool:
 
 def _lost(state: State, leases: Mapping[str, Lease]) -> list[Server]:
     """Servers the domain takes for alive although their lease has ended."""
+
     def ended(server: Server) -> bool:
         lease = leases.get(server_lease(server.server_id))
         return lease is None or lease.expires_in <= 0
@@ -56,15 +57,15 @@ class Liveness:
         self._server_id = here.server_id
         self._uid = here.uid
         self._now = monotonic
-        self.renewed_at = -1e9          # when the last successful renewal was SENT
+        self.renewed_at = -1e9  # when the last successful renewal was SENT
         self.access_since: float | None = None
-        self.trouble = ""               # why the newest renewal failed, if it did
+        self.trouble = ""  # why the newest renewal failed, if it did
         self.leads = False
-        self._leader = ""               # server id of the holder of the leader lease, as last read
-        self._renewals: dict[str, float] = {}   # server id -> when its lease was renewed, by this manager's clock
+        self._leader = ""  # server id of the holder of the leader lease, as last read
+        self._renewals: dict[str, float] = {}  # server id -> when its lease was renewed, by this manager's clock
         self._ticked_at: float | None = None
-        self._clock = 0                 # ms, domain clock as this holder moved it
-        self._news = asyncio.Event()            # a newer view is at hand
+        self._clock = 0  # ms, domain clock as this holder moved it
+        self._news = asyncio.Event()  # a newer view is at hand
 
     def lease_left(self) -> float:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
@@ -75,18 +76,18 @@ class Liveness:
 
         A server joins once its lease holds, so whoever has read a view before this finds each server in it that is alive.
         """
-        with suppress(StoreTrouble):
+        with suppress(StoreError):
             await self._read_leases()
         return {server_id: max(0, int((self._now() - at) * 1000)) for server_id, at in self._renewals.items()}
 
     async def leader(self) -> str:
         """The server whose manager moves the domain clock, read now or as last read, as with `heard`; "" if none does."""
-        with suppress(StoreTrouble):
+        with suppress(StoreError):
             await self._read_leases()
         return self._leader
 
     async def _read_leases(self) -> Mapping[str, Lease]:
-        """All leases; who renewed when, and who leads, is noted. Raises StoreTrouble."""
+        """All leases; who renewed when, and who leads, is noted. Raises StoreError."""
         leases = {lease.name: lease for lease in await self._store.leases()}
         servers = {name.partition("/")[2]: lease for name, lease in leases.items() if name.startswith(server_lease(""))}
         self._renewals = {key: self._now() - (SERVER_TTL - lease.expires_in) for key, lease in servers.items()}
@@ -101,7 +102,7 @@ class Liveness:
             async with asyncio.timeout(SERVER_TTL / 2):
                 held = await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL)
                 self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
-        except (StoreTrouble, TimeoutError) as trouble:
+        except (StoreError, TimeoutError) as trouble:
             self.trouble = str(trouble).partition("; hint: ")[0]
             self.access_since = None
             self.leads = False
@@ -119,7 +120,7 @@ class Liveness:
         """
         try:
             leases = await self._read_leases()
-        except StoreTrouble:
+        except StoreError:
             self.access_since = None
             return
         if not self.leads or self.access_since is None or self._now() - self.access_since < SERVER_TTL:
@@ -136,7 +137,7 @@ class Liveness:
 
     def _is_known(self, known: State | None) -> bool:
         """Whether the newest view at hand has this server as it is."""
-        return known is not None and known.once(_says, self._here)
+        return known is not None and known.memoized(_says, self._here)
 
     def look(self) -> None:
         """A newer view is at hand, in which somebody may wait for time."""
@@ -146,7 +147,7 @@ class Liveness:
         """Whether it is for this manager to move the domain clock. While nobody waits for time, going by the newest view at
         hand, none need pass.
         """
-        return self.leads and self.lease_left() > 0 and (known is None or known.once(waits))
+        return self.leads and self.lease_left() > 0 and (known is None or known.memoized(waits))
 
     async def tick(self, known: State | None = None) -> None:
         """Move the domain clock by what passed, in bounded steps. The first after a rest counts nothing of it: it only shows
@@ -177,7 +178,7 @@ class Liveness:
                     if self.lease_left() > SERVER_TTL / 2 and not self._is_known(known()):
                         await self.join()
                 await self.tick(known())
-            except StoreTrouble:
+            except StoreError:
                 self.access_since = None
             await self._rest(next_renewal, known)
 
@@ -198,5 +199,5 @@ class Liveness:
         """Give the leader lease up at a planned stop, so that another manager need not wait for its end."""
         try:
             await self._store.release(LEADER, self._uid)
-        except StoreTrouble:
+        except StoreError:
             return

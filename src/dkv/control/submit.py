@@ -17,11 +17,11 @@ from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import State
 from dkv.domain.refusals import key_reused
 from dkv.store import codec
-from dkv.store.contract import Conflict, Snapshot, Store, StoreTrouble, Unavailable
+from dkv.store.contract import Conflict, Snapshot, Store, StoreError, Unavailable
 
-ANSWERS = "answer/"          # records of answered Idempotency-Keys, outside the domain's own records
+ANSWERS = "answer/"  # records of answered Idempotency-Keys, outside the domain's own records
 ANSWERS_KEPT = 500
-UID = "uid"                  # the record that names the domain for ever
+UID = "uid"  # the record that names the domain for ever
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def view_of(snapshot: Snapshot) -> View:
     return view
 
 
-_last: list[tuple[Snapshot, View]] = []   # both are values: nobody changes them
+_last: list[tuple[Snapshot, View]] = []  # both are values: nobody changes them
 
 
 class Submitter:
@@ -140,7 +140,7 @@ class Submitter:
             except Conflict:
                 self._access.worked()
                 raise
-            except StoreTrouble as trouble:
+            except StoreError as trouble:
                 self._access.failed(trouble)
                 if attempt == 3 or not isinstance(trouble, Unavailable):
                     raise

@@ -34,7 +34,7 @@ from dkv.domain.maintenance import RestartDatabase as RestartDatabase
 from dkv.domain.maintenance import StopRestart as StopRestart
 from dkv.domain.maintenance import Switchover as Switchover
 from dkv.domain.maintenance import WritesRefused as WritesRefused
-from dkv.domain.model import DatabaseOptions, EngineType, Report
+from dkv.domain.model import DatabaseOptions, PositionReport, ProcessRole
 from dkv.domain.running import LackEnded as LackEnded
 from dkv.domain.running import LeaderProgressed as LeaderProgressed
 from dkv.domain.running import LoadingProgressed as LoadingProgressed
@@ -131,7 +131,7 @@ class StartProcess(Command):
     """
 
     database: str
-    engine_type: EngineType
+    role: ProcessRole
     server_id: str = ""
     archive_id: int | None = None
     expected: tuple[int, int | None] | None = None
@@ -156,7 +156,7 @@ class PutRecord(Command):
 
     kind: str
     key: str
-    value: str | None = None                      # JSON
+    value: str | None = None  # JSON
     expects: tuple[str | None, ...] = ()
 
 
@@ -211,7 +211,7 @@ class PositionReported(ManagerFact):
 
     start_id: int
     term: int
-    report: Report
+    report: PositionReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,8 +284,8 @@ class HandoverBegun(LeaderFact):
     """A planned change of leader to a linked member of S with its marker on disk."""
 
     to_archive: int
-    hasty: bool = False
-    sequence: int = 0   # of the leader's newest marker of this term; 0 without one
+    immediate: bool = False
+    sequence: int = 0  # of the leader's newest marker of this term; 0 without one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,20 +403,76 @@ class CopyRecognised(ManagerFact):
 
 
 FACTS: tuple[type[Command], ...] = (
-    Tick, ServerJoined, ServerLost, ProcessStarted, ProcessConfigured, LoadingProgressed, ProcessTracked,
-    MemorySynced, PositionReported, OpenTerm, LeaderServing, JoinAnnounced, JoinMarked, JoinDurable, JoinCompleted, JoinAborted,
-    InSyncShrunk, HandoverBegun, HandoverDeclined, HandoverDone, HandoverWithdrawn,
-    HandoverFailed, LeaderSteppedDown, CleanStopReached, LeaderSilence,
-    ProcessExited, TailSetAside, ArchiveRetired, CopyPrepared, WritesPaused, CutNoted, WritesResumed, CopyProgressed,
-    CopyWritten, CopyBroke, CutDropped, EngineSilent, WritesRefused, TailMeasured, TailFed, TailBroken, CopyRecognised,
-    OptionsSeen, LeaderProgressed, LackEnded,
-    SlotsLost, DeletionsKept, SlotsOwned,
-)  # fmt: skip
+    Tick,
+    ServerJoined,
+    ServerLost,
+    ProcessStarted,
+    ProcessConfigured,
+    LoadingProgressed,
+    ProcessTracked,
+    MemorySynced,
+    PositionReported,
+    OpenTerm,
+    LeaderServing,
+    JoinAnnounced,
+    JoinMarked,
+    JoinDurable,
+    JoinCompleted,
+    JoinAborted,
+    InSyncShrunk,
+    HandoverBegun,
+    HandoverDeclined,
+    HandoverDone,
+    HandoverWithdrawn,
+    HandoverFailed,
+    LeaderSteppedDown,
+    CleanStopReached,
+    LeaderSilence,
+    ProcessExited,
+    TailSetAside,
+    ArchiveRetired,
+    CopyPrepared,
+    WritesPaused,
+    CutNoted,
+    WritesResumed,
+    CopyProgressed,
+    CopyWritten,
+    CopyBroke,
+    CutDropped,
+    EngineSilent,
+    WritesRefused,
+    TailMeasured,
+    TailFed,
+    TailBroken,
+    CopyRecognised,
+    OptionsSeen,
+    LeaderProgressed,
+    LackEnded,
+    SlotsLost,
+    DeletionsKept,
+    SlotsOwned,
+)
 
 ORDERS: tuple[type[Command], ...] = (
-    CreateDatabase, DeleteDatabase, ShutdownDatabase, CreateArchives, DeleteArchive, StartProcess, ShutdownProcess,
-    EnforceLeader, PutRecord, RemoveServer, RemoveServerState, BringBackArchive, SetDatabaseOptions, Switchover,
-    RestartDatabase, StopRestart, DrainServer, RequestHotCopy, CancelHotCopy,
-)  # fmt: skip
+    CreateDatabase,
+    DeleteDatabase,
+    ShutdownDatabase,
+    CreateArchives,
+    DeleteArchive,
+    StartProcess,
+    ShutdownProcess,
+    EnforceLeader,
+    PutRecord,
+    RemoveServer,
+    RemoveServerState,
+    BringBackArchive,
+    SetDatabaseOptions,
+    Switchover,
+    RestartDatabase,
+    StopRestart,
+    DrainServer,
+    RequestHotCopy,
+    CancelHotCopy,
+)
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -19,18 +19,18 @@ from dkv.domain.model import State
 from dkv.domain.rules import (
     archives,
     copies,
+    database_restart,
     databases,
     departures,
     draining,
     groups,
+    health,
     held_back,
     intrusion,
     leadership,
-    noticing,
     options,
     processes,
     records,
-    renewal,
     restoring,
     servers,
     switchover,
@@ -56,8 +56,8 @@ RULES: dict[type[Command], Rule] = {
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
     c.Switchover: switchover.switchover,
-    c.RestartDatabase: renewal.restart_database,
-    c.StopRestart: renewal.stop_restart,
+    c.RestartDatabase: database_restart.restart_database,
+    c.StopRestart: database_restart.stop_restart,
     c.DrainServer: draining.drain_server,
     c.Tick: timing.tick,
     c.ServerJoined: servers.server_joined,
@@ -88,8 +88,8 @@ RULES: dict[type[Command], Rule] = {
     c.CleanStopReached: groups.clean_stop_reached,
     c.LeaderSilence: groups.leader_silence,
     c.ProcessExited: processes.process_exited,
-    c.EngineSilent: noticing.engine_silent,
-    c.WritesRefused: noticing.writes_refused,
+    c.EngineSilent: health.engine_silent,
+    c.WritesRefused: health.writes_refused,
     c.TailSetAside: processes.tail_set_aside,
     c.SlotsLost: intrusion.slots_lost,
     c.DeletionsKept: intrusion.deletions_kept,
@@ -139,10 +139,10 @@ def _settle(draft: Draft) -> None:
     for key in sorted(draft.groups):
         leadership.settle_group(draft, draft.groups[key])
         switchover.settle_wish(draft, draft.groups[key])
-        noticing.settle_thin(draft, draft.groups[key])
+        health.settle_thin(draft, draft.groups[key])
     for name in sorted(draft.databases):
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])
-        renewal.settle_renewal(draft, name)
+        database_restart.settle_restart(draft, name)
     for copy_id in sorted(draft.copies):
         copies.settle_copy(draft, draft.copies[copy_id])

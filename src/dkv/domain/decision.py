@@ -21,17 +21,17 @@ class Refused:
 class Event:
     """One thing that became true, with its reason. Stored with the commit, shown in log, CLI and console."""
 
-    kind: str                 # e.g. "process.started", "group.assigned", "in_sync.grown"
-    subject: str              # e.g. "process 3", "group orders/g1"
-    because: str              # one clause in plain words
+    kind: str  # e.g. "process.started", "group.assigned", "in_sync.grown"
+    subject: str  # e.g. "process 3", "group orders/g1"
+    because: str  # one clause in plain words
     database: str = ""
-    change: str = ""          # "FROM -> TO" where a life cycle moved
-    command: str = ""         # the command that made it so
-    actor: str = ""           # who asked
-    at: int = 0               # wall clock, ms
+    change: str = ""  # "FROM -> TO" where a life cycle moved
+    command: str = ""  # the command that made it so
+    actor: str = ""  # who asked
+    at: int = 0  # wall clock, ms
     start_id: int | None = None
     archive_id: int | None = None
-    back: int = 0             # it follows from the event so many before it in the log; 0: a chain begins here
+    back: int = 0  # it follows from the event so many before it in the log; 0: a chain begins here
 
 
 @dataclass(frozen=True)
@@ -46,5 +46,5 @@ class Accepted:
 Decision = Accepted | Refused
 
 
-class Broken(AssertionError):
+class InvariantError(AssertionError):
     """An invariant does not hold: our own mistake, never the world's. Nothing is committed."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import causes
-from dkv.domain.changed import changed
+from dkv.domain import event_causality
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event
+from dkv.domain.evolving import evolve
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to
 from dkv.domain.model import (
@@ -48,7 +48,7 @@ class Draft:
         self.next_copy_id = state.next_copy_id
         self.copies: dict[int, HotCopy] = dict(state.copies)
         self.events: list[Event] = []
-        self.told: dict[str, int] = {}         # whose newest event is one of this decision, and its number
+        self.told: dict[str, int] = {}  # whose newest event is one of this decision, and its number
         self.answer: dict[str, object] = {}
 
     def state(self) -> State:
@@ -75,14 +75,14 @@ class Draft:
 
     def note(self, kind: str, subject: str, because: str, after: int | None = None, **facts: Any) -> int:
         """Record that something became true, and give its number. `after`: of the event it follows from, where the
-        tables of causes.py cannot know it; 0: from none.
+        tables of event_causality.py cannot know it; 0: from none.
         """
         command = self.command
         number = self.before.events + len(self.events) + 1
         event = Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
-        source = causes.cause(self, event) if after is None else after
-        self.told[causes.about(self, event)] = number
-        self.events.append(changed(event, back=number - source if source else 0))
+        source = event_causality.cause(self, event) if after is None else after
+        self.told[event_causality.about(self, event)] = number
+        self.events.append(evolve(event, back=number - source if source else 0))
         return number
 
     def last(self, subject: str) -> int:
@@ -91,15 +91,15 @@ class Draft:
             return self.told[subject]
         for mapping, key in self._places(subject):
             if key in mapping:
-                return int(mapping[key].told)
+                return int(mapping[key].last_event)
         return 0
 
     def _remember(self) -> None:
         """Keep with each thing the number of the newest event about it, whatever was written over it meanwhile."""
         for subject, number in self.told.items():
             for mapping, key in self._places(subject):
-                if key in mapping and mapping[key].told != number:
-                    mapping[key] = changed(mapping[key], told=number)
+                if key in mapping and mapping[key].last_event != number:
+                    mapping[key] = evolve(mapping[key], last_event=number)
 
     def _places(self, subject: str) -> list[tuple[dict[Any, Any], Any]]:
         """Where the thing that events name so is kept; nowhere for a thing that remembers nothing."""
@@ -153,22 +153,22 @@ class Draft:
 
     def put_group(self, group: Group, **changes: Any) -> Group:
         """Store a group with changes that are not a move."""
-        self.groups[group.key] = one = changed(group, **changes)
+        self.groups[group.key] = one = evolve(group, **changes)
         return one
 
     def put_process(self, process: Process, **changes: Any) -> Process:
         """Store a process with changes that are not a move."""
-        self.processes[process.start_id] = one = changed(process, **changes)
+        self.processes[process.start_id] = one = evolve(process, **changes)
         return one
 
     def put_archive(self, archive: Archive, **changes: Any) -> Archive:
         """Store an archive with changes that are not a move."""
-        self.archives[archive.archive_id] = one = changed(archive, **changes)
+        self.archives[archive.archive_id] = one = evolve(archive, **changes)
         return one
 
     def put_database(self, database: Database, **changes: Any) -> Database:
         """Store a database with changes that are not a move."""
-        self.databases[database.name] = one = changed(database, **changes)
+        self.databases[database.name] = one = evolve(database, **changes)
         return one
 
     # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
@@ -178,18 +178,28 @@ class Draft:
         move = row("process", process.state, on)
         moved = self.put_process(process, state=ProcessState(move.target), state_at=self.command.now, **changes)
         self.note(
-            f"process.{move.target.lower()}", f"process {process.start_id}", move.because, after, database=process.database,
-            change=f"{process.state} -> {move.target}", start_id=process.start_id, archive_id=process.archive_id,
-        )  # fmt: skip
+            f"process.{move.target.lower()}",
+            f"process {process.start_id}",
+            move.because,
+            after,
+            database=process.database,
+            change=f"{process.state} -> {move.target}",
+            start_id=process.start_id,
+            archive_id=process.archive_id,
+        )
         return moved
 
     def move_archive(self, archive: Archive, on: str) -> Archive | None:
         """Move an archive along its life cycle; None when it is gone. Raises Broken without a row."""
         move = row("archive", archive.state, on)
         self.note(
-            f"archive.{on}", f"archive {archive.archive_id}", move.because, database=archive.database,
-            change=f"{archive.state} -> {move.target}", archive_id=archive.archive_id,
-        )  # fmt: skip
+            f"archive.{on}",
+            f"archive {archive.archive_id}",
+            move.because,
+            database=archive.database,
+            change=f"{archive.state} -> {move.target}",
+            archive_id=archive.archive_id,
+        )
         if move.target == GONE:
             del self.archives[archive.archive_id]
             return None
@@ -200,9 +210,12 @@ class Draft:
         move = row_to("database", database.state, target)
         moved = self.put_database(database, state=target, state_at=self.command.now, **changes)
         self.note(
-            f"database.{target.lower()}", f"database {database.name}", because or move.because,
-            database=database.name, change=f"{database.state} -> {target}",
-        )  # fmt: skip
+            f"database.{target.lower()}",
+            f"database {database.name}",
+            because or move.because,
+            database=database.name,
+            change=f"{database.state} -> {target}",
+        )
         return moved
 
     def move_group(self, group: Group, on: str, because: str, after: int | None = None, **changes: Any) -> Group:
@@ -210,10 +223,15 @@ class Draft:
         move = row("group", group.phase, on)
         moved = self.put_group(group, **changes)
         self.note(
-            f"group.{on.replace(' ', '_')}", group.subject, because, after,
-            database=group.database, change=f"{group.phase} -> {move.target}",
-            start_id=moved.leader_process, archive_id=moved.leader,
-        )  # fmt: skip
+            f"group.{on.replace(' ', '_')}",
+            group.subject,
+            because,
+            after,
+            database=group.database,
+            change=f"{group.phase} -> {move.target}",
+            start_id=moved.leader_process,
+            archive_id=moved.leader,
+        )
         return moved
 
     def move_copy(self, copy: HotCopy, on: str, because: str = "", **changes: Any) -> HotCopy:
@@ -221,10 +239,13 @@ class Draft:
         move = row("copy", copy.stage, on)
         stage = CopyStage(move.target)
         ended_at = self.command.now if stage in ENDS else 0
-        moved = changed(copy, stage=stage, since=None, ended_at=ended_at, **changes)
+        moved = evolve(copy, stage=stage, since=None, ended_at=ended_at, **changes)
         self.copies[copy.copy_id] = moved
         self.note(
-            f"copy.{on}", f"hot copy {copy.copy_id}", because or move.because, database=copy.database,
+            f"copy.{on}",
+            f"hot copy {copy.copy_id}",
+            because or move.because,
+            database=copy.database,
             change=f"{copy.stage} -> {move.target}",
-        )  # fmt: skip
+        )
         return moved

@@ -11,12 +11,12 @@ from dkv.domain.command import ManagerFact
 class TailMeasured(ManagerFact):
     """The dead leader's manager read what its disk has after the common marker, and compared the followers' part."""
 
-    start_id: int                # the process that holds the dead leader's archive
+    start_id: int  # the process that holds the dead leader's archive
     term: int
     size: int
     digest: str
-    history: str                 # under which it is going to be fed; never used before
-    prefixes: tuple[int, ...]    # processes whose bytes are the beginning of the dead leader's
+    history: str  # under which it is going to be fed; never used before
+    prefixes: tuple[int, ...]  # processes whose bytes are the beginning of the dead leader's
 
 
 @dataclass(frozen=True, kw_only=True)

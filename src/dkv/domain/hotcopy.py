@@ -13,11 +13,11 @@ from enum import StrEnum
 class CopyStage(StrEnum):
     """How far a hot copy is. The last three are its ends."""
 
-    PREPARING = "PREPARING"   # each archive's manager looks at the place its copy is to go to
-    PAUSING = "PAUSING"       # each group's leader makes its clients' writes wait
-    CUTTING = "CUTTING"       # all writes wait: each archive notes where its files end
-    HOLDING = "HOLDING"       # each leader shows that nothing was written since, and lets the writes go on
-    COPYING = "COPYING"       # the files are copied up to the cut
+    PREPARING = "PREPARING"  # each archive's manager looks at the place its copy is to go to
+    PAUSING = "PAUSING"  # each group's leader makes its clients' writes wait
+    CUTTING = "CUTTING"  # all writes wait: each archive notes where its files end
+    HOLDING = "HOLDING"  # each leader shows that nothing was written since, and lets the writes go on
+    COPYING = "COPYING"  # the files are copied up to the cut
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -34,11 +34,11 @@ class CopyPart:
     archive_id: int
     server_id: str
     group: str
-    path: str              # directory of the copy, on the archive's server
+    path: str  # directory of the copy, on the archive's server
     prepared: bool = False
-    noted: bool = False    # where its files end, in the present attempt
-    linked: bool = False   # links keep its files from being rewritten away; dropped at the end
-    size: int = 0          # bytes to copy
+    noted: bool = False  # where its files end, in the present attempt
+    linked: bool = False  # links keep its files from being rewritten away; dropped at the end
+    size: int = 0  # bytes to copy
     percent: int = 0
     copied: bool = False
 
@@ -53,11 +53,11 @@ class GroupCut:
 
     group: str
     term: int = 0
-    start_id: int | None = None   # the leader that paused
-    offset: int = 0               # replication offset; a follower's files are whole once it is there
-    history: str = ""             # replication id
-    file: str = ""                # the leader's incremental file ...
-    size: int = 0                 # ... and its length: the same again later means that nothing was written
+    start_id: int | None = None  # the leader that paused
+    offset: int = 0  # replication offset; a follower's files are whole once it is there
+    history: str = ""  # replication id
+    file: str = ""  # the leader's incremental file ...
+    size: int = 0  # ... and its length: the same again later means that nothing was written
     held: bool = False
 
     @property
@@ -73,18 +73,18 @@ class HotCopy:
     copy_id: int
     database: str
     database_uid: str
-    coordinator: int              # start id of the first group's leader; how nuocmd names a hot copy, with its id
+    coordinator: int  # start id of the first group's leader; how nuocmd names a hot copy, with its id
     parts: tuple[CopyPart, ...]
     cuts: tuple[GroupCut, ...]
     stage: CopyStage = CopyStage.PREPARING
     attempt: int = 1
-    max_rate: int = 0             # bytes per second and archive; 0: as fast as it goes
-    since: int | None = None      # domain clock at which the stage was first seen to last
-    begun_at: int = 0             # wall clock, ms, to be shown
+    max_rate: int = 0  # bytes per second and archive; 0: as fast as it goes
+    since: int | None = None  # domain clock at which the stage was first seen to last
+    begun_at: int = 0  # wall clock, ms, to be shown
     cut_at: int = 0
     ended_at: int = 0
     message: str = ""
-    told: int = 0                 # number of the newest event about it
+    last_event: int = 0  # number of the newest event about it
 
     @property
     def over(self) -> bool:

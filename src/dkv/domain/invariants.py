@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dkv.domain.decision import Broken
-from dkv.domain.model import EngineType, Group, State
+from dkv.domain.decision import InvariantError
+from dkv.domain.model import Group, ProcessRole, State
 from dkv.domain.states import RESTING
 
 
@@ -19,7 +19,7 @@ def check(before: State, after: State) -> None:
 def _require(holds: bool, breach: str, *names: object) -> None:
     """`names` take the places of {} in what is said of the breach."""
     if not holds:
-        raise Broken(breach.format(*names))
+        raise InvariantError(breach.format(*names))
 
 
 def _group(state: State, group: Group) -> None:
@@ -35,7 +35,7 @@ def _group(state: State, group: Group) -> None:
         return
     process = state.leader_of(group)
     _require(process is not None and process.archive_id == group.leader, "{} is led by no process of its leader", name)
-    _require(process is not None and process.engine_type is EngineType.SM, "{} is led by a TE", name)
+    _require(process is not None and process.role is ProcessRole.SM, "{} is led by a TE", name)
     if group.open:
         _require(group.leader in group.in_sync, "{} is led by an archive that is not in sync", name)
         _require(set(group.in_sync) - {group.leader} <= set(group.required), "{} confirms without a member of S", name)

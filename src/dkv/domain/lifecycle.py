@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.decision import Broken
+from dkv.domain.decision import InvariantError
 
 ANY = "*"
 GONE = "(gone)"
@@ -117,7 +117,7 @@ def row(table: str, source: str, on: str) -> Row:
     for candidate in TABLES[table]:
         if candidate.on == on and candidate.source in (source, ANY):
             return candidate
-    raise Broken(f"no {table} life cycle row from {source} on {on}")
+    raise InvariantError(f"no {table} life cycle row from {source} on {on}")
 
 
 def row_to(table: str, source: str, target: str) -> Row:
@@ -125,4 +125,4 @@ def row_to(table: str, source: str, target: str) -> Row:
     for candidate in TABLES[table]:
         if candidate.target == target and candidate.source in (source, ANY):
             return candidate
-    raise Broken(f"no {table} life cycle row from {source} to {target}")
+    raise InvariantError(f"no {table} life cycle row from {source} to {target}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.describe import instances, last_tombstone, why_not_running
-from dkv.domain.model import Archive, Group, Report, State
+from dkv.domain.model import Archive, Group, PositionReport, State
+from dkv.domain.status import instances, last_tombstone, why_not_running
 
 Distance = tuple[int, int, int | None]
 
@@ -34,8 +34,8 @@ class Bound:
     name: str
     in_sync: bool
     away: tuple[Away, ...]
-    position: Report | None
-    newest: Report | None
+    position: PositionReport | None
+    newest: PositionReport | None
     ended: int | None
 
     @property
@@ -57,8 +57,10 @@ class Bound:
     def verdict(self) -> str:
         """One sentence: what may be lost, or why nothing confirmed can be."""
         if self.in_sync:
-            return (f"No confirmed write can be lost, because {self.name} is in the in-sync set; "
-                    "acknowledged writes that were not confirmed may be.")  # fmt: skip
+            return (
+                f"No confirmed write can be lost, because {self.name} is in the in-sync set; "
+                "acknowledged writes that were not confirmed may be."
+            )
         return f"Confirmed writes made {self._since()} may be lost, because {self.name} is not in the in-sync set."
 
     def _since(self) -> str:
@@ -69,7 +71,7 @@ class Bound:
         return f"after its last {place(self.position)}"
 
 
-def place(report: Report) -> str:
+def place(report: PositionReport) -> str:
     """A position in words."""
     return f"marker {report.term}-{report.sequence} and the {report.data_bytes} bytes after it"
 
@@ -111,7 +113,7 @@ def _away(state: State, archive: Archive) -> Away:
     return Away(archive.name, why, ended.at if ended else None)
 
 
-def _newest(state: State, group: Group) -> Report | None:
+def _newest(state: State, group: Group) -> PositionReport | None:
     """The newest position anybody told: answers of this vacancy, and what the last leader held when it opened."""
     told = [p.report for p in state.processes.values() if (p.database, p.group) == group.key and p.report]
     told += [group.opened_at] if group.opened_at else []

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
-from dkv.domain.places import Report as Report
-from dkv.domain.places import Tail as Tail
+from dkv.domain.positions import PositionReport as PositionReport
+from dkv.domain.positions import TailTransfer as TailTransfer
 from dkv.domain.states import ArchiveState as ArchiveState
 from dkv.domain.states import DatabaseState as DatabaseState
 from dkv.domain.states import EngineState as EngineState
-from dkv.domain.states import EngineType as EngineType
 from dkv.domain.states import GroupPhase as GroupPhase
 from dkv.domain.states import JoinStage as JoinStage
+from dkv.domain.states import ProcessRole as ProcessRole
 from dkv.domain.states import ProcessState as ProcessState
 from dkv.domain.states import Requester as Requester
 
@@ -31,15 +31,15 @@ class Server:
     """One machine with one manager."""
 
     server_id: str
-    uid: str              # random, made when the data directory was; a name can be reused, this cannot
+    uid: str  # random, made when the data directory was; a name can be reused, this cannot
     host: str
     port: int
     nuodb_port: int
     boot_id: str
-    alive: bool = True    # its lease holds; a change of liveness alone never changes any in-sync set
-    data_dir: str = ""    # where it keeps archives whose path nobody named
-    lost_at: int = 0      # when its lease was found ended, to be shown
-    told: int = 0         # number of the newest event about it; see causes.py
+    alive: bool = True  # its lease holds; a change of liveness alone never changes any in-sync set
+    data_dir: str = ""  # where it keeps archives whose path nobody named
+    lost_at: int = 0  # when its lease was found ended, to be shown
+    last_event: int = 0  # number of the newest event about it; see causes.py
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,28 @@ class DatabaseOptions:
     replication_factor: int = 1
     min_in_sync: int = 1
     append_fsync: str = "always"
-    max_memory: int = 0                       # bytes per engine; 0 = the server's share
-    leader_assignment_timeout: int = 10_000   # ms
-    failover_grace: int = 2_000               # ms without progress
-    failover_limit: int = 0                   # ms; 0 = none
-    restart_budget: int = 3                   # so many early exits ...
-    restart_window: int = 60_000              # ... within this many ms park the archive
-    script_limit: int = 0                     # ms a script or function may keep an engine; 0 = none
-    tail_above: int = 100_000_000             # bytes of files from which on a follower is given a dead leader's tail; -1 never
+    max_memory: int = 0  # bytes per engine; 0 = the server's share
+    leader_assignment_timeout: int = 10_000  # ms
+    failover_grace: int = 2_000  # ms without progress
+    failover_limit: int = 0  # ms; 0 = none
+    restart_budget: int = 3  # so many early exits ...
+    restart_window: int = 60_000  # ... within this many ms park the archive
+    script_limit: int = 0  # ms a script or function may keep an engine; 0 = none
+    tail_above: int = 100_000_000  # bytes of files from which on a follower is given a dead leader's tail; -1 never
 
 
 @dataclass(frozen=True)
-class Renewal:
+class DatabaseRestart:
     """A restart of a whole database that is under way: every process with a lower start id is to be replaced."""
 
-    below: int                                # start id
-    of: int                                   # how many processes there were to replace
-    rolling: bool = True                      # one after the other; else all stop, then all start
-    force: bool = False                       # writes may stop where a group has no copy to spare
+    below: int  # start id
+    of: int  # how many processes there were to replace
+    rolling: bool = True  # one after the other; else all stop, then all start
+    force: bool = False  # writes may stop where a group has no copy to spare
     actor: str = ""
     at: int = 0
-    again: tuple[Process, ...] = ()           # not rolling: what to request when all has stopped
-    told: int = 0                             # number of the event that began it
+    again: tuple[Process, ...] = ()  # not rolling: what to request when all has stopped
+    last_event: int = 0  # number of the event that began it
 
 
 @dataclass(frozen=True)
@@ -79,23 +79,23 @@ class Database:
 
     name: str
     uid: str
-    secret: str                               # password of the managers' internal engine user
+    secret: str  # password of the managers' internal engine user
     options: DatabaseOptions
     state: DatabaseState = DatabaseState.NOT_RUNNING
-    major: int = 0                            # cold starts
-    minor: int = 0                            # exits within this incarnation
+    major: int = 0  # cold starts
+    minor: int = 0  # exits within this incarnation
     next_node_id: int = 1
-    numbered: bool = False                    # node ids of this incarnation were given out at its first assignment
+    numbered: bool = False  # node ids of this incarnation were given out at its first assignment
     created_at: int = 0
-    dba_user: str = ""                        # kept for clients that ask for it; engines do not know it
+    dba_user: str = ""  # kept for clients that ask for it; engines do not know it
     dba_password: str = ""
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
-    renewal: Renewal | None = None            # a restart of all its processes is under way
-    trimmed: int = 0                          # tombstones that were dropped, the oldest first
-    trimmed_in: int = 0                       # major in which that was last told
-    state_at: int = 0                         # when it reached its state, to be shown
-    told: int = 0                             # number of the newest event about it
-    options_at: int = 0                       # when its options were last changed, to be shown; 0 never
+    restart: DatabaseRestart | None = None  # a restart of all its processes is under way
+    trimmed: int = 0  # tombstones that were dropped, the oldest first
+    trimmed_in: int = 0  # major in which that was last told
+    state_at: int = 0  # when it reached its state, to be shown
+    last_event: int = 0  # number of the newest event about it
+    options_at: int = 0  # when its options were last changed, to be shown; 0 never
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ class Joining:
     archive_id: int
     start_id: int
     stage: JoinStage
-    sequence: int = 0     # of the marker it must have on its disk
+    sequence: int = 0  # of the marker it must have on its disk
     nonce: str = ""
-    at: int = 0           # when it reached this stage, to be shown
+    at: int = 0  # when it reached this stage, to be shown
 
 
 @dataclass(frozen=True)
-class Wish:
+class SwitchoverRequest:
     """A change of leader that was asked for; the leader's manager begins the handover, and it is forgotten with that."""
 
-    to_process: int | None    # start id; None: whichever member of S is furthest
+    to_process: int | None  # start id; None: whichever member of S is furthest
     reason: str
     actor: str = ""
     at: int = 0
@@ -129,22 +129,22 @@ class Handover:
     from_process: int
     to_archive: int
     to_process: int
-    hasty: bool = False   # before an operator's kill: given up after 2 s
-    at: int = 0              # when it began, to be shown
-    sequence: int = 0        # of the leader's newest marker of this term then; a later one shows that no script runs on it
+    immediate: bool = False  # before an operator's kill: given up after 2 s
+    at: int = 0  # when it began, to be shown
+    sequence: int = 0  # of the leader's newest marker of this term then; a later one shows that no script runs on it
 
 
 @dataclass(frozen=True)
 class Intrusion:
     """Somebody took a group's hash slots over the cluster bus; its leader's manager has them back soon."""
 
-    at: int               # when it was seen
-    start_id: int         # of the leader's process, which deleted the keys in them
-    by: str               # who, for people
-    all: bool             # whether it lost all its slots, so that no write came after the deletions
+    at: int  # when it was seen
+    start_id: int  # of the leader's process, which deleted the keys in them
+    by: str  # who, for people
+    all: bool  # whether it lost all its slots, so that no write came after the deletions
     looked: bool = False  # whether what it deleted was looked for in its file
-    kept: str = ""        # the directory with its files as they were before; empty: there is none
-    back: bool = False    # whether the engine is to be started from them
+    kept: str = ""  # the directory with its files as they were before; empty: there is none
+    back: bool = False  # whether the engine is to be started from them
 
 
 @dataclass(frozen=True)
@@ -152,10 +152,10 @@ class Enforcement:
     """One time an operator made an archive lead although it may have lacked writes. Kept as long as its group is."""
 
     archive_id: int
-    term: int             # of the group at that moment; the enforced archive leads in a later one
-    in_sync: bool         # whether the archive was in sync, so that no confirmed write was given up
-    bound: str            # what could be lost, as it was known then
-    reason: str           # the operator's words
+    term: int  # of the group at that moment; the enforced archive leads in a later one
+    in_sync: bool  # whether the archive was in sync, so that no confirmed write was given up
+    bound: str  # what could be lost, as it was known then
+    reason: str  # the operator's words
     actor: str
     at: int
 
@@ -166,39 +166,39 @@ class Group:
 
     database: str
     name: str
-    shard_id: str                                # 40 hex
-    slots: tuple[tuple[int, int], ...]           # inclusive ranges
-    term: int = 0                                # 0: never had a leader
-    leader: int | None = None                    # archive id
-    leader_process: int | None = None            # start id
+    shard_id: str  # 40 hex
+    slots: tuple[tuple[int, int], ...]  # inclusive ranges
+    term: int = 0  # 0: never had a leader
+    leader: int | None = None  # archive id
+    leader_process: int | None = None  # start id
     open: bool = False
-    serving: bool = False                        # the opened leader reported that it leads
-    in_sync: tuple[int, ...] = ()                # S, archive ids
-    required: tuple[int, ...] = ()               # whose acknowledgement a confirmed write needs
+    serving: bool = False  # the opened leader reported that it leads
+    in_sync: tuple[int, ...] = ()  # S, archive ids
+    required: tuple[int, ...] = ()  # whose acknowledgement a confirmed write needs
     joining: tuple[Joining, ...] = ()
     handover: Handover | None = None
-    contested: tuple[int, ...] = ()              # archives of a handover whose leader died: all are asked
-    last_leader: int | None = None               # archive of the newest opened term
-    suspects: tuple[int, ...] = ()               # start ids that may lead and are not proven stopped
-    silent: tuple[int, ...] = ()                 # archives whose engines heard nothing from the leader for 3 s
-    machine_answers: bool = True                 # the silent leader's machine, as its followers' managers see it
-    history: str = ""                            # replication id of the leader of this term
-    epoch: int = 0                               # Valkey config epoch last seen
-    clean_stop: bool = False                     # all of S was stopped at the same position
-    opened_at: Report | None = None              # what the leader held when its term opened; None after a handover
-    enforced: int | None = None                  # archive an operator forced to lead, until it leads
-    enforcements: tuple[Enforcement, ...] = ()   # every time that was done, oldest first; events are trimmed, these not
+    contested: tuple[int, ...] = ()  # archives of a handover whose leader died: all are asked
+    last_leader: int | None = None  # archive of the newest opened term
+    suspects: tuple[int, ...] = ()  # start ids that may lead and are not proven stopped
+    silent: tuple[int, ...] = ()  # archives whose engines heard nothing from the leader for 3 s
+    machine_answers: bool = True  # the silent leader's machine, as its followers' managers see it
+    history: str = ""  # replication id of the leader of this term
+    epoch: int = 0  # Valkey config epoch last seen
+    clean_stop: bool = False  # all of S was stopped at the same position
+    opened_at: PositionReport | None = None  # what the leader held when its term opened; None after a handover
+    enforced: int | None = None  # archive an operator forced to lead, until it leads
+    enforcements: tuple[Enforcement, ...] = ()  # every time that was done, oldest first; events are trimmed, these not
     vacant_since: int | None = None
-    vacant_at: int = 0                           # the same moment, to be shown: nobody moves the clock for a mere wait
+    vacant_at: int = 0  # the same moment, to be shown: nobody moves the clock for a mere wait
     assigned_since: int | None = None
     assigned_at: int = 0
-    stalled_since: int | None = None             # assigned leader without progress
-    thin_at: int = 0                             # since when S is smaller than minInSync, to be shown; 0: it is not
-    wish: Wish | None = None                     # a planned change of leader that was asked for
-    tail: Tail | None = None                     # what the assigned leader is given before its term may open
-    untailed: bool = False                       # that was tried in this vacancy and given up
-    intrusion: Intrusion | None = None           # its hash slots are another's, or were a moment ago
-    told: int = 0                                # number of the newest event about it
+    stalled_since: int | None = None  # assigned leader without progress
+    under_replicated_since: int = 0  # since when S is smaller than minInSync, to be shown; 0: it is not
+    switchover: SwitchoverRequest | None = None  # a planned change of leader that was asked for
+    tail: TailTransfer | None = None  # what the assigned leader is given before its term may open
+    tail_abandoned: bool = False  # that was tried in this vacancy and given up
+    intrusion: Intrusion | None = None  # its hash slots are another's, or were a moment ago
+    last_event: int = 0  # number of the newest event about it
 
     @property
     def phase(self) -> GroupPhase:
@@ -221,7 +221,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Held:
+class BackupManifest:
     """What a hot copy says of itself. Without slots: it was looked at, and no whole hot copy was there."""
 
     cut: str = ""
@@ -239,19 +239,19 @@ class Archive:
     group: str
     server_id: str
     name: str
-    path: str                       # empty: its manager derives it from its data directory
+    path: str  # empty: its manager derives it from its data directory
     cluster_port: int
     client_port: int
     state: ArchiveState = ArchiveState.PROVISIONED
     stopped_by_operator: bool = False
-    parked: str = ""                # why the domain stopped restarting it; any start request frees it
+    parked: str = ""  # why the domain stopped restarting it; any start request frees it
     early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
-    removed: bool = False           # deleted: its manager retires the directory, then it is gone ...
-    kept: bool = False              # ... unless it is kept: it can be brought back under its id until it is purged
-    restored: bool = False          # its directory was filled by somebody else; its group is to begin with that data
-    origin: str = ""                # which data that was: the cut of a hot copy, as its manager read it
-    told: int = 0                   # number of the newest event about it
-    copy: Held | None = None        # what is to be restored, as its manager found it before the first start
+    removed: bool = False  # deleted: its manager retires the directory, then it is gone ...
+    kept: bool = False  # ... unless it is kept: it can be brought back under its id until it is purged
+    restored: bool = False  # its directory was filled by somebody else; its group is to begin with that data
+    origin: str = ""  # which data that was: the cut of a hot copy, as its manager read it
+    last_event: int = 0  # number of the newest event about it
+    copy: BackupManifest | None = None  # what is to be restored, as its manager found it before the first start
 
     def directory_in(self, data_dir: str) -> str:
         """Where it lies on its server, whose data directory that is."""
@@ -276,14 +276,14 @@ class Verdict:
 class Rest:
     """Ends in a row of an archive's processes that did not get to run, and how the newest process waits because of them."""
 
-    tries: int                # how many they are
-    since: int                # when the first of them was, to be shown
-    lacks: str                # what was missing, as the cause of the last end; "": nothing that comes back
-    detail: str               # of the last end
-    delay: int                # ms
-    next_at: int              # when it will be begun at the latest, to be shown
+    tries: int  # how many they are
+    since: int  # when the first of them was, to be shown
+    lacks: str  # what was missing, as the cause of the last end; "": nothing that comes back
+    detail: str  # of the last end
+    delay: int  # ms
+    next_at: int  # when it will be begun at the latest, to be shown
     armed: int | None = None  # domain clock, by the first Tick
-    over: bool = False        # it waits no more
+    over: bool = False  # it waits no more
 
 
 @dataclass(frozen=True)
@@ -292,38 +292,38 @@ class Process:
 
     start_id: int
     database: str
-    engine_type: EngineType
+    role: ProcessRole
     server_id: str
     archive_id: int | None = None
     group: str = ""
     state: ProcessState = ProcessState.REQUESTED
     engine_state: EngineState = EngineState.UNKNOWN
     pid: int | None = None
-    node_id: int | None = None              # reserved; shown from MONITORED
+    node_id: int | None = None  # reserved; shown from MONITORED
     requester: Requester = Requester.OPERATOR
     restart_of: int | None = None
-    kill: bool = False                      # an operator wants it gone without a graceful end
+    kill: bool = False  # an operator wants it gone without a graceful end
     verdict: Verdict | None = None
-    report: Report | None = None            # answer in the present vacancy
+    report: PositionReport | None = None  # answer in the present vacancy
     loading_percent: int = 0
-    progress: int = 0                       # `count` of the newest LeaderProgressed about it
-    waiting_since: int | None = None        # domain clock; armed while leaderAssignmentTimeout runs
+    progress: int = 0  # `count` of the newest LeaderProgressed about it
+    waiting_since: int | None = None  # domain clock; armed while leaderAssignmentTimeout runs
     requested_at: int = 0
-    running_at: int = 0                     # when its engine state first became RUNNING; 0 never
-    major: int = 0                          # incarnation it was requested in
+    running_at: int = 0  # when its engine state first became RUNNING; 0 never
+    major: int = 0  # incarnation it was requested in
     labels: tuple[tuple[str, str], ...] = ()
     options: tuple[tuple[str, str], ...] = ()
-    port: int = 0                           # where clients reach its first engine, from CONFIGURED on; 0 unknown
-    state_at: int = 0                       # when it reached its state, to be shown
-    silent_at: int = 0                      # since when its engine answers nothing at all, to be shown; 0: it answers
-    refuses: str = ""                       # the error it answers clients' writes for seconds; see refusing.py. "" none
-    refuses_at: int = 0                     # since when, to be shown
-    rest: Rest | None = None                # it is held back until that is over
-    renewed: bool = False                   # it leaves to be requested again at once, by a restart of its database
-    endpoints: tuple[Endpoint, ...] = ()    # of a TE's engines, chosen when it is requested; an SM's is its archive's
-    told: int = 0                           # number of the newest event about it
-    append_fsync: str = ""                  # what its engine was last seen to run with; "" unknown, or a TE
-    max_memory: int = 0                     # bytes by its database's option, likewise; 0: a share of its server's memory
+    port: int = 0  # where clients reach its first engine, from CONFIGURED on; 0 unknown
+    state_at: int = 0  # when it reached its state, to be shown
+    silent_at: int = 0  # since when its engine answers nothing at all, to be shown; 0: it answers
+    refuses: str = ""  # the error it answers clients' writes for seconds; see refusing.py. "" none
+    refuses_at: int = 0  # since when, to be shown
+    rest: Rest | None = None  # it is held back until that is over
+    restarted: bool = False  # it leaves to be requested again at once, by a restart of its database
+    endpoints: tuple[Endpoint, ...] = ()  # of a TE's engines, chosen when it is requested; an SM's is its archive's
+    last_event: int = 0  # number of the newest event about it
+    append_fsync: str = ""  # what its engine was last seen to run with; "" unknown, or a TE
+    max_memory: int = 0  # bytes by its database's option, likewise; 0: a share of its server's memory
 
     @property
     def leaving(self) -> bool:
@@ -337,11 +337,11 @@ class Tombstone:
 
     process: Process
     major: int
-    minor: int                              # incarnation at its exit; distinct, newest shown first
+    minor: int  # incarnation at its exit; distinct, newest shown first
     reason: str
     cause: str
-    exit_code: int                          # dkv's verdict, or 128 + signal, or the process's own
-    wait_status: int | None                 # the real one, kept beside
+    exit_code: int  # dkv's verdict, or 128 + signal, or the process's own
+    wait_status: int | None  # the real one, kept beside
     at: int
     last_words: tuple[str, ...] = ()
     parked: bool = False
@@ -353,7 +353,7 @@ class Record:
 
     kind: str
     key: str
-    value: str                              # JSON
+    value: str  # JSON
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ class State:
     """Everything one domain agrees on, at one revision. The mappings are never changed in place."""
 
     uid: str = ""
-    clock: int = 0                          # domain clock, ms; only Tick moves it
+    clock: int = 0  # domain clock, ms; only Tick moves it
     next_archive_id: int = 0
     next_start_id: int = 0
     servers: Mapping[str, Server] = field(default_factory=dict)
@@ -373,12 +373,12 @@ class State:
     records: Mapping[tuple[str, str], Record] = field(default_factory=dict)  # by (kind, key)
     next_copy_id: int = 1
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
-    events: int = 0                         # how many there were so far; the next one has the next number
+    events: int = 0  # how many there were so far; the next one has the next number
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_found", {})
 
-    def once(self, find: Callable[..., T], *about: Hashable) -> T:
+    def memoized(self, find: Callable[..., T], *about: Hashable) -> T:
         """What a pure function finds in this state, looked for once: `find(state, *about)`. Nobody changes what it found.
 
         A state that is still being drafted is never asked so.
@@ -405,7 +405,7 @@ class State:
 
     def process_on(self, archive_id: int) -> Process | None:
         """The live process of an archive."""
-        return self.once(_by_archive).get(archive_id)
+        return self.memoized(_by_archive).get(archive_id)
 
     def leader_of(self, group: Group) -> Process | None:
         """The live process that leads a group, or is assigned to."""

@@ -51,7 +51,7 @@ NEVER = {
 FSYNC = ("always", "everysec", "no")
 """The strongest first."""
 
-LEAST = {"min_in_sync": 1, "replication_factor": 1, "tail_above": -1}   # -1: never
+LEAST = {"min_in_sync": 1, "replication_factor": 1, "tail_above": -1}  # -1: never
 LEAST_SCRIPT_LIMIT = 10_000
 """ms; an engine's busy-reply-threshold (engine/config.py)."""
 
@@ -59,12 +59,10 @@ LEAST_MEMORY = 16 << 20
 """Bytes an engine needs for itself: with less it would refuse every write, its manager's markers too."""
 
 MOST_OPTIONS = 100
-MOST_LETTERS = 1000   # of a name and its value
+MOST_LETTERS = 1000  # of a name and its value
 
 
-def merged(
-    kept: Iterable[tuple[str, str]], asked: Iterable[tuple[str, str]], replace_all: bool
-) -> tuple[tuple[str, str], ...]:
+def merged(kept: Iterable[tuple[str, str]], asked: Iterable[tuple[str, str]], replace_all: bool) -> tuple[tuple[str, str], ...]:
     """The options a database has after these were set, by name."""
     return tuple(sorted({**({} if replace_all else dict(kept)), **dict(asked)}.items()))
 
@@ -72,8 +70,11 @@ def merged(
 def applied(options: DatabaseOptions, before: Mapping[str, str], after: Mapping[str, str]) -> DatabaseOptions | Refused:
     """What the domain goes by when `before` became `after`: a meant option that was unset gets its default again."""
     if len(after) > MOST_OPTIONS or any(len(name) + len(value) > MOST_LETTERS for name, value in after.items()):
-        return no("bad_value", f"These are {len(after)} options.",
-                  f"At most {MOST_OPTIONS} are kept, each of {MOST_LETTERS} characters with its name.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"These are {len(after)} options.",
+            f"At most {MOST_OPTIONS} are kept, each of {MOST_LETTERS} characters with its name.",
+        )
     unknown = next((name for name in after if after[name] != before.get(name) and not known(name)), None)
     if unknown is not None:
         return no_option(unknown)
@@ -109,8 +110,11 @@ def for_one_process(database: Database, options: Iterable[tuple[str, str]]) -> R
         if name not in MEANT:
             return no_option(name)
         there = f"dkv update database-options --db-name {database.name} --default-options {name} {value}"
-        return no("unknown_option", f"{name} is an option of the whole database {database.name}, not of one process.",
-                  f"Set it there: {there}")  # fmt: skip
+        return no(
+            "unknown_option",
+            f"{name} is an option of the whole database {database.name}, not of one process.",
+            f"Set it there: {there}",
+        )
     return None
 
 
@@ -144,8 +148,11 @@ def too_little(memory: int) -> Refused | None:
     """Why no engine can do with so many bytes; 0 means its share."""
     if memory == 0 or memory >= LEAST_MEMORY:
         return None
-    return no("bad_value", f"max-memory {memory} is less than an engine needs for itself.",
-              f"It is in bytes, from {LEAST_MEMORY}; 0 gives each engine a share of its server's memory.")  # fmt: skip
+    return no(
+        "bad_value",
+        f"max-memory {memory} is less than an engine needs for itself.",
+        f"It is in bytes, from {LEAST_MEMORY}; 0 gives each engine a share of its server's memory.",
+    )
 
 
 # What running engines make of it ---------------------------------------------------------------------------------------
@@ -200,8 +207,10 @@ def _effect(database: Database, name: str) -> str:
     if name == "replication-factor":
         return "kept; copies are added with Add-DkvInstance and taken away with Remove-DkvInstance"
     if name == "max-memory" and not database.options.max_memory:
-        return ("every engine that starts gets a share of its server's memory; one that has more than that keeps it until it "
-                f"is restarted: {restart_words(database.name)}")  # fmt: skip
+        return (
+            "every engine that starts gets a share of its server's memory; one that has more than that keeps it until it "
+            f"is restarted: {restart_words(database.name)}"
+        )
     if name in ("append-fsync", "max-memory"):
         return "set on every running engine at once, and on every one that starts later"
     return "in effect at once"

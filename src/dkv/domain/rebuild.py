@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from dkv.domain.constants import EPOCHS_OF_A_TERM, FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
 from dkv.domain.decision import Refused
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseOptions, Group, Report, Server, State
+from dkv.domain.model import Archive, ArchiveState, Database, DatabaseOptions, Group, PositionReport, Server, State
 from dkv.domain.refusals import no
 from dkv.domain.restore import ARCHIVE_IDS, START_IDS, TERMS
 
@@ -27,23 +27,23 @@ class FoundArchive:
     directory: str
     server_id: str
     name: str
-    path: str                      # empty where its manager derives it from its data directory
+    path: str  # empty where its manager derives it from its data directory
     domain_uid: str
     archive_id: int
     database: str
     database_uid: str
     group: str
     initialised: bool
-    report: Report | None = None
+    report: PositionReport | None = None
     trouble: str = ""
     cluster_port: int = 0
     client_port: int = 0
     append_fsync: str = "always"
     shard_id: str = ""
-    slots: Slots = ()              # of its whole group, as its engine wrote them
-    epoch: int = 0                 # the highest its engine knew
-    led: bool = False              # its engine was a primary last
-    secret: str = ""               # of the managers' engine user, where a run record still has it
+    slots: Slots = ()  # of its whole group, as its engine wrote them
+    epoch: int = 0  # the highest its engine knew
+    led: bool = False  # its engine was a primary last
+    secret: str = ""  # of the managers' engine user, where a run record still has it
     node_id: str = ""
     peers: tuple[tuple[str, str], ...] = ()  # (node id, address) of the other engines its engine knew
 
@@ -59,8 +59,8 @@ class Finds:
 
     servers: tuple[Server, ...]
     archives: tuple[FoundArchive, ...]
-    deleted: tuple[int, ...] = ()      # archive ids of directories that were laid aside
-    start_ids: tuple[int, ...] = ()    # of runs that are still on disk
+    deleted: tuple[int, ...] = ()  # archive ids of directories that were laid aside
+    start_ids: tuple[int, ...] = ()  # of runs that are still on disk
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,11 @@ def _not_one_domain(finds: Finds) -> Refused | None:
     uids = {a.domain_uid: a for a in finds.archives}
     if len(uids) > 1:
         first, second, *_ = uids.values()
-        return no("cannot_rebuild", f"{first.directory} and {second.directory} are of two different domains.",
-                  "Give the data directories of one domain, or move the stranger away.")  # fmt: skip
+        return no(
+            "cannot_rebuild",
+            f"{first.directory} and {second.directory} are of two different domains.",
+            "Give the data directories of one domain, or move the stranger away.",
+        )
     return None
 
 
@@ -115,19 +118,28 @@ def _not_one_each(finds: Finds) -> Refused | None:
     servers: dict[str, Server] = {}
     for server in finds.servers:
         if servers.setdefault(server.server_id, server) is not server:
-            return no("cannot_rebuild", f"Two data directories say they are of server {server.server_id}.",
-                      "Give each data directory once, and none that is a copy.")  # fmt: skip
+            return no(
+                "cannot_rebuild",
+                f"Two data directories say they are of server {server.server_id}.",
+                "Give each data directory once, and none that is a copy.",
+            )
     known: dict[int, FoundArchive] = {}
     uids: dict[str, FoundArchive] = {}
     for archive in finds.archives:
         first = known.setdefault(archive.archive_id, archive)
         if first is not archive:
-            return no("cannot_rebuild", f"{first.directory} and {archive.directory} both say they are archive "
-                      f"{archive.archive_id}.", "One is a copy: move the older one away.")  # fmt: skip
+            return no(
+                "cannot_rebuild",
+                f"{first.directory} and {archive.directory} both say they are archive {archive.archive_id}.",
+                "One is a copy: move the older one away.",
+            )
         first = uids.setdefault(archive.database, archive)
         if first.database_uid != archive.database_uid:
-            return no("cannot_rebuild", f"{first.directory} and {archive.directory} are of two stores that both were named "
-                      f"{archive.database}.", "Move the archives of the deleted one away.")  # fmt: skip
+            return no(
+                "cannot_rebuild",
+                f"{first.directory} and {archive.directory} are of two stores that both were named {archive.database}.",
+                "Move the archives of the deleted one away.",
+            )
     return None
 
 
@@ -142,8 +154,11 @@ def _groups(archives: Sequence[FoundArchive]) -> list[Group] | Refused:
     if len(without) == 1:
         parts[without[0]] = _rest(part for part in parts.values())
     if _rest(parts.values()) or sum(high - low + 1 for part in parts.values() for low, high in part) != SLOTS:
-        return no("cannot_rebuild", f"The storage groups found of {archives[0].database} ({', '.join(names)}) do not hold "
-                  "every hash slot once.", "Give the data directories that have its other groups too.")  # fmt: skip
+        return no(
+            "cannot_rebuild",
+            f"The storage groups found of {archives[0].database} ({', '.join(names)}) do not hold every hash slot once.",
+            "Give the data directories that have its other groups too.",
+        )
     return [_group([a for a in archives if a.group == name], parts[name]) for name in names]
 
 
@@ -172,8 +187,13 @@ def _group(members: Sequence[FoundArchive], slots: Slots) -> Group:
     seen = max(epoch // EPOCHS_OF_A_TERM, *(a.report.term for a in members if a.report), 0)
     newest = _newest(holders)
     last = min(newest, key=lambda a: (not a.led, -a.epoch, a.archive_id))
-    return replace(group, term=seen + 1 + TERMS, epoch=epoch, last_leader=last.archive_id,
-                   in_sync=tuple(sorted(a.archive_id for a in newest)))  # fmt: skip
+    return replace(
+        group,
+        term=seen + 1 + TERMS,
+        epoch=epoch,
+        last_leader=last.archive_id,
+        in_sync=tuple(sorted(a.archive_id for a in newest)),
+    )
 
 
 def _newest(holders: Sequence[FoundArchive]) -> list[FoundArchive]:
@@ -200,8 +220,18 @@ def _databases(archives: Sequence[FoundArchive], fresh: str) -> Iterable[Databas
 
 def _archive(found: FoundArchive) -> Archive:
     state = ArchiveState.NOT_RUNNING if found.initialised else ArchiveState.PROVISIONED
-    return Archive(found.archive_id, found.database, found.database_uid, found.group, found.server_id, found.name,
-                   found.path, found.cluster_port, found.client_port, state)  # fmt: skip
+    return Archive(
+        found.archive_id,
+        found.database,
+        found.database_uid,
+        found.group,
+        found.server_id,
+        found.name,
+        found.path,
+        found.cluster_port,
+        found.client_port,
+        state,
+    )
 
 
 def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
@@ -265,12 +295,16 @@ def _standing(found: FoundArchive, group: Group) -> str:
 
 
 def _unknown(finds: Finds, state: State) -> Iterable[str]:
-    yield ("who was in sync and what was confirmed: of each group only the archives with the newest position found may "
-           "lead. If a newer archive is elsewhere, what it alone has is lost")  # fmt: skip
+    yield (
+        "who was in sync and what was confirmed: of each group only the archives with the newest position found may "
+        "lead. If a newer archive is elsewhere, what it alone has is lost"
+    )
     yield from _missing(finds)
     yield from _doubtful(finds, state)
-    yield ("options of the stores: copies as found, minInSync 1, memory and time limits at their defaults. "
-           "A higher minInSync is not in force any more")  # fmt: skip
+    yield (
+        "options of the stores: copies as found, minInSync 1, memory and time limits at their defaults. "
+        "A higher minInSync is not in force any more"
+    )
     yield "instances that were never started, stores without any archive, labels, what was stopped by an operator or parked"
     yield "tombstones, events, incarnations and the record of enforced leaders: they begin anew"
     yield f"start ids in use: they go on at {state.next_start_id}, archive ids at {state.next_archive_id}"
@@ -287,8 +321,10 @@ def _missing(finds: Finds) -> Iterable[str]:
 def _doubtful(finds: Finds, state: State) -> Iterable[str]:
     for found in _without_ports(finds.archives):
         archive = state.archives[found.archive_id]
-        yield (f"whether {found.name} was removed and kept: another archive of {found.server_id} has its ports, so it gets "
-               f"{archive.cluster_port} and {archive.client_port}. If it was removed, remove it again")  # fmt: skip
+        yield (
+            f"whether {found.name} was removed and kept: another archive of {found.server_id} has its ports, so it gets "
+            f"{archive.cluster_port} and {archive.client_port}. If it was removed, remove it again"
+        )
     for found in finds.archives:
         group = state.groups[(found.database, found.group)]
         others = [state.archives[i].name for i in group.in_sync]

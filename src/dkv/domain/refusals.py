@@ -90,8 +90,11 @@ def unknown_database(name: str, known: Iterable[str]) -> Refused:
 
 def unknown_process(start_id: int) -> Refused:
     """No such live process."""
-    return no("unknown_process", f"There is no live process with start id {start_id}.",
-              "It may have ended; see dkv get processes --exited.")  # fmt: skip
+    return no(
+        "unknown_process",
+        f"There is no live process with start id {start_id}.",
+        "It may have ended; see dkv get processes --exited.",
+    )
 
 
 def unknown_archive(archive: object) -> Refused:
@@ -106,8 +109,11 @@ def unknown_server(server_id: str, known: Iterable[str]) -> Refused:
 
 def key_reused() -> Refused:
     """An Idempotency-Key that another request was answered under."""
-    return no("key_reused", "The Idempotency-Key of this request was used for another request already.",
-              "Give each change a key of its own; repeat one only with the same method, address and body.")  # fmt: skip
+    return no(
+        "key_reused",
+        "The Idempotency-Key of this request was used for another request already.",
+        "Give each change a key of its own; repeat one only with the same method, address and body.",
+    )
 
 
 def stale_fact(what: str) -> Refused:

@@ -17,7 +17,7 @@ from dkv.domain.refusals import nearest, no
 
 LONGEST_NAME = 200
 DEFAULT = (0, "Default")
-ALL = "all"     # the one key of the kind `regions`
+ALL = "all"  # the one key of the kind `regions`
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,11 @@ def unfit_name(what: str, name: str) -> Refused | None:
     """Refuse a name that could not be seen or typed."""
     if name.strip() == name and name.isprintable() and "/" not in name and 0 < len(name) <= LONGEST_NAME:
         return None
-    return no("bad_value", f"{what} {name[:60]!r} is not a valid name.",
-              f"Use up to {LONGEST_NAME} printable characters, no slash, no blank at either end.")  # fmt: skip
+    return no(
+        "bad_value",
+        f"{what} {name[:60]!r} is not a valid name.",
+        f"Use up to {LONGEST_NAME} printable characters, no slash, no blank at either end.",
+    )
 
 
 def unknown_record(state: State, kind: str, name: str) -> Refused:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from dkv.domain.model import Archive, DatabaseOptions, Process, Rest
 
-LONGEST = 300_000     # ms between two tries while something is missing
-SHORTEST = 1_000      # ms, doubled each time
+LONGEST = 300_000  # ms between two tries while something is missing
+SHORTEST = 1_000  # ms, doubled each time
 
 
 @dataclass(frozen=True)
@@ -21,34 +21,31 @@ class Lack:
     whom: str
     again: str
     cure: str
-    seen: bool = True    # whether its manager can look for it
+    seen: bool = True  # whether its manager can look for it
 
 
 LACKS: dict[str, Lack] = {
     "disk full": Lack(
-        "room on the disk of {server}", "there is room again",
+        "room on the disk of {server}",
+        "there is room again",
         "Make room on the disk of {server} that holds {path}, or its manager's data",
     ),
     "disk error": Lack(
-        "the disk of {server}", "it can be written again", "Mend, or mount again, the disk of {server} that holds {path}",
+        "the disk of {server}", "it can be written again", "Mend, or mount again, the disk of {server} that holds {path}"
     ),
-    "port taken": Lack(
-        "ports {ports} of {server}", "they are free again", "End what listens on port {ports} of {server}",
-    ),
+    "port taken": Lack("ports {ports} of {server}", "they are free again", "End what listens on port {ports} of {server}"),
     "directory not usable": Lack(
-        "a directory on {server}", "it can be used again", "Make {path} on {server} a directory of the manager's user again",
+        "a directory on {server}", "it can be used again", "Make {path} on {server} a directory of the manager's user again"
     ),
     "archive identity missing": Lack(
-        "the files of {name} on {server}", "they are there again", "Mount or bring back {path} on {server}",
+        "the files of {name} on {server}", "they are there again", "Mount or bring back {path} on {server}"
     ),
     "archive in use": Lack(
-        "the lock of {name} on {server}", "it is free again", "End the process that holds {path}/LOCK on {server}",
+        "the lock of {name} on {server}", "it is free again", "End the process that holds {path}/LOCK on {server}"
     ),
     "no valkey-server binary": Lack("a valkey-server on {server}", "there is one", "Install Valkey 9.1 on {server}"),
-    "out of memory": Lack(
-        "memory of {server}", "", "Give {server} more memory, or its databases less (max-memory)", seen=False,
-    ),
-}  # fmt: skip
+    "out of memory": Lack("memory of {server}", "", "Give {server} more memory, or its databases less (max-memory)", seen=False),
+}
 """By the cause of an end, in the words of the engine contract's Cause."""
 
 

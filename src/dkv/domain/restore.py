@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group, State
 
-START_IDS = 1_000_000   # how many start ids may have been given out since; none of them is ever used again
-ARCHIVE_IDS = 1_000     # and archive ids
-TERMS = 1_000           # and terms of a group
+START_IDS = 1_000_000  # how many start ids may have been given out since; none of them is ever used again
+ARCHIVE_IDS = 1_000  # and archive ids
+TERMS = 1_000  # and terms of a group
 
 
 def restored(old: State) -> State:
@@ -41,8 +41,7 @@ def unknown(old: State) -> tuple[str, ...]:
     fresh = sorted(a.name for a in old.archives.values() if a.state is ArchiveState.PROVISIONED and not a.removed)
     if fresh:
         found.append(f"whether {', '.join(fresh)} got data since: if so it is refused at its start; use dkv rebuild state")
-    found.append("ids and terms given out since: "
-                 f"start ids go on at {old.next_start_id + START_IDS}, terms {TERMS} higher")  # fmt: skip
+    found.append(f"ids and terms given out since: start ids go on at {old.next_start_id + START_IDS}, terms {TERMS} higher")
     found.append("what happened since: tombstones end where the backup does, and events are not part of it")
     return tuple(found)
 
@@ -50,7 +49,7 @@ def unknown(old: State) -> tuple[str, ...]:
 def _database(database: Database) -> Database:
     if database.state is DatabaseState.TOMBSTONE:
         return database
-    return replace(database, state=DatabaseState.NOT_RUNNING, numbered=False, renewal=None)
+    return replace(database, state=DatabaseState.NOT_RUNNING, numbered=False, restart=None)
 
 
 def _archive(archive: Archive) -> Archive:
@@ -64,7 +63,14 @@ def _group(old: State, group: Group) -> Group:
     data = tuple(sorted(i for i in holders if old.archives[i].state is not ArchiveState.PROVISIONED))
     led = group.last_leader is not None
     return Group(
-        group.database, group.name, group.shard_id, group.slots, term=group.term + TERMS if group.term else 0,
-        in_sync=data if led else (), contested=data if led else (), last_leader=group.last_leader, epoch=group.epoch,
+        group.database,
+        group.name,
+        group.shard_id,
+        group.slots,
+        term=group.term + TERMS if group.term else 0,
+        in_sync=data if led else (),
+        contested=data if led else (),
+        last_leader=group.last_leader,
+        epoch=group.epoch,
         enforcements=group.enforcements,
-    )  # fmt: skip
+    )

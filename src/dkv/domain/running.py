@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dkv.domain.command import ManagerFact
-from dkv.domain.model import Report
+from dkv.domain.model import PositionReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class ProcessStarted(ManagerFact):
     """
 
     start_id: int
-    report: Report | None = None
+    report: PositionReport | None = None
     origin: str = ""
 
 
@@ -93,5 +93,5 @@ class ProcessExited(ManagerFact):
     exit_code: int
     wait_status: int | None = None
     last_words: tuple[str, ...] = ()
-    planned: bool = False        # we ended it because the domain wanted it
+    planned: bool = False  # we ended it because the domain wanted it
     reaped: bool = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-LISTED = 12   # known words that a hint names when there is no guess
+LISTED = 12  # known words that a hint names when there is no guess
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str = "") -> str:

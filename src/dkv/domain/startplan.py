@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dkv.domain.decision import Refused
-from dkv.domain.describe import instances
-from dkv.domain.model import Database, DatabaseState, EngineState, EngineType, Process, ProcessState, State
+from dkv.domain.model import Database, DatabaseState, EngineState, Process, ProcessRole, ProcessState, State
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.resting import resting
 from dkv.domain.states import RESTING
+from dkv.domain.status import instances
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -26,7 +26,7 @@ class Spec:
     """One process to request. Equal processes have equal specs, so that a captured layout can be compared."""
 
     database: str
-    engine_type: EngineType
+    role: ProcessRole
     server_id: str
     archive_id: int | None = None
     labels: Pairs = ()
@@ -36,7 +36,7 @@ class Spec:
     @property
     def order(self) -> tuple[str, int, str]:
         """SMs by archive before TEs by server."""
-        return (self.engine_type, -1 if self.archive_id is None else self.archive_id, self.server_id)
+        return (self.role, -1 if self.archive_id is None else self.archive_id, self.server_id)
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable
         if server not in state.servers:
             return unknown_server(server, state.servers)
     expected = None if reusable else incarnation_to_come(state, database)
-    sms = [Spec(name, EngineType.SM, a.server_id, a.archive_id, expected=expected)
-           for a in instances(state, name) if _is_to_start(state.process_on(a.archive_id))]  # fmt: skip
-    tes = [Spec(name, EngineType.TE, server, expected=expected) for server in te_servers]
+    sms = [
+        Spec(name, ProcessRole.SM, a.server_id, a.archive_id, expected=expected)
+        for a in instances(state, name)
+        if _is_to_start(state.process_on(a.archive_id))
+    ]
+    tes = [Spec(name, ProcessRole.TE, server, expected=expected) for server in te_servers]
     return Plan(database.state not in RESTING, _in_order([*sms, *tes]))
 
 
@@ -82,8 +85,14 @@ def capture(state: State, name: str, check_state: bool = True) -> Plan | Refused
 
 def spec_of(process: Process) -> Spec:
     """The request that would make such a process."""
-    return Spec(process.database, process.engine_type, process.server_id, process.archive_id,
-                tuple(sorted(process.labels)), tuple(sorted(process.options)))  # fmt: skip
+    return Spec(
+        process.database,
+        process.role,
+        process.server_id,
+        process.archive_id,
+        tuple(sorted(process.labels)),
+        tuple(sorted(process.options)),
+    )
 
 
 def incarnation_to_come(state: State, database: Database) -> tuple[int, int]:

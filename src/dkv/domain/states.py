@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class EngineType(StrEnum):
+class ProcessRole(StrEnum):
     """SM keeps an archive and may lead; TE is memory only, serves clients, never leads, never counts as a copy."""
 
     SM = "SM"
@@ -74,8 +74,8 @@ class JoinStage(StrEnum):
     """How far an archive is on its way into the in-sync set (design section 5, growing S)."""
 
     ANNOUNCED = "ANNOUNCED"  # its manager may REPLICATE
-    MARKED = "MARKED"        # link up; a fresh marker was written through the leader
-    REQUIRED = "REQUIRED"    # the marker is on its disk; confirmations wait for it; S grows after 1 s
+    MARKED = "MARKED"  # link up; a fresh marker was written through the leader
+    REQUIRED = "REQUIRED"  # the marker is on its disk; confirmations wait for it; S grows after 1 s
 
 
 class Requester(StrEnum):

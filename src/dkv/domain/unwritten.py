@@ -55,17 +55,19 @@ def as_of(state: State, unwritten: Unwritten) -> AsOf:
             processes[start_id] = replace(processes[start_id], refuses=why, refuses_at=unwritten.at)
     tombstones = {one.start_id: _tombstone(state, one, unwritten.at, order) for order, one in enumerate(known, 1)}
     shown = {name: getattr(state, name) for name in State.__dataclass_fields__}
-    return AsOf(**shown | {
-        "processes": processes, "tombstones": {**state.tombstones, **tombstones}, "archives": _archives(state, known),
-    }, unwritten=unwritten)  # fmt: skip
+    return AsOf(
+        **shown | {"processes": processes, "tombstones": {**state.tombstones, **tombstones}, "archives": _archives(state, known)},
+        unwritten=unwritten,
+    )
 
 
 def _tombstone(state: State, ended: Ended, at: int, order: int) -> Tombstone:
     process = state.processes[ended.start_id]
     database = state.databases[process.database]
     reason = f"{ended.reason} (its manager saw it and cannot write it down)"
-    return Tombstone(process, database.major, database.minor + order, reason, ended.cause, ended.exit_code, None, at,
-                     ended.last_words)  # fmt: skip
+    return Tombstone(
+        process, database.major, database.minor + order, reason, ended.cause, ended.exit_code, None, at, ended.last_words
+    )
 
 
 def _archives(state: State, ended: Sequence[Ended]) -> dict[int, Archive]:

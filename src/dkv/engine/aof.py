@@ -11,17 +11,15 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Read = Callable[[int, int], bytes]   # (offset, at most so many bytes) -> the bytes there, fewer at the end
+Read = Callable[[int, int], bytes]  # (offset, at most so many bytes) -> the bytes there, fewer at the end
 
 LIBRARY = "dkv_marker"
 _PREFIX = b"*4\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n$7\r\nREPLACE\r\n$"
-_MARKER = re.compile(
-    re.escape(_PREFIX) + rb"(\d+)\r\n(#!lua name=" + LIBRARY.encode() + rb"\n-- (\d+)-(\d+)-(\w*)\n)"
-)
-LONGEST = 512          # no marker command is longer
+_MARKER = re.compile(re.escape(_PREFIX) + rb"(\d+)\r\n(#!lua name=" + LIBRARY.encode() + rb"\n-- (\d+)-(\d+)-(\w*)\n)")
+LONGEST = 512  # no marker command is longer
 _CHUNK = 4 << 20
-_HEADER = 26            # "*" or "$", up to 20 digits, CRLF
-_DATALESS = frozenset((b"SELECT", b"MULTI", b"EXEC", b"PFCOUNT"))   # change no data; a copy may log them on its own
+_HEADER = 26  # "*" or "$", up to 20 digits, CRLF
+_DATALESS = frozenset((b"SELECT", b"MULTI", b"EXEC", b"PFCOUNT"))  # change no data; a copy may log them on its own
 _WORDS = frozenset(len(word) + 2 for word in _DATALESS)
 
 
@@ -33,17 +31,17 @@ class Marker:
     sequence: int
     nonce: str
     start: int
-    end: int             # offset just after the command
+    end: int  # offset just after the command
 
 
 @dataclass(frozen=True)
 class Tail:
     """What a walk over commands found."""
 
-    end: int                    # offset after the last whole command
-    open_multi: int | None      # where a MULTI without EXEC starts
-    broken: bool                # something that is neither a command nor a cut one
-    dataless: int = 0           # bytes of commands up to `valid` that change no data
+    end: int  # offset after the last whole command
+    open_multi: int | None  # where a MULTI without EXEC starts
+    broken: bool  # something that is neither a command nor a cut one
+    dataless: int = 0  # bytes of commands up to `valid` that change no data
 
     @property
     def valid(self) -> int:
@@ -129,8 +127,8 @@ class _Walker:
         self.end = start
         self.multi: int | None = None
         self.broken = False
-        self.dataless = 0           # bytes of whole commands that change no data
-        self.dataless_before = 0    # of those before the open MULTI
+        self.dataless = 0  # bytes of whole commands that change no data
+        self.dataless_before = 0  # of those before the open MULTI
         self._size = size
         self._missing = 0
         self._command = start

@@ -189,8 +189,10 @@ def strange_names(directory: str) -> str:
 def is_earlier_self(found: IdentityFile, identity: Identity) -> bool:
     """Whether this was the same archive, of the same group, of an earlier database of the same name, with data."""
     now = found.identity.incarnation_of_name
-    return found.initialised and now != identity.incarnation_of_name and (
-        replace(found.identity, incarnation_of_name=identity.incarnation_of_name) == identity
+    return (
+        found.initialised
+        and now != identity.incarnation_of_name
+        and (replace(found.identity, incarnation_of_name=identity.incarnation_of_name) == identity)
     )
 
 

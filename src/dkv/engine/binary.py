@@ -40,8 +40,9 @@ def find_binary(configured: str | None = None) -> str:
 def release_of(binary: str) -> str:
     """The release a server program says it is, such as 9.1.0; "unknown" if it does not say."""
     try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False,
-                              env=environment(os.environ)).stdout  # fmt: skip
+        said = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=10, check=False, env=environment(os.environ)
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     found = re.search(r"v=(\d+(?:\.\d+)*)", said)

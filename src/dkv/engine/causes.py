@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 from dkv.engine.contract import Cause
 
-UNKNOWN_EXIT = 255   # the exit code shown when nobody was left to read the real one
+UNKNOWN_EXIT = 255  # the exit code shown when nobody was left to read the real one
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that is known about an engine that ended."""
 
-    exit_code: int | None = None             # as the waiting parent wrote it: 0.., or 128 + signal; None: nobody read it
-    intents: tuple[Cause, ...] = ()          # what this manager asked for, oldest first, written down before it acted
-    words: tuple[str, ...] = ()              # the engine's log, last lines
-    kernel: tuple[str, ...] | None = None    # kernel messages since its start; None: not readable
-    oom_kills: int | None = None             # how far the memory cgroup's counter rose in its life; None: unknown
+    exit_code: int | None = None  # as the waiting parent wrote it: 0.., or 128 + signal; None: nobody read it
+    intents: tuple[Cause, ...] = ()  # what this manager asked for, oldest first, written down before it acted
+    words: tuple[str, ...] = ()  # the engine's log, last lines
+    kernel: tuple[str, ...] | None = None  # kernel messages since its start; None: not readable
+    oom_kills: int | None = None  # how far the memory cgroup's counter rose in its life; None: unknown
     pid: int = 0
-    launched: bool = True                    # False: the record was written but no process was ever born
+    launched: bool = True  # False: the record was written but no process was ever born
     same_boot: bool = True
-    full: tuple[str, ...] = ()               # which of its directories have no room left, at the time of judging
+    full: tuple[str, ...] = ()  # which of its directories have no room left, at the time of judging
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,31 @@ _KILLER = re.compile(r"Killed by PID: (\d+), UID: (\d+)")
 _SIGNALLED = re.compile(r"Received (SIG(?:TERM|INT)) scheduling shutdown")
 _TOLD = re.compile(r"User requested shutdown")
 _START_FAILURES: tuple[tuple[re.Pattern[str], Cause, str], ...] = (
-    (re.compile(r"Can't chdir|Can't open the append-only file|create.*appendonlydir|Can't create.*directory", re.I),
-     Cause.DIRECTORY_UNUSABLE, "its directory cannot be used"),
-    (re.compile(r"CONFIG FILE ERROR|Invalid argument during startup|Bad directive", re.I),
-     Cause.BAD_OPTION, "it refused its configuration"),
+    (
+        re.compile(r"Can't chdir|Can't open the append-only file|create.*appendonlydir|Can't create.*directory", re.I),
+        Cause.DIRECTORY_UNUSABLE,
+        "its directory cannot be used",
+    ),
+    (
+        re.compile(r"CONFIG FILE ERROR|Invalid argument during startup|Bad directive", re.I),
+        Cause.BAD_OPTION,
+        "it refused its configuration",
+    ),
     (re.compile(r"Cannot assign requested address", re.I), Cause.BAD_OPTION, "this machine has no such address"),
     (re.compile(r"Address already in use|address in use", re.I), Cause.PORT_TAKEN, "a port it needs is taken"),
-    (re.compile(r"Failed listening on port", re.I),
-     Cause.BAD_OPTION, "it cannot listen on its address"),
-    (re.compile(r"Bad file format reading the append only file|Unexpected end of file reading the append only|"
-                r"Wrong signature|Unrecoverable error reading the append only|Error reading the RDB|"
-                r"Internal error in RDB|RDB CRC error|Invalid AOF manifest|Short read or OOM loading DB|"
-                r"AOF.*(doesn't|does not) exist|Fatal error loading the DB|Unrecoverable error or corrupted", re.I),
-     Cause.CORRUPT_ARCHIVE, "it cannot load its append-only files"),
-)  # fmt: skip
+    (re.compile(r"Failed listening on port", re.I), Cause.BAD_OPTION, "it cannot listen on its address"),
+    (
+        re.compile(
+            r"Bad file format reading the append only file|Unexpected end of file reading the append only|"
+            r"Wrong signature|Unrecoverable error reading the append only|Error reading the RDB|"
+            r"Internal error in RDB|RDB CRC error|Invalid AOF manifest|Short read or OOM loading DB|"
+            r"AOF.*(doesn't|does not) exist|Fatal error loading the DB|Unrecoverable error or corrupted",
+            re.I,
+        ),
+        Cause.CORRUPT_ARCHIVE,
+        "it cannot load its append-only files",
+    ),
+)
 
 
 def judge(evidence: Evidence) -> Verdict:

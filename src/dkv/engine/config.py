@@ -12,24 +12,24 @@ from dkv.engine.contract import EngineSpec, GroupSlots, PeerNode
 
 MANAGER = "dkv-manager"
 REPLICA = "dkv-replica"
-SOCKET_NAME = "admin.sock"      # relative to the engine's directory: a unix socket path holds 107 bytes only
+SOCKET_NAME = "admin.sock"  # relative to the engine's directory: a unix socket path holds 107 bytes only
 FENCE = "min-replicas-to-write"
-NODE_TIMEOUT = 60_000           # ms
-NODE_TIMEOUT_OF_WAITING = 2_000_000_000   # ms, beside phantoms: nodes in handshake are forgotten after that, 23 days
-SLOTS_NOTE = "# hash slots of its storage group:"   # begins a line of valkey.conf
-PHANTOM_EPOCH = 0               # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
-ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50     # hz: an engine's rounds of housekeeping a second
-BUSY_REPLY_AFTER = 10_000       # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
-FAILOVER_WITHIN = 5_000         # ms in which a coordinated failover has to succeed
-FENCED = 99                     # min-replicas-to-write no group ever reaches: every write is refused at once
-HOLD = 10 * 365 * 86_400_000    # ms, ten years: a pause of writes that nothing but an order of a manager ends
+NODE_TIMEOUT = 60_000  # ms
+NODE_TIMEOUT_OF_WAITING = 2_000_000_000  # ms, beside phantoms: nodes in handshake are forgotten after that, 23 days
+SLOTS_NOTE = "# hash slots of its storage group:"  # begins a line of valkey.conf
+PHANTOM_EPOCH = 0  # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
+ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50  # hz: an engine's rounds of housekeeping a second
+BUSY_REPLY_AFTER = 10_000  # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
+FAILOVER_WITHIN = 5_000  # ms in which a coordinated failover has to succeed
+FENCED = 99  # min-replicas-to-write no group ever reaches: every write is refused at once
+HOLD = 10 * 365 * 86_400_000  # ms, ten years: a pause of writes that nothing but an order of a manager ends
 
 KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
-CLIENTS_MOST = 10_000            # connections of clients, followers and other nodes together
-CLIENT_NEEDS = 10 * KILOBYTE     # measured on 9.1.2: 9 KB while it is new, 6 KB once it was answered
+CLIENTS_MOST = 10_000  # connections of clients, followers and other nodes together
+CLIENT_NEEDS = 10 * KILOBYTE  # measured on 9.1.2: 9 KB while it is new, 6 KB once it was answered
 CLIENTS_MEMORY_MOST = 1024 * MEGABYTE
-COMMAND_MOST = 512 * MEGABYTE    # one argument: Valkey's own limit, which clients know; one of 500 MB makes others wait for 2 s
-LAG_LEAST = 256 * MEGABYTE       # what a follower may lag however small its leader's memory is
+COMMAND_MOST = 512 * MEGABYTE  # one argument: Valkey's own limit, which clients know; one of 500 MB makes others wait for 2 s
+LAG_LEAST = 256 * MEGABYTE  # what a follower may lag however small its leader's memory is
 
 # CONFIG GET is not among them, because it would show the replication password.
 # What a client may do beyond +@all -@dangerous, and what it may not although @dangerous does not cover it.
@@ -205,9 +205,7 @@ def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
     lines += [_peer(peer, leaders, shards, phantoms) for peer in spec.peers]
     owner, epoch = ("-", 0) if _waits_for_itself(spec) else _owner(spec.group, leaders, phantoms)
     where = f"{spec.address}:{spec.client_port}@{spec.cluster_port}"
-    lines.append(
-        f"{spec.node_id} {where},,shard-id={shards[spec.group].shard_id} myself,slave {owner} 0 0 {epoch} connected"
-    )
+    lines.append(f"{spec.node_id} {where},,shard-id={shards[spec.group].shard_id} myself,slave {owner} 0 0 {epoch} connected")
     lines.append(f"vars currentEpoch {spec.current_epoch} lastVoteEpoch 0")
     return "\n".join(lines) + "\n"
 
@@ -238,9 +236,7 @@ def _phantom(index: int, group: GroupSlots, node_id: str) -> str:
     return f"{node_id} {where},,shard-id={group.shard_id} master,handshake - 0 0 {PHANTOM_EPOCH} disconnected{slots}"
 
 
-def _peer(
-    peer: PeerNode, leaders: dict[str, PeerNode], shards: dict[str, GroupSlots], phantoms: dict[str, str]
-) -> str:
+def _peer(peer: PeerNode, leaders: dict[str, PeerNode], shards: dict[str, GroupSlots], phantoms: dict[str, str]) -> str:
     where = f"{peer.node_id} {peer.address}:{peer.client_port}@{peer.cluster_port},,shard-id={peer.shard_id}"
     if leaders.get(peer.group) is peer:
         return f"{where} master - 0 0 {peer.epoch if peer.leads else 0} connected{slot_text(shards[peer.group].slots)}"

@@ -20,18 +20,18 @@ from dkv.engine.copying import CopyEngines
 from dkv.engine.copying import CopyLabel as CopyLabel
 from dkv.engine.copying import CutSeen as CutSeen
 from dkv.engine.copying import Identity as Identity
-from dkv.engine.copying import Stillness as Stillness
+from dkv.engine.copying import QuiescePoint as QuiescePoint
+from dkv.engine.tail_plan import ByteRangeDigest as ByteRangeDigest
 from dkv.engine.tail_plan import Feeds
-from dkv.engine.tail_plan import Stretch as Stretch
 from dkv.engine.tail_plan import TailFollower as TailFollower
 from dkv.engine.tail_plan import TailPlan as TailPlan
 
 
-class EngineTrouble(Exception):
+class EngineError(Exception):
     """The engine, its files or its socket failed. Root of everything this room raises."""
 
 
-class ArchiveRefused(EngineTrouble):
+class ArchiveRefused(EngineError):
     """The archive may not be started: locked, foreign, missing, swapped or unreadable. Changes nothing on disk."""
 
     def __init__(self, cause: Cause, detail: str) -> None:
@@ -40,11 +40,11 @@ class ArchiveRefused(EngineTrouble):
         self.detail = detail
 
 
-class EngineUnreachable(EngineTrouble):
+class EngineUnreachable(EngineError):
     """The engine did not answer in time; whether the command was done is unknown."""
 
 
-class EngineRefused(EngineTrouble):
+class EngineRefused(EngineError):
     """The engine answered an error; the command was not done."""
 
 
@@ -55,33 +55,33 @@ class EngineFull(EngineRefused):
 class Cause(StrEnum):
     """Why a process ended or an archive was refused. Without evidence it is KILLED_BY_SIGNAL, never a guess."""
 
-    GRACEFUL_STOP = "graceful stop"                      # we asked (SHUTDOWN) and it exited 0
-    OPERATOR_KILL = "operator kill"                      # we sent SIGKILL because an operator asked
-    FENCED_BY_MANAGER = "fenced by its manager"          # we sent SIGKILL because it led without being the leader
-    TORN = "lost its role inside a script"               # we sent SIGKILL: only a full resync makes its data whole
+    GRACEFUL_STOP = "graceful stop"  # we asked (SHUTDOWN) and it exited 0
+    OPERATOR_KILL = "operator kill"  # we sent SIGKILL because an operator asked
+    FENCED_BY_MANAGER = "fenced by its manager"  # we sent SIGKILL because it led without being the leader
+    TORN = "lost its role inside a script"  # we sent SIGKILL: only a full resync makes its data whole
     LOST_ITS_SLOTS = "lost its hash slots to a stranger"  # we sent SIGKILL to start it again from what it had before
-    NEVER_ANSWERED = "never answered"                    # we sent SIGKILL after engine_hang_timeout without any answer
-    SCRIPT_TOO_LONG = "script ran too long"              # we sent SIGKILL because a script that wrote passed script-limit
-    KILLED_BY_SIGNAL = "killed by signal"                # e.g. "killed by signal 9, sender unknown"
+    NEVER_ANSWERED = "never answered"  # we sent SIGKILL after engine_hang_timeout without any answer
+    SCRIPT_TOO_LONG = "script ran too long"  # we sent SIGKILL because a script that wrote passed script-limit
+    KILLED_BY_SIGNAL = "killed by signal"  # e.g. "killed by signal 9, sender unknown"
     TERMINATED_FROM_OUTSIDE = "terminated from outside"  # SIGTERM/SIGINT that we did not send; exits 0
-    OUT_OF_MEMORY = "out of memory"                      # only with cgroup or kernel evidence
+    OUT_OF_MEMORY = "out of memory"  # only with cgroup or kernel evidence
     PORT_TAKEN = "port taken"
     DIRECTORY_UNUSABLE = "directory not usable"
-    DIRECTORY_UNSAFE = "directory not safe"              # others could make or change what is in it; detail says how
+    DIRECTORY_UNSAFE = "directory not safe"  # others could make or change what is in it; detail says how
     DISK_FULL = "disk full"
-    DISK_ERROR = "disk error"                            # EIO and friends
+    DISK_ERROR = "disk error"  # EIO and friends
     CORRUPT_ARCHIVE = "corrupt append-only file"
     BAD_OPTION = "bad option"
-    ENGINE_CRASHED = "engine crashed"                    # assertion or fatal signal inside, with the crash report
+    ENGINE_CRASHED = "engine crashed"  # assertion or fatal signal inside, with the crash report
     BINARY_MISSING = "no valkey-server binary"
-    MACHINE_RESTARTED = "machine restarted"              # boot id changed
-    ARCHIVE_LOCKED = "archive in use"                    # another process holds LOCK; detail says "pid N"
-    ARCHIVE_FOREIGN = "archive belongs to another"       # identity file of another domain, archive or database
-    ARCHIVE_MISSING = "archive identity missing"         # directory or identity file gone, or emptied
-    ARCHIVE_UNINITIALISED = "archive has no data"        # initialised: yes but no append-only files
-    NOT_A_COPY = "not a hot copy"                        # to be restored, but no whole hot copy is there
+    MACHINE_RESTARTED = "machine restarted"  # boot id changed
+    ARCHIVE_LOCKED = "archive in use"  # another process holds LOCK; detail says "pid N"
+    ARCHIVE_FOREIGN = "archive belongs to another"  # identity file of another domain, archive or database
+    ARCHIVE_MISSING = "archive identity missing"  # directory or identity file gone, or emptied
+    ARCHIVE_UNINITIALISED = "archive has no data"  # initialised: yes but no append-only files
+    NOT_A_COPY = "not a hot copy"  # to be restored, but no whole hot copy is there
     COPY_OF_ANOTHER_GROUP = "hot copy of another group"  # to be restored, but its hash slots are not this group's
-    EXITED = "exited"                                    # none of the above; exit code and last words tell
+    EXITED = "exited"  # none of the above; exit code and last words tell
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class Position:
     nonce: str = ""
     bytes_after: int = 0
     initialised: bool = False
-    origin: str = ""           # at the first start of a restored archive: the cut of the hot copy it holds
-    size: int = field(default=0, compare=False)   # bytes of all append-only files, as a hint how long they load
+    origin: str = ""  # at the first start of a restored archive: the cut of the hot copy it holds
+    size: int = field(default=0, compare=False)  # bytes of all append-only files, as a hint how long they load
     dataless_bytes: int = 0
 
     @property
@@ -117,15 +117,15 @@ class Position:
 class PeerNode:
     """One engine of the same database, as written to nodes.conf."""
 
-    node_id: str            # 40 hex
+    node_id: str  # 40 hex
     address: str
     client_port: int
     cluster_port: int
-    shard_id: str           # 40 hex, same for a whole group
+    shard_id: str  # 40 hex, same for a whole group
     group: str
-    leads: bool             # a living leader: written as master with the group's slots and epoch
-    epoch: int = 0          # config epoch, leaders only
-    led: bool = False       # led its group last, and nobody leads it now
+    leads: bool  # a living leader: written as master with the group's slots and epoch
+    epoch: int = 0  # config epoch, leaders only
+    led: bool = False  # led its group last, and nobody leads it now
 
 
 @dataclass(frozen=True)
@@ -155,19 +155,19 @@ class EngineSpec:
     address: str
     client_port: int
     cluster_port: int
-    secret: str                        # password of the managers' internal user
-    peers: tuple[PeerNode, ...]        # every archive of the database but this one
+    secret: str  # password of the managers' internal user
+    peers: tuple[PeerNode, ...]  # every archive of the database but this one
     groups: tuple[GroupSlots, ...]
-    current_epoch: int                 # `vars currentEpoch` only, never a config epoch
-    max_memory: int                    # bytes
+    current_epoch: int  # `vars currentEpoch` only, never a config epoch
+    max_memory: int  # bytes
     append_fsync: str = "always"
-    memory_only: bool = False          # one engine of a TE
-    led: bool = False                  # others may still hold it for their leader
-    restored: bool = False             # the directory holds a hot copy at the first start: it becomes this archive
+    memory_only: bool = False  # one engine of a TE
+    led: bool = False  # others may still hold it for their leader
+    restored: bool = False  # the directory holds a hot copy at the first start: it becomes this archive
 
 
 @dataclass(frozen=True)
-class MemorySpec:
+class TeSpec:
     """All that is needed to launch a memory-only process: its engines, one per storage group, and their common place.
 
     Every engine's spec has the same start id, `memory_only`, and a directory of its own below `directory`.
@@ -196,12 +196,12 @@ class NodeSeen:
     node_id: str
     address: str
     port: int
-    role: str               # "leader" | "follower"
+    role: str  # "leader" | "follower"
     follows: str | None
     handshake: bool
     failed: bool
     epoch: int
-    slots: tuple[tuple[int, int], ...] = ()   # hash slots it owns, as the engine that was asked has it
+    slots: tuple[tuple[int, int], ...] = ()  # hash slots it owns, as the engine that was asked has it
 
 
 @dataclass(frozen=True)
@@ -212,48 +212,48 @@ class EngineSeen:
     directory: str
     node_id: str
     pid: int
-    answering: bool                   # False: nothing came back at this glance
-    busy: bool = False                # it answered, but too busy to say more: the rest is from an earlier glance
-    silent_ms: int = 0                # since the last answer of any kind (BUSY, LOADING, MASTERDOWN are answers)
-    idle_ms: int = 0                  # while it loads or is silent: since its process last computed, woke up, read, wrote or grew
+    answering: bool  # False: nothing came back at this glance
+    busy: bool = False  # it answered, but too busy to say more: the rest is from an earlier glance
+    silent_ms: int = 0  # since the last answer of any kind (BUSY, LOADING, MASTERDOWN are answers)
+    idle_ms: int = 0  # while it loads or is silent: since its process last computed, woke up, read, wrote or grew
     loading: bool = False
     loading_percent: int = 0
-    role: str = ""                    # "leader" | "follower" | "" when unknown
-    follows: str | None = None        # node id it replicates, phantom included; None of a follower: it waits for its role
-    phantom: bool = False             # it follows a made-up id, or nobody
+    role: str = ""  # "leader" | "follower" | "" when unknown
+    follows: str | None = None  # node id it replicates, phantom included; None of a follower: it waits for its role
+    phantom: bool = False  # it follows a made-up id, or nobody
     cluster_ok: bool = False
     fenced: bool = False
-    held: bool = False                # fenced so that writes wait, while it begins to lead; as a follower it applies nothing
-    admits_replicas: bool = False     # the replication user is on
-    takes_clients: bool = False       # its client port is open
+    held: bool = False  # fenced so that writes wait, while it begins to lead; as a follower it applies nothing
+    admits_replicas: bool = False  # the replication user is on
+    takes_clients: bool = False  # its client port is open
     link_up: bool = False
     resyncing: bool = False
-    link_silent_ms: int = 0           # follower: since last bytes from its leader; huge when the link is down
+    link_silent_ms: int = 0  # follower: since last bytes from its leader; huge when the link is down
     rewriting: bool = False
-    offset: int = 0                   # replication offset, only comparable inside one history
-    history: str = ""                 # replication id
-    epoch: int = 0                    # own config epoch (leader's when follower)
+    offset: int = 0  # replication offset, only comparable inside one history
+    history: str = ""  # replication id
+    epoch: int = 0  # own config epoch (leader's when follower)
     current_epoch: int = 0
     replicas: tuple[ReplicaSeen, ...] = ()
     nodes: tuple[NodeSeen, ...] = ()
     base_bytes: int = 0
     incremental_bytes: int = 0
-    free_bytes: int = 0               # on the archive's filesystem
-    files_lost: bool = False          # its identity file is gone: what it writes now is on no disk
-    paused: bool = False              # its clients' writes wait (`pause`)
-    refuses: str = ""                 # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
-    torn: bool = False                # its role changed inside a script: it may hold what nobody else has, at an equal offset
-    yields: bool = False              # a leader whose clients' writes wait for its successor, for 2 s more at least
-    marker: Position | None = None    # last marker written through this engine or found on its disk at this glance
-    group: str = ""                   # its storage group
-    max_memory: int | None = None     # bytes, 0 no limit; None unknown yet
-    append_fsync: str = ""            # "" unknown yet, or memory only
-    lets_in: bool = False             # whoever introduces himself on the cluster bus, as far as this manager knows
-    slots: tuple[tuple[int, int], ...] | None = None   # leader: hash slots it owns; None unknown yet, or it follows
+    free_bytes: int = 0  # on the archive's filesystem
+    files_lost: bool = False  # its identity file is gone: what it writes now is on no disk
+    paused: bool = False  # its clients' writes wait (`pause`)
+    refuses: str = ""  # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
+    torn: bool = False  # its role changed inside a script: it may hold what nobody else has, at an equal offset
+    yields: bool = False  # a leader whose clients' writes wait for its successor, for 2 s more at least
+    marker: Position | None = None  # last marker written through this engine or found on its disk at this glance
+    group: str = ""  # its storage group
+    max_memory: int | None = None  # bytes, 0 no limit; None unknown yet
+    append_fsync: str = ""  # "" unknown yet, or memory only
+    lets_in: bool = False  # whoever introduces himself on the cluster bus, as far as this manager knows
+    slots: tuple[tuple[int, int], ...] | None = None  # leader: hash slots it owns; None unknown yet, or it follows
 
 
 @dataclass(frozen=True)
-class MemorySeen:
+class TeSeen:
     """One living memory-only process at one glance: the pid of its launcher, and its engines by group."""
 
     start_id: int
@@ -269,11 +269,11 @@ class ExitSeen:
     start_id: int
     directory: str
     cause: Cause
-    detail: str                       # one sentence for a tombstone
-    exit_code: int                    # 0.., or 128 + signal
+    detail: str  # one sentence for a tombstone
+    exit_code: int  # 0.., or 128 + signal
     signal: int | None
-    last_words: tuple[str, ...]       # last lines of its log
-    reaped: bool                      # True: the whole process group is proven gone
+    last_words: tuple[str, ...]  # last lines of its log
+    reaped: bool  # True: the whole process group is proven gone
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ class Survey:
 
     engines: tuple[EngineSeen, ...] = ()
     exits: tuple[ExitSeen, ...] = ()
-    memory: tuple[MemorySeen, ...] = ()
+    memory: tuple[TeSeen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ class Engines(CopyEngines, Feeds, Protocol):
         """
         ...
 
-    async def launch_memory(self, spec: MemorySpec) -> int:
+    async def launch_memory(self, spec: TeSpec) -> int:
         """Start a memory-only process and return its launcher's pid without waiting for its engines to answer.
 
         If one of its engines ends, however, the others are ended too and there is one exit, with the cause of the

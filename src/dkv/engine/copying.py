@@ -14,21 +14,21 @@ class Identity:
     domain_uid: str
     database: str
     archive_id: int
-    incarnation_of_name: str   # uid of the database object, so that a re-created name is another database
+    incarnation_of_name: str  # uid of the database object, so that a re-created name is another database
     group: str
 
 
 @dataclass(frozen=True)
-class Stillness:
+class QuiescePoint:
     """What a leader held at a moment. Equal file and size at two moments: nothing was written in between.
 
     The offset is no such proof, because pings move it.
     """
 
-    offset: int       # replication offset
-    history: str      # replication id
-    file: str         # its incremental file ...
-    size: int         # ... and how long that is
+    offset: int  # replication offset
+    history: str  # replication id
+    file: str  # its incremental file ...
+    size: int  # ... and how long that is
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CopyLabel:
 class CopyEngines(Protocol):
     """How a copy of archives is made at one moment while their engines run."""
 
-    async def pause(self, start_id: int, ms: int) -> Stillness:
+    async def pause(self, start_id: int, ms: int) -> QuiescePoint:
         """Make the writes of a leader's clients wait, for at most `ms`; what it holds then, all of it in its files.
 
         Clients see no error, reads go on, nothing expires meanwhile; the pause ends by itself. Scripts that may write,
@@ -61,11 +61,11 @@ class CopyEngines(Protocol):
         """
         ...
 
-    async def resume(self, start_id: int) -> Stillness:
+    async def resume(self, start_id: int) -> QuiescePoint:
         """Look what it holds, then let its clients' writes go on."""
         ...
 
-    async def note_cut(self, start_id: int, name: str, reached: Stillness) -> CutSeen:
+    async def note_cut(self, start_id: int, name: str, reached: QuiescePoint) -> CutSeen:
         """Link the engine's files as they are, with their lengths, once they hold all that `reached` tells.
 
         A follower is waited for a moment. A cut of that name that was noted already stays as it is and is answered; those

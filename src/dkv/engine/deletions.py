@@ -21,9 +21,9 @@ from dkv.engine.positions import manifest
 
 SLOTS = 16384
 _REMOVALS = (b"UNLINK", b"DEL")
-_NEUTRAL = (b"SELECT", b"FUNCTION")     # what may stand between the deletions: another database, a marker of dkv
+_NEUTRAL = (b"SELECT", b"FUNCTION")  # what may stand between the deletions: another database, a marker of dkv
 _MANIFEST = "appendonly.aof.manifest"
-_DELETED = "with-deletions"             # the replaced files, in the directory of the copy
+_DELETED = "with-deletions"  # the replaced files, in the directory of the copy
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dkv.engine.contract import ExitSeen
 from dkv.engine.evidence import Readers, is_full, parse_oom
 from dkv.engine.supervisor import Run
 
-_CODE_WITHIN = 1.0   # seconds the waiting parent may take to write the exit code
+_CODE_WITHIN = 1.0  # seconds the waiting parent may take to write the exit code
 
 
 async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:

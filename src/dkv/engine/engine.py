@@ -11,35 +11,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from dkv.engine import glance, supervisor
+from dkv.engine import parse_info, supervisor
 from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
-from dkv.engine.contract import (
-    Cause,
-    Counters,
-    EngineFull,
-    EngineRefused,
-    EngineSeen,
-    EngineUnreachable,
-    ExitSeen,
-    MemorySeen,
-)
-from dkv.engine.glance import Answers
+from dkv.engine.contract import Cause, Counters, EngineFull, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, TeSeen
 from dkv.engine.logs import Log, LogWatch
+from dkv.engine.parse_info import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
 
-GLANCE = 0.5             # seconds a survey waits for its engines
-_GIVE_UP = 60.0          # seconds after which an unanswered glance is asked again on a new connection
+GLANCE = 0.5  # seconds a survey waits for its engines
+_GIVE_UP = 60.0  # seconds after which an unanswered glance is asked again on a new connection
 _REAPED_WITHIN = 5.0
-_FULL_FOR = 5.0          # seconds after a write that was answered OOM in which its memory counts as full
-CROWDED = 0.9            # of its connections are taken: from here on idle ones are closed
+_FULL_FOR = 5.0  # seconds after a write that was answered OOM in which its memory counts as full
+CROWDED = 0.9  # of its connections are taken: from here on idle ones are closed
 IDLE_LONG = (300, 60, 10)  # seconds; the first of them that makes any room
-_EARLY = 5.0             # seconds after its start, or after it was found running, in which copies may be attaching
+_EARLY = 5.0  # seconds after its start, or after it was found running, in which copies may be attaching
 
 _READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, by whoever has the event loop
 
-Asked = asyncio.Task[Answers | None]   # a question that an engine may still have to answer
+Asked = asyncio.Task[Answers | None]  # a question that an engine may still have to answer
 
 
 def _has_loaded(asked: Asked) -> bool:
@@ -66,26 +57,26 @@ class Engine:
         self.valkey = Valkey(run.record.start_id, run.record.directory, run.record.secret)
         self._this_boot = this_boot
         self._disk = DiskWatch(run.record.directory)
-        self._on_disk = DiskSeen()                              # its files at the last look
+        self._on_disk = DiskSeen()  # its files at the last look
         self._reading: asyncio.Task[DiskSeen] | None = None
         self._asking: Asked | None = None
         self._asked_at = 0.0
-        self._judged: tuple[Answers, DiskSeen, bool] | None = None   # what `_last` was made of
-        self._refused: int | None = None                       # writes that were answered OOM so far
-        self._refused_at = float("-inf")                       # when the last of them was noticed
+        self._judged: tuple[Answers, DiskSeen, bool] | None = None  # what `_last` was made of
+        self._refused: int | None = None  # writes that were answered OOM so far
+        self._refused_at = float("-inf")  # when the last of them was noticed
         self._answered_at = self._known_since = time.monotonic()
-        self._did: tuple[tuple[int, ...], ...] = ()            # what the process had done at the last look at that
-        self._did_at = self._answered_at                       # when that was seen to move
+        self._did: tuple[tuple[int, ...], ...] = ()  # what the process had done at the last look at that
+        self._did_at = self._answered_at  # when that was seen to move
         self._last: EngineSeen | None = None
         self._pidfd: int | None = None
-        self._end = select.poll()             # shows the end of the process as soon as it is watched
-        self._led: bool | None = None         # whether it led when its scripts were last asked for
-        self._was_away = False                # since then it did not answer, or was busy: with a script, perhaps
-        self._script = -1                     # number of the last one that answered BUSY
+        self._end = select.poll()  # shows the end of the process as soon as it is watched
+        self._led: bool | None = None  # whether it led when its scripts were last asked for
+        self._was_away = False  # since then it did not answer, or was busy: with a script, perhaps
+        self._script = -1  # number of the last one that answered BUSY
         self._torn = False
         self._born: Born | None = None
         self._seen_to_end = False
-        self.end: ExitSeen | None = None      # once it is judged and its group is gone
+        self.end: ExitSeen | None = None  # once it is judged and its group is gone
         self.parts = tuple(Engine(run.part(part), this_boot) for part in run.record.parts)  # of a memory-only process
 
     # -- the process -----------------------------------------------------------------------------------------------
@@ -250,12 +241,12 @@ class Engine:
         await self._mind_room(answers)
         return self._last
 
-    async def look(self, asked: Sequence[Asked]) -> EngineSeen | MemorySeen:
+    async def look(self, asked: Sequence[Asked]) -> EngineSeen | TeSeen:
         """The engine, or the memory-only process with each of its engines, now that it had time to answer."""
         if not self.parts:
             return await self._glance(asked[0])
         engines = [await part._glance(one) for part, one in zip(self.parts, asked, strict=True)]
-        return MemorySeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
+        return TeSeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
     async def _look_at_files(self, has_loaded: bool) -> DiskSeen:
         """Its files now. Where that means to read much, as at the first look or after a large value, a thread reads; whoever
@@ -299,15 +290,17 @@ class Engine:
     async def _mind_room(self, answers: Answers) -> None:
         """Where nearly all connections are taken, a leak most likely, those that did nothing for long make room for others:
         clients, followers that come back, and the manager after this one."""
-        taken, most = glance.connections(answers.info)
+        taken, most = parse_info.connections(answers.info)
         if most == 0 or taken < CROWDED * most:
             return
         with suppress(EngineUnreachable, EngineRefused):
             for idle in IDLE_LONG:
                 closed = await self.valkey.make_room(idle)
                 if closed:
-                    self._say(f"{closed} connections that were idle for {idle} s or longer were closed: "
-                              f"{taken} of at most {most} were taken")  # fmt: skip
+                    self._say(
+                        f"{closed} connections that were idle for {idle} s or longer were closed: "
+                        f"{taken} of at most {most} were taken"
+                    )
                     return
 
     def _say(self, words: str) -> None:
@@ -336,15 +329,21 @@ class Engine:
             answering=False,
             group=self.run.record.group,
         )
-        return replace(last, answering=answering, silent_ms=silent_ms, idle_ms=0, marker=disk.marker, free_bytes=disk.free_bytes,
-                       files_lost=self.durable and disk.lost)  # fmt: skip
+        return replace(
+            last,
+            answering=answering,
+            silent_ms=silent_ms,
+            idle_ms=0,
+            marker=disk.marker,
+            free_bytes=disk.free_bytes,
+            files_lost=self.durable and disk.lost,
+        )
 
     def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
         percent = int(float(answers.info.get("loading_loaded_perc", "0")))
         kept = self._kept(disk, answering=True, silent_ms=0)
-        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None,
-                       refuses="LOADING")  # fmt: skip
+        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None, refuses="LOADING")
 
     def _pid(self) -> int:
         return self.born.pid if self.born is not None else 0
@@ -372,27 +371,27 @@ class Engine:
             follows=answers.follows,
             phantom=not leads and answers.follows in (None, *self.phantoms),
             cluster_ok=cluster.get("cluster_state") == "ok",
-            fenced=answers.fenced or glance.is_held(info),
-            held=glance.is_held(info),
+            fenced=answers.fenced or parse_info.is_held(info),
+            held=parse_info.is_held(info),
             admits_replicas=answers.admits,
             takes_clients=answers.settings["port"] != "0",
             link_up=info.get("master_link_status") == "up",
             resyncing=info.get("master_sync_in_progress", "0") != "0",
-            link_silent_ms=0 if leads else glance.link_silence(info),
+            link_silent_ms=0 if leads else parse_info.link_silence(info),
             rewriting=info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0",
             offset=int(info.get("master_repl_offset", "0")),
             history=info.get("master_replid", ""),
             epoch=int(cluster.get("cluster_my_epoch", "0")),
             current_epoch=int(cluster.get("cluster_current_epoch", "0")),
-            replicas=glance.parse_replicas(info),
+            replicas=parse_info.parse_replicas(info),
             nodes=answers.nodes,
             base_bytes=disk.base_bytes,
             incremental_bytes=disk.incremental_bytes,
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
-            paused=glance.is_paused(info),
-            refuses=glance.refuses_writes(answers, full),
-            yields=glance.yields(info),
+            paused=parse_info.is_paused(info),
+            refuses=parse_info.refuses_writes(answers, full),
+            yields=parse_info.yields(info),
             marker=disk.marker,
             group=self.run.record.group,
             max_memory=int(answers.settings["maxmemory"]),
@@ -410,9 +409,9 @@ class Engine:
         """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""
         if self.parts:
             counted = await asyncio.gather(*(part.count() for part in self.parts))
-            return glance.together([one for one in counted if one is not None])
+            return parse_info.together([one for one in counted if one is not None])
         try:
             info = await self.valkey.statistics()
         except (EngineUnreachable, EngineRefused):
             return None
-        return glance.parse_counters(self.start_id, info, int(time.monotonic() * 1000))
+        return parse_info.parse_counters(self.start_id, info, int(time.monotonic() * 1000))

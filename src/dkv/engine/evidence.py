@@ -15,7 +15,7 @@ _COUNTER = re.compile(r"^oom_kill (\d+)$", re.M)
 class Readers:
     """Where evidence is read; tests put in files and lines of their own."""
 
-    oom_file: str = ""                          # path of the cgroup's event file, empty when there is none
+    oom_file: str = ""  # path of the cgroup's event file, empty when there is none
     kernel_log: str = "/dev/kmsg"
 
     def oom_kills(self) -> int | None:
@@ -54,7 +54,7 @@ def _records(fd: int) -> Sequence[str]:
         lines += [line.partition(";")[2] or line for line in record.decode("utf-8", "replace").splitlines()[:1]]
 
 
-_ROOM_FOR_A_WRITE = 64 << 10   # bytes: with less an engine cannot append what one round of its clients wrote
+_ROOM_FOR_A_WRITE = 64 << 10  # bytes: with less an engine cannot append what one round of its clients wrote
 
 
 def is_full(directory: str) -> bool:

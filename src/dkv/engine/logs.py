@@ -16,15 +16,15 @@ from pathlib import Path
 
 from dkv import files
 
-LOG_MOST = 4 << 20       # bytes after which a log loses its beginning
-LOG_KEPT = 256 << 10     # bytes of its end that stay
-LOG_ROOM = 64 << 10      # bytes reserved beyond its end: a crash report takes some 30 KB
-RECORD_ROOM = 4096       # bytes reserved in each of the small files that tell of an end
+LOG_MOST = 4 << 20  # bytes after which a log loses its beginning
+LOG_KEPT = 256 << 10  # bytes of its end that stay
+LOG_ROOM = 64 << 10  # bytes reserved beyond its end: a crash report takes some 30 KB
+RECORD_ROOM = 4096  # bytes reserved in each of the small files that tell of an end
 
-_KEEP_SIZE = 1           # FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file, whose length stays
-_MODIFIED = 2            # IN_MODIFY
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file, whose length stays
+_MODIFIED = 2  # IN_MODIFY
 _EVENT = struct.Struct("iIII")
-_NONBLOCKING, _CLOSE_ON_EXEC = os.O_NONBLOCK, os.O_CLOEXEC   # IN_NONBLOCK and IN_CLOEXEC are the same numbers
+_NONBLOCKING, _CLOSE_ON_EXEC = os.O_NONBLOCK, os.O_CLOEXEC  # IN_NONBLOCK and IN_CLOEXEC are the same numbers
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
@@ -50,7 +50,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
         self._fd = files.open_file(path, os.O_RDWR | os.O_APPEND)
-        self._reserved = 0       # up to this length it has blocks
+        self._reserved = 0  # up to this length it has blocks
 
     def close(self) -> None:
         """Let go of the file."""
@@ -88,7 +88,7 @@ class LogWatch:
 
     def __init__(self) -> None:
         self._fd = _libc.inotify_init1(_NONBLOCKING | _CLOSE_ON_EXEC)
-        self._logs: dict[int, Log] = {}          # by watch descriptor
+        self._logs: dict[int, Log] = {}  # by watch descriptor
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, path: Path, log: Log) -> None:

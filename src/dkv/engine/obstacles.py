@@ -13,7 +13,7 @@ from dkv.engine.archive import IDENTITY_FILE, LOCK_FILE, lock_is_held
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import ArchiveRefused, Cause
 
-ROOM_TO_START = 8 << 20   # bytes: with less an engine would start, and end at its clients' next writes
+ROOM_TO_START = 8 << 20  # bytes: with less an engine would start, and end at its clients' next writes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dkv.engine import aof
 from dkv.engine.archive import APPEND_ONLY_DIR, IDENTITY_FILE, read_identity, unusable
-from dkv.engine.contract import ArchiveRefused, Cause, Position, Stretch
+from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, Position
 from dkv.files import open_file, read_text
 
 _MANIFEST = "appendonly.aof.manifest"
@@ -45,7 +45,7 @@ def _nobody(size: int) -> None:
 
 def stretch(
     directory: str, marker: tuple[int, int, str], upto: int | None, handled: Callable[[int], None] = _nobody
-) -> tuple[Stretch, AfterMarker]:
+) -> tuple[ByteRangeDigest, AfterMarker]:
     """See `Engines.digest`; and where to read those bytes again. `handled` is told how many bytes each read brought, those
     of the search for the marker too: behind large values it is as long as the rest.
     """
@@ -59,7 +59,7 @@ def stretch(
             for block in _between(files, index, offset, (0, valid)):
                 found.update(block)
                 size += len(block)
-            return Stretch(size, found.hexdigest()), AfterMarker(directory, index, offset, handled)
+            return ByteRangeDigest(size, found.hexdigest()), AfterMarker(directory, index, offset, handled)
     except OSError as error:
         raise unusable(directory, error) from error
 
@@ -69,9 +69,9 @@ class AfterMarker:
     """The bytes after a marker in the files of an archive to which nobody writes. Holds nothing open, and none of them."""
 
     directory: str
-    index: int      # of the incremental file in which the marker ends
-    offset: int     # where in it
-    handled: Callable[[int], None]   # is told how many bytes each read brought
+    index: int  # of the incremental file in which the marker ends
+    offset: int  # where in it
+    handled: Callable[[int], None]  # is told how many bytes each read brought
 
     def read(self, start: int, end: int) -> bytes:
         """From place `start` to place `end` after the marker. Raises ArchiveRefused when they are not all there."""
@@ -229,11 +229,11 @@ def _advance(files: list[_File], index: int, offset: int) -> tuple[int, int]:
 class DiskSeen:
     """An archive's files at one glance."""
 
-    marker: Position | None = None     # bytes_after counts to the end of the file, torn or not; dataless_bytes is not known
+    marker: Position | None = None  # bytes_after counts to the end of the file, torn or not; dataless_bytes is not known
     base_bytes: int = 0
     incremental_bytes: int = 0
     free_bytes: int = 0
-    lost: bool = False                 # the identity file is gone: the engine writes to files nobody will find
+    lost: bool = False  # the identity file is gone: the engine writes to files nobody will find
 
 
 def free_bytes(directory: str) -> int:

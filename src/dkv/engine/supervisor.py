@@ -23,10 +23,10 @@ from dkv.engine.contract import Cause
 from dkv.engine.logs import LOG_ROOM, RECORD_ROOM, reserve_file
 
 LOG = "engine.log"
-KEPT_LOG = "previous-engine.log"   # of the last engine before, in the archive's directory
+KEPT_LOG = "previous-engine.log"  # of the last engine before, in the archive's directory
 _TOLD = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 _LOCK = "parent.lock"
-_TOLD_AT_THE_END = ("born", "exit", "oom", "intent")   # small files that are written when the disk may be full
+_TOLD_AT_THE_END = ("born", "exit", "oom", "intent")  # small files that are written when the disk may be full
 _PARENT = str(Path(__file__).with_name("parent.sh"))
 
 
@@ -55,9 +55,9 @@ class Record:
     memory_only: bool
     phantoms: tuple[str, ...]
     boot_id: str
-    oom_kills: int | None = None      # the memory cgroup's counter before the start
-    slot: int = 0                     # the lowest hash slot of its group
-    parts: tuple[Part, ...] = ()      # of a memory-only process, whose directory is common to all
+    oom_kills: int | None = None  # the memory cgroup's counter before the start
+    slot: int = 0  # the lowest hash slot of its group
+    parts: tuple[Part, ...] = ()  # of a memory-only process, whose directory is common to all
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Born:
     """A process that cannot be mistaken for another one of the same boot."""
 
     pid: int
-    started: int                      # clock ticks since boot, /proc/<pid>/stat field 22
+    started: int  # clock ticks since boot, /proc/<pid>/stat field 22
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,15 @@ class Run:
 
     def part(self, part: Part) -> Run:
         """The same run, seen as that engine of it."""
-        record = replace(self.record, group=part.group, directory=part.directory, node_id=part.node_id,
-                         client_port=part.client_port, phantoms=part.phantoms, parts=())  # fmt: skip
+        record = replace(
+            self.record,
+            group=part.group,
+            directory=part.directory,
+            node_id=part.node_id,
+            client_port=part.client_port,
+            phantoms=part.phantoms,
+            parts=(),
+        )
         return Run(self.path, record, self.unwritten)
 
     @property
@@ -258,7 +265,7 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.defpath} | {name: ours[name] for name in _TOLD if name in ours}
 
 
-_parents: set[int] = set()   # children of this operating system process, whichever room started them
+_parents: set[int] = set()  # children of this operating system process, whichever room started them
 
 
 def reap_parents() -> None:
@@ -336,7 +343,7 @@ def _work(pid: int) -> tuple[int, ...]:
     fields = _stat(pid)
     if fields is None or fields[0] in "ZX":
         return ()
-    times = tuple(int(fields[at]) for at in (7, 9, 11, 12, 21))   # minor and major faults, user and system time, memory
+    times = tuple(int(fields[at]) for at in (7, 9, 11, 12, 21))  # minor and major faults, user and system time, memory
     for name in ("schedstat", "io"):
         with suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:  # not ours to look at, or an older kernel
             times += tuple(int(word) for word in file.read().split() if word.isdigit())

@@ -17,15 +17,15 @@ from contextlib import suppress
 
 from dkv.engine.archive import check_identity
 from dkv.engine.config import REPLICA, replica_password
-from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Identity, Stretch
+from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineRefused, Identity
 from dkv.engine.positions import AfterMarker, stretch
 from dkv.engine.tail_plan import TailFollower, TailPlan
 
-_VALID = 1.5            # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
-_HANDSHAKE = 5.0        # seconds a peer has to say what it wants
-_CHUNK = 64 << 10       # bytes sent between two looks at whether they are still wanted
-_BLOCK = 1 << 20        # bytes read at once, by a thread
-_LONGEST = 1 << 16      # bytes of an argument, far above what a replica sends
+_VALID = 1.5  # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
+_HANDSHAKE = 5.0  # seconds a peer has to say what it wants
+_CHUNK = 64 << 10  # bytes sent between two looks at whether they are still wanted
+_BLOCK = 1 << 20  # bytes read at once, by a thread
+_LONGEST = 1 << 16  # bytes of an argument, far above what a replica sends
 _LOADING = b"-LOADING the group is choosing its leader\r\n"
 
 
@@ -39,10 +39,11 @@ class Tails:
     def __init__(self) -> None:
         self._feeders: dict[str, Feeder] = {}
         self._counting = threading.Lock()
-        self.handled: Counter[str] = Counter()   # bytes read for digests, or sent
+        self.handled: Counter[str] = Counter()  # bytes read for digests, or sent
 
     def counter(self, directory: str) -> Callable[[int], None]:
         """Whom to tell how many bytes of that archive were read or sent, from any thread."""
+
         def count(size: int) -> None:
             with self._counting:
                 self.handled[directory] += size
@@ -80,7 +81,7 @@ class Feeding:
     _tails: Tails
     _locks: dict[str, int]
 
-    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """See the contract."""
         found, _ = await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
         return found

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ByteRangeDigest:
     """Bytes of an archive's incremental files after a marker: how many, and their digest."""
 
     size: int
@@ -31,7 +31,7 @@ class TailFollower:
 
     node_id: str
     offset: int
-    place: int        # bytes after the marker
+    place: int  # bytes after the marker
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class TailPlan:
     """What is fed from which archive to whom. `marker` is (term, sequence, nonce) of the marker all of them have."""
 
     directory: str
-    node_id: str                  # of the dead engine
+    node_id: str  # of the dead engine
     address: str
     port: int
     secret: str
     marker: tuple[int, int, str]
-    stretch: Stretch              # all that the archive has after the marker
-    former: str                   # the history the followers have
-    history: str                  # the one they get
+    stretch: ByteRangeDigest  # all that the archive has after the marker
+    former: str  # the history the followers have
+    history: str  # the one they get
     shift: int
     followers: tuple[TailFollower, ...]
 
@@ -67,7 +67,7 @@ class TailPlan:
 class Feeds(Protocol):
     """What a manager may ask of its engine room about a dead leader's tail; part of `Engines` (contract.py)."""
 
-    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """The first `upto` bytes after a marker, or all that an engine would load. Reads only, as `read_position` does.
 
         Raises ArchiveRefused when the marker or so many bytes are not there.

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
 from dkv.domain.model import Archive, Group, GroupPhase, State
-from dkv.engine.contract import CopyLabel, EngineSeen, Stillness
-from dkv.machine.seen import Scene, directory_of
+from dkv.engine.contract import CopyLabel, EngineSeen, QuiescePoint
+from dkv.machine.observation import PlanInput, directory_of
 from dkv.machine.spec import identity_of
 from dkv.machine.steps import ClaimTarget, DropCut, LiftPause, NoteCut, PauseWrites, ResumeWrites, Step, WriteCopy
 
-PAUSE = 1_000    # ms after which a pause ends by itself, so that no death of a manager stops writes for long
+PAUSE = 1_000  # ms after which a pause ends by itself, so that no death of a manager stops writes for long
 
 
 def at_the_cut(state: State, group: Group) -> bool:
@@ -20,13 +20,13 @@ def at_the_cut(state: State, group: Group) -> bool:
     return any(copy.cut(group.name) for copy in copies)
 
 
-def copy_steps(scene: Scene) -> Iterator[Step]:
+def copy_steps(scene: PlanInput) -> Iterator[Step]:
     """What every hot copy wants of this server now; and pauses that none wants any more."""
     for _, copy in sorted(scene.state.copies.items()):
         yield from _cut_steps(scene, copy)
         for part in copy.parts:
             archive = scene.state.archives.get(part.archive_id)
-            if part.server_id == scene.me.server_id and archive is not None and not archive.removed:
+            if part.server_id == scene.server.server_id and archive is not None and not archive.removed:
                 yield from _part_steps(scene, copy, part, archive)
     for engine in scene.seen.survey.engines:
         if not engine.paused:
@@ -37,21 +37,37 @@ def copy_steps(scene: Scene) -> Iterator[Step]:
             yield LiftPause(f"pause {engine.start_id}", engine.start_id)
 
 
-def _cut_steps(scene: Scene, copy: HotCopy) -> Iterator[Step]:
+def _cut_steps(scene: PlanInput, copy: HotCopy) -> Iterator[Step]:
     for cut in copy.cuts if copy.stage in (CopyStage.PAUSING, CopyStage.HOLDING) else ():
         group = scene.state.groups.get((copy.database, cut.group))
         engine = _leading_here(scene, group) if group else None
         if group is None or engine is None:
             continue
         if copy.stage is CopyStage.PAUSING and not cut.paused and not engine.fenced:
-            yield PauseWrites(f"pause {engine.start_id}", engine.start_id, copy.copy_id, copy.attempt, group.database,
-                              group.name, group.term, PAUSE)  # fmt: skip
+            yield PauseWrites(
+                f"pause {engine.start_id}",
+                engine.start_id,
+                copy.copy_id,
+                copy.attempt,
+                group.database,
+                group.name,
+                group.term,
+                PAUSE,
+            )
         elif copy.stage is CopyStage.HOLDING and not cut.held and engine.start_id == cut.start_id:
-            yield ResumeWrites(f"pause {engine.start_id}", engine.start_id, copy.copy_id, copy.attempt, group.database,
-                               group.name, group.term, _stillness(cut))  # fmt: skip
+            yield ResumeWrites(
+                f"pause {engine.start_id}",
+                engine.start_id,
+                copy.copy_id,
+                copy.attempt,
+                group.database,
+                group.name,
+                group.term,
+                _stillness(cut),
+            )
 
 
-def _leading_here(scene: Scene, group: Group) -> EngineSeen | None:
+def _leading_here(scene: PlanInput, group: Group) -> EngineSeen | None:
     """The engine of this server that leads the group steadily."""
     if group.phase is not GroupPhase.OPEN or not group.serving or group.leader_process is None:
         return None
@@ -59,12 +75,12 @@ def _leading_here(scene: Scene, group: Group) -> EngineSeen | None:
     return engine if engine and engine.answering and engine.role == "leader" else None
 
 
-def _stillness(cut: GroupCut) -> Stillness:
-    return Stillness(cut.offset, cut.history, cut.file, cut.size)
+def _stillness(cut: GroupCut) -> QuiescePoint:
+    return QuiescePoint(cut.offset, cut.history, cut.file, cut.size)
 
 
-def _part_steps(scene: Scene, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
-    directory = directory_of(scene.me.data_dir, archive)
+def _part_steps(scene: PlanInput, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
+    directory = directory_of(scene.server.data_dir, archive)
     key, name = f"hot copy {part.archive_id}", f"{copy.copy_id}-{copy.attempt}"
     if copy.stage is CopyStage.PREPARING and not part.prepared:
         yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label_of(scene.state, copy, archive))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dkv.engine.contract import CopyLabel, Stillness
+from dkv.engine.contract import CopyLabel, QuiescePoint
 from dkv.machine.step import Step
 
 
@@ -47,7 +47,7 @@ class NoteCut(Step):
     attempt: int
     archive_id: int
     name: str
-    reached: Stillness
+    reached: QuiescePoint
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ResumeWrites(Step):
     database: str
     group: str
     term: int
-    noted: Stillness
+    noted: QuiescePoint
 
 
 @dataclass(frozen=True)

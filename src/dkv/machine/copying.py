@@ -20,11 +20,11 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.hotcopy import CopyStage
 from dkv.engine.contract import EngineRefused, Engines
 from dkv.machine import steps as s
-from dkv.machine.doors import Dropped, Submits
-from dkv.machine.seen import Told
-from dkv.store.contract import StoreTrouble
+from dkv.machine.observation import FactHeader
+from dkv.machine.ports import Dropped, Submits
+from dkv.store.contract import StoreError
 
-NEWS = 5   # percent of progress worth a commit
+NEWS = 5  # percent of progress worth a commit
 
 
 class Copying:
@@ -32,7 +32,7 @@ class Copying:
 
     _engines: Engines
     _submitter: Submits
-    _told: Told
+    _told: FactHeader
 
     async def _tell(self, fact: Command) -> Accepted | Refused:
         raise NotImplementedError
@@ -54,25 +54,49 @@ class Copying:
     async def _pausewrites(self, step: s.PauseWrites) -> None:
         now = await self._engines.pause(step.start_id, step.ms)
         fact = WritesPaused(
-            database=step.database, group=step.group, term=step.term, copy_id=step.copy_id, attempt=step.attempt,
-            start_id=step.start_id, offset=now.offset, history=now.history, file=now.file, size=now.size, **self._told,
-        )  # fmt: skip
+            database=step.database,
+            group=step.group,
+            term=step.term,
+            copy_id=step.copy_id,
+            attempt=step.attempt,
+            start_id=step.start_id,
+            offset=now.offset,
+            history=now.history,
+            file=now.file,
+            size=now.size,
+            **self._told,
+        )
         if isinstance(await self._tell(fact), Refused):
             await self._engines.resume(step.start_id)
 
     async def _notecut(self, step: s.NoteCut) -> None:
         cut = await self._engines.note_cut(step.start_id, step.name, step.reached)
-        fact = CutNoted(copy_id=step.copy_id, attempt=step.attempt, archive_id=step.archive_id, file=cut.file,
-                        length=cut.length, size=cut.size, **self._told)  # fmt: skip
+        fact = CutNoted(
+            copy_id=step.copy_id,
+            attempt=step.attempt,
+            archive_id=step.archive_id,
+            file=cut.file,
+            length=cut.length,
+            size=cut.size,
+            **self._told,
+        )
         await self._tell(fact)  # refused: the links go with the next attempt's, or at the copy's end
 
     async def _resumewrites(self, step: s.ResumeWrites) -> None:
         now, then = await self._engines.resume(step.start_id), step.noted
         held = (now.file, now.size, now.history) == (then.file, then.size, then.history)
         await self._tell(
-            WritesResumed(database=step.database, group=step.group, term=step.term, copy_id=step.copy_id,
-                          attempt=step.attempt, start_id=step.start_id, held=held, **self._told)
-        )  # fmt: skip
+            WritesResumed(
+                database=step.database,
+                group=step.group,
+                term=step.term,
+                copy_id=step.copy_id,
+                attempt=step.attempt,
+                start_id=step.start_id,
+                held=held,
+                **self._told,
+            )
+        )
 
     async def _liftpause(self, step: s.LiftPause) -> None:
         await self._engines.resume(step.start_id)
@@ -99,7 +123,7 @@ class Copying:
         """A copy that was cancelled stops; one of which nothing can be read goes on."""
         try:
             copy = (await self._submitter.view()).state.copies.get(step.copy_id)
-        except StoreTrouble:
+        except StoreError:
             return
         if copy is None or copy.stage is not CopyStage.COPYING:
             raise Dropped(step)

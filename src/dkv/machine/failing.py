@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from dkv.machine.step import Step
 
-SHARE = 0.125        # of the time for which a step has failed: the next try comes so much later
-LATEST = 2.0         # s between two tries at most, besides what the step itself rests
-OVER = 30.0          # s without a failure after which the next one is a new trouble
-TOLD_EVERY = 60.0    # s between two lines about the same trouble
-MANY = 200           # entries after which those that are over are dropped
+SHARE = 0.125  # of the time for which a step has failed: the next try comes so much later
+LATEST = 2.0  # s between two tries at most, besides what the step itself rests
+OVER = 30.0  # s without a failure after which the next one is a new trouble
+TOLD_EVERY = 60.0  # s between two lines about the same trouble
+MANY = 200  # entries after which those that are over are dropped
 
 Subject = tuple[str, ...]
 

@@ -12,58 +12,69 @@ from dkv.domain.commands import (
     HandoverWithdrawn,
     LeaderSteppedDown,
 )
-from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, Wish
+from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
+from dkv.machine.observation import PlanInput, acknowledges, handover_key, knows_as_follower, node_id, replica_of, wish_key
 from dkv.machine.quoting import next_sequence, quote
-from dkv.machine.seen import Scene, acknowledges, handover_key, knows_as_follower, node_id, replica_of, wish_key
-from dkv.machine.steps import Failover, HandOver, Kill, Step, Tell
+from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
-DEADLINE = 12_000       # ms after which the leader's manager gives a handover up
-IN_TIME = 4_000         # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
-HEARD = 1_500           # ms within which whoever is to take over must have acknowledged
-HASTY = 2_000           # ms an operator's kill waits for a handover
-UNMARKED = 500          # ms into a handover after which its target may be one that lacks a marker
-WITHDRAWN = 1_300       # ms after which a target that does not answer is given up, if it was not asked to take over
-DECLINED = 1_300        # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
+DEADLINE = 12_000  # ms after which the leader's manager gives a handover up
+IN_TIME = 4_000  # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
+HEARD = 1_500  # ms within which whoever is to take over must have acknowledged
+HASTY = 2_000  # ms an operator's kill waits for a handover
+UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
+WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
+DECLINED = 1_300  # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
 
-IN_A_SCRIPT = ("its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
-               "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine")
-NO_ANSWER = ("its leader's engine answers nothing now: it is inside a script or another long command, or stands still; "
-             "try again when it is over")  # fmt: skip
-NOT_KNOWN = ("its leader's engine has not heard yet on the cluster bus who follows it, and would ignore a request to fail "
-             "over: try again in some seconds; if it lasts, look whether engines reach each other's cluster ports")  # fmt: skip
+IN_A_SCRIPT = (
+    "its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
+    "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine"
+)
+NO_ANSWER = (
+    "its leader's engine answers nothing now: it is inside a script or another long command, or stands still; "
+    "try again when it is over"
+)
+NOT_KNOWN = (
+    "its leader's engine has not heard yet on the cluster bus who follows it, and would ignore a request to fail "
+    "over: try again in some seconds; if it lasts, look whether engines reach each other's cluster ports"
+)
 
 
-def _done(scene: Scene, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
+def _done(scene: PlanInput, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
     return HandoverDone(
-        **scene.told, database=group.database, group=group.name, term=group.term,
-        start_id=start_id, epoch=epoch, history=history,
-    )  # fmt: skip
+        **scene.fact_header,
+        database=group.database,
+        group=group.name,
+        term=group.term,
+        start_id=start_id,
+        epoch=epoch,
+        history=history,
+    )
 
 
-def begin(scene: Scene, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
+def begin(scene: PlanInput, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
     """Have this leader hand over to that archive."""
     sequence = next_sequence(group, engine) - 1
-    fact = HandoverBegun(to_archive=target, hasty=hasty, sequence=sequence, **quote(scene.me, group))
-    return Tell(f"handover {group.database}/{group.name}", fact)
+    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **quote(scene.server, group))
+    return SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
-def wish_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def wish_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Somebody wants another copy to lead: the handover begins as soon as one is ready. An operator hears soon why it cannot;
     in a restart of the whole database the wish stays.
     """
-    wish = group.wish
+    wish = group.switchover
     if wish is None or group.handover:
         return
     target = successor(scene.state, group, engine, only=wish.to_process)
     if target is not None:
         yield begin(scene, group, engine, target)
-    elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].renewal is None:
-        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **quote(scene.me, group))
-        yield Tell(f"handover {group.database}/{group.name}", fact)
+    elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].restart is None:
+        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **quote(scene.server, group))
+        yield SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
-def _obstacle(state: State, group: Group, engine: EngineSeen, wish: Wish) -> str:
+def _obstacle(state: State, group: Group, engine: EngineSeen, wish: SwitchoverRequest) -> str:
     """Why nobody can be handed over to now."""
     if not engine.answering:
         return NO_ANSWER
@@ -75,7 +86,7 @@ def _obstacle(state: State, group: Group, engine: EngineSeen, wish: Wish) -> str
     return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
 
 
-def unanswering_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def unanswering_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """What an engine that does not answer keeps from happening is said."""
     if not group.open:
         return
@@ -85,31 +96,32 @@ def unanswering_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterato
         yield from _withdraw(scene, group, engine)
 
 
-def _withdraw(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _withdraw(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Give a handover back whose target was never asked to take over. One that was asked may lead however late it is."""
     handover = group.handover
     assert handover is not None
     key = handover_key(group, handover)
-    asked = scene.seen.failovers.get(engine.start_id, 0) >= scene.seen.memory.since.get(key, 0)
+    asked = scene.seen.failovers.get(engine.start_id, 0) >= scene.seen.conditions.since.get(key, 0)
     soon = IN_TIME if engine.answering else WITHDRAWN
-    if asked or ("inherited", key) in scene.seen.memory.since or scene.lasted(key) < soon:
+    if asked or ("inherited", key) in scene.seen.conditions.since or scene.lasted(key) < soon:
         return
     what = "did not get what its leader wrote last" if engine.answering else "does not answer"
     reason = f"the engine of process {engine.start_id}, which was to lead, {what}"
-    fact = HandoverWithdrawn(**scene.told, database=group.database, group=group.name, term=group.term,
-                             start_id=engine.start_id, reason=reason)  # fmt: skip
-    yield Tell(engine.directory, fact)
+    fact = HandoverWithdrawn(
+        **scene.fact_header, database=group.database, group=group.name, term=group.term, start_id=engine.start_id, reason=reason
+    )
+    yield SubmitFact(engine.directory, fact)
 
 
-def handover_steps_of_target(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_target(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fail over while there is time; say so once this engine leads."""
     handover = group.handover
     assert handover is not None
     if engine.role == "leader":
-        yield Tell(engine.directory, _done(scene, group, engine.start_id, engine.epoch, engine.history))
+        yield SubmitFact(engine.directory, _done(scene, group, engine.start_id, engine.epoch, engine.history))
         return
     age = scene.lasted(handover_key(group, handover))
-    if ("inherited", handover_key(group, handover)) in scene.seen.memory.since:
+    if ("inherited", handover_key(group, handover)) in scene.seen.conditions.since:
         return  # a manager that was restarted meanwhile cannot know that there is time left
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
     if ready and _asks_in_time(group, engine, handover, age):
@@ -130,7 +142,7 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: flo
     return marker is not None and marker.term == group.term and marker.sequence > handover.sequence and age < IN_TIME
 
 
-def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_leader(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
     this engine followed it: nobody else will ever say who has the newest data.
     """
@@ -141,11 +153,9 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
         if engine.busy:
             return  # what it was before its script says nothing of what it is
         if age >= DEADLINE and engine.answering:
-            fact = HandoverFailed(
-                **scene.told, database=group.database, group=group.name, term=group.term
-            )
-            yield Tell(engine.directory, fact)
-        elif handover.hasty and age >= HASTY:
+            fact = HandoverFailed(**scene.fact_header, database=group.database, group=group.name, term=group.term)
+            yield SubmitFact(engine.directory, fact)
+        elif handover.immediate and age >= HASTY:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
         elif age < IN_TIME and (_lacks_marker(handover, engine) or age >= UNMARKED):
             sequence = max(next_sequence(group, engine), handover.sequence + 1)
@@ -153,12 +163,12 @@ def handover_steps_of_leader(scene: Scene, group: Group, engine: EngineSeen) -> 
     elif engine.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
     elif handover.to_process not in scene.state.processes and engine.role == "follower":
-        yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=engine.start_id))
     elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
         history = engine.history if engine.link_up else ""
-        yield Tell(engine.directory, _done(scene, group, handover.to_process, engine.epoch, history))
+        yield SubmitFact(engine.directory, _done(scene, group, handover.to_process, engine.epoch, history))
     elif age >= DEADLINE and engine.role == "follower":
-        yield Tell(engine.directory, LeaderSteppedDown(**scene.told, start_id=engine.start_id))
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=engine.start_id))
 
 
 def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:

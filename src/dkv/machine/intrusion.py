@@ -12,9 +12,9 @@ from functools import lru_cache
 from dkv.domain.commands import SlotsLost, SlotsOwned
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen, NodeSeen
+from dkv.machine.observation import PlanInput
 from dkv.machine.quoting import quote
-from dkv.machine.seen import Scene
-from dkv.machine.steps import Fence, Forget, KeepDeleted, Reclaim, RollBack, Step, Tell
+from dkv.machine.steps import Fence, Forget, KeepDeleted, Reclaim, RollBack, Step, SubmitFact
 
 Slots = tuple[tuple[int, int], ...]
 
@@ -36,20 +36,20 @@ def _joined(slots: Slots) -> Slots:
     return tuple(found)
 
 
-def strangers(scene: Scene, database: str, engine: EngineSeen) -> list[NodeSeen]:
+def strangers(scene: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
     """Nodes that own slots and that the domain does not know. What an engine was started to follow has epoch 0."""
     owners = [node for node in engine.nodes if node.slots and node.epoch and not node.handshake]
     return [node for node in owners if node.node_id not in scene.table(database).known] if owners else []
 
 
-def expel_steps(scene: Scene, database: str, engine: EngineSeen) -> Iterator[Step]:
+def expel_steps(scene: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
     """Every engine forgets them, whatever it does otherwise: one that knows them tells the others."""
     for node in strangers(scene, database, engine):
         if node.node_id != engine.follows:
             yield Forget(f"expel {engine.start_id} {node.node_id}", engine.start_id, node.node_id)
 
 
-def intrusion_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def intrusion_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of a group whose slots are, or were, somebody else's."""
     if not engine.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
@@ -58,7 +58,7 @@ def intrusion_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[
     key = engine.directory
     if lost and not here:
         by = _named(group, engine, strangers(scene, group.database, engine))
-        yield Tell(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **quote(scene.me, group)))
+        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **quote(scene.server, group)))
     elif known and here and not known.looked:
         yield KeepDeleted(key, engine.start_id, group.database, group.name, group.term)
     elif known and here and known.back:
@@ -68,7 +68,7 @@ def intrusion_steps(scene: Scene, group: Group, engine: EngineSeen) -> Iterator[
     elif lost:
         yield Reclaim(key, engine.start_id, group.slots)
     else:
-        yield Tell(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **quote(scene.me, group)))
+        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **quote(scene.server, group)))
 
 
 def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:

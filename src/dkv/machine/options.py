@@ -13,10 +13,10 @@ from dkv.domain.commands import OptionsSeen
 from dkv.domain.model import Process, ProcessState
 from dkv.domain.options import FSYNC
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Scene
-from dkv.machine.steps import SetOptions, Step, Tell
+from dkv.machine.observation import PlanInput
+from dkv.machine.steps import SetOptions, Step, SubmitFact
 
-WEAKEN_AFTER = 1_000   # ms: who still goes by a view with the stronger promise asked again after half of it (confirm.py)
+WEAKEN_AFTER = 1_000  # ms: who still goes by a view with the stronger promise asked again after half of it (confirm.py)
 
 
 class Runs(TypedDict):
@@ -26,7 +26,7 @@ class Runs(TypedDict):
     max_memory: int
 
 
-def option_steps(scene: Scene, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
+def option_steps(scene: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
     """Set what differs, then tell what came of it."""
     if process.leaving or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
         return
@@ -36,10 +36,10 @@ def option_steps(scene: Scene, process: Process, engines: Sequence[EngineSeen]) 
         memory, fsync = max(wanted)
         yield SetOptions(f"options {process.start_id}", process.start_id, memory, fsync)
     elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _news(process, runs):
-        yield Tell(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **scene.told))
+        yield SubmitFact(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **scene.fact_header))
 
 
-def running_options(scene: Scene, process: Process, engines: Sequence[EngineSeen]) -> Runs:
+def running_options(scene: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Runs:
     """What the domain is to know of a process. Without an option of the database each engine has its share, told as 0;
     one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
     fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
@@ -52,13 +52,13 @@ def _news(process: Process, runs: Runs) -> bool:
     return (process.append_fsync, process.max_memory) != (runs["append_fsync"], runs["max_memory"])
 
 
-def _memory(scene: Scene, process: Process, engine: EngineSeen) -> int:
+def _memory(scene: PlanInput, process: Process, engine: EngineSeen) -> int:
     """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
     wanted = scene.state.databases[process.database].options.max_memory
     return wanted or max(scene.share, engine.max_memory or 0)
 
 
-def _fsync(scene: Scene, process: Process, engine: EngineSeen) -> str:
+def _fsync(scene: PlanInput, process: Process, engine: EngineSeen) -> str:
     """A stronger promise is kept before it is given, a weaker one is given first."""
     wanted = scene.state.databases[process.database].options.append_fsync
     if engine.append_fsync in ("", wanted):

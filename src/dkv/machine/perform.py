@@ -25,16 +25,16 @@ from dkv.domain.commands import (
     TailSetAside,
 )
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.model import Report
+from dkv.domain.model import PositionReport
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, ExitSeen, Position
 from dkv.machine import steps as s
 from dkv.machine.copying import Copying
-from dkv.machine.doors import Dropped as Dropped
-from dkv.machine.doors import Submits
-from dkv.machine.feed import Feeding
-from dkv.machine.lead import REWRITE_LEASE
-from dkv.machine.seen import Knocked, Told
+from dkv.machine.leader_steps import REWRITE_LEASE
+from dkv.machine.observation import FactHeader, ProbeResult
+from dkv.machine.ports import Dropped as Dropped
+from dkv.machine.ports import Submits
 from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
+from dkv.machine.tail_transfer import Feeding
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
@@ -61,7 +61,7 @@ class Performer(Copying):
         accepts: Callable[[str, int], Awaitable[bool]] = nobody,
         monotonic: Callable[[], float],
     ) -> None:
-        self._told = Told(server_id=server_id, actor=server_id)
+        self._told = FactHeader(server_id=server_id, actor=server_id)
         self._server_id = server_id
         self._engines = engines
         self._submitter = submitter
@@ -73,17 +73,17 @@ class Performer(Copying):
         self._now = monotonic
         self.prepared: set[str] = set()
         self.feeding = Feeding(engines, self._tell, self._told, token=token, prepared=self.prepared)
-        self._lacked: set[int] = set()   # start ids of processes that were seen to lack what they wait for
+        self._lacked: set[int] = set()  # start ids of processes that were seen to lack what they wait for
         self._set_aside: set[tuple[int, Position]] = set()
-        self.turns: dict[int, float] = {}   # when each engine last had its group's turn at rewriting, ms
-        self.knocks: dict[tuple[str, int, int], Knocked] = {}
-        self.failovers: dict[int, float] = {}   # when each engine was last asked to take over, ms
+        self.rewrite_leases: dict[int, float] = {}  # when each engine last had its group's turn at rewriting, ms
+        self.probes: dict[tuple[str, int, int], ProbeResult] = {}
+        self.failovers: dict[int, float] = {}  # when each engine was last asked to take over, ms
 
     async def perform(self, step: s.Step) -> None:
-        """Do one step. Raises EngineTrouble and StoreTrouble; both mean: look again."""
+        """Do one step. Raises EngineError and StoreError; both mean: look again."""
         if step.guarded:
             await self._look_again(step)
-        if isinstance(step, s.Tell):
+        if isinstance(step, s.SubmitFact):
             await self._tell(step.fact)
             return
         handler: Callable[[Any], Awaitable[None]] = getattr(self, "_" + type(step).__name__.lower())
@@ -98,22 +98,18 @@ class Performer(Copying):
 
     # Starting ------------------------------------------------------------------------------------------------------
 
-    async def _take(self, step: s.Take) -> None:
+    async def _preparearchive(self, step: s.PrepareArchive) -> None:
         try:
             position = await self._engines.prepare(step.directory, step.identity, step.fresh, step.restored)
         except ArchiveRefused as refused:
             await self._never_was(step.start_id, refused)
             return
         self.prepared.add(step.directory)
-        await self._tell(
-            ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._told)
-        )
+        await self._tell(ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._told))
 
     async def _never_was(self, start_id: int, refused: ArchiveRefused) -> None:
         """The process ended before it had an engine."""
-        await self._tell(
-            ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._told)
-        )
+        await self._tell(ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._told))
 
     async def _lookforlack(self, step: s.LookForLack) -> None:
         found = await self._engines.obstacle(step.directory, step.cause, step.address, step.ports)
@@ -146,7 +142,7 @@ class Performer(Copying):
             return
         await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
 
-    async def _dismiss(self, step: s.Dismiss) -> None:
+    async def _cancelprocess(self, step: s.CancelProcess) -> None:
         await self._release_lock(step.directory)
         cause = Cause.OPERATOR_KILL if step.killed else Cause.GRACEFUL_STOP
         detail = "It was asked to leave before it had an engine."
@@ -243,9 +239,16 @@ class Performer(Copying):
         if engine is None or engine.role != "leader":
             raise Dropped(step)
         await self._tell(
-            LeaderServing(database=step.database, group=step.group, term=step.term, start_id=step.start_id,
-                          epoch=engine.epoch, history=engine.history, **self._told)
-        )  # fmt: skip
+            LeaderServing(
+                database=step.database,
+                group=step.group,
+                term=step.term,
+                start_id=step.start_id,
+                epoch=engine.epoch,
+                history=engine.history,
+                **self._told,
+            )
+        )
 
     async def _still_leads(self, step: s.Lead) -> bool:
         """One more fresh read between TAKEOVER and the first admitted replica or write (design section 5)."""
@@ -290,14 +293,14 @@ class Performer(Copying):
         marker = (*step.marker, self._token()[:8]) if step.marker else None
         await self._engines.rewrite(step.start_id, marker)
 
-    async def _keepturn(self, step: s.KeepTurn) -> None:
+    async def _renewrewritelease(self, step: s.RenewRewriteLease) -> None:
         await self._turn(step.lease, step.start_id)
 
     async def _turn(self, lease: str, start_id: int) -> bool:
         """Take or keep the turn of a group at rewriting; whether it is ours."""
         ours = await self._store.acquire(lease, f"{self._server_id}/{start_id}", REWRITE_LEASE)
         if ours:
-            self.turns[start_id] = self._now() * 1000
+            self.rewrite_leases[start_id] = self._now() * 1000
         return ours
 
     async def _meet(self, step: s.Meet) -> None:
@@ -323,9 +326,17 @@ class Performer(Copying):
         if kept is not None:
             path, keys = kept.path, kept.keys
         await self._tell(
-            DeletionsKept(database=step.database, group=step.group, term=step.term, start_id=step.start_id, path=path,
-                          keys=keys, trouble=trouble, **self._told)
-        )  # fmt: skip
+            DeletionsKept(
+                database=step.database,
+                group=step.group,
+                term=step.term,
+                start_id=step.start_id,
+                path=path,
+                keys=keys,
+                trouble=trouble,
+                **self._told,
+            )
+        )
 
     async def _rollback(self, step: s.RollBack) -> None:
         await self._engines.roll_back(step.start_id, step.path)
@@ -344,9 +355,16 @@ class Performer(Copying):
         nonce = self._token()[:8]
         await self._engines.mark(step.start_id, step.term, step.sequence, nonce)
         await self._tell(
-            JoinMarked(database=step.database, group=step.group, term=step.term, archive_id=step.archive_id,
-                       sequence=step.sequence, nonce=nonce, **self._told)
-        )  # fmt: skip
+            JoinMarked(
+                database=step.database,
+                group=step.group,
+                term=step.term,
+                archive_id=step.archive_id,
+                sequence=step.sequence,
+                nonce=nonce,
+                **self._told,
+            )
+        )
 
     async def _askfollowers(self, step: s.AskFollowers) -> None:
         await self._engines.ask_followers(step.start_id)
@@ -368,22 +386,37 @@ class Performer(Copying):
         await self._engines.unfence(step.start_id)
         await self._engines.failover(step.start_id)
 
-    async def _knock(self, step: s.Knock) -> None:
+    async def _probepeer(self, step: s.ProbePeer) -> None:
         answers = await self._probe(step.host, step.port)
         accepts = step.engine_port > 0 and await self._accepts(step.host, step.engine_port)
-        self.knocks[(step.host, step.port, step.engine_port)] = Knocked(self._now() * 1000, answers, accepts)
+        self.probes[(step.host, step.port, step.engine_port)] = ProbeResult(self._now() * 1000, answers, accepts)
 
 
-def report_of(position: Position, offset: int = 0, history: str = "") -> Report:
+def report_of(position: Position, offset: int = 0, history: str = "") -> PositionReport:
     """A position in the domain's words."""
-    return Report(position.term, position.sequence, position.nonce, position.bytes_after, offset, history, size=position.size,
-                  dataless_bytes=position.dataless_bytes)  # fmt: skip
+    return PositionReport(
+        position.term,
+        position.sequence,
+        position.nonce,
+        position.bytes_after,
+        offset,
+        history,
+        size=position.size,
+        dataless_bytes=position.dataless_bytes,
+    )
 
 
 def exit_fact(ended: ExitSeen, server_id: str) -> ProcessExited:
     """The end of an engine in the domain's words."""
     return ProcessExited(
-        server_id=server_id, actor=server_id, start_id=ended.start_id, cause=ended.cause, detail=ended.detail,
-        exit_code=ended.exit_code, wait_status=ended.signal, last_words=ended.last_words,
-        planned=ended.cause in PLANNED, reaped=ended.reaped,
-    )  # fmt: skip
+        server_id=server_id,
+        actor=server_id,
+        start_id=ended.start_id,
+        cause=ended.cause,
+        detail=ended.detail,
+        exit_code=ended.exit_code,
+        wait_status=ended.signal,
+        last_words=ended.last_words,
+        planned=ended.cause in PLANNED,
+        reaped=ended.reaped,
+    )

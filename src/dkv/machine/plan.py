@@ -12,90 +12,91 @@ from collections.abc import Iterator
 from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
-from dkv.domain.model import (
-    Archive,
-    ArchiveState,
-    EngineState,
-    EngineType,
-    Group,
-    Process,
-    ProcessState,
-    State,
-)
+from dkv.domain.model import Archive, ArchiveState, EngineState, Group, Process, ProcessRole, ProcessState, State
 from dkv.domain.resting import LACKS, resting
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.copy import copy_steps
-from dkv.machine.follow import follower_steps, vacancy_steps
+from dkv.machine.follower_steps import follower_steps, vacancy_steps
 from dkv.machine.handover import unanswering_steps
 from dkv.machine.intrusion import expel_steps
-from dkv.machine.lead import joining_pace, just_had_its_turn, leader_steps, stopping
-from dkv.machine.leave import leaving_steps, lost_files_steps
-from dkv.machine.memory import memory_steps
+from dkv.machine.leader_steps import joining_pace, just_had_its_turn, leader_steps, stopping
+from dkv.machine.observation import HANG_TIMEOUT as HANG_TIMEOUT
+from dkv.machine.observation import (
+    OK_PATIENCE,
+    SILENT,
+    ConditionHistory,
+    LocalServer,
+    Observation,
+    PlanInput,
+    archives_on,
+    directory_of,
+    processes_on,
+)
+from dkv.machine.observation import REAP_PATIENCE as REAP_PATIENCE
+from dkv.machine.observation import VANISHED as VANISHED
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs, progress_steps
 from dkv.machine.refusing import refusing_steps, script_steps
-from dkv.machine.seen import HANG_TIMEOUT as HANG_TIMEOUT
-from dkv.machine.seen import OK_PATIENCE, SILENT, Me, Memory, Scene, Seen, archives_on, directory_of, processes_on
-from dkv.machine.seen import REAP_PATIENCE as REAP_PATIENCE
-from dkv.machine.seen import VANISHED as VANISHED
+from dkv.machine.shutdown_steps import leaving_steps, lost_files_steps
 from dkv.machine.spec import engine_spec, identity_of
 from dkv.machine.steps import (
-    Dismiss,
+    CancelProcess,
     Fence,
     ForgetExit,
     Kill,
     Launch,
     LookForLack,
+    PrepareArchive,
     Recognise,
     Release,
     ReportExit,
     Retire,
     Step,
-    Take,
-    Tell,
+    SubmitFact,
     Vanished,
 )
 from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
+from dkv.machine.transaction_engines import memory_steps
 
-CALM = 1.0                 # s between two looks while nothing goes on
-LOADING_NEWS = 500         # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
-SOON = 0.02                # s: clients may be waiting
-LOADING_SHARE = 0.05       # of the time an engine loads already: the next look comes so much later, at most LOADING_LATEST
-LOADING_LATEST = 0.25      # s
+IDLE_INTERVAL = 1.0  # s between two looks while nothing goes on
+LOADING_NEWS = 500  # ms between two commits of how far loading is, or a quarter of failoverGrace: time without news
+SOON = 0.02  # s: clients may be waiting
+LOADING_SHARE = 0.05  # of the time an engine loads already: the next look comes so much later, at most LOADING_LATEST
+LOADING_LATEST = 0.25  # s
 
 
-def plan(state: State, me: Me, seen: Seen) -> list[Step]:
+def plan(state: State, me: LocalServer, seen: Observation) -> list[Step]:
     """The steps to take now. Equal inputs give equal steps; a settled machine gives none."""
-    return list(_steps(Scene(state, me, seen)))
+    return list(_steps(PlanInput(state, me, seen)))
 
 
-def _steps(scene: Scene) -> Iterator[Step]:
+def _steps(scene: PlanInput) -> Iterator[Step]:
     yield from _stranger_steps(scene)  # first: one that still holds an archive would keep its new process waiting for ever
-    for process in scene.state.once(processes_on, scene.me.server_id):
+    for process in scene.state.memoized(processes_on, scene.server.server_id):
         yield from process_steps(scene, process)
     yield from _archive_steps(scene)
     yield from copy_steps(scene)
     yield from idle_feeds_steps(scene)
 
 
-def _stranger_steps(scene: Scene) -> Iterator[Step]:
+def _stranger_steps(scene: PlanInput) -> Iterator[Step]:
     """Engines and ends that the domain does not know, or no longer."""
     for ended in scene.seen.survey.exits:
         if ended.start_id not in scene.state.processes:
             yield ForgetExit(f"exit {ended.start_id}", ended.start_id)
     for engine in scene.seen.survey.engines:
         process = scene.state.processes.get(engine.start_id)
-        if process is None or process.server_id != scene.me.server_id:
+        if process is None or process.server_id != scene.server.server_id:
             yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
     for memory in scene.seen.survey.memory:
         process = scene.state.processes.get(memory.start_id)
-        if process is None or process.server_id != scene.me.server_id:
+        if process is None or process.server_id != scene.server.server_id:
             yield Kill(memory.directory, memory.start_id, Cause.FENCED_BY_MANAGER)
 
 
-def _archive_steps(scene: Scene) -> Iterator[Step]:
-    me, state = scene.me, scene.state
-    for archive in state.once(_idle_on, me.server_id):
+def _archive_steps(scene: PlanInput) -> Iterator[Step]:
+    me, state = scene.server, scene.state
+    for archive in state.memoized(_idle_on, me.server_id):
         directory = directory_of(me.data_dir, archive)
         if archive.removed and not archive.kept:
             if any(engine.directory == directory for engine in scene.seen.survey.engines):
@@ -104,7 +105,7 @@ def _archive_steps(scene: Scene) -> Iterator[Step]:
         elif archive.unread:
             yield Recognise(directory, archive.archive_id, directory)
     for directory in sorted(scene.seen.prepared):
-        if directory not in state.once(_in_use_on, me):
+        if directory not in state.memoized(_in_use_on, me):
             yield Release(directory, directory)
 
 
@@ -113,7 +114,7 @@ def _idle_on(state: State, server_id: str) -> list[Archive]:
     return [a for a in archives_on(state, server_id) if state.process_on(a.archive_id) is None]
 
 
-def _in_use_on(state: State, me: Me) -> set[str]:
+def _in_use_on(state: State, me: LocalServer) -> set[str]:
     """The directories of the archives with one."""
     return {directory_of(me.data_dir, a) for a in archives_on(state, me.server_id) if state.process_on(a.archive_id)}
 
@@ -121,13 +122,13 @@ def _in_use_on(state: State, me: Me) -> set[str]:
 # One process ---------------------------------------------------------------------------------------------------------
 
 
-def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
+def process_steps(scene: PlanInput, process: Process) -> Iterator[Step]:
     """What one process of this server needs next."""
-    if process.engine_type is EngineType.TE or process.archive_id is None:
+    if process.role is ProcessRole.TE or process.archive_id is None:
         yield from memory_steps(scene, process)
         return
     archive = scene.state.archives[process.archive_id]
-    directory = directory_of(scene.me.data_dir, archive)
+    directory = directory_of(scene.server.data_dir, archive)
     engine = scene.seen.engine(process.start_id)
     ended = scene.seen.exit(process.start_id)
     if ended:
@@ -145,15 +146,17 @@ def process_steps(scene: Scene, process: Process) -> Iterator[Step]:
         yield from _with_engine(scene, process, engine)
 
 
-def _silence_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _silence_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """People hear of an engine that hangs long before it is ended for it."""
     silent = not engine.answering and engine.silent_ms >= SILENT
     if silent != bool(process.silent_at) and (silent or engine.answering):
-        yield Tell(f"silent {process.start_id}", EngineSilent(start_id=process.start_id, silent=silent, **scene.told))
+        yield SubmitFact(
+            f"silent {process.start_id}", EngineSilent(start_id=process.start_id, silent=silent, **scene.fact_header)
+        )
 
 
-def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
-    directory = directory_of(scene.me.data_dir, archive)
+def _without_engine(scene: PlanInput, process: Process, archive: Archive) -> Iterator[Step]:
+    directory = directory_of(scene.server.data_dir, archive)
     group = scene.state.groups[(archive.database, archive.group)]
     fresh = archive.state is ArchiveState.PROVISIONED
     restored = group.slots if fresh and archive.restored else None
@@ -161,38 +164,38 @@ def _without_engine(scene: Scene, process: Process, archive: Archive) -> Iterato
         if scene.lasted(("no engine", process.start_id)) > VANISHED:
             yield Vanished(directory, process.start_id, directory, identity_of(scene.state, archive))
     elif process.leaving:
-        yield Dismiss(directory, process.start_id, directory, process.kill)
+        yield CancelProcess(directory, process.start_id, directory, process.kill)
     elif stopping(scene.state, group):
         return  # nothing is started in a whole stop; it will be asked to leave
     elif resting(process):
         yield from _held_back(scene, process, archive)
     elif process.state is ProcessState.REQUESTED:
-        yield Take(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
+        yield PrepareArchive(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
     elif feeds(group, process):
         yield from progress_steps(scene, group, process, None)
         yield from feeding_steps(scene, group, process, archive, identity_of(scene.state, archive))
     elif process.state is ProcessState.STARTED and group.leader is not None:
-        yield Launch(directory, engine_spec(scene.state, scene.me, process, archive), fresh, restored)
+        yield Launch(directory, engine_spec(scene.state, scene.server, process, archive), fresh, restored)
 
 
-def _held_back(scene: Scene, process: Process, archive: Archive) -> Iterator[Step]:
+def _held_back(scene: PlanInput, process: Process, archive: Archive) -> Iterator[Step]:
     """What it lacks is looked for; else it waits for time to pass."""
     rest = resting(process)
     lack = LACKS.get(rest.lacks) if rest else None
     if rest and lack and lack.seen:
-        directory = directory_of(scene.me.data_dir, archive)
+        directory = directory_of(scene.server.data_dir, archive)
         ports = (archive.client_port, archive.cluster_port)
-        yield LookForLack(directory, process.start_id, directory, Cause(rest.lacks), scene.me.host, ports)
+        yield LookForLack(directory, process.start_id, directory, Cause(rest.lacks), scene.server.host, ports)
 
 
-def _with_engine(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _with_engine(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     group = scene.state.groups[(process.database, process.group)]
     yield from progress_steps(scene, group, process, engine)
     yield from expel_steps(scene, process.database, engine)
     if process.leaving:
         yield from leaving_steps(scene, process, engine)
     elif process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
-        yield Tell(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.told))
+        yield SubmitFact(engine.directory, ProcessConfigured(start_id=process.start_id, pid=engine.pid, **scene.fact_header))
     elif not engine.answering or not engine.role:
         # busy is not dead; one that was busy from this manager's first glance on may be anything
         yield from unanswering_steps(scene, group, engine)
@@ -218,44 +221,44 @@ def begins_to_lead(group: Group, process: Process, engine: EngineSeen) -> bool:
     return named and engine.role == "leader"
 
 
-def _loading_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _loading_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     patient = scene.lasted(("not ok", process.start_id)) < OK_PATIENCE
     if engine.loading:
         news = min(LOADING_NEWS, scene.state.databases[process.database].options.failover_grace / 4)
         waited = scene.lasted(("loading", process.start_id, process.loading_percent))
         if engine.loading_percent > process.loading_percent and waited > news:
-            fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.told)
-            yield Tell(engine.directory, fact)
+            fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **scene.fact_header)
+            yield SubmitFact(engine.directory, fact)
     elif engine.cluster_ok or not patient:
         runs = running_options(scene, process, (engine,))
-        yield Tell(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **runs, **scene.told))
+        yield SubmitFact(engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **runs, **scene.fact_header))
 
 
 # Pace ------------------------------------------------------------------------------------------------------------------
 
 
-def pace(state: State, me: Me, steps: list[Step], memory: Memory | None = None) -> float:
+def poll_interval(state: State, me: LocalServer, steps: list[Step], memory: ConditionHistory | None = None) -> float:
     """How soon to look again, in seconds, if nothing wakes the manager before."""
     if steps:
         return SOON
-    return min((state.once(_calmest, me.server_id), *_lasting_paces(state, me, memory or Memory())))
+    return min((state.memoized(_longest_interval, me.server_id), *_lasting_intervals(state, me, memory or ConditionHistory())))
 
 
-def timeless(seen: Seen) -> bool:
+def timeless(seen: Observation) -> bool:
     """Whether plan() and pace() answer as now however late they are asked, for as long as the lease is renewed: no condition
     lasts, and no turn at rewriting is recent.
     """
-    waits = seen.memory.since or any(just_had_its_turn(seen, engine) for engine in seen.survey.engines)
+    waits = seen.conditions.since or any(just_had_its_turn(seen, engine) for engine in seen.survey.engines)
     return seen.lease_left > SERVER_TTL / 2 and not waits
 
 
-def _lasting_paces(state: State, me: Me, memory: Memory) -> Iterator[float]:
+def _lasting_intervals(state: State, me: LocalServer, memory: ConditionHistory) -> Iterator[float]:
     """What those ask for who are looked at more seldom, or sooner, the longer they take."""
-    mine = state.once(processes_on, me.server_id)
+    mine = state.memoized(processes_on, me.server_id)
     if any(("usurps", p.start_id) in memory.since for p in mine):
         yield 0.05
     yield from (_loading_pace(p, memory) for p in mine if p.state is ProcessState.CONFIGURED)
-    joined = [group for group in state.once(_watched, me.server_id) if group.joining]
+    joined = [group for group in state.memoized(_watched, me.server_id) if group.joining]
     if joined:
         ids = {p.start_id for p in mine}
         yield from (joining_pace(memory, group, joining, ids) for group in joined for joining in group.joining)
@@ -263,28 +266,28 @@ def _lasting_paces(state: State, me: Me, memory: Memory) -> Iterator[float]:
 
 def _watched(state: State, server_id: str) -> list[Group]:
     """The groups that a server has a process of."""
-    keys = {(p.database, p.group) for p in state.once(processes_on, server_id) if p.archive_id is not None}
+    keys = {(p.database, p.group) for p in state.memoized(processes_on, server_id) if p.archive_id is not None}
     return [state.groups[key] for key in keys]
 
 
-def _calmest(state: State, server_id: str) -> float:
+def _longest_interval(state: State, server_id: str) -> float:
     """What everything else that is waited for asks for: the same as long as the domain is the same."""
-    return min(_paces(state, state.once(processes_on, server_id), state.once(_watched, server_id)))
+    return min(_intervals(state, state.memoized(processes_on, server_id), state.memoized(_watched, server_id)))
 
 
-def _paces(state: State, mine: list[Process], watched: list[Group]) -> Iterator[float]:
+def _intervals(state: State, mine: list[Process], watched: list[Group]) -> Iterator[float]:
     cut = [c for c in state.copies.values() if c.stage in AT_THE_CUT and any(p.database == c.database for p in mine)]
     yield from (SOON if _clients_wait(copy) else 0.05 for copy in cut)
     if any(g.tail or g.handover for g in watched) or any(_asked(state, p) for p in mine):
         yield SOON  # what is waited for here happens in an engine, and clients wait for it
-    if any(g.wish or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
+    if any(g.switchover or stopping(state, g) for g in watched) or any(_hurries(p) for p in mine):
         yield 0.05
     if any(p.state is not ProcessState.MONITORED for p in mine) or not all(g.serving for g in watched):
         yield 0.25  # it waits for somebody else, who wakes it
-    yield CALM  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
+    yield IDLE_INTERVAL  # the kernel tells of ends, the store of changes; what must be looked for here lasts seconds
 
 
-def _loading_pace(process: Process, memory: Memory) -> float:
+def _loading_pace(process: Process, memory: ConditionHistory) -> float:
     """Often at first; nobody minds a twentieth of a long load."""
     return min(LOADING_LATEST, max(SOON, LOADING_SHARE * memory.lasted(("loads", process.start_id)) / 1000))
 
@@ -303,5 +306,5 @@ def _asked(state: State, process: Process) -> bool:
 
 def _hurries(process: Process) -> bool:
     """One that leaves, or a TE that joined and does not hold everything yet."""
-    joined = process.engine_type is EngineType.TE and process.state is ProcessState.MONITORED
+    joined = process.role is ProcessRole.TE and process.state is ProcessState.MONITORED
     return process.leaving or (joined and process.engine_state is EngineState.SYNCING)

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Me
+from dkv.machine.observation import LocalServer
 
 
 class Quote(TypedDict):
@@ -19,7 +19,7 @@ class Quote(TypedDict):
     term: int
 
 
-def quote(me: Me, group: Group) -> Quote:
+def quote(me: LocalServer, group: Group) -> Quote:
     """The newest term this manager knows, and who says so."""
     return Quote(server_id=me.server_id, actor=me.server_id, database=group.database, group=group.name, term=group.term)
 

@@ -13,18 +13,18 @@ from dataclasses import replace
 from dkv.control.submit import Submitter, View, view_of
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
-from dkv.engine.contract import EngineRefused, Engines, EngineTrouble, Survey
+from dkv.engine.contract import EngineError, EngineRefused, Engines, Survey
 from dkv.machine.failing import Failures
+from dkv.machine.observation import ConditionHistory, LocalServer, Observation, update_history
 from dkv.machine.perform import Dropped, Performer, nobody
-from dkv.machine.plan import CALM, pace, plan, timeless
-from dkv.machine.seen import Me, Memory, Seen, remember
+from dkv.machine.plan import IDLE_INTERVAL, plan, poll_interval, timeless
 from dkv.machine.steps import Step
-from dkv.store.contract import Store, StoreTrouble
+from dkv.store.contract import Store, StoreError
 
-LONG_GAP = 1.0       # s between two glances after which the domain is read afresh before anything else
-READ_WITHIN = 0.5    # s that such a read may hold up a fence
-LISTEN = 60.0        # s the kernel is waited for at once; a missed word costs a period of the loop, not this
-CUT_OFF_PACE = 0.1   # s between two glances while the lease is not renewed: a leader may have to be fenced in time
+LONG_GAP = 1.0  # s between two glances after which the domain is read afresh before anything else
+READ_WITHIN = 0.5  # s that such a read may hold up a fence
+LISTEN = 60.0  # s the kernel is waited for at once; a missed word costs a period of the loop, not this
+CUT_OFF_PACE = 0.1  # s between two glances while the lease is not renewed: a leader may have to be fenced in time
 
 
 class Reconciler:
@@ -34,7 +34,7 @@ class Reconciler:
 
     def __init__(
         self,
-        me: Me,
+        me: LocalServer,
         *,
         store: Store,
         submitter: Submitter,
@@ -56,14 +56,21 @@ class Reconciler:
         self._complain = complain
         self._learned = learned
         self._performer = Performer(
-            me.server_id, engines=engines, submitter=submitter, store=store, still=self._still, token=token, probe=probe,
-            accepts=accepts, monotonic=monotonic,
+            me.server_id,
+            engines=engines,
+            submitter=submitter,
+            store=store,
+            still=self._still,
+            token=token,
+            probe=probe,
+            accepts=accepts,
+            monotonic=monotonic,
         )
         self._wake = asyncio.Event()
         self._view: View | None = None
-        self._memory = Memory()
-        self._seen: Seen | None = None
-        self._rests: tuple[int, Survey] | None = None   # revision and survey by which all is as it should be
+        self._memory = ConditionHistory()
+        self._seen: Observation | None = None
+        self._rests: tuple[int, Survey] | None = None  # revision and survey by which all is as it should be
         self._running: dict[str, asyncio.Task[None]] = {}
         self._rested: dict[Step, float] = {}
         self._failures = Failures()
@@ -72,7 +79,7 @@ class Reconciler:
         """The newest state at hand."""
         return self._view.state if self._view else None
 
-    def glanced(self) -> Seen | None:
+    def glanced(self) -> Observation | None:
         """What was seen of this machine last."""
         return self._seen
 
@@ -86,11 +93,11 @@ class Reconciler:
                 gap, last = self._now() - last, self._now()
                 try:
                     period = await self._glance(stale=gap > LONG_GAP, calm=calm)
-                except (StoreTrouble, EngineTrouble, OSError) as trouble:
+                except (StoreError, EngineError, OSError) as trouble:
                     self._failed(None, trouble)
                     period = 0.2
                 woken = await self._rest(period)
-                calm = period >= CALM and not woken
+                calm = period >= IDLE_INTERVAL and not woken
 
     async def _watch(self) -> None:
         """Keep the newest view at hand."""
@@ -99,7 +106,7 @@ class Reconciler:
                 async for snapshot in self._store.watch():
                     self._learn(view_of(snapshot))
                     self._wake.set()
-            except StoreTrouble:
+            except StoreError:
                 await asyncio.sleep(0.2)
 
     def _learn(self, view: View) -> None:
@@ -132,39 +139,46 @@ class Reconciler:
         blind = stale and not await self._read_afresh()
         if self._view is None:
             self._view = await self._submitter.view()
-        view = self._view                # before the survey: an engine the domain knows of then shows in it
+        view = self._view  # before the survey: an engine the domain knows of then shows in it
         busy = frozenset(self._running)  # what a step that ends meanwhile did, the survey may or may not show
         survey = await self._engines.survey(thorough=not calm)
         now, left = self._now(), self._lease_left()
         if self._rests == (view.revision, survey) and left > SERVER_TTL / 2:
             self._memory = replace(self._memory, now=now * 1000)
-            return CALM
+            return IDLE_INTERVAL
         seen = self._seen = self._show(view.state, survey, left, now)
         steps = [step for step in plan(view.state, self._me, seen) if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
         if len(self._rested) > 200:  # seldom, because a step is long to compare
             self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
-        period = pace(view.state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
-        rests = not (blind or steps or self._running) and period == CALM and timeless(seen)
+        period = poll_interval(view.state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
+        rests = not (blind or steps or self._running) and period == IDLE_INTERVAL and timeless(seen)
         self._rests = (view.revision, survey) if rests else None
         return period if left > SERVER_TTL / 2 else min(period, CUT_OFF_PACE)
 
-    def _show(self, state: State, survey: Survey, left: float, now: float) -> Seen:
+    def _show(self, state: State, survey: Survey, left: float, now: float) -> Observation:
         """What is seen, with what is remembered and what the steps so far left behind."""
         handled = self._engines.handled()
-        self._memory = remember(self._memory, state, self._me, survey, now * 1000, handled=handled)
+        self._memory = update_history(self._memory, state, self._me, survey, now * 1000, handled=handled)
         done = self._performer
-        return Seen(
-            survey, left, self._memory, frozenset(done.prepared), frozenset(done.feeding.serving), handled,
-            dict(done.turns), dict(done.knocks), dict(done.failovers),
-        )  # fmt: skip
+        return Observation(
+            survey,
+            left,
+            self._memory,
+            frozenset(done.prepared),
+            frozenset(done.feeding.serving),
+            handled,
+            dict(done.rewrite_leases),
+            dict(done.probes),
+            dict(done.failovers),
+        )
 
     async def _read_afresh(self) -> bool:
         """After a long gap: whether the domain could be read again before any engine command but a fence."""
         try:
             async with asyncio.timeout(READ_WITHIN):
                 self._learn(await self._submitter.view())
-        except (StoreTrouble, TimeoutError):
+        except (StoreError, TimeoutError):
             return False
         return True
 
@@ -213,7 +227,7 @@ class Reconciler:
         if self._seen is None or left <= SERVER_TTL / 2:
             return False
         memory = replace(self._memory, now=self._now() * 1000)
-        fresh = replace(self._seen, lease_left=left, memory=memory)
+        fresh = replace(self._seen, lease_left=left, conditions=memory)
         return step in plan(view.state, self._me, fresh)
 
     async def close(self) -> None:

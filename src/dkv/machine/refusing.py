@@ -11,30 +11,30 @@ from dkv.domain.model import Process, State
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 from dkv.engine.contract import EngineSeen
-from dkv.machine.seen import Scene, Seen, held_key, in_a_script, refusing_key, untaken
-from dkv.machine.steps import EndScript, Step, Tell
+from dkv.machine.observation import Observation, PlanInput, held_key, in_a_script, refusing_key, untaken
+from dkv.machine.steps import EndScript, Step, SubmitFact
 
-LASTED = 2_000   # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
+LASTED = 2_000  # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
 
 
-def refusing_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def refusing_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Tell why writes are refused once that has lasted, and that they are taken again at once."""
     why = refused_with(scene.state, process, engine)
     if why == process.refuses or (not engine.answering and process.refuses):
         return
     if why and why != "BUSY" and scene.lasted(refusing_key(engine)) < LASTED:  # BUSY comes after seconds of silence
         return
-    yield Tell(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.told))
+    yield SubmitFact(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.fact_header))
 
 
-def script_steps(scene: Scene, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def script_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """End what keeps an engine longer than its database allows, also on a follower."""
     limit = scene.state.databases[process.database].options.script_limit
     if limit and in_a_script(engine) and not process.leaving and scene.lasted(held_key(engine)) >= limit:
         yield EndScript(f"script {process.start_id}", process.start_id)
 
 
-def refusing(state: State, server_id: str, seen: Seen) -> tuple[tuple[int, str], ...]:
+def refusing(state: State, server_id: str, seen: Observation) -> tuple[tuple[int, str], ...]:
     """The processes of a server whose engines refuse writes at this glance, and why: for when nothing can be told."""
     mine = [(e, state.processes.get(e.start_id)) for e in seen.survey.engines]
     found = [(e.start_id, refused_with(state, p, e)) for e, p in mine if p is not None and p.server_id == server_id]

@@ -5,10 +5,19 @@ from __future__ import annotations
 from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, ArchiveState, Group, Process, State
-from dkv.engine.contract import EngineSpec, GroupSlots, Identity, MemorySpec, PeerNode
-from dkv.machine.seen import Me, directory_of, memory_directory, memory_node_id, memory_peers, node_id, peer, share
+from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, TeSpec
+from dkv.machine.observation import (
+    LocalServer,
+    directory_of,
+    memory_directory,
+    memory_node_id,
+    memory_peers,
+    node_id,
+    peer,
+    share,
+)
 
-NO_ARCHIVE = -1            # stands for the archive id of a memory-only engine, which has none
+NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
 
 
 def identity_of(state: State, archive: Archive) -> Identity:
@@ -16,22 +25,29 @@ def identity_of(state: State, archive: Archive) -> Identity:
     return Identity(state.uid, archive.database, archive.archive_id, archive.database_uid, archive.group)
 
 
-def engine_spec(state: State, me: Me, process: Process, archive: Archive) -> EngineSpec:
+def engine_spec(state: State, me: LocalServer, process: Process, archive: Archive) -> EngineSpec:
     """All that is needed to launch the engine of one archive."""
     database = state.databases[archive.database]
     groups = state.groups_of(database.name)
     others = [a for a in state.archives_of(database.name) if a.archive_id != archive.archive_id and not a.removed]
     return EngineSpec(
-        start_id=process.start_id, directory=directory_of(me.data_dir, archive),
-        identity=identity_of(state, archive), node_id=node_id(state.uid, archive.archive_id), group=archive.group,
-        address=state.servers[archive.server_id].host, client_port=archive.client_port,
-        cluster_port=archive.cluster_port, secret=database.secret,
-        peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)), groups=_slots(groups),
-        current_epoch=_epoch(groups), max_memory=database.options.max_memory or state.once(share, me),
+        start_id=process.start_id,
+        directory=directory_of(me.data_dir, archive),
+        identity=identity_of(state, archive),
+        node_id=node_id(state.uid, archive.archive_id),
+        group=archive.group,
+        address=state.servers[archive.server_id].host,
+        client_port=archive.client_port,
+        cluster_port=archive.cluster_port,
+        secret=database.secret,
+        peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)),
+        groups=_slots(groups),
+        current_epoch=_epoch(groups),
+        max_memory=database.options.max_memory or state.memoized(share, me),
         append_fsync=database.options.append_fsync,
         led=_may_be_held_for_leader(state.groups[(archive.database, archive.group)], process, archive),
         restored=archive.restored and archive.state is ArchiveState.PROVISIONED,
-    )  # fmt: skip
+    )
 
 
 def _may_be_held_for_leader(group: Group, process: Process, archive: Archive) -> bool:
@@ -39,25 +55,34 @@ def _may_be_held_for_leader(group: Group, process: Process, archive: Archive) ->
     return archive.archive_id in (group.last_leader, *group.contested) or process.start_id in group.suspects
 
 
-def memory_spec(state: State, me: Me, process: Process) -> MemorySpec:
+def memory_spec(state: State, me: LocalServer, process: Process) -> TeSpec:
     """All that is needed to launch a TE: an engine for each group it was given ports for."""
     directory = memory_directory(me.data_dir, process.start_id)
-    return MemorySpec(process.start_id, directory, tuple(_memory_engine(state, me, process, e) for e in process.endpoints))
+    return TeSpec(process.start_id, directory, tuple(_memory_engine(state, me, process, e) for e in process.endpoints))
 
 
-def _memory_engine(state: State, me: Me, process: Process, endpoint: Endpoint) -> EngineSpec:
+def _memory_engine(state: State, me: LocalServer, process: Process, endpoint: Endpoint) -> EngineSpec:
     database = state.databases[process.database]
     groups = state.groups_of(database.name)
     mine = memory_node_id(state.uid, process.start_id, endpoint.group)
     archives = [peer(state, a) for a in state.archives_of(database.name) if not a.removed]
     peers: list[PeerNode] = [*archives, *(p for p in memory_peers(state, database.name) if p.node_id != mine)]
     return EngineSpec(
-        start_id=process.start_id, directory=f"{memory_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
-        identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group), node_id=mine,
-        group=endpoint.group, address=state.servers[process.server_id].host, client_port=endpoint.client_port,
-        cluster_port=endpoint.cluster_port, secret=database.secret, peers=tuple(peers), groups=_slots(groups),
-        current_epoch=_epoch(groups), max_memory=database.options.max_memory or share(state, me), memory_only=True,
-    )  # fmt: skip
+        start_id=process.start_id,
+        directory=f"{memory_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
+        identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group),
+        node_id=mine,
+        group=endpoint.group,
+        address=state.servers[process.server_id].host,
+        client_port=endpoint.client_port,
+        cluster_port=endpoint.cluster_port,
+        secret=database.secret,
+        peers=tuple(peers),
+        groups=_slots(groups),
+        current_epoch=_epoch(groups),
+        max_memory=database.options.max_memory or share(state, me),
+        memory_only=True,
+    )
 
 
 def _slots(groups: list[Group]) -> tuple[GroupSlots, ...]:

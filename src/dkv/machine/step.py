@@ -17,4 +17,4 @@ class Step:
     guarded: ClassVar[bool] = False
     blindly: ClassVar[bool] = False
     rest_ms: ClassVar[int] = 0
-    refused_rest_ms: ClassVar[int | None] = None   # None: as rest_ms
+    refused_rest_ms: ClassVar[int | None] = None  # None: as rest_ms

@@ -11,15 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dkv.domain.commands import Command
-from dkv.engine.contract import (
-    Cause,
-    EngineSpec,
-    ExitSeen,
-    Identity,
-    MemorySpec,
-    PeerNode,
-    Position,
-)
+from dkv.engine.contract import Cause, EngineSpec, ExitSeen, Identity, PeerNode, Position, TeSpec
 from dkv.machine.copy_steps import ClaimTarget as ClaimTarget
 from dkv.machine.copy_steps import DropCut as DropCut
 from dkv.machine.copy_steps import LiftPause as LiftPause
@@ -33,7 +25,7 @@ Slots = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Tell(Step):
+class SubmitFact(Step):
     """Report a fact to the domain."""
 
     fact: Command
@@ -41,7 +33,7 @@ class Tell(Step):
 
 
 @dataclass(frozen=True)
-class Take(Step):
+class PrepareArchive(Step):
     """Lock the archive, check its identity, read its position, and report the process STARTED."""
 
     start_id: int
@@ -84,11 +76,11 @@ class Launch(Step):
 class LaunchMemory(Step):
     """Start a TE's engines, and report the process CONFIGURED."""
 
-    spec: MemorySpec
+    spec: TeSpec
 
 
 @dataclass(frozen=True)
-class Dismiss(Step):
+class CancelProcess(Step):
     """A process that has no engine is to end: drop its lock and report its end."""
 
     start_id: int
@@ -136,7 +128,7 @@ class ReportPosition(Step):
     leads: bool
     offset: int
     history: str
-    digest: bool = False   # of the bytes after the marker too: its link is down, and it may be fed
+    digest: bool = False  # of the bytes after the marker too: its link is down, and it may be fed
 
 
 @dataclass(frozen=True)
@@ -300,7 +292,7 @@ class Failover(Step):
 
 
 @dataclass(frozen=True)
-class Knock(Step):
+class ProbePeer(Step):
     """Find out whether the machine of a leader that is not heard answers, and whether its engine's port accepts (if not 0)."""
 
     rest_ms: ClassVar[int] = 1_000
@@ -338,7 +330,7 @@ class Rewrite(Step):
 
 
 @dataclass(frozen=True)
-class KeepTurn(Step):
+class RenewRewriteLease(Step):
     """A rewrite goes on: keep the lease that says whose turn it is, so that the next one begins soon after its end."""
 
     rest_ms: ClassVar[int] = 1_000

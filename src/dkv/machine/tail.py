@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.commands import OpenTerm
-from dkv.domain.model import Archive, Group, Process, State, Tail
-from dkv.engine.contract import EngineSeen, Identity, Stretch, TailFollower, TailPlan
-from dkv.machine.seen import Scene, directory_of, fed_key, node_id, processes_on
-from dkv.machine.steps import Fence, Step, Tell
+from dkv.domain.model import Archive, Group, Process, State, TailTransfer
+from dkv.engine.contract import ByteRangeDigest, EngineSeen, Identity, TailFollower, TailPlan
+from dkv.machine.observation import PlanInput, directory_of, fed_key, node_id, processes_on
+from dkv.machine.steps import Fence, Step, SubmitFact
 from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
 
-FALL_PATIENCE = 250        # ms a follower's report waits for its link to the dead leader to fall
-OTHERS_PATIENCE = 1_300    # ms the new leader waits for the others: they come back once a second by themselves
+FALL_PATIENCE = 250  # ms a follower's report waits for its link to the dead leader to fall
+OTHERS_PATIENCE = 1_300  # ms the new leader waits for the others: they come back once a second by themselves
 
 
 def feeds(group: Group, process: Process) -> bool:
@@ -23,11 +23,11 @@ def feeds(group: Group, process: Process) -> bool:
     return group.tail is not None and group.tail.source_process == process.start_id and not group.open
 
 
-def feeding_steps(scene: Scene, group: Group, process: Process, archive: Archive, identity: Identity) -> Iterator[Step]:
+def feeding_steps(scene: PlanInput, group: Group, process: Process, archive: Archive, identity: Identity) -> Iterator[Step]:
     """The dead leader's manager: read what there is to give, say so, and give it for as long as the domain wants it."""
     tail = group.tail
     assert tail is not None
-    directory = directory_of(scene.me.data_dir, archive)
+    directory = directory_of(scene.server.data_dir, archive)
     if tail.history:
         yield ServeTail(directory, process.start_id, group.term, _plan(scene.state, tail, archive, directory), identity)
         return
@@ -35,36 +35,47 @@ def feeding_steps(scene: Scene, group: Group, process: Process, archive: Archive
     marker = (tail.term, tail.sequence, tail.nonce)
     same = report is not None and (report.term, report.sequence, report.nonce) == marker
     yield MeasureTail(
-        directory, process.start_id, group.term, directory, identity, marker,
+        directory,
+        process.start_id,
+        group.term,
+        directory,
+        identity,
+        marker,
         report.bytes_after if same and report else None,
         tuple((one.start_id, one.place, one.digest) for one in tail.fed),
-    )  # fmt: skip
+    )
 
 
-def _plan(state: State, tail: Tail, archive: Archive, directory: str) -> TailPlan:
+def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) -> TailPlan:
     return TailPlan(
-        directory=directory, node_id=node_id(state.uid, archive.archive_id),
-        address=state.servers[archive.server_id].host, port=archive.client_port,
-        secret=state.databases[archive.database].secret, marker=(tail.term, tail.sequence, tail.nonce),
-        stretch=Stretch(tail.size, tail.digest), former=tail.former, history=tail.history, shift=tail.shift,
+        directory=directory,
+        node_id=node_id(state.uid, archive.archive_id),
+        address=state.servers[archive.server_id].host,
+        port=archive.client_port,
+        secret=state.databases[archive.database].secret,
+        marker=(tail.term, tail.sequence, tail.nonce),
+        stretch=ByteRangeDigest(tail.size, tail.digest),
+        former=tail.former,
+        history=tail.history,
+        shift=tail.shift,
         followers=tuple(TailFollower(node_id(state.uid, one.archive_id), one.offset, one.place) for one in tail.fed),
-    )  # fmt: skip
+    )
 
 
-def idle_feeds_steps(scene: Scene) -> Iterator[Step]:
+def idle_feeds_steps(scene: PlanInput) -> Iterator[Step]:
     """Whatever is fed and not wanted any more."""
     if not scene.seen.tails:
         return
     wanted = set()
-    for process in scene.state.once(processes_on, scene.me.server_id):
+    for process in scene.state.memoized(processes_on, scene.server.server_id):
         group = scene.state.groups.get((process.database, process.group))
         if group and process.archive_id is not None and feeds(group, process):
-            wanted.add(directory_of(scene.me.data_dir, scene.state.archives[process.archive_id]))
+            wanted.add(directory_of(scene.server.data_dir, scene.state.archives[process.archive_id]))
     for directory in sorted(scene.seen.tails - wanted):
         yield StopTail(f"tail {directory}", directory)
 
 
-def fed_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def fed_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A follower that is being fed: fenced, compared once it is where everything was given; then its leader opens."""
     tail = group.tail
     assert tail is not None
@@ -75,26 +86,34 @@ def fed_steps(scene: Scene, group: Group, process: Process, engine: EngineSeen) 
         return
     elif not fed.whole:
         if (engine.history, engine.offset) == (tail.history, tail.end):
-            yield CheckTail(engine.directory, process.start_id, group.term, engine.directory,
-                            (tail.term, tail.sequence, tail.nonce), Stretch(tail.size, tail.digest))  # fmt: skip
+            yield CheckTail(
+                engine.directory,
+                process.start_id,
+                group.term,
+                engine.directory,
+                (tail.term, tail.sequence, tail.nonce),
+                ByteRangeDigest(tail.size, tail.digest),
+            )
     elif group.leader_process == process.start_id and _others_done(scene, group, tail):
-        told = scene.told
-        yield Tell(engine.directory, OpenTerm(start_id=engine.start_id, database=group.database, group=group.name,
-                                              term=group.term, **told))  # fmt: skip
+        told = scene.fact_header
+        yield SubmitFact(
+            engine.directory,
+            OpenTerm(start_id=engine.start_id, database=group.database, group=group.name, term=group.term, **told),
+        )
 
 
-def _others_done(scene: Scene, group: Group, tail: Tail) -> bool:
+def _others_done(scene: PlanInput, group: Group, tail: TailTransfer) -> bool:
     """Nobody leaves S who can be fed in time."""
     coming = [one for one in tail.fed if not one.whole and one.start_id in scene.state.processes]
     return not coming or scene.lasted(fed_key(group)) > OTHERS_PATIENCE
 
 
-def wants_digest(scene: Scene, group: Group, engine: EngineSeen) -> bool:
+def wants_digest(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
     """Whether this engine's files are so large that it may be fed rather than wait for the dead leader's load."""
     above = scene.state.databases[group.database].options.tail_above
     return 0 <= above <= engine.base_bytes + engine.incremental_bytes and engine.role == "follower"
 
 
-def link_may_fall(scene: Scene, group: Group, engine: EngineSeen) -> bool:
+def link_may_fall(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
     """Its stream may still bring what was under way: until the link fell its position is none to count on."""
     return engine.link_up and scene.lasted(("vacant", group.key)) < FALL_PATIENCE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dkv.engine.contract import Identity, Stretch, TailPlan
+from dkv.engine.contract import ByteRangeDigest, Identity, TailPlan
 from dkv.machine.steps import Step
 
 
@@ -55,4 +55,4 @@ class CheckTail(Step):
     term: int
     directory: str
     marker: tuple[int, int, str]
-    stretch: Stretch
+    stretch: ByteRangeDigest

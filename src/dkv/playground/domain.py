@@ -12,15 +12,15 @@ from typing import TypeVar
 
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
+from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.cli.trouble import CliTrouble
-from dkv.client import ClientTrouble, Json, ManagerClient, parse_endpoint
-from dkv.playground.places import Place, Record, Site
+from dkv.client import ClientError, Json, ManagerClient, parse_endpoint
+from dkv.playground.addresses import Place, Record, Site
 
 T = TypeVar("T")
-READY_WITHIN = 30.0   # s a manager has to answer and to reach the domain
-END_WITHIN = 15.0     # s a manager has to end
+READY_WITHIN = 30.0  # s a manager has to answer and to reach the domain
+END_WITHIN = 15.0  # s a manager has to end
 STORE = "demo"
 BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
 """What dies is restarted here however often it dies: a playground is for breaking (the default parks after three)."""
@@ -43,7 +43,7 @@ class Domain:
     # -- managers -----------------------------------------------------------------------------------------------
 
     def start_managers(self) -> None:
-        """Start those that do not run, and wait until all are ready. Raises CliTrouble."""
+        """Start those that do not run, and wait until all are ready. Raises CliError."""
         idle = [place for place in self.site.places if place.server_id not in self._managers]
         for place in idle:
             self._start(place)
@@ -53,16 +53,35 @@ class Domain:
     def _start(self, place: Place) -> None:
         state = self.record.directory / "domain.sqlite"
         command = [
-            sys.executable, "-m", "dkv.cli.main", "manager", "run", "--server-id", place.server_id,
-            "--bind", place.host, "--port", str(place.port), "--nuodb-port", "0" if place.host == "127.0.0.1" else "8888",
-            "--data-dir", str(place.directory), "--state", f"sqlite:{state}",
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "dkv.cli.main",
+            "manager",
+            "run",
+            "--server-id",
+            place.server_id,
+            "--bind",
+            place.host,
+            "--port",
+            str(place.port),
+            "--nuodb-port",
+            "0" if place.host == "127.0.0.1" else "8888",
+            "--data-dir",
+            str(place.directory),
+            "--state",
+            f"sqlite:{state}",
+        ]
         with (self.record.directory / f"{place.server_id}.log").open("ab") as log:
             # A session of its own: Ctrl-C on the terminal is for the playground, which then stops its managers.
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                cwd=self.record.directory, env={**os.environ, **BROKEN_OFTEN},
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.record.directory,
+                env={**os.environ, **BROKEN_OFTEN},
+            )
         self._managers[place.server_id] = child
         self.record.add(child.pid)
 
@@ -74,7 +93,7 @@ class Domain:
             if child.poll() is not None or time.monotonic() > ends:
                 log = self.record.directory / f"{place.server_id}.log"
                 what = "ended at once" if child.poll() is not None else "did not become ready"
-                raise CliTrouble(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
+                raise CliError(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
             time.sleep(0.03)
 
     def kill_manager(self, place: Place) -> None:
@@ -85,7 +104,7 @@ class Domain:
 
     def kill_everything(self) -> int:
         """SIGKILL all managers, then all engines; how many processes that were."""
-        from dkv.playground.places import engines, kill_all
+        from dkv.playground.addresses import engines, kill_all
 
         for child in self._managers.values():
             child.kill()
@@ -118,14 +137,14 @@ class Domain:
         return run_cmdlet(session, name, from_argv(list(words)))
 
     def ask(self, call: Callable[[ManagerClient], T]) -> T:
-        """The answer of the first manager that gives one. Raises CliTrouble."""
-        trouble: ClientTrouble | None = None
+        """The answer of the first manager that gives one. Raises CliError."""
+        trouble: ClientError | None = None
         for place in self.site.places:
             try:
                 return call(ManagerClient(parse_endpoint(place.manager), timeout=5.0))
-            except ClientTrouble as no:
+            except ClientError as no:
                 trouble = no
-        raise CliTrouble(f"No manager answered: {trouble}", f"Their logs are in {self.record.directory}.")
+        raise CliError(f"No manager answered: {trouble}", f"Their logs are in {self.record.directory}.")
 
     def store(self) -> Json:
         """The store as it is now."""
@@ -136,7 +155,7 @@ class Domain:
         return any(store["name"] == STORE for store in self.ask(lambda client: client.stores()))
 
     def await_whole(self, within: float) -> Json:
-        """The store, once every instance runs and is in sync. Raises CliTrouble saying what is missing."""
+        """The store, once every instance runs and is in sync. Raises CliError saying what is missing."""
         ends = time.monotonic() + within
         while True:
             store = self.store()
@@ -144,7 +163,7 @@ class Domain:
             if not lacking:
                 return store
             if time.monotonic() > ends:
-                raise CliTrouble(f"After {within:g} s the store is not whole: {'; '.join(lacking)}.")
+                raise CliError(f"After {within:g} s the store is not whole: {'; '.join(lacking)}.")
             self.screen.progress(f"waiting: {'; '.join(lacking)}")
             time.sleep(0.05)
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dkv.cli.errors import BAD_USAGE, DONE, CliError, Usage
 from dkv.cli.output import Screen
-from dkv.cli.trouble import BAD_USAGE, DONE, CliTrouble, Usage
-from dkv.playground import picture
+from dkv.playground import render
+from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
+from dkv.playground.demo import Story
 from dkv.playground.domain import STORE, Domain, endpoints, lacks
-from dkv.playground.places import Record, choose, discard, owner_of, registry, stop_leftovers
-from dkv.playground.story import Story
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,7 +43,7 @@ def _count(text: str) -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Play to the exit code: 0 only if everything held. Raises CliTrouble."""
+    """Play to the exit code: 0 only if everything held. Raises CliError."""
     began = time.monotonic()
     try:
         wish = _arguments(words)
@@ -89,7 +89,7 @@ def _settle(wish: argparse.Namespace, screen: Screen, place: Path) -> Domain:
     directory = _directory(wish)
     owner = owner_of(place, directory)
     if owner is not None:
-        raise CliTrouble(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
+        raise CliError(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
     record = Record(place / f"{os.getpid()}.json", directory, temporary=wish.dir is None)
     domain = Domain(choose(directory, wish.servers, wish.instances), record, screen)
     record.write()
@@ -103,7 +103,7 @@ def _directory(wish: argparse.Namespace) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CliTrouble(f"The directory {directory} cannot be used: {error.strerror}.", "Choose another --dir.") from error
+        raise CliError(f"The directory {directory} cannot be used: {error.strerror}.", "Choose another --dir.") from error
     return directory
 
 
@@ -136,19 +136,21 @@ def _creation(wish: argparse.Namespace, domain: Domain) -> list[str]:
 
 def _refuse_used(domain: Domain) -> None:
     if domain.has_store():
-        raise CliTrouble(f"{domain.record.directory} holds a store already; --once plays with a new one.",
-                         "Choose another --dir, or leave it out.")  # fmt: skip
+        raise CliError(
+            f"{domain.record.directory} holds a store already; --once plays with a new one.",
+            "Choose another --dir, or leave it out.",
+        )
 
 
 def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
     """Create, start, tell how to connect, show the live table until Ctrl-C, then stop gracefully."""
     if not domain.has_store() and domain.cmdlet("New-DkvStore", *create) != 0:
-        raise CliTrouble("The store could not be created.")
+        raise CliError("The store could not be created.")
     if domain.cmdlet("Start-DkvStore", "-Name", STORE) != 0:
         screen.note(f"warning: {'; '.join(lacks(domain.store()))}")
     _tell_how_to_connect(domain, screen)
     try:
-        picture.watch(domain.store)
+        render.watch(domain.store)
     except KeyboardInterrupt:
         screen.note("Stopping everything.")
         domain.cmdlet("Stop-DkvStore", "-Name", STORE, quiet=True)

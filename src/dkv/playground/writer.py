@@ -22,10 +22,10 @@ from dkv.confirm import ConfirmingClient, Kind
 
 PLAIN, CONFIRMED = "plain", "confirmed"
 SENT, ERROR = "sent", "error"
-PACE = 0.002           # s between two writes: this is a proof, not a benchmark
-AFTER_TROUBLE = 0.01   # s
+PACE = 0.002  # s between two writes: this is a proof, not a benchmark
+AFTER_TROUBLE = 0.01  # s
 _node: Callable[..., ClusterNode] = ClusterNode  # the library has no types
-BATCH = 500            # keys read at once
+BATCH = 500  # keys read at once
 TROUBLE = (ValkeyError, ValkeyClusterException, OSError)
 
 
@@ -46,7 +46,7 @@ def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str 
     with connect(endpoints) as client:
         wanted = list(keys)
         for start in range(0, len(wanted), BATCH):
-            batch = wanted[start:start + BATCH]
+            batch = wanted[start : start + BATCH]
             pipeline = client.pipeline()
             for key in batch:
                 pipeline.get(key)

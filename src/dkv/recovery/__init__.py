@@ -5,7 +5,7 @@ The command line loads it by name, as it loads the daemon; what it decides is de
 
 from __future__ import annotations
 
-from dkv.recovery.backup import RecoveryTrouble, read_backup, read_state, write_backup
+from dkv.recovery.backup import RecoveryError, read_backup, read_state, write_backup
 from dkv.recovery.plans import Plan, plan_rebuild, plan_restore
 
-__all__ = ["Plan", "RecoveryTrouble", "plan_rebuild", "plan_restore", "read_backup", "read_state", "write_backup"]
+__all__ = ["Plan", "RecoveryError", "plan_rebuild", "plan_restore", "read_backup", "read_state", "write_backup"]

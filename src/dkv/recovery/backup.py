@@ -18,14 +18,14 @@ from dkv.control.submit import Submitter
 from dkv.domain.decision import Event
 from dkv.domain.model import State
 from dkv.store import codec
-from dkv.store.contract import StoreTrouble
+from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
 KIND, VERSION = "domain state", 1
 Json = dict[str, Any]
 
 
-class RecoveryTrouble(Exception):
+class RecoveryError(Exception):
     """A recovery command cannot go on. Root of everything this room raises; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -38,7 +38,7 @@ class RecoveryTrouble(Exception):
 
 
 def write_backup(path: Path, said: Mapping[str, Any]) -> None:
-    """Write `uid`, `revision` and `records` whole or not at all, readable by its owner only. Raises RecoveryTrouble."""
+    """Write `uid`, `revision` and `records` whole or not at all, readable by its owner only. Raises RecoveryError."""
     records: Mapping[str, str] = said["records"]
     _decoded(records, "What was read")  # what cannot be put back is no backup
     head = {"dkv": KIND, "version": VERSION, "uid": said["uid"], "revision": said["revision"], "records": len(records)}
@@ -48,25 +48,25 @@ def write_backup(path: Path, said: Mapping[str, Any]) -> None:
     try:
         files.write_whole(path, f"{body}{end}\n")
     except OSError as error:
-        raise RecoveryTrouble(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
+        raise RecoveryError(f"{path} cannot be written: {error.strerror}.", "Choose another file.") from error
 
 
 def read_backup(path: Path) -> State:
-    """The state a backup holds. Raises RecoveryTrouble saying what is wrong with the file."""
+    """The state a backup holds. Raises RecoveryError saying what is wrong with the file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecoveryTrouble(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text')}.", "") from error
+        raise RecoveryError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text')}.", "") from error
     head, end = _object(lines[:1]), _object(lines[-1:])
     if head.get("dkv") != KIND:
-        raise RecoveryTrouble(f"{path} is not a backup of a domain state.", "Give a file of dkv backup state.")
+        raise RecoveryError(f"{path} is not a backup of a domain state.", "Give a file of dkv backup state.")
     if head.get("version") != VERSION:
-        raise RecoveryTrouble(f"{path} was written by another version of dkv.", "Use that version.")
+        raise RecoveryError(f"{path} was written by another version of dkv.", "Use that version.")
     if "end" not in end:
         whole = sum("key" in _object([line]) for line in lines)
-        raise RecoveryTrouble(f"{path} ends early, after {whole} of {head['records']} records.", "Use another backup.")
+        raise RecoveryError(f"{path} ends early, after {whole} of {head['records']} records.", "Use another backup.")
     if end.get("sha256") != hashlib.sha256("".join(lines[:-1]).encode()).hexdigest():
-        raise RecoveryTrouble(f"{path} was altered: its checksum is wrong.", "Use another backup.")
+        raise RecoveryError(f"{path} was altered: its checksum is wrong.", "Use another backup.")
     found = [_object([line]) for line in lines[1:-1]]
     return _decoded({one["key"]: one["text"] for one in found}, str(path))
 
@@ -82,26 +82,26 @@ def _object(lines: Sequence[str]) -> Json:
 def _decoded(records: Mapping[str, str], what: str) -> State:
     try:
         return codec.decode(records)
-    except StoreTrouble as trouble:
-        raise RecoveryTrouble(f"{what} cannot be used: {trouble}", "Use the version of dkv that wrote it.") from trouble
+    except StoreError as trouble:
+        raise RecoveryError(f"{what} cannot be used: {trouble}", "Use the version of dkv that wrote it.") from trouble
 
 
 # The state file ------------------------------------------------------------------------------------------------------
 
 
 def path_of(state: str) -> Path:
-    """The file that `sqlite:PATH` names. Raises RecoveryTrouble."""
+    """The file that `sqlite:PATH` names. Raises RecoveryError."""
     kind, _, path = state.partition(":")
     if kind != "sqlite" or not path:
-        raise RecoveryTrouble(f"The state backend {state!r} is not known.", "Write --state sqlite:PATH.")
+        raise RecoveryError(f"The state backend {state!r} is not known.", "Write --state sqlite:PATH.")
     return Path(path).absolute()
 
 
 def read_state(state: str) -> Json:
-    """`uid`, `revision` and `records` of a state file, whether managers use it or not. Raises RecoveryTrouble."""
+    """`uid`, `revision` and `records` of a state file, whether managers use it or not. Raises RecoveryError."""
     path = path_of(state)
     if not path.exists():
-        raise RecoveryTrouble(f"There is no state file {path}.", "Give the path the managers have as --state.")
+        raise RecoveryError(f"There is no state file {path}.", "Give the path the managers have as --state.")
     return asyncio.run(_read(path))
 
 
@@ -113,29 +113,31 @@ async def _read(path: Path) -> Json:
             snapshot = await door.snapshot()
         finally:
             await store.close()
-    except StoreTrouble as trouble:
-        raise RecoveryTrouble(f"The state cannot be read: {trouble}") from trouble
+    except StoreError as trouble:
+        raise RecoveryError(f"The state cannot be read: {trouble}") from trouble
     uid = _decoded(snapshot.records, str(path)).uid
     return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
 
 
 def refuse_existing(path: Path) -> None:
-    """Raises RecoveryTrouble if a state, or its journal, is there: nothing is ever written over."""
+    """Raises RecoveryError if a state, or its journal, is there: nothing is ever written over."""
     there = [one for one in (path, Path(f"{path}-wal")) if one.exists()]
     if there:
-        raise RecoveryTrouble(f"{there[0]} exists and is not overwritten.",
-                              f"Stop all managers, then move {path} and its -wal and -leases files away.")  # fmt: skip
+        raise RecoveryError(
+            f"{there[0]} exists and is not overwritten.",
+            f"Stop all managers, then move {path} and its -wal and -leases files away.",
+        )
 
 
 def write_state(path: Path, state: State, event: Event, token: str) -> None:
-    """Make the state file with this state, in one commit. Raises RecoveryTrouble."""
+    """Make the state file with this state, in one commit. Raises RecoveryError."""
     refuse_existing(path)
     try:
         with files.directory(files.without_links(path.parent), make=True):
             pass
         asyncio.run(_write(path, state, event, token))
-    except (StoreTrouble, OSError) as trouble:
-        raise RecoveryTrouble(f"{path} cannot be written: {trouble}", "Remove it before you try again.") from trouble
+    except (StoreError, OSError) as trouble:
+        raise RecoveryError(f"{path} cannot be written: {trouble}", "Remove it before you try again.") from trouble
 
 
 async def _write(path: Path, state: State, event: Event, token: str) -> None:

@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
-from dkv.domain.model import Report, Server
+from dkv.data_dir import LOCK, SERVER, running_manager
+from dkv.domain.model import PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive
-from dkv.dwelling import LOCK, SERVER, resident
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
 from dkv.engine.config import SLOTS_NOTE
 from dkv.engine.contract import ArchiveRefused
 from dkv.engine.positions import read_position
 from dkv.engine.supervisor import Record, read_run
-from dkv.machine.seen import node_id
-from dkv.recovery.backup import RecoveryTrouble
+from dkv.machine.observation import node_id
+from dkv.recovery.backup import RecoveryError
 
 LAID_ASIDE = ".deleted-"
-LOCK_WITHIN = 2.0         # s an engine that was just killed has to let go of its archive
-PHANTOM_PORTS = 1024      # a made-up primary is at 127.0.0.1 and a port below (engine/config.py)
+LOCK_WITHIN = 2.0  # s an engine that was just killed has to let go of its archive
+PHANTOM_PORTS = 1024  # a made-up primary is at 127.0.0.1 and a port below (engine/config.py)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Home:
 
 
 def find(data_dirs: Sequence[Path]) -> Finds:
-    """Everything under these directories. Raises RecoveryTrouble if something there still runs or is not a manager's."""
+    """Everything under these directories. Raises RecoveryError if something there still runs or is not a manager's."""
     homes = [_home(path.absolute()) for path in dict.fromkeys(data_dirs)]
     places = [(home, place) for home in homes for place in _places(home)]
     _refuse_running([place for _, place in places if LAID_ASIDE not in place.name and _identity(place)])
@@ -61,18 +61,27 @@ def find(data_dirs: Sequence[Path]) -> Finds:
 
 def _home(path: Path) -> Home:
     if not (path / SERVER).exists():
-        raise RecoveryTrouble(f"{path} is not a manager's data directory: it has no {SERVER}.", "See dkv manager run --data-dir.")
-    first = resident(path)
+        raise RecoveryError(f"{path} is not a manager's data directory: it has no {SERVER}.", "See dkv manager run --data-dir.")
+    first = running_manager(path)
     if first is not None:
-        raise RecoveryTrouble(f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}) runs on {path}.",
-                              f"Stop it first: dkv manager stop --data-dir {path}.")  # fmt: skip
+        raise RecoveryError(
+            f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}) runs on {path}.",
+            f"Stop it first: dkv manager stop --data-dir {path}.",
+        )
     known, last = _json(path / SERVER), _json(path / LOCK)
     runs = [run.record for entry in _entries(path / "run") if entry.name.isdigit() and (run := read_run(entry))]
     try:
-        server = Server(str(known["serverId"]), str(known["uid"]), str(last.get("bind", "127.0.0.1")),
-                        int(last.get("port", 7801)), 8888, "", alive=False)  # fmt: skip
+        server = Server(
+            str(known["serverId"]),
+            str(known["uid"]),
+            str(last.get("bind", "127.0.0.1")),
+            int(last.get("port", 7801)),
+            8888,
+            "",
+            alive=False,
+        )
     except (KeyError, ValueError, TypeError) as error:
-        raise RecoveryTrouble(f"{path / SERVER} cannot be understood.", "Put a good copy back.") from error
+        raise RecoveryError(f"{path / SERVER} cannot be understood.", "Put a good copy back.") from error
     return Home(path, server, tuple(sorted(runs, key=lambda run: run.start_id)))
 
 
@@ -89,7 +98,7 @@ def _entries(folder: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise RecoveryTrouble(f"{folder} cannot be read: {error.strerror}.", "Run as the managers' user.") from error
+        raise RecoveryError(f"{folder} cannot be read: {error.strerror}.", "Run as the managers' user.") from error
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -107,7 +116,7 @@ def _identity(place: Path) -> IdentityFile | None:
     try:
         return read_identity(str(place))
     except ArchiveRefused as refused:
-        raise RecoveryTrouble(f"{refused.detail}.", "Cure that, or move the directory away.") from refused
+        raise RecoveryError(f"{refused.detail}.", "Cure that, or move the directory away.") from refused
 
 
 def _archive(home: Home, place: Path) -> FoundArchive | None:
@@ -123,15 +132,29 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
     me = node_id(identity.domain_uid, identity.archive_id)
     secrets = [run.secret for run in home.runs if run.directory == str(place)]
     return FoundArchive(
-        directory=str(place), server_id=server.server_id, path="" if ours else str(place),
+        directory=str(place),
+        server_id=server.server_id,
+        path="" if ours else str(place),
         name=place.name.removesuffix(f"-{identity.archive_id}") if ours else f"{identity.database}-{identity.archive_id}",
-        domain_uid=identity.domain_uid, archive_id=identity.archive_id, database=identity.database,
-        database_uid=identity.incarnation_of_name, group=identity.group, initialised=said.initialised,
-        report=report, trouble=trouble, cluster_port=_number(conf, "cluster-port"),
-        client_port=_number(conf, "cluster-announce-port"), append_fsync=conf.get("appendfsync", "always"),
-        shard_id=nodes.shard, slots=nodes.slots or noted, epoch=nodes.epoch, led=nodes.led,
-        secret=secrets[-1] if secrets else "", node_id=me, peers=tuple(nodes.peers()),
-    )  # fmt: skip
+        domain_uid=identity.domain_uid,
+        archive_id=identity.archive_id,
+        database=identity.database,
+        database_uid=identity.incarnation_of_name,
+        group=identity.group,
+        initialised=said.initialised,
+        report=report,
+        trouble=trouble,
+        cluster_port=_number(conf, "cluster-port"),
+        client_port=_number(conf, "cluster-announce-port"),
+        append_fsync=conf.get("appendfsync", "always"),
+        shard_id=nodes.shard,
+        slots=nodes.slots or noted,
+        epoch=nodes.epoch,
+        led=nodes.led,
+        secret=secrets[-1] if secrets else "",
+        node_id=me,
+        peers=tuple(nodes.peers()),
+    )
 
 
 def _refuse_running(places: Sequence[Path]) -> None:
@@ -140,8 +163,9 @@ def _refuse_running(places: Sequence[Path]) -> None:
     pids = {place: pid for place in places if (pid := _holder(place, ends))}
     if pids:
         said = "; ".join(f"the engine on {place} still runs as pid {pid}" for place, pid in pids.items())
-        raise RecoveryTrouble(f"{said[:1].upper()}{said[1:]}.",
-                              f"End it: kill {' '.join(pids.values())}. What was acknowledged is on disk.")  # fmt: skip
+        raise RecoveryError(
+            f"{said[:1].upper()}{said[1:]}.", f"End it: kill {' '.join(pids.values())}. What was acknowledged is on disk."
+        )
 
 
 def _holder(place: Path, ends: float) -> str:
@@ -160,16 +184,17 @@ def _lock(place: Path) -> int | None:
     try:
         return take_lock(str(place))
     except ArchiveRefused as refused:
-        raise RecoveryTrouble(f"{refused.detail}.", "Cure that, or run this as the managers' user.") from refused
+        raise RecoveryError(f"{refused.detail}.", "Cure that, or run this as the managers' user.") from refused
 
 
-def _report(place: Path) -> tuple[Report | None, str]:
+def _report(place: Path) -> tuple[PositionReport | None, str]:
     try:
         position = read_position(str(place))
     except ArchiveRefused as refused:
         return None, str(refused)
-    return Report(position.term, position.sequence, position.nonce, position.bytes_after,
-                  dataless_bytes=position.dataless_bytes), ""  # fmt: skip
+    return PositionReport(
+        position.term, position.sequence, position.nonce, position.bytes_after, dataless_bytes=position.dataless_bytes
+    ), ""
 
 
 def _text(file: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dkv.domain import rebuild, restore
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
-from dkv.recovery.backup import RecoveryTrouble, path_of, read_backup, refuse_existing, write_state
+from dkv.recovery.backup import RecoveryError, path_of, read_backup, refuse_existing, write_state
 from dkv.recovery.find import find
 
 
@@ -26,14 +26,15 @@ class Plan:
     because: str
 
     def write(self) -> None:
-        """Write the state, with one event that says where it came from. Raises RecoveryTrouble."""
-        event = Event("domain.recovered", f"domain {self.state.uid}", self.because, actor="operator",
-                      at=time.time_ns() // 1_000_000)  # fmt: skip
+        """Write the state, with one event that says where it came from. Raises RecoveryError."""
+        event = Event(
+            "domain.recovered", f"domain {self.state.uid}", self.because, actor="operator", at=time.time_ns() // 1_000_000
+        )
         write_state(self.path, replace(self.state, events=self.state.events + 1), event, uuid.uuid4().hex)
 
 
 def plan_restore(file: Path, state: str) -> Plan:
-    """What putting a backup back would give. Raises RecoveryTrouble, also if there is a state already."""
+    """What putting a backup back would give. Raises RecoveryError, also if there is a state already."""
     path = path_of(state)
     refuse_existing(path)
     old = read_backup(file)
@@ -46,11 +47,11 @@ def plan_restore(file: Path, state: str) -> Plan:
 
 
 def plan_rebuild(data_dirs: Sequence[Path], state: str) -> Plan:
-    """What the archives under these data directories make. Raises RecoveryTrouble, also if there is a state already."""
+    """What the archives under these data directories make. Raises RecoveryError, also if there is a state already."""
     path = path_of(state)
     refuse_existing(path)
     made = rebuild.rebuild(find(data_dirs), uuid.uuid4().hex)
     if isinstance(made, Refused):
-        raise RecoveryTrouble(made.message, made.hint)
+        raise RecoveryError(made.message, made.hint)
     because = f"it was rebuilt from {len(made.state.archives)} archives; what was not found there is lost"
     return Plan(path, made.state, made.found, made.unknown, because)

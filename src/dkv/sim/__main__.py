@@ -17,7 +17,7 @@ from collections import Counter
 from dkv.sim.probes import FLEET, rare, table
 from dkv.sim.scenario import Outcome, play
 
-RUNS = 100   # of one process: each leaves about 4 MB behind, and a new process takes half a second
+RUNS = 100  # of one process: each leaves about 4 MB behind, and a new process takes half a second
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,20 +15,20 @@ from dkv.domain.decision import Event
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.domain.options import lags
 from dkv.domain.resting import resting
-from dkv.machine.seen import directory_of
+from dkv.machine.observation import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
 from dkv.sim.world import Watcher, World
 
-GRACE = 2.0              # seconds of failoverGrace
-WAIT_FOR_LEADER = 10.0   # seconds a dead leader is waited for
-HEARS_OF_IT = 2.0        # seconds after which a machine that stood still has learnt, or its manager has, who leads now
-OLDEST_VIEW = 0.5        # seconds a view may be old when it confirms; its own number, so that clients cannot move it
+GRACE = 2.0  # seconds of failoverGrace
+WAIT_FOR_LEADER = 10.0  # seconds a dead leader is waited for
+HEARS_OF_IT = 2.0  # seconds after which a machine that stood still has learnt, or its manager has, who leads now
+OLDEST_VIEW = 0.5  # seconds a view may be old when it confirms; its own number, so that clients cannot move it
 LEASE = "its server's lease was lost"
 
 
-Key = tuple[str, str]    # of a group: database, name
+Key = tuple[str, str]  # of a group: database, name
 
 
 class Checkers(Watcher):
@@ -37,16 +37,16 @@ class Checkers(Watcher):
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world
         self._ledger = ledger
-        self.lost_for_good = ""                          # a machine that never comes back
-        self.excused: dict[str, str] = {}                # key of a write that was left behind -> the named reason
-        self._late: dict[tuple[Key, int], tuple[int, float]] = {}      # group, archive left with its lease -> term, and when
-        self._given_up: set[str] = set()                 # keys of confirmed writes that an operator allowed to be lost
-        self.lost: Counter[str] = Counter()              # acknowledged writes missing at the end, by excuse
-        self._newest_term: dict[Key, tuple[int, float]] = {}   # group -> newest term confirmed in, and since when
-        self._since: dict[Key, tuple[tuple[object, ...], float]] = {}   # group -> what it waits in, and since when
+        self.lost_for_good = ""  # a machine that never comes back
+        self.excused: dict[str, str] = {}  # key of a write that was left behind -> the named reason
+        self._late: dict[tuple[Key, int], tuple[int, float]] = {}  # group, archive left with its lease -> term, and when
+        self._given_up: set[str] = set()  # keys of confirmed writes that an operator allowed to be lost
+        self.lost: Counter[str] = Counter()  # acknowledged writes missing at the end, by excuse
+        self._newest_term: dict[Key, tuple[int, float]] = {}  # group -> newest term confirmed in, and since when
+        self._since: dict[Key, tuple[tuple[object, ...], float]] = {}  # group -> what it waits in, and since when
         self._stalled: set[tuple[Key, int]] = set()
-        self.nothing_stands_still = False                # whoever is waited for from now on works
-        self._commits: list[tuple[int, float]] = []      # revision of each commit, and when it was made
+        self.nothing_stands_still = False  # whoever is waited for from now on works
+        self._commits: list[tuple[int, float]] = []  # revision of each commit, and when it was made
         ledger.watch = self.confirmed
 
     # -- commits -----------------------------------------------------------------------------------------------------
@@ -134,11 +134,16 @@ class Checkers(Watcher):
     def _complete(self, state: State, group: Group, archive_id: int) -> None:
         """A new member of S holds every write that was confirmed so far."""
         keys = self._disk(state.archives[archive_id]).load()
-        missing = [w.key for w in self._ledger.confirmed.get(group.key, [])
-                   if w.waited and w.key not in keys and w.key not in self._given_up]  # fmt: skip
+        missing = [
+            w.key
+            for w in self._ledger.confirmed.get(group.key, [])
+            if w.waited and w.key not in keys and w.key not in self._given_up
+        ]
         if missing:
-            self._world.fail(f"archive {archive_id} entered S of {group.name} without {len(missing)} confirmed "
-                             f"writes, the first is {missing[0]}")  # fmt: skip
+            self._world.fail(
+                f"archive {archive_id} entered S of {group.name} without {len(missing)} confirmed "
+                f"writes, the first is {missing[0]}"
+            )
 
     # -- confirmations -----------------------------------------------------------------------------------------------
 
@@ -153,15 +158,19 @@ class Checkers(Watcher):
         if write.term > newest:
             self._newest_term[write.group] = (write.term, self._world.now())
         elif write.term < newest and write.executed_at > since:
-            self._world.fail(f"{write.key} was carried out in term {write.term} of {group.name} and confirmed after "
-                             f"writes of term {newest} had been confirmed")  # fmt: skip
+            self._world.fail(
+                f"{write.key} was carried out in term {write.term} of {group.name} and confirmed after "
+                f"writes of term {newest} had been confirmed"
+            )
         given_up = write.term <= max((e.term for e in group.enforcements), default=0)
         if given_up or not write.waited:
             return  # perhaps told "confirmed" just after an operator gave that term up
         for archive_id in group.in_sync:
             if not self._holds(state.archives[archive_id], write):
-                self._world.fail(f"{write.key} was confirmed and is not on the disk of archive {archive_id}, "
-                                 f"a member of S of {group.database}/{group.name}")  # fmt: skip
+                self._world.fail(
+                    f"{write.key} was confirmed and is not on the disk of archive {archive_id}, "
+                    f"a member of S of {group.database}/{group.name}"
+                )
 
     def _outdated(self, revision: int) -> float:
         """Seconds since a view was the newest one, whatever its reader says of when it asked for it."""
@@ -186,8 +195,9 @@ class Checkers(Watcher):
             if engine is None:
                 self._world.fail(f"{group.name} has no leader at the end")
                 continue
-            missing = [w for w in self._ledger.writes if w.group == group.key and w.acked_at is not None
-                       and w.key not in engine.data]  # fmt: skip
+            missing = [
+                w for w in self._ledger.writes if w.group == group.key and w.acked_at is not None and w.key not in engine.data
+            ]
             complaints = [complaint for write in missing if (complaint := self._missing(write))]
             if complaints:
                 self._world.fail(complaints[0] + (f"; and {len(complaints) - 1} more" if complaints[1:] else ""))
@@ -205,10 +215,12 @@ class Checkers(Watcher):
             return ""
         term, left_at = self._late.get((write.group, -1 if write.acked_by is None else write.acked_by), (-1, 0.0))
         if write.term <= term and write.executed_at >= left_at and write.awake_for < HEARS_OF_IT:
-            self.lost["its machine stood still, and answered once more when it went on"] += 1   # docs/critiques.md
+            self.lost["its machine stood still, and answered once more when it went on"] += 1  # docs/critiques.md
             return ""
-        return (f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost although its "
-                "machine was there at every choice")  # fmt: skip
+        return (
+            f"{write.key}, acknowledged at {write.acked_at:.3f} by archive {write.acked_by}, is lost although its "
+            "machine was there at every choice"
+        )
 
     def _same_on_all(self, group: Group, leader: SimEngine) -> None:
         """Members of S hold what the leader holds, but for what is still on its way."""
@@ -260,8 +272,12 @@ class Checkers(Watcher):
         reasons += [f"{name} is led by processes {found}" for (_, name), found in sorted(leaders.items()) if len(found) > 1]
         leaving = [p for p in state.processes.values() if p.state is ProcessState.REQUESTED_SHUTDOWN and p.server_id != lost]
         reasons += [f"process {p.start_id} is leaving" for p in leaving]
-        reasons += [f"process {p.start_id} runs with {lag.option} {lag.runs}, not {lag.wanted}" for p in state.processes.values()
-                    for lag in lags(state.databases[p.database], p) if not lag.renews and p.server_id != lost]  # fmt: skip
+        reasons += [
+            f"process {p.start_id} runs with {lag.option} {lag.runs}, not {lag.wanted}"
+            for p in state.processes.values()
+            for lag in lags(state.databases[p.database], p)
+            if not lag.renews and p.server_id != lost
+        ]
         if not lost:
             reasons += [f"{d.name} is {d.state}" for d in state.databases.values() if d.state is not DatabaseState.RUNNING]
         reasons += [f"server {s.server_id} is not alive" for s in state.servers.values() if not s.alive and s.server_id != lost]

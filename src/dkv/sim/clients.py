@@ -19,12 +19,12 @@ from dkv.domain.options import fsync_in_force
 from dkv.sim.engine import SimEngine
 from dkv.sim.net import CLIENTS
 from dkv.sim.world import World
-from dkv.store.contract import StoreTrouble
+from dkv.store.contract import StoreError
 
-FRESH = 0.5             # seconds a view may be used to confirm with (design section 5)
-KEPT = FRESH / 2        # seconds a view is written by, unless it turned out to be wrong
-PATIENCE = 1.0          # seconds a client waits for an engine
-WAIT = 0.3              # seconds given to WAIT
+FRESH = 0.5  # seconds a view may be used to confirm with (design section 5)
+KEPT = FRESH / 2  # seconds a view is written by, unless it turned out to be wrong
+PATIENCE = 1.0  # seconds a client waits for an engine
+WAIT = 0.3  # seconds given to WAIT
 
 
 @dataclass
@@ -33,20 +33,20 @@ class Write:
 
     key: str
     value: str
-    group: tuple[str, str]             # database, name
+    group: tuple[str, str]  # database, name
     sent_at: float
     acked_at: float | None = None
-    acked_by: int | None = None        # archive id
+    acked_by: int | None = None  # archive id
     confirmed_at: float | None = None
-    executed_at: float = 0.0           # when the engine carried it out; the client never learns it
-    awake_for: float = 0.0             # seconds the engine had gone on then, after it last stood still
-    term: int = 0                      # of the view it was sent by
-    view: int = 0                      # revision of the view it was confirmed by
-    waited: bool = True                # its database waited for its disks, by all that was known when it was answered
+    executed_at: float = 0.0  # when the engine carried it out; the client never learns it
+    awake_for: float = 0.0  # seconds the engine had gone on then, after it last stood still
+    term: int = 0  # of the view it was sent by
+    view: int = 0  # revision of the view it was confirmed by
+    waited: bool = True  # its database waited for its disks, by all that was known when it was answered
 
 
 @dataclass
-class Said:
+class Reply:
     """What an engine answered on one connection: its offset after the write, and who acknowledged what."""
 
     answer: str = ""
@@ -83,7 +83,7 @@ class Writer:
         self._confirms = confirms
         self._random = random.Random(f"writer {world.seed} {name}")
         self._count = 0
-        self._view: tuple[View, float] | None = None   # what it goes by, and when it asked for that
+        self._view: tuple[View, float] | None = None  # what it goes by, and when it asked for that
         self.pause = self._random.choice((0.08, 0.2, 0.5))
 
     async def run(self) -> None:
@@ -123,7 +123,7 @@ class Writer:
             await self._judge(write, said, engine, view, fetched)
         return write
 
-    async def _judge(self, write: Write, said: Said, engine: SimEngine, view: View, fetched: float) -> None:
+    async def _judge(self, write: Write, said: Reply, engine: SimEngine, view: View, fetched: float) -> None:
         """By the view it was sent with, or, if that has grown old, by one fresh read."""
         if self._world.now() - fetched >= FRESH or self._random.random() < 0.2:
             found = await self._look(0.0)
@@ -144,7 +144,7 @@ class Writer:
             try:
                 async with asyncio.timeout(PATIENCE):
                     self._view = await self._world.view(), asked_at
-            except (StoreTrouble, TimeoutError):
+            except (StoreError, TimeoutError):
                 return None
         return self._view
 
@@ -157,10 +157,10 @@ class Writer:
         there = engine is not None and engine.takes_clients and engine.start_id == group.leader_process
         return engine if there else None
 
-    async def _send(self, engine: SimEngine, write: Write, required: int) -> Said:
+    async def _send(self, engine: SimEngine, write: Write, required: int) -> Reply:
         """SET, ROLE, WAIT, ROLE in one pipeline; what was answered within the client's patience."""
         net = self._world.net
-        said, done = Said(), asyncio.Event()
+        said, done = Reply(), asyncio.Event()
 
         def answered() -> None:
             net.later(net.hop(), done.set)
@@ -185,11 +185,11 @@ class Writer:
         deadline, late = net.now() + PATIENCE, net.later(PATIENCE, done.set)
         await done.wait()
         late.cancel()
-        return said if net.now() < deadline else Said()
+        return said if net.now() < deadline else Reply()
 
 
 def _waits(state: State, database: str) -> bool:
-    return state.once(_waits_for_disks, database)
+    return state.memoized(_waits_for_disks, database)
 
 
 def _waits_for_disks(state: State, database: str) -> bool:
@@ -197,7 +197,7 @@ def _waits_for_disks(state: State, database: str) -> bool:
     return database in state.databases and fsync_in_force(state, state.databases[database]) == "always"
 
 
-def _all_have_it(state: State, group: Group, said: Said) -> bool:
+def _all_have_it(state: State, group: Group, said: Reply) -> bool:
     """Every required archive's address acknowledged the leader's offset, and S is large enough."""
     for archive_id in group.required:
         archive = state.archives[archive_id]

@@ -1,4 +1,4 @@
-"""Simulation room: hot copies of simulated engines: the same promises as engine/copies.py, on simulated disks."""
+"""Simulation room: hot copies of simulated engines: the same promises as engine/hot_copy_files.py, on simulated disks."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, CutSeen, EngineRefused, Identity, Stillness
+from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, CutSeen, EngineRefused, Identity, QuiescePoint
 from dkv.sim.disk import Disk
 
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
     from dkv.sim.machine import SimMachine
 
-APPLIED_WITHIN = 0.5     # seconds a follower is waited for
-SLICE = 0.5              # seconds between two tellings of progress
+APPLIED_WITHIN = 0.5  # seconds a follower is waited for
+SLICE = 0.5  # seconds between two tellings of progress
 
 Slots = tuple[tuple[int, int], ...]
 
 
 @dataclass
-class Place:
+class BackupPlace:
     """A directory that holds a hot copy, or what there is of one."""
 
     label: CopyLabel
-    files: Disk | None = None     # None: unfinished
+    files: Disk | None = None  # None: unfinished
 
 
 @dataclass
-class Shelf:
+class BackupStore:
     """The cuts and copies of one machine."""
 
-    cuts: dict[tuple[str, str], Disk] = field(default_factory=dict)   # (archive, name)
-    places: dict[str, Place] = field(default_factory=dict)
+    cuts: dict[tuple[str, str], Disk] = field(default_factory=dict)  # (archive, name)
+    places: dict[str, BackupPlace] = field(default_factory=dict)
 
 
-def twin(disk: Disk, directory: str, identity: Identity | None) -> Disk:
+def clone(disk: Disk, directory: str, identity: Identity | None) -> Disk:
     """The same files in another place."""
     other = Disk(directory, identity, True, True, dict(disk.base), [list(file) for file in disk.files])
     other.generation = disk.generation
@@ -44,11 +44,11 @@ def twin(disk: Disk, directory: str, identity: Identity | None) -> Disk:
     return other
 
 
-def stillness(engine: SimEngine) -> Stillness:
+def stillness(engine: SimEngine) -> QuiescePoint:
     """What an engine holds."""
     assert engine.disk is not None
     name, size = engine.disk.newest()
-    return Stillness(engine.replication.offset, engine.replication.history, name, size)
+    return QuiescePoint(engine.replication.offset, engine.replication.history, name, size)
 
 
 class SimCopies:
@@ -59,14 +59,14 @@ class SimCopies:
     async def _pause(self, longest: float = 0.002) -> None:
         raise NotImplementedError
 
-    async def _on(self, start_id: int, act: Callable[[SimEngine], Stillness]) -> Stillness:
+    async def _on(self, start_id: int, act: Callable[[SimEngine], QuiescePoint]) -> QuiescePoint:
         engine = self.machine.living(start_id)
         return await self.machine.net.ask(self.machine.name, engine, lambda: act(engine), 2.0)
 
-    async def pause(self, start_id: int, ms: int) -> Stillness:
+    async def pause(self, start_id: int, ms: int) -> QuiescePoint:
         """See the contract."""
 
-        def held(engine: SimEngine) -> Stillness:
+        def held(engine: SimEngine) -> QuiescePoint:
             if engine.loading or engine.fenced or engine.held or engine.role != "leader":
                 raise EngineRefused(f"engine {start_id} is fenced or no leader; its writes are not paused")
             engine.waits_until = engine.net.now() + ms / 1000
@@ -74,16 +74,16 @@ class SimCopies:
 
         return await self._on(start_id, held)
 
-    async def resume(self, start_id: int) -> Stillness:
+    async def resume(self, start_id: int) -> QuiescePoint:
         """See the contract."""
 
-        def freed(engine: SimEngine) -> Stillness:
+        def freed(engine: SimEngine) -> QuiescePoint:
             engine.waits_until = 0.0
             return stillness(engine)
 
         return await self._on(start_id, freed)
 
-    async def note_cut(self, start_id: int, name: str, reached: Stillness) -> CutSeen:
+    async def note_cut(self, start_id: int, name: str, reached: QuiescePoint) -> CutSeen:
         """See the contract."""
         deadline = self.machine.net.now() + APPLIED_WITHIN
         while True:
@@ -100,7 +100,7 @@ class SimCopies:
         directory = engine.spec.directory
         if (directory, name) not in self.machine.shelf.cuts:
             await self.drop_cut(directory, "")
-            self.machine.shelf.cuts[(directory, name)] = twin(disk, directory, disk.identity)
+            self.machine.shelf.cuts[(directory, name)] = clone(disk, directory, disk.identity)
         cut = self.machine.shelf.cuts[(directory, name)]
         return CutSeen(*cut.newest(), cut.incremental_bytes)
 
@@ -124,7 +124,7 @@ class SimCopies:
         there = self.machine.shelf.places.get(target)
         if target in self.machine.disks or (there and there.label != label):
             raise EngineRefused(f"{target} is not empty")
-        self.machine.shelf.places.setdefault(target, Place(label))
+        self.machine.shelf.places.setdefault(target, BackupPlace(label))
 
     async def write_copy(
         self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
@@ -144,7 +144,7 @@ class SimCopies:
             await asyncio.sleep(min(SLICE, lasts - gone) + 0.001)
             await tell(min(99, int(100 * gone / lasts)))
         await self._pause()
-        place.files = twin(cut, target, None)
+        place.files = clone(cut, target, None)
 
     async def abandon_target(self, target: str, label: CopyLabel) -> None:
         """See the contract."""

@@ -25,8 +25,8 @@ class Entry:
     value: str = ""
     marker: Marker | None = None
     asks: bool = False
-    wipes: bool = False      # deletes every key
-    dataless: bool = False   # PFCOUNT: what it writes changes no data
+    wipes: bool = False  # deletes every key
+    dataless: bool = False  # PFCOUNT: what it writes changes no data
 
     @property
     def durable(self) -> bool:
@@ -34,8 +34,8 @@ class Entry:
         return bool(self.key) or self.marker is not None or self.wipes
 
 
-PING = Entry(PING_SIZE)                    # in the replication offset, not in the file (engine-positions.md section 1)
-GETACK = Entry(GETACK_SIZE, asks=True)     # what WAIT sends down the stream
+PING = Entry(PING_SIZE)  # in the replication offset, not in the file (engine-positions.md section 1)
+GETACK = Entry(GETACK_SIZE, asks=True)  # what WAIT sends down the stream
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +49,7 @@ class Drive:
     """The device under all archives of one machine. `slow` is in seconds per fsync at most."""
 
     slow: float = 0.0
-    trouble: Cause | None = None     # what each write to it ends with: full, or failing
+    trouble: Cause | None = None  # what each write to it ends with: full, or failing
 
 
 @dataclass
@@ -67,8 +67,8 @@ class Disk:
     _dataless: int = 0
     incremental_bytes: int = 0
     drive: Drive = field(default_factory=Drive)
-    unsynced: int = 0                # records of the last file that no fsync has reached; 0 with `appendfsync always`
-    generation: int = 1                 # of the newest incremental file
+    unsynced: int = 0  # records of the last file that no fsync has reached; 0 with `appendfsync always`
+    generation: int = 1  # of the newest incremental file
 
     def position(self) -> Position:
         """The newest marker of the incremental files and the bytes after it; no marker counts lowest."""

@@ -20,7 +20,7 @@ from dkv.sim.net import SimNet
 from dkv.sim.replication import FSYNC, Replication, Waiting
 from dkv.sim.scripts import WAITS, Scripts
 
-WIPE_SIZE = 2000             # bytes of the commands by which a leader deletes its keys
+WIPE_SIZE = 2000  # bytes of the commands by which a leader deletes its keys
 
 
 class SimEngine(Failover, Scripts):
@@ -35,32 +35,32 @@ class SimEngine(Failover, Scripts):
         self.start_id, self.node_id, self.group = spec.start_id, spec.node_id, spec.group
         self.disk = disk
         self.pid, self.alive = pid, True
-        self.perish: Callable[[Cause], None] = lambda cause: None      # ends this process, because of its disk
-        self.stopped = False                           # SIGSTOP
-        self.stopped_at = net.now()                    # the last one
-        self.one_value = one_value                     # that is what it loads: it says nothing until it is through
-        self.went_on_at = float("-inf")                # last SIGCONT
+        self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk
+        self.stopped = False  # SIGSTOP
+        self.stopped_at = net.now()  # the last one
+        self.one_value = one_value  # that is what it loads: it says nothing until it is through
+        self.went_on_at = float("-inf")  # last SIGCONT
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.asked: list[asyncio.Future[Any]] = []
         self.born_at = net.now()
-        self.loads = loads                             # seconds
+        self.loads = loads  # seconds
         self.loading = True
-        self.through = False                           # it would have loaded if it did not stand still
+        self.through = False  # it would have loaded if it did not stand still
         self.data: dict[str, str] = disk.load() if disk else {}
         leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
         self.phantom_id = f"phantom-{spec.start_id}"
         self.role = "follower"
         self.follows: str | None = leader.node_id if leader else None if spec.led else self.phantom_id
         self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
-        self.table: tuple[NodeSeen, tuple[NodeSeen, ...]] | None = None     # its line of CLUSTER NODES and all; None: news
+        self.table: tuple[NodeSeen, tuple[NodeSeen, ...]] | None = None  # its line of CLUSTER NODES and all; None: news
         self.forgotten: set[str] = set()
         self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
         self.takes_clients = False
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
-        self.paused_until, self.held = 0.0, False      # held: fenced so that writes wait
-        self.waits_until = 0.0                         # CLIENT PAUSE, for a hot copy
+        self.paused_until, self.held = 0.0, False  # held: fenced so that writes wait
+        self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
         self.rewriting = False
         self.failover = None
         self.unfinished: list[Entry] = []
@@ -68,9 +68,9 @@ class SimEngine(Failover, Scripts):
         self.gets, self.puts = 0, 0
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
-        self.shown: dict[str, Any] = {}                # its fields
-        self.looked_at, self.ordered = 0.0, True       # thoroughly, by its manager; whether orders came since then
-        self.lets_in, self.robbed = True, False        # whoever meets it; a stranger owns its slots
+        self.shown: dict[str, Any] = {}  # its fields
+        self.looked_at, self.ordered = 0.0, True  # thoroughly, by its manager; whether orders came since then
+        self.lets_in, self.robbed = True, False  # whoever meets it; a stranger owns its slots
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
@@ -120,7 +120,7 @@ class SimEngine(Failover, Scripts):
     def die(self) -> None:
         """The process ends; what it had sent is still delivered, what it had only written stays written."""
         if self.unfinished and self.disk is not None and not self.disk.drive.trouble and self.net.random.random() < 0.5:
-            for entry in self.unfinished:       # on its disk, never answered, never streamed
+            for entry in self.unfinished:  # on its disk, never answered, never streamed
                 self.disk.append(entry)
         self.alive = False
         self.replication.broken()
@@ -161,9 +161,17 @@ class SimEngine(Failover, Scripts):
 
     def me(self) -> Known:
         """What this engine says of itself."""
-        leads = self.role == "leader" or self.follows is None    # a replica of nobody is taken for a primary without slots
-        return Known(self.node_id, self.spec.address, self.spec.client_port, leads, self.epoch, self.follows, self.net.now(),
-                     self.own_slots())  # fmt: skip
+        leads = self.role == "leader" or self.follows is None  # a replica of nobody is taken for a primary without slots
+        return Known(
+            self.node_id,
+            self.spec.address,
+            self.spec.client_port,
+            leads,
+            self.epoch,
+            self.follows,
+            self.net.now(),
+            self.own_slots(),
+        )
 
     def tell(self) -> None:
         """Tell every known node."""
@@ -290,7 +298,7 @@ class SimEngine(Failover, Scripts):
         if self.role != "leader":
             raise EngineRefused("READONLY You can't write against a read only replica.")
         if self.fenced or self.held:
-            self.waits_until = 0.0                     # the fence is lifted for this command, so nobody may wait then
+            self.waits_until = 0.0  # the fence is lifted for this command, so nobody may wait then
         if self._is_paused():
             raise EngineUnreachable("it answers nobody who writes")
         self.replication.append(Entry(MARKER_SIZE, marker=marker))

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from dkv.engine.contract import (
     ArchiveRefused,
+    ByteRangeDigest,
     Cause,
     Counters,
     EngineRefused,
@@ -20,27 +21,26 @@ from dkv.engine.contract import (
     EngineUnreachable,
     Identity,
     KeptDeletions,
-    MemorySpec,
     PeerNode,
     Position,
-    Stretch,
     Survey,
     TailPlan,
+    TeSpec,
 )
 from dkv.sim import tail
-from dkv.sim.copies import SimCopies, Slots, twin
+from dkv.sim.copies import SimCopies, Slots, clone
 from dkv.sim.disk import Disk
 from dkv.sim.engine import SimEngine
-from dkv.sim.glimpse import look
 from dkv.sim.machine import SimMachine as SimMachine
 from dkv.sim.memory import SimMemory
+from dkv.sim.observe import look
 from dkv.sim.tail import SimFeeds
 
 T = TypeVar("T")
 
-LOCK_WAIT = 5.0            # seconds
+LOCK_WAIT = 5.0  # seconds
 TAKE_OVER_WITHIN = 1.0
-GLANCE = 0.5               # seconds a survey waits for an engine that does not answer
+GLANCE = 0.5  # seconds a survey waits for an engine that does not answer
 REPLICATE_WITHIN = 3.0
 
 
@@ -111,18 +111,19 @@ class SimEngines(SimCopies):
         await self._pause()
         return [
             Counters(e.start_id, e.gets, e.puts, 0, len(e.data), 10**6, 1, int(self.net.now() * 1000))
-            for _, e in sorted(self.machine.engines.items()) if not e.silent
+            for _, e in sorted(self.machine.engines.items())
+            if not e.silent
         ] + [
-            Counters(s, sum(e.gets for e in m.engines), 0, 0, sum(len(e.data) for e in m.engines), 10**6, 1,
-                     int(self.net.now() * 1000))
-            for s, m in sorted(self.machine.memory.items()) if not m.stopped
-        ]  # fmt: skip
+            Counters(
+                s, sum(e.gets for e in m.engines), 0, 0, sum(len(e.data) for e in m.engines), 10**6, 1, int(self.net.now() * 1000)
+            )
+            for s, m in sorted(self.machine.memory.items())
+            if not m.stopped
+        ]
 
     # -- archives --------------------------------------------------------------------------------------------------
 
-    async def prepare(
-        self, directory: str, identity: Identity, fresh: bool, restored: Slots | None = None
-    ) -> Position:
+    async def prepare(self, directory: str, identity: Identity, fresh: bool, restored: Slots | None = None) -> Position:
         """See the contract."""
         await self._pause()
         if fresh and restored is not None:
@@ -208,10 +209,10 @@ class SimEngines(SimCopies):
         self.machine.retired.append(directory)
         return f"{directory}.deleted-{len(self.machine.retired) - 1}"
 
-    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> Stretch:
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """See the contract."""
         await self._pause(0.01)
-        found = Stretch(*tail.digest(directory, self._disk(directory), marker, upto))
+        found = ByteRangeDigest(*tail.digest(directory, self._disk(directory), marker, upto))
         self.feeds.handled[directory] += found.size
         return found
 
@@ -281,13 +282,13 @@ class SimEngines(SimCopies):
         if spec.restored and spec.directory in self.machine.disks:
             self.machine.disks[spec.directory].identity = spec.identity
         elif spec.restored and place and place.files:
-            self.machine.disks[spec.directory] = twin(place.files, spec.directory, spec.identity)
+            self.machine.disks[spec.directory] = clone(place.files, spec.directory, spec.identity)
         await self.stop_tail(spec.directory)
         engine = self.machine.start(spec)
         await self._pause(0.01)
         return engine.pid
 
-    async def launch_memory(self, spec: MemorySpec) -> int:
+    async def launch_memory(self, spec: TeSpec) -> int:
         """See the contract."""
         self.machine.before("launch")
         await self._pause()
@@ -317,8 +318,9 @@ class SimEngines(SimCopies):
             return
         self.machine.intents.setdefault(start_id, Cause.GRACEFUL_STOP)
         engine.paused_until = self.net.now() + 3.0
-        self.net.post(self.machine.name, engine, self._leave, engine, self.net.now() + 3.0,
-                      delay=self.net.random.uniform(0.05, 0.12))  # fmt: skip
+        self.net.post(
+            self.machine.name, engine, self._leave, engine, self.net.now() + 3.0, delay=self.net.random.uniform(0.05, 0.12)
+        )
 
     def _leave(self, engine: SimEngine, latest: float) -> None:
         link = engine.replication

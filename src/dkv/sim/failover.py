@@ -12,7 +12,7 @@ from dkv.sim.replication import Replication
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
 
-FAILOVER_WITHIN = 5.0        # seconds, cluster-manual-failover-timeout
+FAILOVER_WITHIN = 5.0  # seconds, cluster-manual-failover-timeout
 
 
 class Failover:
@@ -26,8 +26,8 @@ class Failover:
     known: dict[str, Known]
     replication: Replication
     admits: bool
-    paused_until: float                          # as the leader: nothing is written before
-    failover: tuple[float, int | None] | None    # as the follower: since when, offset to reach
+    paused_until: float  # as the leader: nothing is written before
+    failover: tuple[float, int | None] | None  # as the follower: since when, offset to reach
 
     def _lead(self) -> None:
         raise NotImplementedError

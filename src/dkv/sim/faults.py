@@ -16,9 +16,17 @@ from dkv.sim.world import Machine, World
 Fault = Callable[[], Awaitable[None]]
 
 RARE = (
-    "switchover", "stop leader", "kill te", "stop te", "hot copy", "pause manager before a command",
-    "kill manager before a command", "kill engine", "stop engine", "long script",
-)  # fmt: skip
+    "switchover",
+    "stop leader",
+    "kill te",
+    "stop te",
+    "hot copy",
+    "pause manager before a command",
+    "kill manager before a command",
+    "kill engine",
+    "stop engine",
+    "long script",
+)
 """Kinds that often find nothing to strike, and are drawn more often for it."""
 
 
@@ -51,7 +59,7 @@ class Faults:
         self._random = chance
         names = [name for name in kinds if chance.random() < (0.7 if name in RARE else 0.35)]
         self.chosen = {name: kinds[name] for name in names}
-        self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))     # mean seconds between faults
+        self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))  # mean seconds between faults
         world.tell("fault", f"this run draws from: {', '.join(names)}; one about every {self.pace} s")
 
     async def run(self) -> None:

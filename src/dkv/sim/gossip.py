@@ -19,7 +19,7 @@ class Known:
     epoch: int
     follows: str | None
     said_at: float = 0.0
-    slots: tuple[tuple[int, int], ...] = ()   # that it owns
+    slots: tuple[tuple[int, int], ...] = ()  # that it owns
 
     @property
     def seen(self) -> NodeSeen:

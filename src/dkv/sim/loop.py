@@ -23,12 +23,12 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 WORLD = ""
-TOO_MANY = 200_000        # callbacks at one instant: somebody spins without letting time pass
+TOO_MANY = 200_000  # callbacks at one instant: somebody spins without letting time pass
 
 _owner: contextvars.ContextVar[str] = contextvars.ContextVar("dkv_sim_owner", default=WORLD)
 
 
-class Spinning(AssertionError):
+class Livelock(AssertionError):
     """Virtual time stands still although callbacks run: a loop without a sleep in it."""
 
 
@@ -60,15 +60,15 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._ready: dict[str, deque[Act]] = {}
         self._timers: list[tuple[float, int, str, Act]] = []
         self._counter = 0
-        self._left = TOO_MANY      # callbacks that may still run at this instant
-        self._frozen: dict[str, deque[Act]] = {}   # what they are to do once they go on
+        self._left = TOO_MANY  # callbacks that may still run at this instant
+        self._frozen: dict[str, deque[Act]] = {}  # what they are to do once they go on
         self._dead: set[str] = set()
         self._strikes: dict[str, tuple[int, Callable[[], None]]] = {}
         self._tasks: dict[str, list[SimTask]] = {}
         self._running = False
         self._stopping = False
         self._closed = False
-        self.troubles: list[dict[str, Any]] = []   # what asyncio would have logged: exceptions nobody awaited
+        self.troubles: list[dict[str, Any]] = []  # what asyncio would have logged: exceptions nobody awaited
         self.steps = 0
 
     # -- owners ----------------------------------------------------------------------------------------------------
@@ -100,11 +100,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         for task in self._tasks.get(owner, ()):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
 
-    def strike(self, owner: str, callbacks: int, act: Callable[[], None]) -> None:
+    def inject(self, owner: str, callbacks: int, act: Callable[[], None]) -> None:
         """Do something as the world after so many more callbacks of the owner, wherever it is then."""
         self._strikes[owner] = (callbacks, act)
 
-    def spare(self, owner: str) -> None:
+    def cancel_injection(self, owner: str) -> None:
         """Forget a strike that did not come to pass."""
         self._strikes.pop(owner, None)
 
@@ -120,23 +120,27 @@ class SimLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
-                  context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         context = context if context is not None else contextvars.copy_context()
         act = Act(context.run, callback, *args)
         self._enqueue(context.get(_owner, WORLD), act)
         return act  # type: ignore[return-value]
 
-    def call_soon_threadsafe(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
-                             context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
-    def call_later(self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
-                   context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts,
-                context: contextvars.Context | None = None) -> asyncio.TimerHandle:  # fmt: skip
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
         context = context if context is not None else contextvars.copy_context()
         act = Act(context.run, callback, *args)
         self._counter += 1
@@ -165,8 +169,14 @@ class SimLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: str | None = None,
-                    context: contextvars.Context | None = None, **_: Any) -> asyncio.Task[T]:  # fmt: skip
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        **_: Any,
+    ) -> asyncio.Task[T]:
         owner = (context or contextvars.copy_context()).get(_owner, WORLD)
         self._counter += 1
         SimTask.number = self._counter
@@ -178,7 +188,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._tasks[owner] = [one for one in tasks if not one.done()]
         return task
 
-    get_debug = staticmethod(bool)      # False; asked for every future there is
+    get_debug = staticmethod(bool)  # False; asked for every future there is
 
     def is_running(self) -> bool:
         return self._running
@@ -195,7 +205,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         main.add_done_callback(lambda _: self.stop())
         self.run_forever()
         if not main.done():
-            raise Spinning("nothing is left to do, and what was waited for did not happen")
+            raise Livelock("nothing is left to do, and what was waited for did not happen")
         return main.result()
 
     def run_forever(self) -> None:
@@ -220,7 +230,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         try:
             for tasks in list(self._tasks.values()):
                 for task in list(tasks):
-                    _bury(task)
+                    _close_task(task)
         finally:
             asyncio._set_running_loop(None)
         self._ready.clear()
@@ -259,7 +269,7 @@ class SimLoop(asyncio.AbstractEventLoop):
                     continue
                 if when > self._now:
                     self._now, self._left = when, TOO_MANY
-                if owner in self._frozen or (timers and timers[0][0] <= when):   # whose turn it is, chance decides
+                if owner in self._frozen or (timers and timers[0][0] <= when):  # whose turn it is, chance decides
                     self._enqueue(owner, act)
                     self._ring()
                     continue
@@ -274,7 +284,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.steps += 1
         self._left -= 1
         if self._left < 0:
-            raise Spinning(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
+            raise Livelock(f"{TOO_MANY} callbacks ran at {self._now:.3f} s and time does not move: {act!r}")
         try:
             act()
         except (SystemExit, KeyboardInterrupt):
@@ -314,7 +324,7 @@ def _wake(future: asyncio.Future[Any]) -> None:
         future.set_result(None)
 
 
-def _bury(task: SimTask) -> None:
+def _close_task(task: SimTask) -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     if task.done():
         return

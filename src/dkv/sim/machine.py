@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, MemorySpec
-from dkv.sim.copies import Shelf
+from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, TeSpec
+from dkv.sim.copies import BackupStore
 from dkv.sim.disk import Disk, Drive, Entry
 from dkv.sim.engine import SimEngine
 from dkv.sim.memory import SimMemory, launched
@@ -25,22 +25,22 @@ class SimMachine:
     name: str
     address: str
     boot: int = 1
-    loads: Callable[[], float] = lambda: 0.08      # seconds the next engine takes to load
-    one_value: bool = False                        # what it loads is one large value, during which it says nothing
+    loads: Callable[[], float] = lambda: 0.08  # seconds the next engine takes to load
+    one_value: bool = False  # what it loads is one large value, during which it says nothing
     disks: dict[str, Disk] = field(default_factory=dict)
     engines: dict[int, SimEngine] = field(default_factory=dict)
     memory: dict[int, SimMemory] = field(default_factory=dict)
     exits: dict[int, ExitSeen] = field(default_factory=dict)
     intents: dict[int, Cause] = field(default_factory=dict)
-    locks: dict[str, object] = field(default_factory=dict)     # directory -> who holds it
-    shelf: Shelf = field(default_factory=Shelf)
-    kept: dict[str, list[list[Entry]]] = field(default_factory=dict)   # files as they were before deletions, by path
+    locks: dict[str, object] = field(default_factory=dict)  # directory -> who holds it
+    shelf: BackupStore = field(default_factory=BackupStore)
+    kept: dict[str, list[list[Entry]]] = field(default_factory=dict)  # files as they were before deletions, by path
     set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
-    started: list[int] = field(default_factory=list)           # every start id ever launched here
+    started: list[int] = field(default_factory=list)  # every start id ever launched here
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_pid: int = 1000
-    before: Callable[[str], None] = lambda command: None       # told each order just before it is sent
+    before: Callable[[str], None] = lambda command: None  # told each order just before it is sent
     drive: Drive = field(default_factory=Drive)
 
     @property
@@ -58,15 +58,14 @@ class SimMachine:
         self.next_pid += 1
         disk = self.disks[spec.directory]
         disk.has_data = True
-        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads(),
-                           one_value=self.one_value)  # fmt: skip
+        engine = SimEngine(self.net, self.name, spec, disk, pid=self.next_pid, loads=self.loads(), one_value=self.one_value)
         engine.perish = partial(self._perish, spec.start_id)
         self.engines[spec.start_id] = engine
         self.locks[spec.directory] = engine
         self.started.append(spec.start_id)
         return engine
 
-    def start_memory(self, spec: MemorySpec) -> SimMemory:
+    def start_memory(self, spec: TeSpec) -> SimMemory:
         """A new memory-only process."""
         self.next_pid += 1
         pid, loads = self.next_pid, self.loads()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dkv.engine.contract import EngineRefused, EngineSpec, MemorySeen, MemorySpec
+from dkv.engine.contract import EngineRefused, EngineSpec, TeSeen, TeSpec
 from dkv.sim.engine import SimEngine
-from dkv.sim.glimpse import look
+from dkv.sim.observe import look
 
 
 @dataclass(frozen=True)
 class SimMemory:
     """One of them."""
 
-    spec: MemorySpec
+    spec: TeSpec
     pid: int
     engines: tuple[SimEngine, ...]
 
@@ -30,11 +30,11 @@ class SimMemory:
             raise EngineRefused(f"process {self.spec.start_id} has no engine of group {group}")
         return found
 
-    def look(self) -> MemorySeen:
+    def look(self) -> TeSeen:
         """The process at one glance."""
-        return MemorySeen(self.spec.start_id, self.spec.directory, self.pid, tuple(look(one) for one in self.engines))
+        return TeSeen(self.spec.start_id, self.spec.directory, self.pid, tuple(look(one) for one in self.engines))
 
 
-def launched(spec: MemorySpec, pid: int, engine: Callable[[EngineSpec], SimEngine]) -> SimMemory:
+def launched(spec: TeSpec, pid: int, engine: Callable[[EngineSpec], SimEngine]) -> SimMemory:
     """A new one."""
     return SimMemory(spec, pid, tuple(engine(one) for one in spec.engines))

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dkv.engine.contract import EngineTrouble, EngineUnreachable
+from dkv.engine.contract import EngineError, EngineUnreachable
 from dkv.sim.histories import Histories
 from dkv.sim.loop import SimLoop
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLIENTS = "clients"     # where clients live: a machine that never fails
+CLIENTS = "clients"  # where clients live: a machine that never fails
 
 
 class SimNet:
@@ -34,14 +34,14 @@ class SimNet:
         self.engines: dict[str, SimEngine] = {}
         self.addresses: dict[tuple[str, int], SimEngine] = {}
         self.histories = Histories()
-        self.feeders: dict[str, SimFeeder] = {}         # by the node id of the dead leader each stands for
+        self.feeders: dict[str, SimFeeder] = {}  # by the node id of the dead leader each stands for
         self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
-        self.write_size = self.random.choice((60, 60, 150_000))   # bytes of one write in this world: large ones need rewrites
-        self.backlog = self.random.choice((20, 400))              # records a leader keeps for followers that were away
-        self.seen: Counter[str] = Counter()             # incidents that only show where they happen
-        self.loses: dict[str, float] = {}               # machine -> share of its engines' replies that are lost
-        self.lag: dict[str, float] = {}                 # machine -> seconds its replication stream may trail
-        self.cuts: set[frozenset[str]] = set()          # pairs of machines that do not hear each other
+        self.write_size = self.random.choice((60, 60, 150_000))  # bytes of one write in this world: large ones need rewrites
+        self.backlog = self.random.choice((20, 400))  # records a leader keeps for followers that were away
+        self.seen: Counter[str] = Counter()  # incidents that only show where they happen
+        self.loses: dict[str, float] = {}  # machine -> share of its engines' replies that are lost
+        self.lag: dict[str, float] = {}  # machine -> seconds its replication stream may trail
+        self.cuts: set[frozenset[str]] = set()  # pairs of machines that do not hear each other
         self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
 
     def hop(self) -> float:
@@ -54,8 +54,7 @@ class SimNet:
         lag = max(self.base_lag, self.lag.get(machine, 0.0))
         return self.hop() + (self.random.uniform(0, lag) if lag else 0.0)
 
-    def post(self, source: str, engine: SimEngine, act: Callable[..., None], *args: Any,
-             delay: float | None = None) -> None:  # fmt: skip
+    def post(self, source: str, engine: SimEngine, act: Callable[..., None], *args: Any, delay: float | None = None) -> None:
         """Send something to an engine; it is executed when the engine gets to it, or never."""
         self.later(self.hop() if delay is None else delay, self._deliver, source, engine, act, args)
 
@@ -83,7 +82,7 @@ class SimNet:
         def execute() -> None:
             try:
                 result = answer()
-            except EngineTrouble as trouble:
+            except EngineError as trouble:
                 self.later(self.hop(), _fail, future, trouble)
             else:
                 if self.random.random() < self.loses.get(source, 0.0):

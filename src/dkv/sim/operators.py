@@ -19,15 +19,21 @@ from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import ENDS
 from dkv.domain.hotcopy_commands import CancelHotCopy, RequestHotCopy
 from dkv.domain.maintenance import RestartDatabase, Switchover
-from dkv.domain.model import EngineType, Group, Process
+from dkv.domain.model import Group, Process, ProcessRole
 from dkv.sim.faults import Fault, Source
 
 MOST_TES = 2
-PATIENCE = 6.0     # s an order waits until it makes sense
+PATIENCE = 6.0  # s an order waits until it makes sense
 OPTIONS = (
-    ("append-fsync", "everysec"), ("append-fsync", "always"), ("min-in-sync", "1"), ("min-in-sync", "2"),
-    ("max-memory", "64mb"), ("max-memory", "0"), ("tail-above", "0"), ("tail-above", "-1"),
-)  # fmt: skip
+    ("append-fsync", "everysec"),
+    ("append-fsync", "always"),
+    ("min-in-sync", "1"),
+    ("min-in-sync", "2"),
+    ("max-memory", "64mb"),
+    ("max-memory", "0"),
+    ("tail-above", "0"),
+    ("tail-above", "-1"),
+)
 """What people set while engines run; a database that has no two copies refuses some of it."""
 
 
@@ -63,8 +69,10 @@ class Operators(Source):
         archive = self.world.state.archives.get(archive_id) if archive_id is not None else None
         if archive is None or archive.removed or self.world.state.process_on(archive.archive_id):
             return
-        await self._order("start instance", StartProcess(actor="operator", database=archive.database,
-                                                         engine_type=EngineType.SM, archive_id=archive_id))  # fmt: skip
+        await self._order(
+            "start instance",
+            StartProcess(actor="operator", database=archive.database, role=ProcessRole.SM, archive_id=archive_id),
+        )
 
     def _process(self, fits: Callable[[Process], bool] = lambda process: True) -> Process | None:
         found = [p for _, p in sorted(self.world.state.processes.items()) if fits(p)]
@@ -92,35 +100,37 @@ class Operators(Source):
 
     async def stop_instance(self) -> None:
         """Stop one process gracefully, start it again later."""
-        await self._end_one("stop instance", self._process(lambda p: p.engine_type is EngineType.SM))
+        await self._end_one("stop instance", self._process(lambda p: p.role is ProcessRole.SM))
 
     async def kill_instance(self) -> None:
         """The same without waiting for a graceful end."""
-        await self._end_one("kill instance", self._process(lambda p: p.engine_type is EngineType.SM), kill=True)
+        await self._end_one("kill instance", self._process(lambda p: p.role is ProcessRole.SM), kill=True)
 
     async def stop_leader(self) -> None:
         """A stop that begins with a handover, if there is anybody to hand over to."""
         await self.world.until(lambda: any(self._has_heir(g) for g in self.world.state.groups.values()), PATIENCE)
         leaders = {g.leader_process for g in self.world.state.groups.values() if self._has_heir(g)}
-        await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders),
-                            kill=self.random.random() < 0.3)  # fmt: skip
+        await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders), kill=self.random.random() < 0.3)
 
     async def start_te(self) -> None:
         """A memory-only process: it serves readers, never leads, and never counts as a copy. Of two there one leaves."""
-        if sum(p.engine_type is EngineType.TE for p in self.world.state.processes.values()) >= MOST_TES:
+        if sum(p.role is ProcessRole.TE for p in self.world.state.processes.values()) >= MOST_TES:
             await self.stop_te()
             return
-        await self._order("start te", StartProcess(actor="operator", database=self._database(),
-                                                   engine_type=EngineType.TE, server_id=self.machine().name))  # fmt: skip
+        await self._order(
+            "start te",
+            StartProcess(actor="operator", database=self._database(), role=ProcessRole.TE, server_id=self.machine().name),
+        )
 
     async def stop_te(self) -> None:
         """Its end; it is not started again."""
-        process = self._process(lambda p: p.engine_type is EngineType.TE)
+        process = self._process(lambda p: p.role is ProcessRole.TE)
         if process is None:
             await self.start_te()
         else:
-            await self._order("stop te", ShutdownProcess(actor="operator", start_id=process.start_id,
-                                                         kill=self.random.random() < 0.5))  # fmt: skip
+            await self._order(
+                "stop te", ShutdownProcess(actor="operator", start_id=process.start_id, kill=self.random.random() < 0.5)
+            )
 
     # -- a whole store -----------------------------------------------------------------------------------------------
 
@@ -142,8 +152,10 @@ class Operators(Source):
 
     async def restart_store(self) -> None:
         """Every process is replaced, one after the other or all at once."""
-        await self._order("restart store", RestartDatabase(actor="operator", name=self._database(), force=True,
-                                                           rolling=self.random.random() < 0.6))  # fmt: skip
+        await self._order(
+            "restart store",
+            RestartDatabase(actor="operator", name=self._database(), force=True, rolling=self.random.random() < 0.6),
+        )
 
     async def change_options(self) -> None:
         """What writes may rely on, where they are served, and what engines may hold changes while all goes on."""
@@ -160,8 +172,14 @@ class Operators(Source):
 
     async def hot_copy(self) -> None:
         """All archives in sync, at one moment; some copies are slow, and some are not wanted any more."""
-        order = RequestHotCopy(actor="operator", database=self._database(), shared=True, whole=False,
-                               default_path=f"/copies/{self.random.getrandbits(32)}", max_rate=self.random.choice((0, 0, 5000)))
+        order = RequestHotCopy(
+            actor="operator",
+            database=self._database(),
+            shared=True,
+            whole=False,
+            default_path=f"/copies/{self.random.getrandbits(32)}",
+            max_rate=self.random.choice((0, 0, 5000)),
+        )
         if await self._order("hot copy", order) and self.random.random() < 0.2:
             await self.wait(0.0, 1.0)
             for copy_id, copy in sorted(self.world.state.copies.items()):
@@ -184,9 +202,17 @@ class Operators(Source):
         if others:
             chosen = self.random.choice(others)
             await self._start(chosen.archive_id)
-            await self._order("enforce leader", EnforceLeader(
-                actor="operator", database=group.database, group=group.name, archive_id=chosen.archive_id,
-                allow_data_loss=True, reason="we cannot wait"))  # fmt: skip
+            await self._order(
+                "enforce leader",
+                EnforceLeader(
+                    actor="operator",
+                    database=group.database,
+                    group=group.name,
+                    archive_id=chosen.archive_id,
+                    allow_data_loss=True,
+                    reason="we cannot wait",
+                ),
+            )
         await self.wait(0.5, 6.0)
         if home is not None:
             self.world.switch_on(home.name)
@@ -205,8 +231,7 @@ class Operators(Source):
             await self._delete(group)
             return
         new = NewArchive(server_id=self.random.choice(free), group=group.name)
-        if not await self._order("create archive", CreateArchives(actor="operator", database=group.database,
-                                                                  archives=(new,))):  # fmt: skip
+        if not await self._order("create archive", CreateArchives(actor="operator", database=group.database, archives=(new,))):
             return
         await self.wait(0.0, 1.0)
         for archive in self.world.archives_of(group):
@@ -226,8 +251,10 @@ class Operators(Source):
         archive = self.random.choice(archives)
         process = self.world.state.process_on(archive.archive_id)
         if process is not None:
-            await self._order("stop instance", ShutdownProcess(actor="operator", start_id=process.start_id, force=True,
-                                                               kill=self.random.random() < 0.3))  # fmt: skip
+            await self._order(
+                "stop instance",
+                ShutdownProcess(actor="operator", start_id=process.start_id, force=True, kill=self.random.random() < 0.3),
+            )
             await self.world.until(lambda: self.world.state.process_on(archive.archive_id) is None, 12.0)
         if not await self._order("delete archive", DeleteArchive(actor="operator", archive_id=archive.archive_id)):
             await self._start(archive.archive_id)

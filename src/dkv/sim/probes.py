@@ -8,23 +8,57 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import State
-from dkv.sim.books import cycle_of
+from dkv.sim.metadata_checks import cycle_of
 from dkv.sim.world import Watcher
 
 KINDS = (
-    "kill engine", "kill leader", "kill te", "kill all engines", "kill manager", "kill engine and manager",
-    "kill everything", "restart machine", "pause engine", "pause manager", "pause machine", "pause manager before a command",
-    "kill manager before a command", "long script", "slow loading",
-    "slow disk", "full disk", "failing disk", "lost commit answer",
-    "lost answer", "lost engine reply", "backend away", "slow backend", "lease lost", "lagging followers", "cut machines",
-    "isolate machine", "clock jump", "order: start instance", "order: stop instance", "order: stop leader",
-    "order: switchover", "order: restart store", "order: change options", "order: start te", "order: stop te", "order: hot copy",
-    "order: kill instance", "order: stop store", "order: force stop", "order: enforce leader", "order: create archive",
+    "kill engine",
+    "kill leader",
+    "kill te",
+    "kill all engines",
+    "kill manager",
+    "kill engine and manager",
+    "kill everything",
+    "restart machine",
+    "pause engine",
+    "pause manager",
+    "pause machine",
+    "pause manager before a command",
+    "kill manager before a command",
+    "long script",
+    "slow loading",
+    "slow disk",
+    "full disk",
+    "failing disk",
+    "lost commit answer",
+    "lost answer",
+    "lost engine reply",
+    "backend away",
+    "slow backend",
+    "lease lost",
+    "lagging followers",
+    "cut machines",
+    "isolate machine",
+    "clock jump",
+    "order: start instance",
+    "order: stop instance",
+    "order: stop leader",
+    "order: switchover",
+    "order: restart store",
+    "order: change options",
+    "order: start te",
+    "order: stop te",
+    "order: hot copy",
+    "order: kill instance",
+    "order: stop store",
+    "order: force stop",
+    "order: enforce leader",
+    "order: create archive",
     "order: delete archive",
-)  # fmt: skip
+)
 """Every kind of fault, as counted when it really struck."""
-FLEET = 200     # seeds from which on a fleet has to have seen each kind
-LEAST = 20      # times
+FLEET = 200  # seeds from which on a fleet has to have seen each kind
+LEAST = 20  # times
 
 
 class Probes(Watcher):

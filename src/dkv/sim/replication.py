@@ -18,7 +18,7 @@ from dkv.sim.histories import grown
 if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
 
-FSYNC = 0.0003          # seconds
+FSYNC = 0.0003  # seconds
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Replica:
 
     engine: SimEngine
     token: int
-    sent: int                  # offset after what is on its way or there
-    pending: list[Entry] = field(default_factory=list)   # its output buffer, which no backlog limits
-    online: bool = False       # acknowledged something since it attached
-    streaming: bool = True     # False while the snapshot is on its way
-    offset: int = 0            # acknowledged
+    sent: int  # offset after what is on its way or there
+    pending: list[Entry] = field(default_factory=list)  # its output buffer, which no backlog limits
+    online: bool = False  # acknowledged something since it attached
+    streaming: bool = True  # False while the snapshot is on its way
+    offset: int = 0  # acknowledged
     acked_at: float = 0.0
     flushing: bool = False
-    arrives_at: float = 0.0    # when the last message under way is there: a connection keeps its order
+    arrives_at: float = 0.0  # when the last message under way is there: a connection keeps its order
 
 
 @dataclass
@@ -53,14 +53,14 @@ class Replication:
         self.engine = engine
         self.net = engine.net
         self.history = self._fresh_history()
-        self.former: tuple[str, int] | None = None     # the history before a promotion, and up to where it is shared
+        self.former: tuple[str, int] | None = None  # the history before a promotion, and up to where it is shared
         self.offset = 0
-        self.content = 0                               # what stands before the offset, to be compared
-        self.entries: list[Entry] = []                 # the backlog
-        self.ends: list[int] = []                      # offset after each of them
+        self.content = 0  # what stands before the offset, to be compared
+        self.entries: list[Entry] = []  # the backlog
+        self.ends: list[int] = []  # offset after each of them
         self.replicas: dict[str, Replica] = {}
-        self.token = 0                                 # names one attempt to attach; older messages are void
-        self.state = "down"                            # the link: down, asking, resyncing, up
+        self.token = 0  # names one attempt to attach; older messages are void
+        self.state = "down"  # the link: down, asking, resyncing, up
         self.heard_at = 0.0
 
     def _fresh_history(self) -> str:
@@ -119,8 +119,9 @@ class Replication:
         if engine.role != "leader" or not engine.admits or not engine.takes_clients or engine.loading:
             self.net.post(engine.machine, follower, follower.replication.refused, token)
             return
-        continues = history == self.history or (self.former is not None and history == self.former[0]
-                                                and offset <= self.former[1])  # fmt: skip
+        continues = history == self.history or (
+            self.former is not None and history == self.former[0] and offset <= self.former[1]
+        )
         if continues and self._begins() <= offset <= self.offset:
             replica = Replica(follower, token, offset, self.since(offset), acked_at=self.net.now())
             self.replicas[follower.node_id] = replica
@@ -277,8 +278,15 @@ class Replication:
         """Tell the leader what is on this disk, after it is there."""
         leader = self.net.engines.get(self.engine.follows or "")
         if leader is not None and self.state == "up":
-            self.net.post(self.engine.machine, leader, leader.replication.acknowledged, self.engine.node_id, self.token,
-                          self.offset, delay=self.engine.fsync() + self.net.hop())  # fmt: skip
+            self.net.post(
+                self.engine.machine,
+                leader,
+                leader.replication.acknowledged,
+                self.engine.node_id,
+                self.token,
+                self.offset,
+                delay=self.engine.fsync() + self.net.hop(),
+            )
 
     # -- once a second ---------------------------------------------------------------------------------------------
 

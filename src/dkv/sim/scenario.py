@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from functools import partial
 
 from dkv.domain.model import Group
-from dkv.machine.seen import STOPPING
-from dkv.sim.beside import Beside
-from dkv.sim.books import Books
+from dkv.machine.observation import STOPPING
 from dkv.sim.checkers import Checkers
 from dkv.sim.clients import Ledger, Writer
 from dkv.sim.faults import Faults
-from dkv.sim.harm import Harm
-from dkv.sim.loop import Spinning
+from dkv.sim.loop import Livelock
+from dkv.sim.metadata_checks import Books
+from dkv.sim.network_faults import NetworkFaults
+from dkv.sim.node_faults import NodeFaults
 from dkv.sim.operators import Operators
 from dkv.sim.probes import Probes
-from dkv.sim.storms import Storms
 from dkv.sim.tail_strikes import TailStrikes
 from dkv.sim.tail_watch import Tails
+from dkv.sim.te_and_backup_checks import Beside
 from dkv.sim.world import Failure, Shape, World
 
-FAULTY = 16.0         # virtual seconds of the first act
+FAULTY = 16.0  # virtual seconds of the first act
 HEALED_WITHIN = 60.0  # virtual seconds the second act may take until everything is whole
-CONFIRMED_WITHIN = 5.0   # virtual seconds in which each group of a whole domain confirms something
-SETTLED = 1.5         # virtual seconds it must stay whole
-ONCE_MORE = 0.5       # share of the runs in which every leader is killed once more in the healed world
-ONE_VALUE = 0.5       # share of the machines whose engines load one large value then
-GRACE_AND_MORE = (1.5, 7.0)   # virtual seconds that takes; failoverGrace is 2
-QUIET = 1.0           # virtual seconds without writes, before the books are compared
+CONFIRMED_WITHIN = 5.0  # virtual seconds in which each group of a whole domain confirms something
+SETTLED = 1.5  # virtual seconds it must stay whole
+ONCE_MORE = 0.5  # share of the runs in which every leader is killed once more in the healed world
+ONE_VALUE = 0.5  # share of the machines whose engines load one large value then
+GRACE_AND_MORE = (1.5, 7.0)  # virtual seconds that takes; failoverGrace is 2
+QUIET = 1.0  # virtual seconds without writes, before the books are compared
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ class Outcome:
         """One line."""
         word = "failed" if self.failures else "holds"
         lost = "".join(f", {count} acknowledged ones lost since {why}" for why, count in sorted(self.lost.items()))
-        return (f"seed {self.seed} {word}: {self.writes} writes, {self.acknowledged} acknowledged, {self.confirmed} "
-                f"confirmed{lost}; {self.virtual:.0f} virtual seconds in {self.steps} steps")  # fmt: skip
+        return (
+            f"seed {self.seed} {word}: {self.writes} writes, {self.acknowledged} acknowledged, {self.confirmed} "
+            f"confirmed{lost}; {self.virtual:.0f} virtual seconds in {self.steps} steps"
+        )
 
 
 def shape_of(seed: int) -> Shape:
@@ -66,10 +68,15 @@ def shape_of(seed: int) -> Shape:
     databases, groups = chance.choice(((1, 1), (1, 1), (1, 1), (1, 1), (1, 2), (2, 1), (2, 2)))
     many = databases * groups > 2 or (servers == 3 and chance.random() < 0.3)
     return Shape(
-        servers=servers, databases=databases, groups=groups, copies=2 if many else servers,
-        min_in_sync=chance.choice((1, 1, 1, 2)), append_fsync=chance.choice((*["always"] * 7, "everysec")),
-        twice=chance.random() < 0.15, tail_above=chance.choice((0, 100_000_000)),
-    )  # fmt: skip
+        servers=servers,
+        databases=databases,
+        groups=groups,
+        copies=2 if many else servers,
+        min_in_sync=chance.choice((1, 1, 1, 2)),
+        append_fsync=chance.choice((*["always"] * 7, "everysec")),
+        twice=chance.random() < 0.15,
+        tail_above=chance.choice((0, 100_000_000)),
+    )
 
 
 class Scenario:
@@ -90,7 +97,7 @@ class Scenario:
         world = self.world
         try:
             world.loop.run_until_complete(self._acts())
-        except Spinning as mistake:
+        except Livelock as mistake:
             world.fail(str(mistake))
         except Failure:
             pass
@@ -103,8 +110,9 @@ class Scenario:
         await world.found()
         writers = [
             Writer(world, self.ledger, group.key, f"{group.database}-{group.name}-{kind}", confirms=kind == "confirmed")
-            for group in world.state.groups.values() for kind in ("plain", "confirmed")
-        ]  # fmt: skip
+            for group in world.state.groups.values()
+            for kind in ("plain", "confirmed")
+        ]
         writing = [asyncio.ensure_future(writer.run()) for writer in writers]
         striking = asyncio.ensure_future(self._faults().run())
         await self._watch(FAULTY, striking, *writing)
@@ -127,7 +135,7 @@ class Scenario:
 
     def _faults(self) -> Faults:
         world, chance = self.world, random.Random(f"faults {self.world.seed}")
-        sources = [kind(world, self.probes, chance) for kind in (Harm, Storms, Operators)]
+        sources = [kind(world, self.probes, chance) for kind in (NodeFaults, NetworkFaults, Operators)]
         return Faults(world, {name: fault for source in sources for name, fault in source.kinds().items()}, chance)
 
     async def _watch(self, seconds: float, *tasks: asyncio.Future[None]) -> None:
@@ -181,8 +189,11 @@ class Scenario:
         """No faults any more: everything that can go on goes on, and everything is started."""
         world = self.world
         lost = self.checkers.lost_for_good = self._lost_for_good()
-        world.tell("act two", f"{f'{lost} is lost for good and everything else' if lost else 'everything'} is healed; "
-                              "progress is demanded from now on")  # fmt: skip
+        world.tell(
+            "act two",
+            f"{f'{lost} is lost for good and everything else' if lost else 'everything'} is healed; "
+            "progress is demanded from now on",
+        )
         if lost:
             world.switch_off(lost)
         world.weather.away_until, world.weather.lose = 0.0, 0.0
@@ -200,7 +211,7 @@ class Scenario:
             for engine in machine.hardware.all_engines():
                 engine.go_on()
             if machine.run is not None:
-                world.loop.spare(machine.run.owner)
+                world.loop.cancel_injection(machine.run.owner)
             world.thaw_manager(name)
             world.start_manager(name)
 
@@ -231,12 +242,17 @@ class Scenario:
     def _outcome(self) -> Outcome:
         writes = self.ledger.writes
         return Outcome(
-            seed=self.world.seed, failures=tuple(self.world.failures), story=tuple(self.world.story),
+            seed=self.world.seed,
+            failures=tuple(self.world.failures),
+            story=tuple(self.world.story),
             counts=self.probes.counts + self.world.net.seen,
-            writes=len(writes), acknowledged=sum(w.acked_at is not None for w in writes),
-            confirmed=sum(w.confirmed_at is not None for w in writes), lost=self.checkers.lost,
-            steps=self.world.loop.steps, virtual=self.world.now(),
-        )  # fmt: skip
+            writes=len(writes),
+            acknowledged=sum(w.acked_at is not None for w in writes),
+            confirmed=sum(w.confirmed_at is not None for w in writes),
+            lost=self.checkers.lost,
+            steps=self.world.loop.steps,
+            virtual=self.world.now(),
+        )
 
 
 def _heard_first(group: Group) -> set[int]:

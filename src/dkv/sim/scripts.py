@@ -33,10 +33,10 @@ class Scripts:
     disk: Disk | None
     replication: Replication
     inbox: list[tuple[Callable[..., None], tuple[Any, ...]]]
-    deaf: bool = False         # inside a script that does not answer BUSY yet
-    busy: bool = False         # inside one that does
+    deaf: bool = False  # inside a script that does not answer BUSY yet
+    busy: bool = False  # inside one that does
     script: Entry | None = None  # what the running one wrote
-    torn: bool = False         # its role changed inside one, and nothing made its data whole since
+    torn: bool = False  # its role changed inside one, and nothing made its data whole since
 
     def receive(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
         """See engine.py."""

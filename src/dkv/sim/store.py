@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dkv.sim.net import SimNet
-from dkv.store.contract import Lease, Snapshot, StoredEvent, StoreTrouble, Unavailable
+from dkv.store.contract import Lease, Snapshot, StoredEvent, StoreError, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 
 T = TypeVar("T")
 
-PATIENCE = 2.0         # seconds a backend that is away is waited for
+PATIENCE = 2.0  # seconds a backend that is away is waited for
 
 
 @dataclass
-class Weather:
+class LinkConditions:
     """What one path to the backend is like. Times are virtual seconds."""
 
     away_until: float = 0.0
-    delay: float = 0.0             # added to each call
-    lose: float = 0.0              # share of answers that are lost after the work was done
+    delay: float = 0.0  # added to each call
+    lose: float = 0.0  # share of answers that are lost after the work was done
 
 
 class WatchedDomain(MemoryDomain):
@@ -44,7 +44,7 @@ class WatchedDomain(MemoryDomain):
 class SimStore:
     """One manager's handle. Implements `dkv.store.contract.Store`."""
 
-    def __init__(self, net: SimNet, domain: WatchedDomain, weather: Weather, everywhere: Weather) -> None:
+    def __init__(self, net: SimNet, domain: WatchedDomain, weather: LinkConditions, everywhere: LinkConditions) -> None:
         self._net = net
         self._domain = domain
         self._inner = MemoryStore(domain)
@@ -71,8 +71,9 @@ class SimStore:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         one, other = self._weathers
         delay, lost = one.delay + other.delay, self._net.random.random() < max(one.lose, other.lose)
-        self._net.later(self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future,
-                        lost_as if lost else "", delay)  # fmt: skip
+        self._net.later(
+            self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future, lost_as if lost else "", delay
+        )
         return await future
 
     def _execute(self, work: Callable[[], Any], future: asyncio.Future[Any], lost: str, delay: float) -> None:
@@ -81,7 +82,7 @@ class SimStore:
             return
         try:
             result = work()
-        except StoreTrouble as trouble:
+        except StoreError as trouble:
             self._net.later(self._net.hop(), _fail, future, trouble)
             return
         if lost:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dkv.sim.engine import SimEngine
     from dkv.sim.net import SimNet
 
-VALID = 1.5       # seconds after the last `serve` in which anything is sent
+VALID = 1.5  # seconds after the last `serve` in which anything is sent
 
 
 def digest(directory: str, disk: Disk, marker: Marker, upto: int | None) -> tuple[int, str]:

@@ -16,7 +16,7 @@ from dkv.sim.probes import Probes
 from dkv.sim.world import Watcher, World
 
 ODDS, BRIEF = 0.35, 0.8  # that a step of a tail is struck; the first and the last, which are over soon
-EVERY = (2.0, 5.0)      # seconds between two leaders that are killed
+EVERY = (2.0, 5.0)  # seconds between two leaders that are killed
 
 
 class TailStrikes(Watcher):
@@ -25,7 +25,7 @@ class TailStrikes(Watcher):
     def __init__(self, world: World, probes: Probes) -> None:
         self._world, self._probes = world, probes
         self._random = random.Random(f"tails {world.seed}")
-        self.over = False     # act two has begun
+        self.over = False  # act two has begun
         if world.shape.tail_above == 0:
             world.net.later(self._random.uniform(*EVERY), self._kill_a_leader)
 
@@ -45,7 +45,7 @@ class TailStrikes(Watcher):
             if self.over or group.tail is None or (old is not None and old.tail == group.tail):
                 continue
             heir = group.tail.of(-1 if group.leader_process is None else group.leader_process)
-            brief = not group.tail.history or (heir is not None and heir.whole)   # to be measured; to be opened
+            brief = not group.tail.history or (heir is not None and heir.whole)  # to be measured; to be opened
             if self._random.random() < (BRIEF if brief else ODDS):
                 moment = self._random.choice((0.0, 0.001) if brief else (0.0, 0.001, 0.01, 0.1, 0.5))
                 self._world.net.later(self._random.uniform(0, moment), self._strike, group)
@@ -57,8 +57,13 @@ class TailStrikes(Watcher):
         others = [one.start_id for one in tail.fed if one.start_id != group.leader_process]
         other = self._process(self._random.choice(others)) if others else None
         how = self._random.choice(("ended", "stands still"))
-        roles = {"feeding manager": source, "heir": heir, "heir's manager": heir,
-                 "other follower": other, "other follower's manager": other}  # fmt: skip
+        roles = {
+            "feeding manager": source,
+            "heir": heir,
+            "heir's manager": heir,
+            "other follower": other,
+            "other follower's manager": other,
+        }
         there = {who: process for who, process in roles.items() if process is not None}
         if self.over or not there:
             return

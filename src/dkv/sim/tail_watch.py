@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, Group, State
-from dkv.machine.seen import directory_of
+from dkv.machine.observation import directory_of
 from dkv.sim.disk import Disk
 from dkv.sim.probes import Probes
 from dkv.sim.world import Watcher, World

@@ -12,29 +12,21 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dkv.control.submit import ANSWERS, RequestKey, Submitter, View, view_of
-from dkv.domain.commands import (
-    Command,
-    CreateArchives,
-    CreateDatabase,
-    DeleteDatabase,
-    NewArchive,
-    NewGroup,
-    StartProcess,
-)
+from dkv.domain.commands import Command, CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
 from dkv.domain.decision import Accepted, Event, Refused
-from dkv.domain.model import Archive, DatabaseOptions, EngineType, Group, State
-from dkv.engine.contract import EngineTrouble
+from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
+from dkv.engine.contract import EngineError
 from dkv.machine.steps import Step
-from dkv.manager import Manager, ManagerTrouble, Outside, Place
+from dkv.manager import Manager, ManagerError, ManagerHooks, NodeIdentity
 from dkv.sim.engines import SimEngines, SimMachine
 from dkv.sim.loop import SimLoop
 from dkv.sim.net import SimNet
-from dkv.sim.store import SimStore, WatchedDomain, Weather
+from dkv.sim.store import LinkConditions, SimStore, WatchedDomain
 from dkv.store import codec
-from dkv.store.contract import Snapshot, StoreTrouble
+from dkv.store.contract import Snapshot, StoreError
 
-DATABASE = "orders"                # the first database; the second one is called stock
-EPOCH_MS = 1_700_000_000_000       # the wall clock at virtual second 0
+DATABASE = "orders"  # the first database; the second one is called stock
+EPOCH_MS = 1_700_000_000_000  # the wall clock at virtual second 0
 MEMORY = 8 << 30
 
 
@@ -48,12 +40,12 @@ class Shape:
 
     servers: int = 3
     databases: int = 1
-    groups: int = 1                # of each database
-    copies: int = 0                # archives of each group; 0: one on each server
+    groups: int = 1  # of each database
+    copies: int = 0  # archives of each group; 0: one on each server
     min_in_sync: int = 1
-    append_fsync: str = "always"   # of the last database
-    twice: bool = False            # the first database is deleted and created again before it is used
-    tail_above: int = 100_000_000     # bytes; no run is that large, so 0 or never
+    append_fsync: str = "always"  # of the last database
+    twice: bool = False  # the first database is deleted and created again before it is used
+    tail_above: int = 100_000_000  # bytes; no run is that large, so 0 or never
 
 
 @dataclass
@@ -72,13 +64,13 @@ class Machine:
 
     name: str
     hardware: SimMachine
-    weather: Weather = field(default_factory=Weather)
+    weather: LinkConditions = field(default_factory=LinkConditions)
     run: Run | None = None
     runs: int = 0
     frozen: bool = False
     down: bool = False
     stands_still: bool = False
-    wall_ahead: int = 0            # ms its wall clock is wrong by
+    wall_ahead: int = 0  # ms its wall clock is wrong by
 
 
 class World:
@@ -89,19 +81,19 @@ class World:
         self.shape = shape
         self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
         self.net = SimNet(self.loop, seed)
-        self.now = self.loop.time      # virtual seconds
+        self.now = self.loop.time  # virtual seconds
         self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")
         self.tokens = random.Random(f"tokens {seed}")
         self.story: list[str] = []
         self.failures: list[str] = []
         self.watchers: list[Watcher] = []
-        self.weather = Weather()
+        self.weather = LinkConditions()
         self.domain = WatchedDomain(self.net.now, self._committed)
         self.state = State()
         self.databases = (DATABASE, "stock")[: shape.databases]
         self.machines = {name: self._machine(name, number) for number, name in enumerate(self._names(), start=1)}
-        self.people = Submitter(SimStore(self.net, self.domain, Weather(), self.weather), self.wall, self.token)
+        self.people = Submitter(SimStore(self.net, self.domain, LinkConditions(), self.weather), self.wall, self.token)
 
     def _names(self) -> list[str]:
         return [f"s{number}" for number in range(1, self.shape.servers + 1)]
@@ -152,9 +144,15 @@ class World:
         hardware = machine.hardware
         engines = SimEngines(hardware)
         store = SimStore(self.net, self.domain, machine.weather, self.weather)
-        place = Place(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
-        outside = Outside(self.now, partial(self._wall_of, name), self.token, partial(self._probe, name),
-                          partial(self._accepts, name), complain=partial(self._complain, owner))  # fmt: skip
+        place = NodeIdentity(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
+        outside = ManagerHooks(
+            self.now,
+            partial(self._wall_of, name),
+            self.token,
+            partial(self._probe, name),
+            partial(self._accepts, name),
+            complain=partial(self._complain, owner),
+        )
         machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
         self.tell(owner, "the manager starts")
         self.loop.start(owner, self._live(machine.run))
@@ -166,10 +164,10 @@ class World:
                 try:
                     await run.manager.join()
                     break
-                except StoreTrouble:
+                except StoreError:
                     await self.net.sleep(0.5)
             await run.manager.run()
-        except ManagerTrouble as trouble:
+        except ManagerError as trouble:
             self.fail(f"manager {run.owner} could not join: {trouble.message}")
         except Exception as mistake:  # noqa: BLE001 - the edge: any exception out of a manager is what we look for
             self.fail(f"manager {run.owner} crashed: {_words(mistake)}")
@@ -235,7 +233,7 @@ class World:
     def _complain(self, owner: str, step: Step | None, trouble: Exception, times: int) -> None:
         what = type(step).__name__ if step else "looking"
         self.tell(owner, f"{what} failed: {trouble}")
-        if not isinstance(trouble, EngineTrouble | StoreTrouble | OSError):
+        if not isinstance(trouble, EngineError | StoreError | OSError):
             self.fail(f"{what} of {owner} raised {_words(trouble)}")
 
     async def until(self, true: Callable[[], bool], within: float) -> bool:
@@ -254,7 +252,7 @@ class World:
         while True:
             try:
                 answer = await self.people.submit(command, key)
-            except StoreTrouble:
+            except StoreError:
                 await self.net.sleep(0.5)
                 continue
             verdict = f"refused: {answer.message}" if isinstance(answer, Refused) else "accepted"
@@ -293,19 +291,34 @@ class World:
     def _creation(self, name: str, again: str = "a") -> CreateDatabase:
         size = 16384 // self.shape.groups
         groups = [
-            NewGroup(name=f"g{n + 1}", shard_id=f"{n + 1:040x}",
-                     slots=((n * size, 16383 if n == self.shape.groups - 1 else (n + 1) * size - 1),))
+            NewGroup(
+                name=f"g{n + 1}",
+                shard_id=f"{n + 1:040x}",
+                slots=((n * size, 16383 if n == self.shape.groups - 1 else (n + 1) * size - 1),),
+            )
             for n in range(self.shape.groups)
-        ]  # fmt: skip
+        ]
         archives = [
             NewArchive(server_id=server, group=group.name)
-            for number, group in enumerate(groups) for server in self._homes(number)
-        ]  # fmt: skip
+            for number, group in enumerate(groups)
+            for server in self._homes(number)
+        ]
         fsync = self.shape.append_fsync if name == self.databases[-1] else "always"
-        options = DatabaseOptions(replication_factor=self.copies, min_in_sync=min(self.shape.min_in_sync, self.copies),
-                                  append_fsync=fsync, tail_above=self.shape.tail_above)  # fmt: skip
-        return CreateDatabase(actor="operator", name=name, uid=f"{self.databases.index(name)}{again}" * 16,
-                              secret="secret", options=options, groups=tuple(groups), archives=tuple(archives))  # fmt: skip
+        options = DatabaseOptions(
+            replication_factor=self.copies,
+            min_in_sync=min(self.shape.min_in_sync, self.copies),
+            append_fsync=fsync,
+            tail_above=self.shape.tail_above,
+        )
+        return CreateDatabase(
+            actor="operator",
+            name=name,
+            uid=f"{self.databases.index(name)}{again}" * 16,
+            secret="secret",
+            options=options,
+            groups=tuple(groups),
+            archives=tuple(archives),
+        )
 
     @property
     def copies(self) -> int:
@@ -327,15 +340,19 @@ class World:
             homes = [a.server_id for a in self.archives_of(group) if not self.machines[a.server_id].down]
             free = [name for name in self.machines if name not in homes and not self.machines[name].down]
             for name in free[: max(0, self.copies - len(homes))]:
-                await self.order(CreateArchives(actor="operator", database=group.database,
-                                                archives=(NewArchive(server_id=name, group=group.name),)))  # fmt: skip
+                await self.order(
+                    CreateArchives(
+                        actor="operator", database=group.database, archives=(NewArchive(server_id=name, group=group.name),)
+                    )
+                )
 
     async def start_all(self) -> None:
         """Start-DkvStore: an SM on each archive that has none."""
         for archive in list(self.state.archives.values()):
             if self.state.process_on(archive.archive_id) is None and not archive.removed:
-                await self.order(StartProcess(actor="operator", database=archive.database, engine_type=EngineType.SM,
-                                              archive_id=archive.archive_id))  # fmt: skip
+                await self.order(
+                    StartProcess(actor="operator", database=archive.database, role=ProcessRole.SM, archive_id=archive.archive_id)
+                )
 
 
 class Watcher:

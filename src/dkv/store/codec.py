@@ -19,7 +19,7 @@ import msgspec
 
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
-from dkv.store.contract import StoreTrouble, Unusable
+from dkv.store.contract import StoreError, Unusable
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ BESIDE = ("answer/",)
 """Prefixes of records that stand beside the domain's objects; their owners read them, `decode` passes over them."""
 
 
-class Misfit(StoreTrouble, ValueError):
+class Misfit(StoreError, ValueError):
     """A plain value does not fit the type it was given for; says where and why."""
 
 
@@ -39,8 +39,8 @@ class Table:
     field: str
     prefix: str
     type: type
-    key: Callable[[Any], Any]                     # an object's key in the mapping
-    path: Callable[[Any], tuple[object, ...]]     # and the words of its record's key
+    key: Callable[[Any], Any]  # an object's key in the mapping
+    path: Callable[[Any], tuple[object, ...]]  # and the words of its record's key
 
     def record_key(self, item: object) -> str:
         """`prefix/word/word`, with any slash inside a word escaped."""
@@ -53,17 +53,17 @@ TABLES = (
     Table("groups", "group", Group, lambda g: (g.database, g.name), lambda g: (g.database, g.name)),
     Table("archives", "archive", Archive, lambda a: a.archive_id, lambda a: (a.archive_id,)),
     Table("processes", "process", Process, lambda p: p.start_id, lambda p: (p.start_id,)),
-    Table("tombstones", "tombstone", Tombstone,
-          lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
+    Table("tombstones", "tombstone", Tombstone, lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
     Table("records", "record", Record, lambda r: (r.kind, r.key), lambda r: (r.kind, r.key)),
     Table("copies", "copy", HotCopy, lambda c: c.copy_id, lambda c: (c.copy_id,)),
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})
 _Scalars = msgspec.defstruct(
-    "_Scalars", [(f.name, get_type_hints(State)[f.name], f.default) for f in fields(State) if f.name in _SCALARS],
+    "_Scalars",
+    [(f.name, get_type_hints(State)[f.name], f.default) for f in fields(State) if f.name in _SCALARS],
     forbid_unknown_fields=True,
-)  # fmt: skip
+)
 _encode = msgspec.json.Encoder().encode
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class StoreTrouble(Exception):
+class StoreError(Exception):
     """The backend failed. Root of everything this room raises."""
 
 
-class Conflict(StoreTrouble):
+class Conflict(StoreError):
     """Somebody committed first; read again and decide again. Nothing was written."""
 
 
-class Unavailable(StoreTrouble):
+class Unavailable(StoreError):
     """The backend did not answer in time. For a commit: whether it was written is unknown unless `written` says."""
 
     def __init__(self, sentence: str = "", *, written: bool | None = None) -> None:
@@ -30,7 +30,7 @@ class Unavailable(StoreTrouble):
         self.written = written
 
 
-class Unusable(StoreTrouble):
+class Unusable(StoreError):
     """The state is damaged, of a newer version, or not ours. Said once, with a hint; never repaired by guessing."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WRITER_BYTE = 120
-LONGEST = 80   # characters of a command that are told
+LONGEST = 80  # characters of a command that are told
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,7 @@ class MemoryStore:
         self._sweep_leases()
         now = domain.clock()
         return tuple(
-            Lease(name, holder, expires - now, value)
-            for name, (holder, expires, value) in sorted(domain.leases.items())
+            Lease(name, holder, expires - now, value) for name, (holder, expires, value) in sorted(domain.leases.items())
         )
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from dkv.store.contract import Lease, Snapshot, StoredEvent, Unavailable
 from dkv.store.holders import writer_of
-from dkv.store.nudge import Nudge
+from dkv.store.notify import Notifier
 from dkv.store.sqlite_file import PATIENCE, SqliteFile
 from dkv.store.sqlite_leases import LEASE_FILE, Leases, boottime
 from dkv.store.sqlite_state import KEEP_EVENTS, STATE_FILE, StateReader, StateWriter
@@ -37,7 +37,7 @@ class SqliteStore:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._nudge = Nudge(Path(f"{self._path}-nudge"), self._wake)
+        self._nudge = Notifier(Path(f"{self._path}-nudge"), self._wake)
         self._writing, self._reading, self._leasing = Worker("state-commit"), Worker("state-read"), Worker("leases")
         self._files: list[tuple[Worker, SqliteFile]] = []
         self._writer: StateWriter

@@ -182,10 +182,14 @@ def held(where: str, holder: Holder | None, seconds: float) -> str:
     if holder is None:
         return f"another process {lasted}; hint: is a manager frozen?"
     if " manager run" in holder.command:
-        return (f"{holder} {lasted}; hint: that manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
-                f"end it, its engines serve on: kill -KILL {holder.pid}")  # fmt: skip
-    return (f"{holder} {lasted}; hint: commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
-            "use dkv backup state, which holds up nobody")  # fmt: skip
+        return (
+            f"{holder} {lasted}; hint: that manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
+            f"end it, its engines serve on: kill -KILL {holder.pid}"
+        )
+    return (
+        f"{holder} {lasted}; hint: commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
+        "use dkv backup state, which holds up nobody"
+    )
 
 
 def refuse_old_library(found: str) -> None:

@@ -44,9 +44,7 @@ class StateWriter:
         self._file = file
         self._keep_events = keep_events
 
-    def commit(
-        self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str, asked_at: float
-    ) -> int:
+    def commit(self, base: int, writes: Mapping[str, str | None], events: Sequence[str], token: str, asked_at: float) -> int:
         """The guarded write of the contract. `asked_at` is when the caller came, on the monotonic clock."""
         return self._file.write(lambda: self._commit(base, writes, events, token), asked_at)
 

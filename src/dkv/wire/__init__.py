@@ -1,7 +1,7 @@
 """The wire room: what commands, views and refusals look like as JSON. Both ends of the managers' API read this.
 
 Field names are camelCase. Times called `at`, `since` or ending in `At` are wall-clock milliseconds. Nothing is
-judged here: what a view says beyond the plain state comes from domain/describe.py.
+judged here: what a view says beyond the plain state comes from domain/status.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from dkv.domain import describe, losses
+from dkv.domain import losses, status
 from dkv.domain.commands import ORDERS, Command
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import (
@@ -19,22 +19,22 @@ from dkv.domain.model import (
     DatabaseState,
     EngineState,
     Group,
+    PositionReport,
     Process,
     ProcessState,
-    Report,
     Server,
     State,
     Tombstone,
 )
 from dkv.domain.options import fsync_in_force
 from dkv.domain.refusals import CATALOGUE, Entry
-from dkv.wire.commands import WireTrouble as WireTrouble
+from dkv.wire.commands import WireError as WireError
 from dkv.wire.commands import camel as camel
 from dkv.wire.commands import from_wire as from_wire
 from dkv.wire.commands import to_wire as to_wire
-from dkv.wire.happened import sentence
-from dkv.wire.upkeep import options_view, restart_view, wish_view
-from dkv.wire.upkeep import waiting_view as waiting_view
+from dkv.wire.event_text import sentence
+from dkv.wire.maintenance import options_view, restart_view, wish_view
+from dkv.wire.maintenance import waiting_view as waiting_view
 
 Json = dict[str, Any]
 
@@ -102,7 +102,7 @@ def store_view(state: State, database: Database, revision: int) -> Json:
     options = database.options
     return {
         "name": database.name,
-        "status": describe.store_status(state, database.name),
+        "status": status.store_status(state, database.name),
         "state": database.state.value,
         "incarnation": {"major": database.major, "minor": database.minor},
         "createdAt": database.created_at,
@@ -114,13 +114,13 @@ def store_view(state: State, database: Database, revision: int) -> Json:
         "waiting": waiting_view(state, database.name),
         "restart": restart_view(state, database),
         "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
-        "instances": [_instance_view(state, a) for a in describe.instances(state, database.name)],
+        "instances": [_instance_view(state, a) for a in status.instances(state, database.name)],
         "revision": revision,
     }
 
 
 def _group_view(state: State, group: Group) -> Json:
-    confirmed, writes = describe.can_lose(state, group)
+    confirmed, writes = status.can_lose(state, group)
     leader = state.archives.get(group.leader) if group.leader is not None else None
     required = [state.archives[i] for i in group.required if i in state.archives]
     return {
@@ -139,13 +139,19 @@ def _group_view(state: State, group: Group) -> Json:
         "readers": _readers(state, group),
         "joining": [{"instance": _name(state, j.archive_id), "stage": j.stage.value} for j in group.joining],
         "enforcements": [
-            {"instance": _name(state, e.archive_id), "term": e.term, "bound": e.bound, "reason": e.reason, "actor": e.actor,
-             "at": e.at}
+            {
+                "instance": _name(state, e.archive_id),
+                "term": e.term,
+                "bound": e.bound,
+                "reason": e.reason,
+                "actor": e.actor,
+                "at": e.at,
+            }
             for e in group.enforcements
         ],
         "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
         "switchover": wish_view(state, group),
-        "waitsFor": _waiting_view(describe.waits_for(state, group)),
+        "waitsFor": _waiting_view(status.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,
     }
@@ -182,13 +188,13 @@ def bound_view(bound: losses.Bound) -> Json:
     }
 
 
-def _position_view(report: Report | None) -> Json | None:
+def _position_view(report: PositionReport | None) -> Json | None:
     if report is None:
         return None
     return {"term": report.term, "marker": report.sequence, "bytesAfter": report.data_bytes}
 
 
-def _waiting_view(waiting: describe.Waiting | None) -> Json | None:
+def _waiting_view(waiting: status.Waiting | None) -> Json | None:
     if waiting is None:
         return None
     return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "help": waiting.help}
@@ -209,10 +215,10 @@ def _instance_view(state: State, archive: Archive) -> Json:
         "group": archive.group,
         "path": archive.path or None,
         "archiveState": archive.state.value,
-        "state": describe.instance_state(state, archive),
-        "role": describe.role(state, archive),
+        "state": status.instance_state(state, archive),
+        "role": status.role(state, archive),
         "inSync": group is not None and archive.archive_id in group.in_sync,
-        "reason": describe.why_not_running(state, archive),
+        "reason": status.why_not_running(state, archive),
         "process": _run_view(process) if process else None,
     }
 
@@ -236,7 +242,7 @@ def process_view(state: State, process: Process) -> Json:
         "store": process.database,
         "instanceName": _name(state, process.archive_id),
         "server": process.server_id,
-        "type": process.engine_type.value,
+        "type": process.role.value,
         "group": process.group or None,
         "endpoints": [{"group": group, "address": where} for group, where in _endpoints(state, process)],
         "labels": dict(process.labels),
@@ -323,12 +329,12 @@ EVENT_TEXTS = ("database", "subject", "kind", "because", "change", "command", "a
 def event_view(stored: Stored) -> Json:
     """One line of the event log. `cause` is the sequence of the event it follows from, null where a chain begins; zero or
     less where that was told before this log began. `ordered`: somebody asked for it. `text`: what happened, in words.
-    Raises WireTrouble if its text is not an event.
+    Raises WireError if its text is not an event.
     """
     try:
         event = json.loads(stored.text)
     except ValueError as error:
-        raise WireTrouble(f"Event {stored.sequence} is damaged.") from error
+        raise WireError(f"Event {stored.sequence} is damaged.") from error
     view = {
         "sequence": stored.sequence,
         "revision": stored.revision,

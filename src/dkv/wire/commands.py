@@ -14,7 +14,7 @@ from dkv.domain.refusals import nearest
 Json = dict[str, Any]
 
 
-class WireTrouble(Exception):
+class WireError(Exception):
     """JSON that is not what it should be. `hint` says how to write it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -35,10 +35,10 @@ def to_wire(command: Command) -> Json:
 
 
 def from_wire(name: str, body: Mapping[str, Any]) -> Command:
-    """The command of that name. Raises WireTrouble for an unknown name, an unknown or missing field, a wrong type."""
+    """The command of that name. Raises WireError for an unknown name, an unknown or missing field, a wrong type."""
     kind = COMMANDS.get(name)
     if kind is None:
-        raise WireTrouble(f"There is no command {name}.", nearest(name, COMMANDS))
+        raise WireError(f"There is no command {name}.", nearest(name, COMMANDS))
     command = _typed(kind, body, name)
     assert isinstance(command, Command)
     return command
@@ -65,33 +65,33 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return _typed_fields(kind, value, where)
     if issubclass(kind, Enum):
         if value not in [one.value for one in kind]:
-            raise WireTrouble(f"{where} is {value!r}.", nearest(str(value), [str(one.value) for one in kind]))
+            raise WireError(f"{where} is {value!r}.", nearest(str(value), [str(one.value) for one in kind]))
         return kind(value)
     if type(value) is not kind:
-        raise WireTrouble(f"{where} is {value!r} and should be of type {kind.__name__}.")
+        raise WireError(f"{where} is {value!r} and should be of type {kind.__name__}.")
     return value
 
 
 def _typed_tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise WireTrouble(f"{where} is {value!r} and should be a list.")
+        raise WireError(f"{where} is {value!r} and should be a list.")
     if len(kinds) == 2 and kinds[1] is ...:
         return tuple(_typed(kinds[0], one, f"{where}[{i}]") for i, one in enumerate(value))
     if len(value) != len(kinds):
-        raise WireTrouble(f"{where} has {len(value)} entries and should have {len(kinds)}.")
+        raise WireError(f"{where} has {len(value)} entries and should have {len(kinds)}.")
     return tuple(_typed(kind, one, f"{where}[{i}]") for i, (kind, one) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _typed_fields(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise WireTrouble(f"{where} is {value!r} and should be an object.")
+        raise WireError(f"{where} is {value!r} and should be an object.")
     known: dict[str, Field[Any]] = {camel(f.name): f for f in fields(kind)}
     hints = get_type_hints(kind)
     for name in value:
         if name not in known:
-            raise WireTrouble(f"{where} has no field {name}.", nearest(name, known))
+            raise WireError(f"{where} has no field {name}.", nearest(name, known))
     for name, one in known.items():
         if name not in value and one.default is MISSING and one.default_factory is MISSING:
-            raise WireTrouble(f"{where} lacks the field {name}.")
+            raise WireError(f"{where} lacks the field {name}.")
     given = {known[name].name: _typed(hints[known[name].name], one, f"{where}.{name}") for name, one in value.items()}
     return kind(**given)

@@ -28,12 +28,23 @@ async def filled(world: World) -> None:
 
 
 QUERIES = [
-    ("any", ["1", "2"]), ("random(any)", ["1", "2"]), ("label(zone a)", ["1"]), ("label(zone)", ["1"]), ("label(zone b)", []),
-    ("not(label(zone a))", ["2"]), ("start_id(2)", ["2"]), ("start_id(1 2)", ["1", "2"]), ("start_id(12)", []),
-    ("server_id(s2)", ["2"]), ("archive_id(0)", ["1"]), ("engine_type(TE)", ["2"]), ("region(Default)", ["1", "2"]),
-    ("or(start_id(1) server_id(s2))", ["1", "2"]), ("and(start_id(1 2) not(engine_type(TE)))", ["1"]),
+    ("any", ["1", "2"]),
+    ("random(any)", ["1", "2"]),
+    ("label(zone a)", ["1"]),
+    ("label(zone)", ["1"]),
+    ("label(zone b)", []),
+    ("not(label(zone a))", ["2"]),
+    ("start_id(2)", ["2"]),
+    ("start_id(1 2)", ["1", "2"]),
+    ("start_id(12)", []),
+    ("server_id(s2)", ["2"]),
+    ("archive_id(0)", ["1"]),
+    ("engine_type(TE)", ["2"]),
+    ("region(Default)", ["1", "2"]),
+    ("or(start_id(1) server_id(s2))", ["1", "2"]),
+    ("and(start_id(1 2) not(engine_type(TE)))", ["1"]),
     ("round_robin(or(label(zone a), label(zone b)))", ["1"]),
-]  # fmt: skip
+]
 
 
 @story
@@ -47,8 +58,25 @@ async def test_a_load_balancer_query_filters_processes_and_what_is_left_of_them(
     assert await listed(world, "processes/exited", filterQuery="label(zone a)") == []
 
 
-BAD_QUERIES = ["", " ", "(", ")", "any any", "label()", "label(a b c)", "lable(a)", "start_id()", "not()", "not(any any)",
-               "any(x)", "and(label(a)", "label(any(x))", "(any)", "x" * 1_001, "not(" * 30 + "any" + ")" * 30]  # fmt: skip
+BAD_QUERIES = [
+    "",
+    " ",
+    "(",
+    ")",
+    "any any",
+    "label()",
+    "label(a b c)",
+    "lable(a)",
+    "start_id()",
+    "not()",
+    "not(any any)",
+    "any(x)",
+    "and(label(a)",
+    "label(any(x))",
+    "(any)",
+    "x" * 1_001,
+    "not(" * 30 + "any" + ")" * 30,
+]
 
 
 @pytest.mark.parametrize("query", BAD_QUERIES, ids=lambda query: query[:20])
@@ -69,8 +97,10 @@ async def test_the_order_that_show_database_stops_by(world: World) -> None:
     await start(world, 0)
     await comes_up(world, 3)
     await ends(world, 3)
-    order = {"orderBy": "databaseIncarnation.major,databaseIncarnation.minor,process.startId",
-             "descendingFields": "databaseIncarnation.major,databaseIncarnation.minor"}  # fmt: skip
+    order = {
+        "orderBy": "databaseIncarnation.major,databaseIncarnation.minor,process.startId",
+        "descendingFields": "databaseIncarnation.major,databaseIncarnation.minor",
+    }
     found = await listed(world, "processes/exited", **order)
     at = [(t["databaseIncarnation"]["major"], t["databaseIncarnation"]["minor"]) for t in found]
     assert len(at) >= 3
@@ -150,8 +180,7 @@ def test_a_literal_word_is_nobodys_name(kind: str, word: str) -> None:
     async def told(world: World) -> None:
         if kind == "databases":
             await refused(world, "PUT", f"databases/{word}", 400, "part of an address", json={"databaseDbaUser": "u"})
-            await refused(world, "POST", "archives", 400, "part of an address",
-                          json={"dbName": word, "host": "s1", "path": "/a"})  # fmt: skip
+            await refused(world, "POST", "archives", 400, "part of an address", json={"dbName": word, "host": "s1", "path": "/a"})
         elif kind == "peers":
             joined = ServerJoined(server_id=word, uid="u", host="127.0.0.13", port=1, nuodb_port=2, boot_id="b")
             assert isinstance(await world.submitter.submit(joined), Refused)

@@ -11,8 +11,14 @@ OTHER = {"dbName": "test", "host": "s2", "path": "/data/test-on-s2", "restored":
 @story
 async def test_an_archive_is_created_before_its_database(world: World) -> None:
     found = await archive(world)
-    assert found == {"id": 0, "dbName": "test", "host": "s1", "path": "/data/test-on-s1", "state": "PROVISIONED",
-                     "observerStorageGroups": []}  # fmt: skip
+    assert found == {
+        "id": 0,
+        "dbName": "test",
+        "host": "s1",
+        "path": "/data/test-on-s1",
+        "state": "PROVISIONED",
+        "observerStorageGroups": [],
+    }
     assert await listed(world, "archives", orderBy="id") == [found]
     assert await ask(world, "GET", "archives/0", params={"removed": "False"}) == found
     assert (await database(world))["processes"][0]["archiveId"] == 0
@@ -53,8 +59,9 @@ async def test_both_vocabularies_see_the_same_archives(world: World) -> None:
         assert (await client.post("/admin/v1/stores", json=orders())).status_code == 201
     found = await listed(world, "archives", filterBy="dbName", dbName="OrdersStore")
     assert [(a["id"], a["host"], a["path"]) for a in found] == [
-        (0, "s1", "/archives/OrdersStore/orders-1-0"), (1, "s2", "/archives/OrdersStore/orders-2-1"),
-    ]  # fmt: skip
+        (0, "s1", "/archives/OrdersStore/orders-1-0"),
+        (1, "s2", "/archives/OrdersStore/orders-2-1"),
+    ]
     await archive(world, "s2", "OrdersStore")
     async with world.at("s1") as client:
         store = (await client.get("/admin/v1/stores/OrdersStore")).json()

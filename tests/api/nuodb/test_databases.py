@@ -36,8 +36,14 @@ async def test_creating_a_database_answers_with_the_plan_that_starts_it(world: W
 async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: World) -> None:
     await database(world)
     found = await ask(world, "GET", "databases/test")
-    assert found == {"name": "test", "state": "NOT_RUNNING", "incarnation": {"major": 0, "minor": 0},
-                     "defaultRegionId": 0, "hostAssignments": {}, "databaseOptions": {}}  # fmt: skip
+    assert found == {
+        "name": "test",
+        "state": "NOT_RUNNING",
+        "incarnation": {"major": 0, "minor": 0},
+        "defaultRegionId": 0,
+        "hostAssignments": {},
+        "databaseOptions": {},
+    }
     assert await listed(world, "databases", orderBy="name") == [found]
     asked = await ask(world, "GET", "databases/test", params={"maskPassword": "False"})
     assert asked["dbPassword"] == "secret"
@@ -68,8 +74,13 @@ async def test_a_capture_is_the_plan_of_what_runs(world: World) -> None:
     assert await ask(world, "GET", "databases/test/capture", params={"checkState": "True"}) == plan
     await start(world, host="s2", labels={"zone": "b"})
     found = await ask(world, "GET", "databases/test/capture", params={"checkState": "False"})
-    assert found["processes"][1] == {"dbName": "test", "engineType": "TE", "host": "s2", "labels": {"zone": "b"},
-                                     "overrideOptions": {}}  # fmt: skip
+    assert found["processes"][1] == {
+        "dbName": "test",
+        "engineType": "TE",
+        "host": "s2",
+        "labels": {"zone": "b"},
+        "overrideOptions": {},
+    }
 
 
 @story
@@ -113,9 +124,15 @@ async def test_storage_groups_name_who_may_lead(world: World) -> None:
     await archive(world, "s2")
     whole, group = await listed(world, "databases/test/storageGroups", orderBy="sgName")
     assert (whole["sgName"], whole["sgId"], whole["leaderCandidates"]) == ("ALL", 1, [])
-    assert group == {"dbName": "test", "sgName": "UNPARTITIONED", "sgId": 2, "state": "Available",
-                     "archiveStates": {"0": "ADDED", "1": "ADDED"}, "processStates": {"0": "RUNNING"},
-                     "leaderCandidates": ["0"]}  # fmt: skip
+    assert group == {
+        "dbName": "test",
+        "sgName": "UNPARTITIONED",
+        "sgId": 2,
+        "state": "Available",
+        "archiveStates": {"0": "ADDED", "1": "ADDED"},
+        "processStates": {"0": "RUNNING"},
+        "leaderCandidates": ["0"],
+    }
 
 
 @story

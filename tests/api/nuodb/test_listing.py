@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from dkv.api.nuodb.listing import page
-from dkv.api.nuodb.patterns import BadPattern, matches
+from dkv.api.nuodb.pagination import page
+from dkv.api.nuodb.safe_regex import BadPattern, matches
 from dkv.api.problems import Refusal
 
-ITEMS = [{"startId": str(n), "dbName": "test" if n % 2 else "test2", "on": n % 3 == 0, "archiveId": n if n < 12 else None}
-         for n in range(50)]  # fmt: skip
+ITEMS = [
+    {"startId": str(n), "dbName": "test" if n % 2 else "test2", "on": n % 3 == 0, "archiveId": n if n < 12 else None}
+    for n in range(50)
+]
 
 
 def asked(query: str, items: list[dict[str, Any]] = ITEMS) -> dict[str, Any]:
@@ -64,8 +66,10 @@ def test_all_filters_have_to_fit_and_what_is_not_there_fits_nothing() -> None:
 def test_start_ids_are_ordered_as_numbers_and_incarnations_as_pairs() -> None:
     assert ids("orderBy=startId") == list(range(50))
     assert ids("orderBy=startId&descendingFields=startId")[:3] == [49, 48, 47]
-    pairs = [{"databaseIncarnation": {"major": a, "minor": b}, "process": {"startId": str(n)}}
-             for n, (a, b) in enumerate([(1, 9), (10, 1), (2, 3), (1, 10)])]  # fmt: skip
+    pairs = [
+        {"databaseIncarnation": {"major": a, "minor": b}, "process": {"startId": str(n)}}
+        for n, (a, b) in enumerate([(1, 9), (10, 1), (2, 3), (1, 10)])
+    ]
     by = "databaseIncarnation.major,databaseIncarnation.minor,process.startId"
     down = "databaseIncarnation.major,databaseIncarnation.minor"
     newest_first = asked(f"orderBy={by}&descendingFields={down}", pairs)["data"]
@@ -84,9 +88,7 @@ def test_a_mistake_is_refused(query: str) -> None:
         asked(query)
 
 
-SAME = [
-    "test", "te.*", "(SM|TE)", "a{2,3}", "[a-c]+x?", "[^a]", r"a\.b", r"\d+", "", "a|", "(?:ab)*", "^ab$", "[]a]+", "x*y+z?",
-]  # fmt: skip
+SAME = ["test", "te.*", "(SM|TE)", "a{2,3}", "[a-c]+x?", "[^a]", r"a\.b", r"\d+", "", "a|", "(?:ab)*", "^ab$", "[]a]+", "x*y+z?"]
 TEXTS = ["", "test", "SM", "aa", "aaaa", "abcx", "a.b", "axb", "12", "abab", "ab", "]a", "xxyz", "a\nb", "[a"]
 
 

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dkv.domain.commands import (
-    CleanStopReached,
-    LoadingProgressed,
-    ProcessConfigured,
-    ProcessStarted,
-    ServerLost,
-    Tick,
-)
-from dkv.domain.model import Report
+from dkv.domain.commands import CleanStopReached, LoadingProgressed, ProcessConfigured, ProcessStarted, ServerLost, Tick
+from dkv.domain.model import PositionReport
 from tests.api.nuodb.told import archive, ask, comes_up, database, ends, listed, refused, running, start
 from tests.api.world import World, story
 
@@ -23,10 +16,18 @@ async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
     await database(world, defaultOptions={"mem": 2, "verbose": "all"})
     found = await start(world, 0, labels={"zone": "a"}, overrideOptions={"verbose": "flush"})
     assert found == {
-        "startId": "0", "dbName": "test", "host": "s1", "type": "SM", "durableState": "REQUESTED", "state": "UNKNOWN",
-        "archiveId": 0, "regionName": "Default", "options": {"mem": "2", "verbose": "flush"}, "labels": {"zone": "a"},
+        "startId": "0",
+        "dbName": "test",
+        "host": "s1",
+        "type": "SM",
+        "durableState": "REQUESTED",
+        "state": "UNKNOWN",
+        "archiveId": 0,
+        "regionName": "Default",
+        "options": {"mem": "2", "verbose": "flush"},
+        "labels": {"zone": "a"},
         "isExternalStartup": False,
-    }  # fmt: skip
+    }
 
 
 @story
@@ -34,8 +35,15 @@ async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world
     await running(world)
     (found,) = await listed(world, "processes")
     shown = {k: found[k] for k in ("durableState", "state", "pid", "nodeId", "hostname", "port", "lastHeardFrom")}
-    assert shown == {"durableState": "MONITORED", "state": "RUNNING", "pid": 4711, "nodeId": 1,
-                     "hostname": "127.0.0.11", "port": 7861, "lastHeardFrom": 0}  # fmt: skip
+    assert shown == {
+        "durableState": "MONITORED",
+        "state": "RUNNING",
+        "pid": 4711,
+        "nodeId": 1,
+        "hostname": "127.0.0.11",
+        "port": 7861,
+        "lastHeardFrom": 0,
+    }
     assert await ask(world, "GET", "processes/0") == found
     assert await ask(world, "GET", "processes/0/options") == {}
     await world.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
@@ -47,7 +55,7 @@ async def test_a_process_that_loads_says_how_far_it_is(world: World) -> None:
     await archive(world)
     await database(world)
     await start(world, 0)
-    await world.tell(ProcessStarted(server_id="s1", start_id=0, report=Report()))
+    await world.tell(ProcessStarted(server_id="s1", start_id=0, report=PositionReport()))
     assert (await ask(world, "GET", "processes/0"))["durableState"] == "STARTED"
     await world.tell(ProcessConfigured(server_id="s1", start_id=0, pid=7))
     await world.tell(LoadingProgressed(server_id="s1", start_id=0, percent=25))
@@ -70,8 +78,10 @@ async def test_a_graceful_end_and_a_kill_are_told_in_the_words_of_the_seed(world
     await ask(world, "DELETE", "processes/1", params={"kill": "True"})
     await ends(world, 1, "operator kill", 137)
     killed = (await listed(world, "processes/exited"))[0]
-    assert killed["reason"] == ("Removing process from domain state due to service request: "
-                                "(2019-05-16T14:55:34.246+0000) Engine connection to admin process closed")  # fmt: skip
+    assert killed["reason"] == (
+        "Removing process from domain state due to service request: "
+        "(2019-05-16T14:55:34.246+0000) Engine connection to admin process closed"
+    )
     assert killed["exitCode"] == 137
 
 
@@ -83,7 +93,7 @@ async def test_a_start_that_waited_in_vain_is_told_in_the_words_of_the_seed(worl
     await world.tell(CleanStopReached(server_id="s1", database="test", group="UNPARTITIONED", term=1, reached=(0,)))
     await ends(world, 0)
     await start(world, 1, host="s2")
-    await world.tell(ProcessStarted(server_id="s2", start_id=1, report=Report()))
+    await world.tell(ProcessStarted(server_id="s2", start_id=1, report=PositionReport()))
     for clock in range(1_000, 15_000, 1_000):
         await world.tell(Tick(clock=clock))
     found = await ask(world, "GET", "processes/1", 404)

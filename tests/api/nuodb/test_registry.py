@@ -84,8 +84,7 @@ async def test_a_value_that_cannot_be_kept_is_refused(world: World) -> None:
 
 # Users and roles -----------------------------------------------------------------------------------------------------
 
-READ = {"method": "GET", "url": "*", "queryParamConstraints": None, "pathParamConstraints": None,
-        "payloadParamConstraints": None}  # fmt: skip
+READ = {"method": "GET", "url": "*", "queryParamConstraints": None, "pathParamConstraints": None, "payloadParamConstraints": None}
 
 
 @story
@@ -235,8 +234,10 @@ async def test_policies_and_configurations_are_kept_and_given_back(world: World)
         await done(client, "POST", config, json=own)
         await done(client, "POST", config, json={**nulls, "isGlobal": True, "dbName": None, "prefilter": "label(zone a)"})
         shown = (await done(client, "GET", "/databases/loadBalancerConfigs", params={"orderBy": "dbName"}))["data"]
-        assert shown == [{"isGlobal": False, "dbName": "OrdersStore", "defaultLbQuery": "random(any)"},
-                         {"isGlobal": True, "prefilter": "label(zone a)"}]  # fmt: skip
+        assert shown == [
+            {"isGlobal": False, "dbName": "OrdersStore", "defaultLbQuery": "random(any)"},
+            {"isGlobal": True, "prefilter": "label(zone a)"},
+        ]
         out = {"unregisterDefaultLbQuery": "True"}
         await refused(client, world, 400, "POST", config, "set and unregistered", params=out, json=own)
         await done(client, "POST", config, params=out, json={**nulls, "isGlobal": False, "dbName": "OrdersStore"})

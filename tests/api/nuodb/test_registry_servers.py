@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from dkv.api.nuodb import departures
-from dkv.api.rooms import LogFile
+from dkv.api.context import LogFile
+from dkv.api.nuodb import decommission
 from dkv.domain.commands import ServerJoined, ServerLost
 from tests.api.nuodb.test_frame import told
 from tests.api.nuodb.test_registry import done, refused
 from tests.api.world import HOSTS, World, orders, story
 
-DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}([.]zip)?$"   # as nuocmd says it
+DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}([.]zip)?$"  # as nuocmd says it
 
 # What a server says of itself ----------------------------------------------------------------------------------------
 
@@ -91,8 +91,13 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
         async with world.at() as client:
             answer = await client.get("/api/1/diagnostics/logs")
             whole = members(answer)
-            params: dict[str, Any] = {"includeThreadDump": "True", "ignore": "^engines$", "modifiedAfterEpochSec": "1000",
-                                      "includeCoreFiles": "True", "excludeSensitiveFiles": "True"}  # fmt: skip
+            params: dict[str, Any] = {
+                "includeThreadDump": "True",
+                "ignore": "^engines$",
+                "modifiedAfterEpochSec": "1000",
+                "includeCoreFiles": "True",
+                "excludeSensitiveFiles": "True",
+            }
             from_nuocmd = {"ignore": DIAGNOSE_FILES}
             assert members(await client.get("/api/1/diagnostics/logs", params=from_nuocmd)).keys() == whole.keys()
             some = members(await client.get("/api/1/diagnostics/logs", params=params))
@@ -165,7 +170,7 @@ async def test_what_must_stay_is_named(world: World) -> None:
 
 
 def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:
-    assert departures.GO_WITHIN < 25, "nuocmd waits 30 s for any answer"
+    assert decommission.GO_WITHIN < 25, "nuocmd waits 30 s for any answer"
 
 
 # What dkv is not -----------------------------------------------------------------------------------------------------
@@ -193,8 +198,16 @@ async def test_what_cannot_be_meant_here_is_refused_with_the_reason(world: World
         await client.post("/admin/v1/stores", json=orders())
         path, body = "/databases/OrdersStore", {"archiveIds": ["0"], "timeoutMs": 10_000}
         encrypt = {"dbName": "OrdersStore", "newTargetStoragePassword": "x", "currentTargetStoragePassword": None}
-        await refused(client, world, 400, "POST", "/databases/dataEncryption", "does not encrypt", json=encrypt,
-                      params={"configUpdateTimeoutSec": "10"})  # fmt: skip
+        await refused(
+            client,
+            world,
+            400,
+            "POST",
+            "/databases/dataEncryption",
+            "does not encrypt",
+            json=encrypt,
+            params={"configUpdateTimeoutSec": "10"},
+        )
         await refused(client, world, 400, "GET", f"{path}/reportTimestamp", "no archive is a passive observer", json=body)
         reset = {"commits": [1], "epoch": 1, "leaders": {"1": 0}}
         await refused(client, world, 400, "POST", f"{path}/resetState", "no archive is a passive observer", json=reset)

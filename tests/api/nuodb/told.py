@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain.commands import (
-    LeaderServing,
-    OpenTerm,
-    ProcessConfigured,
-    ProcessExited,
-    ProcessStarted,
-    ProcessTracked,
-)
-from dkv.domain.model import Report
+from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
+from dkv.domain.model import PositionReport
 from tests.api.world import World
 
 Json = dict[str, Any]
@@ -65,7 +58,11 @@ async def start(world: World, archive_id: int | None = None, host: str = "s1", s
 async def comes_up(world: World, start_id: int) -> None:
     """Its manager took it, launched it, and it has loaded."""
     who: Json = {"server_id": (await world.process(start_id)).server_id, "start_id": start_id}
-    for fact in (ProcessStarted(report=Report(), **who), ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who)):
+    for fact in (
+        ProcessStarted(report=PositionReport(), **who),
+        ProcessConfigured(pid=4711, **who),
+        ProcessTracked(pid=4711, **who),
+    ):
         await world.tell(fact)
 
 
@@ -81,8 +78,9 @@ async def leads(world: World, start_id: int) -> None:
 async def ends(world: World, start_id: int, cause: str = "graceful stop", code: int = 0) -> None:
     """It ended, and its manager says why."""
     server = (await world.process(start_id)).server_id
-    await world.tell(ProcessExited(server_id=server, start_id=start_id, cause=cause, detail=f"It ended: {cause}",
-                                   exit_code=code, planned=True))  # fmt: skip
+    await world.tell(
+        ProcessExited(server_id=server, start_id=start_id, cause=cause, detail=f"It ended: {cause}", exit_code=code, planned=True)
+    )
 
 
 async def running(world: World) -> None:

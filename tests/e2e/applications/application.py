@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TextIO
 
-PACE = 0.02   # s between two writes
+PACE = 0.02  # s between two writes
 
 Nodes = list[tuple[str, int]]
 Write = Callable[[str, str], Awaitable[Any]]

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted, repeated
-from dkv.api.nuodb import answers, shapes
-from dkv.api.nuodb.asking import archive_of, not_meant
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key, accepted, repeated
+from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.nuodb.dependencies import archive_of, not_meant
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
-from dkv.api.rooms import Door, Rooms
 from dkv.api.topology import check_directories
 from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.model import State
@@ -23,24 +23,24 @@ from dkv.domain.refusals import unknown_archive
 
 router = APIRouter(prefix="/archives")
 
-RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05   # how often, and every how many s, a manager's word is looked for
+RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05  # how often, and every how many s, a manager's word is looked for
 
 
-@router.get("", response_model=answers.Page[answers.Archive], openapi_extra=LISTED)
-async def list_archives(request: Request, rooms: Door, removed: bool = False) -> Response:
+@router.get("", response_model=schemas.Page[schemas.Archive], openapi_extra=LISTED)
+async def list_archives(request: Request, rooms: Context, removed: bool = False) -> Response:
     """The archives in use; with `removed` those that were removed and are kept."""
     state = (await rooms.submitter.view()).state
     found = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
-    return page(request, [shapes.archive(state, archive) for archive in found])
+    return page(request, [views.archive(state, archive) for archive in found])
 
 
-@router.post("/addStorageGroup", status_code=400, response_model=answers.Error)
+@router.post("/addStorageGroup", status_code=400, response_model=schemas.Error)
 async def add_storage_group(body: PlacementBody) -> Response:
     """Refused: an archive belongs to one group for ever."""
     raise _fixed(body)
 
 
-@router.post("/removeStorageGroup", status_code=400, response_model=answers.Error)
+@router.post("/removeStorageGroup", status_code=400, response_model=schemas.Error)
 async def remove_storage_group(body: PlacementBody) -> Response:
     """Refused: an archive belongs to one group for ever."""
     raise _fixed(body)
@@ -53,25 +53,27 @@ def _fixed(body: PlacementBody) -> Exception:
     )
 
 
-@router.post("/modifyObserverStatus/{archive_id}", response_model=answers.Nothing)
-async def observe(archive_id: int, body: ObserverBody, rooms: Door) -> Response:
+@router.post("/modifyObserverStatus/{archive_id}", response_model=schemas.Nothing)
+async def observe(archive_id: int, body: ObserverBody, rooms: Context) -> Response:
     """Refused unless it asks for nothing: every archive takes part in its group."""
     archive_of((await rooms.submitter.view()).state, archive_id, removed=False)
     if body.demote_storage_groups:
-        raise not_meant("Archives that only observe do not exist here: every SM takes part in its group.",
-                        "Use a TE for reading, or another database for a passive copy.")  # fmt: skip
+        raise not_meant(
+            "Archives that only observe do not exist here: every SM takes part in its group.",
+            "Use a TE for reading, or another database for a passive copy.",
+        )
     return JSONResponse({})
 
 
-@router.get("/{archive_id}", response_model=answers.Archive)
-async def get_archive(archive_id: int, rooms: Door, removed: bool = False) -> Response:
+@router.get("/{archive_id}", response_model=schemas.Archive)
+async def get_archive(archive_id: int, rooms: Context, removed: bool = False) -> Response:
     """One archive."""
     state = (await rooms.submitter.view()).state
-    return JSONResponse(shapes.archive(state, archive_of(state, archive_id, removed)))
+    return JSONResponse(views.archive(state, archive_of(state, archive_id, removed)))
 
 
-@router.post("", response_model=answers.Archive)
-async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("", response_model=schemas.Archive)
+async def create_archive(body: ArchiveBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
     done = await repeated(rooms, key)
@@ -85,38 +87,42 @@ async def create_archive(body: ArchiveBody, rooms: Door, key: Key, actor: Actor)
     return _shown(done.state, made[0])
 
 
-@router.put("/{archive_id}", response_model=answers.Archive)
-async def bring_back(archive_id: int, body: ArchiveBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/{archive_id}", response_model=schemas.Archive)
+async def bring_back(archive_id: int, body: ArchiveBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Take a removed archive back under its id; one that is in use is answered as it is."""
     command = BringBackArchive(
-        actor=actor, archive_id=archive_id, database=body.db_name, server_id=body.host or "", path=_path(body),
+        actor=actor,
+        archive_id=archive_id,
+        database=body.db_name,
+        server_id=body.host or "",
+        path=_path(body),
         restored=body.restored,
-    )  # fmt: skip
+    )
     done = accepted(await rooms.submitter.submit(command, key))
     return _shown(done.state, archive_id)
 
 
-@router.delete("/{archive_id}", response_model=answers.Archive | answers.Nothing)
-async def delete_archive(archive_id: int, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
+@router.delete("/{archive_id}", response_model=schemas.Archive | schemas.Nothing)
+async def delete_archive(archive_id: int, rooms: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
     before = (await rooms.submitter.view()).state
     done = accepted(await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
     if purge:
         await _retired(rooms, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
-    return JSONResponse(shapes.archive(done.state, known) if known else {})
+    return JSONResponse(views.archive(done.state, known) if known else {})
 
 
 def _shown(state: State, archive_id: int) -> Response:
     """An archive in use or removed. Raises Refusal for one that is gone when a request about it is repeated."""
     if archive_id not in state.archives:
         raise Refusal(unknown_archive(archive_id))
-    return JSONResponse(shapes.archive(state, state.archives[archive_id]))
+    return JSONResponse(views.archive(state, state.archives[archive_id]))
 
 
-async def _read(rooms: Rooms, archive_id: int) -> None:
+async def _read(rooms: ManagerContext, archive_id: int) -> None:
     """Wait a little for its manager to say what is to be restored: a database created next gets the groups of that."""
-    for _ in range(0 if rooms.rehearsing else RETIRED_LOOKS):
+    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
         state = (await rooms.submitter.view()).state
         archive = state.archives.get(archive_id)
         if archive is None or not archive.unread or not state.server_alive(archive.server_id):
@@ -124,9 +130,9 @@ async def _read(rooms: Rooms, archive_id: int) -> None:
         await asyncio.sleep(RETIRED_EVERY)
 
 
-async def _retired(rooms: Rooms, archive_id: int) -> None:
+async def _retired(rooms: ManagerContext, archive_id: int) -> None:
     """Wait a little for its manager to rename the directory, so that its name may be used again at once."""
-    for _ in range(0 if rooms.rehearsing else RETIRED_LOOKS):
+    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
         state = (await rooms.submitter.view()).state
         archive = state.archives.get(archive_id)
         if archive is None or not state.server_alive(archive.server_id):
@@ -136,16 +142,20 @@ async def _retired(rooms: Rooms, archive_id: int) -> None:
 
 def _server(body: ArchiveBody) -> str:
     if body.remote_start or not body.host:
-        raise not_meant("An archive without a server cannot be used: engines are started by the manager of their server.",
-                        "Name it with --server-id.")  # fmt: skip
+        raise not_meant(
+            "An archive without a server cannot be used: engines are started by the manager of their server.",
+            "Name it with --server-id.",
+        )
     return body.host
 
 
 def _path(body: ArchiveBody) -> str:
     """The archive's directory, in the one way to write it. Raises Refusal for what an archive does not have here."""
     if body.journal_path or body.snapshot_archive_path:
-        raise not_meant("An archive has one directory: its journal and its data lie in it together.",
-                        "Leave --journal-path and --snapshot-archive-path out.")  # fmt: skip
+        raise not_meant(
+            "An archive has one directory: its journal and its data lie in it together.",
+            "Leave --journal-path and --snapshot-archive-path out.",
+        )
     if body.storage_group_observers:
         raise not_meant("Archives that only observe do not exist here.", "Leave --observers and --passive out.")
     if not body.path:

@@ -7,34 +7,34 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.asking import database_of
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.context import Context
+from dkv.api.dependencies import Actor, Key
+from dkv.api.nuodb import schemas
+from dkv.api.nuodb.dependencies import database_of
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
 POLICY, CONFIG = "load_balancer", "load_balancer_config"
-GLOBAL = "global"     # the key of what the whole domain chooses by; a database's is `database/<name>`
+GLOBAL = "global"  # the key of what the whole domain chooses by; a database's is `database/<name>`
 
 router = APIRouter(prefix="/databases")
 
 
-@router.get("/loadBalancerPolicies", response_model=answers.Page[answers.Policy], openapi_extra=LISTED)
-async def get_policies(request: Request, rooms: Door) -> Response:
+@router.get("/loadBalancerPolicies", response_model=schemas.Page[schemas.Policy], openapi_extra=LISTED)
+async def get_policies(request: Request, rooms: Context) -> Response:
     """Every policy by its name."""
     state = (await rooms.submitter.view()).state
     names = registry.keys_of(state, POLICY)
     return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
 
 
-@router.post("/loadBalancerPolicy/{name}", response_model=answers.Policy)
-async def set_policy(name: str, body: PolicyBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/loadBalancerPolicy/{name}", response_model=schemas.Policy)
+async def set_policy(name: str, body: PolicyBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
         raise refuse("bad_value", f"The body is about {body.policy_name!r}, the address about {name!r}.", "Name one.")
@@ -44,9 +44,10 @@ async def set_policy(name: str, body: PolicyBody, rooms: Door, key: Key, actor: 
     return JSONResponse({"policyName": name, "lbQuery": body.lb_query})
 
 
-@router.delete("/loadBalancerPolicy/{name}", response_model=answers.Nothing)
-async def delete_policy(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/loadBalancerPolicy/{name}", response_model=schemas.Nothing)
+async def delete_policy(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """A policy goes."""
+
     def change(state: State, old: Any) -> None:
         if old is None:
             raise Refusal(registry.unknown_record(state, POLICY, name))
@@ -55,8 +56,8 @@ async def delete_policy(name: str, rooms: Door, key: Key, actor: Actor) -> Respo
     return JSONResponse({})
 
 
-@router.get("/loadBalancerConfigs", response_model=answers.Page[answers.Balancing], openapi_extra=LISTED)
-async def get_configs(request: Request, rooms: Door) -> Response:
+@router.get("/loadBalancerConfigs", response_model=schemas.Page[schemas.Balancing], openapi_extra=LISTED)
+async def get_configs(request: Request, rooms: Context) -> Response:
     """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
     state = (await rooms.submitter.view()).state
     return page(request, [_shown(key, registry.value_of(state, CONFIG, key)) for key in registry.keys_of(state, CONFIG)])
@@ -67,11 +68,15 @@ def _shown(key: str, value: dict[str, Any]) -> dict[str, Any]:
     return whose | value
 
 
-@router.post("/loadBalancerConfig", response_model=answers.Nothing)
+@router.post("/loadBalancerConfig", response_model=schemas.Nothing)
 async def set_config(
-    body: BalancingBody, rooms: Door, key: Key, actor: Actor,
-    unregisterDefaultLbQuery: bool = False, unregisterPrefilter: bool = False,
-) -> Response:  # fmt: skip
+    body: BalancingBody,
+    rooms: Context,
+    key: Key,
+    actor: Actor,
+    unregisterDefaultLbQuery: bool = False,
+    unregisterPrefilter: bool = False,
+) -> Response:
     """Set or unregister a default and a prefilter; what is not named stays."""
     if bool(body.is_global) == (body.db_name is not None):
         raise refuse("bad_value", "A configuration is the domain's or that of one database.", "Send isGlobal or dbName.")

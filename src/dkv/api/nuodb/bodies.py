@@ -17,7 +17,7 @@ def _text(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_text)]
 Texts = dict[str, Text]
-Id = Annotated[int, Field(ge=0, le=2**53)]   # a number, or its text
+Id = Annotated[int, Field(ge=0, le=2**53)]  # a number, or its text
 
 
 class DialectBody(BaseModel):

@@ -19,31 +19,31 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from dkv import files
-from dkv.api.nuodb.patterns import matches
-from dkv.api.rooms import LogFile, Rooms
+from dkv.api.context import LogFile, ManagerContext
+from dkv.api.nuodb.safe_regex import matches
 from dkv.control.submit import View
 from dkv.store.contract import Snapshot
 
-LARGEST_FILE = 32_000_000     # bytes; of a longer log its end is taken
+LARGEST_FILE = 32_000_000  # bytes; of a longer log its end is taken
 HIDDEN = "(hidden)"
-SECRET_FIELDS = ("secret", "password")   # how their names end, such as dba_password
+SECRET_FIELDS = ("secret", "password")  # how their names end, such as dba_password
 SECRET_WORDS = re.compile(r"pass|secret|token|key|cred|auth", re.IGNORECASE)
 CREDENTIALS = (
-    re.compile(r"(//)[^\s]*(@)"),                                    # //user:password@, to the last @: a password may have one
-    re.compile(r"((?:^|[\s,;=:])[^\s/:@,;=]+:)[^\s/@]+(@)"),         # user:password@
+    re.compile(r"(//)[^\s]*(@)"),  # //user:password@, to the last @: a password may have one
+    re.compile(r"((?:^|[\s,;=:])[^\s/:@,;=]+:)[^\s/@]+(@)"),  # user:password@
     re.compile(r"((?:pass\w*|secret|token|key|cred\w*|auth\w*)=)[^\s&;,]+()", re.IGNORECASE),
 )
 TOLD_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
 
 
 @dataclass(frozen=True)
-class Wish:
+class BundleRequest:
     """What the asker wants of the logs."""
 
     threads: bool = False
     cores: bool = False
-    modified_after: int = 0                     # s since 1970
-    ignore: str = ""                            # a pattern of file and directory names to leave out
+    modified_after: int = 0  # s since 1970
+    ignore: str = ""  # a pattern of file and directory names to leave out
 
 
 def told_state(snapshot: Snapshot) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def tasks_told() -> str:
     return "\n".join(lines)
 
 
-async def bundle(rooms: Rooms, wish: Wish) -> IO[bytes]:
-    """The ZIP, at its beginning; whoever reads it closes it. Raises StoreTrouble."""
+async def bundle(rooms: ManagerContext, wish: BundleRequest) -> IO[bytes]:
+    """The ZIP, at its beginning; whoever reads it closes it. Raises StoreError."""
     view, snapshot = await rooms.submitter.view(), await rooms.submitter.snapshot()
     texts = {
         "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
@@ -105,7 +105,7 @@ async def bundle(rooms: Rooms, wish: Wish) -> IO[bytes]:
     return await asyncio.to_thread(_packed, rooms.server_id, texts, logs)
 
 
-def _about(rooms: Rooms, view: View, wish: Wish) -> str:
+def _about(rooms: ManagerContext, view: View, wish: BundleRequest) -> str:
     lines = [f"Server {rooms.server_id} at {rooms.address}:{rooms.port}, {rooms.version}, revision {view.revision}."]
     lines += [f"Of a log longer than {LARGEST_FILE} bytes its end is here."]
     lines += ["Passwords, and the values of the key-value store, are left out."]
@@ -113,7 +113,7 @@ def _about(rooms: Rooms, view: View, wish: Wish) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _wanted(file: LogFile, wish: Wish) -> bool:
+def _wanted(file: LogFile, wish: BundleRequest) -> bool:
     if wish.ignore and any(matches(wish.ignore, part) for part in file.name.split("/")):
         return False
     try:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key
-from dkv.api.nuodb import answers, x509
+from dkv.api.context import Context
+from dkv.api.dependencies import Actor, Key
+from dkv.api.nuodb import schemas, x509
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import CertificateBody
 from dkv.api.problems import refuse
-from dkv.api.rooms import Door
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
@@ -22,8 +22,8 @@ KIND = "certificate"
 router = APIRouter(prefix="/peers/certificates")
 
 
-@router.get("", response_model=answers.Certificates)
-async def get_certificates(rooms: Door) -> Response:
+@router.get("", response_model=schemas.Certificates)
+async def get_certificates(rooms: Context) -> Response:
     """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
     state = (await rooms.submitter.view()).state
     trusted = {alias: registry.value_of(state, KIND, alias) for alias in registry.keys_of(state, KIND)}
@@ -31,11 +31,15 @@ async def get_certificates(rooms: Door) -> Response:
     return JSONResponse({"trustedCertificates": trusted} | nobody)
 
 
-@router.post("", response_model=answers.Nothing)
+@router.post("", response_model=schemas.Nothing)
 async def change_certificates(
-    body: CertificateBody, rooms: Door, key: Key, actor: Actor, remove: bool = False,
+    body: CertificateBody,
+    rooms: Context,
+    key: Key,
+    actor: Actor,
+    remove: bool = False,
     waitFullyReplicatedSec: Annotated[float, Query(ge=0)] = 0,
-) -> Response:  # fmt: skip
+) -> Response:
     """Trust a certificate, or no longer; one that was not trusted is no longer trusted at once. Nobody waits: all
     managers read one state."""
     new = None if remove else _kept(body)

@@ -7,46 +7,40 @@ import json
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted, repeated
-from dkv.api.nuodb import answers, shapes
-from dkv.api.nuodb.asking import database_of, external, heard, not_meant, pairs
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key, accepted, repeated
+from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.nuodb.dependencies import database_of, external, heard, not_meant, pairs
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.domain import startplan
-from dkv.domain.commands import (
-    CreateDatabase,
-    DeleteDatabase,
-    PutRecord,
-    SetDatabaseOptions,
-    ShutdownDatabase,
-)
+from dkv.domain.commands import CreateDatabase, DeleteDatabase, PutRecord, SetDatabaseOptions, ShutdownDatabase
 from dkv.domain.decision import Refused
-from dkv.domain.model import DatabaseState, EngineState, EngineType, Process, ProcessState, State
+from dkv.domain.model import DatabaseState, EngineState, Process, ProcessRole, ProcessState, State
 from dkv.domain.refusals import nearest
 from dkv.domain.registry import regions, value_of
 
 router = APIRouter(prefix="/databases")
 
 
-@router.get("", response_model=answers.Page[answers.Database], openapi_extra=LISTED)
-async def list_databases(request: Request, rooms: Door) -> Response:
+@router.get("", response_model=schemas.Page[schemas.Database], openapi_extra=LISTED)
+async def list_databases(request: Request, rooms: Context) -> Response:
     """Every database by name; deleted ones too, as TOMBSTONE."""
     state = (await rooms.submitter.view()).state
-    return page(request, [shapes.database(state, one) for _, one in sorted(state.databases.items())])
+    return page(request, [views.database(state, one) for _, one in sorted(state.databases.items())])
 
 
-@router.get("/{name}", response_model=answers.Database)
-async def get_database(name: str, rooms: Door, maskPassword: bool = True) -> Response:
+@router.get("/{name}", response_model=schemas.Database)
+async def get_database(name: str, rooms: Context, maskPassword: bool = True) -> Response:
     """One database; its password only with `maskPassword=False`."""
     state = (await rooms.submitter.view()).state
-    return JSONResponse(shapes.database(state, database_of(state, name, deleted=True), maskPassword))
+    return JSONResponse(views.database(state, database_of(state, name, deleted=True), maskPassword))
 
 
-@router.put("/{name}", response_model=answers.StartPlan)
+@router.put("/{name}", response_model=schemas.StartPlan)
 async def create_database(
-    name: str, body: DatabaseBody, rooms: Door, key: Key, actor: Actor, mayExist: bool = False
+    name: str, body: DatabaseBody, rooms: Context, key: Key, actor: Actor, mayExist: bool = False
 ) -> Response:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
     if await repeated(rooms, key):
@@ -57,10 +51,15 @@ async def create_database(
     known = state.databases.get(name)
     if not (mayExist and known and known.state is not DatabaseState.TOMBSTONE):
         command = CreateDatabase(
-            actor=actor, name=name, uid=rooms.new_id(), secret=rooms.new_id(), options=rooms.options,
-            dba_user=body.database_dba_user or "", dba_password=body.database_dba_password or "",
+            actor=actor,
+            name=name,
+            uid=rooms.new_id(),
+            secret=rooms.new_id(),
+            options=rooms.options,
+            dba_user=body.database_dba_user or "",
+            dba_password=body.database_dba_password or "",
             default_options=pairs(body.default_options),
-        )  # fmt: skip
+        )
         done = accepted(await rooms.submitter.submit(command, key))
         if not done.answer.get("created", True) and not mayExist:
             raise refuse("database_exists", f"The database {name} exists already.", "Start it with start database.")
@@ -81,7 +80,7 @@ def _check(state: State, body: DatabaseBody) -> None:
             raise refuse("bad_value", f"There is no region {region}.", "show regions lists them.")
 
 
-async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
+async def _place(rooms: ManagerContext, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
     """Write down which region the database's servers are in, if anybody said so; `again` only if nothing is written yet,
     because whoever asked first did not get so far."""
     if not body.host_assignments and not body.default_region_id:
@@ -94,15 +93,15 @@ async def _place(rooms: Rooms, name: str, body: DatabaseBody, actor: str, again:
     accepted(await rooms.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
 
 
-@router.post("/{name}/startplan", response_model=answers.StartPlan)
-async def start_plan(name: str, body: PlanBody, rooms: Door) -> Response:
+@router.post("/{name}/startplan", response_model=schemas.StartPlan)
+async def start_plan(name: str, body: PlanBody, rooms: Context) -> Response:
     """The plan that starts a database, or what of it does not run; changes nothing."""
     if body.sm_hosts:
         raise external("A process of this database")
     return await _planned(rooms, name, body.te_hosts, body.reusable)
 
 
-async def _planned(rooms: Rooms, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
+async def _planned(rooms: ManagerContext, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
     state = (await rooms.submitter.view()).state
     return _answered(startplan.start_plan(state, name, te_servers or (), reusable))
 
@@ -110,64 +109,62 @@ async def _planned(rooms: Rooms, name: str, te_servers: list[str] | None, reusab
 def _answered(found: startplan.Plan | Refused) -> Response:
     if isinstance(found, Refused):
         raise Refusal(found)
-    return JSONResponse(shapes.plan(found))
+    return JSONResponse(views.plan(found))
 
 
-@router.get("/{name}/capture", response_model=answers.StartPlan)
-async def capture(name: str, rooms: Door, checkState: bool = True) -> Response:
+@router.get("/{name}/capture", response_model=schemas.StartPlan)
+async def capture(name: str, rooms: Context, checkState: bool = True) -> Response:
     """The processes that are there as a plan; with `checkState` only of a database that runs whole."""
     return _answered(startplan.capture((await rooms.submitter.view()).state, name, checkState))
 
 
-@router.post("/{name}/options", response_model=answers.DatabaseSet)
-async def set_options(
-    name: str, body: Options, rooms: Door, key: Key, actor: Actor, replaceAll: bool = False
-) -> Response:
+@router.post("/{name}/options", response_model=schemas.DatabaseSet)
+async def set_options(name: str, body: Options, rooms: Context, key: Key, actor: Actor, replaceAll: bool = False) -> Response:
     """Set options; with `replaceAll` those that are not named are unset."""
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await rooms.submitter.submit(command, key))
     effects = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
-    return JSONResponse({**shapes.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects})
+    return JSONResponse({**views.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects})
 
 
-@router.post("/{name}/shutdown", response_model=answers.Nothing)
-async def shutdown_database(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/shutdown", response_model=schemas.Nothing)
+async def shutdown_database(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """Stop a database whole: its TEs first, then its SMs, all at the same position."""
     accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
     return JSONResponse({})
 
 
-@router.delete("/{name}", response_model=answers.Nothing)
-async def delete_database(name: str, rooms: Door, key: Key, actor: Actor, purge: bool = False) -> Response:
+@router.delete("/{name}", response_model=schemas.Nothing)
+async def delete_database(name: str, rooms: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
     command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
     accepted(await rooms.submitter.submit(command, key))
     return JSONResponse({})
 
 
-@router.get("/{name}/storageGroups", response_model=answers.Page[answers.StorageGroup], openapi_extra=LISTED)
-async def storage_groups(name: str, request: Request, rooms: Door) -> Response:
+@router.get("/{name}/storageGroups", response_model=schemas.Page[schemas.StorageGroup], openapi_extra=LISTED)
+async def storage_groups(name: str, request: Request, rooms: Context) -> Response:
     """The database's storage groups, with who may lead each."""
     state = (await rooms.submitter.view()).state
-    return page(request, shapes.storage_groups(state, database_of(state, name).name))
+    return page(request, views.storage_groups(state, database_of(state, name).name))
 
 
-@router.delete("/{name}/storageGroups/{group}", status_code=400, response_model=answers.Error)
-async def delete_storage_group(name: str, group: str, rooms: Door) -> Response:
+@router.delete("/{name}/storageGroups/{group}", status_code=400, response_model=schemas.Error)
+async def delete_storage_group(name: str, group: str, rooms: Context) -> Response:
     """Refused: the groups of a database share its keys from its creation."""
     database_of((await rooms.submitter.view()).state, name)
     raise not_meant("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
 
 
-@router.get("/{name}/sqlConnection", response_model=answers.Process, responses={204: {"description": "No process serves."}})
-async def connection(name: str, rooms: Door) -> Response:
+@router.get("/{name}/sqlConnection", response_model=schemas.Process, responses={204: {"description": "No process serves."}})
+async def connection(name: str, rooms: Context) -> Response:
     """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
     view = await rooms.submitter.view()
     database_of(view.state, name)
     found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
     if not found:
         return Response(status_code=204)
-    return JSONResponse(shapes.process(view.state, found[0], await heard(rooms, view)))
+    return JSONResponse(views.process(view.state, found[0], await heard(rooms, view)))
 
 
 connection.any_parameters = True  # type: ignore[attr-defined]  # connection properties of the client, none of them ours
@@ -179,4 +176,4 @@ def _serves(state: State, process: Process) -> bool:
 
 
 def _closeness(process: Process) -> tuple[bool, int]:
-    return (process.engine_type is not EngineType.TE, process.start_id)
+    return (process.role is not ProcessRole.TE, process.start_id)

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from dkv.api.asking import Actor
-from dkv.api.nuodb import answers, bundle
-from dkv.api.nuodb.departures import ask_other
-from dkv.api.nuodb.patterns import BadPattern, matches
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor
+from dkv.api.nuodb import bundle, schemas
+from dkv.api.nuodb.decommission import ask_other
 from dkv.api.nuodb.registry_bodies import MessageBody
+from dkv.api.nuodb.safe_regex import BadPattern, matches
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.domain import registry
 from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
@@ -23,32 +23,32 @@ from dkv.log import logger
 
 log = logger("nuodb")
 
-LONGEST_MESSAGE = 4_000   # characters kept of a line
-LICENSE = "none"          # dkv has no licences
+LONGEST_MESSAGE = 4_000  # characters kept of a line
+LICENSE = "none"  # dkv has no licences
 
 ZIP: dict[str, Any] = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
 router = APIRouter(prefix="/diagnostics")
 
 
-@router.post("/log", response_model=answers.Logged)
-async def log_message(body: MessageBody, rooms: Door, actor: Actor) -> Response:
+@router.post("/log", response_model=schemas.Logged)
+async def log_message(body: MessageBody, rooms: Context, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not all(is_printable(line) for line in body.message.split("\n")):
         raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
-    if not rooms.rehearsing:
+    if not rooms.dry_run:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
     return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})
 
 
-@router.get("/config", response_model=answers.Config)
-async def own_config(rooms: Door) -> Response:
+@router.get("/config", response_model=schemas.Config)
+async def own_config(rooms: Context) -> Response:
     """How the manager that answers is configured."""
     return JSONResponse(_config(rooms, (await rooms.submitter.view()).state))
 
 
-@router.get("/config/{server_id}", response_model=answers.Config)
-async def config_of(server_id: str, rooms: Door) -> Response:
+@router.get("/config/{server_id}", response_model=schemas.Config)
+async def config_of(server_id: str, rooms: Context) -> Response:
     """How a manager is configured; another one is asked itself."""
     state = (await rooms.submitter.view()).state
     if server_id == rooms.server_id:
@@ -59,14 +59,17 @@ async def config_of(server_id: str, rooms: Door) -> Response:
     return JSONResponse(await ask_other(rooms.fetch, server, "/api/1/diagnostics/config"))
 
 
-def _config(rooms: Rooms, state: State) -> dict[str, Any]:
+def _config(rooms: ManagerContext, state: State) -> dict[str, Any]:
     """`properties` are the settings; ThisServerId, agentPort and the service "rest" are what nuocmd looks for."""
     own = state.servers.get(rooms.server_id)
-    settings = {"".join(w.capitalize() if i else w for i, w in enumerate(name.split("_"))): text
-                for name, text in rooms.configured().items()}  # fmt: skip
+    settings = {
+        "".join(w.capitalize() if i else w for i, w in enumerate(name.split("_"))): text
+        for name, text in rooms.configured().items()
+    }
     labels = [pair.partition("=") for pair in settings.pop("labels", "").split(",") if pair]
-    policies = {name: {"lbQuery": registry.value_of(state, "load_balancer", name)}
-                for name in registry.keys_of(state, "load_balancer")}  # fmt: skip
+    policies = {
+        name: {"lbQuery": registry.value_of(state, "load_balancer", name)} for name in registry.keys_of(state, "load_balancer")
+    }
     return {
         "properties": {**settings, "ThisServerId": rooms.server_id, "agentPort": str(own.nuodb_port if own else rooms.port)},
         "initialMembership": {one.server_id: _member(rooms, one) for _, one in sorted(state.servers.items())},
@@ -77,18 +80,18 @@ def _config(rooms: Rooms, state: State) -> dict[str, Any]:
     }
 
 
-def _member(rooms: Rooms, server: Server) -> dict[str, str]:
+def _member(rooms: ManagerContext, server: Server) -> dict[str, str]:
     return {"transport": f"{server.host}:{server.port}", "version": rooms.version}
 
 
-@router.get("/kube", response_model=answers.Kubernetes)
+@router.get("/kube", response_model=schemas.Kubernetes)
 async def kubernetes() -> Response:
     """Nothing: dkv does not run by Kubernetes and knows none of its objects."""
     return JSONResponse({kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")})
 
 
-@router.get("/captureDomainState", response_model=answers.DomainState)
-async def capture_state(rooms: Door) -> Response:
+@router.get("/captureDomainState", response_model=schemas.DomainState)
+async def capture_state(rooms: Context) -> Response:
     """The whole state as its records, without what is secret."""
     snapshot = await rooms.submitter.snapshot()
     return JSONResponse(bundle.told_state(snapshot))
@@ -96,7 +99,7 @@ async def capture_state(rooms: Door) -> Response:
 
 @router.get("/logs", response_class=StreamingResponse, responses={200: ZIP})
 async def logs(
-    rooms: Door,
+    rooms: Context,
     includeThreadDump: bool = False,
     includeCoreFiles: bool = False,
     modifiedAfterEpochSec: Annotated[int, Query(ge=0)] = 0,
@@ -108,7 +111,7 @@ async def logs(
         matches(ignore, "")
     except BadPattern as error:
         raise refuse("bad_value", f"ignore is no regular expression: {error}.", "Write for example .*[.]old") from error
-    wish = bundle.Wish(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
+    wish = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
     packed = await bundle.bundle(rooms, wish)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{rooms.server_id}-{rooms.clock()}.zip")
     # Without quotes: nuocmd would take them for a part of the name (nuocmd-rest.md section 1.3).

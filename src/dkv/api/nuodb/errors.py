@@ -18,9 +18,7 @@ def speaks(path: str) -> bool:
     return path == ROOT or path.startswith(ROOT + "/")
 
 
-def error(
-    status: int, messages: Sequence[str], headers: Mapping[str, str] | None = None, **more: object
-) -> JSONResponse:
+def error(status: int, messages: Sequence[str], headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
     """An error in the dialect's shape; nuocmd joins the messages with ": " and ends with exit status 1."""
     body = {"code": status, "messages": list(messages)} | more
     return JSONResponse(body, status, headers=dict(headers or {}))
@@ -36,7 +34,9 @@ LIST_PARAMETERS: Mapping[str, tuple[Mapping[str, object], str]] = {
     "limit": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to answer at most."),
     "orderBy": ({"type": "string"}, "Dotted fields, with commas between them."),
     "descendingFields": ({"type": "string"}, "Those of `orderBy` whose largest value comes first."),
-    "filterBy": ({"type": "array", "items": {"type": "string"}},
-                 "Fields to filter by; each is then a parameter of its own, a pattern that the whole value has to fit."),
-}  # fmt: skip
+    "filterBy": (
+        {"type": "array", "items": {"type": "string"}},
+        "Fields to filter by; each is then a parameter of its own, a pattern that the whole value has to fit.",
+    ),
+}
 """What every list takes besides one parameter for each filtered field: its schema and what it says."""

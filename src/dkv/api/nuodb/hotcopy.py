@@ -10,13 +10,13 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.hotcopies import prepared
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.asking import database_of, not_meant
+from dkv.api.nuodb import schemas
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
+from dkv.api.nuodb.dependencies import database_of, not_meant
 from dkv.api.problems import refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.control.submit import RequestKey
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
@@ -26,14 +26,12 @@ from dkv.wire.hotcopy import STATUS, message
 
 router = APIRouter(prefix="/databases")
 
-LONGEST_WAIT = 25     # s an answer is held back at most: the client gives up after 30
-LOOK_EVERY = 0.2      # s
+LONGEST_WAIT = 25  # s an answer is held back at most: the client gives up after 30
+LOOK_EVERY = 0.2  # s
 
 
-@router.get("/hotCopyStatus", response_model=answers.HotCopy | answers.HotCopies)
-async def hot_copy_status(
-    rooms: Door, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0
-) -> Response:
+@router.get("/hotCopyStatus", response_model=schemas.HotCopy | schemas.HotCopies)
+async def hot_copy_status(rooms: Context, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0) -> Response:
     """One hot copy, or all that one process coordinated."""
     state = (await rooms.submitter.view()).state
     if hotCopyId is None:
@@ -41,9 +39,9 @@ async def hot_copy_status(
     return JSONResponse(shape(_copy(state, hotCopyId, coordinatorStartId)))
 
 
-@router.post("/cancelHotCopy", response_model=answers.HotCopy)
+@router.post("/cancelHotCopy", response_model=schemas.HotCopy)
 async def cancel_hot_copy(
-    rooms: Door, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
+    rooms: Context, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
 ) -> Response:
     """End a hot copy; one that ended already is answered as it is."""
     _copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)
@@ -53,10 +51,8 @@ async def cancel_hot_copy(
     return JSONResponse(shape(_copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)))
 
 
-@router.get("/{name}/hotCopyStatus", response_model=answers.HotCopies)
-async def hot_copies_of(
-    name: str, rooms: Door, timeoutSec: int = 0, minSecondsRunning: int | None = None
-) -> Response:
+@router.get("/{name}/hotCopyStatus", response_model=schemas.HotCopies)
+async def hot_copies_of(name: str, rooms: Context, timeoutSec: int = 0, minSecondsRunning: int | None = None) -> Response:
     """A database's hot copies by the process that coordinated each; with `minSecondsRunning` only those that run so long."""
     state = (await rooms.submitter.view()).state
     database_of(state, name)
@@ -67,43 +63,50 @@ async def hot_copies_of(
     return _statuses(found)
 
 
-@router.post("/{name}/hotCopySimple", response_model=answers.HotCopy)
-async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/hotCopySimple", response_model=schemas.HotCopy)
+async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
         raise not_meant("Archives have no journal of their own.", "Leave the journal directory out.")
     command = RequestHotCopy(
-        actor=actor, database=name, default_path=default.copy_archive_dir if default else "",
+        actor=actor,
+        database=name,
+        default_path=default.copy_archive_dir if default else "",
         targets=tuple(CopyTarget(archive_id=a, path=place.copy_archive_dir) for a, place in sorted(places.items())),
-        max_rate=body.max_rate or 0, whole=body.check_contains_all_sgs is not False,
-    )  # fmt: skip
+        max_rate=body.max_rate or 0,
+        whole=body.check_contains_all_sgs is not False,
+    )
     return await _begin(rooms, body, command, key)
 
 
-@router.post("/{name}/hotCopy", response_model=answers.HotCopy)
-async def hot_copy(name: str, body: HotCopySetBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/hotCopy", response_model=schemas.HotCopy)
+async def hot_copy(name: str, body: HotCopySetBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
         raise not_meant(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
     places = body.backup_set_dirs or {}
     command = RequestHotCopy(
-        actor=actor, database=name, default_path=body.default_backup_set_dir or "", shared=body.shared,
+        actor=actor,
+        database=name,
+        default_path=body.default_backup_set_dir or "",
+        shared=body.shared,
         targets=tuple(CopyTarget(archive_id=a, path=path) for a, path in sorted(places.items())),
-        max_rate=body.max_rate or 0, whole=body.check_contains_all_sgs is not False,
-    )  # fmt: skip
+        max_rate=body.max_rate or 0,
+        whole=body.check_contains_all_sgs is not False,
+    )
     return await _begin(rooms, body, command, key)
 
 
 async def _begin(
-    rooms: Rooms, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
+    rooms: ManagerContext, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
 ) -> Response:
     """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
         raise not_meant("A hot copy has no test mode.", "Leave it out.")
     done = accepted(await rooms.submitter.submit(command, key))
     copy_id = await prepared(rooms, done)
-    looks = 0 if rooms.rehearsing else int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)
+    looks = 0 if rooms.dry_run else int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)
     copy = _copy((await rooms.submitter.view()).state, copy_id)
     while looks > 0 and not copy.over:
         looks -= 1

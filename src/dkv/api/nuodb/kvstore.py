@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted
-from dkv.api.nuodb import answers
+from dkv.api.context import Context
+from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.nuodb import schemas
 from dkv.api.nuodb.records import text_of
 from dkv.api.nuodb.registry_bodies import ValueBody
 from dkv.api.problems import refuse
-from dkv.api.rooms import Door
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 
@@ -19,15 +19,15 @@ KIND = "kvstore"
 router = APIRouter(prefix="/kvstore")
 
 
-@router.get("/{name:path}", response_model=answers.Value)
-async def get_value(name: str, rooms: Door) -> Response:
+@router.get("/{name:path}", response_model=schemas.Value)
+async def get_value(name: str, rooms: Context) -> Response:
     """The value of a key, null if there is none: that is no error, since scripts ask so whether it is there."""
     state = (await rooms.submitter.view()).state
     return JSONResponse({"key": name, "value": registry.value_of(state, KIND, name)})
 
 
-@router.put("/{name:path}", response_model=answers.Value)
-async def put_value(name: str, body: ValueBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/{name:path}", response_model=schemas.Value)
+async def put_value(name: str, body: ValueBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
     if body.key not in (None, name):
         raise refuse("bad_value", f"The body is about key {body.key!r}, the address about {name!r}.", "Name one key.")

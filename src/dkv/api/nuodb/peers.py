@@ -9,35 +9,35 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.context import Context, ManagerContext
+from dkv.api.nuodb import schemas
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
-from dkv.api.rooms import Door, Rooms
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
 
 router = APIRouter(prefix="/peers")
 
-TERM = 1   # the domain's state has one history; nothing is ever elected twice in it
+TERM = 1  # the domain's state has one history; nothing is ever elected twice in it
 
 
-@router.get("", response_model=answers.Page[answers.Server], openapi_extra=LISTED)
-async def list_peers(request: Request, rooms: Door) -> Response:
+@router.get("", response_model=schemas.Page[schemas.Server], openapi_extra=LISTED)
+async def list_peers(request: Request, rooms: Context) -> Response:
     """Every server; exactly one of them is the one that answers."""
     view = await rooms.submitter.view()
-    known = Leases(await rooms.leader_server(), await rooms.heard())
+    known = Leases(await rooms.leader_server(), await rooms.lease_ages())
     return page(request, [peer(rooms, view, known, one) for _, one in sorted(view.state.servers.items())])
 
 
-@router.get("/{server_id}", response_model=answers.Server)
-async def get_peer(server_id: str, rooms: Door) -> Response:
+@router.get("/{server_id}", response_model=schemas.Server)
+async def get_peer(server_id: str, rooms: Context) -> Response:
     """One server."""
     view = await rooms.submitter.view()
     server = view.state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, view.state.servers))
-    known = Leases(await rooms.leader_server(), await rooms.heard())
+    known = Leases(await rooms.leader_server(), await rooms.lease_ages())
     return JSONResponse(peer(rooms, view, known, server))
 
 
@@ -48,7 +48,7 @@ class Leases(NamedTuple):
     heard: Mapping[str, int]
 
 
-def peer(rooms: Rooms, view: View, known: Leases, server: Server) -> dict[str, Any]:
+def peer(rooms: ManagerContext, view: View, known: Leases, server: Server) -> dict[str, Any]:
     """A server in the dialect: what it would say of itself is the same at each manager, since all read one state.
 
     The commit index is the domain's revision; the leader is the manager that moves the domain's clock.

@@ -8,89 +8,94 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key, accepted
-from dkv.api.nuodb import answers, errors, shapes
-from dkv.api.nuodb.asking import external, heard, not_meant, pairs
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.nuodb import errors, schemas, views
 from dkv.api.nuodb.bodies import ProcessBody
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.nuodb.dependencies import external, heard, not_meant, pairs
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.domain.commands import ShutdownProcess, StartProcess
 from dkv.domain.decision import Refused
-from dkv.domain.model import EngineType
+from dkv.domain.model import ProcessRole
 from dkv.domain.refusals import unknown_process
 
 router = APIRouter(prefix="/processes")
 
-LOOK_EVERY = 0.05     # s between two looks whether a process is gone
-LONGEST_HOLD = 3600   # s an answer may be held at most
+LOOK_EVERY = 0.05  # s between two looks whether a process is gone
+LONGEST_HOLD = 3600  # s an answer may be held at most
 
 Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
 
 
-@router.get("", response_model=answers.Page[answers.Process], openapi_extra=LISTED)
-async def list_processes(request: Request, rooms: Door, filterQuery: str = "any") -> Response:
+@router.get("", response_model=schemas.Page[schemas.Process], openapi_extra=LISTED)
+async def list_processes(request: Request, rooms: Context, filterQuery: str = "any") -> Response:
     """Every live process, by start id; `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
     view = await rooms.submitter.view()
     ages = await heard(rooms, view)
-    found = (shapes.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
+    found = (views.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
     return page(request, [one for one in found if chosen(one)])
 
 
-@router.get("/exited", response_model=answers.Page[answers.Tombstone], openapi_extra=LISTED)
-async def list_exited(request: Request, rooms: Door, filterQuery: str = "any") -> Response:
+@router.get("/exited", response_model=schemas.Page[schemas.Tombstone], openapi_extra=LISTED)
+async def list_exited(request: Request, rooms: Context, filterQuery: str = "any") -> Response:
     """What is kept of processes that ended; newest first. `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
     state = (await rooms.submitter.view()).state
     newest = sorted(state.tombstones.items(), reverse=True)
-    found = (shapes.tombstone(state, ended) for _, ended in newest)
+    found = (views.tombstone(state, ended) for _, ended in newest)
     return page(request, [one for one in found if chosen(one["process"])])
 
 
-@router.get("/availableOptions", response_model=answers.ProcessOptions)
+@router.get("/availableOptions", response_model=schemas.ProcessOptions)
 async def available_options() -> Response:
     """Options a process can be given of its own; there is none that an engine obeys."""
     return JSONResponse({"options": {}})
 
 
-@router.post("/externalStartup", status_code=400, response_model=answers.Error)
+@router.post("/externalStartup", status_code=400, response_model=schemas.Error)
 async def start_outside(request: Request) -> Response:
     """Refused: a manager starts every engine of its server itself."""
     raise external()
 
 
-@router.get("/{start_id}", response_model=answers.Process)
-async def get_process(start_id: int, rooms: Door) -> Response:
+@router.get("/{start_id}", response_model=schemas.Process)
+async def get_process(start_id: int, rooms: Context) -> Response:
     """A process; one that ended is an error that carries its tombstone."""
     view = await rooms.submitter.view()
     if start_id in view.state.processes:
-        return JSONResponse(shapes.process(view.state, view.state.processes[start_id], await heard(rooms, view)))
+        return JSONResponse(views.process(view.state, view.state.processes[start_id], await heard(rooms, view)))
     if start_id in view.state.tombstones:
-        ended = shapes.tombstone(view.state, view.state.tombstones[start_id])
+        ended = views.tombstone(view.state, view.state.tombstones[start_id])
         return errors.error(404, [f"Process {start_id} ended: {ended['reason']}"], **ended)
     raise Refusal(unknown_process(start_id))
 
 
 @router.get("/{start_id}/options", response_model=dict[str, str])
-async def get_options(start_id: int, rooms: Door) -> Response:
+async def get_options(start_id: int, rooms: Context) -> Response:
     """The options of a process: its own, and its database's where it has none."""
     state = (await rooms.submitter.view()).state
     if start_id not in state.processes:
         raise Refusal(unknown_process(start_id))
-    return JSONResponse(shapes.process(state, state.processes[start_id], {})["options"])
+    return JSONResponse(views.process(state, state.processes[start_id], {})["options"])
 
 
-@router.post("", response_model=answers.Process)
-async def start_process(body: ProcessBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("", response_model=schemas.Process)
+async def start_process(body: ProcessBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
     expected = body.expected_incarnation
     command = StartProcess(
-        actor=actor, database=body.db_name, engine_type=_engine_type(body), server_id=body.host or "",
-        archive_id=body.archive_id, expected=(expected.major, expected.minor) if expected else None,
-        labels=pairs(body.labels), options=pairs(body.override_options),
-    )  # fmt: skip
+        actor=actor,
+        database=body.db_name,
+        role=_engine_type(body),
+        server_id=body.host or "",
+        archive_id=body.archive_id,
+        expected=(expected.major, expected.minor) if expected else None,
+        labels=pairs(body.labels),
+        options=pairs(body.override_options),
+    )
     done = accepted(await rooms.submitter.submit(command, key))
     start_id: Any = done.answer["startId"]
     started = done.state.processes.get(start_id)
@@ -98,10 +103,10 @@ async def start_process(body: ProcessBody, rooms: Door, key: Key, actor: Actor) 
         started = done.state.tombstones[start_id].process
     if started is None:  # and of which nothing is kept any more
         raise Refusal(unknown_process(start_id))
-    return JSONResponse(shapes.process(done.state, started, {}))
+    return JSONResponse(views.process(done.state, started, {}))
 
 
-def _engine_type(body: ProcessBody) -> EngineType:
+def _engine_type(body: ProcessBody) -> ProcessRole:
     named = body.engine_type or ("TE" if body.archive_id is None else "SM")
     if named == "SSM":
         raise not_meant("Snapshot storage managers do not exist here.", "Use --engine-type SM or TE.")
@@ -113,14 +118,20 @@ def _engine_type(body: ProcessBody) -> EngineType:
         raise refuse("bad_value", "An SM needs an archive.", "Name it with --archive-id; show archives lists them.")
     if (body.override_options or {}).get("ext-start") == "true":
         raise external()
-    return EngineType(named)
+    return ProcessRole(named)
 
 
-@router.delete("/{start_id}", response_model=answers.Nothing)
+@router.delete("/{start_id}", response_model=schemas.Nothing)
 async def end_process(
-    start_id: int, rooms: Door, key: Key, actor: Actor, kill: bool = False, evict: bool = False,
-    killWithCore: bool = False, timeout: Seconds = 0,
-) -> Response:  # fmt: skip
+    start_id: int,
+    rooms: Context,
+    key: Key,
+    actor: Actor,
+    kill: bool = False,
+    evict: bool = False,
+    killWithCore: bool = False,
+    timeout: Seconds = 0,
+) -> Response:
     """End a process: gracefully, or at once with `kill`; `evict` forgets one that cannot be reached. With `timeout` the
     answer waits that many seconds at most until it is gone."""
     if killWithCore:
@@ -133,9 +144,9 @@ async def end_process(
     return JSONResponse({})
 
 
-async def _gone(rooms: Rooms, start_id: int, seconds: int) -> None:
+async def _gone(rooms: ManagerContext, start_id: int, seconds: int) -> None:
     """Wait until a process is gone, or the time is over, or this manager ends."""
-    for _ in range(0 if rooms.rehearsing else int(seconds / LOOK_EVERY)):
+    for _ in range(0 if rooms.dry_run else int(seconds / LOOK_EVERY)):
         if rooms.closing() or start_id not in (await rooms.submitter.view()).state.processes:
             return
         await asyncio.sleep(LOOK_EVERY)

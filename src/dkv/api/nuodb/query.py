@@ -14,10 +14,18 @@ from typing import Any
 from dkv.api.problems import refuse
 from dkv.domain.refusals import nearest
 
-LONGEST, DEEPEST = 1_000, 20   # characters of a query, parentheses inside each other
+LONGEST, DEEPEST = 1_000, 20  # characters of a query, parentheses inside each other
 CHOOSING = ("random", "round_robin", "first")
-FIELDS = {"start_id": "startId", "server_id": "host", "archive_id": "archiveId", "node_id": "nodeId", "pid": "pid",
-          "hostname": "hostname", "region": "regionName", "engine_type": "type"}  # fmt: skip
+FIELDS = {
+    "start_id": "startId",
+    "server_id": "host",
+    "archive_id": "archiveId",
+    "node_id": "nodeId",
+    "pid": "pid",
+    "hostname": "hostname",
+    "region": "regionName",
+    "engine_type": "type",
+}
 KNOWN = ("any", "and", "or", "not", "label", *FIELDS, *CHOOSING)
 
 Fits = Callable[[Mapping[str, Any]], bool]

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dkv.api.asking import accepted, repeated
+from dkv.api.context import ManagerContext
+from dkv.api.dependencies import accepted, repeated
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Rooms
 from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
@@ -38,7 +38,7 @@ def must(refused: Refused | None) -> None:
 
 
 async def rewrite(
-    rooms: Rooms, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
+    rooms: ManagerContext, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
 ) -> Accepted:
     """Change one record and give the answer, with the state that is true then. Raises Refusal, of `change` too; nothing is
     changed then. A repeated request is not judged again; `beside` makes of the new value what its answer has to tell.

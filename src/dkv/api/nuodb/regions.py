@@ -10,14 +10,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.asking import database_of
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.context import Context, ManagerContext
+from dkv.api.dependencies import Actor, Key
+from dkv.api.nuodb import schemas
+from dkv.api.nuodb.dependencies import database_of
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBody, ServerBody
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
@@ -54,16 +54,17 @@ def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
     return {"next": next_id, "names": others}
 
 
-@router.get(REGIONS, response_model=answers.Page[answers.Region], openapi_extra=LISTED)
-async def get_regions(request: Request, rooms: Door) -> Response:
+@router.get(REGIONS, response_model=schemas.Page[schemas.Region], openapi_extra=LISTED)
+async def get_regions(request: Request, rooms: Context) -> Response:
     """Every region; number 0, Default, is always there."""
     names = registry.regions((await rooms.submitter.view()).state).names
     return page(request, [_json(number, name) for number, name in sorted(names.items())])
 
 
-@router.post(REGIONS, status_code=201, response_model=answers.Region)
-async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post(REGIONS, status_code=201, response_model=schemas.Region)
+async def create_region(body: RegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """A new region, with the next number."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         known = registry.regions(state)
         names = dict(known.names)
@@ -72,19 +73,20 @@ async def create_region(body: RegionBody, rooms: Door, key: Key, actor: Actor) -
 
     done = await rewrite(rooms, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
     found = (number for number, name in registry.regions(done.state).names.items() if name == body.name)
-    number: Any = done.answer.get("number")   # of a repeated request: the region may have another name by now, or be gone
+    number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
     return JSONResponse(_json(next(found) if number is None else number, body.name), 201)
 
 
-@router.get(REGION, response_model=answers.Region)
-async def get_region(region_id: int, rooms: Door) -> Response:
+@router.get(REGION, response_model=schemas.Region)
+async def get_region(region_id: int, rooms: Context) -> Response:
     """One region."""
     return JSONResponse(_json(region_id, known_region((await rooms.submitter.view()).state, region_id)))
 
 
-@router.put(REGION, response_model=answers.Region)
-async def rename_region(region_id: int, body: RegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put(REGION, response_model=schemas.Region)
+async def rename_region(region_id: int, body: RegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Another name for a region, if it has the one that the asker believes."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         name = _not_default(known_region(state, region_id), region_id)
         if body.old_name not in (None, name):
@@ -98,9 +100,10 @@ async def rename_region(region_id: int, body: RegionBody, rooms: Door, key: Key,
     return JSONResponse(_json(region_id, body.name))
 
 
-@router.delete(REGION, response_model=answers.Nothing)
-async def delete_region(region_id: int, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete(REGION, response_model=schemas.Nothing)
+async def delete_region(region_id: int, rooms: Context, key: Key, actor: Actor) -> Response:
     """A region that no database uses."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         name = _not_default(known_region(state, region_id), region_id)
         used = registry.assigned_to(state, region_id)
@@ -127,16 +130,17 @@ def _not_default(name: str, number: int) -> str:
 # Which server is where -----------------------------------------------------------------------------------------------
 
 
-@router.put("/databases/{name}/hosts", response_model=answers.Nothing)
-async def assign_server(name: str, body: HostBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/databases/{name}/hosts", response_model=schemas.Nothing)
+async def assign_server(name: str, body: HostBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Put a server into a region for one database."""
     await place(rooms, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
     return JSONResponse({})
 
 
-@router.delete("/databases/{name}/hosts", response_model=answers.Nothing)
-async def unassign_server(name: str, body: ServerBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/databases/{name}/hosts", response_model=schemas.Nothing)
+async def unassign_server(name: str, body: ServerBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         database = database_of(state, name)
         placed = registry.placing(state, name)
@@ -150,18 +154,24 @@ async def unassign_server(name: str, body: ServerBody, rooms: Door, key: Key, ac
     return JSONResponse({})
 
 
-@router.put("/databases/{name}/defaultRegion", response_model=answers.Nothing)
-async def set_default_region(name: str, body: DefaultRegionBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/databases/{name}/defaultRegion", response_model=schemas.Nothing)
+async def set_default_region(name: str, body: DefaultRegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """The region of all servers that were put nowhere else."""
     await place(rooms, name, {}, int(body.region_id), key=key, actor=actor)
     return JSONResponse({})
 
 
 async def place(
-    rooms: Rooms, name: str, servers: dict[str, int], default: int | None = None, *,
-    key: RequestKey | None = None, actor: str = "",
+    rooms: ManagerContext,
+    name: str,
+    servers: dict[str, int],
+    default: int | None = None,
+    *,
+    key: RequestKey | None = None,
+    actor: str = "",
 ) -> None:
     """Put servers of a database into regions, by number, and all others into `default`. Raises Refusal."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         database = database_of(state, name)
         placed = registry.placing(state, name)
@@ -170,7 +180,10 @@ async def place(
                 raise Refusal(unknown_server(server_id, state.servers))
         for number in [*servers.values(), *([] if default is None else [default])]:
             known_region(state, number)
-        return {"uid": database.uid, "default": placed.default if default is None else default,
-                "servers": {**placed.servers, **servers}}  # fmt: skip
+        return {
+            "uid": database.uid,
+            "default": placed.default if default is None else default,
+            "servers": {**placed.servers, **servers},
+        }
 
     await rewrite(rooms, PutRecord(actor=actor, kind="database_regions", key=name), change, key)

@@ -9,7 +9,7 @@ from dkv.api.nuodb import (
     balancing,
     certificates,
     databases,
-    departures,
+    decommission,
     diagnostics,
     hotcopy,
     kvstore,
@@ -24,7 +24,7 @@ from dkv.api.nuodb.errors import ROOT
 PARTS = [
     certificates.router,
     peers.router,
-    departures.router,
+    decommission.router,
     balancing.router,
     versions.router,
     regions.router,

@@ -13,9 +13,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.asking import Actor, Key
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.listing import LISTED, page
+from dkv.api.context import Context
+from dkv.api.dependencies import Actor, Key
+from dkv.api.nuodb import schemas
+from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import Change, must, rewrite
 from dkv.api.nuodb.registry_bodies import (
     CredentialsBody,
@@ -28,14 +29,13 @@ from dkv.api.nuodb.registry_bodies import (
 )
 from dkv.api.passwords import hashed
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
 router = APIRouter(prefix="/policies")
 
-SECRET = ("password",)   # fields of a user that are never given back
+SECRET = ("password",)  # fields of a user that are never given back
 
 
 def _shown(name: str, value: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +88,14 @@ def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
 # Users ---------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/users", response_model=answers.Page[answers.User], openapi_extra=LISTED)
-async def get_users(request: Request, rooms: Door) -> Response:
+@router.get("/users", response_model=schemas.Page[schemas.User], openapi_extra=LISTED)
+async def get_users(request: Request, rooms: Context) -> Response:
     """Every user and its roles; never a password, not even as it is kept."""
     return page(request, _all((await rooms.submitter.view()).state, "user"))
 
 
-@router.put("/users/{name}", status_code=201, response_model=answers.User)
-async def create_user(name: str, body: UserBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/users/{name}", status_code=201, response_model=schemas.User)
+async def create_user(name: str, body: UserBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
     credentials = await _credentials(body.password, body.certificate_pem)
@@ -104,9 +104,10 @@ async def create_user(name: str, body: UserBody, rooms: Door, key: Key, actor: A
     return JSONResponse(_shown(name, value), 201)
 
 
-@router.delete("/users/{name}", response_model=answers.Nothing)
-async def delete_user(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/users/{name}", response_model=schemas.Nothing)
+async def delete_user(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """A user leaves."""
+
     def change(state: State, old: Any) -> None:
         _known("user", name, state, old)
 
@@ -114,9 +115,10 @@ async def delete_user(name: str, rooms: Door, key: Key, actor: Actor) -> Respons
     return JSONResponse({})
 
 
-@router.post("/users/{name}/roles", response_model=answers.User)
-async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/users/{name}/roles", response_model=schemas.User)
+async def change_user_roles(name: str, body: UserRolesBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """What a user may do, more and less."""
+
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
         must(registry.unknown_role(state, body.roles_to_add or ()))
@@ -127,8 +129,8 @@ async def change_user_roles(name: str, body: UserRolesBody, rooms: Door, key: Ke
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
-@router.post("/users/{name}/credentials", response_model=answers.User)
-async def change_credentials(name: str, body: CredentialsBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/users/{name}/credentials", response_model=schemas.User)
+async def change_credentials(name: str, body: CredentialsBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """A user's new password or certificate; the other one stays."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
 
@@ -159,14 +161,14 @@ def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
     return _without_doubles([{**one, **{field: one[field] or {} for field in fields}} for one in said])
 
 
-@router.get("/roles", response_model=answers.Page[answers.Role], openapi_extra=LISTED)
-async def get_roles(request: Request, rooms: Door) -> Response:
+@router.get("/roles", response_model=schemas.Page[schemas.Role], openapi_extra=LISTED)
+async def get_roles(request: Request, rooms: Context) -> Response:
     """Every role with the requests it allows."""
     return page(request, _all((await rooms.submitter.view()).state, "role"))
 
 
-@router.put("/roles/{name}", status_code=201, response_model=answers.Role)
-async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.put("/roles/{name}", status_code=201, response_model=schemas.Role)
+async def create_role(name: str, body: RoleBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
@@ -180,8 +182,8 @@ async def create_role(name: str, body: RoleBody, rooms: Door, key: Key, actor: A
     return JSONResponse(_shown(name, value), 201)
 
 
-@router.post("/roles/{name}", response_model=answers.Role)
-async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.post("/roles/{name}", response_model=schemas.Role)
+async def change_role(name: str, body: RoleChangeBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
 
@@ -190,16 +192,19 @@ async def change_role(name: str, body: RoleChangeBody, rooms: Door, key: Key, ac
         must(registry.unknown_role(state, body.sub_roles_to_add or ()))
         must(registry.circular(state, name, body.sub_roles_to_add or ()))
         subs, requests = _without(role["subRoles"], body.sub_roles_to_remove or ()), _without(role["authorizedRequests"], removed)
-        return {"subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
-                "authorizedRequests": _without_doubles([*requests, *added])}  # fmt: skip
+        return {
+            "subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
+            "authorizedRequests": _without_doubles([*requests, *added]),
+        }
 
     state = (await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
 
 
-@router.delete("/roles/{name}", response_model=answers.Nothing)
-async def delete_role(name: str, rooms: Door, key: Key, actor: Actor) -> Response:
+@router.delete("/roles/{name}", response_model=schemas.Nothing)
+async def delete_role(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
     """A role that nobody has any more."""
+
     def change(state: State, old: Any) -> None:
         _known("role", name, state, old)
         holders = registry.holders_of(state, name)
@@ -213,14 +218,14 @@ async def delete_role(name: str, rooms: Door, key: Key, actor: Actor) -> Respons
 # Licence -------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/license", response_model=answers.NoLicense)
+@router.get("/license", response_model=schemas.NoLicense)
 async def get_license() -> Response:
     """dkv has no licences; said in the shape nuocmd prints."""
     decoded = {"type": "NONE", "holder": "dkv has no licences: nothing in it has to be unlocked"}
     return JSONResponse({"decodedLicense": decoded, "effectiveForDomain": True})
 
 
-@router.post("/license", status_code=400, response_model=answers.Error)
+@router.post("/license", status_code=400, response_model=schemas.Error)
 async def set_license(body: LicenseBody, update: bool = False, allowDowngrade: bool = False) -> Response:
     """Refused."""
     raise refuse("not_meant", "A licence cannot be meant here, because dkv has none.", "Nothing has to be unlocked.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.nuodb import answers
-from dkv.api.nuodb.asking import database_of, not_meant
+from dkv.api.context import Context, ManagerContext
+from dkv.api.nuodb import schemas
+from dkv.api.nuodb.dependencies import database_of, not_meant
 from dkv.api.problems import Refusal, refuse
-from dkv.api.rooms import Door, Rooms
 
 router = APIRouter(prefix="/databases")
 
@@ -22,26 +22,28 @@ def version_id(release: str) -> int:
     return major << 16 | minor << 8 | patch
 
 
-@router.get("/{name}/versions", response_model=answers.Versions)
-async def versions(name: str, rooms: Door) -> Response:
+@router.get("/{name}/versions", response_model=schemas.Versions)
+async def versions(name: str, rooms: Context) -> Response:
     """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
     state = (await rooms.submitter.view()).state
     database_of(state, name)
     release = rooms.engine_version()
     number = version_id(release)
-    return JSONResponse({
-        "dbName": name,
-        "effectiveVersion": number,
-        "maxVersion": number,
-        "version": release,
-        "allVersions": {release: {"version": release, "versionId": number}},
-        "availableVersions": [],
-        "processVersions": {release: [str(process.start_id) for process in state.processes_of(name)]},
-    })  # fmt: skip
+    return JSONResponse(
+        {
+            "dbName": name,
+            "effectiveVersion": number,
+            "maxVersion": number,
+            "version": release,
+            "allVersions": {release: {"version": release, "versionId": number}},
+            "availableVersions": [],
+            "processVersions": {release: [str(process.start_id) for process in state.processes_of(name)]},
+        }
+    )
 
 
-@router.post("/{name}/upgrade", response_model=answers.Nothing)
-async def upgrade(name: str, rooms: Door, version: str | None = None, maxVersion: bool = False) -> Response:
+@router.post("/{name}/upgrade", response_model=schemas.Nothing)
+async def upgrade(name: str, rooms: Context, version: str | None = None, maxVersion: bool = False) -> Response:
     """Nothing to do for the release that runs, or its number; any other is refused."""
     database_of((await rooms.submitter.view()).state, name)
     release = rooms.engine_version()
@@ -52,26 +54,28 @@ async def upgrade(name: str, rooms: Door, version: str | None = None, maxVersion
     return JSONResponse({})
 
 
-@router.post("/dataEncryption", status_code=400, response_model=answers.Error)
-async def data_encryption(rooms: Door, configUpdateTimeoutSec: int = 0) -> Response:
+@router.post("/dataEncryption", status_code=400, response_model=schemas.Error)
+async def data_encryption(rooms: Context, configUpdateTimeoutSec: int = 0) -> Response:
     """Refused."""
-    raise not_meant("Storage passwords cannot be meant here, because Valkey does not encrypt the files it writes.",
-                    "Keep the data directory on an encrypted file system.")  # fmt: skip
+    raise not_meant(
+        "Storage passwords cannot be meant here, because Valkey does not encrypt the files it writes.",
+        "Keep the data directory on an encrypted file system.",
+    )
 
 
-@router.get("/{name}/reportTimestamp", status_code=400, response_model=answers.Error)
-async def report_timestamp(name: str, rooms: Door) -> Response:
-    """Refused."""
-    raise await _no_handoff(rooms, name)
-
-
-@router.post("/{name}/resetState", status_code=400, response_model=answers.Error)
-async def reset_state(name: str, rooms: Door) -> Response:
+@router.get("/{name}/reportTimestamp", status_code=400, response_model=schemas.Error)
+async def report_timestamp(name: str, rooms: Context) -> Response:
     """Refused."""
     raise await _no_handoff(rooms, name)
 
 
-async def _no_handoff(rooms: Rooms, name: str) -> Refusal:
+@router.post("/{name}/resetState", status_code=400, response_model=schemas.Error)
+async def reset_state(name: str, rooms: Context) -> Response:
+    """Refused."""
+    raise await _no_handoff(rooms, name)
+
+
+async def _no_handoff(rooms: ManagerContext, name: str) -> Refusal:
     database_of((await rooms.submitter.view()).state, name)
     said = "A handoff between centres cannot be meant here, because no archive is a passive observer: each is a whole copy."
     return not_meant(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")

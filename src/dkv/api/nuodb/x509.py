@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 NAMES = {
-    "2.5.4.3": "CN", "2.5.4.6": "C", "2.5.4.7": "L", "2.5.4.8": "ST", "2.5.4.10": "O", "2.5.4.11": "OU",
-    "1.2.840.113549.1.9.1": "emailAddress", "0.9.2342.19200300.100.1.25": "DC",
-}  # fmt: skip
+    "2.5.4.3": "CN",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "1.2.840.113549.1.9.1": "emailAddress",
+    "0.9.2342.19200300.100.1.25": "DC",
+}
 SEQUENCE, SET, OID, UTC_TIME, TIME, VERSION = 0x30, 0x31, 0x06, 0x17, 0x18, 0xA0
 
 
@@ -40,7 +46,7 @@ def read(pem: str) -> Certificate:
         raise NoCertificate(str(error) or "it ends too early") from error
 
 
-Part = tuple[int, bytes]   # tag and contents
+Part = tuple[int, bytes]  # tag and contents
 
 
 def _children(data: bytes) -> Iterator[Part]:

@@ -9,35 +9,83 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 
 from dkv.cli.binding import Cmdlet
-from dkv.cli.trouble import Usage, nearest
+from dkv.cli.errors import Usage, nearest
 
 FILES = {
-    "archive": "archives", "archives": "archives",
-    "database": "databases", "databases": "databases", "database-options": "databases",
+    "archive": "archives",
+    "archives": "archives",
+    "database": "databases",
+    "databases": "databases",
+    "database-options": "databases",
     "startplan": "plans",
-    "process": "processes", "processes": "processes", "server-processes": "processes",
-    "domain": "domain", "domain-state": "domain",
-    "server": "servers", "servers": "servers", "server-state": "servers", "server-config": "servers",
-    "server-logs": "support", "diagnose-info": "support", "message": "support",
-    "storage-groups": "groups", "storage-group": "groups",
-    "hotcopy": "hotcopies", "hotcopy-info": "hotcopies", "hotcopy-status": "hotcopies",
-    "value": "simple", "waiting": "told", "events": "told", "leader": "leader",
-    "user": "access", "users": "access", "user-roles": "access", "user-credentials": "access",
-    "role": "access", "roles": "access", "role-templates": "access",
-    "region": "simple", "regions": "simple", "region-assignment": "simple",
-    "load-balancer": "simple", "load-balancers": "simple", "load-balancer-config": "simple",
-    "sql-connection": "simple", "effective-license": "simple", "kubernetes-config": "simple", "certificate-info": "simple",
-}  # fmt: skip
+    "process": "processes",
+    "processes": "processes",
+    "server-processes": "processes",
+    "domain": "domain",
+    "domain-state": "domain",
+    "server": "servers",
+    "servers": "servers",
+    "server-state": "servers",
+    "server-config": "servers",
+    "server-logs": "support",
+    "diagnose-info": "support",
+    "message": "support",
+    "storage-groups": "groups",
+    "storage-group": "groups",
+    "hotcopy": "hotcopies",
+    "hotcopy-info": "hotcopies",
+    "hotcopy-status": "hotcopies",
+    "value": "simple",
+    "waiting": "events",
+    "events": "events",
+    "leader": "leader",
+    "user": "access",
+    "users": "access",
+    "user-roles": "access",
+    "user-credentials": "access",
+    "role": "access",
+    "roles": "access",
+    "role-templates": "access",
+    "region": "simple",
+    "regions": "simple",
+    "region-assignment": "simple",
+    "load-balancer": "simple",
+    "load-balancers": "simple",
+    "load-balancer-config": "simple",
+    "sql-connection": "simple",
+    "effective-license": "simple",
+    "kubernetes-config": "simple",
+    "certificate-info": "simple",
+}
 """The file that knows a noun. Where a noun's verbs are in several files, MORE names the others."""
 
 MORE = {
-    "database": ("plans", "checks", "hotcopies", "upkeep"), "process": ("checks",), "server": ("checks",), "servers": ("checks",),
-}  # fmt: skip
+    "database": ("plans", "checks", "hotcopies", "maintenance"),
+    "process": ("checks",),
+    "server": ("checks",),
+    "servers": ("checks",),
+}
 
 VERBS = (
-    "add", "cancel", "capture", "check", "create", "delete", "enforce", "get", "hotcopy", "log", "remove", "restart", "set",
-    "show", "shutdown", "start", "switchover", "update",
-)  # fmt: skip
+    "add",
+    "cancel",
+    "capture",
+    "check",
+    "create",
+    "delete",
+    "enforce",
+    "get",
+    "hotcopy",
+    "log",
+    "remove",
+    "restart",
+    "set",
+    "show",
+    "shutdown",
+    "start",
+    "switchover",
+    "update",
+)
 
 
 def tables(noun: str) -> Iterator[Cmdlet]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.errors import DONE, FAILED
 from dkv.cli.nouns.databases import only_one
-from dkv.cli.nouns.door import DB_NAME, SHARED, Door, exactly, part
+from dkv.cli.nouns.dialect_client import DB_NAME, SHARED, DialectClient, exactly, part
 from dkv.cli.nouns.processes import START_ID
 from dkv.cli.nouns.shapes import connected
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED
-from dkv.client import ClientTrouble, Json, ManagerRefused
+from dkv.client import ClientError, Json, ManagerRefused
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0   # s between two looks; doubled each time
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
 WAITS = (
     Param("--timeout", "number", "seconds to wait for it", default=0, low=0, high=10**6),
@@ -31,32 +31,58 @@ ACKS = Param("--wait-for-acks", "switch", "who was never heard of does not count
 
 VERBS = (
     Cmdlet(
-        "check database", "Whether a database and its processes are as they should be.", "nouns.checks:database",
+        "check database",
+        "Whether a database and its processes are as they should be.",
+        "nouns.checks:database",
         (
-            DB_NAME, *WAITS, RUNNING, Param("--check-syncing", "switch", "each runs or is being copied to", default=False),
-            Param("--num-processes", "number", "so many processes have to run", low=0, high=10**6), LIVENESS, ACKS,
-            Param("--fail-on-process-exit", "switch", "give up when a process ends meanwhile", default=False), *SHARED,
+            DB_NAME,
+            *WAITS,
+            RUNNING,
+            Param("--check-syncing", "switch", "each runs or is being copied to", default=False),
+            Param("--num-processes", "number", "so many processes have to run", low=0, high=10**6),
+            LIVENESS,
+            ACKS,
+            Param("--fail-on-process-exit", "switch", "give up when a process ends meanwhile", default=False),
+            *SHARED,
         ),
     ),
     Cmdlet(
-        "check process", "Whether a process runs, or has ended.", "nouns.checks:process",
+        "check process",
+        "Whether a process runs, or has ended.",
+        "nouns.checks:process",
         (
-            START_ID, *WAITS, RUNNING, Param("--check-exited", "switch", "it has to have ended", default=False), LIVENESS,
-            Param("--wait-for-ack", "switch", "never heard of does not count as alive", default=False), *SHARED,
+            START_ID,
+            *WAITS,
+            RUNNING,
+            Param("--check-exited", "switch", "it has to have ended", default=False),
+            LIVENESS,
+            Param("--wait-for-ack", "switch", "never heard of does not count as alive", default=False),
+            *SHARED,
         ),
     ),
     Cmdlet(
-        "check server", "Whether the server that is asked takes part in its domain.", "nouns.checks:server",
+        "check server",
+        "Whether the server that is asked takes part in its domain.",
+        "nouns.checks:server",
         (*WAITS, ACTIVE, CONNECTED, CONVERGED, *SHARED),
     ),
     Cmdlet(
-        "check servers", "Whether all servers take part in one domain.", "nouns.checks:servers",
+        "check servers",
+        "Whether all servers take part in one domain.",
+        "nouns.checks:servers",
         (
-            *WAITS, ACTIVE, CONNECTED, CONVERGED, Param("--check-leader", "switch", "all name one leader", default=False),
-            Param("--num-servers", "number", "there have to be so many", low=0, high=10**6), LIVENESS, ACKS, *SHARED,
+            *WAITS,
+            ACTIVE,
+            CONNECTED,
+            CONVERGED,
+            Param("--check-leader", "switch", "all name one leader", default=False),
+            Param("--num-servers", "number", "there have to be so many", low=0, high=10**6),
+            LIVENESS,
+            ACKS,
+            *SHARED,
         ),
     ),
-)  # fmt: skip
+)
 
 
 WAIT_OR_LOOK = "Give --timeout SECONDS to wait for it; dkv show domain tells more."
@@ -79,7 +105,7 @@ def until(session: Session, bound: Bound, look: Callable[[], str]) -> int:
             if refused.status not in (404, 503):
                 raise
             said, hint = refused.message, refused.hint or hint
-        except ClientTrouble as trouble:
+        except ClientError as trouble:
             said = str(trouble)
         if not said:
             if session.screen.as_json:
@@ -107,7 +133,7 @@ def database(session: Session, bound: Bound) -> int:
     """The database's state, its processes' states, how long ago each was heard."""
     only_one(bound, "--timeout", "--wait-forever")
     only_one(bound, "--check-running", "--check-syncing")
-    door, name = Door(session, bound), bound["--db-name"]
+    door, name = DialectClient(session, bound), bound["--db-name"]
     first: list[tuple[int, int]] = []
 
     def look() -> str:
@@ -171,7 +197,7 @@ def process(session: Session, bound: Bound) -> int:
     """One process: alive, running, or ended."""
     only_one(bound, "--timeout", "--wait-forever")
     only_one(bound, "--check-running", "--check-exited")
-    door, start_id = Door(session, bound), bound["--start-id"]
+    door, start_id = DialectClient(session, bound), bound["--start-id"]
 
     def look() -> str:
         live = door.items("/processes", "startId", startId=exactly(start_id))
@@ -185,7 +211,7 @@ def process(session: Session, bound: Bound) -> int:
     return until(session, bound, look)
 
 
-def _ended(door: Door, start_id: int, bound: Bound) -> str:
+def _ended(door: DialectClient, start_id: int, bound: Bound) -> str:
     ended = door.items("/processes/exited", "process.startId", process__startId=exactly(start_id))
     if not ended:
         raise Never(f"There is no process {start_id}.")
@@ -200,7 +226,7 @@ def _ended(door: Door, start_id: int, bound: Bound) -> str:
 def server(session: Session, bound: Bound) -> int:
     """The server that answers."""
     only_one(bound, "--timeout", "--wait-forever")
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
 
     def look() -> str:
         peers = door.items("/peers", "id")
@@ -244,7 +270,7 @@ def _index(one: Json, name: str) -> int:
 def servers(session: Session, bound: Bound) -> int:
     """All servers, each as it sees itself."""
     only_one(bound, "--timeout", "--wait-forever")
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
 
     def look() -> str:
         peers = [one for one in door.items("/peers", "id") if not one.get("isEvicted")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, Look, exactly, part
+from dkv.cli.errors import DONE, FAILED, Usage
+from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, Look, exactly, part
 from dkv.cli.nouns.printing import keep, lines, say_ignored, say_waiting
 from dkv.cli.nouns.processes import POLL, TIMEOUT
 from dkv.cli.nouns.shapes import connected, database_line, exited_line, process_line, repr_line
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED, Usage
 from dkv.client import Json, ManagerRefused
 
 TE_SERVERS = Param("--te-server-ids", "words", "the servers that get a TE each")
@@ -19,7 +19,8 @@ PATH = "/databases/{--db-name}"
 
 VERBS = (
     Cmdlet(
-        "create database", "Creates a database and, unless told otherwise, starts it on its archives.",
+        "create database",
+        "Creates a database and, unless told otherwise, starts it on its archives.",
         "nouns.databases:create",
         (
             DB_NAME,
@@ -31,31 +32,42 @@ VERBS = (
             Param("--archive-assignment", "words", "group of archives and server, where a plan may choose"),
             Param("--region-assignment", "pairs", "server and region"),
             Param("--default-options", "pairs", "options of every process"),
-            SMS_RUN, *CHANGES,
+            SMS_RUN,
+            *CHANGES,
         ),
     ),
     Cmdlet(
-        "start database", "Requests an SM on each archive, and the TEs that are asked for.", "nouns.plans:start_database",
+        "start database",
+        "Requests an SM on each archive, and the TEs that are asked for.",
+        "nouns.plans:start_database",
         (
-            DB_NAME, TE_SERVERS,
+            DB_NAME,
+            TE_SERVERS,
             Param("--incremental", "switch", "it runs already: only what is missing", default=False),
             Param("--unconditional", "switch", "whether it runs or not", default=False),
-            SMS_RUN, *CHANGES,
+            SMS_RUN,
+            *CHANGES,
         ),
     ),
     Cmdlet(
-        "shutdown database", "Stops a database whole and waits: TEs first, then SMs.", "nouns.databases:shutdown",
+        "shutdown database",
+        "Stops a database whole and waits: TEs first, then SMs.",
+        "nouns.databases:shutdown",
         (DB_NAME, TIMEOUT, *CHANGES),
     ),
     Cmdlet(
-        "delete database", "Marks a stopped database as deleted; with --purge its history is forgotten.", "",
+        "delete database",
+        "Marks a stopped database as deleted; with --purge its history is forgotten.",
+        "",
         (DB_NAME, Param("--purge", "switch", "forget its history too", default=False), *CHANGES),
         Call("DELETE", PATH, query=(("purge", "--purge"),)),
     ),
     Cmdlet("get database", "One database.", "", (DB_NAME, *SHARED), Call("GET", PATH, "Database")),
     Cmdlet("get databases", "Lists databases.", "", SHARED, Call("GET", "/databases?orderBy=name", "Database", many=True)),
     Cmdlet(
-        "show database", "Shows a database with its processes and how the ended ones ended.", "nouns.databases:show_database",
+        "show database",
+        "Shows a database with its processes and how the ended ones ended.",
+        "nouns.databases:show_database",
         (
             DB_NAME,
             Param("--num-incarnations", "number", "how many cold starts back", high=10**9),
@@ -65,14 +77,17 @@ VERBS = (
         ),
     ),
     Cmdlet(
-        "update database-options", "Changes a database's options, and says what that does to processes that run.",
+        "update database-options",
+        "Changes a database's options, and says what that does to processes that run.",
         "nouns.databases:update_options",
         (
-            DB_NAME, Param("--default-options", "pairs", "the options", default={}),
-            Param("--replace-all", "switch", "also drop those that are not named", default=False), *CHANGES,
+            DB_NAME,
+            Param("--default-options", "pairs", "the options", default={}),
+            Param("--replace-all", "switch", "also drop those that are not named", default=False),
+            *CHANGES,
         ),
     ),
-)  # fmt: skip
+)
 
 
 def create(session: Session, bound: Bound) -> int:
@@ -80,12 +95,15 @@ def create(session: Session, bound: Bound) -> int:
     from dkv.cli.nouns.plans import carry_out  # half of the verbs here have no plan
 
     only_one(bound, "--capture-file", "--no-autostart")
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     body: Json = {
-        "databaseDbaUser": bound["--dba-user"], "databaseDbaPassword": bound["--dba-password"],
-        "teHosts": bound["--te-server-ids"] or [], "hostAssignments": _regions(door, bound), "smHosts": {},
+        "databaseDbaUser": bound["--dba-user"],
+        "databaseDbaPassword": bound["--dba-password"],
+        "teHosts": bound["--te-server-ids"] or [],
+        "hostAssignments": _regions(door, bound),
+        "smHosts": {},
         "defaultOptions": bound["--default-options"] or {},
-    }  # fmt: skip
+    }
     plan = door.change("PUT", f"/databases/{part(bound['--db-name'])}", body, mayExist=False)
     say_ignored(session, bound["--default-options"])
     if bound["--no-autostart"]:
@@ -96,7 +114,7 @@ def create(session: Session, bound: Bound) -> int:
     return carry_out(door, plan or {"processes": []}, bound)
 
 
-def _regions(door: Door, bound: Bound) -> Json:
+def _regions(door: DialectClient, bound: Bound) -> Json:
     wanted = bound["--region-assignment"] or {}
     if not wanted:
         return {}
@@ -116,7 +134,7 @@ def only_one(bound: Bound, *names: str) -> None:
 
 def shutdown(session: Session, bound: Bound) -> int:
     """Stop a database and wait until it does not run."""
-    door, path = Door(session, bound), f"/databases/{part(bound['--db-name'])}"
+    door, path = DialectClient(session, bound), f"/databases/{part(bound['--db-name'])}"
     door.change("POST", f"{path}/shutdown")
     ends = session.clock() + bound["--timeout"]
     if not bound["--timeout"]:
@@ -131,7 +149,7 @@ def shutdown(session: Session, bound: Bound) -> int:
     return DONE
 
 
-def _state(door: Door, path: str) -> str:
+def _state(door: DialectClient, path: str) -> str:
     try:
         return str(door.get(path)["state"])
     except ManagerRefused as refused:
@@ -143,7 +161,7 @@ def _state(door: Door, path: str) -> str:
 def show_database(session: Session, bound: Bound) -> int:
     """The database, its living processes, then its tombstones, newest first, by incarnation."""
     only_one(bound, "--num-incarnations", "--all-incarnations", "--skip-exited")
-    door, name = Door(session, bound), bound["--db-name"]
+    door, name = DialectClient(session, bound), bound["--db-name"]
     looks = [Look(f"/databases/{part(name)}"), Look("/processes", "startId", {"dbName": exactly(name)}), Look("/peers", "id")]
     looks += [] if bound["--skip-exited"] else [_exited(name)]
     database, processes, servers, *exited = door.at_once(*looks)
@@ -166,7 +184,7 @@ def update_options(session: Session, bound: Bound) -> int:
     if not bound["--default-options"] and not bound["--replace-all"]:
         raise Usage("Nothing is to be changed.", "Give --default-options KEY VALUE, or --replace-all to unset all.")
     path = f"/databases/{part(bound['--db-name'])}/options"
-    done = Door(session, bound).change("POST", path, bound["--default-options"] or {}, replaceAll=bound["--replace-all"])
+    done = DialectClient(session, bound).change("POST", path, bound["--default-options"] or {}, replaceAll=bound["--replace-all"])
     effects = (done or {}).get("effects", [])
     lines(session, effects, (f"{one['option']}: {one['effect']}" for one in effects))
     return DONE

@@ -7,16 +7,18 @@ import time
 from collections.abc import Iterator
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.nouns.door import SHARED, Door, Look
+from dkv.cli.errors import DONE
+from dkv.cli.nouns.dialect_client import SHARED, DialectClient, Look
 from dkv.cli.nouns.printing import keep, lines, say_waiting
 from dkv.cli.nouns.shapes import connected, database_line, process_line, server_line
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE
 from dkv.client import Json
 
 VERBS = (
     Cmdlet(
-        "show domain", "Shows servers, databases and processes.", "nouns.domain:show_domain",
+        "show domain",
+        "Shows servers, databases and processes.",
+        "nouns.domain:show_domain",
         (
             Param("--client-token", "text", "what is written into the managers' logs to find this moment again"),
             Param("--include-tombstone-databases", "switch", "also databases that were deleted", default=False),
@@ -24,15 +26,17 @@ VERBS = (
         ),
     ),
     Cmdlet(
-        "capture domain-state", "Writes down all that the managers agree on, for support.", "nouns.domain:capture",
+        "capture domain-state",
+        "Writes down all that the managers agree on, for support.",
+        "nouns.domain:capture",
         (Param("--output", "text", "the file; else it is printed", default="-"), *SHARED),
     ),
-)  # fmt: skip
+)
 
 
 def show_domain(session: Session, bound: Bound) -> int:
     """Servers, databases, processes, in the layout of seed 003."""
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     token = bound["--client-token"] or _token()
     told: Json = door.ask("/diagnostics/log", {"message": f"show domain, client token: {token}"})
     servers, databases, processes = door.at_once(Look("/peers", "id"), Look("/databases", "name"), Look("/processes", "startId"))
@@ -68,5 +72,5 @@ def local_time(at: int) -> str:
 
 def capture(session: Session, bound: Bound) -> int:
     """The replicated state as JSON."""
-    keep(session, bound["--output"], Door(session, bound).get("/diagnostics/captureDomainState"))
+    keep(session, bound["--output"], DialectClient(session, bound).get("/diagnostics/captureDomainState"))
     return DONE

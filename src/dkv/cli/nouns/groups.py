@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, part
+from dkv.cli.errors import DONE
+from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, part
 from dkv.cli.nouns.printing import lines, show
 from dkv.cli.nouns.shapes import address
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE
 from dkv.client import Json
 
 SG_NAME = Param("--sg-name", "text", "the storage group", required=True)
@@ -18,33 +18,43 @@ ARCHIVES = Param("--archive-ids", "words", "the archives", required=True)
 VERBS = (
     Cmdlet("get storage-groups", "Lists a database's storage groups.", "nouns.groups:get", (DB_NAME, *SHARED)),
     Cmdlet(
-        "show storage-groups", "Shows a database's storage groups with their processes; * may lead.", "nouns.groups:show_all",
+        "show storage-groups",
+        "Shows a database's storage groups with their processes; * may lead.",
+        "nouns.groups:show_all",
         (DB_NAME, *SHARED),
     ),
-    Cmdlet("add storage-group", "Puts a storage group into archives.", "nouns.groups:add",
-           (DB_NAME, SG_NAME, ARCHIVES, *CHANGES)),
-    Cmdlet("remove storage-group", "Takes a storage group out of archives.", "nouns.groups:remove",
-           (DB_NAME, SG_NAME, ARCHIVES, *CHANGES)),
     Cmdlet(
-        "delete storage-group", "Forgets a storage group that is lost for good.", "", (DB_NAME, SG_NAME, *CHANGES),
+        "add storage-group", "Puts a storage group into archives.", "nouns.groups:add", (DB_NAME, SG_NAME, ARCHIVES, *CHANGES)
+    ),
+    Cmdlet(
+        "remove storage-group",
+        "Takes a storage group out of archives.",
+        "nouns.groups:remove",
+        (DB_NAME, SG_NAME, ARCHIVES, *CHANGES),
+    ),
+    Cmdlet(
+        "delete storage-group",
+        "Forgets a storage group that is lost for good.",
+        "",
+        (DB_NAME, SG_NAME, *CHANGES),
         Call("DELETE", "/databases/{--db-name}/storageGroups/{--sg-name}"),
     ),
-)  # fmt: skip
+)
 
 
-def _all(door: Door, bound: Bound) -> list[Json]:
+def _all(door: DialectClient, bound: Bound) -> list[Json]:
     return door.items(f"/databases/{part(bound['--db-name'])}/storageGroups", "sgName")
 
 
 def get(session: Session, bound: Bound) -> int:
     """List the groups."""
-    show(session, "StorageGroup", _all(Door(session, bound), bound))
+    show(session, "StorageGroup", _all(DialectClient(session, bound), bound))
     return DONE
 
 
 def show_all(session: Session, bound: Bound) -> int:
     """Each group with the processes that serve it."""
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     groups = _all(door, bound)
     live = {str(one["startId"]): one for one in door.items("/processes", "startId")}
 
@@ -72,7 +82,7 @@ def remove(session: Session, bound: Bound) -> int:
 
 
 def _each(session: Session, bound: Bound, path: str) -> int:
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     for archive_id in bound["--archive-ids"]:
         body = {"dbName": bound["--db-name"], "sgName": bound["--sg-name"], "archiveId": archive_id}
         show(session, "StorageGroup", door.change("POST", path, body))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly, part
+from dkv.cli.errors import DONE, FAILED, Usage
+from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, exactly, part
 from dkv.cli.nouns.printing import lines, show
 from dkv.cli.nouns.shapes import address, repr_line
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED, Usage
 from dkv.client import Json
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0   # s
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s
 TIMEOUT = Param("--timeout", "number", "seconds to wait for the end", default=0, low=0, high=10**6)
 RUNNING_FOR = Param("--running-for", "number", "only those that run for so many seconds", low=0, high=10**9)
 COORDINATOR = Param("--coordinator-start-id", "number", "the process that coordinates it", required=True, low=0, high=10**9)
@@ -20,7 +20,9 @@ COPY = Param("--hotcopy-id", "text", "the copy", required=True)
 
 VERBS = (
     Cmdlet(
-        "hotcopy database", "Copies the archives of a database while it serves.", "nouns.hotcopies:take",
+        "hotcopy database",
+        "Copies the archives of a database while it serves.",
+        "nouns.hotcopies:take",
         (
             DB_NAME,
             Param("--type", "word", "what kind", required=True, choices=("simple", "full", "incremental", "journal")),
@@ -29,35 +31,52 @@ VERBS = (
             Param("--shared", "switch", "one directory below it for each archive", default=False),
             Param("--max-rate", "text", "megabytes a second at most"),
             Param("--partial-storage-groups", "switch", "the archives need not hold all groups", default=False),
-            TIMEOUT, *CHANGES,
+            TIMEOUT,
+            *CHANGES,
         ),
     ),
     Cmdlet(
-        "get hotcopy-info", "Lists hot copies.", "nouns.hotcopies:info",
-        (
-            DB_NAME._replace(required=False), COORDINATOR._replace(required=False), TIMEOUT, RUNNING_FOR, *SHARED,
-        ),
+        "get hotcopy-info",
+        "Lists hot copies.",
+        "nouns.hotcopies:info",
+        (DB_NAME._replace(required=False), COORDINATOR._replace(required=False), TIMEOUT, RUNNING_FOR, *SHARED),
     ),
     Cmdlet(
-        "show hotcopy-info", "Shows hot copies by the process that coordinates them.", "nouns.hotcopies:show_info",
+        "show hotcopy-info",
+        "Shows hot copies by the process that coordinates them.",
+        "nouns.hotcopies:show_info",
         (DB_NAME, TIMEOUT, RUNNING_FOR, *SHARED),
     ),
     Cmdlet(
-        "get hotcopy-status", "One hot copy.", "", (COORDINATOR, COPY, TIMEOUT, *SHARED),
-        Call("GET", "/databases/hotCopyStatus", "HotCopyResponse",
-             query=(("coordinatorStartId", "--coordinator-start-id"), ("hotCopyId", "--hotcopy-id"))),
+        "get hotcopy-status",
+        "One hot copy.",
+        "",
+        (COORDINATOR, COPY, TIMEOUT, *SHARED),
+        Call(
+            "GET",
+            "/databases/hotCopyStatus",
+            "HotCopyResponse",
+            query=(("coordinatorStartId", "--coordinator-start-id"), ("hotCopyId", "--hotcopy-id")),
+        ),
     ),
     Cmdlet(
-        "cancel hotcopy", "Ends a hot copy; what it copied is of no use.", "", (COORDINATOR, COPY, TIMEOUT, *CHANGES),
-        Call("POST", "/databases/cancelHotCopy", "HotCopyResponse",
-             query=(("coordinatorStartId", "--coordinator-start-id"), ("hotCopyId", "--hotcopy-id"))),
+        "cancel hotcopy",
+        "Ends a hot copy; what it copied is of no use.",
+        "",
+        (COORDINATOR, COPY, TIMEOUT, *CHANGES),
+        Call(
+            "POST",
+            "/databases/cancelHotCopy",
+            "HotCopyResponse",
+            query=(("coordinatorStartId", "--coordinator-start-id"), ("hotCopyId", "--hotcopy-id")),
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def take(session: Session, bound: Bound) -> int:
     """Ask for a copy; with --timeout wait for its end."""
-    door, kind = Door(session, bound), bound["--type"]
+    door, kind = DialectClient(session, bound), bound["--type"]
     body = _simple(bound) if kind == "simple" else _set(bound)
     path = f"/databases/{part(bound['--db-name'])}/hotCopy" + ("Simple" if kind == "simple" else "")
     begun: Json = door.change("POST", path, body) or {}
@@ -91,7 +110,7 @@ def _set(bound: Bound) -> Json:
     return body
 
 
-def _await(door: Door, begun: Json, seconds: int) -> Json:
+def _await(door: DialectClient, begun: Json, seconds: int) -> Json:
     session, pause = door.session, FIRST_PAUSE
     ends = session.clock() + seconds
     while begun.get("status") == "running" and session.clock() < ends:
@@ -103,7 +122,7 @@ def _await(door: Door, begun: Json, seconds: int) -> Json:
     return begun
 
 
-def _statuses(door: Door, bound: Bound) -> Json:
+def _statuses(door: DialectClient, bound: Bound) -> Json:
     name, coordinator = bound["--db-name"], bound.get("--coordinator-start-id")
     if (name is None) == (coordinator is None):
         raise Usage("It is not said whose hot copies.", "Give either --db-name or --coordinator-start-id.")
@@ -114,7 +133,7 @@ def _statuses(door: Door, bound: Bound) -> Json:
 
 def info(session: Session, bound: Bound) -> int:
     """The copies, as repr lines."""
-    found = _statuses(Door(session, bound), bound)
+    found = _statuses(DialectClient(session, bound), bound)
     copies = [one for some in found["hotCopyStatuses"].values() for one in some]
     lines(session, found, (repr_line("HotCopyResponse", one) for one in copies))
     return DONE
@@ -122,7 +141,7 @@ def info(session: Session, bound: Bound) -> int:
 
 def show_info(session: Session, bound: Bound) -> int:
     """The copies below the process that coordinates them."""
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     found = _statuses(door, bound)
     live = {str(one["startId"]): one for one in door.items("/processes", "startId", dbName=exactly(bound["--db-name"]))}
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.errors import DONE, FAILED
 from dkv.cli.nouns.archives import ARCHIVE_ID
-from dkv.cli.nouns.door import CHANGES, DB_NAME
-from dkv.cli.nouns.native import client_of
+from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME
+from dkv.cli.nouns.native_client import client_of
 from dkv.cli.output import moment
 from dkv.cli.session import Session
 from dkv.cli.topology import UNPARTITIONED
-from dkv.cli.trouble import DONE, FAILED
 from dkv.client import Json, ManagerClient, ManagerRefused
 
-LEADS_WITHIN = 30.0   # s an enforced leader is waited for before the command says what it waits for
-POLL = 0.1            # s
+LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command says what it waits for
+POLL = 0.1  # s
 
 VERBS = (
     Cmdlet(
-        "enforce leader", "Makes an archive lead although it may lack writes; says first what may be lost.",
+        "enforce leader",
+        "Makes an archive lead although it may lack writes; says first what may be lost.",
         "nouns.leader:enforce",
         (
-            DB_NAME, Param("--group", "text", "its storage group", default=UNPARTITIONED),
+            DB_NAME,
+            Param("--group", "text", "its storage group", default=UNPARTITIONED),
             ARCHIVE_ID._replace(help="the archive that has to lead"),
             Param("--allow-data-loss", "switch", "what is said to be lost may be lost", default=False),
-            Param("--reason", "any", "why, recorded for ever", default=""), *CHANGES,
+            Param("--reason", "any", "why, recorded for ever", default=""),
+            *CHANGES,
         ),
     ),
-)  # fmt: skip
+)
 
 
 def enforce(session: Session, bound: Bound) -> int:

@@ -6,50 +6,62 @@ from collections.abc import Sequence
 from typing import Any
 
 from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.errors import DONE, FAILED, CliError, Usage
 from dkv.cli.nouns.databases import SMS_RUN, TE_SERVERS, only_one
-from dkv.cli.nouns.door import CHANGES, DB_NAME, SHARED, Door, exactly, part
+from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, exactly, part
 from dkv.cli.nouns.printing import keep, kept
 from dkv.cli.nouns.shapes import repr_line
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, FAILED, CliTrouble, Usage
 from dkv.client import Json
 
-POLL = 0.2   # s
+POLL = 0.2  # s
 KEYS = ("archiveId", "dbName", "engineType", "host", "labels", "overrideOptions")
 """What two processes must have in common to be the same one for enforce."""
 
 VERBS = (
     Cmdlet(
-        "get startplan", "Writes down what has to be requested to start a database.", "nouns.plans:get_startplan",
+        "get startplan",
+        "Writes down what has to be requested to start a database.",
+        "nouns.plans:get_startplan",
         (
-            DB_NAME, Param("--output-file", "text", "the file; - prints it", required=True), TE_SERVERS,
-            Param("--one-time", "switch", "for this start only: it quotes the incarnation", default=False), *SHARED,
+            DB_NAME,
+            Param("--output-file", "text", "the file; - prints it", required=True),
+            TE_SERVERS,
+            Param("--one-time", "switch", "for this start only: it quotes the incarnation", default=False),
+            *SHARED,
         ),
     ),
     Cmdlet(
-        "capture database", "Writes down which processes of a database run, to enforce it later.", "nouns.plans:capture",
+        "capture database",
+        "Writes down which processes of a database run, to enforce it later.",
+        "nouns.plans:capture",
         (DB_NAME, Param("--capture-file", "text", "the file; - prints it", required=True), *SHARED),
     ),
     Cmdlet(
-        "enforce database", "Starts what a captured database lacks.", "nouns.plans:enforce",
+        "enforce database",
+        "Starts what a captured database lacks.",
+        "nouns.plans:enforce",
         (
             Param("--capture-file", "text", "what capture database wrote", required=True),
             Param("--incremental", "switch", "it runs already: only what is missing", default=False),
             Param("--unconditional", "switch", "whether it runs or not", default=False),
-            SMS_RUN, *CHANGES,
+            SMS_RUN,
+            *CHANGES,
         ),
     ),
-)  # fmt: skip
+)
 
 
 def get_startplan(session: Session, bound: Bound) -> int:
     """The start plan, into a file."""
-    plan = start_plan(Door(session, bound), bound["--db-name"], bound["--te-server-ids"], reusable=not bound["--one-time"])
+    plan = start_plan(
+        DialectClient(session, bound), bound["--db-name"], bound["--te-server-ids"], reusable=not bound["--one-time"]
+    )
     keep(session, bound["--output-file"], plan)
     return DONE
 
 
-def start_plan(door: Door, name: str, te_servers: Sequence[str] | None, *, reusable: bool) -> Json:
+def start_plan(door: DialectClient, name: str, te_servers: Sequence[str] | None, *, reusable: bool) -> Json:
     """What would have to be requested now."""
     body = {"reusable": reusable, "teHosts": list(te_servers or ()), "smHosts": {}}
     return dict(door.ask(f"/databases/{part(name)}/startplan", body))
@@ -58,16 +70,16 @@ def start_plan(door: Door, name: str, te_servers: Sequence[str] | None, *, reusa
 def start_database(session: Session, bound: Bound) -> int:
     """Ask for a one-time plan and carry it out."""
     only_one(bound, "--incremental", "--unconditional")
-    door, name = Door(session, bound), bound["--db-name"]
+    door, name = DialectClient(session, bound), bound["--db-name"]
     plan = start_plan(door, name, bound["--te-server-ids"], reusable=False)
     if not bound["--unconditional"] and plan.get("incremental") and not bound["--incremental"]:
-        raise CliTrouble(f"{name} runs already.", "Use --incremental to start only what is missing.")
+        raise CliError(f"{name} runs already.", "Use --incremental to start only what is missing.")
     if not bound["--unconditional"] and bound["--incremental"] and not plan.get("incremental"):
-        raise CliTrouble(f"{name} does not run.", "Start it without --incremental.")
+        raise CliError(f"{name} does not run.", "Start it without --incremental.")
     return carry_out(door, plan, bound)
 
 
-def carry_out(door: Door, plan: Json, bound: Bound) -> int:
+def carry_out(door: DialectClient, plan: Json, bound: Bound) -> int:
     """Request each process of a plan: SMs by archive, then TEs."""
     specs = sorted(plan["processes"], key=lambda one: (one["engineType"] == "TE", one.get("archiveId") or 0))
     waited = not bound["--sms-running-timeout"] or bound["--plan"]
@@ -85,7 +97,7 @@ def carry_out(door: Door, plan: Json, bound: Bound) -> int:
     return DONE
 
 
-def _await_sms(door: Door, name: str, seconds: int) -> bool:
+def _await_sms(door: DialectClient, name: str, seconds: int) -> bool:
     session = door.session
     ends = session.clock() + seconds
     while not _sms_run(door, name):
@@ -97,7 +109,7 @@ def _await_sms(door: Door, name: str, seconds: int) -> bool:
     return True
 
 
-def _sms_run(door: Door, name: str) -> bool:
+def _sms_run(door: DialectClient, name: str) -> bool:
     found = door.items("/processes", "startId", dbName=exactly(name), type="SM")
     return bool(found) and all((p["durableState"], p.get("state")) == ("MONITORED", "RUNNING") for p in found)
 
@@ -108,7 +120,7 @@ def _sms_run(door: Door, name: str) -> bool:
 def capture(session: Session, bound: Bound) -> int:
     """What runs now, as a plan."""
     path = f"/databases/{part(bound['--db-name'])}/capture"
-    keep(session, bound["--capture-file"], Door(session, bound).get(path, checkState=True))
+    keep(session, bound["--capture-file"], DialectClient(session, bound).get(path, checkState=True))
     return DONE
 
 
@@ -116,7 +128,7 @@ def enforce(session: Session, bound: Bound) -> int:
     """Request what a captured plan has and the database has not."""
     only_one(bound, "--incremental", "--unconditional")
     specs = _specs(kept(bound["--capture-file"]), bound["--capture-file"])
-    door, name = Door(session, bound), str(specs[0]["dbName"])
+    door, name = DialectClient(session, bound), str(specs[0]["dbName"])
     _same_archives(door, name, specs)
     database: Json = door.get(f"/databases/{part(name)}")
     incarnation, runs = dict(database["incarnation"]), database["state"] != "NOT_RUNNING"
@@ -145,16 +157,16 @@ def _agreed(name: str, runs: bool, bound: Bound) -> None:
     if bound["--unconditional"] or runs == bound["--incremental"]:
         return
     if runs:
-        raise CliTrouble(f"{name} runs already.", "Use --incremental to start only what is missing.")
-    raise CliTrouble(f"{name} does not run.", "Enforce it without --incremental.")
+        raise CliError(f"{name} runs already.", "Use --incremental to start only what is missing.")
+    raise CliError(f"{name} does not run.", "Enforce it without --incremental.")
 
 
-def _same_archives(door: Door, name: str, specs: Sequence[Json]) -> None:
+def _same_archives(door: DialectClient, name: str, specs: Sequence[Json]) -> None:
     captured = {one["archiveId"] for one in specs if one.get("archiveId") is not None}
     there = {one["id"] for one in door.items("/archives", "id", dbName=exactly(name))}
     if captured != there:
         said = f"The archives of {name} are {sorted(there)}, and {sorted(captured)} were captured."
-        raise CliTrouble(said, "Capture the database again, or bring the archives back.")
+        raise CliError(said, "Capture the database again, or bring the archives back.")
 
 
 def _skipped(spec: Json, live: list[Json], specs: Sequence[Json]) -> str:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from dkv.cli.errors import CliError
 from dkv.cli.nouns.shapes import repr_line
 from dkv.cli.output import in_json, moment
 from dkv.cli.session import Session
-from dkv.cli.trouble import CliTrouble
 from dkv.client import Json
 
 
@@ -53,7 +53,7 @@ def say_ignored(session: Session, options: Json | None) -> None:
 
 
 def keep(session: Session, path: str, value: Any) -> None:
-    """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliTrouble."""
+    """Write JSON to a file, the way nuocmd does: two spaces, sorted. `-` is stdout. Raises CliError."""
     written = in_json(value, sort_keys=True)
     if path == "-":
         session.screen.block(written)
@@ -62,15 +62,15 @@ def keep(session: Session, path: str, value: Any) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(written + "\n")
     except OSError as error:
-        raise CliTrouble(f"{path} cannot be written: {error.strerror}.", "Name a file that may be written.") from error
+        raise CliError(f"{path} cannot be written: {error.strerror}.", "Name a file that may be written.") from error
 
 
 def kept(path: str) -> Any:
-    """The JSON of a file. Raises CliTrouble."""
+    """The JSON of a file. Raises CliError."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
-        raise CliTrouble(f"{path} cannot be read: {error.strerror}.", "Name a file that was captured before.") from error
+        raise CliError(f"{path} cannot be read: {error.strerror}.", "Name a file that was captured before.") from error
     except ValueError as error:
-        raise CliTrouble(f"{path} is not JSON: {error}.", "Capture it again.") from error
+        raise CliError(f"{path} is not JSON: {error}.", "Capture it again.") from error

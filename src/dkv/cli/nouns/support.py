@@ -7,40 +7,52 @@ import re
 from pathlib import Path
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.nouns.door import SHARED, Door, part
+from dkv.cli.errors import DONE, CliError
+from dkv.cli.nouns.dialect_client import SHARED, DialectClient, part
 from dkv.cli.session import Session
-from dkv.cli.trouble import DONE, CliTrouble
-from dkv.client import ClientTrouble, Json, Reply
+from dkv.client import ClientError, Json, Reply
 
 SINCE = Param("--modified-after", "text", "only files changed after this time, in seconds since 1970")
 SENSITIVE = Param("--include-sensitive-files", "switch", "also configuration with secrets", default=False)
 
 VERBS = (
     Cmdlet(
-        "get server-logs", "Fetches the logs of the server that is asked, as a ZIP file.", "nouns.support:logs",
+        "get server-logs",
+        "Fetches the logs of the server that is asked, as a ZIP file.",
+        "nouns.support:logs",
         (
             Param("--output", "text", "the file, or the directory with --unpack"),
             Param("--dump-threads", "switch", "also what it does right now", default=False),
-            Param("--unpack", "switch", "unpack it", default=False), SINCE, SENSITIVE, *SHARED,
+            Param("--unpack", "switch", "unpack it", default=False),
+            SINCE,
+            SENSITIVE,
+            *SHARED,
         ),
     ),
     Cmdlet(
-        "get diagnose-info", "Collects logs, configuration and state of all servers in one directory.",
+        "get diagnose-info",
+        "Collects logs, configuration and state of all servers in one directory.",
         "nouns.support:diagnose",
         (
             Param("--output-dir", "text", "the directory", default="."),
-            Param("--db-name", "text", "only this database"), SINCE, SENSITIVE, *SHARED,
+            Param("--db-name", "text", "only this database"),
+            SINCE,
+            SENSITIVE,
+            *SHARED,
         ),
     ),
     Cmdlet(
-        "log message", "Writes a line into the log of the server that is asked.", "nouns.support:message",
+        "log message",
+        "Writes a line into the log of the server that is asked.",
+        "nouns.support:message",
         (Param("--message", "text", "the line", required=True), *SHARED),
     ),
-)  # fmt: skip
+)
+
 
 def logs(session: Session, bound: Bound) -> int:
     """The ZIP file of one server's logs."""
-    reply = _logs(Door(session, bound), bound, threads=bound["--dump-threads"])
+    reply = _logs(DialectClient(session, bound), bound, threads=bound["--dump-threads"])
     if bound["--unpack"]:
         session.screen.line(str(_unpack(reply, Path(bound["--output"] or "."))))
         return DONE
@@ -50,14 +62,16 @@ def logs(session: Session, bound: Bound) -> int:
     return DONE
 
 
-def _logs(door: Door, bound: Bound, *, threads: bool) -> Reply:
+def _logs(door: DialectClient, bound: Bound, *, threads: bool) -> Reply:
     after = bound["--modified-after"]
     if after is not None and not after.isdigit():
-        raise CliTrouble(f"--modified-after cannot be '{after}'.", "It is seconds since 1970, such as 1767225600.")
+        raise CliError(f"--modified-after cannot be '{after}'.", "It is seconds since 1970, such as 1767225600.")
     query = {
-        "includeThreadDump": threads, "includeCoreFiles": False, "modifiedAfterEpochSec": after,
+        "includeThreadDump": threads,
+        "includeCoreFiles": False,
+        "modifiedAfterEpochSec": after,
         "excludeSensitiveFiles": not bound["--include-sensitive-files"],
-    }  # fmt: skip
+    }
     return door.fetch("GET", "/diagnostics/logs", query=query)
 
 
@@ -71,7 +85,7 @@ def _write(target: Path, data: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     except OSError as error:
-        raise CliTrouble(f"{target} cannot be written: {error.strerror}.", "Name another place.") from error
+        raise CliError(f"{target} cannot be written: {error.strerror}.", "Name another place.") from error
 
 
 def _unpack(reply: Reply, where: Path) -> Path:
@@ -81,7 +95,7 @@ def _unpack(reply: Reply, where: Path) -> Path:
         with zipfile.ZipFile(io.BytesIO(reply.body)) as packed:
             packed.extractall(where)
     except (OSError, zipfile.BadZipFile) as error:
-        raise CliTrouble(f"The logs cannot be unpacked into {where}: {error}.", "Name another place.") from error
+        raise CliError(f"The logs cannot be unpacked into {where}: {error}.", "Name another place.") from error
     return where
 
 
@@ -90,15 +104,18 @@ def diagnose(session: Session, bound: Bound) -> int:
     import json
     import time
 
-    door = Door(session, bound)
+    door = DialectClient(session, bound)
     where = Path(bound["--output-dir"]) / time.strftime("diagnose-%Y%m%dT%H%M%S")
     name = bound["--db-name"]
     whole = {
-        "domain": door.get("/diagnostics/captureDomainState"), "servers": door.items("/peers", "id"),
+        "domain": door.get("/diagnostics/captureDomainState"),
+        "servers": door.items("/peers", "id"),
         "databases": [door.get(f"/databases/{part(name)}")] if name else door.items("/databases", "name"),
-        "processes": door.items("/processes", "startId"), "archives": door.items("/archives", "id"),
-        "exited": door.items("/processes/exited", "process.startId"), "events": door.native().events(),
-    }  # fmt: skip
+        "processes": door.items("/processes", "startId"),
+        "archives": door.items("/archives", "id"),
+        "exited": door.items("/processes/exited", "process.startId"),
+        "events": door.native().events(),
+    }
     for title, found in whole.items():
         _write(where / f"{title}.json", json.dumps(found, indent=2, sort_keys=True).encode())
     for server in whole["servers"]:
@@ -110,17 +127,17 @@ def diagnose(session: Session, bound: Bound) -> int:
 def _of_server(session: Session, bound: Bound, server: Json, where: Path) -> None:
     import json
 
-    door = Door(session, bound | {"--managers": [server["address"]]})
+    door = DialectClient(session, bound | {"--managers": [server["address"]]})
     try:
         config = door.get("/diagnostics/config")
         _write(where / server["id"] / "config.json", json.dumps(config, indent=2, sort_keys=True).encode())
         _unpack(_logs(door, bound, threads=True), where)
-    except ClientTrouble as trouble:
+    except ClientError as trouble:
         session.screen.note(f"warning: {server['id']} is left out: {trouble}")
         _write(where / server["id"] / "left-out.txt", f"{trouble}\n".encode())
 
 
 def message(session: Session, bound: Bound) -> int:
     """One line in a log."""
-    Door(session, bound).ask("/diagnostics/log", {"message": bound["--message"]})
+    DialectClient(session, bound).ask("/diagnostics/log", {"message": bound["--message"]})
     return DONE

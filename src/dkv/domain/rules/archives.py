@@ -16,9 +16,14 @@ from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 LONGEST_PATH = 1_000
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 RESERVED = (
-    "hotCopyStatus", "cancelHotCopy", "loadBalancerPolicy", "loadBalancerPolicies", "loadBalancerConfig",
-    "loadBalancerConfigs", "dataEncryption",
-)  # fmt: skip
+    "hotCopyStatus",
+    "cancelHotCopy",
+    "loadBalancerPolicy",
+    "loadBalancerPolicies",
+    "loadBalancerConfig",
+    "loadBalancerConfigs",
+    "dataEncryption",
+)
 """Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
 
 
@@ -28,8 +33,11 @@ def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | No
         return no("bad_name", f"{what} cannot be named {name}: that word is part of an address.", "Choose another name.")
     if NAME.fullmatch(name):
         return None
-    return no("bad_name", f"{what} {name!r} is not a valid name.",
-              "Use a letter, then up to 62 letters, digits, dots, dashes or underscores.")  # fmt: skip
+    return no(
+        "bad_name",
+        f"{what} {name!r} is not a valid name.",
+        "Use a letter, then up to 62 letters, digits, dots, dashes or underscores.",
+    )
 
 
 def bad_path(what: str, path: str) -> Refused | None:
@@ -68,10 +76,17 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
         return group
     ports = _ports_for(draft, new)
     archive = Archive(
-        archive_id=draft.next_archive_id, database=name, database_uid=database.uid if database else "", group=group,
-        server_id=new.server_id, name=new.name or _free_name(draft, name), path=new.path.rstrip("/") or new.path,
-        cluster_port=ports[0], client_port=ports[1], restored=new.restored,
-    )  # fmt: skip
+        archive_id=draft.next_archive_id,
+        database=name,
+        database_uid=database.uid if database else "",
+        group=group,
+        server_id=new.server_id,
+        name=new.name or _free_name(draft, name),
+        path=new.path.rstrip("/") or new.path,
+        cluster_port=ports[0],
+        client_port=ports[1],
+        restored=new.restored,
+    )
     refused = bad_name("Instance", archive.name) or (bad_path("An archive", archive.path) if archive.path else None)
     refused = refused or _taken(draft, archive) or _port_conflict(draft, archive) or _bad_restored(draft, archive)
     if refused:
@@ -79,8 +94,14 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     draft.next_archive_id += 1
     draft.archives[archive.archive_id] = archive
     because = "it was created on data to be restored" if archive.restored else "it was created and holds no data yet"
-    draft.note("archive.created", f"archive {archive.archive_id}", because,
-               database=name, change="(new) -> PROVISIONED", archive_id=archive.archive_id)  # fmt: skip
+    draft.note(
+        "archive.created",
+        f"archive {archive.archive_id}",
+        because,
+        database=name,
+        change="(new) -> PROVISIONED",
+        archive_id=archive.archive_id,
+    )
     return archive
 
 
@@ -165,8 +186,11 @@ def _port_conflict(draft: Draft, archive: Archive) -> Refused | None:
     for port in (archive.cluster_port, archive.client_port):
         if port in used:
             free = _ports_for(draft, NewArchive(server_id=archive.server_id))
-            return no("port_conflict", f"Port {port} on {host} is used by {used[port]}.",
-                      f"Free on that server: -ClustronPort {free[0]} -ClientPort {free[1]}.")  # fmt: skip
+            return no(
+                "port_conflict",
+                f"Port {port} on {host} is used by {used[port]}.",
+                f"Free on that server: -ClustronPort {free[0]} -ClientPort {free[1]}.",
+            )
     return None
 
 
@@ -175,11 +199,15 @@ def _taken(draft: Draft, archive: Archive) -> Refused | None:
     for other in draft.archives.values():
         if other.database == archive.database and other.name.casefold() == archive.name.casefold():
             removed = f"; archive {other.archive_id} was removed and still holds that name" if other.removed else ""
-            return no("archive_exists", f"{archive.database} has an instance {other.name} already{removed}.",
-                      "Choose another name.")  # fmt: skip
+            return no(
+                "archive_exists", f"{archive.database} has an instance {other.name} already{removed}.", "Choose another name."
+            )
         if archive.path and other.path == archive.path and draft.servers[other.server_id].host == host:
-            return no("path_conflict", f"{archive.path} is the archive of {other.name} of {other.database}.",
-                      "Give each archive a directory of its own.")  # fmt: skip
+            return no(
+                "path_conflict",
+                f"{archive.path} is the archive of {other.name} of {other.database}.",
+                "Give each archive a directory of its own.",
+            )
     return None
 
 
@@ -188,8 +216,13 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
     archive = draft.archives.get(command.archive_id)
     if archive and archive.kept and command.purge:
         draft.put_archive(archive, kept=False)
-        draft.note("archive.purged", f"archive {archive.archive_id}", "an operator purged it: its directory is renamed",
-                   database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+        draft.note(
+            "archive.purged",
+            f"archive {archive.archive_id}",
+            "an operator purged it: its directory is renamed",
+            database=archive.database,
+            archive_id=archive.archive_id,
+        )
         return None
     if archive is None or archive.removed:
         return unknown_archive(command.archive_id)
@@ -201,20 +234,26 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
         if refused:
             return refused
         enforced = group.enforced if group.enforced != archive.archive_id else None
-        draft.put_group(group, enforced=enforced, in_sync=tuple(a for a in group.in_sync if a != archive.archive_id),
-                        required=tuple(a for a in group.required if a != archive.archive_id))  # fmt: skip
+        draft.put_group(
+            group,
+            enforced=enforced,
+            in_sync=tuple(a for a in group.in_sync if a != archive.archive_id),
+            required=tuple(a for a in group.required if a != archive.archive_id),
+        )
     remove(draft, archive, kept=not command.purge)
     return None
 
 
 def _only_copy(draft: Draft, group: Group, archive: Archive) -> Refused | None:
     if len(draft.archives_in(group)) == 1:
-        return no("last_archive", f"{archive.name} is the last archive of group {group.name}.",
-                  "Delete the database instead.")  # fmt: skip
+        return no("last_archive", f"{archive.name} is the last archive of group {group.name}.", "Delete the database instead.")
     if group.in_sync == (archive.archive_id,):
-        return no("holds_only_copy", f"{archive.name} is the only copy of {group.name} that is in sync.",
-                  "Start another copy beside it and wait until that is in sync; if it is lost, another one leads by dkv enforce "
-                  "leader, which says what may be lost.")  # fmt: skip
+        return no(
+            "holds_only_copy",
+            f"{archive.name} is the only copy of {group.name} that is in sync.",
+            "Start another copy beside it and wait until that is in sync; if it is lost, another one leads by dkv enforce "
+            "leader, which says what may be lost.",
+        )
     return None
 
 
@@ -222,8 +261,13 @@ def remove(draft: Draft, archive: Archive, kept: bool = False) -> None:
     """Mark an archive deleted; its manager renames the directory, then it is gone. With `kept` nothing happens to it."""
     draft.put_archive(archive, removed=True, kept=kept)
     because = "an operator removed it; it is kept and can be brought back" if kept else "an operator deleted it"
-    draft.note("archive.removed" if kept else "archive.deleted", f"archive {archive.archive_id}", because,
-               database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+    draft.note(
+        "archive.removed" if kept else "archive.deleted",
+        f"archive {archive.archive_id}",
+        because,
+        database=archive.database,
+        archive_id=archive.archive_id,
+    )
 
 
 def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
@@ -234,8 +278,11 @@ def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
         return no("bad_value", "A restored archive needs the path of its data.", "Give its directory.")
     group = draft.groups.get((archive.database, archive.group))
     if group and group.last_leader is not None:
-        return no("bad_value", f"{archive.database} has data already, which would replace the restored data.",
-                  "Create it without restored, or restore into a new database.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"{archive.database} has data already, which would replace the restored data.",
+            "Create it without restored, or restore into a new database.",
+        )
     return None
 
 
@@ -262,8 +309,16 @@ def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | Non
     ports = (archive.cluster_port, archive.client_port)
     if set(ports) & set(_used_ports(draft, draft.servers[archive.server_id].host)):
         ports = _ports_for(draft, NewArchive(server_id=archive.server_id))
-    archive = draft.put_archive(archive, removed=False, kept=False, stopped_by_operator=True, parked="", early_exits=(),
-                                cluster_port=ports[0], client_port=ports[1])  # fmt: skip
+    archive = draft.put_archive(
+        archive,
+        removed=False,
+        kept=False,
+        stopped_by_operator=True,
+        parked="",
+        early_exits=(),
+        cluster_port=ports[0],
+        client_port=ports[1],
+    )
     database = draft.databases.get(archive.database)
     if database and database.state is not DatabaseState.TOMBSTONE:
         if archive.database_uid != database.uid:
@@ -271,22 +326,36 @@ def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | Non
             archive = draft.put_archive(archive, state=ArchiveState.PROVISIONED, restored=not fresh)
         if archive.database_uid != database.uid or (archive.database, archive.group) not in draft.groups:
             adopt(draft, archive, database)
-    draft.note("archive.brought_back", f"archive {archive.archive_id}", "an operator brought it back",
-               database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+    draft.note(
+        "archive.brought_back",
+        f"archive {archive.archive_id}",
+        "an operator brought it back",
+        database=archive.database,
+        archive_id=archive.archive_id,
+    )
     return None
 
 
 def _not_that(command: BringBackArchive, archive: Archive) -> Refused | None:
     """An id names one archive: of that database, on that server, at that path."""
     if command.database != archive.database:
-        return no("archive_exists", f"Archive {archive.archive_id} belongs to {archive.database}, not {command.database}.",
-                  f"Use --db-name {archive.database}.")  # fmt: skip
+        return no(
+            "archive_exists",
+            f"Archive {archive.archive_id} belongs to {archive.database}, not {command.database}.",
+            f"Use --db-name {archive.database}.",
+        )
     if command.server_id not in ("", archive.server_id):
-        return no("wrong_server", f"Archive {archive.archive_id} lives on {archive.server_id}, not {command.server_id}.",
-                  f"Use --server-id {archive.server_id}.")  # fmt: skip
+        return no(
+            "wrong_server",
+            f"Archive {archive.archive_id} lives on {archive.server_id}, not {command.server_id}.",
+            f"Use --server-id {archive.server_id}.",
+        )
     if archive.path and command.path not in ("", archive.path):
-        return no("path_conflict", f"Archive {archive.archive_id} is at {archive.path}, not {command.path}.",
-                  f"Use --archive-path {archive.path}.")  # fmt: skip
+        return no(
+            "path_conflict",
+            f"Archive {archive.archive_id} is at {archive.path}, not {command.path}.",
+            f"Use --archive-path {archive.path}.",
+        )
     return None
 
 
@@ -299,11 +368,17 @@ def _may_come_back(draft: Draft, command: BringBackArchive, archive: Archive) ->
     if not living or database is None or archive.database_uid in ("", database.uid):
         return None
     if not command.restored:
-        return no("archives_hold_data", f"Archive {archive.archive_id} holds data of an earlier {archive.database}.",
-                  "Purge it, or bring it back as restored.")  # fmt: skip
+        return no(
+            "archives_hold_data",
+            f"Archive {archive.archive_id} holds data of an earlier {archive.database}.",
+            "Purge it, or bring it back as restored.",
+        )
     if any(g.last_leader is not None for g in draft.groups.values() if g.database == database.name):
-        return no("bad_value", f"{archive.database} has data already, which would replace the restored data.",
-                  "Restore into a new database.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"{archive.database} has data already, which would replace the restored data.",
+            "Restore into a new database.",
+        )
     return None
 
 
@@ -323,6 +398,7 @@ def nothing_runs_on(draft: Draft, archive: Archive) -> None:
     """
     group = draft.groups.get((archive.database, archive.group))
     if group:
-        ended = {s for s in group.suspects if s in draft.tombstones
-                 and draft.tombstones[s].process.archive_id == archive.archive_id}  # fmt: skip
+        ended = {
+            s for s in group.suspects if s in draft.tombstones and draft.tombstones[s].process.archive_id == archive.archive_id
+        }
         draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in ended))

@@ -33,10 +33,10 @@ from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import bad_path
 
-ATTEMPTS = 5                # to cut; each that is void cost the clients one pause
-CUT_WITHIN = 3_000          # ms of the domain clock for one stage of an attempt
-PREPARED_WITHIN = 30_000    # ms of the domain clock
-KEPT = 20                   # finished hot copies, per database
+ATTEMPTS = 5  # to cut; each that is void cost the clients one pause
+CUT_WITHIN = 3_000  # ms of the domain clock for one stage of an attempt
+PREPARED_WITHIN = 30_000  # ms of the domain clock
+KEPT = 20  # finished hot copies, per database
 
 
 # Orders --------------------------------------------------------------------------------------------------------
@@ -49,8 +49,11 @@ def request_hot_copy(draft: Draft, command: RequestHotCopy) -> Refused | None:
         return database
     running = next((c for c in draft.copies.values() if c.database == database.name and not c.over), None)
     if running:
-        return no("copy_running", f"Hot copy {running.copy_id} of {database.name} is being made.",
-                  "Wait for its end, or cancel it; one is made at a time.")  # fmt: skip
+        return no(
+            "copy_running",
+            f"Hot copy {running.copy_id} of {database.name} is being made.",
+            "Wait for its end, or cancel it; one is made at a time.",
+        )
     chosen = _chosen(draft, database, command)
     refused = chosen if isinstance(chosen, Refused) else _bad_request(draft, database, command, chosen)
     if isinstance(chosen, Refused) or refused:
@@ -92,9 +95,7 @@ def _one_machine(one: Server, other: Server) -> bool:
     return one.host == other.host or "" != one.boot_id == other.boot_id
 
 
-def _bad_request(
-    draft: Draft, database: Database, command: RequestHotCopy, chosen: list[tuple[Archive, str]]
-) -> Refused | None:
+def _bad_request(draft: Draft, database: Database, command: RequestHotCopy, chosen: list[tuple[Archive, str]]) -> Refused | None:
     if not chosen and command.default_path:
         return no("cannot_copy", f"No archive of {database.name} is in sync.", "Start it, or wait until it serves.")
     if not chosen:
@@ -111,19 +112,28 @@ def _bad_request(
     covered = {a.group for a, _ in chosen}
     missing = sorted(g.name for g in draft.groups.values() if g.database == database.name and g.name not in covered)
     if missing and command.whole:
-        return no("cannot_copy", f"No archive of storage group {missing[0]} is among those to copy.",
-                  "Add one, or allow a copy that lacks storage groups.")  # fmt: skip
+        return no(
+            "cannot_copy",
+            f"No archive of storage group {missing[0]} is among those to copy.",
+            "Add one, or allow a copy that lacks storage groups.",
+        )
     return None
 
 
 def _cannot_copy(draft: Draft, archive: Archive) -> Refused | None:
     group = draft.groups[(archive.database, archive.group)]
     if not group.serving:
-        return no("cannot_copy", f"Group {group.name} of {archive.database} has no serving leader.",
-                  "Start it, or wait until it serves.")  # fmt: skip
+        return no(
+            "cannot_copy",
+            f"Group {group.name} of {archive.database} has no serving leader.",
+            "Start it, or wait until it serves.",
+        )
     if archive.archive_id not in group.in_sync or draft.process_on(archive.archive_id) is None:
-        return no("cannot_copy", f"Archive {archive.archive_id} ({archive.name}) is not in sync.",
-                  f"Copy one of {', '.join(map(str, group.in_sync))}, or wait until it is in sync.")  # fmt: skip
+        return no(
+            "cannot_copy",
+            f"Archive {archive.archive_id} ({archive.name}) is not in sync.",
+            f"Copy one of {', '.join(map(str, group.in_sync))}, or wait until it is in sync.",
+        )
     return None
 
 
@@ -134,8 +144,11 @@ def _bad_place(draft: Draft, archive: Archive, path: str) -> Refused | None:
     for other in draft.archives.values():
         known = other.path and other.server_id in draft.servers and draft.servers[other.server_id].host == host
         if known and f"{path}/".startswith(f"{other.path}/"):
-            return no("path_conflict", f"{path} is the archive of {other.name} of {other.database}, or inside it.",
-                      "Choose a directory of its own.")  # fmt: skip
+            return no(
+                "path_conflict",
+                f"{path} is the archive of {other.name} of {other.database}, or inside it.",
+                "Choose a directory of its own.",
+            )
     return None
 
 
@@ -144,15 +157,21 @@ def _begin(draft: Draft, database: Database, command: RequestHotCopy, chosen: li
     first = draft.groups[(database.name, groups[0])]
     assert first.leader_process is not None
     copy = HotCopy(
-        draft.next_copy_id, database.name, database.uid, first.leader_process,
+        draft.next_copy_id,
+        database.name,
+        database.uid,
+        first.leader_process,
         tuple(CopyPart(a.archive_id, a.server_id, a.group, path) for a, path in chosen),
-        tuple(GroupCut(g) for g in groups), max_rate=command.max_rate, begun_at=command.now,
-    )  # fmt: skip
+        tuple(GroupCut(g) for g in groups),
+        max_rate=command.max_rate,
+        begun_at=command.now,
+    )
     draft.next_copy_id += 1
     draft.copies[copy.copy_id] = copy
     move = row("copy", NEW, "requested")
-    draft.note("copy.requested", f"hot copy {copy.copy_id}", move.because, database=database.name,
-               change=f"{NEW} -> {move.target}")  # fmt: skip
+    draft.note(
+        "copy.requested", f"hot copy {copy.copy_id}", move.because, database=database.name, change=f"{NEW} -> {move.target}"
+    )
     draft.answer.update(copyId=copy.copy_id, coordinatorStartId=copy.coordinator)
     _trim(draft, database.name)
 
@@ -204,9 +223,7 @@ def copy_prepared(draft: Draft, command: CopyPrepared) -> Refused | None:
     return None
 
 
-def _cutting(
-    draft: Draft, fact: WritesPaused | WritesResumed, stage: CopyStage
-) -> tuple[HotCopy, GroupCut] | Refused:
+def _cutting(draft: Draft, fact: WritesPaused | WritesResumed, stage: CopyStage) -> tuple[HotCopy, GroupCut] | Refused:
     """The copy at the fact's attempt and this stage, and its cut through a group that is led steadily."""
     copy = draft.copies.get(fact.copy_id)
     cut = copy.cut(fact.group) if copy and copy.database == fact.database else None
@@ -369,9 +386,13 @@ def _void(draft: Draft, copy: HotCopy, why: str) -> None:
         _fail(draft, copy, f"no cut in {ATTEMPTS} attempts; at the last {why}")
         return
     draft.move_copy(
-        copy, "void", f"attempt {copy.attempt} to cut is void: {why}", attempt=copy.attempt + 1,
-        cuts=tuple(GroupCut(c.group) for c in copy.cuts), parts=tuple(replace(p, noted=False) for p in copy.parts),
-    )  # fmt: skip
+        copy,
+        "void",
+        f"attempt {copy.attempt} to cut is void: {why}",
+        attempt=copy.attempt + 1,
+        cuts=tuple(GroupCut(c.group) for c in copy.cuts),
+        parts=tuple(replace(p, noted=False) for p in copy.parts),
+    )
 
 
 def _fail(draft: Draft, copy: HotCopy, why: str) -> None:

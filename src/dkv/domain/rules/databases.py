@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dkv.domain.commands import (
-    CreateDatabase,
-    DeleteDatabase,
-    NewArchive,
-    NewGroup,
-    ShutdownDatabase,
-)
+from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
 from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
-from dkv.domain.model import (
-    Archive,
-    ArchiveState,
-    Database,
-    DatabaseState,
-    EngineState,
-    EngineType,
-    Group,
-    ProcessState,
-)
+from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, EngineState, Group, ProcessRole, ProcessState
 from dkv.domain.naming import living_database
 from dkv.domain.options import FSYNC, applied, merged, too_little
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
-from dkv.domain.rules.endings import Ending, end
+from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies
 
 UNPARTITIONED = "UNPARTITIONED"
@@ -53,14 +38,25 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     if isinstance(options, Refused):
         return options
     database = Database(
-        command.name, command.uid, command.secret, options, created_at=command.now, dba_user=command.dba_user,
-        dba_password=command.dba_password, default_options=merged((), command.default_options, True),
+        command.name,
+        command.uid,
+        command.secret,
+        options,
+        created_at=command.now,
+        dba_user=command.dba_user,
+        dba_password=command.dba_password,
+        default_options=merged((), command.default_options, True),
         major=known.major if known else 0,  # what was planned for the deleted one of that name must not fit this one
-    )  # fmt: skip
+    )
     draft.databases[database.name] = database
     source = DatabaseState.TOMBSTONE if known else NEW
-    draft.note("database.created", f"database {database.name}", row("database", source, "created").because,
-               database=database.name, change=f"{source} -> {database.state}")  # fmt: skip
+    draft.note(
+        "database.created",
+        f"database {database.name}",
+        row("database", source, "created").because,
+        database=database.name,
+        change=f"{source} -> {database.state}",
+    )
     return _fill(draft, database, replace(command, groups=command.groups or groups))
 
 
@@ -71,8 +67,11 @@ def _still_held(draft: Draft, name: str) -> Refused | None:
     names = ", ".join(f"{a.name} (archive {a.archive_id})" for a in held if not a.kept)
     if not names:
         return None
-    return no("archives_hold_data", f"Archives of a deleted {name} still hold its data: {names}.",
-              "Delete them first (with purge); their directories are renamed, not removed.")  # fmt: skip
+    return no(
+        "archives_hold_data",
+        f"Archives of a deleted {name} still hold its data: {names}.",
+        "Delete them first (with purge); their directories are renamed, not removed.",
+    )
 
 
 def _same_name(draft: Draft, name: str) -> Database | None:
@@ -84,8 +83,13 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
     for new in command.groups or (_whole(command),):
         group = Group(database.name, new.name, new.shard_id, new.slots)
         draft.groups[group.key] = group
-        draft.note("group.created", f"group {database.name}/{group.name}", row("group", NEW, "created").because,
-                   database=database.name, change=f"{NEW} -> {group.phase}")  # fmt: skip
+        draft.note(
+            "group.created",
+            f"group {database.name}/{group.name}",
+            row("group", NEW, "created").because,
+            database=database.name,
+            change=f"{NEW} -> {group.phase}",
+        )
     early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
     for archive in early:  # created before their database (seed 003, step 1)
         if not archive.removed:
@@ -105,16 +109,25 @@ def _whole(command: CreateDatabase) -> NewGroup:
 def _bad_options(command: CreateDatabase) -> Refused | None:
     options = command.options
     if options.append_fsync not in FSYNC:
-        return no("bad_value", f"appendfsync {options.append_fsync!r} is not one of {', '.join(FSYNC)}.",
-                  "Use always unless writes may be lost.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"appendfsync {options.append_fsync!r} is not one of {', '.join(FSYNC)}.",
+            "Use always unless writes may be lost.",
+        )
     if not 1 <= options.min_in_sync <= max(1, options.replication_factor):
-        return no("bad_value", f"minInSync {options.min_in_sync} is not between 1 and the "
-                  f"{options.replication_factor} copies of each group.", "Lower it or add copies.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"minInSync {options.min_in_sync} is not between 1 and the {options.replication_factor} copies of each group.",
+            "Lower it or add copies.",
+        )
     if refused := too_little(options.max_memory):
         return refused
     if command.archives and len(command.archives) < len(command.groups):
-        return no("bad_value", f"{len(command.archives)} instances cannot hold {len(command.groups)} groups.",
-                  "Use fewer groups or more instances.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"{len(command.archives)} instances cannot hold {len(command.groups)} groups.",
+            "Use fewer groups or more instances.",
+        )
     return None
 
 
@@ -129,8 +142,11 @@ def _bad_slots(command: CreateDatabase) -> Refused | None:
             break
         expected = high + 1
     if expected != SLOTS or ranges[-1][1] != SLOTS - 1 or len(set(names)) != len(names):
-        return no("bad_slots", "The storage groups do not cover each of the 16384 hash slots exactly once.",
-                  "Leave the slots out to have them divided evenly.")  # fmt: skip
+        return no(
+            "bad_slots",
+            "The storage groups do not cover each of the 16384 hash slots exactly once.",
+            "Leave the slots out to have them divided evenly.",
+        )
     return bad_name("Group", next((n for n in names if not n), names[0]))
 
 
@@ -140,8 +156,11 @@ def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | 
     if same and known.options == options and known.dba_user == command.dba_user and _same_topology(draft, command):
         draft.answer.update(created=False)
         return None
-    return no("database_exists", f"A different store named {known.name} exists already.",
-              "Choose another name, or delete it with Remove-DkvStore.")  # fmt: skip
+    return no(
+        "database_exists",
+        f"A different store named {known.name} exists already.",
+        "Choose another name, or delete it with Remove-DkvStore.",
+    )
 
 
 def _same_topology(draft: Draft, command: CreateDatabase) -> bool:
@@ -203,10 +222,11 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
     if not live:
         return None
     if not draft.stopping(command.name):
-        draft.move_database(draft.databases[command.name], DatabaseState.REQUESTED_TE_SHUTDOWN,
-                            "an operator asked for its shutdown")  # fmt: skip
+        draft.move_database(
+            draft.databases[command.name], DatabaseState.REQUESTED_TE_SHUTDOWN, "an operator asked for its shutdown"
+        )
     for process in live:
-        if process.engine_type is EngineType.TE and process.state is not ProcessState.REQUESTED_SHUTDOWN:
+        if process.role is ProcessRole.TE and process.state is not ProcessState.REQUESTED_SHUTDOWN:
             draft.move_process(draft.processes[process.start_id], "stop", engine_state=EngineState.SHUTTING_DOWN)
     return None
 
@@ -239,7 +259,7 @@ def _settle_stopping(draft: Draft, database: Database) -> None:
     if not live:
         draft.move_database(database, DatabaseState.NOT_RUNNING)
         return
-    if any(p.engine_type is EngineType.TE for p in live):
+    if any(p.role is ProcessRole.TE for p in live):
         return
     if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN:
         draft.move_database(database, DatabaseState.REQUESTED_SM_SHUTDOWN)

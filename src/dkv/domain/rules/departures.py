@@ -12,13 +12,17 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Server
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
-from dkv.domain.rules.endings import Ending, end
 from dkv.domain.rules.leadership import living_followers
+from dkv.domain.rules.process_lifecycle import Ending, end
 
 UNPROVEN = Ending(
-    cause="server away", detail="An operator gave up its server, which was away; whether the process ended is not known.",
-    exit_code=255, planned=True, reaped=False, budget=False,
-)  # fmt: skip
+    cause="server away",
+    detail="An operator gave up its server, which was away; whether the process ended is not known.",
+    exit_code=255,
+    planned=True,
+    reaped=False,
+    budget=False,
+)
 MAY_LEAD = "may be needed to lead: it goes once another archive leads without it"
 LAST = "is the last of its group: it goes with its database"
 
@@ -29,8 +33,11 @@ def _away(draft: Draft, server_id: str) -> Server | Refused:
     if server is None:
         return unknown_server(server_id, draft.servers)
     if server.alive:
-        return no("server_present", f"Server {server_id} is here: its manager renews its lease.",
-                  "Stop its manager first (shutdown server), and wait until its lease has ended.")  # fmt: skip
+        return no(
+            "server_present",
+            f"Server {server_id} is here: its manager renews its lease.",
+            "Stop its manager first (shutdown server), and wait until its lease has ended.",
+        )
     return server
 
 
@@ -48,8 +55,13 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
         return _in_use(draft, name, f"Server {name} still has {_names(kept)}.")
     for archive in mine:
         del draft.archives[archive.archive_id]
-        draft.note("archive.forgotten", f"archive {archive.archive_id}", "its server left; its directory is still there",
-                   database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+        draft.note(
+            "archive.forgotten",
+            f"archive {archive.archive_id}",
+            "its server left; its directory is still there",
+            database=archive.database,
+            archive_id=archive.archive_id,
+        )
     del draft.servers[name]
     draft.note("server.removed", f"server {name}", "an operator took it out of the domain")
     return None
@@ -104,8 +116,11 @@ def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
     hearing = [p.archive_id for p in living_followers(draft, group) if p.archive_id not in group.silent]
     if not hearing:
         return None
-    return no("server_in_use", f"Archive {group.leader} on {server_id} leads {name}, and its followers still hear it.",
-              f"Start the manager of {server_id} again, or end its engines; this is possible 3 s later.")  # fmt: skip
+    return no(
+        "server_in_use",
+        f"Archive {group.leader} on {server_id} leads {name}, and its followers still hear it.",
+        f"Start the manager of {server_id} again, or end its engines; this is possible 3 s later.",
+    )
 
 
 def _needed(draft: Draft, archive: Archive) -> str:

@@ -10,7 +10,7 @@ from dkv.domain.commands import ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.maintenance import DrainServer
-from dkv.domain.model import Archive, EngineType, Group, Process
+from dkv.domain.model import Archive, Group, Process, ProcessRole
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
@@ -23,7 +23,7 @@ def drain_server(draft: Draft, command: DrainServer) -> Refused | None:
         return refused
     there = [p for _, p in sorted(draft.processes.items()) if p.server_id == command.server_id]
     leaving = [p for p in there if command.database in ("", p.database)]
-    for process in sorted(leaving, key=lambda p: p.engine_type is not EngineType.TE):
+    for process in sorted(leaving, key=lambda p: p.role is not ProcessRole.TE):
         refused = _leave(draft, process, command)
         if refused:
             return refused
@@ -49,7 +49,7 @@ def _last_copies(server_id: str, carried: list[Group]) -> Refused:
         f"Server {server_id} holds the last copy in sync of group {groups}: nobody could read or write there any more.",
         f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
         f"or force it (dkv shutdown server-processes --server-id {server_id} --force).",
-    )  # fmt: skip
+    )
 
 
 def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | None:

@@ -27,19 +27,10 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import (
-    EngineState,
-    Group,
-    GroupPhase,
-    Handover,
-    Joining,
-    JoinStage,
-    Process,
-    ProcessState,
-)
+from dkv.domain.model import EngineState, Group, GroupPhase, Handover, Joining, JoinStage, Process, ProcessState
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules import tail
-from dkv.domain.rules.endings import vacate
+from dkv.domain.rules.process_lifecycle import vacate
 from dkv.domain.rules.processes import owned
 from dkv.domain.rules.switchover import give_up
 
@@ -66,8 +57,7 @@ def serving(draft: Draft, command: LeaderFact) -> Group | Refused:
 
 
 def _in_sync_note(draft: Draft, group: Group, kind: str, archive_id: int, because: str) -> None:
-    draft.note(f"in_sync.{kind}", group.subject, because, database=group.database,
-               archive_id=archive_id)  # fmt: skip
+    draft.note(f"in_sync.{kind}", group.subject, because, database=group.database, archive_id=archive_id)
 
 
 def _engine_says(draft: Draft, archive_id: int, state: EngineState) -> None:
@@ -98,13 +88,27 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
             _engine_says(draft, archive_id, EngineState.SYNCING)
             _in_sync_note(draft, group, "shrunk", archive_id, "it does not continue the new leader's history")
     draft.move_group(
-        group, "opened", f"archive {group.leader} has loaded, is fenced and holds term {group.term}",
-        open=True, serving=False, in_sync=(group.leader, *kept), required=kept, joining=(), silent=(), contested=(),
+        group,
+        "opened",
+        f"archive {group.leader} has loaded, is fenced and holds term {group.term}",
+        open=True,
+        serving=False,
+        in_sync=(group.leader, *kept),
+        required=kept,
+        joining=(),
+        silent=(),
+        contested=(),
         machine_answers=True,
-        last_leader=group.leader, suspects=tuple(sorted({*group.suspects, command.start_id})), enforced=None,
-        tail=None, untailed=False, **({"opened_at": leader.report} | tail.continued(draft, group)),
-        assigned_since=None, stalled_since=None, vacant_since=None,
-    )  # fmt: skip
+        last_leader=group.leader,
+        suspects=tuple(sorted({*group.suspects, command.start_id})),
+        enforced=None,
+        tail=None,
+        tail_abandoned=False,
+        **({"opened_at": leader.report} | tail.continued(draft, group)),
+        assigned_since=None,
+        stalled_since=None,
+        vacant_since=None,
+    )
     return None
 
 
@@ -112,7 +116,7 @@ def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, 
     """Members of S whose living engines continue the leader's history, and are not ahead of it."""
     if leader.report is None or not leader.report.history or leader.report.history != group.history:
         return ()
-    if group.untailed:  # a feeder that stood still may still move one of them
+    if group.tail_abandoned:  # a feeder that stood still may still move one of them
         return ()
     kept = []
     for archive_id in group.in_sync:
@@ -137,14 +141,18 @@ def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
     draft.put_group(group, serving=True, epoch=command.epoch, history=command.history)
     process = draft.processes[command.start_id]
     if process.state is ProcessState.TRACKED:
-        draft.move_process(process, "leads", engine_state=EngineState.RUNNING,
-                           running_at=process.running_at or command.now)  # fmt: skip
+        draft.move_process(process, "leads", engine_state=EngineState.RUNNING, running_at=process.running_at or command.now)
     elif process.state is ProcessState.MONITORED:
         _engine_says(draft, group.leader or 0, EngineState.RUNNING)
     if not group.serving:
-        draft.note("group.serving", group.subject,
-                   f"archive {group.leader} leads in term {group.term} and its marker is on disk",
-                   database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
+        draft.note(
+            "group.serving",
+            group.subject,
+            f"archive {group.leader} leads in term {group.term} and its marker is on disk",
+            database=group.database,
+            start_id=command.start_id,
+            archive_id=group.leader,
+        )
     return None
 
 
@@ -187,8 +195,7 @@ def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
     joining = _joining(group, command.archive_id)
     if joining is None or joining.stage is JoinStage.REQUIRED:
         return stale_fact(f"archive {command.archive_id} is not at the stage of a marker")
-    marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce,
-                     command.now)  # fmt: skip
+    marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce, command.now)
     draft.put_group(group, joining=_with_joining(group, marked))
     return None
 
@@ -205,10 +212,8 @@ def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
     marker = (joining.stage, joining.sequence, joining.nonce)
     if marker != (JoinStage.MARKED, command.sequence, command.nonce):
         return stale_fact("another marker is awaited")
-    required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce,
-                       command.now)  # fmt: skip
-    draft.put_group(group, joining=_with_joining(group, required),
-                    required=tuple(sorted({*group.required, joining.archive_id})))  # fmt: skip
+    required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce, command.now)
+    draft.put_group(group, joining=_with_joining(group, required), required=tuple(sorted({*group.required, joining.archive_id})))
     _in_sync_note(draft, group, "required", joining.archive_id, "its marker is on its disk; confirmations wait for it")
     return None
 
@@ -221,8 +226,7 @@ def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
     joining = _joining(group, command.archive_id)
     if joining is None or joining.stage is not JoinStage.REQUIRED or group.handover:
         return stale_fact(f"archive {command.archive_id} may not enter the in-sync set now")
-    draft.put_group(group, in_sync=(*group.in_sync, command.archive_id),
-                    joining=tuple(j for j in group.joining if j != joining))  # fmt: skip
+    draft.put_group(group, in_sync=(*group.in_sync, command.archive_id), joining=tuple(j for j in group.joining if j != joining))
     _engine_says(draft, command.archive_id, EngineState.RUNNING)
     _in_sync_note(draft, group, "grown", command.archive_id, "it was required for 1 s and caught up with the leader")
     return None
@@ -236,8 +240,11 @@ def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
     joining = _joining(group, command.archive_id)
     if joining is None:
         return stale_fact(f"archive {command.archive_id} is not joining")
-    draft.put_group(group, joining=tuple(j for j in group.joining if j != joining),
-                    required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
+    draft.put_group(
+        group,
+        joining=tuple(j for j in group.joining if j != joining),
+        required=tuple(a for a in group.required if a != command.archive_id),
+    )
     _in_sync_note(draft, group, "join_aborted", command.archive_id, command.reason)
     return None
 
@@ -250,8 +257,11 @@ def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
     follows = command.archive_id in group.in_sync and command.archive_id != group.leader
     if not follows or group.handover or group.clean_stop:  # after a clean stop any of S may start the store again
         return stale_fact(f"archive {command.archive_id} cannot leave the in-sync set now")
-    draft.put_group(group, in_sync=tuple(a for a in group.in_sync if a != command.archive_id),
-                    required=tuple(a for a in group.required if a != command.archive_id))  # fmt: skip
+    draft.put_group(
+        group,
+        in_sync=tuple(a for a in group.in_sync if a != command.archive_id),
+        required=tuple(a for a in group.required if a != command.archive_id),
+    )
     _engine_says(draft, command.archive_id, EngineState.SYNCING)
     _in_sync_note(draft, group, "shrunk", command.archive_id, command.reason)
     return None
@@ -272,11 +282,11 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
     if group.phase is not GroupPhase.OPEN or not group.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
     assert group.leader is not None and group.leader_process is not None
-    handover = Handover(group.leader, group.leader_process, command.to_archive, target.start_id, command.hasty,
-                        command.now, command.sequence)  # fmt: skip
-    why = group.wish.reason if group.wish else "its leader is to leave"
-    draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync",
-                     handover=handover)  # fmt: skip
+    handover = Handover(
+        group.leader, group.leader_process, command.to_archive, target.start_id, command.immediate, command.now, command.sequence
+    )
+    why = group.switchover.reason if group.switchover else "its leader is to leave"
+    draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync", handover=handover)
     return None
 
 
@@ -285,7 +295,7 @@ def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None
     group = serving(draft, command)
     if isinstance(group, Refused):
         return group
-    if group.wish is None or group.handover:
+    if group.switchover is None or group.handover:
         return stale_fact(f"group {group.name} is not asked to hand over")
     give_up(draft, group, command.reason)
     return None
@@ -303,13 +313,27 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         return stale_fact("the handover is none of this manager's, or its target is gone")
     required = tuple(a for a in group.in_sync if a != handover.to_archive)
     draft.move_group(
-        group, "handed over", f"archive {handover.to_archive} leads; the handover from archive "
-        f"{handover.from_archive} is done", term=group.term + 1, leader=handover.to_archive,
-        leader_process=handover.to_process, open=True, serving=True, handover=None, required=required, joining=(),
-        last_leader=handover.to_archive, suspects=tuple(sorted({*group.suspects, handover.to_process})),
-        epoch=command.epoch, history=command.history, silent=(), opened_at=None, machine_answers=True, wish=None,
-    )  # fmt: skip
-    if group.wish and group.wish.to_process not in (None, handover.to_process):
+        group,
+        "handed over",
+        f"archive {handover.to_archive} leads; the handover from archive {handover.from_archive} is done",
+        term=group.term + 1,
+        leader=handover.to_archive,
+        leader_process=handover.to_process,
+        open=True,
+        serving=True,
+        handover=None,
+        required=required,
+        joining=(),
+        last_leader=handover.to_archive,
+        suspects=tuple(sorted({*group.suspects, handover.to_process})),
+        epoch=command.epoch,
+        history=command.history,
+        silent=(),
+        opened_at=None,
+        machine_answers=True,
+        switchover=None,
+    )
+    if group.switchover and group.switchover.to_process not in (None, handover.to_process):
         give_up(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
     return None
 
@@ -324,7 +348,7 @@ def handover_withdrawn(draft: Draft, command: HandoverWithdrawn) -> Refused | No
     if isinstance(target, Refused):
         return target
     draft.move_group(group, "handover failed", command.reason, handover=None)
-    if group.wish:
+    if group.switchover:
         give_up(draft, draft.groups[group.key], command.reason)
     return None
 
@@ -337,7 +361,7 @@ def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
     if group.handover is None:
         return stale_fact("no handover stands")
     draft.move_group(group, "handover failed", "the old leader still leads at the deadline", handover=None)
-    if group.wish:
+    if group.switchover:
         give_up(draft, draft.groups[group.key], "the old leader still led at the deadline of the handover")
     return None
 
@@ -369,11 +393,13 @@ def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | Non
     if not draft.stopping(group.database) or group.clean_stop or group.handover:
         return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already or hands over")
     in_sync = tuple(a for a in group.in_sync if a == group.leader or a in command.reached)
-    draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(),
-                    clean_stop=True)  # fmt: skip
-    draft.note("group.clean_stop", group.subject,
-               f"writes are fenced and archives {list(in_sync)} reached the leader's position",
-               database=group.database)  # fmt: skip
+    draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(), clean_stop=True)
+    draft.note(
+        "group.clean_stop",
+        group.subject,
+        f"writes are fenced and archives {list(in_sync)} reached the leader's position",
+        database=group.database,
+    )
     return None
 
 

@@ -40,5 +40,11 @@ def begin(draft: Draft, process: Process, because: str) -> None:
     """Hold it back no longer. How often it was tried stays known until one runs for long, or an operator asks for it."""
     assert process.rest is not None
     draft.put_process(process, rest=replace(process.rest, over=True))
-    draft.note("process.begun", f"process {process.start_id}", because, database=process.database,
-               start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    draft.note(
+        "process.begun",
+        f"process {process.start_id}",
+        because,
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )

@@ -27,11 +27,23 @@ def slots_lost(draft: Draft, command: SlotsLost) -> Refused | None:
         process = draft.process_on(archive_id)
         if archive_id != group.leader and process and process.state is ProcessState.MONITORED:
             draft.put_process(process, engine_state=EngineState.SYNCING)
-    draft.put_group(group, in_sync=(group.leader,), required=(), joining=(), clean_stop=False,
-                    intrusion=Intrusion(max(1, command.now), command.start_id, command.by, command.all))  # fmt: skip
-    draft.note("group.slots_lost", group.subject, f"{command.by} took its hash slots over the cluster bus; what the engine and "
-               "its followers had in them is deleted, writes are refused, and no follower counts as in sync",
-               database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
+    draft.put_group(
+        group,
+        in_sync=(group.leader,),
+        required=(),
+        joining=(),
+        clean_stop=False,
+        intrusion=Intrusion(max(1, command.now), command.start_id, command.by, command.all),
+    )
+    draft.note(
+        "group.slots_lost",
+        group.subject,
+        f"{command.by} took its hash slots over the cluster bus; what the engine and "
+        "its followers had in them is deleted, writes are refused, and no follower counts as in sync",
+        database=group.database,
+        start_id=command.start_id,
+        archive_id=group.leader,
+    )
     return None
 
 
@@ -46,8 +58,14 @@ def deletions_kept(draft: Draft, command: DeletionsKept) -> Refused | None:
         return stale_fact("that was looked for already")
     back = found.all and bool(command.path)
     draft.put_group(group, intrusion=Intrusion(found.at, found.start_id, found.by, found.all, True, command.path, back))
-    draft.note("group.deletions_kept", group.subject, _said(command, back),
-               database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
+    draft.note(
+        "group.deletions_kept",
+        group.subject,
+        _said(command, back),
+        database=group.database,
+        start_id=command.start_id,
+        archive_id=group.leader,
+    )
     return None
 
 
@@ -68,8 +86,14 @@ def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
     if not group.intrusion or group.leader_process != command.start_id:
         return stale_fact(f"{group.name} has its slots")
     draft.put_group(group, intrusion=None, epoch=max(group.epoch, command.epoch))
-    draft.note("group.slots_owned", group.subject, "its leader owns its hash slots again, and no stranger claims them",
-               database=group.database, start_id=command.start_id, archive_id=group.leader)  # fmt: skip
+    draft.note(
+        "group.slots_owned",
+        group.subject,
+        "its leader owns its hash slots again, and no stranger claims them",
+        database=group.database,
+        start_id=command.start_id,
+        archive_id=group.leader,
+    )
     return None
 
 

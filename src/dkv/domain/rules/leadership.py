@@ -13,14 +13,14 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState, Tail
+from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState, TailTransfer
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.resting import resting
 from dkv.domain.rules import tail
-from dkv.domain.rules.endings import vacate
+from dkv.domain.rules.process_lifecycle import vacate
 
-WAIT_FOR_MEMBER = 2_000    # ms a silent member of S is waited for before it is skipped
-WAIT_FOR_LEADER = 10_000   # ms the dead leader's archive is waited for while its machine answers
+WAIT_FOR_MEMBER = 2_000  # ms a silent member of S is waited for before it is skipped
+WAIT_FOR_LEADER = 10_000  # ms the dead leader's archive is waited for while its machine answers
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
 
 
 def _any_living(draft: Draft, group: Group) -> bool:
-    return any(p.state is ProcessState.MONITORED for p in draft.processes.values()
-               if (p.database, p.group) == group.key)  # fmt: skip
+    return any(p.state is ProcessState.MONITORED for p in draft.processes.values() if (p.database, p.group) == group.key)
 
 
 def _may_come(draft: Draft, member: Standing) -> bool:
@@ -182,7 +181,7 @@ def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, i
     assert process is not None and process.report is not None
     report = process.report
     first = not group.contested and member.archive_id == group.last_leader
-    moved = bool(group.contested) or group.untailed  # what was fed has a history of its own, and is further
+    moved = bool(group.contested) or group.tail_abandoned  # what was fed has a history of its own, and is further
     same_history = bool(report.history) and report.history == group.history and not moved
     return (first, same_history, report.offset if same_history else 0, report.order, -member.archive_id)
 
@@ -190,7 +189,7 @@ def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, i
 # The assignment ------------------------------------------------------------------------------------------------------
 
 
-def assign(draft: Draft, group: Group, process: Process, given: Tail | None = None) -> None:
+def assign(draft: Draft, group: Group, process: Process, given: TailTransfer | None = None) -> None:
     """Commit one of two: a new term with its leader. S stays; it may be superseded until it opens.
 
     `given` is what the leader has to be given first, from the disk of the one before it.
@@ -203,10 +202,21 @@ def assign(draft: Draft, group: Group, process: Process, given: Tail | None = No
     if given:
         because = f"archive {archive_id} is in sync, loaded, and is given what only the disk of archive {given.source} has"
     draft.move_group(
-        group, "assigned", because, term=group.term + 1, leader=archive_id, leader_process=process.start_id,
-        open=False, serving=False, in_sync=(archive_id,) if bootstrap else group.in_sync, clean_stop=False,
-        vacant_since=None, assigned_since=None, stalled_since=None, tail=given,
-    )  # fmt: skip
+        group,
+        "assigned",
+        because,
+        term=group.term + 1,
+        leader=archive_id,
+        leader_process=process.start_id,
+        open=False,
+        serving=False,
+        in_sync=(archive_id,) if bootstrap else group.in_sync,
+        clean_stop=False,
+        vacant_since=None,
+        assigned_since=None,
+        stalled_since=None,
+        tail=given,
+    )
     assert report is not None
     _number(draft, process)
 
@@ -235,7 +245,7 @@ def _number(draft: Draft, leader: Process) -> None:
     if database.numbered:
         return
     others = [p for p in draft.processes_of(database.name) if p.start_id != leader.start_id]
-    others.sort(key=lambda p: (p.engine_type.value, p.start_id))
+    others.sort(key=lambda p: (p.role.value, p.start_id))
     for node_id, process in enumerate([draft.processes[leader.start_id], *others], start=1):
         draft.put_process(process, node_id=node_id)
     draft.put_database(database, numbered=True, next_node_id=len(others) + 2)
@@ -251,20 +261,29 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
     if group is None or archive is None or archive.removed or (archive.database, archive.group) != group.key:
         return unknown_archive(command.archive_id)
     if not command.allow_data_loss or not command.reason.strip():
-        return no("data_loss_not_allowed", f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
-                  "Repeat with --allow-data-loss and --reason TEXT if they may be lost.")  # fmt: skip
+        return no(
+            "data_loss_not_allowed",
+            f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
+            "Repeat with --allow-data-loss and --reason TEXT if they may be lost.",
+        )
     leader = draft.leader_of(group)
     if group.serving and leader and draft.server_alive(leader.server_id):
-        return no("bad_value", f"Group {group.name} has a serving leader, archive {group.leader}.",
-                  "Nothing to enforce; use a switchover.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"Group {group.name} has a serving leader, archive {group.leader}.",
+            "Nothing to enforce; use a switchover.",
+        )
     if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:
         return no("bad_value", f"Archive {archive.archive_id} holds no data at all.", "Name an archive with data.")
     bound = losses.bound(draft.state(), group, archive)
-    draft.note("group.enforced", group.subject,
-               f"an operator allowed data loss: {command.reason}", database=group.database,
-               archive_id=archive.archive_id)  # fmt: skip
-    record = Enforcement(archive.archive_id, group.term, bound.in_sync, bound.verdict, command.reason, command.actor,
-                         command.now)  # fmt: skip
+    draft.note(
+        "group.enforced",
+        group.subject,
+        f"an operator allowed data loss: {command.reason}",
+        database=group.database,
+        archive_id=archive.archive_id,
+    )
+    record = Enforcement(archive.archive_id, group.term, bound.in_sync, bound.verdict, command.reason, command.actor, command.now)
     group = draft.put_group(group, enforcements=(*group.enforcements, record))
     if group.phase is not GroupPhase.VACANT:
         group = vacate(draft, group, "an operator enforced another leader")

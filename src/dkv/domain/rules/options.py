@@ -22,13 +22,20 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
     if isinstance(options, Refused):
         return options
     if options.min_in_sync > max(1, options.replication_factor):
-        return no("bad_value", f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of "
-                  "replication-factor.", "Lower it, or raise that one too.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of replication-factor.",
+            "Lower it, or raise that one too.",
+        )
     if kept != before:
         database = draft.put_database(database, options=options, default_options=kept, options_at=draft.command.now)
         changed = sorted({name for name, _ in set(kept) ^ set(before)})
-        draft.note("database.options", f"database {database.name}", f"an operator set its options: {', '.join(changed)}",
-                   database=database.name)  # fmt: skip
+        draft.note(
+            "database.options",
+            f"database {database.name}",
+            f"an operator set its options: {', '.join(changed)}",
+            database=database.name,
+        )
         draft.answer.update(effects=[{"option": name, "effect": effect} for name, effect in effects(database, changed)])
     return None
 
@@ -43,6 +50,12 @@ def options_seen(draft: Draft, command: OptionsSeen) -> Refused | None:
     process = draft.put_process(process, append_fsync=command.append_fsync, max_memory=command.max_memory)
     memory = command.max_memory or "its share"
     fsync = f", append-fsync {command.append_fsync}" if command.append_fsync else ""
-    draft.note("process.options", f"process {process.start_id}", f"its manager saw that it runs with max-memory {memory}{fsync}",
-               database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    draft.note(
+        "process.options",
+        f"process {process.start_id}",
+        f"its manager saw that it runs with max-memory {memory}{fsync}",
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
     return None

@@ -19,22 +19,13 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import (
-    Archive,
-    Database,
-    EngineState,
-    EngineType,
-    GroupPhase,
-    Process,
-    ProcessState,
-    Requester,
-)
+from dkv.domain.model import Archive, Database, EngineState, GroupPhase, Process, ProcessRole, ProcessState, Requester
 from dkv.domain.naming import living_database
 from dkv.domain.options import for_one_process
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.resting import resting
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
-from dkv.domain.rules.endings import Ending, end, new_process, open_incarnation
+from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
 
 EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
 
@@ -67,8 +58,14 @@ def _try_now(draft: Draft, process: Process) -> None:
     assert process.archive_id is not None
     draft.put_archive(draft.archives[process.archive_id], early_exits=())
     draft.put_process(process, rest=None)
-    draft.note("process.begun", f"process {process.start_id}", "an operator asked for it now", database=process.database,
-               start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    draft.note(
+        "process.begun",
+        f"process {process.start_id}",
+        "an operator asked for it now",
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
     draft.answer.update(startId=process.start_id)
 
 
@@ -87,7 +84,7 @@ def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refus
     options = for_one_process(database, command.options)
     if options:
         return options
-    if command.engine_type is EngineType.TE:
+    if command.role is ProcessRole.TE:
         known = command.server_id in draft.servers
         return None if known else unknown_server(command.server_id, draft.servers)
     return _may_start_archive(draft, command)
@@ -117,12 +114,17 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
 
 def _requested(draft: Draft, command: StartProcess, archive: Archive | None) -> Process:
     return Process(
-        start_id=draft.next_start_id, database=command.database, engine_type=command.engine_type,
+        start_id=draft.next_start_id,
+        database=command.database,
+        role=command.role,
         server_id=archive.server_id if archive else command.server_id,
-        archive_id=archive.archive_id if archive else None, group=archive.group if archive else "",
-        requester=Requester.OPERATOR, labels=command.labels, options=command.options,
+        archive_id=archive.archive_id if archive else None,
+        group=archive.group if archive else "",
+        requester=Requester.OPERATOR,
+        labels=command.labels,
+        options=command.options,
         endpoints=() if archive else endpoints(draft, command.database, command.server_id),
-    )  # fmt: skip
+    )
 
 
 def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
@@ -135,7 +137,7 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
         return None
     # In a whole stop every SM leaves by itself once its group reached a clean stop; asking one does not hurry it.
     leaving = process.state is ProcessState.REQUESTED_SHUTDOWN or draft.stopping(process.database)
-    comes_back = process.renewed and not process.kill and not draft.stopping(process.database)
+    comes_back = process.restarted and not process.kill and not draft.stopping(process.database)
     if comes_back and not command.kill:
         _stay_away(draft, process)
         return None
@@ -149,8 +151,14 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
         draft.put_archive(archive, stopped_by_operator=True)
     if command.kill:
         draft.put_process(process, kill=True)
-        draft.note("process.kill", f"process {process.start_id}", "an operator asked for its end at once",
-                   database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+        draft.note(
+            "process.kill",
+            f"process {process.start_id}",
+            "an operator asked for its end at once",
+            database=process.database,
+            start_id=process.start_id,
+            archive_id=process.archive_id,
+        )
     else:
         draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)
     return None
@@ -161,17 +169,23 @@ def _evict(draft: Draft, process: Process) -> None:
     archive = draft.archive_of(process)
     if archive:
         draft.put_archive(archive, stopped_by_operator=True)
-    process = draft.put_process(process, renewed=False)
+    process = draft.put_process(process, restarted=False)
     end(draft, process, Ending("evicted", EVICTED, 255, planned=True, reaped=False))
 
 
 def _stay_away(draft: Draft, process: Process) -> None:
     """It is leaving to be requested again; now it leaves for good."""
-    draft.put_process(process, renewed=False)
+    draft.put_process(process, restarted=False)
     if process.archive_id is not None:
         draft.put_archive(draft.archives[process.archive_id], stopped_by_operator=True)
-    draft.note("process.stays_away", f"process {process.start_id}", "an operator stopped it while it was being restarted",
-               database=process.database, start_id=process.start_id, archive_id=process.archive_id)  # fmt: skip
+    draft.note(
+        "process.stays_away",
+        f"process {process.start_id}",
+        "an operator stopped it while it was being restarted",
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
 
 
 def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
@@ -293,8 +307,15 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
     was_started = process.state is ProcessState.STARTED
     archive = draft.archive_of(process)
     port = _client_port(process, archive)
-    process = draft.move_process(process, "loaded", pid=command.pid, port=port, loading_percent=100,
-                                 append_fsync=command.append_fsync, max_memory=command.max_memory)  # fmt: skip
+    process = draft.move_process(
+        process,
+        "loaded",
+        pid=command.pid,
+        port=port,
+        loading_percent=100,
+        append_fsync=command.append_fsync,
+        max_memory=command.max_memory,
+    )
     if archive and was_started:
         draft.move_archive(archive, "launched")
     _progress(draft, process)
@@ -303,7 +324,7 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
 
 def settle_memory_only(draft: Draft, database: str) -> None:
     """TEs are held in TRACKED until every group of their database is led; then they join, and run once they are synced."""
-    waiting = [p for p in draft.processes_of(database) if p.engine_type is EngineType.TE and not p.kill]
+    waiting = [p for p in draft.processes_of(database) if p.role is ProcessRole.TE and not p.kill]
     if not all(g.serving for g in draft.groups.values() if g.database == database):
         return
     for process in waiting:
@@ -317,12 +338,13 @@ def memory_synced(draft: Draft, command: MemorySynced) -> Refused | None:
     if isinstance(process, Refused):
         return process
     now = EngineState.RUNNING if command.synced else EngineState.SYNCING
-    if process.engine_type is not EngineType.TE or process.state is not ProcessState.MONITORED or process.engine_state is now:
+    if process.role is not ProcessRole.TE or process.state is not ProcessState.MONITORED or process.engine_state is now:
         return stale_fact(f"process {process.start_id} is no TE that could be {now} now")
     draft.put_process(process, engine_state=now, running_at=process.running_at or (draft.command.now if command.synced else 0))
     because = "it holds what its leaders hold" if command.synced else "its link to a leader is down"
-    draft.note(f"process.{now.lower()}", f"process {process.start_id}", because, database=process.database,
-               start_id=process.start_id)  # fmt: skip
+    draft.note(
+        f"process.{now.lower()}", f"process {process.start_id}", because, database=process.database, start_id=process.start_id
+    )
     return None
 
 
@@ -352,9 +374,14 @@ def process_exited(draft: Draft, command: ProcessExited) -> Refused | None:
     if isinstance(process, Refused):
         return process
     ending = Ending(
-        cause=command.cause, detail=command.detail, exit_code=command.exit_code, wait_status=command.wait_status,
-        last_words=command.last_words, planned=command.planned, reaped=command.reaped,
-    )  # fmt: skip
+        cause=command.cause,
+        detail=command.detail,
+        exit_code=command.exit_code,
+        wait_status=command.wait_status,
+        last_words=command.last_words,
+        planned=command.planned,
+        reaped=command.reaped,
+    )
     end(draft, process, ending)
     return None
 
@@ -365,8 +392,11 @@ def tail_set_aside(draft: Draft, command: TailSetAside) -> Refused | None:
     if isinstance(process, Refused):
         return process
     draft.note(
-        "archive.tail_set_aside", f"archive {process.archive_id}",
+        "archive.tail_set_aside",
+        f"archive {process.archive_id}",
         f"it held writes its group's new leader does not have; they were copied to {command.path}",
-        database=process.database, start_id=process.start_id, archive_id=process.archive_id,
-    )  # fmt: skip
+        database=process.database,
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
     return None

@@ -14,10 +14,10 @@ from dkv.domain.model import Record
 from dkv.domain.refusals import nearest, no
 
 KINDS = ("certificate", "database_regions", "kvstore", "load_balancer", "load_balancer_config", "regions", "role", "user")
-LONGEST_KEY = 512          # bytes, as UTF-8
-LARGEST_VALUE = 65_536     # bytes of JSON
+LONGEST_KEY = 512  # bytes, as UTF-8
+LARGEST_VALUE = 65_536  # bytes of JSON
 MOST_OF_A_KIND = 1_000
-LARGEST_SUM = 4_000_000    # bytes of all keys and values
+LARGEST_SUM = 4_000_000  # bytes of all keys and values
 
 
 def put_record(draft: Draft, command: PutRecord) -> Refused | None:
@@ -30,8 +30,11 @@ def put_record(draft: Draft, command: PutRecord) -> Refused | None:
     value = known.value if known else None
     if command.expects and value not in command.expects:
         found = "has another value" if known else "does not exist"
-        return no("record_changed", f"The {_shown(command)} {found}: it is not what was expected.",
-                  "Read it again, and repeat the change if it is still wanted.")  # fmt: skip
+        return no(
+            "record_changed",
+            f"The {_shown(command)} {found}: it is not what was expected.",
+            "Read it again, and repeat the change if it is still wanted.",
+        )
     if value == command.value:
         return None
     if command.value is None:
@@ -57,11 +60,17 @@ def _unfit(command: PutRecord) -> Refused | None:
     except ValueError:  # a lone half of a surrogate pair is no text
         return no("bad_value", f"The {_shown(command)!r} is no text, or its value no JSON.", "Use plain UTF-8.")
     if not 0 < long <= LONGEST_KEY:
-        return no("bad_value", f"The key of a {command.kind.replace('_', ' ')} is {long} bytes long.",
-                  f"From 1 to {LONGEST_KEY} bytes are taken.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"The key of a {command.kind.replace('_', ' ')} is {long} bytes long.",
+            f"From 1 to {LONGEST_KEY} bytes are taken.",
+        )
     if large > LARGEST_VALUE:
-        return no("bad_value", f"The value of {_shown(command)} is {large} bytes long.",
-                  f"At most {LARGEST_VALUE} are taken; keep what is larger in a database.")  # fmt: skip
+        return no(
+            "bad_value",
+            f"The value of {_shown(command)} is {large} bytes long.",
+            f"At most {LARGEST_VALUE} are taken; keep what is larger in a database.",
+        )
     return None
 
 

@@ -6,7 +6,7 @@ from dkv.domain.commands import CopyRecognised, CreateDatabase, NewGroup
 from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, Held
+from dkv.domain.model import Archive, BackupManifest
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.archives import group_of_copy
 
@@ -16,16 +16,26 @@ def copy_recognised(draft: Draft, command: CopyRecognised) -> Refused | None:
     archive = draft.archives.get(command.archive_id)
     if archive is None or archive.server_id != command.server_id or not archive.unread:
         return stale_fact(f"archive {command.archive_id} does not wait to be read")
-    archive = draft.put_archive(archive, copy=Held(command.cut, command.group, command.slots))
+    archive = draft.put_archive(archive, copy=BackupManifest(command.cut, command.group, command.slots))
     if not command.slots:
-        draft.note("archive.recognised", _subject(archive), "no whole hot copy is in its directory yet",
-                   database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+        draft.note(
+            "archive.recognised",
+            _subject(archive),
+            "no whole hot copy is in its directory yet",
+            database=archive.database,
+            archive_id=archive.archive_id,
+        )
         return None
     group = group_of_copy(draft, archive, archive.database)
     if group and not draft.process_on(archive.archive_id):
         archive = draft.put_archive(archive, group=group)
-    draft.note("archive.recognised", _subject(archive), f"it holds a hot copy of group {command.group}, cut {command.cut}",
-               database=archive.database, archive_id=archive.archive_id)  # fmt: skip
+    draft.note(
+        "archive.recognised",
+        _subject(archive),
+        f"it holds a hot copy of group {command.group}, cut {command.cut}",
+        database=archive.database,
+        archive_id=archive.archive_id,
+    )
     return None
 
 
@@ -46,10 +56,14 @@ def groups_of_copies(draft: Draft, command: CreateDatabase) -> tuple[NewGroup, .
     names = ", ".join(held.group for held in found)
     missing = _missing([pair for held in found for pair in held.slots])
     if missing:
-        return no("bad_slots", f"{command.name} is to be restored from copies of {names}; hash slots {missing} are not among "
-                  "them exactly once.", "Create an archive from the copy of each group first.")  # fmt: skip
-    return tuple(NewGroup(name=held.group, shard_id=(f"{n:02x}" + command.uid * 40)[:40], slots=held.slots)
-                 for n, held in enumerate(found))  # fmt: skip
+        return no(
+            "bad_slots",
+            f"{command.name} is to be restored from copies of {names}; hash slots {missing} are not among them exactly once.",
+            "Create an archive from the copy of each group first.",
+        )
+    return tuple(
+        NewGroup(name=held.group, shard_id=(f"{n:02x}" + command.uid * 40)[:40], slots=held.slots) for n, held in enumerate(found)
+    )
 
 
 def _missing(ranges: list[tuple[int, int]]) -> str:

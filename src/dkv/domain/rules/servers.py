@@ -9,7 +9,7 @@ from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Requester, Server
 from dkv.domain.refusals import no, stale_fact
-from dkv.domain.rules.endings import Ending, lay_down, open_incarnation, request, stop_memory_only
+from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
 
 RESERVED = ("certificates",)
 """Words that stand where a server's id does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
@@ -19,16 +19,27 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     """A manager is here: first time, again, or after a reboot of its machine."""
     known = draft.servers.get(command.server_id)
     if known is None and command.server_id.casefold() in RESERVED:
-        return no("bad_name", f"A server cannot be named {command.server_id}: that word is part of an address.",
-                  "Choose another --server-id.")  # fmt: skip
+        return no(
+            "bad_name",
+            f"A server cannot be named {command.server_id}: that word is part of an address.",
+            "Choose another --server-id.",
+        )
     if known and known.uid != command.uid:
         return no(
             "server_conflict",
             f"Server {command.server_id} is another machine's manager at {known.host}:{known.port}.",
             "Choose another --server-id, or run this manager on its own data directory.",
         )
-    now = Server(command.server_id, command.uid, command.host, command.port, command.nuodb_port, command.boot_id,
-                 data_dir=command.data_dir, told=known.told if known else 0)  # fmt: skip
+    now = Server(
+        command.server_id,
+        command.uid,
+        command.host,
+        command.port,
+        command.nuodb_port,
+        command.boot_id,
+        data_dir=command.data_dir,
+        last_event=known.last_event if known else 0,
+    )
     if known == now:
         return None
     draft.servers[command.server_id] = now
@@ -43,7 +54,7 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
     ended = [p for p in draft.processes.values() if p.server_id == server_id]
     _none_left(draft, server_id)
-    orphans = [(p.start_id, archive) for p in ended if (archive := lay_down(draft, p, ending))]
+    orphans = [(p.start_id, archive) for p in ended if (archive := terminate(draft, p, ending))]
     for name in sorted({archive.database for _, archive in orphans}):
         open_incarnation(draft, name)
     for start_id, archive in orphans:

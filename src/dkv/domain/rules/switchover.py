@@ -8,11 +8,11 @@ from dataclasses import replace
 from dkv.domain.commands import Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Database, EngineState, Group, Process, ProcessState, Wish
+from dkv.domain.model import Database, EngineState, Group, Process, ProcessState, SwitchoverRequest
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import nearest, no, unknown_process
 
-BEGIN_WITHIN = 15_000    # ms of the domain clock that a leader's manager may take to begin
+BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
 
 
 def switchover(draft: Draft, command: Switchover) -> Refused | None:
@@ -36,18 +36,28 @@ def switchover(draft: Draft, command: Switchover) -> Refused | None:
 def wish(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
     """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
-    draft.put_group(group, wish=Wish(to, reason, command.actor, command.now))
+    draft.put_group(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
     whom = f"to process {to}" if to is not None else "to the copy that is furthest"
-    draft.note("group.switchover", group.subject, f"its leadership is to be handed over {whom}: {reason}", after,
-               database=group.database, start_id=group.leader_process, archive_id=group.leader)  # fmt: skip
+    draft.note(
+        "group.switchover",
+        group.subject,
+        f"its leadership is to be handed over {whom}: {reason}",
+        after,
+        database=group.database,
+        start_id=group.leader_process,
+        archive_id=group.leader,
+    )
 
 
 def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group] | Refused:
     """The groups to hand over: the named one, else that of the target, else all."""
     mine = sorted((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name)
     if command.group and all(g.name != command.group for g in mine):
-        return no("unknown_group", f"{database.name} has no storage group {command.group}.",
-                  nearest(command.group, [g.name for g in mine]))  # fmt: skip
+        return no(
+            "unknown_group",
+            f"{database.name} has no storage group {command.group}.",
+            nearest(command.group, [g.name for g in mine]),
+        )
     if command.to is None:
         return [g for g in mine if command.group in ("", g.name)]
     process = draft.processes.get(command.to)
@@ -56,8 +66,9 @@ def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group
     if process.archive_id is None:
         return _no(f"Process {command.to} keeps everything in memory and never leads.", "Name a process with an archive.")
     if command.group and process.group != command.group:
-        return _no(f"Process {command.to} belongs to group {process.group}, not {command.group}.",
-                   f"Use --group {process.group}.")  # fmt: skip
+        return _no(
+            f"Process {command.to} belongs to group {process.group}, not {command.group}.", f"Use --group {process.group}."
+        )
     return [g for g in mine if g.name == process.group]
 
 
@@ -69,11 +80,13 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
     leader = draft.leader_of(group)
     if leader is None or not group.serving or draft.stopping(group.database):
         return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
-    if group.handover or group.wish:
+    if group.handover or group.switchover:
         return _no(f"Group {group.name} hands its leadership over already.", "Wait until that is done.")
     if not draft.server_alive(leader.server_id):
-        return _no(f"The manager of the leader of {group.name}, on {leader.server_id}, is away.",
-                   f"Start the manager of server {leader.server_id}.")  # fmt: skip
+        return _no(
+            f"The manager of the leader of {group.name}, on {leader.server_id}, is away.",
+            f"Start the manager of server {leader.server_id}.",
+        )
     if to is not None:
         return _bad_target(draft, group, draft.processes[to])
     others = [draft.process_on(a) for a in group.in_sync if a != group.leader]
@@ -107,14 +120,14 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
 
 def settle_wish(draft: Draft, group: Group) -> None:
     """Give up what cannot come true any more; a handover that stands is left to its two managers."""
-    if group.wish is None or group.handover:
+    if group.switchover is None or group.handover:
         return
-    why = _hopeless(draft, group, group.wish)
+    why = _hopeless(draft, group, group.switchover)
     if why:
         give_up(draft, group, why)
 
 
-def _hopeless(draft: Draft, group: Group, wished: Wish) -> str:
+def _hopeless(draft: Draft, group: Group, wished: SwitchoverRequest) -> str:
     if not group.open:
         return "its leader is gone"
     if draft.stopping(group.database):
@@ -133,16 +146,22 @@ def _hopeless(draft: Draft, group: Group, wished: Wish) -> str:
 
 def give_up(draft: Draft, group: Group, why: str) -> Group:
     """Forget a wish that did not come true, and say why."""
-    draft.note("group.switchover_failed", group.subject, f"its leadership was not handed over: {why}",
-               database=group.database, start_id=group.leader_process, archive_id=group.leader)  # fmt: skip
-    return draft.put_group(group, wish=None)
+    draft.note(
+        "group.switchover_failed",
+        group.subject,
+        f"its leadership was not handed over: {why}",
+        database=group.database,
+        start_id=group.leader_process,
+        archive_id=group.leader,
+    )
+    return draft.put_group(group, switchover=None)
 
 
 def tick_wish(draft: Draft, group: Group) -> None:
     """Arm the wish's patience, or end it."""
-    if group.wish is None or group.handover:
+    if group.switchover is None or group.handover:
         return
-    if group.wish.since is None:
-        draft.put_group(group, wish=replace(group.wish, since=draft.clock))
-    elif draft.clock - group.wish.since >= BEGIN_WITHIN:
+    if group.switchover.since is None:
+        draft.put_group(group, switchover=replace(group.switchover, since=draft.clock))
+    elif draft.clock - group.switchover.since >= BEGIN_WITHIN:
         give_up(draft, group, f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")

@@ -14,17 +14,17 @@ from typing import Any
 from dkv.domain.commands import TailBroken, TailFed, TailMeasured
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Group, GroupPhase, Process, ProcessState, Report, Tail
-from dkv.domain.places import Fed
+from dkv.domain.model import Group, GroupPhase, PositionReport, Process, ProcessState, TailTransfer
+from dkv.domain.positions import TailRecipient
 from dkv.domain.refusals import stale_fact
-from dkv.domain.rules.endings import vacate
+from dkv.domain.rules.process_lifecycle import vacate
 from dkv.domain.rules.processes import owned
 
-WAIT_FOR_FOLLOWERS = 1_000   # ms the dead leader is not restarted while a living member of S did not answer yet
-PARTS = 3                    # of giving a tail: it is measured, given, and compared
-SLOWEST = 5_000              # bytes a ms: one that is given more slowly takes longer than its leader's restart
-ALWAYS_PAYS = 1 << 20        # bytes that are given in no time
-PAYING_SHARE = 8             # a larger part of the files than one of so many: loading all of them is quicker than giving it
+WAIT_FOR_FOLLOWERS = 1_000  # ms the dead leader is not restarted while a living member of S did not answer yet
+PARTS = 3  # of giving a tail: it is measured, given, and compared
+SLOWEST = 5_000  # bytes a ms: one that is given more slowly takes longer than its leader's restart
+ALWAYS_PAYS = 1 << 20  # bytes that are given in no time
+PAYING_SHARE = 8  # a larger part of the files than one of so many: loading all of them is quicker than giving it
 
 
 # Whether and to whom ---------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def awaited(draft: Draft, group: Group) -> bool:
     return waited < WAIT_FOR_FOLLOWERS and any(p.report is None for p in _followers(draft, group))
 
 
-def planned(draft: Draft, group: Group) -> tuple[Process, Tail] | None:
+def planned(draft: Draft, group: Group) -> tuple[Process, TailTransfer] | None:
     """Who is to lead and what is to be given to whom; None for the ordinary choice."""
     found = source(draft, group)
     fit = [(p, p.report) for p in _followers(draft, group) if p.report and p.report.digest and p.report.term]
@@ -49,13 +49,14 @@ def planned(draft: Draft, group: Group) -> tuple[Process, Tail] | None:
         return None
     marker = (first.term, first.sequence, first.nonce)
     fed = tuple(
-        Fed(p.archive_id or 0, p.start_id, report.offset, report.bytes_after, report.digest)
-        for p, report in fit if (report.term, report.sequence, report.nonce, report.history) == (*marker, first.history)
-    )  # fmt: skip
-    return heir, Tail(found.archive_id or 0, found.start_id, *marker, first.history, fed)
+        TailRecipient(p.archive_id or 0, p.start_id, report.offset, report.bytes_after, report.digest)
+        for p, report in fit
+        if (report.term, report.sequence, report.nonce, report.history) == (*marker, first.history)
+    )
+    return heir, TailTransfer(found.archive_id or 0, found.start_id, *marker, first.history, fed)
 
 
-def _lacks(held: Report | None, first: Report) -> int:
+def _lacks(held: PositionReport | None, first: PositionReport) -> int:
     """Bytes that the furthest follower lacks at least: more may lie between its marker and a newer one that it has not got."""
     if held is None:
         return 0
@@ -63,7 +64,7 @@ def _lacks(held: Report | None, first: Report) -> int:
     return held.bytes_after - first.bytes_after if same else held.bytes_after
 
 
-def _pays(held: Report | None, lacks: int) -> bool:
+def _pays(held: PositionReport | None, lacks: int) -> bool:
     """Whether what the furthest follower lacks is little beside what a restart would load. Each byte of it is read and digested
     twice, sent, and taken by an engine: 400 MB in one value took 9 s, and its leader loaded 1.2 GB of such values in 2 to 5 s.
     """
@@ -73,7 +74,7 @@ def _pays(held: Report | None, lacks: int) -> bool:
 def source(draft: Draft, group: Group) -> Process | None:
     """The process that holds the dead leader's archive, if its files are worth the trouble and their end is proven."""
     group_waits = group.phase is GroupPhase.VACANT and group.last_leader in group.in_sync
-    if not group_waits or group.untailed or group.enforced is not None or group.contested or group.suspects:
+    if not group_waits or group.tail_abandoned or group.enforced is not None or group.contested or group.suspects:
         return None
     options = draft.databases[group.database].options
     process = draft.process_on(group.last_leader) if group.last_leader is not None else None
@@ -125,7 +126,7 @@ def longest(draft: Draft, group: Group, grace: int) -> int:
     return PARTS * grace + max(tail.size if tail else 0, known) // SLOWEST
 
 
-def is_whole(tail: Tail, start_id: int) -> bool:
+def is_whole(tail: TailTransfer, start_id: int) -> bool:
     """Whether a follower's disk was found to hold all of it."""
     fed = tail.of(start_id)
     return fed is not None and fed.whole
@@ -171,19 +172,27 @@ def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
         return None
     lacks = command.size - heir.place
     if not _pays(draft.processes[command.start_id].report, lacks):
-        vacate(draft, group, f"archive {group.leader} lacks {lacks} bytes, and archive {tail.source} loads all it has sooner "
-                             "than it gives them")  # fmt: skip
+        vacate(
+            draft,
+            group,
+            f"archive {group.leader} lacks {lacks} bytes, and archive {tail.source} loads all it has sooner than it gives them",
+        )
         return None
     tail = replace(tail, fed=fed, size=command.size, digest=command.digest, history=command.history)
     draft.put_group(group, tail=tail, stalled_since=None)
     behind = tail.size - tail.lowest
-    draft.note("group.tail_measured", f"group {group.database}/{group.name}",
-               f"up to {behind} bytes that only archive {tail.source} has are given to {_archives(tail)}",
-               database=group.database, start_id=command.start_id, archive_id=tail.source)  # fmt: skip
+    draft.note(
+        "group.tail_measured",
+        f"group {group.database}/{group.name}",
+        f"up to {behind} bytes that only archive {tail.source} has are given to {_archives(tail)}",
+        database=group.database,
+        start_id=command.start_id,
+        archive_id=tail.source,
+    )
     return None
 
 
-def _archives(tail: Tail) -> str:
+def _archives(tail: TailTransfer) -> str:
     ids = [str(one.archive_id) for one in tail.fed]
     return f"archive {ids[0]}" if len(ids) == 1 else f"archives {', '.join(ids)}"
 
@@ -202,9 +211,14 @@ def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
         return None
     whole = tuple(replace(one, whole=True) if one is fed else one for one in tail.fed)
     draft.put_group(group, tail=replace(tail, fed=whole), stalled_since=None)
-    draft.note("group.tail_fed", f"group {group.database}/{group.name}",
-               f"archive {fed.archive_id} has the dead leader's {tail.size} bytes after the marker, compared by digest",
-               database=group.database, start_id=command.start_id, archive_id=fed.archive_id)  # fmt: skip
+    draft.note(
+        "group.tail_fed",
+        f"group {group.database}/{group.name}",
+        f"archive {fed.archive_id} has the dead leader's {tail.size} bytes after the marker, compared by digest",
+        database=group.database,
+        start_id=command.start_id,
+        archive_id=fed.archive_id,
+    )
     return None
 
 
@@ -221,7 +235,7 @@ def tail_broken(draft: Draft, command: TailBroken) -> Refused | None:
     return None
 
 
-def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tuple[Group, Tail] | Refused:
+def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tuple[Group, TailTransfer] | Refused:
     """The group of that process and the tail that is given to it, or why the fact comes too late."""
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
@@ -232,7 +246,7 @@ def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tup
     return group, group.tail
 
 
-def _give_up(draft: Draft, group: Group, tail: Tail, fed: Fed | None, reason: str) -> None:
+def _give_up(draft: Draft, group: Group, tail: TailTransfer, fed: TailRecipient | None, reason: str) -> None:
     """One follower less, or, if it is the one that is to lead or the source itself, the whole attempt.
 
     Its part stays in the sums, so that the numbers of the stream do not move under the others.
@@ -242,5 +256,11 @@ def _give_up(draft: Draft, group: Group, tail: Tail, fed: Fed | None, reason: st
         return
     rest = tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)
     draft.put_group(group, tail=replace(tail, fed=rest))
-    draft.note("group.tail_fed_less", f"group {group.database}/{group.name}", reason, database=group.database,
-               start_id=fed.start_id, archive_id=fed.archive_id)  # fmt: skip
+    draft.note(
+        "group.tail_fed_less",
+        f"group {group.database}/{group.name}",
+        reason,
+        database=group.database,
+        start_id=fed.start_id,
+        archive_id=fed.archive_id,
+    )

@@ -12,7 +12,7 @@ from dkv.domain.commands import ORDERS, ServerJoined
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 
-NEVER_SHOWN = ("dba_password", "value")   # a password, and the JSON of a record, in which such characters are escaped
+NEVER_SHOWN = ("dba_password", "value")  # a password, and the JSON of a record, in which such characters are escaped
 
 
 def unprintable(command: Command) -> Refused | None:
@@ -21,8 +21,11 @@ def unprintable(command: Command) -> Refused | None:
         return None
     for where, text in _texts("", command):
         if not is_printable(text):
-            return no("bad_value", f"The {where} {text[:60]!r} has characters that are no text or cannot be printed.",
-                      "Write it in one line of letters, digits, signs and spaces.")  # fmt: skip
+            return no(
+                "bad_value",
+                f"The {where} {text[:60]!r} has characters that are no text or cannot be printed.",
+                "Write it in one line of letters, digits, signs and spaces.",
+            )
     return None
 
 

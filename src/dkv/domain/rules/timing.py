@@ -10,22 +10,12 @@ from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.hotcopy import CopyStage
-from dkv.domain.model import (
-    EngineState,
-    EngineType,
-    Group,
-    GroupPhase,
-    Process,
-    ProcessState,
-    Requester,
-    State,
-    Verdict,
-)
+from dkv.domain.model import EngineState, Group, GroupPhase, Process, ProcessRole, ProcessState, Requester, State, Verdict
 from dkv.domain.resting import resting
 from dkv.domain.rules import copies, switchover, tail
-from dkv.domain.rules.endings import Ending, end, vacate
 from dkv.domain.rules.held_back import tick_rest
 from dkv.domain.rules.leadership import assign, next_in_order
+from dkv.domain.rules.process_lifecycle import Ending, end, vacate
 
 NO_LEADER = "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment ({} ms)"
 NO_ENTRY = "database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node ({} ms)"
@@ -53,11 +43,15 @@ def waits(state: State) -> bool:
     awaits its cut. Else the domain clock may stand still, and nobody need move it.
     """
     vacant = {g.key for g in state.groups.values() if g.phase is GroupPhase.VACANT}
-    assigned = any(g.phase is GroupPhase.ASSIGNED or (g.wish and not g.handover) for g in state.groups.values())
+    assigned = any(g.phase is GroupPhase.ASSIGNED or (g.switchover and not g.handover) for g in state.groups.values())
     copying = any(not c.over and c.stage is not CopyStage.COPYING for c in state.copies.values())
-    return assigned or copying or any(
-        (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
-        for p in state.processes.values()
+    return (
+        assigned
+        or copying
+        or any(
+            (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
+            for p in state.processes.values()
+        )
     )
 
 
@@ -112,7 +106,7 @@ def _tick_process(draft: Draft, process: Process) -> None:
 
 
 def _waits(draft: Draft, process: Process) -> bool:
-    if process.engine_type is EngineType.TE:
+    if process.role is ProcessRole.TE:
         return process.state is ProcessState.TRACKED
     group = draft.group_of(process)
     return process.state is ProcessState.STARTED and group is not None and group.leader is None
@@ -120,7 +114,7 @@ def _waits(draft: Draft, process: Process) -> bool:
 
 def _time_out(draft: Draft, process: Process, timeout: int) -> None:
     """No engine runs yet for an SM, so its end is known now; a TE's engine must be stopped first."""
-    if process.engine_type is EngineType.SM:
+    if process.role is ProcessRole.SM:
         reason = NO_LEADER.format(timeout)
         end(draft, process, Ending("leader assignment timeout", reason, 2, planned=True))
         return

@@ -1,0 +1,106 @@
+"""API room: what the routes reach of the rest of a manager, as callables, so that tests can give their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from dkv.control.submit import RequestKey, View
+from dkv.domain.commands import Command
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import DatabaseOptions, Process, State
+from dkv.store.contract import Snapshot, StoredEvent
+
+
+class Commands(Protocol):
+    """The door to the domain (control/submit.py, Submitter)."""
+
+    async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
+        """Decide and commit; the same `key` gets the same answer through any manager, another request under it a refusal.
+        Raises StoreError."""
+        ...
+
+    async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
+        """What submit would answer to a key it knows already; None for another one. Raises StoreError."""
+        ...
+
+    async def check(self, command: Command) -> Accepted | Refused:
+        """What submit would answer now; writes nothing. Raises StoreError."""
+        ...
+
+    async def view(self) -> View:
+        """A linearizable read. Raises StoreError."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """The same as records, for a backup. Raises StoreError."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file for a support bundle: `name` is its path there."""
+
+    name: str
+    path: Path
+
+
+async def nobody() -> Mapping[str, int]:
+    """Of no manager anything was heard."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerContext:
+    """One manager, as its API sees it. `events` may raise StoreError, `fetch` OSError only. `leader_server` and `heard` are
+    asked after the view was read that they are shown with: then they know every server that it shows alive."""
+
+    submitter: Commands
+    events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]  # (after, limit), oldest first
+    changes: Callable[[], AsyncIterator[object]]  # one at once, then one after every commit
+    counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  # engine contract Counters, as dicts
+    leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
+    fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # (host, port, target, seconds): a peer's JSON
+    port_in_use: Callable[[str, int], bool]  # whether something listens there on this machine
+    node_id: Callable[[State, Process], str]  # the derived engine id, 40 hex
+    new_id: Callable[[], str]  # random, 32 hex or more
+    readiness: Callable[[], str]  # "" or "waiting for the domain since T"
+    clock: Callable[[], int]  # wall clock, ms
+    server_id: str
+    uid: str  # of this server's data directory
+    address: str  # the bound host
+    port: int
+    peer_patience: float = 1.0  # s another manager has to answer what is looked at here
+    streams: int = 64  # event streams at once
+    streams_each: int = 32  # of them to one address
+    unfit: Callable[[str, bool], str] = lambda path, restored: ""  # why a directory here can be no archive's; "" for nothing
+    options: DatabaseOptions = DatabaseOptions()  # what a new store gets unless its body says else
+    version: str = "dkv"  # of this program
+    lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = nobody  # ms since each manager renewed its lease
+    dry_run: bool = False  # a plan: nothing is committed, nothing to wait for
+    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None  # as fetch, by POST
+    logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # what this machine's manager and engines wrote
+    engine_version: Callable[[], str] = lambda: ""  # of the engine program on this machine
+    configured: Callable[[], Mapping[str, str]] = dict  # this manager's settings by their names; no secrets
+    environment: Callable[[], Mapping[str, str]] = dict  # of its process, as it is
+    stop: Callable[[], None] = lambda: None  # end this manager; its engines go on
+    closing: Callable[[], bool] = lambda: False  # the manager ends: endless answers end too
+
+
+ROOMS = "dkv.rooms"
+"""Where a request that is only rehearsed carries its own rooms (plan.py)."""
+
+
+def context_of(request: Request) -> ManagerContext:
+    """The rooms of the application that serves this request, or those of a rehearsal."""
+    rooms = request.scope.get(ROOMS) or request.app.state.rooms
+    assert isinstance(rooms, ManagerContext)
+    return rooms
+
+
+Context = Annotated[ManagerContext, Depends(context_of)]
+"""What a route declares to reach the rooms."""

@@ -1,0 +1,99 @@
+"""API room: what every changing route does: name things, submit one command, answer with the store as it is then."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+
+from dkv import wire
+from dkv.api.context import ManagerContext
+from dkv.api.problems import Refusal, refuse
+from dkv.control.submit import RequestKey, View
+from dkv.domain import status
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Archive, Database, State
+from dkv.domain.naming import living_database
+from dkv.domain.refusals import nearest
+
+
+async def idempotency_key(
+    request: Request, key: Annotated[str, Header(alias="Idempotency-Key", max_length=200)] = ""
+) -> RequestKey | None:
+    """The caller's key, bound to this request: its method, its address with the query, its body; None without one.
+
+    The digest is made with the key, which is written nowhere: a body may hold a password, and whoever reads the state is not
+    to try passwords against a digest that takes no time to make.
+    """
+    if not key:
+        return None
+    scope, secret = request.scope, key.encode()
+    told = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in told), hashlib.sha256)
+    return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
+
+
+def actor_of(request: Request) -> str:
+    """Who asked, for the event log."""
+    return f"operator at {request.client.host}" if request.client else "operator"
+
+
+Key = Annotated[RequestKey | None, Depends(idempotency_key)]
+Actor = Annotated[str, Depends(actor_of)]
+
+
+def accepted(decision: Accepted | Refused) -> Accepted:
+    """The decision, if it is a yes. Raises Refusal."""
+    if isinstance(decision, Refused):
+        raise Refusal(decision)
+    return decision
+
+
+async def repeated(rooms: ManagerContext, key: RequestKey | None) -> Accepted | None:
+    """What this very request was answered already, under its key; None for a new one. Raises Refusal for another one's key.
+
+    A route that judges before it submits asks this first: what was true then need not be true any more.
+    """
+    answered = await rooms.submitter.answered(key)
+    return accepted(answered) if answered else None
+
+
+def database_of(state: State, name: str) -> Database:
+    """The store of that name. Raises Refusal."""
+    found = living_database(state.databases, name)
+    if isinstance(found, Refused):
+        raise Refusal(found)
+    return found
+
+
+def find_instance(state: State, store: str, name: str) -> Archive | None:
+    """The instance of that name, if there is one."""
+    return next((a for a in status.instances(state, store) if a.name == name), None)
+
+
+def unknown_instance(state: State, store: str, name: str) -> Refusal:
+    """No instance of that name."""
+    known = [a.name for a in status.instances(state, store)]
+    return refuse("unknown_archive", f"{store} has no instance {name}.", nearest(name, known))
+
+
+def instance_of(state: State, store: str, name: str) -> Archive:
+    """The instance of that name. Raises Refusal."""
+    database_of(state, store)
+    archive = find_instance(state, store, name)
+    if archive is None:
+        raise unknown_instance(state, store, name)
+    return archive
+
+
+def store_json(rooms: ManagerContext, view: View, name: str) -> wire.Json:
+    """The store as JSON. Raises Refusal."""
+    return wire.store_view(view.state, database_of(view.state, name), view.revision)
+
+
+async def store_now(rooms: ManagerContext, name: str, status: int) -> JSONResponse:
+    """The store as it is now, read after the change."""
+    return JSONResponse(store_json(rooms, await rooms.submitter.view(), name), status)

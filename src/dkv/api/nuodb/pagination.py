@@ -1,0 +1,112 @@
+"""API room: paging, filters and order of every list of the NuoDB dialect (nuocmd-rest.md section 1.2).
+
+`page(request, items)` is all a list route needs: the objects as JSON, whole, in the order they have when nobody asks
+for another. The query's `filterBy`, `orderBy`, `offset` and `limit` do the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from dkv.api.nuodb.errors import LIST_PARAMETERS
+from dkv.api.nuodb.safe_regex import BadPattern, matches
+from dkv.api.problems import refuse
+
+Item = Mapping[str, Any]
+
+MAX_LIMIT = 1000  # announced: nuocmd doubles its pages up to this; larger ones are answered whole all the same
+MISSING = object()
+
+LISTED: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "query", "required": False, "schema": dict(schema), "description": says}
+        for name, (schema, says) in LIST_PARAMETERS.items()
+    ]
+}
+"""What a list route says of itself in the description (`openapi_extra`); problems.py lets these parameters pass by it."""
+
+
+def page(request: Request, items: Iterable[Item]) -> JSONResponse:
+    """One page of a list: filtered, ordered, cut. Raises Refusal for a pattern or a number that is none."""
+    found = _ordered(request, [item for item in items if _fits(request, item)])
+    offset, limit = _number(request, "offset", 0), _number(request, "limit", len(found))
+    end = offset + limit
+    return JSONResponse({"data": found[offset:end], "hasNext": end < len(found), "maxLimit": MAX_LIMIT})
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise refuse("bad_value", f"The parameter {name} is '{text}'.", "It is a whole number from 0.")
+    return int(text)
+
+
+def field(item: Item, path: str) -> Any:
+    """The value at a dotted path, or MISSING."""
+    value: Any = item
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or value.get(part) is None:
+            return MISSING
+        value = value[part]
+    return value
+
+
+# Filters -----------------------------------------------------------------------------------------------------
+
+
+def _fits(request: Request, item: Item) -> bool:
+    query = request.query_params
+    return all(
+        _matches(name, pattern, field(item, name))
+        for name in dict.fromkeys(query.getlist("filterBy"))
+        for pattern in query.getlist(name)
+    )
+
+
+def _matches(name: str, pattern: str, value: Any) -> bool:
+    """The whole value as text has to fit: the filter archiveId=1 does not find 10. What is not there fits nothing."""
+    try:
+        return matches(pattern, _text(value)) and value is not MISSING
+    except BadPattern as error:
+        said = f"The filter of {name}, '{pattern[:60]}', is no regular expression: {error}."
+        raise refuse("bad_value", said, "Write for example test or te.* or TE|SM.") from error
+
+
+def _text(value: Any) -> str:
+    """A value as text, as JSON writes it; a long one is cut, since no filter needs more."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)[:1000]
+
+
+# Order -------------------------------------------------------------------------------------------------------
+
+
+def _ordered(request: Request, items: list[Item]) -> list[Item]:
+    descending = set(_names(request, "descendingFields"))
+    for name in reversed(_names(request, "orderBy")):
+        items.sort(key=lambda item: _rank(field(item, name)), reverse=name in descending)
+    return items
+
+
+def _names(request: Request, parameter: str) -> list[str]:
+    return [name for text in request.query_params.getlist(parameter) for name in text.split(",") if name]
+
+
+def _rank(value: Any) -> tuple[int, Sequence[int], str]:
+    """Numbers, also written as text like start ids, before words; an incarnation by (major, minor); nothing last."""
+    if value is MISSING:
+        return (2, (), "")
+    if isinstance(value, Mapping):
+        return (0, (int(value.get("major", 0)), int(value.get("minor", 0))), "")
+    text = _text(value)
+    if re.fullmatch(r"-?[0-9]{1,18}", text):
+        return (0, (int(text),), "")
+    return (1, (), text)

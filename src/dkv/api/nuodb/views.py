@@ -1,0 +1,180 @@
+"""API room: the domain's nouns as the NuoDB dialect shows them (nuocmd-rest.md section 2). Views only, derived from one state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dkv.domain import registry
+from dkv.domain.model import Archive, Database, EngineState, Group, Process, ProcessRole, ProcessState, State, Tombstone
+from dkv.domain.startplan import Plan, Spec
+from dkv.domain.status import path_of
+from dkv.wire import waiting_view
+
+Json = dict[str, Any]
+
+JOINED = (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
+CLOSED = "Engine connection to admin process closed"
+GRACEFUL = "Gracefully shutdown engine"
+REMOVED = "Removing process from domain state due to service request"
+FIRST_GROUP_ID = 10
+WHOLE, UNPARTITIONED = "ALL", "UNPARTITIONED"
+
+
+def _present(body: Mapping[str, Any]) -> Json:
+    """Without what is unknown: nuocmd tells a field that is null from one that is not there."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+# Processes ---------------------------------------------------------------------------------------------------
+
+
+def process(state: State, one: Process, heard: Mapping[str, int]) -> Json:
+    """A process. `heard`: ms since the manager of each server was last heard from; a server that is away is not in it."""
+    return _process(state, one) | _present({"lastHeardFrom": heard.get(one.server_id), **_loading(one)})
+
+
+def _process(state: State, one: Process) -> Json:
+    server = state.servers.get(one.server_id)
+    database = state.databases.get(one.database)
+    there = one.pid is not None
+    return _present(
+        {
+            "startId": str(one.start_id),
+            "dbName": one.database,
+            "host": one.server_id,
+            "type": one.role.value,
+            "durableState": one.state.value,
+            "state": one.engine_state.value,
+            "archiveId": one.archive_id,
+            "nodeId": one.node_id if one.state in JOINED else None,
+            "pid": one.pid,
+            "port": one.port or None if there else None,
+            "hostname": server.host if server and there else None,
+            "regionName": registry.region_of(state, one.database, one.server_id),
+            "options": {**dict(database.default_options if database else ()), **dict(one.options)},
+            "labels": dict(one.labels),
+            "isExternalStartup": False,
+        }
+    )
+
+
+def _loading(one: Process) -> Json:
+    """How far an SM got with reading its archive, while it does."""
+    loads = one.role is ProcessRole.SM and one.state is ProcessState.CONFIGURED
+    return {"journalRecoveryProgress": one.loading_percent / 100} if loads else {}
+
+
+def tombstone(state: State, ended: Tombstone) -> Json:
+    """A process that ended, as it was then."""
+    return {
+        "process": _process(state, ended.process),
+        "databaseIncarnation": {"major": ended.major, "minor": ended.minor},
+        "reason": reason(ended),
+        "exitCode": ended.exit_code,
+        "hasDisconnected": True,
+    }
+
+
+def reason(ended: Tombstone) -> str:
+    """Why it ended, in the dialect's words, with the time inside (seed 003)."""
+    at = f"({stamp(ended.at)})"
+    if ended.process.verdict is not None or ended.cause == "leader assignment timeout":
+        return f"{ended.reason}: {at} {CLOSED}"
+    if ended.cause == "operator kill":
+        return f"{REMOVED}: {at} {CLOSED}"
+    return f"{at} {GRACEFUL if ended.cause == 'graceful stop' else ended.reason}"
+
+
+def stamp(at: int) -> str:
+    """A wall-clock time in ms as the seed writes it: 2019-05-16T16:55:34.246+0000."""
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1000:03d}+0000"
+
+
+# Databases ---------------------------------------------------------------------------------------------------
+
+
+def database(state: State, one: Database, mask_password: bool = True) -> Json:
+    """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
+    placed = registry.placing(state, one.name)
+    body: Json = {
+        "name": one.name,
+        "state": one.state.value,
+        "incarnation": {"major": one.major, "minor": one.minor},
+        "defaultRegionId": placed.default,
+        "hostAssignments": dict(placed.servers),
+        "databaseOptions": dict(one.default_options),
+    } | _present({"waiting": waiting_view(state, one.name) or None})
+    return body if mask_password else body | {"dbUser": one.dba_user, "dbPassword": one.dba_password}
+
+
+def plan(one: Plan) -> Json:
+    """A start plan, as it is written into a file."""
+    return {"incremental": one.incremental, "processes": [spec(each) for each in one.processes]}
+
+
+def spec(one: Spec) -> Json:
+    """One process to request. A TE has no archive at all, not even null: nuocmd sorts by it."""
+    expected = {"major": one.expected[0], "minor": one.expected[1]} if one.expected else None
+    return _present(
+        {
+            "archiveId": one.archive_id,
+            "dbName": one.database,
+            "engineType": one.role.value,
+            "expectedIncarnation": expected,
+            "host": one.server_id,
+            "labels": dict(one.labels),
+            "overrideOptions": dict(one.options),
+        }
+    )
+
+
+# Archives and groups -----------------------------------------------------------------------------------------
+
+
+def archive(state: State, one: Archive) -> Json:
+    """An archive."""
+    return {
+        "id": one.archive_id,
+        "dbName": one.database,
+        "host": one.server_id,
+        "path": path_of(state, one),
+        "state": one.state.value,
+        "observerStorageGroups": [],
+    }
+
+
+def storage_groups(state: State, name: str) -> list[Json]:
+    """The groups of a database with who holds and who may lead them. ALL stands for the whole and lists nobody."""
+    groups = state.groups_of(name)
+    ids = {group.name: FIRST_GROUP_ID + number for number, group in enumerate(groups)}
+    whole = {
+        "dbName": name,
+        "sgName": WHOLE,
+        "sgId": 1,
+        "state": _available(all(g.serving for g in groups)),
+        "archiveStates": {},
+        "processStates": {},
+        "leaderCandidates": [],
+    }
+    return [whole, *(_group(state, g, 2 if g.name == UNPARTITIONED else ids[g.name]) for g in groups)]
+
+
+def _group(state: State, group: Group, number: int) -> Json:
+    archives = [a for a in state.archives_of(group.database) if a.group == group.name and not a.removed]
+    live = [p for a in archives if (p := state.process_on(a.archive_id))]
+    may_lead = [p for p in live if p.archive_id in group.in_sync and p.engine_state is EngineState.RUNNING]
+    return {
+        "dbName": group.database,
+        "sgName": group.name.upper(),
+        "sgId": number,
+        "state": _available(group.serving),
+        "archiveStates": {str(a.archive_id): "ADDED" for a in archives},
+        "processStates": {str(p.start_id): p.engine_state.value for p in live},
+        "leaderCandidates": [str(p.start_id) for p in sorted(may_lead, key=lambda p: (p.archive_id != group.leader, p.start_id))],
+    }
+
+
+def _available(serving: bool) -> str:
+    return "Available" if serving else "Unavailable"

@@ -1,0 +1,119 @@
+"""CLI room: --plan and -Plan: a command runs as always, but its changes are rehearsed by a manager and then printed.
+
+Requests that only look pass through until the first change. From there on everything is sent as one growing plan
+(`POST /admin/v1/plan`), so that the command sees what it would see and nothing is made true. Where a command would
+begin to wait for something to happen, the plan ends: it says what is asked for and what that makes true at once.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+from dkv.cli.errors import DONE, FAILED
+from dkv.cli.output import Screen
+from dkv.cli.session import Session
+from dkv.client import Endpoint, HttpTransport, Json, Reply, Request, Transport
+
+PLANNED = ("/admin/v1/", "/api/1/")
+LOOKING = ("/startplan", "/diagnostics/log", "check=true")
+"""Requests that are no GET and change nothing all the same."""
+
+
+NOTHING_TO_DO = ("already_running", "already_stopping", "copy_over")
+"""Refusals that fail no command: what was asked for is so already."""
+
+
+class DryRunEnd(Exception):
+    """The command would wait now."""
+
+
+class RecordingTransport:
+    """A transport that changes nothing. `told` is the plan so far, as the manager gave it."""
+
+    def __init__(self, real: Transport) -> None:
+        self._real = real
+        self._where: Endpoint | None = None
+        self._steps: list[Json] = []
+        self._turn = threading.Lock()  # with -Parallel several threads send
+        self.told: list[Json] = []
+
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        """Pass a look on; answer a change from the rehearsal."""
+        ours = request.target.startswith(PLANNED)
+        looks = request.method == "GET" or any(one in request.target for one in LOOKING)
+        if not ours or (looks and not self._steps):
+            return self._real.send(endpoint, request, timeout)
+        with self._turn:
+            return self._planned(endpoint, request, timeout)
+
+    def _planned(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        step: Json = {"method": request.method, "path": request.target}
+        step["key"] = request.headers.get("Idempotency-Key", "")
+        if request.body:
+            step["body"] = json.loads(request.body)
+        self._steps.append(step)
+        self._where = self._where or endpoint
+        return self._rehearsed(self._where, timeout)
+
+    def _rehearsed(self, endpoint: Endpoint, timeout: float) -> Reply:
+        body = json.dumps({"steps": self._steps}).encode()
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        reply = self._real.send(endpoint, Request("POST", "/admin/v1/plan", headers, body), timeout)
+        if reply.status != 200:
+            return reply
+        self.told = json.loads(reply.body)["steps"]
+        last = self.told[-1]
+        answer = b"" if last["answer"] is None else json.dumps(last["answer"]).encode()
+        return Reply(last["status"], {"content-type": "application/json"}, answer)
+
+    def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
+        """Nothing that is followed belongs to a plan."""
+        return self._real.stream(endpoint, request, timeout)
+
+
+def rehearse(session: Session, run: Callable[[], int]) -> int:
+    """Run a command without changing anything, then print what it would do. What it raises goes on to the caller."""
+    stage = RecordingTransport(session.transport or HttpTransport())
+    screen, sleep, transport = session.screen, session.sleep, session.transport
+    session.transport, session.sleep = stage, _enough
+    session.screen = Screen(io.StringIO(), screen.err, colour=False)
+    code = DONE
+    try:
+        code = run()
+    except DryRunEnd:
+        pass
+    finally:
+        session.screen, session.sleep, session.transport = screen, sleep, transport
+        session.sent.clear()
+        _print(screen, stage.told)
+    no = [one["refused"]["code"] for step in stage.told for one in step["commands"] if one["refused"]]
+    refused = any(code not in NOTHING_TO_DO for code in no)
+    return FAILED if refused else code
+
+
+def _enough(seconds: float) -> None:
+    raise DryRunEnd
+
+
+def _print(screen: Screen, told: list[Json]) -> None:
+    commands = [one for step in told for one in step["commands"]]
+    if screen.as_json:
+        screen.data({"plan": commands, "changed": False})
+        return
+    for number, one in enumerate(commands, 1):
+        screen.line(f"{number}. {one['command']}({_fields(one['fields'])})")
+        if one["refused"]:
+            screen.line(f"   refused: {one['refused']['detail']} {one['refused']['hint']}".rstrip())
+        for event in one["events"]:
+            moved = f" {event['change']}" if event["change"] else f" {event['kind']}"
+            screen.line(f"   {event['subject']}:{moved}, because {event['because']}")
+    screen.note("Plan: nothing was changed." if commands else "Plan: nothing would be changed.")
+
+
+def _fields(fields: Json) -> str:
+    """What is worth reading of a command: not when, not who, not what was left out."""
+    kept = {k: v for k, v in fields.items() if k not in ("now", "actor") and v not in (None, "", [], {}, False)}
+    return ", ".join(f"{name}={value}" for name, value in kept.items())

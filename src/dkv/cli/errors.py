@@ -1,0 +1,51 @@
+"""The cli room's one root of errors, and the nearest-name hint they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE, FAILED, BAD_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
+"""Exit codes (design section 8); 130 is the shell's own for Ctrl-C, 141 for a program whose reader has gone."""
+
+
+class CliError(Exception):
+    """A command cannot go on. `message` is one sentence, `hint` what to do, `exit_code` how the program ends."""
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Usage(CliError):
+    """The command was not written right; nothing was sent."""
+
+    exit_code = BAD_USAGE
+
+
+class ReaderLeft(Exception):
+    """Who read standard output has gone (`dkv show events | head -1`): no failure of ours, and nobody is there to be told."""
+
+
+class NotPrinted(CliError):
+    """Standard output takes no more. What had been sent is done all the same."""
+
+
+class NothingSent(CliError):
+    """No managers are known, so there is nobody to ask."""
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """'Did you mean X?' for what `name` is probably a misspelling of, else `otherwise`."""
+    from dkv.wire import similar  # only errors pay for it
+
+    return similar.nearest(name, known, otherwise)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a hint: not more than a person reads."""
+    from dkv.wire import similar
+
+    return similar.listed(names)

@@ -1,0 +1,171 @@
+"""The managers of one command, together: who answers, whether they are of one domain, who owns which node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from dkv.cli.binding import Bound
+from dkv.cli.errors import CliError, Usage, listed, nearest
+from dkv.cli.names import Place
+from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
+from dkv.cli.session import Job, Outcome, Session, fan_out
+from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefused, ManagerUnreachable
+
+T = TypeVar("T")
+
+NOTHING_WRITTEN = "Nothing was written"
+
+
+class Refusals(CliError):
+    """The preflight failed on some managers; `rows` say on which. Nothing was written."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(NOTHING_WRITTEN)
+        self.rows = list(rows)
+
+
+class ManagerPool:
+    """The targeted managers in the user's order."""
+
+    def __init__(self, session: Session, bound: Bound, targets: Sequence[Endpoint]) -> None:
+        self.session = session
+        self.bound = bound
+        self.targets = list(targets)
+        self.timeout = float(bound["TimeoutSec"])
+        self.clients = {str(t): session.client(t, self.timeout) for t in targets}
+
+    def first(self, call: Callable[[ManagerClient], T]) -> T:
+        """Ask the managers in order until one answers (seed 000: 'queries a manager'). Raises CliError."""
+        silent: list[ClientError] = []
+        for client in list(self.clients.values()):
+            try:
+                return call(client)
+            except ManagerUnreachable as trouble:
+                silent.append(trouble)
+            except ManagerRefused as refused:
+                if refused.status != 503:
+                    raise
+                silent.append(refused)
+        raise unreachable(silent)
+
+    def survey(self, action: str) -> list[Place]:
+        """All managers must answer, be of one domain and be different servers. Raises Refusals, Usage."""
+        jobs = [Job(text, action, client.domain, changes=False) for text, client in self.clients.items()]
+        outcomes = fan_out(self.session, jobs, self.bound | {"FailFast": False})
+        self.refuse_if_any_failed(outcomes)
+        domains = [value for o in outcomes if isinstance(value := o.value, dict)]
+        self._one_domain([str(domain["uid"]) for domain in domains])
+        return self._places([local_server(domain) for domain in domains])
+
+    def refuse_if_any_failed(self, outcomes: Sequence[Outcome]) -> None:
+        """Turn failed checks into rows that say nothing was written."""
+        rows = to_rows(outcomes, lambda _: "")
+        if any(row.result == FAILED for row in rows):
+            idle = [Row(row.manager, row.subject, SKIPPED, NOTHING_WRITTEN) for row in rows]
+            raise Refusals([row if row.result == FAILED else calm for row, calm in zip(rows, idle, strict=True)])
+
+    def _one_domain(self, uids: Sequence[str]) -> None:
+        other = next((i for i, uid in enumerate(uids) if uid != uids[0]), None)
+        if other is not None:
+            raise CliError(
+                f"{self.targets[0]} and {self.targets[other]} belong to different domains.",
+                "Connect to managers of one domain; managers share a domain by sharing its state.",
+            )
+
+    def _places(self, servers: Sequence[Mapping[str, Any]]) -> list[Place]:
+        seen: dict[str, Endpoint] = {}
+        places: list[Place] = []
+        for target, server in zip(self.targets, servers, strict=True):
+            server_id = str(server["serverId"])
+            if server_id in seen:
+                raise Usage(f"{seen[server_id]} and {target} are the same server {server_id}.", "Name it once.")
+            seen[server_id] = target
+            places.append(Place(server_id, str(target), str(server["host"]), int(server["port"])))
+        self._warn(places)
+        return places
+
+    def _warn(self, places: Sequence[Place]) -> None:
+        hosts = [place.host for place in places]
+        twice = next((host for host in hosts if hosts.count(host) > 1), None)
+        if twice:
+            self.session.screen.note(f"warning: several managers on {twice}; one manager per machine is the rule.")
+        loopback = [host.startswith("127.") or host in ("::1", "localhost") for host in hosts]
+        if any(loopback) and not all(loopback):
+            self.session.screen.note("warning: a loopback address cannot be reached from the other servers.")
+
+    def everywhere(self, action: str, call: Callable[[ManagerClient], object]) -> list[Outcome]:
+        """Send one change to every manager (seed 001); `call` must use one Idempotency-Key for all of them."""
+        jobs = [Job(text, action, _bind(call, client)) for text, client in self.clients.items()]
+        return fan_out(self.session, jobs, self.bound)
+
+    def owners(self, store: Json) -> dict[str, Endpoint]:
+        """The targeted manager of each server that has nodes of the store. A target written another way than the
+        domain writes it (localhost for 127.0.0.1) is asked who it is; names are never compared (resolution 12)."""
+        wanted = {str(i["manager"]): str(i["server"]) for i in store["instances"]}
+        found = {wanted[str(t)]: t for t in self.targets if str(t) in wanted}
+        for target in self.targets:
+            if str(target) not in wanted and len(found) < len(set(wanted.values())):
+                try:
+                    server = local_server(self.clients[str(target)].domain())
+                    found.setdefault(str(server["serverId"]), target)
+                except ClientError as trouble:
+                    self.session.screen.note(f"warning: {trouble}")
+        return found
+
+
+def _bind(call: Callable[[ManagerClient], object], client: ManagerClient) -> Callable[[], object]:
+    return lambda: call(client)
+
+
+def local_server(domain: Json) -> Json:
+    """The entry of the manager that answered. Raises ManagerRefused when there is none."""
+    for server in domain["servers"]:
+        if server.get("isLocal"):
+            return dict(server)
+    raise ManagerRefused("not_a_manager", "The manager does not know which server it is.", "Restart it.", 500)
+
+
+def unreachable(silent: Sequence[ClientError]) -> CliError:
+    """The one error for managers that did not answer."""
+    hint = "Start it there with: dkv manager run"
+    if len(silent) == 1:
+        return CliError(str(silent[0]), hint if isinstance(silent[0], ManagerUnreachable) else "")
+    return CliError("No manager answered. " + " ".join(str(trouble) for trouble in silent), hint)
+
+
+def said(trouble: Exception) -> str:
+    """A row's message for a failed call: its sentence and its hint. Re-raises what is a mistake of ours."""
+    if not isinstance(trouble, ClientError):
+        raise trouble
+    if isinstance(trouble, ManagerRefused):
+        return f"{trouble.message} {trouble.hint}".strip()
+    return str(trouble)
+
+
+def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> list[Row]:
+    """Rows of finished jobs: FAILED with the reason, SKIPPED after -FailFast, else SUCCESS with `message`."""
+    rows = []
+    for outcome in outcomes:
+        job = outcome.job
+        if outcome.trouble is not None:
+            rows.append(Row(job.manager, job.action, FAILED, said(outcome.trouble)))
+        elif outcome.skipped:
+            rows.append(Row(job.manager, job.action, SKIPPED, "Not sent: an earlier one failed"))
+        else:
+            rows.append(Row(job.manager, job.action, SUCCESS, message(outcome)))
+    return rows
+
+
+def pick_instance(store: Json, written: str) -> Json:
+    """The instance of that name in any case; `node1` finds `node-1` when only one can be meant (resolution 1)."""
+    instances = [dict(instance) for instance in store["instances"]]
+    for instance in instances:
+        if instance["instanceName"].lower() == written.lower():
+            return instance
+    loose = [i for i in instances if i["instanceName"].lower().replace("-", "") == written.lower()]
+    if len(loose) == 1:
+        return loose[0]
+    names = [str(i["instanceName"]) for i in instances]
+    known = f"It has {listed(names)}." if names else "It has none."
+    raise CliError(f"The store {store['name']} has no instance '{written}'.", nearest(written, names, known))

@@ -1,0 +1,213 @@
+"""A manager's data directory: who lives here, and that only one does.
+
+`server.json` keeps the server's id and its random uid; `manager.lock` is held while a manager runs and says where
+it listens, so that a second one can name the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import signal
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from dkv import files
+from dkv.config import Settings
+from dkv.log import FILE
+from dkv.manager import ManagerError
+
+LOCK = "manager.lock"
+SERVER = "server.json"
+OURS = {LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """A data directory that is ours alone for now."""
+
+    path: Path
+    server_id: str
+    uid: str
+
+
+def boot_id() -> str:
+    """Names this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def refuse_public_bind(bind: str) -> None:
+    """Only loopback until access control exists. Raises ManagerError."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(bind).is_loopback:
+            return
+    if bind == "localhost":
+        return
+    raise ManagerError(
+        f"Cannot listen on {bind}: anybody who reaches it could drive this manager.",
+        "Bind to a loopback address such as 127.0.0.1 until TLS and tokens exist.",
+    )
+
+
+def settled(settings: Settings) -> Settings:
+    """The settings with the data directory's own path, free of links. Raises ManagerError."""
+    try:
+        return replace(settings, data_dir=files.without_links(settings.data_dir))
+    except OSError as error:
+        raise _unusable(settings.data_dir, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> ManagerError:
+    hint = "Choose another --data-dir, or make room and rights."
+    return ManagerError(f"The data directory {path} cannot be used: {error.strerror}.", hint)
+
+
+@contextlib.contextmanager
+def lock_data_dir(settings: Settings) -> Iterator[DataDir]:
+    """Hold the data directory, which no other user can reach from then on. Raises ManagerError naming the manager that
+    holds it already, or who else could reach it."""
+    path = settings.data_dir.absolute()
+    try:
+        with files.directory(path, make=True) as folder:
+            _refuse_other_use(folder, path)
+            files.make_private(folder)
+            fd = files.open_file(LOCK, os.O_RDWR | os.O_CREAT, at=folder)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        _lock(fd, path)
+        dwelling = _identity(path, settings)
+        line = json.dumps({"pid": os.getpid(), "serverId": dwelling.server_id, "bind": settings.bind, "port": settings.port})
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, line.encode(), 0)
+        yield dwelling
+    except OSError as error:
+        raise _unusable(path, error) from error
+    finally:
+        os.close(fd)
+
+
+def _refuse_other_use(folder: int, path: Path) -> None:
+    """A directory that others may read and that holds other things was named by mistake: it is not closed to them."""
+    names = sorted(os.listdir(folder))
+    if names and not OURS & set(names) and os.fstat(folder).st_mode & 0o077:
+        raise ManagerError(
+            f"{path} is no manager's data directory: it holds {', '.join(names[:3])}.",
+            "Choose another --data-dir: one that is empty or does not exist.",
+        )
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        first = running_manager(path) or {}
+        raise ManagerError(
+            f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}, {first.get('bind', '?')}:"
+            f"{first.get('port', '?')}) runs on {path} already.",
+            "One manager per data directory: use that one, or choose another --data-dir.",
+        ) from None
+
+
+def running_manager(path: Path) -> dict[str, object] | None:
+    """What the manager that lives there wrote of itself; None if nobody lives there."""
+    try:
+        with _lock_file(path) as file:
+            return _resident(file)
+    except OSError:
+        return None
+
+
+def _lock_file(path: Path) -> IO[bytes]:
+    return os.fdopen(files.open_file(path / LOCK, whoever=True), "rb")
+
+
+def _resident(file: IO[bytes]) -> dict[str, object] | None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(ValueError):
+            found = json.loads(file.read() or b"{}")
+            return found if isinstance(found, dict) else {}
+    return None
+
+
+def end_running_manager(path: Path, pid: int) -> None:
+    """Send SIGTERM to the manager that lives there. Raises ManagerError unless that process is it.
+
+    The data directory only says which process it is. Whoever wrote it could name any; so it has to be a process of the
+    lock's owner that has the lock open.
+    """
+    try:
+        with _lock_file(path) as file:
+            process = os.pidfd_open(pid)
+            try:
+                if not _has_open(pid, os.fstat(file.fileno())):
+                    raise ManagerError(
+                        f"{path / LOCK} names process {pid}, which is no manager of that directory.",
+                        "Nothing was signalled. Look who holds the file: fuser, lsof.",
+                    )
+                signal.pidfd_send_signal(process, signal.SIGTERM)
+            finally:
+                os.close(process)
+    except ProcessLookupError:
+        return  # it ended meanwhile
+    except OSError as error:
+        raise ManagerError(
+            f"The manager of {path} (pid {pid}) cannot be ended: {error.strerror}.", "Run this as the manager's user."
+        ) from error
+
+
+def _has_open(pid: int, lock: os.stat_result) -> bool:
+    """Whether a process of the file's owner has it open. Raises OSError."""
+    if os.stat(f"/proc/{pid}").st_uid != lock.st_uid:
+        return False
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(f"/proc/{pid}/fd/{number}")
+            if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                return True
+    return False
+
+
+def _identity(path: Path, settings: Settings) -> DataDir:
+    file = path / SERVER
+    if file.exists():
+        known = _read_identity(file)
+        if settings.server_id and settings.server_id != known["serverId"]:
+            raise ManagerError(
+                f"{path} belongs to server {known['serverId']}, not {settings.server_id}.",
+                "Leave --server-id out, or choose another --data-dir.",
+            )
+        return DataDir(path, known["serverId"], known["uid"])
+    server_id = settings.server_id or _default_id(settings)
+    dwelling = DataDir(path, server_id, uuid.uuid4().hex)
+    files.write_whole(file, json.dumps({"serverId": server_id, "uid": dwelling.uid}))
+    return dwelling
+
+
+def _read_identity(file: Path) -> dict[str, str]:
+    try:
+        known = json.loads(files.read_text(file))
+        return {"serverId": str(known["serverId"]), "uid": str(known["uid"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManagerError(
+            f"{file} is damaged: it does not say which server lives here.",
+            "Put a good copy of it back, or choose another --data-dir.",
+        ) from error
+
+
+def _default_id(settings: Settings) -> str:
+    """The host's name; beside the standard address or port, made different by them."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "server"
+    if settings.bind not in ("127.0.0.1", "localhost", "::1"):
+        name += f"-{settings.bind.replace(':', '-')}"
+    return name if settings.port == 7801 else f"{name}-{settings.port}"

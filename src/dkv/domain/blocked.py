@@ -1,0 +1,446 @@
+"""Domain room: everything that waits for something: for whom, since when, why, and what would help. Pure.
+
+A server, database, group, archive or process that is not where it belongs is listed here, or it is a defect. Each entry
+answers "waiting for X since T; fix: Y"; an empty fix means that nothing needs to be done. Times are wall-clock ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from dkv.domain import database_restart
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    EngineState,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessRole,
+    ProcessState,
+    Server,
+    State,
+)
+from dkv.domain.options import Lag, lags, restart_words
+from dkv.domain.refusing import REFUSALS, leading
+from dkv.domain.resting import lack_of, resting, why_held_back
+from dkv.domain.states import STOPPING
+from dkv.domain.status import STAGES, cure_of, instances, last_tombstone, path_of, waits_for
+from dkv.domain.unwritten import AsOf
+
+DISK_FULL = "disk full"  # engine contract, Cause
+
+
+@dataclass(frozen=True)
+class BlockedItem:
+    """One thing that waits. `kind` is domain, server, database, group, archive, process or option; `since` is None if not known.
+    `blocks`: clients' writes are refused, or wait, for as long as it does.
+    """
+
+    kind: str
+    subject: str
+    database: str
+    whom: str
+    since: int | None
+    reason: str
+    fix: str = ""
+    blocks: bool = False
+
+
+def blocked(state: State, database: str | None = None) -> list[BlockedItem]:
+    """All that waits, or what waits in one database and the servers it needs."""
+    found = list(_unwritten(state, database))
+    found += [one for server in state.servers.values() for one in _server(state, server, database)]
+    for known in sorted(state.databases.values(), key=lambda d: d.name):
+        if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
+            found += _database(state, known)
+    gone = [a for a in state.archives.values() if a.removed and database in (None, a.database)]
+    return found + [one for archive in gone for one in _retiring(state, archive)]
+
+
+def _database(state: State, database: Database) -> Iterator[BlockedItem]:
+    yield from _whole(state, database)
+    for group in state.groups_of(database.name):
+        yield from _group(state, database, group)
+    for archive in instances(state, database.name):
+        yield from _archive(state, database, archive)
+    for process in state.processes_of(database.name):
+        yield from _process(state, process)
+        yield from (_lacking(state, database, process, lag) for lag in lags(database, process))
+
+
+# The domain itself --------------------------------------------------------------------------------------------------
+
+
+def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
+    """The asked manager cannot write down what it sees; and the groups whose leaders it saw end meanwhile."""
+    now = state.unwritten if isinstance(state, AsOf) else None
+    if now is None:
+        return
+    yield BlockedItem(
+        "domain",
+        "the domain",
+        "",
+        "its state",
+        now.at,
+        f"nothing can be written down: {now.why}; all that is shown is "
+        f"{now.age} s old, but for what the manager of {now.server_id} sees on its own machine; engines serve on, and "
+        "nobody is chosen to lead where one ends",
+        now.fix,
+        blocks=True,
+    )
+    for one in now.ended:
+        group = next((g for g in state.groups.values() if g.open and g.leader_process == one.start_id), None)
+        if group is not None and database in (None, group.database):
+            name = _name(state, group.leader)
+            yield BlockedItem(
+                "group",
+                group.subject,
+                group.database,
+                "the domain's state",
+                now.at,
+                f"{name} led it and ended ({one.reason}); its successor cannot be written down",
+                now.fix,
+                blocks=True,
+            )
+
+
+# Servers and databases ---------------------------------------------------------------------------------------------
+
+
+def _server(state: State, server: Server, database: str | None) -> Iterator[BlockedItem]:
+    held = [a for a in state.archives.values() if a.server_id == server.server_id and not a.removed]
+    mine = [a for a in held if database in (None, a.database)]
+    runs = [p for p in state.processes.values() if p.server_id == server.server_id and database in (None, p.database)]
+    if server.alive or not (mine or runs):
+        return
+    why = f"its lease ended; archives on it: {len(mine)}, processes: {len(runs)}"
+    yield BlockedItem(
+        "server",
+        f"server {server.server_id}",
+        "",
+        f"the manager of {server.server_id}",
+        server.lost_at or None,
+        why,
+        f"Start the manager of server {server.server_id}.",
+    )
+
+
+def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
+    subject = f"database {database.name}"
+    if database.restart:
+        now = database_restart.now(state, database, database.restart)
+        yield BlockedItem(
+            "database",
+            subject,
+            database.name,
+            now.whom,
+            database.restart.at or None,
+            f"it is being restarted: {now.reason}",
+            now.fix,
+        )
+    if database.state not in STOPPING:
+        return
+    live = state.processes_of(database.name)
+    tes = [p for p in live if p.role is ProcessRole.TE]
+    left = tes if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN and tes else live
+    what = "its TEs stop before its SMs" if left is tes else "its SMs stop once all in sync have what their leader has"
+    whom = ", ".join(f"process {p.start_id}" for p in left)
+    yield BlockedItem(
+        "database",
+        subject,
+        database.name,
+        whom,
+        database.state_at or None,
+        f"it is being shut down: {what}",
+        f"If it takes too long: Stop-DkvStore -Name {database.name} -Force.",
+    )
+
+
+# Groups ------------------------------------------------------------------------------------------------------------
+
+
+def _group(state: State, database: Database, group: Group) -> Iterator[BlockedItem]:
+    subject = group.subject
+    if group.handover:
+        to = _name(state, group.handover.to_archive)
+        yield BlockedItem(
+            "group",
+            subject,
+            group.database,
+            to,
+            group.handover.at or None,
+            f"{to} is to lead: the handover ends within 12 s, or is given up",
+            f"Look at the logs of both engines and the manager of {to}.",
+        )
+    elif group.switchover:
+        yield BlockedItem(
+            "group",
+            subject,
+            group.database,
+            f"the manager of {_name(state, group.leader)}",
+            group.switchover.at or None,
+            f"its leadership is to be handed over: {group.switchover.reason}",
+        )
+    waiting = waits_for(state, group)
+    if waiting:
+        since = waiting.at if waiting.at is not None else _open_since(state, group)
+        held = not group.serving or group.intrusion is not None or len(group.in_sync) < database.options.min_in_sync
+        yield BlockedItem(
+            "group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help, held
+        )
+    elif group.enforced is not None and group.phase is GroupPhase.VACANT:
+        yield _enforced(state, group)
+    yield from _refused(state, group)
+
+
+def _open_since(state: State, group: Group) -> int | None:
+    """Since when an open group is not well: its leader's manager is away, or too few are in sync."""
+    leader = state.leader_of(group)
+    server = state.servers.get(leader.server_id) if leader else None
+    if server and not server.alive:
+        return server.lost_at or None
+    return group.under_replicated_since or None
+
+
+def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
+    """An open group whose leader's engine lives and takes no writes."""
+    leader = state.leader_of(group)
+    why = REFUSALS.get(leader.refuses) if leader and group.open else None
+    if leader is None or why is None or (leader.refuses == "NOREPLICAS" and group.under_replicated_since):
+        return  # too few in sync is told with what it waits for
+    name, archive = _name(state, group.leader), state.archive_of(leader)
+    server = state.servers.get(leader.server_id)
+    address = f"{server.host if server else leader.server_id}:{archive.client_port if archive else leader.port}"
+    fix = why.fix.format(
+        address=address, start_id=leader.start_id, database=group.database, instance=name, server=leader.server_id
+    )
+    yield BlockedItem(
+        "group",
+        group.subject,
+        group.database,
+        name,
+        leader.refuses_at or None,
+        f"{name} leads and refuses writes: {why.reason}",
+        fix,
+        blocks=True,
+    )
+
+
+def _enforced(state: State, group: Group) -> BlockedItem:
+    """An operator chose who leads, in a database of which nothing runs."""
+    name = _name(state, group.enforced)
+    at = group.enforcements[-1].at if group.enforcements else None
+    return BlockedItem(
+        "group",
+        group.subject,
+        group.database,
+        name,
+        at,
+        f"an operator enforced {name} as its leader, and it does not run",
+        f"Start it: Start-DkvStore -Name {group.database} -InstanceName {name}.",
+        blocks=True,
+    )
+
+
+def _name(state: State, archive_id: int | None) -> str:
+    archive = state.archives.get(archive_id) if archive_id is not None else None
+    return archive.name if archive else "nobody"
+
+
+# Archives ----------------------------------------------------------------------------------------------------------
+
+
+def _archive(state: State, database: Database, archive: Archive) -> Iterator[BlockedItem]:
+    """One without a process, which nobody asked to stop, in a database that runs; or one that is parked."""
+    if state.process_on(archive.archive_id):
+        return
+    ended = last_tombstone(state, archive.archive_id)
+    start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
+    subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
+    now = state.unwritten if isinstance(state, AsOf) else None
+    if now and ended and ended.process.start_id in {one.start_id for one in now.ended}:
+        yield BlockedItem("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.fix)
+        return
+    if archive.parked:
+        cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
+        yield BlockedItem(
+            "archive",
+            subject,
+            archive.database,
+            "an operator",
+            at,
+            f"the domain stopped restarting it: {archive.parked}",
+            f"{cure}, then: {start}.",
+        )
+    elif archive.state is ArchiveState.NOT_RUNNING and not archive.stopped_by_operator and _wants(database):
+        why = f"it does not run: {ended.reason or ended.cause}" if ended else "it does not run"
+        yield BlockedItem("archive", subject, archive.database, "an operator", at, why, f"Start it: {start}.")
+
+
+def _wants(database: Database) -> bool:
+    return database.state not in (DatabaseState.NOT_RUNNING, *STOPPING)
+
+
+def _retiring(state: State, archive: Archive) -> Iterator[BlockedItem]:
+    """Deleted, and its directory is not renamed yet. One that is kept to be brought back waits for nobody."""
+    if not archive.kept:
+        away = not state.server_alive(archive.server_id)
+        yield BlockedItem(
+            "archive",
+            f"archive {archive.archive_id} ({archive.name})",
+            archive.database,
+            f"the manager of {archive.server_id}",
+            None,
+            "it was deleted; its directory is renamed by its manager",
+            f"Start the manager of server {archive.server_id}." if away else "",
+        )
+
+
+# Processes ---------------------------------------------------------------------------------------------------------
+
+
+def _process(state: State, process: Process) -> Iterator[BlockedItem]:
+    if process.silent_at:
+        yield replace(
+            _of(
+                state,
+                process,
+                "its engine",
+                "its engine answers nothing at all; its manager ends it after "
+                "engineHangTimeout (30 s unless set), or ten times that while it computes",
+                "Look at its machine, a full disk or a stopped process hangs it; or end it: "
+                f"dkv shutdown process --start-id {process.start_id} --kill.",
+            ),
+            since=process.silent_at,
+            blocks=leading(state, process) is not None,
+        )
+    if not state.server_alive(process.server_id):
+        away = f"its server is away and it is {process.state.value}"
+        fix = (
+            f"Start the manager of server {process.server_id}; "
+            f"or give it up: dkv shutdown process --start-id {process.start_id} --evict."
+        )
+        yield replace(_of(state, process, f"server {process.server_id}", away, fix), since=_lost_at(state, process))
+    elif process.leaving:
+        yield _leaving(state, process)
+    elif process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING:
+        yield _coming(state, process)
+
+
+def _of(state: State, process: Process, whom: str, reason: str, fix: str = "") -> BlockedItem:
+    """What a process waits for, since it reached its state."""
+    archive = state.archive_of(process)
+    name = f" ({archive.name})" if archive else ""
+    return BlockedItem(
+        "process",
+        f"process {process.start_id}{name}",
+        process.database,
+        whom,
+        process.state_at or process.requested_at or None,
+        reason,
+        fix,
+    )
+
+
+def _lost_at(state: State, process: Process) -> int | None:
+    server = state.servers.get(process.server_id)
+    return (server.lost_at if server else 0) or None
+
+
+def _leaving(state: State, process: Process) -> BlockedItem:
+    group = state.groups.get((process.database, process.group))
+    whom, why = "its engine", "it is being stopped"
+    if process.kill:
+        why = "it is being killed"
+    elif group and group.leader_process == process.start_id and len(group.in_sync) > 1:
+        whom, why = "its successor", "it leads and hands over before it stops"
+    elif group and process.archive_id in group.in_sync and group.serving:
+        whom, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
+    fix = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
+    return _of(state, process, whom, why, fix)
+
+
+def _coming(state: State, process: Process) -> BlockedItem:
+    rest, archive = resting(process), state.archive_of(process)
+    if rest and archive:
+        lack, fix = lack_of(archive, path_of(state, archive), rest), cure_of(state, archive, rest)
+        held = _of(state, process, lack.whom if lack else "its next try", why_held_back(rest), fix)
+        return replace(held, since=rest.since or None)
+    if process.state is ProcessState.REQUESTED:
+        return _of(
+            state,
+            process,
+            f"the manager of {process.server_id}",
+            "its request was not taken yet",
+            f"Look at the log of the manager of {process.server_id}.",
+        )
+    if process.state is ProcessState.CONFIGURED:
+        return _of(state, process, "its engine", f"it loads its data, {process.loading_percent} %")
+    if process.role is ProcessRole.TE:
+        return _entering(state, process)
+    if process.state is ProcessState.STARTED:
+        return _held(state, process)
+    return _joining(state, process)
+
+
+def _lacking(state: State, database: Database, process: Process, lag: Lag) -> BlockedItem:
+    """It runs with an option its database had before."""
+    reason = f"it still runs with {lag.option} {lag.runs} instead of {lag.wanted}"
+    since = database.options_at or None
+    if lag.renews:
+        found = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
+        return replace(found, kind="option", since=since)
+    fix = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
+    if not state.server_alive(process.server_id):
+        fix = f"Start the manager of server {process.server_id}."
+    return replace(_of(state, process, f"the manager of {process.server_id}", reason, fix), kind="option", since=since)
+
+
+def _entering(state: State, process: Process) -> BlockedItem:
+    """A TE: it enters when every group of its database is led."""
+    led = [g for g in state.groups_of(process.database) if not g.serving]
+    whom = ", ".join(f"group {g.name}" for g in led) or "its engine"
+    if not led:
+        return _of(state, process, whom, "it copies what the leaders hold")
+    why = "it enters the database when every group has its leader"
+    return _of(state, process, whom, why, "Start the archives that the groups wait for.")
+
+
+def _held(state: State, process: Process) -> BlockedItem:
+    group = state.groups[(process.database, process.group)]
+    waiting = waits_for(state, group)
+    if group.leader is not None or waiting is None:
+        return _of(state, process, f"the manager of {process.server_id}", "its engine is being launched")
+    return _of(
+        state,
+        process,
+        ", ".join(waiting.archives) or f"group {group.name}",
+        f"its group has no leader yet: {waiting.reason}",
+        waiting.help,
+    )
+
+
+def _joining(state: State, process: Process) -> BlockedItem:
+    """Loaded: held until its group is led, then on its way into the in-sync set."""
+    group = state.groups[(process.database, process.group)]
+    leader = _name(state, group.leader)
+    if not group.serving:
+        waiting = waits_for(state, group)
+        whom = ", ".join(waiting.archives) if waiting else f"group {group.name}"
+        return _of(state, process, whom, "it follows as soon as its group has a leader", waiting.help if waiting else "")
+    joining = next((j for j in group.joining if j.start_id == process.start_id), None)
+    if joining is None:
+        return _of(state, process, f"the manager of {leader}", "its leader's manager lets it join")
+    held = _of(state, process, leader, STAGES[joining.stage], _join_fix(state, process))
+    return replace(held, since=joining.at or held.since)
+
+
+def _join_fix(state: State, process: Process) -> str:
+    ended = last_tombstone(state, process.archive_id) if process.archive_id is not None else None
+    if ended and ended.cause == DISK_FULL:
+        return f"Its last process ended because the disk was full: make room on the disk of {process.server_id}."
+    return f"If it does not get further: look at disk room and log of its engine on {process.server_id}."

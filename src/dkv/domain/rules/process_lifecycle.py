@@ -1,0 +1,325 @@
+"""How a process ends: its tombstone, what its end means for its group, and whether the domain starts it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dkv.domain.draft import Draft
+from dkv.domain.lifecycle import row
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    Database,
+    DatabaseState,
+    EngineState,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessRole,
+    ProcessState,
+    Requester,
+    Rest,
+    Tombstone,
+)
+from dkv.domain.resting import LACKS, held_back, next_rest
+from dkv.domain.rules.archives import endpoints
+
+EARLY = 10_000  # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
+TOMBSTONES_KEPT = 1_000  # per database and incarnation (its major)
+TOMBSTONES_IN_ALL = 5_000  # per database
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known of an end. `planned`: its manager ended it because the domain wanted it."""
+
+    cause: str
+    detail: str
+    exit_code: int
+    wait_status: int | None = None
+    last_words: tuple[str, ...] = ()
+    planned: bool = False
+    reaped: bool = True
+    budget: bool = True
+
+
+def end(draft: Draft, process: Process, ending: Ending) -> None:
+    """Turn a process into a tombstone; exit and restart are one decision."""
+    orphan = terminate(draft, process, ending)
+    rest = _rest(draft, process, ending)
+    renewed = process.restarted and not process.kill and not draft.stopping(process.database)
+    if renewed and (orphan or process.archive_id is None):
+        request_again(draft, process)
+    elif orphan:
+        request(draft, orphan, Requester.DOMAIN, restart_of=process.start_id, rest=rest)
+    if process.role is ProcessRole.SM:
+        stop_memory_only(draft, process.database)
+
+
+def terminate(draft: Draft, process: Process, ending: Ending) -> Archive | None:
+    """The tombstone and what it means for archive and group; the archive if the domain should request it again."""
+    database = draft.databases[process.database]
+    archive = draft.archive_of(process)
+    wanted = _wanted(draft, process, archive, ending)
+    _emit_exit(draft, process, ending)
+    del draft.processes[process.start_id]
+    database = draft.put_database(database, minor=database.minor + 1)
+    if archive:
+        if archive.state is ArchiveState.RUNNING:
+            archive = draft.move_archive(archive, "exited") or archive
+        if wanted and not process.restarted:
+            archive = _spend_budget(draft, process, archive, ending)
+    parked = bool(archive and wanted and archive.parked)
+    _add_tombstone(draft, database, process, ending, parked)
+    group = draft.group_of(process)
+    if group:
+        _leave_group(draft, group, process, ending)
+    return archive if archive and wanted and not archive.parked else None
+
+
+def _emit_exit(draft: Draft, process: Process, ending: Ending) -> None:
+    """First of all that it ended: everything else follows from that."""
+    move = row("process", process.state, "exited")
+    reason = process.verdict.reason if process.verdict else ending.detail
+    draft.note(
+        "process.exited",
+        f"process {process.start_id}",
+        f"{move.because}: {reason}",
+        database=process.database,
+        change=f"{process.state} -> (gone)",
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
+
+
+def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
+    """Whether its end was not wanted by anybody, so that the domain requests it again."""
+    if archive is None or archive.removed or archive.stopped_by_operator:
+        return False
+    if process.restarted:
+        return not process.kill and not draft.stopping(process.database)
+    if ending.planned or process.leaving or process.verdict:
+        return False
+    return not draft.stopping(process.database)
+
+
+def _is_early(draft: Draft, process: Process, ending: Ending) -> bool:
+    """Whether it ended so soon that starting it again may be of no use."""
+    early = process.running_at == 0 or draft.command.now - process.running_at < EARLY
+    return early and ending.budget
+
+
+def _rest(draft: Draft, process: Process, ending: Ending) -> Rest | None:
+    """How the process that is requested instead is to wait."""
+    if not _is_early(draft, process, ending):
+        return None
+    options = draft.databases[process.database].options
+    return next_rest(options, process, ending.cause, ending.detail, draft.command.now)
+
+
+def _spend_budget(draft: Draft, process: Process, archive: Archive, ending: Ending) -> Archive:
+    """Park an archive whose processes end too soon too often. What is missing comes back: such an end is waited out."""
+    now = draft.command.now
+    if not _is_early(draft, process, ending) or ending.cause in LACKS:
+        return archive
+    options = draft.databases[process.database].options
+    exits = (*(at for at in archive.early_exits if now - at < options.restart_window), now)
+    if len(exits) < options.restart_budget:
+        return draft.put_archive(archive, early_exits=exits)
+    why = f"it ended {len(exits)} times within {options.restart_window // 1000} s, last: {ending.detail}"
+    draft.note("archive.parked", f"archive {archive.archive_id}", why, database=archive.database, archive_id=archive.archive_id)
+    return draft.put_archive(archive, early_exits=exits, parked=why)
+
+
+def _add_tombstone(draft: Draft, database: Database, process: Process, ending: Ending, parked: bool) -> None:
+    verdict = process.verdict
+    tombstone = Tombstone(
+        process=replace(process, report=None, waiting_since=None),
+        major=database.major,
+        minor=database.minor,
+        reason=verdict.reason if verdict else ending.detail,
+        cause=ending.cause,
+        exit_code=verdict.exit_code if verdict else ending.exit_code,
+        wait_status=ending.wait_status,
+        at=draft.command.now,
+        last_words=ending.last_words,
+        parked=parked,
+    )
+    draft.tombstones[process.start_id] = tombstone
+    _trim(draft, database)
+
+
+def _trim(draft: Draft, database: Database) -> None:
+    """Drop the oldest tombstones beyond what is kept, and say so once per incarnation. One whose process is still
+    suspected of leading is kept: it is what that suspicion is about.
+    """
+    suspects = {s for g in draft.groups.values() if g.database == database.name for s in g.suspects}
+    mine = sorted((t for t in draft.tombstones.values() if t.process.database == database.name), key=lambda t: t.process.start_id)
+    of_this = [t for t in mine if t.major == database.major]
+    spare = len(mine) > TOMBSTONES_IN_ALL, len(of_this) > TOMBSTONES_KEPT
+    if not any(spare):
+        return
+    oldest = next((t for t in (mine if spare[0] else of_this) if t.process.start_id not in suspects), None)
+    if oldest is None:
+        return
+    del draft.tombstones[oldest.process.start_id]
+    if database.trimmed_in != database.major:
+        draft.note(
+            "database.tombstones_trimmed",
+            f"database {database.name}",
+            f"it has more than {TOMBSTONES_KEPT} ended processes in incarnation {database.major}, or more than "
+            f"{TOMBSTONES_IN_ALL} in all; only the newest are kept from now on",
+            database=database.name,
+        )
+    draft.put_database(database, trimmed=database.trimmed + 1, trimmed_in=database.major)
+
+
+def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -> None:
+    archive_id = process.archive_id
+    joined = tuple(j for j in group.joining if j.start_id != process.start_id)
+    dropped = {j.archive_id for j in group.joining} - {j.archive_id for j in joined}
+    group = draft.put_group(
+        group,
+        joining=joined,
+        required=tuple(a for a in group.required if a not in dropped),
+        silent=tuple(a for a in group.silent if a != archive_id),
+        suspects=tuple(s for s in group.suspects if s != process.start_id or not ending.reaped),
+    )
+    if group.leader_process == process.start_id:
+        because = f"process {process.start_id}, its leader, ended: {ending.detail}"
+        vacate(draft, group, because, draft.last(f"process {process.start_id}"))
+
+
+def vacate(draft: Draft, group: Group, because: str, after: int | None = None) -> Group:
+    """The group has no leader any more; S and `required` stay what they are until a new term opens.
+
+    So does what its members said of their silence: it is the proof that lets another archive lead. `after`: the number
+    of the event that made it so, where that is not the newest about the group.
+    """
+    handover = group.handover
+    contested = (handover.from_archive, handover.to_archive) if handover else group.contested
+    may_lead = {handover.to_process} & draft.processes.keys() if handover else set()
+    if group.open:  # what was answered before a term that never opened still holds
+        for process in list(draft.processes.values()):
+            if (process.database, process.group) == group.key and process.pid is not None:
+                draft.put_process(process, report=None)
+    for fed in group.tail.fed if group.tail else ():  # it may have moved them since they answered
+        follower = draft.processes.get(fed.start_id)
+        if follower:
+            draft.put_process(follower, report=None)
+    return draft.move_group(
+        group,
+        "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated",
+        because,
+        after,
+        leader=None,
+        leader_process=None,
+        open=False,
+        serving=False,
+        joining=(),
+        handover=None,
+        contested=contested,
+        suspects=tuple(sorted({*group.suspects, *may_lead})),
+        vacant_since=None,
+        assigned_since=None,
+        stalled_since=None,
+        tail=None,
+        tail_abandoned=group.tail_abandoned or group.tail is not None,
+    )
+
+
+def request(
+    draft: Draft, archive: Archive, requester: Requester, restart_of: int | None = None, rest: Rest | None = None
+) -> Process:
+    """Request an SM on an archive; `rest` may hold it back."""
+    return new_process(
+        draft,
+        Process(
+            start_id=draft.next_start_id,
+            database=archive.database,
+            role=ProcessRole.SM,
+            server_id=archive.server_id,
+            archive_id=archive.archive_id,
+            group=archive.group,
+            requester=requester,
+            restart_of=restart_of,
+            rest=rest,
+        ),
+    )
+
+
+def request_again(draft: Draft, old: Process) -> Process:
+    """Request what an old process was requested as once more, for a restart that somebody asked for."""
+    return new_process(
+        draft,
+        Process(
+            start_id=draft.next_start_id,
+            database=old.database,
+            role=old.role,
+            server_id=old.server_id,
+            archive_id=old.archive_id,
+            group=old.group,
+            requester=Requester.DOMAIN,
+            restart_of=old.start_id,
+            labels=old.labels,
+            options=old.options,
+            endpoints=endpoints(draft, old.database, old.server_id) if old.archive_id is None else (),
+        ),
+        f"it replaces process {old.start_id} in the restart of its database",
+    )
+
+
+def open_incarnation(draft: Draft, name: str) -> None:
+    """A cold start: without any live process left the next request begins a new major."""
+    if draft.processes_of(name):
+        return
+    database = draft.databases[name]
+    draft.put_database(database, major=database.major + 1, minor=0, numbered=False, next_node_id=1)
+    draft.note(
+        "database.incarnation", f"database {name}", f"its cold start number {database.major + 1} was requested", database=name
+    )
+
+
+def new_process(draft: Draft, process: Process, because: str = "") -> Process:
+    """Record a requested process; its start id is the domain's next and is never used again."""
+    database = draft.databases[process.database]
+    node_id = database.next_node_id if database.numbered else None
+    if node_id is not None:
+        database = draft.put_database(database, next_node_id=node_id + 1)
+    draft.next_start_id = process.start_id + 1
+    if not because and process.restart_of is not None:
+        because = f"process {process.restart_of} ended and nobody had asked for that"
+        because += f"; {held_back(process.rest)}" if process.rest and not process.rest.over else ""
+    draft.note(
+        "process.requested",
+        f"process {process.start_id}",
+        because or "it was requested",
+        _replaced(draft, process),
+        database=process.database,
+        change="(new) -> REQUESTED",
+        start_id=process.start_id,
+        archive_id=process.archive_id,
+    )
+    return draft.put_process(
+        process, node_id=node_id, requested_at=draft.command.now, state_at=draft.command.now, major=database.major
+    )
+
+
+def _replaced(draft: Draft, process: Process) -> int:
+    """The number of the event that made the domain request it: the end of the one before it, or what all of its database
+    waited for; 0: somebody asked for it.
+    """
+    if process.restart_of is None:
+        return 0
+    return draft.last(f"process {process.restart_of}") or draft.last(f"database {process.database}")
+
+
+def stop_memory_only(draft: Draft, name: str) -> None:
+    """TEs of a database without any durable process are shut down (seed 003)."""
+    live = draft.processes_of(name)
+    if not live or any(p.role is ProcessRole.SM for p in live) or draft.stopping(name):
+        return
+    draft.move_database(draft.databases[name], DatabaseState.REQUESTED_TE_SHUTDOWN, "nothing durable is left")
+    for process in live:
+        if process.state is not ProcessState.REQUESTED_SHUTDOWN:
+            draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)

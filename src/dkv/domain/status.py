@@ -1,0 +1,390 @@
+"""Domain room: what people are told about a state, derived from it alone and never stored.
+
+The status of a store, the state of an instance in the seeds' words, why an instance does not run, whom a group
+waits for, and how many servers may still be lost. Every function is pure; times are wall-clock ms, only shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dkv.domain.model import (
+    Archive,
+    ArchiveState,
+    EngineState,
+    Group,
+    GroupPhase,
+    JoinStage,
+    Process,
+    ProcessState,
+    Rest,
+    State,
+    TailTransfer,
+    Tombstone,
+)
+from dkv.domain.refusing import takes_writes
+from dkv.domain.resting import lack_of, resting, why_held_back
+from dkv.domain.states import RESTING, STOPPING
+from dkv.domain.unwritten import AsOf
+
+WANTED_ENDS = ("graceful stop", "operator kill")
+"""Causes of an end that somebody asked for (engine contract, Cause)."""
+
+STAGES = {
+    JoinStage.ANNOUNCED: "it copies the data of its leader",
+    JoinStage.MARKED: "its copy is complete and is being proved on its disk",
+    JoinStage.REQUIRED: "its copy is on its disk and it enters the in-sync set in about a second",
+}
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Whom a group waits for, by instance name; since when (wall-clock ms, None if unknown); and what would help."""
+
+    archives: tuple[str, ...]
+    at: int | None
+    reason: str
+    help: str = ""
+
+
+# Stores and instances ----------------------------------------------------------------------------------------
+
+
+def instances(state: State, database: str) -> list[Archive]:
+    """The archives people still see: a deleted one disappears at once, though its directory is renamed later."""
+    return [a for a in state.archives_of(database) if not a.removed]
+
+
+def path_of(state: State, archive: Archive) -> str:
+    """Where an archive lies on its server; one whose path nobody named is below its manager's data directory."""
+    server = state.servers.get(archive.server_id)
+    return archive.directory_in(server.data_dir if server else "")
+
+
+def cure_of(state: State, archive: Archive, rest: Rest) -> str:
+    """What a person can do about an archive whose process is held back, and how to have it begun now."""
+    lack = lack_of(archive, path_of(state, archive), rest)
+    cure = f"{lack.cure}; it" if lack else "Cure the cause; it"
+    return f"{cure} is begun at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
+
+
+def store_status(state: State, database: str) -> str:
+    """NoInstances, Running, Stopped or Partial. Created and Failed count as stopped.
+
+    Running is only said when every group takes writes as well, and what is shown is not out of date.
+    """
+    states = {instance_state(state, archive) for archive in instances(state, database)}
+    if not states:
+        return "NoInstances"
+    writable = all(takes_writes(state, group) for group in state.groups_of(database))
+    if states == {"Running"} and writable and not isinstance(state, AsOf):
+        return "Running"
+    return "Stopped" if states <= {"Created", "Stopped", "Failed"} else "Partial"
+
+
+def instance_state(state: State, archive: Archive) -> str:
+    """Created, Starting, Running, Stopping, Stopped, Failed, or Unreachable while its server's manager is away and nobody
+    knows what its engine does.
+    """
+    process = state.process_on(archive.archive_id)
+    if process is None:
+        return _state_at_rest(archive, last_tombstone(state, archive.archive_id))
+    if _is_leaving(state, process):
+        return "Stopping"
+    if not state.server_alive(archive.server_id):
+        return "Unreachable"
+    if resting(process):
+        return "Failed"
+    runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
+    return "Running" if runs else "Starting"
+
+
+def role(state: State, archive: Archive) -> str | None:
+    """`leader` or `follower` once it takes part in its group, None before. Only an opened leader leads."""
+    process = state.process_on(archive.archive_id)
+    if process is None:
+        return None
+    group = state.group_of(archive.archive_id)
+    if group.leader == archive.archive_id and group.open:
+        return "leader"
+    return "follower" if process.state is ProcessState.MONITORED else None
+
+
+def last_tombstone(state: State, archive_id: int) -> Tombstone | None:
+    """The newest tombstone of an archive; start ids only grow."""
+    mine = (t for t in state.tombstones.values() if t.process.archive_id == archive_id)
+    return max(mine, key=lambda t: t.process.start_id, default=None)
+
+
+def why_not_running(state: State, archive: Archive) -> str | None:
+    """One clause that says why an instance does not run (yet); None while it runs."""
+    process = state.process_on(archive.archive_id)
+    if process is None:
+        return _why_at_rest(archive, last_tombstone(state, archive.archive_id))
+    if _is_leaving(state, process):
+        return _why_leaving(process)
+    if instance_state(state, archive) == "Running":
+        return None
+    if not state.server_alive(archive.server_id):
+        return f"its server {archive.server_id} is away"
+    return _why_starting(state, archive, process)
+
+
+def _state_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
+    if archive.parked or _ended_badly(archive, tombstone):
+        return "Failed"
+    if archive.state is ArchiveState.PROVISIONED and tombstone is None:
+        return "Created"
+    return "Stopped"
+
+
+def _ended_badly(archive: Archive, tombstone: Tombstone | None) -> bool:
+    if tombstone is None or archive.stopped_by_operator:
+        return False
+    return tombstone.process.verdict is not None or tombstone.cause not in WANTED_ENDS
+
+
+def _is_leaving(state: State, process: Process) -> bool:
+    if process.leaving or process.verdict is not None:
+        return True
+    return state.databases[process.database].state in STOPPING
+
+
+def _why_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
+    if archive.parked:
+        return (
+            f"the domain stopped restarting it: {archive.parked}; cure the cause, then start it again; "
+            "or, while another copy is in sync, replace it with Remove-DkvInstance and Add-DkvInstance"
+        )
+    if tombstone is not None and _ended_badly(archive, tombstone):
+        return tombstone.reason or tombstone.cause
+    if archive.stopped_by_operator:
+        return "it was stopped by an operator"
+    return "it was stopped" if tombstone is not None else "it was not started yet"
+
+
+def _why_leaving(process: Process) -> str:
+    if process.verdict is not None:
+        return process.verdict.reason
+    return "it is being killed" if process.kill else "it is being stopped"
+
+
+def _why_starting(state: State, archive: Archive, process: Process) -> str:
+    group = state.group_of(archive.archive_id)
+    rest = resting(process)
+    if rest:
+        return f"{why_held_back(rest)}; {cure_of(state, archive, rest)}"
+    if process.state is ProcessState.REQUESTED:
+        return f"the manager of {archive.server_id} did not take the request yet"
+    if process.state is ProcessState.CONFIGURED:
+        return f"it is loading its data, {process.loading_percent} %"
+    if process.state is ProcessState.MONITORED:
+        stage = next((j.stage for j in group.joining if j.archive_id == archive.archive_id), None)
+        return STAGES[stage] if stage else "it waits for its leader's manager to let it join"
+    waiting = None if group.open and group.serving else waits_for(state, group)
+    if waiting is None:
+        return "it has loaded and joins its leader" if process.state is ProcessState.TRACKED else "it is being launched"
+    others = [name for name in waiting.archives if name != archive.name]
+    return f"it waits for {_list(others)}: {waiting.reason}" if others else waiting.reason
+
+
+# Groups ------------------------------------------------------------------------------------------------------
+
+
+def waits_for(state: State, group: Group) -> Waiting | None:
+    """Whom a group waits for before it takes writes as it should; None if it waits for nobody or is not wanted."""
+    database = state.databases.get(group.database)
+    if database is None or database.state in (*RESTING, *STOPPING):
+        return None
+    if group.phase is GroupPhase.VACANT:
+        return _vacant(state, group)
+    if group.phase is GroupPhase.ASSIGNED:
+        return _assigned(state, group)
+    return _open(state, group, database.options.min_in_sync)
+
+
+def can_lose(state: State, group: Group) -> tuple[int, int]:
+    """How many more servers may be lost (without losing confirmed data, without losing the ability to write).
+
+    A confirmed write is on the disk of every member of the in-sync set, so all their servers but one may go; a
+    server that is away already is counted as lost. Writes go on while `minInSync` members with a process are left
+    (at least one), whichever servers go first. Acknowledged, unconfirmed writes are safe from neither (section 5).
+    """
+    if group.intrusion:
+        return 0, 0
+    members = [state.archives[i] for i in group.in_sync if i in state.archives]
+    holders = [a for a in members if state.server_alive(a.server_id)]
+    confirmed = max(0, len({a.server_id for a in holders}) - 1)
+    running = [a for a in holders if _can_serve(state, a)]
+    least = max(1, state.databases[group.database].options.min_in_sync)
+    return confirmed, _losable(Counter(a.server_id for a in running), least) if _may_write(state, group) else 0
+
+
+def _may_write(state: State, group: Group) -> bool:
+    """Whether nothing keeps an open group from taking writes, or its next leader from being chosen; one without a leader
+    will take them when it has one.
+    """
+    return not isinstance(state, AsOf) and (not group.serving or takes_writes(state, group))
+
+
+def _can_serve(state: State, archive: Archive) -> bool:
+    process = state.process_on(archive.archive_id)
+    return process is not None and not _is_leaving(state, process)
+
+
+def _losable(per_server: Counter[str], least: int) -> int:
+    left = per_server.total()
+    for lost, (_, count) in enumerate(per_server.most_common()):
+        left -= count
+        if left < least:
+            return lost
+    return 0
+
+
+def _vacant(state: State, group: Group) -> Waiting:
+    members = _candidates(state, group)
+    lacks = [(a, lack) for a in members if (lack := _lack(state, a))]
+    if lacks:
+        reason = "; ".join(f"{archive.name} {what}" for archive, (what, _) in lacks)
+        hints = sorted({hint for _, (_, hint) in lacks if hint})
+        return Waiting(tuple(a.name for a, _ in lacks), _vacant_at(group), reason, " ".join(hints))
+    doubtful = _suspects(state, group)
+    if doubtful:
+        reason = f"{_list(doubtful)} may still lead and is not proven stopped"
+        return Waiting(doubtful, _vacant_at(group), reason, "Bring its server back, or wait until its time is over.")
+    return Waiting((), _vacant_at(group), "its next leader is being chosen")
+
+
+def _candidates(state: State, group: Group) -> list[Archive]:
+    """Who may lead: the enforced archive, else the in-sync set, else (nothing was ever opened) any of the group."""
+    if group.enforced is not None:
+        return [state.archives[group.enforced]] if group.enforced in state.archives else []
+    if group.last_leader is not None:
+        return [state.archives[i] for i in group.in_sync if i in state.archives]
+    mine = [a for a in instances(state, group.database) if a.group == group.name]
+    return [a for a in mine if a.restored] or mine
+
+
+def _lack(state: State, archive: Archive) -> tuple[str, str] | None:
+    """What keeps an archive from being chosen to lead, and what would help; None if nothing does."""
+    process = state.process_on(archive.archive_id)
+    start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
+    if not state.server_alive(archive.server_id):
+        return f"is on server {archive.server_id}, which is away", f"Bring server {archive.server_id} back."
+    if process is None:
+        return _lack_at_rest(archive, last_tombstone(state, archive.archive_id), start)
+    if _is_leaving(state, process):
+        return "is stopping", f"Start it again when it has stopped: {start}."
+    rest = resting(process)
+    if rest:
+        return f"is held back: {why_held_back(rest)}", cure_of(state, archive, rest)
+    if process.state is ProcessState.REQUESTED:
+        return f"was requested and the manager of {archive.server_id} did not take it yet", ""
+    if process.state is ProcessState.CONFIGURED:
+        return f"is loading its data, {process.loading_percent} %", ""
+    if process.report is None:
+        return "did not tell yet how far its data goes", ""
+    return None
+
+
+def _lack_at_rest(archive: Archive, tombstone: Tombstone | None, start: str) -> tuple[str, str]:
+    if archive.parked:
+        return f"is parked: {archive.parked}", f"Cure the cause, then {start}."
+    if archive.stopped_by_operator:
+        return "was stopped by an operator", f"Start it: {start}."
+    return f"does not run: {_why_at_rest(archive, tombstone)}", f"Start it: {start}."
+
+
+def _vacant_at(group: Group) -> int | None:
+    return group.vacant_at or None if group.vacant_since is not None else None
+
+
+def _assigned_at(group: Group) -> int | None:
+    return group.assigned_at or None if group.assigned_since is not None else None
+
+
+def _suspects(state: State, group: Group) -> tuple[str, ...]:
+    known = {**{s: t.process for s, t in state.tombstones.items()}, **state.processes}
+    ids = [known[s].archive_id for s in group.suspects if s in known]
+    return tuple(state.archives[i].name for i in ids if i is not None and i in state.archives)
+
+
+def _assigned(state: State, group: Group) -> Waiting | None:
+    leader = state.archives.get(group.leader) if group.leader is not None else None
+    if leader is None:
+        return None
+    doing = _progress(state, leader) if group.tail is None else _given(state, group.tail)
+    what = f"{leader.name} was chosen to lead in term {group.term} and {doing}"
+    return Waiting((leader.name,), _assigned_at(group), what, _help_for_assigned(state, group, leader))
+
+
+def _given(state: State, tail: TailTransfer) -> str:
+    return f"is first given the writes that only the disk of {_name(state, tail.source)} has"
+
+
+def _name(state: State, archive_id: int) -> str:
+    archive = state.archives.get(archive_id)
+    return archive.name if archive else f"archive {archive_id}"
+
+
+def _progress(state: State, leader: Archive) -> str:
+    process = state.process_on(leader.archive_id)
+    if not state.server_alive(leader.server_id):
+        return f"its server {leader.server_id} is away"
+    if process is None:
+        return "its process ended"
+    if process.state in (ProcessState.REQUESTED, ProcessState.STARTED):
+        return "is being launched"
+    if process.state is ProcessState.CONFIGURED:
+        return f"is loading its data, {process.loading_percent} %"
+    return "has loaded and takes over now"
+
+
+def _help_for_assigned(state: State, group: Group, leader: Archive) -> str:
+    if not [i for i in group.in_sync if i != leader.archive_id]:
+        return "No other instance is in sync: it has to finish."
+    grace = state.databases[group.database].options.failover_grace
+    if group.tail:
+        return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, group.tail.source)} is restarted instead."
+    return f"While it makes progress it is waited for; after {grace / 1000:g} s without any another one leads."
+
+
+def _open(state: State, group: Group, min_in_sync: int) -> Waiting | None:
+    leader = state.archives.get(group.leader) if group.leader is not None else None
+    if leader is None:
+        return None
+    if not group.serving:
+        return Waiting((leader.name,), _assigned_at(group), f"{leader.name} takes over in term {group.term}")
+    if group.intrusion:
+        why = (
+            f"writes are refused, because {group.intrusion.by} took its hash slots over the cluster bus; "
+            "its manager throws it out and sets that right"
+        )
+        return Waiting(
+            (leader.name,),
+            group.intrusion.at,
+            why,
+            "Keep strangers from its cluster port by a firewall rule: docs/operations.md, Strangers on the cluster bus.",
+        )
+    if not state.server_alive(leader.server_id):
+        away = f"the manager of {leader.name} is away: while its engine leads the in-sync set cannot change"
+        return Waiting((leader.name,), None, away, f"Start the manager of server {leader.server_id}.")
+    if len(group.in_sync) < min_in_sync:
+        return _too_few(state, group, min_in_sync)
+    return None
+
+
+def _too_few(state: State, group: Group, min_in_sync: int) -> Waiting:
+    outside = [a for a in instances(state, group.database) if a.group == group.name]
+    outside = [a for a in outside if a.archive_id not in group.in_sync]
+    reason = f"{len(group.in_sync)} of {min_in_sync} copies are in sync, so writes are refused"
+    whys = [f"{a.name}: {why}" for a in outside if (why := why_not_running(state, a))]
+    idle = [a.name for a in outside if state.process_on(a.archive_id) is None]
+    hint = f"Start {_list(idle)}." if idle else "It ends when they have joined." if outside else "Add an instance."
+    return Waiting(tuple(a.name for a in outside), None, "; ".join([reason, *whys]), hint)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,461 @@
+"""The engine room of one machine: real Valkey engines behind the contract, found again after their manager died.
+
+It composes: processes (supervisor), files (archive, positions), the driver (valkey) and the judging of ends (causes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dkv.engine import archive, deletions, supervisor, te
+from dkv.engine.binary import find_binary
+from dkv.engine.config_files import refuse_taken, taken, write_files
+from dkv.engine.contract import (
+    ArchiveRefused,
+    Cause,
+    Counters,
+    EngineRefused,
+    EngineSeen,
+    EngineSpec,
+    EngineUnreachable,
+    ExitSeen,
+    Identity,
+    KeptDeletions,
+    PeerNode,
+    Position,
+    Survey,
+    TeSeen,
+    TeSpec,
+)
+from dkv.engine.ends import end_of
+from dkv.engine.engine import GLANCE, Engine
+from dkv.engine.evidence import Readers, own_oom_file
+from dkv.engine.hot_copy import HotCopies, Slots, checked
+from dkv.engine.logs import LogWatch
+from dkv.engine.obstacles import Place, obstacle
+from dkv.engine.positions import read_position
+from dkv.engine.salvage import copy_tail
+from dkv.engine.supervisor import Record, Run
+from dkv.engine.tail import Feeding, Tails
+
+_TAKE_OVER_WITHIN = 1.0  # seconds, design.md section 5
+_BIRTH_WITHIN = 5.0
+
+
+class ValkeyEngines(HotCopies, Feeding):
+    """Implements `Engines` (engine/contract.py) on this machine's processes and disks."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        binary: str | None = None,
+        boot_id: str | None = None,
+        readers: Readers | None = None,
+        lock_wait: float = 5.0,
+    ) -> None:
+        """`binary` is a configured path (see binary.find_binary); `boot_id` and `readers` are for tests."""
+        self._runs = data_dir.absolute() / "run"
+        self._binary = binary
+        self._boot_id = boot_id or supervisor.boot_id()
+        self._readers = readers or Readers(oom_file=own_oom_file())
+        self._lock_wait = lock_wait
+        self._engines: dict[int, Engine] = {}
+        self._locks: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._tails = Tails()
+        self._logs = LogWatch()
+
+    def close(self) -> None:
+        """Let go of sockets, descriptors and prepared locks. Engines keep running."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        self._logs.close()
+        self._tails.close()
+        for fd in self._locks.values():
+            os.close(fd)
+        self._locks.clear()
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def survey(self, thorough: bool = True) -> Survey:
+        """See the contract. One wait for all engines: this is what a manager does every second, for ever."""
+        self._adopt()
+        living = [engine for engine in self._engines.values() if engine.alive]
+        for engine in living:
+            engine.tend_log()
+        asked = [engine.ask(thorough) for engine in living]
+        if living:
+            await asyncio.wait([one for several in asked for one in several], timeout=GLANCE)
+        seen = [await engine.look(several) for engine, several in zip(living, asked, strict=True)]
+        supervisor.reap_parents()
+        ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
+        dead = [self._engines[start_id] for start_id in sorted(ended)]
+        exits = await asyncio.gather(*(self._end(engine) for engine in dead))
+        there = [one for one in seen if one.start_id not in ended]
+        return Survey(
+            engines=tuple(one for one in there if isinstance(one, EngineSeen)),
+            exits=tuple(exit for exit in exits if exit is not None),
+            memory=tuple(one for one in there if isinstance(one, TeSeen)),
+        )
+
+    async def _end(self, engine: Engine) -> ExitSeen | None:
+        """Judged once: a proven end does not change."""
+        if engine.end is not None:
+            return engine.end
+        end = await end_of(engine.run, self._readers, self._boot_id)
+        if end is not None and end.reaped:
+            engine.end = end
+        return end
+
+    def _adopt(self) -> None:
+        """Take up every run directory; one of an earlier boot can only be an end."""
+        try:
+            names = {int(name) for name in os.listdir(self._runs) if name.isdigit()}
+        except OSError:
+            names = set()
+        for start_id in sorted(names - self._engines.keys()):
+            run = supervisor.read_run(self._runs / str(start_id))
+            if run is not None:
+                self._engines[start_id] = self._engine(run)
+            else:
+                supervisor.clear_unborn(self._runs / str(start_id))
+        for engine in self._engines.values():
+            engine.watch(self._changed)
+
+    def _engine(self, run: Run) -> Engine:
+        return Engine(run, this_boot=run.record.boot_id == self._boot_id, logs=self._logs)
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """See the contract. Woken by the kernel (pidfd), not by polling."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._changed.clear()
+
+    # -- archives --------------------------------------------------------------------------------------------------
+
+    async def prepare(self, directory: str, identity: Identity, fresh: bool, restored: Slots | None = None) -> Position:
+        """See the contract."""
+        await asyncio.to_thread(archive.secure, directory, fresh and restored is None)
+        await asyncio.to_thread(checked, directory, identity, fresh, restored)
+        archive.make_private(directory)
+        await self._take_lock(directory)
+        try:
+            initialised, origin = await asyncio.to_thread(checked, directory, identity, fresh, restored)
+            if fresh and restored is None:
+                archive.write_identity(directory, identity, initialised)
+            return replace(await self.read_position(directory), origin=origin)
+        except BaseException:
+            await self.release(directory)
+            raise
+
+    async def _take_lock(self, directory: str) -> None:
+        """Hold the archive's lock, after killing what is left of its own former engine."""
+        if directory in self._locks:
+            return
+        deadline = time.monotonic() + self._lock_wait
+        while (fd := archive.take_lock(directory)) is None:
+            serving = self._kill_leftovers(directory)
+            if serving or time.monotonic() >= deadline:
+                holder = archive.lock_holder(directory)
+                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {holder}")
+            await asyncio.sleep(0.02)
+        self._locks[directory] = fd
+
+    def _kill_leftovers(self, directory: str) -> bool:
+        """Kill children that outlived their engine, never an engine; True if one runs there that nobody ended."""
+        self._adopt()
+        mine = [engine for engine in self._engines.values() if engine.run.record.directory == directory]
+        for engine in mine:
+            if not engine.alive:
+                engine.kill_leftovers()
+        return any(engine.alive and not engine.run.intents for engine in mine)
+
+    async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
+        """See the contract."""
+        if cause is Cause.ARCHIVE_LOCKED and directory in self._locks:
+            return ""
+        try:
+            return await asyncio.to_thread(obstacle, cause, Place(directory, str(self._runs), address, ports, self._binary))
+        except OSError as error:
+            return f"{directory}: {error.strerror}"
+
+    async def read_position(self, directory: str) -> Position:
+        """See the contract."""
+        return await asyncio.to_thread(read_position, directory)
+
+    async def confirm_initialised(self, directory: str) -> None:
+        """See the contract."""
+        found = archive.read_identity(directory)
+        if found is None:
+            raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no {archive.IDENTITY_FILE} in {directory}")
+        if not found.initialised:
+            archive.write_identity(directory, found.identity, True)
+
+    async def retire(self, directory: str, identity: Identity) -> str | None:
+        """See the contract."""
+        await self.release(directory)
+        return archive.retire(directory, identity)
+
+    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
+        """See the contract. The copy is `<directory>/set-aside/<start_id>-before-deletions-<n>`."""
+        return await asyncio.to_thread(deletions.keep, self._running(start_id).run.record.directory, start_id)
+
+    async def roll_back(self, start_id: int, path: str) -> None:
+        """See the contract."""
+        engine = self._running(start_id)
+        engine.kill(Cause.LOST_ITS_SLOTS)
+        await engine.gone()
+        directory = engine.run.record.directory
+        await self._take_lock(directory)  # the kernel frees it a moment after the last process of the engine is gone
+        try:
+            deletions.put_back(directory, path)
+        finally:
+            await self.release(directory)
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        """See the contract. The file is `<directory>/set-aside/<start_id>-after-<term>-<sequence>.aof`."""
+        directory = self._known(start_id).run.record.directory
+        return await asyncio.to_thread(copy_tail, directory, start_id, keep)
+
+    # -- processes -------------------------------------------------------------------------------------------------
+
+    async def launch(self, spec: EngineSpec) -> int:
+        """See the contract."""
+        self._adopt()
+        known = self._engines.get(spec.start_id)
+        if known is not None:
+            return await self._already(known)
+        await self._tails.stop(spec.directory)
+        binary = find_binary(self._binary)
+        if spec.directory not in self._locks:
+            await self.prepare(spec.directory, spec.identity, False)
+        if spec.restored:
+            archive.write_identity(spec.directory, spec.identity, True)  # from here on it is this archive
+        refuse_taken(spec)
+        phantoms = write_files(spec)
+        return await self._run(self._record(spec, phantoms), [binary, os.path.join(spec.directory, "valkey.conf")])
+
+    async def launch_memory(self, spec: TeSpec) -> int:
+        """See the contract."""
+        self._adopt()
+        known = self._engines.get(spec.start_id)
+        if known is not None:
+            return await self._already(known)
+        binary = find_binary(self._binary)
+        archive.make_directory(spec.directory)
+        await self._take_lock(spec.directory)
+        for engine in spec.engines:
+            refuse_taken(engine)
+        parts = te.write_parts(spec)
+        record = replace(self._record(spec.engines[0], ()), directory=spec.directory, node_id="", group="", parts=parts)
+        return await self._run(record, te.command(binary, spec))
+
+    async def _run(self, record: Record, command: list[str]) -> int:
+        run = self._spawn(record, command)
+        lock = self._locks.pop(record.directory)
+        engine = self._engines[record.start_id] = self._engine(run)
+        try:
+            pid = await self._born(engine)
+            archive.sign_lock(lock, pid)
+        finally:
+            os.close(lock)
+        return pid
+
+    def _spawn(self, record: Record, command: list[str]) -> Run:
+        """From here on the start id is used up, unless no process could be made at all."""
+        try:
+            run = supervisor.new_run(self._runs, record)
+        except OSError as error:
+            raise archive.unusable(str(self._runs), error) from error
+        try:
+            supervisor.start(run, command, self._locks[record.directory], self._readers.oom_file)
+        except OSError as error:
+            supervisor.drop_run(run)
+            raise EngineRefused(f"engine {record.start_id} could not be started: {error}") from error
+        return run
+
+    def _record(self, spec: EngineSpec, phantoms: Sequence[str]) -> Record:
+        return Record(
+            start_id=spec.start_id,
+            directory=spec.directory,
+            node_id=spec.node_id,
+            group=spec.group,
+            address=spec.address,
+            client_port=spec.client_port,
+            secret=spec.secret,
+            memory_only=spec.memory_only,
+            phantoms=tuple(phantoms),
+            boot_id=self._boot_id,
+            oom_kills=self._readers.oom_kills(),
+            slot=min(first for one in spec.groups if one.group == spec.group for first, _ in one.slots),
+        )
+
+    async def _already(self, engine: Engine) -> int:
+        if not engine.alive:
+            raise EngineRefused(f"engine {engine.start_id} ended already; a start id is never used twice")
+        return await self._born(engine)
+
+    async def _born(self, engine: Engine) -> int:
+        """The engine's pid, as soon as its waiting parent wrote it."""
+        deadline = time.monotonic() + _BIRTH_WITHIN
+        while (born := engine.born) is None:
+            if time.monotonic() > deadline:
+                raise EngineUnreachable(f"engine {engine.start_id} was not born within {_BIRTH_WITHIN:.0f} s")
+            await asyncio.sleep(0.001)
+        engine.watch(self._changed)
+        return born.pid
+
+    async def shut_down(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._known(start_id)
+        if engine.alive:
+            await engine.shut_down()
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        """See the contract."""
+        self._known(start_id).kill(cause)
+
+    async def forget_exit(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._engines.get(start_id)
+        if engine is None:
+            return
+        if engine.alive:
+            raise EngineRefused(f"engine {start_id} runs; there is no exit to forget")
+        engine.close()
+        del self._engines[start_id]
+        supervisor.drop_run(engine.run)
+
+    def _known(self, start_id: int) -> Engine:
+        if start_id not in self._engines:
+            self._adopt()
+        if start_id not in self._engines:
+            raise EngineRefused(f"engine {start_id} is not known on this machine")
+        return self._engines[start_id]
+
+    def _running(self, start_id: int) -> Engine:
+        """The living engine of an archive."""
+        engine = self._all(start_id)[0]
+        if not engine.durable:
+            raise EngineRefused(f"process {start_id} is memory only and never leads")
+        return engine
+
+    def _all(self, start_id: int) -> tuple[Engine, ...]:
+        """The living engine of that start id, or each of a memory-only process."""
+        engine = self._known(start_id)
+        if not engine.alive:
+            raise EngineUnreachable(f"engine {start_id} ended")
+        return engine.parts or (engine,)
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    async def take_over(self, start_id: int) -> None:
+        """See the contract."""
+        engine = self._running(start_id)
+        try:
+            async with asyncio.timeout(_TAKE_OVER_WITHIN):
+                await engine.valkey.take_over(engine.phantoms, engine.run.record.slot)
+        except (TimeoutError, EngineUnreachable) as error:
+            engine.kill(Cause.NEVER_ANSWERED)
+            await engine.gone()
+            raise EngineUnreachable(f"engine {start_id} did not answer TAKEOVER and was killed") from error
+
+    async def admit(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.admit()
+
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        """See the contract."""
+        engine = self._of_group(start_id, group)
+        address, port = engine.run.record.address, engine.run.record.client_port
+        try:
+            await engine.valkey.take_clients(port, engine.phantoms)
+        except EngineRefused:
+            if taken(address, port):
+                self._known(start_id).kill(Cause.PORT_TAKEN)
+            raise
+
+    async def shun_clients(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.shun_clients()
+
+    def _of_group(self, start_id: int, group: str) -> Engine:
+        """The living engine of that group, or of whichever group it is if none is named."""
+        engine = next((one for one in self._all(start_id) if group in ("", one.run.record.group)), None)
+        if engine is None:
+            raise EngineRefused(f"process {start_id} has no engine of group {group}")
+        return engine
+
+    async def replicate(self, start_id: int, leader: PeerNode) -> None:
+        """See the contract."""
+        engine = self._of_group(start_id, leader.group)
+        await engine.valkey.replicate(leader, engine.phantoms, engine.durable)
+
+    async def failover(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.failover()
+
+    async def hand_over(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.hand_over(term, sequence, nonce)
+
+    async def fence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.fence(True)
+
+    async def unfence(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.fence(False)
+
+    async def end_script(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.end_script()
+
+    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.set_options(max_memory, append_fsync) for engine in self._all(start_id)))
+
+    async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.mark(term, sequence, nonce)
+
+    async def rewrite(self, start_id: int, marker: tuple[int, int, str] | None) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.rewrite(marker)
+
+    async def ask_followers(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.ask_followers()
+
+    async def meet(self, start_id: int, peer: PeerNode) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.valkey.meet(peer) for engine in self._all(start_id)))
+
+    async def let_nobody_in(self, start_id: int) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.let_nobody_in()
+
+    async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
+        """See the contract."""
+        await self._running(start_id).valkey.reclaim_slots(slots)
+
+    async def forget(self, start_id: int, node_id: str) -> None:
+        """See the contract."""
+        await asyncio.gather(*(engine.valkey.forget(node_id) for engine in self._all(start_id)))
+
+    async def count(self) -> Sequence[Counters]:
+        """See the contract. An engine that does not answer is left out."""
+        living = [engine for engine in self._engines.values() if engine.alive]
+        counted = await asyncio.gather(*(engine.count() for engine in living))
+        return [one for one in counted if one is not None]

@@ -1,0 +1,166 @@
+"""What the manager of a follower does: answer in a vacancy, attach, find its marker, report silence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
+from dkv.domain.model import Group, JoinStage, Process, ProcessState
+from dkv.engine.contract import Cause, EngineSeen, Position
+from dkv.machine.clients import linked, opening_to_clients
+from dkv.machine.handover import handover_steps_of_target
+from dkv.machine.leader_steps import opening_steps, rewrite_steps, table_steps
+from dkv.machine.observation import SILENT, PlanInput, node_id, peer
+from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, ReportPosition, Step, SubmitFact
+from dkv.machine.tail import fed_steps, link_may_fall, wants_digest
+
+LINK_PATIENCE = 1_000  # ms a member of S may take to find its leader again by itself
+KNOCK_LASTS = 2_000  # ms for which what knocking gave is believed
+STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose epoch is higher
+
+
+def vacancy_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """No term is open: the assigned leader opens its own, everybody else says how far it got."""
+    if group.tail and group.tail.of(process.start_id):
+        yield from fed_steps(scene, group, process, engine)
+        return
+    if group.leader_process == process.start_id:
+        yield from opening_steps(scene.server, group, engine)
+        return
+    if process.start_id in group.suspects and engine.torn:
+        yield Kill(engine.directory, engine.start_id, Cause.TORN)
+        return
+    if process.start_id in group.suspects and engine.role == "follower":
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=process.start_id))
+        return
+    if process.start_id in group.suspects and not _may_be_chosen(group, process):
+        yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)  # or all would wait for it to step down
+        return
+    if process.report is None:
+        digest = wants_digest(scene, group, engine)
+        if digest and link_may_fall(scene, group, engine):
+            return
+        yield ReportPosition(
+            engine.directory,
+            process.start_id,
+            engine.directory,
+            group.term,
+            engine.role == "leader",
+            engine.offset,
+            engine.history,
+            digest and not engine.link_up,
+        )
+    elif engine.role == "leader" and not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+
+
+def _may_be_chosen(group: Group, process: Process) -> bool:
+    """Whether the domain may name it in this vacancy; where an operator enforced an archive, no other."""
+    if group.enforced is not None:
+        return process.archive_id == group.enforced
+    return process.archive_id in (*group.in_sync, *group.contested, group.last_leader)
+
+
+def follower_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """A term is open and another archive leads it."""
+    handover = group.handover
+    if handover and process.start_id == handover.to_process:
+        yield from handover_steps_of_target(scene, group, engine)
+        if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
+            yield from _silence_steps(scene, group, process, engine)
+        return
+    if engine.role == "leader":
+        yield from _usurper_steps(scene, group, engine)
+        return
+    if process.start_id in group.suspects and engine.torn:
+        yield Kill(engine.directory, engine.start_id, Cause.TORN)
+        return
+    if process.start_id in group.suspects:
+        fact = LeaderSteppedDown(**scene.fact_header, start_id=process.start_id)
+        yield SubmitFact(f"suspect {process.start_id}", fact)
+    yield from _attach_steps(scene, group, process, engine)
+    yield from _silence_steps(scene, group, process, engine)
+    if engine.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
+        yield from rewrite_steps(scene.seen, group, engine, leads=False)
+        yield from table_steps(scene, group, engine)
+
+
+def _usurper_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+    """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself.
+
+    One that just handed over makes its clients wait, and has not heard yet that its successor leads: a fence would refuse
+    them what they only have to ask of the other.
+    """
+    outbid = engine.epoch < group.epoch and scene.lasted(("usurps", engine.start_id)) <= STEP_DOWN
+    if outbid and engine.yields:
+        return
+    if not engine.fenced:
+        yield Fence(engine.directory, engine.start_id)
+    elif not outbid:
+        yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
+
+
+def _attach_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """A joiner's marker is looked for in the files its manifest names: where a rewrite after its resync failed they lack it,
+    so how the last rewrite ended need not be asked; and a rewrite that failed long ago must not keep a whole copy out.
+    """
+    assert group.leader is not None
+    leader = node_id(scene.state.uid, group.leader)
+    attached = engine.link_up and engine.follows == leader
+    if linked(group, engine, leader):
+        yield from opening_to_clients(engine)
+    joining = next((j for j in group.joining if j.start_id == process.start_id), None)
+    if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
+        yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
+    elif not attached and group.serving and not engine.resyncing and _may_attach(scene, group, process):
+        yield Replicate(
+            engine.directory, process.start_id, peer(scene.state, scene.state.archives[group.leader]), _kept(group, process)
+        )
+
+
+def _may_attach(scene: PlanInput, group: Group, process: Process) -> bool:
+    """An announced joiner at once; a member of S whose engine shares the history, if it does not find its leader
+    itself. One whose engine was restarted would resync in full: its leader takes it out of S first.
+    """
+    if any(j.start_id == process.start_id for j in group.joining):
+        return True
+    member = process.archive_id in group.in_sync and process.state is ProcessState.MONITORED
+    return member and scene.lasted(("link down", process.start_id)) > LINK_PATIENCE
+
+
+def _kept(group: Group, process: Process) -> Position | None:
+    """What the leader held when its term opened, if this archive comes from an older term and holds more.
+
+    A place in one's files is none in the other's where either wrote commands that change no data: all after the marker then.
+    """
+    cut, mine = group.opened_at, process.report
+    if cut is None or mine is None or mine.term >= group.term or mine.order <= cut.order:
+        return None
+    same_places = not cut.dataless_bytes and not mine.dataless_bytes
+    return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after if same_places else 0, initialised=True)
+
+
+def _silence_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """Only told while the leader's server has lost its lease: then it decides whether the group is vacant.
+
+    An engine that never attached cannot hear; it knocks at the leader's engine, and an open door is not silence.
+    """
+    state = scene.state
+    leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
+    if leader is None or process.archive_id not in group.in_sync:
+        return
+    silent = engine.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
+    if not silent and process.archive_id not in group.silent:
+        return
+    server = state.servers[leader.server_id]
+    door = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
+    yield ProbePeer(f"knock {process.start_id}", server.host, server.port, door)
+    knocked = scene.seen.probes.get((server.host, server.port, door))
+    if knocked is None or scene.seen.conditions.now - knocked.at > KNOCK_LASTS:
+        return
+    silent = silent and not knocked.accepts
+    if (silent, knocked.answers) != (process.archive_id in group.silent, group.machine_answers):
+        fact = LeaderSilence(
+            start_id=process.start_id, term=group.term, silent=silent, machine_answers=knocked.answers, **scene.fact_header
+        )
+        yield SubmitFact(f"silence {process.start_id}", fact)

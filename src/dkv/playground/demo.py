@@ -1,0 +1,163 @@
+"""Playground room: `dkv playground --once`, the whole story: everything is killed, and every promise is proved."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import time
+
+from dkv.cli.errors import CliError
+from dkv.cli.output import Screen
+from dkv.playground import render
+from dkv.playground.addresses import started_at
+from dkv.playground.domain import STORE, Domain, leader_of
+from dkv.playground.verify import AUTHORS, Writers, outage
+from dkv.playground.writer import PLAIN
+
+KILLS = 20
+WHOLE_WITHIN = 60.0  # s a group has to be whole and in sync again
+AT_RANDOM = 0.4  # s within which a kill comes, once the group is whole
+MANAGER_AWAY = 1.0  # s a killed manager stays away
+STORY_PAUSE = 0.3  # s writers write on between two scenes
+
+
+class Story:
+    """One run of the story on a domain whose managers are ready. Each scene raises CliError if it did not hold."""
+
+    def __init__(self, domain: Domain, screen: Screen, create: list[str], began: float) -> None:
+        self._domain = domain
+        self._screen = screen
+        self._create = create
+        self._began = began
+        self._random = random.Random()
+        self._kills = int(os.environ.get("DKV_TEST_KILLS") or KILLS)
+
+    def tell(self) -> None:
+        """All scenes, in order."""
+        self._cmdlet("New-DkvStore", *self._create)
+        self._cmdlet("Start-DkvStore", "-Name", STORE)
+        writers = Writers(self._domain)
+        try:
+            writers.await_promises(20)
+            self._kill_leaders(writers)
+            self._kill_manager(writers)
+            self._kill_everything(writers)
+        finally:
+            writers.stop()
+        self._prove(writers, "after everything was killed")
+        self._tombstones()
+        self._stop_and_start(writers)
+        self._cmdlet("Stop-DkvStore", "-Name", STORE)
+        self._cmdlet("Remove-DkvStore", "-Name", STORE)
+        self._say("all of it held")
+
+    # -- scenes -------------------------------------------------------------------------------------------------
+
+    def _kill_leaders(self, writers: Writers) -> None:
+        self._say(f"two writers write; the leader's engine gets SIGKILL {self._kills} times")
+        killed: list[tuple[str, float]] = []
+        for n in range(self._kills):
+            store = self._domain.await_whole(WHOLE_WITHIN)
+            leader = leader_of(store, self._random.choice(store["groups"]))
+            time.sleep(self._random.random() * AT_RANDOM)
+            self._kill_engine(int(leader["process"]["pid"]))
+            killed.append((str(leader["instanceName"]), time.monotonic()))
+            self._screen.progress(f"kill {n + 1} of {self._kills}: {leader['instanceName']}")
+            writers.await_promises(1, since=time.monotonic())
+            self._await_reported(int(leader["process"]["startId"]))
+        self._domain.await_whole(WHOLE_WITHIN)
+        self._show_outages(writers, killed)
+
+    def _kill_engine(self, pid: int) -> None:
+        if not started_at(pid):
+            raise CliError(f"The domain names pid {pid} as its leader's engine, but no such process lives.")
+        os.kill(pid, signal.SIGKILL)
+
+    def _await_reported(self, start_id: int) -> None:
+        """Until the domain knows of an end; before that a store may still look whole."""
+        ends = time.monotonic() + WHOLE_WITHIN
+        while any((i["process"] or {}).get("startId") == start_id for i in self._domain.store()["instances"]):
+            if time.monotonic() > ends:
+                raise CliError(f"The domain did not notice the end of process {start_id} in {WHOLE_WITHIN:g} s.")
+            time.sleep(0.05)
+
+    def _show_outages(self, writers: Writers, killed: list[tuple[str, float]]) -> None:
+        ends = [at for _, at in killed[1:]] + [time.monotonic()]
+        for writer in writers.all:
+            lines = writer.promised()
+            found = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
+            times = [ms for _, ms in found]
+            if writer.kind == PLAIN:
+                self._screen.line()
+                for line in render.outages(found):
+                    self._screen.line(line)
+            summary = f"p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms, {len(times)} kills"
+            self._screen.line(f"outage for {AUTHORS[writer.kind]}: {summary}")
+
+    def _kill_manager(self, writers: Writers) -> None:
+        store = self._domain.await_whole(WHOLE_WITHIN)
+        server = leader_of(store, store["groups"][0])["server"]
+        place = next(p for p in self._domain.site.places if p.server_id == server)
+        self._say(f"the manager of {server}, which hosts a leader, gets SIGKILL and comes back")
+        since = time.monotonic()
+        self._domain.kill_manager(place)
+        time.sleep(MANAGER_AWAY)
+        self._domain.start_managers()
+        self._domain.await_whole(WHOLE_WITHIN)
+        until = time.monotonic()
+        writers.await_promises(1, since=until)
+        errors = [error for writer in writers.all for error in writer.errors(since, until)]
+        if errors:
+            raise CliError(f"Clients noticed that a manager was killed: {errors[0].reason}")
+        gap = outage(writers.of(PLAIN).promised(), since, until)
+        self._screen.line(f"manager away {until - since:.1f} s: 0 errors, longest wait for an answer {gap:.0f} ms")
+
+    def _kill_everything(self, writers: Writers) -> None:
+        time.sleep(STORY_PAUSE)
+        self._say("SIGKILL for all managers and all engines at once, while the writers write")
+        count = self._domain.kill_everything()
+        self._domain.start_managers()
+        self._cmdlet("Start-DkvStore", "-Name", STORE)
+        self._domain.await_whole(WHOLE_WITHIN)
+        writers.await_promises(1, since=time.monotonic())
+        self._screen.line(f"{count} processes were killed at once; the store runs again")
+
+    def _prove(self, writers: Writers, when: str) -> None:
+        self._say(f"every promised key is read {when}")
+        found = writers.prove()
+        self._screen.line()
+        for line in render.proofs(found):
+            self._screen.line(line)
+        lost = [(one, key) for one in found for key in one.lost]
+        if lost:
+            one, key = lost[0]
+            raise CliError(
+                f"{len(lost)} promised keys are lost {when}; the first is {key}, {one.promise} to {one.author}.",
+                f"The writers' logs are in {self._domain.record.directory}.",
+            )
+        if not any(one.keys for one in found):
+            raise CliError("Nothing was promised, so nothing is proved.")
+
+    def _tombstones(self) -> None:
+        self._screen.line()
+        for line in render.tombstones(self._domain.ask(lambda client: client.tombstones(STORE))):
+            self._screen.line(line)
+
+    def _stop_and_start(self, writers: Writers) -> None:
+        self._say("a planned stop, then a start")
+        self._cmdlet("Stop-DkvStore", "-Name", STORE)
+        self._cmdlet("Start-DkvStore", "-Name", STORE)
+        self._domain.await_whole(WHOLE_WITHIN)
+        self._prove(writers, "after the planned stop")
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def _cmdlet(self, name: str, *words: str) -> None:
+        self._screen.line()
+        if self._domain.cmdlet(name, *words) != 0:
+            raise CliError(f"{name} did not succeed.", f"The managers' logs are in {self._domain.record.directory}.")
+
+    def _say(self, text: str) -> None:
+        self._screen.note(f"[{time.monotonic() - self._began:5.1f} s] {text}")

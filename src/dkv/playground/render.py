@@ -1,0 +1,113 @@
+"""Playground room: tables and bars, drawn by rich into lines of text, and the live table on a terminal."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from rich import box
+from rich.bar import Bar
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from dkv.client import Json
+from dkv.playground.verify import Proved
+from dkv.printable import printable
+
+WIDTH = 100
+REFRESH = 1.0  # s between two live tables
+
+
+def _lines(drawing: RenderableType) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=WIDTH, force_terminal=False).print(drawing)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def outages(found: Sequence[tuple[str, float]]) -> list[str]:
+    """One bar for each kill: (who was killed, ms without an answer)."""
+    table = Table(box=None, padding=(0, 1), show_edge=False)
+    for name, justify in (("kill", "right"), ("leader", "left"), ("ms", "right"), ("without an answer", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    longest = max((ms for _, ms in found), default=1.0)
+    for n, (leader, ms) in enumerate(found, 1):
+        table.add_row(str(n), shown(leader), f"{ms:.0f}", Bar(longest, 0, ms, width=60))
+    return _lines(table)
+
+
+def proofs(found: Sequence[Proved]) -> list[str]:
+    """What was promised, by whom it was written, and how much of it was read back."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    for name in ("promise", "written by"):
+        table.add_column(name)
+    for name in ("keys", "read back", "lost"):
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(one.promise, one.author, str(one.keys), str(one.keys - len(one.lost)), str(len(one.lost)))
+    return _lines(table)
+
+
+def tombstones(found: Sequence[Json]) -> list[str]:
+    """How many processes ended, and of what."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("processes", justify="right")
+    table.add_column("instance")
+    table.add_column("cause of the end")
+    causes = Counter((str(t["instanceName"]), _cause(t)) for t in found)
+    for (instance, cause), count in sorted(causes.items()):
+        table.add_row(str(count), shown(instance), shown(cause))
+    return _lines(table)
+
+
+def shown(text: object) -> Text:
+    """A text of the domain as it is: nothing in it moves the terminal or is markup of rich."""
+    return Text(printable(str(text)))
+
+
+def _cause(tombstone: Json) -> str:
+    cause, reason = str(tombstone.get("cause") or ""), str(tombstone.get("reason") or "")
+    return reason if reason.startswith(cause) else f"{cause}: {reason}"
+
+
+def state_table(store: Json) -> Table:
+    """The live table: every instance, and what its group is."""
+    groups = {group["name"]: group for group in store["groups"]}
+    terms = ", ".join(f"{g['name']} term {g['term']}" for g in groups.values())
+    losable = min((int(g["canLoseForConfirmed"]) for g in groups.values()), default=0)
+    title = shown(f"{store['name']}: {store['status']}, {terms}, {losable} more servers may be lost")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
+    for name in ("instance", "endpoint", "server", "state", "role", "in sync", "pid"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("remark")
+    for i in store["instances"]:
+        process = i["process"] or {}
+        cells = (
+            i["instanceName"],
+            f"{i['host']}:{i['clientPort']}",
+            i["server"],
+            i["state"],
+            i["role"] or "-",
+            "yes" if i["inSync"] else "no",
+            process.get("pid") or "-",
+            i["reason"] or "",
+        )
+        table.add_row(*map(shown, cells))
+    return table
+
+
+def watch(look: Callable[[], Json]) -> None:
+    """Show the live table until interrupted; without a terminal only stay."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        while True:
+            time.sleep(3600)
+    with Live(state_table(look()), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(REFRESH)
+            with suppress(Exception):  # a manager that somebody just killed is part of the game
+                live.update(state_table(look()), refresh=True)

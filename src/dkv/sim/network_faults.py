@@ -1,0 +1,105 @@
+"""Simulation room: what strikes the backend, the wires between machines, and the clocks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dkv.sim.faults import Fault, Source
+
+
+class NetworkFaults(Source):
+    """Faults between machines."""
+
+    def kinds(self) -> dict[str, Fault]:
+        """By name."""
+        return {
+            "backend away": self.backend_away,
+            "lease lost": self.lease_lost,
+            "slow backend": self.slow_backend,
+            "lost answers": self.lost_answers,
+            "lost engine replies": self.lost_replies,
+            "lagging followers": self.lagging_followers,
+            "cut machines": self.cut_machines,
+            "isolate machine": self.isolate_machine,
+            "clock jump": self.clock_jump,
+        }
+
+    # -- the backend -------------------------------------------------------------------------------------------------
+
+    async def backend_away(self) -> None:
+        """For everybody."""
+        away = self.random.uniform(0.5, 9.0)
+        self.struck("backend away", f"the backend is away for {away:.1f} s")
+        self.world.weather.away_until = self.world.now() + away
+        await asyncio.sleep(away)
+
+    async def lease_lost(self) -> None:
+        """One manager cannot reach the backend for longer than its lease."""
+        machine = self.machine()
+        away = self.random.uniform(2.5, 10.0)
+        self.struck("lease lost", f"{machine.name} cannot reach the backend for {away:.1f} s")
+        machine.weather.away_until = self.world.now() + away
+        await asyncio.sleep(away)
+
+    async def lost_answers(self) -> None:
+        """Commits happen and nobody is told; each is counted where it happens."""
+        self.world.tell("fault", "answers of the backend get lost")
+        self.world.weather.lose = self.random.choice((0.05, 0.3))
+        await self.wait(1.0, 6.0)
+        self.world.weather.lose = 0.0
+
+    async def slow_backend(self) -> None:
+        """One manager's calls take long."""
+        machine = self.machine()
+        machine.weather.delay = self.random.choice((0.05, 0.3, 0.8))
+        self.struck("slow backend", f"the backend is slow for {machine.name}")
+        await self.wait(1.0, 8.0)
+        machine.weather.delay = 0.0
+
+    # -- the wires ---------------------------------------------------------------------------------------------------
+
+    async def lost_replies(self) -> None:
+        """Engine commands are carried out and their manager is not told; each is counted where it happens."""
+        machine = self.machine()
+        self.world.tell("fault", f"replies of the engines of {machine.name} get lost")
+        self.world.net.loses[machine.name] = self.random.choice((0.2, 0.6))
+        await self.wait(1.0, 8.0)
+        self.world.net.loses[machine.name] = 0.0
+
+    async def lagging_followers(self) -> None:
+        """The stream to a machine's followers trails under load."""
+        machine, lag = self.machine(), self.random.choice((0.05, 0.3, 1.0))
+        self.world.net.lag[machine.name] = lag
+        self.struck("lagging followers", f"replication to {machine.name} trails by up to {lag} s")
+        await self.wait(2.0, 12.0)
+        self.world.net.lag[machine.name] = 0.0
+
+    async def cut_machines(self) -> None:
+        """Two machines do not hear each other; both still reach the backend."""
+        names = self.random.sample(list(self.world.machines), 2)
+        self.struck("cut machines", f"{names[0]} and {names[1]} do not hear each other")
+        self.world.net.cut(names[0], names[1])
+        await self.wait(0.5, 8.0)
+        self.world.net.heal()
+        self.world.tell("fault", "all machines hear each other")
+
+    async def isolate_machine(self) -> None:
+        """One machine hears no other and no backend; its clients still reach it."""
+        machine = self.machine()
+        away = self.random.uniform(0.5, 12.0)
+        self.struck("isolate machine", f"{machine.name} is isolated for {away:.1f} s")
+        machine.weather.away_until = self.world.now() + away
+        for name in self.world.machines:
+            if name != machine.name:
+                self.world.net.cut(machine.name, name)
+        await asyncio.sleep(away)
+        self.world.net.heal()
+        self.world.tell("fault", "all machines hear each other")
+
+    # -- the clocks --------------------------------------------------------------------------------------------------
+
+    async def clock_jump(self) -> None:
+        """A machine's wall clock jumps; nothing but what is shown, and the restart budget, goes by it."""
+        machine = self.machine()
+        machine.wall_ahead += int(1000 * self.random.choice((-86_400, -60, -5, 5, 60, 86_400)))
+        self.struck("clock jump", f"the wall clock of {machine.name} is {machine.wall_ahead / 1000:.0f} s ahead")

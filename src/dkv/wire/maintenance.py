@@ -1,0 +1,77 @@
+"""Wire room: what is under way in a store, and what is waited for, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dkv.domain import blocked, database_restart, options
+from dkv.domain.model import Database, Group, State
+
+Json = dict[str, Any]
+
+
+def wish_view(state: State, group: Group) -> Json | None:
+    """A change of leader that was asked for and is not done; `to` is null for whichever copy is furthest."""
+    wish = group.switchover
+    if wish is None:
+        return None
+    target = state.processes.get(wish.to_process) if wish.to_process is not None else None
+    archive = state.archive_of(target) if target else None
+    return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
+
+
+def waiting_view(state: State, store: str | None = None) -> list[Json]:
+    """Everything that waits: for whom, since when (null if nobody knows), why, and what helps."""
+    return [
+        {
+            "kind": one.kind,
+            "subject": one.subject,
+            "store": one.database or None,
+            "for": one.whom,
+            "since": one.since,
+            "reason": one.reason,
+            "fix": one.fix,
+            "blocksWrites": one.blocks,
+        }
+        for one in blocked.blocked(state, store)
+    ]
+
+
+def restart_view(state: State, database: Database) -> Json | None:
+    """How far a restart is, and what it does or waits for."""
+    renewal = database.restart
+    if renewal is None:
+        return None
+    left = len(database_restart.outdated(state, database.name, renewal))
+    says = database_restart.now(state, database, renewal)
+    return {
+        "rolling": renewal.rolling,
+        "force": renewal.force,
+        "since": renewal.at,
+        "processes": renewal.of,
+        "replaced": max(0, renewal.of - left),
+        "waitsFor": says.whom,
+        "reason": says.reason,
+        "help": says.fix,
+    }
+
+
+def options_view(state: State, database: Database) -> Json:
+    """The options by the names people write: `wanted` as the domain goes by them, `kept` as they were written, and for each
+    process that lacks one what it runs with; `needsRestart` if only a restart changes that."""
+    return {
+        "wanted": {name: getattr(database.options, field) for name, field in options.MEANT.items()},
+        "kept": dict(database.default_options),
+        "lacking": [
+            {
+                "startId": process.start_id,
+                "server": process.server_id,
+                "option": lag.option,
+                "runs": lag.runs,
+                "wanted": lag.wanted,
+                "needsRestart": lag.renews,
+            }
+            for process in state.processes_of(database.name)
+            for lag in options.lags(database, process)
+        ],
+    }
