@@ -1,6 +1,6 @@
-"""The configuration room: one TOML file and `DKV_*` variables, read into the settings of a manager.
+"""Configuration: one TOML file and `DKV_*` variables, read into the settings of a manager.
 
-Numbers and words are those of design section 9. What a person writes later wins: a flag beats a variable, a variable
+What a person writes later wins: a flag beats a variable, a variable
 beats the file, the file beats the default. An unknown key is refused naming the nearest known one.
 """
 

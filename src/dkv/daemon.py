@@ -263,7 +263,7 @@ def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
 
 
 def options_of(settings: Settings) -> DatabaseOptions:
-    """What a store created through this manager gets unless it is told otherwise (design section 9)."""
+    """What a store created through this manager gets unless it is told otherwise."""
     return DatabaseOptions(
         leader_assignment_timeout=settings.leader_assignment_timeout_ms,
         failover_grace=settings.failover_grace_ms,

@@ -1,4 +1,4 @@
-"""Bad input: each is one clear sentence, a hint, a non-zero exit, and nothing changed (issue section 8)."""
+"""Bad input: each is one clear sentence, a hint, a non-zero exit, and nothing changed."""
 
 from __future__ import annotations
 

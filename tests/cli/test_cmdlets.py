@@ -1,4 +1,4 @@
-"""The cmdlets against a faithful fake of the managers: tokens of the seeds, order, and what was sent to whom."""
+"""The cmdlets against a faithful fake of the managers: the documented tokens, order, and what was sent to whom."""
 
 from __future__ import annotations
 
@@ -411,11 +411,11 @@ def test_colours_only_where_wanted(with_store: Person, capsys: pytest.CaptureFix
     assert "\x1b[31mFAILED\x1b[0m" in capsys.readouterr().out
 
 
-# -- the seeds ------------------------------------------------------------------------------------------------------
+# -- the documented script ----------------------------------------------------------------------------------------------------
 
 
 def test_every_example_line_of_the_seeds_runs(person_with: Maker) -> None:
-    said = person_with(3).types(Path(__file__).with_name("seeds.ps1").read_text())
+    said = person_with(3).types(Path(__file__).with_name("documented.ps1").read_text())
     assert "FAILED" not in said.out
     assert (said.code, said.err) == (0, "")
     assert said.out.count("SUCCESS") > 40

@@ -1,4 +1,4 @@
-"""The verbs of seed 003: what they send, what they print, what they refuse before anything is sent."""
+"""nuocmd's verbs: what they send, what they print, what they refuse before anything is sent."""
 
 from __future__ import annotations
 

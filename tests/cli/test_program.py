@@ -67,7 +67,7 @@ def test_cold_start_is_quick(tmp_path: Path) -> None:
         dkv(tmp_path, "Get-DkvStore", "-Managers", "127.0.0.1:1")
         return time.perf_counter() - begun
 
-    # The aim is 150 ms on an idle machine (design section 8); the bound leaves room for a busy one.
+    # The aim is 150 ms on an idle machine; the bound leaves room for a busy one.
     assert min(once() for _ in range(3)) < 1.0
 
 

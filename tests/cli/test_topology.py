@@ -1,4 +1,4 @@
-"""Topologies of seed 001, groups, slots and ports, by example and by property."""
+"""The documented topologies, groups, slots and ports, by example and by property."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 PROOFS: dict[str, tuple[str, ...]] = {
     "major counts cold starts, minor every exit; also of a start of TEs alone and of one that failed": (
-        "stories/seed_003.txt",
+        "stories/documented_example.txt",
         "stories/numbers.txt",
         "domain/test_forced_stop.py::test_every_end_counts_in_the_incarnation",
         "e2e/test_states.py::test_whoever_is_killed_whenever_all_is_whole_again",
@@ -26,7 +26,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "node ids begin at 1 in each incarnation; the first leader is 1": (
         "stories/numbers.txt",
-        "stories/seed_003.txt",
+        "stories/documented_example.txt",
         "stories/machine_restarted.txt",
         "e2e/test_nuocmd.py::test_the_worked_example",
     ),
@@ -34,7 +34,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "stories/numbers.txt",
         "api/test_wire.py::test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted",
         "domain/test_tombstones.py::test_the_oldest_of_an_incarnation_goes_and_that_is_said_once",
-        "e2e/test_seed_003.py::test_seed_003_typed_with_dkv",
+        "e2e/test_documented_example.py::test_the_documented_example_typed_with_dkv",
     ),
     "expectedIncarnation is honoured on every request of a plan": (
         "domain/test_startplan.py::test_a_one_time_plan_quotes_the_incarnation_it_will_open_and_each_of_its_requests_passes",
@@ -85,7 +85,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
         "stories/cold_start.txt",
         "stories/cold_start_markers.txt",
         "stories/cold_start_one_requested.txt",
-        "stories/seed_003.txt",
+        "stories/documented_example.txt",
         "domain/test_describe.py::test_a_vacant_group_names_the_members_it_lacks_and_what_would_help",
     ),
 }

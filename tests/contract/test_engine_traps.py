@@ -1,6 +1,6 @@
 """The engine contract, third half: the habits of engines that lose data when one does not know them.
 
-Each was measured on real Valkey (engine-positions.md section 0); a simulated engine that lacks one fails here.
+Each was measured on real Valkey (docs/reference/positions.md#traps); a simulated engine that lacks one fails here.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class House:
         return int(wait_for(f"{name} has a pid", lambda: (self.instance(store, name)["process"] or {}).get("pid")))
 
     def wait_state(self, store: str, name: str, state: str, within: float = PATIENCE) -> Json:
-        """Wait until an instance is in a state of the seeds; its view then."""
+        """Wait until an instance is in a documented state; its view then."""
 
         def look() -> Json | None:
             found = self.instance(store, name)

@@ -1,4 +1,4 @@
-"""The unmodified nuocmd of pynuoadmin 2.7.0 drives real managers and engines: the example of seed 003 and the daily work."""
+"""The unmodified nuocmd of pynuoadmin 2.7.0 drives real managers and engines: the documented example and the daily work."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
 
 
 def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
-    """Seed 003: archives, TEs, states, incarnations, waits that fail, the newest data leading, plans, the end."""
+    """The documented example: archives, TEs, states, incarnations, waits that fail, the newest data leading, plans, the end."""
     plan = tmp_path / "startplan.json"
     directory = nuocmd.house.root / "example"
     said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)

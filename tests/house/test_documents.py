@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -45,3 +46,45 @@ def test_links_inside_the_house_lead_somewhere(document: Path) -> None:
 def is_kept(target: Path) -> bool:
     """Whether a file, or a folder with a file in it, is in every clone and not only in this one."""
     return any((ROOT / name).is_relative_to(target) for name in kept_files())
+
+
+# -- references ---------------------------------------------------------------------------------------------------------
+
+TEXTS = [name for name in kept_files() if name.suffix in (".py", ".md", ".toml", ".txt", ".sh", ".ps1") or name.name == "dev"]
+PAGE = re.compile(r"(?<![\w:/.-])((?:[\w.-]+/)*[\w-]+\.md)(#[\w-]+)?")
+# What nobody who has only this repository can look up: a number of a document that is not named, or of one that is elsewhere.
+UNKNOWN = re.compile(
+    r"\bseeds? 0\d\d\b|\bdesign section|\bdesign \d+\b|(?<!valkey-py )\bissue \d+\b|\bissue section|\bsection \d"
+    r"|\bthe (?:issue|seeds?) (?:asks|says)"
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that a link into a page may use: its headings, as a browser of the repository makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leads_nowhere(name: Path, text: str) -> Iterator[str]:
+    """The pages and sections that a file names and that do not exist: by path from the root, or from the file's own folder."""
+    for page, anchor in PAGE.findall(text):
+        found = next((place for place in (ROOT / page, ROOT / name.parent / page, ROOT / "docs" / page) if place.is_file()), None)
+        if found is None or not is_kept(found.resolve()):
+            yield page
+        elif anchor and anchor[1:] not in anchors(found):
+            yield page + anchor
+
+
+def test_every_page_and_section_that_a_file_names_exists() -> None:
+    wrong = [f"{name}: {page}" for name in TEXTS for page in leads_nowhere(name, (ROOT / name).read_text(encoding="utf-8"))]
+    assert not wrong, "link to a page of docs/ and one of its headings:\n" + "\n".join(wrong)
+
+
+def test_nothing_cites_what_the_repository_does_not_have() -> None:
+    wrong = [
+        f"{name}:{number} {match[0]!r}"
+        for name in TEXTS
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1)
+        if (match := UNKNOWN.search(line)) and "RFC" not in line
+    ]
+    assert not wrong, "say it in a sentence, or link to docs/reference/:\n" + "\n".join(wrong)

@@ -47,7 +47,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "put an archive into s before it is in required": (f"{STORY}[joining]",),
     "judge confirmation by count": (Seeds(1, 40),),
     "adopt an engine of another boot": ("tests/engine/test_adopt.py",),
-    "restart after a leader assignment timeout": (f"{STORY}[seed_003]",),
+    "restart after a leader assignment timeout": (f"{STORY}[documented_example]",),
     "forget the open multi": ("tests/engine/test_aof.py::test_a_cut_counts_to_the_last_whole_command_outside_a_multi",),
     "judge a lease during a backend outage": ("tests/sim/test_liveness.py",),
     "two rewrites at once": ("tests/machine/test_perform.py::test_a_rewrite_waits_for_its_groups_lease",),

@@ -1,4 +1,4 @@
-"""API room: the native API under /admin/v1 and the NuoDB dialect under /api/1. Thin translations; judgement is elsewhere."""
+"""API: the native API under /admin/v1 and the NuoDB dialect under /api/1. Thin translations; judgement is elsewhere."""
 
 from __future__ import annotations
 

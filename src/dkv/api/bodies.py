@@ -1,4 +1,4 @@
-"""API room: the bodies the native API takes, strict: an unknown field or a wrong type is refused, never ignored."""
+"""API: the bodies the native API takes, strict: an unknown field or a wrong type is refused, never ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: what the routes reach of the rest of a manager, as callables, so that tests can give their own."""
+"""API: what the routes reach of the rest of a manager, as callables, so that tests can give their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: what every changing route does: name things, submit one command, answer with the store as it is then."""
+"""API: what every changing route does: name things, submit one command, answer with the store as it is then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: the OpenAPI description, made from the routes themselves: one of each API, and one of everything.
+"""API: the OpenAPI description, made from the routes themselves: one of each API, and one of everything.
 
 Bodies and parameters come from the routes' signatures, answers from their `response_model`, and every refusal from here:
 whatever a route refuses, it refuses in the one shape of its dialect.

@@ -1,4 +1,4 @@
-"""API room: the page under /docs, made from the OpenAPI document; it needs nothing from any other host."""
+"""API: the page under /docs, made from the OpenAPI document; it needs nothing from any other host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: the event log, as one page of JSON or as an endless server-sent stream that resumes where it broke."""
+"""API: the event log, as one page of JSON or as an endless server-sent stream that resumes where it broke."""
 
 from __future__ import annotations
 

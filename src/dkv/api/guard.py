@@ -1,7 +1,7 @@
-"""API room: the guard in front of all routes. A web page must not drive a manager, and no mistake may go unanswered.
+"""API: the guard in front of all routes. A web page must not drive a manager, and no mistake may go unanswered.
 
 The Host header must name this manager or a server of the domain, so that a name rebound to this address by a
-foreign page is turned away; an Origin, when a browser sends one, must be this same host (design section 8).
+foreign page is turned away; an Origin, when a browser sends one, must be this same host.
 """
 
 from __future__ import annotations

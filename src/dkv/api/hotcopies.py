@@ -1,4 +1,4 @@
-"""API room: hot copies under /admin/v1: asked for, looked at, cancelled."""
+"""API: hot copies under /admin/v1: asked for, looked at, cancelled."""
 
 from __future__ import annotations
 

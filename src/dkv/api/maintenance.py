@@ -1,4 +1,4 @@
-"""API room: maintenance of a running store: hand leadership over, restart its processes, change its options."""
+"""API: maintenance of a running store: hand leadership over, restart its processes, change its options."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""API room: rates and totals of the engines' commands. Sampled while somebody looks, kept in a small ring, never stored.
+"""API: rates and totals of the engines' commands. Sampled while somebody looks, kept in a small ring, never stored.
 
 Each manager samples the engines of its own machine; the one that is asked fetches the rest from the others.
-Counting restarts with each engine, so samples are kept by start id (cmdlets.md section 1.9).
+Counting restarts with each engine, so samples are kept by start id (docs/reference/cmdlets.md#metrics).
 """
 
 from __future__ import annotations

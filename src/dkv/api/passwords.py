@@ -1,4 +1,4 @@
-"""API room: passwords of the domain's users. Only their scrypt hash is kept, and it is never given back."""
+"""API: passwords of the domain's users. Only their scrypt hash is kept, and it is never given back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: plans: which commands and transitions several requests would lead to, without making anything true.
+"""API: plans: which commands and transitions several requests would lead to, without making anything true.
 
 The requests go through the very routes that would serve them, with a submitter that never commits (control/dry_run.py).
 """

@@ -1,4 +1,4 @@
-"""API room: every no as `application/problem+json` with a code, one clear sentence and a hint; see nuodb/errors.py too."""
+"""API: every no as `application/problem+json` with a code, one clear sentence and a hint; see nuodb/errors.py too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: what an operator does when something is lost: make an archive lead, take the state as a backup."""
+"""API: what an operator does when something is lost: make an archive lead, take the state as a backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: what the native API answers with, for its description. The views themselves are made in wire/; that both agree
+"""API: what the native API answers with, for its description. The views themselves are made in wire/; that both agree
 is seen by the tests, which hold every answer they get against the description."""
 
 from __future__ import annotations

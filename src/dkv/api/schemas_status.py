@@ -1,4 +1,4 @@
-"""API room: what looking at the domain answers with, for the description of the native API; see answers.py."""
+"""API: what looking at the domain answers with, for the description of the native API; see answers.py."""
 
 from __future__ import annotations
 

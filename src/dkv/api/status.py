@@ -1,4 +1,4 @@
-"""API room: what can be looked at beside the stores: domain, processes, tombstones, identity, health."""
+"""API: what can be looked at beside the stores: domain, processes, tombstones, identity, health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: stores and their instances, the paths of seeds 000, 001 and 002. Each change is one command."""
+"""API: stores and their instances, on the paths that the cmdlets call (docs/reference/cmdlets.md). Each change is one command."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def remove_instance(name: str, instance: str, rooms: Context, key: Key, ac
 
 @router.post("/{name}/instances/{instance}/start", status_code=202, response_model=schemas.InstanceStarted)
 async def start_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor) -> Response:
-    """Request an instance's process (seed 000). Returns at once; the store's view tells how far it is."""
+    """Request an instance's process. Returns at once; the store's view tells how far it is."""
     if known := await repeated(rooms, key):
         return await _told(rooms, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
     archive = instance_of((await rooms.submitter.view()).state, name, instance)
@@ -139,7 +139,7 @@ async def start_instance(name: str, instance: str, rooms: Context, key: Key, act
 
 @router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=schemas.InstanceStopped)
 async def stop_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor, force: bool = False) -> Response:
-    """Stop an instance gracefully, handing its lead over; with `force` at once, without any check (seed 002)."""
+    """Stop an instance gracefully, handing its lead over; with `force` at once, without any check."""
     if await repeated(rooms, key):
         return await _told(rooms, name, instance, {"result": "Stopping"})
     archive = instance_of((await rooms.submitter.view()).state, name, instance)

@@ -1,4 +1,4 @@
-"""API room: the event streams of one manager: how many there may be, and one look at the log for all of them.
+"""API: the event streams of one manager: how many there may be, and one look at the log for all of them.
 
 A stream has no end, and its connection is never idle enough to make room for another (listening.py); so there are few. Those with
 nothing to send cost nothing: one task watches the state for all of them, and reads the log when something was committed.

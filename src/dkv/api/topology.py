@@ -1,4 +1,4 @@
-"""API room: from the body of a new store or of new instances to a command, and the listening sockets of this machine."""
+"""API: from the body of a new store or of new instances to a command, and the listening sockets of this machine."""
 
 from __future__ import annotations
 

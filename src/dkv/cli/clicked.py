@@ -1,4 +1,4 @@
-"""CLI room: commands of click whose help and version go through our one output: click writes round sys.stdout."""
+"""CLI: commands of click whose help and version go through our one output: click writes round sys.stdout."""
 
 from __future__ import annotations
 

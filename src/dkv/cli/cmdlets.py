@@ -1,7 +1,7 @@
 """The table of cmdlets and how one is run: find it, bind its arguments, call its code, turn trouble into words.
 
-What each cmdlet takes is data here, from cmdlets.md section 1; what it does is in the file its `code` names, which is
-imported only when it runs.
+What each cmdlet takes is data here (docs/reference/cmdlets.md#parameters); what it does is in the file its `code` names,
+which is imported only when it runs.
 """
 
 from __future__ import annotations

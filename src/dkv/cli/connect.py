@@ -1,4 +1,4 @@
-"""Connect-DkvManager and Disconnect-DkvManager: which managers the next commands are for (cmdlets.md 1.1, 1.3)."""
+"""Connect-DkvManager and Disconnect-DkvManager: which managers the next commands are for (docs/reference/cmdlets.md#managers)."""
 
 from __future__ import annotations
 

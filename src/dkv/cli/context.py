@@ -1,4 +1,4 @@
-"""The file that remembers the connected managers between one-shot commands (issue section 5).
+"""The file that remembers the connected managers between one-shot commands.
 
 It stands apart from dkv.config, whose settings are a manager's: a cmdlet does not pay for reading those, nor for
 pathlib, which is a tenth of its start.
@@ -22,7 +22,7 @@ def user_directory(environ: Mapping[str, str]) -> str:
 
 
 class ContextFile:
-    """The managers a one-shot Connect-DkvManager remembered for the next command (issue section 5)."""
+    """The managers a one-shot Connect-DkvManager remembered for the next command."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._path = os.path.join(user_directory(environ), "context.json")

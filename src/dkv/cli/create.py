@@ -1,4 +1,4 @@
-"""New-DkvStore, Add-DkvInstance, Remove-DkvStore, Remove-DkvInstance: changes that go to every manager (seed 001)."""
+"""New-DkvStore, Add-DkvInstance, Remove-DkvStore, Remove-DkvInstance: changes that go to every manager."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_store(session: Session, bound: Bound) -> int:
     try:
         targets = session.targets(bound)
     except NothingSent:
-        # Seed 001 only warns; nothing is sent, and -Managers is not named since New-DkvStore documents none.
+        # docs/reference/cmdlets.md#rows: a warning, and nothing is sent; New-DkvStore documents no -Managers to name.
         session.screen.note("warning: No managers connected. Use Connect-DkvManager.")
         return FAILED
     _wish(bound, len(targets))
@@ -86,7 +86,7 @@ def _checking(client: ManagerClient, body: Json) -> Callable[[], object]:
 
 
 def show_topology(session: Session, topology: Topology) -> None:
-    """What -WhatIf prints: the generated nodes as in seed 001, with their groups, and the groups with their slots."""
+    """What -WhatIf prints: the generated nodes as documented, with their groups, and the groups with their slots."""
     if session.screen.as_json:
         session.screen.data(topology.body())
         return
@@ -153,7 +153,7 @@ def _body(node: Node) -> Json:
 
 
 def remove_store(session: Session, bound: Bound) -> int:
-    """Delete a stopped store and its archives; the managers keep the renamed directories (issue section 5)."""
+    """Delete a stopped store and its archives; the managers keep the renamed directories."""
     fleet = ManagerPool(session, bound, session.targets(bound))
     fleet.survey("RemoveStore")
     store, key = fleet.first(lambda client: client.store(bound["Name"])), new_key()

@@ -1,4 +1,4 @@
-"""CLI room: --plan and -Plan: a command runs as always, but its changes are rehearsed by a manager and then printed.
+"""CLI: --plan and -Plan: a command runs as always, but its changes are rehearsed by a manager and then printed.
 
 Requests that only look pass through until the first change. From there on everything is sent as one growing plan
 (`POST /admin/v1/plan`), so that the command sees what it would see and nothing is made true. Where a command would

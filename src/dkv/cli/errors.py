@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
-"""Exit codes (design section 8); 130 is the shell's own for Ctrl-C, 141 for a program whose reader has gone."""
+"""Exit codes; 130 is the shell's own for Ctrl-C, 141 for a program whose reader has gone."""
 
 
 class CliError(Exception):

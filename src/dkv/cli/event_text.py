@@ -1,4 +1,4 @@
-"""CLI room: events as people read them: one as a line of the log, several as the chain that answers "why"."""
+"""CLI: events as people read them: one as a line of the log, several as the chain that answers "why"."""
 
 from __future__ import annotations
 

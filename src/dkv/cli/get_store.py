@@ -1,4 +1,4 @@
-"""Get-DkvStore: what stores there are and how they are, one row per manager and store (cmdlets.md section 1.8)."""
+"""Get-DkvStore: what stores there are and how they are, one row per manager and store (docs/reference/cmdlets.md#rows)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class ManagerPool:
         self.clients = {str(t): session.client(t, self.timeout) for t in targets}
 
     def first(self, call: Callable[[ManagerClient], T]) -> T:
-        """Ask the managers in order until one answers (seed 000: 'queries a manager'). Raises CliError."""
+        """Ask the managers in order until one answers. Raises CliError."""
         silent: list[ClientError] = []
         for client in list(self.clients.values()):
             try:
@@ -95,7 +95,7 @@ class ManagerPool:
             self.session.screen.note("warning: a loopback address cannot be reached from the other servers.")
 
     def everywhere(self, action: str, call: Callable[[ManagerClient], object]) -> list[Outcome]:
-        """Send one change to every manager (seed 001); `call` must use one Idempotency-Key for all of them."""
+        """Send one change to every manager; `call` must use one Idempotency-Key for all of them."""
         jobs = [Job(text, action, _bind(call, client)) for text, client in self.clients.items()]
         return fan_out(self.session, jobs, self.bound)
 

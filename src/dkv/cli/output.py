@@ -1,6 +1,6 @@
-"""Everything the command line prints, and nothing else prints: data on stdout, words on stderr (design section 8).
+"""Everything the command line prints, and nothing else prints: data on stdout, words on stderr.
 
-Tables keep the columns of the documented pages as least widths (cmdlets.md section 1.2). Colours and progress appear
+Tables keep the columns of the documented pages as least widths (docs/reference/cmdlets.md#rows). Colours and progress appear
 on a terminal only; `-o json` puts the same facts on stdout as JSON. What comes from elsewhere cannot move the terminal:
 each line is escaped here. Standard output that takes no more is an error of the command, standard error is not.
 """
@@ -268,7 +268,7 @@ def moment(value: object) -> str:
 
 
 def metrics_frame(store: str, updated: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The picture of Watch-DkvStoreMetrics: one column a node, `rate/s (total)` cells (cmdlets.md section 1.9)."""
+    """The picture of Watch-DkvStoreMetrics: one column a node, `rate/s (total)` cells (docs/reference/cmdlets.md#metrics)."""
     nodes = sorted({str(row["node"]) for row in rows})
     names = list(dict.fromkeys((str(row["category"]), str(row["metric"])) for row in rows))
     found = {(str(r["category"]), str(r["metric"]), str(r["node"])): metric_cell(r) for r in rows}

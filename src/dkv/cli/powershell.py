@@ -1,4 +1,4 @@
-"""The reader of the PowerShell subset that the cmdlets' documented examples use (cmdlets.md section 1.11). Pure.
+"""The reader of the cmdlets' PowerShell subset (docs/reference/cmdlets.md#powershell-subset). Pure.
 
 A script is statements between newlines or `;`. A statement is a command with its arguments or `$name = value`.
 Values are bare words, 'literal' and "expanding" texts, comma lists, `@( )`, `@{ k = v }` with an optional

@@ -1,4 +1,4 @@
-"""CLI room: the verbs that work on files beside any manager: backup state, restore state, rebuild state; read with click."""
+"""CLI: the verbs that work on files beside any manager: backup state, restore state, rebuild state; read with click."""
 
 from __future__ import annotations
 

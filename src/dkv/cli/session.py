@@ -15,7 +15,7 @@ from dkv.cli.output import Screen
 from dkv.client import BadEndpoint, Endpoint, ManagerClient, Transport, parse_endpoint
 
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."
-"""Word for word from seeds 000 and 002."""
+"""Word for word as documented (docs/reference/cmdlets.md#rows)."""
 
 HERE = "127.0.0.1:7801"
 """Whom a verb asks when no managers are connected: this machine's, as nuocmd asks localhost."""

@@ -1,4 +1,4 @@
-"""CLI room: Set-DkvStore: options of a store, changed while it runs."""
+"""CLI: Set-DkvStore: options of a store, changed while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: hints in the words of who asked: the domain's name cmdlets, and somebody who typed a verb is told verbs."""
+"""CLI: hints in the words of who asked: the domain's name cmdlets, and somebody who typed a verb is told verbs."""
 
 from __future__ import annotations
 

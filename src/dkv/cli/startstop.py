@@ -1,4 +1,4 @@
-"""Start-DkvStore and Stop-DkvStore (seeds 000, 002): one call and one row per node, on the manager that owns it.
+"""Start-DkvStore and Stop-DkvStore (docs/reference/cmdlets.md#managers): a call and a row per node, on its own manager.
 
 All requests are posted before any is judged; then one store view after the other is read until every node is where
 it should be or the time is over. What a node waits for is in that view; nothing is worked out here.
@@ -69,7 +69,7 @@ def start(session: Session, bound: Bound) -> int:
 
 def stop(session: Session, bound: Bound) -> int:
     """Stop every node of a store, or one. The stop of a whole store is announced to the domain first, so that no
-    leader change is started by it (design section 5)."""
+    leader change is started by it."""
     work = _prepare(session, bound, "StopInstance", ("Stopped", "Created"), "Stopped")
     store, force = work.store["name"], bool(bound["Force"])
     whole = len(work.nodes) == len(work.store["instances"])

@@ -1,7 +1,7 @@
 """The shape of a new store: its nodes, names, ports, groups and slots, worked out in the command line. Pure.
 
-Rules of seed 001 (cmdlets.md section 5): servers in the order connected, names `<prefix>-<index>` in one sequence
-over the whole cluster, ports from the base on every server. Groups are dkv's addition (issue section 5):
+Rules (docs/reference/cmdlets.md#topology): servers in the order connected, names `<prefix>-<index>` in one sequence
+over the whole cluster, ports from the base on every server. Groups are dkv's addition:
 max(1, floor(nodes / copies)) of them, left-over nodes are extra copies of the first, and the copies of a group are on
 different servers wherever that is possible.
 """
@@ -19,7 +19,7 @@ SLOTS = 16384
 """Hash slots of a Valkey cluster."""
 
 UNPARTITIONED = "UNPARTITIONED"
-"""The one group of a store with a single group (design section 1)."""
+"""The one group of a store with a single group."""
 
 
 @dataclass(frozen=True)

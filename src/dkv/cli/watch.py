@@ -1,4 +1,4 @@
-"""Watch-DkvStoreMetrics: the numbers of a store's nodes, drawn again and again (cmdlets.md section 1.9)."""
+"""Watch-DkvStoreMetrics: the numbers of a store's nodes, drawn again and again (docs/reference/cmdlets.md#metrics)."""
 
 from __future__ import annotations
 

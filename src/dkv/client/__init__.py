@@ -1,6 +1,6 @@
-"""The client room: a synchronous HTTP client of the managers, the one way every outside program talks to them.
+"""Client: a synchronous HTTP client of the managers, the one way every outside program talks to them.
 
-It speaks `/admin/v1` (seeds 000, 001, 002; issue section 4) and, in the NuoDB words, `/api/1`; it carries plain dicts:
+It speaks `/admin/v1` and, in the NuoDB words, `/api/1`; it carries plain dicts:
 what is in them is the managers' business.
 """
 
@@ -50,7 +50,7 @@ class ManagerClient:
     """All calls to one manager. Each takes at most `timeout` seconds and raises ManagerUnreachable or ManagerRefused.
 
     Every change carries an Idempotency-Key. When the line breaks after a change was sent, it is sent once more with
-    the same key: the manager answers the same to both, so asking again is never doing twice (issue section 4).
+    the same key: the manager answers the same to both, so asking again is never doing twice.
     """
 
     def __init__(self, endpoint: Endpoint, transport: Transport | None = None, timeout: float = 30.0) -> None:
@@ -81,7 +81,7 @@ class ManagerClient:
         return self._json("GET", _store(name))
 
     def metrics(self, window_sec: int = 5) -> Json:
-        """Rates over the last `window_sec` seconds and totals of all stores (cmdlets.md section 1.9)."""
+        """Rates over the last `window_sec` seconds and totals of all stores (docs/reference/cmdlets.md#metrics)."""
         return self._json("GET", f"/admin/v1/metrics?windowSec={window_sec}")
 
     def processes(self) -> list[Json]:
@@ -118,7 +118,7 @@ class ManagerClient:
         self._send("DELETE", _store(name), None, key)
 
     def stop_store(self, name: str, force: bool = False, key: str | None = None) -> Json:
-        """Announce the stop of a whole store to the domain (design section 5)."""
+        """Announce the stop of a whole store to the domain."""
         return self._json("POST", f"{_store(name)}/stop" + _query(force=force or None), None, key)
 
     def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> Json:
@@ -134,11 +134,11 @@ class ManagerClient:
         self._send("DELETE", _instance(name, instance), None, key)
 
     def start_instance(self, name: str, instance: str, key: str | None = None) -> Json:
-        """Request the start of one instance; returns at once, `result` says what was done (seed 000)."""
+        """Request the start of one instance; returns at once, `result` says what was done."""
         return self._json("POST", f"{_instance(name, instance)}/start", None, key)
 
     def stop_instance(self, name: str, instance: str, force: bool = False, key: str | None = None) -> Json:
-        """Request the stop of one instance; `force` skips the graceful checks (seed 002)."""
+        """Request the stop of one instance; `force` skips the graceful checks."""
         return self._json("POST", f"{_instance(name, instance)}/stop" + _query(force=force or None), None, key)
 
     def leader_bound(self, name: str, group: str, archive_id: int) -> Json:

@@ -1,4 +1,4 @@
-"""The client room: one request and its answer on a connection of their own, in HTTP/1.0.
+"""Client: one request and its answer on a connection of their own, in HTTP/1.0.
 
 1.0 on purpose: the answer to it ends where its connection ends, so that there is little to take apart. The standard
 library's client brings a reader of e-mails with it, which was 40 ms of every cold start (decision 0016).

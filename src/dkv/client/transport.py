@@ -1,6 +1,6 @@
-"""The client room: how a request reaches a manager and what its answer means: endpoints, deadlines, refusals.
+"""Client: how a request reaches a manager and what its answer means: endpoints, deadlines, refusals.
 
-Nothing is imported here that takes long: a whole cold start of the command line may take 150 ms (design section 8).
+Nothing is imported here that takes long: a whole cold start of the command line may take 150 ms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dkv.client.exchange import Exchange, NotHttp
 Json = dict[str, Any]
 
 DEFAULT_PORT = 7801
-"""The managers' port of the seeds."""
+"""The documented port of managers (docs/reference/cmdlets.md#topology)."""
 
 UNSPECIFIED = ("0.0.0.0", "::", "::0", "[::]", "[::0]")
 
@@ -55,7 +55,7 @@ class ManagerRefused(ClientError):
 
 
 class Endpoint(NamedTuple):
-    """Where a manager listens. `str()` gives the `host:port` of the seeds' tables."""
+    """Where a manager listens. `str()` gives `host:port`, as tables print it."""
 
     host: str
     port: int
@@ -94,7 +94,7 @@ class Transport(Protocol):
 
 
 def parse_endpoint(text: str, port: int = DEFAULT_PORT) -> Endpoint:
-    """Read a host, host:port, address or http:// URI, the four forms of the seeds. Raises BadEndpoint."""
+    """Read a host, host:port, address or http:// URI, the four documented forms. Raises BadEndpoint."""
     rest = text.strip()
     if rest.lower().startswith("https://"):
         raise BadEndpoint(f"{text} asks for TLS, which managers do not speak yet.", "Write http://host:port.")

@@ -2,7 +2,7 @@
 
 A server's own lease says "my manager works". The *leader lease* is held by one manager of the domain: it ticks
 the domain clock and judges the others. No lease is judged before the judge had one full TTL of uninterrupted
-access to the backend (design section 5, backend away).
+access to the backend (docs/reference/safety.md#backend-away).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Domain room: everything that waits for something: for whom, since when, why, and what would help. Pure.
+"""Domain: everything that waits for something: for whom, since when, why, and what would help. Pure.
 
 A server, database, group, archive or process that is not where it belongs is listed here, or it is a defect. Each entry
 answers "waiting for X since T; fix: Y"; an empty fix means that nothing needs to be done. Times are wall-clock ms.

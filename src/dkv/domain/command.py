@@ -1,4 +1,4 @@
-"""The domain room: what every command has in common, and whose word a fact is. The commands themselves: commands.py."""
+"""Domain: what every command has in common, and whose word a fact is. The commands themselves: commands.py."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class DeleteArchive(Command):
 class StartProcess(Command):
     """Request a process. `expected` is the incarnation (major, minor) it is to run in, minor None for any; or None.
 
-    On a database that does not run that is the one this start opens: (major + 1, 0), as in seed 003.
+    On a database that does not run that is the one this start opens: (major + 1, 0) (docs/reference/nuodb.md#life-cycles).
     """
 
     database: str

@@ -1,4 +1,4 @@
-"""Domain room: numbers that several rooms go by, each written once (design section 9, reference/engine.md)."""
+"""Domain: numbers that several rooms go by, each written once (docs/reference/valkey.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain room: what a rolling restart does next, read from the state alone. Pure; the rule that does it is
+"""Domain: what a rolling restart does next, read from the state alone. Pure; the rule that does it is
 rules/renewal.py, and whoever shows it asks here too.
 
 One process at a time, and only in a group that is whole: first the followers, then, after a handover, the former

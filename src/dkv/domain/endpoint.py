@@ -1,4 +1,4 @@
-"""Domain room: where an engine without an archive is reached; an archive says so itself (model.Archive)."""
+"""Domain: where an engine without an archive is reached; an archive says so itself (model.Archive)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain room: which event an event follows from, so that "why" can be asked again and again. Pure; the draft asks it.
+"""Domain: which event an event follows from, so that "why" can be asked again and again. Pure; the draft asks it.
 
 The newest event told of a server, database, group, archive, process or hot copy is remembered with it (`told`). What
 follows from what stands in two tables: JUST names events of the same decision, FROM names whose newest event it is; of

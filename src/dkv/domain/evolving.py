@@ -1,4 +1,4 @@
-"""Domain room: a value with some of its fields changed. Pure."""
+"""Domain: a value with some of its fields changed. Pure."""
 
 from __future__ import annotations
 

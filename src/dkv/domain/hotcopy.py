@@ -1,4 +1,4 @@
-"""The domain room: the nouns of a hot copy, a copy of archives at one moment of a database that goes on serving.
+"""Domain: the nouns of a hot copy, a copy of archives at one moment of a database that goes on serving.
 
 One cut goes through all groups of the copy: their leaders make writes wait, every archive notes where its files end,
 and the leaders prove that nothing was written in between. What lies before the cut is copied afterwards, in peace.

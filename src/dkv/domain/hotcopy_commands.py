@@ -1,4 +1,4 @@
-"""The domain room: the commands of hot copies. commands.py lists them with all others."""
+"""Domain: the commands of hot copies. commands.py lists them with all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain room: the orders of the NuoDB half that the cmdlets do not have: archives brought back, database options set."""
+"""Domain: the orders of the NuoDB half that the cmdlets do not have: archives brought back, database options set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Domain room: what may be lost if an operator makes an archive lead that the rules would not choose. Pure.
+"""Domain: what may be lost if an operator makes an archive lead that the rules would not choose. Pure.
 
 The in-sync set answers whether a confirmed write can be lost at all; positions answer how far behind an archive is
-known to be. What nobody alive knows is said as such and never guessed (design section 5, "enforce leader").
+known to be. What nobody alive knows is said as such and never guessed (docs/reference/safety.md#what-is-lost).
 """
 
 from __future__ import annotations

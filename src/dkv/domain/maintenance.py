@@ -1,4 +1,4 @@
-"""Domain room: the orders of maintenance: hand leadership over, enforce it, restart a database, drain a server;
+"""Domain: the orders of maintenance: hand leadership over, enforce it, restart a database, drain a server;
 and the facts that an engine stopped answering, or refuses writes."""
 
 from __future__ import annotations

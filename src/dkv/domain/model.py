@@ -1,6 +1,6 @@
 """The nouns of a domain, as values. Nothing here acts; the rules do (rules/), and lifecycle.py names the moves.
 
-Names follow design section 1: one word per concept. Times called `at` are wall-clock milliseconds and only
+One word per concept. Times called `at` are wall-clock milliseconds and only
 ever shown; times called `since` are milliseconds of the domain clock, set by Tick, and are what rules judge by.
 """
 
@@ -44,7 +44,7 @@ class Server:
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """What people may set per database (design section 9)."""
+    """What people may set per database."""
 
     replication_factor: int = 1
     min_in_sync: int = 1
@@ -266,7 +266,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why the domain ends a process, decided before it ended (seed 003: exit codes 2 and 127)."""
+    """Why the domain ends a process, decided before it ended (docs/reference/nuodb.md#life-cycles)."""
 
     reason: str
     exit_code: int

@@ -1,4 +1,4 @@
-"""Domain room: what a name that people gave means: the living database of that name, or a refusal with the nearest one. Pure."""
+"""Domain: what a name that people gave means: the living database of that name, or a refusal with the nearest one. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain room: the options of a database by the names people write, and what the domain makes of them. Pure."""
+"""Domain: the options of a database by the names people write, and what the domain makes of them. Pure."""
 
 from __future__ import annotations
 

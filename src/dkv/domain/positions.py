@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PositionReport:
-    """How far an archive got, as its manager read it from disk (engine-positions.md sections 2 and 3)."""
+    """How far an archive got, as its manager read it from disk (docs/reference/positions.md)."""
 
     term: int = 0  # of the newest marker; 0: no marker found
     sequence: int = 0

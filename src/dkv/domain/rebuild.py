@@ -1,4 +1,4 @@
-"""Domain room: a lost state made anew from what archives say of themselves. Pure; dkv.recovery reads the disks.
+"""Domain: a lost state made anew from what archives say of themselves. Pure; dkv.recovery reads the disks.
 
 The newest position of each group decides who may lead: a confirmed write was on every member of the in-sync set, and
 the last leader's disk is never behind. Everything else that the state knew is begun anew and said to be unknown.

@@ -1,7 +1,7 @@
-"""Domain room: what records say and what may be said in them: regions, users and their roles. Pure.
+"""Domain: what records say and what may be said in them: regions, users and their roles. Pure.
 
 A region is a number and a name. Region 0 is Default: it always exists, and everything is in it that was not put elsewhere
-(nuocmd-rest.md section 2).
+(docs/reference/nuodb.md#objects).
 """
 
 from __future__ import annotations

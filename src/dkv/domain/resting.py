@@ -1,4 +1,4 @@
-"""Domain room: processes that are requested again and held back, because those before them ended before they ran. Pure.
+"""Domain: processes that are requested again and held back, because those before them ended before they ran. Pure.
 
 The first end is repaired at once. After the next ones the process waits, longer each time; where something was missing that its
 manager can look for, until that is there again, and never so often that the archive is parked for it.

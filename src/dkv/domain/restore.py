@@ -1,4 +1,4 @@
-"""Domain room: what becomes of a state that is put back from a backup. Pure.
+"""Domain: what becomes of a state that is put back from a backup. Pure.
 
 The domain may have moved on after the backup was taken. So nothing that runs is believed, ids and terms go on far
 above what may have been given out since, and every archive with data is asked for its position before one leads.

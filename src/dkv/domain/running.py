@@ -1,4 +1,4 @@
-"""Domain room: facts about processes, from the request to the end, as the manager of each saw them."""
+"""Domain: facts about processes, from the request to the end, as the manager of each saw them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domain room: which known word somebody meant who wrote another one; a guess is made only where it is likely. Pure."""
+"""Domain: which known word somebody meant who wrote another one; a guess is made only where it is likely. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Domain room: start plans, the process requests that bring a database up; and the capture of one that runs. Pure.
+"""Domain: start plans, the process requests that bring a database up; and the capture of one that runs. Pure.
 
 A *full* plan is for a database that does not run: an SM on each archive, and the TEs asked for. An *incremental* one
 lists only archives without a process, and the TEs asked for. A *reusable* plan may be kept in a file; a *one-time* plan
-quotes the incarnation it was made for, so that it is refused once the database moved on (seed 003).
+quotes the incarnation it was made for, so that it is refused once the database moved on (docs/reference/nuodb.md#life-cycles).
 """
 
 from __future__ import annotations

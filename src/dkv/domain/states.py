@@ -1,4 +1,4 @@
-"""Domain room: the states that the nouns of model.py can be in, as words; the moves between them are in lifecycle.py."""
+"""Domain: the states that the nouns of model.py can be in, as words; the moves between them are in lifecycle.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ProcessRole(StrEnum):
 
 
 class ProcessState(StrEnum):
-    """How far one run of one engine got (seed 003, process life cycle)."""
+    """How far one run of one engine got (docs/reference/nuodb.md#life-cycles)."""
 
     REQUESTED = "REQUESTED"
     STARTED = "STARTED"
@@ -41,7 +41,7 @@ class ArchiveState(StrEnum):
 
 
 class DatabaseState(StrEnum):
-    """The nine states of seed 003."""
+    """What a database is doing (docs/reference/nuodb.md#life-cycles)."""
 
     NOT_RUNNING = "NOT_RUNNING"
     AWAITING_ARCHIVE_HISTORIES_MSG = "AWAITING_ARCHIVE_HISTORIES_MSG"
@@ -71,7 +71,7 @@ class GroupPhase(StrEnum):
 
 
 class JoinStage(StrEnum):
-    """How far an archive is on its way into the in-sync set (design section 5, growing S)."""
+    """How far an archive is on its way into the in-sync set (docs/reference/safety.md#growing-s)."""
 
     ANNOUNCED = "ANNOUNCED"  # its manager may REPLICATE
     MARKED = "MARKED"  # link up; a fresh marker was written through the leader

@@ -1,6 +1,6 @@
-"""Domain room: what people are told about a state, derived from it alone and never stored.
+"""Domain: what people are told about a state, derived from it alone and never stored.
 
-The status of a store, the state of an instance in the seeds' words, why an instance does not run, whom a group
+The status of a store, the state of an instance in the cmdlets' words, why an instance does not run, whom a group
 waits for, and how many servers may still be lost. Every function is pure; times are wall-clock ms, only shown.
 """
 
@@ -210,7 +210,7 @@ def can_lose(state: State, group: Group) -> tuple[int, int]:
 
     A confirmed write is on the disk of every member of the in-sync set, so all their servers but one may go; a
     server that is away already is counted as lost. Writes go on while `minInSync` members with a process are left
-    (at least one), whichever servers go first. Acknowledged, unconfirmed writes are safe from neither (section 5).
+    (at least one), whichever servers go first. Acknowledged, unconfirmed writes are safe from neither.
     """
     if group.intrusion:
         return 0, 0

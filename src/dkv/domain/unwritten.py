@@ -1,4 +1,4 @@
-"""Domain room: what people are shown while a manager cannot write down what it sees. Pure.
+"""Domain: what people are shown while a manager cannot write down what it sees. Pure.
 
 The newest state anybody could write is old by then. What is shown is that state with what this manager knows of its own
 machine laid over it, for people only: no rule ever judges by it, and neither the in-sync set nor who leads is touched.

@@ -1,6 +1,6 @@
 """Reading append-only files: command boundaries, markers, torn tails. Pure: bytes come through a `Read` function.
 
-The rules were measured in engine-positions.md sections 2 and 3: a cut tail counts to the end of its last whole
+The rules were measured in docs/reference/positions.md: a cut tail counts to the end of its last whole
 command, and where a MULTI is open, to the start of that MULTI, because the engine truncates to exactly there.
 """
 
@@ -59,7 +59,7 @@ class ManifestFile:
 
 
 def marker_code(term: int, sequence: int, nonce: str) -> str:
-    """The function library that is the marker; needs no key, shows in no DBSIZE (engine-positions.md section 2)."""
+    """The function library that is the marker; needs no key, shows in no DBSIZE (docs/reference/positions.md#markers)."""
     text = f"{term}-{sequence}-{nonce}"
     return (
         f"#!lua name={LIBRARY}\n-- {text}\n"

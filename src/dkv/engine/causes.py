@@ -1,6 +1,6 @@
 """From evidence to a cause of death and one sentence about it. Pure: every reading was done by somebody else.
 
-Without evidence the answer is "killed by signal N, sender unknown", never a guess (design.md section 7).
+Without evidence the answer is "killed by signal N, sender unknown", never a guess.
 """
 
 from __future__ import annotations

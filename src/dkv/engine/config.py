@@ -1,6 +1,7 @@
 """The texts an engine starts from: valkey.conf, users.acl and nodes.conf, made from an EngineSpec. Pure.
 
-Every line is either in the recommended config of engine.md or answers one of the traps of engine-positions.md.
+Every line is either in the recommended configuration (docs/reference/valkey.md#configuration) or
+answers a trap (docs/reference/positions.md#traps).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FENCE = "min-replicas-to-write"
 NODE_TIMEOUT = 60_000  # ms
 NODE_TIMEOUT_OF_WAITING = 2_000_000_000  # ms, beside phantoms: nodes in handshake are forgotten after that, 23 days
 SLOTS_NOTE = "# hash slots of its storage group:"  # begins a line of valkey.conf
-PHANTOM_EPOCH = 0  # a higher one than the living leader's makes it delete all its keys (engine-positions.md trap 1)
+PHANTOM_EPOCH = 0  # a higher one than the living leader's makes it delete all its keys (docs/reference/positions.md#trap-1)
 ONE_ROUND, USUAL_ROUNDS, EARLY_ROUNDS = 1, 10, 50  # hz: an engine's rounds of housekeeping a second
 BUSY_REPLY_AFTER = 10_000  # ms a script may run before others are answered BUSY, and its engine minds the cluster meanwhile
 FAILOVER_WITHIN = 5_000  # ms in which a coordinated failover has to succeed
@@ -155,7 +156,7 @@ def _durability(spec: EngineSpec) -> list[str]:
         "aof-timestamp-enabled no",
         "aof-load-truncated yes",
         f"hz {EARLY_ROUNDS}",  # while copies attach: an ended snapshot's child holds up the next copy until a round finds it
-        "repl-diskless-load disabled",  # any other value acknowledges before the disk has it (trap 2)
+        "repl-diskless-load disabled",  # any other value acknowledges before the disk has it (docs/reference/positions.md#trap-2)
     ]
 
 
@@ -177,7 +178,7 @@ def users_acl(spec: EngineSpec) -> str:
     """The engine's users: managers, the replication user (off until admitted), and `default` for every client.
 
     A client's FUNCTION LOAD cannot be limited by library name, so a client may replace the marker library in
-    memory; the marker's record in the append-only file stays (engine-positions.md section 2).
+    memory; the marker's record in the append-only file stays (docs/reference/positions.md#markers).
     """
     manager = hashlib.sha256(spec.secret.encode()).hexdigest()
     replica = hashlib.sha256(replica_password(spec.secret).encode()).hexdigest()
@@ -192,7 +193,7 @@ def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
     """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without anybody to name.
 
     `phantoms` maps group -> made-up node id (see `phantoms_needed`). A phantom's config epoch is always 0: a
-    higher one makes the living leader delete its keys (engine-positions.md trap 1). It is in handshake for ever, because
+    higher one makes the living leader delete its keys (docs/reference/positions.md#trap-1). It is in handshake for ever, because
     nodes in handshake are never gossiped about (Valkey 9.1.2; one that has no address would be, and is failed at once).
 
     Of another group that nobody leads the last leader is named, as living engines go on naming it. An archive that led

@@ -6,7 +6,8 @@ Two implementations stand under one contract suite (tests/contract/test_engine.p
 Vocabulary: an *engine* is one valkey-server process, named by its `start_id`, which is never used twice.
 A *memory-only process* (a TE) is one start id with several engines, one per storage group: started together, ended
 together, told as one end. An *archive directory* is where a durable engine keeps its append-only files, its LOCK and
-its identity file. Facts about Valkey come from reference/engine.md and reference/engine-positions.md.
+its identity file. Facts about Valkey come from docs/reference/valkey.md and
+docs/reference/positions.md.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Position:
     """How far an archive got, read from its disk. Orders as (term, sequence, data_bytes); no marker is lowest.
 
     `bytes_after` counts the bytes of the incremental files after the marker, to the end of the last whole
-    command, or to the start of an open MULTI (engine-positions.md section 3): it addresses places in this archive's
+    command, or to the start of an open MULTI (docs/reference/positions.md#cut-tails): it addresses places in this archive's
     files. `dataless_bytes` of them are of commands that change no data, which a copy may have written on its own.
     """
 
@@ -142,7 +143,7 @@ class EngineSpec:
     """All that is needed to launch one engine on an archive. Launching never makes a primary.
 
     If a group's living leader is among `peers` the engine starts as its replica in nodes.conf; otherwise as
-    replica of a fresh phantom with config epoch 0 that owns the group's slots (engine-positions.md section 5).
+    replica of a fresh phantom with config epoch 0 that owns the group's slots (docs/reference/positions.md#cold-start).
     It always starts fenced (min-replicas-to-write 99), with its client port closed, and, unless it is memory only and has
     nothing to lose, without replication credentials.
     """

@@ -1,4 +1,4 @@
-"""Engine room: what an engine deleted because it lost its hash slots, found in its append-only file and kept as it was.
+"""Engine: what an engine deleted because it lost its hash slots, found in its append-only file and kept as it was.
 
 An engine that hears of another owner of its slots, in a higher epoch, deletes the keys in them: `UNLINK key`, one by one,
 slot by slot in rising order, into its file and to its followers (measured on 9.1.2, decision 0026). Everything before

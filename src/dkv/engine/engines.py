@@ -43,7 +43,7 @@ from dkv.engine.salvage import copy_tail
 from dkv.engine.supervisor import Record, Run
 from dkv.engine.tail import Feeding, Tails
 
-_TAKE_OVER_WITHIN = 1.0  # seconds, design.md section 5
+_TAKE_OVER_WITHIN = 1.0  # seconds
 _BIRTH_WITHIN = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Engine room: the log of one engine, which may neither fill a disk nor fall silent on a full one.
+"""Engine: the log of one engine, which may neither fill a disk nor fall silent on a full one.
 
 An engine writes its log to its standard output, a file opened for appending. A script may log 150 MB a second (9.1.2,
 measured), so the kernel tells of every change of the file (inotify), and a log that is too long loses its beginning at once.

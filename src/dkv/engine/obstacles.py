@@ -1,4 +1,4 @@
-"""Engine room: whether what an engine's end was for still stands in the way of the next one. Looks only, changes nothing."""
+"""Engine: whether what an engine's end was for still stands in the way of the next one. Looks only, changes nothing."""
 
 from __future__ import annotations
 

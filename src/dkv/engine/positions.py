@@ -1,6 +1,6 @@
 """How far an archive got, read from its disk: beside a running engine, or with no engine at all.
 
-Position = the newest marker in the incremental files and the bytes after it (engine-positions.md sections 2 and 3).
+Position = the newest marker in the incremental files and the bytes after it (docs/reference/positions.md).
 An archive whose marker went into its base (rewritten or re-synced) has no position until the next marker.
 """
 

@@ -1,4 +1,4 @@
-"""Engine room: the tail of an archive that is about to be overwritten, copied to a file beside it."""
+"""Engine: the tail of an archive that is about to be overwritten, copied to a file beside it."""
 
 from __future__ import annotations
 

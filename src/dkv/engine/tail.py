@@ -1,4 +1,4 @@
-"""Engine room: whoever listens where a dead leader listened, and continues its replication from its files.
+"""Engine: whoever listens where a dead leader listened, and continues its replication from its files.
 
 It answers the replication user's PSYNC for the followers of its plan, tells clients LOADING, and holds no data but the
 tail. The protocol is Valkey's, relied on but not documented for this use: docs/decisions/0011 says what was tried.

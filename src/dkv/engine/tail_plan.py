@@ -1,4 +1,4 @@
-"""Engine room: how a dead engine's replication stream is continued from its files, as values (docs/decisions/0011).
+"""Engine: how a dead engine's replication stream is continued from its files, as values (docs/decisions/0011).
 
 The dead leader's stream held bytes its files do not hold (PING, GETACK), so offset minus place on disk differs between
 its followers. In the stream that is continued from the files the offset of a byte is its place plus `shift`, for everybody.

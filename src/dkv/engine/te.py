@@ -1,4 +1,4 @@
-"""Engine room: a memory-only process, which is a launcher and one engine per storage group below it.
+"""Engine: a memory-only process, which is a launcher and one engine per storage group below it.
 
 The launcher (launcher.sh) stands where the one engine of an archive stands: it is started by the same waiting parent,
 its pid and exit code are written down in the same run directory, and its process group is the engines'. So adoption,

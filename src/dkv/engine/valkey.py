@@ -351,8 +351,9 @@ class Valkey:
             await self._notice_download()
 
     async def _notice_download(self) -> None:
-        """A durable follower looks only once a second whether the leader's snapshot is on its disk (engine.md section 1):
-        it is made to look just after a small one has come. One that takes longer is noticed as late as before.
+        """A durable follower looks only once a second whether the leader's snapshot is on its disk
+        (docs/reference/valkey.md#forming-a-group): it is made to look just after a small one has come. One that takes longer is
+        noticed as late as before.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _RESYNC_BEGINS_WITHIN

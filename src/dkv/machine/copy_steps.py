@@ -1,4 +1,4 @@
-"""Machine room: the steps of a hot copy, as values (see steps.py)."""
+"""Machine: the steps of a hot copy, as values (see steps.py)."""
 
 from __future__ import annotations
 

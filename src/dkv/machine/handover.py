@@ -1,4 +1,4 @@
-"""A planned change of leader, seen from both ends (design section 5, handover). Pure."""
+"""A planned change of leader, seen from both ends (docs/reference/safety.md#handover). Pure."""
 
 from __future__ import annotations
 

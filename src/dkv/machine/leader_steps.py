@@ -264,7 +264,7 @@ def _noted(scene: PlanInput, group: Group, joining: Joining) -> int | None:
 
 def _ask(engine: EngineSeen) -> Step:
     """Waiting for an acknowledgement is safe however long it takes, and asking for it changes nothing in what it proves:
-    a follower acknowledges after its fsync whether it is asked or does so by itself (engine.md section 6.3).
+    a follower acknowledges after its fsync whether it is asked or does so by itself (docs/reference/valkey.md#durability).
     """
     return AskFollowers(f"ask {engine.start_id}", engine.start_id)
 

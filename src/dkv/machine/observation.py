@@ -19,7 +19,7 @@ from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Sur
 
 REAP_PATIENCE = 5_000  # ms an end is not told while something of the dead engine may still run
 VANISHED = 3_000  # ms after which an engine that is neither there nor known to have ended is given up
-ENGINE_SHARE = 0.6  # of the machine's memory, shared by its engines (design section 9)
+ENGINE_SHARE = 0.6  # of the machine's memory, shared by its engines
 HANG_TIMEOUT = 30_000  # ms without any answer before an engine is killed, unless set (engineHangTimeout)
 OK_PATIENCE = 3_000  # ms a loaded engine is given to call its cluster ok
 
@@ -250,7 +250,7 @@ def copies_of(state: State, key: tuple[str, str]) -> list[Archive]:
 
 # Remembering -------------------------------------------------------------------------------------------------------
 
-REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (design section 5)
+REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (docs/reference/safety.md#growing-s)
 SILENT = 3_000  # ms after which a follower is out of sync, or its leader silent
 QUIET = 2_000  # ms of silence of an attached follower worth watching; engines count whole seconds
 

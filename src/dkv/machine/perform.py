@@ -251,7 +251,7 @@ class Performer(Copying):
         )
 
     async def _still_leads(self, step: s.Lead) -> bool:
-        """One more fresh read between TAKEOVER and the first admitted replica or write (design section 5)."""
+        """One more fresh read between TAKEOVER and the first admitted replica or write (docs/reference/safety.md#assignment)."""
         view = await self._submitter.view()
         group = view.state.groups.get((step.database, step.group))
         named = group is not None and group.open and group.term == step.term

@@ -1,4 +1,4 @@
-"""Machine room: what every step of a manager is: something to do, on something, at its pace."""
+"""Machine: what every step of a manager is: something to do, on something, at its pace."""
 
 from __future__ import annotations
 

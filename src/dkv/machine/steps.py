@@ -1,8 +1,9 @@
 """The steps a manager can take, as values. plan() chooses them; perform carries them out.
 
 A step that is `guarded` is only taken after a fresh read of the domain, in the same step, from which plan()
-would choose it again, and with more than half of the manager's own lease left (design section 5). After a gap only a
-step that may be taken `blindly` is taken before the domain was read again.
+would choose it again, and with more than half of the manager's own lease left
+(docs/reference/safety.md#orders-to-engines). After a gap only a step that may be taken `blindly` is taken before the
+domain was read again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Machine room: carries out the steps of the dead leader's tail (machine/tail.py). Holds no judgement but equal or not."""
+"""Machine: carries out the steps of the dead leader's tail (machine/tail.py). Holds no judgement but equal or not."""
 
 from __future__ import annotations
 

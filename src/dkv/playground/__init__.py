@@ -1,4 +1,4 @@
-"""The playground room: a whole domain on this machine, to look at and to break (issue section 6).
+"""Playground: a whole domain on this machine, to look at and to break.
 
 It is a program that uses the product as everybody does: managers as child processes, cmdlets, the public HTTP client,
 unmodified Valkey clients. It may import client, config, cli and confirm, never the rooms behind a manager's door.

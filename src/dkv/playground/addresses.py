@@ -1,4 +1,4 @@
-"""Playground room: where a playground's servers listen, and the records by which a killed one is found again.
+"""Playground: where a playground's servers listen, and the records by which a killed one is found again.
 
 A record is a file beside those of the user's other playgrounds. It names processes by pid and start time, because a
 pid alone may belong to somebody else by now.

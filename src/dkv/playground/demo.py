@@ -1,4 +1,4 @@
-"""Playground room: `dkv playground --once`, the whole story: everything is killed, and every promise is proved."""
+"""Playground: `dkv playground --once`, the whole story: everything is killed, and every promise is proved."""
 
 from __future__ import annotations
 

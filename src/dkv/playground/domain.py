@@ -1,4 +1,4 @@
-"""Playground room: the playground's own domain: its managers as child processes, and the ways to ask them."""
+"""Playground: the playground's own domain: its managers as child processes, and the ways to ask them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Playground room: tables and bars, drawn by rich into lines of text, and the live table on a terminal."""
+"""Playground: tables and bars, drawn by rich into lines of text, and the live table on a terminal."""
 
 from __future__ import annotations
 

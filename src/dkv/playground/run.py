@@ -1,4 +1,4 @@
-"""Playground room: arguments in, a running domain, its end. Whatever happens, no process is left behind."""
+"""Playground: arguments in, a running domain, its end. Whatever happens, no process is left behind."""
 
 from __future__ import annotations
 

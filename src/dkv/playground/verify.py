@@ -1,4 +1,4 @@
-"""Playground room: the two writer processes, what their logs promise, and the proof of it by reading."""
+"""Playground: the two writer processes, what their logs promise, and the proof of it by reading."""
 
 from __future__ import annotations
 

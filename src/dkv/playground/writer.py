@@ -1,4 +1,4 @@
-"""Playground room: the door to valkey-py: a process that writes keys and logs each before and after its answer.
+"""Playground: the door to valkey-py: a process that writes keys and logs each before and after its answer.
 
 `python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM. A line of the log is a mark, a
 key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.

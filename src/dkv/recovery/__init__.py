@@ -1,4 +1,4 @@
-"""The recovery room: a state is copied, put back, or rebuilt from the archives, beside any manager.
+"""Recovery: a state is copied, put back, or rebuilt from the archives, beside any manager.
 
 The command line loads it by name, as it loads the daemon; what it decides is decided in dkv.domain.
 """

@@ -1,4 +1,4 @@
-"""Recovery room: the backup file of a domain state, and the state file it comes from or goes to.
+"""Recovery: the backup file of a domain state, and the state file it comes from or goes to.
 
 A backup is JSON lines: a head (uid, revision, how many records), one line a record, an end with a checksum. A file that
 was cut off or altered says so in one sentence, any text tool can look into it, and no library version matters.

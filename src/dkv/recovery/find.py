@@ -1,4 +1,4 @@
-"""Recovery room: what is left under the managers' data directories. Reads only; judges nothing.
+"""Recovery: what is left under the managers' data directories. Reads only; judges nothing.
 
 Who an archive is stands in its identity.json, how far it got in its append-only files, its ports in valkey.conf, its
 group's slots in nodes.conf, the engines' password in what a run wrote down (engine/supervisor.py).

@@ -1,4 +1,4 @@
-"""Recovery room: what `dkv restore state` and `dkv rebuild state` would write, said before it is written."""
+"""Recovery: what `dkv restore state` and `dkv rebuild state` would write, said before it is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: the command. `python -m dkv.sim SEED` tells one run's story; `--seeds N [--from S]` runs a fleet.
+"""Simulation: the command. `python -m dkv.sim SEED` tells one run's story; `--seeds N [--from S]` runs a fleet.
 
 Exit 0 if everything held, 1 if not, 2 for bad usage. A failing fleet prints one command that replays its first
 failure; one of 200 seeds or more also fails if a kind of fault hardly ever struck.

@@ -1,4 +1,4 @@
-"""Simulation room: what must hold for writes and for the whole, whatever goes wrong (design section 5).
+"""Simulation: what must hold for writes and for the whole, whatever goes wrong (docs/reference/safety.md#promises).
 
 Confirmed: the write is on the disk of every member of S, always, and readable at the end. Acknowledged: it is there
 at the end unless one of the reasons the product names applies. Leadership: no write is confirmed in a term after one

@@ -1,6 +1,6 @@
-"""Simulation room: those who write, and remember what they were told about each write.
+"""Simulation: those who write, and remember what they were told about each write.
 
-A plain writer believes in +OK. A confirmed writer follows the recipe of design section 5: write, ROLE, WAIT, ROLE on
+A plain writer believes in +OK. A confirmed writer follows docs/reference/safety.md#confirmation: write, ROLE, WAIT, ROLE on
 one connection to the engine that its view names as leader; every required address at or past the leader's first
 offset; enough members in S; and a view that was fetched less than half a second before the answer is read.
 """
@@ -21,7 +21,7 @@ from dkv.sim.net import CLIENTS
 from dkv.sim.world import World
 from dkv.store.contract import StoreError
 
-FRESH = 0.5  # seconds a view may be used to confirm with (design section 5)
+FRESH = 0.5  # seconds a view may be used to confirm with (docs/reference/safety.md#confirmation)
 KEPT = FRESH / 2  # seconds a view is written by, unless it turned out to be wrong
 PATIENCE = 1.0  # seconds a client waits for an engine
 WAIT = 0.3  # seconds given to WAIT

@@ -1,4 +1,4 @@
-"""Simulation room: hot copies of simulated engines: the same promises as engine/hot_copy_files.py, on simulated disks."""
+"""Simulation: hot copies of simulated engines: the same promises as engine/hot_copy_files.py, on simulated disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: what one archive's directory holds, and how far it got."""
+"""Simulation: what one archive's directory holds, and how far it got."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
         return bool(self.key) or self.marker is not None or self.wipes
 
 
-PING = Entry(PING_SIZE)  # in the replication offset, not in the file (engine-positions.md section 1)
+PING = Entry(PING_SIZE)  # in the replication offset, not in the file (docs/reference/positions.md#bytes-after-a-marker)
 GETACK = Entry(GETACK_SIZE, asks=True)  # what WAIT sends down the stream
 
 

@@ -1,4 +1,4 @@
-"""Simulation room: one engine, with the habits of Valkey that hurt (reference/engine.md, engine-positions.md).
+"""Simulation: one engine, with the habits of Valkey that hurt (docs/reference/valkey.md, docs/reference/positions.md).
 
 TAKEOVER checks nothing. A process restart forgets the replication history. WAIT counts whoever is attached. Of two
 leaders of one group the higher epoch wins, the other follows it. A stopped process executes what it was sent as soon
@@ -439,7 +439,7 @@ class SimEngine(Failover, Scripts):
         return self.data.get(key, "")
 
     def count_distinct(self, key: str) -> str:
-        """PFCOUNT of a client with READONLY; a follower writes down that it counted, for itself (engine-positions.md trap 3)."""
+        """PFCOUNT of a client with READONLY; a follower logs it for itself (docs/reference/positions.md#trap-3)."""
         if self.disk is not None and self.role != "leader" and key in self.data:
             self.disk.append(Entry(26, key=key, value=self.data[key], dataless=True))
         return "OK"

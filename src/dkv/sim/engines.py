@@ -1,4 +1,4 @@
-"""Simulation room: the door to a machine's engines that managers use; the machine itself is in machine.py.
+"""Simulation: the door to a machine's engines that managers use; the machine itself is in machine.py.
 
 `SimEngines` implements dkv.engine.contract.Engines. Each run of a manager has a handle of its own, which refuses
 everything once that manager was killed; engines, disks, and the records of ended engines stay with the machine.

@@ -1,4 +1,4 @@
-"""Simulation room: the coordinated failover of Valkey (CLUSTER FAILOVER), as one engine's part in it."""
+"""Simulation: the coordinated failover of Valkey (CLUSTER FAILOVER), as one engine's part in it."""
 
 from __future__ import annotations
 

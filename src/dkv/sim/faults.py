@@ -1,4 +1,4 @@
-"""Simulation room: what goes wrong, and when. Each run draws its own subset of faults from the seed (a swarm).
+"""Simulation: what goes wrong, and when. Each run draws its own subset of faults from the seed (a swarm).
 
 What strikes engines, managers and machines stands in harm.py, what strikes the backend and the clocks in storms.py,
 what people order at bad moments in operators.py.

@@ -1,4 +1,4 @@
-"""Simulation room: what engines say of each other."""
+"""Simulation: what engines say of each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: equal offset under an equal history id means equal bytes, on all engines that ever were.
+"""Simulation: equal offset under an equal history id means equal bytes, on all engines that ever were.
 
 That is what a partial resync believes, and what feeding a dead leader's tail must keep true (docs/decisions/0011).
 """

@@ -1,4 +1,4 @@
-"""Simulation room: an asyncio event loop in virtual time, the same for the same seed.
+"""Simulation: an asyncio event loop in virtual time, the same for the same seed.
 
 Nothing waits: when no callback is ready the clock jumps to the next timer. Every callback belongs to an *owner*, a
 name carried by the context of the task that scheduled it ("" is the world itself). An owner can be frozen: none of

@@ -1,4 +1,4 @@
-"""Simulation room: one machine with its disks and processes, which survive every manager."""
+"""Simulation: one machine with its disks and processes, which survive every manager."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class SimMachine:
         self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
         for one in engine.engines if isinstance(engine, SimMemory) else (engine,):
             if signal and one.disk is not None and self.net.random.random() < 0.1:
-                one.disk.lose(self.net.random.randint(0, one.disk.unsynced))  # a write it had put off (engine.md 6.4)
+                one.disk.lose(self.net.random.randint(0, one.disk.unsynced))  # docs/reference/valkey.md#durability
             one.die()
         self.locks.pop(engine.spec.directory, None)
         changed, self.changed = self.changed, asyncio.Event()

@@ -1,4 +1,4 @@
-"""Simulation room: a memory-only process of one machine: its engines, one per group, live and end together."""
+"""Simulation: a memory-only process of one machine: its engines, one per group, live and end together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: the wires between machines, engines and clients. One seeded source of chance for all delays."""
+"""Simulation: the wires between machines, engines and clients. One seeded source of chance for all delays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: what strikes the backend, the wires between machines, and the clocks."""
+"""Simulation: what strikes the backend, the wires between machines, and the clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: what strikes engines, managers, machines and disks."""
+"""Simulation: what strikes engines, managers, machines and disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: one engine at one glance, in the words of the engine contract."""
+"""Simulation: one engine at one glance, in the words of the engine contract."""
 
 from __future__ import annotations
 

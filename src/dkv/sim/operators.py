@@ -1,4 +1,4 @@
-"""Simulation room: what people order, at moments they would not choose. Counted is what the domain accepted."""
+"""Simulation: what people order, at moments they would not choose. Counted is what the domain accepted."""
 
 from __future__ import annotations
 

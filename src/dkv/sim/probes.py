@@ -1,4 +1,4 @@
-"""Simulation room: what a run, or a fleet of runs, has seen. Says whether the rare paths were reached at all."""
+"""Simulation: what a run, or a fleet of runs, has seen. Says whether the rare paths were reached at all."""
 
 from __future__ import annotations
 

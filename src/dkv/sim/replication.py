@@ -1,4 +1,4 @@
-"""Simulation room: the replication of one engine: its stream, its followers, and its link to a leader.
+"""Simulation: the replication of one engine: its stream, its followers, and its link to a leader.
 
 As Valkey does it: the leader writes its own disk first and streams afterwards; followers acknowledge what is on their
 disk once a second or when asked; a broken link continues where it was if both sides share a history, otherwise the

@@ -1,4 +1,4 @@
-"""Simulation room: one run in two acts. First faults and writes; then everything is healed and progress is demanded."""
+"""Simulation: one run in two acts. First faults and writes; then everything is healed and progress is demanded."""
 
 from __future__ import annotations
 

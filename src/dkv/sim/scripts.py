@@ -1,4 +1,4 @@
-"""Simulation room: scripts of one engine (EVAL, FCALL), as Valkey 9.1 runs them.
+"""Simulation: scripts of one engine (EVAL, FCALL), as Valkey 9.1 runs them.
 
 While one runs nothing else is executed. Once it took `busy-reply-threshold` the engine answers BUSY, and minds the cluster
 again: it hears of failovers, votes and loses its role in the middle of the script. What that wrote stands in the memory at

@@ -1,4 +1,4 @@
-"""Simulation room: a state backend that is slow, goes away, and loses answers; the memory model stands behind it."""
+"""Simulation: a state backend that is slow, goes away, and loses answers; the memory model stands behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulation room: a manager that listens where a dead leader listened and continues its stream from its disk.
+"""Simulation: a manager that listens where a dead leader listened and continues its stream from its disk.
 
 It lives and stands still with its manager. What it had sent is delivered, as by a kernel; a follower whose connection
 ends there keeps what it got.

@@ -1,4 +1,4 @@
-"""Simulation room: dead leaders' tails, counted by how they ended; a term that opens by one has all of its bytes."""
+"""Simulation: dead leaders' tails, counted by how they ended; a term that opens by one has all of its bytes."""
 
 from __future__ import annotations
 

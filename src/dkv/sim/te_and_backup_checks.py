@@ -1,4 +1,4 @@
-"""Simulation room: what must hold for what stands beside the copies: memory-only processes (TEs) and hot copies.
+"""Simulation: what must hold for what stands beside the copies: memory-only processes (TEs) and hot copies.
 
 A TE never leads, and is whole at the end. A hot copy that is said to be complete holds every write that was confirmed
 before it was asked for, and all archives of one group hold the same in it.

@@ -1,4 +1,4 @@
-"""Simulation room: a whole domain: machines, managers that come and go, its databases, and its story as lines.
+"""Simulation: a whole domain: machines, managers that come and go, its databases, and its story as lines.
 
 The databases are made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
 and what must hold is watched by checkers.py.

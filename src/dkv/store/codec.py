@@ -1,4 +1,4 @@
-"""Store room: between the domain's objects and the texts a backend keeps; the only door to msgspec.
+"""Store: between the domain's objects and the texts a backend keeps; the only door to msgspec.
 
 One record per object (`server/<id>`, `group/<database>/<name>` ...) and one, `domain`, for what is neither: so a
 commit writes only what it changed, and a reader decodes a text once for as long as it stays the same.

@@ -1,4 +1,4 @@
-"""Store room: who holds SQLite's write lock on a file of ours, as the kernel shows it (/proc/locks). Nobody's lock is touched.
+"""Store: who holds SQLite's write lock on a file of ours, as the kernel shows it (/proc/locks). Nobody's lock is touched.
 
 SQLite in write-ahead mode takes POSIX locks on bytes of the `-shm` file; byte 120 is the writer's (SQLite's WAL-index format,
 WAL_WRITE_LOCK). Whoever reads, copies or backs the file up does not take it, and no reader ever keeps a writer waiting.

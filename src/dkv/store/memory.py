@@ -1,4 +1,4 @@
-"""Store room: the state backend in memory, the model the other backends are measured against.
+"""Store: the state backend in memory, the model the other backends are measured against.
 
 A `MemoryDomain` is the shared state; each manager of a test or of the simulation holds its own `MemoryStore` on it.
 There are no threads and no timers: every call finishes in one go and waiting is done on asyncio events alone, so a

@@ -1,4 +1,4 @@
-"""Store room: how processes that share a state file tell each other "look again".
+"""Store: how processes that share a state file tell each other "look again".
 
 Each process binds a unix datagram socket in a small directory; who committed sends one byte to every socket there.
 A nudge may get lost (full buffer, frozen reader, no directory): whoever listens polls slowly as well.

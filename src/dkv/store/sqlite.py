@@ -1,8 +1,8 @@
-"""Store room: the state backend of one machine, a SQLite file that several managers share.
+"""Store: the state backend of one machine, a SQLite file that several managers share.
 
 Three threads with a connection each: commits, reads, leases. So a commit that waits for a frozen neighbour delays
 neither a read nor a renewal. Every transaction is one function on its thread; nothing is awaited while a lock is held.
-Facts and numbers: reference/state-backends.md section 3.
+Facts and numbers: docs/reference/state-backends.md#sqlite.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Store room: one SQLite file and one connection to it; the only door to apsw.
+"""Store: one SQLite file and one connection to it; the only door to apsw.
 
 Knows how a file is made, what makes it ours, and what each of SQLite's failures means in the contract's words. It
 does not know what the tables mean (sqlite_state.py, sqlite_leases.py). A `SqliteFile` belongs to one thread. Nothing
@@ -27,7 +27,7 @@ T = TypeVar("T")
 Value = str | int | float | None
 
 OLDEST_LIBRARY = (3, 51, 3)
-"""Before it, several processes on one write-ahead log could corrupt the file (state-backends.md section 3)."""
+"""Before it, several processes on one write-ahead log could corrupt the file (docs/reference/state-backends.md#sqlite)."""
 
 PATIENCE = 1.5
 """Seconds to wait for another process's transaction before saying Unavailable."""

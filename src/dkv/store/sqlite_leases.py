@@ -1,4 +1,4 @@
-"""Store room: the SQLite file of leases, beside the state so that a renewal never moves or waits for a revision.
+"""Store: the SQLite file of leases, beside the state so that a renewal never moves or waits for a revision.
 
 `expires` is on the machine's boot-time clock: one clock for all processes, which no clock setting moves and which
 counts while the machine sleeps. After a reboot it restarts, so the leases of another boot are void.

@@ -1,4 +1,4 @@
-"""Store room: what the main SQLite file holds: the records, the revision, the attempts and the event log.
+"""Store: what the main SQLite file holds: the records, the revision, the attempts and the event log.
 
 Everything here runs inside one transaction on one thread. Each record keeps the revision of its last change and a
 deleted one stays for a while without its text, so a reader that knows an older revision fetches only what changed.

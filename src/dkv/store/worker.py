@@ -1,4 +1,4 @@
-"""Store room: one thread that runs blocking functions one after the other for an asyncio loop.
+"""Store: one thread that runs blocking functions one after the other for an asyncio loop.
 
 The thread never keeps the program alive: a disk that does not answer must not stop a manager from ending.
 """

@@ -1,4 +1,4 @@
-"""The wire room: what commands, views and refusals look like as JSON. Both ends of the managers' API read this.
+"""Wire: what commands, views and refusals look like as JSON. Both ends of the managers' API read this.
 
 Field names are camelCase. Times called `at`, `since` or ending in `At` are wall-clock milliseconds. Nothing is
 judged here: what a view says beyond the plain state comes from domain/status.py.

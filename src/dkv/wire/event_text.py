@@ -1,4 +1,4 @@
-"""The wire room: what an event says happened, in plain words: `text` of an event in JSON, shown by command line and consoles."""
+"""Wire: what an event says happened, in plain words: `text` of an event in JSON, shown by command line and consoles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire room: what hot copies look like as JSON. Times are wall-clock milliseconds, sizes bytes."""
+"""Wire: what hot copies look like as JSON. Times are wall-clock milliseconds, sizes bytes."""
 
 from __future__ import annotations
 

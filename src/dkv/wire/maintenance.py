@@ -1,4 +1,4 @@
-"""Wire room: what is under way in a store, and what is waited for, as JSON."""
+"""Wire: what is under way in a store, and what is waited for, as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire room: what whoever sets options may be told without asking a manager."""
+"""Wire: what whoever sets options may be told without asking a manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wire room: how a misspelt word is answered, for those who may not ask the domain."""
+"""Wire: how a misspelt word is answered, for those who may not ask the domain."""
 
 from dkv.domain.similar import listed, meant, nearest
 

@@ -1,4 +1,4 @@
-"""The points where a server that nuocmd talks to goes wrong most easily (nuocmd-rest.md sections 1 and 2), one test each
+"""The points where a server that nuocmd talks to goes wrong most easily (docs/reference/nuodb.md#transport), one test each
 unless another file has it: paging, patterns and order in test_listing.py, downloads and ZIP members in test_registry_servers.py,
 what is heard of servers in test_processes.py, exactly one local server in test_frame.py, shapes and nulls in every answer of
 every test (world.py).

@@ -1,4 +1,4 @@
-"""API room: /api/1/archives: created, removed and kept, brought back, purged."""
+"""API: /api/1/archives: created, removed and kept, brought back, purged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: /api/1/databases/loadBalancer*, how clients choose among processes: stored and given back."""
+"""API: /api/1/databases/loadBalancer*, how clients choose among processes: stored and given back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: the bodies the NuoDB dialect takes (nuocmd-rest.md section 3): unknown fields are refused, null means left out."""
+"""API: the bodies the NuoDB dialect takes (docs/reference/nuodb.md#objects): unknown fields are refused, null means left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: the ZIP of diagnostics/logs: what one server can say of itself, and nothing that must stay secret.
+"""API: the ZIP of diagnostics/logs: what one server can say of itself, and nothing that must stay secret.
 
 Every member begins with `<server id>/`, so that the bundles of several servers can be unpacked into one place.
 """

@@ -1,4 +1,4 @@
-"""API room: /api/1/peers/certificates, the certificates an operator trusts: stored for the day managers speak TLS."""
+"""API: /api/1/peers/certificates, the certificates an operator trusts: stored for the day managers speak TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: /api/1/databases: created, planned, captured, given options, stopped, deleted."""
+"""API: /api/1/databases: created, planned, captured, given options, stopped, deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: servers that leave: POST peers/{id}/shutdown and removeDomainState, DELETE peers/{id} and peers/{id}/processes.
+"""API: servers that leave: POST peers/{id}/shutdown and removeDomainState, DELETE peers/{id} and peers/{id}/processes.
 
 nuocmd clears a server by one DELETE of processes/{id} after the other, which cannot be told from ending those processes
 for their own sake, and that is always allowed. So what clearing a server would cost is judged where it is asked for as

@@ -1,4 +1,4 @@
-"""API room: what the routes of the NuoDB dialect have in common: finding things, and saying no to what dkv is not."""
+"""API: what the routes of the NuoDB dialect have in common: finding things, and saying no to what dkv is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: /api/1/diagnostics: a line for the log, a manager's configuration, its logs, the state it reads."""
+"""API: /api/1/diagnostics: a line for the log, a manager's configuration, its logs, the state it reads."""
 
 from __future__ import annotations
 
@@ -114,6 +114,6 @@ async def logs(
     wish = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
     packed = await bundle.bundle(rooms, wish)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{rooms.server_id}-{rooms.clock()}.zip")
-    # Without quotes: nuocmd would take them for a part of the name (nuocmd-rest.md section 1.3).
+    # Without quotes: nuocmd would take them for a part of the name (docs/reference/nuodb.md#transport).
     headers = {"Content-Disposition": f"attachment; filename={name}"}
     return StreamingResponse(bundle.chunks(packed), media_type="application/zip", headers=headers)

@@ -1,4 +1,4 @@
-"""API room: every no of the NuoDB dialect, in the one shape nuocmd reads (nuocmd-rest.md section 1.1).
+"""API: every no of the NuoDB dialect, in the one shape nuocmd reads (docs/reference/nuodb.md#transport).
 
 An error is a JSON object with `code`, the HTTP status as a number, and `messages`, a list of sentences. Routes raise
 problems.Refusal as everywhere; problems.py finds out here, by the path, in which words to answer.

@@ -1,4 +1,4 @@
-"""API room: hot copies in the NuoDB dialect (nuocmd-rest.md, Hot copy). The backup sets of NuoDB hold one full copy here."""
+"""API: hot copies in the NuoDB dialect. A backup set of NuoDB holds one full copy here."""
 
 from __future__ import annotations
 

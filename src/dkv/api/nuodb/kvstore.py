@@ -1,4 +1,4 @@
-"""API room: /api/1/kvstore, small values that scripts share, with compare-and-set (nuocmd-rest.md section 3)."""
+"""API: /api/1/kvstore, small values that scripts share, with compare-and-set (docs/reference/nuodb.md#objects)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: paging, filters and order of every list of the NuoDB dialect (nuocmd-rest.md section 1.2).
+"""API: paging, filters and order of every list of the NuoDB dialect (docs/reference/nuodb.md#transport).
 
 `page(request, items)` is all a list route needs: the objects as JSON, whole, in the order they have when nobody asks
 for another. The query's `filterBy`, `orderBy`, `offset` and `limit` do the rest.

@@ -1,4 +1,4 @@
-"""API room: /api/1/peers, the servers of the domain as nuocmd sees them."""
+"""API: /api/1/peers, the servers of the domain as nuocmd sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: /api/1/processes, requested, looked at and ended as nuocmd does it."""
+"""API: /api/1/processes, requested, looked at and ended as nuocmd does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: load-balancer queries as filters of process lists (`filterQuery`, nuocmd-rest.md section 1.2).
+"""API: load-balancer queries as filters of process lists (`filterQuery`, docs/reference/nuodb.md#transport).
 
 `label(zone a)`, `start_id(0 1)`, `server_id(s1)` and the like choose processes; `and`, `or`, `not` and `any` put such filters
 together; `random(...)` and `round_robin(...)` say how a client would choose among them, which a list passes over.

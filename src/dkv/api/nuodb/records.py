@@ -1,4 +1,4 @@
-"""API room: how routes of the NuoDB dialect read and rewrite records: read, change, put back if nobody else did meanwhile."""
+"""API: how routes of the NuoDB dialect read and rewrite records: read, change, put back if nobody else did meanwhile."""
 
 from __future__ import annotations
 

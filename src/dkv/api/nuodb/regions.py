@@ -1,4 +1,4 @@
-"""API room: /api/1/regions, and which region a server is in for a database.
+"""API: /api/1/regions, and which region a server is in for a database.
 
 A region is stored and shown (`regionName` of a process); nothing is placed by it.
 """

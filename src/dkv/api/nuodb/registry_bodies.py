@@ -1,4 +1,4 @@
-"""API room: the bodies of /api/1 that become records, as nuocmd sends them: what is left out may also be null."""
+"""API: the bodies of /api/1 that become records, as nuocmd sends them: what is left out may also be null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API room: all routes of the NuoDB dialect put together. Within one file literal addresses stand before those with ids."""
+"""API: all routes of the NuoDB dialect put together. Within one file literal addresses stand before those with ids."""
 
 from __future__ import annotations
 

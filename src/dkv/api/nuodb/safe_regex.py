@@ -1,4 +1,4 @@
-"""API room: regular expressions of list filters, matched without backtracking, so that no pattern can hold a manager up.
+"""API: regular expressions of list filters, matched without backtracking, so that no pattern can hold a manager up.
 
 The usual syntax: literals, `.`, `[a-z]`, `[^a]`, `\\d \\w \\s` and escapes, groups, `|`, `* + ? {2,5}`. What a whole value
 has to fit, so `^` and `$` say nothing new and are passed over. Python's own matcher takes exponential time for `(a|a)*b`.

@@ -1,4 +1,4 @@
-"""API room: what the NuoDB dialect answers with, for its description (nuocmd-rest.md section 2). A field that need not be
+"""API: what the NuoDB dialect answers with, for its description (docs/reference/nuodb.md#objects). A field that need not be
 there is left out and never null, since nuocmd tells the two apart; the fields that may be null say so."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""API room: /api/1/policies: users, their credentials and roles, and the licence that dkv does not have.
+"""API: /api/1/policies: users, their credentials and roles, and the licence that dkv does not have.
 
 What is authorised is stored and given back; it is enforced once access control exists.
 """

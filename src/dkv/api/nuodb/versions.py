@@ -1,4 +1,4 @@
-"""API room: the release of the engines, and what NuoDB's engines can and Valkey's cannot: encryption, handoff of centres."""
+"""API: the release of the engines, and what NuoDB's engines can and Valkey's cannot: encryption, handoff of centres."""
 
 from __future__ import annotations
 

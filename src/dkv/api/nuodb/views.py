@@ -1,4 +1,4 @@
-"""API room: the domain's nouns as the NuoDB dialect shows them (nuocmd-rest.md section 2). Views only, derived from one state."""
+"""API: the domain's nouns as the NuoDB dialect shows them (docs/reference/nuodb.md#objects). Derived from one state."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def tombstone(state: State, ended: Tombstone) -> Json:
 
 
 def reason(ended: Tombstone) -> str:
-    """Why it ended, in the dialect's words, with the time inside (seed 003)."""
+    """Why it ended, in the dialect's words, with the time inside."""
     at = f"({stamp(ended.at)})"
     if ended.process.verdict is not None or ended.cause == "leader assignment timeout":
         return f"{ended.reason}: {at} {CLOSED}"
@@ -88,7 +88,7 @@ def reason(ended: Tombstone) -> str:
 
 
 def stamp(at: int) -> str:
-    """A wall-clock time in ms as the seed writes it: 2019-05-16T16:55:34.246+0000."""
+    """A wall-clock time in ms as nuocmd prints it: 2019-05-16T16:55:34.246+0000."""
     return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1000:03d}+0000"
 
 

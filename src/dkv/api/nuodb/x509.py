@@ -1,4 +1,4 @@
-"""API room: who a certificate is for, who signed it and until when: as much of its DER as that takes (RFC 5280, section 4)."""
+"""API: who a certificate is for, who signed it and until when: as much of its DER as that takes (RFC 5280, section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: the verbs with a noun, `dkv VERB NOUN`: those of seed 003 with nuocmd's names and options, and dkv's own.
+"""CLI: the verbs with a noun, `dkv VERB NOUN`: those of nuocmd with its names and options, and dkv's own.
 
 Each file has a table VERBS; which file knows a noun stands here, so that a command imports that one only.
 """

@@ -1,4 +1,4 @@
-"""CLI room: users and roles: one request each."""
+"""CLI: users and roles: one request each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: archives: create, delete, show and get them (seed 003)."""
+"""CLI: archives: create, delete, show and get them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""CLI room: the checks scripts rely on: silent and 0 when it is so, one sentence and 1 when it is not.
+"""CLI: the checks scripts rely on: silent and 0 when it is so, one sentence and 1 when it is not.
 
-What each looks at is nuocmd's (nuocmd-rest.md section 5).
+What each looks at is nuocmd's (docs/reference/nuodb.md#flows).
 """
 
 from __future__ import annotations

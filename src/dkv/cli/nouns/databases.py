@@ -1,4 +1,4 @@
-"""CLI room: databases: create, start, shut down, delete, show and get them (seed 003)."""
+"""CLI: databases: create, start, shut down, delete, show and get them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: how a verb asks the domain: the NuoDB dialect of the first manager that answers (nuocmd-rest.md)."""
+"""CLI: how a verb asks the domain: the NuoDB dialect of the first manager that answers (docs/reference/nuodb.md)."""
 
 from __future__ import annotations
 

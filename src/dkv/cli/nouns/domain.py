@@ -1,4 +1,4 @@
-"""CLI room: the domain as a whole: show domain, as seed 003 prints it, and what the managers agree on, as JSON."""
+"""CLI: the domain as a whole: show domain (docs/reference/nuodb.md#output), and what the managers agree on, as JSON."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VERBS = (
 
 
 def show_domain(session: Session, bound: Bound) -> int:
-    """Servers, databases, processes, in the layout of seed 003."""
+    """Servers, databases, processes, in the documented layout (docs/reference/nuodb.md#output)."""
     door = DialectClient(session, bound)
     token = bound["--client-token"] or _token()
     told: Json = door.ask("/diagnostics/log", {"message": f"show domain, client token: {token}"})
@@ -66,7 +66,7 @@ def _token() -> str:
 
 
 def local_time(at: int) -> str:
-    """Wall-clock ms as seed 003 prints them: this machine's time zone, to the millisecond."""
+    """Wall-clock ms as nuocmd prints them: this machine's time zone, to the millisecond."""
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.localtime(at / 1000))}.{at % 1000:03d}"
 
 

@@ -1,4 +1,4 @@
-"""CLI room: the verbs that tell what goes on: show waiting, show events."""
+"""CLI: the verbs that tell what goes on: show waiting, show events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: storage groups: who holds them, and who may lead them."""
+"""CLI: storage groups: who holds them, and who may lead them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: hot copies: take one, watch it, cancel it."""
+"""CLI: hot copies: take one, watch it, cancel it."""
 
 from __future__ import annotations
 

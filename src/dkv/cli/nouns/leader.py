@@ -1,4 +1,4 @@
-"""CLI room: enforce leader: make an archive lead that the rules would not choose. Says first what may be lost."""
+"""CLI: enforce leader: make an archive lead that the rules would not choose. Says first what may be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: the verbs of maintenance: switchover database, restart database. They ask, then wait for the domain."""
+"""CLI: the verbs of maintenance: switchover database, restart database. They ask, then wait for the domain."""
 
 from __future__ import annotations
 

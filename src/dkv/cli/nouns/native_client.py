@@ -1,4 +1,4 @@
-"""CLI room: how a verb asks what only the native API tells: one manager, the first that is ready."""
+"""CLI: how a verb asks what only the native API tells: one manager, the first that is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: start plans: ask for one, carry one out, capture what runs and bring a database back to it (seed 003)."""
+"""CLI: start plans: ask for one, carry one out, capture what runs and bring a database back to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: how a verb prints what it got: lines of the seed, or the objects themselves as JSON."""
+"""CLI: how a verb prints what it got: documented lines, or the objects themselves as JSON."""
 
 from __future__ import annotations
 

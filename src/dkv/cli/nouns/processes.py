@@ -1,4 +1,4 @@
-"""CLI room: processes: request them, end them, list them (seed 003)."""
+"""CLI: processes: request them, end them, list them."""
 
 from __future__ import annotations
 

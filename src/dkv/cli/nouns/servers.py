@@ -1,4 +1,4 @@
-"""CLI room: servers: list them, shut one down, take one out of the domain, see how one is configured."""
+"""CLI: servers: list them, shut one down, take one out of the domain, see how one is configured."""
 
 from __future__ import annotations
 

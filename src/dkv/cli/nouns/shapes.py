@@ -1,4 +1,4 @@
-"""CLI room: how objects of the NuoDB dialect are printed: repr lines, and the lines of `show`, as seed 003 has them. Pure.
+"""CLI: how objects of the NuoDB dialect are printed: repr lines, and the lines of `show` (docs/reference/nuodb.md#output). Pure.
 
 A repr line has every declared property that has a value, by name: `Archive(archive_path=..., db_name=test, ...)`.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from dkv.client import Json
 
-SILENT = 20_000  # ms without a word after which a process is called unreachable (nuocmd-rest.md section 4)
+SILENT = 20_000  # ms without a word after which a process is called unreachable (docs/reference/nuodb.md#output)
 
 SHAPES: dict[str, dict[str, str]] = {
     "Archive": {
@@ -168,7 +168,7 @@ def process_line(process: Json, here: Mapping[str, str]) -> str:
 
 
 def exited_line(tombstone: Json) -> str:
-    """A process that ended: the states it had, why it ended, its exit code. Its region is not said (seed 003)."""
+    """A process that ended: the states it had, why it ended, its exit code. Its region is not said."""
     process, code = tombstone["process"], tombstone.get("exitCode")
     was = f"{process['durableState']}:{process.get('state') or 'UNKNOWN'}"
     return f"{_who(process)} EXITED({was}):{tombstone.get('reason')} ({'?' if code is None else code})"

@@ -1,4 +1,4 @@
-"""CLI room: verbs that are one request each, as rows of a table, and the few lines that carry such a row out."""
+"""CLI: verbs that are one request each, as rows of a table, and the few lines that carry such a row out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLI room: what support asks for: logs, a marker in them, and everything there is to know in one archive file."""
+"""CLI: what support asks for: logs, a marker in them, and everything there is to know in one archive file."""
 
 from __future__ import annotations
 

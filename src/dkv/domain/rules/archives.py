@@ -24,7 +24,7 @@ RESERVED = (
     "loadBalancerConfigs",
     "dataEncryption",
 )
-"""Words that stand where a database's name does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
+"""Words that stand where a database's name does in the addresses of /api/1 (docs/reference/nuodb.md#transport)."""
 
 
 def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | None:

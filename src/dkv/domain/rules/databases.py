@@ -1,4 +1,4 @@
-"""Databases: created with their groups and archives, stopped as a whole, deleted; their nine states of seed 003."""
+"""Databases: created with groups and archives, stopped whole, deleted; their states (docs/reference/nuodb.md#life-cycles)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
             change=f"{NEW} -> {group.phase}",
         )
     early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
-    for archive in early:  # created before their database (seed 003, step 1)
+    for archive in early:  # created before their database
         if not archive.removed:
             adopt(draft, archive, database)
     for wanted in command.archives:

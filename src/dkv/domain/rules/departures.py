@@ -1,7 +1,7 @@
 """Departures: a server that is away for good. Its processes are given up without proof, its archives where that is safe.
 
 Nobody saw the processes of such a server end, so each stays a suspect of its group: another archive leads only by the
-proof it would need anyway (design section 5, assignment), and an archive in S stays until S is without it.
+proof it would need anyway (docs/reference/safety.md#assignment), and an archive in S stays until S is without it.
 """
 
 from __future__ import annotations

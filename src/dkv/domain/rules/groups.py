@@ -1,6 +1,6 @@
 """Storage groups: opening a term, growing and shrinking the in-sync set, handover, clean stop.
 
-Design section 5 in one breath: a confirmed write is on the disk of every member of S; so any member of S may
+The rule (docs/reference/safety.md): a confirmed write is on the disk of every member of S; so any member of S may
 lead; only the leader's manager may change S, quoting its term.
 """
 

@@ -1,4 +1,4 @@
-"""Who leads: the choice of design section 5, made inside whichever command completes its conditions.
+"""Who leads: the order of choice (docs/reference/safety.md#order-of-choice), applied once its conditions are met.
 
 A position chooses, it never forbids; the in-sync set decides who may. The order: the last opened leader's
 archive (fsync precedes streaming, so it is never behind), a living member of S by replication offset, then

@@ -24,7 +24,7 @@ from dkv.domain.model import (
 from dkv.domain.resting import LACKS, held_back, next_rest
 from dkv.domain.rules.archives import endpoints
 
-EARLY = 10_000  # an exit before or within this many ms of RUNNING uses the restart budget (design section 5)
+EARLY = 10_000  # an exit before or within this many ms of RUNNING uses the restart budget (docs/reference/safety.md#restarts)
 TOMBSTONES_KEPT = 1_000  # per database and incarnation (its major)
 TOMBSTONES_IN_ALL = 5_000  # per database
 
@@ -315,7 +315,7 @@ def _replaced(draft: Draft, process: Process) -> int:
 
 
 def stop_memory_only(draft: Draft, name: str) -> None:
-    """TEs of a database without any durable process are shut down (seed 003)."""
+    """TEs of a database without any durable process are shut down (docs/reference/nuodb.md#life-cycles)."""
     live = draft.processes_of(name)
     if not live or any(p.role is ProcessRole.SM for p in live) or draft.stopping(name):
         return

@@ -72,7 +72,7 @@ def _try_now(draft: Draft, process: Process) -> None:
 def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
     if draft.stopping(database.name):
         return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
-    opens = not draft.processes_of(database.name)  # a cold start's plan quotes the incarnation it opens (seed 003)
+    opens = not draft.processes_of(database.name)  # a cold start's plan quotes the incarnation it opens
     incarnation = (database.major + 1, 0) if opens else (database.major, database.minor)
     if command.expected is not None and not _expects(command.expected, incarnation):
         major, minor = command.expected

@@ -1,4 +1,4 @@
-"""Servers: a manager is here, or its lease ended. Liveness alone never changes who is in sync (design section 5)."""
+"""Servers: a manager is here, or its lease ended. Liveness never changes S (docs/reference/safety.md#shrinking-s)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
 
 RESERVED = ("certificates",)
-"""Words that stand where a server's id does in the addresses of /api/1 (nuocmd-rest.md section 1.4)."""
+"""Words that stand where a server's id does in the addresses of /api/1 (docs/reference/nuodb.md#transport)."""
 
 
 def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:

@@ -90,7 +90,7 @@ def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
 
 
 def _tick_process(draft: Draft, process: Process) -> None:
-    """One that is held back, and leaderAssignmentTimeout, for what an operator requested (seed 003)."""
+    """A process that is held back, and leaderAssignmentTimeout for one that an operator requested."""
     tick_rest(draft, process)
     process = draft.processes[process.start_id]
     if process.requester is not Requester.OPERATOR or not _waits(draft, process):

@@ -1,4 +1,4 @@
-"""The four Clustron seeds on three real managers: each line as printed there, and the other ways to write it."""
+"""The documented cmdlet examples on three real managers: each line as printed there, and the other ways to write it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from tests.e2e.house import House, house, refused
 
-SCRIPT = Path(__file__).parents[1] / "cli" / "seeds.ps1"
+SCRIPT = Path(__file__).parents[1] / "cli" / "documented.ps1"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("seeds")) as found:
+    with house(tmp_path_factory.mktemp("documented")) as found:
         yield found
 
 
@@ -24,8 +24,8 @@ def script_for(home: House, text: str) -> str:
     return text.replace("127.0.0.", f"{home.net}.")
 
 
-def test_every_example_line_of_the_seeds(home: House, tmp_path: Path) -> None:
-    script = tmp_path / "seeds.ps1"
+def test_every_documented_example_line(home: House, tmp_path: Path) -> None:
+    script = tmp_path / "documented.ps1"
     script.write_text(script_for(home, SCRIPT.read_text()))
     said = home.dkv("shell", "--file", str(script), managers="")
 
@@ -116,7 +116,7 @@ def test_parallel_and_fail_fast(home: House) -> None:
 
 
 def test_the_add_instance_example_with_a_variable(home: House) -> None:
-    """Seed 004's Add-DkvInstance lines: one node, and several through `@( )` of `@{ }`."""
+    """The documented Add-DkvInstance lines: one node, and several through `@( )` of `@{ }`."""
     home.do("New-DkvStore", "DevStore", "node")
     text = """
     Add-DkvInstance -StoreName DevStore -InstanceName node4 -ClustronPort 7814 -ClientPort 7864

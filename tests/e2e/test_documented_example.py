@@ -1,4 +1,4 @@
-"""Seed 003 word for word on two real managers: typed with dkv, and typed with the unmodified nuocmd of pynuoadmin."""
+"""The documented example word for word on two real managers: typed with dkv, and with the unmodified nuocmd."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from dkv.client import Endpoint, ManagerClient
+from tests.e2e.documented import SERVERS, DocumentedServers, Player
 from tests.e2e.house import wait_for
-from tests.e2e.seed import SERVERS, Player, SeedHouse
 
 SHORT, REAL = 3_500, 10_000  # ms of leaderAssignmentTimeout
 
 
 @contextmanager
 def played(root: Path, program: str, timeout_ms: int) -> Iterator[Player]:
-    home = SeedHouse(root, {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": str(timeout_ms)})
+    home = DocumentedServers(root, {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": str(timeout_ms)})
     try:
         home.start()
         yield Player(home, program, timeout_ms)
@@ -29,12 +29,12 @@ def played(root: Path, program: str, timeout_ms: int) -> Iterator[Player]:
 
 
 def archive_of(story: Player, server: str) -> str:
-    """On one machine each server needs a path of its own; the seed's two are the same path on two machines."""
+    """On one machine each server needs a path of its own; the documented two are the same path on two machines."""
     return str(story.home.root / "archives" / server / "test")
 
 
 def planned_first(story: Player, words: str, commands: list[str]) -> None:
-    """dkv can say before what a command would do; that is no part of the seed, and changes nothing."""
+    """dkv can say before what a command would do; that is no part of the example, and changes nothing."""
     if story.program != "dkv":
         return
     before = story.moments()
@@ -93,7 +93,7 @@ def one_archive_alone_waits_and_fails(story: Player) -> None:
     group = wait_for("the domain to notice since when its group waits", lambda: waiting_group(story))
     assert group["for"] == "test-2" and group["fix"], group
     assert group["reason"] == "test-2 was stopped by an operator"
-    if story.program == "dkv":  # words beside the data, of which the seed has none
+    if story.program == "dkv":  # words beside the data, of which the example has none
         for words in ("show database --db-name test", "show domain"):
             waits = story.says(words).err
             assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
@@ -141,7 +141,7 @@ def a_start_plan_and_a_start(story: Player) -> None:
 
 
 def a_process_over_rest(story: Player) -> None:
-    """The curl line of the seed, on the port it names."""
+    """The documented curl line, on the port it names."""
     story.says("shutdown database --db-name test")
     story.becomes("NOT_RUNNING")
     body = {"archiveId": 0, "dbName": "test", "engineType": "SM", "host": "server0", "labels": {}, "overrideOptions": {}}
@@ -185,18 +185,18 @@ def play(root: Path, program: str, timeout_ms: int) -> None:
         for chapter in STORY:
             story.lines.append(f"# {chapter.__name__.replace('_', ' ')}")
             chapter(story)
-        story.compare(f"seed_003_{program}.txt")
+        story.compare(f"documented_{program}.txt")
 
 
-def test_seed_003_typed_with_dkv(tmp_path: Path) -> None:
+def test_the_documented_example_typed_with_dkv(tmp_path: Path) -> None:
     play(tmp_path, "dkv", SHORT)
 
 
-def test_seed_003_typed_with_the_unmodified_nuocmd(tmp_path: Path) -> None:
+def test_the_documented_example_typed_with_the_unmodified_nuocmd(tmp_path: Path) -> None:
     assert importlib.util.find_spec("pynuoadmin"), "pynuoadmin is a pinned test dependency: ./dev setup"
     play(tmp_path, "nuocmd", SHORT)
 
 
 @pytest.mark.full
-def test_seed_003_with_its_own_ten_seconds(tmp_path: Path) -> None:
+def test_the_documented_example_with_its_own_ten_seconds(tmp_path: Path) -> None:
     play(tmp_path, "dkv", REAL)

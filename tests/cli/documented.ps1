@@ -1,4 +1,4 @@
-# Every example line of the seeds as printed there, addresses on loopback. One script, one shell.
+# Every documented example line as printed, addresses on loopback. One script, one shell.
 
 # ---- Multi-node configuration: connect to all managers
 Connect-DkvManager -Managers 127.0.0.11:7801,127.0.0.12:7801

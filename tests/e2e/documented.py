@@ -1,4 +1,4 @@
-"""Seed 003 as something that can be played: two servers, a command-line client, a transcript, and what to look away from."""
+"""The documented example, playable: two servers, a command-line client, a transcript, and what is not compared."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ REWRITE = "DKV_REWRITE_STORIES"
 SERVERS = ("server0", "server1")
 
 
-class SeedHouse(House):
-    """The two servers of the seed, each with an address of its own on this machine."""
+class DocumentedServers(House):
+    """The two documented servers, each with an address of its own on this machine."""
 
     def __init__(self, root: Path, settings: Mapping[str, str], state: str = "sqlite") -> None:
         self.state = f"{state}:{root / 'domain.sqlite'}"
         super().__init__(root, len(SERVERS), dict(settings))
 
     def manager(self, index: int, settings: dict[str, str] | None = None, state: str = "") -> Manager:
-        """One of the servers, under its name in the seed."""
+        """One of the servers, under its documented name."""
         name = SERVERS[index - 1]
         return Manager(name, f"{self.net}.{10 + index}", self.root / name, self.state, env=self.env | (settings or {}))
 
@@ -41,9 +41,9 @@ class SeedHouse(House):
 
 @dataclass
 class Player:
-    """Somebody who types the seed's commands, in a directory of their own. `program` is dkv or nuocmd."""
+    """Somebody who types the documented commands, in a directory of their own. `program` is dkv or nuocmd."""
 
-    home: SeedHouse
+    home: DocumentedServers
     program: str
     timeout_ms: int
     lines: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Player:
         return list(self.api("/processes?orderBy=startId")["data"])
 
     def state(self) -> str:
-        """The state of the seed's database."""
+        """The state of the documented database."""
         try:
             return str(self.api("/databases/test")["state"])
         except ManagerRefused:
