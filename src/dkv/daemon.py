@@ -388,9 +388,8 @@ async def serve(settings: Settings, dwelling: DataDir, listening: list[socket.so
         async with manager_of(settings, dwelling) as manager:
             await _serve(manager, settings, listening, ended)
     except StoreError as trouble:
-        said, _, hint = str(trouble).partition("; hint: ")  # the store says what helps in its own sentence
-        hint = f"{hint[:1].upper()}{hint[1:]}." if hint else f"Look at {without_credentials(settings.state)}."
-        raise ManagerError(f"The domain state cannot be used: {said}.", hint) from trouble
+        hint = trouble.hint or f"Look at {without_credentials(settings.state)}."
+        raise ManagerError(f"The domain state cannot be used: {trouble.detail}.", hint) from trouble
     return 0
 
 

@@ -22,7 +22,7 @@ from dkv.machine.observation import HANG_TIMEOUT, LocalServer, Observation
 from dkv.machine.reconcile import Reconciler
 from dkv.machine.refusing import refusing
 from dkv.machine.steps import Step
-from dkv.store.contract import Store
+from dkv.store.contract import Store, StoreError, Unavailable
 
 
 class ManagerError(Exception):
@@ -88,16 +88,17 @@ class Manager:
         self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
         self.domain_uid = ""
 
-    def readiness(self) -> str:
-        """Nothing when the domain is within reach, else the sentence that says since when it is not."""
+    def readiness(self) -> StoreError | None:
+        """None when the domain can be read and changed; else since when and why it cannot, and what helps."""
         failing = self.access.failing
         if failing is not None:
             ago = int(self._outside.monotonic() - failing.since)
-            return f"waiting for the domain since {ago} s: it cannot be changed, {failing.why}; hint: {failing.fix}"
+            return Unavailable(f"waiting for the domain since {ago} s: it cannot be changed, {failing.why}", failing.hint)
         if self.liveness.access_since is not None and self.liveness.lease_left() > 0:
-            return ""
+            return None
         ago = max(0, int(self._outside.monotonic() - self.liveness.renewed_at))
-        return f"waiting for the domain since {ago} s" + (f": {self.liveness.trouble}" if self.liveness.trouble else "")
+        why = f": {self.liveness.trouble}" if self.liveness.trouble else ""
+        return Unavailable(f"waiting for the domain since {ago} s{why}")
 
     async def shown(self) -> View:
         """The domain as people are shown it: the newest state, and while commits fail what this manager knows beside.
@@ -117,7 +118,7 @@ class Manager:
             failing.at,
             int(self._outside.monotonic() - failing.since),
             failing.why,
-            failing.fix,
+            failing.hint,
             tuple(ended),
             refusing(state, self.place.server_id, seen) if seen else (),
         )

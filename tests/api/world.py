@@ -63,7 +63,7 @@ class World:
             port_in_use=lambda host, port: (host, port) in self.listening,
             node_id=lambda state, process: f"{process.start_id + 0xAB:040x}"[::-1],
             new_id=self.new_id,
-            readiness=lambda: self.ready,
+            readiness=lambda: Unavailable(self.ready) if self.ready else None,
             clock=lambda: self.now,
             server_id=server,
             uid=f"uid-of-{server}",

@@ -108,16 +108,16 @@ def test_load_balancers(nuocmd: Nuocmd) -> None:
     nuocmd.refused("delete load-balancer --policy-name near", "no load-balancer policy named near")
 
 
-def test_what_cannot_be_meant(nuocmd: Nuocmd, tmp_path: Path) -> None:
+def test_what_is_not_supported(nuocmd: Nuocmd, tmp_path: Path) -> None:
     licence = tmp_path / "licence"
     licence.write_text("x")
     assert "type=NONE" in nuocmd("get effective-license")
     for words in (f"set license --license-file {licence}", f"check license --license-file {licence}"):
-        nuocmd.refused(words, "A licence cannot be meant here, because dkv has none.")
-    encrypt = "Storage passwords cannot be meant here, because Valkey does not encrypt"
+        nuocmd.refused(words, "Licences are not supported, because dkv has none.")
+    encrypt = "Storage passwords are not supported, because Valkey does not encrypt"
     nuocmd.refused("update data-encryption --db-name Orders --new-password x --is-initial-password", encrypt)
     nuocmd.refused("check data-encryption --db-name Orders --password x", encrypt)
-    no_observer = "A handoff between centres cannot be meant here, because no archive is a passive observer"
+    no_observer = "A handoff between centres is not supported, because no archive is a passive observer"
     nuocmd.refused("handoff report-timestamp --db-name Orders --archive-ids 0", no_observer)
     nuocmd.refused("handoff reset-state --db-name Orders --commits 1 --epoch 1 --leaders 1 0", no_observer)
     nuocmd.refused("handoff database --db-name Orders --archive-ids 0", "are not observers")

@@ -13,7 +13,7 @@ from dkv.control.submit import RequestKey, View
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import DatabaseOptions, Process, State
-from dkv.store.contract import Snapshot, StoredEvent
+from dkv.store.contract import Snapshot, StoredEvent, StoreError
 
 
 class Commands(Protocol):
@@ -68,7 +68,7 @@ class ManagerContext:
     port_in_use: Callable[[str, int], bool]  # whether something listens there on this machine
     node_id: Callable[[State, Process], str]  # the derived engine id, 40 hex
     new_id: Callable[[], str]  # random, 32 hex or more
-    readiness: Callable[[], str]  # "" or "waiting for the domain since T"
+    readiness: Callable[[], StoreError | None]  # None, or "waiting for the domain since T"
     clock: Callable[[], int]  # wall clock, ms
     server_id: str
     uid: str  # of this server's data directory

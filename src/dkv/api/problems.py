@@ -27,7 +27,7 @@ DOOR_CODES: dict[str, Entry] = {
     "cannot_plan": Entry(400, 2, "a request whose effects are no commands cannot be planned"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
     "method_not_allowed": Entry(405, 1, "the address does not know that method"),
-    "not_meant": Entry(400, 1, "the NuoDB dialect has a word for something that dkv does not have"),
+    "not_supported": Entry(400, 1, "the request asks for something of NuoDB that dkv does not have"),
     "manager_away": Entry(503, 1, "another manager would have to answer and does not"),
     "too_many_streams": Entry(503, 1, "the manager sends its events to as many as it can already"),
     "internal": Entry(500, 1, "the manager made a mistake"),
@@ -78,13 +78,12 @@ def one_line(text: str) -> str:
     return said if len(said) <= LONGEST_SENTENCE else said[: LONGEST_SENTENCE - 3] + "..."
 
 
-def waiting(why: str) -> Refused:
+def waiting(error: StoreError) -> Refused:
     """The domain's state cannot be reached."""
-    why, _, hint = why.partition("; hint: ")  # the store says what helps in its own sentence
-    message = why if why.startswith("waiting for the domain") else f"waiting for the domain: {why or 'it is away'}"
-    message = f"This manager is {message.rstrip('.')}."
-    helps = f"{hint[:1].upper()}{hint[1:].rstrip('.')}." if hint else "Ask again, or another manager."
-    return Refused("waiting_for_domain", message, f"Engines serve on meanwhile. {helps}")
+    detail = error.detail or "it is away"
+    message = detail if detail.startswith("waiting for the domain") else f"waiting for the domain: {detail}"
+    hint = error.hint or "Ask again, or another manager."
+    return Refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", f"Engines serve on meanwhile. {hint}")
 
 
 def install(app: FastAPI) -> None:
@@ -102,7 +101,8 @@ async def _refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _store(request: Request, error: Exception) -> JSONResponse:
-    return answer(waiting(str(error)), {"Retry-After": "1"}, request.url.path)
+    assert isinstance(error, StoreError)
+    return answer(waiting(error), {"Retry-After": "1"}, request.url.path)
 
 
 async def _no_text(request: Request, error: Exception) -> JSONResponse:

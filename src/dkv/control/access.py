@@ -18,14 +18,14 @@ PROVED_AFTER = 3.0  # s without a commit that failed before a probe counts: on a
 
 @dataclass(frozen=True)
 class Failing:
-    """Commits fail. `at` is the wall clock in ms, `since` seconds of the manager's own clock; `why` one sentence, `fix` what
+    """Commits fail. `at` is the wall clock in ms, `since` seconds of the manager's own clock; `why` one clause, `hint` what
     helps.
     """
 
     at: int
     since: float
     why: str
-    fix: str
+    hint: str
 
 
 class Access:
@@ -55,11 +55,9 @@ class Access:
         self._note(trouble)
 
     def _note(self, trouble: StoreError) -> None:
-        why, _, fix = str(trouble).partition("; hint: ")
         before = self.failing
         at, since = (before.at, before.since) if before else (self._wall(), self._now())
-        cure = f"{fix[:1].upper()}{fix[1:].rstrip('.')}." if fix else ""
-        self.failing = Failing(at, since, why or type(trouble).__name__, cure)
+        self.failing = Failing(at, since, trouble.detail or type(trouble).__name__, trouble.hint)
         if self.failing.why not in self._reasons:
             self._reasons.add(self.failing.why)
             self._warn(f"the domain cannot be changed: {trouble}")

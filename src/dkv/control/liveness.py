@@ -103,7 +103,7 @@ class Liveness:
                 held = await self._store.acquire(server_lease(self._server_id), self._uid, SERVER_TTL)
                 self.leads = await self._store.acquire(LEADER, self._uid, SERVER_TTL, self._server_id)
         except (StoreError, TimeoutError) as trouble:
-            self.trouble = str(trouble).partition("; hint: ")[0]
+            self.trouble = trouble.detail if isinstance(trouble, StoreError) else str(trouble)
             self.access_since = None
             self.leads = False
             return

@@ -83,7 +83,7 @@ def _decoded(records: Mapping[str, str], what: str) -> State:
     try:
         return codec.decode(records)
     except StoreError as trouble:
-        raise RecoveryError(f"{what} cannot be used: {trouble}", "Use the version of dkv that wrote it.") from trouble
+        raise RecoveryError(f"{what} cannot be used: {trouble.detail}", "Use the version of dkv that wrote it.") from trouble
 
 
 # The state file ------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ async def _read(path: Path) -> Json:
         finally:
             await store.close()
     except StoreError as trouble:
-        raise RecoveryError(f"The state cannot be read: {trouble}") from trouble
+        raise RecoveryError(f"The state cannot be read: {trouble.detail}.", trouble.hint) from trouble
     uid = _decoded(snapshot.records, str(path)).uid
     return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
 

@@ -173,8 +173,8 @@ def _domain_text(state: State) -> str:
 
 def _refusal(record_key: str, finding: str) -> Unusable:
     return Unusable(
-        f"the domain's record {record_key} cannot be used ({finding}); "
-        "hint: a newer dkv may have written it: run that version on every server"
+        f"the domain's record {record_key} cannot be used ({finding})",
+        "A newer dkv may have written it: run that version on every server.",
     )
 
 

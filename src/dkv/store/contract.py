@@ -15,7 +15,15 @@ from typing import Protocol
 
 
 class StoreError(Exception):
-    """The backend failed. Root of everything this room raises."""
+    """The backend failed: `detail` is a clause that says what happened, `hint` a sentence that says what helps, or "".
+
+    Root of everything that this package raises. As text, for a log, it is both.
+    """
+
+    def __init__(self, detail: str = "", hint: str = "") -> None:
+        super().__init__(f"{detail}; hint: {hint}" if hint else detail)
+        self.detail = detail
+        self.hint = hint
 
 
 class Conflict(StoreError):
@@ -25,8 +33,8 @@ class Conflict(StoreError):
 class Unavailable(StoreError):
     """The backend did not answer in time. For a commit: whether it was written is unknown unless `written` says."""
 
-    def __init__(self, sentence: str = "", *, written: bool | None = None) -> None:
-        super().__init__(sentence)
+    def __init__(self, detail: str = "", hint: str = "", *, written: bool | None = None) -> None:
+        super().__init__(detail, hint)
         self.written = written
 
 

@@ -140,7 +140,8 @@ class SqliteFile:
         if version > self._form.version:
             raise Unusable(
                 f"the {self._form.name} {self.path} was written by a newer dkv (version {version}, this dkv knows "
-                f"{self._form.version}); hint: run the newer dkv, or give another path"
+                f"{self._form.version})",
+                "Run the newer dkv, or give another path.",
             )
 
     def _refuse_replaced(self) -> None:
@@ -150,11 +151,11 @@ class SqliteFile:
         except OSError:
             pass
         raise Unusable(
-            f"the {self._form.name} {self.path} was removed or replaced while in use; "
-            "hint: stop all managers on this machine, put the file back together with its -wal file, start them"
+            f"the {self._form.name} {self.path} was removed or replaced while in use",
+            "Stop all managers on this machine, put the file back together with its -wal file, start them.",
         )
 
-    def _held_sentence(self, where: str) -> str:
+    def _held(self, where: str) -> tuple[str, str]:
         return held(where, writer_of(self.path), self._patience)
 
     @contextmanager
@@ -164,31 +165,33 @@ class SqliteFile:
         try:
             yield
         except apsw.BusyError:
-            raise Unavailable(self._held_sentence(where), written=False) from None
+            raise Unavailable(*self._held(where), written=False) from None
         except apsw.FullError:
-            raise Unavailable(f"no space is left for the {where}; hint: free space there", written=written) from None
+            raise Unavailable(f"no space is left for the {where}", "Free space there.", written=written) from None
         except apsw.NotADBError:
             raise foreign(self.path, self._form) from None
         except (apsw.CorruptError, apsw.FormatError, apsw.SQLError) as error:
             raise damaged(self.path, self._form, str(error)) from error
         except (apsw.Error, OSError) as error:
-            sentence = f"the {where} cannot be read or written ({error}); hint: check the directory and its disk"
-            raise Unavailable(sentence, written=written) from error
+            detail = f"the {where} cannot be read or written ({error})"
+            raise Unavailable(detail, "Check the directory and its disk.", written=written) from error
 
 
-def held(where: str, holder: Holder | None, seconds: float) -> str:
-    """Who keeps everybody from writing, and what helps. Readers are never the reason: they hold up nobody."""
+def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, str]:
+    """Who keeps everybody from writing, and the hint what helps. Readers are never the reason: they hold up nobody."""
     lasted = f"has held the write lock of the {where} for over {seconds} s"
     if holder is None:
-        return f"another process {lasted}; hint: is a manager frozen?"
+        return f"another process {lasted}", "Is a manager frozen?"
     if " manager run" in holder.command:
         return (
-            f"{holder} {lasted}; hint: that manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
-            f"end it, its engines serve on: kill -KILL {holder.pid}"
+            f"{holder} {lasted}",
+            f"That manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
+            f"end it, its engines serve on: kill -KILL {holder.pid}",
         )
     return (
-        f"{holder} {lasted}; hint: commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
-        "use dkv backup state, which holds up nobody"
+        f"{holder} {lasted}",
+        f"Commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
+        "use dkv backup state, which holds up nobody.",
     )
 
 
@@ -196,32 +199,32 @@ def refuse_old_library(found: str) -> None:
     """Raises Unusable for a SQLite library that several processes must not share."""
     if tuple(int(part) for part in found.split(".")[:3]) < OLDEST_LIBRARY:
         wanted = ".".join(str(part) for part in OLDEST_LIBRARY)
-        raise Unusable(f"the SQLite library {found} is older than {wanted}; hint: install apsw 3.53 or newer")
+        raise Unusable(f"the SQLite library {found} is older than {wanted}", "Install apsw 3.53 or newer.")
 
 
 def refuse_place(path: Path, form: Format) -> None:
     """Raises Unusable if no file of ours can be at this path, with the reason."""
     parent = path.parent
     if not parent.is_dir():
-        raise Unusable(f"the {form.name} {path} has no directory {parent}; hint: create it, or correct the path")
+        raise Unusable(f"the {form.name} {path} has no directory {parent}", "Create it, or correct the path.")
     try:
         with files.directory(files.without_links(parent)):
             pass
     except files.Unsafe as unsafe:
         said = f"the {form.name} {path} is within the reach of others"
-        raise Unusable(f"{said}: {unsafe.strerror}; hint: cure that, or give another path") from None
+        raise Unusable(f"{said}: {unsafe.strerror}", "Cure that, or give another path.") from None
     except OSError:
         pass  # said below
     if path.is_dir():
-        raise Unusable(f"the {form.name} {path} is a directory; hint: give the path of a file")
+        raise Unusable(f"the {form.name} {path} is a directory", "Give the path of a file.")
     if not os.access(parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.R_OK | os.W_OK)):
-        raise Unusable(f"the {form.name} {path} may not be written; hint: check the owner and mode of {parent}")
+        raise Unusable(f"the {form.name} {path} may not be written", f"Check the owner and mode of {parent}.")
     if path.exists() and path.stat().st_size == 0:
         raise damaged(path, form, "it is empty")
     if not path.exists() and Path(f"{path}-wal").exists():
         raise Unusable(
-            f"the {form.name} {path} is gone but its journal {path}-wal is still there; "
-            "hint: put the file back, or move the journal away to begin anew"
+            f"the {form.name} {path} is gone but its journal {path}-wal is still there",
+            "Put the file back, or move the journal away to begin anew.",
         )
 
 
@@ -265,12 +268,12 @@ def signed(number: int) -> int:
 
 def foreign(path: Path, form: Format) -> Unusable:
     """The refusal of a file that is not ours."""
-    return Unusable(f"{path} is not a dkv {form.name}; hint: give another path, this file was left untouched")
+    return Unusable(f"{path} is not a dkv {form.name}", "Give another path; this file was left untouched.")
 
 
 def damaged(path: Path, form: Format, finding: str) -> Unusable:
     """The refusal of a file of ours that lost its sense."""
     return Unusable(
-        f"the {form.name} {path} is damaged ({' '.join(finding.split())}); "
-        "hint: put a good copy back, or move it away together with its -wal file to begin anew"
+        f"the {form.name} {path} is damaged ({' '.join(finding.split())})",
+        "Put a good copy back, or move it away together with its -wal file to begin anew.",
     )

@@ -111,8 +111,8 @@ class StateReader:
         known = self._cached
         if known is not None and revision < known.revision:
             raise Unusable(
-                f"the state file {self._file.path} went back from revision {known.revision} to {revision}; "
-                "hint: stop all managers on this machine before putting an old copy back"
+                f"the state file {self._file.path} went back from revision {known.revision} to {revision}",
+                "Stop all managers on this machine before putting an old copy back.",
             )
         if known is not None and revision == known.revision:
             return version, known
@@ -138,5 +138,5 @@ def numbers(file: SqliteFile, sql: str) -> tuple[int, int]:
     """The two numbers of a one-row answer. Raises Unusable if there is no such row."""
     rows: list[Any] = file.rows(sql)
     if len(rows) != 1:
-        raise Unusable(f"the state file {file.path} is damaged (no head); hint: put a good copy back")
+        raise Unusable(f"the state file {file.path} is damaged (no head)", "Put a good copy back.")
     return int(rows[0][0]), int(rows[0][1])

@@ -141,7 +141,7 @@ async def test_bodies_of_looks_and_deletions_are_read_where_they_are_meant_and_n
     await ask(world, "PUT", "databases/test/hosts", json={"serverId": "s1", "regionId": 0})
     await ask(world, "DELETE", "databases/test/hosts", json={"serverId": "s1"})
     await refused(world, "DELETE", "databases/test/hosts", 404, "s1", json={"serverId": "s1"})
-    await refused(world, "GET", "databases/test/reportTimestamp", 400, "cannot be meant", json={"archiveIds": [0]})
+    await refused(world, "GET", "databases/test/reportTimestamp", 400, "is not supported", json={"archiveIds": [0]})
     assert (await ask(world, "GET", "databases/test", json={"any": "thing"}))["name"] == "test"
 
 

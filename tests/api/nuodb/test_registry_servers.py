@@ -193,7 +193,7 @@ async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrad
 
 
 @story
-async def test_what_cannot_be_meant_here_is_refused_with_the_reason(world: World) -> None:
+async def test_what_is_not_supported_is_refused_with_the_reason(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         path, body = "/databases/OrdersStore", {"archiveIds": ["0"], "timeoutMs": 10_000}

@@ -13,7 +13,7 @@ from dkv.api.context import Context, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
-from dkv.api.nuodb.dependencies import archive_of, not_meant
+from dkv.api.nuodb.dependencies import archive_of, not_supported
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
 from dkv.api.topology import check_directories
@@ -47,7 +47,7 @@ async def remove_storage_group(body: PlacementBody) -> Response:
 
 
 def _fixed(body: PlacementBody) -> Exception:
-    return not_meant(
+    return not_supported(
         f"The storage group of archive {body.archive_id} cannot be changed: an archive belongs to one group from its creation.",
         "Create an archive for that group, or delete this one.",
     )
@@ -58,7 +58,7 @@ async def observe(archive_id: int, body: ObserverBody, rooms: Context) -> Respon
     """Refused unless it asks for nothing: every archive takes part in its group."""
     archive_of((await rooms.submitter.view()).state, archive_id, removed=False)
     if body.demote_storage_groups:
-        raise not_meant(
+        raise not_supported(
             "Archives that only observe do not exist here: every SM takes part in its group.",
             "Use a TE for reading, or another database for a passive copy.",
         )
@@ -142,7 +142,7 @@ async def _retired(rooms: ManagerContext, archive_id: int) -> None:
 
 def _server(body: ArchiveBody) -> str:
     if body.remote_start or not body.host:
-        raise not_meant(
+        raise not_supported(
             "An archive without a server cannot be used: engines are started by the manager of their server.",
             "Name it with --server-id.",
         )
@@ -152,12 +152,12 @@ def _server(body: ArchiveBody) -> str:
 def _path(body: ArchiveBody) -> str:
     """The archive's directory, in the one way to write it. Raises Refusal for what an archive does not have here."""
     if body.journal_path or body.snapshot_archive_path:
-        raise not_meant(
+        raise not_supported(
             "An archive has one directory: its journal and its data lie in it together.",
             "Leave --journal-path and --snapshot-archive-path out.",
         )
     if body.storage_group_observers:
-        raise not_meant("Archives that only observe do not exist here.", "Leave --observers and --passive out.")
+        raise not_supported("Archives that only observe do not exist here.", "Leave --observers and --passive out.")
     if not body.path:
         return ""
     return posixpath.normpath(body.path)  # what it may be is the domain's to say

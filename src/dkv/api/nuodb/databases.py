@@ -11,7 +11,7 @@ from dkv.api.context import Context, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
-from dkv.api.nuodb.dependencies import database_of, external, heard, not_meant, pairs
+from dkv.api.nuodb.dependencies import database_of, external, heard, not_supported, pairs
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal, refuse
 from dkv.domain import startplan
@@ -153,7 +153,7 @@ async def storage_groups(name: str, request: Request, rooms: Context) -> Respons
 async def delete_storage_group(name: str, group: str, rooms: Context) -> Response:
     """Refused: the groups of a database share its keys from its creation."""
     database_of((await rooms.submitter.view()).state, name)
-    raise not_meant("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
+    raise not_supported("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
 
 
 @router.get("/{name}/sqlConnection", response_model=schemas.Process, responses={204: {"description": "No process serves."}})

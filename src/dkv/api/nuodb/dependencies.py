@@ -47,14 +47,14 @@ def pairs(texts: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((texts or {}).items()))
 
 
-def not_meant(what: str, instead: str) -> Refusal:
+def not_supported(what: str, instead: str) -> Refusal:
     """Something NuoDB has and dkv is not."""
-    return refuse("not_meant", what, instead)
+    return refuse("not_supported", what, instead)
 
 
 def external(what: str = "This process") -> Refusal:
     """Engines are started by managers only."""
-    return not_meant(
+    return not_supported(
         f"{what} cannot be started from outside: engines are started by the manager of their server.",
         "Leave --is-external and --nuodb-cmd out.",
     )

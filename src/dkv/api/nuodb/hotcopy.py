@@ -15,7 +15,7 @@ from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.hotcopies import prepared
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
-from dkv.api.nuodb.dependencies import database_of, not_meant
+from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import refuse
 from dkv.control.submit import RequestKey
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
@@ -68,7 +68,7 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Context, ke
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
-        raise not_meant("Archives have no journal of their own.", "Leave the journal directory out.")
+        raise not_supported("Archives have no journal of their own.", "Leave the journal directory out.")
     command = RequestHotCopy(
         actor=actor,
         database=name,
@@ -84,7 +84,7 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Context, ke
 async def hot_copy(name: str, body: HotCopySetBody, rooms: Context, key: Key, actor: Actor) -> Response:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
-        raise not_meant(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
+        raise not_supported(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
     places = body.backup_set_dirs or {}
     command = RequestHotCopy(
         actor=actor,
@@ -103,7 +103,7 @@ async def _begin(
 ) -> Response:
     """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
-        raise not_meant("A hot copy has no test mode.", "Leave it out.")
+        raise not_supported("A hot copy has no test mode.", "Leave it out.")
     done = accepted(await rooms.submitter.submit(command, key))
     copy_id = await prepared(rooms, done)
     looks = 0 if rooms.dry_run else int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)

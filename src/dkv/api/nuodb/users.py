@@ -228,4 +228,4 @@ async def get_license() -> Response:
 @router.post("/license", status_code=400, response_model=schemas.Error)
 async def set_license(body: LicenseBody, update: bool = False, allowDowngrade: bool = False) -> Response:
     """Refused."""
-    raise refuse("not_meant", "A licence cannot be meant here, because dkv has none.", "Nothing has to be unlocked.")
+    raise refuse("not_supported", "Licences are not supported, because dkv has none.", "Nothing has to be unlocked.")

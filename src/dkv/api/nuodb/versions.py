@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv.api.context import Context, ManagerContext
 from dkv.api.nuodb import schemas
-from dkv.api.nuodb.dependencies import database_of, not_meant
+from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import Refusal, refuse
 
 router = APIRouter(prefix="/databases")
@@ -57,8 +57,8 @@ async def upgrade(name: str, rooms: Context, version: str | None = None, maxVers
 @router.post("/dataEncryption", status_code=400, response_model=schemas.Error)
 async def data_encryption(rooms: Context, configUpdateTimeoutSec: int = 0) -> Response:
     """Refused."""
-    raise not_meant(
-        "Storage passwords cannot be meant here, because Valkey does not encrypt the files it writes.",
+    raise not_supported(
+        "Storage passwords are not supported, because Valkey does not encrypt the files it writes.",
         "Keep the data directory on an encrypted file system.",
     )
 
@@ -77,5 +77,5 @@ async def reset_state(name: str, rooms: Context) -> Response:
 
 async def _no_handoff(rooms: ManagerContext, name: str) -> Refusal:
     database_of((await rooms.submitter.view()).state, name)
-    said = "A handoff between centres cannot be meant here, because no archive is a passive observer: each is a whole copy."
-    return not_meant(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")
+    said = "A handoff between centres is not supported, because no archive is a passive observer: each is a whole copy."
+    return not_supported(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")
