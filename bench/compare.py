@@ -21,7 +21,7 @@ NOW, BEFORE = "now", "before"
 Values = Callable[[Sequence[Raw]], list[float]]
 
 
-def values(kind: str, field: str, **wanted: str) -> Values:
+def values(kind: str, field: str, **wanted: str | int) -> Values:
     """The values of a field of all raw lines of a kind; lines without it are left out."""
     return lambda raw: [line[field] for line in of(raw, kind, **wanted) if line.get(field) is not None]
 
@@ -53,6 +53,11 @@ MEASURES: Mapping[str, Mapping[str, Values]] = {
         "all copies in sync, ms": values("round", "whole_ms", side="dkv"),
     },
     "data": {"throughput to bare Valkey, ratio": ratios_to_bare},
+    "scale": {
+        f"{name} with {size:,} processes, ms": values("time", "ms", what=name, size=size)
+        for name in ("decide StartProcess", "decide LoadingProgressed", "tick", "plan", "encode a commit", "decode a watch")
+        for size in (1_000, 10_000)
+    },
     "idle": {
         "processor time of an idle manager, % of a core": values("idle", "percent"),
         "memory of a manager, MB": values("idle", "memory_mb"),

@@ -18,6 +18,7 @@ import domain
 import failover
 import idle
 import large
+import scale
 import switchover
 from kit.record import RESULTS, ROOT, Raw, Tables, markdown, of, read, say
 
@@ -31,6 +32,7 @@ BENCHES: dict[str, Tables] = {
     "idle": idle.tables,
     "domain": domain.tables,
     "large": large.tables,
+    "scale": scale.tables,
 }
 
 
