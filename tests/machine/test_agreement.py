@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput, update_history
 from dkv.machine.perform import Performer
 from dkv.machine.plan import plan, poll_interval, process_steps, timeless
-from dkv.machine.steps import Step, SubmitFact
+from dkv.machine.steps import Step
 from tests.machine.stage import DATABASE, LONG, Stage, me
 from tests.machine.walk import any_engine, any_exit, step
 
@@ -248,7 +248,11 @@ def kinds_of(kind: type[Step]) -> list[type[Step]]:
     return [found for one in kind.__subclasses__() for found in (one, *kinds_of(one))]
 
 
-@pytest.mark.parametrize("kind", [k for k in kinds_of(Step) if k.__module__.startswith("dkv.")], ids=lambda k: k.__name__)
-def test_every_step_that_plan_may_choose_can_be_carried_out(kind: type[Step]) -> None:
-    """A step finds its code by its name; one that has none would fail at a machine, at night."""
-    assert kind is SubmitFact or callable(getattr(Performer, f"_{kind.__name__.lower()}", None))
+def test_every_step_that_plan_may_choose_can_be_carried_out() -> None:
+    """A step without a handler would fail at a machine, at night."""
+    nothing: Any = None
+    performer = Performer(
+        "s1", engines=nothing, submitter=nothing, store=nothing, still=nothing, token=nothing, probe=nothing, monotonic=nothing
+    )
+    kinds = {kind for kind in kinds_of(Step) if kind.__module__.startswith("dkv.")}
+    assert set(performer.handlers) == kinds

@@ -13,10 +13,11 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import PositionReport
 from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineUnreachable, ExitSeen, Identity, PeerNode, Position
 from dkv.machine import steps as s
+from dkv.machine.handlers import Dropped
 from dkv.machine.observation import ProbeResult
-from dkv.machine.perform import Dropped, Performer
+from dkv.machine.perform import Performer
 from dkv.machine.plan import engine_spec
-from dkv.machine.tail_steps import CheckTail
+from dkv.machine.tail.steps import CheckTail
 from dkv.store.memory import MemoryStore
 from tests.machine.fakes import Fake, FakeEngines, FakeWorld
 from tests.machine.stage import Stage, me
@@ -413,12 +414,6 @@ def test_what_knocking_gave_is_kept_with_its_time() -> None:
         assert scene.desk.told == [], "what that means is judged by plan"
 
     play(story)
-
-
-def test_every_step_has_its_performance() -> None:
-    kinds = [kind for kind in vars(s).values() if isinstance(kind, type) and issubclass(kind, s.Step)]
-    missing = [k.__name__ for k in kinds if k not in (s.Step, s.SubmitFact) and not hasattr(Performer, f"_{k.__name__.lower()}")]
-    assert not missing
 
 
 def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None:

@@ -336,7 +336,7 @@ def test_a_script_that_wrote_is_ended_with_its_engine() -> None:
             async def kill(self, start_id: int, cause: Cause) -> None:
                 done.append(cause)
 
-        await Performer._endscript(SimpleNamespace(_engines=Engines()), EndScript("k", 1))  # type: ignore[arg-type]
+        await Performer._end_script(SimpleNamespace(_engines=Engines()), EndScript("k", 1))  # type: ignore[arg-type]
         return done
 
     assert asyncio.run(told(False)) == ["end"]

@@ -10,8 +10,9 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
+from dkv.machine.engine_upkeep import FOLLOWERS_FROM, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
 from dkv.machine.handover import UNMARKED
-from dkv.machine.leader_steps import FOLLOWERS_FROM, MARK_EVERY, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
+from dkv.machine.leader_steps import MARK_EVERY
 from dkv.machine.observation import Observation, update_history
 from dkv.machine.plan import plan, timeless
 from dkv.machine.steps import Forget, HandOver, Mark, Meet, RenewRewriteLease, Rewrite, Step

@@ -237,12 +237,12 @@ async def write_on(stage: Stage, name: str, acknowledged: set[str]) -> None:
 
 
 def no_fence_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = perform.Performer._reportposition
+    report = perform.Performer._report_position
 
     async def unfenced(self: perform.Performer, step: Any) -> None:
         await report(self, replace(step, leads=False))
 
-    monkeypatch.setattr(perform.Performer, "_reportposition", unfenced)
+    monkeypatch.setattr(perform.Performer, "_report_position", unfenced)
 
 
 def test_v08_an_engine_is_fenced_before_it_says_how_far_it_got() -> None:

@@ -272,12 +272,12 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
             yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
 
     async def believed(self: perform.Performer, step: Any) -> None:
-        await self._tell(
-            c.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
+        await self._submit(
+            c.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._header)
         )
 
     monkeypatch.setattr(follower_steps, "_attach_steps", hasty)
-    monkeypatch.setattr(perform.Performer, "_checkmarker", believed)
+    monkeypatch.setattr(perform.Performer, "_check_marker", believed)
     monkeypatch.setattr(leader_steps, "_join_steps", grown_when_required(leader_steps._join_steps))
     monkeypatch.setattr(leader_steps, "acknowledges", lambda *_, **__: True)
     worlds = range(1, 100, 6)  # in some the lost leader is back before the copy is chosen
@@ -293,7 +293,7 @@ def grown_when_required(join: Any) -> Any:
         if joining is None or joining.stage is JoinStage.ANNOUNCED:
             yield from join(scene, group, engine, archive, joining)
         elif joining.stage is JoinStage.REQUIRED:
-            fact = c.JoinCompleted(archive_id=archive.archive_id, **leader_steps.quote(scene.server, group))
+            fact = c.JoinCompleted(archive_id=archive.archive_id, **scene.group_header(group))
             yield SubmitFact(f"copy {archive.archive_id}", fact)
 
     return steps

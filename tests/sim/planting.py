@@ -45,10 +45,12 @@ def skip_the_catch_up_when_s_grows() -> None:
     """A joiner is believed to have the marker, and to have caught up."""
 
     async def believed(self: Any, step: Any) -> None:
-        fact = perform.JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
-        await self._tell(fact)
+        fact = perform.JoinDurable(
+            start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._header
+        )
+        await self._submit(fact)
 
-    perform.Performer._checkmarker = believed  # type: ignore[method-assign]
+    perform.Performer._check_marker = believed  # type: ignore[method-assign]
     leader_steps._caught_up = lambda *_: True
 
 
@@ -308,12 +310,12 @@ def hand_over_inside_a_script_and_believe_the_offset() -> None:
 @mutant
 def read_a_position_without_a_fence() -> None:
     """V8: an engine found leading goes on serving while its position is read."""
-    report = perform.Performer._reportposition
+    report = perform.Performer._report_position
 
     async def unfenced(self: Any, step: Any) -> None:
         await report(self, replace(step, leads=False))
 
-    perform.Performer._reportposition = unfenced  # type: ignore[method-assign]
+    perform.Performer._report_position = unfenced  # type: ignore[method-assign]
 
 
 @mutant

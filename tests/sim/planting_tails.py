@@ -11,18 +11,18 @@ from dkv.domain.positions import TailTransfer
 from dkv.domain.rules import groups, leadership, tail
 from dkv.engine import tail as feeders
 from dkv.engine.contract import ByteRangeDigest
-from dkv.machine import follower_steps, tail_transfer
-from dkv.machine import tail as fed
-from dkv.machine.tail_steps import CheckTail
+from dkv.machine.tail import handlers as tail_handlers
+from dkv.machine.tail import plan as tail_plan
+from dkv.machine.tail.steps import CheckTail
 from dkv.sim import scenario
 from dkv.sim import tail as sim_feeders
 
 
 def open_without_comparing() -> None:
     """A follower is believed to have everything as soon as it is fenced."""
-    steps = fed.fed_steps
+    steps = tail_plan.recipient_steps
 
-    def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
+    def immediate(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         one = group.tail.of(process.start_id)
         if group.tail.history and one and not one.whole and engine.fenced:
             yield CheckTail(
@@ -37,15 +37,15 @@ def open_without_comparing() -> None:
         yield from steps(scene, group, process, engine)
 
     async def believed(self: Any, step: CheckTail) -> None:
-        await self._tell(
-            tail_transfer.TailFed(
-                start_id=step.start_id, term=step.term, size=step.stretch.size, digest=step.stretch.digest, **self._told
+        await self._submit(
+            tail_handlers.TailFed(
+                start_id=step.start_id, term=step.term, size=step.stretch.size, digest=step.stretch.digest, **self._header
             )
         )
 
     _every_group_is_large()
-    follower_steps.fed_steps = hasty  # type: ignore[attr-defined]
-    tail_transfer.Feeding.check = believed  # type: ignore[method-assign]
+    tail_plan.recipient_steps = immediate
+    tail_handlers.TailHandlers._check = believed  # type: ignore[method-assign]
 
 
 def _every_group_is_large() -> None:
@@ -118,15 +118,15 @@ def the_old_id() -> None:
         return measured(draft, replace(command, history=former))
 
     _replace_rule("TailMeasured", old)
-    tail_transfer.Feeding.check = _by_size_only  # type: ignore[method-assign]
+    tail_handlers.TailHandlers._check = _by_size_only  # type: ignore[method-assign]
 
 
 async def _by_size_only(self: Any, step: CheckTail) -> None:
     """As the comparison, but a follower that is longer or different is left alone."""
     found = await self._engines.digest(step.directory, step.marker)
     if found == step.stretch:
-        await self._tell(
-            tail_transfer.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told)
+        await self._submit(
+            tail_handlers.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._header)
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from dkv.machine.step import Step
+from dkv.machine.steps import Step
 
 SHARE = 0.125  # of the time for which a step has failed: the next try comes so much later
 LATEST = 2.0  # s between two tries at most, besides what the step itself rests

@@ -8,11 +8,11 @@ from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
 from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.clients import linked, opening_to_clients
+from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_target
-from dkv.machine.leader_steps import opening_steps, rewrite_steps, table_steps
 from dkv.machine.observation import SILENT, PlanInput, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, ReportPosition, Step, SubmitFact
-from dkv.machine.tail import fed_steps, link_may_fall, wants_digest
+from dkv.machine.tail import plan as tail
 
 LINK_PATIENCE = 1_000  # ms a member of S may take to find its leader again by itself
 KNOCK_LASTS = 2_000  # ms for which what knocking gave is believed
@@ -20,13 +20,7 @@ STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose ep
 
 
 def vacancy_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """No term is open: the assigned leader opens its own, everybody else says how far it got."""
-    if group.tail and group.tail.of(process.start_id):
-        yield from fed_steps(scene, group, process, engine)
-        return
-    if group.leader_process == process.start_id:
-        yield from opening_steps(scene.server, group, engine)
-        return
+    """No term is open, and another archive may be assigned: report the position, so that a leader can be chosen."""
     if process.start_id in group.suspects and engine.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
@@ -37,8 +31,8 @@ def vacancy_steps(scene: PlanInput, group: Group, process: Process, engine: Engi
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)  # or all would wait for it to step down
         return
     if process.report is None:
-        digest = wants_digest(scene, group, engine)
-        if digest and link_may_fall(scene, group, engine):
+        digest = tail.report_digest(scene, group, engine)
+        if digest is None:
             return
         yield ReportPosition(
             engine.directory,
@@ -48,7 +42,7 @@ def vacancy_steps(scene: PlanInput, group: Group, process: Process, engine: Engi
             engine.role == "leader",
             engine.offset,
             engine.history,
-            digest and not engine.link_up,
+            digest,
         )
     elif engine.role == "leader" and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)

@@ -14,8 +14,16 @@ from dkv.domain.commands import (
 )
 from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.observation import PlanInput, acknowledges, handover_key, knows_as_follower, node_id, replica_of, wish_key
-from dkv.machine.quoting import next_sequence, quote
+from dkv.machine.observation import (
+    PlanInput,
+    acknowledges,
+    handover_key,
+    knows_as_follower,
+    next_sequence,
+    node_id,
+    replica_of,
+    wish_key,
+)
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
 DEADLINE = 12_000  # ms after which the leader's manager gives a handover up
@@ -55,7 +63,7 @@ def _done(scene: PlanInput, group: Group, start_id: int, epoch: int, history: st
 def begin(scene: PlanInput, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
     """Have this leader hand over to that archive."""
     sequence = next_sequence(group, engine) - 1
-    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **quote(scene.server, group))
+    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **scene.group_header(group))
     return SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
@@ -70,7 +78,7 @@ def wish_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[S
     if target is not None:
         yield begin(scene, group, engine, target)
     elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].restart is None:
-        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **quote(scene.server, group))
+        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **scene.group_header(group))
         yield SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 

@@ -13,7 +13,6 @@ from dkv.domain.commands import SlotsLost, SlotsOwned
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.observation import PlanInput
-from dkv.machine.quoting import quote
 from dkv.machine.steps import Fence, Forget, KeepDeleted, Reclaim, RollBack, Step, SubmitFact
 
 Slots = tuple[tuple[int, int], ...]
@@ -58,7 +57,7 @@ def intrusion_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Itera
     key = engine.directory
     if lost and not here:
         by = _named(group, engine, strangers(scene, group.database, engine))
-        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **quote(scene.server, group)))
+        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **scene.group_header(group)))
     elif known and here and not known.looked:
         yield KeepDeleted(key, engine.start_id, group.database, group.name, group.term)
     elif known and here and known.back:
@@ -68,7 +67,7 @@ def intrusion_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Itera
     elif lost:
         yield Reclaim(key, engine.start_id, group.slots)
     else:
-        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **quote(scene.server, group)))
+        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **scene.group_header(group)))
 
 
 def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:

@@ -17,59 +17,39 @@ from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
 from dkv.machine.clients import closing_to_clients, opening_to_clients
-from dkv.machine.copy import at_the_cut
+from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_leader, wish_steps
+from dkv.machine.hot_copy_steps import at_the_cut
 from dkv.machine.intrusion import intrusion_steps, robbed
 from dkv.machine.observation import (
     REQUIRED_BEFORE_GROWING,
     SILENT,
-    STOPPING,
     ConditionHistory,
-    LocalServer,
-    Observation,
     PlanInput,
     acknowledges,
     copies_of,
+    next_sequence,
     node_id,
     replica_of,
+    stopping,
     unheard,
 )
-from dkv.machine.quoting import next_sequence, quote
-from dkv.machine.steps import (
-    Admit,
-    AskFollowers,
-    Fence,
-    Forget,
-    Lead,
-    LetNobodyIn,
-    Mark,
-    MarkJoiner,
-    Meet,
-    RenewRewriteLease,
-    Rewrite,
-    Step,
-    SubmitFact,
-    Unfence,
-)
+from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence
 
 SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whoever is still connected
 CLEAN_STOP_PATIENCE = 5_000  # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000  # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10  # bytes of writes between markers: a copy that rewrote has no position until the next one
-REWRITE_FROM = 1 << 20  # bytes of incremental file worth a leader's rewrite: killed, it replays them first
-FOLLOWERS_FROM = 64 << 20  # for a follower: nobody waits for it to load, and its rewrite takes its marker away
-REWRITE_LEASE = 5.0  # s a turn at rewriting outlasts its last renewal
-OTHERS_FIRST = 3.0  # s after its lease in which the group's other copies may take their turn
 JOINING_PACE = 0.05  # s between two looks while a joiner attaches
 GROWING_PACE = 0.02  # s, once S may grow
 
 
-def opening_steps(me: LocalServer, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def opening_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The assigned leader: its term opens once its engine has loaded and is fenced."""
     if not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
-        yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **quote(me, group)))
+        yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **scene.group_header(group)))
 
 
 def leader_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
@@ -104,11 +84,6 @@ def leader_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator
             yield from _copy_steps(scene, group, engine, archive)
     if not at_the_cut(scene.state, group):
         yield from upkeep_steps(scene, group, engine)
-
-
-def stopping(state: State, group: Group) -> bool:
-    """Whether the whole database is being shut down."""
-    return state.databases[group.database].state in STOPPING
 
 
 def _mark(group: Group, engine: EngineSeen) -> Step:
@@ -187,7 +162,7 @@ def _copy_steps(scene: PlanInput, group: Group, engine: EngineSeen, archive: Arc
         if because and _about_to_fall_below(scene, group, engine) and not engine.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         elif because:
-            yield SubmitFact(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **quote(scene.server, group)))
+            yield SubmitFact(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **scene.group_header(group)))
         return
     process = scene.state.process_on(archive.archive_id)
     joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
@@ -195,7 +170,7 @@ def _copy_steps(scene: PlanInput, group: Group, engine: EngineSeen, archive: Arc
         yield from _join_steps(scene, group, engine, archive, joining)
     elif joining:  # its server may be lost: no confirmation may wait for its end
         because = _why_out(scene, group, engine, archive.archive_id)
-        yield SubmitFact(key, JoinAborted(archive_id=archive.archive_id, reason=because, **quote(scene.server, group)))
+        yield SubmitFact(key, JoinAborted(archive_id=archive.archive_id, reason=because, **scene.group_header(group)))
 
 
 def _copy_key(group: Group, archive_id: int) -> str:
@@ -221,16 +196,16 @@ def _join_steps(scene: PlanInput, group: Group, engine: EngineSeen, archive: Arc
     key = _copy_key(group, archive_id)
     heard = acknowledges(scene.state, engine, archive_id, within_ms=SILENT)
     if joining is None:
-        yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **quote(scene.server, group)))
+        yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **scene.group_header(group)))
     elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(scene, group, joining):
         if heard and not at_the_cut(scene.state, group):
             yield MarkJoiner(
                 key, engine.start_id, group.database, group.name, group.term, next_sequence(group, engine), archive_id
             )
     elif unheard(scene.seen.conditions, engine, archive_id):
-        yield SubmitFact(key, JoinAborted(archive_id=archive_id, **quote(scene.server, group)))
+        yield SubmitFact(key, JoinAborted(archive_id=archive_id, **scene.group_header(group)))
     elif joining.stage is JoinStage.REQUIRED and _caught_up(scene, group, engine, joining):
-        yield SubmitFact(key, JoinCompleted(archive_id=archive_id, **quote(scene.server, group)))
+        yield SubmitFact(key, JoinCompleted(archive_id=archive_id, **scene.group_header(group)))
     elif joining.stage is JoinStage.REQUIRED and heard and _noted(scene, group, joining) is not None:
         yield _ask(engine)
 
@@ -277,7 +252,7 @@ def _clean_stop(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[
     reached = tuple(a for a in others if _holds_all(scene, group, engine, a))
     waited = scene.lasted(("stopping", group.key))
     if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
-        yield SubmitFact(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **quote(scene.server, group)))
+        yield SubmitFact(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **scene.group_header(group)))
     elif any(acknowledges(scene.state, engine, a, within_ms=SILENT) for a in others if a not in reached):
         yield _ask(engine)
 
@@ -303,51 +278,3 @@ def upkeep_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator
         yield _mark(group, engine)
     yield from rewrite_steps(scene.seen, group, engine, leads=True)
     yield from table_steps(scene, group, engine)
-
-
-def rewrite_steps(seen: Observation, group: Group, engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    """A rewrite when the incremental file outgrew what it may have; never without room for it.
-
-    A copy that just had its turn waits until the others could take theirs: under a steady load it would else take turn
-    after turn, and its leader's file would grow without end.
-    """
-    worth = max(REWRITE_FROM, engine.base_bytes // 2) if leads else max(FOLLOWERS_FROM, engine.base_bytes)
-    size = engine.incremental_bytes + engine.base_bytes
-    lease = f"rewrite/{group.database}/{group.name}"
-    if engine.rewriting:
-        yield RenewRewriteLease(f"rewrite {engine.start_id}", engine.start_id, lease)
-    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining or just_had_its_turn(seen, engine):
-        return
-    elif engine.free_bytes >= 2 * size:
-        marker = (group.term, next_sequence(group, engine)) if leads else None
-        yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
-
-
-def just_had_its_turn(seen: Observation, engine: EngineSeen) -> bool:
-    """Whether its group's other copies may rewrite before it does so again."""
-    had = seen.rewrite_leases.get(engine.start_id)
-    return had is not None and seen.conditions.now < had + (REWRITE_LEASE + OTHERS_FIRST) * 1000
-
-
-def table_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Forget nodes the domain does not know; meet those this engine does not know; then let nobody else in.
-
-    A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
-    """
-    table = scene.table(group.database)
-    for node in engine.nodes:
-        if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:
-            yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
-            return
-    listed = {n.node_id for n in engine.nodes}
-    for one in table.answering:
-        if one.node_id not in listed:
-            yield Meet(f"table {engine.start_id}", engine.start_id, one)
-            return
-    if engine.lets_in and group.leader_process is not None and _stays(scene, engine):
-        yield LetNobodyIn(f"table {engine.start_id}", engine.start_id)
-
-
-def _stays(scene: PlanInput, engine: EngineSeen) -> bool:
-    """Whether it is of an archive. A TE attaches without an order, and whoever misses it has to be let in."""
-    return scene.state.processes[engine.start_id].archive_id is not None

@@ -43,6 +43,14 @@ class FactHeader(TypedDict):
     actor: str
 
 
+class GroupFactHeader(FactHeader):
+    """Who reports a fact about a group, and the newest term that its leader's manager knows."""
+
+    database: str
+    group: str
+    term: int
+
+
 @dataclass(frozen=True)
 class ProbeResult:
     """What knocking at a silent leader's gave: `at` ms of this manager's monotonic clock its machine answered or not, and
@@ -117,6 +125,10 @@ class PlanInput:
     def fact_header(self) -> FactHeader:
         """Who reports a fact."""
         return FactHeader(server_id=self.server.server_id, actor=self.server.server_id)
+
+    def group_header(self, group: Group) -> GroupFactHeader:
+        """The header of a fact that this manager reports as a group's leader's."""
+        return GroupFactHeader(**self.fact_header, database=group.database, group=group.name, term=group.term)
 
     def table(self, database: str) -> NodeTable:
         """The node table that every engine of a database should have."""
@@ -246,6 +258,17 @@ def share(state: State, me: LocalServer) -> int:
 def copies_of(state: State, key: tuple[str, str]) -> list[Archive]:
     """A group's archives, by id; removed ones too."""
     return [a for a in state.archives_of(key[0]) if a.group == key[1]]
+
+
+def next_sequence(group: Group, engine: EngineSeen) -> int:
+    """The number of the next marker: the leader's manager counts them within a term, without a commit."""
+    marker = engine.marker
+    return marker.sequence + 1 if marker and marker.term == group.term else 1
+
+
+def stopping(state: State, group: Group) -> bool:
+    """Whether the whole database is being shut down."""
+    return state.databases[group.database].state in STOPPING
 
 
 # Remembering -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 from dkv.domain.commands import (
     ArchiveRetired,
@@ -27,14 +26,12 @@ from dkv.domain.commands import (
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import PositionReport
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines, ExitSeen, Position
-from dkv.machine import steps as s
-from dkv.machine.copying import Copying
-from dkv.machine.leader_steps import REWRITE_LEASE
+from dkv.machine import steps
+from dkv.machine.engine_upkeep import REWRITE_LEASE
+from dkv.machine.handlers import Dropped, Handlers, Submits, on
+from dkv.machine.hot_copy_handlers import HotCopyHandlers
 from dkv.machine.observation import FactHeader, ProbeResult
-from dkv.machine.ports import Dropped as Dropped
-from dkv.machine.ports import Submits
-from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
-from dkv.machine.tail_transfer import Feeding
+from dkv.machine.tail.handlers import TailHandlers
 from dkv.store.contract import Store
 
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
@@ -45,7 +42,7 @@ async def nobody(host: str, port: int) -> bool:
     return False
 
 
-class Performer(Copying):
+class Performer:
     """Carries steps out. `still` says, after a fresh read, whether plan() would choose the step again."""
 
     def __init__(
@@ -55,13 +52,13 @@ class Performer(Copying):
         engines: Engines,
         submitter: Submits,
         store: Store,
-        still: Callable[[s.Step], Awaitable[bool]],
+        still: Callable[[steps.Step], Awaitable[bool]],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
         accepts: Callable[[str, int], Awaitable[bool]] = nobody,
         monotonic: Callable[[], float],
     ) -> None:
-        self._told = FactHeader(server_id=server_id, actor=server_id)
+        self._header = FactHeader(server_id=server_id, actor=server_id)
         self._server_id = server_id
         self._engines = engines
         self._submitter = submitter
@@ -72,54 +69,102 @@ class Performer(Copying):
         self._accepts = accepts
         self._now = monotonic
         self.prepared: set[str] = set()
-        self.feeding = Feeding(engines, self._tell, self._told, token=token, prepared=self.prepared)
+        self.tails = TailHandlers(engines, self._submit, self._header, token=token, prepared=self.prepared)
+        self._hot_copies = HotCopyHandlers(engines, submitter, self._header)
         self._lacked: set[int] = set()  # start ids of processes that were seen to lack what they wait for
         self._set_aside: set[tuple[int, Position]] = set()
         self.rewrite_leases: dict[int, float] = {}  # when each engine last had its group's turn at rewriting, ms
         self.probes: dict[tuple[str, int, int], ProbeResult] = {}
         self.failovers: dict[int, float] = {}  # when each engine was last asked to take over, ms
+        self.handlers = self._table()
 
-    async def perform(self, step: s.Step) -> None:
+    async def perform(self, step: steps.Step) -> None:
         """Do one step. Raises EngineError and StoreError; both mean: look again."""
         if step.guarded:
             await self._look_again(step)
-        if isinstance(step, s.SubmitFact):
-            await self._tell(step.fact)
-            return
-        handler: Callable[[Any], Awaitable[None]] = getattr(self, "_" + type(step).__name__.lower())
-        await handler(step)
+        await self.handlers[type(step)](step)
 
-    async def _look_again(self, step: s.Step) -> None:
+    def _table(self) -> Handlers:
+        """The one place where a step meets what carries it out."""
+        engines = self._engines
+        return {
+            **on(steps.SubmitFact, lambda step: self._submit(step.fact)),
+            **on(steps.PrepareArchive, self._prepare_archive),
+            **on(steps.LookForLack, self._look_for_lack),
+            **on(steps.Launch, self._launch),
+            **on(steps.LaunchMemory, self._launch_memory),
+            **on(steps.CancelProcess, self._cancel_process),
+            **on(steps.Vanished, self._vanished),
+            **on(steps.Release, lambda step: self._release_lock(step.directory)),
+            **on(steps.ReportExit, self._report_exit),
+            **on(steps.ForgetExit, lambda step: engines.forget_exit(step.start_id)),
+            **on(steps.ShutDown, lambda step: engines.shut_down(step.start_id)),
+            **on(steps.Kill, lambda step: engines.kill(step.start_id, step.cause)),
+            **on(steps.Retire, self._retire),
+            **on(steps.ReportPosition, self._report_position),
+            **on(steps.Lead, self._lead),
+            **on(steps.Admit, lambda step: engines.admit(step.start_id)),
+            **on(steps.Fence, lambda step: engines.fence(step.start_id)),
+            **on(steps.Unfence, lambda step: engines.unfence(step.start_id)),
+            **on(steps.ShunClients, lambda step: engines.shun_clients(step.start_id)),
+            **on(steps.TakeClients, lambda step: engines.take_clients(step.start_id, step.group)),
+            **on(steps.EndScript, self._end_script),
+            **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.max_memory, step.append_fsync)),
+            **on(steps.Mark, lambda step: engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])),
+            **on(steps.HandOver, lambda step: engines.hand_over(step.start_id, step.term, step.sequence, self._token()[:8])),
+            **on(steps.Rewrite, self._rewrite),
+            **on(steps.RenewRewriteLease, lambda step: self._turn(step.lease, step.start_id)),
+            **on(steps.Meet, lambda step: engines.meet(step.start_id, step.peer)),
+            **on(steps.LetNobodyIn, lambda step: engines.let_nobody_in(step.start_id)),
+            **on(steps.Forget, lambda step: engines.forget(step.start_id, step.node_id)),
+            **on(steps.Reclaim, lambda step: engines.reclaim_slots(step.start_id, step.slots)),
+            **on(steps.KeepDeleted, self._keep_deleted),
+            **on(steps.RollBack, lambda step: engines.roll_back(step.start_id, step.path)),
+            **on(steps.Replicate, self._replicate),
+            **on(steps.MarkJoiner, self._mark_joiner),
+            **on(steps.AskFollowers, lambda step: engines.ask_followers(step.start_id)),
+            **on(steps.CheckMarker, self._check_marker),
+            **on(steps.Failover, self._failover),
+            **on(steps.ProbePeer, self._probe_peer),
+            **self._hot_copies.table(),
+            **self.tails.table(),
+        }
+
+    async def _look_again(self, step: steps.Step) -> None:
         if not await self._still(step):
             raise Dropped(step)
 
-    async def _tell(self, fact: Command) -> Accepted | Refused:
+    async def _submit(self, fact: Command) -> Accepted | Refused:
         return await self._submitter.submit(fact)
 
     # Starting ------------------------------------------------------------------------------------------------------
 
-    async def _preparearchive(self, step: s.PrepareArchive) -> None:
+    async def _prepare_archive(self, step: steps.PrepareArchive) -> None:
         try:
             position = await self._engines.prepare(step.directory, step.identity, step.fresh, step.restored)
         except ArchiveRefused as refused:
             await self._never_was(step.start_id, refused)
             return
         self.prepared.add(step.directory)
-        await self._tell(ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._told))
+        await self._submit(
+            ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._header)
+        )
 
     async def _never_was(self, start_id: int, refused: ArchiveRefused) -> None:
         """The process ended before it had an engine."""
-        await self._tell(ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._told))
+        await self._submit(
+            ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._header)
+        )
 
-    async def _lookforlack(self, step: s.LookForLack) -> None:
+    async def _look_for_lack(self, step: steps.LookForLack) -> None:
         found = await self._engines.obstacle(step.directory, step.cause, step.address, step.ports)
         if found:
             self._lacked.add(step.start_id)
         elif step.start_id in self._lacked:
-            await self._tell(LackEnded(start_id=step.start_id, **self._told))
+            await self._submit(LackEnded(start_id=step.start_id, **self._header))
             self._lacked.discard(step.start_id)
 
-    async def _launch(self, step: s.Launch) -> None:
+    async def _launch(self, step: steps.Launch) -> None:
         directory = step.spec.directory
         try:
             if directory not in self.prepared:
@@ -131,26 +176,26 @@ class Performer(Copying):
             return
         finally:
             self.prepared.discard(directory)
-        await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
+        await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
 
-    async def _launchmemory(self, step: s.LaunchMemory) -> None:
+    async def _launch_memory(self, step: steps.LaunchMemory) -> None:
         try:
             pid = await self._engines.launch_memory(step.spec)
         except ArchiveRefused as refused:
             await self._engines.release(step.spec.directory)
             await self._never_was(step.spec.start_id, refused)
             return
-        await self._tell(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._told))
+        await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
 
-    async def _cancelprocess(self, step: s.CancelProcess) -> None:
+    async def _cancel_process(self, step: steps.CancelProcess) -> None:
         await self._release_lock(step.directory)
         cause = Cause.OPERATOR_KILL if step.killed else Cause.GRACEFUL_STOP
         detail = "It was asked to leave before it had an engine."
-        await self._tell(
-            ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._told)
+        await self._submit(
+            ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._header)
         )
 
-    async def _vanished(self, step: s.Vanished) -> None:
+    async def _vanished(self, step: steps.Vanished) -> None:
         detail = "Its engine is gone, and nothing is known of its end."
         try:
             await self._engines.prepare(step.directory, step.identity, False)
@@ -158,12 +203,9 @@ class Performer(Copying):
             proven = True
         except ArchiveRefused:
             proven = False
-        await self._tell(
-            ProcessExited(start_id=step.start_id, cause=Cause.EXITED, detail=detail, exit_code=1, reaped=proven, **self._told)
+        await self._submit(
+            ProcessExited(start_id=step.start_id, cause=Cause.EXITED, detail=detail, exit_code=1, reaped=proven, **self._header)
         )
-
-    async def _release(self, step: s.Release) -> None:
-        await self._release_lock(step.directory)
 
     async def _release_lock(self, directory: str) -> None:
         await self._engines.release(directory)
@@ -171,26 +213,17 @@ class Performer(Copying):
 
     # Ending --------------------------------------------------------------------------------------------------------
 
-    async def _reportexit(self, step: s.ReportExit) -> None:
-        await self._tell(exit_fact(step.exit, self._server_id))
+    async def _report_exit(self, step: steps.ReportExit) -> None:
+        await self._submit(exit_fact(step.exit, self._server_id))
         await self._engines.forget_exit(step.exit.start_id)
 
-    async def _forgetexit(self, step: s.ForgetExit) -> None:
-        await self._engines.forget_exit(step.start_id)
-
-    async def _shutdown(self, step: s.ShutDown) -> None:
-        await self._engines.shut_down(step.start_id)
-
-    async def _kill(self, step: s.Kill) -> None:
-        await self._engines.kill(step.start_id, step.cause)
-
-    async def _retire(self, step: s.Retire) -> None:
+    async def _retire(self, step: steps.Retire) -> None:
         path = await self._engines.retire(step.directory, step.identity)
-        await self._tell(ArchiveRetired(archive_id=step.archive_id, path=path or "", **self._told))
+        await self._submit(ArchiveRetired(archive_id=step.archive_id, path=path or "", **self._header))
 
     # Leading -------------------------------------------------------------------------------------------------------
 
-    async def _reportposition(self, step: s.ReportPosition) -> None:
+    async def _report_position(self, step: steps.ReportPosition) -> None:
         if step.leads:
             await self._engines.fence(step.start_id)
         position = await self._position(step.directory)
@@ -199,7 +232,7 @@ class Performer(Copying):
             marker = (position.term, position.sequence, position.nonce)
             found = await self._engines.digest(step.directory, marker, position.bytes_after)
             report = replace(report, digest=found.digest)
-        await self._tell(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._told))
+        await self._submit(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._header))
 
     async def _position(self, directory: str) -> Position:
         """An unreadable archive of a living engine is an answer too: it ranks below every other (safety model, V6)."""
@@ -208,19 +241,7 @@ class Performer(Copying):
         except ArchiveRefused:
             return Position()
 
-    async def _measuretail(self, step: MeasureTail) -> None:
-        await self.feeding.measure(step)
-
-    async def _servetail(self, step: ServeTail) -> None:
-        await self.feeding.serve(step)
-
-    async def _stoptail(self, step: StopTail) -> None:
-        await self.feeding.stop(step)
-
-    async def _checktail(self, step: CheckTail) -> None:
-        await self.feeding.check(step)
-
-    async def _lead(self, step: s.Lead) -> None:
+    async def _lead(self, step: steps.Lead) -> None:
         if step.takeover:
             await self._engines.take_over(step.start_id)
             if not await self._still_leads(step):
@@ -238,7 +259,7 @@ class Performer(Copying):
         engine = next((e for e in seen.engines if e.start_id == step.start_id), None)
         if engine is None or engine.role != "leader":
             raise Dropped(step)
-        await self._tell(
+        await self._submit(
             LeaderServing(
                 database=step.database,
                 group=step.group,
@@ -246,55 +267,28 @@ class Performer(Copying):
                 start_id=step.start_id,
                 epoch=engine.epoch,
                 history=engine.history,
-                **self._told,
+                **self._header,
             )
         )
 
-    async def _still_leads(self, step: s.Lead) -> bool:
+    async def _still_leads(self, step: steps.Lead) -> bool:
         """One more fresh read between TAKEOVER and the first admitted replica or write (docs/reference/safety.md#assignment)."""
         view = await self._submitter.view()
         group = view.state.groups.get((step.database, step.group))
         named = group is not None and group.open and group.term == step.term
         return named and group is not None and group.leader_process == step.start_id
 
-    async def _admit(self, step: s.Admit) -> None:
-        await self._engines.admit(step.start_id)
-
-    async def _fence(self, step: s.Fence) -> None:
-        await self._engines.fence(step.start_id)
-
-    async def _unfence(self, step: s.Unfence) -> None:
-        await self._engines.unfence(step.start_id)
-
-    async def _shunclients(self, step: s.ShunClients) -> None:
-        await self._engines.shun_clients(step.start_id)
-
-    async def _takeclients(self, step: s.TakeClients) -> None:
-        await self._engines.take_clients(step.start_id, step.group)
-
-    async def _endscript(self, step: s.EndScript) -> None:
+    async def _end_script(self, step: steps.EndScript) -> None:
         try:
             await self._engines.end_script(step.start_id)
         except EngineRefused:
             await self._engines.kill(step.start_id, Cause.SCRIPT_TOO_LONG)
 
-    async def _setoptions(self, step: s.SetOptions) -> None:
-        await self._engines.set_options(step.start_id, step.max_memory, step.append_fsync)
-
-    async def _mark(self, step: s.Mark) -> None:
-        await self._engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])
-
-    async def _handover(self, step: s.HandOver) -> None:
-        await self._engines.hand_over(step.start_id, step.term, step.sequence, self._token()[:8])
-
-    async def _rewrite(self, step: s.Rewrite) -> None:
+    async def _rewrite(self, step: steps.Rewrite) -> None:
         if not await self._turn(step.lease, step.start_id):
             return
         marker = (*step.marker, self._token()[:8]) if step.marker else None
         await self._engines.rewrite(step.start_id, marker)
-
-    async def _renewrewritelease(self, step: s.RenewRewriteLease) -> None:
-        await self._turn(step.lease, step.start_id)
 
     async def _turn(self, lease: str, start_id: int) -> bool:
         """Take or keep the turn of a group at rewriting; whether it is ours."""
@@ -303,21 +297,9 @@ class Performer(Copying):
             self.rewrite_leases[start_id] = self._now() * 1000
         return ours
 
-    async def _meet(self, step: s.Meet) -> None:
-        await self._engines.meet(step.start_id, step.peer)
-
-    async def _letnobodyin(self, step: s.LetNobodyIn) -> None:
-        await self._engines.let_nobody_in(step.start_id)
-
-    async def _forget(self, step: s.Forget) -> None:
-        await self._engines.forget(step.start_id, step.node_id)
-
     # Strangers -----------------------------------------------------------------------------------------------------
 
-    async def _reclaim(self, step: s.Reclaim) -> None:
-        await self._engines.reclaim_slots(step.start_id, step.slots)
-
-    async def _keepdeleted(self, step: s.KeepDeleted) -> None:
+    async def _keep_deleted(self, step: steps.KeepDeleted) -> None:
         path, keys, trouble = "", 0, ""
         try:
             kept = await self._engines.keep_deleted(step.start_id)
@@ -325,7 +307,7 @@ class Performer(Copying):
             kept, trouble = None, refused.detail
         if kept is not None:
             path, keys = kept.path, kept.keys
-        await self._tell(
+        await self._submit(
             DeletionsKept(
                 database=step.database,
                 group=step.group,
@@ -334,27 +316,24 @@ class Performer(Copying):
                 path=path,
                 keys=keys,
                 trouble=trouble,
-                **self._told,
+                **self._header,
             )
         )
 
-    async def _rollback(self, step: s.RollBack) -> None:
-        await self._engines.roll_back(step.start_id, step.path)
-
     # Following -----------------------------------------------------------------------------------------------------
 
-    async def _replicate(self, step: s.Replicate) -> None:
+    async def _replicate(self, step: steps.Replicate) -> None:
         if step.keep and (step.start_id, step.keep) not in self._set_aside:
             path = await self._engines.set_aside(step.start_id, step.keep)
             self._set_aside.add((step.start_id, step.keep))
             if path:
-                await self._tell(TailSetAside(start_id=step.start_id, path=path, **self._told))
+                await self._submit(TailSetAside(start_id=step.start_id, path=path, **self._header))
         await self._engines.replicate(step.start_id, step.leader)
 
-    async def _markjoiner(self, step: s.MarkJoiner) -> None:
+    async def _mark_joiner(self, step: steps.MarkJoiner) -> None:
         nonce = self._token()[:8]
         await self._engines.mark(step.start_id, step.term, step.sequence, nonce)
-        await self._tell(
+        await self._submit(
             JoinMarked(
                 database=step.database,
                 group=step.group,
@@ -362,23 +341,20 @@ class Performer(Copying):
                 archive_id=step.archive_id,
                 sequence=step.sequence,
                 nonce=nonce,
-                **self._told,
+                **self._header,
             )
         )
 
-    async def _askfollowers(self, step: s.AskFollowers) -> None:
-        await self._engines.ask_followers(step.start_id)
-
-    async def _checkmarker(self, step: s.CheckMarker) -> None:
+    async def _check_marker(self, step: steps.CheckMarker) -> None:
         position = await self._engines.read_position(step.directory)
         if (position.term, position.sequence) < (step.term, step.sequence):
             return
         await self._engines.confirm_initialised(step.directory)
-        await self._tell(
-            JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._told)
+        await self._submit(
+            JoinDurable(start_id=step.start_id, term=step.term, sequence=step.sequence, nonce=step.nonce, **self._header)
         )
 
-    async def _failover(self, step: s.Failover) -> None:
+    async def _failover(self, step: steps.Failover) -> None:
         position = await self._engines.read_position(step.directory)
         if position.term != step.term or position.sequence <= step.after:
             raise Dropped(step)
@@ -386,7 +362,7 @@ class Performer(Copying):
         await self._engines.unfence(step.start_id)
         await self._engines.failover(step.start_id)
 
-    async def _probepeer(self, step: s.ProbePeer) -> None:
+    async def _probe_peer(self, step: steps.ProbePeer) -> None:
         answers = await self._probe(step.host, step.port)
         accepts = step.engine_port > 0 and await self._accepts(step.host, step.engine_port)
         self.probes[(step.host, step.port, step.engine_port)] = ProbeResult(self._now() * 1000, answers, accepts)

@@ -15,11 +15,12 @@ from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
 from dkv.domain.model import Archive, ArchiveState, EngineState, Group, Process, ProcessRole, ProcessState, State
 from dkv.domain.resting import LACKS, resting
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.copy import copy_steps
+from dkv.machine.engine_upkeep import just_had_its_turn
 from dkv.machine.follower_steps import follower_steps, vacancy_steps
 from dkv.machine.handover import unanswering_steps
+from dkv.machine.hot_copy_steps import copy_steps
 from dkv.machine.intrusion import expel_steps
-from dkv.machine.leader_steps import joining_pace, just_had_its_turn, leader_steps, stopping
+from dkv.machine.leader_steps import joining_pace, leader_steps, opening_steps
 from dkv.machine.observation import HANG_TIMEOUT as HANG_TIMEOUT
 from dkv.machine.observation import (
     OK_PATIENCE,
@@ -31,6 +32,7 @@ from dkv.machine.observation import (
     archives_on,
     directory_of,
     processes_on,
+    stopping,
 )
 from dkv.machine.observation import REAP_PATIENCE as REAP_PATIENCE
 from dkv.machine.observation import VANISHED as VANISHED
@@ -55,7 +57,7 @@ from dkv.machine.steps import (
     SubmitFact,
     Vanished,
 )
-from dkv.machine.tail import feeding_steps, feeds, idle_feeds_steps
+from dkv.machine.tail import plan as tail
 from dkv.machine.transaction_engines import memory_steps
 
 IDLE_INTERVAL = 1.0  # s between two looks while nothing goes on
@@ -76,7 +78,7 @@ def _steps(scene: PlanInput) -> Iterator[Step]:
         yield from process_steps(scene, process)
     yield from _archive_steps(scene)
     yield from copy_steps(scene)
-    yield from idle_feeds_steps(scene)
+    yield from tail.unwanted_steps(scene)
 
 
 def _stranger_steps(scene: PlanInput) -> Iterator[Step]:
@@ -171,9 +173,9 @@ def _without_engine(scene: PlanInput, process: Process, archive: Archive) -> Ite
         yield from _held_back(scene, process, archive)
     elif process.state is ProcessState.REQUESTED:
         yield PrepareArchive(directory, process.start_id, directory, identity_of(scene.state, archive), fresh, restored)
-    elif feeds(group, process):
+    elif tail.sends(group, process):
         yield from progress_steps(scene, group, process, None)
-        yield from feeding_steps(scene, group, process, archive, identity_of(scene.state, archive))
+        yield from tail.source_steps(scene, group, process, archive)
     elif process.state is ProcessState.STARTED and group.leader is not None:
         yield Launch(directory, engine_spec(scene.state, scene.server, process, archive), fresh, restored)
 
@@ -205,8 +207,10 @@ def _with_engine(scene: PlanInput, process: Process, engine: EngineSeen) -> Iter
         yield from _loading_steps(scene, process, engine)
     elif engine.files_lost and group.serving:
         yield from lost_files_steps(scene, group, process, engine)
-    elif group.open and group.leader_process == process.start_id:
-        yield from leader_steps(scene, group, engine)
+    elif tail.receives(group, process):
+        yield from tail.recipient_steps(scene, group, process, engine)
+    elif group.leader_process == process.start_id:
+        yield from leader_steps(scene, group, engine) if group.open else opening_steps(scene, group, engine)
     elif group.open:
         yield from follower_steps(scene, group, process, engine)
     else:

@@ -15,8 +15,9 @@ from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
 from dkv.engine.contract import EngineError, EngineRefused, Engines, Survey
 from dkv.machine.failing import Failures
+from dkv.machine.handlers import Dropped
 from dkv.machine.observation import ConditionHistory, LocalServer, Observation, update_history
-from dkv.machine.perform import Dropped, Performer, nobody
+from dkv.machine.perform import Performer, nobody
 from dkv.machine.plan import IDLE_INTERVAL, plan, poll_interval, timeless
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreError
@@ -166,7 +167,7 @@ class Reconciler:
             left,
             self._memory,
             frozenset(done.prepared),
-            frozenset(done.feeding.serving),
+            frozenset(done.tails.serving),
             handled,
             dict(done.rewrite_leases),
             dict(done.probes),

@@ -8,8 +8,8 @@ from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.clients import closing_to_clients
 from dkv.machine.handover import HASTY, HEARD, begin, handover_steps_of_leader, handover_steps_of_target, successor
-from dkv.machine.leader_steps import cut_off_steps, leader_steps, stopping
-from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower
+from dkv.machine.leader_steps import cut_off_steps, leader_steps
+from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, stopping
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
 
 HANDOVER_PATIENCE = 30_000  # ms a graceful stop of a leader tries to hand over

@@ -12,8 +12,8 @@ from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, 
 from dkv.domain.model import EngineState, Group, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, TeSeen
 from dkv.machine.clients import opening_to_clients
+from dkv.machine.engine_upkeep import table_steps
 from dkv.machine.intrusion import expel_steps
-from dkv.machine.leader_steps import table_steps
 from dkv.machine.observation import REAP_PATIENCE, SILENT, VANISHED, PlanInput, memory_directory, node_id, peer
 from dkv.machine.options import option_steps, running_options
 from dkv.machine.progress import hangs

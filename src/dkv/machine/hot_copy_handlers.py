@@ -1,11 +1,10 @@
-"""Carries the steps of hot copies out; a part of perform.py. Holds no judgement."""
+"""Carries out the steps of hot copies. Holds no judgement."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dkv.domain.commands import (
-    Command,
     CopyBroke,
     CopyPrepared,
     CopyProgressed,
@@ -16,42 +15,53 @@ from dkv.domain.commands import (
     WritesPaused,
     WritesResumed,
 )
-from dkv.domain.decision import Accepted, Refused
+from dkv.domain.decision import Refused
 from dkv.domain.hotcopy import CopyStage
 from dkv.engine.contract import EngineRefused, Engines
-from dkv.machine import steps as s
+from dkv.machine import steps
+from dkv.machine.handlers import Dropped, Handlers, Submits, on
 from dkv.machine.observation import FactHeader
-from dkv.machine.ports import Dropped, Submits
 from dkv.store.contract import StoreError
 
 NEWS = 5  # percent of progress worth a commit
 
 
-class Copying:
-    """What the performer does for hot copies."""
+class HotCopyHandlers:
+    """Carries out the steps of hot copies."""
 
-    _engines: Engines
-    _submitter: Submits
-    _told: FactHeader
+    def __init__(self, engines: Engines, submitter: Submits, header: FactHeader) -> None:
+        self._engines = engines
+        self._submitter = submitter
+        self._header = header
 
-    async def _tell(self, fact: Command) -> Accepted | Refused:
-        raise NotImplementedError
+    def table(self) -> Handlers:
+        """What carries out each step of a hot copy."""
+        return {
+            **on(steps.Recognise, self._recognise),
+            **on(steps.ClaimTarget, self._claim_target),
+            **on(steps.PauseWrites, self._pause_writes),
+            **on(steps.NoteCut, self._note_cut),
+            **on(steps.ResumeWrites, self._resume_writes),
+            **on(steps.LiftPause, lambda step: self._engines.resume(step.start_id)),
+            **on(steps.WriteCopy, self._write_copy),
+            **on(steps.DropCut, self._drop_cut),
+        }
 
-    async def _recognise(self, step: s.Recognise) -> None:
+    async def _recognise(self, step: steps.Recognise) -> None:
         label = await self._engines.recognise(step.directory)
         held: dict[str, Any] = {"cut": label.cut, "group": label.identity.group, "slots": label.slots} if label else {}
-        await self._tell(CopyRecognised(archive_id=step.archive_id, **held, **self._told))
+        await self._submitter.submit(CopyRecognised(archive_id=step.archive_id, **held, **self._header))
 
-    async def _claimtarget(self, step: s.ClaimTarget) -> None:
+    async def _claim_target(self, step: steps.ClaimTarget) -> None:
         who = {"copy_id": step.copy_id, "archive_id": step.archive_id}
         try:
             await self._engines.claim_target(step.directory, step.target, step.label)
         except EngineRefused as refused:
-            await self._tell(CopyBroke(reason=str(refused), **who, **self._told))
+            await self._submitter.submit(CopyBroke(reason=str(refused), **who, **self._header))
             return
-        await self._tell(CopyPrepared(**who, **self._told))
+        await self._submitter.submit(CopyPrepared(**who, **self._header))
 
-    async def _pausewrites(self, step: s.PauseWrites) -> None:
+    async def _pause_writes(self, step: steps.PauseWrites) -> None:
         now = await self._engines.pause(step.start_id, step.ms)
         fact = WritesPaused(
             database=step.database,
@@ -64,12 +74,12 @@ class Copying:
             history=now.history,
             file=now.file,
             size=now.size,
-            **self._told,
+            **self._header,
         )
-        if isinstance(await self._tell(fact), Refused):
+        if isinstance(await self._submitter.submit(fact), Refused):
             await self._engines.resume(step.start_id)
 
-    async def _notecut(self, step: s.NoteCut) -> None:
+    async def _note_cut(self, step: steps.NoteCut) -> None:
         cut = await self._engines.note_cut(step.start_id, step.name, step.reached)
         fact = CutNoted(
             copy_id=step.copy_id,
@@ -78,14 +88,14 @@ class Copying:
             file=cut.file,
             length=cut.length,
             size=cut.size,
-            **self._told,
+            **self._header,
         )
-        await self._tell(fact)  # refused: the links go with the next attempt's, or at the copy's end
+        await self._submitter.submit(fact)  # refused: the links go with the next attempt's, or at the copy's end
 
-    async def _resumewrites(self, step: s.ResumeWrites) -> None:
+    async def _resume_writes(self, step: steps.ResumeWrites) -> None:
         now, then = await self._engines.resume(step.start_id), step.noted
         held = (now.file, now.size, now.history) == (then.file, then.size, then.history)
-        await self._tell(
+        await self._submitter.submit(
             WritesResumed(
                 database=step.database,
                 group=step.group,
@@ -94,14 +104,11 @@ class Copying:
                 attempt=step.attempt,
                 start_id=step.start_id,
                 held=held,
-                **self._told,
+                **self._header,
             )
         )
 
-    async def _liftpause(self, step: s.LiftPause) -> None:
-        await self._engines.resume(step.start_id)
-
-    async def _writecopy(self, step: s.WriteCopy) -> None:
+    async def _write_copy(self, step: steps.WriteCopy) -> None:
         who = {"copy_id": step.copy_id, "archive_id": step.archive_id}
         told = 0
 
@@ -110,16 +117,16 @@ class Copying:
             await self._wanted(step)
             if percent >= told + NEWS:
                 told = percent
-                await self._tell(CopyProgressed(percent=percent, **who, **self._told))
+                await self._submitter.submit(CopyProgressed(percent=percent, **who, **self._header))
 
         try:
             await self._engines.write_copy(step.directory, step.name, step.target, step.label, rate=step.rate, tell=tell)
         except EngineRefused as refused:
-            await self._tell(CopyBroke(reason=str(refused), **who, **self._told))
+            await self._submitter.submit(CopyBroke(reason=str(refused), **who, **self._header))
             return
-        await self._tell(CopyWritten(**who, **self._told))
+        await self._submitter.submit(CopyWritten(**who, **self._header))
 
-    async def _wanted(self, step: s.WriteCopy) -> None:
+    async def _wanted(self, step: steps.WriteCopy) -> None:
         """A copy that was cancelled stops; one of which nothing can be read goes on."""
         try:
             copy = (await self._submitter.view()).state.copies.get(step.copy_id)
@@ -128,7 +135,7 @@ class Copying:
         if copy is None or copy.stage is not CopyStage.COPYING:
             raise Dropped(step)
 
-    async def _dropcut(self, step: s.DropCut) -> None:
+    async def _drop_cut(self, step: steps.DropCut) -> None:
         await self._engines.drop_cut(step.directory, "")
         await self._engines.abandon_target(step.target, step.label)
-        await self._tell(CutDropped(copy_id=step.copy_id, archive_id=step.archive_id, **self._told))
+        await self._submitter.submit(CutDropped(copy_id=step.copy_id, archive_id=step.archive_id, **self._header))

@@ -1,4 +1,4 @@
-"""The steps by which a dead leader's tail reaches its followers (machine/tail.py), as values."""
+"""The steps by which a dead leader's tail reaches its followers as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machine: carries out the steps of the dead leader's tail (machine/tail.py). Holds no judgement but equal or not."""
+"""Carries out the steps of the dead leader's tail. Holds no judgement but equal or not."""
 
 from __future__ import annotations
 
@@ -7,30 +7,40 @@ from collections.abc import Awaitable, Callable
 
 from dkv.domain.commands import Command, TailBroken, TailFed, TailMeasured
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, Engines
-from dkv.machine import tail_steps as s
+from dkv.machine.handlers import Handlers, on
 from dkv.machine.observation import FactHeader
+from dkv.machine.tail import steps
 
 
-class Feeding:
+class TailHandlers:
     """Both ends. `prepared` and `serving` are archive directories: whose lock is held, and what is being fed."""
 
     def __init__(
         self,
         engines: Engines,
-        tell: Callable[[Command], Awaitable[object]],
-        told: FactHeader,
+        submit: Callable[[Command], Awaitable[object]],
+        header: FactHeader,
         *,
         token: Callable[[], str],
         prepared: set[str],
     ) -> None:
         self._engines = engines
-        self._tell = tell
-        self._told = told
+        self._submit = submit
+        self._header = header
         self._token = token
         self._prepared = prepared
         self.serving: set[str] = set()
 
-    async def measure(self, step: s.MeasureTail) -> None:
+    def table(self) -> Handlers:
+        """What carries out each step of a tail."""
+        return {
+            **on(steps.MeasureTail, self._measure),
+            **on(steps.ServeTail, self._serve),
+            **on(steps.StopTail, self._stop),
+            **on(steps.CheckTail, self._check),
+        }
+
+    async def _measure(self, step: steps.MeasureTail) -> None:
         """Read everything after the common marker; a follower whose bytes are not its beginning is not fed."""
         try:
             if step.directory not in self._prepared:
@@ -42,7 +52,7 @@ class Feeding:
             return
         prefixes = [start_id for start_id, place, digest in step.followers if await self._begins(step, place, digest)]
         history = hashlib.sha1(self._token().encode(), usedforsecurity=False).hexdigest()
-        await self._tell(
+        await self._submit(
             TailMeasured(
                 start_id=step.start_id,
                 term=step.term,
@@ -50,17 +60,17 @@ class Feeding:
                 digest=all_of_it.digest,
                 history=history,
                 prefixes=tuple(prefixes),
-                **self._told,
+                **self._header,
             )
         )
 
-    async def _begins(self, step: s.MeasureTail, place: int, digest: str) -> bool:
+    async def _begins(self, step: steps.MeasureTail, place: int, digest: str) -> bool:
         try:
             return (await self._engines.digest(step.directory, step.marker, place)).digest == digest
         except ArchiveRefused:
             return False
 
-    async def serve(self, step: s.ServeTail) -> None:
+    async def _serve(self, step: steps.ServeTail) -> None:
         """Listen, or go on listening."""
         directory = step.plan.directory
         self.serving.add(directory)
@@ -70,12 +80,12 @@ class Feeding:
         except (ArchiveRefused, EngineRefused) as trouble:
             await self._broken(step.start_id, step.term, str(trouble))
 
-    async def stop(self, step: s.StopTail) -> None:
+    async def _stop(self, step: steps.StopTail) -> None:
         """Hang up."""
         await self._engines.stop_tail(step.directory)
         self.serving.discard(step.directory)
 
-    async def check(self, step: s.CheckTail) -> None:
+    async def _check(self, step: steps.CheckTail) -> None:
         """Compare the follower's disk. One that differs must not live on with a history that says it does not. One that has
         rewritten its file meanwhile has no marker there any more, and can never be compared.
         """
@@ -85,10 +95,12 @@ class Feeding:
             await self._broken(step.start_id, step.term, refused.detail)
             return
         if found == step.stretch:
-            await self._tell(TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._told))
+            await self._submit(
+                TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._header)
+            )
         elif found.size >= step.stretch.size:
             await self._engines.kill(step.start_id, Cause.FENCED_BY_MANAGER)
             await self._broken(step.start_id, step.term, "a follower's bytes differ from the dead leader's")
 
     async def _broken(self, start_id: int, term: int, reason: str) -> None:
-        await self._tell(TailBroken(start_id=start_id, term=term, reason=reason, **self._told))
+        await self._submit(TailBroken(start_id=start_id, term=term, reason=reason, **self._header))

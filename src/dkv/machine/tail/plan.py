@@ -9,24 +9,26 @@ from collections.abc import Iterator
 
 from dkv.domain.commands import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, TailTransfer
-from dkv.engine.contract import ByteRangeDigest, EngineSeen, Identity, TailFollower, TailPlan
+from dkv.engine.contract import ByteRangeDigest, EngineSeen, TailFollower, TailPlan
 from dkv.machine.observation import PlanInput, directory_of, fed_key, node_id, processes_on
+from dkv.machine.spec import identity_of
 from dkv.machine.steps import Fence, Step, SubmitFact
-from dkv.machine.tail_steps import CheckTail, MeasureTail, ServeTail, StopTail
+from dkv.machine.tail.steps import CheckTail, MeasureTail, ServeTail, StopTail
 
 FALL_PATIENCE = 250  # ms a follower's report waits for its link to the dead leader to fall
 OTHERS_PATIENCE = 1_300  # ms the new leader waits for the others: they come back once a second by themselves
 
 
-def feeds(group: Group, process: Process) -> bool:
-    """Whether this process holds the archive that others are fed from, and is not to be launched meanwhile."""
+def sends(group: Group, process: Process) -> bool:
+    """Whether this process holds the dead leader's archive, whose bytes are sent; its engine is not launched meanwhile."""
     return group.tail is not None and group.tail.source_process == process.start_id and not group.open
 
 
-def feeding_steps(scene: PlanInput, group: Group, process: Process, archive: Archive, identity: Identity) -> Iterator[Step]:
-    """The dead leader's manager: read what there is to give, say so, and give it for as long as the domain wants it."""
+def source_steps(scene: PlanInput, group: Group, process: Process, archive: Archive) -> Iterator[Step]:
+    """The dead leader's manager: measure the tail, report it, and send it for as long as the domain wants it."""
     tail = group.tail
     assert tail is not None
+    identity = identity_of(scene.state, archive)
     directory = directory_of(scene.server.data_dir, archive)
     if tail.history:
         yield ServeTail(directory, process.start_id, group.term, _plan(scene.state, tail, archive, directory), identity)
@@ -62,21 +64,26 @@ def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) ->
     )
 
 
-def idle_feeds_steps(scene: PlanInput) -> Iterator[Step]:
-    """Whatever is fed and not wanted any more."""
+def unwanted_steps(scene: PlanInput) -> Iterator[Step]:
+    """Stop sending every tail that the domain does not want any more."""
     if not scene.seen.tails:
         return
     wanted = set()
     for process in scene.state.memoized(processes_on, scene.server.server_id):
         group = scene.state.groups.get((process.database, process.group))
-        if group and process.archive_id is not None and feeds(group, process):
+        if group and process.archive_id is not None and sends(group, process):
             wanted.add(directory_of(scene.server.data_dir, scene.state.archives[process.archive_id]))
     for directory in sorted(scene.seen.tails - wanted):
         yield StopTail(f"tail {directory}", directory)
 
 
-def fed_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """A follower that is being fed: fenced, compared once it is where everything was given; then its leader opens."""
+def receives(group: Group, process: Process) -> bool:
+    """Whether this process is to receive the dead leader's tail before a term opens."""
+    return not group.open and group.tail is not None and group.tail.of(process.start_id) is not None
+
+
+def recipient_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+    """A follower that receives the tail: fenced, compared once it has all of it; then the assigned leader opens its term."""
     tail = group.tail
     assert tail is not None
     fed = tail.of(process.start_id)
@@ -108,12 +115,13 @@ def _others_done(scene: PlanInput, group: Group, tail: TailTransfer) -> bool:
     return not coming or scene.lasted(fed_key(group)) > OTHERS_PATIENCE
 
 
-def wants_digest(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    """Whether this engine's files are so large that it may be fed rather than wait for the dead leader's load."""
+def report_digest(scene: PlanInput, group: Group, engine: EngineSeen) -> bool | None:
+    """Whether a follower's position report has to hold a digest of its bytes after the marker, so that it can receive a tail.
+
+    None: it reports later. Its stream may still bring bytes, and until its link is down its position is not final.
+    """
     above = scene.state.databases[group.database].options.tail_above
-    return 0 <= above <= engine.base_bytes + engine.incremental_bytes and engine.role == "follower"
-
-
-def link_may_fall(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    """Its stream may still bring what was under way: until the link fell its position is none to count on."""
-    return engine.link_up and scene.lasted(("vacant", group.key)) < FALL_PATIENCE
+    large = 0 <= above <= engine.base_bytes + engine.incremental_bytes and engine.role == "follower"
+    if large and engine.link_up and scene.lasted(("vacant", group.key)) < FALL_PATIENCE:
+        return None
+    return large and not engine.link_up
