@@ -14,7 +14,7 @@ import pytest
 from dkv.domain import commands
 from dkv.domain.commands import COMMANDS, FACTS, ORDERS, Command
 from dkv.domain.decide import RULES
-from tests.house.house import ROOT, python_files, tree_of
+from tests.lint.repository import ROOT, python_files, tree_of
 
 LATER: dict[tuple[str, str], str] = {
     # (command, "door" or "story"): why it is missing, and what brings it

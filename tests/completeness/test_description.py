@@ -10,7 +10,7 @@ import pytest
 
 from dkv.api.description import describe
 from tests.api.world import World, story
-from tests.house.house import ROOT
+from tests.lint.repository import ROOT
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
 PAGES = ("docs.py", "description.py")  # what shows the description is not described

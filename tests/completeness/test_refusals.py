@@ -6,7 +6,7 @@ import ast
 
 from dkv.api.problems import DOOR_CODES
 from dkv.domain.refusals import CATALOGUE
-from tests.house.house import python_files, tree_of
+from tests.lint.repository import python_files, tree_of
 
 KNOWN = set(CATALOGUE) | set(DOOR_CODES)
 

@@ -6,7 +6,7 @@ import ast
 from dataclasses import fields
 
 from dkv.config import Settings
-from tests.house.house import python_files, tree_of
+from tests.lint.repository import python_files, tree_of
 
 LATER: dict[str, str] = {
     # setting: what brings it. Until then the default holds for everybody and docs/settings.md says so.

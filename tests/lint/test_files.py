@@ -1,4 +1,4 @@
-"""Files and directories are opened, made, renamed and removed by dkv.files; whoever does it by hand says why in house.toml."""
+"""Files and directories are opened, made, renamed and removed by dkv.files; whoever does it by hand says why in rules.toml."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.house import RULES, python_files, tree_of
+from tests.lint.repository import RULES, python_files, tree_of
 
 BY_HAND: dict[str, str] = RULES["files"]
 OURS = [name for name in python_files("src") if name.is_relative_to("src/dkv")]
@@ -61,7 +61,7 @@ def reason(name: Path) -> str:
 
 def test_no_file_is_opened_by_name_outside_of_the_module_for_it() -> None:
     wrong = [line for name in OURS if not reason(name) for line in by_hand(name)]
-    assert not wrong, "use dkv.files, or argue for a line in house.toml [files]:\n" + "\n".join(wrong)
+    assert not wrong, "use dkv.files, or argue for a line in rules.toml [files]:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("pattern", sorted(BY_HAND))

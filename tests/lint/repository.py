@@ -1,4 +1,4 @@
-"""What the house tests know of the repository: its files, its table of rules, and how to read a module's imports."""
+"""What the lint tests know of the repository: its files, its table of rules, and how to read a module's imports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "dkv"
-RULES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "house.toml").read_text())
+RULES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "rules.toml").read_text())
 
 
 @cache
-def kept_files() -> tuple[Path, ...]:
+def project_files() -> tuple[Path, ...]:
     """Every file that belongs to the project, relative to the root: what git tracks or would track."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -31,7 +31,7 @@ def kept_files() -> tuple[Path, ...]:
 
 def python_files(*tops: str) -> list[Path]:
     """The project's Python files below the named top folders, relative to the root."""
-    return [name for name in kept_files() if name.suffix == ".py" and name.parts[0] in tops]
+    return [name for name in project_files() if name.suffix == ".py" and name.parts[0] in tops]
 
 
 @cache

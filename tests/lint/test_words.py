@@ -15,7 +15,7 @@ from dkv.cli.binding import bind, from_argv
 from dkv.cli.cmdlets import find_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.verbs import run
-from tests.house.house import ROOT, kept_files, python_files, tree_of
+from tests.lint.repository import ROOT, project_files, python_files, tree_of
 
 # Put together from halves, so that this file does not find itself.
 FORBIDDEN = [
@@ -44,7 +44,7 @@ def test_every_module_says_first_what_room_it_is() -> None:
 
 def test_no_file_speaks_of_the_place_where_it_was_made() -> None:
     found = []
-    for name in kept_files():
+    for name in project_files():
         try:
             text = (ROOT / name).read_text(encoding="utf-8").lower()
         except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The generated documents say what the code says, and the table of contents of the house is whole."""
+"""The generated documents say what the code says, and what a file links to or cites exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.house.house import ROOT, kept_files
+from tests.lint.repository import ROOT, project_files
 
 
 def generator() -> ModuleType:
@@ -32,11 +32,11 @@ def test_every_life_cycle_has_its_sentence() -> None:
     assert set(module.TABLES) == set(module.ARTICLES)
 
 
-PAGES = [name for name in kept_files() if name.suffix == ".md"]
+PAGES = [name for name in project_files() if name.suffix == ".md"]
 
 
 @pytest.mark.parametrize("document", PAGES, ids=str)
-def test_links_inside_the_house_lead_somewhere(document: Path) -> None:
+def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
     page = ROOT / document
     links = re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     dead = [link for link in links if not is_kept((page.parent / link).resolve())]
@@ -45,12 +45,12 @@ def test_links_inside_the_house_lead_somewhere(document: Path) -> None:
 
 def is_kept(target: Path) -> bool:
     """Whether a file, or a folder with a file in it, is in every clone and not only in this one."""
-    return any((ROOT / name).is_relative_to(target) for name in kept_files())
+    return any((ROOT / name).is_relative_to(target) for name in project_files())
 
 
 # -- references ---------------------------------------------------------------------------------------------------------
 
-TEXTS = [name for name in kept_files() if name.suffix in (".py", ".md", ".toml", ".txt", ".sh", ".ps1") or name.name == "dev"]
+TEXTS = [name for name in project_files() if name.suffix in (".py", ".md", ".toml", ".txt", ".sh", ".ps1") or name.name == "dev"]
 PAGE = re.compile(r"(?<![\w:/.-])((?:[\w.-]+/)*[\w-]+\.md)(#[\w-]+)?")
 # What nobody who has only this repository can look up: a number of a document that is not named, or of one that is elsewhere.
 UNKNOWN = re.compile(

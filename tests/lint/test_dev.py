@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.house import ROOT
+from tests.lint.repository import ROOT
 
 TOOLS = ["bash", "env", "dirname", "cat", "mkdir", "rm", "mv", "sed", "tail", "sha256sum", "tr", "sh"]
 
