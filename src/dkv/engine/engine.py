@@ -33,13 +33,13 @@ _READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, by whoever has the 
 Asked = asyncio.Task[Answers | None]  # a question that an engine may still have to answer
 
 
-def _has_loaded(asked: Asked) -> bool:
+def _has_loaded(pending: Asked) -> bool:
     """Whether the engine answered, and more than that it loads."""
-    if not asked.done() or asked.cancelled():
+    if not pending.done() or pending.cancelled():
         return False
-    if asked.exception() is not None:
-        return isinstance(asked.exception(), EngineFull)
-    answers = asked.result()
+    if pending.exception() is not None:
+        return isinstance(pending.exception(), EngineFull)
+    answers = pending.result()
     return answers is None or not answers.partly
 
 
@@ -202,7 +202,7 @@ class Engine:
         A question that is not answered in time stays asked; its late answer is an answer too. Surveys that overlap share it.
         """
         if self.parts:
-            return [asked for part in self.parts for asked in part.ask(thorough)]
+            return [future for part in self.parts for future in part.ask(thorough)]
         now = time.monotonic()
         if self._asking is not None and not self._asking.done() and now - self._asked_at > _GIVE_UP:
             self._asking.cancel()
@@ -212,17 +212,17 @@ class Engine:
             self._asked_at = now
         return [self._asking]
 
-    async def _glance(self, asked: Asked) -> EngineSeen:
-        disk = await self._look_at_files(has_loaded=_has_loaded(asked))
+    async def _glance(self, pending: Asked) -> EngineSeen:
+        disk = await self._look_at_files(has_loaded=_has_loaded(pending))
         now = time.monotonic()
-        if not asked.done() or asked.cancelled():
+        if not pending.done() or pending.cancelled():
             self._was_away = True
             return self._silent(now, disk)
-        if self._asking is asked:
+        if self._asking is pending:
             self._asking = None
         refuses = "BUSY"
         try:
-            answers = asked.result()
+            answers = pending.result()
         except EngineUnreachable:
             return self._silent(now, disk)
         except EngineFull:
@@ -241,11 +241,11 @@ class Engine:
         await self._mind_room(answers)
         return self._last
 
-    async def look(self, asked: Sequence[Asked]) -> EngineSeen | TeSeen:
+    async def look(self, pending: Sequence[Asked]) -> EngineSeen | TeSeen:
         """The engine, or the memory-only process with each of its engines, now that it had time to answer."""
         if not self.parts:
-            return await self._glance(asked[0])
-        engines = [await part._glance(one) for part, one in zip(self.parts, asked, strict=True)]
+            return await self._glance(pending[0])
+        engines = [await part._glance(answer) for part, answer in zip(self.parts, pending, strict=True)]
         return TeSeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
     async def _look_at_files(self, has_loaded: bool) -> DiskSeen:
@@ -342,8 +342,8 @@ class Engine:
     def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
         percent = int(float(answers.info.get("loading_loaded_perc", "0")))
-        kept = self._kept(disk, answering=True, silent_ms=0)
-        return replace(kept, loading=True, loading_percent=percent, fenced=kept.fenced or self._last is None, refuses="LOADING")
+        shown = self._kept(disk, answering=True, silent_ms=0)
+        return replace(shown, loading=True, loading_percent=percent, fenced=shown.fenced or self._last is None, refuses="LOADING")
 
     def _pid(self) -> int:
         return self.born.pid if self.born is not None else 0
@@ -409,7 +409,7 @@ class Engine:
         """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""
         if self.parts:
             counted = await asyncio.gather(*(part.count() for part in self.parts))
-            return parse_info.together([one for one in counted if one is not None])
+            return parse_info.together([counters for counters in counted if counters is not None])
         try:
             info = await self.valkey.statistics()
         except (EngineUnreachable, EngineRefused):

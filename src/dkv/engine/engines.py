@@ -90,19 +90,19 @@ class ValkeyEngines(HotCopies, Feeding):
         living = [engine for engine in self._engines.values() if engine.alive]
         for engine in living:
             engine.tend_log()
-        asked = [engine.ask(thorough) for engine in living]
+        answers = [engine.ask(thorough) for engine in living]
         if living:
-            await asyncio.wait([one for several in asked for one in several], timeout=GLANCE)
-        seen = [await engine.look(several) for engine, several in zip(living, asked, strict=True)]
+            await asyncio.wait([item for several in answers for item in several], timeout=GLANCE)
+        seen = [await engine.look(several) for engine, several in zip(living, answers, strict=True)]
         supervisor.reap_parents()
         ended = {engine.start_id for engine in self._engines.values() if not engine.alive}
         dead = [self._engines[start_id] for start_id in sorted(ended)]
         exits = await asyncio.gather(*(self._end(engine) for engine in dead))
-        there = [one for one in seen if one.start_id not in ended]
+        there = [item for item in seen if item.start_id not in ended]
         return Survey(
-            engines=tuple(one for one in there if isinstance(one, EngineSeen)),
+            engines=tuple(item for item in there if isinstance(item, EngineSeen)),
             exits=tuple(exit for exit in exits if exit is not None),
-            memory=tuple(one for one in there if isinstance(one, TeSeen)),
+            memory=tuple(item for item in there if isinstance(item, TeSeen)),
         )
 
     async def _end(self, engine: Engine) -> ExitSeen | None:
@@ -196,11 +196,11 @@ class ValkeyEngines(HotCopies, Feeding):
 
     async def confirm_initialised(self, directory: str) -> None:
         """See the contract."""
-        found = archive.read_identity(directory)
-        if found is None:
+        present = archive.read_identity(directory)
+        if present is None:
             raise ArchiveRefused(Cause.ARCHIVE_MISSING, f"there is no {archive.IDENTITY_FILE} in {directory}")
-        if not found.initialised:
-            archive.write_identity(directory, found.identity, True)
+        if not present.initialised:
+            archive.write_identity(directory, present.identity, True)
 
     async def retire(self, directory: str, identity: Identity) -> str | None:
         """See the contract."""
@@ -392,7 +392,7 @@ class ValkeyEngines(HotCopies, Feeding):
 
     def _of_group(self, start_id: int, group: str) -> Engine:
         """The living engine of that group, or of whichever group it is if none is named."""
-        engine = next((one for one in self._all(start_id) if group in ("", one.run.record.group)), None)
+        engine = next((engine for engine in self._all(start_id) if group in ("", engine.run.record.group)), None)
         if engine is None:
             raise EngineRefused(f"process {start_id} has no engine of group {group}")
         return engine
@@ -458,4 +458,4 @@ class ValkeyEngines(HotCopies, Feeding):
         """See the contract. An engine that does not answer is left out."""
         living = [engine for engine in self._engines.values() if engine.alive]
         counted = await asyncio.gather(*(engine.count() for engine in living))
-        return [one for one in counted if one is not None]
+        return [counters for counters in counted if counters is not None]

@@ -60,17 +60,17 @@ _ROOM_FOR_A_WRITE = 64 << 10  # bytes: with less an engine cannot append what on
 def is_full(directory: str) -> bool:
     """Whether the file system of a directory has no room for an engine's next write, or no file left to give."""
     try:
-        found = os.statvfs(directory)
+        room = os.statvfs(directory)
     except OSError:
         return False
-    free = found.f_bavail if os.geteuid() else found.f_bfree
-    return free * found.f_frsize < _ROOM_FOR_A_WRITE or (found.f_files > 0 and found.f_ffree == 0)
+    free = room.f_bavail if os.geteuid() else room.f_bfree
+    return free * room.f_frsize < _ROOM_FOR_A_WRITE or (room.f_files > 0 and room.f_ffree == 0)
 
 
 def parse_oom(text: str) -> int | None:
     """The value of `oom_kill` in memory.events (cgroup 2) or memory.oom_control (cgroup 1)."""
-    found = _COUNTER.search(text)
-    return int(found[1]) if found else None
+    match = _COUNTER.search(text)
+    return int(match[1]) if match else None
 
 
 def own_oom_file(proc: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> str:

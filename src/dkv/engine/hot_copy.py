@@ -16,11 +16,11 @@ def checked(directory: str, identity: Identity, fresh: bool, restored: Slots | N
     """Whether the archive is initialised, and which data it is restored from, if it is. Raises ArchiveRefused."""
     if restored is None or not fresh:
         return archive.check_identity(directory, identity, fresh), ""
-    found = archive.read_identity(directory)
-    if found is None:
+    present = archive.read_identity(directory)
+    if present is None:
         return True, hot_copy_files.check_copy(directory, restored).cut
-    if archive.is_earlier_self(found, identity):
-        return True, found.identity.incarnation_of_name
+    if archive.is_earlier_self(present, identity):
+        return True, present.identity.incarnation_of_name
     initialised = archive.check_identity(directory, identity, fresh, restored=True)
     label = hot_copy_files.label_of(directory)
     return initialised, label.cut if label else ""

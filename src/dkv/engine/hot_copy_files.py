@@ -56,8 +56,8 @@ def note_cut(directory: str, name: str) -> CutSeen:
     try:
         with files.directory(os.path.join(directory, _CUTS, name), make=True) as folder:
             linked = _linked(directory, folder)
-            said = {"version": _VERSION, "files": [asdict(file) for file in linked]}
-            files.write_new(_CUT_FILE, json.dumps(said) + "\n", at=folder)
+            fields = {"version": _VERSION, "files": [asdict(file) for file in linked]}
+            files.write_new(_CUT_FILE, json.dumps(fields) + "\n", at=folder)
     except OSError as error:
         raise EngineRefused(f"the files of {directory} cannot be linked: {error.strerror or error}") from error
     return _seen(linked)
@@ -115,8 +115,8 @@ def drop_cut(directory: str, name: str = "") -> None:
 
 def _read_cut(directory: str, name: str) -> list[_File]:
     try:
-        said = json.loads(files.read_text(os.path.join(directory, _CUTS, name, _CUT_FILE)))
-        return [_File(**file) for file in said["files"]]
+        fields = json.loads(files.read_text(os.path.join(directory, _CUTS, name, _CUT_FILE)))
+        return [_File(**file) for file in fields["files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineRefused(f"the cut {name} of {directory} is not there any more") from error
 
@@ -261,26 +261,26 @@ def _text(label: CopyLabel, cut: list[_File]) -> str:
     return json.dumps({"version": _VERSION, **asdict(label), "files": [asdict(file) for file in cut]}, indent=2) + "\n"
 
 
-def _said(directory: str, name: str) -> dict[str, object] | None:
+def _fields(directory: str, name: str) -> dict[str, object] | None:
     try:
-        said = json.loads(files.read_text(os.path.join(directory, name)))
+        fields = json.loads(files.read_text(os.path.join(directory, name)))
     except (OSError, ValueError):
         return None
-    return said if isinstance(said, dict) else None
+    return fields if isinstance(fields, dict) else None
 
 
 def _label_in(directory: str, name: str) -> CopyLabel | None:
-    said = _said(directory, name)
+    fields = _fields(directory, name)
     try:
-        return None if said is None else _label(said)
+        return None if fields is None else _label(fields)
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _label(said: dict[str, object]) -> CopyLabel:
-    identity, slots, at = said["identity"], said["slots"], said["at"]
+def _label(fields: dict[str, object]) -> CopyLabel:
+    identity, slots, at = fields["identity"], fields["slots"], fields["at"]
     assert isinstance(identity, dict) and isinstance(slots, list) and isinstance(at, int)
-    return CopyLabel(str(said["cut"]), Identity(**identity), tuple((int(a), int(b)) for a, b in slots), at)
+    return CopyLabel(str(fields["cut"]), Identity(**identity), tuple((int(a), int(b)) for a, b in slots), at)
 
 
 def label_of(directory: str) -> CopyLabel | None:
@@ -290,10 +290,10 @@ def label_of(directory: str) -> CopyLabel | None:
 
 def check_copy(directory: str, slots: tuple[tuple[int, int], ...]) -> CopyLabel:
     """The label of a whole copy of exactly these slots. Reads only. Raises ArchiveRefused with a cause of its own."""
-    said, label = _said(directory, LABEL_FILE), _label_in(directory, LABEL_FILE)
-    if said is None or label is None:
+    fields, label = _fields(directory, LABEL_FILE), _label_in(directory, LABEL_FILE)
+    if fields is None or label is None:
         raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} holds no hot copy that is whole")
-    for wrong in _damages(directory, said):
+    for wrong in _damages(directory, fields):
         raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} is damaged: {wrong}")
     if label.slots != slots:
         what = f"group {label.identity.group} of {label.identity.database}, slots {_ranges(label.slots)}"
@@ -301,8 +301,8 @@ def check_copy(directory: str, slots: tuple[tuple[int, int], ...]) -> CopyLabel:
     return label
 
 
-def _damages(directory: str, said: dict[str, object]) -> Iterator[str]:
-    listed = said.get("files")
+def _damages(directory: str, fields: dict[str, object]) -> Iterator[str]:
+    listed = fields.get("files")
     for file in listed if isinstance(listed, list) else []:
         name = os.path.join(directory, APPEND_ONLY_DIR, str(file["name"]))
         try:

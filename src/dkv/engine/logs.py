@@ -70,11 +70,11 @@ class Log:
 
         What is written back takes blocks that the cut has freed, so it needs no room.
         """
-        kept = os.pread(self._fd, LOG_KEPT, size - LOG_KEPT)
+        newest = os.pread(self._fd, LOG_KEPT, size - LOG_KEPT)
         os.ftruncate(self._fd, 0)
-        self.say(f"{size - len(kept)} bytes of this log were dropped here, because it was longer than {LOG_MOST}")
+        self.say(f"{size - len(newest)} bytes of this log were dropped here, because it was longer than {LOG_MOST}")
         with suppress(OSError):
-            os.write(self._fd, kept.partition(b"\n")[2])
+            os.write(self._fd, newest.partition(b"\n")[2])
         self._reserved = 0
 
     def say(self, words: str) -> None:

@@ -31,7 +31,7 @@ def obstacle(cause: Cause, place: Place) -> str:
     """What is missing of what ended an engine for that cause, "" when nothing is. Raises OSError."""
     directory = place.directory
     if cause is Cause.DISK_FULL:
-        return next((said for one in (directory, place.runs) if (said := _without_room(one))), "")
+        return next((lack for path in (directory, place.runs) if (lack := _without_room(path))), "")
     if cause is Cause.PORT_TAKEN:
         return next((f"port {port} of {place.address} is taken" for port in place.ports if _taken(place.address, port)), "")
     if cause in (Cause.DIRECTORY_UNUSABLE, Cause.DISK_ERROR):
@@ -47,16 +47,16 @@ def obstacle(cause: Cause, place: Place) -> str:
 
 def _without_room(place: str) -> str:
     there = _nearest(Path(place))
-    found = os.statvfs(there)
-    free = (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
-    if free < min(ROOM_TO_START, found.f_blocks * found.f_frsize // 2) or (found.f_files > 0 and found.f_ffree == 0):
+    room = os.statvfs(there)
+    free = (room.f_bavail if os.geteuid() else room.f_bfree) * room.f_frsize
+    if free < min(ROOM_TO_START, room.f_blocks * room.f_frsize // 2) or (room.f_files > 0 and room.f_ffree == 0):
         return f"{free} bytes are free at {there}"
     return ""
 
 
 def _nearest(path: Path) -> Path:
     """The path, or what there is of it."""
-    return next((one for one in (path, *path.parents) if one.exists()), Path("/"))
+    return next((candidate for candidate in (path, *path.parents) if candidate.exists()), Path("/"))
 
 
 def _taken(address: str, port: int) -> bool:

@@ -199,20 +199,20 @@ def parse_slots(text: str) -> tuple[tuple[int, int], ...]:
 
 def parse_replicas(info: dict[str, str]) -> tuple[ReplicaSeen, ...]:
     """The attached replicas from INFO replication; an acknowledged offset, and seconds since, times a thousand."""
-    found = []
+    replicas = []
     for index in range(int(info.get("connected_slaves", "0"))):
-        said = dict(pair.split("=", 1) for pair in info.get(f"slave{index}", "").split(",") if "=" in pair)
-        if said:
-            found.append(
+        values = dict(pair.split("=", 1) for pair in info.get(f"slave{index}", "").split(",") if "=" in pair)
+        if values:
+            replicas.append(
                 ReplicaSeen(
-                    address=said["ip"],
-                    port=int(said["port"]),
-                    offset=int(said["offset"]),
-                    online=said["state"] == "online",
-                    silent_ms=int(said["lag"]) * 1000,
+                    address=values["ip"],
+                    port=int(values["port"]),
+                    offset=int(values["offset"]),
+                    online=values["state"] == "online",
+                    silent_ms=int(values["lag"]) * 1000,
                 )
             )
-    return tuple(found)
+    return tuple(replicas)
 
 
 def parse_config(reply: Sequence[bytes]) -> dict[str, str]:
@@ -262,8 +262,8 @@ def together(counted: Sequence[Counters]) -> Counters | None:
     if not counted:
         return None
     names = ("gets", "puts", "removes", "keys", "used_memory", "clients")
-    sums = {name: sum(getattr(one, name) for one in counted) for name in names}
-    return Counters(start_id=counted[0].start_id, at_ms=max(one.at_ms for one in counted), **sums)
+    sums = {name: sum(getattr(counters, name) for counters in counted) for name in names}
+    return Counters(start_id=counted[0].start_id, at_ms=max(counters.at_ms for counters in counted), **sums)
 
 
 def _kind(command: str) -> str | None:

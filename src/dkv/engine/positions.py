@@ -22,8 +22,8 @@ _MANIFEST = "appendonly.aof.manifest"
 
 def read_position(directory: str) -> Position:
     """The position of the archive's files as they are. Reads only. Raises ArchiveRefused when they cannot be read."""
-    said = read_identity(directory)
-    initialised = said is not None and said.initialised
+    identity = read_identity(directory)
+    initialised = identity is not None and identity.initialised
     try:
         with _opened(directory) as files:
             position = _position(directory, files)
@@ -55,11 +55,11 @@ def stretch(
             valid = None if (index, offset) == (0, 0) else _end(files, index, offset) if upto is None else upto
             if valid is None or sum(file.size for file in files[index:]) - offset < valid:
                 raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} lacks the bytes asked for after {marker}")
-            found, size = hashlib.blake2b(digest_size=16), 0
+            digest, size = hashlib.blake2b(digest_size=16), 0
             for block in _between(files, index, offset, (0, valid)):
-                found.update(block)
+                digest.update(block)
                 size += len(block)
-            return ByteRangeDigest(size, found.hexdigest()), AfterMarker(directory, index, offset, handled)
+            return ByteRangeDigest(size, digest.hexdigest()), AfterMarker(directory, index, offset, handled)
     except OSError as error:
         raise unusable(directory, error) from error
 
@@ -77,12 +77,12 @@ class AfterMarker:
         """From place `start` to place `end` after the marker. Raises ArchiveRefused when they are not all there."""
         try:
             with _opened(self.directory, self.handled) as files:
-                found = b"".join(_between(files, self.index, self.offset, (start, end)))
+                content = b"".join(_between(files, self.index, self.offset, (start, end)))
         except OSError as error:
             raise unusable(self.directory, error) from error
-        if len(found) != end - start:
+        if len(content) != end - start:
             raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{self.directory} lost bytes while they were read")
-        return found
+        return content
 
 
 def _between(files: list[_File], index: int, offset: int, places: tuple[int, int]) -> Iterator[bytes]:
@@ -176,9 +176,9 @@ def _position(directory: str, files: list[_File]) -> Position:
         below = files[index].size
         while (marker := aof.find_marker(files[index].read, below)) is not None:
             seen = True
-            found = _after(files, index, marker.end)
-            if found is not None:
-                after, dataless = found
+            span = _after(files, index, marker.end)
+            if span is not None:
+                after, dataless = span
                 return Position(marker.term, marker.sequence, marker.nonce, after, dataless_bytes=dataless)
             below = marker.start
     if seen:
@@ -203,8 +203,8 @@ def _after(files: list[_File], index: int, offset: int) -> tuple[int, int] | Non
 
 def _end(files: list[_File], index: int, offset: int) -> int | None:
     """Bytes from there to where the engine would truncate the last file; None when they are not commands."""
-    found = _after(files, index, offset)
-    return found[0] if found else None
+    after = _after(files, index, offset)
+    return after[0] if after else None
 
 
 def _locate(files: list[_File], keep: Position) -> tuple[int, int]:
@@ -320,14 +320,14 @@ class DiskWatch:
         newest = incremental[-1]
         if not first and sizes[newest] == self._searched:
             return
-        found = self._find(newest, sizes[newest], max(0, self._searched - aof.LONGEST))
-        if found is not None:
-            self._marker = (newest, found)
+        marker = self._find(newest, sizes[newest], max(0, self._searched - aof.LONGEST))
+        if marker is not None:
+            self._marker = (newest, marker)
         self._searched = sizes[newest]
         for name in reversed(incremental[:-1]) if first and self._marker is None else ():
-            found = self._find(name, sizes[name], 0)
-            if found is not None:
-                self._marker = (name, found)
+            marker = self._find(name, sizes[name], 0)
+            if marker is not None:
+                self._marker = (name, marker)
                 return
 
     def _find(self, name: str, size: int, lowest: int) -> aof.Marker | None:

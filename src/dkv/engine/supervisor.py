@@ -200,9 +200,9 @@ def clear_unborn(path: Path) -> None:
 def read_run(path: Path) -> Run | None:
     """One run directory, None without a whole record."""
     try:
-        said = json.loads(files.read_text(path / "record.json"))
-        parts = tuple(Part(**{**part, "phantoms": tuple(part["phantoms"])}) for part in said.get("parts", ()))
-        return Run(path, replace(Record(**said), phantoms=tuple(said["phantoms"]), parts=parts))
+        fields = json.loads(files.read_text(path / "record.json"))
+        parts = tuple(Part(**{**part, "phantoms": tuple(part["phantoms"])}) for part in fields.get("parts", ()))
+        return Run(path, replace(Record(**fields), phantoms=tuple(fields["phantoms"]), parts=parts))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -83,8 +83,8 @@ class Feeding:
 
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """See the contract."""
-        found, _ = await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
-        return found
+        digest, _ = await asyncio.to_thread(stretch, directory, marker, upto, self._tails.counter(directory))
+        return digest
 
     def handled(self) -> Mapping[str, int]:
         """See the contract."""
@@ -113,8 +113,8 @@ class Feeding:
 
 def _found(plan: TailPlan, handled: Callable[[int], None]) -> AfterMarker:
     """Where the stretch is; the whole of it must be what was measured. Raises ArchiveRefused."""
-    found, place = stretch(plan.directory, plan.marker, plan.stretch.size, handled)
-    if found != plan.stretch:
+    digest, place = stretch(plan.directory, plan.marker, plan.stretch.size, handled)
+    if digest != plan.stretch:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{plan.directory} does not hold the bytes that were measured")
     return place
 
@@ -127,7 +127,7 @@ class Feeder:
         self.plan = plan
         self.trouble = ""
         self._tail = tail
-        self._followers = {one.node_id: one for one in plan.followers}
+        self._followers = {follower.node_id: follower for follower in plan.followers}
         self._until = 0.0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -191,30 +191,30 @@ class Feeder:
         wanted = (REPLICA.encode(), replica_password(self.plan.secret).encode())
         return len(words) == 2 and all(hmac.compare_digest(one, other) for one, other in zip(words, wanted, strict=True))
 
-    async def _continue(self, writer: asyncio.StreamWriter, one: TailFollower, history: str, wants: int) -> bool:
+    async def _continue(self, writer: asyncio.StreamWriter, follower: TailFollower, history: str, wants: int) -> bool:
         """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke, ArchiveRefused."""
         plan = self.plan
         place = wants - 1 - plan.shift
         if history == plan.history and plan.lowest <= place <= plan.stretch.size:
             return await self._send(writer, place)
-        if history == plan.filling_history(one) and place == one.place:
-            return await self._send(writer, one.place)
-        if history == plan.former and wants == one.offset + 1:
-            filling = await self._filling(one)
+        if history == plan.filling_history(follower) and place == follower.place:
+            return await self._send(writer, follower.place)
+        if history == plan.former and wants == follower.offset + 1:
+            filling = await self._filling(follower)
             self._check()
-            writer.write(b"+CONTINUE %s\r\n" % plan.filling_history(one).encode() + filling)
+            writer.write(b"+CONTINUE %s\r\n" % plan.filling_history(follower).encode() + filling)
             await writer.drain()
             await asyncio.sleep(0.001)
             return False
-        raise FeedBroke(f"follower {one.node_id} asks for {history} {wants}, which is not where it was")
+        raise FeedBroke(f"follower {follower.node_id} asks for {history} {wants}, which is not where it was")
 
-    async def _filling(self, one: TailFollower) -> bytes:
+    async def _filling(self, follower: TailFollower) -> bytes:
         """The PING that takes a follower from its old offset to the new one.
 
         Its text ends with what a follower further behind misses, so that even a chained continuation out of it is right.
         """
-        missed = await asyncio.to_thread(self._tail.read, self.plan.lowest, one.place) or b"\r\n"
-        size = self.plan.filled(one) - one.offset
+        missed = await asyncio.to_thread(self._tail.read, self.plan.lowest, follower.place) or b"\r\n"
+        size = self.plan.filled(follower) - follower.offset
         for digits in range(1, 12):
             head = len(b"*2\r\n$4\r\nPING\r\n$") + digits + 2
             text = size - head - 2

@@ -53,7 +53,7 @@ class TailPlan:
     @property
     def lowest(self) -> int:
         """The place furthest behind."""
-        return min(one.place for one in self.followers)
+        return min(follower.place for follower in self.followers)
 
     def filling_history(self, follower: TailFollower) -> str:
         """A history only this follower ever has: while the gap is being filled nobody else can continue it."""

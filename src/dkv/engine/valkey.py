@@ -208,25 +208,25 @@ class Valkey:
                 self._looked = seen
                 return seen
         self._looked, self._looked_at = None, now
-        found = await self._whole_look()
-        if found is not None and not found.partly:
-            links = found.info.get("cluster_connections", "")
+        answers = await self._whole_look()
+        if answers is not None and not answers.partly:
+            links = answers.info.get("cluster_connections", "")
             self._moved_at, self._links = (now if links != self._links else self._moved_at), links
-        self._looked = found if found is not None and not found.partly else None
-        return found
+        self._looked = answers if answers is not None and not answers.partly else None
+        return answers
 
     async def _whole_look(self) -> parse_info.Answers | None:
         info, cluster, nodes, config, users, memory = await self._exchange(_LOOK)
         if isinstance(info, _NO):
             return None
         partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users, memory))
-        said = parse_info.parse_info(info)
+        fields = parse_info.parse_info(info)
         if partly:
-            return parse_info.Answers(said, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
+            return parse_info.Answers(fields, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
         seen, me, follows = parse_info.parse_nodes(nodes)
         settings = parse_info.parse_config(config)
         return parse_info.Answers(
-            said,
+            fields,
             parse_info.parse_info(cluster),
             seen,
             me,
@@ -269,10 +269,10 @@ class Valkey:
         MOVED, after it their writes wait, and are never answered NOREPLICAS, which no client library repeats.
         """
         quiet: Command = ("CONFIG", "SET", "import-mode", "yes")  # expires nothing before its first marker
-        _, _, said, text = await self.do(
+        _, _, reply, text = await self.do(
             ("ACL", "SETUSER", REPLICA, "off"), quiet, ("CONFIG", "GET", "port"), ("CLUSTER", "NODES")
         )
-        clients = parse_info.parse_config(said)["port"] != "0"
+        clients = parse_info.parse_config(reply)["port"] != "0"
         closed: list[Command] = [_HOLD, ("CONFIG", "SET", FENCE, 0)] if clients else [("CONFIG", "SET", FENCE, FENCED)]
         nodes, me, leader = parse_info.parse_nodes(text)
         orders: list[Command] = []
@@ -359,10 +359,10 @@ class Valkey:
         deadline = loop.time() + _RESYNC_BEGINS_WITHIN
         while True:
             (text,) = await self.do(("INFO", "replication"))
-            said = parse_info.parse_info(text)
-            if said.get("master_sync_in_progress", "0") != "0":
+            fields = parse_info.parse_info(text)
+            if fields.get("master_sync_in_progress", "0") != "0":
                 break
-            if said.get("master_link_status") == "up" or loop.time() > deadline:
+            if fields.get("master_link_status") == "up" or loop.time() > deadline:
                 return  # it continued where it was, or its leader does not let it in
             await asyncio.sleep(0.005)
         await asyncio.sleep(_SMALL_SNAPSHOT)
@@ -399,8 +399,8 @@ class Valkey:
         One that never was linked, so that there is no history to keep, is turned to a phantom and back in one send.
         """
         text, table = await self.do(("INFO", "replication"), ("CLUSTER", "NODES"))
-        said = parse_info.parse_info(text)
-        never = said.get("master_link_down_since_seconds") == "-1" and said.get("master_sync_in_progress") == "0"
+        fields = parse_info.parse_info(text)
+        never = fields.get("master_link_down_since_seconds") == "-1" and fields.get("master_sync_in_progress") == "0"
         known = {node.node_id for node in parse_info.parse_nodes(table)[0]}
         phantom = next((node_id for node_id in phantoms if node_id in known), None)
         if never and phantom:
@@ -591,8 +591,8 @@ def _packed(connection: Any, commands: Sequence[Command]) -> list[bytes]:
 
 def _is_full(error: ValkeyError) -> bool:
     """Whether a connection was taken and closed at once; its reason may be lost with it."""
-    said = str(error)
-    return "max number of clients" in said or (isinstance(error, Disconnected) and " connecting to " not in said)
+    text = str(error)
+    return "max number of clients" in text or (isinstance(error, Disconnected) and " connecting to " not in text)
 
 
 async def _answer(connection: Any) -> Any:
