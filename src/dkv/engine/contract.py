@@ -12,20 +12,11 @@ docs/reference/positions.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
-
-from dkv.engine.copying import CopyEngines
-from dkv.engine.copying import CopyLabel as CopyLabel
-from dkv.engine.copying import CutSeen as CutSeen
-from dkv.engine.copying import Identity as Identity
-from dkv.engine.copying import QuiescePoint as QuiescePoint
-from dkv.engine.tail_plan import ByteRangeDigest as ByteRangeDigest
-from dkv.engine.tail_plan import Feeds
-from dkv.engine.tail_plan import TailFollower as TailFollower
-from dkv.engine.tail_plan import TailPlan as TailPlan
 
 
 class EngineError(Exception):
@@ -83,6 +74,17 @@ class Cause(StrEnum):
     NOT_A_COPY = "not a hot copy"  # to be restored, but no whole hot copy is there
     COPY_OF_ANOTHER_GROUP = "hot copy of another group"  # to be restored, but its hash slots are not this group's
     EXITED = "exited"  # none of the above; exit code and last words tell
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an archive directory says of itself (file `identity.json`). Written before the first start."""
+
+    domain_uid: str
+    database: str
+    archive_id: int
+    incarnation_of_name: str  # uid of the database object, so that a re-created name is another database
+    group: str
 
 
 @dataclass(frozen=True)
@@ -312,22 +314,87 @@ class Counters:
     at_ms: int
 
 
-class Engines(CopyEngines, Feeds, Protocol):
-    """The door to all engines of one machine. Every command is safe to repeat until it succeeds.
+@dataclass(frozen=True)
+class QuiescePoint:
+    """What a leader held at a moment. Equal file and size at two moments: nothing was written in between.
 
-    Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
-    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget` and
-    `set_options` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is refused, because
-    none of its engines may ever lead.
+    The offset is no such proof, because pings move it.
     """
 
-    async def survey(self, thorough: bool = True) -> Survey:
-        """Look at every engine this data directory knows, adopting those found running. Not `thorough`: what only
-        orders and gossip change (nodes, epochs, fence, admission, options) may be 5 s old (decision 0018)."""
+    offset: int  # replication offset
+    history: str  # replication id
+    file: str  # its incremental file ...
+    size: int  # ... and how long that is
 
-    async def wait_for_change(self, timeout: float) -> None:
-        """Return as soon as an engine exits, or after `timeout` seconds."""
-        ...
+
+@dataclass(frozen=True)
+class CutSeen:
+    """Where an archive's files ended when they were linked: the newest one's name and length, and bytes in all."""
+
+    file: str
+    length: int
+    size: int
+
+
+@dataclass(frozen=True)
+class CopyLabel:
+    """What a hot copy says of itself (file `hot-copy.json`): which cut, of which archive, when (wall clock, ms)."""
+
+    cut: str
+    identity: Identity
+    slots: tuple[tuple[int, int], ...]
+    at: int
+
+
+@dataclass(frozen=True)
+class ByteRangeDigest:
+    """Bytes of an archive's incremental files after a marker: how many, and their digest."""
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class TailFollower:
+    """A follower of the dead engine: where its stream and its disk stood, at the same moment."""
+
+    node_id: str
+    offset: int
+    place: int  # bytes after the marker
+
+
+@dataclass(frozen=True)
+class TailPlan:
+    """What is fed from which archive to whom. `marker` is (term, sequence, nonce) of the marker all of them have."""
+
+    directory: str
+    node_id: str  # of the dead engine
+    address: str
+    port: int
+    secret: str
+    marker: tuple[int, int, str]
+    stretch: ByteRangeDigest  # all that the archive has after the marker
+    former: str  # the history the followers have
+    history: str  # the one they get
+    shift: int
+    followers: tuple[TailFollower, ...]
+
+    @property
+    def lowest(self) -> int:
+        """The place furthest behind."""
+        return min(follower.place for follower in self.followers)
+
+    def filling_history(self, follower: TailFollower) -> str:
+        """A history only this follower ever has: while the gap is being filled nobody else can continue it."""
+        return hashlib.sha1(f"{self.history}:{follower.node_id}".encode(), usedforsecurity=False).hexdigest()
+
+    def filled(self, follower: TailFollower) -> int:
+        """The offset of this follower once its gap is filled."""
+        return follower.place + self.shift
+
+
+class ArchiveFiles(Protocol):
+    """Archive directories: taken, read, kept beside and retired, whether or not an engine runs on them."""
 
     async def prepare(
         self, directory: str, identity: Identity, fresh: bool, restored: tuple[tuple[int, int], ...] | None = None
@@ -356,6 +423,43 @@ class Engines(CopyEngines, Feeds, Protocol):
         """Read the position from disk beside a running engine or without one. Raises ArchiveRefused if unreadable."""
         ...
 
+    async def confirm_initialised(self, directory: str) -> None:
+        """Set `initialised: yes` in the identity file: the first marker is on its disk."""
+        ...
+
+    async def set_aside(self, start_id: int, keep: Position) -> str | None:
+        """Copy the bytes this archive has after `keep` to a file; the file's path, or None if there are none."""
+        ...
+
+    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
+        """Copy the archive's files as they were before its engine deleted the keys of the slots it lost, which it logs
+        one by one at the end of its file; None if the file does not end in deletions. The copy is part of the archive's
+        `set-aside` directory.
+        """
+        ...
+
+    async def roll_back(self, start_id: int, path: str) -> None:
+        """SIGKILL the engine, and put the files that `keep_deleted` copied to `path` in the place of its own."""
+
+    async def retire(self, directory: str, identity: Identity) -> str | None:
+        """Rename a deleted archive's directory to `<dir>.deleted-<time>`; the new name. Never removes data.
+
+        None, and nothing happens, unless the directory's identity file says that it is that archive's.
+        """
+        ...
+
+
+class EngineLifecycle(Protocol):
+    """Engines as processes: seen, started, set and ended."""
+
+    async def survey(self, thorough: bool = True) -> Survey:
+        """Look at every engine this data directory knows, adopting those found running. Not `thorough`: what only
+        orders and gossip change (nodes, epochs, fence, admission, options) may be 5 s old (decision 0018)."""
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """Return as soon as an engine exits, or after `timeout` seconds."""
+        ...
+
     async def launch(self, spec: EngineSpec) -> int:
         """Start the engine (not a primary, fenced, client port closed) and return its pid without waiting for it to load.
 
@@ -372,6 +476,30 @@ class Engines(CopyEngines, Feeds, Protocol):
         """
         ...
 
+    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
+        """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
+
+    async def end_script(self, start_id: int) -> None:
+        """End the script or function that keeps an engine busy, if there is one. Raises EngineRefused when it cannot be ended:
+        it wrote, so that only the end of its engine ends it."""
+
+    async def shut_down(self, start_id: int) -> None:
+        """Ask for a graceful end. The exit shows in a later survey."""
+        ...
+
+    async def kill(self, start_id: int, cause: Cause) -> None:
+        """SIGKILL the whole process group and remember why."""
+
+    async def forget_exit(self, start_id: int) -> None:
+        """The exit was written down; drop its record."""
+
+    async def count(self) -> Sequence[Counters]:
+        """Command counts of every living engine."""
+
+
+class Replication(Protocol):
+    """Who leads, who follows whom, and what a leader writes of that."""
+
     async def take_over(self, start_id: int) -> None:
         """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards admits no replica and stays fenced until told.
 
@@ -383,18 +511,6 @@ class Engines(CopyEngines, Feeds, Protocol):
 
     async def admit(self, start_id: int) -> None:
         """Let replicas attach: switch the replication user on. Only after a fresh read still named this leader."""
-        ...
-
-    async def take_clients(self, start_id: int, group: str = "") -> None:
-        """Open the client port, after forgetting every phantom; refused while one is followed. Replicas come that way too.
-
-        `group` names the engine of a memory-only process. An engine whose port is taken by somebody else is ended with
-        Cause.PORT_TAKEN before EngineRefused is raised.
-        """
-        ...
-
-    async def shun_clients(self, start_id: int) -> None:
-        """Close the client port of an archive's engine and end every client's connection; replicas that are attached stay."""
         ...
 
     async def replicate(self, start_id: int, leader: PeerNode) -> None:
@@ -424,13 +540,6 @@ class Engines(CopyEngines, Feeds, Protocol):
         """Accept writes again, first those that wait in a held engine."""
         ...
 
-    async def end_script(self, start_id: int) -> None:
-        """End the script or function that keeps an engine busy, if there is one. Raises EngineRefused when it cannot be ended:
-        it wrote, so that only the end of its engine ends it."""
-
-    async def set_options(self, start_id: int, max_memory: int, append_fsync: str) -> None:
-        """Have each engine run with these options from now on; one that is memory only has no file to fsync."""
-
     async def mark(self, start_id: int, term: int, sequence: int, nonce: str) -> None:
         """Write the marker `<term>-<sequence>-<nonce>` through this leader (FUNCTION LOAD REPLACE)."""
         ...
@@ -443,6 +552,22 @@ class Engines(CopyEngines, Feeds, Protocol):
 
         What they answer shows in a later survey. The question is a few bytes of the replication stream, none of a file.
         """
+
+
+class ClusterTable(Protocol):
+    """Which nodes and slots an engine knows, and whether clients reach it."""
+
+    async def take_clients(self, start_id: int, group: str = "") -> None:
+        """Open the client port, after forgetting every phantom; refused while one is followed. Replicas come that way too.
+
+        `group` names the engine of a memory-only process. An engine whose port is taken by somebody else is ended with
+        Cause.PORT_TAKEN before EngineRefused is raised.
+        """
+        ...
+
+    async def shun_clients(self, start_id: int) -> None:
+        """Close the client port of an archive's engine and end every client's connection; replicas that are attached stay."""
+        ...
 
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """CLUSTER MEET a node this engine does not know.
@@ -462,40 +587,94 @@ class Engines(CopyEngines, Feeds, Protocol):
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
         """Make this leader own these hash slots again, in an epoch above every one it has heard of."""
 
-    async def keep_deleted(self, start_id: int) -> KeptDeletions | None:
-        """Copy the archive's files as they were before its engine deleted the keys of the slots it lost, which it logs
-        one by one at the end of its file; None if the file does not end in deletions. The copy is part of the archive's
-        `set-aside` directory.
+
+class Backup(Protocol):
+    """Copies of archives, all as they were at one moment, made while their engines run."""
+
+    async def pause(self, start_id: int, ms: int) -> QuiescePoint:
+        """Make the writes of a leader's clients wait, for at most `ms`; what it holds then, all of it in its files.
+
+        Clients see no error, reads go on, nothing expires meanwhile; the pause ends by itself. Scripts that may write,
+        transactions, and the managers' own markers wait too. Refused for a follower and for a fenced leader.
         """
         ...
 
-    async def roll_back(self, start_id: int, path: str) -> None:
-        """SIGKILL the engine, and put the files that `keep_deleted` copied to `path` in the place of its own."""
-
-    async def set_aside(self, start_id: int, keep: Position) -> str | None:
-        """Copy the bytes this archive has after `keep` to a file; the file's path, or None if there are none."""
+    async def resume(self, start_id: int) -> QuiescePoint:
+        """Look what it holds, then let its clients' writes go on."""
         ...
 
-    async def shut_down(self, start_id: int) -> None:
-        """Ask for a graceful end. The exit shows in a later survey."""
-        ...
+    async def note_cut(self, start_id: int, name: str, reached: QuiescePoint) -> CutSeen:
+        """Link the engine's files as they are, with their lengths, once they hold all that `reached` tells.
 
-    async def kill(self, start_id: int, cause: Cause) -> None:
-        """SIGKILL the whole process group and remember why."""
-
-    async def forget_exit(self, start_id: int) -> None:
-        """The exit was written down; drop its record."""
-
-    async def confirm_initialised(self, directory: str) -> None:
-        """Set `initialised: yes` in the identity file: the first marker is on its disk."""
-        ...
-
-    async def retire(self, directory: str, identity: Identity) -> str | None:
-        """Rename a deleted archive's directory to `<dir>.deleted-<time>`; the new name. Never removes data.
-
-        None, and nothing happens, unless the directory's identity file says that it is that archive's.
+        A follower is waited for a moment. A cut of that name that was noted already stays as it is and is answered; those
+        of other names are dropped.
         """
         ...
 
-    async def count(self) -> Sequence[Counters]:
-        """Command counts of every living engine."""
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        """What the whole hot copy in a directory says of itself; None when there is none. Reads only."""
+        ...
+
+    async def drop_cut(self, directory: str, name: str) -> None:
+        """Remove the links of a cut."""
+        ...
+
+    async def claim_target(self, directory: str, target: str, label: CopyLabel) -> None:
+        """Make and sign the directory that the copy of an archive goes to. Refused unless it is empty and has room."""
+        ...
+
+    async def write_copy(
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """Copy the files of a cut into the claimed directory, at most `rate` bytes per second (0: no limit), synced.
+
+        `tell` is told percentages twice a second, and ends the copy by raising. One that is whole already is left alone.
+        """
+        ...
+
+    async def abandon_target(self, target: str, label: CopyLabel) -> None:
+        """Remove what an unfinished copy left."""
+        ...
+
+
+class TailSource(Protocol):
+    """A dead leader's replication stream, continued from its files for the followers that lack its end (docs/decisions/0011).
+
+    That stream held bytes its files do not hold (PING, GETACK), so offset minus place on disk differs between its
+    followers. In the stream that is continued from the files the offset of a byte is its place plus `shift`, for all of
+    them. A follower is brought there by one PING whose text fills the gap, under a history that only this follower ever
+    has; then it continues in a history that is new too. A follower that was not fed knows neither and resyncs in full.
+    """
+
+    async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
+        """The first `upto` bytes after a marker, or all that an engine would load. Reads only, as `read_position` does.
+
+        Raises ArchiveRefused when the marker or so many bytes are not there.
+        """
+        ...
+
+    def handled(self) -> Mapping[str, int]:
+        """Bytes that were read by `digest` or sent to followers since this manager began, by archive directory."""
+        ...
+
+    async def serve_tail(self, plan: TailPlan, identity: Identity) -> None:
+        """Continue a dead engine's stream from its archive, listening where it listened, for 1.5 s from now.
+
+        Safe to repeat, and it has to be repeated. Takes the archive's lock. Raises ArchiveRefused, and EngineRefused
+        when a follower asked for something else than the plan has for it.
+        """
+        ...
+
+    async def stop_tail(self, directory: str) -> None:
+        """Stop listening at once. `launch` and `release` do it too."""
+        ...
+
+
+class Engines(EngineLifecycle, ArchiveFiles, Replication, ClusterTable, Backup, TailSource, Protocol):
+    """All engines of one machine. Every command is safe to repeat until it succeeds.
+
+    Commands raise EngineUnreachable (outcome unknown) or EngineRefused (not done). To a memory-only process `replicate`
+    is an order to the engine of the leader's group, `take_clients` to that of the group named, `meet`, `forget` and
+    `set_options` to each of its engines; `shut_down` and `kill` end it as a whole; every other order is refused, because
+    none of its engines may ever lead.
+    """

@@ -1,4 +1,4 @@
-"""The engine room of one machine: real Valkey engines behind the contract, found again after their manager died.
+"""The engines of one machine: real Valkey engines behind the contract, found again after their manager died.
 
 It composes: processes (supervisor), files (archive, positions), the driver (valkey) and the judging of ends (causes).
 """
@@ -36,18 +36,17 @@ from dkv.engine.ends import end_of
 from dkv.engine.engine import GLANCE, Engine
 from dkv.engine.evidence import Readers, own_oom_file
 from dkv.engine.hot_copy import HotCopies, Slots, checked
-from dkv.engine.logs import LogWatch
 from dkv.engine.obstacles import Place, obstacle
 from dkv.engine.positions import read_position
 from dkv.engine.salvage import copy_tail
 from dkv.engine.supervisor import Record, Run
-from dkv.engine.tail import Feeding, Tails
+from dkv.engine.tail import TailSources
 
 _TAKE_OVER_WITHIN = 1.0  # seconds
 _BIRTH_WITHIN = 5.0
 
 
-class ValkeyEngines(HotCopies, Feeding):
+class ValkeyEngines(HotCopies, TailSources):
     """Implements `Engines` (engine/contract.py) on this machine's processes and disks."""
 
     def __init__(
@@ -60,27 +59,9 @@ class ValkeyEngines(HotCopies, Feeding):
         lock_wait: float = 5.0,
     ) -> None:
         """`binary` is a configured path (see binary.find_binary); `boot_id` and `readers` are for tests."""
-        self._runs = data_dir.absolute() / "run"
+        super().__init__(data_dir / "run", boot_id or supervisor.boot_id(), lock_wait)
         self._binary = binary
-        self._boot_id = boot_id or supervisor.boot_id()
         self._readers = readers or Readers(oom_file=own_oom_file())
-        self._lock_wait = lock_wait
-        self._engines: dict[int, Engine] = {}
-        self._locks: dict[str, int] = {}
-        self._changed = asyncio.Event()
-        self._tails = Tails()
-        self._logs = LogWatch()
-
-    def close(self) -> None:
-        """Let go of sockets, descriptors and prepared locks. Engines keep running."""
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
-        self._logs.close()
-        self._tails.close()
-        for fd in self._locks.values():
-            os.close(fd)
-        self._locks.clear()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -114,33 +95,15 @@ class ValkeyEngines(HotCopies, Feeding):
             engine.end = end
         return end
 
-    def _adopt(self) -> None:
-        """Take up every run directory; one of an earlier boot can only be an end."""
-        try:
-            names = {int(name) for name in os.listdir(self._runs) if name.isdigit()}
-        except OSError:
-            names = set()
-        for start_id in sorted(names - self._engines.keys()):
-            run = supervisor.read_run(self._runs / str(start_id))
-            if run is not None:
-                self._engines[start_id] = self._engine(run)
-            else:
-                supervisor.clear_unborn(self._runs / str(start_id))
-        for engine in self._engines.values():
-            engine.watch(self._changed)
-
-    def _engine(self, run: Run) -> Engine:
-        return Engine(run, this_boot=run.record.boot_id == self._boot_id, logs=self._logs)
-
     async def wait_for_change(self, timeout: float) -> None:
         """See the contract. Woken by the kernel (pidfd), not by polling."""
         try:
             async with asyncio.timeout(timeout):
-                await self._changed.wait()
+                await self.changed.wait()
         except TimeoutError:
             return
         finally:
-            self._changed.clear()
+            self.changed.clear()
 
     # -- archives --------------------------------------------------------------------------------------------------
 
@@ -158,28 +121,6 @@ class ValkeyEngines(HotCopies, Feeding):
         except BaseException:
             await self.release(directory)
             raise
-
-    async def _take_lock(self, directory: str) -> None:
-        """Hold the archive's lock, after killing what is left of its own former engine."""
-        if directory in self._locks:
-            return
-        deadline = time.monotonic() + self._lock_wait
-        while (fd := archive.take_lock(directory)) is None:
-            serving = self._kill_leftovers(directory)
-            if serving or time.monotonic() >= deadline:
-                holder = archive.lock_holder(directory)
-                raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use by pid {holder}")
-            await asyncio.sleep(0.02)
-        self._locks[directory] = fd
-
-    def _kill_leftovers(self, directory: str) -> bool:
-        """Kill children that outlived their engine, never an engine; True if one runs there that nobody ended."""
-        self._adopt()
-        mine = [engine for engine in self._engines.values() if engine.run.record.directory == directory]
-        for engine in mine:
-            if not engine.alive:
-                engine.kill_leftovers()
-        return any(engine.alive and not engine.run.intents for engine in mine)
 
     async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
         """See the contract."""
@@ -313,7 +254,7 @@ class ValkeyEngines(HotCopies, Feeding):
             if time.monotonic() > deadline:
                 raise EngineUnreachable(f"engine {engine.start_id} was not born within {_BIRTH_WITHIN:.0f} s")
             await asyncio.sleep(0.001)
-        engine.watch(self._changed)
+        engine.watch(self.changed)
         return born.pid
 
     async def shut_down(self, start_id: int) -> None:
@@ -336,27 +277,6 @@ class ValkeyEngines(HotCopies, Feeding):
         engine.close()
         del self._engines[start_id]
         supervisor.drop_run(engine.run)
-
-    def _known(self, start_id: int) -> Engine:
-        if start_id not in self._engines:
-            self._adopt()
-        if start_id not in self._engines:
-            raise EngineRefused(f"engine {start_id} is not known on this machine")
-        return self._engines[start_id]
-
-    def _running(self, start_id: int) -> Engine:
-        """The living engine of an archive."""
-        engine = self._all(start_id)[0]
-        if not engine.durable:
-            raise EngineRefused(f"process {start_id} is memory only and never leads")
-        return engine
-
-    def _all(self, start_id: int) -> tuple[Engine, ...]:
-        """The living engine of that start id, or each of a memory-only process."""
-        engine = self._known(start_id)
-        if not engine.alive:
-            raise EngineUnreachable(f"engine {start_id} ended")
-        return engine.parts or (engine,)
 
     # -- orders ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The engine room's hot copies: pause, note, copy. Composes the driver (valkey) and the files (copies)."""
+"""Hot copies of engines' archives: pause, note, copy. Composes the driver (valkey) and the files (copies)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dkv.engine import archive, hot_copy_files
 from dkv.engine.contract import CopyLabel, CutSeen, Identity, QuiescePoint
 from dkv.engine.engine import Engine
+from dkv.engine.local import LocalEngines
 
 Slots = tuple[tuple[int, int], ...]
 
@@ -26,11 +27,8 @@ def checked(directory: str, identity: Identity, fresh: bool, restored: Slots | N
     return initialised, label.cut if label else ""
 
 
-class HotCopies:
-    """What ValkeyEngines offers for hot copies (engine/copying.py)."""
-
-    def _running(self, start_id: int) -> Engine:
-        raise NotImplementedError
+class HotCopies(LocalEngines):
+    """What ValkeyEngines offers for hot copies (`Backup` in engine/contract.py)."""
 
     async def pause(self, start_id: int, ms: int) -> QuiescePoint:
         """See the contract."""

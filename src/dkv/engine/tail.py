@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from dkv.engine.archive import check_identity
 from dkv.engine.config import REPLICA, replica_password
-from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineRefused, Identity
+from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineRefused, Identity, TailFollower, TailPlan
+from dkv.engine.local import LocalEngines
 from dkv.engine.positions import AfterMarker, stretch
-from dkv.engine.tail_plan import TailFollower, TailPlan
 
 _VALID = 1.5  # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
 _HANDSHAKE = 5.0  # seconds a peer has to say what it wants
@@ -75,11 +75,17 @@ class Tails:
             self._feeders.popitem()[1].close()
 
 
-class Feeding:
-    """The part of an engine room that feeds tails; see `Feeds` of the contract."""
+class TailSources(LocalEngines):
+    """The tails of dead leaders that this manager's archives hold; see `TailSource` of the contract."""
 
-    _tails: Tails
-    _locks: dict[str, int]
+    def __init__(self, runs: Path, boot_id: str, lock_wait: float) -> None:
+        super().__init__(runs, boot_id, lock_wait)
+        self._tails = Tails()
+
+    def close(self) -> None:
+        """See LocalEngines; nobody is sent anything any more."""
+        self._tails.close()
+        super().close()
 
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """See the contract."""
@@ -103,12 +109,7 @@ class Feeding:
     async def release(self, directory: str) -> None:
         """See the contract."""
         await self._tails.stop(directory)
-        fd = self._locks.pop(directory, None)
-        if fd is not None:
-            os.close(fd)
-
-    async def _take_lock(self, directory: str) -> None:
-        raise NotImplementedError
+        self._drop_lock(directory)
 
 
 def _found(plan: TailPlan, handled: Callable[[int], None]) -> AfterMarker:

@@ -52,7 +52,7 @@ def stillness(engine: SimEngine) -> QuiescePoint:
 
 
 class SimCopies:
-    """What SimEngines offers for hot copies (engine/copying.py)."""
+    """What SimEngines offers for hot copies (`Backup` in engine/contract.py)."""
 
     machine: SimMachine
 
