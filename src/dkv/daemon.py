@@ -287,7 +287,7 @@ class Shown:
         self.snapshot = manager.submitter.snapshot
 
 
-def rooms_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
+def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
     """What the API reaches of this manager."""
     place = manager.place
     store = manager.store
@@ -394,7 +394,7 @@ async def serve(settings: Settings, dwelling: DataDir, listening: list[socket.so
 
 
 async def _serve(manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event) -> None:
-    rest = Server(serving(create_app(rooms_of(manager, settings, ended))))
+    rest = Server(serving(create_app(context_of(manager, settings, ended))))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
         asyncio.create_task(rest.serve(sockets=listening), name="rest"),

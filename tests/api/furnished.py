@@ -72,9 +72,9 @@ class FurnishedWorld(World):
 
     clean: Snapshot
 
-    def rooms(self, server: str) -> ManagerContext:
-        rooms = super().rooms(server)
-        return replace(rooms, submitter=Machine(self), closing=lambda: True)
+    def context(self, server: str) -> ManagerContext:
+        manager = super().context(server)
+        return replace(manager, submitter=Machine(self), closing=lambda: True)
 
     async def furnish(self) -> None:
         await self.begin()

@@ -45,9 +45,9 @@ class Taken(FurnishedWorld):
 
     breaking = False
 
-    def rooms(self, server: str) -> ManagerContext:
-        rooms = super().rooms(server)
-        return replace(rooms, submitter=Breaking(self)) if self.breaking else rooms
+    def context(self, server: str) -> ManagerContext:
+        manager = super().context(server)
+        return replace(manager, submitter=Breaking(self)) if self.breaking else manager
 
 
 @story

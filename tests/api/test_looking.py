@@ -109,10 +109,10 @@ async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
 async def test_an_event_stream_resumes_and_follows(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
-    rooms = world.rooms("s1")
+    manager = world.context("s1")
     seen: list[str] = []
-    streams = Streams(rooms)
-    stream = events._stream(rooms, streams, events._resumed("3", 0), None)
+    streams = Streams(manager)
+    stream = events._stream(manager, streams, events._resumed("3", 0), None)
     streams.answer("127.0.0.1", stream)
     async for chunk in stream:
         seen.append(chunk)
@@ -212,13 +212,13 @@ async def test_metrics_of_all_nodes_come_from_the_manager_that_is_asked(world: W
     assert len(rows[0]["node"].split("/")[1]) == 8
     assert {row["instanceName"] for row in own["metrics"]} == {"orders-1"}
     for app in world.apps.values():
-        await app.state.sampler.close()
+        await app.sampler.close()
 
 
 @story
 async def test_rates_are_means_over_the_window_and_a_restarted_count_gives_none(world: World) -> None:
     (start, _) = await two_started(world)
-    sampler = metrics.Sampler(world.rooms("s1"))
+    sampler = metrics.Sampler(world.context("s1"))
     for second, puts in enumerate([0, 10, 20, 1020, 1030]):
         world.counters["s1"] = [counters(start, 1000 * second, puts)]
         await sampler.sample()
@@ -244,7 +244,7 @@ async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: Worl
         await go_on.wait()
         return [counters(start, 1000, 100)]
 
-    sampler = metrics.Sampler(replace(world.rooms("s1"), counters=slowly))
+    sampler = metrics.Sampler(replace(world.context("s1"), counters=slowly))
     first = asyncio.create_task(sampler.asked())
     await began.wait()
     second = asyncio.create_task(sampler.asked())
@@ -266,7 +266,7 @@ async def test_a_manager_that_does_not_answer_costs_only_its_own_rows(world: Wor
     assert found["silentServers"] == ["s2"]
     assert {row["instanceName"] for row in found["metrics"]} == {"orders-1"}
     for app in world.apps.values():
-        await app.state.sampler.close()
+        await app.sampler.close()
 
 
 @story

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 
 from dkv import wire
+from dkv.api.app import Api
 from dkv.control.submit import RequestKey, Submitter
 from dkv.domain.commands import Command
 from dkv.domain.decision import Accepted, Refused
@@ -27,7 +27,7 @@ SEEDS = 120
 IDS = 10_000  # where the random ids of a run begin: a plan and its execution are to draw the same ones
 
 
-APPS: dict[str, FastAPI] = {}
+APPS: dict[str, Api] = {}
 
 
 class Listening:
@@ -58,12 +58,12 @@ class Stage(World):
     def _submitter(self) -> Submitter:
         return Submitter(MemoryStore(self.domain), lambda: self.now, lambda: next(self.tokens))
 
-    def _apps(self) -> dict[str, FastAPI]:
+    def _apps(self) -> dict[str, Api]:
         """One application serves all stages: to make one costs more than everything else here."""
         if not APPS:
             APPS.update(super()._apps())
         for name, app in APPS.items():
-            app.state.rooms = replace(self.rooms(name), dry_run=True)  # nobody here would end what is waited for
+            app.manager = replace(self.context(name), dry_run=True)  # nobody here would end what is waited for
         return APPS
 
     async def stands(self, state: State) -> None:

@@ -140,8 +140,8 @@ async def test_who_asks_again_for_an_enforced_leader_hears_what_it_could_cost_wh
 @story
 async def test_a_directory_that_became_an_archives_is_no_reason_to_refuse_its_creation_again(world: World) -> None:
     full = False
-    rooms = replace(world.rooms("s1"), unfit=lambda path, restored: "it is not empty" if full else "")
-    world.apps["s1"] = create_app(rooms)
+    manager = replace(world.context("s1"), unfit=lambda path, restored: "it is not empty" if full else "")
+    world.apps["s1"] = create_app(manager)
     async with world.at("s1") as client:
         first = await ask(client, ARCHIVE, "k")
         full = True

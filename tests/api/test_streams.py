@@ -24,14 +24,14 @@ class Looked(World):
 
     looks = 0
 
-    def rooms(self, server: str) -> ManagerContext:
-        rooms = super().rooms(server)
+    def context(self, server: str) -> ManagerContext:
+        manager = super().context(server)
 
         async def events(after: int, limit: int) -> Sequence[StoredEvent]:
             self.looks += 1
-            return await rooms.events(after, limit)
+            return await manager.events(after, limit)
 
-        return replace(rooms, events=events)
+        return replace(manager, events=events)
 
     async def happen(self, value: str) -> None:
         await self.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=json.dumps(value)))
@@ -128,8 +128,8 @@ def test_a_manager_that_ends_ends_its_streams() -> None:
         ended = asyncio.Event()
 
         class Ending(World):
-            def rooms(self, server: str) -> ManagerContext:
-                return replace(super().rooms(server), closing=ended.is_set)
+            def context(self, server: str) -> ManagerContext:
+                return replace(super().context(server), closing=ended.is_set)
 
         async with served(WIDE, Ending()) as manager, stream(manager, "127.0.0.2") as reader:
             ended.set()

@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 
-from dkv.api.app import create_app
+from dkv.api.app import Api, create_app
 from dkv.api.context import LogFile, ManagerContext
 from dkv.api.description import describe
 from dkv.control.submit import RequestKey, Submitter, View
@@ -43,8 +42,8 @@ class World:
         self.submitter = self._submitter()
         self.apps = self._apps()
 
-    def _apps(self) -> dict[str, FastAPI]:
-        return {name: create_app(self.rooms(name)) for name in HOSTS}
+    def _apps(self) -> dict[str, Api]:
+        return {name: create_app(self.context(name)) for name in HOSTS}
 
     def _submitter(self) -> Submitter:
         return Submitter(self.store, lambda: self.now, self.new_id)
@@ -52,7 +51,7 @@ class World:
     def new_id(self) -> str:
         return f"{next(self.numbers):032x}"
 
-    def rooms(self, server: str) -> ManagerContext:
+    def context(self, server: str) -> ManagerContext:
         return ManagerContext(
             submitter=Doubtful(self),
             events=self.store.events,

@@ -1,48 +1,72 @@
-"""API: the native API under /admin/v1 and the NuoDB dialect under /api/1. Thin translations; judgement is elsewhere."""
+"""API package: the native API under /admin/v1 and the NuoDB dialect under /api/1, two applications behind one address."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.types import Receive, Scope, Send
 
 from dkv.api import description, docs, events, hotcopies, maintenance, metrics, plan, problems, recovery, status, stores
 from dkv.api.context import ManagerContext
+from dkv.api.description import Dialect
 from dkv.api.guard import Guard
+from dkv.api.nuodb import errors, pagination
 from dkv.api.nuodb import routes as nuodb
+from dkv.api.nuodb.schemas import Error
 from dkv.api.problems import known_parameters, plain_body
+from dkv.api.schemas import Problem
 from dkv.api.streams import Streams
 
 VERSION = "1"
+NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, plan, docs, description)
 
 
-def create_app(rooms: ManagerContext) -> FastAPI:
+class Api:
+    """The API of one manager, as an ASGI application. Each dialect answers and refuses by itself."""
+
+    def __init__(self, manager: ManagerContext) -> None:
+        self.manager = manager
+        self.sampler = metrics.Sampler(manager)
+        self.streams = Streams(manager)
+        native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)
+        dialect = self._application([nuodb.router], pagination.known_parameters, errors.answer)
+        self.dialects = (Dialect(native, Problem, "application/problem+json"), Dialect(dialect, Error, "application/json"))
+        self.documents: dict[bool | None, description.Json] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        spoken = scope["type"] == "http" and errors.speaks(scope["path"])
+        await self.dialects[spoken].app(scope, receive, send)
+
+    def _application(
+        self, routers: Sequence[APIRouter], parameters: Callable[[Request], None], answer: problems.Answer
+    ) -> FastAPI:
+        app = FastAPI(
+            title="dkv manager",
+            version=VERSION,
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=None,
+            redirect_slashes=False,
+            lifespan=_lifespan,
+            dependencies=[Depends(parameters), Depends(plain_body)],
+        )
+        app.state.api = self
+        for router in routers:
+            app.include_router(router)
+        problems.install(app, answer)
+        app.add_middleware(Guard, manager=self.manager, answer=answer)
+        return app
+
+
+def create_app(manager: ManagerContext) -> Api:
     """The application of one manager."""
-    app = FastAPI(
-        title="dkv manager",
-        version=VERSION,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-        lifespan=_lifespan,
-        dependencies=[Depends(known_parameters), Depends(plain_body)],
-    )
-    app.state.rooms = rooms
-    app.state.sampler = metrics.Sampler(rooms)
-    app.state.streams = Streams(rooms)
-    app.state.descriptions = {}
-    native = (stores, maintenance, metrics, events, status, recovery, hotcopies, plan, docs, description)
-    for router in (*(room.router for room in native), nuodb.router):
-        app.include_router(router)
-    problems.install(app)
-    app.add_middleware(Guard, rooms=rooms)
-    return app
+    return Api(manager)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
-    await app.state.sampler.close()
-    await app.state.streams.close()
+    await app.state.api.sampler.close()
+    await app.state.api.streams.close()

@@ -49,8 +49,8 @@ class LogFile:
     path: Path
 
 
-async def nobody() -> Mapping[str, int]:
-    """Of no manager anything was heard."""
+async def no_leases() -> Mapping[str, int]:
+    """No manager holds a lease."""
     return {}
 
 
@@ -80,7 +80,7 @@ class ManagerContext:
     unfit: Callable[[str, bool], str] = lambda path, restored: ""  # why a directory here can be no archive's; "" for nothing
     options: DatabaseOptions = DatabaseOptions()  # what a new store gets unless its body says else
     version: str = "dkv"  # of this program
-    lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = nobody  # ms since each manager renewed its lease
+    lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = no_leases  # ms since each manager renewed its lease
     dry_run: bool = False  # a plan: nothing is committed, nothing to wait for
     order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None  # as fetch, by POST
     logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # what this machine's manager and engines wrote
@@ -91,16 +91,38 @@ class ManagerContext:
     closing: Callable[[], bool] = lambda: False  # the manager ends: endless answers end too
 
 
-ROOMS = "dkv.rooms"
-"""Where a request that is only rehearsed carries its own rooms (plan.py)."""
+DRY_RUN = "dkv.dry_run"
+"""Where the scope of a request that is only planned carries its own ManagerContext (plan.py)."""
 
 
-def context_of(request: Request) -> ManagerContext:
-    """The rooms of the application that serves this request, or those of a rehearsal."""
-    rooms = request.scope.get(ROOMS) or request.app.state.rooms
-    assert isinstance(rooms, ManagerContext)
-    return rooms
+def manager_of(request: Request) -> ManagerContext:
+    """The manager of the application that serves this request, or that of a dry run."""
+    manager = request.scope.get(DRY_RUN) or request.app.state.api.manager
+    assert isinstance(manager, ManagerContext)
+    return manager
 
 
-Context = Annotated[ManagerContext, Depends(context_of)]
-"""What a route declares to reach the rooms."""
+Manager = Annotated[ManagerContext, Depends(manager_of)]
+"""What a route declares to reach the manager, without reading the domain."""
+
+
+@dataclass(frozen=True)
+class RequestContext:
+    """One request: the manager that serves it, and the domain as it was when the request came, read once."""
+
+    manager: ManagerContext
+    view: View
+
+    @property
+    def state(self) -> State:
+        """The state of the view."""
+        return self.view.state
+
+
+async def context_of(manager: Manager) -> RequestContext:
+    """The context of a request. Raises StoreError."""
+    return RequestContext(manager, await manager.submitter.view())
+
+
+Context = Annotated[RequestContext, Depends(context_of)]
+"""What a route declares to see the domain."""

@@ -52,12 +52,12 @@ def accepted(decision: Accepted | Refused) -> Accepted:
     return decision
 
 
-async def repeated(rooms: ManagerContext, key: RequestKey | None) -> Accepted | None:
+async def repeated(manager: ManagerContext, key: RequestKey | None) -> Accepted | None:
     """What this very request was answered already, under its key; None for a new one. Raises Refusal for another one's key.
 
     A route that judges before it submits asks this first: what was true then need not be true any more.
     """
-    answered = await rooms.submitter.answered(key)
+    answered = await manager.submitter.answered(key)
     return accepted(answered) if answered else None
 
 
@@ -89,11 +89,11 @@ def instance_of(state: State, store: str, name: str) -> Archive:
     return archive
 
 
-def store_json(rooms: ManagerContext, view: View, name: str) -> wire.Json:
+def store_json(view: View, name: str) -> wire.Json:
     """The store as JSON. Raises Refusal."""
     return wire.store_view(view.state, database_of(view.state, name), view.revision)
 
 
-async def store_now(rooms: ManagerContext, name: str, status: int) -> JSONResponse:
+async def store_now(manager: ManagerContext, name: str, status: int) -> JSONResponse:
     """The store as it is now, read after the change."""
-    return JSONResponse(store_json(rooms, await rooms.submitter.view(), name), status)
+    return JSONResponse(store_json(await manager.submitter.view(), name), status)

@@ -7,17 +7,13 @@ whatever a route refuses, it refuses in the one shape of its dialect.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api import schemas
-from dkv.api.nuodb import errors
-from dkv.api.nuodb import schemas as dialect
-
-NATIVE = "/admin/v1"
 ADDRESS = "/openapi.json"
 NEGOTIATED = "accept"  # a header that OpenAPI describes by the kinds of content
 
@@ -28,48 +24,63 @@ Json = dict[str, Any]
 router = APIRouter(include_in_schema=False)
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """One of the two APIs: its application, and the model and the media type of its refusals."""
+
+    app: FastAPI
+    refusal: Any  # a pydantic model
+    media_type: str
+
+
+class Described(Protocol):
+    """What is described: the native API, then the NuoDB dialect. `documents` are those that were made."""
+
+    @property
+    def dialects(self) -> tuple[Dialect, Dialect]: ...
+    @property
+    def documents(self) -> dict[bool | None, Json]: ...
+
+
 @router.get(ADDRESS)
 async def everything(request: Request) -> Response:
     """Both APIs."""
-    return JSONResponse(describe(request.app))
+    return JSONResponse(describe(request.app.state.api))
 
 
-@router.get(NATIVE + ADDRESS)
+@router.get("/admin/v1" + ADDRESS)
 async def native(request: Request) -> Response:
     """The native API, and whether the manager works."""
-    return JSONResponse(describe(request.app, of_nuodb=False))
+    return JSONResponse(describe(request.app.state.api, of_nuodb=False))
 
 
-@router.get(errors.ROOT + ADDRESS)
-async def nuodb(request: Request) -> Response:
-    """The NuoDB dialect."""
-    return JSONResponse(describe(request.app, of_nuodb=True))
+def describe(api: Described, of_nuodb: bool | None = None) -> Json:
+    """The description of one API, or of both. Made once for each manager."""
+    if of_nuodb not in api.documents:
+        api.documents[of_nuodb] = _described(api.dialects if of_nuodb is None else (api.dialects[of_nuodb],))
+    return api.documents[of_nuodb]
 
 
-def describe(app: FastAPI, of_nuodb: bool | None = None) -> Json:
-    """The description of one API, or of both. Made once for each application."""
-    made: dict[bool | None, Json] = app.state.descriptions
-    if of_nuodb not in made:
-        made[of_nuodb] = _described(app, of_nuodb)
-    return made[of_nuodb]
-
-
-def _described(app: FastAPI, of_nuodb: bool | None) -> Json:
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    paths = {path: ways for path, ways in document["paths"].items() if of_nuodb in (None, errors.speaks(path))}
-    for path, methods in paths.items():
-        for operation in methods.values():
-            _say_how_it_refuses(operation, "Error" if errors.speaks(path) else "Problem")
-            _leave_out_negotiation(operation)
-    told = {"Error", "Problem"} if of_nuodb is None else {"Error"} if of_nuodb else {"Problem"}
-    schemas = document.get("components", {}).get("schemas", {}) | {name: _schema(name) for name in told}
-    used = _reached({"paths": paths, "told": [{"$ref": SCHEMAS + name} for name in told]}, schemas)
-    components = {
-        "schemas": {name: schemas[name] for name in sorted(used)},
-        "responses": {name: _refusal(name) for name in sorted(told)},
-    }
-    named: Json = _renamed(document | {"paths": paths, "components": components}, _short_names(used))
+def _described(dialects: tuple[Dialect, ...]) -> Json:
+    document = _document(dialects)
+    schemas: Json = document.get("components", {}).get("schemas", {})
+    for dialect in dialects:
+        name = dialect.refusal.__name__
+        schemas[name] = dialect.refusal.model_json_schema(ref_template=SCHEMAS + "{model}")
+        for path in (document if len(dialects) == 1 else _document((dialect,)))["paths"]:
+            for operation in document["paths"][path].values():
+                _say_how_it_refuses(operation, name)
+                _leave_out_negotiation(operation)
+    refusals = {dialect.refusal.__name__: _refusal(dialect) for dialect in dialects}
+    used = _reached([document["paths"], refusals], schemas)
+    components = {"schemas": {name: schemas[name] for name in sorted(used)}, "responses": dict(sorted(refusals.items()))}
+    named: Json = _renamed(document | {"components": components}, _short_names(used))
     return named
+
+
+def _document(dialects: tuple[Dialect, ...]) -> Json:
+    app = dialects[0].app
+    return get_openapi(title=app.title, version=app.version, routes=[r for dialect in dialects for r in dialect.app.routes])
 
 
 def _reached(part: Any, schemas: Json) -> set[str]:
@@ -93,7 +104,7 @@ def _references(part: Any) -> Iterator[str]:
 
 
 def _short_names(names: Iterable[str]) -> dict[str, str]:
-    """FastAPI names a schema by its whole module when two rooms use one word; in one description one word is enough."""
+    """FastAPI names a schema by its whole module when two manager use one word; in one description one word is enough."""
     short = {name: name.rsplit("__", 1)[-1] for name in names}
     return {name: one for name, one in short.items() if list(short.values()).count(one) == 1}
 
@@ -125,12 +136,7 @@ def _leave_out_negotiation(operation: Json) -> None:
         operation.pop("parameters", None)
 
 
-def _schema(name: str) -> Json:
-    model = schemas.Problem if name == "Problem" else dialect.Error
-    return model.model_json_schema(ref_template="#/components/schemas/{model}")
-
-
-def _refusal(name: str) -> Json:
-    kind = "application/problem+json" if name == "Problem" else "application/json"
-    says = "A refusal: nothing was changed. 503: the domain's state, or another manager, cannot be reached."
-    return {"description": says, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+def _refusal(dialect: Dialect) -> Json:
+    meaning = "A refusal: nothing was changed. 503: the domain's state, or another manager, cannot be reached."
+    content = {dialect.media_type: {"schema": {"$ref": SCHEMAS + dialect.refusal.__name__}}}
+    return {"description": meaning, "content": content}

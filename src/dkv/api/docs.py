@@ -33,7 +33,7 @@ INTRODUCTION = (
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The OpenAPI document, for people."""
-    return HTMLResponse(page(describe(request.app)))
+    return HTMLResponse(page(describe(request.app.state.api)))
 
 
 def page(document: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
 from dkv.api import schemas_status as schemas
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.streams import PAGE, POLL, Streams, last_sequence
 from dkv.store.contract import StoredEvent, StoreError
@@ -32,7 +32,7 @@ Resume = Annotated[str, Header(alias="Last-Event-ID")]
 @router.get("/admin/v1/events", response_model=schemas.Events, responses={200: STREAM})
 async def events(
     request: Request,
-    rooms: Context,
+    manager: Manager,
     after: Annotated[int, Query(ge=0)] = 0,
     store: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
@@ -46,16 +46,16 @@ async def events(
     none); else as a text/event-stream for ever, which resumes after `Last-Event-ID`; that wins over `after`.
     """
     if newest:
-        after = max(after, await _before_newest(rooms, newest, store))
+        after = max(after, await _before_newest(manager, newest, store))
     if "application/json" in accept and "text/event-stream" not in accept:
-        return JSONResponse({"events": await _page(rooms, after, store, limit), "oldest": await _oldest(rooms)})
-    streams: Streams = request.app.state.streams
-    stream = _stream(rooms, streams, _resumed(last_event_id, after), store)
+        return JSONResponse({"events": await _page(manager, after, store, limit), "oldest": await _oldest(manager)})
+    streams: Streams = request.app.state.api.streams
+    stream = _stream(manager, streams, _resumed(last_event_id, after), store)
     return streams.answer(request.client.host if request.client else "", stream)
 
 
 @router.get("/admin/v1/events/{sequence}", response_model=schemas.Chain)
-async def why(rooms: Context, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
+async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
     """One event, then the one it follows from, and so on to where that began: an order, or what merely happened.
 
     `trimmed`: the chain goes on with an event that is not in the log any more.
@@ -63,7 +63,7 @@ async def why(rooms: Context, sequence: Annotated[int, Path(ge=1, le=2**53)]) ->
     found: list[wire.Json] = []
     cause: int | None = sequence
     while cause is not None and len(found) < CHAIN:
-        one = await _one(rooms, cause)
+        one = await _one(manager, cause)
         if one is None:
             break
         found.append(one)
@@ -72,18 +72,18 @@ async def why(rooms: Context, sequence: Annotated[int, Path(ge=1, le=2**53)]) ->
         raise refuse(
             "not_found",
             f"There is no event {sequence} in the log.",
-            f"It holds {await _oldest(rooms)} to {await last_sequence(rooms.events)}.",
+            f"It holds {await _oldest(manager)} to {await last_sequence(manager.events)}.",
         )
     return {"events": found, "trimmed": cause is not None}
 
 
-async def _one(rooms: ManagerContext, sequence: int) -> wire.Json | None:
-    batch = await rooms.events(sequence - 1, 1) if sequence > 0 else ()
+async def _one(manager: ManagerContext, sequence: int) -> wire.Json | None:
+    batch = await manager.events(sequence - 1, 1) if sequence > 0 else ()
     return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
 
 
-async def _oldest(rooms: ManagerContext) -> int:
-    batch = await rooms.events(0, 1)
+async def _oldest(manager: ManagerContext) -> int:
+    batch = await manager.events(0, 1)
     return batch[0].sequence if batch else 0
 
 
@@ -95,23 +95,23 @@ def _resumed(last_event_id: str, after: int) -> int:
     return max(after, int(last_event_id))
 
 
-async def _page(rooms: ManagerContext, after: int, store: str | None, limit: int) -> list[wire.Json]:
+async def _page(manager: ManagerContext, after: int, store: str | None, limit: int) -> list[wire.Json]:
     found: list[wire.Json] = []
     while True:
-        batch = await rooms.events(after, PAGE)
+        batch = await manager.events(after, PAGE)
         found += _of(batch, store)
         if len(batch) < PAGE or len(found) >= limit:
             return found[:limit]
         after = batch[-1].sequence
 
 
-async def _before_newest(rooms: ManagerContext, count: int, store: str | None) -> int:
+async def _before_newest(manager: ManagerContext, count: int, store: str | None) -> int:
     """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
-    end = await last_sequence(rooms.events)
+    end = await last_sequence(manager.events)
     found: list[wire.Json] = []
     while end > 0 and len(found) < count:
         start = max(0, end - PAGE)
-        batch = [one for one in await rooms.events(start, PAGE) if one.sequence <= end]
+        batch = [one for one in await manager.events(start, PAGE) if one.sequence <= end]
         if not batch:
             break
         found = _of(batch, store) + found
@@ -124,14 +124,14 @@ def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
     return [event for event in shown if store is None or event["database"] == store]
 
 
-async def _stream(rooms: ManagerContext, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
+async def _stream(manager: ManagerContext, streams: Streams, after: int, store: str | None) -> AsyncIterator[str]:
     """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
     yield ": events follow\n\n"
     clock = asyncio.get_running_loop().time
     spoken = clock()
-    while not rooms.closing():
+    while not manager.closing():
         try:
-            batch = await rooms.events(after, PAGE)
+            batch = await manager.events(after, PAGE)
         except StoreError:
             batch = []
             await asyncio.sleep(POLL)

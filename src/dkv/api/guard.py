@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dkv.api.context import ManagerContext
-from dkv.api.problems import answer
+from dkv.api.problems import Answer
 from dkv.domain.decision import Refused
 from dkv.store.contract import StoreError
 
@@ -44,9 +44,10 @@ def largest_body(path: str) -> int:
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, rooms: ManagerContext) -> None:
+    def __init__(self, app: ASGIApp, manager: ManagerContext, answer: Answer) -> None:
         self._app = app
-        self._rooms = rooms
+        self._manager = manager
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,7 +55,7 @@ class Guard:
             return
         refused = await self._judge(scope["method"], scope["path"], _headers(scope))
         if refused:
-            await answer(refused, path=scope["path"])(scope, receive, _protecting(send))
+            await self._answer(refused)(scope, receive, _protecting(send))
             return
         await self._answered(scope, receive, send)
 
@@ -81,19 +82,19 @@ class Guard:
         except ClientDisconnect:
             return  # nobody waits for an answer
         except Exception:
-            mark = self._rooms.new_id()[:12]
+            mark = self._manager.new_id()[:12]
             log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
             if begun:
                 raise
             said = f"The manager made a mistake while it answered. Its log tells more under {mark}."
             refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
-            await answer(refused, path=scope["path"], correlationId=mark)(scope, receive, _protecting(send))
+            await self._answer(refused, correlationId=mark)(scope, receive, _protecting(send))
 
     async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             said = f"This manager does not answer to the host {', '.join(hosts) or 'of nobody'}."
-            return Refused("forbidden_host", said, f"Use {self._rooms.address}:{self._rooms.port}.")
+            return Refused("forbidden_host", said, f"Use {self._manager.address}:{self._manager.port}.")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             said = f"A page of {', '.join(origins)} may not use this manager."
@@ -111,10 +112,10 @@ class Guard:
         return None
 
     async def _is_ours(self, host: str) -> bool:
-        if host in ("localhost", self._rooms.address.lower()) or _is_loopback(host):
+        if host in ("localhost", self._manager.address.lower()) or _is_loopback(host):
             return True
         try:
-            state = (await self._rooms.submitter.view()).state
+            state = (await self._manager.submitter.view()).state
         except StoreError:
             return False
         return any(host == server.host.lower() for server in state.servers.values())

@@ -36,8 +36,8 @@ Sample = dict[int, Counts]
 class Sampler:
     """The ring of this machine's samples and the task that fills it."""
 
-    def __init__(self, rooms: ManagerContext) -> None:
-        self._rooms = rooms
+    def __init__(self, manager: ManagerContext) -> None:
+        self._manager = manager
         self._ring: deque[Sample] = deque(maxlen=LONGEST_WINDOW + 1)
         self._asked = 0.0
         self._beginning = asyncio.Lock()
@@ -55,7 +55,7 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of all engines."""
-        self._ring.append({int(one["start_id"]): one for one in await self._rooms.counters()})
+        self._ring.append({int(one["start_id"]): one for one in await self._manager.counters()})
 
     async def close(self) -> None:
         """Stop sampling."""
@@ -93,59 +93,59 @@ def _say_why(task: asyncio.Task[None]) -> None:
 @router.get("/admin/v1/metrics", response_model=schemas.Metrics)
 async def metrics(
     request: Request,
-    rooms: Context,
+    context: Context,
     window_sec: Annotated[int, Query(alias="windowSec", ge=1, le=LONGEST_WINDOW)] = 5,
     local: bool = False,
 ) -> Response:
     """Rates over the last `windowSec` and totals, a row per node and metric; `local` leaves other servers out."""
-    sampler: Sampler = request.app.state.sampler
-    state = (await rooms.submitter.view()).state
-    rows, silent = ([], []) if local else await _from_peers(rooms, state, window_sec)
+    sampler: Sampler = request.app.state.api.sampler
+    state = context.state
+    rows, silent = ([], []) if local else await _from_peers(context.manager, state, window_sec)
     await sampler.asked()
-    rows += own_rows(rooms, sampler, state, window_sec)
+    rows += own_rows(context.manager, sampler, state, window_sec)
     rows.sort(key=lambda row: (row["store"], row["instanceName"] or ""))
-    return JSONResponse({"metrics": rows, "updated": rooms.clock(), "silentServers": silent})
+    return JSONResponse({"metrics": rows, "updated": context.manager.clock(), "silentServers": silent})
 
 
-def own_rows(rooms: ManagerContext, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
+def own_rows(manager: ManagerContext, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
     """The rows of this machine's engines."""
     rows: list[wire.Json] = []
     for _, process in sorted(state.processes.items()):
-        counted = sampler.counted(process.start_id, window) if process.server_id == rooms.server_id else None
+        counted = sampler.counted(process.start_id, window) if process.server_id == manager.server_id else None
         if counted is None:
             continue
         newest, rates = counted
-        base = _row_of(rooms, state, process)
+        base = _row_of(manager, state, process)
         rows += [{**base, "metric": m, "rate": rates[m], "total": newest[key]} for m, key in RATED.items()]
         rows.append({**base, "metric": "Count", "rate": None, "total": newest["keys"]})
     return rows
 
 
-def _row_of(rooms: ManagerContext, state: State, process: Process) -> wire.Json:
+def _row_of(manager: ManagerContext, state: State, process: Process) -> wire.Json:
     server = state.servers.get(process.server_id)
     archive = state.archive_of(process)
     return {
         "store": process.database,
         "instanceName": archive.name if archive else None,
-        "node": f"{server.host if server else rooms.address}/{rooms.node_id(state, process)[:8]}",
+        "node": f"{server.host if server else manager.address}/{manager.node_id(state, process)[:8]}",
         "category": "DKV",
     }
 
 
-async def _from_peers(rooms: ManagerContext, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
+async def _from_peers(manager: ManagerContext, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
     """The rows of the other servers that run something, and the ids of those that did not answer."""
-    busy = {process.server_id for process in state.processes.values()} - {rooms.server_id}
+    busy = {process.server_id for process in state.processes.values()} - {manager.server_id}
     peers = [server for name, server in sorted(state.servers.items()) if name in busy]
-    answers = await asyncio.gather(*(_from_peer(rooms, peer, window) for peer in peers))
+    answers = await asyncio.gather(*(_from_peer(manager, peer, window) for peer in peers))
     rows = [row for found in answers if found is not None for row in found]
     return rows, [peer.server_id for peer, found in zip(peers, answers, strict=True) if found is None]
 
 
-async def _from_peer(rooms: ManagerContext, peer: Server, window: int) -> list[wire.Json] | None:
+async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list[wire.Json] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
-        async with asyncio.timeout(rooms.peer_patience):
-            found = await rooms.fetch(peer.host, peer.port, target, rooms.peer_patience)
+        async with asyncio.timeout(manager.peer_patience):
+            found = await manager.fetch(peer.host, peer.port, target, manager.peer_patience)
         return [dict(row) for row in found["metrics"]]
     except (OSError, ValueError, KeyError) as error:
         log.info("no metrics from %s: %r", peer.server_id, error)

@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response
 from dkv import wire
 from dkv.api import schemas
 from dkv.api.bodies import PlanBody, StepBody
-from dkv.api.context import ROOMS, Context, ManagerContext
+from dkv.api.context import DRY_RUN, Context, ManagerContext
 from dkv.api.problems import refuse
 from dkv.control.dry_run import DryRun
 
@@ -39,11 +39,11 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 
 
 @router.post("/plan", response_model=schemas.Plan)
-async def plan(body: PlanBody, rooms: Context, request: Request) -> Response:
+async def plan(body: PlanBody, context: Context, request: Request) -> Response:
     """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
-    view = await rooms.submitter.view()
-    rehearsal = DryRun(view, rooms.clock)
-    stage = replace(rooms, submitter=rehearsal, dry_run=True)
+    view = context.view
+    rehearsal = DryRun(view, context.manager.clock)
+    stage = replace(context.manager, submitter=rehearsal, dry_run=True)
     told = [await _step(request, stage, rehearsal, step) for step in body.steps]
     return JSONResponse({"revision": view.revision, "steps": told})
 
@@ -66,7 +66,7 @@ async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step
 
 
 async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tuple[int, Any]:
-    """One request through this same application, with other rooms."""
+    """One request through this same application, with another manager context."""
     path, _, query = step.path.partition("?")
     body = b"" if step.body is None else json.dumps(step.body).encode()
     kept = [one for one in request.scope["headers"] if one[0] in (b"host", b"authorization")]
@@ -86,7 +86,7 @@ async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tupl
         "headers": headers,
         "client": request.scope.get("client"),
         "server": request.scope.get("server"),
-        ROOMS: stage,
+        DRY_RUN: stage,
     }
     said: dict[str, Any] = {"status": 500, "body": b""}
 
@@ -97,5 +97,5 @@ async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tupl
         said["status"] = message.get("status", said["status"])
         said["body"] += message.get("body", b"")
 
-    await request.app(scope, receive, send)
+    await request.app.state.api(scope, receive, send)
     return said["status"], json.loads(said["body"]) if said["body"].strip() else None

@@ -1,10 +1,10 @@
-"""API: every no as `application/problem+json` with a code, one clear sentence and a hint; see nuodb/errors.py too."""
+"""API: every no as a problem with a code, one clear sentence and a hint, as the native API shows it; see nuodb/errors.py."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from dkv import wire
 from dkv.api.bodies import fields_at
-from dkv.api.nuodb import errors
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
 from dkv.store.contract import StoreError
@@ -59,16 +58,27 @@ def refuse(code: str, message: str, hint: str = "") -> Refusal:
     return Refusal(Refused(code, message, hint))
 
 
-def answer(refused: Refused, headers: Mapping[str, str] | None = None, path: str = "", **more: object) -> JSONResponse:
-    """The response of a refusal, in the words of the dialect that `path` belongs to."""
-    entry = DOOR_CODES.get(refused.code) or CATALOGUE[refused.code]
-    refused = Refused(refused.code, one_line(refused.message), one_line(refused.hint))
-    if errors.speaks(path):
-        told = {"reason": refused.code, "detail": refused.message, "hint": refused.hint}
-        return errors.error(entry.status, [errors.sentence(refused.message, refused.hint)], headers, **told, **more)
-    body = wire.problem(refused, entry) | more
-    kind = "application/problem+json"
-    return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type=kind)
+class Answer(Protocol):
+    """How a dialect answers a refusal; `more` are further fields of the body."""
+
+    def __call__(self, refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse: ...
+
+
+def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
+    """The response of a refusal in the native API."""
+    entry = entry_of(refused.code)
+    body = wire.problem(readable(refused), entry) | more
+    return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type="application/problem+json")
+
+
+def entry_of(code: str) -> Entry:
+    """What the catalogues say of a code."""
+    return DOOR_CODES.get(code) or CATALOGUE[code]
+
+
+def readable(refused: Refused) -> Refused:
+    """A refusal each of whose sentences is one line of bounded length."""
+    return Refused(refused.code, one_line(refused.message), one_line(refused.hint))
 
 
 def one_line(text: str) -> str:
@@ -86,48 +96,49 @@ def waiting(error: StoreError) -> Refused:
     return Refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", f"Engines serve on meanwhile. {hint}")
 
 
-def install(app: FastAPI) -> None:
-    """Make the application answer every no this way."""
-    app.add_exception_handler(Refusal, _refusal)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(StoreError, _store)
-    app.add_exception_handler(UnicodeEncodeError, _no_text)
+def install(app: FastAPI, answer: Answer) -> None:
+    """Make the application answer every no in its dialect."""
+
+    async def refusal(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refusal)
+        return answer(error.refused)
+
+    async def validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return answer(_judge(error.errors()))
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return answer(_http(request, error), error.headers)
+
+    async def store(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, StoreError)
+        return answer(waiting(error), {"Retry-After": "1"})
+
+    async def no_text(request: Request, error: Exception) -> JSONResponse:
+        """JSON can hold half a surrogate pair; no answer, record or file could."""
+        return answer(
+            Refused(
+                "bad_request", "The request has a text that is not Unicode: half of a surrogate pair.", "Send whole characters."
+            )
+        )
+
+    app.add_exception_handler(Refusal, refusal)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(StoreError, store)
+    app.add_exception_handler(UnicodeEncodeError, no_text)
 
 
-async def _refusal(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refusal)
-    return answer(error.refused, path=request.url.path)
-
-
-async def _store(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, StoreError)
-    return answer(waiting(error), {"Retry-After": "1"}, request.url.path)
-
-
-async def _no_text(request: Request, error: Exception) -> JSONResponse:
-    """JSON can say half a surrogate pair; no answer, record or file could hold it."""
-    said = "The request has a text that is not Unicode: half of a surrogate pair."
-    return answer(Refused("bad_request", said, "Send whole characters."), path=request.url.path)
-
-
-async def _http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
+def _http(request: Request, error: HTTPException) -> Refused:
     path = request.url.path
     if error.status_code == 404:
-        hint = "All addresses are listed under /docs."
-        return answer(Refused("not_found", f"There is nothing at {path}.", hint), path=path)
+        return Refused("not_found", f"There is nothing at {path}.", "All addresses are listed under /docs.")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        said = f"{request.method} is not possible on {path}."
-        refused = Refused("method_not_allowed", said, f"Possible: {allowed}." if allowed else "")
-        return answer(refused, error.headers, path)
-    return answer(Refused("bad_request", str(error.detail)), path=path)
-
-
-async def _validation(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return answer(_judge(error.errors()), path=request.url.path)
+        hint = f"Possible: {allowed}." if allowed else ""
+        return Refused("method_not_allowed", f"{request.method} is not possible on {path}.", hint)
+    return Refused("bad_request", str(error.detail))
 
 
 def _judge(errors: Sequence[Any]) -> Refused:
@@ -164,12 +175,11 @@ def _shown(path: Sequence[int | str], value: object) -> str:
 
 def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know: a misspelt `force` must not be ignored."""
-    if getattr(request.scope["route"].endpoint, "any_parameters", False):
-        return
-    route = request.scope["route"]
-    known = [p.alias for p in route.dependant.query_params]
-    if listed := (route.openapi_extra or {}).get("parameters"):
-        known += [one["name"] for one in listed] + request.query_params.getlist("filterBy")
+    refuse_unknown(request, [parameter.alias for parameter in request.scope["route"].dependant.query_params])
+
+
+def refuse_unknown(request: Request, known: Sequence[str]) -> None:
+    """Refuse every parameter of the address that is not among these."""
     for name in request.query_params:
         if name not in known:
             hint = nearest(name, known) if known else "This address takes none."

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from dkv import wire
 from dkv.api import schemas, schemas_status
 from dkv.api.bodies import LeaderBody
-from dkv.api.context import Context
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_json
 from dkv.api.problems import Refusal, refuse
 from dkv.domain import losses
@@ -27,21 +27,21 @@ LEADER = "/admin/v1/stores/{name}/groups/{group}/leader"
 
 @router.get(LEADER, response_model=schemas.LeaderBound)
 async def leader_bound(
-    name: str, group: str, rooms: Context, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
+    name: str, group: str, context: Context, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
 ) -> Response:
     """What making that archive lead could cost at most, as far as the domain knows. Changes nothing."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return JSONResponse({"bound": _bound(state, name, group, archive_id)})
 
 
 @router.post(LEADER, status_code=202, response_model=schemas.Enforced)
-async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def enforce_leader(name: str, group: str, body: LeaderBody, context: Context, key: Key, actor: Actor) -> Response:
     """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
 
     Answers with the bound as it was before. The group keeps a record of it for ever.
     """
-    done = await repeated(rooms, key)
-    bound = done.answer["bound"] if done else _bound((await rooms.submitter.view()).state, name, group, body.archive_id)
+    done = await repeated(context.manager, key)
+    bound = done.answer["bound"] if done else _bound(context.state, name, group, body.archive_id)
     if done is None:
         command = EnforceLeader(
             actor=actor,
@@ -52,8 +52,8 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, rooms: Context
             reason=body.reason,
         )
         told = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
-        accepted(await rooms.submitter.submit(command, told))
-    store = store_json(rooms, await rooms.submitter.view(), name)
+        accepted(await context.manager.submitter.submit(command, told))
+    store = store_json(await context.manager.submitter.view(), name)
     return JSONResponse({"result": "Enforced", "bound": bound, "store": store}, 202)
 
 
@@ -70,7 +70,7 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
 
 
 @router.get("/admin/v1/state", response_model=schemas_status.Records)
-async def state(rooms: Context, request: Request) -> Response:
+async def state(manager: Manager, request: Request) -> Response:
     """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
     caller = request.client.host if request.client else ""
     if not _is_loopback(caller):
@@ -79,8 +79,8 @@ async def state(rooms: Context, request: Request) -> Response:
             "The state holds secrets and is given to this machine only.",
             "Run dkv backup state on the manager's own machine.",
         )
-    snapshot = await rooms.submitter.snapshot()
-    uid = (await rooms.submitter.view()).state.uid
+    snapshot = await manager.submitter.snapshot()
+    uid = (await manager.submitter.view()).state.uid
     return JSONResponse({"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)})
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
 from dkv.api import schemas
 from dkv.api.bodies import InstancesBody, StoreBody
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated, store_json, store_now
 from dkv.api.problems import Refusal, refuse
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
+from dkv.api.waiting import MANAGER_WITHIN, until
 from dkv.domain import status
 from dkv.domain.commands import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
 from dkv.domain.decision import Accepted
@@ -22,140 +21,139 @@ from dkv.domain.model import ProcessRole, State
 router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
 
 STOP_TRIES = 3
-RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05  # how often, and every how many s, a deletion looks for its end
 
 
 @router.get("", response_model=schemas.Stores)
-async def list_stores(rooms: Context) -> Response:
+async def list_stores(context: Context) -> Response:
     """All stores with their groups and instances."""
-    view = await rooms.submitter.view()
+    view = context.view
     names = [database.name for database in wire.stores_of(view.state)]
-    return JSONResponse({"stores": [store_json(rooms, view, name) for name in names]})
+    return JSONResponse({"stores": [store_json(view, name) for name in names]})
 
 
 @router.get("/{name}", response_model=schemas.Store)
-async def get_store(name: str, rooms: Context) -> Response:
+async def get_store(name: str, context: Context) -> Response:
     """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
-    return JSONResponse(store_json(rooms, await rooms.submitter.view(), name))
+    return JSONResponse(store_json(context.view, name))
 
 
 @router.post("", status_code=201, response_model=schemas.Store, responses={200: {"model": schemas.Store | schemas.StoreChecked}})
-async def create_store(body: StoreBody, rooms: Context, key: Key, actor: Actor, check: bool = False) -> Response:
+async def create_store(body: StoreBody, context: Context, key: Key, actor: Actor, check: bool = False) -> Response:
     """Create a store with all its instances, none of them started. 200 if the same store was there already.
 
     With `check=true` nothing is written: names, ports, overlaps and this machine's sockets are looked at.
     """
-    done = None if check else await repeated(rooms, key)
+    done = None if check else await repeated(context.manager, key)
     if done is None:
-        state = (await rooms.submitter.view()).state
-        command = create_command(rooms, state, body, actor)
+        state = context.state
+        command = create_command(context.manager, state, body, actor)
         if check:
-            return await _check(rooms, state, command)
-        await check_directories(rooms, command.archives)
-        check_sockets(rooms, state, body.name, command.archives)
-        done = accepted(await rooms.submitter.submit(command, key))
-    return await store_now(rooms, body.name, 201 if done.answer.get("created", True) else 200)
+            return await _check(context.manager, state, command)
+        await check_directories(context.manager, command.archives)
+        check_sockets(context.manager, state, body.name, command.archives)
+        done = accepted(await context.manager.submitter.submit(command, key))
+    return await store_now(context.manager, body.name, 201 if done.answer.get("created", True) else 200)
 
 
-async def _check(rooms: ManagerContext, state: State, command: CreateDatabase) -> Response:
-    done = accepted(await rooms.submitter.check(command))
-    await check_directories(rooms, command.archives)
-    check_sockets(rooms, state, command.name, command.archives)
+async def _check(manager: ManagerContext, state: State, command: CreateDatabase) -> Response:
+    done = accepted(await manager.submitter.check(command))
+    await check_directories(manager, command.archives)
+    check_sockets(manager, state, command.name, command.archives)
     return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
 
 
 @router.delete("/{name}", response_model=schemas.StoreRemoved)
-async def delete_store(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def delete_store(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """Delete a stopped store with its archives; their directories are renamed, never removed.
 
     Answers when the managers that are there have renamed them, so that the name may be used again at once.
     """
-    accepted(await rooms.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
-    await _retired(rooms, name)
+    accepted(await manager.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
+    await _retired(manager, name)
     return JSONResponse({"name": name, "result": "Removed"})
 
 
-async def _retired(rooms: ManagerContext, name: str) -> None:
+async def _retired(manager: ManagerContext, name: str) -> None:
     """Wait a little for the directories of a deleted store to be renamed."""
-    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
-        state = (await rooms.submitter.view()).state
-        left = [a for a in state.archives.values() if a.database == name and a.removed and state.server_alive(a.server_id)]
-        if not left:
-            return
-        await asyncio.sleep(RETIRED_EVERY)
+
+    def retired(state: State) -> bool:
+        archives = (a for a in state.archives.values() if a.database == name and a.removed)
+        return not any(state.server_alive(archive.server_id) for archive in archives)
+
+    await until(manager, retired, MANAGER_WITHIN)
 
 
 @router.post("/{name}/stop", status_code=202, response_model=schemas.Store)
-async def stop_store(name: str, rooms: Context, key: Key, actor: Actor, force: bool = False) -> Response:
+async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> Response:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
-    accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
-    return await store_now(rooms, name, 202)
+    accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
+    return await store_now(manager, name, 202)
 
 
 # Instances ---------------------------------------------------------------------------------------------------
 
 
 @router.post("/{name}/instances", status_code=201, response_model=schemas.Store)
-async def add_instances(name: str, body: InstancesBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def add_instances(name: str, body: InstancesBody, context: Context, key: Key, actor: Actor) -> Response:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
-    if await repeated(rooms, key) is None:
-        state = (await rooms.submitter.view()).state
-        command = add_command(rooms, state, name, body, actor)
+    if await repeated(context.manager, key) is None:
+        state = context.state
+        command = add_command(context.manager, state, name, body, actor)
         database_of(state, name)  # the domain also takes archives of a database to come; a store has to be there
-        await check_directories(rooms, command.archives)
-        check_sockets(rooms, state, name, command.archives)
-        accepted(await rooms.submitter.submit(command, key))
-    return await store_now(rooms, name, 201)
+        await check_directories(context.manager, command.archives)
+        check_sockets(context.manager, state, name, command.archives)
+        accepted(await context.manager.submitter.submit(command, key))
+    return await store_now(context.manager, name, 201)
 
 
 @router.delete("/{name}/instances/{instance}", response_model=schemas.InstanceRemoved)
-async def remove_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def remove_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> Response:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
-    if await repeated(rooms, key) is None:
-        archive = instance_of((await rooms.submitter.view()).state, name, instance)
-        accepted(await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive.archive_id), key))
+    if await repeated(context.manager, key) is None:
+        archive = instance_of(context.state, name, instance)
+        accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive.archive_id), key))
     return JSONResponse({"instanceName": instance, "result": "Removed"})
 
 
 @router.post("/{name}/instances/{instance}/start", status_code=202, response_model=schemas.InstanceStarted)
-async def start_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def start_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> Response:
     """Request an instance's process. Returns at once; the store's view tells how far it is."""
-    if known := await repeated(rooms, key):
-        return await _told(rooms, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
-    archive = instance_of((await rooms.submitter.view()).state, name, instance)
+    if known := await repeated(context.manager, key):
+        return await _told(context.manager, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
+    archive = instance_of(context.state, name, instance)
     command = StartProcess(actor=actor, database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
-    done = await rooms.submitter.submit(command, key)
+    done = await context.manager.submitter.submit(command, key)
     if isinstance(done, Accepted):
-        return await _told(rooms, name, instance, {"result": "Started", "startId": done.answer.get("startId")})
+        return await _told(context.manager, name, instance, {"result": "Started", "startId": done.answer.get("startId")})
     if done.code != "already_running":
         raise Refusal(done)
-    state = (await rooms.submitter.view()).state
+    state = (await context.manager.submitter.view()).state
     process = state.process_on(archive.archive_id)
     if status.instance_state(state, archive) == "Stopping":
         raise refuse("archive_in_use", f"{instance} is stopping.", "Start it again when it has stopped.")
     start_id = process.start_id if process else None
-    return await _told(rooms, name, instance, {"result": "Already running", "startId": start_id})
+    return await _told(context.manager, name, instance, {"result": "Already running", "startId": start_id})
 
 
 @router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=schemas.InstanceStopped)
-async def stop_instance(name: str, instance: str, rooms: Context, key: Key, actor: Actor, force: bool = False) -> Response:
+async def stop_instance(name: str, instance: str, context: Context, key: Key, actor: Actor, force: bool = False) -> Response:
     """Stop an instance gracefully, handing its lead over; with `force` at once, without any check."""
-    if await repeated(rooms, key):
-        return await _told(rooms, name, instance, {"result": "Stopping"})
-    archive = instance_of((await rooms.submitter.view()).state, name, instance)
+    if await repeated(context.manager, key):
+        return await _told(context.manager, name, instance, {"result": "Stopping"})
+    archive = instance_of(context.state, name, instance)
     for _ in range(STOP_TRIES):
-        process = (await rooms.submitter.view()).state.process_on(archive.archive_id)
+        process = (await context.manager.submitter.view()).state.process_on(archive.archive_id)
         if process is None:
             break
         command = ShutdownProcess(actor=actor, start_id=process.start_id, kill=force, force=force)
-        done = await rooms.submitter.submit(command, key)
+        done = await context.manager.submitter.submit(command, key)
         if isinstance(done, Accepted) or done.code == "already_stopping":
-            return await _told(rooms, name, instance, {"result": "Stopping"})
+            return await _told(context.manager, name, instance, {"result": "Stopping"})
         if done.code != "unknown_process":
             raise Refusal(done)
-    return await _told(rooms, name, instance, {"result": "Already stopped"})
+    return await _told(context.manager, name, instance, {"result": "Already stopped"})
 
 
-async def _told(rooms: ManagerContext, name: str, instance: str, said: wire.Json) -> Response:
-    store = store_json(rooms, await rooms.submitter.view(), name)
+async def _told(manager: ManagerContext, name: str, instance: str, said: wire.Json) -> Response:
+    store = store_json(await manager.submitter.view(), name)
     return JSONResponse({"instanceName": instance, **said, "store": store}, 202)

@@ -28,8 +28,8 @@ POLL = 0.25  # s between two looks whether the manager ends, and until a state t
 class Streams:
     """The streams of one manager, and what wakes them."""
 
-    def __init__(self, rooms: ManagerContext) -> None:
-        self._rooms = rooms
+    def __init__(self, manager: ManagerContext) -> None:
+        self._manager = manager
         self._open: Counter[str] = Counter()  # by the address they go to
         self._newest = 0  # the sequence of an event that is in the log, the newest as far as is known
         self._changed = asyncio.Event()  # set, and replaced, when `_newest` grew or the manager ends
@@ -37,7 +37,7 @@ class Streams:
 
     def answer(self, peer: str, content: AsyncIterator[str]) -> StreamingResponse:
         """A stream to that address, counted until it ends. Raises Refusal where there are too many."""
-        if self._open[peer] >= self._rooms.streams_each or self._open.total() >= self._rooms.streams:
+        if self._open[peer] >= self._manager.streams_each or self._open.total() >= self._manager.streams:
             said = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
             raise refuse(
                 "too_many_streams",
@@ -70,20 +70,20 @@ class Streams:
         """Wait until an event above `after` is in the log, the manager ends, or the seconds are over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._newest <= after and not self._rooms.closing():
+                while self._newest <= after and not self._manager.closing():
                     await self._changed.wait()
 
     async def _watch(self) -> None:
         while True:
             with suppress(StoreError):
-                self._grown(await last_sequence(self._rooms.events))
-                async for _ in self._rooms.changes():
-                    while batch := await self._rooms.events(self._newest, PAGE):
+                self._grown(await last_sequence(self._manager.events))
+                async for _ in self._manager.changes():
+                    while batch := await self._manager.events(self._newest, PAGE):
                         self._grown(batch[-1].sequence)
             await asyncio.sleep(POLL)
 
     async def _until_closing(self) -> None:
-        while not self._rooms.closing():
+        while not self._manager.closing():
             await asyncio.sleep(POLL)
         self._wake()
 

@@ -22,20 +22,20 @@ from dkv.domain.rules.texts import is_printable
 FREE_BASES_TRIED = 200
 
 
-def create_command(rooms: ManagerContext, state: State, body: StoreBody, actor: str) -> CreateDatabase:
+def create_command(manager: ManagerContext, state: State, body: StoreBody, actor: str) -> CreateDatabase:
     """The command that makes the store of this body. Raises Refusal for a server the domain does not know."""
-    uid = rooms.new_id()
+    uid = manager.new_id()
     only = body.groups[0].name if len(body.groups) == 1 else "" if body.groups else UNPARTITIONED
     return CreateDatabase(
         actor=actor,
         name=body.name,
         uid=uid,
-        secret=rooms.new_id(),
+        secret=manager.new_id(),
         options=replace(
-            rooms.options,
+            manager.options,
             replication_factor=body.replication_factor,
-            min_in_sync=rooms.options.min_in_sync if body.min_in_sync is None else body.min_in_sync,
-            append_fsync=rooms.options.append_fsync if body.append_fsync is None else body.append_fsync,
+            min_in_sync=manager.options.min_in_sync if body.min_in_sync is None else body.min_in_sync,
+            append_fsync=manager.options.append_fsync if body.append_fsync is None else body.append_fsync,
             max_memory=body.max_memory,
         ),
         groups=tuple(
@@ -50,9 +50,9 @@ def create_command(rooms: ManagerContext, state: State, body: StoreBody, actor: 
     )
 
 
-def add_command(rooms: ManagerContext, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
+def add_command(manager: ManagerContext, state: State, store: str, body: InstancesBody, actor: str) -> CreateArchives:
     """The command that adds these instances; one that names no server goes to the manager that was asked."""
-    archives = _archives(state, body.instances, "", rooms.server_id)
+    archives = _archives(state, body.instances, "", manager.server_id)
     return CreateArchives(actor=actor, database=store, archives=archives)
 
 
@@ -88,31 +88,31 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
 # Sockets -----------------------------------------------------------------------------------------------------
 
 
-async def check_directories(rooms: ManagerContext, archives: Sequence[NewArchive]) -> None:
+async def check_directories(manager: ManagerContext, archives: Sequence[NewArchive]) -> None:
     """Refuse at once what can be seen from here: directories on this machine that no archive may have. Raises Refusal."""
     for new in archives:
-        if new.path.startswith("/") and is_printable(new.path) and new.server_id == rooms.server_id:
-            trouble = await asyncio.to_thread(rooms.unfit, new.path, new.restored)
+        if new.path.startswith("/") and is_printable(new.path) and new.server_id == manager.server_id:
+            trouble = await asyncio.to_thread(manager.unfit, new.path, new.restored)
             if trouble:
                 hint = "Give an empty directory of the manager's user, or one that does not exist."
                 raise refuse("unfit_directory", f"That directory cannot be an archive's: {trouble}.", hint)
 
 
-def check_sockets(rooms: ManagerContext, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
+def check_sockets(manager: ManagerContext, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
     """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new,
     nor are those of a store whose name differs in case only: that name is what will be refused. A port that the domain
     knows is no other program's: the domain will say whose it is."""
     known = next((d.name for d in state.databases.values() if d.name.casefold() == store.casefold()), store)
-    own = [a for a in wanted if a.server_id == rooms.server_id and not find_instance(state, known, a.name)]
-    server = state.servers.get(rooms.server_id)
+    own = [a for a in wanted if a.server_id == manager.server_id and not find_instance(state, known, a.name)]
+    server = state.servers.get(manager.server_id)
     if server is None:
         return
     ours = _ports_known(state, server.host)
     for archive in own:
         for port in (archive.cluster_port, archive.client_port):
-            if port not in ours and rooms.port_in_use(server.host, port):
+            if port not in ours and manager.port_in_use(server.host, port):
                 said = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
-                raise refuse("port_conflict", said, _free_bases(rooms, state, server.host, own))
+                raise refuse("port_conflict", said, _free_bases(manager, state, server.host, own))
 
 
 def _ports_known(state: State, host: str) -> set[int]:
@@ -123,7 +123,7 @@ def _ports_known(state: State, host: str) -> set[int]:
     return {port for one in ours for port in (one.cluster_port, one.client_port)}
 
 
-def _free_bases(rooms: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
+def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
     """A hint that moves all wanted ports of this machine by the smallest step to where nothing is."""
     known = _ports_known(state, host)
     ports = [p for a in wanted for p in (a.cluster_port, a.client_port)]
@@ -131,7 +131,7 @@ def _free_bases(rooms: ManagerContext, state: State, host: str, wanted: Sequence
         moved = [port + step for port in ports]
         if max(moved) > 65535:
             break
-        if not known & set(moved) and not any(rooms.port_in_use(host, port) for port in moved):
+        if not known & set(moved) and not any(manager.port_in_use(host, port) for port in moved):
             bases = min(a.cluster_port for a in wanted) + step, min(a.client_port for a in wanted) + step
             return f"Free on that server: -ClustronPort {bases[0]} -ClientPort {bases[1]}."
     return "Choose other ports."

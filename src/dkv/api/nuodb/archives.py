@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
@@ -17,19 +16,18 @@ from dkv.api.nuodb.dependencies import archive_of, not_supported
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
 from dkv.api.topology import check_directories
+from dkv.api.waiting import MANAGER_WITHIN, until
 from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.model import State
 from dkv.domain.refusals import unknown_archive
 
 router = APIRouter(prefix="/archives")
 
-RETIRED_LOOKS, RETIRED_EVERY = 40, 0.05  # how often, and every how many s, a manager's word is looked for
-
 
 @router.get("", response_model=schemas.Page[schemas.Archive], openapi_extra=LISTED)
-async def list_archives(request: Request, rooms: Context, removed: bool = False) -> Response:
+async def list_archives(request: Request, context: Context, removed: bool = False) -> Response:
     """The archives in use; with `removed` those that were removed and are kept."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     found = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
     return page(request, [views.archive(state, archive) for archive in found])
 
@@ -54,9 +52,9 @@ def _fixed(body: PlacementBody) -> Exception:
 
 
 @router.post("/modifyObserverStatus/{archive_id}", response_model=schemas.Nothing)
-async def observe(archive_id: int, body: ObserverBody, rooms: Context) -> Response:
+async def observe(archive_id: int, body: ObserverBody, context: Context) -> Response:
     """Refused unless it asks for nothing: every archive takes part in its group."""
-    archive_of((await rooms.submitter.view()).state, archive_id, removed=False)
+    archive_of(context.state, archive_id, removed=False)
     if body.demote_storage_groups:
         raise not_supported(
             "Archives that only observe do not exist here: every SM takes part in its group.",
@@ -66,29 +64,29 @@ async def observe(archive_id: int, body: ObserverBody, rooms: Context) -> Respon
 
 
 @router.get("/{archive_id}", response_model=schemas.Archive)
-async def get_archive(archive_id: int, rooms: Context, removed: bool = False) -> Response:
+async def get_archive(archive_id: int, context: Context, removed: bool = False) -> Response:
     """One archive."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return JSONResponse(views.archive(state, archive_of(state, archive_id, removed)))
 
 
 @router.post("", response_model=schemas.Archive)
-async def create_archive(body: ArchiveBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
-    done = await repeated(rooms, key)
+    done = await repeated(manager, key)
     if done is None:
-        await check_directories(rooms, (new,))
+        await check_directories(manager, (new,))
         command = CreateArchives(actor=actor, database=body.db_name, archives=(new,))
-        done = accepted(await rooms.submitter.submit(command, key))
+        done = accepted(await manager.submitter.submit(command, key))
     made: Any = done.answer["archiveIds"]
     if body.restored:
-        await _read(rooms, made[0])
+        await _read(manager, made[0])
     return _shown(done.state, made[0])
 
 
 @router.put("/{archive_id}", response_model=schemas.Archive)
-async def bring_back(archive_id: int, body: ArchiveBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Take a removed archive back under its id; one that is in use is answered as it is."""
     command = BringBackArchive(
         actor=actor,
@@ -98,17 +96,17 @@ async def bring_back(archive_id: int, body: ArchiveBody, rooms: Context, key: Ke
         path=_path(body),
         restored=body.restored,
     )
-    done = accepted(await rooms.submitter.submit(command, key))
+    done = accepted(await manager.submitter.submit(command, key))
     return _shown(done.state, archive_id)
 
 
 @router.delete("/{archive_id}", response_model=schemas.Archive | schemas.Nothing)
-async def delete_archive(archive_id: int, rooms: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
+async def delete_archive(archive_id: int, context: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
-    before = (await rooms.submitter.view()).state
-    done = accepted(await rooms.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
+    before = context.state
+    done = accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
     if purge:
-        await _retired(rooms, archive_id)
+        await _retired(context.manager, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
     return JSONResponse(views.archive(done.state, known) if known else {})
 
@@ -120,24 +118,24 @@ def _shown(state: State, archive_id: int) -> Response:
     return JSONResponse(views.archive(state, state.archives[archive_id]))
 
 
-async def _read(rooms: ManagerContext, archive_id: int) -> None:
+async def _read(manager: ManagerContext, archive_id: int) -> None:
     """Wait a little for its manager to say what is to be restored: a database created next gets the groups of that."""
-    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
-        state = (await rooms.submitter.view()).state
+
+    def looked_at(state: State) -> bool:
         archive = state.archives.get(archive_id)
-        if archive is None or not archive.unread or not state.server_alive(archive.server_id):
-            return
-        await asyncio.sleep(RETIRED_EVERY)
+        return archive is None or not archive.unread or not state.server_alive(archive.server_id)
+
+    await until(manager, looked_at, MANAGER_WITHIN)
 
 
-async def _retired(rooms: ManagerContext, archive_id: int) -> None:
+async def _retired(manager: ManagerContext, archive_id: int) -> None:
     """Wait a little for its manager to rename the directory, so that its name may be used again at once."""
-    for _ in range(0 if rooms.dry_run else RETIRED_LOOKS):
-        state = (await rooms.submitter.view()).state
+
+    def retired(state: State) -> bool:
         archive = state.archives.get(archive_id)
-        if archive is None or not state.server_alive(archive.server_id):
-            return
-        await asyncio.sleep(RETIRED_EVERY)
+        return archive is None or not state.server_alive(archive.server_id)
+
+    await until(manager, retired, MANAGER_WITHIN)
 
 
 def _server(body: ArchiveBody) -> str:

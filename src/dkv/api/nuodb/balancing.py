@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of
@@ -26,40 +26,40 @@ router = APIRouter(prefix="/databases")
 
 
 @router.get("/loadBalancerPolicies", response_model=schemas.Page[schemas.Policy], openapi_extra=LISTED)
-async def get_policies(request: Request, rooms: Context) -> Response:
+async def get_policies(request: Request, context: Context) -> Response:
     """Every policy by its name."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     names = registry.keys_of(state, POLICY)
     return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
 
 
 @router.post("/loadBalancerPolicy/{name}", response_model=schemas.Policy)
-async def set_policy(name: str, body: PolicyBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
         raise refuse("bad_value", f"The body is about {body.policy_name!r}, the address about {name!r}.", "Name one.")
     must(registry.unfit_name("Policy", name))
     _query("lbQuery", body.lb_query)
-    await rewrite(rooms, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
+    await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
     return JSONResponse({"policyName": name, "lbQuery": body.lb_query})
 
 
 @router.delete("/loadBalancerPolicy/{name}", response_model=schemas.Nothing)
-async def delete_policy(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """A policy goes."""
 
     def change(state: State, old: Any) -> None:
         if old is None:
             raise Refusal(registry.unknown_record(state, POLICY, name))
 
-    await rewrite(rooms, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
     return JSONResponse({})
 
 
 @router.get("/loadBalancerConfigs", response_model=schemas.Page[schemas.Balancing], openapi_extra=LISTED)
-async def get_configs(request: Request, rooms: Context) -> Response:
+async def get_configs(request: Request, context: Context) -> Response:
     """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return page(request, [_shown(key, registry.value_of(state, CONFIG, key)) for key in registry.keys_of(state, CONFIG)])
 
 
@@ -71,7 +71,7 @@ def _shown(key: str, value: dict[str, Any]) -> dict[str, Any]:
 @router.post("/loadBalancerConfig", response_model=schemas.Nothing)
 async def set_config(
     body: BalancingBody,
-    rooms: Context,
+    manager: Manager,
     key: Key,
     actor: Actor,
     unregisterDefaultLbQuery: bool = False,
@@ -93,7 +93,7 @@ async def set_config(
         return {**kept, **new} or None
 
     where = GLOBAL if body.db_name is None else f"database/{body.db_name}"
-    await rewrite(rooms, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)
     return JSONResponse({})
 
 

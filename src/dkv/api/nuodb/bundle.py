@@ -90,23 +90,23 @@ def tasks_told() -> str:
     return "\n".join(lines)
 
 
-async def bundle(rooms: ManagerContext, wish: BundleRequest) -> IO[bytes]:
+async def bundle(manager: ManagerContext, wish: BundleRequest) -> IO[bytes]:
     """The ZIP, at its beginning; whoever reads it closes it. Raises StoreError."""
-    view, snapshot = await rooms.submitter.view(), await rooms.submitter.snapshot()
+    view, snapshot = await manager.submitter.view(), await manager.submitter.snapshot()
     texts = {
         "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
-        "environment.json": json.dumps(told_environment(rooms.environment()), indent=2),
-        "settings.json": json.dumps(dict(rooms.configured()), indent=2, sort_keys=True),
-        "about.txt": _about(rooms, view, wish),
+        "environment.json": json.dumps(told_environment(manager.environment()), indent=2),
+        "settings.json": json.dumps(dict(manager.configured()), indent=2, sort_keys=True),
+        "about.txt": _about(manager, view, wish),
     }
     if wish.threads:
         texts["threads.txt"] = tasks_told()
-    logs = [file for file in rooms.logs(view.state) if _wanted(file, wish)]
-    return await asyncio.to_thread(_packed, rooms.server_id, texts, logs)
+    logs = [file for file in manager.logs(view.state) if _wanted(file, wish)]
+    return await asyncio.to_thread(_packed, manager.server_id, texts, logs)
 
 
-def _about(rooms: ManagerContext, view: View, wish: BundleRequest) -> str:
-    lines = [f"Server {rooms.server_id} at {rooms.address}:{rooms.port}, {rooms.version}, revision {view.revision}."]
+def _about(manager: ManagerContext, view: View, wish: BundleRequest) -> str:
+    lines = [f"Server {manager.server_id} at {manager.address}:{manager.port}, {manager.version}, revision {view.revision}."]
     lines += [f"Of a log longer than {LARGEST_FILE} bytes its end is here."]
     lines += ["Passwords, and the values of the key-value store, are left out."]
     lines += ["Core files are where the system puts them (core_pattern); dkv collects none."] if wish.cores else []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
 from dkv.api.nuodb import schemas, x509
 from dkv.api.nuodb.records import must, rewrite
@@ -23,9 +23,9 @@ router = APIRouter(prefix="/peers/certificates")
 
 
 @router.get("", response_model=schemas.Certificates)
-async def get_certificates(rooms: Context) -> Response:
+async def get_certificates(context: Context) -> Response:
     """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     trusted = {alias: registry.value_of(state, KIND, alias) for alias in registry.keys_of(state, KIND)}
     nobody: dict[str, Any] = {"serverCertificates": {}, "processCertificates": {}, "serverTrusted": [], "processTrusted": []}
     return JSONResponse({"trustedCertificates": trusted} | nobody)
@@ -34,7 +34,7 @@ async def get_certificates(rooms: Context) -> Response:
 @router.post("", response_model=schemas.Nothing)
 async def change_certificates(
     body: CertificateBody,
-    rooms: Context,
+    manager: Manager,
     key: Key,
     actor: Actor,
     remove: bool = False,
@@ -50,7 +50,7 @@ async def change_certificates(
         return new
 
     must(registry.unfit_name("Alias", body.alias))
-    await rewrite(rooms, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
     return JSONResponse({})
 
 

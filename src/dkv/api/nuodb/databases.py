@@ -7,7 +7,7 @@ import json
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
@@ -25,46 +25,46 @@ router = APIRouter(prefix="/databases")
 
 
 @router.get("", response_model=schemas.Page[schemas.Database], openapi_extra=LISTED)
-async def list_databases(request: Request, rooms: Context) -> Response:
+async def list_databases(request: Request, context: Context) -> Response:
     """Every database by name; deleted ones too, as TOMBSTONE."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return page(request, [views.database(state, one) for _, one in sorted(state.databases.items())])
 
 
 @router.get("/{name}", response_model=schemas.Database)
-async def get_database(name: str, rooms: Context, maskPassword: bool = True) -> Response:
+async def get_database(name: str, context: Context, maskPassword: bool = True) -> Response:
     """One database; its password only with `maskPassword=False`."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return JSONResponse(views.database(state, database_of(state, name, deleted=True), maskPassword))
 
 
 @router.put("/{name}", response_model=schemas.StartPlan)
 async def create_database(
-    name: str, body: DatabaseBody, rooms: Context, key: Key, actor: Actor, mayExist: bool = False
+    name: str, body: DatabaseBody, context: Context, key: Key, actor: Actor, mayExist: bool = False
 ) -> Response:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
-    if await repeated(rooms, key):
-        await _place(rooms, name, body, actor, again=True)
-        return await _planned(rooms, name, body.te_hosts, reusable=False)
-    state = (await rooms.submitter.view()).state
+    if await repeated(context.manager, key):
+        await _place(context.manager, name, body, actor, again=True)
+        return await _planned(context.manager, name, body.te_hosts, reusable=False)
+    state = context.state
     _check(state, body)
     known = state.databases.get(name)
     if not (mayExist and known and known.state is not DatabaseState.TOMBSTONE):
         command = CreateDatabase(
             actor=actor,
             name=name,
-            uid=rooms.new_id(),
-            secret=rooms.new_id(),
-            options=rooms.options,
+            uid=context.manager.new_id(),
+            secret=context.manager.new_id(),
+            options=context.manager.options,
             dba_user=body.database_dba_user or "",
             dba_password=body.database_dba_password or "",
             default_options=pairs(body.default_options),
         )
-        done = accepted(await rooms.submitter.submit(command, key))
+        done = accepted(await context.manager.submitter.submit(command, key))
         if not done.answer.get("created", True) and not mayExist:
             raise refuse("database_exists", f"The database {name} exists already.", "Start it with start database.")
-        await _place(rooms, name, body, actor)
-    return await _planned(rooms, name, body.te_hosts, reusable=False)
+        await _place(context.manager, name, body, actor)
+    return await _planned(context.manager, name, body.te_hosts, reusable=False)
 
 
 def _check(state: State, body: DatabaseBody) -> None:
@@ -80,29 +80,29 @@ def _check(state: State, body: DatabaseBody) -> None:
             raise refuse("bad_value", f"There is no region {region}.", "show regions lists them.")
 
 
-async def _place(rooms: ManagerContext, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
+async def _place(manager: ManagerContext, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
     """Write down which region the database's servers are in, if anybody said so; `again` only if nothing is written yet,
     because whoever asked first did not get so far."""
     if not body.host_assignments and not body.default_region_id:
         return
-    state = (await rooms.submitter.view()).state
+    state = (await manager.submitter.view()).state
     uid = database_of(state, name).uid
     if again and (value_of(state, "database_regions", name) or {}).get("uid") == uid:
         return
     text = json.dumps({"uid": uid, "default": body.default_region_id or 0, "servers": body.host_assignments or {}})
-    accepted(await rooms.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
+    accepted(await manager.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
 
 
 @router.post("/{name}/startplan", response_model=schemas.StartPlan)
-async def start_plan(name: str, body: PlanBody, rooms: Context) -> Response:
+async def start_plan(name: str, body: PlanBody, manager: Manager) -> Response:
     """The plan that starts a database, or what of it does not run; changes nothing."""
     if body.sm_hosts:
         raise external("A process of this database")
-    return await _planned(rooms, name, body.te_hosts, body.reusable)
+    return await _planned(manager, name, body.te_hosts, body.reusable)
 
 
-async def _planned(rooms: ManagerContext, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
-    state = (await rooms.submitter.view()).state
+async def _planned(manager: ManagerContext, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
+    state = (await manager.submitter.view()).state
     return _answered(startplan.start_plan(state, name, te_servers or (), reusable))
 
 
@@ -113,58 +113,58 @@ def _answered(found: startplan.Plan | Refused) -> Response:
 
 
 @router.get("/{name}/capture", response_model=schemas.StartPlan)
-async def capture(name: str, rooms: Context, checkState: bool = True) -> Response:
+async def capture(name: str, context: Context, checkState: bool = True) -> Response:
     """The processes that are there as a plan; with `checkState` only of a database that runs whole."""
-    return _answered(startplan.capture((await rooms.submitter.view()).state, name, checkState))
+    return _answered(startplan.capture(context.state, name, checkState))
 
 
 @router.post("/{name}/options", response_model=schemas.DatabaseSet)
-async def set_options(name: str, body: Options, rooms: Context, key: Key, actor: Actor, replaceAll: bool = False) -> Response:
+async def set_options(name: str, body: Options, manager: Manager, key: Key, actor: Actor, replaceAll: bool = False) -> Response:
     """Set options; with `replaceAll` those that are not named are unset."""
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
-    done = accepted(await rooms.submitter.submit(command, key))
+    done = accepted(await manager.submitter.submit(command, key))
     effects = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
     return JSONResponse({**views.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects})
 
 
 @router.post("/{name}/shutdown", response_model=schemas.Nothing)
-async def shutdown_database(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def shutdown_database(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """Stop a database whole: its TEs first, then its SMs, all at the same position."""
-    accepted(await rooms.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
+    accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
     return JSONResponse({})
 
 
 @router.delete("/{name}", response_model=schemas.Nothing)
-async def delete_database(name: str, rooms: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
+async def delete_database(name: str, manager: Manager, key: Key, actor: Actor, purge: bool = False) -> Response:
     """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
     command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
-    accepted(await rooms.submitter.submit(command, key))
+    accepted(await manager.submitter.submit(command, key))
     return JSONResponse({})
 
 
 @router.get("/{name}/storageGroups", response_model=schemas.Page[schemas.StorageGroup], openapi_extra=LISTED)
-async def storage_groups(name: str, request: Request, rooms: Context) -> Response:
+async def storage_groups(name: str, request: Request, context: Context) -> Response:
     """The database's storage groups, with who may lead each."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return page(request, views.storage_groups(state, database_of(state, name).name))
 
 
 @router.delete("/{name}/storageGroups/{group}", status_code=400, response_model=schemas.Error)
-async def delete_storage_group(name: str, group: str, rooms: Context) -> Response:
+async def delete_storage_group(name: str, group: str, context: Context) -> Response:
     """Refused: the groups of a database share its keys from its creation."""
-    database_of((await rooms.submitter.view()).state, name)
+    database_of(context.state, name)
     raise not_supported("A storage group cannot be deleted: its keys would belong to nobody.", "Delete the database instead.")
 
 
 @router.get("/{name}/sqlConnection", response_model=schemas.Process, responses={204: {"description": "No process serves."}})
-async def connection(name: str, rooms: Context) -> Response:
+async def connection(name: str, context: Context) -> Response:
     """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
-    view = await rooms.submitter.view()
+    view = context.view
     database_of(view.state, name)
     found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
     if not found:
         return Response(status_code=204)
-    return JSONResponse(views.process(view.state, found[0], await heard(rooms, view)))
+    return JSONResponse(views.process(view.state, found[0], await heard(context.manager, view)))
 
 
 connection.any_parameters = True  # type: ignore[attr-defined]  # connection properties of the client, none of them ours

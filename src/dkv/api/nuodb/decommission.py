@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import schemas
 from dkv.api.problems import Refusal, refuse
+from dkv.api.waiting import until
 from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
 from dkv.domain.maintenance import DrainServer
-from dkv.domain.model import Process, Server
+from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
 from dkv.store.contract import StoreError
 
 OTHER_WITHIN = 10.0  # s another manager has to answer
 DRAIN_WITHIN = 90.0  # s processes have to leave before their manager stays after all
 GO_WITHIN = 15.0  # s archives in sync are waited for, until their groups do without them
-LOOK_EVERY = 0.25  # s
 
 router = APIRouter(prefix="/peers/{server_id}")
 
@@ -52,48 +54,40 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
 
 
 @router.post("/shutdown", response_model=schemas.Nothing)
-async def shutdown_server(server_id: str, rooms: Context, actor: Actor, evictLocal: bool = False) -> Response:
+async def shutdown_server(server_id: str, context: Context, actor: Actor, evictLocal: bool = False) -> Response:
     """End a manager; its engines go on unless `evictLocal` asks them to leave first. Another one is asked to do it itself."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     server = state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, state.servers))
-    if rooms.dry_run and (server_id != rooms.server_id or not evictLocal):
+    if context.manager.dry_run and (server_id != context.manager.server_id or not evictLocal):
         return JSONResponse({})
-    if server_id != rooms.server_id:
+    if server_id != context.manager.server_id:
         target = f"/api/1/peers/{server_id}/shutdown?evictLocal={evictLocal}"
-        return JSONResponse(await ask_other(rooms.order, server, target))
+        return JSONResponse(await ask_other(context.manager.order, server, target))
     if not evictLocal:
-        return JSONResponse({}, background=BackgroundTask(rooms.stop))
-    decision = await rooms.submitter.submit(DrainServer(actor=actor, server_id=server_id))
+        return JSONResponse({}, background=BackgroundTask(context.manager.stop))
+    decision = await context.manager.submitter.submit(DrainServer(actor=actor, server_id=server_id))
     if isinstance(decision, Refused):
         raise Refusal(replace(decision, message=f"This manager stays. {decision.message}"))
-    return JSONResponse({}, background=None if rooms.dry_run else BackgroundTask(_stop_when_empty, rooms))
+    return JSONResponse({}, background=None if context.manager.dry_run else BackgroundTask(_stop_when_empty, context.manager))
 
 
-async def _mine(rooms: ManagerContext) -> list[Process]:
-    state = (await rooms.submitter.view()).state
-    return [p for _, p in sorted(state.processes.items()) if p.server_id == rooms.server_id]
-
-
-async def _stop_when_empty(rooms: ManagerContext) -> None:
+async def _stop_when_empty(manager: ManagerContext) -> None:
     """End the manager once its processes have left; if they do not, it stays, and its tombstones and view say why."""
-    for _ in range(int(DRAIN_WITHIN / LOOK_EVERY)):
-        if rooms.closing():
-            return  # it ends anyway
-        try:
-            if not await _mine(rooms):
-                rooms.stop()
-                return
-        except StoreError:
-            pass
-        await asyncio.sleep(LOOK_EVERY)
+
+    def is_empty(state: State) -> bool:
+        return not any(process.server_id == manager.server_id for process in state.processes.values())
+
+    with suppress(StoreError):
+        if is_empty(await until(manager, is_empty, DRAIN_WITHIN)) and not manager.closing():
+            manager.stop()
 
 
 @router.delete("/processes", response_model=schemas.Drained)
 async def drain_server(
     server_id: str,
-    rooms: Context,
+    manager: Manager,
     key: Key,
     actor: Actor,
     dbName: str = "",
@@ -104,25 +98,28 @@ async def drain_server(
     """End all processes of a server, or those of one database; answers at once with those that leave. Refused where a group
     has its last copy in sync there, unless one of `kill`, `evict` and `force` says that this is meant."""
     command = DrainServer(actor=actor, server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
-    done = accepted(await rooms.submitter.submit(command, key))
+    done = accepted(await manager.submitter.submit(command, key))
     return JSONResponse({"startIds": [str(one) for one in _listed(done.answer["startIds"])]})
 
 
 @router.post("/removeDomainState", response_model=schemas.Nothing)
-async def remove_server_state(server_id: str, rooms: Context, actor: Actor) -> Response:
+async def remove_server_state(server_id: str, manager: Manager, actor: Actor) -> Response:
     """Give up what was on a server that is away. Its archives in sync are waited for a moment: they go when their groups do
     without them. Whatever has to stay is named in a refusal; the rest is done."""
-    kept: list[str] = []
-    for _ in range(1 if rooms.dry_run else int(GO_WITHIN / LOOK_EVERY)):
-        decision = accepted(await rooms.submitter.submit(RemoveServerState(actor=actor, server_id=server_id)))
-        kept = [str(one) for one in _listed(decision.answer.get("kept"))]
-        if not decision.answer.get("pending"):
-            break
-        await asyncio.sleep(LOOK_EVERY)
+    command, clock = RemoveServerState(actor=actor, server_id=server_id), asyncio.get_running_loop().time
+    done, end = accepted(await manager.submitter.submit(command)), clock() + GO_WITHIN
+    while done.answer.get("pending") and clock() < end and not (manager.dry_run or manager.closing()):
+        await until(manager, partial(_groups_differ, done.state), end - clock())
+        done = accepted(await manager.submitter.submit(command))
+    kept = [str(archive) for archive in _listed(done.answer.get("kept"))]
     if kept:
         said = f"The processes of {server_id} were given up, but not all of its archives: {'; '.join(kept)}."
         raise refuse("server_in_use", said, "Repeat this later, delete those databases, or let the server come back.")
     return JSONResponse({})
+
+
+def _groups_differ(before: State, now: State) -> bool:
+    return now.groups != before.groups
 
 
 def _listed(value: object) -> list[object]:
@@ -130,7 +127,7 @@ def _listed(value: object) -> list[object]:
 
 
 @router.delete("", response_model=schemas.Nothing)
-async def remove_server(server_id: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def remove_server(server_id: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """Take a server that is away and has nothing left out of the domain."""
-    accepted(await rooms.submitter.submit(RemoveServer(actor=actor, server_id=server_id), key))
+    accepted(await manager.submitter.submit(RemoveServer(actor=actor, server_id=server_id), key))
     return JSONResponse({})

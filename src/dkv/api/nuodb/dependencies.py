@@ -31,14 +31,14 @@ def archive_of(state: State, archive_id: int, removed: bool) -> Archive:
     return found
 
 
-async def heard(rooms: ManagerContext, view: View) -> Mapping[str, int]:
+async def heard(manager: ManagerContext, view: View) -> Mapping[str, int]:
     """ms since each manager was last heard from, asked now, after `view` was read; of a server that is away nothing is said."""
-    ages = await rooms.lease_ages()
+    ages = await manager.lease_ages()
     alive = (server.server_id for server in view.state.servers.values() if server.alive)
     return {
-        server_id: 0 if server_id == rooms.server_id else ages[server_id]
+        server_id: 0 if server_id == manager.server_id else ages[server_id]
         for server_id in alive
-        if server_id in ages or server_id == rooms.server_id
+        if server_id in ages or server_id == manager.server_id
     }
 
 

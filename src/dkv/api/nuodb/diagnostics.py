@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor
 from dkv.api.nuodb import bundle, schemas
 from dkv.api.nuodb.decommission import ask_other
@@ -32,47 +32,47 @@ router = APIRouter(prefix="/diagnostics")
 
 
 @router.post("/log", response_model=schemas.Logged)
-async def log_message(body: MessageBody, rooms: Context, actor: Actor) -> Response:
+async def log_message(body: MessageBody, manager: Manager, actor: Actor) -> Response:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not all(is_printable(line) for line in body.message.split("\n")):
         raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
-    if not rooms.dry_run:
+    if not manager.dry_run:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
-    return JSONResponse({"serverTimeMillis": rooms.clock(), "serverVersion": rooms.version, "licenseType": LICENSE})
+    return JSONResponse({"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": LICENSE})
 
 
 @router.get("/config", response_model=schemas.Config)
-async def own_config(rooms: Context) -> Response:
+async def own_config(context: Context) -> Response:
     """How the manager that answers is configured."""
-    return JSONResponse(_config(rooms, (await rooms.submitter.view()).state))
+    return JSONResponse(_config(context.manager, context.state))
 
 
 @router.get("/config/{server_id}", response_model=schemas.Config)
-async def config_of(server_id: str, rooms: Context) -> Response:
+async def config_of(server_id: str, context: Context) -> Response:
     """How a manager is configured; another one is asked itself."""
-    state = (await rooms.submitter.view()).state
-    if server_id == rooms.server_id:
-        return JSONResponse(_config(rooms, state))
+    state = context.state
+    if server_id == context.manager.server_id:
+        return JSONResponse(_config(context.manager, state))
     server = state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, state.servers))
-    return JSONResponse(await ask_other(rooms.fetch, server, "/api/1/diagnostics/config"))
+    return JSONResponse(await ask_other(context.manager.fetch, server, "/api/1/diagnostics/config"))
 
 
-def _config(rooms: ManagerContext, state: State) -> dict[str, Any]:
+def _config(manager: ManagerContext, state: State) -> dict[str, Any]:
     """`properties` are the settings; ThisServerId, agentPort and the service "rest" are what nuocmd looks for."""
-    own = state.servers.get(rooms.server_id)
+    own = state.servers.get(manager.server_id)
     settings = {
         "".join(w.capitalize() if i else w for i, w in enumerate(name.split("_"))): text
-        for name, text in rooms.configured().items()
+        for name, text in manager.configured().items()
     }
     labels = [pair.partition("=") for pair in settings.pop("labels", "").split(",") if pair]
     policies = {
         name: {"lbQuery": registry.value_of(state, "load_balancer", name)} for name in registry.keys_of(state, "load_balancer")
     }
     return {
-        "properties": {**settings, "ThisServerId": rooms.server_id, "agentPort": str(own.nuodb_port if own else rooms.port)},
-        "initialMembership": {one.server_id: _member(rooms, one) for _, one in sorted(state.servers.items())},
+        "properties": {**settings, "ThisServerId": manager.server_id, "agentPort": str(own.nuodb_port if own else manager.port)},
+        "initialMembership": {one.server_id: _member(manager, one) for _, one in sorted(state.servers.items())},
         "otherServices": ["rest"],
         "statsPlugins": {},
         "loadBalancers": policies,
@@ -80,8 +80,8 @@ def _config(rooms: ManagerContext, state: State) -> dict[str, Any]:
     }
 
 
-def _member(rooms: ManagerContext, server: Server) -> dict[str, str]:
-    return {"transport": f"{server.host}:{server.port}", "version": rooms.version}
+def _member(manager: ManagerContext, server: Server) -> dict[str, str]:
+    return {"transport": f"{server.host}:{server.port}", "version": manager.version}
 
 
 @router.get("/kube", response_model=schemas.Kubernetes)
@@ -91,15 +91,15 @@ async def kubernetes() -> Response:
 
 
 @router.get("/captureDomainState", response_model=schemas.DomainState)
-async def capture_state(rooms: Context) -> Response:
+async def capture_state(manager: Manager) -> Response:
     """The whole state as its records, without what is secret."""
-    snapshot = await rooms.submitter.snapshot()
+    snapshot = await manager.submitter.snapshot()
     return JSONResponse(bundle.told_state(snapshot))
 
 
 @router.get("/logs", response_class=StreamingResponse, responses={200: ZIP})
 async def logs(
-    rooms: Context,
+    manager: Manager,
     includeThreadDump: bool = False,
     includeCoreFiles: bool = False,
     modifiedAfterEpochSec: Annotated[int, Query(ge=0)] = 0,
@@ -112,8 +112,8 @@ async def logs(
     except BadPattern as error:
         raise refuse("bad_value", f"ignore is no regular expression: {error}.", "Write for example .*[.]old") from error
     wish = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
-    packed = await bundle.bundle(rooms, wish)
-    name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{rooms.server_id}-{rooms.clock()}.zip")
+    packed = await bundle.bundle(manager, wish)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{manager.server_id}-{manager.clock()}.zip")
     # Without quotes: nuocmd would take them for a part of the name (docs/reference/nuodb.md#transport).
     headers = {"Content-Disposition": f"attachment; filename={name}"}
     return StreamingResponse(bundle.chunks(packed), media_type="application/zip", headers=headers)

@@ -1,7 +1,7 @@
 """API: every no of the NuoDB dialect, in the one shape nuocmd reads (docs/reference/nuodb.md#transport).
 
 An error is a JSON object with `code`, the HTTP status as a number, and `messages`, a list of sentences. Routes raise
-problems.Refusal as everywhere; problems.py finds out here, by the path, in which words to answer.
+problems.Refusal as everywhere; the dialect's application answers it by `answer`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fastapi.responses import JSONResponse
+
+from dkv.api.problems import entry_of, readable
+from dkv.domain.decision import Refused
 
 ROOT = "/api/1"
 
@@ -18,25 +21,15 @@ def speaks(path: str) -> bool:
     return path == ROOT or path.startswith(ROOT + "/")
 
 
+def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
+    """The response of a refusal in the dialect; nuocmd prints its sentence and what helps."""
+    refused = readable(refused)
+    sentence = f"{refused.message} {refused.hint}".strip()
+    fields = {"reason": refused.code, "detail": refused.message, "hint": refused.hint}
+    return error(entry_of(refused.code).status, [sentence], headers, **fields, **more)
+
+
 def error(status: int, messages: Sequence[str], headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
     """An error in the dialect's shape; nuocmd joins the messages with ": " and ends with exit status 1."""
     body = {"code": status, "messages": list(messages)} | more
     return JSONResponse(body, status, headers=dict(headers or {}))
-
-
-def sentence(message: str, hint: str) -> str:
-    """What nuocmd prints of a refusal: the sentence and what helps."""
-    return f"{message} {hint}".strip()
-
-
-LIST_PARAMETERS: Mapping[str, tuple[Mapping[str, object], str]] = {
-    "offset": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to pass over."),
-    "limit": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to answer at most."),
-    "orderBy": ({"type": "string"}, "Dotted fields, with commas between them."),
-    "descendingFields": ({"type": "string"}, "Those of `orderBy` whose largest value comes first."),
-    "filterBy": (
-        {"type": "array", "items": {"type": "string"}},
-        "Fields to filter by; each is then a parameter of its own, a pattern that the whole value has to fit.",
-    ),
-}
-"""What every list takes besides one parameter for each filtered field: its schema and what it says."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.hotcopies import prepared
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
 from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import refuse
+from dkv.api.waiting import until
 from dkv.control.submit import RequestKey
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
@@ -27,13 +27,14 @@ from dkv.wire.hotcopy import STATUS, message
 router = APIRouter(prefix="/databases")
 
 LONGEST_WAIT = 25  # s an answer is held back at most: the client gives up after 30
-LOOK_EVERY = 0.2  # s
 
 
 @router.get("/hotCopyStatus", response_model=schemas.HotCopy | schemas.HotCopies)
-async def hot_copy_status(rooms: Context, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0) -> Response:
+async def hot_copy_status(
+    context: Context, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0
+) -> Response:
     """One hot copy, or all that one process coordinated."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     if hotCopyId is None:
         return _statuses(c for c in state.copies.values() if c.coordinator == coordinatorStartId)
     return JSONResponse(shape(_copy(state, hotCopyId, coordinatorStartId)))
@@ -41,30 +42,30 @@ async def hot_copy_status(rooms: Context, coordinatorStartId: int, hotCopyId: in
 
 @router.post("/cancelHotCopy", response_model=schemas.HotCopy)
 async def cancel_hot_copy(
-    rooms: Context, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
+    context: Context, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
 ) -> Response:
     """End a hot copy; one that ended already is answered as it is."""
-    _copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)
-    done = await rooms.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
+    _copy(context.state, hotCopyId, coordinatorStartId)
+    done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
     if isinstance(done, Accepted) or done.code != "copy_over":
         accepted(done)
-    return JSONResponse(shape(_copy((await rooms.submitter.view()).state, hotCopyId, coordinatorStartId)))
+    return JSONResponse(shape(_copy((await context.manager.submitter.view()).state, hotCopyId, coordinatorStartId)))
 
 
 @router.get("/{name}/hotCopyStatus", response_model=schemas.HotCopies)
-async def hot_copies_of(name: str, rooms: Context, timeoutSec: int = 0, minSecondsRunning: int | None = None) -> Response:
+async def hot_copies_of(name: str, context: Context, timeoutSec: int = 0, minSecondsRunning: int | None = None) -> Response:
     """A database's hot copies by the process that coordinated each; with `minSecondsRunning` only those that run so long."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     database_of(state, name)
     found = [c for _, c in sorted(state.copies.items()) if c.database == name]
     if minSecondsRunning is not None:
-        before = rooms.clock() - 1_000 * minSecondsRunning
+        before = context.manager.clock() - 1_000 * minSecondsRunning
         found = [c for c in found if not c.over and c.begun_at <= before]
     return _statuses(found)
 
 
 @router.post("/{name}/hotCopySimple", response_model=schemas.HotCopy)
-async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
@@ -77,11 +78,11 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, rooms: Context, ke
         max_rate=body.max_rate or 0,
         whole=body.check_contains_all_sgs is not False,
     )
-    return await _begin(rooms, body, command, key)
+    return await _begin(manager, body, command, key)
 
 
 @router.post("/{name}/hotCopy", response_model=schemas.HotCopy)
-async def hot_copy(name: str, body: HotCopySetBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
         raise not_supported(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
@@ -95,24 +96,23 @@ async def hot_copy(name: str, body: HotCopySetBody, rooms: Context, key: Key, ac
         max_rate=body.max_rate or 0,
         whole=body.check_contains_all_sgs is not False,
     )
-    return await _begin(rooms, body, command, key)
+    return await _begin(manager, body, command, key)
 
 
 async def _begin(
-    rooms: ManagerContext, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
+    manager: ManagerContext, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
 ) -> Response:
     """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
         raise not_supported("A hot copy has no test mode.", "Leave it out.")
-    done = accepted(await rooms.submitter.submit(command, key))
-    copy_id = await prepared(rooms, done)
-    looks = 0 if rooms.dry_run else int(min(body.timeout_sec or 0, LONGEST_WAIT) / LOOK_EVERY)
-    copy = _copy((await rooms.submitter.view()).state, copy_id)
-    while looks > 0 and not copy.over:
-        looks -= 1
-        await asyncio.sleep(LOOK_EVERY)
-        copy = _copy((await rooms.submitter.view()).state, copy_id)
-    return JSONResponse(shape(copy))
+    done = accepted(await manager.submitter.submit(command, key))
+    copy_id = await prepared(manager, done)
+
+    def over(state: State) -> bool:
+        return copy_id not in state.copies or state.copies[copy_id].over
+
+    state = await until(manager, over, min(body.timeout_sec or 0, LONGEST_WAIT))
+    return JSONResponse(shape(_copy(state, copy_id)))
 
 
 def _copy(state: State, copy_id: int, coordinator: int | None = None) -> HotCopy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.records import text_of
@@ -20,19 +20,19 @@ router = APIRouter(prefix="/kvstore")
 
 
 @router.get("/{name:path}", response_model=schemas.Value)
-async def get_value(name: str, rooms: Context) -> Response:
+async def get_value(name: str, context: Context) -> Response:
     """The value of a key, null if there is none: that is no error, since scripts ask so whether it is there."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     return JSONResponse({"key": name, "value": registry.value_of(state, KIND, name)})
 
 
 @router.put("/{name:path}", response_model=schemas.Value)
-async def put_value(name: str, body: ValueBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def put_value(name: str, body: ValueBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
     if body.key not in (None, name):
         raise refuse("bad_value", f"The body is about key {body.key!r}, the address about {name!r}.", "Name one key.")
     command = PutRecord(actor=actor, kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
-    accepted(await rooms.submitter.submit(command, key))
+    accepted(await manager.submitter.submit(command, key))
     return JSONResponse({"key": name, "value": body.new_value})
 
 

@@ -13,14 +13,25 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from dkv.api.nuodb.errors import LIST_PARAMETERS
 from dkv.api.nuodb.safe_regex import BadPattern, matches
-from dkv.api.problems import refuse
+from dkv.api.problems import refuse, refuse_unknown
 
 Item = Mapping[str, Any]
 
 MAX_LIMIT = 1000  # announced: nuocmd doubles its pages up to this; larger ones are answered whole all the same
 MISSING = object()
+
+LIST_PARAMETERS: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "offset": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to pass over."),
+    "limit": ({"type": "integer", "minimum": 0, "maximum": 999_999_999}, "How many elements to answer at most."),
+    "orderBy": ({"type": "string"}, "Dotted fields, with commas between them."),
+    "descendingFields": ({"type": "string"}, "Those of `orderBy` whose largest value comes first."),
+    "filterBy": (
+        {"type": "array", "items": {"type": "string"}},
+        "Fields to filter by; each is then a parameter of its own, a pattern that the whole value has to fit.",
+    ),
+}
+"""What every list takes besides one parameter for each filtered field: its schema and what it says."""
 
 LISTED: dict[str, Any] = {
     "parameters": [
@@ -28,7 +39,18 @@ LISTED: dict[str, Any] = {
         for name, (schema, says) in LIST_PARAMETERS.items()
     ]
 }
-"""What a list route says of itself in the description (`openapi_extra`); problems.py lets these parameters pass by it."""
+"""What a list route says of itself in the description (`openapi_extra`); `known_parameters` lets them pass."""
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse parameters of the address that the route does not know; those of a list are known, and so are its filters."""
+    route = request.scope["route"]
+    if getattr(route.endpoint, "any_parameters", False):
+        return
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    if listed := (route.openapi_extra or {}).get("parameters"):
+        known += [parameter["name"] for parameter in listed] + request.query_params.getlist("filterBy")
+    refuse_unknown(request, known)
 
 
 def page(request: Request, items: Iterable[Item]) -> JSONResponse:

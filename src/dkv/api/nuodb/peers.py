@@ -23,22 +23,22 @@ TERM = 1  # the domain's state has one history; nothing is ever elected twice in
 
 
 @router.get("", response_model=schemas.Page[schemas.Server], openapi_extra=LISTED)
-async def list_peers(request: Request, rooms: Context) -> Response:
+async def list_peers(request: Request, context: Context) -> Response:
     """Every server; exactly one of them is the one that answers."""
-    view = await rooms.submitter.view()
-    known = Leases(await rooms.leader_server(), await rooms.lease_ages())
-    return page(request, [peer(rooms, view, known, one) for _, one in sorted(view.state.servers.items())])
+    view = context.view
+    known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
+    return page(request, [peer(context.manager, view, known, one) for _, one in sorted(view.state.servers.items())])
 
 
 @router.get("/{server_id}", response_model=schemas.Server)
-async def get_peer(server_id: str, rooms: Context) -> Response:
+async def get_peer(server_id: str, context: Context) -> Response:
     """One server."""
-    view = await rooms.submitter.view()
+    view = context.view
     server = view.state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, view.state.servers))
-    known = Leases(await rooms.leader_server(), await rooms.lease_ages())
-    return JSONResponse(peer(rooms, view, known, server))
+    known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
+    return JSONResponse(peer(context.manager, view, known, server))
 
 
 class Leases(NamedTuple):
@@ -48,12 +48,12 @@ class Leases(NamedTuple):
     heard: Mapping[str, int]
 
 
-def peer(rooms: ManagerContext, view: View, known: Leases, server: Server) -> dict[str, Any]:
+def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> dict[str, Any]:
     """A server in the dialect: what it would say of itself is the same at each manager, since all read one state.
 
     The commit index is the domain's revision; the leader is the manager that moves the domain's clock.
     """
-    local = server.server_id == rooms.server_id
+    local = server.server_id == manager.server_id
     index = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
     role = "LEADER" if server.server_id == known.leader else "FOLLOWER"
     return {
@@ -64,8 +64,8 @@ def peer(rooms: ManagerContext, view: View, known: Leases, server: Server) -> di
         "isPassive": False,
         "peerState": "ADDED",
         "peerMemberState": "ADDED",
-        "version": rooms.version,
-        "fullVersion": rooms.version,
+        "version": manager.version,
+        "fullVersion": manager.version,
         "labels": {},
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import errors, schemas, views
 from dkv.api.nuodb.bodies import ProcessBody
@@ -16,6 +15,7 @@ from dkv.api.nuodb.dependencies import external, heard, not_supported, pairs
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
+from dkv.api.waiting import until
 from dkv.domain.commands import ShutdownProcess, StartProcess
 from dkv.domain.decision import Refused
 from dkv.domain.model import ProcessRole
@@ -23,27 +23,26 @@ from dkv.domain.refusals import unknown_process
 
 router = APIRouter(prefix="/processes")
 
-LOOK_EVERY = 0.05  # s between two looks whether a process is gone
 LONGEST_HOLD = 3600  # s an answer may be held at most
 
 Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
 
 
 @router.get("", response_model=schemas.Page[schemas.Process], openapi_extra=LISTED)
-async def list_processes(request: Request, rooms: Context, filterQuery: str = "any") -> Response:
+async def list_processes(request: Request, context: Context, filterQuery: str = "any") -> Response:
     """Every live process, by start id; `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
-    view = await rooms.submitter.view()
-    ages = await heard(rooms, view)
+    view = context.view
+    ages = await heard(context.manager, view)
     found = (views.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
     return page(request, [one for one in found if chosen(one)])
 
 
 @router.get("/exited", response_model=schemas.Page[schemas.Tombstone], openapi_extra=LISTED)
-async def list_exited(request: Request, rooms: Context, filterQuery: str = "any") -> Response:
+async def list_exited(request: Request, context: Context, filterQuery: str = "any") -> Response:
     """What is kept of processes that ended; newest first. `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
-    state = (await rooms.submitter.view()).state
+    state = context.state
     newest = sorted(state.tombstones.items(), reverse=True)
     found = (views.tombstone(state, ended) for _, ended in newest)
     return page(request, [one for one in found if chosen(one["process"])])
@@ -62,11 +61,11 @@ async def start_outside(request: Request) -> Response:
 
 
 @router.get("/{start_id}", response_model=schemas.Process)
-async def get_process(start_id: int, rooms: Context) -> Response:
+async def get_process(start_id: int, context: Context) -> Response:
     """A process; one that ended is an error that carries its tombstone."""
-    view = await rooms.submitter.view()
+    view = context.view
     if start_id in view.state.processes:
-        return JSONResponse(views.process(view.state, view.state.processes[start_id], await heard(rooms, view)))
+        return JSONResponse(views.process(view.state, view.state.processes[start_id], await heard(context.manager, view)))
     if start_id in view.state.tombstones:
         ended = views.tombstone(view.state, view.state.tombstones[start_id])
         return errors.error(404, [f"Process {start_id} ended: {ended['reason']}"], **ended)
@@ -74,16 +73,16 @@ async def get_process(start_id: int, rooms: Context) -> Response:
 
 
 @router.get("/{start_id}/options", response_model=dict[str, str])
-async def get_options(start_id: int, rooms: Context) -> Response:
+async def get_options(start_id: int, context: Context) -> Response:
     """The options of a process: its own, and its database's where it has none."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     if start_id not in state.processes:
         raise Refusal(unknown_process(start_id))
     return JSONResponse(views.process(state, state.processes[start_id], {})["options"])
 
 
 @router.post("", response_model=schemas.Process)
-async def start_process(body: ProcessBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
     expected = body.expected_incarnation
     command = StartProcess(
@@ -96,7 +95,7 @@ async def start_process(body: ProcessBody, rooms: Context, key: Key, actor: Acto
         labels=pairs(body.labels),
         options=pairs(body.override_options),
     )
-    done = accepted(await rooms.submitter.submit(command, key))
+    done = accepted(await manager.submitter.submit(command, key))
     start_id: Any = done.answer["startId"]
     started = done.state.processes.get(start_id)
     if started is None and start_id in done.state.tombstones:  # a repeated request whose process ended meanwhile
@@ -124,7 +123,7 @@ def _engine_type(body: ProcessBody) -> ProcessRole:
 @router.delete("/{start_id}", response_model=schemas.Nothing)
 async def end_process(
     start_id: int,
-    rooms: Context,
+    manager: Manager,
     key: Key,
     actor: Actor,
     kill: bool = False,
@@ -137,16 +136,8 @@ async def end_process(
     if killWithCore:
         raise not_supported("No core file of an engine can be made.", "Use --kill.")
     command = ShutdownProcess(actor=actor, start_id=start_id, kill=kill, evict=evict)
-    done = await rooms.submitter.submit(command, key)
+    done = await manager.submitter.submit(command, key)
     if isinstance(done, Refused) and done.code != "already_stopping":
         raise Refusal(done)
-    await _gone(rooms, start_id, timeout)
+    await until(manager, lambda state: start_id not in state.processes, timeout)
     return JSONResponse({})
-
-
-async def _gone(rooms: ManagerContext, start_id: int, seconds: int) -> None:
-    """Wait until a process is gone, or the time is over, or this manager ends."""
-    for _ in range(0 if rooms.dry_run else int(seconds / LOOK_EVERY)):
-        if rooms.closing() or start_id not in (await rooms.submitter.view()).state.processes:
-            return
-        await asyncio.sleep(LOOK_EVERY)

@@ -38,19 +38,19 @@ def must(refused: Refused | None) -> None:
 
 
 async def rewrite(
-    rooms: ManagerContext, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
+    manager: ManagerContext, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
 ) -> Accepted:
     """Change one record and give the answer, with the state that is true then. Raises Refusal, of `change` too; nothing is
     changed then. A repeated request is not judged again; `beside` makes of the new value what its answer has to tell.
     """
     for _ in range(ATTEMPTS):
-        if done := await repeated(rooms, key):
+        if done := await repeated(manager, key):
             return done
-        state = (await rooms.submitter.view()).state
+        state = (await manager.submitter.view()).state
         before = registry.text_of(state, record.kind, record.key)
         value = change(state, json.loads(before or "null"))
         told = replace(key, beside=beside(value)) if key and beside else key
-        decision = await rooms.submitter.submit(replace(record, value=text_of(value), expects=(before,)), told)
+        decision = await manager.submitter.submit(replace(record, value=text_of(value), expects=(before,)), told)
         if not isinstance(decision, Refused) or decision.code != "record_changed":
             return accepted(decision)
     raise refuse("record_changed", f"{record.kind} {record.key} is changed all the time by somebody else.", "Ask again.")

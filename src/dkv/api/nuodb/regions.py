@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of
@@ -55,14 +55,14 @@ def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
 
 
 @router.get(REGIONS, response_model=schemas.Page[schemas.Region], openapi_extra=LISTED)
-async def get_regions(request: Request, rooms: Context) -> Response:
+async def get_regions(request: Request, context: Context) -> Response:
     """Every region; number 0, Default, is always there."""
-    names = registry.regions((await rooms.submitter.view()).state).names
+    names = registry.regions(context.state).names
     return page(request, [_json(number, name) for number, name in sorted(names.items())])
 
 
 @router.post(REGIONS, status_code=201, response_model=schemas.Region)
-async def create_region(body: RegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """A new region, with the next number."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -71,20 +71,20 @@ async def create_region(body: RegionBody, rooms: Context, key: Key, actor: Actor
         _fresh_name(names, body.name)
         return _kept(known.next_id + 1, {**names, known.next_id: body.name})
 
-    done = await rewrite(rooms, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
+    done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
     found = (number for number, name in registry.regions(done.state).names.items() if name == body.name)
     number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
     return JSONResponse(_json(next(found) if number is None else number, body.name), 201)
 
 
 @router.get(REGION, response_model=schemas.Region)
-async def get_region(region_id: int, rooms: Context) -> Response:
+async def get_region(region_id: int, context: Context) -> Response:
     """One region."""
-    return JSONResponse(_json(region_id, known_region((await rooms.submitter.view()).state, region_id)))
+    return JSONResponse(_json(region_id, known_region(context.state, region_id)))
 
 
 @router.put(REGION, response_model=schemas.Region)
-async def rename_region(region_id: int, body: RegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Another name for a region, if it has the one that the asker believes."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -96,12 +96,12 @@ async def rename_region(region_id: int, body: RegionBody, rooms: Context, key: K
         _fresh_name(names, body.name)
         return _kept(known.next_id, {**names, region_id: body.name})
 
-    await rewrite(rooms, _regions(actor), change, key)
+    await rewrite(manager, _regions(actor), change, key)
     return JSONResponse(_json(region_id, body.name))
 
 
 @router.delete(REGION, response_model=schemas.Nothing)
-async def delete_region(region_id: int, rooms: Context, key: Key, actor: Actor) -> Response:
+async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor) -> Response:
     """A region that no database uses."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def delete_region(region_id: int, rooms: Context, key: Key, actor: Actor) 
         known = registry.regions(state)
         return _kept(known.next_id, {number: one for number, one in known.names.items() if number != region_id})
 
-    await rewrite(rooms, _regions(actor), change, key)
+    await rewrite(manager, _regions(actor), change, key)
     return JSONResponse({})
 
 
@@ -131,14 +131,14 @@ def _not_default(name: str, number: int) -> str:
 
 
 @router.put("/databases/{name}/hosts", response_model=schemas.Nothing)
-async def assign_server(name: str, body: HostBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def assign_server(name: str, body: HostBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Put a server into a region for one database."""
-    await place(rooms, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
+    await place(manager, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
     return JSONResponse({})
 
 
 @router.delete("/databases/{name}/hosts", response_model=schemas.Nothing)
-async def unassign_server(name: str, body: ServerBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -150,19 +150,19 @@ async def unassign_server(name: str, body: ServerBody, rooms: Context, key: Key,
         servers = {one: number for one, number in placed.servers.items() if one != body.server_id}
         return {"uid": database.uid, "default": placed.default, "servers": servers}
 
-    await rewrite(rooms, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
     return JSONResponse({})
 
 
 @router.put("/databases/{name}/defaultRegion", response_model=schemas.Nothing)
-async def set_default_region(name: str, body: DefaultRegionBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def set_default_region(name: str, body: DefaultRegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """The region of all servers that were put nowhere else."""
-    await place(rooms, name, {}, int(body.region_id), key=key, actor=actor)
+    await place(manager, name, {}, int(body.region_id), key=key, actor=actor)
     return JSONResponse({})
 
 
 async def place(
-    rooms: ManagerContext,
+    manager: ManagerContext,
     name: str,
     servers: dict[str, int],
     default: int | None = None,
@@ -186,4 +186,4 @@ async def place(
             "servers": {**placed.servers, **servers},
         }
 
-    await rewrite(rooms, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context
+from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.pagination import LISTED, page
@@ -89,34 +89,34 @@ def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
 
 
 @router.get("/users", response_model=schemas.Page[schemas.User], openapi_extra=LISTED)
-async def get_users(request: Request, rooms: Context) -> Response:
+async def get_users(request: Request, context: Context) -> Response:
     """Every user and its roles; never a password, not even as it is kept."""
-    return page(request, _all((await rooms.submitter.view()).state, "user"))
+    return page(request, _all(context.state, "user"))
 
 
 @router.put("/users/{name}", status_code=201, response_model=schemas.User)
-async def create_user(name: str, body: UserBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def create_user(name: str, body: UserBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
     credentials = await _credentials(body.password, body.certificate_pem)
     value = {"roles": _without_doubles(body.roles or []), **credentials}
-    await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), _new("user", name, value), key)
+    await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), _new("user", name, value), key)
     return JSONResponse(_shown(name, value), 201)
 
 
 @router.delete("/users/{name}", response_model=schemas.Nothing)
-async def delete_user(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def delete_user(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """A user leaves."""
 
     def change(state: State, old: Any) -> None:
         _known("user", name, state, old)
 
-    await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)
     return JSONResponse({})
 
 
 @router.post("/users/{name}/roles", response_model=schemas.User)
-async def change_user_roles(name: str, body: UserRolesBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """What a user may do, more and less."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -125,19 +125,19 @@ async def change_user_roles(name: str, body: UserRolesBody, rooms: Context, key:
         kept = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
-    state = (await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
 @router.post("/users/{name}/credentials", response_model=schemas.User)
-async def change_credentials(name: str, body: CredentialsBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """A user's new password or certificate; the other one stays."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
 
     def change(state: State, old: Any) -> dict[str, Any]:
         return {**_known("user", name, state, old), **new}
 
-    state = (await rewrite(rooms, PutRecord(actor=actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
 
 
@@ -162,13 +162,13 @@ def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
 
 
 @router.get("/roles", response_model=schemas.Page[schemas.Role], openapi_extra=LISTED)
-async def get_roles(request: Request, rooms: Context) -> Response:
+async def get_roles(request: Request, context: Context) -> Response:
     """Every role with the requests it allows."""
-    return page(request, _all((await rooms.submitter.view()).state, "role"))
+    return page(request, _all(context.state, "role"))
 
 
 @router.put("/roles/{name}", status_code=201, response_model=schemas.Role)
-async def create_role(name: str, body: RoleBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
@@ -178,12 +178,12 @@ async def create_role(name: str, body: RoleBody, rooms: Context, key: Key, actor
         must(registry.circular(state, name, value["subRoles"]))
         return added(state, old)
 
-    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
     return JSONResponse(_shown(name, value), 201)
 
 
 @router.post("/roles/{name}", response_model=schemas.Role)
-async def change_role(name: str, body: RoleChangeBody, rooms: Context, key: Key, actor: Actor) -> Response:
+async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, actor: Actor) -> Response:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
 
@@ -197,12 +197,12 @@ async def change_role(name: str, body: RoleChangeBody, rooms: Context, key: Key,
             "authorizedRequests": _without_doubles([*requests, *added]),
         }
 
-    state = (await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)).state
     return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
 
 
 @router.delete("/roles/{name}", response_model=schemas.Nothing)
-async def delete_role(name: str, rooms: Context, key: Key, actor: Actor) -> Response:
+async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
     """A role that nobody has any more."""
 
     def change(state: State, old: Any) -> None:
@@ -211,7 +211,7 @@ async def delete_role(name: str, rooms: Context, key: Key, actor: Actor) -> Resp
         if holders:
             raise refuse("record_in_use", f"Role {name} is held by {', '.join(holders[:8])}.", "Take it from them first.")
 
-    await rewrite(rooms, PutRecord(actor=actor, kind="role", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
     return JSONResponse({})
 
 

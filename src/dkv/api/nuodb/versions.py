@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from dkv.api.context import Context, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import Refusal, refuse
@@ -23,11 +23,11 @@ def version_id(release: str) -> int:
 
 
 @router.get("/{name}/versions", response_model=schemas.Versions)
-async def versions(name: str, rooms: Context) -> Response:
+async def versions(name: str, context: Context) -> Response:
     """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
-    state = (await rooms.submitter.view()).state
+    state = context.state
     database_of(state, name)
-    release = rooms.engine_version()
+    release = context.manager.engine_version()
     number = version_id(release)
     return JSONResponse(
         {
@@ -43,10 +43,10 @@ async def versions(name: str, rooms: Context) -> Response:
 
 
 @router.post("/{name}/upgrade", response_model=schemas.Nothing)
-async def upgrade(name: str, rooms: Context, version: str | None = None, maxVersion: bool = False) -> Response:
+async def upgrade(name: str, context: Context, version: str | None = None, maxVersion: bool = False) -> Response:
     """Nothing to do for the release that runs, or its number; any other is refused."""
-    database_of((await rooms.submitter.view()).state, name)
-    release = rooms.engine_version()
+    database_of(context.state, name)
+    release = context.manager.engine_version()
     if version is None and not maxVersion:
         raise refuse("bad_value", "It is not said to which version.", "Send version, or maxVersion=True.")
     if version not in (None, release, str(version_id(release))):
@@ -55,7 +55,7 @@ async def upgrade(name: str, rooms: Context, version: str | None = None, maxVers
 
 
 @router.post("/dataEncryption", status_code=400, response_model=schemas.Error)
-async def data_encryption(rooms: Context, configUpdateTimeoutSec: int = 0) -> Response:
+async def data_encryption(manager: Manager, configUpdateTimeoutSec: int = 0) -> Response:
     """Refused."""
     raise not_supported(
         "Storage passwords are not supported, because Valkey does not encrypt the files it writes.",
@@ -64,18 +64,18 @@ async def data_encryption(rooms: Context, configUpdateTimeoutSec: int = 0) -> Re
 
 
 @router.get("/{name}/reportTimestamp", status_code=400, response_model=schemas.Error)
-async def report_timestamp(name: str, rooms: Context) -> Response:
+async def report_timestamp(name: str, manager: Manager) -> Response:
     """Refused."""
-    raise await _no_handoff(rooms, name)
+    raise await _no_handoff(manager, name)
 
 
 @router.post("/{name}/resetState", status_code=400, response_model=schemas.Error)
-async def reset_state(name: str, rooms: Context) -> Response:
+async def reset_state(name: str, manager: Manager) -> Response:
     """Refused."""
-    raise await _no_handoff(rooms, name)
+    raise await _no_handoff(manager, name)
 
 
-async def _no_handoff(rooms: ManagerContext, name: str) -> Refusal:
-    database_of((await rooms.submitter.view()).state, name)
+async def _no_handoff(manager: ManagerContext, name: str) -> Refusal:
+    database_of((await manager.submitter.view()).state, name)
     said = "A handoff between centres is not supported, because no archive is a passive observer: each is a whole copy."
     return not_supported(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")
