@@ -89,7 +89,7 @@ def settled(stage: Stage, count: int) -> bool:
 
 def ask(stage: Stage, path: str) -> Json:
     """One question to a manager."""
-    answer: Json = json.loads(stage.domain.ask(lambda client: client.fetch("GET", path)).body)
+    answer: Json = json.loads(stage.domain.ask(lambda client: client.request("GET", path)).body)
     return answer
 
 

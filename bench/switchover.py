@@ -59,7 +59,7 @@ def measure_store(stage: Stage, recorder: Recorder, wish: Namespace) -> None:
     def hand_over() -> float:
         before = stage.store(STORE)["groups"][0]["leader"]
         began = time.monotonic()
-        stage.domain.ask(lambda client: client.fetch("POST", f"/admin/v1/stores/{STORE}/switchover", {}))
+        stage.domain.ask(lambda client: client.request("POST", f"/admin/v1/stores/{STORE}/switchover", {}))
         group = until(lambda: _settled(stage), PATIENT, "the switchover to end", 0.05)
         if group["leader"] == before:
             raise RuntimeError(f"{before} still leads: the switchover was given up (dkv show events tells why)")

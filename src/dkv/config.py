@@ -13,18 +13,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dkv.errors import HintedError
+
 FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS")
 FREE_PREFIX = "DKV_TEST_"
 """Variables that are not settings: where the file is, the cmdlets' managers, and hooks of tests."""
 
 
-class ConfigError(Exception):
+class ConfigError(HintedError):
     """The configuration cannot be used. Root of everything this room raises; `hint` says what to write."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    exit_code = 2
 
 
 def _setting(default: Any, what: str, **rules: Any) -> Any:

@@ -18,6 +18,7 @@ from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.engine.contract import Engines
+from dkv.errors import HintedError
 from dkv.machine.observation import HANG_TIMEOUT, LocalServer, Observation
 from dkv.machine.reconcile import Reconciler
 from dkv.machine.refusing import refusing
@@ -25,13 +26,8 @@ from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreError, Unavailable
 
 
-class ManagerError(Exception):
+class ManagerError(HintedError):
     """This manager cannot take part in its domain; `hint` says what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Manager:
         self._outside = outside
         self.access = Access(outside.wall, outside.monotonic, outside.warn)
         self.submitter = Submitter(store, outside.wall, outside.token, outside.heard, self.access)
-        self._observed: Callable[[], Observation | None] = lambda: None
+        self._glanced: Callable[[], Observation | None] = lambda: None
         here = ServerJoined(
             actor=place.server_id,
             server_id=place.server_id,
@@ -109,7 +105,7 @@ class Manager:
         return View(view.revision, as_of(view.state, unwritten)) if unwritten else view
 
     def _unwritten(self, state: State) -> Unwritten | None:
-        failing, seen = self.access.failing, self._observed()
+        failing, seen = self.access.failing, self._glanced()
         if failing is None:
             return None
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
@@ -146,10 +142,10 @@ class Manager:
             token=outside.token,
             probe=outside.probe,
             accepts=outside.accepts,
-            on_error=outside.complain,
-            on_view=self.liveness.look,
+            complain=outside.complain,
+            learned=self.liveness.look,
         )
-        self._observed = reconciler.observed
+        self._glanced = reconciler.glanced
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))

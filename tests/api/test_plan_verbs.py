@@ -12,7 +12,7 @@ import pytest
 from dkv.cli import nouns
 from dkv.cli.binding import bind, from_argv
 from dkv.cli.dry_run import rehearse
-from dkv.cli.nouns import leader, maintenance
+from dkv.cli.nouns import maintenance
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.client import Endpoint, ManagerRefused, Reply, Request
@@ -60,7 +60,7 @@ def typed(name: str, *words: str) -> Callable[[Session], int]:
     code = {
         "switchover database": maintenance.switchover,
         "restart database": maintenance.restart,
-        "enforce leader": leader.enforce,
+        "enforce leader": maintenance.enforce_leader,
     }[name]
     bound = bind(verb, from_argv(["--db-name", "OrdersStore", *words]), {})
     return lambda session: code(session, bound)

@@ -8,7 +8,7 @@ from tests.cli.conftest import Person
 
 TABLE = [
     ("Get-DkvStoer", 2, "There is no command 'Get-DkvStoer'.", "Did you mean Get-DkvStore?"),
-    ("Foo", 2, "There is no command 'Foo'.", "Commands: "),
+    ("Foo", 2, "There is no command 'Foo'.", "Run dkv help for the commands."),
     ("shwo domain", 2, "There is no command 'shwo'.", "Did you mean show?"),
     ("Start-DkvStore", 2, "Start-DkvStore needs -Name", "Usage: Start-DkvStore -Name <string>"),
     ("New-DkvStore Carts", 2, "New-DkvStore needs -InstancePrefix", "Usage:"),

@@ -70,9 +70,7 @@ def test_events_are_read_from_json_and_from_the_stream() -> None:
     client = ManagerClient(FIRST, FakeDomain())
     assert client.events() == [{"sequence": 1}]
     assert [event["sequence"] for event in client.follow_events(after=7)] == [8, 9]
-    assert client.healthy()
     assert not client.ready()
-    assert not ManagerClient(Endpoint("127.0.0.99", 1), FakeDomain()).healthy()
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dkv.cli.context import ContextFile, user_directory
 from dkv.cli.errors import CliError
+from dkv.cli.session import ContextFile, user_directory
 from dkv.config import config_dir
 
 

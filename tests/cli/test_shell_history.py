@@ -11,7 +11,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from dkv.cli.shell_prompt import prompter
+from dkv.cli.shell import prompter
 
 
 @pytest.mark.parametrize("older", [False, True])

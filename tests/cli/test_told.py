@@ -22,7 +22,7 @@ import dkv.domain
 from dkv.cli import nouns
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
-from dkv.cli.event_text import chain
+from dkv.cli.nouns.domain import chain
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.spoken import in_verbs
@@ -148,9 +148,9 @@ def test_each_event_says_why_by_which_command_who_and_from_which(manager: str) -
     ]
 
 
-def test_events_that_are_not_kept_any_more_are_spoken_of(manager: str) -> None:
+def test_events_that_are_no_longer_kept_are_mentioned(manager: str) -> None:
     code, out, err = typed(manager, "--db-name", "db")
-    assert (code, len(out.splitlines()), err) == (0, 4, "Events before #38 are not kept any more.\n")
+    assert (code, len(out.splitlines()), err) == (0, 4, "Events before #38 are no longer kept.\n")
     assert any("store=db" in path for path in Manager.asked)
 
 
@@ -161,13 +161,13 @@ def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
         "#41 2026-01-01 00:00:00Z group db/g1 has a new leader (start id 4): archive 2 is in sync",
         "  because #39 2026-01-01 00:00:00Z group db/g1 has no leader any more: process 1, its leader, ended",
         "  because #38 2026-01-01 00:00:00Z process 1 ended: killed by signal 9, sender unknown",
-        "There it began: s1 reported it: ProcessExited.",
+        "Root cause: ProcessExited, reported by s1.",
     ]
 
 
 def test_a_chain_ends_at_an_order_or_where_the_log_does(manager: str) -> None:
-    assert typed(manager, "--why", "42")[1].splitlines()[-1] == "There it began: somebody ordered it: StartProcess, by operator."
-    assert typed(manager, "--why", "39")[1].splitlines()[-1] == "What #39 followed from is not in the log any more."
+    assert typed(manager, "--why", "42")[1].splitlines()[-1] == "Root cause: StartProcess, ordered by operator."
+    assert typed(manager, "--why", "39")[1].splitlines()[-1] == "The log no longer has what #39 followed from."
 
 
 def test_an_event_of_a_manager_that_sends_no_sentence_is_told_all_the_same() -> None:

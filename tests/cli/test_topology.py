@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dkv.cli.errors import CliError, Usage
-from dkv.cli.names import Place
+from dkv.cli.manager_pool import Place
 from dkv.cli.topology import SLOTS, Node, Taken, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from dkv.client import Endpoint, ManagerPool, Reply, Request
 from dkv.confirm import ConfirmingClient, Engine, GroupView, Kind, View
 from dkv.confirm.views import Refresher
 
@@ -166,24 +167,27 @@ def test_a_view_asked_for_before_the_connection_was_made_confirms_nothing_on_it(
 
 
 class SlowManager:
-    """A manager whose answer takes 0.4 s of the clock."""
+    """A transport to a manager whose answer takes 0.4 s of the clock."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.asked: list[tuple[float, float]] = []  # before and after
 
-    def store(self, name: str) -> dict[str, Any]:
+    def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         """A store without groups."""
         before = self._clock()
         self._clock.skipped += 0.4
         self.asked.append((before, self._clock()))
-        return {"groups": [], "minInSync": 1}
+        return Reply(200, {}, b'{"groups": [], "minInSync": 1}')
+
+    def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
+        raise NotImplementedError
 
 
 def test_a_view_is_as_old_as_the_question_not_as_the_answer() -> None:
     clock = Clock()
     manager = SlowManager(clock)
-    views = Refresher([manager], "Sure", clock)  # type: ignore[list-item]
+    views = Refresher(ManagerPool([Endpoint("127.0.0.11", 7801)], manager), "Sure", clock)
     try:
         view = views.newer_than(clock(), clock() + 20)
         assert view is not None

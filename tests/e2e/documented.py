@@ -92,7 +92,7 @@ class Player:
 
     def api(self, path: str) -> Any:
         """What /api/1 says now."""
-        return json.loads(self.home.client.fetch("GET", f"/api/1{path}").body)
+        return json.loads(self.home.client.request("GET", f"/api/1{path}").body)
 
     def processes(self) -> list[Json]:
         """All living processes."""

@@ -98,7 +98,7 @@ class Stage(Watched):
     def kill_one(self, name: str) -> None:
         """An operator ends a process at once."""
         if name == TE:
-            self.client.fetch("DELETE", f"/api/1/processes/{self.run(TE)['startId']}?kill=true")
+            self.client.request("DELETE", f"/api/1/processes/{self.run(TE)['startId']}?kill=true")
         else:
             self.client.stop_instance(STORE, name, force=True)
 
@@ -132,11 +132,11 @@ class Stage(Watched):
     def start_te(self, beside: str) -> int:
         """Request a TE on the server of an instance; its start id."""
         body = {"dbName": STORE, "engineType": "TE", "host": self.instance(STORE, beside)["server"]}
-        return int(json.loads(self.client.fetch("POST", "/api/1/processes", body).body)["startId"])
+        return int(json.loads(self.client.request("POST", "/api/1/processes", body).body)["startId"])
 
     def stop_te(self) -> None:
         """Ask it to leave; does not wait."""
-        self.client.fetch("DELETE", f"/api/1/processes/{self.run(TE)['startId']}")
+        self.client.request("DELETE", f"/api/1/processes/{self.run(TE)['startId']}")
 
     def without_te(self) -> None:
         """No TE is there, whatever was before."""
@@ -222,7 +222,7 @@ class Stage(Watched):
         third = self.managers[2]
         try:
             body = {"key": "held", "newValue": str(time.monotonic())}
-            ManagerClient(Endpoint(third.host, third.port), timeout=1).fetch("PUT", "/api/1/kvstore/held", body)
+            ManagerClient(Endpoint(third.host, third.port), timeout=1).request("PUT", "/api/1/kvstore/held", body)
         except ClientError:
             return False
         return True

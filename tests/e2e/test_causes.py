@@ -86,7 +86,7 @@ def test_somebody_else_killed_it(home: House) -> None:
     assert "group Lone/UNPARTITIONED serves" in chain[0]
     assert f"because process {start_id} ended and nobody had asked for that" not in chain[0]
     assert f"process {start_id} ended: killed by signal 9, sender unknown" in chain[-2]
-    assert chain[-1] == "There it began: s1 reported it: ProcessExited."
+    assert chain[-1] == "Root cause: ProcessExited, reported by s1."
 
 
 def test_somebody_else_terminated_it(home: House) -> None:

@@ -146,7 +146,7 @@ def a_process_over_rest(story: Player) -> None:
     story.becomes("NOT_RUNNING")
     body = {"archiveId": 0, "dbName": "test", "engineType": "SM", "host": "server0", "labels": {}, "overrideOptions": {}}
     there = ManagerClient(Endpoint(story.home.managers[0].host, 8888), timeout=10)
-    told = json.loads(there.fetch("POST", "/api/1/processes", body).body)
+    told = json.loads(there.request("POST", "/api/1/processes", body).body)
     assert (told["startId"], told["durableState"], told["host"]) == ("14", "REQUESTED", "server0")
     story.runs(14)
 

@@ -117,8 +117,8 @@ def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--servers", "0"), "'0' is not a number from 1 to 50"),
-        (("--server", "2", "--onse"), "Unrecognized arguments: --onse"),
+        (("--servers", "0"), "--servers cannot be '0'"),
+        (("--server", "2", "--onse"), "Did you mean --once?"),
         (("--replication-factor", "3", "--once"), "-ReplicationFactor 3 needs 3 nodes"),
     ],
 )

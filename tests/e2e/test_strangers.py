@@ -36,7 +36,7 @@ def ground() -> Iterator[Path]:
 def create(home: House, database: str, path: Path, manager: int = 0) -> int:
     """An archive on s1, over the API, as anybody on the machine can; its id."""
     body = {"dbName": database, "host": "s1", "path": str(path)}
-    reply = home.managers[manager].client.fetch("POST", "/api/1/archives", body=body)
+    reply = home.managers[manager].client.request("POST", "/api/1/archives", body=body)
     return int(json.loads(reply.body)["id"])
 
 
@@ -46,7 +46,7 @@ def elsewhere(home: House, database: str, path: Path) -> int:
 
 
 def bundle(home: House) -> dict[str, str]:
-    answer = home.client.fetch("GET", "/api/1/diagnostics/logs")
+    answer = home.client.request("GET", "/api/1/diagnostics/logs")
     with zipfile.ZipFile(io.BytesIO(answer.body)) as packed:
         return {name: packed.read(name).decode("utf-8", "replace") for name in packed.namelist()}
 
@@ -97,9 +97,9 @@ def test_a_purge_renames_no_directory_that_was_never_an_archive(home: House, tmp
     (tmp_path / "etc" / "passwd").write_text("everybody's")
     before = snapshot(tmp_path / "etc")
     archive = elsewhere(home, "c", tmp_path / "etc")
-    home.client.fetch("DELETE", f"/api/1/archives/{archive}?purge=true")
+    home.client.request("DELETE", f"/api/1/archives/{archive}?purge=true")
     kept = "/api/1/archives?removed=true"
-    wait_for("forgotten", lambda: all(one["id"] != archive for one in json.loads(home.client.fetch("GET", kept).body)["data"]))
+    wait_for("forgotten", lambda: all(one["id"] != archive for one in json.loads(home.client.request("GET", kept).body)["data"]))
     assert snapshot(tmp_path / "etc") == before
     assert [path.name for path in tmp_path.iterdir()] == ["etc"]
 

@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 def fetched(manager: Manager, path: str) -> Json:
     """What a manager answers there, whether it says yes or no."""
-    return dict(json.loads(manager.client.fetch("GET", path).body))
+    return dict(json.loads(manager.client.request("GET", path).body))
 
 
 def every_view(home: Watched, manager: Manager, *words: str) -> Json:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dkv.cli.errors import Usage, nearest
-from dkv.cli.names import check_name
 from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, settle
 
 
 class Param(NamedTuple):
     """One parameter of a cmdlet or, when its name begins with `--`, one option of a verb. `kind` is text, name, number,
-    switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value) or any (also an
-    empty text); `position` counts from 0; `aliases` are exact other names; `low` and `high` bound a number."""
+    switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value), each (may be given
+    several times) or any (also an empty text); `position` counts from 0; `aliases` are exact other names; `low` and `high`
+    bound a number."""
 
     name: str
     kind: str
@@ -28,7 +29,7 @@ class Param(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a verb sends that is nothing but one request, and what it prints: see nouns/simple.py."""
+    """What a verb sends that is nothing but one request, and what it prints: nouns.common.send does it."""
 
     method: str
     path: str  # below /api/1; {option} stands for an option's value
@@ -46,7 +47,11 @@ class Cmdlet(NamedTuple):
     code: str
     params: tuple[Param, ...] = ()
     call: Call | None = None
+    alone: bool = False  # a program of its own, which the shell does not run
 
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+NAME_RULE = "A name begins with a letter and has up to 63 letters, digits, and the signs _ . -"
 
 GREEDY = ("words", "pairs")
 """Kinds that take every value up to the next parameter, as nuocmd's options do."""
@@ -67,9 +72,10 @@ def bind(cmdlet: Cmdlet, arguments: Sequence[Argument], variables: Mapping[str, 
             loose.append(settle(argument.value, variables))
             continue
         param = find_param(cmdlet, argument.name)
-        if param.name in given:
+        if param.name in given and param.kind != "each":
             raise Usage(f"{written(param)} is given twice.", "Give it once.")
-        given[param.name], used = _value_of(param, argument, arguments[at:], variables)
+        value, used = _value_of(param, argument, arguments[at:], variables)
+        given[param.name] = [*given.get(param.name, ()), value] if param.kind == "each" else value
         at += used
     _place(cmdlet, loose, given)
     missing = [p for p in cmdlet.params if p.required and p.name not in given]
@@ -89,10 +95,10 @@ def _value_of(
     """The value of a parameter and how many of the arguments after it belong to it."""
     values: list[object] = [] if argument.value is None else [settle(argument.value, variables)]
     if param.kind in GREEDY:
-        for used, one in enumerate(following):
-            if not isinstance(one, Positional):
+        for used, item in enumerate(following):
+            if not isinstance(item, Positional):
                 return values, used
-            values.append(settle(one.value, variables))
+            values.append(settle(item.value, variables))
         return values, len(following)
     if values:
         return values[0], 0
@@ -121,12 +127,12 @@ def find_param(cmdlet: Cmdlet, name: str) -> Param:
     for param in cmdlet.params:
         if plain in (_plain(param.name), *(a.lower() for a in param.aliases)):
             return param
-    found = [p for p in cmdlet.params if plain and _plain(p.name).startswith(plain)]
-    if len(found) == 1:
-        return found[0]
+    matching = [p for p in cmdlet.params if plain and _plain(p.name).startswith(plain)]
+    if len(matching) == 1:
+        return matching[0]
     dashes = "--" if any(p.name.startswith("--") for p in cmdlet.params) else "-"
-    if found:
-        raise Usage(f"{dashes}{name} may mean {' or '.join(map(written, found))}.", "Write more letters of it.")
+    if matching:
+        raise Usage(f"{dashes}{name} may mean {' or '.join(map(written, matching))}.", "Write more letters of it.")
     known = "It knows " + ", ".join(map(written, cmdlet.params)) + "."
     near = nearest(name, [p.name.removeprefix("--") for p in cmdlet.params])
     near = near.replace("mean ", f"mean {dashes}").replace(" or ", f" or {dashes}")
@@ -156,7 +162,7 @@ def usage_line(cmdlet: Cmdlet) -> str:
 
 def convert(param: Param, value: object) -> object:
     """The value as its parameter's kind wants it. Raises Usage."""
-    if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes", *GREEDY):
+    if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes", "each", *GREEDY):
         value = value[0]
     if value is None or (isinstance(value, list) and None in value):
         name = written(param)
@@ -197,7 +203,7 @@ def _words(param: Param, value: object) -> list[str]:
     for part in _flat(value):
         if not isinstance(part, str):
             raise _bad(param, value, "It is texts with blanks or commas between.")
-        items += [one for one in part.split(",") if one]
+        items += [text for text in part.split(",") if text]
     if not items:
         raise Usage(f"{written(param)} needs a value: {param.help}.", f"Write {written(param)} VALUE VALUE ...")
     return items
@@ -205,18 +211,25 @@ def _words(param: Param, value: object) -> list[str]:
 
 def _flat(value: object) -> list[object]:
     """The values of a list, and of lists in it: `s1,s2 s3` is one list to a shell."""
-    return [one for part in value for one in _flat(part)] if isinstance(value, list) else [value]
+    return [item for part in value for item in _flat(part)] if isinstance(value, list) else [value]
 
 
 def _pairs(param: Param, value: object) -> dict[str, str]:
     items = value if isinstance(value, list) else [value]
-    if len(items) % 2 or not all(isinstance(one, str) for one in items):
+    if len(items) % 2 or not all(isinstance(item, str) for item in items):
         raise _bad(param, value, f"It is pairs: {written(param)} KEY VALUE KEY VALUE ...")
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
 def _name(param: Param, value: object) -> str:
     return check_name(_text(param, value), param.help)
+
+
+def check_name(name: str, what: str) -> str:
+    """The name, if it keeps the rule. Raises Usage."""
+    if not NAME.fullmatch(name):
+        raise Usage(f"'{name}' cannot be the name of {what}.", f"{NAME_RULE}.")
+    return name
 
 
 def _word(param: Param, value: object) -> str:
@@ -227,10 +240,14 @@ def _word(param: Param, value: object) -> str:
 
 def _list(param: Param, value: object) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    found = [part.strip() for item in items if isinstance(item, str) for part in item.split(",")]
-    if not found or not all(found) or not all(isinstance(item, str) for item in items):
+    texts = [part.strip() for item in items if isinstance(item, str) for part in item.split(",")]
+    if not texts or not all(texts) or not all(isinstance(item, str) for item in items):
         raise _bad(param, value, "It is a list of texts with commas between, none of them empty.")
-    return found
+    return texts
+
+
+def _each(param: Param, value: object) -> list[str]:
+    return [_text(param, item) for item in (value if isinstance(value, list) else [value])]
 
 
 NODE_KEYS = {"instancename": "InstanceName", "clustronport": "ClustronPort", "clientport": "ClientPort"}
@@ -248,18 +265,18 @@ def _nodes(param: Param, value: object) -> list[Bound]:
 def _node(param: Param, item: object) -> Bound:
     if not isinstance(item, dict):
         raise _bad(param, item, "Each is @{ InstanceName='orders-3'; ClustronPort=7813; ClientPort=7863 }.")
-    found: Bound = {}
+    node: Bound = {}
     for key, value in item.items():
         if key.lower() not in NODE_KEYS:
             raise Usage(f"An instance has no '{key}'.", nearest(key, NODE_KEYS.values(), "It has a name and ports."))
         name = NODE_KEYS[key.lower()]
         kind = Param(name, "name", "a node") if name == "InstanceName" else Param(name, "number", "a port")
-        found[name] = convert(kind, value)
+        node[name] = convert(kind, value)
     for name in NODE_KEYS.values():
-        if name not in found:
+        if name not in node:
             hint = "Each needs InstanceName, ClustronPort and ClientPort."
             raise Usage(f"An instance in -{param.name} lacks {name}.", hint)
-    return found
+    return node
 
 
 def _bad(param: Param, value: object, hint: str) -> Usage:
@@ -281,12 +298,13 @@ _CONVERT: dict[str, Callable[[Param, object], object]] = {
     "words": _words,
     "pairs": _pairs,
     "any": _any,
+    "each": _each,
 }
 
 
 def from_argv(words: Sequence[str]) -> list[Argument]:
     """Arguments as another shell has already split them. Commas stay inside the words: only a list splits them."""
-    found: list[Argument] = []
+    arguments: list[Argument] = []
     joined: list[str] = []
     for word in words:
         if joined and (joined[-1].endswith(",") or (word.startswith(",") and not _is_param(joined[-1]))):
@@ -296,10 +314,10 @@ def from_argv(words: Sequence[str]) -> list[Argument]:
     for word in joined:
         if _is_param(word):
             name, value = _glued(word.lstrip("-"))
-            found.append(Parameter(name, value))
+            arguments.append(Parameter(name, value))
         else:
-            found.append(Positional(word))
-    return found
+            arguments.append(Positional(word))
+    return arguments
 
 
 def _is_param(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""The table of cmdlets and how one is run: find it, bind its arguments, call its code, turn trouble into words.
+"""CLI: the table of cmdlets, and how any command is run: find it, bind its arguments, call its code, print its error.
 
 What each cmdlet takes is data here (docs/reference/cmdlets.md#parameters); what it does is in the file its `code` names,
 which is imported only when it runs.
@@ -11,11 +11,12 @@ from importlib import import_module
 
 from dkv.cli import nouns
 from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
-from dkv.cli.errors import BAD_USAGE, DONE, FAILED, INTERRUPTED, CliError, NotPrinted, Usage, nearest
+from dkv.cli.errors import DONE, FAILED, INTERRUPTED, NotPrinted, Usage, nearest
 from dkv.cli.manager_pool import Refusals
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
-from dkv.client import ClientError, ManagerRefused, ManagerUnreachable
+from dkv.client import ManagerUnreachable, NoManagerAnswered
+from dkv.errors import HintedError
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
@@ -48,7 +49,7 @@ CMDLETS = (
     Cmdlet(
         "New-DkvStore",
         "Defines a store on all connected managers; Start-DkvStore starts it.",
-        "create:new_store",
+        "stores:new_store",
         (
             NAME,
             Param("InstancePrefix", "name", "nodes, which are called <prefix>-<index>", required=True, position=1),
@@ -65,7 +66,7 @@ CMDLETS = (
     Cmdlet(
         "Add-DkvInstance",
         "Adds nodes, as further copies, to a store.",
-        "create:add_instance",
+        "stores:add_instance",
         (
             STORE_NAME,
             Param("InstanceName", "name", "a node", position=1),
@@ -98,7 +99,7 @@ CMDLETS = (
     Cmdlet(
         "Set-DkvStore",
         "Changes options of a store while it runs, and says what needs a restart.",
-        "settings:set_store",
+        "stores:set_store",
         (
             NAME,
             Param("MaxMemory", "text", "memory of each node, such as 512MB; 0 for a share of its server's"),
@@ -108,46 +109,45 @@ CMDLETS = (
             *SHARED,
         ),
     ),
-    Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "create:remove_store", (NAME, PLAN, *SHARED)),
+    Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "stores:remove_store", (NAME, PLAN, *SHARED)),
     Cmdlet(
         "Remove-DkvInstance",
         "Deletes one stopped node and its archive.",
-        "create:remove_instance",
+        "stores:remove_instance",
         (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), PLAN, *SHARED),
     ),
     Cmdlet(
         "Watch-DkvStoreMetrics",
         "Shows the numbers of a store's nodes until Ctrl-C.",
-        "watch:watch",
+        "get_store:watch",
         (
             STORE_NAME,
-            Param("RefreshSec", "number", "seconds between two pictures", default=1, high=60),
-            Param("Count", "number", "end after so many pictures", high=1_000_000),
+            Param("RefreshSec", "number", "seconds between two frames", default=1, high=60),
+            Param("Count", "number", "frames to show before it ends", high=1_000_000),
             *SHARED,
         ),
     ),
 )
 
 HELP_WORDS = ("?", "help", "h")
-AWAY = "Start it there with: dkv manager run; or name another one with --managers HOST:PORT."
 
 
 def find_cmdlet(name: str) -> Cmdlet:
-    """The cmdlet of that name in any case, or the verb with its noun. Raises Usage with the nearest name."""
-    if name.partition(" ")[0].lower() in nouns.VERBS:
-        verb = nouns.find(name.lower())
-        if verb is None:
-            raise nouns.unknown(name.lower())
-        return verb
+    """The cmdlet of that name in any case, or the verb with its noun, or the program. Raises Usage with the nearest name."""
     for cmdlet in CMDLETS:
         if cmdlet.name.lower() == name.lower():
             return cmdlet
-    names = [cmdlet.name for cmdlet in CMDLETS]
-    raise Usage(f"There is no command '{name}'.", nearest(name, [*names, *nouns.VERBS], f"Commands: {', '.join(names)}."))
+    verb = nouns.find(name.lower())
+    if verb is not None:
+        return verb
+    if name.partition(" ")[0].lower() in nouns.VERBS:
+        raise nouns.unknown(name.lower())
+    known = [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, *nouns.PROGRAMS]
+    raise Usage(f"There is no command '{name}'.", nearest(name, known, "Run dkv help for the commands."))
 
 
 def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> int:
-    """Run one cmdlet to its exit code. Everything that can go wrong is said here, in one sentence with a hint."""
+    """Run one command to its exit code. Everything that can go wrong is printed here, in one sentence with a hint."""
     session.sent.clear()
     json_before = session.screen.as_json
     try:
@@ -158,23 +158,27 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
     except Refusals as refusals:
         session.screen.rows(refusals.rows, widths=(22, 14, 9))
         return FAILED
-    except CliError as trouble:
-        done = isinstance(trouble, NotPrinted) and session.sent
-        session.screen.error(trouble.message, f"Already sent and not taken back: {_sent(session)}." if done else trouble.hint)
-        return trouble.exit_code
-    except ManagerRefused as refused:
-        session.screen.error(refused.message, refused.hint)
-        return BAD_USAGE if refused.status in (400, 422) else FAILED
-    except ClientError as trouble:
-        session.screen.error(str(trouble), AWAY if isinstance(trouble, ManagerUnreachable) else "")
-        return FAILED
+    except HintedError as error:
+        session.screen.error(error.message, _hint(session, error))
+        return error.exit_code
     finally:
         session.screen.as_json = json_before
+
+
+def _hint(session: Session, error: HintedError) -> str:
+    if isinstance(error, NotPrinted) and session.sent:
+        return f"Already sent and not taken back: {_sent(session)}."
+    if isinstance(error, ManagerUnreachable | NoManagerAnswered):
+        option = "--managers" if session.screen.verbs else "-Managers"
+        return f"Start it there with: dkv manager run; or name another one with {option} HOST:PORT."
+    return error.hint
 
 
 def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int:
     if any(isinstance(a, Parameter) and a.name.lower() in HELP_WORDS for a in arguments):
         return show_help(session, cmdlet)
+    if cmdlet.alone and session.in_shell:
+        raise Usage(f"{cmdlet.name} is a program of its own.", f"Run dkv {cmdlet.name} outside this shell.")
     bound: Bound = bind(cmdlet, arguments, session.variables)
     if "json" in (bound.get("OutputFormat"), bound.get("--output-format")):
         session.screen.as_json = True
@@ -188,23 +192,47 @@ def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int
 
 def _code(cmdlet: Cmdlet) -> Callable[[Session, Bound], int]:
     if cmdlet.call is not None:
-        from dkv.cli.nouns.simple import run
+        from dkv.cli.nouns.common import send
 
         call = cmdlet.call
-        return lambda session, bound: run(session, bound, call)
-    module, function = cmdlet.code.split(":")
-    found: Callable[[Session, Bound], int] = getattr(import_module(f"dkv.cli.{module}"), function)
-    return found
+        return lambda session, bound: send(session, bound, call)
+    module, name = cmdlet.code.split(":")
+    function: Callable[[Session, Bound], int] = getattr(import_module(f"dkv.cli.{module}"), name)
+    return function
 
 
 def show_help(session: Session, cmdlet: Cmdlet) -> int:
-    """What a cmdlet does and takes."""
+    """What a command does and takes."""
     lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
     for p in cmdlet.params:
         default = f" (default {p.default})" if p.default not in (None, False) else ""
         lines.append(f"  {written(p).ljust(19)} {p.help}{default}{', required' if p.required else ''}")
     for line in lines:
         session.screen.line(line)
+    return DONE
+
+
+def show_table(session: Session, commands: Sequence[Cmdlet]) -> int:
+    """One line for each command: its name and what it does."""
+    for command in commands:
+        session.screen.line(f"{command.name.ljust(24)} {command.synopsis}")
+    return DONE
+
+
+def show_commands(session: Session) -> int:
+    """Every command with what it does."""
+    session.screen.line("dkv: a self-managing distributed key-value database on Valkey engines.")
+    everything = nouns.everything()
+    programs = [cmdlet for cmdlet in everything if cmdlet.alone]
+    verbs = [cmdlet for cmdlet in everything if not cmdlet.alone]
+    sections = (
+        ("Programs (dkv NAME --help)", programs),
+        ("Verbs (dkv VERB NOUN --help)", verbs),
+        ("Cmdlets (dkv NAME -?)", CMDLETS),
+    )
+    for title, commands in sections:
+        session.screen.block(f"\n{title}:")
+        show_table(session, commands)
     return DONE
 
 

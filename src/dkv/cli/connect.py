@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError
-from dkv.cli.manager_pool import ManagerPool, Refusals
+from dkv.cli.manager_pool import Refusals, TargetedManagers
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Session, endpoints
 
@@ -20,7 +20,7 @@ def connect(session: Session, bound: Bound) -> int:
         hint = "Use -Force to replace the list, or Disconnect-DkvManager first."
         raise CliError(f"Already connected to {', '.join(before)}.", hint)
     try:
-        ManagerPool(session, bound, targets).survey("Connect")
+        TargetedManagers(session, bound, targets).survey("Connect")
     except Refusals as refusals:
         skipped = "Not connected: another manager failed"
         rows = [r if r.result == FAILED else Row(r.manager, r.subject, SKIPPED, skipped) for r in refusals.rows]

@@ -18,10 +18,6 @@ from dkv.cli.session import Session
 from dkv.client import Endpoint, HttpTransport, Json, Reply, Request, Transport
 
 PLANNED = ("/admin/v1/", "/api/1/")
-LOOKING = ("/startplan", "/diagnostics/log", "check=true")
-"""Requests that are no GET and change nothing all the same."""
-
-
 NOTHING_TO_DO = ("already_running", "already_stopping", "copy_over")
 """Refusals that fail no command: what was asked for is so already."""
 
@@ -31,20 +27,19 @@ class DryRunEnd(Exception):
 
 
 class RecordingTransport:
-    """A transport that changes nothing. `told` is the plan so far, as the manager gave it."""
+    """A transport that changes nothing. `plan` is the steps so far, as the manager gave them."""
 
     def __init__(self, real: Transport) -> None:
         self._real = real
-        self._where: Endpoint | None = None
+        self._endpoint: Endpoint | None = None
         self._steps: list[Json] = []
         self._turn = threading.Lock()  # with -Parallel several threads send
-        self.told: list[Json] = []
+        self.plan: list[Json] = []
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         """Pass a look on; answer a change from the rehearsal."""
         ours = request.target.startswith(PLANNED)
-        looks = request.method == "GET" or any(one in request.target for one in LOOKING)
-        if not ours or (looks and not self._steps):
+        if not ours or not (request.changes() or self._steps):
             return self._real.send(endpoint, request, timeout)
         with self._turn:
             return self._planned(endpoint, request, timeout)
@@ -55,8 +50,8 @@ class RecordingTransport:
         if request.body:
             step["body"] = json.loads(request.body)
         self._steps.append(step)
-        self._where = self._where or endpoint
-        return self._rehearsed(self._where, timeout)
+        self._endpoint = self._endpoint or endpoint
+        return self._rehearsed(self._endpoint, timeout)
 
     def _rehearsed(self, endpoint: Endpoint, timeout: float) -> Reply:
         body = json.dumps({"steps": self._steps}).encode()
@@ -64,8 +59,8 @@ class RecordingTransport:
         reply = self._real.send(endpoint, Request("POST", "/admin/v1/plan", headers, body), timeout)
         if reply.status != 200:
             return reply
-        self.told = json.loads(reply.body)["steps"]
-        last = self.told[-1]
+        self.plan = json.loads(reply.body)["steps"]
+        last = self.plan[-1]
         answer = b"" if last["answer"] is None else json.dumps(last["answer"]).encode()
         return Reply(last["status"], {"content-type": "application/json"}, answer)
 
@@ -76,9 +71,9 @@ class RecordingTransport:
 
 def rehearse(session: Session, run: Callable[[], int]) -> int:
     """Run a command without changing anything, then print what it would do. What it raises goes on to the caller."""
-    stage = RecordingTransport(session.transport or HttpTransport())
+    recorder = RecordingTransport(session.transport or HttpTransport())
     screen, sleep, transport = session.screen, session.sleep, session.transport
-    session.transport, session.sleep = stage, _enough
+    session.transport, session.sleep = recorder, _end
     session.screen = Screen(io.StringIO(), screen.err, colour=False)
     code = DONE
     try:
@@ -88,26 +83,25 @@ def rehearse(session: Session, run: Callable[[], int]) -> int:
     finally:
         session.screen, session.sleep, session.transport = screen, sleep, transport
         session.sent.clear()
-        _print(screen, stage.told)
-    no = [one["refused"]["code"] for step in stage.told for one in step["commands"] if one["refused"]]
-    refused = any(code not in NOTHING_TO_DO for code in no)
-    return FAILED if refused else code
+        _print(screen, recorder.plan)
+    refusals = [command["refused"]["code"] for step in recorder.plan for command in step["commands"] if command["refused"]]
+    return FAILED if any(refusal not in NOTHING_TO_DO for refusal in refusals) else code
 
 
-def _enough(seconds: float) -> None:
+def _end(seconds: float) -> None:
     raise DryRunEnd
 
 
-def _print(screen: Screen, told: list[Json]) -> None:
-    commands = [one for step in told for one in step["commands"]]
+def _print(screen: Screen, steps: list[Json]) -> None:
+    commands = [command for step in steps for command in step["commands"]]
     if screen.as_json:
         screen.data({"plan": commands, "changed": False})
         return
-    for number, one in enumerate(commands, 1):
-        screen.line(f"{number}. {one['command']}({_fields(one['fields'])})")
-        if one["refused"]:
-            screen.line(f"   refused: {one['refused']['detail']} {one['refused']['hint']}".rstrip())
-        for event in one["events"]:
+    for number, command in enumerate(commands, 1):
+        screen.line(f"{number}. {command['command']}({_fields(command['fields'])})")
+        if command["refused"]:
+            screen.line(f"   refused: {command['refused']['detail']} {command['refused']['hint']}".rstrip())
+        for event in command["events"]:
             moved = f" {event['change']}" if event["change"] else f" {event['kind']}"
             screen.line(f"   {event['subject']}:{moved}, because {event['because']}")
     screen.note("Plan: nothing was changed." if commands else "Plan: nothing would be changed.")
@@ -115,5 +109,5 @@ def _print(screen: Screen, told: list[Json]) -> None:
 
 def _fields(fields: Json) -> str:
     """What is worth reading of a command: not when, not who, not what was left out."""
-    kept = {k: v for k, v in fields.items() if k not in ("now", "actor") and v not in (None, "", [], {}, False)}
-    return ", ".join(f"{name}={value}" for name, value in kept.items())
+    shown = {k: v for k, v in fields.items() if k not in ("now", "actor") and v not in (None, "", [], {}, False)}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())

@@ -1,22 +1,17 @@
-"""The cli room's one root of errors, and the nearest-name hint they share."""
+"""CLI: the errors of commands, exit codes, and the nearest-name hint."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dkv.errors import HintedError
+
 DONE, FAILED, BAD_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
 """Exit codes; 130 is the shell's own for Ctrl-C, 141 for a program whose reader has gone."""
 
 
-class CliError(Exception):
-    """A command cannot go on. `message` is one sentence, `hint` what to do, `exit_code` how the program ends."""
-
-    exit_code = FAILED
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+class CliError(HintedError):
+    """A command cannot go on."""
 
 
 class Usage(CliError):

@@ -1,56 +1,42 @@
-"""Get-DkvStore: what stores there are and how they are, one row per manager and store (docs/reference/cmdlets.md#rows)."""
+"""CLI: the cmdlets that read: Get-DkvStore, one row per manager and store, and Watch-DkvStoreMetrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
 from dkv.cli.errors import FAILED as EXIT_FAILED
-from dkv.cli.manager_pool import ManagerPool, said, unreachable
-from dkv.cli.output import FAILED, OK, Row, moment, table
-from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.client import ClientError, Json, ManagerClient, ManagerRefused
+from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
+from dkv.cli.output import FAILED, OK, Row, metrics_frame, moment, table
+from dkv.cli.session import Outcome, Session
+from dkv.client import ClientError, Json
 
 WIDTHS = (22, 31, 8)
 HIDDEN = ("Created",)
-"""A node that was never started counts as stopped (resolution 19)."""
+"""A node that was never started counts as stopped."""
 
 
 def get_store(session: Session, bound: Bound) -> int:
     """Print the rows, and with -Name the store's groups and instances."""
-    fleet = ManagerPool(session, bound, session.targets(bound))
     name = bound["Name"]
-    jobs = [Job(text, "Get", _asking(client, name), changes=False) for text, client in fleet.clients.items()]
-    outcomes = fan_out(session, jobs, bound)
-    _refuse_if_nobody(outcomes)
+    managers = TargetedManagers(session, bound)
+    outcomes = managers.ask_each("Get", lambda client: [client.store(name)] if name else client.stores())
+    raise_if_all_failed(outcomes)
     stores = [store for o in outcomes if isinstance(o.value, list) for store in o.value]
     if session.screen.as_json:
         session.screen.data([_facts(o, store, name) for o in outcomes if isinstance(o.value, list) for store in o.value])
     else:
         session.screen.rows([row for o in outcomes for row in _rows(o, name)], "Store", WIDTHS)
         if not name:
-            _say_held(session, stores)
+            _print_blocked_writes(session, stores)
         if name and stores:
             _details(session, stores[0])
     if not stores:
         session.screen.note("There are no stores yet. Create one with New-DkvStore.")
-    return EXIT_FAILED if any(o.trouble for o in outcomes) else DONE
-
-
-def _asking(client: ManagerClient, name: str | None) -> Any:
-    return lambda: [client.store(name)] if name else client.stores()
-
-
-def _refuse_if_nobody(outcomes: Sequence[Outcome]) -> None:
-    troubles = [o.trouble for o in outcomes if isinstance(o.trouble, ClientError)]
-    if len(troubles) < len(outcomes):
-        return
-    for trouble in troubles:
-        if isinstance(trouble, ManagerRefused):
-            raise trouble
-    raise unreachable(troubles)
+    return EXIT_FAILED if any(o.error for o in outcomes) else DONE
 
 
 def counts(store: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -61,8 +47,8 @@ def counts(store: Mapping[str, Any]) -> tuple[int, int, int]:
 
 def _rows(outcome: Outcome, name: str | None) -> list[Row]:
     manager = outcome.job.manager
-    if outcome.trouble is not None:
-        return [Row(manager, name or "-", FAILED, said(outcome.trouble))]
+    if outcome.error is not None:
+        return [Row(manager, name or "-", FAILED, reason_of(outcome.error))]
     rows = []
     for store in outcome.value if isinstance(outcome.value, list) else []:
         n, running, stopped = counts(store)
@@ -85,10 +71,10 @@ def _facts(outcome: Outcome, store: Json, name: str | None) -> Json:
     return facts | {"store": store} if name else facts
 
 
-def _say_held(session: Session, stores: Sequence[Json]) -> None:
+def _print_blocked_writes(session: Session, stores: Sequence[Json]) -> None:
     """Under the rows, once: why a store that runs takes no writes."""
-    held = [one for store in stores for one in store.get("waiting") or [] if one.get("blocksWrites")]
-    for line in dict.fromkeys(waiting_lines(held)):
+    blocking = [item for store in stores for item in store.get("waiting") or [] if item.get("blocksWrites")]
+    for line in dict.fromkeys(waiting_lines(blocking)):
         session.screen.line(session.screen.spoken(line))
 
 
@@ -110,8 +96,8 @@ def _details(session: Session, store: Json) -> None:
     for instance in store["instances"]:
         if instance.get("reason"):
             screen.line(f"{instance['instanceName']}: {instance['reason']}")
-    told = [group["waitsFor"]["reason"] for group in store["groups"] if group.get("waitsFor")]
-    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group" or w["reason"] not in told]):
+    shown = [group["waitsFor"]["reason"] for group in store["groups"] if group.get("waitsFor")]
+    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group" or w["reason"] not in shown]):
         screen.line(line)
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
@@ -123,13 +109,13 @@ def _memory(store: Json) -> str:
     return f"  maxmemory {limit}" if limit else ""
 
 
-def waiting_lines(found: Sequence[Json]) -> list[str]:
+def waiting_lines(items: Sequence[Json]) -> list[str]:
     """`process 3 (orders-2) waits for server s2 since T: why; fix: what helps`."""
     lines = []
-    for one in found:
-        since = f" since {moment(one['since'])}" if one["since"] is not None else ""
-        fix = f"; fix: {one['fix']}" if one["fix"] else ""
-        lines.append(f"{one['subject']} waits for {one['for'] or 'nobody'}{since}: {one['reason']}{fix}")
+    for item in items:
+        since = f" since {moment(item['since'])}" if item["since"] is not None else ""
+        fix = f"; fix: {item['fix']}" if item["fix"] else ""
+        lines.append(f"{item['subject']} waits for {item['for'] or 'nobody'}{since}: {item['reason']}{fix}")
     return lines
 
 
@@ -153,20 +139,23 @@ def _group(group: Json) -> tuple[str, ...]:
 
 
 def _remarks(group: Json) -> list[str]:
-    found = [f"{j['instance']} is joining ({j['stage']})" for j in group.get("joining") or []]
+    remarks = [f"{j['instance']} is joining ({j['stage']})" for j in group.get("joining") or []]
     if group.get("handover"):
-        found.append(f"leadership is being handed over to {group['handover']['to']}")
+        remarks.append(f"leadership is being handed over to {group['handover']['to']}")
     waits = group.get("waitsFor")
     if waits:
-        whom = f" for {', '.join(waits['for'])}" if waits["for"] else ""
+        instances = f" for {', '.join(waits['for'])}" if waits["for"] else ""
         since = f" since {moment(waits['since'])}" if waits["since"] is not None else ""
-        text = f"waits{whom}{since}: {waits['reason']}"
-        found.append(f"{text} ({waits['help']})" if waits.get("help") else text)
+        text = f"waits{instances}{since}: {waits['reason']}"
+        remarks.append(f"{text} ({waits['help']})" if waits.get("help") else text)
     if group["open"] and "canLoseForConfirmed" in group:
-        more, writes = int(group["canLoseForConfirmed"]), int(group["canLoseForWrites"])
-        servers = "1 more server" if more == 1 else f"{more} more servers"
-        found.append(f"can lose {servers} without losing confirmed data, {writes} without losing the ability to write")
-    return found
+        data, writes = _failures(group["canLoseForConfirmed"]), _failures(group["canLoseForWrites"])
+        remarks.append(f"keeps confirmed data through {data}, keeps taking writes through {writes}")
+    return remarks
+
+
+def _failures(count: int) -> str:
+    return {0: "no further server failure", 1: "1 further server failure"}.get(count, f"{count} further server failures")
 
 
 def _instance(instance: Json) -> tuple[str, ...]:
@@ -182,3 +171,37 @@ def _instance(instance: Json) -> tuple[str, ...]:
         instance["role"] or "-",
         run,
     )
+
+
+# Metrics -------------------------------------------------------------------------------------------------------------
+
+
+def watch(session: Session, bound: Bound) -> int:
+    """Redraw every -RefreshSec until Ctrl-C, or -Count times. The columns of a manager that is away are left out."""
+    managers = TargetedManagers(session, bound)
+    name = str(managers.first(lambda client: client.store(bound["StoreName"]))["name"])
+    drawn = 0
+    while True:
+        rows, errors = _metrics(managers, name)
+        updated = time.strftime("%H:%M:%S")
+        if session.screen.as_json:
+            session.screen.data({"store": name, "updated": updated, "metrics": rows})
+        else:
+            frame = metrics_frame(name, updated, rows)
+            session.screen.frame([*frame, *([] if rows else ["No node reports numbers yet."]), *errors])
+        drawn += 1
+        if bound["Count"] and drawn >= bound["Count"]:
+            return DONE
+        session.sleep(float(bound["RefreshSec"]))
+
+
+def _metrics(managers: TargetedManagers, name: str) -> tuple[list[Json], list[str]]:
+    """The store's rows of all managers, each node and metric once, and what failed in words."""
+    outcomes = managers.ask_each("Watch", lambda client: client.metrics(window_sec=5))
+    raise_if_all_failed(outcomes)
+    rows: dict[tuple[str, str, str], Json] = {}
+    for outcome in outcomes:
+        for row in outcome.value["metrics"] if isinstance(outcome.value, dict) else []:
+            if row["store"] == name:
+                rows.setdefault((row["node"], row["category"], row["metric"]), row)
+    return list(rows.values()), [reason_of(o.error) for o in outcomes if isinstance(o.error, ClientError)]

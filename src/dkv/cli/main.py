@@ -1,4 +1,4 @@
-"""The entry of `dkv`: a cmdlet, or a verb with its noun (cli/nouns), never costs the import of click; programs do."""
+"""CLI: the entry of `dkv`: a cmdlet, a verb with its noun, or a program."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dkv.cli.errors import INTERRUPTED, READER_LEFT, CliError, ReaderLeft
+from dkv.cli.errors import DONE, INTERRUPTED, READER_LEFT, CliError, ReaderLeft
 from dkv.cli.output import Screen, standard_streams
 
 
@@ -22,9 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
         except ReaderLeft:
             return READER_LEFT
-        except CliError as trouble:
-            screen.error(trouble.message, trouble.hint)
-            return trouble.exit_code
+        except CliError as error:
+            return screen.failure(error)
         except KeyboardInterrupt:
             screen.error("Interrupted; nothing had been sent.")
             return INTERRUPTED
@@ -32,20 +31,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(screen: Screen, words: list[str]) -> int:
     from dkv.cli import nouns
+    from dkv.cli.binding import from_argv
+    from dkv.cli.cmdlets import run_cmdlet, show_commands, show_table
+    from dkv.cli.session import Session
 
+    if words[:1] == ["--version"]:
+        return _version(screen)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-    used = 1 if words and _is_cmdlet(words[0]) else 2 if nouns.named(words) else 0
-    screen.verbs = used != 1
-    if used:
-        from dkv.cli.binding import from_argv
-        from dkv.cli.cmdlets import run_cmdlet
-        from dkv.cli.session import Session
+    session = Session(screen)
+    if not words or words[0] in ("--help", "-h", "-?"):
+        return show_commands(session)
+    if words[0] in nouns.VERBS and words[1:2] in (["--help"], ["-h"], ["-?"]):
+        return show_table(session, nouns.of_verb(words[0]))
+    screen.verbs = not _is_cmdlet(words[0])
+    used = 2 if words[0] in nouns.VERBS else 1
+    return run_cmdlet(session, " ".join(words[:used]), from_argv(words[used:]))
 
-        return run_cmdlet(Session(screen), " ".join(words[:used]), from_argv(words[used:]))
-    from dkv.cli.verbs import run
 
-    return run(screen, words or ["--help"])
+def _version(screen: Screen) -> int:
+    from importlib.metadata import version
+
+    screen.line(f"dkv, version {version('dkv')}")
+    return DONE
 
 
 def _is_cmdlet(word: str) -> bool:

@@ -1,20 +1,26 @@
-"""The managers of one command, together: who answers, whether they are of one domain, who owns which node."""
+"""CLI: the managers a cmdlet is for: whether they are of one domain, which server each is, and one change for all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError, Usage, listed, nearest
-from dkv.cli.names import Place
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefused, ManagerUnreachable
-
-T = TypeVar("T")
+from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
 
 NOTHING_WRITTEN = "Nothing was written"
+
+
+class Place(NamedTuple):
+    """A server that gets nodes: its id, its manager's `host:port`, the host its ports are on, the manager's port."""
+
+    server: str
+    manager: str
+    host: str
+    manager_port: int = 7801
 
 
 class Refusals(CliError):
@@ -25,34 +31,25 @@ class Refusals(CliError):
         self.rows = list(rows)
 
 
-class ManagerPool:
-    """The targeted managers in the user's order."""
+class TargetedManagers(ManagerPool):
+    """The managers that `-Managers` names, else the connected ones, in the user's order. Raises NothingSent, Usage."""
 
-    def __init__(self, session: Session, bound: Bound, targets: Sequence[Endpoint]) -> None:
+    def __init__(self, session: Session, bound: Bound, targets: Sequence[Endpoint] | None = None) -> None:
         self.session = session
         self.bound = bound
-        self.targets = list(targets)
+        self.targets = session.targets(bound) if targets is None else list(targets)
         self.timeout = float(bound["TimeoutSec"])
-        self.clients = {str(t): session.client(t, self.timeout) for t in targets}
+        super().__init__(self.targets, session.transport, self.timeout)
 
-    def first(self, call: Callable[[ManagerClient], T]) -> T:
-        """Ask the managers in order until one answers. Raises CliError."""
-        silent: list[ClientError] = []
-        for client in list(self.clients.values()):
-            try:
-                return call(client)
-            except ManagerUnreachable as trouble:
-                silent.append(trouble)
-            except ManagerRefused as refused:
-                if refused.status != 503:
-                    raise
-                silent.append(refused)
-        raise unreachable(silent)
+    def ask_each(self, action: str, call: Callable[[ManagerClient], object], *, all_of_them: bool = False) -> list[Outcome]:
+        """Ask every manager something that changes nothing; `all_of_them` also after a failure with -FailFast."""
+        bound = self.bound | {"FailFast": False} if all_of_them else self.bound
+        jobs = [Job(text, action, _call(call, client), changes=False) for text, client in self.clients.items()]
+        return fan_out(self.session, jobs, bound)
 
     def survey(self, action: str) -> list[Place]:
         """All managers must answer, be of one domain and be different servers. Raises Refusals, Usage."""
-        jobs = [Job(text, action, client.domain, changes=False) for text, client in self.clients.items()]
-        outcomes = fan_out(self.session, jobs, self.bound | {"FailFast": False})
+        outcomes = self.ask_each(action, lambda client: client.domain(), all_of_them=True)
         self.refuse_if_any_failed(outcomes)
         domains = [value for o in outcomes if isinstance(value := o.value, dict)]
         self._one_domain([str(domain["uid"]) for domain in domains])
@@ -63,7 +60,7 @@ class ManagerPool:
         rows = to_rows(outcomes, lambda _: "")
         if any(row.result == FAILED for row in rows):
             idle = [Row(row.manager, row.subject, SKIPPED, NOTHING_WRITTEN) for row in rows]
-            raise Refusals([row if row.result == FAILED else calm for row, calm in zip(rows, idle, strict=True)])
+            raise Refusals([row if row.result == FAILED else skipped for row, skipped in zip(rows, idle, strict=True)])
 
     def _one_domain(self, uids: Sequence[str]) -> None:
         other = next((i for i, uid in enumerate(uids) if uid != uids[0]), None)
@@ -96,25 +93,25 @@ class ManagerPool:
 
     def everywhere(self, action: str, call: Callable[[ManagerClient], object]) -> list[Outcome]:
         """Send one change to every manager; `call` must use one Idempotency-Key for all of them."""
-        jobs = [Job(text, action, _bind(call, client)) for text, client in self.clients.items()]
+        jobs = [Job(text, action, _call(call, client)) for text, client in self.clients.items()]
         return fan_out(self.session, jobs, self.bound)
 
     def owners(self, store: Json) -> dict[str, Endpoint]:
         """The targeted manager of each server that has nodes of the store. A target written another way than the
         domain writes it (localhost for 127.0.0.1) is asked who it is; names are never compared (resolution 12)."""
-        wanted = {str(i["manager"]): str(i["server"]) for i in store["instances"]}
-        found = {wanted[str(t)]: t for t in self.targets if str(t) in wanted}
+        servers = {str(instance["manager"]): str(instance["server"]) for instance in store["instances"]}
+        owners = {servers[str(target)]: target for target in self.targets if str(target) in servers}
         for target in self.targets:
-            if str(target) not in wanted and len(found) < len(set(wanted.values())):
+            if str(target) not in servers and len(owners) < len(set(servers.values())):
                 try:
                     server = local_server(self.clients[str(target)].domain())
-                    found.setdefault(str(server["serverId"]), target)
-                except ClientError as trouble:
-                    self.session.screen.note(f"warning: {trouble}")
-        return found
+                    owners.setdefault(str(server["serverId"]), target)
+                except ClientError as error:
+                    self.session.screen.note(f"warning: {error}")
+        return owners
 
 
-def _bind(call: Callable[[ManagerClient], object], client: ManagerClient) -> Callable[[], object]:
+def _call(call: Callable[[ManagerClient], object], client: ManagerClient) -> Callable[[], object]:
     return lambda: call(client)
 
 
@@ -126,21 +123,20 @@ def local_server(domain: Json) -> Json:
     raise ManagerRefused("not_a_manager", "The manager does not know which server it is.", "Restart it.", 500)
 
 
-def unreachable(silent: Sequence[ClientError]) -> CliError:
-    """The one error for managers that did not answer."""
-    hint = "Start it there with: dkv manager run"
-    if len(silent) == 1:
-        return CliError(str(silent[0]), hint if isinstance(silent[0], ManagerUnreachable) else "")
-    return CliError("No manager answered. " + " ".join(str(trouble) for trouble in silent), hint)
+def raise_if_all_failed(outcomes: Sequence[Outcome]) -> None:
+    """Raise what the managers answered when none of them gave what was asked for: a refusal before silence."""
+    errors = [outcome.error for outcome in outcomes if isinstance(outcome.error, ClientError)]
+    if not errors or len(errors) < len(outcomes):
+        return
+    refusal = next((error for error in errors if isinstance(error, ManagerRefused)), None)
+    raise refusal or (errors[0] if len(errors) == 1 else NoManagerAnswered(errors))
 
 
-def said(trouble: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """A row's message for a failed call: its sentence and its hint. Re-raises what is a mistake of ours."""
-    if not isinstance(trouble, ClientError):
-        raise trouble
-    if isinstance(trouble, ManagerRefused):
-        return f"{trouble.message} {trouble.hint}".strip()
-    return str(trouble)
+    if not isinstance(error, ClientError):
+        raise error
+    return f"{error.message} {error.hint}".strip()
 
 
 def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> list[Row]:
@@ -148,8 +144,8 @@ def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> l
     rows = []
     for outcome in outcomes:
         job = outcome.job
-        if outcome.trouble is not None:
-            rows.append(Row(job.manager, job.action, FAILED, said(outcome.trouble)))
+        if outcome.error is not None:
+            rows.append(Row(job.manager, job.action, FAILED, reason_of(outcome.error)))
         elif outcome.skipped:
             rows.append(Row(job.manager, job.action, SKIPPED, "Not sent: an earlier one failed"))
         else:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO, cast
 
 from dkv.cli.errors import NotPrinted, ReaderLeft
+from dkv.errors import HintedError
 from dkv.printable import cut, printable, width
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
@@ -210,6 +211,16 @@ class Screen:
         from dkv.cli.spoken import in_verbs
 
         return in_verbs(hint)
+
+    def failure(self, error: HintedError) -> int:
+        """Why a command failed, and the exit code it ends with."""
+        self.error(error.message, error.hint)
+        return error.exit_code
+
+    def ask(self, question: str) -> None:
+        """A question whose answer is typed on the same line."""
+        self.clear_progress()
+        print(printable(question), end="", file=self.err, flush=True)
 
     def note(self, text: str) -> None:
         """A word beside the data, such as a warning."""

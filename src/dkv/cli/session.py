@@ -2,23 +2,75 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dkv.cli.binding import Bound
-from dkv.cli.context import ContextFile
-from dkv.cli.errors import NothingSent, Usage
+from dkv.cli.errors import CliError, NothingSent, Usage
 from dkv.cli.output import Screen
-from dkv.client import BadEndpoint, Endpoint, ManagerClient, Transport, parse_endpoint
+from dkv.cli.waiting import until
+from dkv.client import BadEndpoint, Endpoint, ManagerPool, Transport, parse_endpoint
+from dkv.client.transport import DEFAULT_PORT
+
+T = TypeVar("T")
 
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."
 """Word for word as documented (docs/reference/cmdlets.md#rows)."""
 
 HERE = "127.0.0.1:7801"
-"""Whom a verb asks when no managers are connected: this machine's, as nuocmd asks localhost."""
+"""The manager a verb asks when none is connected: this machine's, as nuocmd asks localhost."""
+
+
+def user_directory(environ: Mapping[str, str]) -> str:
+    """The user's directory for context and history: the same as that of dkv.toml."""
+    base = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
+    return os.path.join(base, "dkv")
+
+
+class ContextFile:
+    """The managers a one-shot Connect-DkvManager remembered for the next command."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._path = os.path.join(user_directory(environ), "context.json")
+
+    def read(self) -> list[str]:
+        """The remembered `host:port` texts, in the user's order; empty when there are none."""
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                document = json.load(file)
+            return [str(text) for text in document["managers"]]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            hint = "Delete the file, or run Connect-DkvManager -Force."
+            raise CliError(f"The context file {self._path} cannot be read: {error}.", hint) from error
+
+    def write(self, managers: Sequence[str]) -> None:
+        """Replace the list; a crash leaves the old file or the new one."""
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            temporary = f"{self._path}.{os.getpid()}"
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(json.dumps({"managers": list(managers)}) + "\n")
+            os.replace(temporary, self._path)
+        except OSError as error:
+            hint = "Make the directory writable, or set DKV_MANAGERS instead."
+            raise CliError(f"The context file {self._path} cannot be written: {error}.", hint) from error
+
+    def clear(self) -> None:
+        """Forget the list."""
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise CliError(f"The context file {self._path} cannot be removed: {error}.", "Remove it.") from error
 
 
 class Session:
@@ -49,8 +101,8 @@ class Session:
         """The connected managers: this shell's own, else DKV_MANAGERS, else the context file."""
         if self.connected is not None:
             return self.connected
-        named = [part.strip() for part in self.environ.get("DKV_MANAGERS", "").split(",") if part.strip()]
-        return named or ContextFile(self.environ).read()
+        listed = [part.strip() for part in self.environ.get("DKV_MANAGERS", "").split(",") if part.strip()]
+        return listed or ContextFile(self.environ).read()
 
     def own_managers(self) -> list[str]:
         """The managers a Connect-DkvManager of this session would replace."""
@@ -72,23 +124,45 @@ class Session:
             raise NothingSent(NO_MANAGERS)
         return endpoints(texts, int(bound["Port"]))
 
-    def client(self, endpoint: Endpoint, timeout: float) -> ManagerClient:
-        """A client of one manager with the command's deadline for each request."""
-        return ManagerClient(endpoint, self.transport, timeout)
+    def pool(self, managers: Sequence[str] | None) -> ManagerPool:
+        """The managers a verb may ask: the given ones, else the connected ones, else this machine's. Raises Usage."""
+        return ManagerPool(endpoints(managers or self.managers() or [HERE], DEFAULT_PORT), self.transport)
+
+    def until(
+        self,
+        look: Callable[[], T],
+        done: Callable[[T], bool],
+        within: float,
+        *,
+        pause: float = 0.1,
+        longest_pause: float = 0.0,
+        says: Callable[[T], str] | None = None,
+    ) -> T:
+        """Wait as in waiting.until, by the session's clock; `says` is shown as progress."""
+        return until(
+            look,
+            done,
+            within,
+            pause=pause,
+            longest_pause=longest_pause,
+            report=None if says is None else lambda value, _: self.screen.progress(says(value)),
+            clock=self.clock,
+            sleep=self.sleep,
+        )
 
 
 def endpoints(texts: Sequence[str], port: int) -> list[Endpoint]:
     """Read addresses in the user's order. Raises Usage for a bad one and for one given twice."""
-    found: list[Endpoint] = []
+    parsed: list[Endpoint] = []
     for text in texts:
         try:
             endpoint = parse_endpoint(text, port)
         except BadEndpoint as bad:
             raise Usage(str(bad), bad.hint) from bad
-        if endpoint in found:
+        if endpoint in parsed:
             raise Usage(f"The manager {endpoint} is given twice.", "Name each manager once.")
-        found.append(endpoint)
-    return found
+        parsed.append(endpoint)
+    return parsed
 
 
 class Job(NamedTuple):
@@ -101,12 +175,12 @@ class Job(NamedTuple):
 
 
 class Outcome:
-    """How a job ended: `value` is what its call gave, `trouble` what it raised; neither when it was skipped."""
+    """How a job ended: `value` is what its call gave, `error` what it raised; neither when it was skipped."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.value: object = None
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.skipped = True
 
 
@@ -120,7 +194,7 @@ def fan_out(session: Session, jobs: Sequence[Job], bound: Bound) -> list[Outcome
             if halt.is_set():
                 return
             _run(session, outcome)
-            if outcome.trouble is not None and bound.get("FailFast"):
+            if outcome.error is not None and bound.get("FailFast"):
                 halt.set()
 
     if not bound.get("Parallel"):
@@ -145,5 +219,5 @@ def _run(session: Session, outcome: Outcome) -> None:
         session.sent.append(f"{job.action} to {job.manager}")
     try:
         outcome.value = job.call()
-    except Exception as trouble:  # noqa: BLE001  a thread's trouble becomes its row
-        outcome.trouble = trouble
+    except Exception as error:  # noqa: BLE001  a thread's error becomes its row
+        outcome.error = error

@@ -5,14 +5,14 @@ Ctrl-C cancels the command, never the shell; a script goes on after a failed lin
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dkv.cli import nouns
 from dkv.cli.binding import written
-from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help
-from dkv.cli.context import user_directory
+from dkv.cli.cmdlets import CMDLETS, find_cmdlet, run_cmdlet, show_help, show_table
 from dkv.cli.errors import BAD_USAGE, DONE, INTERRUPTED, CliError, Usage
 from dkv.cli.powershell import (
     Argument,
@@ -26,7 +26,7 @@ from dkv.cli.powershell import (
     parse,
     settle,
 )
-from dkv.cli.session import Session
+from dkv.cli.session import Session, user_directory
 
 LEAVE = ("exit", "quit")
 
@@ -44,9 +44,8 @@ def run_text(session: Session, text: str) -> int:
     session.in_shell = True
     try:
         statements = _read(session, text)
-    except CliError as trouble:
-        session.screen.error(trouble.message, trouble.hint)
-        return BAD_USAGE
+    except CliError as error:
+        return session.screen.failure(error)
     worst = DONE
     try:
         for statement in statements:
@@ -63,14 +62,14 @@ def _read(session: Session, text: str) -> list[Statement]:
     """The statements of a text, nothing of which has run. Raises Usage for what is not supported and for unset variables."""
     statements = parse(text)
     check_variables(statements, session.variables)
-    for one in statements:
-        if isinstance(one, Command) and one.name.lower() in LEAVE and _known(one.arguments):
-            _code(one.arguments, {})
+    for statement in statements:
+        if isinstance(statement, Command) and statement.name.lower() in LEAVE and _known(statement.arguments):
+            _code(statement.arguments, {})
     return statements
 
 
 def _known(arguments: Sequence[Argument]) -> bool:
-    return not any(isinstance(one.value, Variable) for one in arguments)
+    return not any(isinstance(argument.value, Variable) for argument in arguments)
 
 
 def _code(arguments: Sequence[Argument], variables: Mapping[str, object]) -> int | None:
@@ -113,9 +112,8 @@ def run_statement(session: Session, statement: Statement) -> int:
             raise Leave(_code(statement.arguments, session.variables))
         if word == "help":
             return _help(session, statement)
-    except CliError as trouble:
-        session.screen.error(trouble.message, trouble.hint)
-        return trouble.exit_code
+    except CliError as error:
+        return session.screen.failure(error)
     return run_cmdlet(session, *_with_noun(word, statement))
 
 
@@ -139,8 +137,7 @@ def _help(session: Session, statement: Command) -> int:
     if statement.arguments:
         name = " ".join(str(getattr(argument, "value", "")) for argument in statement.arguments[:2])
         return show_help(session, find_cmdlet(name))
-    for cmdlet in (*CMDLETS, *nouns.everything()):
-        session.screen.line(f"{cmdlet.name.ljust(24)}{cmdlet.synopsis}")
+    show_table(session, [*CMDLETS, *(command for command in nouns.everything() if not command.alone)])
     session.screen.line("help NAME shows what one takes; exit leaves.")
     return DONE
 
@@ -160,8 +157,6 @@ def interact(session: Session) -> int:
 
 def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
-    from dkv.cli.shell_prompt import prompter
-
     ask = prompter(user_directory(session.environ), completions)
     held = ""
     while True:
@@ -176,11 +171,47 @@ def _typed(session: Session) -> Iterator[Statement]:
             statements = _read(session, held)
         except Incomplete:
             continue
-        except CliError as trouble:
-            session.screen.error(trouble.message, trouble.hint)
+        except CliError as error:
+            session.screen.failure(error)
             statements = []
         held = ""
         yield from statements
+
+
+# The prompt ----------------------------------------------------------------------------------------------------------
+
+
+def prompter(directory: str, completions: Callable[[str], list[str]]) -> Callable[[str], str]:
+    """A function that shows a prompt and gives the line typed, with a history kept in `directory`. It raises
+    KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D; Tab offers what `completions` says for the text so far."""
+    from prompt_toolkit import PromptSession  # only a person at a terminal pays for it
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+    history: History = InMemoryHistory()
+    try:
+        history = FileHistory(_private_file(directory, "history"))
+    except OSError:
+        pass  # a read-only home costs the history, not the shell
+    prompt: PromptSession[str] = PromptSession(history=history, complete_while_typing=False)
+
+    def words() -> list[str]:
+        return completions(prompt.default_buffer.document.text_before_cursor)
+
+    prompt.completer = WordCompleter(words, ignore_case=True, WORD=True)
+    return lambda text: prompt.prompt(text)
+
+
+def _private_file(directory: str, name: str) -> str:
+    """The path of a file that only its owner may read: what is typed may hold a password. Raises OSError."""
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    path = os.path.join(directory, name)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # an older one
+    finally:
+        os.close(fd)
+    return path
 
 
 def completions(before: str = "") -> list[str]:
@@ -190,9 +221,9 @@ def completions(before: str = "") -> list[str]:
     if whole <= 0:
         return [*(cmdlet.name for cmdlet in CMDLETS), *nouns.VERBS, "help", "exit"]
     if whole == 1 and words[0].lower() in nouns.VERBS:
-        return [one.name.partition(" ")[2] for one in nouns.everything() if one.name.startswith(f"{words[0].lower()} ")]
+        return [command.name.partition(" ")[2] for command in nouns.of_verb(words[0].lower())]
     try:
-        found = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERBS else 1]))
+        command = find_cmdlet(" ".join(words[: 2 if words[0].lower() in nouns.VERBS else 1]))
     except CliError:
         return [cmdlet.name for cmdlet in CMDLETS]
-    return [written(param) for param in found.params]
+    return [written(param) for param in command.params]

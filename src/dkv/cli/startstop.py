@@ -1,7 +1,7 @@
-"""Start-DkvStore and Stop-DkvStore (docs/reference/cmdlets.md#managers): a call and a row per node, on its own manager.
+"""CLI: Start-DkvStore and Stop-DkvStore: one call and one row per node, on the manager that owns it.
 
-All requests are posted before any is judged; then one store view after the other is read until every node is where
-it should be or the time is over. What a node waits for is in that view; nothing is worked out here.
+All requests are posted before any is judged; then the store is read until every node is where it should be or the time is
+over. What a node waits for is in the store's view; nothing is worked out here.
 """
 
 from __future__ import annotations
@@ -10,28 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from dkv.cli.binding import Bound
-from dkv.cli.create import finish
 from dkv.cli.errors import CliError
-from dkv.cli.manager_pool import ManagerPool, pick_instance, said
+from dkv.cli.manager_pool import TargetedManagers, pick_instance, reason_of
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
-from dkv.cli.session import Job, Outcome, Session, fan_out
+from dkv.cli.session import Job, Session, fan_out
+from dkv.cli.stores import finish
+from dkv.cli.waiting import until
 from dkv.client import ClientError, Json, ManagerClient
 
 WIDTHS = (22, 28, 9)
-POLL_SECONDS = 0.2
-SEEN_FAILED = 2
-"""How often in a row a node must read Failed: between an exit and its automatic restart a view may say so once."""
+POLL = 0.2  # s between two reads of the store
 
 
 @dataclass
 class Node:
-    """One node of the command: its instance, its manager's address, and what is known of it so far."""
+    """One node of the command: its instance as it was read last, its manager's address, and its row once it has one."""
 
     instance: Json
     manager: str
-    outcome: Outcome | None = None
     row: Row | None = None
-    failures: int = 0
 
     @property
     def name(self) -> str:
@@ -41,21 +38,29 @@ class Node:
 
 @dataclass
 class Work:
-    """A Start or a Stop under way. `verb` is StartInstance or StopInstance, `goal` the states that end the waiting."""
+    """A Start or a Stop under way. `verb` is StartInstance or StopInstance, `goal` the states that end the waiting, `done`
+    the message of a node that reached one."""
 
     session: Session
     bound: Bound
-    fleet: ManagerPool
+    managers: TargetedManagers
     store: Json
     verb: str
     goal: tuple[str, ...]
     done: str
     nodes: list[Node] = field(default_factory=list)
 
-    def settle(self, node: Node, result: str, message: str) -> Row:
+    def settle(self, node: Node, result: str, message: str) -> None:
         """Give the node its row."""
         node.row = Row(node.manager, f"{self.verb}:{node.name}", result, message)
-        return node.row
+
+    def waiting(self) -> list[Node]:
+        """The nodes without a row."""
+        return [node for node in self.nodes if node.row is None]
+
+    def halted(self) -> bool:
+        """Whether -FailFast ends the waiting."""
+        return bool(self.bound["FailFast"]) and any(node.row and node.row.result == FAILED for node in self.nodes)
 
 
 def start(session: Session, bound: Bound) -> int:
@@ -63,8 +68,7 @@ def start(session: Session, bound: Bound) -> int:
     work = _prepare(session, bound, "StartInstance", ("Running",), "Started")
     store = work.store["name"]
     _post(work, lambda client, name: client.start_instance(store, name))
-    _wait(work)
-    return finish(session, [_row(work, node) for node in work.nodes], WIDTHS)
+    return _finish(work)
 
 
 def stop(session: Session, bound: Bound) -> int:
@@ -73,30 +77,27 @@ def stop(session: Session, bound: Bound) -> int:
     work = _prepare(session, bound, "StopInstance", ("Stopped", "Created"), "Stopped")
     store, force = work.store["name"], bool(bound["Force"])
     whole = len(work.nodes) == len(work.store["instances"])
-    if whole and not bound["InstanceName"] and any(n.instance["state"] not in work.goal for n in work.nodes):
+    if whole and not bound["InstanceName"] and any(node.instance["state"] not in work.goal for node in work.nodes):
         session.sent.append(f"the stop of {store} to its managers")
-        work.fleet.first(lambda client: client.stop_store(store, force))
+        work.managers.first(lambda client: client.stop_store(store, force))
     _post(work, lambda client, name: client.stop_instance(store, name, force))
-    _wait(work)
-    return finish(session, [_row(work, node) for node in work.nodes], WIDTHS)
+    return _finish(work)
 
 
 def _prepare(session: Session, bound: Bound, verb: str, goal: tuple[str, ...], done: str) -> Work:
-    fleet = ManagerPool(session, bound, session.targets(bound))
-    store = fleet.first(lambda client: client.store(bound["Name"]))
-    work = Work(session, bound, fleet, store, verb, goal, done)
+    managers = TargetedManagers(session, bound)
+    store = managers.first(lambda client: client.store(bound["Name"]))
+    work = Work(session, bound, managers, store, verb, goal, done)
     chosen = [pick_instance(store, bound["InstanceName"])] if bound["InstanceName"] else list(store["instances"])
     if not chosen:
         raise CliError(f"The store {store['name']} has no instances.", "Add one with Add-DkvInstance.")
-    owners = fleet.owners(store)
-    for instance in chosen:
-        if instance["server"] in owners:
-            work.nodes.append(Node(instance, str(owners[instance["server"]])))
-    _tell_left_out(session, store, [i for i in chosen if i["server"] not in owners], bool(work.nodes))
+    owners = managers.owners(store)
+    work.nodes = [Node(i, str(owners[i["server"]])) for i in chosen if i["server"] in owners]
+    _name_left_out(session, store, [i for i in chosen if i["server"] not in owners], bool(work.nodes))
     return work
 
 
-def _tell_left_out(session: Session, store: Json, left: Sequence[Json], some: bool) -> None:
+def _name_left_out(session: Session, store: Json, left: Sequence[Json], some: bool) -> None:
     if not left:
         return
     names = ", ".join(str(i["instanceName"]) for i in left)
@@ -110,9 +111,8 @@ def _tell_left_out(session: Session, store: Json, left: Sequence[Json], some: bo
 def _post(work: Work, call: Callable[[ManagerClient, str], Json]) -> None:
     jobs = [_job(work, node, call) for node in work.nodes]
     for node, outcome in zip(work.nodes, fan_out(work.session, jobs, work.bound), strict=True):
-        node.outcome = outcome
-        if outcome.trouble is not None:
-            work.settle(node, FAILED, said(outcome.trouble))
+        if outcome.error is not None:
+            work.settle(node, FAILED, reason_of(outcome.error))
         elif outcome.skipped:
             work.settle(node, SKIPPED, "Not sent: an earlier one failed")
         elif isinstance(outcome.value, dict) and str(outcome.value.get("result", "")).startswith("Already"):
@@ -129,48 +129,49 @@ def _settle_already(work: Work, node: Node, result: str) -> None:
 
 
 def _job(work: Work, node: Node, call: Callable[[ManagerClient, str], Json]) -> Job:
-    client = work.fleet.clients[node.manager]
+    client = work.managers.clients[node.manager]
     return Job(node.manager, f"{work.verb}:{node.name}", lambda: call(client, node.name))
 
 
-def _wait(work: Work) -> None:
-    session, ends = work.session, work.session.clock() + work.fleet.timeout
-    while any(node.row is None for node in work.nodes):
-        view = _look(work)
-        if view is not None:
-            work.store = view
-            _judge(work)
-        waiting = [node for node in work.nodes if node.row is None]
-        halted = work.bound["FailFast"] and any(n.row and n.row.result == FAILED for n in work.nodes)
-        if not waiting or halted or session.clock() >= ends:
-            break
-        session.screen.progress(waiting_text(waiting, ends - session.clock()))
-        session.sleep(POLL_SECONDS)
+def _finish(work: Work) -> int:
+    """Wait until every node has its row, or the time is over, and print the rows."""
+    session = work.session
+    if work.waiting():
+        until(
+            lambda: _read(work),
+            lambda waiting: not waiting or work.halted(),
+            work.managers.timeout,
+            pause=POLL,
+            report=lambda waiting, remaining: session.screen.progress(waiting_text(waiting, remaining)),
+            clock=session.clock,
+            sleep=session.sleep,
+        )
     session.screen.clear_progress()
+    for node in work.waiting():
+        if work.halted():
+            work.settle(node, SKIPPED, "Sent, but not waited for: another one failed")
+        else:
+            work.settle(node, FAILED, _why_late(work, node))
+    return finish(session, [node.row for node in work.nodes if node.row], WIDTHS)
 
 
-def _look(work: Work) -> Json | None:
+def _read(work: Work) -> list[Node]:
+    """Read the store and give the nodes that are where they should be their rows; the nodes that are still waited for."""
     try:
-        return work.fleet.first(lambda client: client.store(work.store["name"]))
-    except (CliError, ClientError):
-        return None
-
-
-def _judge(work: Work) -> None:
-    now = {str(i["instanceName"]): i for i in work.store["instances"]}
-    for node in work.nodes:
-        if node.row is not None:
-            continue
-        if node.name not in now:
+        work.store = work.managers.first(lambda client: client.store(work.store["name"]))
+    except ClientError:
+        return work.waiting()
+    instances = {str(instance["instanceName"]): instance for instance in work.store["instances"]}
+    for node in work.waiting():
+        if node.name not in instances:
             work.settle(node, FAILED, "It was removed meanwhile")
             continue
-        node.instance = now[node.name]
-        state = node.instance["state"]
-        node.failures = node.failures + 1 if state == "Failed" else 0
-        if state in work.goal:
+        node.instance = instances[node.name]
+        if node.instance["state"] in work.goal:
             work.settle(node, SUCCESS, work.done)
-        elif node.failures >= SEEN_FAILED:
+        elif node.instance["state"] == "Failed":
             _settle_failed(work, node)
+    return work.waiting()
 
 
 def _settle_failed(work: Work, node: Node) -> None:
@@ -194,14 +195,6 @@ def _state(instance: Json) -> str:
     return f"{instance['state']} ({loading} % loaded)" if loads else str(instance["state"])
 
 
-def _row(work: Work, node: Node) -> Row:
-    if node.row is not None:
-        return node.row
-    if work.bound["FailFast"] and any(n.row and n.row.result == FAILED for n in work.nodes):
-        return work.settle(node, SKIPPED, "Sent, but not waited for: another one failed")
-    return work.settle(node, FAILED, _why_late(work, node))
-
-
 def _why_late(work: Work, node: Node) -> str:
     waits = waits_for(work.store, node.instance)
     others = [str(name) for name in (waits or {}).get("for", []) if name != node.name]
@@ -209,7 +202,7 @@ def _why_late(work: Work, node: Node) -> str:
         because = f": {waits['reason']}" if waits.get("reason") else ""
         return f"Waits for {', '.join(others)}{because} {waits.get('help') or ''}".strip()
     reason = node.instance.get("reason")
-    late = f"Not {work.goal[0].lower()} after {work.fleet.timeout:g} s: {_state(node.instance)}"
+    late = f"Not {work.goal[0].lower()} after {work.managers.timeout:g} s: {_state(node.instance)}"
     return f"{late}, {reason}" if reason else late
 
 

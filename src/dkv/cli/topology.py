@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dkv.cli.binding import check_name
 from dkv.cli.errors import CliError, Usage
-from dkv.cli.names import Place, check_name
+from dkv.cli.manager_pool import Place
 
 SLOTS = 16384
 """Hash slots of a Valkey cluster."""
@@ -62,14 +63,14 @@ class Group:
 class Topology:
     """A whole store to be; `nodes` are in the order of their index."""
 
-    wish: TopologyRequest
+    request: TopologyRequest
     nodes: tuple[Node, ...]
     groups: tuple[Group, ...]
 
     def body(self) -> dict[str, Any]:
         """The body of POST /admin/v1/stores."""
         return {
-            "name": self.wish.name,
+            "name": self.request.name,
             "instances": [
                 {
                     "instanceName": node.name,
@@ -81,8 +82,8 @@ class Topology:
                 for node in self.nodes
             ],
             "groups": [{"name": g.name, "slots": [[g.first_slot, g.last_slot]]} for g in self.groups],
-            "replicationFactor": self.wish.copies,
-        } | ({} if self.wish.min_in_sync is None else {"minInSync": self.wish.min_in_sync})
+            "replicationFactor": self.request.copies,
+        } | ({} if self.request.min_in_sync is None else {"minInSync": self.request.min_in_sync})
 
 
 @dataclass(frozen=True)
@@ -94,31 +95,31 @@ class Taken:
     owner: str
 
 
-def generate(wish: TopologyRequest, places: Sequence[Place]) -> Topology:
+def generate(request: TopologyRequest, places: Sequence[Place]) -> Topology:
     """Work out the topology. Raises Usage for names and numbers that cannot be."""
-    _check_names(wish)
-    bare = _nodes(wish, places)
-    count = max(1, len(bare) // wish.copies)
+    _check_names(request)
+    bare = _nodes(request, places)
+    count = max(1, len(bare) // request.copies)
     groups = _groups(count)
-    of = _membership(wish, len(places), count)
+    of = _membership(request, len(places), count)
     nodes = tuple(Node(n.name, n.place, n.clustron_port, n.client_port, groups[of[i]].name) for i, n in enumerate(bare))
     fewest = min(list(of.values()).count(i) for i in range(count))
-    if wish.min_in_sync is not None and wish.min_in_sync > fewest:
+    if request.min_in_sync is not None and request.min_in_sync > fewest:
         raise Usage(
-            f"-MinInSync {wish.min_in_sync} can never be met: the smallest group has {fewest} of {len(nodes)} nodes.",
+            f"-MinInSync {request.min_in_sync} can never be met: the smallest group has {fewest} of {len(nodes)} nodes.",
             f"Use at most -MinInSync {fewest}, or more nodes.",
         )
-    return Topology(wish, nodes, groups)
+    return Topology(request, nodes, groups)
 
 
-def _nodes(wish: TopologyRequest, places: Sequence[Place]) -> list[Node]:
+def _nodes(request: TopologyRequest, places: Sequence[Place]) -> list[Node]:
     nodes: list[Node] = []
     used: dict[str, int] = {}
     for place in places:
-        for _ in range(wish.count):
+        for _ in range(request.count):
             k = used.get(place.host, 0)
             used[place.host] = k + 1
-            nodes.append(Node(f"{wish.prefix}-{len(nodes) + 1}", place, wish.clustron_port + k, wish.client_port + k))
+            nodes.append(Node(f"{request.prefix}-{len(nodes) + 1}", place, request.clustron_port + k, request.client_port + k))
     return nodes
 
 
@@ -127,11 +128,11 @@ def _groups(count: int) -> tuple[Group, ...]:
     return tuple(Group(n, i * SLOTS // count, (i + 1) * SLOTS // count - 1) for i, n in enumerate(names))
 
 
-def _membership(wish: TopologyRequest, servers: int, count: int) -> dict[int, int]:
+def _membership(request: TopologyRequest, servers: int, count: int) -> dict[int, int]:
     """Group index of every node index. Dealing the nodes out server after server makes every stretch that is not
     longer than the number of servers stand on different servers."""
-    dealt = [server * wish.count + k for k in range(wish.count) for server in range(servers)]
-    sizes = [min(wish.copies, len(dealt))] * count
+    dealt = [server * request.count + k for k in range(request.count) for server in range(servers)]
+    sizes = [min(request.copies, len(dealt))] * count
     for extra in range(len(dealt) - sum(sizes)):
         sizes[extra % count] += 1
     of: dict[int, int] = {}
@@ -141,9 +142,9 @@ def _membership(wish: TopologyRequest, servers: int, count: int) -> dict[int, in
     return of
 
 
-def _check_names(wish: TopologyRequest) -> None:
-    check_name(wish.name, "a store")
-    check_name(f"{wish.prefix}-1", "a node")
+def _check_names(request: TopologyRequest) -> None:
+    check_name(request.name, "a store")
+    check_name(f"{request.prefix}-1", "a node")
 
 
 def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:

@@ -1,7 +1,7 @@
 """Client: one request and its answer on a connection of their own, in HTTP/1.0.
 
 1.0 on purpose: the answer to it ends where its connection ends, so that there is little to take apart. The standard
-library's client brings a reader of e-mails with it, which was 40 ms of every cold start (decision 0016).
+library's client imports its parser of e-mails, which was 40 ms of every cold start (decision 0016).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ ENDS_HEAD = b"\r\n\r\n"
 
 
 class NotHttp(Exception):
-    """What came back is no HTTP answer."""
+    """The answer is not HTTP."""
 
 
 class Exchange:
-    """One connection. `patience` says how many seconds the next piece of the answer may take, or raises TimeoutError.
+    """One connection. `remaining` gives the seconds that the next piece of the answer may take, or raises TimeoutError.
 
-    Everything here raises OSError; ConnectionResetError when the line ends before the answer is whole.
+    Every method raises OSError; ConnectionResetError when the connection ends before the answer is whole.
     """
 
-    def __init__(self, host: str, port: int, patience: Callable[[], float]) -> None:
-        self._patience = patience
-        self._line = socket.create_connection((host, port), patience())
-        self._begun = b""  # of the body, what came with the head
+    def __init__(self, host: str, port: int, remaining: Callable[[], float]) -> None:
+        self._remaining = remaining
+        self._socket = socket.create_connection((host, port), remaining())
+        self._rest = b""  # the part of the body that came with the head
         self.status = 0
         self.headers: dict[str, str] = {}
 
@@ -36,8 +36,8 @@ class Exchange:
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"{method} {target} HTTP/1.0\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode("ascii")
         if head.count(b"\n") != len(headers) + 3 or target.count(" "):
-            raise ValueError(f"{target!r} or a header field of its request would end the line")
-        self._line.sendall(head + body)
+            raise ValueError(f"{target!r} or a header field of its request would end the line of its head")
+        self._socket.sendall(head + body)
         self._read_head()
 
     def _read_head(self) -> None:
@@ -49,20 +49,20 @@ class Exchange:
                 raise ConnectionResetError
             if not read.startswith(b"HTTP/"[: len(read)]) or len(read) > LONGEST_HEAD:
                 raise NotHttp
-        head, _, self._begun = read.partition(ENDS_HEAD)
+        head, _, self._rest = read.partition(ENDS_HEAD)
         first, *fields = head.decode("latin-1").split("\r\n")
-        parted = [field.partition(":") for field in fields]
-        self.headers = {name.lower(): value.strip() for name, _, value in parted}
+        pairs = [field.partition(":") for field in fields]
+        self.headers = {name.lower(): value.strip() for name, _, value in pairs}
         code = first.partition(" ")[2][:3]
         if not code.isdecimal() or "transfer-encoding" in self.headers:  # which nobody may send to a 1.0 request
             raise NotHttp
         self.status = int(code)
 
     def body(self) -> Iterator[bytes]:
-        """The body's bytes as they come, until its length is there or, where none was said, until the line ends."""
-        said = self.headers.get("content-length", "")
-        left = int(said) if said.isdecimal() else None
-        piece = self._begun
+        """The body's bytes as they come, until it is as long as its header says or, without one, until the connection ends."""
+        length = self.headers.get("content-length", "")
+        left = int(length) if length.isdecimal() else None
+        piece = self._rest
         while left is None or left > 0:
             piece = piece or self._piece()
             if not piece:
@@ -74,9 +74,9 @@ class Exchange:
             raise ConnectionResetError
 
     def _piece(self) -> bytes:
-        self._line.settimeout(self._patience())
-        return self._line.recv(PIECE)
+        self._socket.settimeout(self._remaining())
+        return self._socket.recv(PIECE)
 
     def close(self) -> None:
-        """Hang up."""
-        self._line.close()
+        """Close the connection."""
+        self._socket.close()

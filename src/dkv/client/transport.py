@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from dkv.client.exchange import Exchange, NotHttp
+from dkv.errors import HintedError
 
 Json = dict[str, Any]
 
@@ -20,16 +21,14 @@ DEFAULT_PORT = 7801
 UNSPECIFIED = ("0.0.0.0", "::", "::0", "[::]", "[::0]")
 
 
-class ClientError(Exception):
-    """Root of everything this room raises."""
+class ClientError(HintedError):
+    """Root of everything this package raises."""
 
 
 class BadEndpoint(ClientError):
     """A manager's address that cannot be one. `hint` says how to write it."""
 
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+    exit_code = 2
 
 
 class ManagerUnreachable(ClientError):
@@ -44,18 +43,25 @@ class ManagerUnreachable(ClientError):
 
 
 class ManagerRefused(ClientError):
-    """The manager said no. The fields are those of its problem document; `status` is the HTTP status."""
+    """The manager refused. The fields are those of its problem document; `status` is the HTTP status."""
 
     def __init__(self, code: str, message: str, hint: str, status: int) -> None:
-        super().__init__(message)
+        super().__init__(message, hint)
         self.code = code
-        self.message = message
-        self.hint = hint
         self.status = status
+        self.exit_code = 2 if status in (400, 422) else 1
+
+
+class NoManagerAnswered(ClientError):
+    """None of several managers answered; `errors` has what each one's failure was, in the order they were asked."""
+
+    def __init__(self, errors: Sequence[ClientError]) -> None:
+        super().__init__("No manager answered. " + " ".join(str(error) for error in errors))
+        self.errors = list(errors)
 
 
 class Endpoint(NamedTuple):
-    """Where a manager listens. `str()` gives `host:port`, as tables print it."""
+    """Where a manager listens. `str()` gives `host:port`."""
 
     host: str
     port: int
@@ -65,20 +71,41 @@ class Endpoint(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One HTTP request: `target` is the path with its query, `body` the JSON bytes or None."""
+    """One HTTP request: `target` is the path with its query, `body` the JSON bytes or None. A `question` changes nothing
+    although its method is not GET."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    question: bool = False
+
+    def changes(self) -> bool:
+        """Whether a manager that takes it may do something."""
+        return self.method != "GET" and not self.question
 
 
 class Reply(NamedTuple):
-    """One HTTP answer, header names in lower case."""
+    """One HTTP answer, header names in lower case. `endpoint` is who gave it."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    endpoint: Endpoint | None = None
+
+    def value(self) -> Any:
+        """The JSON of the answer; None for an empty one. Raises ManagerRefused if it is no JSON."""
+        try:
+            return json.loads(self.body) if self.body.strip() else None
+        except ValueError as error:
+            raise not_a_manager(self) from error
+
+    def object(self) -> Json:
+        """The JSON object of the answer. Raises ManagerRefused if it is none."""
+        value = loads(self.body)
+        if value is None:
+            raise not_a_manager(self)
+        return value
 
 
 class Transport(Protocol):
@@ -94,7 +121,7 @@ class Transport(Protocol):
 
 
 def parse_endpoint(text: str, port: int = DEFAULT_PORT) -> Endpoint:
-    """Read a host, host:port, address or http:// URI, the four documented forms. Raises BadEndpoint."""
+    """Read a host, an address, host:port or an http:// URI. Raises BadEndpoint."""
     rest = text.strip()
     if rest.lower().startswith("https://"):
         raise BadEndpoint(f"{text} asks for TLS, which managers do not speak yet.", "Write http://host:port.")
@@ -127,42 +154,42 @@ class HttpTransport:
     """Real sockets, one connection a request, so that threads never share one."""
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
-        line = None
+        connection = None
         try:
-            line = Exchange(endpoint.host, endpoint.port, _until(time.monotonic() + timeout))
-            _ask(line, endpoint, request)
-            return Reply(line.status, line.headers, b"".join(line.body()))
+            connection = Exchange(endpoint.host, endpoint.port, _remaining(time.monotonic() + timeout))
+            _ask(connection, endpoint, request)
+            return Reply(connection.status, connection.headers, b"".join(connection.body()))
         except (OSError, NotHttp) as error:
-            maybe_done = line is not None and request.method != "GET"
+            maybe_done = connection is not None and request.method != "GET"
             raise ManagerUnreachable(str(endpoint), _why(error, timeout), maybe_done) from error
         finally:
-            if line is not None:
-                line.close()
+            if connection is not None:
+                connection.close()
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
-        line = None
+        connection = None
         try:
-            line = Exchange(endpoint.host, endpoint.port, lambda: timeout)
-            _ask(line, endpoint, request)
-            if line.status != 200:
-                judge(endpoint, Reply(line.status, line.headers, b"".join(line.body())))
-            yield from _lines(line.body())
+            connection = Exchange(endpoint.host, endpoint.port, lambda: timeout)
+            _ask(connection, endpoint, request)
+            if connection.status != 200:
+                judge(Reply(connection.status, connection.headers, b"".join(connection.body()), endpoint))
+            yield from _lines(connection.body())
         except (OSError, NotHttp) as error:
             raise ManagerUnreachable(str(endpoint), _why(error, timeout)) from error
         finally:
-            if line is not None:
-                line.close()
+            if connection is not None:
+                connection.close()
 
 
-def _ask(line: Exchange, endpoint: Endpoint, request: Request) -> None:
-    line.ask(request.method, request.target, {"Host": str(endpoint), **request.headers}, request.body or b"")
+def _ask(connection: Exchange, endpoint: Endpoint, request: Request) -> None:
+    connection.ask(request.method, request.target, {"Host": str(endpoint), **request.headers}, request.body or b"")
 
 
-def _until(ends: float) -> Callable[[], float]:
+def _remaining(deadline: float) -> Callable[[], float]:
     """What is left of a deadline, in seconds."""
 
     def left() -> float:
-        seconds = ends - time.monotonic()
+        seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError
         return seconds
@@ -192,28 +219,29 @@ def _why(error: Exception, timeout: float) -> str:
     return str(strerror or error or type(error).__name__).lower()
 
 
-def judge(endpoint: Endpoint, reply: Reply) -> None:
-    """Raise ManagerRefused if the manager said no: as a problem document, or in the NuoDB dialect's own shape."""
+def judge(reply: Reply) -> None:
+    """Raise ManagerRefused if the manager refused: as a problem document, or in the NuoDB dialect's own shape."""
     if reply.status < 300:
         return
-    found = loads(reply.body)
-    if found is None or "code" not in found:
-        raise not_a_manager(endpoint, reply.status)
-    several = ": ".join(str(one) for one in found.get("messages") or ())
-    said = str(found.get("detail") or several or found.get("message") or found.get("title") or found["code"])
-    raise ManagerRefused(str(found.get("reason") or found["code"]), said, str(found.get("hint") or ""), reply.status)
+    problem = loads(reply.body)
+    if problem is None or "code" not in problem:
+        raise not_a_manager(reply)
+    sentences = ": ".join(map(str, problem.get("messages") or ()))
+    message = str(problem.get("detail") or sentences or problem.get("message") or problem.get("title") or problem["code"])
+    code = str(problem.get("reason") or problem["code"])
+    raise ManagerRefused(code, message, str(problem.get("hint") or ""), reply.status)
 
 
-def not_a_manager(endpoint: Endpoint, status: int) -> ManagerRefused:
+def not_a_manager(reply: Reply) -> ManagerRefused:
     """Something answered, but no manager would answer so."""
-    said = f"{endpoint} answered with status {status}, but not the way a dkv manager does."
-    return ManagerRefused("not_a_manager", said, "Check the address and the port.", status)
+    message = f"{reply.endpoint} answered with status {reply.status}, but not the way a dkv manager does."
+    return ManagerRefused("not_a_manager", message, "Check the address and the port.", reply.status)
 
 
 def loads(body: bytes) -> Json | None:
     """The JSON object of a body, or None if it is no JSON object."""
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dkv.client import ClientError, ManagerClient
+from dkv.client import ClientError, ManagerPool
 from dkv.confirm.judge import GroupView, read_groups
 
 REFRESH_EVERY = 0.15  # s between two reads of the view while somebody writes
@@ -31,75 +31,75 @@ class View:
 class Refresher:
     """Reads the store again and again in a thread of its own while it is wanted, from whichever manager answers."""
 
-    def __init__(self, clients: Sequence[ManagerClient], store: str, clock: Callable[[], float]) -> None:
-        self._clients = list(clients)
+    def __init__(self, managers: ManagerPool, store: str, clock: Callable[[], float]) -> None:
+        self._managers = managers
         self._store = store
         self._clock = clock
         self._view = View((), float("-inf"))
         self._wanted_at = float("-inf")
         self._closed = self._hurried = False
-        self._told = threading.Condition()
-        self.trouble = "no manager was asked yet"
+        self._changed = threading.Condition()
+        self.problem = "no manager was asked yet"
         self._thread = threading.Thread(target=self._run, name="dkv-view", daemon=True)
         self._thread.start()
 
     def latest(self) -> View:
         """The newest view there is, fresh or not."""
-        with self._told:
+        with self._changed:
             self._want()
             return self._view
 
     def newer_than(self, moment: float, until: float) -> View | None:
         """A view asked for at or after `moment`; None if none came until `until`."""
-        with self._told:
+        with self._changed:
             self._want()
             if self._view.asked_at < moment:
                 self.hurry()
-                self._told.wait_for(lambda: self._view.asked_at >= moment or self._closed, until - self._clock())
+                self._changed.wait_for(lambda: self._view.asked_at >= moment or self._closed, until - self._clock())
             return self._view if self._view.asked_at >= moment else None
 
     def hurry(self) -> None:
         """Read again soon: somebody waits for it, or what the newest view says did not hold."""
-        with self._told:
+        with self._changed:
             self._hurried = True
-            self._told.notify_all()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the thread."""
-        with self._told:
+        with self._changed:
             self._closed = True
-            self._told.notify_all()
+            self._changed.notify_all()
         self._thread.join()
 
     def _want(self) -> None:
         if self._clock() - self._wanted_at > IDLE_AFTER:
-            self._told.notify_all()
+            self._changed.notify_all()
         self._wanted_at = self._clock()
 
     def _run(self) -> None:
         while True:
-            with self._told:
+            with self._changed:
                 self._hurried = False
                 while not self._closed and self._clock() - self._wanted_at > IDLE_AFTER:
-                    self._told.wait()
+                    self._changed.wait()
                 if self._closed:
                     return
             if self._read():
                 time.sleep(HURRY)
-                with self._told:
-                    self._told.wait_for(lambda: self._hurried or self._closed, REFRESH_EVERY - HURRY)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._hurried or self._closed, REFRESH_EVERY - HURRY)
             else:
-                self._clients.append(self._clients.pop(0))  # the next one may answer
+                self._managers.rotate()  # the next one may answer
                 time.sleep(PAUSE)
 
     def _read(self) -> bool:
         asked_at = self._clock()
         try:
-            view = View(read_groups(self._clients[0].store(self._store)), asked_at)
-        except (ClientError, KeyError, TypeError, ValueError) as trouble:
-            self.trouble = str(trouble)
+            view = View(read_groups(self._managers.current.store(self._store)), asked_at)
+        except (ClientError, KeyError, TypeError, ValueError) as error:
+            self.problem = str(error)
             return False
-        with self._told:
+        with self._changed:
             self._view = view
-            self._told.notify_all()
+            self._changed.notify_all()
         return True

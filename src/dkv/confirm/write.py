@@ -12,7 +12,7 @@ from valkey import exceptions
 from valkey.connection import Connection
 from valkey.crc import key_slot
 
-from dkv.client import ManagerClient, parse_endpoint
+from dkv.client import ManagerPool, parse_endpoint
 from dkv.confirm.judge import FRESH, ConfirmError, Engine, Kind, Outcome, Role, judge, only, read_role
 from dkv.confirm.views import Refresher, View
 
@@ -71,9 +71,9 @@ class ConfirmingClient:
     """
 
     def __init__(self, managers: Sequence[str], store: str, clock: Callable[[], float] = time.monotonic) -> None:
-        clients = [ManagerClient(parse_endpoint(text), timeout=ASK_WITHIN) for text in managers]
+        pool = ManagerPool(map(parse_endpoint, managers), timeout=ASK_WITHIN)
         self._clock = clock
-        self._views = Refresher(clients, store, clock)
+        self._views = Refresher(pool, store, clock)
         self._lines: dict[str, _Line] = {}
         self._ended_at = float("-inf")  # when a line was last found ended: older views may name an engine that is gone
         self._turn = threading.Lock()
@@ -139,7 +139,7 @@ class ConfirmingClient:
         since = max(now - FRESH, self._ended_at)
         view = self._views.newer_than(since, min(until, now + PATIENCE)) or self._views.latest()
         if not view.groups:
-            raise _NotDone(f"no manager tells how the store is ({self._views.trouble})")
+            raise _NotDone(f"no manager tells how the store is ({self._views.problem})")
         return view
 
     def _refused(self, line: _Line, error: exceptions.ResponseError) -> Outcome:

@@ -6,11 +6,17 @@ unmodified Valkey clients. It may import client, config, cli and confirm, never 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dkv.cli.output import Screen
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run `dkv playground` with its arguments to its exit code."""
-    from dkv.playground.run import run  # only who plays pays for rich and valkey
+def main(
+    screen: Screen, *, servers: int, instances: int, replication_factor: int | None, directory: Path | None, once: bool
+) -> int:
+    """Run a playground to its exit code; `directory` None is a temporary one. Raises CliError."""
+    from dkv.playground.run import Options, run  # only who plays pays for rich and valkey
 
-    return run(arguments)
+    return run(screen, Options(servers, instances, replication_factor, directory, once))

@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dkv.cli.errors import CliError
+from dkv.cli.waiting import until
 
 MANAGER_PORT, CLUSTER_PORT, CLIENT_PORT = 7801, 7811, 7861
 FIRST_HOST, LAST_HOST = 11, 250  # the last byte of 127.0.0.x
@@ -120,18 +120,15 @@ def kill_all(processes: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> in
     for pid, _ in living:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    ends = time.monotonic() + GONE_WITHIN
-    while any(is_alive(pid, start) for pid, start in living):
-        if time.monotonic() > ends:
-            raise CliError("A killed process does not end.", "Look at it with ps.")
-        time.sleep(0.01)
+    if until(lambda: any(is_alive(pid, start) for pid, start in living), lambda left: not left, GONE_WITHIN, pause=0.01):
+        raise CliError("A killed process does not end.", "Look at it with ps.")
     return len(living)
 
 
 def end_groups(leaders: list[tuple[int, int]]) -> int:
     """As kill_all, each with the process group it leads: the engines of a TE are in that of their launcher."""
     living = [(pid, start) for pid, start in leaders if is_alive(pid, start)]
-    members = [one for pid, _ in living for one in _group(pid)]
+    members = [member for pid, _ in living for member in _group(pid)]
     for pid, _ in living:
         with contextlib.suppress(ProcessLookupError):  # it is not yet the leader of a group
             os.killpg(pid, signal.SIGKILL)

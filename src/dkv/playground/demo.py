@@ -10,6 +10,8 @@ import time
 
 from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
+from dkv.cli.waiting import until
+from dkv.client import Json
 from dkv.playground import render
 from dkv.playground.addresses import started_at
 from dkv.playground.domain import STORE, Domain, leader_of
@@ -77,11 +79,11 @@ class Story:
 
     def _await_reported(self, start_id: int) -> None:
         """Until the domain knows of an end; before that a store may still look whole."""
-        ends = time.monotonic() + WHOLE_WITHIN
-        while any((i["process"] or {}).get("startId") == start_id for i in self._domain.store()["instances"]):
-            if time.monotonic() > ends:
-                raise CliError(f"The domain did not notice the end of process {start_id} in {WHOLE_WITHIN:g} s.")
-            time.sleep(0.05)
+        instances = until(
+            lambda: self._domain.store()["instances"], lambda instances: not _runs(instances, start_id), WHOLE_WITHIN, pause=0.05
+        )
+        if _runs(instances, start_id):
+            raise CliError(f"The domain did not notice the end of process {start_id} in {WHOLE_WITHIN:g} s.")
 
     def _show_outages(self, writers: Writers, killed: list[tuple[str, float]]) -> None:
         ends = [at for _, at in killed[1:]] + [time.monotonic()]
@@ -161,3 +163,8 @@ class Story:
 
     def _say(self, text: str) -> None:
         self._screen.note(f"[{time.monotonic() - self._began:5.1f} s] {text}")
+
+
+def _runs(instances: list[Json], start_id: int) -> bool:
+    """Whether one of the instances still has that process."""
+    return any((instance["process"] or {}).get("startId") == start_id for instance in instances)

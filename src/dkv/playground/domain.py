@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,7 +14,8 @@ from dkv.cli.cmdlets import run_cmdlet
 from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.client import ClientError, Json, ManagerClient, parse_endpoint
+from dkv.cli.waiting import until
+from dkv.client import ClientError, Json, ManagerClient, ManagerPool, parse_endpoint
 from dkv.playground.addresses import Place, Record, Site
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ class Domain:
         self.record = record
         self.screen = screen
         self._managers: dict[str, subprocess.Popen[bytes]] = {}
+        self._pool = ManagerPool(map(parse_endpoint, self.managers), timeout=5.0)
 
     @property
     def managers(self) -> list[str]:
@@ -87,14 +88,12 @@ class Domain:
 
     def _await_ready(self, place: Place) -> None:
         client = ManagerClient(parse_endpoint(place.manager), timeout=1.0)
-        ends = time.monotonic() + READY_WITHIN
-        while not client.ready():
-            child = self._managers[place.server_id]
-            if child.poll() is not None or time.monotonic() > ends:
-                log = self.record.directory / f"{place.server_id}.log"
-                what = "ended at once" if child.poll() is not None else "did not become ready"
-                raise CliError(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
-            time.sleep(0.03)
+        child = self._managers[place.server_id]
+        if until(client.ready, lambda ready: ready or child.poll() is not None, READY_WITHIN, pause=0.03):
+            return
+        log = self.record.directory / f"{place.server_id}.log"
+        what = "ended at once" if child.poll() is not None else "did not become ready"
+        raise CliError(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
 
     def kill_manager(self, place: Place) -> None:
         """SIGKILL one manager."""
@@ -138,13 +137,10 @@ class Domain:
 
     def ask(self, call: Callable[[ManagerClient], T]) -> T:
         """The answer of the first manager that gives one. Raises CliError."""
-        trouble: ClientError | None = None
-        for place in self.site.places:
-            try:
-                return call(ManagerClient(parse_endpoint(place.manager), timeout=5.0))
-            except ClientError as no:
-                trouble = no
-        raise CliError(f"No manager answered: {trouble}", f"Their logs are in {self.record.directory}.")
+        try:
+            return self._pool.first(call)
+        except ClientError as error:
+            raise CliError(f"No manager answered: {error}", f"Their logs are in {self.record.directory}.") from error
 
     def store(self) -> Json:
         """The store as it is now."""
@@ -156,28 +152,28 @@ class Domain:
 
     def await_whole(self, within: float) -> Json:
         """The store, once every instance runs and is in sync. Raises CliError saying what is missing."""
-        ends = time.monotonic() + within
-        while True:
-            store = self.store()
-            lacking = lacks(store)
-            if not lacking:
-                return store
-            if time.monotonic() > ends:
-                raise CliError(f"After {within:g} s the store is not whole: {'; '.join(lacking)}.")
-            self.screen.progress(f"waiting: {'; '.join(lacking)}")
-            time.sleep(0.05)
+        store = until(
+            self.store,
+            lambda store: not lacks(store),
+            within,
+            pause=0.05,
+            report=lambda store, _: self.screen.progress(f"waiting: {'; '.join(lacks(store))}"),
+        )
+        if lacks(store):
+            raise CliError(f"After {within:g} s the store is not whole: {'; '.join(lacks(store))}.")
+        return store
 
 
 def lacks(store: Json) -> list[str]:
     """What a store still lacks to be whole and in sync, in words."""
-    found = [f"{i['instanceName']} is {i['state']}" for i in store["instances"] if i["state"] != "Running"]
+    missing = [f"{i['instanceName']} is {i['state']}" for i in store["instances"] if i["state"] != "Running"]
     for group in store["groups"]:
         members = [i["instanceName"] for i in store["instances"] if i["group"] == group["name"]]
         if not group["serving"]:
-            found.append(f"{group['name']} has no leader")
+            missing.append(f"{group['name']} has no leader")
         elif sorted(group["inSync"]) != sorted(members) or group["joining"]:
-            found.append(f"{group['name']} has {len(group['inSync'])} of {len(members)} copies in sync")
-    return found
+            missing.append(f"{group['name']} has {len(group['inSync'])} of {len(members)} copies in sync")
+    return missing
 
 
 def endpoints(store: Json) -> list[str]:

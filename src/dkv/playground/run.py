@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from dkv.cli.errors import BAD_USAGE, DONE, CliError, Usage
+from dkv.cli.errors import DONE, CliError
 from dkv.cli.output import Screen
 from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
@@ -19,48 +19,31 @@ from dkv.playground.demo import Story
 from dkv.playground.domain import STORE, Domain, endpoints, lacks
 
 
-class _Parser(argparse.ArgumentParser):
-    """Words about bad usage go where all words go."""
+@dataclass(frozen=True)
+class Options:
+    """What a playground is to be; `directory` None is a temporary one, `once` runs the demo."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise Usage(f"{message[:1].upper()}{message[1:]}.", "Run dkv playground --help.")
-
-
-def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="dkv playground", description="A whole domain on this machine, to look at and to break.")
-    parser.add_argument("--servers", type=_count, default=2, help="how many servers [2]")
-    parser.add_argument("--instances", type=_count, default=1, help="how many instances of the store on each [1]")
-    parser.add_argument("--replication-factor", type=_count, help="copies of each key [2 where there are two servers]")
-    parser.add_argument("--dir", type=Path, help="keep the data there [a temporary directory, removed at the end]")
-    parser.add_argument("--once", action="store_true", help="play the whole story: kill everything, prove every key")
-    return parser.parse_args(list(words))
+    servers: int = 2
+    instances: int = 1
+    replication_factor: int | None = None
+    directory: Path | None = None
+    once: bool = False
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 50:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 to 50")
-    return int(text)
-
-
-def run(words: Sequence[str]) -> int:
+def run(screen: Screen, options: Options) -> int:
     """Play to the exit code: 0 only if everything held. Raises CliError."""
     began = time.monotonic()
-    try:
-        wish = _arguments(words)
-    except SystemExit as asked:  # --help
-        return DONE if not asked.code else BAD_USAGE
-    screen = Screen()
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with _playground(wish, screen) as domain:
-            create = _creation(wish, domain)
-            if wish.once:
+        with _playground(options, screen) as domain:
+            create = _creation(options, domain)
+            if options.once:
                 _refuse_used(domain)
                 Story(domain, screen, create, began).tell()
             else:
                 _play(domain, screen, create)
     except KeyboardInterrupt:
-        if wish.once:
+        if options.once:
             raise
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -72,34 +55,34 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def _playground(wish: argparse.Namespace, screen: Screen) -> Iterator[Domain]:
+def _playground(options: Options, screen: Screen) -> Iterator[Domain]:
     """Managers that are ready; at the end nothing of them runs any more."""
     with contextlib.ExitStack() as at_the_end:
         with registry() as place:
             for left, stopped in stop_leftovers(place):
                 screen.note(f"An earlier playground in {left} had been killed; {stopped} of its processes were stopped.")
-            domain = _settle(wish, screen, place)
+            domain = _settle(options, screen, place)
             at_the_end.push(lambda kind, *_: _end(domain, failed=kind is not None and kind is not KeyboardInterrupt))
             domain.start_managers()
         yield domain
 
 
-def _settle(wish: argparse.Namespace, screen: Screen, place: Path) -> Domain:
+def _settle(options: Options, screen: Screen, place: Path) -> Domain:
     """Directory, addresses and record of a new playground; nothing runs yet."""
-    directory = _directory(wish)
+    directory = _directory(options)
     owner = owner_of(place, directory)
     if owner is not None:
         raise CliError(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
-    record = Record(place / f"{os.getpid()}.json", directory, temporary=wish.dir is None)
-    domain = Domain(choose(directory, wish.servers, wish.instances), record, screen)
+    record = Record(place / f"{os.getpid()}.json", directory, temporary=options.directory is None)
+    domain = Domain(choose(directory, options.servers, options.instances), record, screen)
     record.write()
     return domain
 
 
-def _directory(wish: argparse.Namespace) -> Path:
-    if wish.dir is None:
+def _directory(options: Options) -> Path:
+    if options.directory is None:
         return Path(tempfile.mkdtemp(prefix="dkv-playground-"))
-    directory = Path(wish.dir).expanduser().absolute()
+    directory = Path(options.directory).expanduser().absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,12 +106,12 @@ def _end(domain: Domain, failed: bool) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _creation(wish: argparse.Namespace, domain: Domain) -> list[str]:
+def _creation(options: Options, domain: Domain) -> list[str]:
     words = ["-Name", STORE, "-InstancePrefix", STORE]
-    if wish.instances > 1:
-        words += ["-InstanceCount", str(wish.instances)]
-    if wish.replication_factor:
-        words += ["-ReplicationFactor", str(wish.replication_factor)]
+    if options.instances > 1:
+        words += ["-InstanceCount", str(options.instances)]
+    if options.replication_factor:
+        words += ["-ReplicationFactor", str(options.replication_factor)]
     if (domain.site.cluster_port, domain.site.client_port) != (7811, 7861):
         words += ["-ClustronPort", str(domain.site.cluster_port), "-ClientPort", str(domain.site.client_port)]
     return words

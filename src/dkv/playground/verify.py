@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from dkv.cli.errors import CliError
+from dkv.cli.waiting import until
 from dkv.confirm import Kind
 from dkv.playground.domain import STORE, Domain, endpoints
 from dkv.playground.writer import CONFIRMED, ERROR, PLAIN, TROUBLE, drop, read_values, value_of
@@ -65,13 +65,17 @@ class Writer:
 
     def await_promises(self, count: int, since: float = 0.0) -> None:
         """Until it was answered so often since a moment. Raises CliError."""
-        ends = time.monotonic() + WRITES_WITHIN
-        while sum(line.at >= since for line in self.promised()) < count:
-            if self.child.poll() is not None:
-                raise CliError(f"The {self.kind} writer ended with code {self.child.returncode}.", f"See {self.log}.err")
-            if time.monotonic() > ends:
-                raise CliError(f"The {self.kind} writer was not answered for {WRITES_WITHIN:g} s.", f"See {self.log}")
-            time.sleep(0.05)
+        answered = until(
+            lambda: sum(line.at >= since for line in self.promised()) >= count,
+            lambda answered: answered or self.child.poll() is not None,
+            WRITES_WITHIN,
+            pause=0.05,
+        )
+        if answered:
+            return
+        if self.child.poll() is not None:
+            raise CliError(f"The {self.kind} writer ended with code {self.child.returncode}.", f"See {self.log}.err")
+        raise CliError(f"The {self.kind} writer was not answered for {WRITES_WITHIN:g} s.", f"See {self.log}")
 
 
 def _line(raw: str) -> Line:
@@ -142,16 +146,17 @@ class Writers:
 def missing(at: Sequence[str], keys: Iterable[str]) -> tuple[str, ...]:
     """The keys that do not hold what was written. Raises CliError when they cannot be read at all."""
     wanted = list(keys)
-    ends = time.monotonic() + PROVE_WITHIN
-    while True:
+
+    def read() -> dict[str, str | None] | Exception:
         try:
-            values = read_values(at, wanted)
-        except TROUBLE as trouble:
-            if time.monotonic() > ends:
-                raise CliError(f"The keys could not be read for {PROVE_WITHIN:g} s: {trouble}.") from trouble
-            time.sleep(0.1)
-            continue
-        return tuple(key for key in wanted if values[key] != value_of(key))
+            return read_values(at, wanted)
+        except TROUBLE as error:
+            return error
+
+    values = until(read, lambda values: not isinstance(values, Exception), PROVE_WITHIN)
+    if isinstance(values, Exception):
+        raise CliError(f"The keys could not be read for {PROVE_WITHIN:g} s: {values}.") from values
+    return tuple(key for key in wanted if values[key] != value_of(key))
 
 
 def outage(lines: Sequence[Line], killed_at: float, until: float) -> float:

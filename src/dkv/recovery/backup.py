@@ -17,6 +17,7 @@ from dkv import files
 from dkv.control.submit import Submitter
 from dkv.domain.decision import Event
 from dkv.domain.model import State
+from dkv.errors import HintedError
 from dkv.store import codec
 from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
@@ -25,13 +26,8 @@ KIND, VERSION = "domain state", 1
 Json = dict[str, Any]
 
 
-class RecoveryError(Exception):
+class RecoveryError(HintedError):
     """A recovery command cannot go on. Root of everything this room raises; `hint` says what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 # The backup file -----------------------------------------------------------------------------------------------------

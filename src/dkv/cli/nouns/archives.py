@@ -1,20 +1,23 @@
-"""CLI: archives: create, delete, show and get them."""
+"""CLI: archives and the storage groups in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE
-from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, Look, exactly
-from dkv.cli.nouns.printing import lines, show
-from dkv.cli.nouns.shapes import archive_line, connected, exited_line, process_line
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect
+from dkv.cli.nouns.printing import address, archive_line, connected, exited_line, lines, process_line, show
 from dkv.cli.session import Session
 from dkv.client import Json
+from dkv.client.dialect import DialectClient, Query, exactly
+from dkv.client.manager import quoted
 
 OF_DATABASE = DB_NAME._replace(required=False, help="only those of this database")
 REMOVED = Param("--removed", "switch", "those that were deleted and not purged", default=False)
 ARCHIVE_ID = Param("--archive-id", "number", "the archive", required=True, low=0, high=10**9)
+SG_NAME = Param("--sg-name", "text", "the storage group", required=True)
+ARCHIVES = Param("--archive-ids", "words", "the archives", required=True)
 
 VERBS = (
     Cmdlet(
@@ -44,7 +47,36 @@ VERBS = (
         "nouns.archives:show_all",
         (OF_DATABASE, REMOVED, *SHARED),
     ),
+    Cmdlet("get storage-groups", "Lists a database's storage groups.", "nouns.archives:get_groups", (DB_NAME, *SHARED)),
+    Cmdlet(
+        "show storage-groups",
+        "Shows a database's storage groups with their processes; * may lead.",
+        "nouns.archives:show_groups",
+        (DB_NAME, *SHARED),
+    ),
+    Cmdlet(
+        "add storage-group",
+        "Puts a storage group into archives.",
+        "nouns.archives:add_group",
+        (DB_NAME, SG_NAME, ARCHIVES, *CHANGES),
+    ),
+    Cmdlet(
+        "remove storage-group",
+        "Takes a storage group out of archives.",
+        "nouns.archives:remove_group",
+        (DB_NAME, SG_NAME, ARCHIVES, *CHANGES),
+    ),
+    Cmdlet(
+        "delete storage-group",
+        "Forgets a storage group that is lost for good.",
+        "",
+        (DB_NAME, SG_NAME, *CHANGES),
+        Call("DELETE", "/databases/{--db-name}/storageGroups/{--sg-name}"),
+    ),
 )
+
+
+# Archives ------------------------------------------------------------------------------------------------------------
 
 
 def create(session: Session, bound: Bound) -> int:
@@ -57,60 +89,108 @@ def create(session: Session, bound: Bound) -> int:
     }
     if bound["--journal-path"]:
         body["journalPath"] = bound["--journal-path"]
-    door, archive_id = DialectClient(session, bound), bound["--archive-id"]
+    client, archive_id = dialect(session, bound), bound["--archive-id"]
     if archive_id is None:
-        show(session, "Archive", door.change("POST", "/archives", body))
+        show(session, "Archive", client.change("POST", "/archives", body))
     else:
-        show(session, "Archive", door.change("PUT", f"/archives/{archive_id}", body))
+        show(session, "Archive", client.change("PUT", f"/archives/{archive_id}", body))
     return DONE
 
 
 def delete(session: Session, bound: Bound) -> int:
     """Delete an archive and print it as it was."""
     path = f"/archives/{bound['--archive-id']}"
-    show(session, "Archive", DialectClient(session, bound).change("DELETE", path, purge=bound["--purge"]))
+    show(session, "Archive", dialect(session, bound).change("DELETE", path, purge=bound["--purge"]))
     return DONE
 
 
-def _archives(bound: Bound) -> Look:
+def _query(bound: Bound) -> Query:
     database = bound["--db-name"]
-    return Look(
-        "/archives", "id", {"dbName": exactly(database) if database else None}, {"removed": True} if bound["--removed"] else {}
-    )
-
-
-def _all(door: DialectClient, bound: Bound) -> list[Json]:
-    path, order, filters, also = _archives(bound)
-    return door.of_database(bound["--db-name"], door.items(path, order, also, **filters))
+    filters = {"dbName": exactly(database) if database else None}
+    return Query("/archives", "id", filters, {"removed": True} if bound["--removed"] else {})
 
 
 def get(session: Session, bound: Bound) -> int:
     """List archives."""
-    show(session, "Archive", _all(DialectClient(session, bound), bound))
+    client = dialect(session, bound)
+    path, order, filters, also = _query(bound)
+    show(session, "Archive", client.of_database(bound["--db-name"], client.items(path, order, also, **filters)))
     return DONE
 
 
 def show_all(session: Session, bound: Bound) -> int:
     """Each archive with its living process, or else with its newest tombstone."""
-    door = DialectClient(session, bound)
-    of_sms = Look("/processes", "startId", {"type": "SM"})
-    found, processes, servers = door.at_once(_archives(bound), of_sms, Look("/peers", "id"))
-    archives = door.of_database(bound["--db-name"], found)
+    client = dialect(session, bound)
+    sms = Query("/processes", "startId", {"type": "SM"})
+    archives, processes, servers = client.at_once(_query(bound), sms, Query("/peers", "id"))
+    client.of_database(bound["--db-name"], archives)
     living = {process["archiveId"]: process for process in processes}
-    ended = (
-        {t["process"]["archiveId"]: t for t in door.items("/processes/exited", "databaseIncarnation", process__type="SM")}
-        if set(living) < {a["id"] for a in archives}
-        else {}
-    )
-    here = {server["id"]: connected(server) for server in servers}
+    ended = _ended(client) if set(living) < {archive["id"] for archive in archives} else {}
+    states = {server["id"]: connected(server) for server in servers}
 
     def text() -> Iterator[str]:
         for archive in archives:
             yield archive_line(archive, bound["--removed"])
             if archive["id"] in living:
-                yield f"  {process_line(living[archive['id']], here)}"
+                yield f"  {process_line(living[archive['id']], states)}"
             elif archive["id"] in ended:
                 yield f"  {exited_line(ended[archive['id']])}"
 
     lines(session, [a | {"process": living.get(a["id"]), "lastExited": ended.get(a["id"])} for a in archives], text())
+    return DONE
+
+
+def _ended(client: DialectClient) -> dict[int, Json]:
+    """The newest tombstone of each archive."""
+    tombstones = client.items("/processes/exited", "databaseIncarnation", process__type="SM")
+    return {tombstone["process"]["archiveId"]: tombstone for tombstone in tombstones}
+
+
+# Storage groups ------------------------------------------------------------------------------------------------------
+
+
+def _groups(client: DialectClient, bound: Bound) -> list[Json]:
+    return client.items(f"/databases/{quoted(bound['--db-name'])}/storageGroups", "sgName")
+
+
+def get_groups(session: Session, bound: Bound) -> int:
+    """List the groups."""
+    show(session, "StorageGroup", _groups(dialect(session, bound), bound))
+    return DONE
+
+
+def show_groups(session: Session, bound: Bound) -> int:
+    """Each group with the processes that serve it."""
+    client = dialect(session, bound)
+    groups = _groups(client, bound)
+    living = {str(process["startId"]): process for process in client.items("/processes", "startId")}
+
+    def text() -> Iterator[str]:
+        for group in groups:
+            yield f"[{group['sgId']:>4}] [name = {group['sgName']}] [state = {group['state']}]"
+            for start_id in sorted(group["processStates"], key=int):
+                process, leads = living.get(start_id, {}), start_id in map(str, group["leaderCandidates"])
+                where = (address(process) if process else None) or "<UNKNOWN ADDRESS>"
+                role, star = process.get("type", "?"), " *" if leads else ""
+                yield f"  [{role}] {where} [start_id = {start_id}] {group['processStates'][start_id]}{star}"
+
+    lines(session, groups, text())
+    return DONE
+
+
+def add_group(session: Session, bound: Bound) -> int:
+    """One request an archive, as nuocmd does it."""
+    return _each_archive(session, bound, "/archives/addStorageGroup")
+
+
+def remove_group(session: Session, bound: Bound) -> int:
+    """One request an archive."""
+    return _each_archive(session, bound, "/archives/removeStorageGroup")
+
+
+def _each_archive(session: Session, bound: Bound, path: str) -> int:
+    client = dialect(session, bound)
+    for archive_id in bound["--archive-ids"]:
+        body = {"dbName": bound["--db-name"], "sgName": bound["--sg-name"], "archiveId": archive_id}
+        show(session, "StorageGroup", client.change("POST", path, body))
     return DONE

@@ -1,21 +1,36 @@
-"""CLI: databases: create, start, shut down, delete, show and get them."""
+"""CLI: databases: create, start, shut down, delete and show them; their start plans, captured and enforced."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.errors import DONE, FAILED, Usage
-from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, Look, exactly, part
-from dkv.cli.nouns.printing import keep, lines, say_ignored, say_waiting
-from dkv.cli.nouns.processes import POLL, TIMEOUT
-from dkv.cli.nouns.shapes import connected, database_line, exited_line, process_line, repr_line
+from dkv.cli.errors import DONE, FAILED, CliError, Usage
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect, only_one, region_ids, unknown_region
+from dkv.cli.nouns.printing import (
+    connected,
+    database_line,
+    exited_line,
+    lines,
+    process_line,
+    read_json,
+    repr_line,
+    say_ignored,
+    say_waiting,
+    write_json,
+)
+from dkv.cli.nouns.processes import TIMEOUT
 from dkv.cli.session import Session
 from dkv.client import Json, ManagerRefused
+from dkv.client.dialect import DialectClient, Query, exactly
+from dkv.client.manager import quoted
 
 TE_SERVERS = Param("--te-server-ids", "words", "the servers that get a TE each")
 SMS_RUN = Param("--sms-running-timeout", "number", "seconds to wait for the SMs before TEs are requested", low=0, high=86400)
 PATH = "/databases/{--db-name}"
+KEYS = ("archiveId", "dbName", "engineType", "host", "labels", "overrideOptions")
+"""What two processes must have in common to be the same one for enforce."""
 
 VERBS = (
     Cmdlet(
@@ -39,7 +54,7 @@ VERBS = (
     Cmdlet(
         "start database",
         "Requests an SM on each archive, and the TEs that are asked for.",
-        "nouns.plans:start_database",
+        "nouns.databases:start_database",
         (
             DB_NAME,
             TE_SERVERS,
@@ -87,125 +102,283 @@ VERBS = (
             *CHANGES,
         ),
     ),
+    Cmdlet(
+        "get startplan",
+        "Writes down what has to be requested to start a database.",
+        "nouns.databases:get_startplan",
+        (
+            DB_NAME,
+            Param("--output-file", "text", "the file; - prints it", required=True),
+            TE_SERVERS,
+            Param("--one-time", "switch", "for this start only: it quotes the incarnation", default=False),
+            *SHARED,
+        ),
+    ),
+    Cmdlet(
+        "capture database",
+        "Writes down which processes of a database run, to enforce it later.",
+        "nouns.databases:capture",
+        (DB_NAME, Param("--capture-file", "text", "the file; - prints it", required=True), *SHARED),
+    ),
+    Cmdlet(
+        "enforce database",
+        "Starts what a captured database lacks.",
+        "nouns.databases:enforce",
+        (
+            Param("--capture-file", "text", "what capture database wrote", required=True),
+            Param("--incremental", "switch", "it runs already: only what is missing", default=False),
+            Param("--unconditional", "switch", "whether it runs or not", default=False),
+            SMS_RUN,
+            *CHANGES,
+        ),
+    ),
 )
+
+
+# Creating, stopping, showing -----------------------------------------------------------------------------------------
 
 
 def create(session: Session, bound: Bound) -> int:
     """Create a database; its start plan is kept in a file, thrown away, or carried out."""
-    from dkv.cli.nouns.plans import carry_out  # half of the verbs here have no plan
-
     only_one(bound, "--capture-file", "--no-autostart")
-    door = DialectClient(session, bound)
+    client = dialect(session, bound)
     body: Json = {
         "databaseDbaUser": bound["--dba-user"],
         "databaseDbaPassword": bound["--dba-password"],
         "teHosts": bound["--te-server-ids"] or [],
-        "hostAssignments": _regions(door, bound),
+        "hostAssignments": _regions(client, bound),
         "smHosts": {},
         "defaultOptions": bound["--default-options"] or {},
     }
-    plan = door.change("PUT", f"/databases/{part(bound['--db-name'])}", body, mayExist=False)
+    plan = client.change("PUT", f"/databases/{quoted(bound['--db-name'])}", body, mayExist=False)
     say_ignored(session, bound["--default-options"])
     if bound["--no-autostart"]:
         return DONE
     if bound["--capture-file"]:
-        keep(session, bound["--capture-file"], plan)
+        write_json(session, bound["--capture-file"], plan)
         return DONE
-    return carry_out(door, plan or {"processes": []}, bound)
+    return carry_out(session, client, plan or {"processes": []}, bound)
 
 
-def _regions(door: DialectClient, bound: Bound) -> Json:
-    wanted = bound["--region-assignment"] or {}
-    if not wanted:
+def _regions(client: DialectClient, bound: Bound) -> Json:
+    """The region id of each server that is assigned one."""
+    names = bound["--region-assignment"] or {}
+    if not names:
         return {}
-    known = {one["name"]: one["id"] for one in door.items("/regions", "id")}
-    for name in wanted.values():
+    known = region_ids(client)
+    for name in names.values():
         if name not in known:
-            raise Usage(f"There is no region '{name}'.", f"There are: {', '.join(sorted(known))}.")
-    return {server: known[name] for server, name in wanted.items()}
-
-
-def only_one(bound: Bound, *names: str) -> None:
-    """Refuse options that exclude each other. Raises Usage."""
-    given = [name for name in names if bound[name]]
-    if len(given) > 1:
-        raise Usage(f"{' and '.join(given)} exclude each other.", "Give one of them.")
+            raise unknown_region(name, known)
+    return {server: known[name] for server, name in names.items()}
 
 
 def shutdown(session: Session, bound: Bound) -> int:
     """Stop a database and wait until it does not run."""
-    door, path = DialectClient(session, bound), f"/databases/{part(bound['--db-name'])}"
-    door.change("POST", f"{path}/shutdown")
-    ends = session.clock() + bound["--timeout"]
-    if not bound["--timeout"]:
+    client, name, seconds = dialect(session, bound), bound["--db-name"], bound["--timeout"]
+    path = f"/databases/{quoted(name)}"
+    client.change("POST", f"{path}/shutdown")
+    if not seconds:
         return DONE
-    while (state := _state(door, path)) not in ("NOT_RUNNING", "TOMBSTONE"):
-        if session.clock() >= ends:
-            said = f"{bound['--db-name']} is {state} after {bound['--timeout']} s."
-            session.screen.error(said, f"It goes on; see dkv show database --db-name {bound['--db-name']}.")
-            return FAILED
-        session.screen.progress(f"{bound['--db-name']}: {state}")
-        session.sleep(POLL)
-    return DONE
+    state = session.until(lambda: _state(client, path), _is_down, seconds, says=lambda state: f"{name}: {state}")
+    if _is_down(state):
+        return DONE
+    session.screen.error(f"{name} is {state} after {seconds} s.", f"It goes on; see dkv show database --db-name {name}.")
+    return FAILED
 
 
-def _state(door: DialectClient, path: str) -> str:
+def _is_down(state: str) -> bool:
+    return state in ("NOT_RUNNING", "TOMBSTONE")
+
+
+def _state(client: DialectClient, path: str) -> str:
     try:
-        return str(door.get(path)["state"])
+        return str(client.get(path)["state"])
     except ManagerRefused as refused:
         if refused.status != 503:
             raise
-        return "not to be seen"
+        return "UNKNOWN"
 
 
 def show_database(session: Session, bound: Bound) -> int:
     """The database, its living processes, then its tombstones, newest first, by incarnation."""
     only_one(bound, "--num-incarnations", "--all-incarnations", "--skip-exited")
-    door, name = DialectClient(session, bound), bound["--db-name"]
-    looks = [Look(f"/databases/{part(name)}"), Look("/processes", "startId", {"dbName": exactly(name)}), Look("/peers", "id")]
-    looks += [] if bound["--skip-exited"] else [_exited(name)]
-    database, processes, servers, *exited = door.at_once(*looks)
-    here = {server["id"]: connected(server) for server in servers}
-    ended = _asked_for(bound, exited[0] if exited else [], database["incarnation"]["major"])
+    client, name = dialect(session, bound), bound["--db-name"]
+    queries = [
+        Query(f"/databases/{quoted(name)}"),
+        Query("/processes", "startId", {"dbName": exactly(name)}),
+        Query("/peers", "id"),
+        *([] if bound["--skip-exited"] else [_exited(name)]),
+    ]
+    database, processes, servers, *exited = client.at_once(*queries)
+    states = {server["id"]: connected(server) for server in servers}
+    major = database["incarnation"]["major"]
+    tombstones = _of_incarnations(bound, exited[0] if exited else [], major)
 
     def text() -> Iterator[str]:
         yield repr_line("Database", database)
         yield f"  {database_line(database)}"
-        yield from (f"    {process_line(process, here)}" for process in processes)
-        yield from _tombstones(ended, database["incarnation"]["major"])
+        yield from (f"    {process_line(process, states)}" for process in processes)
+        yield from _tombstone_lines(tombstones, major)
 
-    lines(session, {**database, "processes": processes, "exited": ended}, text())
+    lines(session, {**database, "processes": processes, "exited": tombstones}, text())
     say_waiting(session, database)
     return DONE
 
 
-def update_options(session: Session, bound: Bound) -> int:
-    """Set options; a line for each that was changed says whether it is live or needs a restart."""
-    if not bound["--default-options"] and not bound["--replace-all"]:
-        raise Usage("Nothing is to be changed.", "Give --default-options KEY VALUE, or --replace-all to unset all.")
-    path = f"/databases/{part(bound['--db-name'])}/options"
-    done = DialectClient(session, bound).change("POST", path, bound["--default-options"] or {}, replaceAll=bound["--replace-all"])
-    effects = (done or {}).get("effects", [])
-    lines(session, effects, (f"{one['option']}: {one['effect']}" for one in effects))
-    return DONE
-
-
-def _exited(name: str) -> Look:
+def _exited(name: str) -> Query:
     """All tombstones of a database, newest first."""
     fields = "databaseIncarnation.major,databaseIncarnation.minor,process.startId"
     newest: dict[str, object] = {"descendingFields": "databaseIncarnation.major,databaseIncarnation.minor"}
-    return Look("/processes/exited", fields, {"process__dbName": exactly(name)}, newest)
+    return Query("/processes/exited", fields, {"process__dbName": exactly(name)}, newest)
 
 
-def _asked_for(bound: Bound, found: Sequence[Json], major: int) -> list[Json]:
-    """Those of the incarnations asked for."""
+def _of_incarnations(bound: Bound, tombstones: Sequence[Json], major: int) -> list[Json]:
+    """The tombstones of the incarnations that were asked for."""
     oldest = 0 if bound["--all-incarnations"] else major - (bound["--num-incarnations"] or 1) + 1
-    return [one for one in found if one["databaseIncarnation"]["major"] >= oldest]
+    return [tombstone for tombstone in tombstones if tombstone["databaseIncarnation"]["major"] >= oldest]
 
 
-def _tombstones(ended: Sequence[Json], major: int) -> Iterator[str]:
-    for one in ended:
-        if one["databaseIncarnation"]["major"] != major:
-            major = one["databaseIncarnation"]["major"]
+def _tombstone_lines(tombstones: Sequence[Json], major: int) -> Iterator[str]:
+    for tombstone in tombstones:
+        if tombstone["databaseIncarnation"]["major"] != major:
+            major = tombstone["databaseIncarnation"]["major"]
             yield f"  [incarnation = {major}]"
-        yield f"    {exited_line(one)}"
+        yield f"    {exited_line(tombstone)}"
+
+
+def update_options(session: Session, bound: Bound) -> int:
+    """Set options; a line for each that was changed says whether it is live or needs a restart."""
+    options = bound["--default-options"] or {}
+    if not options and not bound["--replace-all"]:
+        raise Usage("There is nothing to change.", "Give --default-options KEY VALUE, or --replace-all to unset all.")
+    path = f"/databases/{quoted(bound['--db-name'])}/options"
+    answer = dialect(session, bound).change("POST", path, options, replaceAll=bound["--replace-all"])
+    effects = (answer or {}).get("effects", [])
+    lines(session, effects, (f"{effect['option']}: {effect['effect']}" for effect in effects))
+    return DONE
+
+
+# Start plans ---------------------------------------------------------------------------------------------------------
+
+
+def get_startplan(session: Session, bound: Bound) -> int:
+    """Write the start plan to a file."""
+    servers, client = bound["--te-server-ids"], dialect(session, bound)
+    write_json(
+        session, bound["--output-file"], _start_plan(client, bound["--db-name"], servers, reusable=not bound["--one-time"])
+    )
+    return DONE
+
+
+def _start_plan(client: DialectClient, name: str, te_servers: Sequence[str] | None, *, reusable: bool) -> Json:
+    """What would have to be requested now."""
+    body = {"reusable": reusable, "teHosts": list(te_servers or ()), "smHosts": {}}
+    return dict(client.ask(f"/databases/{quoted(name)}/startplan", body))
+
+
+def start_database(session: Session, bound: Bound) -> int:
+    """Ask for a one-time plan and carry it out."""
+    only_one(bound, "--incremental", "--unconditional")
+    client, name = dialect(session, bound), bound["--db-name"]
+    plan = _start_plan(client, name, bound["--te-server-ids"], reusable=False)
+    _check_running(name, bool(plan.get("incremental")), bound, "Start")
+    return carry_out(session, client, plan, bound)
+
+
+def _check_running(name: str, runs: bool, bound: Bound, verb: str) -> None:
+    """--incremental is for a database that runs. Raises CliError."""
+    if bound["--unconditional"] or runs == bound["--incremental"]:
+        return
+    if runs:
+        raise CliError(f"{name} runs already.", "Use --incremental to start only what is missing.")
+    raise CliError(f"{name} does not run.", f"{verb} it without --incremental.")
+
+
+def carry_out(session: Session, client: DialectClient, plan: Json, bound: Bound) -> int:
+    """Request each process of a plan: SMs by archive, then TEs."""
+    requests = sorted(plan["processes"], key=lambda request: (request["engineType"] == "TE", request.get("archiveId") or 0))
+    waited = not bound["--sms-running-timeout"] or bound["--plan"]
+    started: list[Json] = []
+    for request in requests:
+        if request["engineType"] == "TE" and not waited:
+            waited = True
+            if not _await_sms(session, client, request["dbName"], bound["--sms-running-timeout"]):
+                return FAILED
+        if not session.screen.as_json:
+            session.screen.line(f"STARTING: {repr_line('StartProcessRequest', request)}")
+        started.append(client.change("POST", "/processes", request))
+    if session.screen.as_json:
+        session.screen.data({"started": started})
+    return DONE
+
+
+def _await_sms(session: Session, client: DialectClient, name: str, seconds: int) -> bool:
+    if session.until(lambda: _sms_run(client, name), bool, seconds):
+        return True
+    message = f"The SMs of {name} do not run after {seconds} s; no TE was requested."
+    session.screen.error(message, f"See dkv show database --db-name {name}.")
+    return False
+
+
+def _sms_run(client: DialectClient, name: str) -> bool:
+    sms = client.items("/processes", "startId", dbName=exactly(name), type="SM")
+    return bool(sms) and all((sm["durableState"], sm.get("state")) == ("MONITORED", "RUNNING") for sm in sms)
+
+
+def capture(session: Session, bound: Bound) -> int:
+    """Write what runs now, as a plan."""
+    path = f"/databases/{quoted(bound['--db-name'])}/capture"
+    write_json(session, bound["--capture-file"], dialect(session, bound).get(path, checkState=True))
+    return DONE
+
+
+def enforce(session: Session, bound: Bound) -> int:
+    """Request what a captured plan has and the database has not."""
+    only_one(bound, "--incremental", "--unconditional")
+    requests = _requests(read_json(bound["--capture-file"]), bound["--capture-file"])
+    client, name = dialect(session, bound), str(requests[0]["dbName"])
+    _same_archives(client, name, requests)
+    database: Json = client.get(f"/databases/{quoted(name)}")
+    incarnation, runs = dict(database["incarnation"]), database["state"] != "NOT_RUNNING"
+    _check_running(name, runs, bound, "Enforce")
+    if not runs:
+        incarnation = {"major": incarnation["major"] + 1, "minor": 0}
+    living = list(client.get(f"/databases/{quoted(name)}/capture", checkState=False)["processes"])
+    missing = []
+    for request in requests:
+        reason = _why_skipped(request, living, requests)
+        if reason:
+            session.screen.line(f"SKIPPING: {repr_line('StartProcessRequest', request)}: {reason}")
+        else:
+            missing.append({**request, "expectedIncarnation": incarnation})
+    return carry_out(session, client, {"processes": missing}, bound)
+
+
+def _requests(plan: Any, path: str) -> list[Json]:
+    requests = plan.get("processes") if isinstance(plan, dict) else None
+    whole = isinstance(requests, list) and requests and all(isinstance(r, dict) and "dbName" in r for r in requests)
+    if not whole:
+        raise Usage(f"{path} has no processes.", "Write it with dkv capture database.")
+    return [dict(request) for request in requests or ()]
+
+
+def _same_archives(client: DialectClient, name: str, requests: Sequence[Json]) -> None:
+    captured = {request["archiveId"] for request in requests if request.get("archiveId") is not None}
+    present = {archive["id"] for archive in client.items("/archives", "id", dbName=exactly(name))}
+    if captured != present:
+        message = f"The archives of {name} are {sorted(present)}, and {sorted(captured)} were captured."
+        raise CliError(message, "Capture the database again, or bring the archives back.")
+
+
+def _why_skipped(request: Json, living: list[Json], requests: Sequence[Json]) -> str:
+    """Why a process of the captured plan needs no start; "" if it does. The process that stands for it leaves `living`."""
+    for process in living:
+        if all(process.get(key) == request.get(key) for key in KEYS):
+            living.remove(process)
+            return "it runs"
+    archive_id = request.get("archiveId")
+    if archive_id is not None:
+        return "its archive has a process" if any(process.get("archiveId") == archive_id for process in living) else ""
+    wanted = sum(other["engineType"] == "TE" and other["host"] == request["host"] for other in requests)
+    present = sum(process["engineType"] == "TE" and process["host"] == request["host"] for process in living)
+    return f"{request['host']} has {present} TEs" if present >= wanted else ""

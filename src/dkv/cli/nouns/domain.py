@@ -1,18 +1,24 @@
-"""CLI: the domain as a whole: show domain (docs/reference/nuodb.md#output), and what the managers agree on, as JSON."""
+"""CLI: the domain as a whole: its servers, databases and processes; what waits, and what happened."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from dkv.cli.binding import Bound, Cmdlet, Param
-from dkv.cli.errors import DONE
-from dkv.cli.nouns.dialect_client import SHARED, DialectClient, Look
-from dkv.cli.nouns.printing import keep, lines, say_waiting
-from dkv.cli.nouns.shapes import connected, database_line, process_line, server_line
+from dkv.cli.errors import DONE, Usage
+from dkv.cli.get_store import waiting_lines
+from dkv.cli.nouns.common import DB_NAME, SHARED, dialect, native
+from dkv.cli.nouns.printing import connected, database_line, lines, process_line, say_waiting, server_line, write_json
+from dkv.cli.output import Screen, moment
 from dkv.cli.session import Session
-from dkv.client import Json
+from dkv.client import Json, ManagerClient, ManagerUnreachable
+from dkv.client.dialect import Query
+
+RECONNECT = 0.5  # s until events are followed again after a broken connection
+ONE_STORE = DB_NAME._replace(required=False, help="only this store or database")
 
 VERBS = (
     Cmdlet(
@@ -31,31 +37,50 @@ VERBS = (
         "nouns.domain:capture",
         (Param("--output", "text", "the file; else it is printed", default="-"), *SHARED),
     ),
+    Cmdlet(
+        "show waiting",
+        "Everything that waits: for whom, since when, why, and what would help.",
+        "nouns.domain:show_waiting",
+        (ONE_STORE, *SHARED),
+    ),
+    Cmdlet(
+        "show events",
+        "What happened, why, who asked, and which event each follows from; --why N tells a chain.",
+        "nouns.domain:show_events",
+        (
+            ONE_STORE,
+            Param("--limit", "number", "how many of the newest", default=50, high=10_000),
+            Param("--follow", "switch", "go on with what happens now, until Ctrl-C", default=False),
+            Param("--why", "number", "this event, what it follows from, and so on to where that began", high=10**11),
+            *SHARED,
+        ),
+    ),
 )
 
 
 def show_domain(session: Session, bound: Bound) -> int:
-    """Servers, databases, processes, in the documented layout (docs/reference/nuodb.md#output)."""
-    door = DialectClient(session, bound)
+    """Servers, databases and processes, in nuocmd's layout."""
+    client = dialect(session, bound)
     token = bound["--client-token"] or _token()
-    told: Json = door.ask("/diagnostics/log", {"message": f"show domain, client token: {token}"})
-    servers, databases, processes = door.at_once(Look("/peers", "id"), Look("/databases", "name"), Look("/processes", "startId"))
+    head: Json = client.ask("/diagnostics/log", {"message": f"show domain, client token: {token}"})
+    queries = Query("/peers", "id"), Query("/databases", "name"), Query("/processes", "startId")
+    servers, databases, processes = client.at_once(*queries)
     if not bound["--include-tombstone-databases"]:
-        databases = [one for one in databases if one["state"] != "TOMBSTONE"]
-    here = {server["id"]: connected(server) for server in servers}
+        databases = [database for database in databases if database["state"] != "TOMBSTONE"]
+    states = {server["id"]: connected(server) for server in servers}
 
     def text() -> Iterator[str]:
-        yield f"server version: {told['serverVersion']}, server license: {told.get('licenseType')}"
-        yield f"server time: {local_time(told['serverTimeMillis'])}, client token: {token}"
+        yield f"server version: {head['serverVersion']}, server license: {head.get('licenseType')}"
+        yield f"server time: {local_time(head['serverTimeMillis'])}, client token: {token}"
         yield "Servers:"
         yield from (f"  {server_line(server)}" for server in servers)
         yield "Databases:"
         for database in databases:
             yield f"  {database_line(database)}"
-            of_it = (one for one in processes if one["dbName"] == database["name"])
-            yield from (f"    {process_line(process, here)}" for process in of_it)
+            own = (process for process in processes if process["dbName"] == database["name"])
+            yield from (f"    {process_line(process, states)}" for process in own)
 
-    lines(session, {**told, "clientToken": token, "servers": servers, "databases": databases, "processes": processes}, text())
+    lines(session, {**head, "clientToken": token, "servers": servers, "databases": databases, "processes": processes}, text())
     for database in databases:
         say_waiting(session, database)
     return DONE
@@ -72,5 +97,130 @@ def local_time(at: int) -> str:
 
 def capture(session: Session, bound: Bound) -> int:
     """The replicated state as JSON."""
-    keep(session, bound["--output"], DialectClient(session, bound).get("/diagnostics/captureDomainState"))
+    write_json(session, bound["--output"], dialect(session, bound).get("/diagnostics/captureDomainState"))
     return DONE
+
+
+# What waits ----------------------------------------------------------------------------------------------------------
+
+
+def show_waiting(session: Session, bound: Bound) -> int:
+    """One line for each thing that is not where it belongs."""
+    screen, client, name = session.screen, native(session, bound), bound["--db-name"]
+    if name:
+        client.store(name)  # refused when there is none of that name
+    waiting = client.waiting(name)
+    if screen.as_json:
+        screen.data(waiting)
+    for line in [] if screen.as_json else waiting_lines(waiting):
+        screen.line(screen.spoken(line))
+    if not waiting:
+        screen.note("Nothing waits.")
+    return DONE
+
+
+# Events --------------------------------------------------------------------------------------------------------------
+
+
+def show_events(session: Session, bound: Bound) -> int:
+    """The log of the domain, or one chain of it."""
+    if bound["--why"] and (bound["--follow"] or bound["--db-name"]):
+        raise Usage("--why takes no --follow and no --db-name: a chain is one event's.", "Leave them out.")
+    client = native(session, bound)
+    return (
+        _show_chain(session.screen, client.event_chain(bound["--why"])) if bound["--why"] else _show_log(session, client, bound)
+    )
+
+
+def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
+    screen, name, limit = session.screen, bound["--db-name"], bound["--limit"]
+    if name:
+        client.store(name)  # refused when there is none of that name
+    log = client.newest_events(limit, name)
+    events = log["events"]
+    if bound["--follow"]:
+        _follow(session, client, events, bound)
+    if screen.as_json:
+        screen.data(events)
+        return DONE
+    for event in events:
+        screen.line(logged(event))
+    if len(events) < limit and log["oldest"] > 1:
+        screen.note(f"Events before #{log['oldest']} are no longer kept.")
+    if not events:
+        screen.note("No events.")
+    return DONE
+
+
+def _show_chain(screen: Screen, found: Json) -> int:
+    if screen.as_json:
+        screen.data(found)
+        return DONE
+    for line in chain(found["events"], found["trimmed"]):
+        screen.line(line)
+    return DONE
+
+
+def _follow(session: Session, client: ManagerClient, events: list[Json], bound: Bound) -> None:
+    """Print what there is and what comes, without end; after a broken connection from whichever manager is ready."""
+    after = 0
+    for event in events:
+        after = _print(session.screen, event)
+    while True:
+        with suppress(ManagerUnreachable):
+            for event in client.follow_events(after, bound["--db-name"]):
+                after = _print(session.screen, event)
+        session.sleep(RECONNECT)
+        client = native(session, bound)
+
+
+def _print(screen: Screen, event: Json) -> int:
+    if screen.as_json:
+        screen.data(event, indent=None)
+    else:
+        screen.line(logged(event))
+    return int(event["sequence"])
+
+
+def logged(event: Json) -> str:
+    """`#41 TIME group orders/g1 OPEN -> VACANT because process 1, its leader, ended (ProcessExited by server0; from #40)`."""
+    moved = event["change"] and not event["change"].startswith("(new)")
+    what = f"{event['subject']} {event['change']}" if moved else _what(event)
+    because = _because(event, what)
+    return f"#{event['sequence']} {moment(event['at'])} {what}{because and f' because {because}'} ({_origin(event)})"
+
+
+def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
+    """The newest event first, then what it happened because of, and where that began."""
+    lines = [f"{'  because ' if n else ''}{_sentence(event)}" for n, event in enumerate(events)]
+    last = events[-1]
+    if trimmed:
+        return [*lines, f"The log no longer has what #{last['sequence']} followed from."]
+    if not last["actor"]:
+        return [*lines, f"Root cause: {last['command']}, by whom is not known."]
+    verb = "ordered" if last["ordered"] else "reported"
+    return [*lines, f"Root cause: {last['command']}, {verb} by {last['actor']}."]
+
+
+def _sentence(event: Json) -> str:
+    what = _what(event)
+    because = _because(event, what).removeprefix("it ended: ")
+    return f"#{event['sequence']} {moment(event['at'])} {what}{because and f': {because}'}"
+
+
+def _because(event: Json, what: str) -> str:
+    """Why, unless that says no more than what happened."""
+    because = str(event["because"])
+    return "" if what.endswith(because.removeprefix("it ")) else because
+
+
+def _what(event: Json) -> str:
+    """What happened, without why: the manager's sentence; of a version that sends none the event's change or kind."""
+    return str(event.get("text") or f"{event['subject']} {event['change'] or event['kind']}")
+
+
+def _origin(event: Json) -> str:
+    by = f"{event['command']} by {event['actor']}" if event["actor"] else str(event["command"])
+    if event["cause"] is None:
+        return by
+    return f"{by}; from #{event['cause']}" if event["cause"] > 0 else f"{by}; from before this log"

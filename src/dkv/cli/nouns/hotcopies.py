@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED, Usage
-from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, exactly, part
-from dkv.cli.nouns.printing import lines, show
-from dkv.cli.nouns.shapes import address, repr_line
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect
+from dkv.cli.nouns.printing import address, lines, repr_line, show
 from dkv.cli.session import Session
 from dkv.client import Json
+from dkv.client.dialect import DialectClient, exactly
+from dkv.client.manager import quoted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s
 TIMEOUT = Param("--timeout", "number", "seconds to wait for the end", default=0, low=0, high=10**6)
@@ -76,14 +77,14 @@ VERBS = (
 
 def take(session: Session, bound: Bound) -> int:
     """Ask for a copy; with --timeout wait for its end."""
-    door, kind = DialectClient(session, bound), bound["--type"]
+    client, kind, seconds = dialect(session, bound), bound["--type"], bound["--timeout"]
     body = _simple(bound) if kind == "simple" else _set(bound)
-    path = f"/databases/{part(bound['--db-name'])}/hotCopy" + ("Simple" if kind == "simple" else "")
-    begun: Json = door.change("POST", path, body) or {}
-    if bound["--timeout"]:
-        begun = _await(door, begun, bound["--timeout"])
-    show(session, "HotCopyResponse", begun)
-    return FAILED if bound["--timeout"] and begun.get("status") not in (None, "completed") else DONE
+    path = f"/databases/{quoted(bound['--db-name'])}/hotCopy" + ("Simple" if kind == "simple" else "")
+    copy: Json = client.change("POST", path, body) or {}
+    if seconds and copy.get("status") == "running":
+        copy = _await_end(session, client, copy, seconds)
+    show(session, "HotCopyResponse", copy)
+    return FAILED if seconds and copy.get("status") not in (None, "completed") else DONE
 
 
 def _common(bound: Bound) -> Json:
@@ -110,53 +111,54 @@ def _set(bound: Bound) -> Json:
     return body
 
 
-def _await(door: DialectClient, begun: Json, seconds: int) -> Json:
-    session, pause = door.session, FIRST_PAUSE
-    ends = session.clock() + seconds
-    while begun.get("status") == "running" and session.clock() < ends:
-        session.screen.progress(f"{begun.get('status')}: {begun.get('message') or begun.get('stage') or ''}")
-        session.sleep(min(pause, max(0.0, ends - session.clock())))
-        pause = min(2 * pause, LONGEST_PAUSE)
-        ids = {"coordinatorStartId": begun["coordinatorStartId"], "hotCopyId": begun["hotCopyId"]}
-        begun = door.get("/databases/hotCopyStatus", **ids)
-    return begun
+def _await_end(session: Session, client: DialectClient, copy: Json, seconds: int) -> Json:
+    ids = {"coordinatorStartId": copy["coordinatorStartId"], "hotCopyId": copy["hotCopyId"]}
+    return session.until(
+        lambda: dict(client.get("/databases/hotCopyStatus", **ids)),
+        lambda copy: copy.get("status") != "running",
+        seconds,
+        pause=FIRST_PAUSE,
+        longest_pause=LONGEST_PAUSE,
+        says=lambda copy: f"{copy.get('status')}: {copy.get('message') or copy.get('stage') or ''}",
+    )
 
 
-def _statuses(door: DialectClient, bound: Bound) -> Json:
+def _statuses(client: DialectClient, bound: Bound) -> Json:
     name, coordinator = bound["--db-name"], bound.get("--coordinator-start-id")
     if (name is None) == (coordinator is None):
-        raise Usage("It is not said whose hot copies.", "Give either --db-name or --coordinator-start-id.")
+        raise Usage("A database or a coordinator is required.", "Give either --db-name or --coordinator-start-id.")
     if name is None:
-        return dict(door.get("/databases/hotCopyStatus", coordinatorStartId=coordinator))
-    return dict(door.get(f"/databases/{part(name)}/hotCopyStatus", minSecondsRunning=bound["--running-for"]))
+        return dict(client.get("/databases/hotCopyStatus", coordinatorStartId=coordinator))
+    return dict(client.get(f"/databases/{quoted(name)}/hotCopyStatus", minSecondsRunning=bound["--running-for"]))
 
 
 def info(session: Session, bound: Bound) -> int:
     """The copies, as repr lines."""
-    found = _statuses(DialectClient(session, bound), bound)
-    copies = [one for some in found["hotCopyStatuses"].values() for one in some]
-    lines(session, found, (repr_line("HotCopyResponse", one) for one in copies))
+    statuses = _statuses(dialect(session, bound), bound)
+    copies = [copy for copies in statuses["hotCopyStatuses"].values() for copy in copies]
+    lines(session, statuses, (repr_line("HotCopyResponse", copy) for copy in copies))
     return DONE
 
 
 def show_info(session: Session, bound: Bound) -> int:
     """The copies below the process that coordinates them."""
-    door = DialectClient(session, bound)
-    found = _statuses(door, bound)
-    live = {str(one["startId"]): one for one in door.items("/processes", "startId", dbName=exactly(bound["--db-name"]))}
+    client = dialect(session, bound)
+    statuses = _statuses(client, bound)
+    processes = client.items("/processes", "startId", dbName=exactly(bound["--db-name"]))
+    living = {str(process["startId"]): process for process in processes}
 
     def text() -> Iterator[str]:
-        for start_id, copies in sorted(found["hotCopyStatuses"].items(), key=lambda one: int(one[0])):
-            where = address(live.get(start_id, {})) or "<UNKNOWN ADDRESS>"
+        for start_id, copies in sorted(statuses["hotCopyStatuses"].items(), key=lambda item: int(item[0])):
+            where = address(living.get(start_id, {})) or "<UNKNOWN ADDRESS>"
             yield f"{where} [start_id = {start_id}]"
-            yield from (f"  {_line(one)}" for one in copies)
-        for start_id, said in sorted((found.get("errors") or {}).items()):
-            yield f"[start_id = {start_id}] {said}"
+            yield from (f"  {_line(copy)}" for copy in copies)
+        for start_id, error in sorted((statuses.get("errors") or {}).items()):
+            yield f"[start_id = {start_id}] {error}"
 
-    lines(session, found, text())
+    lines(session, statuses, text())
     return DONE
 
 
-def _line(one: Mapping[str, object]) -> str:
-    end = one.get("endTimestamp") or ""
-    return f"{one.get('hotCopyId')} [{one.get('status')}] {one.get('beginTimestamp')}..{end} : {one.get('message')}"
+def _line(copy: Mapping[str, object]) -> str:
+    end = copy.get("endTimestamp") or ""
+    return f"{copy.get('hotCopyId')} [{copy.get('status')}] {copy.get('beginTimestamp')}..{end} : {copy.get('message')}"

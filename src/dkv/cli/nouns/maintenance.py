@@ -1,20 +1,20 @@
-"""CLI: the verbs of maintenance: switchover database, restart database. They ask, then wait for the domain."""
+"""CLI: what moves leadership or replaces processes on purpose: switchover, restart, and a leader that is enforced."""
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
-from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME
-from dkv.cli.nouns.native_client import ask, client_of, store_path
-from dkv.cli.output import Screen
+from dkv.cli.nouns.archives import ARCHIVE_ID
+from dkv.cli.nouns.common import CHANGES, DB_NAME, native
+from dkv.cli.output import Screen, moment
 from dkv.cli.session import Session
-from dkv.client import Json, ManagerClient
+from dkv.cli.topology import UNPARTITIONED
+from dkv.client import Json, ManagerClient, ManagerRefused
 
 POLL = 0.05  # s between two looks
-SWITCHED_WITHIN = 40.0  # s: longer than a handover may take from its wish to its deadline
+SWITCHED_WITHIN = 40.0  # s: longer than a handover may take from its request to its deadline
 STOPPED_WITHIN = 120.0  # s a whole stop and start is waited for
+LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command says what it waits for
 
 VERBS = (
     Cmdlet(
@@ -41,45 +41,64 @@ VERBS = (
             *CHANGES,
         ),
     ),
+    Cmdlet(
+        "enforce leader",
+        "Makes an archive lead although it may lack writes; says first what may be lost.",
+        "nouns.maintenance:enforce_leader",
+        (
+            DB_NAME,
+            Param("--group", "text", "its storage group", default=UNPARTITIONED),
+            ARCHIVE_ID._replace(help="the archive that has to lead"),
+            Param("--allow-data-loss", "switch", "what is said to be lost may be lost", default=False),
+            Param("--reason", "any", "why, recorded for ever", default=""),
+            *CHANGES,
+        ),
+    ),
 )
 
 
-# Switchover --------------------------------------------------------------------------------------------------------
+# Switchover ----------------------------------------------------------------------------------------------------------
 
 
 def switchover(session: Session, bound: Bound) -> int:
     """Ask for it, wait until each group is done or has given up, and print from whom to whom and how long it took."""
-    screen, client, name = session.screen, client_of(session, bound["--managers"]), bound["--db-name"]
-    before = {g["name"]: g["leader"] for g in client.store(name)["groups"]}
-    since = newest(session, client, name)
-    begun = session.clock()
-    body = {"group": bound["--group"]} | ({} if bound["--to"] is None else {"toStartId": bound["--to"]})
-    asked = ask(session, client, "POST", f"{store_path(name)}/switchover", body)["groups"]
-    told = [_once_done(session, client, name, {"group": group, "from": before[group]}, begun) for group in asked]
-    for one in told:
-        one["reason"] = _why_not(client, name, one["group"], since) if one["from"] == one["to"] else ""
+    screen, client, name = session.screen, native(session, bound), bound["--db-name"]
+    leaders = {group["name"]: group["leader"] for group in client.store(name)["groups"]}
+    newest = _newest_event(client, name)
+    started = session.clock()
+    session.sent.append(f"switchover of {name}")
+    results = []
+    for group in client.switch_over(name, bound["--group"], bound["--to"]):
+        results.append(_switched(session, client, name, {"group": group, "from": leaders[group]}, started))
+    for result in results:
+        result["reason"] = _why_not(client, name, result["group"], newest) if result["from"] == result["to"] else ""
     if screen.as_json:
-        screen.data(told)
-    for one in [] if screen.as_json else told:
-        screen.line(_said(one))
-    return FAILED if any(one["reason"] for one in told) else DONE
+        screen.data(results)
+    else:
+        screen.block("\n".join(map(_result_line, results)))
+    return FAILED if any(result["reason"] for result in results) else DONE
 
 
-def _once_done(session: Session, client: ManagerClient, store: str, asked: Json, begun: float) -> Json:
-    """Look until the wish is fulfilled or given up."""
-    while True:
-        view: Json = next(g for g in client.store(store)["groups"] if g["name"] == asked["group"])
-        took = session.clock() - begun
-        if (not view["switchover"] and not view["handover"]) or took > SWITCHED_WITHIN:
-            return asked | {"to": view["leader"], "seconds": round(took, 3)}
-        session.screen.progress(f"group {asked['group']}: {asked['from']} hands over")
-        session.sleep(POLL)
+def _switched(session: Session, client: ManagerClient, name: str, request: Json, started: float) -> Json:
+    """Wait until the request is fulfilled or given up."""
+    group = session.until(
+        lambda: _group(client, name, request["group"]),
+        lambda group: not group["switchover"] and not group["handover"],
+        SWITCHED_WITHIN - (session.clock() - started),
+        pause=POLL,
+        says=lambda _: f"group {request['group']}: {request['from']} hands over",
+    )
+    return request | {"to": group["leader"], "seconds": round(session.clock() - started, 3)}
 
 
-def newest(session: Session, client: ManagerClient, store: str) -> int:
+def _group(client: ManagerClient, store: str, name: str) -> Json:
+    return next(dict(group) for group in client.store(store)["groups"] if group["name"] == name)
+
+
+def _newest_event(client: ManagerClient, store: str) -> int:
     """The sequence of the newest event of a store; 0 without any."""
-    found = ask(session, client, "GET", f"/events?newest=1&store={quote(store, safe='')}")["events"]
-    return int(found[-1]["sequence"]) if found else 0
+    events = client.newest_events(1, store)["events"]
+    return int(events[-1]["sequence"]) if events else 0
 
 
 def _why_not(client: ManagerClient, store: str, group: str, after: int) -> str:
@@ -89,77 +108,137 @@ def _why_not(client: ManagerClient, store: str, group: str, after: int) -> str:
     return str(failed[-1]["because"]) if failed else f"it was not done within {SWITCHED_WITHIN:g} s"
 
 
-def _said(one: Json) -> str:
-    if one["reason"]:
-        return f"{one['group']}: {one['from']} still leads: {one['reason']}."
-    return f"{one['group']}: {one['from']} -> {one['to']} in {one['seconds']:.2f} s"
+def _result_line(result: Json) -> str:
+    if result["reason"]:
+        return f"{result['group']}: {result['from']} still leads: {result['reason']}."
+    return f"{result['group']}: {result['from']} -> {result['to']} in {result['seconds']:.2f} s"
 
 
-# Restart -----------------------------------------------------------------------------------------------------------
+# Restart -------------------------------------------------------------------------------------------------------------
 
 
 def restart(session: Session, bound: Bound) -> int:
     """Begin or end a restart; the domain does it, this command only watches and may be interrupted."""
-    client = client_of(session, bound["--managers"])
-    return _end(session, client, bound["--db-name"]) if bound["--stop"] else _begin(session, client, bound)
-
-
-def _end(session: Session, client: ManagerClient, name: str) -> int:
-    """End a restart where it stands."""
-    ask(session, client, "DELETE", f"{store_path(name)}/restart")
-    return _tell(session.screen, {"store": name, "result": "Stopped"}, f"The restart of {name} was ended where it stood.")
+    client, name = native(session, bound), bound["--db-name"]
+    if not bound["--stop"]:
+        return _begin(session, client, bound)
+    session.sent.append(f"end of the restart of {name}")
+    client.end_restart(name)
+    return _print(session.screen, {"store": name, "result": "Stopped"}, f"The restart of {name} was ended where it stood.")
 
 
 def _begin(session: Session, client: ManagerClient, bound: Bound) -> int:
     """Begin a restart and watch it to its end."""
     screen, name, rolling = session.screen, bound["--db-name"], bound["--rolling"]
-    since, begun = newest(session, client, name), session.clock()
-    body = {"rolling": rolling, "force": bound["--force"]}
-    count = ask(session, client, "POST", f"{store_path(name)}/restart", body)["processes"]
+    newest, started = _newest_event(client, name), session.clock()
+    session.sent.append(f"restart of {name}")
+    count = client.begin_restart(name, rolling=rolling, force=bound["--force"])
     if bound["--no-wait"]:
-        told = {"store": name, "result": "Restarting", "processes": count}
-        return _tell(screen, told, f"{count} processes of {name} are being restarted.")
-    last = _watched(session, client, name, since)
+        facts = {"store": name, "result": "Restarting", "processes": count}
+        return _print(screen, facts, f"{count} processes of {name} are being restarted.")
+    last = _watch_to_end(session, client, name, newest)
     if last["kind"] == "database.restarted" and not rolling:
-        _once_running(session, client, name)
+        session.until(
+            lambda: client.store(name)["groups"],
+            lambda groups: all(group["serving"] for group in groups),
+            STOPPED_WITHIN,
+            pause=POLL,
+            says=lambda _: f"{name} starts",
+        )
     facts = {
         "store": name,
         "result": last["kind"].partition(".")[2],
         "reason": last["because"],
-        "seconds": round(session.clock() - begun, 3),
+        "seconds": round(session.clock() - started, 3),
     }
-    _tell(screen, facts, f"{name}: {last['because']}.")
+    _print(screen, facts, f"{name}: {last['because']}.")
     return DONE if last["kind"] == "database.restarted" else FAILED
 
 
-def _tell(screen: Screen, facts: Json, words: str) -> int:
+def _print(screen: Screen, facts: Json, sentence: str) -> int:
     if screen.as_json:
         screen.data(facts)
     else:
-        screen.line(words)
+        screen.line(sentence)
     return DONE
 
 
-def _watched(session: Session, client: ManagerClient, name: str, since: int) -> Json:
-    """Say each new thing the restart does or waits for, until it has ended; the event of its end."""
-    said = ""
-    while (view := client.store(name))["restart"]:
-        said = _news(session.screen, view["restart"], said)
-        session.sleep(POLL)
-    ends = [e for e in client.events(since, name) if e["kind"] in ("database.restarted", "database.restart_stopped")]
-    return ends[-1] if ends else {"kind": "", "because": "what became of it is not in the log any more"}
+def _watch_to_end(session: Session, client: ManagerClient, name: str, newest: int) -> Json:
+    """Show what the restart does or waits for until it has ended, however long that takes; the event of its end."""
+    session.until(
+        lambda: client.store(name)["restart"],
+        lambda restart: not restart,
+        float("inf"),
+        pause=POLL,
+        says=lambda restart: (
+            f"{restart['replaced']} of {restart['processes']} replaced; {restart['waitsFor']}: {restart['reason']}"
+        ),
+    )
+    ends = [e for e in client.events(newest, name) if e["kind"] in ("database.restarted", "database.restart_stopped")]
+    return ends[-1] if ends else {"kind": "", "because": "the log no longer has the event of its end"}
 
 
-def _news(screen: Screen, restart: Json, said: str) -> str:
-    done = f"{restart['replaced']} of {restart['processes']} replaced"
-    now = f"{done}; {restart['waitsFor']}: {restart['reason']}"
-    if now != said and not screen.as_json:
-        screen.progress(now)
-    return now
+# Enforcing a leader --------------------------------------------------------------------------------------------------
 
 
-def _once_running(session: Session, client: ManagerClient, name: str) -> None:
-    ends = session.clock() + STOPPED_WITHIN
-    while session.clock() < ends and not all(g["serving"] for g in client.store(name)["groups"]):
-        session.screen.progress(f"{name} starts")
-        session.sleep(POLL)
+def enforce_leader(session: Session, bound: Bound) -> int:
+    """Print the bound, then enforce if that was allowed, then wait until the archive leads."""
+    client, archive_id = native(session, bound), bound["--archive-id"]
+    lost = client.leader_bound(bound["--db-name"], bound["--group"], archive_id)
+    facts: Json = {"store": bound["--db-name"], "group": bound["--group"], "archiveId": archive_id, "bound": lost}
+    say = session.screen.note if bound["--plan"] else session.screen.line  # a plan prints what would be done and no more
+    for line in [] if session.screen.as_json else bound_lines(lost):
+        say(line)
+    return _enforce(session, client, facts, bound)
+
+
+def _enforce(session: Session, client: ManagerClient, facts: Json, bound: Bound) -> int:
+    """Enforce, wait, and say what came of it."""
+    screen, store, group, instance = session.screen, facts["store"], facts["group"], facts["bound"]["instanceName"]
+    session.sent.append(f"enforce archive {facts['archiveId']}")
+    try:
+        client.enforce_leader(store, group, facts["archiveId"], bound["--allow-data-loss"], bound["--reason"])
+    except ManagerRefused:
+        if screen.as_json:
+            screen.data({**facts, "enforced": False, "leads": False})
+        raise
+    view = session.until(
+        lambda: _group(client, store, group),
+        lambda view: bool(view["serving"]) and view["leader"] == instance,
+        LEADS_WITHIN,
+        says=lambda _: f"waiting until {instance} leads",
+    )
+    leads = view["serving"] and view["leader"] == instance
+    if screen.as_json:
+        screen.data({**facts, "enforced": True, "leads": leads})
+    elif leads:
+        screen.line(f"{instance} leads {store}/{group} in term {view['term']}.")
+    if leads:
+        return DONE
+    waiting = view["waitsFor"] or {"reason": "it has not taken over yet", "help": ""}
+    screen.error(f"It is recorded, but {instance} does not lead yet: {waiting['reason']}.", waiting["help"])
+    return FAILED
+
+
+def bound_lines(bound: Json) -> list[str]:
+    """The bound in words: who is away, how far the archive goes beside the newest known, what may be lost."""
+    lines = []
+    for away in bound["away"]:
+        since = f" since {moment(away['since'])}" if away["since"] is not None else ""
+        lines.append(f"In sync and not available{since}: {away['instanceName']}: {away['why']}.")
+    name, behind = bound["instanceName"], bound["behind"]
+    lines.append(f"{name} reported: {_position(bound['position'])}. Newest known: {_position(bound['newestKnown'])}.")
+    if behind:
+        size = "bytes unknown" if behind["bytes"] is None else f"{behind['bytes']} bytes"
+        lines.append(f"It is {behind['terms']} terms, {behind['markers']} markers, {size} behind the newest known.")
+    if bound["endedAt"] is not None and not bound["inSync"]:
+        lines.append(f"Its last process before ended at {moment(bound['endedAt'])}.")
+    return [*lines, str(bound["verdict"])]
+
+
+def _position(position: Json | None) -> str:
+    if position is None:
+        return "nothing"
+    if not position["term"]:
+        return "data without a marker"
+    return f"marker {position['term']}-{position['marker']} and {position['bytesAfter']} bytes after it"

@@ -1,14 +1,22 @@
-"""CLI: servers: list them, shut one down, take one out of the domain, see how one is configured."""
+"""CLI: servers: list, shut down and take them out of the domain; their configuration and logs, for support too."""
 
 from __future__ import annotations
 
+import io
+import re
+from pathlib import Path
+
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, nearest
-from dkv.cli.nouns.dialect_client import CHANGES, SERVER_ID, SHARED, DialectClient, part
-from dkv.cli.nouns.processes import THIS_SERVER, server_of
+from dkv.cli.nouns.common import CHANGES, SERVER_ID, SHARED, THIS_SERVER, dialect, server_of
 from dkv.cli.session import Session
+from dkv.client import ClientError, Json, Reply
+from dkv.client.dialect import DialectClient
+from dkv.client.manager import quoted
 
 PATH = "/peers/{--server-id}"
+SINCE = Param("--modified-after", "text", "only files changed after this time, in seconds since 1970")
+SENSITIVE = Param("--include-sensitive-files", "switch", "also configuration with secrets", default=False)
 
 VERBS = (
     Cmdlet("get servers", "Lists the servers.", "", SHARED, Call("GET", "/peers?orderBy=id", "Server", many=True)),
@@ -37,27 +45,159 @@ VERBS = (
         "nouns.servers:config",
         (SERVER_ID._replace(required=False), THIS_SERVER, Param("--property-key", "text", "only this property"), *SHARED),
     ),
+    Cmdlet(
+        "get server-logs",
+        "Fetches the logs of the server that is asked, as a ZIP file.",
+        "nouns.servers:logs",
+        (
+            Param("--output", "text", "the file, or the directory with --unpack"),
+            Param("--dump-threads", "switch", "also what it does right now", default=False),
+            Param("--unpack", "switch", "unpack it", default=False),
+            SINCE,
+            SENSITIVE,
+            *SHARED,
+        ),
+    ),
+    Cmdlet(
+        "get diagnose-info",
+        "Collects logs, configuration and state of all servers in one directory.",
+        "nouns.servers:diagnose",
+        (
+            Param("--output-dir", "text", "the directory", default="."),
+            Param("--db-name", "text", "only this database"),
+            SINCE,
+            SENSITIVE,
+            *SHARED,
+        ),
+    ),
+    Cmdlet(
+        "log message",
+        "Writes a line into the log of the server that is asked.",
+        "nouns.servers:message",
+        (Param("--message", "text", "the line", required=True), *SHARED),
+    ),
 )
+
+
+# Servers -------------------------------------------------------------------------------------------------------------
 
 
 def shutdown(session: Session, bound: Bound) -> int:
     """End a manager."""
-    door = DialectClient(session, bound)
-    path = f"/peers/{part(server_of(door, bound))}/shutdown"
-    door.change("POST", path, evictLocal=bound["--evict-local"])
+    client = dialect(session, bound)
+    path = f"/peers/{quoted(server_of(client, bound))}/shutdown"
+    client.change("POST", path, evictLocal=bound["--evict-local"])
     return DONE
 
 
 def config(session: Session, bound: Bound) -> int:
     """The configuration of one server as JSON, or one property of it as text."""
-    door = DialectClient(session, bound)
-    path = "/diagnostics/config" + ("" if bound["--this-server"] else f"/{part(server_of(door, bound))}")
-    found, key = door.get(path), bound["--property-key"]
+    client = dialect(session, bound)
+    path = "/diagnostics/config" + ("" if bound["--this-server"] else f"/{quoted(server_of(client, bound))}")
+    configuration, key = client.get(path), bound["--property-key"]
     if not key:
-        session.screen.data(found)
+        session.screen.data(configuration)
         return DONE
-    if key not in found["properties"]:
-        near = nearest(key, found["properties"], f"Known: {', '.join(sorted(found['properties']))}.")
-        raise CliError(f"There is no property {key}.", near)
-    session.screen.line(str(found["properties"][key]))
+    properties = configuration["properties"]
+    if key not in properties:
+        raise CliError(f"There is no property {key}.", nearest(key, properties, f"Known: {', '.join(sorted(properties))}."))
+    session.screen.line(str(properties[key]))
+    return DONE
+
+
+# Support -------------------------------------------------------------------------------------------------------------
+
+
+def logs(session: Session, bound: Bound) -> int:
+    """The ZIP file of one server's logs."""
+    reply = _logs(dialect(session, bound), bound, threads=bound["--dump-threads"])
+    if bound["--unpack"]:
+        session.screen.line(str(_unpack(reply, Path(bound["--output"] or "."))))
+        return DONE
+    target = Path(bound["--output"] or _file_name(reply))
+    _write(target, reply.body)
+    session.screen.line(str(target))
+    return DONE
+
+
+def _logs(client: DialectClient, bound: Bound, *, threads: bool) -> Reply:
+    after = bound["--modified-after"]
+    if after is not None and not after.isdigit():
+        raise CliError(f"--modified-after cannot be '{after}'.", "It is seconds since 1970, such as 1767225600.")
+    query = {
+        "includeThreadDump": threads,
+        "includeCoreFiles": False,
+        "modifiedAfterEpochSec": after,
+        "excludeSensitiveFiles": not bound["--include-sensitive-files"],
+    }
+    return client.request("GET", "/diagnostics/logs", query=query)
+
+
+def _file_name(reply: Reply) -> str:
+    match = re.search(r"filename=\"?([A-Za-z0-9_.-]+)", reply.headers.get("content-disposition", ""))
+    return match[1] if match else "server-logs.zip"
+
+
+def _write(target: Path, data: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise CliError(f"{target} cannot be written: {error.strerror}.", "Name another place.") from error
+
+
+def _unpack(reply: Reply, directory: Path) -> Path:
+    import zipfile  # only here
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+            archive.extractall(directory)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CliError(f"The logs cannot be unpacked into {directory}: {error}.", "Name another place.") from error
+    return directory
+
+
+def diagnose(session: Session, bound: Bound) -> int:
+    """Everything, server by server; a server that does not answer is noted, not waited for."""
+    import time
+
+    client = dialect(session, bound)
+    directory = Path(bound["--output-dir"]) / time.strftime("diagnose-%Y%m%dT%H%M%S")
+    name = bound["--db-name"]
+    documents = {
+        "domain": client.get("/diagnostics/captureDomainState"),
+        "servers": client.items("/peers", "id"),
+        "databases": [client.get(f"/databases/{quoted(name)}")] if name else client.items("/databases", "name"),
+        "processes": client.items("/processes", "startId"),
+        "archives": client.items("/archives", "id"),
+        "exited": client.items("/processes/exited", "process.startId"),
+        "events": client.pool.current.events(),
+    }
+    for title, document in documents.items():
+        _write(directory / f"{title}.json", _json(document))
+    for server in documents["servers"]:
+        _diagnose_server(session, bound, server, directory)
+    session.screen.line(str(directory))
+    return DONE
+
+
+def _diagnose_server(session: Session, bound: Bound, server: Json, directory: Path) -> None:
+    client = dialect(session, bound | {"--managers": [server["address"]]})
+    try:
+        _write(directory / server["id"] / "config.json", _json(client.get("/diagnostics/config")))
+        _unpack(_logs(client, bound, threads=True), directory)
+    except ClientError as error:
+        session.screen.note(f"warning: {server['id']} is left out: {error}")
+        _write(directory / server["id"] / "left-out.txt", f"{error}\n".encode())
+
+
+def _json(document: object) -> bytes:
+    import json
+
+    return json.dumps(document, indent=2, sort_keys=True).encode()
+
+
+def message(session: Session, bound: Bound) -> int:
+    """One line in a log."""
+    dialect(session, bound).ask("/diagnostics/log", {"message": bound["--message"]})
     return DONE

@@ -1,17 +1,16 @@
-"""New-DkvStore, Add-DkvInstance, Remove-DkvStore, Remove-DkvInstance: changes that go to every manager."""
+"""CLI: the cmdlets that create, change and remove stores and their instances: changes that go to every manager."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from dkv.cli.binding import Bound
+from dkv.cli.binding import Bound, check_name
 from dkv.cli.errors import DONE, FAILED, NothingSent, Usage, nearest
-from dkv.cli.manager_pool import ManagerPool, pick_instance, to_rows
-from dkv.cli.names import Place, check_name
+from dkv.cli.manager_pool import Place, TargetedManagers, pick_instance, to_rows
 from dkv.cli.output import SUCCESS, Row, table
-from dkv.cli.session import Job, Outcome, Session, fan_out
+from dkv.cli.session import Outcome, Session
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
-from dkv.client import Json, ManagerClient, ManagerRefused, new_key
+from dkv.client import Json, ManagerRefused, new_key
 
 WIDTHS = (22, 14, 9)
 
@@ -24,19 +23,19 @@ def new_store(session: Session, bound: Bound) -> int:
         # docs/reference/cmdlets.md#rows: a warning, and nothing is sent; New-DkvStore documents no -Managers to name.
         session.screen.note("warning: No managers connected. Use Connect-DkvManager.")
         return FAILED
-    _wish(bound, len(targets))
-    fleet = ManagerPool(session, bound, targets)
-    places = fleet.survey("CreateStore")
-    topology = generate(_wish(bound, len(places)), places)
+    _request(bound, len(targets))
+    managers = TargetedManagers(session, bound, targets)
+    places = managers.survey("CreateStore")
+    topology = generate(_request(bound, len(places)), places)
     if bound["WhatIf"]:
         show_topology(session, topology)
-    if not _exists(fleet, topology.wish.name):
-        check_ports(topology.nodes, taken_ports(fleet.first(lambda client: client.stores())))
-        _check_everywhere(fleet, topology)
+    if not _exists(managers, topology.request.name):
+        check_ports(topology.nodes, taken_ports(managers.first(lambda client: client.stores())))
+        _check_everywhere(managers, topology)
     if bound["WhatIf"]:
         return DONE
     body, key = topology.body(), new_key()
-    outcomes = fleet.everywhere("CreateStore", lambda client: client.create_store(body, key))
+    outcomes = managers.everywhere("CreateStore", lambda client: client.create_store(body, key))
     new = any(_was_new(outcome) for outcome in outcomes)
     return finish(session, to_rows(outcomes, lambda _: "Created" if new else "Already exists"))
 
@@ -46,7 +45,7 @@ def _was_new(outcome: Outcome) -> bool:
     return isinstance(outcome.value, tuple) and bool(outcome.value[0])
 
 
-def _wish(bound: Bound, servers: int) -> TopologyRequest:
+def _request(bound: Bound, servers: int) -> TopologyRequest:
     count = int(bound["InstanceCount"])
     copies = int(bound["ReplicationFactor"] or min(2, servers))
     nodes = servers * count
@@ -68,21 +67,15 @@ def _wish(bound: Bound, servers: int) -> TopologyRequest:
     return TopologyRequest(bound["Name"], bound["InstancePrefix"], count, *ports, copies, bound["MinInSync"])
 
 
-def _exists(fleet: ManagerPool, name: str) -> bool:
+def _exists(managers: TargetedManagers, name: str) -> bool:
     """Whether a store of that name, in any case, is there: then the managers say whether it is the same one, and no
     port of it is in the way."""
-    known = [str(store["name"]) for store in fleet.first(lambda client: client.stores())]
-    return name.lower() in (one.lower() for one in known)
+    return name.lower() in (str(store["name"]).lower() for store in managers.first(lambda client: client.stores()))
 
 
-def _check_everywhere(fleet: ManagerPool, topology: Topology) -> None:
+def _check_everywhere(managers: TargetedManagers, topology: Topology) -> None:
     body = topology.body()
-    jobs = [Job(text, "CreateStore", _checking(client, body), changes=False) for text, client in fleet.clients.items()]
-    fleet.refuse_if_any_failed(fan_out(fleet.session, jobs, fleet.bound | {"FailFast": False}))
-
-
-def _checking(client: ManagerClient, body: Json) -> Callable[[], object]:
-    return lambda: client.check_store(body)
+    managers.refuse_if_any_failed(managers.ask_each("CreateStore", lambda client: client.check_store(body), all_of_them=True))
 
 
 def show_topology(session: Session, topology: Topology) -> None:
@@ -103,14 +96,14 @@ def show_topology(session: Session, topology: Topology) -> None:
 def add_instance(session: Session, bound: Bound) -> int:
     """Add copies to the groups with the fewest; a server for each is chosen here unless -Server names it."""
     wanted = _wanted(bound)
-    fleet = ManagerPool(session, bound, session.targets(bound))
-    places = fleet.survey("AddInstance")
+    managers = TargetedManagers(session, bound)
+    places = managers.survey("AddInstance")
     name = bound["StoreName"]
-    store = fleet.first(lambda client: client.store(name))
+    store = managers.first(lambda client: client.store(name))
     nodes = _placed(wanted, places, store, bound["Server"])
-    check_ports(nodes, taken_ports(fleet.first(lambda client: client.stores())))
+    check_ports(nodes, taken_ports(managers.first(lambda client: client.stores())))
     body, key = [_body(node) for node in nodes], new_key()
-    outcomes = fleet.everywhere("AddInstance", lambda client: client.add_instances(store["name"], body, key))
+    outcomes = managers.everywhere("AddInstance", lambda client: client.add_instances(store["name"], body, key))
     return finish(session, to_rows(outcomes, lambda _: "Instance added"))
 
 
@@ -129,9 +122,9 @@ def _wanted(bound: Bound) -> list[Bound]:
 
 def _placed(wanted: Sequence[Bound], places: Sequence[Place], store: Json, server: str | None) -> list[Node]:
     nodes: list[Node] = []
-    for one in wanted:
+    for instance in wanted:
         place = _named(places, server) if server else emptiest(places, store, nodes)
-        nodes.append(Node(one["InstanceName"], place, one["ClustronPort"], one["ClientPort"]))
+        nodes.append(Node(instance["InstanceName"], place, instance["ClustronPort"], instance["ClientPort"]))
     return nodes
 
 
@@ -152,32 +145,57 @@ def _body(node: Node) -> Json:
     }
 
 
+OPTIONS = {"MaxMemory": "max-memory", "AppendFsync": "append-fsync", "MinInSync": "min-in-sync"}
+"""Parameter -> option of the store."""
+
+
+def set_store(session: Session, bound: Bound) -> int:
+    """Send the options to every manager under one key, so that they are set once."""
+    options = {option: str(bound[name]) for name, option in OPTIONS.items() if bound[name] is not None}
+    if not options:
+        raise Usage("There is nothing to change.", f"Give one of {', '.join(f'-{name}' for name in OPTIONS)}.")
+    managers = TargetedManagers(session, bound)
+    managers.survey("SetStore")
+    store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()
+    outcomes = managers.everywhere("SetStore", lambda client: client.set_options(store["name"], options, key))
+    code = finish(session, to_rows(outcomes, lambda _: "Set"))
+    for line in () if session.screen.as_json else _effects(outcomes):
+        session.screen.line(line)
+    return code
+
+
+def _effects(outcomes: list[Outcome]) -> list[str]:
+    """What comes of it, as the first manager that did it says."""
+    effects: list[Json] = next((o.value["effects"] for o in outcomes if isinstance(o.value, dict) and o.value["effects"]), [])
+    return [f"{effect['option']}: {effect['effect']}" for effect in effects]
+
+
 def remove_store(session: Session, bound: Bound) -> int:
     """Delete a stopped store and its archives; the managers keep the renamed directories."""
-    fleet = ManagerPool(session, bound, session.targets(bound))
-    fleet.survey("RemoveStore")
-    store, key = fleet.first(lambda client: client.store(bound["Name"])), new_key()
-    outcomes = fleet.everywhere("RemoveStore", lambda client: client.delete_store(store["name"], key))
+    managers = TargetedManagers(session, bound)
+    managers.survey("RemoveStore")
+    store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()
+    outcomes = managers.everywhere("RemoveStore", lambda client: client.delete_store(store["name"], key))
     return finish(session, to_rows(_gone(outcomes), lambda _: "Removed"))
 
 
 def remove_instance(session: Session, bound: Bound) -> int:
     """Delete one stopped instance and its archive."""
-    fleet = ManagerPool(session, bound, session.targets(bound))
-    fleet.survey("RemoveInstance")
-    store, key = fleet.first(lambda client: client.store(bound["StoreName"])), new_key()
+    managers = TargetedManagers(session, bound)
+    managers.survey("RemoveInstance")
+    store, key = managers.first(lambda client: client.store(bound["StoreName"])), new_key()
     name = str(pick_instance(store, bound["InstanceName"])["instanceName"])
     action = f"RemoveInstance:{name}"
-    outcomes = fleet.everywhere(action, lambda client: client.remove_instance(store["name"], name, key))
+    outcomes = managers.everywhere(action, lambda client: client.remove_instance(store["name"], name, key))
     return finish(session, to_rows(_gone(outcomes), lambda _: "Removed"))
 
 
 def _gone(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
     """A manager that finds nothing any more, right after another one deleted it for us, has done what was asked."""
-    if any(o.trouble is None and not o.skipped for o in outcomes):
+    if any(o.error is None and not o.skipped for o in outcomes):
         for outcome in outcomes:
-            if isinstance(outcome.trouble, ManagerRefused) and outcome.trouble.status == 404:
-                outcome.trouble = None
+            if isinstance(outcome.error, ManagerRefused) and outcome.error.status == 404:
+                outcome.error = None
     return outcomes
 
 

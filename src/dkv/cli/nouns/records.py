@@ -1,31 +1,29 @@
-"""CLI: verbs that are one request each, as rows of a table, and the few lines that carry such a row out."""
+"""CLI: records that all managers agree on: values, regions, load balancers, users and roles; most verbs are one request."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
-from urllib.parse import quote
-
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED, Usage
-from dkv.cli.nouns.databases import only_one
-from dkv.cli.nouns.dialect_client import CHANGES, DB_NAME, SHARED, DialectClient, part
+from dkv.cli.nouns.common import CHANGES, DB_NAME, SHARED, dialect, only_one, region_ids, unknown_region
 from dkv.cli.nouns.printing import show
 from dkv.cli.session import Session
 from dkv.client import Json
+from dkv.client.manager import quoted
 
 KEY = Param("--key", "text", "the key", required=True)
 POLICY = Param("--policy-name", "text", "the policy", required=True)
 NAME = Param("--name", "text", "its name", required=True)
 SERVERS = Param("--server-ids", "words", "the servers", required=True)
 PROPERTIES = Param("--connection-properties", "pairs", "what a client asks for", default={})
+PASSWORD = Param("--password", "any", "the password", required=True)
+USER, ROLE = "/policies/users/{--name}", "/policies/roles/{--name}"
 
 VERBS = (
-    Cmdlet("get value", "Reads a value all managers agree on.", "nouns.simple:get_value", (KEY, *SHARED)),
+    Cmdlet("get value", "Reads a value all managers agree on.", "nouns.records:get_value", (KEY, *SHARED)),
     Cmdlet(
         "set value",
         "Writes a value all managers agree on, if it was absent or as expected.",
-        "nouns.simple:set_value",
+        "nouns.records:set_value",
         (
             KEY,
             Param("--value", "any", "the value", required=True),
@@ -46,7 +44,7 @@ VERBS = (
     Cmdlet(
         "add region-assignment",
         "Puts servers into a region for a database.",
-        "nouns.simple:assign",
+        "nouns.records:assign",
         (
             DB_NAME,
             Param("--region-name", "text", "the region"),
@@ -58,7 +56,7 @@ VERBS = (
     Cmdlet(
         "remove region-assignment",
         "Takes servers out of their region for a database.",
-        "nouns.simple:unassign",
+        "nouns.records:unassign",
         (DB_NAME, SERVERS, *CHANGES),
     ),
     Cmdlet(
@@ -96,7 +94,7 @@ VERBS = (
     Cmdlet(
         "set load-balancer-config",
         "Says which policy is used where.",
-        "nouns.simple:balance",
+        "nouns.records:balance",
         (
             DB_NAME._replace(required=False),
             Param("--is-global", "switch", "for every database", default=False),
@@ -107,63 +105,71 @@ VERBS = (
             *CHANGES,
         ),
     ),
-    Cmdlet("get sql-connection", "The process a client may use.", "nouns.simple:connection", (DB_NAME, PROPERTIES, *SHARED)),
+    Cmdlet("get sql-connection", "The process a client may use.", "nouns.records:connection", (DB_NAME, PROPERTIES, *SHARED)),
     Cmdlet(
         "check sql-connection",
         "Whether there is a process for clients.",
-        "nouns.simple:check_connection",
+        "nouns.records:check_connection",
         (DB_NAME, PROPERTIES, *SHARED),
     ),
     Cmdlet("get effective-license", "What the licence says.", "", SHARED, Call("GET", "/policies/license", "json")),
     Cmdlet("get kubernetes-config", "What is known of Kubernetes.", "", SHARED, Call("GET", "/diagnostics/kube", "json")),
     Cmdlet("get certificate-info", "Which certificates are trusted.", "", SHARED, Call("GET", "/peers/certificates", "json")),
+    Cmdlet("get users", "Lists users.", "", SHARED, Call("GET", "/policies/users", "User", many=True)),
+    Cmdlet(
+        "create user",
+        "Creates a user.",
+        "",
+        (NAME, Param("--roles", "words", "what the user may do"), PASSWORD, *CHANGES),
+        Call("PUT", USER, body=(("name", "--name"), ("roles", "--roles"), ("password", "--password"))),
+    ),
+    Cmdlet("delete user", "Deletes a user.", "", (NAME, *CHANGES), Call("DELETE", USER)),
+    Cmdlet(
+        "update user-credentials",
+        "Changes a password.",
+        "",
+        (NAME, PASSWORD, *CHANGES),
+        Call("POST", USER + "/credentials", "User", (("newPassword", "--password"),)),
+    ),
+    Cmdlet(
+        "update user-roles",
+        "Gives roles to a user and takes them away.",
+        "",
+        (NAME, Param("--roles-to-add", "words", "these too"), Param("--roles-to-remove", "words", "these no more"), *CHANGES),
+        Call("POST", USER + "/roles", "User", (("rolesToAdd", "--roles-to-add"), ("rolesToRemove", "--roles-to-remove"))),
+    ),
+    Cmdlet("get roles", "Lists roles.", "", SHARED, Call("GET", "/policies/roles", "Role", many=True)),
+    Cmdlet(
+        "create role",
+        "Creates a role.",
+        "nouns.records:create_role",
+        (
+            NAME,
+            Param("--sub-roles", "words", "roles it includes"),
+            Param("--method", "word", "the method it may use", choices=("get", "put", "post", "delete")),
+            Param("--any-method", "switch", "all of them", default=False),
+            Param("--url", "text", "the addresses, with * for anything"),
+            *CHANGES,
+        ),
+    ),
+    Cmdlet("delete role", "Deletes a role.", "", (NAME, *CHANGES), Call("DELETE", ROLE)),
 )
 
 
-def run(session: Session, bound: Bound, call: Call) -> int:
-    """Send what a row says and print the answer."""
-    door = DialectClient(session, bound)
-    path = re.sub(r"\{(--[a-z-]+)\}", lambda found: part(bound[found[1]]), call.path)
-    query: dict[str, Any] = {name: bound[option] for name, option in call.query}
-    if call.many:
-        address, _, order = path.partition("?orderBy=")
-        show(session, call.shape, door.items(address, order))
-        return DONE
-    if call.method == "GET":
-        found: Any = door.get(path, **query)
-    else:
-        found = door.change(call.method, path, _body(call, bound), **query)
-    if call.shape == "json":
-        session.screen.data(found)
-    elif call.shape:
-        show(session, call.shape, found)
-    return DONE
+# Verbs that are more than one request --------------------------------------------------------------------------------
 
 
-def _body(call: Call, bound: Bound) -> Json | None:
-    """The body of a row; an option with no field of its own is the whole body."""
-    if not call.body:
-        return None
-    body: Json = {}
-    for field, option in call.body:
-        body |= bound[option] if not field else {field: bound[option]}
-    return body
-
-
-# What is a little more than a row --------------------------------------------------------------------------------
-
-
-def _value(bound: Bound) -> str:
-    return f"/kvstore/{quote(bound['--key'], safe='')}"
+def _value_path(bound: Bound) -> str:
+    return f"/kvstore/{quoted(bound['--key'])}"
 
 
 def get_value(session: Session, bound: Bound) -> int:
     """The value alone; nothing at all for a key that was never set."""
-    found = DialectClient(session, bound).get(_value(bound)) or {}
+    record = dialect(session, bound).get(_value_path(bound)) or {}
     if session.screen.as_json:
-        session.screen.data(found)
-    elif found.get("value") is not None:
-        session.screen.value(str(found["value"]))
+        session.screen.data(record)
+    elif record.get("value") is not None:
+        session.screen.value(str(record["value"]))
     return DONE
 
 
@@ -178,37 +184,37 @@ def set_value(session: Session, bound: Bound) -> int:
         "expectedValue": expected,
         "expectedAbsent": expected is None and not always,
     }
-    DialectClient(session, bound).change("PUT", _value(bound), body)
+    dialect(session, bound).change("PUT", _value_path(bound), body)
     return DONE
 
 
 def assign(session: Session, bound: Bound) -> int:
     """Put servers into a region, one request each."""
-    door, region = DialectClient(session, bound), bound["--region-id"]
-    if (region is None) == (bound["--region-name"] is None):
-        raise Usage("It is not said which region.", "Give either --region-name or --region-id.")
+    client, region, name = dialect(session, bound), bound["--region-id"], bound["--region-name"]
+    if (region is None) == (name is None):
+        raise Usage("A region is required.", "Give either --region-name or --region-id.")
     if region is None:
-        known = {one["name"]: one["id"] for one in door.items("/regions", "id")}
-        if bound["--region-name"] not in known:
-            raise Usage(f"There is no region '{bound['--region-name']}'.", f"There are: {', '.join(sorted(known))}.")
-        region = known[bound["--region-name"]]
+        known = region_ids(client)
+        if name not in known:
+            raise unknown_region(name, known)
+        region = known[name]
     for server in bound["--server-ids"]:
-        door.change("PUT", f"/databases/{part(bound['--db-name'])}/hosts", {"regionId": region, "serverId": server})
+        client.change("PUT", f"/databases/{quoted(bound['--db-name'])}/hosts", {"regionId": region, "serverId": server})
     return DONE
 
 
 def unassign(session: Session, bound: Bound) -> int:
     """Take servers out of their region."""
-    door = DialectClient(session, bound)
+    client = dialect(session, bound)
     for server in bound["--server-ids"]:
-        door.change("DELETE", f"/databases/{part(bound['--db-name'])}/hosts", {"serverId": server})
+        client.change("DELETE", f"/databases/{quoted(bound['--db-name'])}/hosts", {"serverId": server})
     return DONE
 
 
 def balance(session: Session, bound: Bound) -> int:
     """Set or drop the default and the prefilter of one database or of all."""
     if bool(bound["--db-name"]) == bound["--is-global"]:
-        raise Usage("It is not said for which database.", "Give either --db-name or --is-global.")
+        raise Usage("A database is required.", "Give either --db-name or --is-global.")
     only_one(bound, "--default", "--unregister-default")
     only_one(bound, "--prefilter", "--unregister-prefilter")
     body = {
@@ -218,26 +224,34 @@ def balance(session: Session, bound: Bound) -> int:
         "prefilter": bound["--prefilter"],
     }
     drop = {"unregisterDefaultLbQuery": bound["--unregister-default"], "unregisterPrefilter": bound["--unregister-prefilter"]}
-    DialectClient(session, bound).change("POST", "/databases/loadBalancerConfig", body, **drop)
+    dialect(session, bound).change("POST", "/databases/loadBalancerConfig", body, **drop)
     return DONE
 
 
-def _connection(session: Session, bound: Bound) -> Json | None:
-    path = f"/databases/{part(bound['--db-name'])}/sqlConnection"
-    door = DialectClient(session, bound)
-    found: Json | None = door.parsed(door.fetch("GET", path, query=bound["--connection-properties"]))
-    return found
+def _process_for_clients(session: Session, bound: Bound) -> Json | None:
+    path = f"/databases/{quoted(bound['--db-name'])}/sqlConnection"
+    process: Json | None = dialect(session, bound).request("GET", path, query=bound["--connection-properties"]).value()
+    return process
 
 
 def connection(session: Session, bound: Bound) -> int:
     """The process a client may use, if there is one."""
-    show(session, "Process", _connection(session, bound))
+    show(session, "Process", _process_for_clients(session, bound))
     return DONE
 
 
 def check_connection(session: Session, bound: Bound) -> int:
     """Silent and 0 if there is one."""
-    if _connection(session, bound):
+    if _process_for_clients(session, bound):
         return DONE
     session.screen.error(f"{bound['--db-name']} has no process for clients.", "See dkv show database.")
     return FAILED
+
+
+def create_role(session: Session, bound: Bound) -> int:
+    """A role with one permission, or with its sub-roles only."""
+    method = "*" if bound["--any-method"] else (bound["--method"] or "").upper()
+    permissions = [{"method": method, "url": bound["--url"]}] if bound["--url"] else []
+    body = {"name": bound["--name"], "subRoles": bound["--sub-roles"] or [], "authorizedRequests": permissions}
+    show(session, "Role", dialect(session, bound).change("PUT", f"/policies/roles/{quoted(bound['--name'])}", body))
+    return DONE

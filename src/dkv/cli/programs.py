@@ -1,0 +1,197 @@
+"""CLI: programs beside the domain: the manager, the playground, the shell, and the state on disk, copied and put back.
+
+What a program is made of is imported by name when it runs: the manager is the composition root, and no package may depend
+on it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from dkv.cli.binding import Bound, Cmdlet, Param
+from dkv.cli.errors import DONE, CliError, Usage
+from dkv.cli.nouns.common import MANAGERS, OUTPUT, native
+from dkv.cli.session import Session
+from dkv.config import load_settings
+from dkv.printable import printable
+
+SETTINGS = (
+    Param("--config", "text", "the TOML file of settings"),
+    Param("--server-id", "text", "the name of this server in the domain"),
+    Param("--bind", "text", "the address to listen on, else 127.0.0.1"),
+    Param("--port", "text", "the port of the REST API, else 7801"),
+    Param("--nuodb-port", "text", "the port of the NuoDB dialect, else 8888"),
+    Param("--data-dir", "text", "the directory of archives and logs"),
+    Param("--state", "text", "where the domain state is, such as sqlite:PATH"),
+)
+FILE = Param("--file", "text", "the backup file", required=True, position=0)
+STATE = Param("--state", "text", "where the domain state is, such as sqlite:PATH", required=True)
+YES = Param("--yes", "switch", "do not ask", default=False)
+
+VERBS = (
+    Cmdlet(
+        "manager run",
+        "Runs this machine's manager in the foreground; SIGTERM ends it, its engines go on.",
+        "programs:manager_run",
+        SETTINGS,
+        alone=True,
+    ),
+    Cmdlet(
+        "manager stop",
+        "Stops the manager that runs on the same data directory.",
+        "programs:manager_stop",
+        (Param("--with-engines", "switch", "drain and stop its engines first", default=False), *SETTINGS),
+        alone=True,
+    ),
+    Cmdlet(
+        "playground",
+        "Runs a whole domain on this machine, to look at and to break.",
+        "programs:playground",
+        (
+            Param("--servers", "number", "servers", default=2, high=50),
+            Param("--instances", "number", "instances of the store on each server", default=1, high=50),
+            Param("--replication-factor", "number", "copies of each key, else 2 where there are two servers", high=50),
+            Param("--dir", "text", "the directory to keep the data in, else a temporary one that is removed at the end"),
+            Param("--once", "switch", "run the demo: kill everything, then verify every key", default=False),
+        ),
+        alone=True,
+    ),
+    Cmdlet(
+        "shell",
+        "Runs cmdlets and verbs line after line, with history and completion.",
+        "programs:shell",
+        (
+            Param("--file", "text", "run a script file and end; - is standard input"),
+            Param("--command", "any", "run a text and end", aliases=("c",)),
+            OUTPUT,
+        ),
+        alone=True,
+    ),
+    Cmdlet(
+        "backup state",
+        "Writes the domain state at one revision to a file, readable by you only: it holds secrets.",
+        "programs:backup_state",
+        (FILE, Param("--state", "text", "read it without a manager, such as from sqlite:PATH"), MANAGERS, OUTPUT),
+    ),
+    Cmdlet(
+        "restore state",
+        "Makes a state from a backup file. Says first what is not known; overwrites nothing.",
+        "programs:restore_state",
+        (FILE, STATE, YES, OUTPUT),
+    ),
+    Cmdlet(
+        "rebuild state",
+        "Makes a lost state anew from the archives on this machine. Says first what is not known.",
+        "programs:rebuild_state",
+        (STATE, Param("--data-dir", "each", "a manager's data directory; once for each manager", required=True), YES, OUTPUT),
+    ),
+)
+
+
+# The manager ---------------------------------------------------------------------------------------------------------
+
+
+def manager_run(session: Session, bound: Bound) -> int:
+    """Hand over to the composition root."""
+    return int(_function("dkv.daemon", "run")(_settings(bound)))
+
+
+def manager_stop(session: Session, bound: Bound) -> int:
+    """Find the manager by its data directory and stop it."""
+    return int(_function("dkv.daemon", "stop")(_settings(bound), bound["--with-engines"]))
+
+
+def _settings(bound: Bound) -> Any:
+    """The settings of the options, the file and the environment. Raises ConfigError."""
+    flags = {param.name[2:].replace("-", "_"): bound[param.name] for param in SETTINGS if param.name != "--config"}
+    return load_settings(flags, file=Path(bound["--config"]) if bound["--config"] else None)
+
+
+# Playground and shell ------------------------------------------------------------------------------------------------
+
+
+def playground(session: Session, bound: Bound) -> int:
+    """Run a playground to its end."""
+    options = {name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once")}
+    directory = Path(bound["--dir"]) if bound["--dir"] else None
+    return int(_function("dkv.playground", "main")(session.screen, directory=directory, **options))
+
+
+def shell(session: Session, bound: Bound) -> int:
+    """Run a script, a text, or talk with a person."""
+    from dkv.cli.shell import interact, run_file, run_text
+
+    file, text = bound["--file"], bound["--command"]
+    if file is not None and text is not None:
+        raise Usage("--file and -c exclude each other.", "Give one of them.")
+    session.screen.verbs = False  # a shell's lines are cmdlets
+    session.in_shell = True
+    if text is not None:
+        return run_text(session, text)
+    return run_file(session, Path(file)) if file is not None else interact(session)
+
+
+# The state on disk ---------------------------------------------------------------------------------------------------
+
+
+def backup_state(session: Session, bound: Bound) -> int:
+    """Through a manager that runs on this machine, or from the state file itself."""
+    file, screen = Path(bound["--file"]), session.screen
+    state = _function("dkv.recovery", "read_state")(bound["--state"]) if bound["--state"] else native(session, bound).state()
+    _function("dkv.recovery", "write_backup")(file, state)
+    facts = {"file": str(file), "uid": state["uid"], "revision": state["revision"], "records": len(state["records"])}
+    if screen.as_json:
+        screen.data(facts)
+    else:
+        screen.line(f"{file} holds {facts['records']} records of domain {facts['uid']} at revision {facts['revision']}.")
+    return DONE
+
+
+def restore_state(session: Session, bound: Bound) -> int:
+    """All engines must have ended; every instance starts cold afterwards."""
+    return _write_new(session, bound, _function("dkv.recovery", "plan_restore")(Path(bound["--file"]), bound["--state"]))
+
+
+def rebuild_state(session: Session, bound: Bound) -> int:
+    """All managers and engines must have ended."""
+    directories = [Path(directory) for directory in bound["--data-dir"]]
+    return _write_new(session, bound, _function("dkv.recovery", "plan_rebuild")(directories, bound["--state"]))
+
+
+def _write_new(session: Session, bound: Bound, plan: Any) -> int:
+    """Print what a new state would be made of and what is not known; write it when that is wanted."""
+    screen = session.screen
+    if not screen.as_json:
+        for line in ("Found:", *(f"  {line}" for line in plan.found), "Not known:", *(f"  {line}" for line in plan.unknown)):
+            screen.line(line)
+    wanted = bound["--yes"] or _confirmed(session, f"Write {plan.path}? [y/N]: ")
+    if wanted:
+        plan.write()
+    if screen.as_json:
+        screen.data({"found": list(plan.found), "unknown": list(plan.unknown), "written": wanted})
+    elif wanted:
+        screen.line(f"Written: {plan.path}. Start the managers, then the stores with all their instances.")
+    if not wanted:
+        raise CliError("Nothing was written.", "Repeat with --yes if that is what you want.")
+    return DONE
+
+
+def _confirmed(session: Session, question: str) -> bool:
+    """Whether the person at the terminal says yes; no without a terminal."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    session.screen.ask(printable(question))
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _function(module: str, name: str) -> Any:
+    """A function of a package that is not part of every build. Raises CliError."""
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as missing:
+        if missing.name != module:
+            raise
+        raise CliError(f"This build has no {module.rpartition('.')[2]}.", "Install a newer one.") from missing

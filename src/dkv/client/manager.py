@@ -1,0 +1,245 @@
+"""Client room: one manager: its native vocabulary (`/admin/v1`) as calls, and any other request to it.
+
+It carries plain dicts: what is in them is the managers' business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from dkv.client.transport import Endpoint, HttpTransport, Json, ManagerUnreachable, Reply, Request, Transport, judge, loads
+
+LEAST = 0.05
+"""Seconds that have to be left of a deadline for a second try."""
+
+
+class ManagerClient:
+    """All calls to one manager. Each takes at most `timeout` seconds and raises ManagerUnreachable or ManagerRefused.
+
+    Every change carries an Idempotency-Key. When the connection breaks after a change was sent, it is sent once more with
+    the same key: the manager answers the same to both, so that a change is never made twice.
+    """
+
+    def __init__(self, endpoint: Endpoint, transport: Transport | None = None, timeout: float = 30.0) -> None:
+        self.endpoint = endpoint
+        self._transport = transport or HttpTransport()
+        self._timeout = timeout
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the manager can read and change the domain state (`/readyz`)."""
+        try:
+            return self._transport.send(self.endpoint, Request("GET", "/readyz", {}), self._timeout).status == 200
+        except ManagerUnreachable:
+            return False
+
+    def domain(self) -> Json:
+        """The domain: uid, revision and servers; the answering one has `isLocal`."""
+        return self.read("/domain")
+
+    def stores(self) -> list[Json]:
+        """All stores, with their instances."""
+        return list(self.read("/stores")["stores"])
+
+    def store(self, name: str) -> Json:
+        """One store; refused with `unknown_store` when there is none of that name."""
+        return self.read(_store(name))
+
+    def metrics(self, window_sec: int = 5) -> Json:
+        """Rates over the last `window_sec` seconds and totals of all stores (docs/reference/cmdlets.md#metrics)."""
+        return self.read("/metrics", windowSec=window_sec)
+
+    def processes(self) -> list[Json]:
+        """Every process the domain knows."""
+        return list(self.read("/processes")["processes"])
+
+    def tombstones(self, store: str | None = None) -> list[Json]:
+        """What is kept of processes that ended, with their causes."""
+        return list(self.read("/tombstones", store=store)["tombstones"])
+
+    def waiting(self, store: str | None = None) -> list[Json]:
+        """Everything that waits: for whom, since when, why, and what would help."""
+        return list(self.read("/waiting", store=store)["waiting"])
+
+    def events(self, after: int = 0, store: str | None = None) -> list[Json]:
+        """The events with a sequence above `after`, oldest first."""
+        return list(self.read("/events", after=after, store=store)["events"])
+
+    def newest_events(self, count: int, store: str | None = None) -> Json:
+        """The newest `count` events as `events`, oldest first, and the sequence of the `oldest` one kept."""
+        return self.read("/events", newest=count, limit=count, store=store)
+
+    def event_chain(self, sequence: int) -> Json:
+        """One event as the first of `events`, followed by what it follows from; `trimmed` when older ones are not kept."""
+        return self.read(f"/events/{sequence}")
+
+    def follow_events(self, after: int = 0, store: str | None = None, silence: float = 60.0) -> Iterator[Json]:
+        """Events as they happen, without end. After a broken connection call again with the last `sequence` seen.
+        `silence` is how many seconds may pass without a byte."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        request = Request("GET", NATIVE + "/events" + query_of({"after": after, "store": store}), headers)
+        yield from read_events(self._transport.stream(self.endpoint, request, silence))
+
+    def leader_bound(self, name: str, group: str, archive_id: int) -> Json:
+        """What `enforce_leader` could cost at most; changes nothing."""
+        return dict(self.read(_leader(name, group), archiveId=archive_id)["bound"])
+
+    def state(self) -> Json:
+        """The whole domain state as records, secrets included: for a backup."""
+        return self.read("/state")
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def check_store(self, body: Json) -> None:
+        """Ask whether `create_store` would be accepted; writes nothing. Raises ManagerRefused when not."""
+        self.request("POST", f"{NATIVE}/stores?check=true", body, question=True).object()
+
+    def create_store(self, body: Json, key: str | None = None) -> tuple[bool, Json]:
+        """Create a store. True with it when it is new, False when an identical one was there."""
+        reply = self.request("POST", f"{NATIVE}/stores", body, key=key)
+        return reply.status == 201, reply.object()
+
+    def delete_store(self, name: str, key: str | None = None) -> None:
+        """Delete a stopped store with its archives."""
+        self.request("DELETE", NATIVE + _store(name), key=key)
+
+    def stop_store(self, name: str, force: bool = False, key: str | None = None) -> Json:
+        """Announce the stop of a whole store to the domain."""
+        return self.change("POST", f"{_store(name)}/stop" + query_of({"force": force or None}), key=key)
+
+    def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> Json:
+        """Change options of a store while it runs; `effects` says what comes of each."""
+        return self.change("POST", f"{_store(name)}/options", {"options": dict(options)}, key)
+
+    def add_instances(self, name: str, instances: Sequence[Json], key: str | None = None) -> Json:
+        """Add instances; gives the store as it is then."""
+        return self.change("POST", f"{_store(name)}/instances", {"instances": list(instances)}, key)
+
+    def remove_instance(self, name: str, instance: str, key: str | None = None) -> None:
+        """Remove one stopped instance with its archive."""
+        self.request("DELETE", NATIVE + _instance(name, instance), key=key)
+
+    def start_instance(self, name: str, instance: str, key: str | None = None) -> Json:
+        """Request the start of one instance; returns at once, `result` says what was done."""
+        return self.change("POST", f"{_instance(name, instance)}/start", key=key)
+
+    def stop_instance(self, name: str, instance: str, force: bool = False, key: str | None = None) -> Json:
+        """Request the stop of one instance; `force` skips the graceful checks."""
+        return self.change("POST", f"{_instance(name, instance)}/stop" + query_of({"force": force or None}), key=key)
+
+    def switch_over(self, name: str, group: str = "", start_id: int | None = None) -> list[str]:
+        """Ask for a handover of leadership in one group, or in all; to a process or to the furthest. Gives the groups."""
+        body = {"group": group} | ({} if start_id is None else {"toStartId": start_id})
+        return [str(name) for name in self.change("POST", f"{_store(name)}/switchover", body)["groups"]]
+
+    def begin_restart(self, name: str, *, rolling: bool, force: bool) -> int:
+        """Begin a restart of a whole store; gives the number of processes it replaces."""
+        return int(self.change("POST", f"{_store(name)}/restart", {"rolling": rolling, "force": force})["processes"])
+
+    def end_restart(self, name: str) -> None:
+        """End a restart where it stands."""
+        self.change("DELETE", f"{_store(name)}/restart")
+
+    def enforce_leader(self, name: str, group: str, archive_id: int, allowed: bool, reason: str) -> Json:
+        """Make an archive lead although it may lack writes; refused unless `allowed` with a reason."""
+        body = {"archiveId": archive_id, "allowDataLoss": allowed, "reason": reason}
+        return self.change("POST", _leader(name, group), body)
+
+    # -- carrying -----------------------------------------------------------------------------------------------
+
+    def read(self, path: str, **query: object) -> Json:
+        """The JSON object at a path below /admin/v1."""
+        return self.request("GET", NATIVE + path + query_of(query)).object()
+
+    def change(self, method: str, path: str, body: Json | None = None, key: str | None = None) -> Json:
+        """Send a change to a path below /admin/v1; the JSON object that answers it."""
+        return self.request(method, NATIVE + path, body, key=key).object()
+
+    def request(
+        self, method: str, target: str, body: Json | None = None, *, key: str | None = None, question: bool = False
+    ) -> Reply:
+        """One request to any address of the manager. A `question` has a body and changes nothing."""
+        headers = {"Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if method != "GET" and not question:
+            headers["Idempotency-Key"] = key or new_key()
+        request = Request(method, target, headers, None if body is None else json.dumps(body).encode(), question)
+        try:
+            reply = self._send(request)
+        except ManagerUnreachable as error:
+            if error.maybe_done and question:
+                raise ManagerUnreachable(error.endpoint, error.why) from error  # there is no change to be unsure of
+            raise
+        reply = reply._replace(endpoint=self.endpoint)
+        judge(reply)
+        return reply
+
+    def _send(self, request: Request) -> Reply:
+        """The answer to a request; after a broken connection it is sent once more within the same deadline."""
+        deadline = time.monotonic() + self._timeout
+        try:
+            return self._transport.send(self.endpoint, request, self._timeout)
+        except ManagerUnreachable as error:
+            remaining = deadline - time.monotonic()
+            if not error.maybe_done or remaining < LEAST:
+                raise
+        return self._transport.send(self.endpoint, request, remaining)
+
+
+NATIVE = "/admin/v1"
+
+
+def new_key() -> str:
+    """A fresh Idempotency-Key."""
+    return os.urandom(16).hex()  # uuid would cost each change 8 ms of imports
+
+
+def read_events(lines: Iterator[str]) -> Iterator[Json]:
+    """The JSON bodies of a server-sent event stream; comments and keep-alives are skipped."""
+    data: list[str] = []
+    for line in lines:
+        if line.startswith("data:"):
+            data.append(line[len("data:") :].removeprefix(" "))
+        elif not line and data:
+            event = loads("\n".join(data).encode())
+            data = []
+            if event is not None:
+                yield event
+
+
+def _store(name: str) -> str:
+    return f"/stores/{quoted(name)}"
+
+
+def _leader(name: str, group: str) -> str:
+    return f"{_store(name)}/groups/{quoted(group)}/leader"
+
+
+def _instance(name: str, instance: str) -> str:
+    return f"{_store(name)}/instances/{quoted(instance)}"
+
+
+def quoted(part: object) -> str:
+    """One part of an address."""
+    from urllib.parse import quote  # a request without a name does not pay for it
+
+    return quote(str(part), safe="")
+
+
+def query_of(values: Mapping[str, object]) -> str:
+    """`?name=value&...`, or nothing; None is left out, a list gives its name once for each item."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in values.items():
+        for item in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
+            if item is not None:
+                pairs.append((name, str(item).lower() if isinstance(item, bool) else str(item)))
+    if not pairs:
+        return ""
+    from urllib.parse import urlencode
+
+    return f"?{urlencode(pairs)}"

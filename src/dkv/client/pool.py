@@ -1,0 +1,58 @@
+"""Client: several managers of one domain, of which any may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from dkv.client.manager import ManagerClient
+from dkv.client.transport import ClientError, Endpoint, ManagerRefused, ManagerUnreachable, NoManagerAnswered, Transport
+
+T = TypeVar("T")
+
+
+class ManagerPool:
+    """Clients of managers. `clients` has them by `host:port` in the given order; `current` is the one to ask next: the one
+    that answered last."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], transport: Transport | None = None, timeout: float = 30.0) -> None:
+        self.clients = {str(endpoint): ManagerClient(endpoint, transport, timeout) for endpoint in endpoints}
+        self._order = list(self.clients.values())
+
+    @property
+    def current(self) -> ManagerClient:
+        """The manager to ask next."""
+        return self._order[0]
+
+    def rotate(self) -> None:
+        """Ask another manager next; the current one comes last."""
+        self._order.append(self._order.pop(0))
+
+    def ready(self) -> ManagerClient:
+        """The first manager that can read and change the domain state; the first of all when none can."""
+        for _ in self._order:
+            if self.current.ready():
+                break
+            self.rotate()
+        return self.current
+
+    def first(self, call: Callable[[ManagerClient], T], *, repeatable: bool = True) -> T:
+        """What the first manager that answers gives; one that is away is asked last from then on. A `call` that is not
+        `repeatable` goes to another manager only when it certainly did nothing at the one that failed. Raises
+        ManagerRefused; ManagerUnreachable, or NoManagerAnswered when several were asked."""
+        errors: list[ClientError] = []
+        for _ in range(len(self._order)):
+            try:
+                return call(self.current)
+            except (ManagerUnreachable, ManagerRefused) as error:
+                if not _is_away(error, repeatable):
+                    raise
+                errors.append(error)
+                self.rotate()
+        raise errors[0] if len(errors) == 1 else NoManagerAnswered(errors)
+
+
+def _is_away(error: ManagerUnreachable | ManagerRefused, repeatable: bool) -> bool:
+    if isinstance(error, ManagerUnreachable):
+        return repeatable or not error.maybe_done
+    return error.status == 503
