@@ -90,11 +90,11 @@ async def reconcile(state: Path, place: Place, rounds: int) -> dict[str, Any]:
         monotonic=time.monotonic,
         token=lambda: "token",
         probe=probe,
-        complain=lambda step, trouble: print(f"reconcile: {step} {trouble}"),
+        on_error=lambda step, error, times: print(f"reconcile: {step} {error} ({times})"),
     )
     began = time.perf_counter()
     for _ in range(rounds):
-        await loop._glance(stale=False)  # its run() would sleep between two of them
+        await loop.look()  # its run() would sleep between two of them
         await asyncio.sleep(0)  # steps it began have their turn
     took = time.perf_counter() - began
     await loop.close()

@@ -39,7 +39,7 @@ from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.listening import IDLE, Connection, Connections, Limits, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
-from dkv.machine.observation import directory_of, memory_node_id, node_id
+from dkv.machine.observation import directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks, NodeIdentity
 from dkv.store.contract import StoreError
@@ -332,7 +332,7 @@ def engine_id(state: State, process: Process) -> str:
     """The derived id of a process's engine, 40 hex; of a TE that of its first engine, "" before it has any."""
     if process.archive_id is not None:
         return node_id(state.uid, process.archive_id)
-    return memory_node_id(state.uid, process.start_id, process.endpoints[0].group) if process.endpoints else ""
+    return te_node_id(state.uid, process.start_id, process.endpoints[0].group) if process.endpoints else ""
 
 
 async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:

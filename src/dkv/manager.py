@@ -70,7 +70,7 @@ class Manager:
         self._outside = outside
         self.access = Access(outside.wall, outside.monotonic, outside.warn)
         self.submitter = Submitter(store, outside.wall, outside.token, outside.heard, self.access)
-        self._glanced: Callable[[], Observation | None] = lambda: None
+        self._observed: Callable[[], Observation | None] = lambda: None
         here = ServerJoined(
             actor=place.server_id,
             server_id=place.server_id,
@@ -105,7 +105,7 @@ class Manager:
         return View(view.revision, as_of(view.state, unwritten)) if unwritten else view
 
     def _unwritten(self, state: State) -> Unwritten | None:
-        failing, seen = self.access.failing, self._glanced()
+        failing, seen = self.access.failing, self._observed()
         if failing is None:
             return None
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
@@ -142,10 +142,10 @@ class Manager:
             token=outside.token,
             probe=outside.probe,
             accepts=outside.accepts,
-            complain=outside.complain,
-            learned=self.liveness.look,
+            on_error=outside.complain,
+            on_view=self.liveness.look,
         )
-        self._glanced = reconciler.glanced
+        self._observed = reconciler.observed
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.liveness.run(reconciler.known))

@@ -14,7 +14,8 @@ import pytest
 
 from dkv.domain.model import Group, GroupPhase, Process, ProcessState, State
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey
-from dkv.machine.observation import ConditionHistory, LocalServer, Observation, directory_of, node_id, update_history
+from dkv.machine.conditions import update_history
+from dkv.machine.observation import ConditionHistory, LocalServer, Observation, directory_of, node_id
 from dkv.machine.plan import plan
 from dkv.machine.steps import ReportExit, Step
 from tests.api.world import HOSTS
@@ -114,7 +115,7 @@ def sights(state: State) -> Iterator[Sight]:
         here = me(process.server_id)
         for engine, survey in surveys(state, process):
             memory = update_history(update_history(ConditionHistory(), state, here, survey, 1.0), state, here, survey, HOUR)
-            steps = tuple(plan(state, here, Observation(survey, 3.0, memory)))
+            steps = plan(state, here, Observation(survey, 3.0, memory)).steps
             leads = group.leader_process == process.start_id
             yield Sight(process.state, group.phase, leads, engine, steps)
 

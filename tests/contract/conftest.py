@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.engine_harness import RealRoom, Room
-from tests.contract.sim_room import TrapRoom
+from tests.contract.engine_harness import Machine, ValkeyMachine
+from tests.contract.sim_machine import TrapMachine
 
-ENGINE_ROOMS: dict[str, Callable[[Path], Room]] = {"valkey": RealRoom, "simulated": TrapRoom}
+ENGINE_ROOMS: dict[str, Callable[[Path], Machine]] = {"valkey": ValkeyMachine, "simulated": TrapMachine}
 
 
 @pytest.fixture(params=sorted(ENGINE_ROOMS))
-def engines_room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def engine_machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     """An empty machine."""
     return ENGINE_ROOMS[request.param](tmp_path)
 
 
 @pytest.fixture(params=["simulated", pytest.param("valkey", marks=pytest.mark.full)])
-def patient_room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def patient_machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
     """An empty machine for stories that take seconds on a real one; those are told with --full."""
     return ENGINE_ROOMS[request.param](tmp_path)

@@ -38,12 +38,12 @@ SHARD = "5a" * 20
 ALL_SLOTS = (GroupSlots("g0", SHARD, ((0, 16383),)),)
 
 
-class Room(Protocol):
+class Machine(Protocol):
     """What a world must offer besides its engines. The simulated world gets a class of the same shape."""
 
     engines: Engines
 
-    def play(self, told: Callable[[Any], Awaitable[None]]) -> None: ...
+    def play(self, scenario: Callable[[Any], Awaitable[None]]) -> None: ...
     def directory(self, archive_id: int) -> str: ...
     def spec(self, start_id: int, archive_id: int, peers: tuple[PeerNode, ...] = ()) -> EngineSpec: ...
     async def pause(self, seconds: float) -> None: ...
@@ -64,7 +64,7 @@ class Room(Protocol):
     def another_manager(self) -> Engines: ...
     async def restart_machine(self) -> None: ...
     def tear(self, directory: str) -> None: ...
-    def swap(self, one: str, other: str) -> None: ...
+    def swap(self, engine: str, other: str) -> None: ...
     def empty(self, directory: str, identity_too: bool) -> None: ...
     def lose_identity(self, directory: str) -> None: ...
     async def let_strangers_in(self, start_id: int) -> None: ...
@@ -96,15 +96,15 @@ def peer(spec: EngineSpec, leader: EngineSeen | None = None) -> PeerNode:
 # -- short words for stories -------------------------------------------------------------------------------------------
 
 
-async def until(room: Room, holds: Callable[[Survey], bool], within: float = 30.0) -> Survey:
+async def until(machine: Machine, holds: Callable[[Survey], bool], within: float = 30.0) -> Survey:
     """Look until it holds."""
     waited = 0.0
     while True:
-        survey = await room.engines.survey()
+        survey = await machine.engines.survey()
         if holds(survey):
             return survey
         assert waited < within, f"never held; last seen: {survey}"
-        await room.pause(0.01)
+        await machine.pause(0.01)
         waited += 0.01
 
 
@@ -117,8 +117,8 @@ def of(survey: Survey, start_id: int, group: str = "") -> EngineSeen | None:
 def memory_only(spec: EngineSpec, *more: EngineSpec) -> TeSpec:
     """A memory-only process with the engines of these specs, each in a directory below the first one's."""
     engines = tuple(
-        replace(one, start_id=spec.start_id, memory_only=True, directory=f"{spec.directory}/group-{one.group}")
-        for one in (spec, *more)
+        replace(engine, start_id=spec.start_id, memory_only=True, directory=f"{spec.directory}/group-{engine.group}")
+        for engine in (spec, *more)
     )
     return TeSpec(spec.start_id, spec.directory, engines)
 
@@ -127,74 +127,74 @@ def end(survey: Survey, start_id: int) -> ExitSeen | None:
     return next((seen for seen in survey.exits if seen.start_id == start_id), None)
 
 
-async def seen(room: Room, start_id: int, holds: Callable[[EngineSeen], bool] = lambda _: True) -> EngineSeen:
+async def seen(machine: Machine, start_id: int, holds: Callable[[EngineSeen], bool] = lambda _: True) -> EngineSeen:
     """The engine, as soon as it lives and that holds of it."""
-    survey = await until(room, lambda all: (one := of(all, start_id)) is not None and holds(one))
+    survey = await until(machine, lambda all: (engine := of(all, start_id)) is not None and holds(engine))
     found = of(survey, start_id)
     assert found is not None
     return found
 
 
-async def ended(room: Room, start_id: int) -> ExitSeen:
+async def ended(machine: Machine, start_id: int) -> ExitSeen:
     """The engine's end, as soon as it is known and its process group is gone."""
-    survey = await until(room, lambda all: (one := end(all, start_id)) is not None and one.reaped)
+    survey = await until(machine, lambda all: (engine := end(all, start_id)) is not None and engine.reaped)
     found = end(survey, start_id)
     assert found is not None
     return found
 
 
-def ready(one: EngineSeen) -> bool:
-    return one.answering and not one.loading and one.cluster_ok
+def ready(engine: EngineSeen) -> bool:
+    return engine.answering and not engine.loading and engine.cluster_ok
 
 
-async def started(room: Room, spec: EngineSpec, fresh: bool = True) -> EngineSeen:
+async def started(machine: Machine, spec: EngineSpec, fresh: bool = True) -> EngineSeen:
     """An engine that has loaded and waits for its role."""
-    await room.engines.prepare(spec.directory, spec.identity, fresh)
-    await room.engines.launch(spec)
-    return await seen(room, spec.start_id, ready)
+    await machine.engines.prepare(spec.directory, spec.identity, fresh)
+    await machine.engines.launch(spec)
+    return await seen(machine, spec.start_id, ready)
 
 
-async def leading(room: Room, spec: EngineSpec, fresh: bool = True, term: int = 1) -> EngineSeen:
+async def leading(machine: Machine, spec: EngineSpec, fresh: bool = True, term: int = 1) -> EngineSeen:
     """A leader that accepts writes and whose marker is on its disk."""
-    await started(room, spec, fresh)
-    await room.engines.take_over(spec.start_id)
-    await room.engines.mark(spec.start_id, term, 1, "0a1b2c3d")
-    await room.engines.admit(spec.start_id)
-    await room.engines.unfence(spec.start_id)
-    await room.engines.take_clients(spec.start_id)
-    one = await seen(room, spec.start_id, lambda one: one.role == "leader" and one.marker is not None)
-    await room.engines.confirm_initialised(spec.directory)
+    await started(machine, spec, fresh)
+    await machine.engines.take_over(spec.start_id)
+    await machine.engines.mark(spec.start_id, term, 1, "0a1b2c3d")
+    await machine.engines.admit(spec.start_id)
+    await machine.engines.unfence(spec.start_id)
+    await machine.engines.take_clients(spec.start_id)
+    one = await seen(machine, spec.start_id, lambda engine: engine.role == "leader" and engine.marker is not None)
+    await machine.engines.confirm_initialised(spec.directory)
     return one
 
 
-async def following(room: Room, spec: EngineSpec, leader: EngineSpec, fresh: bool = True) -> EngineSeen:
+async def following(machine: Machine, spec: EngineSpec, leader: EngineSpec, fresh: bool = True) -> EngineSeen:
     """A follower whose link is up."""
-    leads = await seen(room, leader.start_id)
+    leads = await seen(machine, leader.start_id)
     known = peer(leader, leads)
-    await started(room, replace(spec, peers=(known,)), fresh)
-    await room.engines.meet(leader.start_id, peer(spec))
-    await room.engines.replicate(spec.start_id, known)
-    await seen(room, spec.start_id, lambda one: one.link_up and not one.resyncing)
-    await room.engines.take_clients(spec.start_id)
-    return await seen(room, spec.start_id, lambda one: one.takes_clients)
+    await started(machine, replace(spec, peers=(known,)), fresh)
+    await machine.engines.meet(leader.start_id, peer(spec))
+    await machine.engines.replicate(spec.start_id, known)
+    await seen(machine, spec.start_id, lambda engine: engine.link_up and not engine.resyncing)
+    await machine.engines.take_clients(spec.start_id)
+    return await seen(machine, spec.start_id, lambda engine: engine.takes_clients)
 
 
-async def known_as_follower(room: Room, leader: EngineSpec, follower: EngineSpec) -> None:
+async def known_as_follower(machine: Machine, leader: EngineSpec, follower: EngineSpec) -> None:
     """Return once the leader was told on the cluster bus that this engine follows it, as a handover waits for too.
 
     A link does not say so. Valkey 9.1.2 takes the TAKEOVER of an engine that it only shook hands with for another shard's: it
     stays a primary, without slots, for ever, and deletes its keys.
     """
     await seen(
-        room,
+        machine,
         leader.start_id,
-        lambda one: any((node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in one.nodes),
+        lambda engine: any((node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in engine.nodes),
     )
 
 
 def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
-    def holds(one: EngineSeen) -> bool:
-        marker: Position | None = one.marker
+    def holds(engine: EngineSeen) -> bool:
+        marker: Position | None = engine.marker
         return marker is not None and (marker.term, marker.sequence) == (term, sequence)
 
     return holds
@@ -203,12 +203,12 @@ def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
 # -- the real world ----------------------------------------------------------------------------------------------------
 
 
-class RealRoom:
+class ValkeyMachine:
     """Real Valkey on loopback ports, in a directory of the test."""
 
-    def __init__(self, path: Path, **room: Any) -> None:
+    def __init__(self, path: Path, **machine: Any) -> None:
         self._path = path
-        self._settings = room
+        self._settings = machine
         self._boot = boot_id()
         self._ports: dict[int, tuple[int, int]] = {}
         self._specs: dict[int, EngineSpec] = {}
@@ -218,13 +218,13 @@ class RealRoom:
     def _open(self) -> ValkeyEngines:
         return ValkeyEngines(self._path / "manager", boot_id=self._boot, **self._settings)
 
-    def play(self, told: Callable[[Any], Awaitable[None]]) -> None:
-        asyncio.run(self._play(told))
+    def play(self, scenario: Callable[[Any], Awaitable[None]]) -> None:
+        asyncio.run(self._play(scenario))
 
-    async def _play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+    async def _play(self, scenario: Callable[[Any], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(LIMIT):
-                await told(self)
+                await scenario(self)
         finally:
             await self._clean_up()
 
@@ -318,7 +318,7 @@ class RealRoom:
             "for _ = 1, 20000 do end end"  # an engine hears of others only each 100,000 instructions of a script
         )
         asking = asyncio.create_task(self.say(start_id, "EVAL", loop, "1", key, str(seconds)))
-        await seen(self, start_id, lambda one: one.busy)
+        await seen(self, start_id, lambda engine: engine.busy)
 
         async def ended() -> None:
             await asking
@@ -394,10 +394,10 @@ class RealRoom:
         file = last_file(directory)
         os.truncate(file, file.stat().st_size - 3)
 
-    def swap(self, one: str, other: str) -> None:
-        os.rename(one, f"{one}.away")
-        os.rename(other, one)
-        os.rename(f"{one}.away", other)
+    def swap(self, engine: str, other: str) -> None:
+        os.rename(engine, f"{engine}.away")
+        os.rename(other, engine)
+        os.rename(f"{engine}.away", other)
 
     def empty(self, directory: str, identity_too: bool) -> None:
         shutil.rmtree(f"{directory}/appendonlydir")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.contract.engine_harness import RealRoom
+from tests.contract.engine_harness import ValkeyMachine
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def command(*words: str) -> str:
 
 
 @asynccontextmanager
-async def load(room: RealRoom, start_id: int, kind: Kind) -> AsyncIterator[list[Writer]]:
+async def load(machine: ValkeyMachine, start_id: int, kind: Kind) -> AsyncIterator[list[Writer]]:
     """Writers at work on that engine; on leaving they are disconnected."""
-    record = room._record(start_id)
+    record = machine._record(start_id)
     writers = [Writer(number, kind) for number in range(kind.clients)]
     tasks = [asyncio.create_task(one.run(record.address, record.client_port)) for one in writers]
     try:
@@ -93,26 +93,26 @@ async def load(room: RealRoom, start_id: int, kind: Kind) -> AsyncIterator[list[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def all_acknowledged(room: RealRoom, writers: list[Writer], times: int) -> None:
+async def all_acknowledged(machine: ValkeyMachine, writers: list[Writer], times: int) -> None:
     """Until each writer has had so many answers."""
     for _ in range(3000):
         if all(one.acknowledged >= times for one in writers):
             return
-        await room.pause(0.01)
+        await machine.pause(0.01)
     raise AssertionError(f"the load does not flow: {[(one.acknowledged, one.refused[:1]) for one in writers]}")
 
 
-async def holds_what_was_acknowledged(room: RealRoom, start_id: int, writers: list[Writer]) -> None:
+async def holds_what_was_acknowledged(machine: ValkeyMachine, start_id: int, writers: list[Writer]) -> None:
     """Each writer's keys hold its last acknowledged value or a later one, all keys of one MULTI the same.
 
     The engine is made the leader for it, because it shows nothing to clients before.
     """
-    await room.engines.take_over(start_id)
-    await room.engines.take_clients(start_id)
+    await machine.engines.take_over(start_id)
+    await machine.engines.take_clients(start_id)
     for one in writers:
         found = set()
         for index in range(one.kind.keys):
-            text = await room.read(start_id, one.key(index))
+            text = await machine.read(start_id, one.key(index))
             found.add(0 if text == "$-1" else int(text.partition(":")[0]))
         assert len(found) == 1, (one, found)
         assert one.acknowledged <= found.pop() <= one.sent, one

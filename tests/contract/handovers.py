@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dkv.engine.contract import EngineSeen
-from tests.contract.engine_harness import Room, of
+from tests.contract.engine_harness import Machine, of
 
 
-async def handed_over(room: Room, start_id: int, thorough: bool = True, asked: bool = False) -> EngineSeen:
+async def handed_over(machine: Machine, start_id: int, thorough: bool = True, asked: bool = False) -> EngineSeen:
     """A coordinated failover to that engine, asked for again, as the product does, if its five seconds passed in vain.
     `asked`: it was asked just now.
     """
     for looks in range(2400):
         if looks % 600 == 0 and (looks or not asked):
-            await room.engines.failover(start_id)
-        found = of(await room.engines.survey(thorough=thorough), start_id)
+            await machine.engines.failover(start_id)
+        found = of(await machine.engines.survey(thorough=thorough), start_id)
         if found is not None and found.role == "leader":
             return found
-        await room.pause(0.01)
+        await machine.pause(0.01)
     raise AssertionError(f"engine {start_id} never came to lead")

@@ -131,7 +131,7 @@ async def serve(path: str, keep_events: str) -> None:
         if isinstance(answer, Snapshot):
             answer = {"revision": answer.revision, "records": dict(answer.records)}
         elif isinstance(answer, tuple):
-            answer = [asdict(one) for one in answer]
+            answer = [asdict(first) for first in answer]
         say(json.dumps(["", answer]))
         if name == "close":
             return

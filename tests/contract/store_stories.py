@@ -14,17 +14,17 @@ from tests.contract.store_process import spawn
 LIMIT = 120.0
 
 
-def story(told: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
+def story(scenario: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
     """Make a pytest test of a story told with the path of a state file."""
 
     def test(tmp_path: Path) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(LIMIT):
-                await told(tmp_path / "state")
+                await scenario(tmp_path / "state")
 
         asyncio.run(bounded())
 
-    test.__name__, test.__doc__ = told.__name__, told.__doc__
+    test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
     return test
 
 

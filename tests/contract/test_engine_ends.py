@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dkv.engine.contract import Cause, EngineError, EngineUnreachable, Position
-from tests.contract.engine_harness import Room, ended, has_marker, leading, ready, seen, started
+from tests.contract.engine_harness import Machine, ended, has_marker, leading, ready, seen, started
 
 
 def refused(answer: str) -> bool:
@@ -15,223 +15,223 @@ def refused(answer: str) -> bool:
 # -- ordering about ----------------------------------------------------------------------------------------------------
 
 
-def test_a_fence_stops_writes_and_not_reads_nor_markers(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await leading(room, room.spec(1, 1))
-        assert await room.write(1, "k", "v") == "+OK"
-        await room.engines.fence(1)
-        assert (await seen(room, 1)).fenced
-        assert refused(await room.write(1, "k", "w"))
-        assert await room.read(1, "k") == "v"
-        await room.engines.mark(1, 1, 9, "f00d")
-        assert has_marker(1, 9)(await seen(room, 1))
-        assert refused(await room.write(1, "k", "w"))
-        await room.engines.unfence(1)
-        assert await room.write(1, "k", "w") == "+OK"
+def test_a_fence_stops_writes_and_not_reads_nor_markers(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        assert await machine.write(1, "k", "v") == "+OK"
+        await machine.engines.fence(1)
+        assert (await seen(machine, 1)).fenced
+        assert refused(await machine.write(1, "k", "w"))
+        assert await machine.read(1, "k") == "v"
+        await machine.engines.mark(1, 1, 9, "f00d")
+        assert has_marker(1, 9)(await seen(machine, 1))
+        assert refused(await machine.write(1, "k", "w"))
+        await machine.engines.unfence(1)
+        assert await machine.write(1, "k", "w") == "+OK"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_options_are_set_on_a_running_engine_and_seen(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        one = await leading(room, room.spec(1, 1))
-        assert (one.max_memory, one.append_fsync) == (64 << 20, "always")
+def test_options_are_set_on_a_running_engine_and_seen(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        engine = await leading(machine, machine.spec(1, 1))
+        assert (engine.max_memory, engine.append_fsync) == (64 << 20, "always")
         for memory, fsync in ((96 << 20, "everysec"), (96 << 20, "everysec"), (80 << 20, "always")):
-            await room.engines.set_options(1, memory, fsync)
-            one = await seen(room, 1)
-            assert (one.max_memory, one.append_fsync) == (memory, fsync)
-        assert await room.write(1, "k", "v") == "+OK"
-        await room.restart_manager()
-        one = await seen(room, 1)
-        assert (one.max_memory, one.append_fsync) == (80 << 20, "always")
+            await machine.engines.set_options(1, memory, fsync)
+            engine = await seen(machine, 1)
+            assert (engine.max_memory, engine.append_fsync) == (memory, fsync)
+        assert await machine.write(1, "k", "v") == "+OK"
+        await machine.restart_manager()
+        engine = await seen(machine, 1)
+        assert (engine.max_memory, engine.append_fsync) == (80 << 20, "always")
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_rewritten_leader_begins_with_its_marker(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
+def test_a_rewritten_leader_begins_with_its_marker(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
         for number in range(20):
-            await room.write(1, f"key-{number}", "v" * 100)
-        before = await seen(room, 1)
-        await room.engines.rewrite(1, (1, 2, "cafe"))
-        one = await seen(room, 1, lambda one: not one.rewriting and one.incremental_bytes < before.incremental_bytes)
+            await machine.write(1, f"key-{number}", "v" * 100)
+        before = await seen(machine, 1)
+        await machine.engines.rewrite(1, (1, 2, "cafe"))
+        one = await seen(machine, 1, lambda engine: not engine.rewriting and engine.incremental_bytes < before.incremental_bytes)
         assert has_marker(1, 2)(one)
-        position = await room.engines.read_position(spec.directory)
+        position = await machine.engines.read_position(spec.directory)
         assert (position.sequence, position.bytes_after) == (2, 0)
-        assert await room.dbsize(1) == 20
+        assert await machine.dbsize(1) == 20
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_tail_is_set_aside_and_its_absence_is_said(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        assert await room.write(1, "kept", "v") == "+OK"
-        keep = await room.engines.read_position(spec.directory)
-        assert await room.engines.set_aside(1, keep) is None
-        assert await room.write(1, "lost", "w") == "+OK"
-        path = await room.engines.set_aside(1, keep)
+def test_a_tail_is_set_aside_and_its_absence_is_said(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        assert await machine.write(1, "kept", "v") == "+OK"
+        keep = await machine.engines.read_position(spec.directory)
+        assert await machine.engines.set_aside(1, keep) is None
+        assert await machine.write(1, "lost", "w") == "+OK"
+        path = await machine.engines.set_aside(1, keep)
         assert path is not None
-        after = await room.engines.read_position(spec.directory)
+        after = await machine.engines.read_position(spec.directory)
         assert after.order > keep.order
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_take_over_that_is_not_answered_kills(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        room.freeze(1)
+def test_take_over_that_is_not_answered_kills(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        machine.freeze(1)
         with pytest.raises(EngineUnreachable):
-            await room.engines.take_over(1)
-        one = await ended(room, 1)
-        assert (one.cause, one.signal, one.reaped) == (Cause.NEVER_ANSWERED, 9, True)
+            await machine.engines.take_over(1)
+        engine = await ended(machine, 1)
+        assert (engine.cause, engine.signal, engine.reaped) == (Cause.NEVER_ANSWERED, 9, True)
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_frozen_engine_is_silent_and_comes_back(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        room.freeze(1)
-        one = await seen(room, 1, lambda one: not one.answering and one.silent_ms > 600)
+def test_a_frozen_engine_is_silent_and_comes_back(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        machine.freeze(1)
+        one = await seen(machine, 1, lambda engine: not engine.answering and engine.silent_ms > 600)
         assert one.role == "follower"
-        room.thaw(1)
-        one = await seen(room, 1, lambda one: one.answering)
+        machine.thaw(1)
+        one = await seen(machine, 1, lambda engine: engine.answering)
         assert one.silent_ms == 0
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------
 
 
-def test_stop_kill_and_foreign_kill_are_told_apart(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
+def test_stop_kill_and_foreign_kill_are_told_apart(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
         for start_id in (1, 2, 3, 4):
-            await started(room, room.spec(start_id, start_id))
-        await room.engines.shut_down(1)
-        await room.engines.kill(2, Cause.OPERATOR_KILL)
-        await room.engines.kill(3, Cause.FENCED_BY_MANAGER)
-        room.kill_from_outside(4)
-        ends = [await ended(room, start_id) for start_id in (1, 2, 3, 4)]
-        assert [one.cause for one in ends] == [
+            await started(machine, machine.spec(start_id, start_id))
+        await machine.engines.shut_down(1)
+        await machine.engines.kill(2, Cause.OPERATOR_KILL)
+        await machine.engines.kill(3, Cause.FENCED_BY_MANAGER)
+        machine.kill_from_outside(4)
+        ends = [await ended(machine, start_id) for start_id in (1, 2, 3, 4)]
+        assert [engine.cause for engine in ends] == [
             Cause.GRACEFUL_STOP,
             Cause.OPERATOR_KILL,
             Cause.FENCED_BY_MANAGER,
             Cause.KILLED_BY_SIGNAL,
         ]
-        assert [(one.exit_code, one.signal) for one in ends] == [(0, None), (137, 9), (137, 9), (137, 9)]
+        assert [(engine.exit_code, engine.signal) for engine in ends] == [(0, None), (137, 9), (137, 9), (137, 9)]
         assert ends[3].detail == "killed by signal 9, sender unknown"
-        await room.engines.forget_exit(4)
-        assert [one.start_id for one in (await room.engines.survey()).exits] == [1, 2, 3]
+        await machine.engines.forget_exit(4)
+        assert [engine.start_id for engine in (await machine.engines.survey()).exits] == [1, 2, 3]
 
-    engines_room.play(told)
-
-
-def test_an_end_wakes_whoever_waits(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        await room.engines.survey()
-        room.kill_from_outside(1)
-        await room.engines.wait_for_change(30)
-        assert (await ended(room, 1)).signal == 9
-
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_an_engine_outlives_its_manager_and_is_adopted(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        before = await leading(room, spec)
-        await room.restart_manager()
-        one = await seen(room, 1, ready)
-        assert (one.pid, one.role, one.fenced) == (before.pid, "leader", False)
-        assert has_marker(1, 1)(one)
-        assert await room.write(1, "k", "v") == "+OK"
-        await room.engines.fence(1)
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        assert (await ended(room, 1)).cause is Cause.OPERATOR_KILL
+def test_an_end_wakes_whoever_waits(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        await machine.engines.survey()
+        machine.kill_from_outside(1)
+        await machine.engines.wait_for_change(30)
+        assert (await ended(machine, 1)).signal == 9
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_an_end_without_a_manager_is_known_to_the_next(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        await started(room, room.spec(2, 2))
-        room.kill_from_outside(1)
-        await room.engines.shut_down(2)
-        await room.restart_manager()
-        first, second = await ended(room, 1), await ended(room, 2)
+def test_an_engine_outlives_its_manager_and_is_adopted(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        before = await leading(machine, spec)
+        await machine.restart_manager()
+        engine = await seen(machine, 1, ready)
+        assert (engine.pid, engine.role, engine.fenced) == (before.pid, "leader", False)
+        assert has_marker(1, 1)(engine)
+        assert await machine.write(1, "k", "v") == "+OK"
+        await machine.engines.fence(1)
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        assert (await ended(machine, 1)).cause is Cause.OPERATOR_KILL
+
+    engine_machine.play(scenario)
+
+
+def test_an_end_without_a_manager_is_known_to_the_next(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        await started(machine, machine.spec(2, 2))
+        machine.kill_from_outside(1)
+        await machine.engines.shut_down(2)
+        await machine.restart_manager()
+        first, second = await ended(machine, 1), await ended(machine, 2)
         assert (first.cause, first.exit_code, first.signal) == (Cause.KILLED_BY_SIGNAL, 137, 9)
         assert (second.cause, second.exit_code) == (Cause.GRACEFUL_STOP, 0)
         assert first.last_words
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_machine_restart_is_told_as_such(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        await room.write(1, "k", "v")
-        await room.restart_machine()
-        one = await ended(room, 1)
-        assert one.cause is Cause.MACHINE_RESTARTED
-        await room.engines.forget_exit(1)
-        await leading(room, room.spec(2, 1), fresh=False, term=2)
-        assert await room.read(2, "k") == "v"
+def test_a_machine_restart_is_told_as_such(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        await machine.write(1, "k", "v")
+        await machine.restart_machine()
+        engine = await ended(machine, 1)
+        assert engine.cause is Cause.MACHINE_RESTARTED
+        await machine.engines.forget_exit(1)
+        await leading(machine, machine.spec(2, 1), fresh=False, term=2)
+        assert await machine.read(2, "k") == "v"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def test_positions_order_by_term_marker_and_bytes(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        empty = await room.engines.prepare(spec.directory, spec.identity, True)
+def test_positions_order_by_term_marker_and_bytes(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        empty = await machine.engines.prepare(spec.directory, spec.identity, True)
         assert empty == Position()
-        await room.engines.release(spec.directory)
-        await leading(room, spec)
-        marked = await room.engines.read_position(spec.directory)
-        await room.write(1, "k", "v")
-        written = await room.engines.read_position(spec.directory)
-        await room.engines.mark(1, 1, 2, "aa")
-        again = await room.engines.read_position(spec.directory)
-        await room.engines.mark(1, 2, 1, "bb")
-        later = await room.engines.read_position(spec.directory)
+        await machine.engines.release(spec.directory)
+        await leading(machine, spec)
+        marked = await machine.engines.read_position(spec.directory)
+        await machine.write(1, "k", "v")
+        written = await machine.engines.read_position(spec.directory)
+        await machine.engines.mark(1, 1, 2, "aa")
+        again = await machine.engines.read_position(spec.directory)
+        await machine.engines.mark(1, 2, 1, "bb")
+        later = await machine.engines.read_position(spec.directory)
         assert empty.order < marked.order < written.order < again.order < later.order
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_commands_are_counted(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await leading(room, room.spec(1, 1))
+def test_commands_are_counted(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await leading(machine, machine.spec(1, 1))
         for number in range(3):
-            await room.write(1, f"key-{number}", "v")
-        await room.read(1, "key-0")
-        (one,) = await room.engines.count()
-        assert (one.start_id, one.gets, one.puts, one.keys) == (1, 1, 3, 3)
+            await machine.write(1, f"key-{number}", "v")
+        await machine.read(1, "key-0")
+        (engine,) = await machine.engines.count()
+        assert (engine.start_id, engine.gets, engine.puts, engine.keys) == (1, 1, 3, 3)
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_orders_to_an_engine_that_ended_fail(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        room.kill_from_outside(1)
-        await ended(room, 1)
-        for order in (room.engines.fence, room.engines.unfence, room.engines.admit, room.engines.failover):
+def test_orders_to_an_engine_that_ended_fail(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        machine.kill_from_outside(1)
+        await ended(machine, 1)
+        for order in (machine.engines.fence, machine.engines.unfence, machine.engines.admit, machine.engines.failover):
             with pytest.raises(EngineError):
                 await order(1)
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        assert (await ended(room, 1)).cause is Cause.KILLED_BY_SIGNAL
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        assert (await ended(machine, 1)).cause is Cause.KILLED_BY_SIGNAL
 
-    engines_room.play(told)
+    engine_machine.play(scenario)

@@ -11,8 +11,8 @@ import pytest
 
 from dkv.engine.contract import EngineRefused, EngineSeen, EngineSpec
 from tests.contract.engine_harness import (
-    RealRoom,
-    Room,
+    Machine,
+    ValkeyMachine,
     ended,
     following,
     has_marker,
@@ -27,153 +27,153 @@ WRITERS = 50
 LONG = 0.3  # seconds in which a write that does not wait is answered many times
 
 
-async def orphan(room: Room) -> tuple[EngineSpec, EngineSpec]:
+async def orphan(machine: Machine) -> tuple[EngineSpec, EngineSpec]:
     """A follower that is linked, shows its clients the way, and whose leader is killed."""
-    leader, follower = room.spec(1, 1), room.spec(2, 2)
-    await leading(room, leader)
-    await following(room, follower, leader)
-    assert (await room.write(2, "k", "v")).startswith("-MOVED")
-    room.kill_from_outside(1)
-    await ended(room, 1)
+    leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+    await leading(machine, leader)
+    await following(machine, follower, leader)
+    assert (await machine.write(2, "k", "v")).startswith("-MOVED")
+    machine.kill_from_outside(1)
+    await ended(machine, 1)
     return leader, follower
 
 
-def waits(one: EngineSeen) -> bool:
-    return one.role == "leader" and one.fenced and one.held and not one.paused and one.refuses == "NOREPLICAS"
+def waits(engine: EngineSeen) -> bool:
+    return engine.role == "leader" and engine.fenced and engine.held and not engine.paused and engine.refuses == "NOREPLICAS"
 
 
-async def held(room: Room) -> asyncio.Task[str]:
+async def held(machine: Machine) -> asyncio.Task[str]:
     """The follower took over, and one write waits in it."""
-    await orphan(room)
-    await room.engines.take_over(2)
-    assert waits(await seen(room, 2, lambda one: one.answering))
-    write = asyncio.ensure_future(room.write(2, "k", "v"))
-    await room.pause(LONG)
+    await orphan(machine)
+    await machine.engines.take_over(2)
+    assert waits(await seen(machine, 2, lambda engine: engine.answering))
+    write = asyncio.ensure_future(machine.write(2, "k", "v"))
+    await machine.pause(LONG)
     assert not write.done()
     return write
 
 
-def test_writes_wait_from_takeover_until_the_engine_is_unfenced(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        write = await held(room)
-        await room.engines.mark(2, 2, 1, "0a1b2c3d")
-        await room.engines.admit(2)
-        await seen(room, 2, has_marker(2, 1))
-        await room.pause(LONG)
+def test_writes_wait_from_takeover_until_the_engine_is_unfenced(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        write = await held(machine)
+        await machine.engines.mark(2, 2, 1, "0a1b2c3d")
+        await machine.engines.admit(2)
+        await seen(machine, 2, has_marker(2, 1))
+        await machine.pause(LONG)
         assert not write.done()
-        assert await room.dbsize(2) == 0
-        await room.engines.take_over(2)
-        await room.engines.unfence(2)
+        assert await machine.dbsize(2) == 0
+        await machine.engines.take_over(2)
+        await machine.engines.unfence(2)
         assert await write == "+OK"
-        one = await seen(room, 2)
-        assert (one.fenced, one.held, one.refuses) == (False, False, "")
-        assert await room.read(2, "k") == "v"
+        engine = await seen(machine, 2)
+        assert (engine.fenced, engine.held, engine.refuses) == (False, False, "")
+        assert await machine.read(2, "k") == "v"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_fence_ends_the_wait_and_says_so(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        write = await held(room)
-        await room.engines.fence(2)
+def test_a_fence_ends_the_wait_and_says_so(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        write = await held(machine)
+        await machine.engines.fence(2)
         assert (await write).startswith("-NOREPLICAS")
-        one = await seen(room, 2)
-        assert (one.fenced, one.held) == (True, False)
-        await room.engines.unfence(2)
-        assert await room.write(2, "k", "v") == "+OK"
+        engine = await seen(machine, 2)
+        assert (engine.fenced, engine.held) == (True, False)
+        await machine.engines.unfence(2)
+        assert await machine.write(2, "k", "v") == "+OK"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_manager_that_comes_later_sees_the_fence_and_lifts_it_by_the_same_words(engines_room: Room, taken: bool) -> None:
-    async def told(room: Room) -> None:
-        write = await held(room)
-        await room.restart_manager()
-        assert waits(await seen(room, 2, lambda one: one.answering))
+def test_a_manager_that_comes_later_sees_the_fence_and_lifts_it_by_the_same_words(engine_machine: Machine, taken: bool) -> None:
+    async def scenario(machine: Machine) -> None:
+        write = await held(machine)
+        await machine.restart_manager()
+        assert waits(await seen(machine, 2, lambda engine: engine.answering))
         assert not write.done()
-        await room.engines.mark(2, 2, 1, "0a1b2c3d")
-        assert waits(await seen(room, 2, has_marker(2, 1)))
-        await (room.engines.unfence(2) if taken else room.engines.fence(2))
+        await machine.engines.mark(2, 2, 1, "0a1b2c3d")
+        assert waits(await seen(machine, 2, has_marker(2, 1)))
+        await (machine.engines.unfence(2) if taken else machine.engines.fence(2))
         assert await write == "+OK" if taken else (await write).startswith("-NOREPLICAS")
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_an_engine_without_clients_is_fenced_as_ever(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await started(room, room.spec(1, 1))
-        await room.engines.take_over(1)
-        one = await seen(room, 1, lambda one: one.role == "leader")
+def test_an_engine_without_clients_is_fenced_as_ever(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await started(machine, machine.spec(1, 1))
+        await machine.engines.take_over(1)
+        one = await seen(machine, 1, lambda engine: engine.role == "leader")
         assert (one.fenced, one.held) == (True, False)
-        await room.engines.take_clients(1)
-        assert (await room.write(1, "k", "v")).startswith("-NOREPLICAS")
+        await machine.engines.take_clients(1)
+        assert (await machine.write(1, "k", "v")).startswith("-NOREPLICAS")
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_a_hot_copy_neither_pauses_nor_frees_writes_that_wait_for_their_leader(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        write = await held(room)
+def test_a_hot_copy_neither_pauses_nor_frees_writes_that_wait_for_their_leader(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        write = await held(machine)
         with pytest.raises(EngineRefused, match="fenced or no leader"):
-            await room.engines.pause(2, 1000)
-        await room.engines.resume(2)
-        await room.restart_manager()
-        await room.engines.resume(2)
-        await room.pause(LONG)
+            await machine.engines.pause(2, 1000)
+        await machine.engines.resume(2)
+        await machine.restart_manager()
+        await machine.engines.resume(2)
+        await machine.pause(LONG)
         assert not write.done()
-        assert waits(await seen(room, 2, lambda one: one.answering))
-        await room.engines.unfence(2)
+        assert waits(await seen(machine, 2, lambda engine: engine.answering))
+        await machine.engines.unfence(2)
         assert await write == "+OK"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_one_that_was_held_and_follows_takes_what_its_leader_sends(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        leader, follower = room.spec(1, 1), room.spec(2, 2)
-        await leading(room, leader)
-        await following(room, follower, leader)
-        await known_as_follower(room, leader, follower)
-        await room.engines.take_over(2)
-        await seen(room, 2, lambda one: one.held)
-        await seen(room, 1, lambda one: one.role == "follower")
-        await room.engines.take_over(1)
-        await seen(room, 2, lambda one: one.role == "follower")
-        await room.engines.mark(1, 2, 1, "0a1b2c3d")
-        await room.engines.admit(1)
-        await room.engines.unfence(1)
-        await room.engines.replicate(2, peer(leader, await seen(room, 1)))
-        assert await room.write(1, "k", "v") == "+OK"
-        one = await seen(room, 2, lambda one: one.link_up and not one.resyncing)
+def test_one_that_was_held_and_follows_takes_what_its_leader_sends(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+        await leading(machine, leader)
+        await following(machine, follower, leader)
+        await known_as_follower(machine, leader, follower)
+        await machine.engines.take_over(2)
+        await seen(machine, 2, lambda engine: engine.held)
+        await seen(machine, 1, lambda engine: engine.role == "follower")
+        await machine.engines.take_over(1)
+        await seen(machine, 2, lambda engine: engine.role == "follower")
+        await machine.engines.mark(1, 2, 1, "0a1b2c3d")
+        await machine.engines.admit(1)
+        await machine.engines.unfence(1)
+        await machine.engines.replicate(2, peer(leader, await seen(machine, 1)))
+        assert await machine.write(1, "k", "v") == "+OK"
+        one = await seen(machine, 2, lambda engine: engine.link_up and not engine.resyncing)
         assert (one.fenced, one.held) == (True, False)
-        assert await room.write(1, "later", "v") == "+OK"
-        while await room.dbsize(2) != 2:
-            await room.pause(0.02)
-        assert (await room.write(2, "k", "v")).startswith("-MOVED")
+        assert await machine.write(1, "later", "v") == "+OK"
+        while await machine.dbsize(2) != 2:
+            await machine.pause(0.02)
+        assert (await machine.write(2, "k", "v")).startswith("-MOVED")
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_who_attaches_to_a_held_engine_gets_everything_once_it_is_unfenced(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        write = await held(room)
-        leader = room.spec(2, 2)
-        third = replace(room.spec(3, 3), peers=(known := peer(leader, await seen(room, 2)),))
-        await started(room, third)
-        await room.engines.mark(2, 2, 1, "0a1b2c3d")
-        await room.engines.admit(2)
-        await room.engines.meet(2, peer(third))
-        await room.engines.replicate(3, known)
-        await room.engines.mark(2, 2, 2, "0a1b2c3d")
-        await room.engines.unfence(2)
+def test_who_attaches_to_a_held_engine_gets_everything_once_it_is_unfenced(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        write = await held(machine)
+        leader = machine.spec(2, 2)
+        third = replace(machine.spec(3, 3), peers=(known := peer(leader, await seen(machine, 2)),))
+        await started(machine, third)
+        await machine.engines.mark(2, 2, 1, "0a1b2c3d")
+        await machine.engines.admit(2)
+        await machine.engines.meet(2, peer(third))
+        await machine.engines.replicate(3, known)
+        await machine.engines.mark(2, 2, 2, "0a1b2c3d")
+        await machine.engines.unfence(2)
         assert await write == "+OK"
-        await seen(room, 3, lambda one: one.link_up and not one.resyncing)
-        await room.engines.mark(2, 2, 3, "0a1b2c3d")
-        await seen(room, 3, has_marker(2, 3))
-        assert await room.dbsize(3) == 1
+        await seen(machine, 3, lambda engine: engine.link_up and not engine.resyncing)
+        await machine.engines.mark(2, 2, 3, "0a1b2c3d")
+        await seen(machine, 3, has_marker(2, 3))
+        assert await machine.dbsize(3) == 1
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
 async def writing(spec: EngineSpec, key: str, ended: asyncio.Event, answers: list[str]) -> None:
@@ -190,37 +190,37 @@ async def writing(spec: EngineSpec, key: str, ended: asyncio.Event, answers: lis
 def test_fifty_writers_hear_moved_then_nothing_then_ok_and_none_slips_in(tmp_path: Path) -> None:
     """Markers lift the pause for one command; those who wait come after it, and wait again."""
 
-    async def told(room: RealRoom) -> None:
-        _, follower = await orphan(room)
+    async def scenario(machine: ValkeyMachine) -> None:
+        _, follower = await orphan(machine)
         done, answers = asyncio.Event(), [[] for _ in range(WRITERS)]
         tasks = [asyncio.create_task(writing(follower, f"k{i}", done, heard)) for i, heard in enumerate(answers)]
         while not all(answers):
-            await room.pause(0.01)
-        await room.engines.take_over(2)
+            await machine.pause(0.01)
+        await machine.engines.take_over(2)
         for sequence in range(1, 41):
-            await room.engines.mark(2, 2, sequence, "0a1b2c3d")
-            assert await room.dbsize(2) == 0
-            await room.pause(0.005)
-        await room.engines.rewrite(2, (2, 41, "0a1b2c3d"))
-        await seen(room, 2, lambda one: not one.rewriting and has_marker(2, 41)(one))
-        assert waits(await seen(room, 2))
-        assert await room.dbsize(2) == 0
+            await machine.engines.mark(2, 2, sequence, "0a1b2c3d")
+            assert await machine.dbsize(2) == 0
+            await machine.pause(0.005)
+        await machine.engines.rewrite(2, (2, 41, "0a1b2c3d"))
+        await seen(machine, 2, lambda engine: not engine.rewriting and has_marker(2, 41)(engine))
+        assert waits(await seen(machine, 2))
+        assert await machine.dbsize(2) == 0
         assert answers == [["-MOVED"]] * WRITERS
-        await room.engines.unfence(2)
-        while await room.dbsize(2) < WRITERS:
-            await room.pause(0.01)
+        await machine.engines.unfence(2)
+        while await machine.dbsize(2) < WRITERS:
+            await machine.pause(0.01)
         done.set()
         await asyncio.gather(*tasks)
         assert answers == [["-MOVED", "+OK"]] * WRITERS
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_held_engine_ends_when_it_is_asked_and_so_do_its_connections(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        write = await held(room)
-        await room.engines.shut_down(2)
-        assert (await ended(room, 2)).exit_code == 0
+    async def scenario(machine: ValkeyMachine) -> None:
+        write = await held(machine)
+        await machine.engines.shut_down(2)
+        assert (await ended(machine, 2)).exit_code == 0
         assert await write in ("", "-Connection refused") or (await write).startswith("-[Errno")
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)

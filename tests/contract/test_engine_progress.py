@@ -3,51 +3,51 @@
 from __future__ import annotations
 
 from dkv.engine.contract import Cause
-from tests.contract.engine_harness import Room, ended, leading, memory_only, of, seen, until
+from tests.contract.engine_harness import Machine, ended, leading, memory_only, of, seen, until
 
 
-def test_an_engine_that_loads_in_silence_is_seen_to_work(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        await room.load_in_silence(1)
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        await ended(room, 1)
-        await room.engines.prepare(spec.directory, spec.identity, False)
-        await room.engines.launch(room.spec(2, 1))
+def test_an_engine_that_loads_in_silence_is_seen_to_work(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        await machine.load_in_silence(1)
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(machine, 1)
+        await machine.engines.prepare(spec.directory, spec.identity, False)
+        await machine.engines.launch(machine.spec(2, 1))
         silent, idle = 0, 0
-        while not (one := await seen(room, 2)).answering or one.loading:
-            silent = max(silent, one.silent_ms)
-            idle = max(idle, one.idle_ms)
-            await room.pause(0.05)
+        while not (engine := await seen(machine, 2)).answering or engine.loading:
+            silent = max(silent, engine.silent_ms)
+            idle = max(idle, engine.idle_ms)
+            await machine.pause(0.05)
         assert silent >= 800, "it said something: the test shows nothing"
         assert idle < silent - 300, "its process worked all the time"
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_an_engine_that_stands_still_is_seen_to_do_nothing(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        await leading(room, room.spec(1, 1))
-        room.freeze(1)
-        one = await seen(room, 1, lambda one: one.silent_ms >= 1_500)
+def test_an_engine_that_stands_still_is_seen_to_do_nothing(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        machine.freeze(1)
+        one = await seen(machine, 1, lambda engine: engine.silent_ms >= 1_500)
         assert one.idle_ms >= 500
-        room.thaw(1)
-        one = await seen(room, 1, lambda one: one.answering)
+        machine.thaw(1)
+        one = await seen(machine, 1, lambda engine: engine.answering)
         assert (one.silent_ms, one.idle_ms) == (0, 0)
 
-    engines_room.play(told)
+    engine_machine.play(scenario)
 
 
-def test_an_engine_without_an_archive_that_stands_still_is_seen_to_do_nothing(engines_room: Room) -> None:
-    async def told(room: Room) -> None:
-        spec = memory_only(room.spec(1, 1))
-        await room.engines.launch_memory(spec)
-        await seen(room, 1, lambda one: one.answering and not one.loading)
-        room.freeze(1, "g0")
-        survey = await until(room, lambda all: (one := of(all, 1)) is not None and one.silent_ms >= 1_500)
+def test_an_engine_without_an_archive_that_stands_still_is_seen_to_do_nothing(engine_machine: Machine) -> None:
+    async def scenario(machine: Machine) -> None:
+        spec = memory_only(machine.spec(1, 1))
+        await machine.engines.launch_memory(spec)
+        await seen(machine, 1, lambda engine: engine.answering and not engine.loading)
+        machine.freeze(1, "g0")
+        survey = await until(machine, lambda all: (one := of(all, 1)) is not None and one.silent_ms >= 1_500)
         one = of(survey, 1)
         assert one is not None and one.idle_ms >= 500
-        room.thaw(1, "g0")
+        machine.thaw(1, "g0")
 
-    engines_room.play(told)
+    engine_machine.play(scenario)

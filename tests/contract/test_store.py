@@ -48,12 +48,12 @@ class Bench:
             if isinstance(handle, FarStore):
                 await handle.call("advance", seconds)
 
-    async def play(self, told: Callable[[Bench, Store, Store], Awaitable[None]]) -> None:
+    async def play(self, scenario: Callable[[Bench, Store, Store], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(LIMIT):
-                one = await self.handle()
-                other = one if self.kind == "sqlite" else await self.handle()
-                await told(self, one, other)
+                first = await self.handle()
+                second = first if self.kind == "sqlite" else await self.handle()
+                await scenario(self, first, second)
         finally:
             for handle in self.handles:
                 await handle.close()
@@ -64,13 +64,13 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return Bench(request.param, tmp_path / "state")
 
 
-def story(told: Callable[[Bench, Store, Store], Awaitable[None]]) -> Callable[[Bench], None]:
+def story(scenario: Callable[[Bench, Store, Store], Awaitable[None]]) -> Callable[[Bench], None]:
     """Make a pytest test of a story told with a bench and two handles."""
 
     def test(bench: Bench) -> None:
-        asyncio.run(bench.play(told))
+        asyncio.run(bench.play(scenario))
 
-    test.__name__, test.__doc__ = told.__name__, told.__doc__
+    test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
     return test
 
 
@@ -80,91 +80,91 @@ async def write(store: Store, *, token: str = "", events: tuple[str, ...] = (), 
 
 
 @story
-async def test_a_new_state_is_empty(bench: Bench, one: Store, other: Store) -> None:
-    snapshot = await other.read()
+async def test_a_new_state_is_empty(bench: Bench, first: Store, second: Store) -> None:
+    snapshot = await second.read()
     assert (snapshot.revision, dict(snapshot.records)) == (0, {})
-    assert await one.events(0, 10) == ()
-    assert await one.leases() == ()
+    assert await first.events(0, 10) == ()
+    assert await first.leases() == ()
 
 
 @story
-async def test_a_commit_is_seen_whole_by_the_other_at_once(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.commit(0, {"a": "1", "b": "2"}, ["both"], "t1") == 1
-    snapshot = await other.read()
+async def test_a_commit_is_seen_whole_by_the_other_at_once(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.commit(0, {"a": "1", "b": "2"}, ["both"], "t1") == 1
+    snapshot = await second.read()
     assert (snapshot.revision, dict(snapshot.records)) == (1, {"a": "1", "b": "2"})
-    assert await other.commit(1, {"a": "ä / \n ☃"}, [], "t2") == 2
-    assert dict((await one.read()).records) == {"a": "ä / \n ☃", "b": "2"}
+    assert await second.commit(1, {"a": "ä / \n ☃"}, [], "t2") == 2
+    assert dict((await first.read()).records) == {"a": "ä / \n ☃", "b": "2"}
 
 
 @story
-async def test_a_stale_base_writes_nothing(bench: Bench, one: Store, other: Store) -> None:
-    await one.commit(0, {"a": "1"}, ["first"], "t1")
+async def test_a_stale_base_writes_nothing(bench: Bench, first: Store, second: Store) -> None:
+    await first.commit(0, {"a": "1"}, ["first"], "t1")
     for base in (0, 5):
         with pytest.raises(Conflict):
-            await other.commit(base, {"a": "2", "b": "2"}, ["second"], "t2")
-    assert dict((await other.read()).records) == {"a": "1"}
-    assert [event.text for event in await other.events(0, 10)] == ["first"]
+            await second.commit(base, {"a": "2", "b": "2"}, ["second"], "t2")
+    assert dict((await second.read()).records) == {"a": "1"}
+    assert [event.text for event in await second.events(0, 10)] == ["first"]
 
 
 @story
-async def test_a_key_can_go_and_come_back(bench: Bench, one: Store, other: Store) -> None:
-    await write(one, a="1", b="1")
-    await other.read()
-    await write(one, a=None, never_there=None)
-    assert dict((await other.read()).records) == {"b": "1"}
-    await write(other, a="2")
-    assert dict((await one.read()).records) == {"a": "2", "b": "1"}
+async def test_a_key_can_go_and_come_back(bench: Bench, first: Store, second: Store) -> None:
+    await write(first, a="1", b="1")
+    await second.read()
+    await write(first, a=None, never_there=None)
+    assert dict((await second.read()).records) == {"b": "1"}
+    await write(second, a="2")
+    assert dict((await first.read()).records) == {"a": "2", "b": "1"}
 
 
 @story
-async def test_an_empty_commit_counts_too(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.commit(0, {}, [], "t") == 1
-    assert (await other.read()).revision == 1
+async def test_an_empty_commit_counts_too(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.commit(0, {}, [], "t") == 1
+    assert (await second.read()).revision == 1
 
 
 @story
-async def test_a_repeated_attempt_is_written_once(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.commit(0, {"a": "1"}, ["once"], "mine") == 1
-    await write(other, a="2", events=("then",))
-    for store in (one, other):
+async def test_a_repeated_attempt_is_written_once(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.commit(0, {"a": "1"}, ["once"], "mine") == 1
+    await write(second, a="2", events=("then",))
+    for store in (first, second):
         assert await store.commit(0, {"a": "1"}, ["once"], "mine") == 1
         with pytest.raises(Conflict):
             await store.commit(0, {"a": "1"}, ["once"], "somebody else's")
-    assert dict((await one.read()).records) == {"a": "2"}
-    assert [event.text for event in await one.events(0, 10)] == ["once", "then"]
+    assert dict((await first.read()).records) == {"a": "2"}
+    assert [event.text for event in await first.events(0, 10)] == ["once", "then"]
 
 
 @story
-async def test_an_unchanged_state_is_the_same_object(bench: Bench, one: Store, other: Store) -> None:
+async def test_an_unchanged_state_is_the_same_object(bench: Bench, first: Store, second: Store) -> None:
     """So that a decoder may go by identity."""
-    await write(one, a="1" * 100, b="1" * 100)
-    before = await one.read()
-    assert await one.read() is before
-    await one.acquire("lease", "x", 5)
-    assert await one.read() is before
-    await write(other, b="2", c="3")
-    after = await one.read()
+    await write(first, a="1" * 100, b="1" * 100)
+    before = await first.read()
+    assert await first.read() is before
+    await first.acquire("lease", "x", 5)
+    assert await first.read() is before
+    await write(second, b="2", c="3")
+    after = await first.read()
     assert after is not before
     assert after.records["a"] is before.records["a"]
     assert dict(before.records) == {"a": "1" * 100, "b": "1" * 100}, "a snapshot in hand never changes"
 
 
 @story
-async def test_watching_begins_with_the_present_and_follows(bench: Bench, one: Store, other: Store) -> None:
-    await write(one, a="0")
-    views = other.watch()
+async def test_watching_begins_with_the_present_and_follows(bench: Bench, first: Store, second: Store) -> None:
+    await write(first, a="0")
+    views = second.watch()
     for number in range(1, 20):
         view = await anext(views)
         assert (view.revision, view.records["a"]) == (number, str(number - 1))
-        await write(one, a=str(number))
+        await write(first, a=str(number))
 
 
 @story
-async def test_after_a_burst_the_newest_wins(bench: Bench, one: Store, other: Store) -> None:
-    views = other.watch()
+async def test_after_a_burst_the_newest_wins(bench: Bench, first: Store, second: Store) -> None:
+    views = second.watch()
     seen = [(await anext(views)).revision]
     for number in range(1, 31):
-        await write(one, a=str(number))
+        await write(first, a=str(number))
     while seen[-1] < 30:
         seen.append((await anext(views)).revision)
     assert seen == sorted(set(seen)), "never an older one, never one twice"
@@ -172,28 +172,28 @@ async def test_after_a_burst_the_newest_wins(bench: Bench, one: Store, other: St
 
 
 @story
-async def test_a_watcher_sleeps_until_something_changes(bench: Bench, one: Store, other: Store) -> None:
-    views = one.watch()
+async def test_a_watcher_sleeps_until_something_changes(bench: Bench, first: Store, second: Store) -> None:
+    views = first.watch()
     await anext(views)
     waiting = asyncio.ensure_future(anext(views))
-    await other.acquire("lease", "x", 5)
-    await other.acquire("lease", "x", 5)
+    await second.acquire("lease", "x", 5)
+    await second.acquire("lease", "x", 5)
     done, _ = await asyncio.wait([waiting], timeout=0.4)
     assert not done, "a lease is no change"
-    await write(other, a="1")
+    await write(second, a="1")
     assert (await waiting).revision == 1
 
 
 @story
-async def test_a_watcher_wakes_long_before_its_poll(bench: Bench, one: Store, other: Store) -> None:
-    views = one.watch()
+async def test_a_watcher_wakes_long_before_its_poll(bench: Bench, first: Store, second: Store) -> None:
+    views = first.watch()
     await anext(views)
     waits = []
     for number in range(10):
         waiting = asyncio.ensure_future(anext(views))
         await asyncio.sleep(0.02)
         began = time.perf_counter()
-        await write(other, a=str(number))
+        await write(second, a=str(number))
         await waiting
         waits.append(time.perf_counter() - began)
     print(f"{bench.kind}: woken after {sorted(waits)[5] * 1000:.1f} ms (median)")
@@ -201,104 +201,105 @@ async def test_a_watcher_wakes_long_before_its_poll(bench: Bench, one: Store, ot
 
 
 @story
-async def test_two_watchers_see_the_same(bench: Bench, one: Store, other: Store) -> None:
-    first, second = one.watch(), other.watch()
-    await anext(first), await anext(second)
-    await write(one, a="1")
-    assert dict((await anext(first)).records) == dict((await anext(second)).records) == {"a": "1"}
+async def test_two_watchers_see_the_same(bench: Bench, first: Store, second: Store) -> None:
+    watches = first.watch(), second.watch()
+    for watch in watches:
+        await anext(watch)
+    await write(first, a="1")
+    assert [dict((await anext(watch)).records) for watch in watches] == [{"a": "1"}, {"a": "1"}]
 
 
 @story
-async def test_a_lease_has_one_holder(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.acquire("leader", "A", 3, "at 10.0.0.1")
-    assert not await other.acquire("leader", "B", 3)
-    assert await other.acquire("another", "B", 3)
-    leader = {lease.name: lease for lease in await other.leases()}["leader"]
+async def test_a_lease_has_one_holder(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.acquire("leader", "A", 3, "at 10.0.0.1")
+    assert not await second.acquire("leader", "B", 3)
+    assert await second.acquire("another", "B", 3)
+    leader = {lease.name: lease for lease in await second.leases()}["leader"]
     assert (leader.holder, leader.value) == ("A", "at 10.0.0.1")
     assert 0 < leader.expires_in <= 3
-    await other.release("leader", "B")
-    assert not await other.acquire("leader", "B", 3), "only its holder can give it up"
-    await one.release("leader", "A")
-    assert await other.acquire("leader", "B", 3)
+    await second.release("leader", "B")
+    assert not await second.acquire("leader", "B", 3), "only its holder can give it up"
+    await first.release("leader", "A")
+    assert await second.acquire("leader", "B", 3)
 
 
 @story
-async def test_a_lease_ends_by_itself_and_its_holder_learns_it(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.acquire("leader", "A", 3)
+async def test_a_lease_ends_by_itself_and_its_holder_learns_it(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.acquire("leader", "A", 3)
     await bench.advance(3.1)
-    assert [lease.expires_in < 0 for lease in await other.leases()] == [True]
-    assert await other.acquire("leader", "B", 3)
-    assert not await one.acquire("leader", "A", 3)
+    assert [lease.expires_in < 0 for lease in await second.leases()] == [True]
+    assert await second.acquire("leader", "B", 3)
+    assert not await first.acquire("leader", "A", 3)
 
 
 @story
-async def test_a_lease_that_is_taken_again_stays(bench: Bench, one: Store, other: Store) -> None:
-    assert await one.acquire("leader", "A", 3, "here")
+async def test_a_lease_that_is_taken_again_stays(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.acquire("leader", "A", 3, "here")
     for _ in range(3):
         await bench.advance(2)
-        assert await one.acquire("leader", "A", 3, "here")
-        assert not await other.acquire("leader", "B", 3)
+        assert await first.acquire("leader", "A", 3, "here")
+        assert not await second.acquire("leader", "B", 3)
     await bench.advance(2)
-    assert await one.acquire("leader", "A", 3, "there")
+    assert await first.acquire("leader", "A", 3, "there")
     await bench.advance(2)
-    assert not await other.acquire("leader", "B", 3)
-    assert [lease.value for lease in await other.leases()] == ["there"]
+    assert not await second.acquire("leader", "B", 3)
+    assert [lease.value for lease in await second.leases()] == ["there"]
 
 
 @story
-async def test_an_expired_lease_is_forgotten_after_an_hour(bench: Bench, one: Store, other: Store) -> None:
-    await one.acquire("old", "A", 3)
+async def test_an_expired_lease_is_forgotten_after_an_hour(bench: Bench, first: Store, second: Store) -> None:
+    await first.acquire("old", "A", 3)
     await bench.advance(3000)
-    assert [lease.name for lease in await other.leases()] == ["old"]
+    assert [lease.name for lease in await second.leases()] == ["old"]
     await bench.advance(1000)
-    assert await other.leases() == ()
+    assert await second.leases() == ()
 
 
 @story
-async def test_leases_do_not_move_the_revision(bench: Bench, one: Store, other: Store) -> None:
-    await write(one, a="1")
-    await one.acquire("leader", "A", 3)
-    await one.acquire("leader", "A", 3)
-    await one.release("leader", "A")
-    assert (await other.read()).revision == 1
+async def test_leases_do_not_move_the_revision(bench: Bench, first: Store, second: Store) -> None:
+    await write(first, a="1")
+    await first.acquire("leader", "A", 3)
+    await first.acquire("leader", "A", 3)
+    await first.release("leader", "A")
+    assert (await second.read()).revision == 1
 
 
 @story
-async def test_events_come_in_pages(bench: Bench, one: Store, other: Store) -> None:
-    await write(one, events=("e1", "e2"))
-    await write(one)
-    await write(other, events=("e3",))
-    everything = await other.events(0, 10)
+async def test_events_come_in_pages(bench: Bench, first: Store, second: Store) -> None:
+    await write(first, events=("e1", "e2"))
+    await write(first)
+    await write(second, events=("e3",))
+    everything = await second.events(0, 10)
     assert [(e.sequence, e.revision, e.text) for e in everything] == [(1, 1, "e1"), (2, 1, "e2"), (3, 3, "e3")]
-    assert [e.text for e in await other.events(0, 2)] == ["e1", "e2"]
-    assert [e.text for e in await other.events(2, 2)] == ["e3"]
-    assert await other.events(3, 2) == ()
-    assert await other.events(0, 0) == ()
+    assert [e.text for e in await second.events(0, 2)] == ["e1", "e2"]
+    assert [e.text for e in await second.events(2, 2)] == ["e3"]
+    assert await second.events(3, 2) == ()
+    assert await second.events(0, 0) == ()
 
 
 @story
-async def test_the_oldest_events_make_room(bench: Bench, one: Store, other: Store) -> None:
+async def test_the_oldest_events_make_room(bench: Bench, first: Store, second: Store) -> None:
     for number in range(40):
-        await write(one, events=tuple(f"{number}.{part}" for part in range(3)))
-    kept = await other.events(0, 1000)
+        await write(first, events=tuple(f"{number}.{part}" for part in range(3)))
+    kept = await second.events(0, 1000)
     assert [e.sequence for e in kept] == list(range(120 - KEEP_EVENTS + 1, 121)), "the newest, without gaps"
     assert kept[-1].text == "39.2"
-    assert [e.sequence for e in await other.events(60, 2)] == [71, 72], "a reader that fell behind goes on at the oldest"
+    assert [e.sequence for e in await second.events(60, 2)] == [71, 72], "a reader that fell behind goes on at the oldest"
 
 
 @story
-async def test_nobody_loses_an_update(bench: Bench, one: Store, other: Store) -> None:
+async def test_nobody_loses_an_update(bench: Bench, first: Store, second: Store) -> None:
     async def add(store: Store, name: str) -> None:
         for number in range(1, 41):
             await add_one(store, name, number, "")
 
-    await asyncio.gather(add(one, "A"), add(one, "B"), add(other, "C"))
-    snapshot = await other.read()
+    await asyncio.gather(add(first, "A"), add(first, "B"), add(second, "C"))
+    snapshot = await second.read()
     assert (snapshot.revision, snapshot.records["plus"], snapshot.records["minus"]) == (120, "120", "-120")
 
 
 @story
-async def test_a_closed_handle_says_so(bench: Bench, one: Store, other: Store) -> None:
+async def test_a_closed_handle_says_so(bench: Bench, first: Store, second: Store) -> None:
     third = await bench.handle()
     if isinstance(third, FarStore):
         return
@@ -313,5 +314,5 @@ async def test_a_closed_handle_says_so(bench: Bench, one: Store, other: Store) -
     for call in (third.read(), third.commit(0, {}, [], "t"), third.leases(), third.acquire("a", "b", 1)):
         with pytest.raises(Unavailable):
             await call
-    await write(one, a="1")
-    assert (await other.read()).revision == 1
+    await write(first, a="1")
+    assert (await second.read()).revision == 1

@@ -151,12 +151,12 @@ async def test_a_frozen_neighbour_that_is_killed_gives_its_lock_back(path: Path)
 
 @story
 async def test_a_caller_that_gives_up_leaves_no_lock_behind(path: Path) -> None:
-    async with opened(path) as store, opened(path) as other:
+    async with opened(path) as store, opened(path) as second:
         for number in range(30):
             base = (await store.read()).revision
             giving_up = asyncio.ensure_future(store.commit(base, {"a": str(number)}, [], f"t{number}"))
             await asyncio.sleep(random.uniform(0, 0.001))
             giving_up.cancel()
             await asyncio.gather(giving_up, return_exceptions=True)
-            await add_one(other, "other", number, "")
-        assert (await store.read()).revision == (await other.read()).revision
+            await add_one(second, "other", number, "")
+        assert (await store.read()).revision == (await second.read()).revision

@@ -200,16 +200,16 @@ async def test_another_boot_voids_all_leases(path: Path) -> None:
 async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> None:
     kept, sqlite_state.KEEP_DELETED = sqlite_state.KEEP_DELETED, 5
     try:
-        async with opened(path) as one, opened(path) as other:
-            await one.commit(0, {"a": "1", "b": "1", "c": "1"}, [], "t")
-            before = await other.read()
-            await one.commit(1, {"a": None}, [], "t")
+        async with opened(path) as first, opened(path) as second:
+            await first.commit(0, {"a": "1", "b": "1", "c": "1"}, [], "t")
+            before = await second.read()
+            await first.commit(1, {"a": None}, [], "t")
             for base in range(2, 30):
-                await one.commit(base, {"b": str(base)}, [], "t")
-            after = await other.read()
+                await first.commit(base, {"b": str(base)}, [], "t")
+            after = await second.read()
             assert dict(after.records) == {"b": "29", "c": "1"}
             assert (before.revision, after.revision) == (1, 30)
-            left = await one._writing.run(lambda: one._writer._file.rows("SELECT key FROM record WHERE text IS NULL"))
+            left = await first._writing.run(lambda: first._writer._file.rows("SELECT key FROM record WHERE text IS NULL"))
             assert left == [], "what is deleted does not stay for ever"
     finally:
         sqlite_state.KEEP_DELETED = kept
@@ -217,16 +217,16 @@ async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> No
 
 @story
 async def test_reading_is_cheap(path: Path) -> None:
-    async with opened(path) as one, opened(path) as other:
-        await one.commit(0, {f"process/{number}": "x" * 400 for number in range(3000)}, [], "t")
+    async with opened(path) as first, opened(path) as second:
+        await first.commit(0, {f"process/{number}": "x" * 400 for number in range(3000)}, [], "t")
         times = {}
         for what in ("first read of 3000", "unchanged"):
             began = time.perf_counter()
-            await other.read()
+            await second.read()
             times[what] = time.perf_counter() - began
-        await one.commit(1, {"process/7": "y", "process/8": None}, [], "t")
+        await first.commit(1, {"process/7": "y", "process/8": None}, [], "t")
         began = time.perf_counter()
-        assert len((await other.read()).records) == 2999
+        assert len((await second.read()).records) == 2999
         times["two changed"] = time.perf_counter() - began
     print(", ".join(f"{what}: {seconds * 1000:.2f} ms" for what, seconds in times.items()))
 
@@ -237,11 +237,11 @@ async def test_reading_is_cheap(path: Path) -> None:
 @story
 async def test_a_dead_process_leaves_no_socket(path: Path) -> None:
     async with opened(path) as store:
-        async with program("count", path, "dead", "0") as other:
-            await line_of(other)
+        async with program("count", path, "dead", "0") as second:
+            await line_of(second)
             assert len(os.listdir(f"{path}-nudge")) == 2
-            other.kill()
-            await other.wait()
+            second.kill()
+            await second.wait()
         await add_one(store, "alive", 1, "")
         assert len(os.listdir(f"{path}-nudge")) == 1
     assert os.listdir(f"{path}-nudge") == []
@@ -250,10 +250,10 @@ async def test_a_dead_process_leaves_no_socket(path: Path) -> None:
 @story
 async def test_without_nudges_the_poll_finds_it(path: Path) -> None:
     Path(f"{path}-nudge").write_text("in the way")
-    async with opened(path) as one, opened(path) as other:
-        views = one.watch()
+    async with opened(path) as first, opened(path) as second:
+        views = first.watch()
         await anext(views)
-        await other.commit(0, {"a": "1"}, [], "t")
+        await second.commit(0, {"a": "1"}, [], "t")
         assert (await anext(views)).revision == 1
 
 
@@ -261,15 +261,15 @@ async def test_without_nudges_the_poll_finds_it(path: Path) -> None:
 async def test_a_path_may_be_longer_than_a_socket_address(path: Path) -> None:
     deep = path.parent / ("d" * 120) / ("e" * 120)
     deep.mkdir(parents=True)
-    async with opened(deep / "state") as one, opened(deep / "state") as other:
+    async with opened(deep / "state") as first, opened(deep / "state") as second:
         assert len(os.listdir(deep / "state-nudge")) == 2
-        views, waits = one.watch(), []
+        views, waits = first.watch(), []
         await anext(views)
         for number in range(5):
             waiting = asyncio.ensure_future(anext(views))
             await asyncio.sleep(0.02)
             began = time.perf_counter()
-            await add_one(other, "x", number, "")
+            await add_one(second, "x", number, "")
             await waiting
             waits.append(time.perf_counter() - began)
         assert min(waits) < 0.1, waits

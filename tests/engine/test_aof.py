@@ -31,7 +31,7 @@ def reader(data: bytes) -> aof.Read:
 VALUES = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"MULTI", b"*1\r\n$4\r\nEXEC\r\n", b"*", b"$5\r\n"])
 PLAIN = st.lists(VALUES, min_size=0, max_size=3).map(lambda words: command(b"SET", *words))
 BLOCK = st.lists(PLAIN, max_size=3).map(lambda inner: [command(b"MULTI"), *inner, command(b"EXEC")])
-STREAM = st.lists(PLAIN.map(lambda one: [one]) | BLOCK, max_size=8)
+STREAM = st.lists(PLAIN.map(lambda engine: [engine]) | BLOCK, max_size=8)
 DATALESS = st.sampled_from(
     [(b"PFCOUNT", b"k"), (b"pfcount", b"\r\n"), (b"SELECT", b"5"), (b"MULTI",), (b"EXEC",), (b"MULTI",)]
 ).map(lambda words: command(*words))
@@ -68,7 +68,10 @@ def test_blocks_of_any_size_give_the_same_answer(blocks: list[list[bytes]], chun
 
 
 @settings(deadline=None)
-@given(st.lists(DATALESS.map(lambda one: (one, 0)) | CHANGING.map(lambda one: (one, len(one))), max_size=12), st.integers(1, 64))
+@given(
+    st.lists(DATALESS.map(lambda engine: (engine, 0)) | CHANGING.map(lambda engine: (engine, len(engine))), max_size=12),
+    st.integers(1, 64),
+)
 def test_commands_that_change_no_data_are_counted_apart(commands: list[tuple[bytes, int]], chunk: int) -> None:
     whole = b"".join(one for one, _ in commands)
     opened = closed = changing = 0  # to the MULTI that is open at the end, or to the end

@@ -14,119 +14,119 @@ import pytest
 
 from dkv.engine.contract import Cause, EngineRefused
 from dkv.engine.supervisor import Born, work_of
-from tests.contract.engine_harness import RealRoom, ended, following, leading, memory_only, peer, seen, started
+from tests.contract.engine_harness import ValkeyMachine, ended, following, leading, memory_only, peer, seen, started
 from tests.engine.test_ends import wrapper
 
 
 def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
         words = "for i = 1, 8000 do server.call('SET', 'key-' .. i, string.rep('x', 100)) end"
-        await room.say(1, "EVAL", words, "0")
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        await ended(room, 1)
-        await room.engines.prepare(spec.directory, spec.identity, False)
-        await room.engines.launch(replace(spec, start_id=2))
-        one = await seen(room, 2, lambda one: one.loading and one.loading_percent > 0)
+        await machine.say(1, "EVAL", words, "0")
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(machine, 1)
+        await machine.engines.prepare(spec.directory, spec.identity, False)
+        await machine.engines.launch(replace(spec, start_id=2))
+        one = await seen(machine, 2, lambda engine: engine.loading and engine.loading_percent > 0)
         assert one.answering
         assert one.fenced
         assert one.node_id == spec.node_id
-        one = await seen(room, 2, lambda one: one.answering and not one.loading)
+        one = await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
         assert one.role == "follower"
-        assert await room.dbsize(2) == 8000
+        assert await machine.dbsize(2) == 8000
 
     slow = 'exec {server} "$@" --key-load-delay 150 --loading-process-events-interval-bytes 1024'
-    RealRoom(tmp_path, binary=wrapper(tmp_path, slow)).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, slow)).play(scenario)
 
 
 def test_a_long_script_is_an_answer(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
         loop = "local t = server.call('TIME')[1]; while server.call('TIME')[1] - t < 3 do end; return 1"
-        asking = asyncio.create_task(room.say(1, "EVAL", loop, "0"))
-        await room.pause(0.5)
-        one = (await room.engines.survey()).engines[0]
-        assert (one.answering, one.role, one.silent_ms) == (True, "leader", 0)
+        asking = asyncio.create_task(machine.say(1, "EVAL", loop, "0"))
+        await machine.pause(0.5)
+        engine = (await machine.engines.survey()).engines[0]
+        assert (engine.answering, engine.role, engine.silent_ms) == (True, "leader", 0)
         assert not asking.done()
         assert await asking == ":1"
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(scenario)
 
 
 def test_a_script_or_function_is_ended_unless_it_wrote(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        await room.engines.end_script(1)  # nothing runs
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        await machine.engines.end_script(1)  # nothing runs
         library = "#!lua name=endless\nserver.register_function('endless', function() while true do end end)"
-        assert await room.say(1, "FUNCTION", "LOAD", library) == "endless"
+        assert await machine.say(1, "FUNCTION", "LOAD", library) == "endless"
         for words in (("EVAL", "while true do end", "0"), ("FCALL", "endless", "0")):
-            asking = asyncio.create_task(room.say(1, *words))
-            await seen(room, 1, lambda one: one.refuses == "BUSY")
-            await room.engines.end_script(1)
+            asking = asyncio.create_task(machine.say(1, *words))
+            await seen(machine, 1, lambda engine: engine.refuses == "BUSY")
+            await machine.engines.end_script(1)
             assert "killed" in await asking
-            await seen(room, 1, lambda one: not one.busy and not one.refuses)
-        asking = asyncio.create_task(room.say(1, "EVAL", "server.call('SET', KEYS[1], 1) while true do end", "1", "k"))
-        await seen(room, 1, lambda one: one.refuses == "BUSY")
+            await seen(machine, 1, lambda engine: not engine.busy and not engine.refuses)
+        asking = asyncio.create_task(machine.say(1, "EVAL", "server.call('SET', KEYS[1], 1) while true do end", "1", "k"))
+        await seen(machine, 1, lambda engine: engine.refuses == "BUSY")
         with pytest.raises(EngineRefused, match="UNKILLABLE"):
-            await room.engines.end_script(1)
-        await room.engines.kill(1, Cause.SCRIPT_TOO_LONG)
-        assert (await ended(room, 1)).cause is Cause.SCRIPT_TOO_LONG
+            await machine.engines.end_script(1)
+        await machine.engines.kill(1, Cause.SCRIPT_TOO_LONG)
+        assert (await ended(machine, 1)).cause is Cause.SCRIPT_TOO_LONG
         await asking
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --busy-reply-threshold 50')).play(scenario)
 
 
 def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        leader = room.spec(1, 1)
-        leads = await leading(room, leader)
-        assert await room.write(1, "k", "v") == "+OK"
-        spec = memory_only(room.spec(2, 2, (peer(leader, leads),)))
-        await room.engines.launch_memory(spec)
-        await seen(room, 2, lambda one: one.answering and not one.loading)
-        await room.engines.replicate(2, peer(leader, leads))
-        one = await seen(room, 2, lambda one: one.link_up)
-        await room.engines.take_clients(2)
+    async def scenario(machine: ValkeyMachine) -> None:
+        leader = machine.spec(1, 1)
+        leads = await leading(machine, leader)
+        assert await machine.write(1, "k", "v") == "+OK"
+        spec = memory_only(machine.spec(2, 2, (peer(leader, leads),)))
+        await machine.engines.launch_memory(spec)
+        await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
+        await machine.engines.replicate(2, peer(leader, leads))
+        one = await seen(machine, 2, lambda engine: engine.link_up)
+        await machine.engines.take_clients(2)
         assert one.marker is None
-        assert await room.read(2, "k") == "v"
+        assert await machine.read(2, "k") == "v"
         kept = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
         assert {path.name for path in Path(spec.engines[0].directory).iterdir()} <= kept
-        assert not (await room.say(2, "PFCOUNT", "none")).startswith("-")
+        assert not (await machine.say(2, "PFCOUNT", "none")).startswith("-")
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        specs = [room.spec(number, number) for number in (1, 2, 3)]
-        await leading(room, specs[0])
+    async def scenario(machine: ValkeyMachine) -> None:
+        specs = [machine.spec(number, number) for number in (1, 2, 3)]
+        await leading(machine, specs[0])
         for spec in specs[1:]:
-            await following(room, spec, specs[0])
-        await room.write(1, "k", "v")
-        await room.engines.mark(1, 1, 2, "cc")
-        room.kill_from_outside(1)
-        await ended(room, 1)
-        await room.engines.take_over(2)
-        leads = await seen(room, 2, lambda one: one.role == "leader")
-        await room.engines.admit(2)
-        await room.engines.unfence(2)
-        await room.engines.meet(2, peer(specs[2]))
-        await room.engines.replicate(3, peer(specs[1], leads))
-        await seen(room, 3, lambda one: one.link_up and one.follows == specs[1].node_id)
-        assert await room.write(2, "k", "w") == "+OK"
-        await seen(room, 3, lambda one: one.offset >= leads.offset)
+            await following(machine, spec, specs[0])
+        await machine.write(1, "k", "v")
+        await machine.engines.mark(1, 1, 2, "cc")
+        machine.kill_from_outside(1)
+        await ended(machine, 1)
+        await machine.engines.take_over(2)
+        leads = await seen(machine, 2, lambda engine: engine.role == "leader")
+        await machine.engines.admit(2)
+        await machine.engines.unfence(2)
+        await machine.engines.meet(2, peer(specs[2]))
+        await machine.engines.replicate(3, peer(specs[1], leads))
+        await seen(machine, 3, lambda engine: engine.link_up and engine.follows == specs[1].node_id)
+        assert await machine.write(2, "k", "w") == "+OK"
+        await seen(machine, 3, lambda engine: engine.offset >= leads.offset)
         # The old leader comes back beside the new one and keeps quiet until it is told whom to follow.
         back = replace(specs[0], start_id=4, peers=(peer(specs[1], leads), peer(specs[2])))
-        one = await started(room, back, fresh=False)
+        one = await started(machine, back, fresh=False)
         assert (one.role, one.follows, one.link_up) == ("follower", specs[1].node_id, False)
-        await room.engines.meet(2, peer(specs[0]))
-        await room.engines.replicate(4, peer(specs[1], leads))
-        await seen(room, 4, lambda one: one.link_up)
-        await room.engines.take_clients(4)
-        assert await room.read(4, "k") == "w"
+        await machine.engines.meet(2, peer(specs[0]))
+        await machine.engines.replicate(4, peer(specs[1], leads))
+        await seen(machine, 4, lambda engine: engine.link_up)
+        await machine.engines.take_clients(4)
+        assert await machine.read(4, "k") == "w"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel does not count turns on a processor")

@@ -12,36 +12,36 @@ import pytest
 from valkey.cluster import ValkeyCluster
 
 from dkv.engine.contract import EngineSpec, GroupSlots
-from tests.contract.engine_harness import RealRoom, leading, peer, ready, seen, until
+from tests.contract.engine_harness import ValkeyMachine, leading, peer, ready, seen, until
 
 GROUPS = (GroupSlots("g0", "a" * 40, ((0, 8191),)), GroupSlots("g1", "b" * 40, ((8192, 16383),)))
 
 
-async def two_groups(room: RealRoom) -> tuple[EngineSpec, EngineSpec]:
+async def two_groups(machine: ValkeyMachine) -> tuple[EngineSpec, EngineSpec]:
     """Two leaders, each with half of the slots, started as a manager starts them: no MEET, phantoms forgotten."""
-    specs = [replace(room.spec(number + 1, number + 1), group=GROUPS[number].group, groups=GROUPS) for number in (0, 1)]
+    specs = [replace(machine.spec(number + 1, number + 1), group=GROUPS[number].group, groups=GROUPS) for number in (0, 1)]
     for spec, other, shard in ((specs[0], specs[1], GROUPS[1]), (specs[1], specs[0], GROUPS[0])):
         known = replace(peer(other), shard_id=shard.shard_id, group=shard.group)
-        await room.engines.prepare(spec.directory, spec.identity, True)
-        await room.engines.launch(replace(spec, peers=(known,)))
+        await machine.engines.prepare(spec.directory, spec.identity, True)
+        await machine.engines.launch(replace(spec, peers=(known,)))
     for spec in specs:
-        await seen(room, spec.start_id, ready)
-        await room.engines.take_over(spec.start_id)
-        await room.engines.unfence(spec.start_id)
+        await seen(machine, spec.start_id, ready)
+        await machine.engines.take_over(spec.start_id)
+        await machine.engines.unfence(spec.start_id)
     ours = {spec.node_id for spec in specs}
 
     def settled() -> bool:
         return all({node.node_id for node in engine.nodes} == ours for engine in last.engines)
 
-    last = await until(room, lambda all: all_lead(all.engines, ours))
+    last = await until(machine, lambda all: all_lead(all.engines, ours))
     while not settled():
         for engine in last.engines:
             for node in engine.nodes:
                 if node.node_id not in ours:
-                    await room.engines.forget(engine.start_id, node.node_id)
-        last = await room.engines.survey()
+                    await machine.engines.forget(engine.start_id, node.node_id)
+        last = await machine.engines.survey()
     for spec in specs:
-        await room.engines.take_clients(spec.start_id)
+        await machine.engines.take_clients(spec.start_id)
     return specs[0], specs[1]
 
 
@@ -54,11 +54,11 @@ def all_lead(engines: object, ours: set[str]) -> bool:
 
 
 def test_a_cluster_client_from_any_node(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        for spec in await two_groups(room):
+    async def scenario(machine: ValkeyMachine) -> None:
+        for spec in await two_groups(machine):
             await asyncio.to_thread(use_cluster_client, spec)
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def use_cluster_client(spec: EngineSpec) -> None:
@@ -78,25 +78,25 @@ def use_cluster_client(spec: EngineSpec) -> None:
 
 @pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
 def test_the_command_line_client_follows_redirections(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        for spec in await two_groups(room):
+    async def scenario(machine: ValkeyMachine) -> None:
+        for spec in await two_groups(machine):
             for number in range(6):
                 said = await run("redis-cli", "-c", "-p", str(spec.client_port), "SET", f"key-{number}", "v")
                 assert said.strip() == "OK"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 @pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="no redis-benchmark here")
 def test_the_benchmark_runs_against_the_cluster(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        first, _ = await two_groups(room)
+    async def scenario(machine: ValkeyMachine) -> None:
+        first, _ = await two_groups(machine)
         port = str(first.client_port)
         said = await run("redis-benchmark", "--cluster", "-p", port, "-t", "set,get", "-n", "2000", "-r", "100", "-q")
         assert "SET" in said
         assert "rror" not in said, said
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 async def run(*words: str) -> str:
@@ -143,31 +143,31 @@ ALLOWED = (
 
 
 def test_what_clients_may_and_may_not(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
         for words in DENIED:
-            assert "NOPERM" in await room.say(1, *words), words
+            assert "NOPERM" in await machine.say(1, *words), words
         for words in ALLOWED:
-            assert not (await room.say(1, *words)).startswith("-"), words
+            assert not (await machine.say(1, *words)).startswith("-"), words
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_very_long_directory_has_a_socket_all_the_same(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        assert await room.write(1, "k", "v") == "+OK"
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        assert await machine.write(1, "k", "v") == "+OK"
 
     deep = tmp_path / ("d" * 120) / "with spaces and 'quotes'"
     deep.mkdir(parents=True)
-    RealRoom(deep).play(told)
+    ValkeyMachine(deep).play(scenario)
 
 
 def test_memory_is_bounded_by_the_engine(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, replace(room.spec(1, 1), max_memory=4 << 20))
-        answers = [await room.write(1, f"key-{number}", "x" * 100_000) for number in range(40)]
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, replace(machine.spec(1, 1), max_memory=4 << 20))
+        answers = [await machine.write(1, f"key-{number}", "x" * 100_000) for number in range(40)]
         assert answers[0] == "+OK"
         assert answers[-1].startswith("-OOM")
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dkv.engine.contract import Cause, EngineSpec, Position
-from tests.contract.engine_harness import RealRoom, ended, following, has_marker, leading, seen
+from tests.contract.engine_harness import ValkeyMachine, ended, following, has_marker, leading, seen
 
 MANY = 10_000
 
 
-async def asked(room: RealRoom, start_id: int, *commands: str) -> bytes:
+async def asked(machine: ValkeyMachine, start_id: int, *commands: str) -> bytes:
     """All that an engine answers to a client that said READONLY and sends these at once."""
-    record = room._record(start_id)
+    record = machine._record(start_id)
     reader, writer = await asyncio.open_connection(record.address, record.client_port)
     try:
         writer.write("\r\n".join(("READONLY", *commands, "ECHO done", "")).encode())
@@ -24,36 +24,36 @@ async def asked(room: RealRoom, start_id: int, *commands: str) -> bytes:
         writer.close()
 
 
-async def copies(room: RealRoom, count: int) -> list[EngineSpec]:
+async def copies(machine: ValkeyMachine, count: int) -> list[EngineSpec]:
     """A leader and followers, all with the marker 1-2 on their disks."""
-    specs = [room.spec(number, number) for number in range(1, count + 1)]
-    await leading(room, specs[0])
+    specs = [machine.spec(number, number) for number in range(1, count + 1)]
+    await leading(machine, specs[0])
     for spec in specs[1:]:
-        await following(room, spec, specs[0])
-    await room.engines.mark(1, 1, 2, "beef")
+        await following(machine, spec, specs[0])
+    await machine.engines.mark(1, 1, 2, "beef")
     for spec in specs[1:]:
-        await seen(room, spec.start_id, lambda one: has_marker(1, 2)(one) and not one.rewriting)
-        await room.engines.confirm_initialised(spec.directory)
+        await seen(machine, spec.start_id, lambda engine: has_marker(1, 2)(engine) and not engine.rewriting)
+        await machine.engines.confirm_initialised(spec.directory)
     return specs
 
 
-async def caught_up(room: RealRoom, spec: EngineSpec) -> Position:
+async def caught_up(machine: ValkeyMachine, spec: EngineSpec) -> Position:
     """The position of a follower that has all that its leader has."""
-    reached = (await seen(room, 1)).offset
-    await seen(room, spec.start_id, lambda one: one.offset >= reached)
-    return await room.engines.read_position(spec.directory)
+    reached = (await seen(machine, 1)).offset
+    await seen(machine, spec.start_id, lambda engine: engine.offset >= reached)
+    return await machine.engines.read_position(spec.directory)
 
 
 def test_a_client_without_readonly_is_sent_to_the_leader_and_one_with_it_gets_its_number(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        _, follower = await copies(room, 2)
-        assert await room.say(1, "PFADD", "k", "a", "b") == ":1"
-        await caught_up(room, follower)
-        assert (await room.say(2, "PFCOUNT", "k", readonly=False)).startswith("-MOVED ")
-        assert await room.say(2, "PFCOUNT", "k") == ":2"
-        assert await room.say(1, "PFCOUNT", "k", readonly=False) == ":2"
+    async def scenario(machine: ValkeyMachine) -> None:
+        _, follower = await copies(machine, 2)
+        assert await machine.say(1, "PFADD", "k", "a", "b") == ":1"
+        await caught_up(machine, follower)
+        assert (await machine.say(2, "PFCOUNT", "k", readonly=False)).startswith("-MOVED ")
+        assert await machine.say(2, "PFCOUNT", "k") == ":2"
+        assert await machine.say(1, "PFCOUNT", "k", readonly=False) == ":2"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -69,45 +69,45 @@ def test_a_client_without_readonly_is_sent_to_the_leader_and_one_with_it_gets_it
     ],
 )
 def test_however_a_follower_counts_it_looks_no_newer(tmp_path: Path, commands: tuple[str, ...]) -> None:
-    async def told(room: RealRoom) -> None:
-        leader, follower = await copies(room, 2)
+    async def scenario(machine: ValkeyMachine) -> None:
+        leader, follower = await copies(machine, 2)
         adding = ("PFADD {t}one a b", "PFADD {t}two a")
-        assert b"-" not in await asked(room, 1, "SELECT 5", *adding, "SELECT 0", *adding)
-        before = await caught_up(room, follower)
-        answers = await asked(room, 2, *commands)
+        assert b"-" not in await asked(machine, 1, "SELECT 5", *adding, "SELECT 0", *adding)
+        before = await caught_up(machine, follower)
+        answers = await asked(machine, 2, *commands)
         assert b"-" not in answers, answers
-        after = await room.engines.read_position(follower.directory)
+        after = await machine.engines.read_position(follower.directory)
         assert (after.bytes_after > before.bytes_after) == ("one {t}two" not in commands[0] or "EVAL" in commands[0])
         assert after.order == before.order
-        assert b"-" not in await asked(room, 1, "SELECT 5", "PFADD {t}one c", "SELECT 0", "SET k v")
-        assert (await caught_up(room, follower)).order == (await room.engines.read_position(leader.directory)).order
+        assert b"-" not in await asked(machine, 1, "SELECT 5", "PFADD {t}one c", "SELECT 0", "SET k v")
+        assert (await caught_up(machine, follower)).order == (await machine.engines.read_position(leader.directory)).order
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_the_copy_with_the_last_write_ranks_above_an_older_one_that_counted_ten_thousand_times(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        _, newer, older = await copies(room, 3)
-        assert b"-" not in await asked(room, 1, *(f"PFADD k{number} a" for number in range(MANY)))
+    async def scenario(machine: ValkeyMachine) -> None:
+        _, newer, older = await copies(machine, 3)
+        assert b"-" not in await asked(machine, 1, *(f"PFADD k{number} a" for number in range(MANY)))
         for spec in (newer, older):
-            await caught_up(room, spec)
-        room.freeze(3)
-        await room.break_link(1)  # engine 3 cannot come back, engine 2 does
-        await seen(room, 1, lambda one: any(r.online and r.port == newer.client_port for r in one.replicas))
-        assert await room.write(1, "last", "acknowledged") == "+OK"
-        await caught_up(room, newer)
-        room.kill_from_outside(1)
-        room.thaw(3)
-        await ended(room, 1)
-        answers = await asked(room, 3, *(f"PFCOUNT k{number}" for number in range(MANY)))
+            await caught_up(machine, spec)
+        machine.freeze(3)
+        await machine.break_link(1)  # engine 3 cannot come back, engine 2 does
+        await seen(machine, 1, lambda engine: any(r.online and r.port == newer.client_port for r in engine.replicas))
+        assert await machine.write(1, "last", "acknowledged") == "+OK"
+        await caught_up(machine, newer)
+        machine.kill_from_outside(1)
+        machine.thaw(3)
+        await ended(machine, 1)
+        answers = await asked(machine, 3, *(f"PFCOUNT k{number}" for number in range(MANY)))
         assert answers.count(b":1\r\n") == MANY
         for number in (2, 3):
-            await room.engines.kill(number, Cause.OPERATOR_KILL)
-            await ended(room, number)
-        ahead, behind = [await room.engines.read_position(spec.directory) for spec in (newer, older)]
+            await machine.engines.kill(number, Cause.OPERATOR_KILL)
+            await ended(machine, number)
+        ahead, behind = [await machine.engines.read_position(spec.directory) for spec in (newer, older)]
         assert ahead.order > behind.order
         assert ahead.bytes_after < behind.bytes_after
-        await leading(room, room.spec(4, 2), fresh=False, term=2)
-        assert await room.read(4, "last") == "acknowledged"
+        await leading(machine, machine.spec(4, 2), fresh=False, term=2)
+        assert await machine.read(4, "last") == "acknowledged"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dkv.engine.contract import Cause
-from tests.contract.engine_harness import RealRoom, ended, following, leading, seen
+from tests.contract.engine_harness import ValkeyMachine, ended, following, leading, seen
 
 LIBRARY = "#!lua name=mine\nserver.register_function('f', function() return 1 end)"
 
@@ -13,30 +13,30 @@ LIBRARY = "#!lua name=mine\nserver.register_function('f', function() return 1 en
 def test_a_follower_on_which_a_command_fails_that_its_leader_carried_out_ends(tmp_path: Path) -> None:
     """By default Valkey writes a line into its log and goes on, at the offset of its leader, without what the command did."""
 
-    async def told(room: RealRoom) -> None:
-        leader, follower = room.spec(1, 1), room.spec(2, 2)
-        await leading(room, leader)
-        await following(room, follower, leader)
-        one, other = room.engines._running(1).valkey, room.engines._running(2).valkey
+    async def scenario(machine: ValkeyMachine) -> None:
+        leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+        await leading(machine, leader)
+        await following(machine, follower, leader)
+        one, other = machine.engines._running(1).valkey, machine.engines._running(2).valkey
         await one.do(("FUNCTION", "LOAD", LIBRARY))
-        reached = (await seen(room, 1)).offset
-        await seen(room, 2, lambda one: one.offset >= reached)
+        reached = (await seen(machine, 1)).offset
+        await seen(machine, 2, lambda engine: engine.offset >= reached)
         writable, guarded = (("CONFIG", "SET", "replica-read-only", word) for word in ("no", "yes"))
         await other.do(writable, ("FUNCTION", "DELETE", "mine"), guarded)
         await one.do(("FUNCTION", "DELETE", "mine"))
-        assert (await ended(room, 2)).cause is Cause.ENGINE_CRASHED
+        assert (await ended(machine, 2)).cause is Cause.ENGINE_CRASHED
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_no_client_writes_to_a_follower(tmp_path: Path) -> None:
     """Nor with a script, nor a function library; what a follower may not do it does not log either."""
 
-    async def told(room: RealRoom) -> None:
-        leader, follower = room.spec(1, 1), room.spec(2, 2)
-        await leading(room, leader)
-        await following(room, follower, leader)
-        before = await room.engines.read_position(follower.directory)
+    async def scenario(machine: ValkeyMachine) -> None:
+        leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+        await leading(machine, leader)
+        await following(machine, follower, leader)
+        before = await machine.engines.read_position(follower.directory)
         words = (
             ("SET", "k", "v"),
             ("EVAL", "return server.call('SET', KEYS[1], 1)", "1", "k"),
@@ -47,7 +47,7 @@ def test_no_client_writes_to_a_follower(tmp_path: Path) -> None:
             ("SORT", "k", "STORE", "d"),
         )
         for said in words:
-            assert (await room.say(2, *said)).startswith("-"), said
-        assert (await room.engines.read_position(follower.directory)).order == before.order
+            assert (await machine.say(2, *said)).startswith("-"), said
+        assert (await machine.engines.read_position(follower.directory)).order == before.order
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)

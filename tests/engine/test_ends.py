@@ -17,56 +17,56 @@ import pytest
 from dkv.engine.binary import find_binary
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, EngineSpec, ExitSeen
 from dkv.engine.evidence import Readers
-from tests.contract.engine_harness import RealRoom, ended, identity, leading, started, until
+from tests.contract.engine_harness import ValkeyMachine, ended, identity, leading, started, until
 
 Change = Callable[[EngineSpec], EngineSpec]
 
 
-async def launched(room: RealRoom, spec: EngineSpec) -> ExitSeen:
+async def launched(machine: ValkeyMachine, spec: EngineSpec) -> ExitSeen:
     """An engine that is expected to end by itself at its start."""
-    await room.engines.prepare(spec.directory, spec.identity, True)
-    await room.engines.launch(spec)
-    return await ended(room, spec.start_id)
+    await machine.engines.prepare(spec.directory, spec.identity, True)
+    await machine.engines.launch(spec)
+    return await ended(machine, spec.start_id)
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
         with socket.socket() as other:
             other.bind(("127.0.0.1", spec.cluster_port))
             other.listen()
-            one = await launched(room, spec)
-        assert one.cause is Cause.PORT_TAKEN, one
-        assert str(spec.cluster_port) in one.detail
-        assert one.exit_code == 1
+            end = await launched(machine, spec)
+        assert end.cause is Cause.PORT_TAKEN, end
+        assert str(spec.cluster_port) in end.detail
+        assert end.exit_code == 1
         again = replace(spec, start_id=2)
         with socket.socket() as other:
             other.bind(("127.0.0.1", spec.client_port))
             other.listen()
             with pytest.raises(ArchiveRefused, match=str(spec.client_port)) as refused:
-                await launched(room, again)
+                await launched(machine, again)
         assert refused.value.cause is Cause.PORT_TAKEN
-        await room.engines.release(spec.directory)
-        await started(room, again)
+        await machine.engines.release(spec.directory)
+        await started(machine, again)
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_port_that_was_taken_after_the_start_is_named_too(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await started(room, spec)
-        await room.engines.take_over(1)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await started(machine, spec)
+        await machine.engines.take_over(1)
         with socket.socket() as other:
             other.bind(("127.0.0.1", spec.client_port))
             other.listen()
             with pytest.raises(EngineRefused):
-                await room.engines.take_clients(1)
-            one = await ended(room, 1)
-        assert one.cause is Cause.PORT_TAKEN, one
-        assert "a port it needs is taken" in one.detail
+                await machine.engines.take_clients(1)
+            end = await ended(machine, 1)
+        assert end.cause is Cause.PORT_TAKEN, end
+        assert "a port it needs is taken" in end.detail
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -77,42 +77,42 @@ def test_a_port_that_was_taken_after_the_start_is_named_too(tmp_path: Path) -> N
     ],
 )
 def test_a_bad_option_is_quoted(tmp_path: Path, change: Change, said: str) -> None:
-    async def told(room: RealRoom) -> None:
-        one = await launched(room, change(room.spec(1, 1)))
-        assert one.cause is Cause.BAD_OPTION, one
-        assert said in one.detail
+    async def scenario(machine: ValkeyMachine) -> None:
+        end = await launched(machine, change(machine.spec(1, 1)))
+        assert end.cause is Cause.BAD_OPTION, end
+        assert said in end.detail
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        Path(room.directory(1)).write_text("not a directory")
+    async def scenario(machine: ValkeyMachine) -> None:
+        Path(machine.directory(1)).write_text("not a directory")
         for fresh in (True, False):
             with pytest.raises(ArchiveRefused) as no:
-                await room.engines.prepare(room.directory(1), identity(1), fresh)
+                await machine.engines.prepare(machine.directory(1), identity(1), fresh)
             assert no.value.cause is Cause.DIRECTORY_UNUSABLE
-        spec = room.spec(2, 2)
-        await room.engines.prepare(spec.directory, spec.identity, True)
+        spec = machine.spec(2, 2)
+        await machine.engines.prepare(spec.directory, spec.identity, True)
         Path(spec.directory, "appendonlydir").write_text("not a directory either")
-        await room.engines.launch(spec)
-        assert (await ended(room, 2)).cause is Cause.DIRECTORY_UNUSABLE
+        await machine.engines.launch(spec)
+        assert (await ended(machine, 2)).cause is Cause.DIRECTORY_UNUSABLE
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_an_emptied_archive_is_refused(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        await ended(room, 1)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(machine, 1)
         shutil.rmtree(Path(spec.directory, "appendonlydir"))
         with pytest.raises(ArchiveRefused) as no:
-            await room.engines.prepare(spec.directory, spec.identity, False)
+            await machine.engines.prepare(spec.directory, spec.identity, False)
         assert no.value.cause is Cause.ARCHIVE_UNINITIALISED
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def wrapper(path: Path, text: str) -> str:
@@ -128,12 +128,12 @@ def namespaces_work() -> bool:
     return done.returncode == 0
 
 
-async def fill(room: RealRoom, start_id: int) -> ExitSeen:
+async def fill(machine: ValkeyMachine, start_id: int) -> ExitSeen:
     """Write until the engine gives up."""
     for number in range(400):
-        if (await room.write(start_id, f"key-{number}", "x" * 20_000)).startswith("-"):
+        if (await machine.write(start_id, f"key-{number}", "x" * 20_000)).startswith("-"):
             break
-    return await ended(room, start_id)
+    return await ended(machine, start_id)
 
 
 @pytest.mark.skipif(not namespaces_work(), reason="no user namespaces here")
@@ -143,69 +143,69 @@ def test_a_full_disk(tmp_path: Path) -> None:
     outside = 'd=$(dirname "$1")/appendonlydir; [ -d "$d" ] || exec {server} "$1"; '
     mount = f'{outside}exec unshare -rm sh -c \'{inside}\' "$d" "$1"'
 
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        await ended(room, 1)
-        await leading(room, room.spec(2, 1), fresh=False, term=2)
-        one = await fill(room, 2)
-        assert one.cause is Cause.DISK_FULL, one
-        assert "write" in one.detail
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(machine, 1)
+        await leading(machine, machine.spec(2, 1), fresh=False, term=2)
+        end = await fill(machine, 2)
+        assert end.cause is Cause.DISK_FULL, end
+        assert "write" in end.detail
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, mount)).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, mount)).play(scenario)
 
 
 def test_a_file_size_limit_is_told_as_a_full_disk(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        one = await fill(room, 1)
-        assert one.cause is Cause.DISK_FULL, one
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        end = await fill(machine, 1)
+        assert end.cause is Cause.DISK_FULL, end
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, 'ulimit -f 2000; exec {server} "$@"')).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, 'ulimit -f 2000; exec {server} "$@"')).play(scenario)
 
 
 def test_a_program_that_cannot_run(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        one = await launched(room, room.spec(1, 1))
-        assert one.cause is Cause.BINARY_MISSING, one
+    async def scenario(machine: ValkeyMachine) -> None:
+        end = await launched(machine, machine.spec(1, 1))
+        assert end.cause is Cause.BINARY_MISSING, end
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, "exec /nonexistent/valkey-server")).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, "exec /nonexistent/valkey-server")).play(scenario)
 
 
 def test_no_program_at_all(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await room.engines.prepare(spec.directory, spec.identity, True)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await machine.engines.prepare(spec.directory, spec.identity, True)
         with pytest.raises(ArchiveRefused) as no:
-            await room.engines.launch(spec)
+            await machine.engines.launch(spec)
         assert no.value.cause is Cause.BINARY_MISSING
-        assert (await room.engines.survey()).exits == ()
+        assert (await machine.engines.survey()).exits == ()
 
-    RealRoom(tmp_path, binary=str(tmp_path / "nothing")).play(told)
+    ValkeyMachine(tmp_path, binary=str(tmp_path / "nothing")).play(scenario)
 
 
 @pytest.mark.parametrize("where", ["middle", "manifest", "base"])
 def test_corrupt_files(tmp_path: Path, where: str) -> None:
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
         for number in range(30):
-            await room.write(1, f"key-{number}", "v" * 100)
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        await ended(room, 1)
+            await machine.write(1, f"key-{number}", "v" * 100)
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        await ended(machine, 1)
         files = Path(spec.directory, "appendonlydir")
         damage(files, where)
         again = replace(spec, start_id=2)
         try:
-            await room.engines.prepare(spec.directory, spec.identity, False)
+            await machine.engines.prepare(spec.directory, spec.identity, False)
         except ArchiveRefused as no:
             assert no.cause is Cause.CORRUPT_ARCHIVE  # already the reading of the position found it
             return
-        await room.engines.launch(again)
-        one = await ended(room, 2)
-        assert one.cause is Cause.CORRUPT_ARCHIVE, one
+        await machine.engines.launch(again)
+        end = await ended(machine, 2)
+        assert end.cause is Cause.CORRUPT_ARCHIVE, end
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def damage(files: Path, where: str) -> None:
@@ -222,32 +222,32 @@ def damage(files: Path, where: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_terminated_from_outside(tmp_path: Path, number: int) -> None:
-    async def told(room: RealRoom) -> None:
-        await started(room, room.spec(1, 1))
-        os.kill(room.pid(1), number)
-        one = await ended(room, 1)
-        assert (one.cause, one.exit_code) == (Cause.TERMINATED_FROM_OUTSIDE, 0), one
-        assert signal.Signals(number).name in one.detail
+    async def scenario(machine: ValkeyMachine) -> None:
+        await started(machine, machine.spec(1, 1))
+        os.kill(machine.pid(1), number)
+        end = await ended(machine, 1)
+        assert (end.cause, end.exit_code) == (Cause.TERMINATED_FROM_OUTSIDE, 0), end
+        assert signal.Signals(number).name in end.detail
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_crash_is_not_a_kill(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await started(room, room.spec(1, 1))
-        os.kill(room.pid(1), signal.SIGSEGV)
-        one = await ended(room, 1)
-        assert one.cause is Cause.KILLED_BY_SIGNAL, one
-        assert f"sent by pid {os.getpid()}" in one.detail
-        await started(room, room.spec(2, 2))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await started(machine, machine.spec(1, 1))
+        os.kill(machine.pid(1), signal.SIGSEGV)
+        end = await ended(machine, 1)
+        assert end.cause is Cause.KILLED_BY_SIGNAL, end
+        assert f"sent by pid {os.getpid()}" in end.detail
+        await started(machine, machine.spec(2, 2))
         try:
-            await room.engines._known(2).valkey.do(("DEBUG", "SEGFAULT"))
+            await machine.engines._known(2).valkey.do(("DEBUG", "SEGFAULT"))
         except Exception as error:
             assert "DEBUG" in str(error)
-        two = await ended(room, 2)
+        two = await ended(machine, 2)
         assert two.cause is Cause.ENGINE_CRASHED, two
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --enable-debug-command yes')).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, 'exec {server} "$@" --enable-debug-command yes')).play(scenario)
 
 
 @pytest.mark.parametrize("kernel_readable", [True, False])
@@ -256,60 +256,60 @@ def test_out_of_memory_needs_evidence(tmp_path: Path, kernel_readable: bool) -> 
     counter.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
     readers = Readers(oom_file=str(counter), kernel_log=str(log) if kernel_readable else str(tmp_path / "no"))
 
-    async def told(room: RealRoom) -> None:
+    async def scenario(machine: ValkeyMachine) -> None:
         log.write_text("")
-        await started(room, room.spec(1, 1))
-        room.kill_from_outside(1)
-        assert (await ended(room, 1)).cause is Cause.KILLED_BY_SIGNAL
-        await started(room, room.spec(2, 2))
+        await started(machine, machine.spec(1, 1))
+        machine.kill_from_outside(1)
+        assert (await ended(machine, 1)).cause is Cause.KILLED_BY_SIGNAL
+        await started(machine, machine.spec(2, 2))
         counter.write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n")
-        log.write_text(f"6,1,2,-;Out of memory: Killed process {room.pid(2)} (valkey-server) total-vm:1kB\n")
-        room.kill_from_outside(2)
-        two = await ended(room, 2)
+        log.write_text(f"6,1,2,-;Out of memory: Killed process {machine.pid(2)} (valkey-server) total-vm:1kB\n")
+        machine.kill_from_outside(2)
+        two = await ended(machine, 2)
         assert two.cause is Cause.OUT_OF_MEMORY, two
 
-    RealRoom(tmp_path, readers=readers).play(told)
+    ValkeyMachine(tmp_path, readers=readers).play(scenario)
 
 
 def test_everything_killed_at_once_is_no_guess(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        one = await started(room, room.spec(1, 1))
-        parent: Any = int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    async def scenario(machine: ValkeyMachine) -> None:
+        end = await started(machine, machine.spec(1, 1))
+        parent: Any = int(Path(f"/proc/{end.pid}/stat").read_text().rpartition(") ")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
-        os.kill(one.pid, signal.SIGKILL)
-        gone = await ended(room, 1)
+        os.kill(end.pid, signal.SIGKILL)
+        gone = await ended(machine, 1)
         assert (gone.cause, gone.signal, gone.exit_code) == (Cause.KILLED_BY_SIGNAL, None, 255)
         assert "unknown" in gone.detail
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_an_engine_without_its_parent_is_still_adopted(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        one = await leading(room, room.spec(1, 1))
-        parent = int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    async def scenario(machine: ValkeyMachine) -> None:
+        end = await leading(machine, machine.spec(1, 1))
+        parent = int(Path(f"/proc/{end.pid}/stat").read_text().rpartition(") ")[2].split()[1])
         os.kill(parent, signal.SIGKILL)
-        await room.restart_manager()
-        survey = await until(room, lambda all: any(engine.answering for engine in all.engines))
-        assert survey.engines[0].pid == one.pid
+        await machine.restart_manager()
+        survey = await until(machine, lambda all: any(engine.answering for engine in all.engines))
+        assert survey.engines[0].pid == end.pid
         assert survey.exits == ()
-        await room.engines.kill(1, Cause.OPERATOR_KILL)
-        assert (await ended(room, 1)).cause is Cause.OPERATOR_KILL
+        await machine.engines.kill(1, Cause.OPERATOR_KILL)
+        assert (await ended(machine, 1)).cause is Cause.OPERATOR_KILL
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_child_that_outlives_its_engine_is_killed_before_the_next_start(tmp_path: Path) -> None:
     lingering = "sh -c 'while :; do sleep 1; done' & exec {server} \"$@\""
 
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await started(room, spec)
-        room.kill_from_outside(1)
-        while room.engines._known(1).alive:  # a busy machine takes its time even for a SIGKILL
-            await room.pause(0.002)
-        await room.engines.prepare(spec.directory, spec.identity, False)
-        assert (await ended(room, 1)).reaped
-        await room.engines.release(spec.directory)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await started(machine, spec)
+        machine.kill_from_outside(1)
+        while machine.engines._known(1).alive:  # a busy machine takes its time even for a SIGKILL
+            await machine.pause(0.002)
+        await machine.engines.prepare(spec.directory, spec.identity, False)
+        assert (await ended(machine, 1)).reaped
+        await machine.engines.release(spec.directory)
 
-    RealRoom(tmp_path, binary=wrapper(tmp_path, 'cd "$(dirname "$1")"; ' + lingering)).play(told)
+    ValkeyMachine(tmp_path, binary=wrapper(tmp_path, 'cd "$(dirname "$1")"; ' + lingering)).play(scenario)

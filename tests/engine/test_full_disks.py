@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dkv.engine.contract import ArchiveRefused, Cause
-from tests.contract.engine_harness import RealRoom, ended, leading, seen
+from tests.contract.engine_harness import ValkeyMachine, ended, leading, seen
 from tests.disks import fill_up, small_disk
 
-Story = Callable[[RealRoom], Awaitable[None]]
+Story = Callable[[ValkeyMachine], Awaitable[None]]
 
 
 def play_on_small_disks(tmp_path: Path, story: Story, *places: str) -> None:
@@ -21,82 +21,82 @@ def play_on_small_disks(tmp_path: Path, story: Story, *places: str) -> None:
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(small_disk(tmp_path / place, "8m"))
-        RealRoom(tmp_path).play(story)
+        ValkeyMachine(tmp_path).play(story)
 
 
-async def write_until_it_gives_up(room: RealRoom) -> None:
+async def write_until_it_gives_up(machine: ValkeyMachine) -> None:
     for number in range(3_000):
-        if (await room.write(1, f"key-{number}", "x" * 20_000)).startswith("-"):
+        if (await machine.write(1, f"key-{number}", "x" * 20_000)).startswith("-"):
             return
     raise AssertionError("8 MB held 60 MB")
 
 
 @pytest.mark.parametrize("places", [("archive-1",), ("archive-1", "manager/run")], ids=" and ".join)
 def test_a_full_archive_is_told_with_what_the_engine_said(tmp_path: Path, places: tuple[str, ...]) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
         if "manager/run" in places:
             fill_up(tmp_path / "manager/run")
-        await write_until_it_gives_up(room)
-        end = await ended(room, 1)
+        await write_until_it_gives_up(machine)
+        end = await ended(machine, 1)
         assert (end.cause, end.exit_code) == (Cause.DISK_FULL, 1), end
         assert any("No space left" in word or "Short write" in word for word in end.last_words), end
 
-    play_on_small_disks(tmp_path, told, *places)
+    play_on_small_disks(tmp_path, scenario, *places)
 
 
 def test_one_disk_for_archive_and_run_directory_is_told_as_well(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, replace(room.spec(1, 1), directory=str(tmp_path / "manager/run/archives/one")))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, replace(machine.spec(1, 1), directory=str(tmp_path / "manager/run/archives/one")))
         fill_up(tmp_path / "manager/run")
-        await write_until_it_gives_up(room)
-        end = await ended(room, 1)
+        await write_until_it_gives_up(machine)
+        end = await ended(machine, 1)
         assert (end.cause, end.exit_code) == (Cause.DISK_FULL, 1), end
 
-    play_on_small_disks(tmp_path, told, "manager/run")
+    play_on_small_disks(tmp_path, scenario, "manager/run")
 
 
 def test_a_kill_from_outside_is_no_full_disk(tmp_path: Path) -> None:
     """The exit code is written although nothing fits on the disk any more, and the log of its last minute is there."""
 
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
         fill_up(tmp_path / "manager/run")
-        room.kill_from_outside(1)
-        end = await ended(room, 1)
+        machine.kill_from_outside(1)
+        end = await ended(machine, 1)
         assert (end.cause, end.exit_code, end.signal) == (Cause.KILLED_BY_SIGNAL, 137, 9), end
         assert end.last_words
 
-    play_on_small_disks(tmp_path, told, "manager/run")
+    play_on_small_disks(tmp_path, scenario, "manager/run")
 
 
 def test_a_manager_can_kill_and_says_why_with_a_full_run_directory(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
         intent = tmp_path / "manager/run/1/intent"
         intent.unlink()  # even the room that was kept for it is gone
         fill_up(tmp_path / "manager/run")
         (tmp_path / "manager/run/1").chmod(0o500)
-        await room.engines.kill(1, Cause.NEVER_ANSWERED)
-        end = await ended(room, 1)
+        await machine.engines.kill(1, Cause.NEVER_ANSWERED)
+        end = await ended(machine, 1)
         assert (end.cause, end.exit_code) == (Cause.NEVER_ANSWERED, 137), end
 
-    play_on_small_disks(tmp_path, told, "manager/run")
+    play_on_small_disks(tmp_path, scenario, "manager/run")
 
 
 def test_nothing_is_started_without_room_for_its_end(tmp_path: Path) -> None:
     """Refused by name, nothing left behind; with room it starts."""
 
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await room.engines.prepare(spec.directory, spec.identity, True)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await machine.engines.prepare(spec.directory, spec.identity, True)
         ballast = fill_up(tmp_path / "manager/run")
         with pytest.raises(ArchiveRefused) as no:
-            await room.engines.launch(spec)
+            await machine.engines.launch(spec)
         assert no.value.cause is Cause.DISK_FULL
         assert [path.name for path in (tmp_path / "manager/run").iterdir()] == ["ballast"]
         ballast.unlink()
-        await room.engines.launch(spec)
-        await seen(room, 1)
+        await machine.engines.launch(spec)
+        await seen(machine, 1)
 
-    play_on_small_disks(tmp_path, told, "manager/run")
+    play_on_small_disks(tmp_path, scenario, "manager/run")

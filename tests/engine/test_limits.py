@@ -12,15 +12,15 @@ import pytest
 
 from dkv.engine.config import COMMAND_MOST, client_limits
 from dkv.engine.contract import Cause, EngineFull, EngineUnreachable
-from tests.contract.engine_harness import RealRoom, ended, following, leading, seen
+from tests.contract.engine_harness import ValkeyMachine, ended, following, leading, seen
 
 MB = 1 << 20
 SLOW = "for i = 1, 50000000 do end"  # some tenths of a second
 MOST = int(client_limits(64 * MB)["maxclients"])  # the harness gives each engine 64 MB
 
 
-def connected(room: RealRoom, start_id: int = 1) -> socket.socket:
-    record = room._record(start_id)
+def connected(machine: ValkeyMachine, start_id: int = 1) -> socket.socket:
+    record = machine._record(start_id)
     return socket.create_connection((record.address, record.client_port), timeout=30)
 
 
@@ -29,12 +29,12 @@ def request(*words: bytes) -> bytes:
 
 
 @contextmanager
-def leaked(room: RealRoom) -> Iterator[list[socket.socket]]:
+def leaked(machine: ValkeyMachine) -> Iterator[list[socket.socket]]:
     """Somebody takes every connection there is and does nothing with it."""
     held: list[socket.socket] = []
     try:
         while True:
-            held.append(connected(room))
+            held.append(connected(machine))
             held[-1].sendall(request(b"PING"))
             answer = held[-1].recv(200)
             if answer != b"+PONG\r\n":
@@ -50,8 +50,8 @@ def leaked(room: RealRoom) -> Iterator[list[socket.socket]]:
 class Other:
     """A client that writes and reads all the time on a connection of its own; what went wrong, and its longest wait."""
 
-    def __init__(self, room: RealRoom) -> None:
-        self._stream = connected(room)
+    def __init__(self, machine: ValkeyMachine) -> None:
+        self._stream = connected(machine)
         self.errors: list[bytes] = []
         self.slowest = 0.0
         self._ended = asyncio.Event()
@@ -76,13 +76,13 @@ class Other:
         self._ended.set()
 
 
-async def beside_another(room: RealRoom, harm: Callable[[], Awaitable[None]]) -> None:
+async def beside_another(machine: ValkeyMachine, harm: Callable[[], Awaitable[None]]) -> None:
     """Do harm while another client works and the manager looks; neither may notice more than a pause."""
-    other = Other(room)
+    other = Other(machine)
     working = asyncio.create_task(other.work())
     harming = asyncio.ensure_future(harm())
     while not harming.done():
-        survey = await room.engines.survey()
+        survey = await machine.engines.survey()
         assert [one.answering for one in survey.engines] == [True], survey
         await asyncio.sleep(0.02)
     other.end()
@@ -93,50 +93,50 @@ async def beside_another(room: RealRoom, harm: Callable[[], Awaitable[None]]) ->
 
 
 def test_a_client_that_does_not_read_its_replies_is_dropped(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        await room.say(1, "EVAL", "for i = 1, 200 do server.call('RPUSH', 'list', string.rep('x', 10000)) end", "0")
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        await machine.say(1, "EVAL", "for i = 1, 200 do server.call('RPUSH', 'list', string.rep('x', 10000)) end", "0")
 
         def ask_and_never_read() -> None:
-            with connected(room) as greedy:
+            with connected(machine) as greedy:
                 greedy.settimeout(20)
                 ask = request(b"LRANGE", b"list", b"0", b"-1")
                 with pytest.raises(ConnectionError):
                     greedy.sendall(ask * 1_000_000)
 
-        await beside_another(room, lambda: asyncio.to_thread(ask_and_never_read))
-        assert (await seen(room, 1)).role == "leader"
+        await beside_another(machine, lambda: asyncio.to_thread(ask_and_never_read))
+        assert (await seen(machine, 1)).role == "leader"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_one_huge_command_is_refused_by_name(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
 
         def send() -> None:
-            with connected(room) as huge:
+            with connected(machine) as huge:
                 huge.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$100000000\r\n")
                 assert b"invalid bulk length" in huge.recv(200)
 
-        await beside_another(room, lambda: asyncio.to_thread(send))
+        await beside_another(machine, lambda: asyncio.to_thread(send))
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_the_largest_command_reaches_a_follower_without_a_new_copy(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        leader, follower = room.spec(1, 1), room.spec(2, 2)
-        await leading(room, leader)
-        await following(room, follower, leader)
-        before = await room.engines._known(1).valkey.do(("INFO", "stats"))
+    async def scenario(machine: ValkeyMachine) -> None:
+        leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+        await leading(machine, leader)
+        await following(machine, follower, leader)
+        before = await machine.engines._known(1).valkey.do(("INFO", "stats"))
         largest = "x" * int(client_limits(64 * MB)["proto-max-bulk-len"])
-        assert await room.write(1, "big", largest) == "+OK"
-        assert await room.wait(1, 1, 30) == 1
-        after = await room.engines._known(1).valkey.do(("INFO", "stats"))
+        assert await machine.write(1, "big", largest) == "+OK"
+        assert await machine.wait(1, 1, 30) == 1
+        after = await machine.engines._known(1).valkey.do(("INFO", "stats"))
         assert full_copies(after[0]) == full_copies(before[0])
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def full_copies(info: bytes) -> str:
@@ -146,30 +146,30 @@ def full_copies(info: bytes) -> str:
 def test_leaked_connections_keep_no_manager_out(tmp_path: Path) -> None:
     """The manager's own connection stays, also after a question that it gave up; what it orders is done."""
 
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        driver = room.engines._known(1).valkey
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        driver = machine.engines._known(1).valkey
 
-        with leaked(room):
+        with leaked(machine):
             with pytest.raises(EngineUnreachable):
                 await driver.exchange(("EVAL", SLOW, 0), timeout=0.01)
-            one = await seen(room, 1, lambda one: one.answering and not one.busy)
+            one = await seen(machine, 1, lambda engine: engine.answering and not engine.busy)
             assert one.role == "leader"
-            await room.engines.fence(1)
-            await seen(room, 1, lambda one: one.fenced)
-            await room.engines.ask_followers(1)
+            await machine.engines.fence(1)
+            await seen(machine, 1, lambda engine: engine.fenced)
+            await machine.engines.ask_followers(1)
             assert await driver.make_room(3600) == 0
-        await room.engines.unfence(1)
-        assert await room.write(1, "key", "value") == "+OK"
+        await machine.engines.unfence(1)
+        assert await machine.write(1, "key", "value") == "+OK"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_idle_connections_make_room_for_those_that_work(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        driver = room.engines._known(1).valkey
-        with leaked(room) as held:
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        driver = machine.engines._known(1).valkey
+        with leaked(machine) as held:
             waits = held[0]
             waits.sendall(request(b"BLPOP", b"nothing", b"0"))
             await asyncio.sleep(1.2)
@@ -180,49 +180,49 @@ def test_idle_connections_make_room_for_those_that_work(tmp_path: Path) -> None:
             works.sendall(request(b"RPUSH", b"nothing", b"1"))
             assert works.recv(100) == b":1\r\n"
             assert b"nothing" in waits.recv(100), "who waits for an answer is not idle"
-            assert await room.write(1, "key", "value") == "+OK"
+            assert await machine.write(1, "key", "value") == "+OK"
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_new_manager_is_told_that_there_is_no_room_and_kills_nothing(tmp_path: Path) -> None:
     """No room is an answer: the engine counts as busy, and what cannot be done is refused, not thought undone or silent."""
 
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        pid = room.pid(1)
-        room.engines.close()
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        pid = machine.pid(1)
+        machine.engines.close()
         await asyncio.sleep(0.05)  # its connection is closed by the loop
-        with leaked(room):
-            await room.restart_manager()
-            one = await seen(room, 1)
+        with leaked(machine):
+            await machine.restart_manager()
+            one = await seen(machine, 1)
             assert (one.answering, one.busy, one.silent_ms, one.refuses) == (True, True, 0, "MAXCLIENTS")
             with pytest.raises(EngineFull):
-                await room.engines.take_over(1)
-            assert (await seen(room, 1)).pid == pid
-        one = await seen(room, 1, lambda one: not one.busy)
+                await machine.engines.take_over(1)
+            assert (await seen(machine, 1)).pid == pid
+        one = await seen(machine, 1, lambda engine: not engine.busy)
         assert (one.role, one.pid) == ("leader", pid)
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_an_engine_without_room_can_be_stopped(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        with leaked(room):
-            await room.engines.shut_down(1)
-            end = await ended(room, 1)
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        with leaked(machine):
+            await machine.engines.shut_down(1)
+            end = await ended(machine, 1)
         assert (end.cause, end.exit_code) == (Cause.GRACEFUL_STOP, 0), end
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 @pytest.mark.parametrize("memory", [0, 16 * MB, 64 * MB, 1 << 30, 1 << 36])
 def test_limits_fit_one_another(memory: int) -> None:
     """Connections that do nothing never use up what clients may take; the largest command fits into what a follower may lag."""
     limits = client_limits(memory)
-    command, room = int(limits["proto-max-bulk-len"]), int(limits["maxmemory-clients"])
-    assert int(limits["maxclients"]) * 10_000 <= max(room, 2 * MB) * 0.6 + MB
+    command, machine = int(limits["proto-max-bulk-len"]), int(limits["maxmemory-clients"])
+    assert int(limits["maxclients"]) * 10_000 <= max(machine, 2 * MB) * 0.6 + MB
     assert MB <= command <= COMMAND_MOST
     assert int(limits["client-query-buffer-limit"]) >= command + 1000
     words = limits["client-output-buffer-limit"].split()

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from dkv.engine.contract import Cause
 from dkv.engine.logs import LOG_KEPT, LOG_MOST, LOG_ROOM, Log
-from tests.contract.engine_harness import RealRoom, ended, leading
+from tests.contract.engine_harness import ValkeyMachine, ended, leading
 
 STORM = "local s = string.rep('x', 900) for i = 1, 30000 do server.log(server.LOG_WARNING, s .. i) end return 1"  # 30 MB
 
 
 def test_a_script_that_logs_fills_no_disk(tmp_path: Path) -> None:
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        await room.engines.survey()
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        await machine.engines.survey()
         log = tmp_path / "manager/run/1/engine.log"
         largest = 0
-        writing = asyncio.create_task(room.say(1, "EVAL", STORM, "0"))
+        writing = asyncio.create_task(machine.say(1, "EVAL", STORM, "0"))
         while not writing.done():
             largest = max(largest, log.stat().st_size)
             await asyncio.sleep(0.001)
@@ -29,12 +29,12 @@ def test_a_script_that_logs_fills_no_disk(tmp_path: Path) -> None:
         assert largest < 20 << 20, "it is cut while the script runs"
         assert "x30000" in log.read_text()
         assert "bytes of this log were dropped here" in log.read_text()
-        room.kill_from_outside(1)
-        end = await ended(room, 1)
+        machine.kill_from_outside(1)
+        end = await ended(machine, 1)
         assert end.cause is Cause.KILLED_BY_SIGNAL
         assert end.last_words[-1].endswith("x30000")
 
-    RealRoom(tmp_path).play(told)
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 def test_a_cut_log_keeps_whole_lines_of_its_end(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ def test_a_file_in_the_place_of_an_archive_is_a_loss_too(tmp_path: Path) -> None
 def test_free_space_is_told_a_little_too_small_and_seldom_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others write to the same disk every moment, which is no news of this engine."""
 
-    def told(free: int) -> int:
+    def scenario(free: int) -> int:
         monkeypatch.setattr(os, "statvfs", lambda directory: SimpleNamespace(f_bavail=free, f_frsize=1))
         return free_bytes(str(tmp_path))
 
     for free in (0, 1, 100, 12_345, 10**9, 10**12 + 7):
-        assert free - free / 64 <= told(free) <= free
-    assert told(10**12) == told(10**12 + 10**6)
+        assert free - free / 64 <= scenario(free) <= free
+    assert scenario(10**12) == scenario(10**12 + 10**6)

@@ -5,30 +5,30 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.contract.engine_harness import RealRoom, Room, leading, peer, seen, started
+from tests.contract.engine_harness import Machine, ValkeyMachine, leading, peer, seen, started
 
 SOON = 0.35  # s; left alone, a follower that was just started looks after 0.6 s or more
 
 
 def test_a_follower_notices_a_small_snapshot_soon_and_goes_on_at_its_usual_pace(tmp_path: Path) -> None:
-    room = RealRoom(tmp_path)
+    machine = ValkeyMachine(tmp_path)
 
-    async def told(_: Room) -> None:
-        leader = room.spec(1, 1)
-        await leading(room, leader)
+    async def scenario(_: Machine) -> None:
+        leader = machine.spec(1, 1)
+        await leading(machine, leader)
         waited = []
         for number in (2, 3, 4):
-            await started(room, room.spec(number, number))
-            await room.engines.meet(1, peer(room.spec(number, number)))
-            await room.engines.replicate(number, peer(leader, await seen(room, 1)))
-            await seen(room, number, lambda one: one.link_up)
+            await started(machine, machine.spec(number, number))
+            await machine.engines.meet(1, peer(machine.spec(number, number)))
+            await machine.engines.replicate(number, peer(leader, await seen(machine, 1)))
+            await seen(machine, number, lambda engine: engine.link_up)
             waited.append(noticed_after(tmp_path, number))
-            await seen(room, number)
-            (answer,) = await room.engines._known(number).valkey.do(("CONFIG", "GET", "hz"))
+            await seen(machine, number)
+            (answer,) = await machine.engines._known(number).valkey.do(("CONFIG", "GET", "hz"))
             assert answer == [b"hz", b"10"]
         assert min(waited) < SOON, waited  # one of three, because the machine may be busy
 
-    room.play(told)
+    machine.play(scenario)
 
 
 def noticed_after(path: Path, start_id: int) -> float:

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from dkv.engine.contract import Cause
-from tests.contract.engine_harness import RealRoom, Room, ended, following, leading, memory_only, peer, ready, seen, started
+from tests.contract.engine_harness import (
+    Machine,
+    ValkeyMachine,
+    ended,
+    following,
+    leading,
+    memory_only,
+    peer,
+    ready,
+    seen,
+    started,
+)
 from tests.contract.handovers import handed_over
 
 ITEMS, AT_ONCE = 4_000, 200  # far more than an encoding without a hash table holds
@@ -23,8 +34,8 @@ COMMANDS = ["SCAN", *(pytest.param(name, marks=KEYS_ONLY) for name in ("HSCAN", 
 class Scan:
     """One scan of a client: of all keys, or of the hash, set or sorted set named "big"."""
 
-    def __init__(self, room: RealRoom, command: str) -> None:
-        self._room, self._command = room, command
+    def __init__(self, machine: ValkeyMachine, command: str) -> None:
+        self._machine, self._command = machine, command
         self.cursor, self.found = 0, set[bytes]()
 
     async def fill(self, start_id: int) -> None:
@@ -47,7 +58,7 @@ class Scan:
                 return
 
     async def _do(self, start_id: int, *commands: tuple[Any, ...]) -> list[Any]:
-        known = self._room.engines._known(start_id)
+        known = self._machine.engines._known(start_id)
         engine = known.parts[0] if known.parts else known
         return list(await engine.valkey.do(("READONLY",), *commands))[1:]
 
@@ -55,37 +66,37 @@ class Scan:
         return sum(f"item-{number}".encode() not in self.found for number in range(ITEMS))
 
 
-async def handed_on(room: RealRoom, scan: Scan) -> None:
-    leader, follower = room.spec(1, 1), room.spec(2, 2)
-    await leading(room, leader)
+async def handed_on(machine: ValkeyMachine, scan: Scan) -> None:
+    leader, follower = machine.spec(1, 1), machine.spec(2, 2)
+    await leading(machine, leader)
     await scan.fill(1)
-    await following(room, follower, leader)
+    await following(machine, follower, leader)
     await scan.go_on(1, 8)
-    await handed_over(room, 2)
+    await handed_over(machine, 2)
     await scan.go_on(2, 1_000)
 
 
-async def killed(room: RealRoom, scan: Scan) -> None:
-    leader = room.spec(1, 1)
-    await leading(room, leader)
+async def killed(machine: ValkeyMachine, scan: Scan) -> None:
+    leader = machine.spec(1, 1)
+    await leading(machine, leader)
     await scan.fill(1)
     await scan.go_on(1, 8)
-    await room.engines.kill(1, Cause.OPERATOR_KILL)
-    await ended(room, 1)
-    await started(room, room.spec(2, 1), fresh=False)
-    await room.engines.take_over(2)
+    await machine.engines.kill(1, Cause.OPERATOR_KILL)
+    await ended(machine, 1)
+    await started(machine, machine.spec(2, 1), fresh=False)
+    await machine.engines.take_over(2)
     await scan.go_on(2, 1_000)
 
 
-async def read_at_a_te(room: RealRoom, scan: Scan) -> None:
-    leader, te = room.spec(1, 1), room.spec(2, 2)
-    await leading(room, leader)
+async def read_at_a_te(machine: ValkeyMachine, scan: Scan) -> None:
+    leader, te = machine.spec(1, 1), machine.spec(2, 2)
+    await leading(machine, leader)
     await scan.fill(1)
-    known = peer(leader, await seen(room, 1))
-    await room.engines.launch_memory(memory_only(replace(te, peers=(known,))))
-    await seen(room, 2, ready)
-    await room.engines.replicate(2, known)
-    await seen(room, 2, lambda one: one.link_up and not one.resyncing)
+    known = peer(leader, await seen(machine, 1))
+    await machine.engines.launch_memory(memory_only(replace(te, peers=(known,))))
+    await seen(machine, 2, ready)
+    await machine.engines.replicate(2, known)
+    await seen(machine, 2, lambda engine: engine.link_up and not engine.resyncing)
     await scan.go_on(1, 8)
     await scan.go_on(2, 1_000)
 
@@ -93,14 +104,14 @@ async def read_at_a_te(room: RealRoom, scan: Scan) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("happens", [handed_on, killed, read_at_a_te])
 def test_a_scan_that_goes_on_elsewhere_misses_nothing(
-    tmp_path: Path, command: str, happens: Callable[[RealRoom, Scan], Awaitable[None]]
+    tmp_path: Path, command: str, happens: Callable[[ValkeyMachine, Scan], Awaitable[None]]
 ) -> None:
-    room = RealRoom(tmp_path)
-    scan = Scan(room, command)
+    machine = ValkeyMachine(tmp_path)
+    scan = Scan(machine, command)
 
-    async def told(_: Room) -> None:
-        await happens(room, scan)
+    async def scenario(_: Machine) -> None:
+        await happens(machine, scan)
 
-    room.play(told)
+    machine.play(scenario)
     assert scan.cursor == 0 and len(scan.found) > ITEMS / 2
     assert scan.missing() == 0

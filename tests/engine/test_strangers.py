@@ -12,7 +12,7 @@ import pytest
 
 from dkv.engine.contract import ArchiveRefused, Cause, CopyLabel, EngineRefused
 from dkv.engine.engines import ValkeyEngines
-from tests.contract.engine_harness import RealRoom, ended, identity, leading
+from tests.contract.engine_harness import ValkeyMachine, ended, identity, leading
 from tests.strangers import common_ground, does, needs_root, snapshot, their_directory
 
 PLANTED = ("users.acl", "identity.json", "identity.json.new", "valkey.conf", "nodes.conf", "LOCK")
@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
 def prepares(tmp_path: Path, directory: Path | str, fresh: bool = True) -> ArchiveRefused | None:
     """What a manager says that is to start archive 1 there."""
 
-    async def told() -> ArchiveRefused | None:
+    async def scenario() -> ArchiveRefused | None:
         engines = ValkeyEngines(tmp_path / "manager", lock_wait=0.1)
         try:
             await engines.prepare(str(directory), identity(1), fresh)
@@ -41,7 +41,7 @@ def prepares(tmp_path: Path, directory: Path | str, fresh: bool = True) -> Archi
             engines.close()
         return None
 
-    return asyncio.run(told())
+    return asyncio.run(scenario())
 
 
 def refused(said: ArchiveRefused | None, words: str) -> None:
@@ -149,11 +149,11 @@ def test_only_a_directory_of_the_archive_is_renamed_away(tmp_path: Path, holding
         (directory / holding).write_text("somebody's")
     before = snapshot(directory)
 
-    async def told() -> str | None:
+    async def scenario() -> str | None:
         engines = ValkeyEngines(tmp_path / "manager")
         return await engines.retire(str(directory), identity(2))
 
-    assert asyncio.run(told()) is None
+    assert asyncio.run(scenario()) is None
     assert snapshot(directory) == before
 
 
@@ -165,15 +165,15 @@ def test_a_strangers_directory_is_not_renamed_away(tmp_path: Path, ground: Path)
     theirs = their_directory(ground)
     does("open(f'{sys.argv[1]}/identity.json', 'w').write(sys.argv[2])", theirs, (ours / "identity.json").read_text())
 
-    async def told() -> str | None:
+    async def scenario() -> str | None:
         return await ValkeyEngines(tmp_path / "manager").retire(str(theirs), identity(1))
 
-    assert asyncio.run(told()) is None
+    assert asyncio.run(scenario()) is None
     assert theirs.exists()
 
 
-def plays(tmp_path: Path, told: Callable[[RealRoom], Awaitable[None]]) -> None:
-    RealRoom(tmp_path).play(told)
+def plays(tmp_path: Path, scenario: Callable[[ValkeyMachine], Awaitable[None]]) -> None:
+    ValkeyMachine(tmp_path).play(scenario)
 
 
 LABEL = CopyLabel("domain-1/1", identity(1), ((0, 16383),), 0)
@@ -189,10 +189,10 @@ def test_a_hot_copy_goes_to_no_place_that_a_stranger_can_swap(tmp_path: Path, gr
     async def nobody_asks(percent: int) -> None:
         pass
 
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        engines = room.engines
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        engines = machine.engines
         still = await engines.pause(1, 5000)
         cut = await engines.note_cut(1, "1-1", still)
         await engines.resume(1)
@@ -209,7 +209,7 @@ def test_a_hot_copy_goes_to_no_place_that_a_stranger_can_swap(tmp_path: Path, gr
         assert keys.read_text() == "root only"
         assert not (good / "appendonlydir" / cut.file).is_symlink()
 
-    plays(tmp_path, told)
+    plays(tmp_path, scenario)
 
 
 def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: Path) -> None:
@@ -217,11 +217,11 @@ def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: P
     prey = tmp_path / "prey"
     prey.mkdir()
 
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
-        await room.write(1, "k", "v" * 20_000)
-        engines = room.engines
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
+        await machine.write(1, "k", "v" * 20_000)
+        engines = machine.engines
         still = await engines.pause(1, 5000)
         cut = await engines.note_cut(1, "1-1", still)
         (prey / cut.file).write_text("root only")
@@ -244,7 +244,7 @@ def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: P
         assert swapped
         assert [path.read_text() for path in prey.iterdir()] == ["root only"]
 
-    plays(tmp_path, told)
+    plays(tmp_path, scenario)
 
 
 def test_no_file_of_a_running_archive_can_be_read_by_others(tmp_path: Path) -> None:
@@ -255,13 +255,13 @@ def test_no_file_of_a_running_archive_can_be_read_by_others(tmp_path: Path) -> N
         directory.mkdir()
         directory.chmod(0o755)
 
-        async def told(room: RealRoom) -> None:
-            await leading(room, room.spec(1, 1))
-            await room.write(1, "k", "v")
+        async def scenario(machine: ValkeyMachine) -> None:
+            await leading(machine, machine.spec(1, 1))
+            await machine.write(1, "k", "v")
             open_ones = [str(p) for p in (directory, *directory.rglob("*")) if not p.is_symlink() and mode(p) & 0o077]
             assert open_ones == []
 
-        plays(tmp_path, told)
+        plays(tmp_path, scenario)
     finally:
         os.umask(old)
 
@@ -270,31 +270,31 @@ def test_an_engine_inherits_no_variable_that_could_be_a_secret(tmp_path: Path, m
     monkeypatch.setenv("NUOCMD_BASIC_CREDS", "canary:canary")
     monkeypatch.setenv("DKV_STATE", "etcd:https://u:canary@h")
 
-    async def told(room: RealRoom) -> None:
-        await leading(room, room.spec(1, 1))
-        pid = room.pid(1)
+    async def scenario(machine: ValkeyMachine) -> None:
+        await leading(machine, machine.spec(1, 1))
+        pid = machine.pid(1)
         for one in (pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])):
             assert "canary" not in Path(f"/proc/{one}/environ").read_text()
 
-    plays(tmp_path, told)
+    plays(tmp_path, scenario)
 
 
 def test_what_a_dead_engine_said_is_kept_without_following_a_link(tmp_path: Path) -> None:
     prey = tmp_path / "prey"
     prey.write_text("mine")
 
-    async def told(room: RealRoom) -> None:
-        spec = room.spec(1, 1)
-        await leading(room, spec)
+    async def scenario(machine: ValkeyMachine) -> None:
+        spec = machine.spec(1, 1)
+        await leading(machine, spec)
         Path(spec.directory, "previous-engine.log").symlink_to(prey)
-        room.kill_from_outside(1)
-        await ended(room, 1)
-        await room.engines.forget_exit(1)
+        machine.kill_from_outside(1)
+        await ended(machine, 1)
+        await machine.engines.forget_exit(1)
         assert prey.read_text() == "mine"
         assert "Ready to accept" in Path(spec.directory, "previous-engine.log").read_text()
         assert not Path(spec.directory, "previous-engine.log").is_symlink()
 
-    plays(tmp_path, told)
+    plays(tmp_path, scenario)
 
 
 def test_only_ours_and_roots_files_are_read(tmp_path: Path) -> None:

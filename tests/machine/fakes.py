@@ -370,7 +370,7 @@ class FakeManager:
             monotonic=clock,
             token=lambda: f"{next(self.numbers):032x}",
             probe=self._probe,
-            complain=lambda step, trouble, times: self.troubles.append((step, trouble, times)),
+            on_error=lambda step, error, times: self.troubles.append((step, error, times)),
         )
 
     async def _probe(self, host: str, port: int) -> bool:
@@ -378,15 +378,14 @@ class FakeManager:
 
     async def glance(self, settle: bool = True) -> None:
         """One glance on the newest view; all its steps are carried out, unless `settle` is False."""
-        self.reconciler._view = await self.submitter.view()
-        await self.reconciler._glance(stale=False)
+        self.reconciler.learn(await self.submitter.view())
+        await self.reconciler.look()
         if settle:
             await self.finish()
 
     async def finish(self) -> None:
         """Let the running steps end. Raises Killed if the manager died in one."""
-        while self.reconciler._running:
-            await asyncio.gather(*self.reconciler._running.values(), return_exceptions=True)
+        await self.reconciler.settle()
         if self.fate.dead:
             raise Killed
 

@@ -15,16 +15,16 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, DatabaseOptions, Group, PositionReport, Process, ProcessRole, ProcessState, State
 from dkv.engine.contract import EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey, TeSeen
+from dkv.machine.conditions import update_history
 from dkv.machine.observation import (
     ConditionHistory,
     LocalServer,
     Observation,
     directory_of,
-    memory_directory,
-    memory_node_id,
-    memory_peers,
     node_id,
-    update_history,
+    te_directory,
+    te_node_id,
+    te_peers,
 )
 from dkv.machine.plan import plan
 from dkv.machine.steps import Step
@@ -42,6 +42,16 @@ def host(server: str) -> str:
 
 def me(server: str) -> LocalServer:
     return LocalServer(server, f"/data/{server}", host(server), "d0", 1 << 33)
+
+
+def steps_of(state: State, server: LocalServer, seen: Observation) -> list[Step]:
+    """The steps of a plan."""
+    return list(plan(state, server, seen).steps)
+
+
+def next_look_of(state: State, server: LocalServer, history: ConditionHistory | None = None) -> float:
+    """When a server without engines is looked at again, in s."""
+    return plan(state, server, Observation(Survey(), FRESH, history or ConditionHistory())).next_look
 
 
 class Stage:
@@ -218,7 +228,7 @@ class Stage:
     def memory(self, start_id: int, **changes: Any) -> TeSeen:
         """A TE's engines as they should be in this state, but for `changes` to each."""
         process = self.state.processes[start_id]
-        directory = memory_directory(me(process.server_id).data_dir, start_id)
+        directory = te_directory(me(process.server_id).data_dir, start_id)
         joined = process.state in (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
         engines = []
         for endpoint in process.endpoints:
@@ -229,7 +239,7 @@ class Stage:
                 directory=f"{directory}/{endpoint.group}",
                 group=endpoint.group,
                 pid=4711,
-                node_id=memory_node_id("d0", start_id, endpoint.group),
+                node_id=te_node_id("d0", start_id, endpoint.group),
                 answering=True,
                 role="follower",
                 cluster_ok=True,
@@ -272,7 +282,7 @@ class Stage:
             for a in found
         ) + tuple(
             NodeSeen(p.node_id, p.address, p.client_port, "follower", None, False, False, 0)
-            for p in memory_peers(self.state, DATABASE)
+            for p in te_peers(self.state, DATABASE)
         )
 
     def see(
@@ -287,7 +297,7 @@ class Stage:
 
     def steps(self, server: str, *engines: EngineSeen | TeSeen, **more: Any) -> list[Step]:
         """What that server's manager does at such a glance."""
-        return plan(self.state, me(server), self.see(server, *engines, **more))
+        return steps_of(self.state, me(server), self.see(server, *engines, **more))
 
 
 def facts(steps: list[Step]) -> list[str]:

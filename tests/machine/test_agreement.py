@@ -21,9 +21,10 @@ from dkv.domain import commands as c
 from dkv.domain.model import DatabaseState, GroupPhase, JoinStage, Process, ProcessRole, ProcessState
 from dkv.domain.resting import resting
 from dkv.engine.contract import Cause, ExitSeen, Survey
-from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput, update_history
+from dkv.machine.conditions import update_history
+from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput
 from dkv.machine.perform import Performer
-from dkv.machine.plan import plan, poll_interval, process_steps, timeless
+from dkv.machine.plan import plan, process_steps
 from dkv.machine.steps import Step
 from tests.machine.stage import DATABASE, LONG, Stage, me
 from tests.machine.walk import any_engine, any_exit, step
@@ -230,14 +231,13 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
             survey = Survey(tuple(engines), tuple(exits), tuple(memory))
             past = update_history(past, stage.state, me(server), survey, 1_000.0 * glance * glance)
             shown = Observation(survey, float(pick(4)), past, frozenset({"/d"}))
-            steps = plan(stage.state, me(server), shown)
-            assert steps == plan(stage.state, me(server), shown)
-            assert len(set(steps)) <= len(steps)  # steps are remembered by what they are
-            assert 0 < poll_interval(stage.state, me(server), steps) <= 1
-            if timeless(shown):  # then nobody need look again at what has not changed
+            planned = plan(stage.state, me(server), shown)
+            assert planned == plan(stage.state, me(server), shown)
+            assert len(set(planned.steps)) <= len(planned.steps)  # steps are remembered by what they are
+            assert 0 < planned.next_look <= 1
+            if planned.lasts:  # then it need not be made again while nothing differs
                 later = update_history(past, stage.state, me(server), survey, past.now + LONG)
-                assert steps == plan(stage.state, me(server), replace(shown, conditions=later))
-                assert poll_interval(stage.state, me(server), steps, past) == poll_interval(stage.state, me(server), steps, later)
+                assert planned == plan(stage.state, me(server), replace(shown, conditions=later))
         step(stage, pick)
 
 

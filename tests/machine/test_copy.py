@@ -6,9 +6,8 @@ from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain.hotcopy import CopyStage, HotCopy
-from dkv.machine.plan import poll_interval
 from dkv.machine.steps import ClaimTarget, DropCut, LiftPause, Mark, NoteCut, PauseWrites, ResumeWrites, Step, WriteCopy
-from tests.machine.stage import DATABASE, HISTORY, Stage, me
+from tests.machine.stage import DATABASE, HISTORY, Stage, me, next_look_of
 
 KINDS = (ClaimTarget, PauseWrites, NoteCut, ResumeWrites, LiftPause, WriteCopy, DropCut)
 
@@ -73,7 +72,7 @@ def test_only_the_leaders_manager_pauses_and_only_a_leader_that_takes_writes() -
     assert not steps(stage, 0, fenced=True)
     assert not steps(stage, 0, role="follower")
     assert not steps(stage, 0, answering=False)
-    assert poll_interval(stage.state, me("s1"), []) < 0.1
+    assert next_look_of(stage.state, me("s1")) < 0.1
 
 
 def test_nothing_is_paused_while_the_group_changes_its_leader() -> None:

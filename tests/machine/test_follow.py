@@ -10,11 +10,11 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import PositionReport, ProcessState
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.follower_steps import KNOCK_LASTS
-from dkv.machine.observation import ConditionHistory, ProbeResult, update_history
-from dkv.machine.plan import plan
+from dkv.machine.conditions import update_history
+from dkv.machine.follower_steps import PROBE_LASTS
+from dkv.machine.observation import ConditionHistory, ProbeResult
 from dkv.machine.steps import CheckMarker, Kill, ProbePeer, Replicate, Step, SubmitFact
-from tests.machine.stage import LONG, Stage, host, kinds, me
+from tests.machine.stage import LONG, Stage, host, kinds, me, steps_of
 
 LOOSE: dict[str, Any] = {"link_up": False, "link_silent_ms": 10**9}
 
@@ -121,13 +121,13 @@ def knocking(
 ) -> list[Step]:
     """What follows once knocking at the leader's has given this, so many ms ago."""
     seen = stage.see(server, engine)
-    steps = plan(stage.state, me(server), seen)
+    steps = steps_of(stage.state, me(server), seen)
     knocks = {
         (k.host, k.port, k.engine_port): ProbeResult(seen.conditions.now - age, answers, accepts)
         for k in steps
         if isinstance(k, ProbePeer)
     }
-    return [step for step in plan(stage.state, me(server), replace(seen, probes=knocks)) if not isinstance(step, ProbePeer)]
+    return [step for step in steps_of(stage.state, me(server), replace(seen, probes=knocks)) if not isinstance(step, ProbePeer)]
 
 
 def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
@@ -147,7 +147,7 @@ def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a
     assert (step.host, step.port, step.engine_port) == (host("s1"), 7801, 0)
     assert silence(knocking(stage, "s2", deaf, answers=False)) == [(True, False)]
     assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
-    assert knocking(stage, "s2", deaf, age=KNOCK_LASTS + 1) == [], "what was found long ago may have changed"
+    assert knocking(stage, "s2", deaf, age=PROBE_LASTS + 1) == [], "what was found long ago may have changed"
 
 
 def test_what_the_domain_knows_is_not_told_again() -> None:
@@ -210,6 +210,6 @@ def test_only_a_second_leader_of_its_own_group_usurps() -> None:
     follower = stage.process(1).start_id
     for state in (stage.state, two):
         leads = update_history(ConditionHistory(), state, me("s1"), stage.see("s1", stage.engine(0)).survey, 1.0)
-        assert not [c for c in leads.since if isinstance(c, tuple) and c[0] == "usurps"]
+        assert not [c for c in leads.since if isinstance(c, tuple) and c[0] == "stale leader"]
         usurps = update_history(ConditionHistory(), state, me("s2"), stage.see("s2", stage.engine(1, role="leader")).survey, 1.0)
-        assert ("usurps", follower) in usurps.since
+        assert ("stale leader", follower) in usurps.since

@@ -10,12 +10,12 @@ import pytest
 from dkv.domain import commands as c
 from dkv.engine.config import BUSY_REPLY_AFTER, FAILOVER_WITHIN
 from dkv.engine.contract import Cause, EngineSeen, Position
+from dkv.machine.conditions import SILENT, update_history
 from dkv.machine.follower_steps import STEP_DOWN
-from dkv.machine.handover import DEADLINE, DECLINED, HASTY, IN_TIME, NOT_KNOWN, WITHDRAWN
-from dkv.machine.observation import SILENT, ConditionHistory, Observation, update_history
-from dkv.machine.plan import plan
+from dkv.machine.handover import DEADLINE, DECLINED, IN_TIME, KILL_PATIENCE, NOT_KNOWN, WITHDRAWN
+from dkv.machine.observation import ConditionHistory, Observation
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
-from tests.machine.stage import HISTORY, Stage, kinds, me
+from tests.machine.stage import HISTORY, Stage, kinds, me, steps_of
 
 
 def standing(hasty: bool = False) -> Stage:
@@ -48,7 +48,7 @@ def test_no_failover_in_the_last_six_seconds() -> None:
     stage = standing()
     assert kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME - 1)) == ["Failover"]
     assert "Failover" not in kinds(stage.steps("s2", stage.engine(1), lasting=IN_TIME))
-    assert plan(stage.state, me("s2"), asked(stage)) == []
+    assert steps_of(stage.state, me("s2"), asked(stage)) == []
     assert DEADLINE - IN_TIME >= 6_000
 
 
@@ -128,7 +128,7 @@ def test_nobody_is_handed_over_to_whose_request_the_leader_would_ignore() -> Non
 
 def test_a_leader_that_stops_waits_until_it_knows_who_follows_it() -> None:
     stage = Stage().settled().stop(0)
-    assert not {"HandoverBegun", "ShutDown", "Fence", "ShunClients"} & set(kinds(stage.steps("s1", unknown(stage))))
+    assert not {"HandoverBegun", "ShutDown", "Fence", "CloseClientPort"} & set(kinds(stage.steps("s1", unknown(stage))))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
 
 
@@ -148,8 +148,8 @@ def test_a_stop_waits_for_the_script_and_a_kill_does_not_hand_over() -> None:
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
     assert stage.steps("s1", stage.engine(0, busy=True), lasting=10 * DEADLINE) == []
     stage = Stage().settled().stop(0, kill=True)
-    assert stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY - 1) == []
-    assert kinds(stage.steps("s1", stage.engine(0, busy=True), lasting=HASTY)) == ["Kill"]
+    assert stage.steps("s1", stage.engine(0, busy=True), lasting=KILL_PATIENCE - 1) == []
+    assert kinds(stage.steps("s1", stage.engine(0, busy=True), lasting=KILL_PATIENCE)) == ["Kill"]
 
 
 def test_a_leader_that_lost_its_role_inside_a_script_is_ended_for_a_full_resync() -> None:
@@ -174,7 +174,7 @@ def test_a_target_that_does_not_answer_gives_the_handover_back_if_it_was_not_ask
     stage = standing()
     silent = {"answering": False, "silent_ms": 2_500}
     assert stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN - 1) == []
-    assert plan(stage.state, me("s2"), asked(stage, **silent)) == [], "it may take over however late it is"
+    assert steps_of(stage.state, me("s2"), asked(stage, **silent)) == [], "it may take over however late it is"
     (step,) = stage.steps("s2", stage.engine(1, **silent), lasting=WITHDRAWN)
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverWithdrawn)
@@ -204,7 +204,7 @@ def test_an_old_leader_whose_clients_wait_for_its_successor_is_not_fenced() -> N
 def test_a_target_that_does_not_hear_a_leader_whose_machine_is_lost_says_so() -> None:
     stage = standing().server_is_lost("s1")
     deaf = stage.engine(1, link_up=False, link_silent_ms=SILENT)
-    assert kinds(plan(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
+    assert kinds(steps_of(stage.state, me("s2"), asked(stage, link_up=False, link_silent_ms=SILENT))) == ["ProbePeer"]
     assert kinds(stage.steps("s2", deaf, lasting=DEADLINE)) == ["HandoverWithdrawn", "ProbePeer"], "one that was never asked"
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     assert stage.group.leader is None
@@ -216,7 +216,7 @@ def first_glance(stage: Stage, server: str, *engines: EngineSeen) -> list[Step]:
     survey = stage.see(server, *engines).survey
     memory = update_history(ConditionHistory(), stage.state, me(server), survey, 50_000)
     again = update_history(memory, stage.state, me(server), survey, 50_020)
-    return plan(stage.state, me(server), Observation(survey, 3.0, memory)) + plan(
+    return steps_of(stage.state, me(server), Observation(survey, 3.0, memory)) + steps_of(
         stage.state, me(server), Observation(survey, 3.0, again)
     )
 
@@ -238,7 +238,7 @@ def test_a_manager_that_was_frozen_takes_the_handover_for_as_old_as_its_last_gla
     stage.hand_over(1)
     survey = stage.see("s2", stage.engine(1)).survey
     memory = update_history(before, stage.state, me("s2"), survey, before.now + 7_000)
-    assert kinds(plan(stage.state, me("s2"), Observation(survey, 3.0, memory))) == ["HandoverWithdrawn"]
+    assert kinds(steps_of(stage.state, me("s2"), Observation(survey, 3.0, memory))) == ["HandoverWithdrawn"]
 
 
 def test_whoever_sees_the_target_lead_says_so() -> None:
@@ -326,11 +326,11 @@ def test_a_hasty_handover_gives_way_to_the_kill_after_two_seconds() -> None:
     assert isinstance(begin.fact, c.HandoverBegun)
     assert begin.fact.immediate
     stage.tell(begin.fact)
-    assert kinds(stage.steps("s1", stage.engine(0), lasting=HASTY - 1)) == ["HandOver"]
-    (step,) = stage.steps("s1", stage.engine(0), lasting=HASTY)
+    assert kinds(stage.steps("s1", stage.engine(0), lasting=KILL_PATIENCE - 1)) == ["HandOver"]
+    (step,) = stage.steps("s1", stage.engine(0), lasting=KILL_PATIENCE)
     assert isinstance(step, Kill)
     assert step.cause is Cause.OPERATOR_KILL
-    assert HASTY == 2_000
+    assert KILL_PATIENCE == 2_000
 
 
 def test_the_new_leader_marks_its_term() -> None:

@@ -9,7 +9,7 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.status import can_lose
 from dkv.engine.contract import EngineSeen, NodeSeen
-from dkv.machine.steps import Forget, KeepDeleted, Reclaim, RollBack
+from dkv.machine.steps import Forget, Reclaim, RollBack, SaveDeletions
 from tests.machine.stage import Stage, facts, kinds
 
 ALL = ((0, 16383),)
@@ -72,7 +72,7 @@ def test_what_an_engine_was_started_to_follow_is_no_stranger() -> None:
 def test_what_was_deleted_is_looked_for_first_then_the_engine_is_started_from_it() -> None:
     stage = lost(Stage().settled())
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
-    assert isinstance(step, KeepDeleted)
+    assert isinstance(step, SaveDeletions)
     start_id = stage.process(0).start_id
     stage.tell(c.DeletionsKept(start_id=start_id, path="/kept", keys=300, **stage.quote()))
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))

@@ -9,11 +9,11 @@ import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.model import JoinStage, PositionReport, ProcessState
+from dkv.machine.conditions import update_history
 from dkv.machine.leader_steps import CLEAN_STOP_PATIENCE, MARK_AGAIN, SENT_AWAY_WITHIN
-from dkv.machine.observation import Observation, update_history
-from dkv.machine.plan import plan
+from dkv.machine.observation import Observation
 from dkv.machine.steps import Lead, MarkJoiner, Step, SubmitFact
-from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me
+from tests.machine.stage import DATABASE, HISTORY, LONG, Stage, kinds, me, steps_of
 
 CUT = 1.0  # seconds of a lease that could not be renewed
 
@@ -236,7 +236,7 @@ def grown(stage: Stage, lasting: float, acknowledged: int, noted_at: int = 1_000
     before = stage.see("s1", engine(noted_at, 0), lasting=lasting)
     survey = stage.see("s1", engine(noted_at + 500, acknowledged)).survey
     memory = update_history(before.conditions, stage.state, me("s1"), survey, before.conditions.now + 1)
-    return plan(stage.state, me("s1"), Observation(survey, 3.0, memory))
+    return steps_of(stage.state, me("s1"), Observation(survey, 3.0, memory))
 
 
 def test_s_grows_after_required_stood_for_a_second_and_the_offset_noted_then_is_acknowledged() -> None:
@@ -288,7 +288,7 @@ def stopping(stage: Stage) -> Stage:
 def test_a_whole_stop_sends_clients_away_before_it_refuses_their_writes() -> None:
     """Libraries understand a connection that ends; NOREPLICAS they hand on. What must be fenced at once is fenced at once."""
     stage = stopping(Stage().settled())
-    assert kinds(stage.steps("s1", stage.engine(0))) == ["ShunClients"]
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["CloseClientPort"]
     assert kinds(stage.steps("s1", stage.engine(0), lasting=SENT_AWAY_WITHIN + 100)) == ["Fence"]
     assert "Fence" in kinds(stage.steps("s1", stage.engine(0, files_lost=True)))
     assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False, fenced=True))) == ["CleanStopReached"], "it stays closed"
@@ -310,7 +310,7 @@ def test_pings_after_the_fence_do_not_hold_up_a_whole_stop() -> None:
     later = stage.engine(0, fenced=True, offset=1_014, replicas=(stage.replica(1, offset=1_000),))
     survey = stage.see("s1", later).survey
     memory = update_history(first.conditions, stage.state, me("s1"), survey, first.conditions.now + 20)
-    assert kinds(plan(stage.state, me("s1"), Observation(survey, 3.0, memory))) == ["CleanStopReached"]
+    assert kinds(steps_of(stage.state, me("s1"), Observation(survey, 3.0, memory))) == ["CleanStopReached"]
 
 
 def test_a_whole_stop_waits_for_a_straggler_for_a_while_only() -> None:
@@ -333,4 +333,4 @@ def test_a_leader_whose_manager_was_restarted_has_the_whole_second_again() -> No
     fresh = update_history(stage.see("s1").conditions, stage.state, me("s1"), survey, 5_000)
     fresh = replace(fresh, since={}, notes={})
     first = update_history(fresh, stage.state, me("s1"), survey, 9_000)
-    assert plan(stage.state, me("s1"), Observation(survey, 3.0, first)) == []
+    assert steps_of(stage.state, me("s1"), Observation(survey, 3.0, first)) == []

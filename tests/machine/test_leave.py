@@ -48,7 +48,7 @@ def test_a_leader_hands_over_to_the_furthest_member_of_s() -> None:
 def test_a_leader_hands_over_to_nobody_who_is_silent_leaving_or_not_in_sync() -> None:
     stage = Stage(3).led().join(1).stop(1).stop(0, force=True)
     assert stage.group.in_sync == (0, 1)
-    assert kinds(stage.steps("s1", stage.engine(0))) == ["ShunClients"]
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["CloseClientPort"]
     stage = Stage().settled().stop(0)
     silent = stage.engine(0, replicas=(stage.replica(1, silent_ms=2_000),))
     assert "HandoverBegun" not in kinds(stage.steps("s1", silent))
@@ -60,7 +60,7 @@ def test_a_leader_does_not_leave_before_a_silent_member_of_s_is_back_or_out_of_i
     assert stage.steps("s1", silent) == []
     assert kinds(stage.steps("s1", silent, lasting=3_500)) == ["InSyncShrunk"]
     stage.tell(c.InSyncShrunk(archive_id=1, reason="it is silent", **stage.quote()))
-    assert kinds(stage.steps("s1", silent)) == ["ShunClients"]
+    assert kinds(stage.steps("s1", silent)) == ["CloseClientPort"]
 
 
 def test_a_leader_that_leaves_takes_a_member_of_s_that_was_restarted_out_of_it_first() -> None:
@@ -72,7 +72,7 @@ def test_a_leader_that_leaves_takes_a_member_of_s_that_was_restarted_out_of_it_f
 def test_a_lone_leader_sends_its_clients_away_then_is_fenced_then_shut_down() -> None:
     """No library repeats what a fence refuses; a connection that ends is understood by all."""
     stage = Stage(1).led().stop(0)
-    assert kinds(stage.steps("s1", stage.engine(0))) == ["ShunClients"]
+    assert kinds(stage.steps("s1", stage.engine(0))) == ["CloseClientPort"]
     assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False))) == ["Fence"]
     assert kinds(stage.steps("s1", stage.engine(0, fenced=True))) == ["ShutDown"]
 

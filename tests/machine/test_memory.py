@@ -10,10 +10,11 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import EngineState, Process, ProcessRole, ProcessState
 from dkv.engine.contract import Cause, ExitSeen, TeSpec
-from dkv.machine.observation import SILENT, memory_node_id, node_id
-from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, poll_interval
-from dkv.machine.steps import Kill, LaunchMemory, Meet, Replicate, SubmitFact
-from tests.machine.stage import DATABASE, Stage, facts, kinds, me
+from dkv.machine.conditions import SILENT
+from dkv.machine.observation import node_id, te_node_id
+from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED
+from dkv.machine.steps import Kill, LaunchTe, Meet, Replicate, SubmitFact
+from tests.machine.stage import DATABASE, Stage, facts, kinds, me, next_look_of
 from tests.machine.troupe import Troupe
 
 
@@ -32,11 +33,11 @@ def test_a_requested_te_is_taken_and_launched_whoever_leads() -> None:
     stage.start_te("s2")
     assert facts(stage.steps("s2")) == ["ProcessStarted"]
     te = stage.start_te("s2", ProcessState.STARTED)
-    launch = next(step for step in stage.steps("s2") if isinstance(step, LaunchMemory))
+    launch = next(step for step in stage.steps("s2") if isinstance(step, LaunchTe))
     (engine,) = launch.spec.engines
     assert (launch.spec.start_id, launch.spec.directory) == (te, f"/data/s2/te/{te}")
     assert engine.memory_only
-    assert engine.node_id == memory_node_id("d0", te, "UNPARTITIONED")
+    assert engine.node_id == te_node_id("d0", te, "UNPARTITIONED")
     assert {p.node_id for p in engine.peers} >= {node_id("d0", 0), node_id("d0", 1)}
     assert engine.node_id not in {p.node_id for p in engine.peers}
 
@@ -74,7 +75,7 @@ def test_it_waits_for_its_leader_and_then_follows_at_once() -> None:
     (step,) = stage.steps("s2", stage.memory(te, link_up=False))
     assert isinstance(step, Replicate)
     assert (step.start_id, step.leader.node_id, step.keep) == (te, node_id("d0", 0), None)
-    assert poll_interval(stage.state, me("s2"), []) <= 0.05
+    assert next_look_of(stage.state, me("s2")) <= 0.05
 
 
 def test_it_runs_when_its_links_are_up_and_its_data_is_loaded() -> None:
@@ -109,7 +110,7 @@ def test_archives_meet_a_te_they_do_not_know(server: str) -> None:
     others = [stage.memory(te)] if server == "s2" else []
     (step,) = stage.steps(server, engine, *others)
     assert isinstance(step, Meet)
-    assert step.peer.node_id == memory_node_id("d0", te, "UNPARTITIONED")
+    assert step.peer.node_id == te_node_id("d0", te, "UNPARTITIONED")
 
 
 def test_a_te_meets_what_it_does_not_know_and_forgets_what_is_gone() -> None:

@@ -246,7 +246,7 @@ def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(l
         scene.world.identities.add("/d")
         if locked:
             scene.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
-        await scene.performer.perform(s.Vanished("/d", 0, "/d", scene.spec.identity))
+        await scene.performer.perform(s.ReportVanished("/d", 0, "/d", scene.spec.identity))
         (fact,) = scene.desk.told
         assert isinstance(fact, c.ProcessExited)
         assert (fact.planned, fact.reaped, fact.cause) == (False, not locked, Cause.EXITED)

@@ -14,11 +14,12 @@ from dkv.domain import commands as c
 from dkv.domain.commands import WritesRefused
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import Cause, EngineRefused, ExitSeen, Survey
-from dkv.machine.observation import ConditionHistory, Observation, update_history
+from dkv.machine.conditions import update_history
+from dkv.machine.observation import ConditionHistory, Observation
 from dkv.machine.perform import Performer
-from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED, plan, poll_interval
+from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED
 from dkv.machine.steps import EndScript, Kill, Launch, PrepareArchive, Release, ReportExit, Retire, Step, SubmitFact
-from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
+from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me, next_look_of, steps_of
 
 
 def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
@@ -31,7 +32,7 @@ def test_a_settled_machine_is_left_alone() -> None:
     for archive_id, server in enumerate(("s1", "s2", "s3")):
         engine = stage.engine(archive_id)
         assert stage.steps(server, engine, lasting=LONG) == []
-        assert poll_interval(stage.state, me(server), []) >= 0.5
+        assert next_look_of(stage.state, me(server)) >= 0.5
 
 
 # Starting ----------------------------------------------------------------------------------------------------------
@@ -105,14 +106,8 @@ def test_who_loads_for_long_is_looked_at_less_often() -> None:
     survey = Survey((stage.engine(0, loading=True),))
 
     def after(ms: int) -> float:
-        return poll_interval(
-            stage.state,
-            me("s1"),
-            [],
-            update_history(
-                update_history(ConditionHistory(), stage.state, me("s1"), survey, 1), stage.state, me("s1"), survey, 1 + ms
-            ),
-        )
+        first = update_history(ConditionHistory(), stage.state, me("s1"), survey, 1)
+        return next_look_of(stage.state, me("s1"), update_history(first, stage.state, me("s1"), survey, 1 + ms))
 
     assert after(10) == after(400) == 0.02
     assert after(2_000) == pytest.approx(0.1)
@@ -187,7 +182,7 @@ def test_an_end_the_domain_knows_is_forgotten() -> None:
 def test_an_engine_that_vanished_without_a_record_did_not_stop_gracefully() -> None:
     stage = Stage().settled()
     assert stage.steps("s1", lasting=VANISHED - 1) == []
-    assert kinds(stage.steps("s1", lasting=VANISHED + 1)) == ["Vanished"]
+    assert kinds(stage.steps("s1", lasting=VANISHED + 1)) == ["ReportVanished"]
 
 
 def test_an_engine_that_was_just_launched_is_not_missing_however_long_the_process_waited() -> None:
@@ -196,14 +191,14 @@ def test_an_engine_that_was_just_launched_is_not_missing_however_long_the_proces
     stage.rise(0, ProcessState.CONFIGURED)
     nothing = Survey()
     memory = update_history(waited, stage.state, me("s1"), nothing, waited.now + 20)
-    assert plan(stage.state, me("s1"), Observation(nothing, 3.0, memory)) == []
+    assert steps_of(stage.state, me("s1"), Observation(nothing, 3.0, memory)) == []
 
 
 def test_an_end_is_waited_for_when_an_engine_was_asked_to_leave() -> None:
     """Its exit code may come a moment after it is gone: the tombstone must tell that, not a guess."""
     stage = Stage().settled().stop(1)
     assert stage.steps("s2") == []
-    assert kinds(stage.steps("s2", lasting=VANISHED + 1)) == ["Vanished"]
+    assert kinds(stage.steps("s2", lasting=VANISHED + 1)) == ["ReportVanished"]
 
 
 @pytest.mark.parametrize("state", [ProcessState.REQUESTED, ProcessState.STARTED])
@@ -239,9 +234,9 @@ def test_the_lock_of_an_archive_that_nobody_wants_is_dropped() -> None:
     stage = Stage().request(0).rise(0, ProcessState.STARTED)
     seen = stage.see("s1")
     held = replace(seen, prepared=frozenset({"/data/s1/somewhere"}))
-    assert Release("/data/s1/somewhere", "/data/s1/somewhere") in plan(stage.state, me("s1"), held)
+    assert Release("/data/s1/somewhere", "/data/s1/somewhere") in steps_of(stage.state, me("s1"), held)
     wanted = replace(seen, prepared=frozenset({stage.engine(0).directory}))
-    assert not any(isinstance(step, Release) for step in plan(stage.state, me("s1"), wanted))
+    assert not any(isinstance(step, Release) for step in steps_of(stage.state, me("s1"), wanted))
 
 
 def test_a_deleted_archive_is_retired_by_its_own_manager_once_its_process_is_gone() -> None:

@@ -12,11 +12,11 @@ from dkv.domain import commands as c
 from dkv.domain.decision import Refused
 from dkv.domain.model import PositionReport, ProcessState
 from dkv.engine.contract import EngineSeen, Survey
-from dkv.machine.observation import HANG_TIMEOUT, ConditionHistory, Observation, update_history
-from dkv.machine.plan import plan
+from dkv.machine.conditions import update_history
+from dkv.machine.observation import HANG_TIMEOUT, ConditionHistory, Observation
 from dkv.machine.progress import PROOFS, SPINNING
 from dkv.machine.steps import Kill, Step, SubmitFact
-from tests.machine.stage import FRESH, HISTORY, LONG, Stage, kinds, me
+from tests.machine.stage import FRESH, HISTORY, LONG, Stage, kinds, me, steps_of
 
 GRACE = 2_000
 NEWS = GRACE / PROOFS
@@ -117,7 +117,7 @@ def looks(stage: Stage, server: str, *engines: tuple[EngineSeen, ...], handled: 
     first, last = Survey(engines[0] if engines else ()), Survey(engines[-1] if engines else ())
     begun = update_history(ConditionHistory(now=1_000), stage.state, me(server), first, 1_000, handled=before)
     memory = update_history(begun, stage.state, me(server), last, 1_000 + NEWS + 1, handled=after)
-    return plan(stage.state, me(server), Observation(last, FRESH, memory, handled=after))
+    return steps_of(stage.state, me(server), Observation(last, FRESH, memory, handled=after))
 
 
 @pytest.mark.parametrize(("handled", "works"), [((0, 1 << 16), True), ((500, 500), False)])

@@ -13,7 +13,8 @@ from dkv.domain import commands as c
 from dkv.domain.model import State
 from dkv.engine.contract import Cause, EngineRefused, EngineUnreachable
 from dkv.machine.failing import LATEST
-from dkv.machine.reconcile import CUT_OFF_PACE, LONG_GAP
+from dkv.machine.next_look import CUT_OFF_INTERVAL
+from dkv.machine.reconcile import LONG_GAP
 from dkv.machine.steps import Admit, Fence
 from dkv.store.contract import Unavailable
 from tests.machine.fakes import FakeManager
@@ -40,7 +41,7 @@ def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
         for _ in range(10_000):
             troupe.clock.now += 0.5
             troupe.world.written += 1  # so that every look shows something new
-            await manager.reconciler._glance(stale=False)
+            await manager.reconciler.look()
         assert set(manager.engines.calls) == {"survey"}
         assert (await manager.submitter.view()).revision == revision
 
@@ -200,11 +201,10 @@ def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> N
     async def story(troupe: Troupe) -> None:
         manager = troupe.managers["s1"]
         troupe.engine(0).fenced = True
-        stale = await manager.submitter.view()
+        manager.reconciler.learn(await manager.submitter.view())
         await troupe.tell(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
-        manager.reconciler._view = stale
         manager.engines.calls.clear()
-        await manager.reconciler._glance(stale=False)
+        await manager.reconciler.look()
         await manager.finish()
         assert manager.commands == []
         assert troupe.engine(0).fenced
@@ -263,9 +263,9 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
 
         await manager.glance(settle=False)  # the launch begins
         manager.engines.survey = old_survey  # type: ignore[method-assign]
-        glance = asyncio.create_task(manager.reconciler._glance(stale=False))
+        glance = asyncio.create_task(manager.reconciler.look())
         await looking.wait()
-        manager.reconciler._learn(await manager.submitter.view())
+        manager.reconciler.learn(await manager.submitter.view())
         await glance
         await manager.finish()
         state = await troupe.state()
@@ -291,17 +291,16 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         process = (await troupe.state()).process_on(1)
         assert process is not None
         await troupe.tell(c.ShutdownProcess(start_id=process.start_id))
-        manager.reconciler._learn(await manager.submitter.view())
+        manager.reconciler.learn(await manager.submitter.view())
         survey = await manager.engines.survey()
 
         async def old_survey(thorough: bool = True) -> Any:
             looking.set()
-            while manager.reconciler._running:
-                await asyncio.sleep(0)
+            await manager.reconciler.settle()
             return survey
 
         manager.engines.survey = old_survey  # type: ignore[method-assign]
-        glance = asyncio.create_task(manager.reconciler._glance(stale=False))
+        glance = asyncio.create_task(manager.reconciler.look())
         await looking.wait()
         go_on.set()
         await glance
@@ -327,9 +326,9 @@ def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
     async def story(troupe: Troupe) -> None:
         reconciler = troupe.managers["s1"].reconciler
         newest = await troupe.managers["s1"].submitter.view()
-        reconciler._learn(newest)
-        reconciler._learn(View(newest.revision - 1, State()))
-        assert reconciler._view == newest
+        reconciler.learn(newest)
+        reconciler.learn(View(newest.revision - 1, State()))
+        assert reconciler.known() is newest.state
 
     run(story)
 
@@ -347,10 +346,10 @@ def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> No
             raise Unavailable("away")
 
         manager.submitter.view = away  # type: ignore[method-assign]
-        period = await manager.reconciler._glance(stale=True)
+        period = await manager.reconciler.look(stale=True)
         await manager.finish()
         assert manager.commands == ["fence"]
-        assert period <= CUT_OFF_PACE
+        assert period <= CUT_OFF_INTERVAL
         assert LONG_GAP <= 1.0
 
     run(story)
@@ -368,7 +367,7 @@ def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
 
         manager.submitter.view = hangs  # type: ignore[method-assign]
         async with asyncio.timeout(10):
-            await manager.reconciler._glance(stale=True)
+            await manager.reconciler.look(stale=True)
             await manager.finish()
         assert troupe.engine(0).fenced
 

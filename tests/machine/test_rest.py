@@ -27,21 +27,23 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         async def judges() -> bool:
             judged.clear()
             troupe.clock.now += 1.0
-            await manager.reconciler._glance(stale=False)
+            await manager.reconciler.look()
             await manager.finish()
             return bool(judged)
 
-        manager.reconciler._learn(await manager.submitter.view())
+        manager.reconciler.learn(await manager.submitter.view())
         await judges()
         assert not await judges()
-        assert manager.reconciler._memory.now == troupe.clock.now * 1000
+        observed = manager.reconciler.observed()
+        assert observed is not None
+        assert observed.conditions.now == troupe.clock.now * 1000
         manager.lease = 1.4  # seconds left of three
         assert await judges()
         assert await judges()
         manager.lease = 3.0
         assert await judges()
         await troupe.tell(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
-        manager.reconciler._learn(await manager.submitter.view())
+        manager.reconciler.learn(await manager.submitter.view())
         assert await judges()
         assert not await judges()
         troupe.engine(0).admits = False

@@ -10,13 +10,14 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import ProcessState
 from dkv.engine.contract import NodeSeen, Position
+from dkv.machine.conditions import update_history
 from dkv.machine.engine_upkeep import FOLLOWERS_FROM, OTHERS_FIRST, REWRITE_FROM, REWRITE_LEASE
 from dkv.machine.handover import UNMARKED
 from dkv.machine.leader_steps import MARK_EVERY
-from dkv.machine.observation import Observation, update_history
-from dkv.machine.plan import plan, timeless
+from dkv.machine.observation import Observation
+from dkv.machine.plan import plan
 from dkv.machine.steps import Forget, HandOver, Mark, Meet, RenewRewriteLease, Rewrite, Step
-from tests.machine.stage import LONG, Stage, kinds, me
+from tests.machine.stage import LONG, Stage, kinds, me, steps_of
 
 BIG = FOLLOWERS_FROM * 2
 
@@ -31,7 +32,7 @@ def written(since_marker: int) -> list[Step]:
     begun = update_history(stage.see("s1", stage.engine(0)).conditions, stage.state, me("s1"), survey, 9_000)
     later = stage.see("s1", stage.engine(0, incremental_bytes=1_000 + since_marker, base_bytes=1 << 40)).survey
     memory = update_history(replace(begun, notes=begun.notes), stage.state, me("s1"), later, 9_020)
-    return plan(stage.state, me("s1"), Observation(later, 3.0, memory))
+    return steps_of(stage.state, me("s1"), Observation(later, 3.0, memory))
 
 
 def test_a_marker_is_written_after_each_quarter_of_a_megabyte() -> None:
@@ -99,7 +100,7 @@ def test_a_copy_that_just_had_its_turn_lets_the_others_go_first() -> None:
 
     def rewrites(ago: float) -> list[Step]:
         later = replace(seen, rewrite_leases={stage.process(1).start_id: seen.conditions.now - ago})
-        return [step for step in plan(stage.state, me("s2"), later) if isinstance(step, Rewrite)]
+        return [step for step in steps_of(stage.state, me("s2"), later) if isinstance(step, Rewrite)]
 
     patience = (REWRITE_LEASE + OTHERS_FIRST) * 1000
     assert rewrites(0) == rewrites(patience - 1) == []
@@ -109,9 +110,10 @@ def test_a_copy_that_just_had_its_turn_lets_the_others_go_first() -> None:
 def test_a_turn_at_rewriting_is_over_by_time_alone_so_that_its_end_is_looked_for() -> None:
     stage = Stage().settled()
     seen = stage.see("s2", stage.engine(1))
-    assert timeless(seen)
-    assert not timeless(replace(seen, rewrite_leases={stage.process(1).start_id: seen.conditions.now}))
-    assert not timeless(replace(seen, conditions=replace(seen.conditions, since={("gone", 1, 0): 0.0})))
+    assert plan(stage.state, me("s2"), seen).lasts
+    assert not plan(stage.state, me("s2"), replace(seen, rewrite_leases={stage.process(1).start_id: seen.conditions.now})).lasts
+    waiting = replace(seen.conditions, since={("gone", 1, 0): 0.0})
+    assert not plan(stage.state, me("s2"), replace(seen, conditions=waiting)).lasts
 
 
 def test_a_leaders_rewrite_brings_its_marker_and_a_followers_none() -> None:

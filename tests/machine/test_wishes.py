@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from dkv.domain import commands as c
-from dkv.machine.plan import poll_interval
 from dkv.machine.steps import SubmitFact
-from tests.machine.stage import DATABASE, Stage, facts, me
+from tests.machine.stage import DATABASE, Stage, facts, me, next_look_of
 
 
 def wished(copies: int = 3, to: int | None = None) -> Stage:
@@ -58,5 +57,5 @@ def test_nothing_begins_twice() -> None:
 
 
 def test_its_manager_looks_often_meanwhile() -> None:
-    assert poll_interval(wished().state, me("s1"), []) == 0.05
-    assert poll_interval(Stage(3).settled().state, me("s1"), []) > 0.05
+    assert next_look_of(wished().state, me("s1")) == 0.05
+    assert next_look_of(Stage(3).settled().state, me("s1")) > 0.05

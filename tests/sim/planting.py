@@ -247,7 +247,7 @@ def kill_the_target_of_a_handover() -> None:
 
     def steps_of(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         if group.handover and engine.role == "leader":
-            yield from follower_steps._usurper_steps(scene, group, engine)
+            yield from follower_steps._stale_leader_steps(scene, group, engine)
         else:
             yield from steps(scene, group, process, engine)
 

@@ -12,7 +12,7 @@ from dkv.sim.store import LinkConditions, SimStore
 from dkv.sim.world import Shape, World
 from dkv.store.contract import Unavailable
 from tests.contract.engine_harness import leading, seen
-from tests.sim.sim_room import SimRoom
+from tests.sim.sim_machine import SimulatedMachine
 
 
 def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> None:
@@ -35,13 +35,13 @@ def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> 
 
 
 def test_an_order_whose_reply_is_lost_was_carried_out(tmp_path: Path) -> None:
-    async def told(room: SimRoom) -> None:
-        await leading(room, room.spec(1, 1))  # type: ignore[arg-type]
-        room._net.loses["s1"] = 1.0
+    async def told(machine: SimulatedMachine) -> None:
+        await leading(machine, machine.spec(1, 1))  # type: ignore[arg-type]
+        machine._net.loses["s1"] = 1.0
         with pytest.raises(EngineUnreachable, match="did not answer"):
-            await room.engines.fence(1)
-        room._net.loses["s1"] = 0.0
-        assert (await seen(room, 1)).fenced  # type: ignore[arg-type]
-        assert room._net.seen["fault lost engine reply"] == 1
+            await machine.engines.fence(1)
+        machine._net.loses["s1"] = 0.0
+        assert (await seen(machine, 1)).fenced  # type: ignore[arg-type]
+        assert machine._net.seen["fault lost engine reply"] == 1
 
-    SimRoom(tmp_path).play(told)
+    SimulatedMachine(tmp_path).play(told)

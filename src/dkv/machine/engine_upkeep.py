@@ -39,12 +39,12 @@ def just_had_its_turn(seen: Observation, engine: EngineSeen) -> bool:
     return had is not None and seen.conditions.now < had + (REWRITE_LEASE + OTHERS_FIRST) * 1000
 
 
-def table_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Forget nodes the domain does not know; meet those this engine does not know; then let nobody else in.
 
     A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
     """
-    table = scene.table(group.database)
+    table = inputs.table(group.database)
     for node in engine.nodes:
         if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:
             yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
@@ -54,10 +54,10 @@ def table_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[
         if one.node_id not in listed:
             yield Meet(f"table {engine.start_id}", engine.start_id, one)
             return
-    if engine.lets_in and group.leader_process is not None and _stays(scene, engine):
+    if engine.lets_in and group.leader_process is not None and _stays(inputs, engine):
         yield LetNobodyIn(f"table {engine.start_id}", engine.start_id)
 
 
-def _stays(scene: PlanInput, engine: EngineSeen) -> bool:
+def _stays(inputs: PlanInput, engine: EngineSeen) -> bool:
     """Whether it is of an archive. A TE attaches without an order, and whoever misses it has to be let in."""
-    return scene.state.processes[engine.start_id].archive_id is not None
+    return inputs.state.processes[engine.start_id].archive_id is not None

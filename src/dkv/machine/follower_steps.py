@@ -7,31 +7,32 @@ from collections.abc import Iterator
 from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
 from dkv.domain.model import Group, JoinStage, Process, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, Position
-from dkv.machine.clients import linked, opening_to_clients
+from dkv.machine.client_port import linked, open_client_port
+from dkv.machine.conditions import SILENT
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_target
-from dkv.machine.observation import SILENT, PlanInput, node_id, peer
+from dkv.machine.observation import PlanInput, node_id, peer
 from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, ReportPosition, Step, SubmitFact
 from dkv.machine.tail import plan as tail
 
 LINK_PATIENCE = 1_000  # ms a member of S may take to find its leader again by itself
-KNOCK_LASTS = 2_000  # ms for which what knocking gave is believed
+PROBE_LASTS = 2_000  # ms for which what knocking gave is believed
 STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose epoch is higher
 
 
-def vacancy_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def vacancy_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """No term is open, and another archive may be assigned: report the position, so that a leader can be chosen."""
     if process.start_id in group.suspects and engine.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
     if process.start_id in group.suspects and engine.role == "follower":
-        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=process.start_id))
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=process.start_id))
         return
     if process.start_id in group.suspects and not _may_be_chosen(group, process):
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)  # or all would wait for it to step down
         return
     if process.report is None:
-        digest = tail.report_digest(scene, group, engine)
+        digest = tail.report_digest(inputs, group, engine)
         if digest is None:
             return
         yield ReportPosition(
@@ -55,37 +56,37 @@ def _may_be_chosen(group: Group, process: Process) -> bool:
     return process.archive_id in (*group.in_sync, *group.contested, group.last_leader)
 
 
-def follower_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A term is open and another archive leads it."""
     handover = group.handover
     if handover and process.start_id == handover.to_process:
-        yield from handover_steps_of_target(scene, group, engine)
+        yield from handover_steps_of_target(inputs, group, engine)
         if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
-            yield from _silence_steps(scene, group, process, engine)
+            yield from _silence_steps(inputs, group, process, engine)
         return
     if engine.role == "leader":
-        yield from _usurper_steps(scene, group, engine)
+        yield from _stale_leader_steps(inputs, group, engine)
         return
     if process.start_id in group.suspects and engine.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
     if process.start_id in group.suspects:
-        fact = LeaderSteppedDown(**scene.fact_header, start_id=process.start_id)
+        fact = LeaderSteppedDown(**inputs.fact_header, start_id=process.start_id)
         yield SubmitFact(f"suspect {process.start_id}", fact)
-    yield from _attach_steps(scene, group, process, engine)
-    yield from _silence_steps(scene, group, process, engine)
+    yield from _attach_steps(inputs, group, process, engine)
+    yield from _silence_steps(inputs, group, process, engine)
     if engine.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
-        yield from rewrite_steps(scene.seen, group, engine, leads=False)
-        yield from table_steps(scene, group, engine)
+        yield from rewrite_steps(inputs.seen, group, engine, leads=False)
+        yield from table_steps(inputs, group, engine)
 
 
-def _usurper_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _stale_leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself.
 
     One that just handed over makes its clients wait, and has not heard yet that its successor leads: a fence would refuse
     them what they only have to ask of the other.
     """
-    outbid = engine.epoch < group.epoch and scene.lasted(("usurps", engine.start_id)) <= STEP_DOWN
+    outbid = engine.epoch < group.epoch and inputs.lasted(("stale leader", engine.start_id)) <= STEP_DOWN
     if outbid and engine.yields:
         return
     if not engine.fenced:
@@ -94,32 +95,32 @@ def _usurper_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterat
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
 
 
-def _attach_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _attach_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A joiner's marker is looked for in the files its manifest names: where a rewrite after its resync failed they lack it,
     so how the last rewrite ended need not be asked; and a rewrite that failed long ago must not keep a whole copy out.
     """
     assert group.leader is not None
-    leader = node_id(scene.state.uid, group.leader)
+    leader = node_id(inputs.state.uid, group.leader)
     attached = engine.link_up and engine.follows == leader
     if linked(group, engine, leader):
-        yield from opening_to_clients(engine)
+        yield from open_client_port(engine)
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
         yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
-    elif not attached and group.serving and not engine.resyncing and _may_attach(scene, group, process):
+    elif not attached and group.serving and not engine.resyncing and _may_attach(inputs, group, process):
         yield Replicate(
-            engine.directory, process.start_id, peer(scene.state, scene.state.archives[group.leader]), _kept(group, process)
+            engine.directory, process.start_id, peer(inputs.state, inputs.state.archives[group.leader]), _kept(group, process)
         )
 
 
-def _may_attach(scene: PlanInput, group: Group, process: Process) -> bool:
+def _may_attach(inputs: PlanInput, group: Group, process: Process) -> bool:
     """An announced joiner at once; a member of S whose engine shares the history, if it does not find its leader
     itself. One whose engine was restarted would resync in full: its leader takes it out of S first.
     """
     if any(j.start_id == process.start_id for j in group.joining):
         return True
     member = process.archive_id in group.in_sync and process.state is ProcessState.MONITORED
-    return member and scene.lasted(("link down", process.start_id)) > LINK_PATIENCE
+    return member and inputs.lasted(("link down", process.start_id)) > LINK_PATIENCE
 
 
 def _kept(group: Group, process: Process) -> Position | None:
@@ -134,12 +135,12 @@ def _kept(group: Group, process: Process) -> Position | None:
     return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after if same_places else 0, initialised=True)
 
 
-def _silence_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Only told while the leader's server has lost its lease: then it decides whether the group is vacant.
 
     An engine that never attached cannot hear; it knocks at the leader's engine, and an open door is not silence.
     """
-    state = scene.state
+    state = inputs.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None or process.archive_id not in group.in_sync:
         return
@@ -149,12 +150,12 @@ def _silence_steps(scene: PlanInput, group: Group, process: Process, engine: Eng
     server = state.servers[leader.server_id]
     door = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
     yield ProbePeer(f"knock {process.start_id}", server.host, server.port, door)
-    knocked = scene.seen.probes.get((server.host, server.port, door))
-    if knocked is None or scene.seen.conditions.now - knocked.at > KNOCK_LASTS:
+    knocked = inputs.seen.probes.get((server.host, server.port, door))
+    if knocked is None or inputs.seen.conditions.now - knocked.at > PROBE_LASTS:
         return
     silent = silent and not knocked.accepts
     if (silent, knocked.answers) != (process.archive_id in group.silent, group.machine_answers):
         fact = LeaderSilence(
-            start_id=process.start_id, term=group.term, silent=silent, machine_answers=knocked.answers, **scene.fact_header
+            start_id=process.start_id, term=group.term, silent=silent, machine_answers=knocked.answers, **inputs.fact_header
         )
         yield SubmitFact(f"silence {process.start_id}", fact)

@@ -14,22 +14,14 @@ from dkv.domain.commands import (
 )
 from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.observation import (
-    PlanInput,
-    acknowledges,
-    handover_key,
-    knows_as_follower,
-    next_sequence,
-    node_id,
-    replica_of,
-    wish_key,
-)
+from dkv.machine.conditions import handover_key, switchover_key
+from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, next_sequence, node_id, replica_of
 from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
 DEADLINE = 12_000  # ms after which the leader's manager gives a handover up
 IN_TIME = 4_000  # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
 HEARD = 1_500  # ms within which whoever is to take over must have acknowledged
-HASTY = 2_000  # ms an operator's kill waits for a handover
+KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
 DECLINED = 1_300  # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
@@ -48,9 +40,9 @@ NOT_KNOWN = (
 )
 
 
-def _done(scene: PlanInput, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
+def _done(inputs: PlanInput, group: Group, start_id: int, epoch: int, history: str) -> HandoverDone:
     return HandoverDone(
-        **scene.fact_header,
+        **inputs.fact_header,
         database=group.database,
         group=group.name,
         term=group.term,
@@ -60,25 +52,25 @@ def _done(scene: PlanInput, group: Group, start_id: int, epoch: int, history: st
     )
 
 
-def begin(scene: PlanInput, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
+def begin(inputs: PlanInput, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
     """Have this leader hand over to that archive."""
     sequence = next_sequence(group, engine) - 1
-    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **scene.group_header(group))
+    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **inputs.group_header(group))
     return SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
-def wish_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Somebody wants another copy to lead: the handover begins as soon as one is ready. An operator hears soon why it cannot;
     in a restart of the whole database the wish stays.
     """
     wish = group.switchover
     if wish is None or group.handover:
         return
-    target = successor(scene.state, group, engine, only=wish.to_process)
+    target = successor(inputs.state, group, engine, only=wish.to_process)
     if target is not None:
-        yield begin(scene, group, engine, target)
-    elif scene.lasted(wish_key(group, wish)) >= DECLINED and scene.state.databases[group.database].restart is None:
-        fact = HandoverDeclined(reason=_obstacle(scene.state, group, engine, wish), **scene.group_header(group))
+        yield begin(inputs, group, engine, target)
+    elif inputs.lasted(switchover_key(group, wish)) >= DECLINED and inputs.state.databases[group.database].restart is None:
+        fact = HandoverDeclined(reason=_obstacle(inputs.state, group, engine, wish), **inputs.group_header(group))
         yield SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
@@ -94,48 +86,48 @@ def _obstacle(state: State, group: Group, engine: EngineSeen, wish: SwitchoverRe
     return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
 
 
-def unanswering_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def unanswering_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """What an engine that does not answer keeps from happening is said."""
     if not group.open:
         return
     if group.leader_process == engine.start_id:
-        yield from wish_steps(scene, group, engine)
+        yield from switchover_steps(inputs, group, engine)
     elif group.handover and group.handover.to_process == engine.start_id:
-        yield from _withdraw(scene, group, engine)
+        yield from _withdraw(inputs, group, engine)
 
 
-def _withdraw(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _withdraw(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Give a handover back whose target was never asked to take over. One that was asked may lead however late it is."""
     handover = group.handover
     assert handover is not None
     key = handover_key(group, handover)
-    asked = scene.seen.failovers.get(engine.start_id, 0) >= scene.seen.conditions.since.get(key, 0)
+    asked = inputs.seen.failovers.get(engine.start_id, 0) >= inputs.seen.conditions.since.get(key, 0)
     soon = IN_TIME if engine.answering else WITHDRAWN
-    if asked or ("inherited", key) in scene.seen.conditions.since or scene.lasted(key) < soon:
+    if asked or ("inherited", key) in inputs.seen.conditions.since or inputs.lasted(key) < soon:
         return
     what = "did not get what its leader wrote last" if engine.answering else "does not answer"
     reason = f"the engine of process {engine.start_id}, which was to lead, {what}"
     fact = HandoverWithdrawn(
-        **scene.fact_header, database=group.database, group=group.name, term=group.term, start_id=engine.start_id, reason=reason
+        **inputs.fact_header, database=group.database, group=group.name, term=group.term, start_id=engine.start_id, reason=reason
     )
     yield SubmitFact(engine.directory, fact)
 
 
-def handover_steps_of_target(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_target(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fail over while there is time; say so once this engine leads."""
     handover = group.handover
     assert handover is not None
     if engine.role == "leader":
-        yield SubmitFact(engine.directory, _done(scene, group, engine.start_id, engine.epoch, engine.history))
+        yield SubmitFact(engine.directory, _done(inputs, group, engine.start_id, engine.epoch, engine.history))
         return
-    age = scene.lasted(handover_key(group, handover))
-    if ("inherited", handover_key(group, handover)) in scene.seen.conditions.since:
+    age = inputs.lasted(handover_key(group, handover))
+    if ("inherited", handover_key(group, handover)) in inputs.seen.conditions.since:
         return  # a manager that was restarted meanwhile cannot know that there is time left
     ready = engine.link_up and not engine.resyncing and not engine.rewriting
     if ready and _asks_in_time(group, engine, handover, age):
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term, handover.sequence)
     else:
-        yield from _withdraw(scene, group, engine)
+        yield from _withdraw(inputs, group, engine)
 
 
 def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: float) -> bool:
@@ -150,33 +142,33 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: flo
     return marker is not None and marker.term == group.term and marker.sequence > handover.sequence and age < IN_TIME
 
 
-def handover_steps_of_leader(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_leader(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
     this engine followed it: nobody else will ever say who has the newest data.
     """
     handover = group.handover
     assert handover is not None
-    age = scene.lasted(handover_key(group, handover))
+    age = inputs.lasted(handover_key(group, handover))
     if engine.role == "leader":
         if engine.busy:
             return  # what it was before its script says nothing of what it is
         if age >= DEADLINE and engine.answering:
-            fact = HandoverFailed(**scene.fact_header, database=group.database, group=group.name, term=group.term)
+            fact = HandoverFailed(**inputs.fact_header, database=group.database, group=group.name, term=group.term)
             yield SubmitFact(engine.directory, fact)
-        elif handover.immediate and age >= HASTY:
+        elif handover.immediate and age >= KILL_PATIENCE:
             yield Kill(engine.directory, engine.start_id, Cause.OPERATOR_KILL)
         elif age < IN_TIME and (_lacks_marker(handover, engine) or age >= UNMARKED):
             sequence = max(next_sequence(group, engine), handover.sequence + 1)
             yield HandOver(f"mark {engine.start_id}", engine.start_id, group.term, sequence)
     elif engine.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
-    elif handover.to_process not in scene.state.processes and engine.role == "follower":
-        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=engine.start_id))
-    elif engine.follows == node_id(scene.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
+    elif handover.to_process not in inputs.state.processes and engine.role == "follower":
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
+    elif engine.follows == node_id(inputs.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
         history = engine.history if engine.link_up else ""
-        yield SubmitFact(engine.directory, _done(scene, group, handover.to_process, engine.epoch, history))
+        yield SubmitFact(engine.directory, _done(inputs, group, handover.to_process, engine.epoch, history))
     elif age >= DEADLINE and engine.role == "follower":
-        yield SubmitFact(engine.directory, LeaderSteppedDown(**scene.fact_header, start_id=engine.start_id))
+        yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
 
 
 def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:

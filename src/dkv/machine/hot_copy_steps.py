@@ -20,27 +20,27 @@ def at_the_cut(state: State, group: Group) -> bool:
     return any(copy.cut(group.name) for copy in copies)
 
 
-def copy_steps(scene: PlanInput) -> Iterator[Step]:
+def copy_steps(inputs: PlanInput) -> Iterator[Step]:
     """What every hot copy wants of this server now; and pauses that none wants any more."""
-    for _, copy in sorted(scene.state.copies.items()):
-        yield from _cut_steps(scene, copy)
+    for _, copy in sorted(inputs.state.copies.items()):
+        yield from _cut_steps(inputs, copy)
         for part in copy.parts:
-            archive = scene.state.archives.get(part.archive_id)
-            if part.server_id == scene.server.server_id and archive is not None and not archive.removed:
-                yield from _part_steps(scene, copy, part, archive)
-    for engine in scene.seen.survey.engines:
+            archive = inputs.state.archives.get(part.archive_id)
+            if part.server_id == inputs.server.server_id and archive is not None and not archive.removed:
+                yield from _part_steps(inputs, copy, part, archive)
+    for engine in inputs.seen.survey.engines:
         if not engine.paused:
             continue
-        process = scene.state.processes.get(engine.start_id)
-        group = scene.state.groups.get((process.database, process.group)) if process else None
-        if group is None or not at_the_cut(scene.state, group):
+        process = inputs.state.processes.get(engine.start_id)
+        group = inputs.state.groups.get((process.database, process.group)) if process else None
+        if group is None or not at_the_cut(inputs.state, group):
             yield LiftPause(f"pause {engine.start_id}", engine.start_id)
 
 
-def _cut_steps(scene: PlanInput, copy: HotCopy) -> Iterator[Step]:
+def _cut_steps(inputs: PlanInput, copy: HotCopy) -> Iterator[Step]:
     for cut in copy.cuts if copy.stage in (CopyStage.PAUSING, CopyStage.HOLDING) else ():
-        group = scene.state.groups.get((copy.database, cut.group))
-        engine = _leading_here(scene, group) if group else None
+        group = inputs.state.groups.get((copy.database, cut.group))
+        engine = _leading_here(inputs, group) if group else None
         if group is None or engine is None:
             continue
         if copy.stage is CopyStage.PAUSING and not cut.paused and not engine.fenced:
@@ -67,11 +67,11 @@ def _cut_steps(scene: PlanInput, copy: HotCopy) -> Iterator[Step]:
             )
 
 
-def _leading_here(scene: PlanInput, group: Group) -> EngineSeen | None:
+def _leading_here(inputs: PlanInput, group: Group) -> EngineSeen | None:
     """The engine of this server that leads the group steadily."""
     if group.phase is not GroupPhase.OPEN or not group.serving or group.leader_process is None:
         return None
-    engine = scene.seen.engine(group.leader_process)
+    engine = inputs.seen.engine(group.leader_process)
     return engine if engine and engine.answering and engine.role == "leader" else None
 
 
@@ -79,21 +79,21 @@ def _stillness(cut: GroupCut) -> QuiescePoint:
     return QuiescePoint(cut.offset, cut.history, cut.file, cut.size)
 
 
-def _part_steps(scene: PlanInput, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
-    directory = directory_of(scene.server.data_dir, archive)
+def _part_steps(inputs: PlanInput, copy: HotCopy, part: CopyPart, archive: Archive) -> Iterator[Step]:
+    directory = directory_of(inputs.server.data_dir, archive)
     key, name = f"hot copy {part.archive_id}", f"{copy.copy_id}-{copy.attempt}"
     if copy.stage is CopyStage.PREPARING and not part.prepared:
-        yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label_of(scene.state, copy, archive))
+        yield ClaimTarget(key, copy.copy_id, part.archive_id, directory, part.path, label_of(inputs.state, copy, archive))
     elif copy.stage is CopyStage.CUTTING and not part.noted:
-        process, cut = scene.state.process_on(part.archive_id), copy.cut(part.group)
-        engine = scene.seen.engine(process.start_id) if process else None
+        process, cut = inputs.state.process_on(part.archive_id), copy.cut(part.group)
+        engine = inputs.seen.engine(process.start_id) if process else None
         if engine and engine.answering and not engine.loading and cut:
             yield NoteCut(key, engine.start_id, copy.copy_id, copy.attempt, part.archive_id, name, _stillness(cut))
     elif copy.stage is CopyStage.COPYING and not part.copied:
-        label = label_of(scene.state, copy, archive)
+        label = label_of(inputs.state, copy, archive)
         yield WriteCopy(key, copy.copy_id, part.archive_id, directory, name, part.path, label, copy.max_rate)
     elif part.left_over(copy.over):
-        yield DropCut(key, copy.copy_id, part.archive_id, directory, part.path, label_of(scene.state, copy, archive))
+        yield DropCut(key, copy.copy_id, part.archive_id, directory, part.path, label_of(inputs.state, copy, archive))
 
 
 def label_of(state: State, copy: HotCopy, archive: Archive) -> CopyLabel:

@@ -1,4 +1,4 @@
-"""What a manager does about strangers on the cluster bus: throw them out, and have its leader own its slots again. Pure.
+"""What a manager does about unknown_nodes on the cluster bus: throw them out, and have its leader own its slots again. Pure.
 
 The bus asks nobody for a password: a node that is met is believed, and one that claims slots in a higher epoch gets them.
 Engines let in only whom they expect (engine contract, `meet`); this is for those who got in all the same.
@@ -13,7 +13,7 @@ from dkv.domain.commands import SlotsLost, SlotsOwned
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.observation import PlanInput
-from dkv.machine.steps import Fence, Forget, KeepDeleted, Reclaim, RollBack, Step, SubmitFact
+from dkv.machine.steps import Fence, Forget, Reclaim, RollBack, SaveDeletions, Step, SubmitFact
 
 Slots = tuple[tuple[int, int], ...]
 
@@ -35,20 +35,20 @@ def _joined(slots: Slots) -> Slots:
     return tuple(found)
 
 
-def strangers(scene: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
+def unknown_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
     """Nodes that own slots and that the domain does not know. What an engine was started to follow has epoch 0."""
     owners = [node for node in engine.nodes if node.slots and node.epoch and not node.handshake]
-    return [node for node in owners if node.node_id not in scene.table(database).known] if owners else []
+    return [node for node in owners if node.node_id not in inputs.table(database).known] if owners else []
 
 
-def expel_steps(scene: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
+def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
     """Every engine forgets them, whatever it does otherwise: one that knows them tells the others."""
-    for node in strangers(scene, database, engine):
+    for node in unknown_nodes(inputs, database, engine):
         if node.node_id != engine.follows:
             yield Forget(f"expel {engine.start_id} {node.node_id}", engine.start_id, node.node_id)
 
 
-def intrusion_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of a group whose slots are, or were, somebody else's."""
     if not engine.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
@@ -56,18 +56,18 @@ def intrusion_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Itera
     here = known is not None and known.start_id == engine.start_id
     key = engine.directory
     if lost and not here:
-        by = _named(group, engine, strangers(scene, group.database, engine))
-        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **scene.group_header(group)))
+        by = _named(group, engine, unknown_nodes(inputs, group.database, engine))
+        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **inputs.group_header(group)))
     elif known and here and not known.looked:
-        yield KeepDeleted(key, engine.start_id, group.database, group.name, group.term)
+        yield SaveDeletions(key, engine.start_id, group.database, group.name, group.term)
     elif known and here and known.back:
         yield RollBack(key, engine.start_id, known.kept)
-    elif strangers(scene, group.database, engine):
+    elif unknown_nodes(inputs, group.database, engine):
         return
     elif lost:
         yield Reclaim(key, engine.start_id, group.slots)
     else:
-        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **scene.group_header(group)))
+        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **inputs.group_header(group)))
 
 
 def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:

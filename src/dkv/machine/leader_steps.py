@@ -16,74 +16,61 @@ from dkv.domain.commands import (
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
 from dkv.engine.contract import EngineSeen
-from dkv.machine.clients import closing_to_clients, opening_to_clients
+from dkv.machine.client_port import close_client_port, open_client_port
+from dkv.machine.conditions import SILENT, unheard
 from dkv.machine.engine_upkeep import rewrite_steps, table_steps
-from dkv.machine.handover import handover_steps_of_leader, wish_steps
+from dkv.machine.handover import handover_steps_of_leader, switchover_steps
 from dkv.machine.hot_copy_steps import at_the_cut
 from dkv.machine.intrusion import intrusion_steps, robbed
-from dkv.machine.observation import (
-    REQUIRED_BEFORE_GROWING,
-    SILENT,
-    ConditionHistory,
-    PlanInput,
-    acknowledges,
-    copies_of,
-    next_sequence,
-    node_id,
-    replica_of,
-    stopping,
-    unheard,
-)
+from dkv.machine.observation import PlanInput, acknowledges, copies_of, next_sequence, node_id, replica_of, stopping
 from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence
 
 SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whoever is still connected
 CLEAN_STOP_PATIENCE = 5_000  # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000  # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10  # bytes of writes between markers: a copy that rewrote has no position until the next one
-JOINING_PACE = 0.05  # s between two looks while a joiner attaches
-GROWING_PACE = 0.02  # s, once S may grow
 
 
-def opening_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def opening_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The assigned leader: its term opens once its engine has loaded and is fenced."""
     if not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
-        yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **scene.group_header(group)))
+        yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **inputs.group_header(group)))
 
 
-def leader_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of an open term."""
     if not group.serving:
-        yield from cut_off_steps(scene, group, engine)
-        yield from _lead(scene.state, group, engine)
+        yield from cut_off_steps(inputs, group, engine)
+        yield from _lead(inputs.state, group, engine)
         return
     if group.handover:
         if robbed(group, engine) and not engine.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
-        yield from cut_off_steps(scene, group, engine)
-        yield from handover_steps_of_leader(scene, group, engine)
+        yield from cut_off_steps(inputs, group, engine)
+        yield from handover_steps_of_leader(inputs, group, engine)
         return
     if engine.role != "leader":
-        fact = LeaderSteppedDown(**scene.fact_header, start_id=engine.start_id)
+        fact = LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id)
         yield SubmitFact(engine.directory, fact)
         return
-    if (group.intrusion or robbed(group, engine)) and not stopping(scene.state, group):
-        yield from intrusion_steps(scene, group, engine)
+    if (group.intrusion or robbed(group, engine)) and not stopping(inputs.state, group):
+        yield from intrusion_steps(inputs, group, engine)
         return
-    yield from fence_steps(scene, group, engine)
+    yield from fence_steps(inputs, group, engine)
     if not engine.admits_replicas:
         yield Admit(f"admit {engine.start_id}", engine.start_id)
-    if stopping(scene.state, group):
-        yield from _clean_stop(scene, group, engine)
+    if stopping(inputs.state, group):
+        yield from _clean_stop(inputs, group, engine)
         return
-    yield from opening_to_clients(engine)
-    yield from wish_steps(scene, group, engine)
-    for archive in scene.state.memoized(copies_of, group.key):
+    yield from open_client_port(engine)
+    yield from switchover_steps(inputs, group, engine)
+    for archive in inputs.state.memoized(copies_of, group.key):
         if archive.archive_id != group.leader and not archive.removed:
-            yield from _copy_steps(scene, group, engine, archive)
-    if not at_the_cut(scene.state, group):
-        yield from upkeep_steps(scene, group, engine)
+            yield from _copy_steps(inputs, group, engine, archive)
+    if not at_the_cut(inputs.state, group):
+        yield from upkeep_steps(inputs, group, engine)
 
 
 def _mark(group: Group, engine: EngineSeen) -> Step:
@@ -112,129 +99,120 @@ def _may_write(state: State, group: Group) -> bool:
     return enough and not stopping(state, group) and group.intrusion is None
 
 
-def fence_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def fence_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fenced below minInSync, in a whole stop, when shrinking below it, when cut off from the domain, and when its
     files are gone: what it acknowledged then would be on no disk.
     """
-    writes = _may_write(scene.state, group) and not engine.files_lost and not _cut_off(scene, group, engine)
+    writes = _may_write(inputs.state, group) and not engine.files_lost and not _cut_off(inputs, group, engine)
     if not writes and not engine.fenced:
-        yield from _stop_taking_writes(scene, group, engine)
-    if writes and engine.fenced and not _about_to_fall_below(scene, group, engine):
+        yield from _stop_taking_writes(inputs, group, engine)
+    if writes and engine.fenced and not _about_to_fall_below(inputs, group, engine):
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
 
 
-def _stop_taking_writes(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _stop_taking_writes(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """In a whole stop clients are sent away first, because no library repeats what a fence refuses; not for long, though."""
-    calmly = stopping(scene.state, group) and not engine.files_lost and not _cut_off(scene, group, engine)
-    if calmly and engine.takes_clients and scene.lasted(("stopping", group.key)) < SENT_AWAY_WITHIN:
-        yield from closing_to_clients(engine)
+    calmly = stopping(inputs.state, group) and not engine.files_lost and not _cut_off(inputs, group, engine)
+    if calmly and engine.takes_clients and inputs.lasted(("stopping", group.key)) < SENT_AWAY_WITHIN:
+        yield from close_client_port(engine)
     else:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
 
 
-def cut_off_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def cut_off_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Whatever else is going on: an engine that leads is fenced before others may lead."""
-    if engine.role == "leader" and not engine.fenced and _cut_off(scene, group, engine):
+    if engine.role == "leader" and not engine.fenced and _cut_off(inputs, group, engine):
         yield Fence(f"fence {engine.start_id}", engine.start_id)
 
 
-def _cut_off(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
+def _cut_off(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
     """The lease cannot be renewed and a member of S has not acknowledged for 1 s: others may soon lead."""
-    if scene.seen.lease_left > SERVER_TTL / 2:
+    if inputs.seen.lease_left > SERVER_TTL / 2:
         return False
     others = [a for a in group.in_sync if a != group.leader]
-    return not all(acknowledges(scene.state, engine, a, within_ms=1_000) for a in others)
+    return not all(acknowledges(inputs.state, engine, a, within_ms=1_000) for a in others)
 
 
-def _about_to_fall_below(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    minimum = scene.state.databases[group.database].options.min_in_sync
-    going = [a for a in group.in_sync if a != group.leader and _why_out(scene, group, engine, a)]
+def _about_to_fall_below(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
+    minimum = inputs.state.databases[group.database].options.min_in_sync
+    going = [a for a in group.in_sync if a != group.leader and _why_out(inputs, group, engine, a)]
     return bool(going) and len(group.in_sync) - len(going) < minimum
 
 
 # The in-sync set -----------------------------------------------------------------------------------------------------
 
 
-def _copy_steps(scene: PlanInput, group: Group, engine: EngineSeen, archive: Archive) -> Iterator[Step]:
+def _copy_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Archive) -> Iterator[Step]:
     key = _copy_key(group, archive.archive_id)
     if archive.archive_id in group.in_sync:
-        because = _why_out(scene, group, engine, archive.archive_id)
-        if because and _about_to_fall_below(scene, group, engine) and not engine.fenced:
+        because = _why_out(inputs, group, engine, archive.archive_id)
+        if because and _about_to_fall_below(inputs, group, engine) and not engine.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         elif because:
-            yield SubmitFact(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **scene.group_header(group)))
+            yield SubmitFact(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **inputs.group_header(group)))
         return
-    process = scene.state.process_on(archive.archive_id)
+    process = inputs.state.process_on(archive.archive_id)
     joining = next((j for j in group.joining if j.archive_id == archive.archive_id), None)
     if process and not process.kill and process.state in (ProcessState.TRACKED, ProcessState.MONITORED):
-        yield from _join_steps(scene, group, engine, archive, joining)
+        yield from _join_steps(inputs, group, engine, archive, joining)
     elif joining:  # its server may be lost: no confirmation may wait for its end
-        because = _why_out(scene, group, engine, archive.archive_id)
-        yield SubmitFact(key, JoinAborted(archive_id=archive.archive_id, reason=because, **scene.group_header(group)))
+        because = _why_out(inputs, group, engine, archive.archive_id)
+        yield SubmitFact(key, JoinAborted(archive_id=archive.archive_id, reason=because, **inputs.group_header(group)))
 
 
 def _copy_key(group: Group, archive_id: int) -> str:
     return f"copy {group.database}/{group.name}/{archive_id}"
 
 
-def _why_out(scene: PlanInput, group: Group, engine: EngineSeen, archive_id: int) -> str:
+def _why_out(inputs: PlanInput, group: Group, engine: EngineSeen, archive_id: int) -> str:
     """Why a follower must leave the in-sync set, or is not to join it, or nothing."""
-    process = scene.state.process_on(archive_id)
+    process = inputs.state.process_on(archive_id)
     if process is None:
         return "its process is gone"
     if process.kill or process.state is ProcessState.REQUESTED_SHUTDOWN:
         return "it is about to be stopped"
     if process.state is not ProcessState.MONITORED:
         return "its engine was restarted and has to resync"
-    if unheard(scene.seen.conditions, engine, archive_id):
+    if unheard(inputs.seen.conditions, engine, archive_id):
         return "the leader heard nothing from it for 3 s"
     return ""
 
 
-def _join_steps(scene: PlanInput, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None) -> Iterator[Step]:
+def _join_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None) -> Iterator[Step]:
     archive_id = archive.archive_id
     key = _copy_key(group, archive_id)
-    heard = acknowledges(scene.state, engine, archive_id, within_ms=SILENT)
+    heard = acknowledges(inputs.state, engine, archive_id, within_ms=SILENT)
     if joining is None:
-        yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **scene.group_header(group)))
-    elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(scene, group, joining):
-        if heard and not at_the_cut(scene.state, group):
+        yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **inputs.group_header(group)))
+    elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(inputs, group, joining):
+        if heard and not at_the_cut(inputs.state, group):
             yield MarkJoiner(
                 key, engine.start_id, group.database, group.name, group.term, next_sequence(group, engine), archive_id
             )
-    elif unheard(scene.seen.conditions, engine, archive_id):
-        yield SubmitFact(key, JoinAborted(archive_id=archive_id, **scene.group_header(group)))
-    elif joining.stage is JoinStage.REQUIRED and _caught_up(scene, group, engine, joining):
-        yield SubmitFact(key, JoinCompleted(archive_id=archive_id, **scene.group_header(group)))
-    elif joining.stage is JoinStage.REQUIRED and heard and _noted(scene, group, joining) is not None:
+    elif unheard(inputs.seen.conditions, engine, archive_id):
+        yield SubmitFact(key, JoinAborted(archive_id=archive_id, **inputs.group_header(group)))
+    elif joining.stage is JoinStage.REQUIRED and _caught_up(inputs, group, engine, joining):
+        yield SubmitFact(key, JoinCompleted(archive_id=archive_id, **inputs.group_header(group)))
+    elif joining.stage is JoinStage.REQUIRED and heard and _noted(inputs, group, joining) is not None:
         yield _ask(engine)
 
 
-def joining_pace(memory: ConditionHistory, group: Group, joining: Joining, mine: set[int]) -> float:
-    """How soon to look again because of a joiner, in seconds: soon where the next step is to be taken."""
-    leads = group.leader_process in mine
-    if joining.stage is not JoinStage.REQUIRED:
-        return JOINING_PACE if leads or joining.start_id in mine else 1.0
-    stands = memory.lasted(("joining", group.key, group.term, joining))  # then every write is on one disk more
-    return max(GROWING_PACE, (REQUIRED_BEFORE_GROWING - stands) / 1000) if leads else 1.0
-
-
-def _marker_lost(scene: PlanInput, group: Group, joining: Joining) -> bool:
+def _marker_lost(inputs: PlanInput, group: Group, joining: Joining) -> bool:
     """A rewrite or resync may have swallowed the marker; write another."""
-    waited = scene.lasted(("joining", group.key, group.term, joining))
+    waited = inputs.lasted(("joining", group.key, group.term, joining))
     return joining.stage is JoinStage.MARKED and waited > MARK_AGAIN
 
 
-def _caught_up(scene: PlanInput, group: Group, engine: EngineSeen, joining: Joining) -> bool:
+def _caught_up(inputs: PlanInput, group: Group, engine: EngineSeen, joining: Joining) -> bool:
     """Past the leader's offset that was noted after `required` had stood for 1 s."""
-    noted = _noted(scene, group, joining)
-    replica = replica_of(scene.state, engine, joining.archive_id)
-    known = node_id(scene.state.uid, joining.archive_id) in {node.node_id for node in engine.nodes if not node.handshake}
+    noted = _noted(inputs, group, joining)
+    replica = replica_of(inputs.state, engine, joining.archive_id)
+    known = node_id(inputs.state.uid, joining.archive_id) in {node.node_id for node in engine.nodes if not node.handshake}
     return known and noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
-def _noted(scene: PlanInput, group: Group, joining: Joining) -> int | None:
-    return scene.seen.conditions.notes.get(("joining", group.key, group.term, joining))
+def _noted(inputs: PlanInput, group: Group, joining: Joining) -> int | None:
+    return inputs.seen.conditions.notes.get(("joining", group.key, group.term, joining))
 
 
 def _ask(engine: EngineSeen) -> Step:
@@ -244,37 +222,37 @@ def _ask(engine: EngineSeen) -> Step:
     return AskFollowers(f"ask {engine.start_id}", engine.start_id)
 
 
-def _clean_stop(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _clean_stop(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Writes are fenced; once all of S holds what the leader has, everything may stop without handover."""
     if not engine.fenced or group.clean_stop:
         return
     others = [a for a in group.in_sync if a != group.leader]
-    reached = tuple(a for a in others if _holds_all(scene, group, engine, a))
-    waited = scene.lasted(("stopping", group.key))
+    reached = tuple(a for a in others if _holds_all(inputs, group, engine, a))
+    waited = inputs.lasted(("stopping", group.key))
     if len(reached) == len(others) or waited > CLEAN_STOP_PATIENCE:
-        yield SubmitFact(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **scene.group_header(group)))
-    elif any(acknowledges(scene.state, engine, a, within_ms=SILENT) for a in others if a not in reached):
+        yield SubmitFact(f"stop {group.database}/{group.name}", CleanStopReached(reached=reached, **inputs.group_header(group)))
+    elif any(acknowledges(inputs.state, engine, a, within_ms=SILENT) for a in others if a not in reached):
         yield _ask(engine)
 
 
-def _holds_all(scene: PlanInput, group: Group, engine: EngineSeen, archive_id: int) -> bool:
+def _holds_all(inputs: PlanInput, group: Group, engine: EngineSeen, archive_id: int) -> bool:
     """Past the offset noted when the leader was first seen fenced: what comes after that are pings, never writes."""
-    noted = scene.seen.conditions.notes.get(("stopping", group.key))
-    replica = replica_of(scene.state, engine, archive_id)
+    noted = inputs.seen.conditions.notes.get(("stopping", group.key))
+    replica = replica_of(inputs.state, engine, archive_id)
     return noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
 # Upkeep ----------------------------------------------------------------------------------------------------------------
 
 
-def upkeep_steps(scene: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def upkeep_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Markers, rewrites, and a node table that says what the domain says."""
     marker = engine.marker
     if marker and marker.term == group.term:
-        at = scene.seen.conditions.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
+        at = inputs.seen.conditions.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
         if engine.incremental_bytes - at >= MARK_EVERY:
             yield _mark(group, engine)
     elif group.leader_process == engine.start_id:
         yield _mark(group, engine)
-    yield from rewrite_steps(scene.seen, group, engine, leads=True)
-    yield from table_steps(scene, group, engine)
+    yield from rewrite_steps(inputs.seen, group, engine, leads=True)
+    yield from table_steps(inputs, group, engine)

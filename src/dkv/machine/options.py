@@ -26,25 +26,25 @@ class Runs(TypedDict):
     max_memory: int
 
 
-def option_steps(scene: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
+def option_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
     """Set what differs, then tell what came of it."""
     if process.leaving or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
         return
-    wanted = [(_memory(scene, process, e), _fsync(scene, process, e)) for e in engines]
-    runs = running_options(scene, process, engines)
+    wanted = [(_memory(inputs, process, e), _fsync(inputs, process, e)) for e in engines]
+    runs = running_options(inputs, process, engines)
     if [(e.max_memory, e.append_fsync) for e in engines] != wanted:
         memory, fsync = max(wanted)
         yield SetOptions(f"options {process.start_id}", process.start_id, memory, fsync)
     elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _news(process, runs):
-        yield SubmitFact(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **scene.fact_header))
+        yield SubmitFact(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **inputs.fact_header))
 
 
-def running_options(scene: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Runs:
+def running_options(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Runs:
     """What the domain is to know of a process. Without an option of the database each engine has its share, told as 0;
     one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
     fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
-    if not scene.state.databases[process.database].options.max_memory:
-        memory = process.max_memory if memory > scene.share else 0
+    if not inputs.state.databases[process.database].options.max_memory:
+        memory = process.max_memory if memory > inputs.share else 0
     return Runs(append_fsync=fsync, max_memory=memory)
 
 
@@ -52,16 +52,16 @@ def _news(process: Process, runs: Runs) -> bool:
     return (process.append_fsync, process.max_memory) != (runs["append_fsync"], runs["max_memory"])
 
 
-def _memory(scene: PlanInput, process: Process, engine: EngineSeen) -> int:
+def _memory(inputs: PlanInput, process: Process, engine: EngineSeen) -> int:
     """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
-    wanted = scene.state.databases[process.database].options.max_memory
-    return wanted or max(scene.share, engine.max_memory or 0)
+    wanted = inputs.state.databases[process.database].options.max_memory
+    return wanted or max(inputs.share, engine.max_memory or 0)
 
 
-def _fsync(scene: PlanInput, process: Process, engine: EngineSeen) -> str:
+def _fsync(inputs: PlanInput, process: Process, engine: EngineSeen) -> str:
     """A stronger promise is kept before it is given, a weaker one is given first."""
-    wanted = scene.state.databases[process.database].options.append_fsync
+    wanted = inputs.state.databases[process.database].options.append_fsync
     if engine.append_fsync in ("", wanted):
         return engine.append_fsync
     weaker = FSYNC.index(wanted) > FSYNC.index(engine.append_fsync)
-    return engine.append_fsync if weaker and scene.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted
+    return engine.append_fsync if weaker and inputs.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted

@@ -37,8 +37,8 @@ from dkv.store.contract import Store
 PLANNED = (Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL)
 
 
-async def nobody(host: str, port: int) -> bool:
-    """The answer of a network on which nobody accepts connections."""
+async def accepts_nothing(host: str, port: int) -> bool:
+    """The answer of a network on which nothing accepts connections."""
     return False
 
 
@@ -55,7 +55,7 @@ class Performer:
         still: Callable[[steps.Step], Awaitable[bool]],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
-        accepts: Callable[[str, int], Awaitable[bool]] = nobody,
+        accepts: Callable[[str, int], Awaitable[bool]] = accepts_nothing,
         monotonic: Callable[[], float],
     ) -> None:
         self._header = FactHeader(server_id=server_id, actor=server_id)
@@ -92,9 +92,9 @@ class Performer:
             **on(steps.PrepareArchive, self._prepare_archive),
             **on(steps.LookForLack, self._look_for_lack),
             **on(steps.Launch, self._launch),
-            **on(steps.LaunchMemory, self._launch_memory),
+            **on(steps.LaunchTe, self._launch_te),
             **on(steps.CancelProcess, self._cancel_process),
-            **on(steps.Vanished, self._vanished),
+            **on(steps.ReportVanished, self._report_vanished),
             **on(steps.Release, lambda step: self._release_lock(step.directory)),
             **on(steps.ReportExit, self._report_exit),
             **on(steps.ForgetExit, lambda step: engines.forget_exit(step.start_id)),
@@ -106,8 +106,8 @@ class Performer:
             **on(steps.Admit, lambda step: engines.admit(step.start_id)),
             **on(steps.Fence, lambda step: engines.fence(step.start_id)),
             **on(steps.Unfence, lambda step: engines.unfence(step.start_id)),
-            **on(steps.ShunClients, lambda step: engines.shun_clients(step.start_id)),
-            **on(steps.TakeClients, lambda step: engines.take_clients(step.start_id, step.group)),
+            **on(steps.CloseClientPort, lambda step: engines.shun_clients(step.start_id)),
+            **on(steps.OpenClientPort, lambda step: engines.take_clients(step.start_id, step.group)),
             **on(steps.EndScript, self._end_script),
             **on(steps.SetOptions, lambda step: engines.set_options(step.start_id, step.max_memory, step.append_fsync)),
             **on(steps.Mark, lambda step: engines.mark(step.start_id, step.term, step.sequence, self._token()[:8])),
@@ -118,7 +118,7 @@ class Performer:
             **on(steps.LetNobodyIn, lambda step: engines.let_nobody_in(step.start_id)),
             **on(steps.Forget, lambda step: engines.forget(step.start_id, step.node_id)),
             **on(steps.Reclaim, lambda step: engines.reclaim_slots(step.start_id, step.slots)),
-            **on(steps.KeepDeleted, self._keep_deleted),
+            **on(steps.SaveDeletions, self._save_deletions),
             **on(steps.RollBack, lambda step: engines.roll_back(step.start_id, step.path)),
             **on(steps.Replicate, self._replicate),
             **on(steps.MarkJoiner, self._mark_joiner),
@@ -178,7 +178,7 @@ class Performer:
             self.prepared.discard(directory)
         await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
 
-    async def _launch_memory(self, step: steps.LaunchMemory) -> None:
+    async def _launch_te(self, step: steps.LaunchTe) -> None:
         try:
             pid = await self._engines.launch_memory(step.spec)
         except ArchiveRefused as refused:
@@ -195,7 +195,7 @@ class Performer:
             ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._header)
         )
 
-    async def _vanished(self, step: steps.Vanished) -> None:
+    async def _report_vanished(self, step: steps.ReportVanished) -> None:
         detail = "Its engine is gone, and nothing is known of its end."
         try:
             await self._engines.prepare(step.directory, step.identity, False)
@@ -299,7 +299,7 @@ class Performer:
 
     # Strangers -----------------------------------------------------------------------------------------------------
 
-    async def _keep_deleted(self, step: steps.KeepDeleted) -> None:
+    async def _save_deletions(self, step: steps.SaveDeletions) -> None:
         path, keys, trouble = "", 0, ""
         try:
             kept = await self._engines.keep_deleted(step.start_id)

@@ -1,7 +1,8 @@
-"""reconcile: the only loop of a manager. Look at what is written, look at the machine, take the next steps.
+"""reconcile: the only loop of a manager. Look at the domain and at the machine, plan, start the steps.
 
-It carries no judgement: plan() chooses the steps, perform carries them out, one at a time per thing they work
-on. A wake-up that is missed costs a period, never a divergence.
+It carries no judgement: plan() chooses the steps and the time of the next look, perform carries the steps out, one at a time per
+thing they work on. It plans again when the domain's revision or the observation differs, or when the plan depends on the time. A
+wake-up that is missed costs a period, never a divergence.
 """
 
 from __future__ import annotations
@@ -11,31 +12,32 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from dkv.control.submit import Submitter, View, view_of
-from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import State
 from dkv.engine.contract import EngineError, EngineRefused, Engines, Survey
+from dkv.machine.conditions import update_history
 from dkv.machine.failing import Failures
 from dkv.machine.handlers import Dropped
-from dkv.machine.observation import ConditionHistory, LocalServer, Observation, update_history
-from dkv.machine.perform import Performer, nobody
-from dkv.machine.plan import IDLE_INTERVAL, plan, poll_interval, timeless
+from dkv.machine.next_look import IDLE_INTERVAL, SOON
+from dkv.machine.observation import ConditionHistory, LocalServer, Observation
+from dkv.machine.perform import Performer, accepts_nothing
+from dkv.machine.plan import Plan, plan
 from dkv.machine.steps import Step
 from dkv.store.contract import Store, StoreError
 
-LONG_GAP = 1.0  # s between two glances after which the domain is read afresh before anything else
+LONG_GAP = 1.0  # s between two looks after which the domain is read afresh before anything else
 READ_WITHIN = 0.5  # s that such a read may hold up a fence
-LISTEN = 60.0  # s the kernel is waited for at once; a missed word costs a period of the loop, not this
-CUT_OFF_PACE = 0.1  # s between two glances while the lease is not renewed: a leader may have to be fenced in time
+LISTEN = 60.0  # s of one wait for the kernel; a missed event costs a period of the loop, not this
+RETRY_INTERVAL = 0.2  # s after a look that failed
 
 
 class Reconciler:
-    """One manager's loop. `monotonic` is in seconds; `complain` is told what went wrong with a step, and how often
-    since it was told of that last; `learned` that a newer state is known.
+    """One manager's loop. `monotonic` is in seconds; `on_error` is given the step that failed (None: a look), its error, and how
+    often it came since it was given last; `on_view` is called when a newer state is known.
     """
 
     def __init__(
         self,
-        me: LocalServer,
+        server: LocalServer,
         *,
         store: Store,
         submitter: Submitter,
@@ -44,20 +46,20 @@ class Reconciler:
         monotonic: Callable[[], float],
         token: Callable[[], str],
         probe: Callable[[str, int], Awaitable[bool]],
-        accepts: Callable[[str, int], Awaitable[bool]] = nobody,
-        complain: Callable[[Step | None, Exception, int], None],
-        learned: Callable[[], None] = lambda: None,
+        accepts: Callable[[str, int], Awaitable[bool]] = accepts_nothing,
+        on_error: Callable[[Step | None, Exception, int], None],
+        on_view: Callable[[], None] = lambda: None,
     ) -> None:
-        self._me = me
+        self._server = server
         self._store = store
         self._submitter = submitter
         self._engines = engines
         self._lease_left = lease_left
         self._now = monotonic
-        self._complain = complain
-        self._learned = learned
+        self._on_error = on_error
+        self._on_view = on_view
         self._performer = Performer(
-            me.server_id,
+            server.server_id,
             engines=engines,
             submitter=submitter,
             store=store,
@@ -69,19 +71,18 @@ class Reconciler:
         )
         self._wake = asyncio.Event()
         self._view: View | None = None
-        self._memory = ConditionHistory()
         self._seen: Observation | None = None
-        self._rests: tuple[int, Survey] | None = None  # revision and survey by which all is as it should be
+        self._planned: tuple[int, Plan] | None = None  # the last plan, and the revision that it was made from
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._rested: dict[Step, float] = {}
+        self._begun_at: dict[Step, float] = {}
         self._failures = Failures()
 
     def known(self) -> State | None:
         """The newest state at hand."""
         return self._view.state if self._view else None
 
-    def glanced(self) -> Observation | None:
-        """What was seen of this machine last."""
+    def observed(self) -> Observation | None:
+        """The last observation of this machine."""
         return self._seen
 
     async def run(self) -> None:
@@ -89,32 +90,32 @@ class Reconciler:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
             tasks.create_task(self._listen())
-            last, calm = self._now(), False
+            last, idle = self._now(), False
             while True:
                 gap, last = self._now() - last, self._now()
                 try:
-                    period = await self._glance(stale=gap > LONG_GAP, calm=calm)
-                except (StoreError, EngineError, OSError) as trouble:
-                    self._failed(None, trouble)
-                    period = 0.2
-                woken = await self._rest(period)
-                calm = period >= IDLE_INTERVAL and not woken
+                    period = await self.look(stale=gap > LONG_GAP, thorough=not idle)
+                except (StoreError, EngineError, OSError) as error:
+                    self._failed(None, error)
+                    period = RETRY_INTERVAL
+                woken = await self._sleep(period)
+                idle = period >= IDLE_INTERVAL and not woken
 
     async def _watch(self) -> None:
         """Keep the newest view at hand."""
         while True:
             try:
                 async for snapshot in self._store.watch():
-                    self._learn(view_of(snapshot))
+                    self.learn(view_of(snapshot))
                     self._wake.set()
             except StoreError:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(RETRY_INTERVAL)
 
-    def _learn(self, view: View) -> None:
-        """Keep the newest: a watch may be late and bring what was read past already. The same view stays the same object."""
+    def learn(self, view: View) -> None:
+        """Keep the newest view: a watch may be late and bring an older one. The same view stays the same object."""
         if self._view is None or view.revision > self._view.revision:
             self._view = view
-            self._learned()
+            self._on_view()
 
     async def _listen(self) -> None:
         """Wake up as soon as an engine ends."""
@@ -123,8 +124,8 @@ class Reconciler:
             self._wake.set()
             await asyncio.sleep(0)
 
-    async def _rest(self, period: float) -> bool:
-        """Until somebody has news, which is True, or the time is over."""
+    async def _sleep(self, period: float) -> bool:
+        """Until something wakes the loop, which is True, or `period` seconds are over."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + period
         timer = loop.call_at(ends, self._wake.set)
@@ -135,61 +136,70 @@ class Reconciler:
         self._wake.clear()
         return loop.time() < ends
 
-    async def _glance(self, stale: bool, calm: bool = False) -> float:
-        """Look, plan, start the steps; how long to rest, in seconds. `calm`: nothing went on, and nobody has news."""
+    async def look(self, stale: bool = False, thorough: bool = True) -> float:
+        """Look, plan, start the steps; in how many seconds to look again. `stale`: the last look is long ago. Not `thorough`:
+        nothing went on at the last look and nothing woke the loop.
+        """
         blind = stale and not await self._read_afresh()
         if self._view is None:
             self._view = await self._submitter.view()
         view = self._view  # before the survey: an engine the domain knows of then shows in it
-        busy = frozenset(self._running)  # what a step that ends meanwhile did, the survey may or may not show
-        survey = await self._engines.survey(thorough=not calm)
-        now, left = self._now(), self._lease_left()
-        if self._rests == (view.revision, survey) and left > SERVER_TTL / 2:
-            self._memory = replace(self._memory, now=now * 1000)
-            return IDLE_INTERVAL
-        seen = self._seen = self._show(view.state, survey, left, now)
-        steps = [step for step in plan(view.state, self._me, seen) if step.blindly or not blind]
+        busy = frozenset(self._running)  # the survey may or may not show what a step does that ends meanwhile
+        survey = await self._engines.survey(thorough=thorough)
+        now = self._now()
+        planned = self._plan(view, survey, now)
+        steps = [step for step in planned.steps if step.blindly or not blind]
         started = [step.key not in busy and self._start(step, now) for step in steps]
-        if len(self._rested) > 200:  # seldom, because a step is long to compare
-            self._rested = {s: at for s, at in self._rested.items() if now - at < 10}
-        period = poll_interval(view.state, self._me, [s for s, begun in zip(steps, started, strict=True) if begun], self._memory)
-        rests = not (blind or steps or self._running) and period == IDLE_INTERVAL and timeless(seen)
-        self._rests = (view.revision, survey) if rests else None
-        return period if left > SERVER_TTL / 2 else min(period, CUT_OFF_PACE)
+        if len(self._begun_at) > 200:  # seldom, because a step is long to compare
+            self._begun_at = {step: at for step, at in self._begun_at.items() if now - at < 10}
+        return SOON if any(started) else planned.next_look
 
-    def _show(self, state: State, survey: Survey, left: float, now: float) -> Observation:
-        """What is seen, with what is remembered and what the steps so far left behind."""
-        handled = self._engines.handled()
-        self._memory = update_history(self._memory, state, self._me, survey, now * 1000, handled=handled)
-        done = self._performer
+    def _plan(self, view: View, survey: Survey, now: float) -> Plan:
+        """The last plan for as long as it lasts and nothing that it was made from differs; else a new one."""
+        history = self._seen.conditions if self._seen is not None else ConditionHistory()
+        seen = self._observe(survey, history)
+        if self._planned is not None and self._seen is not None and not seen.differs(self._seen):
+            revision, planned = self._planned
+            if planned.lasts and revision == view.revision:
+                self._seen = replace(self._seen, conditions=replace(history, now=now * 1000))
+                return planned
+        history = update_history(history, view.state, self._server, survey, now * 1000, handled=seen.handled)
+        self._seen = replace(seen, conditions=history)
+        planned = plan(view.state, self._server, self._seen)
+        self._planned = (view.revision, planned)
+        return planned
+
+    def _observe(self, survey: Survey, history: ConditionHistory) -> Observation:
+        """The survey, and what the steps so far left behind."""
+        performer = self._performer
         return Observation(
             survey,
-            left,
-            self._memory,
-            frozenset(done.prepared),
-            frozenset(done.tails.serving),
-            handled,
-            dict(done.rewrite_leases),
-            dict(done.probes),
-            dict(done.failovers),
+            self._lease_left(),
+            history,
+            frozenset(performer.prepared),
+            frozenset(performer.tails.serving),
+            self._engines.handled(),
+            dict(performer.rewrite_leases),
+            dict(performer.probes),
+            dict(performer.failovers),
         )
 
     async def _read_afresh(self) -> bool:
         """After a long gap: whether the domain could be read again before any engine command but a fence."""
         try:
             async with asyncio.timeout(READ_WITHIN):
-                self._learn(await self._submitter.view())
+                self.learn(await self._submitter.view())
         except (StoreError, TimeoutError):
             return False
         return True
 
     def _start(self, step: Step, now: float) -> bool:
-        """Begin a step unless its key is busy, or it was taken a moment ago, or fails again and again."""
-        if step.key in self._running or now - self._rested.get(step, -1e9) < step.rest_ms / 1000:
+        """Begin a step unless its key is busy, or it was begun a moment ago, or fails again and again."""
+        if step.key in self._running or now - self._begun_at.get(step, -1e9) < step.rest_ms / 1000:
             return False
         if self._failures.waits(step, now):
             return False
-        self._rested[step] = now
+        self._begun_at[step] = now
         task = asyncio.get_running_loop().create_task(self._do(step))
         self._running[step.key] = task
         return True
@@ -200,10 +210,10 @@ class Reconciler:
         except Dropped:
             self._did_nothing(step)
             self._failures.worked(step)
-        except Exception as trouble:  # noqa: BLE001 - whatever went wrong with one step, the loop looks again
-            if isinstance(trouble, EngineRefused):
+        except Exception as error:  # noqa: BLE001 - whatever went wrong with one step, the loop looks again
+            if isinstance(error, EngineRefused):
                 self._did_nothing(step)
-            self._failed(step, trouble)
+            self._failed(step, error)
             await asyncio.sleep(0.05)
         else:
             self._failures.worked(step)
@@ -211,28 +221,32 @@ class Reconciler:
             del self._running[step.key]
             self._wake.set()
 
-    def _failed(self, step: Step | None, trouble: Exception) -> None:
-        times = self._failures.failed(step, trouble, self._now())
+    def _failed(self, step: Step | None, error: Exception) -> None:
+        times = self._failures.failed(step, error, self._now())
         if times:
-            self._complain(step, trouble, times)
+            self._on_error(step, error, times)
 
     def _did_nothing(self, step: Step) -> None:
-        """It may be taken again sooner than one that was done."""
+        """It may be begun again sooner than one that was done."""
         if step.refused_rest_ms is not None:
-            self._rested[step] = self._now() - (step.rest_ms - step.refused_rest_ms) / 1000
+            self._begun_at[step] = self._now() - (step.rest_ms - step.refused_rest_ms) / 1000
 
     async def _still(self, step: Step) -> bool:
         """Whether plan() would choose the step again on a fresh view, with half of the lease left."""
         view = await self._submitter.view()
-        left = self._lease_left()
-        if self._seen is None or left <= SERVER_TTL / 2:
+        if self._seen is None:
             return False
-        memory = replace(self._memory, now=self._now() * 1000)
-        fresh = replace(self._seen, lease_left=left, conditions=memory)
-        return step in plan(view.state, self._me, fresh)
+        history = replace(self._seen.conditions, now=self._now() * 1000)
+        fresh = replace(self._seen, lease_left=self._lease_left(), conditions=history)
+        return fresh.lease_is_fresh and step in plan(view.state, self._server, fresh).steps
+
+    async def settle(self) -> None:
+        """Wait until no step is running."""
+        while self._running:
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def close(self) -> None:
-        """Let running steps go; each is safe to repeat."""
+        """Cancel the running steps; each is safe to repeat."""
         for task in list(self._running.values()):
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)

@@ -11,26 +11,27 @@ from dkv.domain.model import Process, State
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
 from dkv.engine.contract import EngineSeen
-from dkv.machine.observation import Observation, PlanInput, held_key, in_a_script, refusing_key, untaken
+from dkv.machine.conditions import in_a_script, unresponsive_key, why_refused, write_refusal_key
+from dkv.machine.observation import Observation, PlanInput
 from dkv.machine.steps import EndScript, Step, SubmitFact
 
 LASTED = 2_000  # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
 
 
-def refusing_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def refusing_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Tell why writes are refused once that has lasted, and that they are taken again at once."""
-    why = refused_with(scene.state, process, engine)
+    why = refused_with(inputs.state, process, engine)
     if why == process.refuses or (not engine.answering and process.refuses):
         return
-    if why and why != "BUSY" and scene.lasted(refusing_key(engine)) < LASTED:  # BUSY comes after seconds of silence
+    if why and why != "BUSY" and inputs.lasted(write_refusal_key(engine)) < LASTED:  # BUSY comes after seconds of silence
         return
-    yield SubmitFact(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **scene.fact_header))
+    yield SubmitFact(f"refuses {process.start_id}", WritesRefused(start_id=process.start_id, why=why, **inputs.fact_header))
 
 
-def script_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def script_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """End what keeps an engine longer than its database allows, also on a follower."""
-    limit = scene.state.databases[process.database].options.script_limit
-    if limit and in_a_script(engine) and not process.leaving and scene.lasted(held_key(engine)) >= limit:
+    limit = inputs.state.databases[process.database].options.script_limit
+    if limit and in_a_script(engine) and not process.leaving and inputs.lasted(unresponsive_key(engine)) >= limit:
         yield EndScript(f"script {process.start_id}", process.start_id)
 
 
@@ -48,5 +49,5 @@ def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
         return ""
     if not engine.answering:
         return process.refuses
-    why = untaken(engine)
+    why = why_refused(engine)
     return why if why in REFUSALS else ""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
-from dkv.machine.clients import closing_to_clients
-from dkv.machine.handover import HASTY, HEARD, begin, handover_steps_of_leader, handover_steps_of_target, successor
+from dkv.machine.client_port import close_client_port
+from dkv.machine.handover import HEARD, KILL_PATIENCE, begin, handover_steps_of_leader, handover_steps_of_target, successor
 from dkv.machine.leader_steps import cut_off_steps, leader_steps
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, stopping
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
@@ -16,44 +16,44 @@ HANDOVER_PATIENCE = 30_000  # ms a graceful stop of a leader tries to hand over
 SHRINK_PATIENCE = 10_000  # ms a graceful stop of a follower waits to be taken out of S
 
 
-def leaving_steps(scene: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """An engine whose process was asked to leave, gracefully or at once."""
-    group = scene.state.groups[(process.database, process.group)]
+    group = inputs.state.groups[(process.database, process.group)]
     leads = group.open and group.leader_process == process.start_id
-    since = scene.lasted(("leaving", process.start_id))
+    since = inputs.lasted(("leaving", process.start_id))
     if process.verdict:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     elif engine.busy and leads and not process.kill:
         return  # inside a script nobody is handed over to, and nothing is shut down
-    elif leads and not stopping(scene.state, group) and since < (HASTY if process.kill else HANDOVER_PATIENCE):
-        yield from _leader_leaves(scene, group, process, engine)
+    elif leads and not stopping(inputs.state, group) and since < (KILL_PATIENCE if process.kill else HANDOVER_PATIENCE):
+        yield from _leader_leaves(inputs, group, process, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     elif group.handover and group.handover.to_process == process.start_id:
-        yield from handover_steps_of_target(scene, group, engine)
-    elif not leads and _still_required(scene.state, group, process) and since < SHRINK_PATIENCE:
+        yield from handover_steps_of_target(inputs, group, engine)
+    elif not leads and _still_required(inputs.state, group, process) and since < SHRINK_PATIENCE:
         return  # the leader's manager takes it out of S first
     else:
         yield from _end(engine, leads)
 
 
-def lost_files_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Its archive was deleted under it. A follower ends, so that it leaves S; a leader, whose memory may be the last
     copy, hands over first and goes on fenced while nobody can take over.
     """
     handover = group.handover
     if handover and handover.to_process == process.start_id:  # it may lead any moment: not killed while this stands
         if engine.role == "leader":
-            yield from handover_steps_of_target(scene, group, engine)
+            yield from handover_steps_of_target(inputs, group, engine)
         return
     if group.leader_process != process.start_id:
         yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
         return
-    target = None if handover or stopping(scene.state, group) else successor(scene.state, group, engine)
+    target = None if handover or stopping(inputs.state, group) else successor(inputs.state, group, engine)
     if target is None:
-        yield from leader_steps(scene, group, engine)
+        yield from leader_steps(inputs, group, engine)
     else:
-        yield begin(scene, group, engine, target)
+        yield begin(inputs, group, engine, target)
 
 
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
@@ -61,7 +61,7 @@ def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
     and NOREPLICAS by none.
     """
     if leads and not engine.fenced and engine.takes_clients:
-        yield from closing_to_clients(engine)
+        yield from close_client_port(engine)
     elif leads and not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
@@ -75,32 +75,32 @@ def _still_required(state: State, group: Group, process: Process) -> bool:
     return process.archive_id in group.in_sync and state.server_alive(leader.server_id)
 
 
-def _leader_leaves(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """Hand over first; when nobody can take over, not even soon, end."""
     if engine.busy or (not engine.answering and not process.kill):
         return  # busy is not dead, and one that never answers again is killed
     if group.handover:
-        yield from cut_off_steps(scene, group, engine)
-        yield from handover_steps_of_leader(scene, group, engine)
+        yield from cut_off_steps(inputs, group, engine)
+        yield from handover_steps_of_leader(inputs, group, engine)
         return
     if not group.serving:
-        yield from leader_steps(scene, group, engine)
+        yield from leader_steps(inputs, group, engine)
         return
-    target = successor(scene.state, group, engine) if engine.answering else None
+    target = successor(inputs.state, group, engine) if engine.answering else None
     if target is not None:
-        yield begin(scene, group, engine, target, hasty=process.kill)
-    elif engine.answering and _somebody_is_behind(scene, group, engine):
-        yield from leader_steps(scene, group, engine)
+        yield begin(inputs, group, engine, target, hasty=process.kill)
+    elif engine.answering and _somebody_is_behind(inputs, group, engine):
+        yield from leader_steps(inputs, group, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     else:
         yield from _end(engine, leads=True)
 
 
-def _somebody_is_behind(scene: PlanInput, group: Group, engine: EngineSeen) -> bool:
+def _somebody_is_behind(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
     """A member of S does not acknowledge: it is restarted, away, or being filled anew. It catches up or is out of S within
     3 s. A leader that ended before that would leave it to lead without what only this one acknowledged. Or one that joined
     a moment ago is not known to the leader's engine yet, which would ignore its request to fail over.
     """
-    state, others = scene.state, [a for a in group.in_sync if a != group.leader]
+    state, others = inputs.state, [a for a in group.in_sync if a != group.leader]
     return not all(acknowledges(state, engine, a, HEARD) and knows_as_follower(state, engine, a) for a in others)

@@ -6,16 +6,7 @@ from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.model import Archive, ArchiveState, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, TeSpec
-from dkv.machine.observation import (
-    LocalServer,
-    directory_of,
-    memory_directory,
-    memory_node_id,
-    memory_peers,
-    node_id,
-    peer,
-    share,
-)
+from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 
 NO_ARCHIVE = -1  # stands for the archive id of a memory-only engine, which has none
 
@@ -40,7 +31,7 @@ def engine_spec(state: State, me: LocalServer, process: Process, archive: Archiv
         client_port=archive.client_port,
         cluster_port=archive.cluster_port,
         secret=database.secret,
-        peers=(*(peer(state, a) for a in others), *memory_peers(state, database.name)),
+        peers=(*(peer(state, a) for a in others), *te_peers(state, database.name)),
         groups=_slots(groups),
         current_epoch=_epoch(groups),
         max_memory=database.options.max_memory or state.memoized(share, me),
@@ -55,21 +46,21 @@ def _may_be_held_for_leader(group: Group, process: Process, archive: Archive) ->
     return archive.archive_id in (group.last_leader, *group.contested) or process.start_id in group.suspects
 
 
-def memory_spec(state: State, me: LocalServer, process: Process) -> TeSpec:
+def te_spec(state: State, me: LocalServer, process: Process) -> TeSpec:
     """All that is needed to launch a TE: an engine for each group it was given ports for."""
-    directory = memory_directory(me.data_dir, process.start_id)
-    return TeSpec(process.start_id, directory, tuple(_memory_engine(state, me, process, e) for e in process.endpoints))
+    directory = te_directory(me.data_dir, process.start_id)
+    return TeSpec(process.start_id, directory, tuple(_te_engine_spec(state, me, process, e) for e in process.endpoints))
 
 
-def _memory_engine(state: State, me: LocalServer, process: Process, endpoint: Endpoint) -> EngineSpec:
+def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: Endpoint) -> EngineSpec:
     database = state.databases[process.database]
     groups = state.groups_of(database.name)
-    mine = memory_node_id(state.uid, process.start_id, endpoint.group)
+    mine = te_node_id(state.uid, process.start_id, endpoint.group)
     archives = [peer(state, a) for a in state.archives_of(database.name) if not a.removed]
-    peers: list[PeerNode] = [*archives, *(p for p in memory_peers(state, database.name) if p.node_id != mine)]
+    peers: list[PeerNode] = [*archives, *(p for p in te_peers(state, database.name) if p.node_id != mine)]
     return EngineSpec(
         start_id=process.start_id,
-        directory=f"{memory_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
+        directory=f"{te_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
         identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group),
         node_id=mine,
         group=endpoint.group,

@@ -80,7 +80,7 @@ class Launch(Step):
 
 
 @dataclass(frozen=True)
-class LaunchMemory(Step):
+class LaunchTe(Step):
     """Start a TE's engines, and report the process CONFIGURED."""
 
     spec: TeSpec
@@ -96,7 +96,7 @@ class CancelProcess(Step):
 
 
 @dataclass(frozen=True)
-class Vanished(Step):
+class ReportVanished(Step):
     """An engine is gone and left no record of its end: report that; whoever gets its lock proves that nothing runs."""
 
     start_id: int
@@ -268,7 +268,7 @@ class HandOver(Step):
 
 
 @dataclass(frozen=True)
-class TakeClients(Step):
+class OpenClientPort(Step):
     """Open the client port of an engine; of a memory-only process, of its engine of that group."""
 
     rest_ms: ClassVar[int] = 200
@@ -277,7 +277,7 @@ class TakeClients(Step):
 
 
 @dataclass(frozen=True)
-class ShunClients(Step):
+class CloseClientPort(Step):
     """Close the client port of an archive's engine, and the connections that came by it."""
 
     guarded: ClassVar[bool] = True
@@ -382,7 +382,7 @@ class Reclaim(Step):
 
 
 @dataclass(frozen=True)
-class KeepDeleted(Step):
+class SaveDeletions(Step):
     """Copy the files of a leader that lost its slots as they were before it deleted the keys in them, and say so."""
 
     guarded: ClassVar[bool] = True

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dkv.domain.commands import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, TailTransfer
 from dkv.engine.contract import ByteRangeDigest, EngineSeen, TailFollower, TailPlan
-from dkv.machine.observation import PlanInput, directory_of, fed_key, node_id, processes_on
+from dkv.machine.observation import PlanInput, directory_of, node_id, processes_on
 from dkv.machine.spec import identity_of
 from dkv.machine.steps import Fence, Step, SubmitFact
+from dkv.machine.tail.conditions import tail_complete_key
 from dkv.machine.tail.steps import CheckTail, MeasureTail, ServeTail, StopTail
 
 FALL_PATIENCE = 250  # ms a follower's report waits for its link to the dead leader to fall
@@ -24,14 +25,14 @@ def sends(group: Group, process: Process) -> bool:
     return group.tail is not None and group.tail.source_process == process.start_id and not group.open
 
 
-def source_steps(scene: PlanInput, group: Group, process: Process, archive: Archive) -> Iterator[Step]:
+def source_steps(inputs: PlanInput, group: Group, process: Process, archive: Archive) -> Iterator[Step]:
     """The dead leader's manager: measure the tail, report it, and send it for as long as the domain wants it."""
     tail = group.tail
     assert tail is not None
-    identity = identity_of(scene.state, archive)
-    directory = directory_of(scene.server.data_dir, archive)
+    identity = identity_of(inputs.state, archive)
+    directory = directory_of(inputs.server.data_dir, archive)
     if tail.history:
-        yield ServeTail(directory, process.start_id, group.term, _plan(scene.state, tail, archive, directory), identity)
+        yield ServeTail(directory, process.start_id, group.term, _plan(inputs.state, tail, archive, directory), identity)
         return
     report = process.report
     marker = (tail.term, tail.sequence, tail.nonce)
@@ -64,16 +65,16 @@ def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) ->
     )
 
 
-def unwanted_steps(scene: PlanInput) -> Iterator[Step]:
+def unwanted_steps(inputs: PlanInput) -> Iterator[Step]:
     """Stop sending every tail that the domain does not want any more."""
-    if not scene.seen.tails:
+    if not inputs.seen.tails:
         return
     wanted = set()
-    for process in scene.state.memoized(processes_on, scene.server.server_id):
-        group = scene.state.groups.get((process.database, process.group))
+    for process in inputs.state.memoized(processes_on, inputs.server.server_id):
+        group = inputs.state.groups.get((process.database, process.group))
         if group and process.archive_id is not None and sends(group, process):
-            wanted.add(directory_of(scene.server.data_dir, scene.state.archives[process.archive_id]))
-    for directory in sorted(scene.seen.tails - wanted):
+            wanted.add(directory_of(inputs.server.data_dir, inputs.state.archives[process.archive_id]))
+    for directory in sorted(inputs.seen.tails - wanted):
         yield StopTail(f"tail {directory}", directory)
 
 
@@ -82,7 +83,7 @@ def receives(group: Group, process: Process) -> bool:
     return not group.open and group.tail is not None and group.tail.of(process.start_id) is not None
 
 
-def recipient_steps(scene: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
+def recipient_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A follower that receives the tail: fenced, compared once it has all of it; then the assigned leader opens its term."""
     tail = group.tail
     assert tail is not None
@@ -101,27 +102,27 @@ def recipient_steps(scene: PlanInput, group: Group, process: Process, engine: En
                 (tail.term, tail.sequence, tail.nonce),
                 ByteRangeDigest(tail.size, tail.digest),
             )
-    elif group.leader_process == process.start_id and _others_done(scene, group, tail):
-        told = scene.fact_header
+    elif group.leader_process == process.start_id and _others_done(inputs, group, tail):
+        told = inputs.fact_header
         yield SubmitFact(
             engine.directory,
             OpenTerm(start_id=engine.start_id, database=group.database, group=group.name, term=group.term, **told),
         )
 
 
-def _others_done(scene: PlanInput, group: Group, tail: TailTransfer) -> bool:
+def _others_done(inputs: PlanInput, group: Group, tail: TailTransfer) -> bool:
     """Nobody leaves S who can be fed in time."""
-    coming = [one for one in tail.fed if not one.whole and one.start_id in scene.state.processes]
-    return not coming or scene.lasted(fed_key(group)) > OTHERS_PATIENCE
+    coming = [one for one in tail.fed if not one.whole and one.start_id in inputs.state.processes]
+    return not coming or inputs.lasted(tail_complete_key(group)) > OTHERS_PATIENCE
 
 
-def report_digest(scene: PlanInput, group: Group, engine: EngineSeen) -> bool | None:
+def report_digest(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool | None:
     """Whether a follower's position report has to hold a digest of its bytes after the marker, so that it can receive a tail.
 
     None: it reports later. Its stream may still bring bytes, and until its link is down its position is not final.
     """
-    above = scene.state.databases[group.database].options.tail_above
+    above = inputs.state.databases[group.database].options.tail_above
     large = 0 <= above <= engine.base_bytes + engine.incremental_bytes and engine.role == "follower"
-    if large and engine.link_up and scene.lasted(("vacant", group.key)) < FALL_PATIENCE:
+    if large and engine.link_up and inputs.lasted(("vacant", group.key)) < FALL_PATIENCE:
         return None
     return large and not engine.link_up

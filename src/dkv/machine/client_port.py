@@ -11,19 +11,19 @@ from collections.abc import Iterator
 
 from dkv.domain.model import Group
 from dkv.engine.contract import EngineSeen
-from dkv.machine.steps import ShunClients, Step, TakeClients
+from dkv.machine.steps import CloseClientPort, OpenClientPort, Step
 
 
-def opening_to_clients(engine: EngineSeen) -> Iterator[Step]:
+def open_client_port(engine: EngineSeen) -> Iterator[Step]:
     """For one that leads, or is attached to the leader: what it says from now on is true."""
     if engine.answering and not engine.busy and not engine.loading and not engine.takes_clients:
-        yield TakeClients(f"clients {engine.directory}", engine.start_id, engine.group)
+        yield OpenClientPort(f"clients {engine.directory}", engine.start_id, engine.group)
 
 
-def closing_to_clients(engine: EngineSeen) -> Iterator[Step]:
+def close_client_port(engine: EngineSeen) -> Iterator[Step]:
     """Of a store that stops: a connection that ends is understood by every client, a refused write by none."""
     if engine.takes_clients:
-        yield ShunClients(f"clients {engine.directory}", engine.start_id)
+        yield CloseClientPort(f"clients {engine.directory}", engine.start_id)
 
 
 def linked(group: Group, engine: EngineSeen, leader: str) -> bool:

@@ -10,10 +10,10 @@ from dkv.sim.gossip import Known
 from dkv.sim.net import CLIENTS
 from tests.contract.engine_harness import seen
 from tests.contract.stranger import STRANGER
-from tests.sim.sim_room import SimRoom
+from tests.sim.sim_machine import SimulatedMachine
 
 
-class TrapRoom(SimRoom):
+class TrapMachine(SimulatedMachine):
     """One simulated machine whose disks a person may spoil."""
 
     async def wait(self, start_id: int, count: int, seconds: float) -> int:

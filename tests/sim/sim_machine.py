@@ -17,7 +17,7 @@ from tests.contract.engine_harness import ALL_SLOTS, LIMIT, identity, node_id
 REFUSED = "-Connection refused"
 
 
-class SimRoom:
+class SimulatedMachine:
     """One machine in virtual time."""
 
     def __init__(self, path: Path) -> None:

@@ -1,0 +1,211 @@
+"""Since when conditions hold on this machine, on the manager's own monotonic clock. Pure: the time is an argument.
+
+A condition is a name that plan() asks for by its key. What stopped holding is forgotten; nothing here is written to the domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+
+from dkv.domain.model import Group, GroupPhase, Handover, JoinStage, Process, State, SwitchoverRequest
+from dkv.domain.options import FSYNC
+from dkv.engine.contract import EngineSeen, Survey, TeSeen
+from dkv.machine.observation import ConditionHistory, LocalServer, copies_of, node_id, processes_on, replica_of, stopping
+from dkv.machine.tail.conditions import tail_conditions
+
+REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (docs/reference/safety.md#growing-s)
+SILENT = 3_000  # ms after which a follower is out of sync, or its leader silent
+QUIET = 2_000  # ms of silence of an attached follower worth watching; engines count whole seconds
+
+
+def update_history(
+    history: ConditionHistory,
+    state: State,
+    server: LocalServer,
+    survey: Survey,
+    now: float,
+    *,
+    handled: Mapping[str, int] | None = None,
+) -> ConditionHistory:
+    """The history after one more observation at `now` (ms): conditions that go on keep their start, new ones start now, those
+    that ended are dropped. `handled` as in Observation.
+    """
+    holding = {*_conditions(state, server, survey)}
+    holding |= {*tail_conditions(state, server.server_id, server.data_dir, survey, handled or {})}
+    holding |= {("inherited", condition) for condition in holding if _inherited(history, condition)}
+    known = history.since
+    since = {c: known[c] if c in known else _start(c, history, now) for c in holding}
+    updated = ConditionHistory(now, since, {})
+    return ConditionHistory(now, since, dict(_notes(history, updated, state, survey)))
+
+
+def _inherited(history: ConditionHistory, condition: Hashable) -> bool:
+    """A handover that stood before this manager's first observation: its age is not known here."""
+    if not isinstance(condition, tuple) or condition[0] != "handover":
+        return False
+    return not history.now or ("inherited", condition) in history.since
+
+
+def _start(condition: Hashable, history: ConditionHistory, now: float) -> float:
+    """A handover may be as old as the last observation that did not show it; everything else starts now."""
+    if isinstance(condition, tuple) and condition[0] == "handover" and history.now:
+        return history.now
+    return now
+
+
+# Keys ------------------------------------------------------------------------------------------------------------------
+
+
+def handover_key(group: Group, handover: Handover) -> Hashable:
+    """Names one handover."""
+    return ("handover", group.key, group.term, handover.to_process)
+
+
+def switchover_key(group: Group, request: SwitchoverRequest) -> Hashable:
+    """Names one request for another leader."""
+    return ("switchover", group.key, group.term, request.to_process, request.at)
+
+
+def unresponsive_key(engine: EngineSeen) -> Hashable:
+    """Holds while something keeps an engine from answering: it is silent at first, and says BUSY after ten seconds."""
+    return ("unresponsive", engine.start_id)
+
+
+def write_refusal_key(engine: EngineSeen) -> Hashable:
+    """Holds while an engine refuses writes, or lets them wait, for one reason."""
+    return ("refuses", engine.start_id, why_refused(engine))
+
+
+# What holds ------------------------------------------------------------------------------------------------------------
+
+
+def is_awaited(group: Group, process: Process) -> bool:
+    """Whether an assigned term waits for this process, and another choice would be made if it did nothing."""
+    if group.phase is not GroupPhase.ASSIGNED:
+        return False
+    if group.tail is not None:
+        return process.start_id in (group.leader_process, group.tail.source_process)
+    return process.start_id == group.leader_process and len(group.in_sync) > 1 and group.enforced != group.leader
+
+
+def in_a_script(engine: EngineSeen) -> bool:
+    """Whether a script or function keeps it, so that it answers BUSY to everybody."""
+    return engine.answering and engine.refuses == "BUSY"
+
+
+def why_refused(engine: EngineSeen) -> str:
+    """Why the engine of a leader takes no client's write, by domain/refusing.py; "" if it does."""
+    return engine.refuses or ("PAUSED" if engine.paused else "" if engine.takes_clients else "CLOSED")
+
+
+def unheard(history: ConditionHistory, engine: EngineSeen, archive_id: int) -> bool:
+    """Whether a follower is gone for 3 s, or attached and silent as long.
+
+    A leader that was busy receives its followers' acknowledgements a moment after it answers again, so the silence has to last.
+    """
+    if history.lasted(("gone", engine.start_id, archive_id)) > SILENT:
+        return True
+    return history.lasted(("quiet", engine.start_id, archive_id)) > SILENT - QUIET
+
+
+def _conditions(state: State, server: LocalServer, survey: Survey) -> Iterable[Hashable]:
+    engines = {engine.start_id: engine for engine in survey.engines}
+    tes = {te.start_id: te for te in survey.memory}
+    yield from (("ended", exit.start_id) for exit in survey.exits)
+    for process in state.memoized(processes_on, server.server_id):
+        if process.start_id in tes:
+            yield from _te_conditions(state, process, tes[process.start_id])
+        else:
+            yield from _process_conditions(process, engines.get(process.start_id))
+            yield from _stale_leader(state, process, engines.get(process.start_id))
+            yield from _option_conditions(state, process, engines.get(process.start_id))
+    for group in state.groups.values():
+        yield from _group_conditions(state, group)
+        engine = engines.get(group.leader_process) if group.leader_process is not None else None
+        if engine:
+            yield from _leader_conditions(state, group, engine)
+            if why_refused(engine):
+                yield write_refusal_key(engine)
+
+
+def _group_conditions(state: State, group: Group) -> Iterable[Hashable]:
+    if stopping(state, group):
+        yield ("stopping", group.key)
+    if group.handover:
+        yield handover_key(group, group.handover)
+    if group.switchover:
+        yield switchover_key(group, group.switchover)
+    if group.leader is None:
+        yield ("vacant", group.key)
+    for joining in group.joining:
+        yield ("joining", group.key, group.term, joining)
+
+
+def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    if process.leaving:
+        yield ("leaving", process.start_id)
+    if engine is None:
+        if process.pid is not None:
+            yield ("no engine", process.start_id)
+        return
+    if in_a_script(engine) or not engine.answering:
+        yield unresponsive_key(engine)
+    if engine.loading:
+        yield ("loads", process.start_id)
+        yield ("loading", process.start_id, process.loading_percent)
+    if engine.answering and not engine.loading and not engine.cluster_ok:
+        yield ("not ok", process.start_id)
+    if engine.role == "follower" and not engine.link_up:
+        yield ("link down", process.start_id)
+
+
+def _stale_leader(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    group = state.groups.get((process.database, process.group))
+    if engine and engine.role == "leader" and group and group.open and group.leader_process != process.start_id:
+        yield ("stale leader", process.start_id)
+
+
+def _option_conditions(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
+    wanted = state.databases[process.database].options.append_fsync
+    if engine and engine.append_fsync and FSYNC.index(wanted) > FSYNC.index(engine.append_fsync):
+        yield ("weaker", process.start_id)
+
+
+def _te_conditions(state: State, process: Process, te: TeSeen) -> Iterable[Hashable]:
+    for engine in te.engines:
+        leader = state.groups[(process.database, engine.group)].leader
+        if not engine.link_up or (leader is not None and engine.follows != node_id(state.uid, leader)):
+            yield ("detached", process.start_id, engine.group)
+
+
+def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:
+    for archive in state.memoized(copies_of, group.key):
+        if archive.archive_id == group.leader:
+            continue
+        replica = replica_of(state, engine, archive.archive_id)
+        if replica is None or not replica.online:
+            yield ("gone", engine.start_id, archive.archive_id)
+        elif replica.silent_ms > QUIET:
+            yield ("quiet", engine.start_id, archive.archive_id)
+
+
+def _notes(history: ConditionHistory, updated: ConditionHistory, state: State, survey: Survey) -> Iterable[tuple[Hashable, int]]:
+    """The leader's offset, noted once a joiner was required long enough, or once it is fenced in a whole stop;
+    file sizes at the last marker.
+    """
+    engines = {engine.start_id: engine for engine in survey.engines}
+    for group in state.groups.values():
+        engine = engines.get(group.leader_process) if group.leader_process is not None else None
+        if engine is None or not engine.answering or engine.busy:  # an old offset proves nothing
+            continue
+        if engine.fenced and stopping(state, group):
+            key: Hashable = ("stopping", group.key)
+            yield key, history.notes.get(key, engine.offset)
+        for joining in group.joining:
+            key = ("joining", group.key, group.term, joining)
+            if joining.stage is JoinStage.REQUIRED and updated.lasted(key) >= REQUIRED_BEFORE_GROWING:
+                yield key, history.notes.get(key, engine.offset)
+        marker = engine.marker
+        if marker:
+            key = ("marked", engine.start_id, marker.term, marker.sequence)
+            yield key, min(history.notes.get(key, engine.incremental_bytes), engine.incremental_bytes)
