@@ -1,4 +1,4 @@
-"""Every command is whole: it has a rule, a door through which it comes, and a story that tells it.
+"""Every command is whole: it has a rule, a door through which it comes, and a scenario that tells it.
 
 What comes later stands in LATER with its reason, and fails here as soon as it has come.
 """
@@ -17,12 +17,12 @@ from dkv.domain.decide import RULES
 from tests.lint.repository import ROOT, python_files, tree_of
 
 LATER: dict[tuple[str, str], str] = {
-    # (command, "door" or "story"): why it is missing, and what brings it
+    # (command, "door" or "scenario"): why it is missing, and what brings it
 }
 
 DOORS_OF_ORDERS = ("src/dkv/api", "src/dkv/wire")
 DOORS_OF_FACTS = ("src/dkv/machine", "src/dkv/control", "src/dkv/manager.py")
-STORIES = ROOT / "tests" / "stories"
+SCENARIOS = ROOT / "tests" / "scenarios"
 
 
 @cache
@@ -35,8 +35,8 @@ def built_in(places: tuple[str, ...]) -> set[str]:
 
 @cache
 def told() -> str:
-    """All the stories, one after the other."""
-    files = [path for path in sorted(STORIES.rglob("*")) if path.is_file() and path.suffix in {".txt", ".py"}]
+    """All the scenarios, one after the other."""
+    files = [path for path in sorted(SCENARIOS.rglob("*")) if path.is_file() and path.suffix in {".txt", ".py"}]
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
@@ -73,8 +73,8 @@ def test_every_fact_is_reported_by_somebody(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_is_told_in_a_story(name: str) -> None:
     if not told():
-        pytest.skip("no stories are written yet")
-    expect(name, "story", name in told(), ("tests/stories",))
+        pytest.skip("no scenarios are written yet")
+    expect(name, "scenario", name in told(), ("tests/scenarios",))
 
 
 def expect(name: str, what: str, there: bool, places: Iterable[str]) -> None:

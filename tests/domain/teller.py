@@ -1,4 +1,4 @@
-"""Tests of the domain: who tells a story; takes its lines apart and finds what each is about. The words: verbs.py."""
+"""Tests of the domain: who tells a scenario; takes its lines apart and finds what each is about. The words: verbs.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.domain.world import World
 
 @dataclass
 class Line:
-    """One line of a story: its verb, what it is about, and its options."""
+    """One line of a scenario: its verb, what it is about, and its options."""
 
     verb: str
     words: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ def parse(text: str) -> Line:
 
 
 class Teller:
-    """Carries out the lines of one story in one world."""
+    """Carries out the lines of one scenario in one world."""
 
     def __init__(self) -> None:
         self.world = World()

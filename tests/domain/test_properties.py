@@ -16,7 +16,7 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
 from dkv.domain.rules.timing import waits
-from tests.domain.test_stories import STORIES
+from tests.domain.test_scenarios import SCENARIOS
 from tests.domain.verbs import Teller
 from tests.domain.walks import walk
 from tests.domain.world import moves_of
@@ -119,12 +119,12 @@ NEVER_SEEN = {
 
 @cache
 def told_and_walked() -> tuple[frozenset[tuple[str, str, str]], frozenset[str]]:
-    """Every life-cycle move, and every kind of command that was accepted, in all stories and long walks."""
+    """Every life-cycle move, and every kind of command that was accepted, in all scenarios and long walks."""
     moves: set[tuple[str, str, str]] = set()
     accepted: set[str] = set()
-    for story in STORIES:
+    for scenario in SCENARIOS:
         teller = Teller()
-        for line in commands_of(story.read_text(encoding="utf-8")):
+        for line in commands_of(scenario.read_text(encoding="utf-8")):
             teller.tell(line)
         moves |= teller.world.rows
         accepted |= teller.world.accepted
@@ -136,7 +136,7 @@ def told_and_walked() -> tuple[frozenset[tuple[str, str, str]], frozenset[str]]:
 
 
 def commands_of(text: str) -> Iterator[str]:
-    """The lines of a story that are carried out."""
+    """The lines of a scenario that are carried out."""
     skipping = False
     for line in text.splitlines():
         if not line.strip():

@@ -1,4 +1,4 @@
-"""The dead leader's tail: what the stories of tests/stories/tail_*.txt would notice if a clause were missing."""
+"""The dead leader's tail: what the scenarios of tests/scenarios/tail_*.txt would notice if a clause were missing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 from dkv.domain.draft import Draft
 from dkv.domain.positions import TailRecipient, TailTransfer
 from dkv.domain.rules import leadership, tail
-from tests.domain.test_stories import replay
+from tests.domain.test_scenarios import replay
 
-STORIES = sorted((Path(__file__).parent.parent / "stories").glob("tail_*.txt"))
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("tail_*.txt"))
 
 
 def noticed() -> list[str]:
-    """The stories that go another way now."""
-    told = {path.stem: path.read_text(encoding="utf-8") for path in STORIES}
+    """The scenarios that go another way now."""
+    told = {path.stem: path.read_text(encoding="utf-8") for path in SCENARIOS}
     found = []
     for name, text in told.items():
         try:

@@ -279,9 +279,9 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
 }
 
 
-def told(story: str) -> Teller:
+def told(scenario: str) -> Teller:
     t = Teller()
-    for line in (part.strip() for part in story.split(";")):
+    for line in (part.strip() for part in scenario.split(";")):
         if line:
             assert "refused" not in t.tell(line)[0], line
     t.world.pass_time(1_000)
@@ -290,8 +290,8 @@ def told(story: str) -> Teller:
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
-    story, subject, whom, reason, fix = CASES[case]
-    found = blocked(told(story).world.state)
+    scenario, subject, whom, reason, fix = CASES[case]
+    found = blocked(told(scenario).world.state)
     mine = [one for one in found if one.subject == subject and whom in one.whom and reason in one.reason]
     assert mine, [(one.subject, one.whom, one.reason, one.fix) for one in found]
     assert any(fix in one.fix for one in mine), mine
@@ -300,7 +300,7 @@ def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
 
 
 BLOCKS = {
-    # story: whether clients' writes wait or are refused because of it
+    # scenario: whether clients' writes wait or are refused because of it
     UP + "lost A": False,
     UP + "lost B": False,
     UP + "engine-silent db-2": False,
@@ -314,13 +314,13 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("story", BLOCKS)
-def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(story: str) -> None:
-    state = told(story).world.state
+@pytest.mark.parametrize("scenario", BLOCKS)
+def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(scenario: str) -> None:
+    state = told(scenario).world.state
     (group,) = state.groups_of("db")
     found = blocked(state, "db")
-    assert any(one.blocks for one in found) == BLOCKS[story], found
-    if BLOCKS[story]:
+    assert any(one.blocks for one in found) == BLOCKS[scenario], found
+    if BLOCKS[scenario]:
         assert store_status(state, "db") == "Partial"
         assert can_lose(state, group)[1] == 0 or not group.serving
     assert can_lose(state, group)[0] in (0, 1)
@@ -339,9 +339,9 @@ def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is()
         assert "{" not in one.fix, one.fix
 
 
-@pytest.mark.parametrize("story", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
-def test_what_is_well_or_was_stopped_waits_for_nobody(story: str) -> None:
-    assert blocked(told(story).world.state) == []
+@pytest.mark.parametrize("scenario", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
+def test_what_is_well_or_was_stopped_waits_for_nobody(scenario: str) -> None:
+    assert blocked(told(scenario).world.state) == []
 
 
 def test_one_store_is_asked_about_alone() -> None:
@@ -352,8 +352,8 @@ def test_one_store_is_asked_about_alone() -> None:
 
 
 def test_each_entry_reads_as_a_sentence() -> None:
-    for story, *_ in CASES.values():
-        for one in blocked(told(story).world.state):
+    for scenario, *_ in CASES.values():
+        for one in blocked(told(scenario).world.state):
             assert isinstance(one, BlockedItem)
             assert one.whom, one
             assert one.reason[-1] != ".", one

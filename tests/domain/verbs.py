@@ -1,4 +1,4 @@
-"""Tests of the domain: the words stories are told in, each one or a few commands.
+"""Tests of the domain: the words scenarios are told in, each one or a few commands.
 
 An engine is named by its start id or by the instance it runs on. Options are `word=value` or bare words. Facts
 come from the manager that may say them, and quote the newest term, unless `by=` and `term=` say otherwise.

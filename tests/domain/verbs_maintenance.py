@@ -1,4 +1,4 @@
-"""Tests of the domain: the words of stories about maintenance; see verbs.py."""
+"""Tests of the domain: the words of scenarios about maintenance; see verbs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the domain: one domain told about in a story, its state, its clocks, and how it is put into words."""
+"""Tests of the domain: one domain told about in a scenario, its state, its clocks, and how it is put into words."""
 
 from __future__ import annotations
 

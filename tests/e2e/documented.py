@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from dkv.client import Json, ManagerRefused
-from tests.e2e.house import DKV, PATIENCE, House, Manager, Said, wait_for
+from tests.e2e.local_domain import DKV, PATIENCE, LocalDomain, Manager, Said, wait_for
 
 GOLDEN = Path(__file__).parent / "golden"
 REWRITE = "DKV_REWRITE_STORIES"
 SERVERS = ("server0", "server1")
 
 
-class DocumentedServers(House):
+class DocumentedServers(LocalDomain):
     """The two documented servers, each with an address of its own on this machine."""
 
     def __init__(self, root: Path, settings: Mapping[str, str], state: str = "sqlite") -> None:
@@ -43,7 +43,7 @@ class DocumentedServers(House):
 class Player:
     """Somebody who types the documented commands, in a directory of their own. `program` is dkv or nuocmd."""
 
-    home: DocumentedServers
+    domain: DocumentedServers
     program: str
     timeout_ms: int
     lines: list[str] = field(default_factory=list)
@@ -51,18 +51,18 @@ class Player:
     @property
     def desk(self) -> Path:
         """Where files such as startplan.json are written."""
-        return self.home.root
+        return self.domain.root
 
     def command(self, words: str) -> list[str]:
         """The program with its words, asking server0."""
-        host = self.home.managers[0].host
+        host = self.domain.managers[0].host
         if self.program == "dkv":
             return [str(DKV), *words.split(), "--managers", host]
         return [sys.executable, "-m", "pynuoadmin.nuocmd", "--api-server", f"{host}:8888", *words.split()]
 
     def says(self, words: str) -> Said:
         """Run one command."""
-        env = {k: v for k, v in self.home.env.items() if not k.startswith("NUOCMD_")}
+        env = {k: v for k, v in self.domain.env.items() if not k.startswith("NUOCMD_")}
         done = subprocess.run(
             self.command(words),
             env=env,
@@ -92,7 +92,7 @@ class Player:
 
     def api(self, path: str) -> Any:
         """What /api/1 says now."""
-        return json.loads(self.home.client.request("GET", f"/api/1{path}").body)
+        return json.loads(self.domain.client.request("GET", f"/api/1{path}").body)
 
     def processes(self) -> list[Json]:
         """All living processes."""
@@ -126,19 +126,19 @@ class Player:
 
     def moments(self) -> int:
         """How many events there were."""
-        return len(self.home.client.events())
+        return len(self.domain.client.events())
 
     def moves(self) -> list[str]:
         """Every change of the database's state so far."""
-        events = self.home.client.events(store="test")
+        events = self.domain.client.events(store="test")
         return [str(one["change"]) for one in events if one["subject"] == "database test" and one["change"]]
 
     # -- what differs from run to run ---------------------------------------------------------------------------
 
     def filtered(self, text: str) -> str:
         """The text without times, pids, ports, versions, tokens, addresses and paths of this run."""
-        for server, manager in zip(SERVERS, self.home.managers, strict=True):
-            text = text.replace(str(self.home.root / "archives" / server), f"/var/opt/nuodb/archive/{server}")
+        for server, manager in zip(SERVERS, self.domain.managers, strict=True):
+            text = text.replace(str(self.domain.root / "archives" / server), f"/var/opt/nuodb/archive/{server}")
             text = re.sub(rf"{re.escape(manager.host)}:(\d+)", lambda found, name=server: _port(name, found[1]), text)
         text = text.replace(f"({self.timeout_ms} ms)", "(10000 ms)")
         for pattern, instead in FILTERS:

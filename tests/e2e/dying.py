@@ -18,7 +18,7 @@ import pytest
 from dkv.client import Json
 from dkv.playground.addresses import started_at
 from tests.e2e.holding import STORE, TE, Journal, Stage
-from tests.e2e.house import Manager, wait_for
+from tests.e2e.local_domain import Manager, wait_for
 
 BY_SIGNAL = ("killed by signal", 137)
 BY_OPERATOR = ("operator kill", 0)  # it had no engine, so there was nothing to be killed

@@ -1,4 +1,4 @@
-"""Ways to hold a house still in a moment that passes in milliseconds, and a writer that knows what was acknowledged.
+"""Ways to hold a domain still in a moment that passes in milliseconds, and a writer that knows what was acknowledged.
 
 Nothing is simulated: a manager is frozen by SIGSTOP at the sight of the moment, and an engine's program is one that
 stops itself before it becomes valkey-server, as long as a file says so. Whatever was held goes on where it was.
@@ -19,7 +19,7 @@ import valkey
 
 from dkv.client import ClientError, Endpoint, Json, ManagerClient
 from dkv.engine.binary import find_binary
-from tests.e2e.house import Manager, wait_for
+from tests.e2e.local_domain import Manager, wait_for
 from tests.e2e.watched import Watched
 
 STORE = "Cells"

@@ -13,17 +13,17 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.house import PATIENCE, House, Said, wait_for
+from tests.e2e.local_domain import PATIENCE, LocalDomain, Said, wait_for
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "bin" / "python"
 
 
 class Nuocmd:
-    """nuocmd talking to one manager of a house."""
+    """nuocmd talking to one manager of a domain."""
 
-    def __init__(self, house: House, manager: int = 0) -> None:
-        self.house = house
-        self.server = house.managers[manager]
+    def __init__(self, domain: LocalDomain, manager: int = 0) -> None:
+        self.domain = domain
+        self.server = domain.managers[manager]
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("NUOCMD_", "DKV_", "PYTHONPATH"))}
 
     def run(self, *words: object, env: dict[str, str] | None = None) -> Said:
@@ -57,7 +57,7 @@ class Nuocmd:
 
     def refused(self, *words: object) -> str:
         """Run it once; it must be refused in one sentence, and nothing may have changed."""
-        with self.house.unchanged():
+        with self.domain.unchanged():
             said = self.run(*words)
         assert said.code == 1, (words, said)
         assert re.fullmatch(r"'\w+ [\w-]+' failed: [^\n]+\n", said.err), said.err

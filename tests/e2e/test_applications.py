@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 
 HERE = Path(__file__).parent / "applications"
 IN_PYTHON = ("redis", "redis-async", "valkey", "valkey-async", "valkey-glide")
@@ -86,9 +86,9 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 
 
 @contextmanager
-def at_work(home: House, libraries: tuple[str, ...], node_modules: Path | None) -> Iterator[list[Application]]:
+def at_work(domain: LocalDomain, libraries: tuple[str, ...], node_modules: Path | None) -> Iterator[list[Application]]:
     """An application for each library, that has written already."""
-    nodes = ",".join(f"{one['host']}:{one['clientPort']}" for one in home.client.store(STORE)["instances"])
+    nodes = ",".join(f"{one['host']}:{one['clientPort']}" for one in domain.client.store(STORE)["instances"])
     applications = [start(library, nodes, node_modules) for library in libraries]
     listeners = [threading.Thread(target=one.listen, daemon=True) for one in applications]
     for listener in listeners:
@@ -121,43 +121,43 @@ def start(library: str, nodes: str, node_modules: Path | None) -> Application:
 # -- what happens to a store -----------------------------------------------------------------------------------------
 
 
-def kill_leader(home: House) -> None:
-    os.kill(home.pid(STORE, home.group(STORE)["leader"]), signal.SIGKILL)
-    gone(home)
+def kill_leader(domain: LocalDomain) -> None:
+    os.kill(domain.pid(STORE, domain.group(STORE)["leader"]), signal.SIGKILL)
+    gone(domain)
 
 
-def kill_follower(home: House) -> None:
-    leader = home.group(STORE)["leader"]
-    os.kill(home.pid(STORE, next(name for name in names(home) if name != leader)), signal.SIGKILL)
-    gone(home)
+def kill_follower(domain: LocalDomain) -> None:
+    leader = domain.group(STORE)["leader"]
+    os.kill(domain.pid(STORE, next(name for name in names(domain) if name != leader)), signal.SIGKILL)
+    gone(domain)
 
 
-def kill_everybody(home: House) -> None:
-    for pid in [home.pid(STORE, name) for name in names(home)]:
+def kill_everybody(domain: LocalDomain) -> None:
+    for pid in [domain.pid(STORE, name) for name in names(domain)]:
         os.kill(pid, signal.SIGKILL)
-    gone(home)
+    gone(domain)
 
 
-def cold_start(home: House) -> None:
-    home.do("Stop-DkvStore", STORE)
-    home.do("Start-DkvStore", STORE)
+def cold_start(domain: LocalDomain) -> None:
+    domain.do("Stop-DkvStore", STORE)
+    domain.do("Start-DkvStore", STORE)
 
 
-def switchover(home: House) -> None:
-    home.do("switchover", "database", "--db-name", STORE)
+def switchover(domain: LocalDomain) -> None:
+    domain.do("switchover", "database", "--db-name", STORE)
 
 
-def rolling_restart(home: House) -> None:
-    home.do("restart", "database", "--db-name", STORE, "--rolling")
+def rolling_restart(domain: LocalDomain) -> None:
+    domain.do("restart", "database", "--db-name", STORE, "--rolling")
 
 
-def restart_managers(home: House) -> None:
-    for manager in home.managers:
+def restart_managers(domain: LocalDomain) -> None:
+    for manager in domain.managers:
         manager.kill(signal.SIGTERM)
         manager.restart()
 
 
-EVENTS: dict[str, Callable[[House], None]] = {
+EVENTS: dict[str, Callable[[LocalDomain], None]] = {
     "kill leader": kill_leader,
     "kill follower": kill_follower,
     "kill everybody": kill_everybody,
@@ -168,25 +168,25 @@ EVENTS: dict[str, Callable[[House], None]] = {
 }
 
 
-def names(home: House) -> list[str]:
-    return [str(one["instanceName"]) for one in home.client.store(STORE)["instances"]]
+def names(domain: LocalDomain) -> list[str]:
+    return [str(one["instanceName"]) for one in domain.client.store(STORE)["instances"]]
 
 
-def gone(home: House) -> None:
+def gone(domain: LocalDomain) -> None:
     """The domain knows that somebody is away, so that waiting for the whole store means something."""
-    wait_for("the death is known", lambda: not whole(home), within=10)
+    wait_for("the death is known", lambda: not whole(domain), within=10)
 
 
-def whole(home: House) -> bool:
-    group = home.group(STORE)
+def whole(domain: LocalDomain) -> bool:
+    group = domain.group(STORE)
     return bool(group["serving"]) and len(group["inSync"]) == 2
 
 
-def goes_through(home: House, event: str, applications: list[Application]) -> dict[str, str]:
+def goes_through(domain: LocalDomain, event: str, applications: list[Application]) -> dict[str, str]:
     """What was wrong with each library that is not served again, or was handed what nobody repeats a write for."""
     began = time.time()
-    EVENTS[event](home)
-    wait_for("the store is whole", lambda: whole(home), within=90)
+    EVENTS[event](domain)
+    wait_for("the store is whole", lambda: whole(domain), within=90)
     again, wrong = time.time(), {}
     ends = time.monotonic() + SERVED_WITHIN
     while time.monotonic() < ends and not all(one.served_since(again) for one in applications):
@@ -206,10 +206,10 @@ def installed(node_modules: Path | None) -> tuple[str, ...]:
 def test_every_library_by_its_defaults_survives_a_killed_leader_and_a_switchover(
     tmp_path: Path, node_modules: Path | None
 ) -> None:
-    with house(tmp_path, 2, PATIENT) as home:
-        home.create(STORE, "-ReplicationFactor", "2")
-        with at_work(home, installed(node_modules), node_modules) as applications:
-            wrong = {event: goes_through(home, event, applications) for event in ("kill leader", "switchover")}
+    with local_domain(tmp_path, 2, PATIENT) as domain:
+        domain.create(STORE, "-ReplicationFactor", "2")
+        with at_work(domain, installed(node_modules), node_modules) as applications:
+            wrong = {event: goes_through(domain, event, applications) for event in ("kill leader", "switchover")}
     assert not any(wrong.values()), wrong
     if node_modules is None:
         pytest.skip("held for the libraries in Python; there is no Node.js with npm for the others, or no network")
@@ -219,11 +219,11 @@ def test_every_library_by_its_defaults_survives_a_killed_leader_and_a_switchover
 @pytest.mark.parametrize("event", EVENTS)
 def test_every_library_survives_everything_that_happens_to_a_store(tmp_path: Path, node_modules: Path | None, event: str) -> None:
     """Three times each, because what a client sees of an event depends on the moment."""
-    with house(tmp_path, 2, PATIENT) as home:
-        home.create(STORE, "-ReplicationFactor", "2")
+    with local_domain(tmp_path, 2, PATIENT) as domain:
+        domain.create(STORE, "-ReplicationFactor", "2")
         able = tuple(name for name in installed(node_modules) if (name, event) not in CANNOT)
-        with at_work(home, able, node_modules) as applications:
-            wrong = [goes_through(home, event, applications) for _ in range(3)]
+        with at_work(domain, able, node_modules) as applications:
+            wrong = [goes_through(domain, event, applications) for _ in range(3)]
     assert not any(wrong), wrong
     if node_modules is None:
         pytest.skip("held for the libraries in Python; there is no Node.js with npm for the others, or no network")
@@ -233,7 +233,7 @@ def test_every_library_survives_everything_that_happens_to_a_store(tmp_path: Pat
 @pytest.mark.parametrize(("library", "event"), CANNOT)
 def test_what_a_library_cannot_do_it_still_cannot(tmp_path: Path, library: str, event: str) -> None:
     """An expected failure of the library's. When this fails, take it out of CANNOT and of the README."""
-    with house(tmp_path, 2, PATIENT) as home:
-        home.create(STORE, "-ReplicationFactor", "2")
-        with at_work(home, (library,), None) as applications:
-            assert any(goes_through(home, event, applications) for _ in range(3)), CANNOT[(library, event)]
+    with local_domain(tmp_path, 2, PATIENT) as domain:
+        domain.create(STORE, "-ReplicationFactor", "2")
+        with at_work(domain, (library,), None) as applications:
+            assert any(goes_through(domain, event, applications) for _ in range(3)), CANNOT[(library, event)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import valkey
 
-from tests.e2e.house import wait_for
+from tests.e2e.local_domain import wait_for
 from tests.e2e.watched import Watched, watched
 from tests.e2e.writers import Client, at_work, clients_of
 
@@ -22,33 +22,33 @@ SCRIPT = "local ends = os.clock() + tonumber(ARGV[1]) while os.clock() < ends do
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with watched(tmp_path_factory.mktemp("busy"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as found:
         yield found
 
 
-def names(home: Watched) -> tuple[str, str]:
+def names(domain: Watched) -> tuple[str, str]:
     """The leader and the other one."""
-    leader = str(home.led()["leader"])
-    return leader, home.names(leader)[0]
+    leader = str(domain.led()["leader"])
+    return leader, domain.names(leader)[0]
 
 
 @contextlib.contextmanager
-def nothing_happens(home: Watched, *allowed: str) -> Iterator[Client]:
+def nothing_happens(domain: Watched, *allowed: str) -> Iterator[Client]:
     """A writer at work on the leader, none of whose writes is refused; S, term and leader stay as they are."""
-    home.wait_whole()
-    seen, before = home.last_event(), home.led()
-    (writer,) = clients_of(home.client.store(STORE), "steady", leaders_only=True, patience=20)
+    domain.wait_whole()
+    seen, before = domain.last_event(), domain.led()
+    (writer,) = clients_of(domain.client.store(STORE), "steady", leaders_only=True, patience=20)
     with at_work([writer]):
         wait_for("a write", lambda: writer.acknowledged)
         yield writer
         enough = writer.acknowledged + 20
         wait_for("writes afterwards", lambda: writer.acknowledged >= enough)
     assert (writer.refused[:3], writer.broken) == ([], 0)
-    kinds = {event["kind"] for event in home.client.events(after=seen)} - set(allowed)
+    kinds = {event["kind"] for event in domain.client.events(after=seen)} - set(allowed)
     assert not kinds & {*QUIET, "in_sync.shrunk"}, kinds
-    home.wait_whole()
-    after = home.led()
+    domain.wait_whole()
+    after = domain.led()
     assert (after["term"], after["leader"]) == (before["term"], before["leader"])
 
 
@@ -56,22 +56,22 @@ def nothing_happens(home: Watched, *allowed: str) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("seconds", [1.0, pytest.param(5.0, marks=pytest.mark.full)])
-def test_a_follower_that_pauses_refuses_nobody(home: Watched, seconds: float) -> None:
+def test_a_follower_that_pauses_refuses_nobody(domain: Watched, seconds: float) -> None:
     """Within 3 s nothing is decided at all; after that it leaves S until it is back."""
-    _, follower = names(home)
-    pid = home.pid(STORE, follower)
-    with nothing_happens(home, *(() if seconds < 3 else ("in_sync.shrunk",))):
+    _, follower = names(domain)
+    pid = domain.pid(STORE, follower)
+    with nothing_happens(domain, *(() if seconds < 3 else ("in_sync.shrunk",))):
         os.kill(pid, signal.SIGSTOP)
         try:
             time.sleep(seconds)
         finally:
             os.kill(pid, signal.SIGCONT)
-        home.wait_whole()
+        domain.wait_whole()
 
 
-def test_a_script_of_five_seconds_on_the_leader_is_no_death(home: Watched) -> None:
-    leader, _ = names(home)
-    with nothing_happens(home) as writer, home.engine(STORE, leader) as client:
+def test_a_script_of_five_seconds_on_the_leader_is_no_death(domain: Watched) -> None:
+    leader, _ = names(domain)
+    with nothing_happens(domain) as writer, domain.engine(STORE, leader) as client:
         client.connection_pool.connection_kwargs["socket_timeout"] = 30
         assert client.eval(SCRIPT, 0, work_for(client, 5.0)) == b"done"
         wait_for("the write that waited", lambda: writer.slowest > 2.5)
@@ -85,10 +85,10 @@ def work_for(client: valkey.Valkey, seconds: float) -> float:
 
 
 @pytest.mark.full
-def test_a_leader_that_pauses_a_second_keeps_its_term(home: Watched) -> None:
-    leader, _ = names(home)
-    pid = home.pid(STORE, leader)
-    with nothing_happens(home):
+def test_a_leader_that_pauses_a_second_keeps_its_term(domain: Watched) -> None:
+    leader, _ = names(domain)
+    pid = domain.pid(STORE, leader)
+    with nothing_happens(domain):
         os.kill(pid, signal.SIGSTOP)
         try:
             time.sleep(1.0)
@@ -97,13 +97,13 @@ def test_a_leader_that_pauses_a_second_keeps_its_term(home: Watched) -> None:
 
 
 @pytest.mark.full
-def test_archives_are_rewritten_while_writes_flow(home: Watched) -> None:
-    leader, follower = names(home)
-    with nothing_happens(home), home.engine(STORE, leader) as client:
+def test_archives_are_rewritten_while_writes_flow(domain: Watched) -> None:
+    leader, follower = names(domain)
+    with nothing_happens(domain), domain.engine(STORE, leader) as client:
         for number in range(100):
             client.set(f"large-{number % 20}", os.urandom(500_000).hex())
         for name in (follower, leader):
-            wait_for(f"{name} rewritten", lambda name=name: incremental(home.archive(STORE, name)) < 50_000_000, within=60)  # type: ignore[misc]
+            wait_for(f"{name} rewritten", lambda name=name: incremental(domain.archive(STORE, name)) < 50_000_000, within=60)  # type: ignore[misc]
         for number in range(20):
             client.delete(f"large-{number}")
 
@@ -117,9 +117,9 @@ def incremental(archive: Path) -> int:
     return sizes
 
 
-def test_a_broken_link_goes_on_where_it_was(home: Watched) -> None:
-    leader, follower = names(home)
-    with as_manager(home, leader) as engine, nothing_happens(home) as writer:
+def test_a_broken_link_goes_on_where_it_was(domain: Watched) -> None:
+    leader, follower = names(domain)
+    with as_manager(domain, leader) as engine, nothing_happens(domain) as writer:
         full = engine.info("stats")["sync_full"]
         for _ in range(3):
             assert engine.execute_command("CLIENT", "KILL", "TYPE", "replica") >= 1
@@ -127,19 +127,19 @@ def test_a_broken_link_goes_on_where_it_was(home: Watched) -> None:
             wait_for("writes go on", lambda wanted=wanted: writer.acknowledged >= wanted)  # type: ignore[misc]
             wait_for("the link again", lambda: engine.info("replication")["connected_slaves"] == 1)
         assert engine.info("stats")["sync_full"] == full
-    with home.engine(STORE, follower) as copy:
+    with domain.engine(STORE, follower) as copy:
         copy.execute_command("READONLY")
         wait_for("every write on the follower", lambda: int(copy.get(writer.key) or 0) >= writer.acknowledged)
 
 
 @contextlib.contextmanager
-def as_manager(home: Watched, name: str) -> Iterator[valkey.Valkey]:
+def as_manager(domain: Watched, name: str) -> Iterator[valkey.Valkey]:
     """A connection with all rights to an instance's engine."""
     from dkv.engine.config import MANAGER
     from dkv.engine.supervisor import read_run
 
-    found = home.instance(home.store, name)
-    run = read_run(home.manager_of(name).data_dir / "run" / str(found["process"]["startId"]))
+    found = domain.instance(domain.store, name)
+    run = read_run(domain.manager_of(name).data_dir / "run" / str(found["process"]["startId"]))
     assert run is not None
     with valkey.Valkey(found["host"], found["clientPort"], username=MANAGER, password=run.record.secret) as client:
         yield client
@@ -151,18 +151,18 @@ def as_manager(home: Watched, name: str) -> Iterator[valkey.Valkey]:
 Step = Callable[[Watched, valkey.Valkey, int], bool]
 
 
-def begun(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
-    return any(event["kind"] == "group.handover" for event in home.client.events(after=seen))
+def begun(domain: Watched, engine: valkey.Valkey, seen: int) -> bool:
+    return any(event["kind"] == "group.handover" for event in domain.client.events(after=seen))
 
 
-def sent(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
+def sent(domain: Watched, engine: valkey.Valkey, seen: int) -> bool:
     """CLUSTER FAILOVER reached the leader: it pauses its clients, or follows already."""
     paused = engine.info("clients").get("paused_actions", "none") != "none"
     return bool(paused or engine.info("replication")["role"] == "slave")
 
 
-def done(home: Watched, engine: valkey.Valkey, seen: int) -> bool:
-    return any(event["kind"] == "group.handed_over" for event in home.client.events(after=seen))
+def done(domain: Watched, engine: valkey.Valkey, seen: int) -> bool:
+    return any(event["kind"] == "group.handed_over" for event in domain.client.events(after=seen))
 
 
 TRIES = [
@@ -178,29 +178,29 @@ TRIES = [
 
 
 @pytest.mark.parametrize(("step", "victim"), TRIES)
-def test_a_handover_survives_its_managers(home: Watched, step: Step, victim: str) -> None:
-    home.wait_whole()
-    leader, target = names(home)
-    before, seen = home.led(), home.last_event()
-    victims = [home.manager_of(name) for name in {"leader": [leader], "target": [target], "both": [leader, target]}[victim]]
-    (writer,) = clients_of(home.client.store(STORE), f"handed-{before['term']}", leaders_only=True, patience=20)
-    with at_work([writer]), home.engine(STORE, leader) as engine:
+def test_a_handover_survives_its_managers(domain: Watched, step: Step, victim: str) -> None:
+    domain.wait_whole()
+    leader, target = names(domain)
+    before, seen = domain.led(), domain.last_event()
+    victims = [domain.manager_of(name) for name in {"leader": [leader], "target": [target], "both": [leader, target]}[victim]]
+    (writer,) = clients_of(domain.client.store(STORE), f"handed-{before['term']}", leaders_only=True, patience=20)
+    with at_work([writer]), domain.engine(STORE, leader) as engine:
         wait_for("a write", lambda: writer.acknowledged >= 10)
-        home.client.stop_instance(STORE, leader)
-        look_closely(lambda: step(home, engine, seen))
+        domain.client.stop_instance(STORE, leader)
+        look_closely(lambda: step(domain, engine, seen))
         for manager in victims:
             manager.kill()
         time.sleep(0.2)  # a manager is never back at once
         for manager in victims:
             manager.restart()
-        wait_for(f"{leader} stopped", lambda: stopped(home, leader), within=60)
-        wait_for(f"{target} leads", lambda: home.led()["serving"] and home.led()["leader"] == target, within=60)
-    with home.engine(STORE, target) as engine:
+        wait_for(f"{leader} stopped", lambda: stopped(domain, leader), within=60)
+        wait_for(f"{target} leads", lambda: domain.led()["serving"] and domain.led()["leader"] == target, within=60)
+    with domain.engine(STORE, target) as engine:
         assert writer.acknowledged <= int(engine.get(writer.key) or 0) <= writer.sent
         assert engine.set("writes", "go on")
-    assert home.led()["term"] > before["term"]
-    home.client.start_instance(STORE, leader)
-    home.wait_whole()
+    assert domain.led()["term"] > before["term"]
+    domain.client.start_instance(STORE, leader)
+    domain.wait_whole()
 
 
 def look_closely(holds: Callable[[], bool]) -> None:
@@ -210,6 +210,6 @@ def look_closely(holds: Callable[[], bool]) -> None:
         assert time.monotonic() < ends, "the step was never seen"
 
 
-def stopped(home: Watched, name: str) -> bool:
-    found = next(one for one in home.client.store(STORE)["instances"] if one["instanceName"] == name)
+def stopped(domain: Watched, name: str) -> bool:
+    found = next(one for one in domain.client.store(STORE)["instances"] if one["instanceName"] == name)
     return found["process"] is None

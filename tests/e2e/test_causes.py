@@ -1,4 +1,4 @@
-"""Why did it end? Through the whole house each death is told in plain words, with its exit code, beside its look-alikes."""
+"""Why did it end? Through the whole of dkv each death is told in plain words, with its exit code, beside its look-alikes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import valkey
 
 from dkv.client import Json
 from tests.disks import small_disk
-from tests.e2e.house import House, wait_for
+from tests.e2e.local_domain import LocalDomain, wait_for
 
 SETTINGS = {"DKV_RESTART_BUDGET": "1000", "DKV_ENGINE_HANG_TIMEOUT_MS": "4000"}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     """Two servers. The first restarts what ends for ever, the second one within the usual budget."""
     root = tmp_path_factory.mktemp("causes")
-    found = House(root, 2, SETTINGS)
+    found = LocalDomain(root, 2, SETTINGS)
     del found.managers[1].env["DKV_RESTART_BUDGET"]
     try:
         found.start()
@@ -35,136 +35,136 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 @pytest.fixture(scope="module")
-def odd(home: House) -> House:
+def odd(domain: LocalDomain) -> LocalDomain:
     """A second store, on the server with the usual budget, for what fails at each start."""
-    home.create("Odd", "-Managers", home.managers[1].host)
-    with home.engine("Odd", "odd-1") as client:
+    domain.create("Odd", "-Managers", domain.managers[1].host)
+    with domain.engine("Odd", "odd-1") as client:
         for number in range(200):
             client.set(f"key-{number}", "x" * 100)
-    return home
+    return domain
 
 
-def running(home: House, store: str = "Lone") -> tuple[int, int]:
+def running(domain: LocalDomain, store: str = "Lone") -> tuple[int, int]:
     """Start id and pid of a one-node store's engine, once it runs."""
-    process = home.wait_state(store, f"{store.lower()}-1", "Running")["process"]
+    process = domain.wait_state(store, f"{store.lower()}-1", "Running")["process"]
     return process["startId"], process["pid"]
 
 
-def ended(home: House, start_id: int, cause: str, reason: str, code: int) -> Json:
+def ended(domain: LocalDomain, start_id: int, cause: str, reason: str, code: int) -> Json:
     """The tombstone, which must say this."""
-    found = wait_for("a tombstone", lambda: next((t for t in home.client.tombstones() if t["startId"] == start_id), None))
+    found = wait_for("a tombstone", lambda: next((t for t in domain.client.tombstones() if t["startId"] == start_id), None))
     assert found is not None
     assert (found["cause"], found["exitCode"]) == (cause, code), found
     assert reason in found["reason"], found
     return found
 
 
-def test_an_operator_stopped_it(home: House) -> None:
-    start_id, _ = running(home)
-    home.do("Stop-DkvStore", "Lone", "lone-1")
-    ended(home, start_id, "graceful stop", "it was asked to stop and did", 0)
-    assert home.instance("Lone", "lone-1")["reason"] == "it was stopped by an operator"
-    home.do("Start-DkvStore", "Lone")
+def test_an_operator_stopped_it(domain: LocalDomain) -> None:
+    start_id, _ = running(domain)
+    domain.do("Stop-DkvStore", "Lone", "lone-1")
+    ended(domain, start_id, "graceful stop", "it was asked to stop and did", 0)
+    assert domain.instance("Lone", "lone-1")["reason"] == "it was stopped by an operator"
+    domain.do("Start-DkvStore", "Lone")
 
 
-def test_an_operator_killed_it(home: House) -> None:
-    start_id, _ = running(home)
-    home.do("Stop-DkvStore", "Lone", "lone-1", "-Force")
-    ended(home, start_id, "operator kill", "an operator asked for a kill", 137)
-    assert home.instance("Lone", "lone-1")["process"] is None, "a wanted end is not repaired"
-    home.do("Start-DkvStore", "Lone")
+def test_an_operator_killed_it(domain: LocalDomain) -> None:
+    start_id, _ = running(domain)
+    domain.do("Stop-DkvStore", "Lone", "lone-1", "-Force")
+    ended(domain, start_id, "operator kill", "an operator asked for a kill", 137)
+    assert domain.instance("Lone", "lone-1")["process"] is None, "a wanted end is not repaired"
+    domain.do("Start-DkvStore", "Lone")
 
 
-def test_somebody_else_killed_it(home: House) -> None:
-    start_id, pid = running(home)
+def test_somebody_else_killed_it(domain: LocalDomain) -> None:
+    start_id, pid = running(domain)
     os.kill(pid, signal.SIGKILL)
-    ended(home, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
-    again = running(home)[0]
+    ended(domain, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
+    again = running(domain)[0]
     assert again > start_id, "an unwanted end is repaired"
-    led = [e for e in home.client.events(store="Lone") if e["kind"] == "group.serving" and e["startId"] == again]
-    chain = home.do("show", "events", "--why", str(led[-1]["sequence"])).out.splitlines()
+    led = [e for e in domain.client.events(store="Lone") if e["kind"] == "group.serving" and e["startId"] == again]
+    chain = domain.do("show", "events", "--why", str(led[-1]["sequence"])).out.splitlines()
     assert "group Lone/UNPARTITIONED serves" in chain[0]
     assert f"because process {start_id} ended and nobody had asked for that" not in chain[0]
     assert f"process {start_id} ended: killed by signal 9, sender unknown" in chain[-2]
     assert chain[-1] == "Root cause: ProcessExited, reported by s1."
 
 
-def test_somebody_else_terminated_it(home: House) -> None:
-    start_id, pid = running(home)
+def test_somebody_else_terminated_it(domain: LocalDomain) -> None:
+    start_id, pid = running(domain)
     os.kill(pid, signal.SIGTERM)
-    ended(home, start_id, "terminated from outside", "SIGTERM that this manager did not send", 0)
-    assert running(home)[0] > start_id
+    ended(domain, start_id, "terminated from outside", "SIGTERM that this manager did not send", 0)
+    assert running(domain)[0] > start_id
 
 
-def test_it_ended_while_its_manager_was_dead(home: House) -> None:
-    start_id, pid = running(home)
-    manager = home.managers[0]
+def test_it_ended_while_its_manager_was_dead(domain: LocalDomain) -> None:
+    start_id, pid = running(domain)
+    manager = domain.managers[0]
     manager.kill()
     os.kill(pid, signal.SIGKILL)
     wait_for("the end of the engine", lambda: not os.path.exists(f"/proc/{pid}"))
     manager.restart()
-    ended(home, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
-    assert running(home)[0] > start_id
+    ended(domain, start_id, "killed by signal", "killed by signal 9, sender unknown", 137)
+    assert running(domain)[0] > start_id
 
 
-def test_it_never_answered(home: House) -> None:
-    start_id, pid = running(home)
+def test_it_never_answered(domain: LocalDomain) -> None:
+    start_id, pid = running(domain)
     os.kill(pid, signal.SIGSTOP)
-    ended(home, start_id, "never answered", "its manager killed it because it gave no answer", 137)
-    assert running(home)[0] > start_id
+    ended(domain, start_id, "never answered", "its manager killed it because it gave no answer", 137)
+    assert running(domain)[0] > start_id
 
 
-def fails_at_start(home: House, cause: str, *reasons: str) -> Json:
+def fails_at_start(domain: LocalDomain, cause: str, *reasons: str) -> Json:
     """Ask for a start that can never work: told at once, and parked at the third try, which is not made within a blink."""
     began = time.monotonic()
-    said = home.dkv("Start-DkvStore", "Odd")
+    said = domain.dkv("Start-DkvStore", "Odd")
     assert said.code == 1, said
     assert "FAILED" in said.out and "the next one is begun at" in said.out, said
-    wait_for("the third end", lambda: home.client.tombstones("Odd")[0]["parked"])
+    wait_for("the third end", lambda: domain.client.tombstones("Odd")[0]["parked"])
     assert time.monotonic() - began > 4.0
-    tombstone = home.client.tombstones("Odd")[0]
+    tombstone = domain.client.tombstones("Odd")[0]
     assert tombstone["cause"] == cause, tombstone
     for reason in reasons:
         assert reason in tombstone["reason"], tombstone
         assert reason in said.out, said
-    assert "the domain stopped restarting it: it ended 3 times within 60 s, last: " in home.do("Get-DkvStore", "Odd").out
+    assert "the domain stopped restarting it: it ended 3 times within 60 s, last: " in domain.do("Get-DkvStore", "Odd").out
     return tombstone
 
 
-def lacks_at_start(home: House, cause: str, whom: str, *reasons: str) -> None:
+def lacks_at_start(domain: LocalDomain, cause: str, whom: str, *reasons: str) -> None:
     """Ask for a start that cannot work now: never parked, however often; its row says why, and what it waits for."""
-    said = home.dkv("Start-DkvStore", "Odd")
+    said = domain.dkv("Start-DkvStore", "Odd")
     assert said.code == 1, said
     assert "FAILED" in said.out and "the next one is begun at" in said.out, said
-    wait_for("a third try", lambda: home.client.tombstones("Odd")[2]["cause"] == cause)
-    for tombstone in home.client.tombstones("Odd")[:3]:
+    wait_for("a third try", lambda: domain.client.tombstones("Odd")[2]["cause"] == cause)
+    for tombstone in domain.client.tombstones("Odd")[:3]:
         assert (tombstone["cause"], tombstone["parked"]) == (cause, False), tombstone
         for reason in reasons:
             assert reason in tombstone["reason"], tombstone
-    waits = home.do("show", "waiting", "--db-name", "Odd").out
+    waits = domain.do("show", "waiting", "--db-name", "Odd").out
     assert f"(odd-1) waits for {whom}" in waits, waits
     assert "the next one is begun at" in waits
     assert "it is begun at once with: dkv start database --db-name Odd --unconditional." in waits
-    newest = home.client.tombstones("Odd")[0]["startId"]
-    home.dkv("start", "database", "--db-name", "Odd", "--unconditional")
-    wait_for("the try that was asked for", lambda: home.client.tombstones("Odd")[0]["startId"] > newest)
+    newest = domain.client.tombstones("Odd")[0]["startId"]
+    domain.dkv("start", "database", "--db-name", "Odd", "--unconditional")
+    wait_for("the try that was asked for", lambda: domain.client.tombstones("Odd")[0]["startId"] > newest)
 
 
-def comes_back(home: House) -> None:
+def comes_back(domain: LocalDomain) -> None:
     """Once what was missing is there nobody has to ask for a start, and all keys are there."""
-    home.wait_state("Odd", "odd-1", "Running")
-    with home.engine("Odd", "odd-1") as client:
+    domain.wait_state("Odd", "odd-1", "Running")
+    with domain.engine("Odd", "odd-1") as client:
         assert client.dbsize() == 200
 
 
-def works_again(home: House) -> None:
+def works_again(domain: LocalDomain) -> None:
     """Once the cause is cured a start is all that is needed, and all keys are there."""
-    home.do("Start-DkvStore", "Odd")
-    with home.engine("Odd", "odd-1") as client:
+    domain.do("Start-DkvStore", "Odd")
+    with domain.engine("Odd", "odd-1") as client:
         assert client.dbsize() == 200
 
 
-def test_a_stranger_has_its_port(odd: House) -> None:
+def test_a_stranger_has_its_port(odd: LocalDomain) -> None:
     odd.do("Stop-DkvStore", "Odd")
     found = odd.instance("Odd", "odd-1")
     with socket.socket() as stranger:
@@ -176,7 +176,7 @@ def test_a_stranger_has_its_port(odd: House) -> None:
     comes_back(odd)
 
 
-def test_a_file_stands_where_its_directory_was(odd: House) -> None:
+def test_a_file_stands_where_its_directory_was(odd: LocalDomain) -> None:
     odd.do("Stop-DkvStore", "Odd")
     path = odd.archive("Odd", "odd-1")
     aside = path.rename(path.with_name("aside"))
@@ -190,7 +190,7 @@ def test_a_file_stands_where_its_directory_was(odd: House) -> None:
     comes_back(odd)
 
 
-def test_its_directory_is_gone(odd: House) -> None:
+def test_its_directory_is_gone(odd: LocalDomain) -> None:
     """Never initialised over: an archive that vanished is not an empty archive."""
     odd.do("Stop-DkvStore", "Odd")
     path = odd.archive("Odd", "odd-1")
@@ -203,7 +203,7 @@ def test_its_directory_is_gone(odd: House) -> None:
     comes_back(odd)
 
 
-def test_its_append_only_file_is_corrupt_in_the_middle(odd: House) -> None:
+def test_its_append_only_file_is_corrupt_in_the_middle(odd: LocalDomain) -> None:
     odd.do("Stop-DkvStore", "Odd")
     (file,) = (odd.archive("Odd", "odd-1") / "appendonlydir").glob("*.incr.aof")
     good = file.read_bytes()
@@ -219,27 +219,27 @@ def test_its_append_only_file_is_corrupt_in_the_middle(odd: House) -> None:
     works_again(odd)
 
 
-def test_its_disk_is_full(home: House) -> None:
+def test_its_disk_is_full(domain: LocalDomain) -> None:
     """The engine gives up rather than acknowledge what it cannot keep; with room it is back with every such key."""
-    directory = home.managers[0].data_dir / "archives" / "Full"
+    directory = domain.managers[0].data_dir / "archives" / "Full"
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(small_disk(directory, "2m"))
-        home.create("Full", "-Managers", home.managers[0].host, "-ClustronPort", "7911", "-ClientPort", "7961")
-        start_id, _ = running(home, "Full")
-        acknowledged = fill(home)
-        found = ended(home, start_id, "disk full", "it said:", 1)
+        domain.create("Full", "-Managers", domain.managers[0].host, "-ClustronPort", "7911", "-ClientPort", "7961")
+        start_id, _ = running(domain, "Full")
+        acknowledged = fill(domain)
+        found = ended(domain, start_id, "disk full", "it said:", 1)
         assert any("No space left" in line or "Short write" in line for line in found["lastWords"])
         subprocess_remount(disk, "16m")
-        running(home, "Full")
-        with home.engine("Full", "full-1") as client:
+        running(domain, "Full")
+        with domain.engine("Full", "full-1") as client:
             assert all(client.exists(key) for key in acknowledged)
-        home.remove("Full")
+        domain.remove("Full")
 
 
-def fill(home: House) -> list[str]:
+def fill(domain: LocalDomain) -> list[str]:
     """Write until the engine gives up; the keys it acknowledged."""
     acknowledged: list[str] = []
-    with home.engine("Full", "full-1") as client:
+    with domain.engine("Full", "full-1") as client:
         for number in range(10_000):
             try:
                 client.set(f"full-{number}", "x" * 10_000)
@@ -255,13 +255,13 @@ def subprocess_remount(disk: Path, size: str) -> None:
     assert code == 0
 
 
-def launched(odd: House) -> Json | None:
+def launched(odd: LocalDomain) -> Json | None:
     """The process of the one instance, once it has an engine."""
     process = odd.instance("Odd", "odd-1")["process"]
     return process if process and process["pid"] else None
 
 
-def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: House) -> None:
+def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: LocalDomain) -> None:
     """Three early ends within a minute; then the domain stops trying, says why, and any start frees it.
 
     Each process is killed as soon as it has a pid, before it runs: one that has run for ten seconds does not end early, and a

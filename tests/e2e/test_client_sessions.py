@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.house import PATIENCE, House, house, wait_for
+from tests.e2e.local_domain import PATIENCE, LocalDomain, local_domain, wait_for
 
 STORE = "Sessions"
 CLOSED = "(closed)"
@@ -79,21 +79,21 @@ class Sessions:
     tracking: Session
 
 
-def place(home: House, name: str) -> tuple[str, int]:
-    found = home.instance(STORE, name)
+def place(domain: LocalDomain, name: str) -> tuple[str, int]:
+    found = domain.instance(STORE, name)
     return str(found["host"]), int(found["clientPort"])
 
 
-def both(home: House) -> tuple[tuple[str, int], tuple[str, int]]:
+def both(domain: LocalDomain) -> tuple[tuple[str, int], tuple[str, int]]:
     """The leader's place, and the follower's."""
-    leader = str(home.group(STORE)["leader"])
-    other = next(str(one["instanceName"]) for one in home.client.store(STORE)["instances"] if one["instanceName"] != leader)
-    return place(home, leader), place(home, other)
+    leader = str(domain.group(STORE)["leader"])
+    other = next(str(one["instanceName"]) for one in domain.client.store(STORE)["instances"] if one["instanceName"] != leader)
+    return place(domain, leader), place(domain, other)
 
 
 @contextmanager
-def sessions(home: House) -> Iterator[Sessions]:
-    leader, follower = both(home)
+def sessions(domain: LocalDomain) -> Iterator[Sessions]:
+    leader, follower = both(domain)
     with ExitStack() as stack:
 
         def session(at: tuple[str, int]) -> Session:
@@ -120,14 +120,14 @@ def sessions(home: House) -> Iterator[Sessions]:
         yield found
 
 
-def write(home: House, *words: str) -> str:
+def write(domain: LocalDomain, *words: str) -> str:
     """By a new connection to whoever leads, once somebody does."""
 
     def once() -> str | None:
-        if not home.group(STORE)["serving"]:
+        if not domain.group(STORE)["serving"]:
             return None
         with ExitStack() as stack:
-            one = Session(both(home)[0])
+            one = Session(both(domain)[0])
             stack.callback(one.close)
             said = one.ask(*words)
             return said if said and said[0] != "-" and CLOSED not in said else None
@@ -137,47 +137,47 @@ def write(home: House, *words: str) -> str:
     return found
 
 
-def whole(home: House) -> None:
-    wait_for("the store is whole", lambda: home.group(STORE)["serving"] and len(home.group(STORE)["inSync"]) == 2, within=60)
+def whole(domain: LocalDomain) -> None:
+    wait_for("the store is whole", lambda: domain.group(STORE)["serving"] and len(domain.group(STORE)["inSync"]) == 2, within=60)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("sessions"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("sessions"), servers=2) as found:
         found.create(STORE, "-ReplicationFactor", "2")
         yield found
 
 
-def test_a_switchover_ends_no_connection(home: House) -> None:
+def test_a_switchover_ends_no_connection(domain: LocalDomain) -> None:
     """What waits or queues is answered MOVED, which libraries follow; subscriptions stay, but for those of a shard."""
-    whole(home)
-    with sessions(home) as held:
-        _, (host, port) = both(home)
-        home.do("switchover", "database", "--db-name", STORE)
+    whole(domain)
+    with sessions(domain) as held:
+        _, (host, port) = both(domain)
+        domain.do("switchover", "database", "--db-name", STORE)
         there = rf" \d+ {re.escape(host)}:{port}"
         assert re.fullmatch(f"-MOVED{there}", held.blocked.said(PATIENCE))
         assert held.watching.ask("MULTI") == "+OK"
         assert re.fullmatch(f"-MOVED{there}", held.watching.ask("SET", "watched", "2"))
         assert held.watching.ask("EXEC").startswith("-EXECABORT")
         assert re.fullmatch(f"-MOVED{there}", held.queueing.ask("EXEC"))
-        assert write(home, "SET", "tracked", "2") == "+OK"
+        assert write(domain, "SET", "tracked", "2") == "+OK"
         assert held.tracking.said(PATIENCE) == "invalidate tracked"
         for one in (held.subscribed_to_shard, held.subscribed_to_shard_at_follower):
             assert one.said(PATIENCE) == "sunsubscribe shard :0", "told to subscribe again"
-        write(home, "PUBLISH", "news", "first")
+        write(domain, "PUBLISH", "news", "first")
         for one in (held.subscribed, held.subscribed_at_follower):
             assert one.said(PATIENCE) == "message news first"
 
 
-def test_a_killed_leader_takes_its_connections_with_it_and_no_others(home: House) -> None:
-    whole(home)
-    with sessions(home) as held:
-        os.kill(home.pid(STORE, str(home.group(STORE)["leader"])), signal.SIGKILL)
+def test_a_killed_leader_takes_its_connections_with_it_and_no_others(domain: LocalDomain) -> None:
+    whole(domain)
+    with sessions(domain) as held:
+        os.kill(domain.pid(STORE, str(domain.group(STORE)["leader"])), signal.SIGKILL)
         for one in (held.blocked, held.watching, held.queueing, held.tracking, held.subscribed, held.subscribed_to_shard):
             assert one.said(PATIENCE) == CLOSED
-        wait_for("the death is known", lambda: not home.group(STORE)["serving"] or len(home.group(STORE)["inSync"]) < 2)
-        whole(home)
-        write(home, "PUBLISH", "news", "first")
-        write(home, "SPUBLISH", "shard", "second")
+        wait_for("the death is known", lambda: not domain.group(STORE)["serving"] or len(domain.group(STORE)["inSync"]) < 2)
+        whole(domain)
+        write(domain, "PUBLISH", "news", "first")
+        write(domain, "SPUBLISH", "shard", "second")
         assert held.subscribed_at_follower.said(PATIENCE) == "message news first"
         assert held.subscribed_to_shard_at_follower.said(PATIENCE) == "smessage shard second"

@@ -14,7 +14,7 @@ import valkey
 
 from dkv.client import Json
 from dkv.confirm import ConfirmingClient, slot_of
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 
 SHAPES = {"1x2": 1, "2x2": 2, "3x2": 3}  # groups x copies: instances on each of two servers
 KEYS = [f"key-{n}" for n in range(60)]
@@ -24,7 +24,7 @@ KEYS = [f"key-{n}" for n in range(60)]
 class Running:
     """A store whose nodes all know each other."""
 
-    home: House
+    domain: LocalDomain
     name: str
     store: Json
 
@@ -35,21 +35,21 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("clients"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("clients"), servers=2) as found:
         yield found
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))
-def running(request: pytest.FixtureRequest, home: House) -> Iterator[Running]:
+def running(request: pytest.FixtureRequest, domain: LocalDomain) -> Iterator[Running]:
     name = f"shape-{request.param}"
-    store = home.create(name, "-InstanceCount", str(SHAPES[request.param]), "-ReplicationFactor", "2")
+    store = domain.create(name, "-InstanceCount", str(SHAPES[request.param]), "-ReplicationFactor", "2")
     assert f"{len(store['groups'])}x{len(store['instances']) // len(store['groups'])}" == request.param
-    found = Running(home, name, store)
+    found = Running(domain, name, store)
     for node in found.nodes:
         wait_for(f"{node} knows the cluster", lambda node=node: knows_all(node, len(found.nodes)))
     yield found
-    home.remove(name)
+    domain.remove(name)
 
 
 def knows_all(node: tuple[str, int], count: int) -> bool:
@@ -136,7 +136,7 @@ def test_redis_benchmark_runs_against_any_node(running: Running) -> None:
 
 
 def test_confirmed_writes_reach_every_group(running: Running) -> None:
-    addresses = running.home.addresses.split(",")
+    addresses = running.domain.addresses.split(",")
     with ConfirmingClient(addresses, running.name) as client:
         outcomes = [client.set(f"sure:{key}", "sure", timeout=20) for key in KEYS[:20]]
         counted = client.execute("INCR", "sure-counted", timeout=20)

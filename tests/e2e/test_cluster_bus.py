@@ -18,7 +18,7 @@ import valkey
 from dkv.engine.binary import find_binary
 from dkv.engine.supervisor import read_run
 from tests.contract.stranger import STRANGER, Stranger
-from tests.e2e.house import wait_for
+from tests.e2e.local_domain import wait_for
 from tests.e2e.watched import Watched, watched
 
 STORE = "Robbed"
@@ -26,7 +26,7 @@ KEYS = 300
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with watched(tmp_path_factory.mktemp("robbed"), STORE, 2) as found:
         client = found.engine(STORE, found.led()["leader"])
         for number in range(KEYS):
@@ -35,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 @pytest.fixture
-def stranger(home: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+def stranger(domain: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
     directory = tmp_path_factory.mktemp("nobody")
     for above in (directory, *directory.parents[:3]):
         above.chmod(above.stat().st_mode | 0o011)  # he has to reach his own
@@ -44,25 +44,25 @@ def stranger(home: Watched, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     asyncio.run(found.end())
 
 
-def meet(home: Watched, stranger: Stranger, name: str) -> None:
+def meet(domain: Watched, stranger: Stranger, name: str) -> None:
     """What he does: one command, to his own server."""
-    found = home.instance(STORE, name)
+    found = domain.instance(STORE, name)
     asyncio.run(stranger.meet(found["host"], found["clientPort"], found["clustronPort"]))
 
 
-def admin(home: Watched, name: str) -> valkey.Valkey:
+def admin(domain: Watched, name: str) -> valkey.Valkey:
     """The administration of an engine, as its manager has it."""
-    start_id = home.instance(STORE, name)["process"]["startId"]
-    run = read_run(home.manager_of(name).data_dir / "run" / str(start_id))
+    start_id = domain.instance(STORE, name)["process"]["startId"]
+    run = read_run(domain.manager_of(name).data_dir / "run" / str(start_id))
     assert run is not None
     secret = run.record.secret
-    return valkey.Valkey(unix_socket_path=f"{home.archive(STORE, name)}/admin.sock", username="dkv-manager", password=secret)
+    return valkey.Valkey(unix_socket_path=f"{domain.archive(STORE, name)}/admin.sock", username="dkv-manager", password=secret)
 
 
 @contextlib.contextmanager
-def looking_away(home: Watched) -> Iterator[None]:
+def looking_away(domain: Watched) -> Iterator[None]:
     """The managers of both copies stand still."""
-    pids = [home.manager_of(name).process.pid for name in home.names()]  # type: ignore[union-attr]
+    pids = [domain.manager_of(name).process.pid for name in domain.names()]  # type: ignore[union-attr]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -72,48 +72,48 @@ def looking_away(home: Watched) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def sizes(home: Watched) -> set[int]:
-    return {home.engine(STORE, name).dbsize() for name in home.names()}
+def sizes(domain: Watched) -> set[int]:
+    return {domain.engine(STORE, name).dbsize() for name in domain.names()}
 
 
-def test_a_stranger_who_meets_an_engine_is_not_let_in(home: Watched, stranger: Stranger) -> None:
-    seen = home.last_event()
-    for name in home.names():
-        meet(home, stranger, name)
-    leader = home.engine(STORE, home.led()["leader"])
+def test_a_stranger_who_meets_an_engine_is_not_let_in(domain: Watched, stranger: Stranger) -> None:
+    seen = domain.last_event()
+    for name in domain.names():
+        meet(domain, stranger, name)
+    leader = domain.engine(STORE, domain.led()["leader"])
     for number in range(20):  # twice as long as it took to empty both copies
         leader.set("still", number)
         time.sleep(0.1)
-    assert sizes(home) == {KEYS + 1}
+    assert sizes(domain) == {KEYS + 1}
     assert leader.delete("still") == 1
     assert STRANGER not in leader.execute_command("CLUSTER NODES")
-    assert [event["kind"] for event in home.client.events(after=seen)] == []
+    assert [event["kind"] for event in domain.client.events(after=seen)] == []
 
 
 def test_a_stranger_who_was_let_in_is_told_thrown_out_and_what_he_had_deleted_comes_back(
-    home: Watched, stranger: Stranger
+    domain: Watched, stranger: Stranger
 ) -> None:
     """The moment in which an engine lets others in is made longer here than it is, and the managers look away in it: else
     they mostly forget him between his joining and his taking the slots.
     """
-    seen, leader = home.last_event(), home.led()["leader"]
-    with admin(home, leader) as orders:
+    seen, leader = domain.last_event(), domain.led()["leader"]
+    with admin(domain, leader) as orders:
         orders.execute_command("DEBUG DROP-CLUSTER-PACKET-FILTER -1")
-    with looking_away(home):
-        meet(home, stranger, leader)
-        wait_for("both copies emptied", lambda: sizes(home) == {0})
-    (lost,) = wait_for("the theft told", lambda: told(home, seen, "group.slots_lost"), within=10)
+    with looking_away(domain):
+        meet(domain, stranger, leader)
+        wait_for("both copies emptied", lambda: sizes(domain) == {0})
+    (lost,) = wait_for("the theft told", lambda: told(domain, seen, "group.slots_lost"), within=10)
     assert "node ffffffff at 127.0.0.1" in lost["because"]
     assert "which the domain does not know" in lost["because"]
-    wait_for("its end told", lambda: told(home, seen, "group.slots_owned"), within=30)
-    home.wait_whole()
-    (kept,) = told(home, seen, "group.deletions_kept")
+    wait_for("its end told", lambda: told(domain, seen, "group.slots_owned"), within=30)
+    domain.wait_whole()
+    (kept,) = told(domain, seen, "group.deletions_kept")
     assert f"before {KEYS} deletions" in kept["because"]
-    wait_for("every key on both copies", lambda: sizes(home) == {KEYS})
-    assert home.engine(STORE, home.led()["leader"]).set("after", "it") is True
-    for name in home.names():
-        assert STRANGER not in home.engine(STORE, name).execute_command("CLUSTER NODES")
+    wait_for("every key on both copies", lambda: sizes(domain) == {KEYS})
+    assert domain.engine(STORE, domain.led()["leader"]).set("after", "it") is True
+    for name in domain.names():
+        assert STRANGER not in domain.engine(STORE, name).execute_command("CLUSTER NODES")
 
 
-def told(home: Watched, seen: int, kind: str) -> list[dict[str, str]]:
-    return [event for event in home.client.events(after=seen) if event["kind"] == kind]
+def told(domain: Watched, seen: int, kind: str) -> list[dict[str, str]]:
+    return [event for event in domain.client.events(after=seen) if event["kind"] == kind]

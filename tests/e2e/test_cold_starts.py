@@ -12,7 +12,7 @@ import pytest
 import valkey
 
 from dkv.client import Json
-from tests.e2e.house import PATIENCE, House, house, marked, wait_for
+from tests.e2e.local_domain import PATIENCE, LocalDomain, local_domain, marked, wait_for
 from tests.e2e.writers import Client, at_work, clients_of
 
 OFTEN = {"DKV_RESTART_BUDGET": "1000"}  # a test kills more often than a sick engine is worth restarting
@@ -37,12 +37,12 @@ SHAPES = [
 ]
 
 
-def make(home: House, shape: Shape) -> None:
+def make(domain: LocalDomain, shape: Shape) -> None:
     """Create and start a store on ports of its own; all its copies in sync."""
     index = SHAPES.index(shape)
-    managers = ",".join(home.addresses.split(",")[: shape.servers])
+    managers = ",".join(domain.addresses.split(",")[: shape.servers])
     ports = ("-ClustronPort", str(7811 + 5 * index), "-ClientPort", str(7861 + 5 * index))
-    home.do(
+    domain.do(
         "New-DkvStore",
         shape.name,
         shape.name.lower(),
@@ -54,19 +54,19 @@ def make(home: House, shape: Shape) -> None:
         managers,
         *ports,
     )
-    home.do("Start-DkvStore", shape.name, "-Managers", managers)
-    assert len(home.client.store(shape.name)["groups"]) == shape.groups
-    wait_whole(home, shape)
+    domain.do("Start-DkvStore", shape.name, "-Managers", managers)
+    assert len(domain.client.store(shape.name)["groups"]) == shape.groups
+    wait_whole(domain, shape)
 
 
-def serving_again(home: House, name: str, seen: int) -> bool:
+def serving_again(domain: LocalDomain, name: str, seen: int) -> bool:
     """Every group said so after that event: a view taken before the first exit was reported shows the old world."""
-    told = {e["subject"] for e in home.client.events(after=seen, store=name) if e["kind"] == "group.serving"}
-    return len(told) == len(home.client.store(name)["groups"])
+    told = {e["subject"] for e in domain.client.events(after=seen, store=name) if e["kind"] == "group.serving"}
+    return len(told) == len(domain.client.store(name)["groups"])
 
 
-def wait_whole(home: House, shape: Shape) -> None:
-    wait_for(f"{shape.name} whole", lambda: whole(home.client.store(shape.name)), within=60)
+def wait_whole(domain: LocalDomain, shape: Shape) -> None:
+    wait_for(f"{shape.name} whole", lambda: whole(domain.client.store(shape.name)), within=60)
 
 
 def whole(store: Json) -> bool:
@@ -77,47 +77,47 @@ def whole(store: Json) -> bool:
     return all(group["serving"] and len(group["inSync"]) == members[group["name"]] for group in store["groups"])
 
 
-def kill_everything(home: House) -> None:
+def kill_everything(domain: LocalDomain) -> None:
     """Managers, engines and their waiting parents, by SIGKILL."""
-    for pid in marked(home.root):
+    for pid in marked(domain.root):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    for manager in home.managers:
+    for manager in domain.managers:
         assert manager.process is not None
         manager.process.wait(PATIENCE)
         manager.process = None
-    wait_for("nothing left", lambda: not marked(home.root))
+    wait_for("nothing left", lambda: not marked(domain.root))
 
 
-def cold_start(home: House, shapes: list[Shape]) -> None:
+def cold_start(domain: LocalDomain, shapes: list[Shape]) -> None:
     """Load, kill everything, start the managers, and look at what every node did meanwhile."""
-    stores = [home.client.store(shape.name) for shape in shapes]
-    seen = max(event["sequence"] for event in home.client.events())
+    stores = [domain.client.store(shape.name) for shape in shapes]
+    seen = max(event["sequence"] for event in domain.client.events())
     writers = [one for store in stores for _ in range(3) for one in clients_of(store, f"w{_}", leaders_only=True, pace=0)]
     with at_work(writers):
         wait_for("a load", lambda: all(one.acknowledged >= 20 for one in writers))
-        kill_everything(home)
+        kill_everything(domain)
     probers = [one for store in stores for one in clients_of(store, "probe", leaders_only=False, pace=0.005)]
     with at_work(probers):
-        for manager in home.managers:
+        for manager in domain.managers:
             manager.start()
-        for manager in home.managers:
+        for manager in domain.managers:
             manager.wait_ready()
         for shape in shapes:
-            wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(home, name, seen))  # type: ignore[misc]
-            wait_whole(home, shape)
-        wait_for("a write to each leader", lambda: leaders(home, shapes) <= {one.archive_id for one in probers if one.accepted})
+            wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(domain, name, seen))  # type: ignore[misc]
+            wait_whole(domain, shape)
+        wait_for("a write to each leader", lambda: leaders(domain, shapes) <= {one.archive_id for one in probers if one.accepted})
         assert all(one.accepted or one.refused for one in probers), "a node that was never heard proves nothing"
-    events = home.client.events(after=seen)
+    events = domain.client.events(after=seen)
     for one in probers:
         nobody_wrote_untold(one, events)
     for shape in shapes:
-        held_by_its_leader(home.client.store(shape.name), writers)
+        held_by_its_leader(domain.client.store(shape.name), writers)
 
 
-def leaders(home: House, shapes: list[Shape]) -> set[int]:
+def leaders(domain: LocalDomain, shapes: list[Shape]) -> set[int]:
     """The archives that lead now."""
-    stores = [home.client.store(shape.name) for shape in shapes]
+    stores = [domain.client.store(shape.name) for shape in shapes]
     leading = {group["leader"] for store in stores for group in store["groups"]}
     return {one["archiveId"] for store in stores for one in store["instances"] if one["instanceName"] in leading}
 
@@ -147,16 +147,16 @@ def held_by_its_leader(store: Json, writers: list[Client]) -> None:
 
 
 def test_every_shape_comes_back_after_everything_was_killed(tmp_path: Path) -> None:
-    with house(tmp_path, 3, OFTEN) as home:
+    with local_domain(tmp_path, 3, OFTEN) as domain:
         for shape in SHAPES:
-            make(home, shape)
-        cold_start(home, SHAPES)
+            make(domain, shape)
+        cold_start(domain, SHAPES)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_ten_cold_starts(tmp_path: Path, shape: Shape) -> None:
-    with house(tmp_path, shape.servers, OFTEN) as home:
-        make(home, shape)
+    with local_domain(tmp_path, shape.servers, OFTEN) as domain:
+        make(domain, shape)
         for _ in range(10):
-            cold_start(home, [shape])
+            cold_start(domain, [shape])

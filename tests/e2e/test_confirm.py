@@ -11,22 +11,22 @@ from collections.abc import Iterator
 import pytest
 
 from dkv.confirm import ConfirmingClient, Kind, Outcome
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 
 STORE = "Sure"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("confirm"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("confirm"), servers=2) as found:
         found.create(STORE)
         yield found
 
 
 @pytest.fixture
-def client(home: House) -> Iterator[ConfirmingClient]:
-    home.wait_in_sync(STORE, "sure-1", "sure-2")
-    with ConfirmingClient(home.addresses.split(","), STORE) as found:
+def client(domain: LocalDomain) -> Iterator[ConfirmingClient]:
+    domain.wait_in_sync(STORE, "sure-1", "sure-2")
+    with ConfirmingClient(domain.addresses.split(","), STORE) as found:
         assert found.set("before", "1", timeout=20).confirmed
         yield found
 
@@ -41,34 +41,36 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def follower_of(home: House) -> str:
-    leader = home.group(STORE)["leader"]
+def follower_of(domain: LocalDomain) -> str:
+    leader = domain.group(STORE)["leader"]
     return next(name for name in ("sure-1", "sure-2") if name != leader)
 
 
-def test_a_stalled_copy_is_named_and_confirmed_without_once_it_left_the_set(home: House, client: ConfirmingClient) -> None:
-    late = home.instance(STORE, follower_of(home))
+def test_a_stalled_copy_is_named_and_confirmed_without_once_it_left_the_set(
+    domain: LocalDomain, client: ConfirmingClient
+) -> None:
+    late = domain.instance(STORE, follower_of(domain))
     with stopped(int(late["process"]["pid"])):
         said = client.set("stalled", "1", timeout=1.0)
         assert said.kind is Kind.ACKNOWLEDGED and said.reply == b"OK"
         assert f"{late['host']}:{late['clientPort']}" in said.reason
         assert client.set("alone", "1", timeout=30).confirmed, "after 3 s of silence the set is the leader alone"
-        assert home.group(STORE)["inSync"] == [home.group(STORE)["leader"]]
-    home.wait_in_sync(STORE, "sure-1", "sure-2")
+        assert domain.group(STORE)["inSync"] == [domain.group(STORE)["leader"]]
+    domain.wait_in_sync(STORE, "sure-1", "sure-2")
 
 
-def test_a_dead_leader_is_left_and_found_again(home: House, client: ConfirmingClient) -> None:
-    leader = str(home.group(STORE)["leader"])
-    os.kill(home.pid(STORE, leader), signal.SIGKILL)
+def test_a_dead_leader_is_left_and_found_again(domain: LocalDomain, client: ConfirmingClient) -> None:
+    leader = str(domain.group(STORE)["leader"])
+    os.kill(domain.pid(STORE, leader), signal.SIGKILL)
     outcomes: list[Outcome] = []
     wait_for("a confirmed write", lambda: outcomes.append(client.set("again", "1", timeout=5)) or outcomes[-1].confirmed)
     assert len(outcomes) <= 2, "at most the write that was under way has no answer"
     assert client.set("and again", "1", timeout=20).confirmed
 
 
-def test_without_managers_writes_are_acknowledged_and_never_confirmed(home: House, client: ConfirmingClient) -> None:
+def test_without_managers_writes_are_acknowledged_and_never_confirmed(domain: LocalDomain, client: ConfirmingClient) -> None:
     with contextlib.ExitStack() as all_of_them:
-        for manager in home.managers:
+        for manager in domain.managers:
             assert manager.process is not None
             all_of_them.enter_context(stopped(manager.process.pid))
         time.sleep(0.6)  # longer than a view may be old: what is tested is this very age

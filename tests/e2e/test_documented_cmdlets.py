@@ -9,30 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House, house, refused
+from tests.e2e.local_domain import LocalDomain, local_domain, refused
 
 SCRIPT = Path(__file__).parents[1] / "cli" / "documented.ps1"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("documented")) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("documented")) as found:
         yield found
 
 
-def script_for(home: House, text: str) -> str:
-    return text.replace("127.0.0.", f"{home.net}.")
+def script_for(domain: LocalDomain, text: str) -> str:
+    return text.replace("127.0.0.", f"{domain.net}.")
 
 
-def test_every_documented_example_line(home: House, tmp_path: Path) -> None:
+def test_every_documented_example_line(domain: LocalDomain, tmp_path: Path) -> None:
     script = tmp_path / "documented.ps1"
-    script.write_text(script_for(home, SCRIPT.read_text()))
-    said = home.dkv("shell", "--file", str(script), managers="")
+    script.write_text(script_for(domain, SCRIPT.read_text()))
+    said = domain.dkv("shell", "--file", str(script), managers="")
 
     rows = said.rows()
     assert said.code == 0, said
     assert not [row for row in rows if row[2] not in ("SUCCESS", "OK")], said.out
-    one, two = (f"{home.net}.1{i}:7801" for i in (1, 2))
+    one, two = (f"{domain.net}.1{i}:7801" for i in (1, 2))
     for row in (
         (one, "CreateStore", "SUCCESS", "Created"),
         (two, "CreateStore", "SUCCESS", "Created"),
@@ -49,56 +49,56 @@ def test_every_documented_example_line(home: House, tmp_path: Path) -> None:
         assert row in rows, (row, said.out)
     header = next(line for line in said.out.splitlines() if line.startswith("Manager"))
     assert re.fullmatch(r"Manager +Action +Result +Message", header)
-    assert home.client.stores() == []
+    assert domain.client.stores() == []
 
 
-def test_the_literal_error_without_managers(home: House) -> None:
-    said = home.dkv("Start-DkvStore", "-Name", "OrdersStore", managers="")
+def test_the_literal_error_without_managers(domain: LocalDomain) -> None:
+    said = domain.dkv("Start-DkvStore", "-Name", "OrdersStore", managers="")
     assert said.code == 1
     assert said.err.splitlines()[0] == "No managers connected. Use Connect-DkvManager or specify -Managers."
     assert said.out == ""
 
 
-def test_one_shot_forms_the_context_file_and_dkv_managers(home: House) -> None:
+def test_one_shot_forms_the_context_file_and_dkv_managers(domain: LocalDomain) -> None:
     """Connect in one process, use in the next; DKV_MANAGERS is stronger; names by position, parameters by prefix."""
-    first, last = home.managers[0], home.managers[2]
-    home.dkv("Connect-DkvManager", "-Managers", f"{first.host},{home.managers[1].host}", managers="")
+    first, last = domain.managers[0], domain.managers[2]
+    domain.dkv("Connect-DkvManager", "-Managers", f"{first.host},{domain.managers[1].host}", managers="")
 
-    said = home.dkv("new-dkvstore", "OneShot", "one", "-wh", managers="")
+    said = domain.dkv("new-dkvstore", "OneShot", "one", "-wh", managers="")
     assert (said.code, said.out.count("client:")) == (0, 2), said
     assert "nothing was changed" in said.err
-    assert home.client.stores() == []
+    assert domain.client.stores() == []
 
     only_last = f"{last.host}:7801"
-    assert home.dkv("New-DkvStore", "OneShot", "one", managers=only_last).rows() == [
+    assert domain.dkv("New-DkvStore", "OneShot", "one", managers=only_last).rows() == [
         (only_last, "CreateStore", "SUCCESS", "Created")
     ]
-    refused(home.dkv("Start-DkvStore", "oneshot", "-man", only_last, managers=""), "Did you mean OneShot?")
-    said = home.dkv("Start-DkvStore", "OneShot", "-man", only_last, managers="")
+    refused(domain.dkv("Start-DkvStore", "oneshot", "-man", only_last, managers=""), "Did you mean OneShot?")
+    said = domain.dkv("Start-DkvStore", "OneShot", "-man", only_last, managers="")
     assert said.rows() == [(only_last, "StartInstance:one-1", "SUCCESS", "Started")], said
 
-    listed = home.dkv("Get-DkvStore", "-o", "json", managers="")
+    listed = domain.dkv("Get-DkvStore", "-o", "json", managers="")
     facts = json.loads(listed.out)
-    assert [f["manager"] for f in facts] == [f"http://{m.host}:7801" for m in home.managers[:2]]
+    assert [f["manager"] for f in facts] == [f"http://{m.host}:7801" for m in domain.managers[:2]]
     assert {(f["storeName"], f["storeStatus"], f["runningInstances"]) for f in facts} == {("OneShot", "Running", 1)}
 
     # The connected managers do not own the node: the sentence says who does.
-    refused(home.dkv("Stop-DkvStore", "OneShot", managers=""), "None of the targeted managers owns one-1", only_last)
-    assert home.dkv("Stop-DkvStore", "OneShot", "one-1", managers=only_last).code == 0
-    assert home.dkv("Remove-DkvStore", "OneShot", managers="").code == 0
-    home.dkv("Disconnect-DkvManager", managers="")
-    assert home.dkv("Get-DkvStore", managers="").err.startswith("No managers connected.")
+    refused(domain.dkv("Stop-DkvStore", "OneShot", managers=""), "None of the targeted managers owns one-1", only_last)
+    assert domain.dkv("Stop-DkvStore", "OneShot", "one-1", managers=only_last).code == 0
+    assert domain.dkv("Remove-DkvStore", "OneShot", managers="").code == 0
+    domain.dkv("Disconnect-DkvManager", managers="")
+    assert domain.dkv("Get-DkvStore", managers="").err.startswith("No managers connected.")
 
 
-def test_parallel_and_fail_fast(home: House) -> None:
+def test_parallel_and_fail_fast(domain: LocalDomain) -> None:
     """A node that cannot start fails its row; with -FailFast the nodes after it are not asked for, or not waited for."""
-    home.create("Pair", "-Parallel", start=False)
-    blocked = home.client.store("Pair")["instances"][0]
-    archives = home.managers[0].data_dir / "archives"
+    domain.create("Pair", "-Parallel", start=False)
+    blocked = domain.client.store("Pair")["instances"][0]
+    archives = domain.managers[0].data_dir / "archives"
     archives.mkdir(exist_ok=True)
     (archives / "Pair").write_text("in the way")
     try:
-        said = home.dkv("Start-DkvStore", "Pair", "-FailFast", "-TimeoutSec", "20")
+        said = domain.dkv("Start-DkvStore", "Pair", "-FailFast", "-TimeoutSec", "20")
         rows = {row[1]: row for row in said.rows()}
         failed = rows[f"StartInstance:{blocked['instanceName']}"]
         assert said.code == 1
@@ -107,17 +107,17 @@ def test_parallel_and_fail_fast(home: House) -> None:
         assert all(row[2] in ("SUCCESS", "SKIPPED") for key, row in rows.items() if row is not failed), said.out
     finally:
         (archives / "Pair").unlink()
-    said = home.dkv("Start-DkvStore", "Pair", "-Parallel")
+    said = domain.dkv("Start-DkvStore", "Pair", "-Parallel")
     assert [row[2] for row in said.rows()] == ["SUCCESS"] * 3, said
     assert said.code == 0
-    said = home.dkv("Stop-DkvStore", "Pair", "-Parallel")
+    said = domain.dkv("Stop-DkvStore", "Pair", "-Parallel")
     assert [row[3] for row in said.rows()] == ["Stopped"] * 3, said
-    home.remove("Pair")
+    domain.remove("Pair")
 
 
-def test_the_add_instance_example_with_a_variable(home: House) -> None:
+def test_the_add_instance_example_with_a_variable(domain: LocalDomain) -> None:
     """The documented Add-DkvInstance lines: one node, and several through `@( )` of `@{ }`."""
-    home.do("New-DkvStore", "DevStore", "node")
+    domain.do("New-DkvStore", "DevStore", "node")
     text = """
     Add-DkvInstance -StoreName DevStore -InstanceName node4 -ClustronPort 7814 -ClientPort 7864
     $nodes = @(
@@ -126,19 +126,19 @@ def test_the_add_instance_example_with_a_variable(home: House) -> None:
     )
     Add-DkvInstance -StoreName DevStore -Nodes $nodes
     """
-    said = home.dkv("shell", "-c", text)
+    said = domain.dkv("shell", "-c", text)
     assert (said.code, [row[3] for row in said.rows()]) == (0, ["Instance added"] * 6), said
-    placed = {i["instanceName"]: i["server"] for i in home.client.store("DevStore")["instances"]}
+    placed = {i["instanceName"]: i["server"] for i in domain.client.store("DevStore")["instances"]}
     assert sorted(placed.values()) == ["s1", "s1", "s2", "s2", "s3", "s3"], placed
-    said = home.dkv("Start-DkvStore", "DevStore")
+    said = domain.dkv("Start-DkvStore", "DevStore")
     assert (said.code, len(said.rows())) == (0, 6), said
-    home.remove("DevStore")
+    domain.remove("DevStore")
 
 
-def test_watch_prints_pictures_and_ends(home: House) -> None:
-    home.create("Seen", "-ReplicationFactor", "1")
-    said = home.dkv("Watch-DkvStoreMetrics", "Seen", "-Count", "2")
+def test_watch_prints_pictures_and_ends(domain: LocalDomain) -> None:
+    domain.create("Seen", "-ReplicationFactor", "1")
+    said = domain.dkv("Watch-DkvStoreMetrics", "Seen", "-Count", "2")
     assert said.code == 0, said
     assert said.out.count("Store: Seen") == 2
     assert "Put" in said.out
-    home.remove("Seen")
+    domain.remove("Seen")

@@ -13,24 +13,24 @@ import pytest
 
 from dkv.client import Endpoint, ManagerClient
 from tests.e2e.documented import SERVERS, DocumentedServers, Player
-from tests.e2e.house import wait_for
+from tests.e2e.local_domain import wait_for
 
 SHORT, REAL = 3_500, 10_000  # ms of leaderAssignmentTimeout
 
 
 @contextmanager
 def played(root: Path, program: str, timeout_ms: int) -> Iterator[Player]:
-    home = DocumentedServers(root, {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": str(timeout_ms)})
+    domain = DocumentedServers(root, {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": str(timeout_ms)})
     try:
-        home.start()
-        yield Player(home, program, timeout_ms)
+        domain.start()
+        yield Player(domain, program, timeout_ms)
     finally:
-        home.close()
+        domain.close()
 
 
 def archive_of(story: Player, server: str) -> str:
     """On one machine each server needs a path of its own; the documented two are the same path on two machines."""
-    return str(story.home.root / "archives" / server / "test")
+    return str(story.domain.root / "archives" / server / "test")
 
 
 def planned_first(story: Player, words: str, commands: list[str]) -> None:
@@ -145,7 +145,7 @@ def a_process_over_rest(story: Player) -> None:
     story.says("shutdown database --db-name test")
     story.becomes("NOT_RUNNING")
     body = {"archiveId": 0, "dbName": "test", "engineType": "SM", "host": "server0", "labels": {}, "overrideOptions": {}}
-    there = ManagerClient(Endpoint(story.home.managers[0].host, 8888), timeout=10)
+    there = ManagerClient(Endpoint(story.domain.managers[0].host, 8888), timeout=10)
     told = json.loads(there.request("POST", "/api/1/processes", body).body)
     assert (told["startId"], told["durableState"], told["host"]) == ("14", "REQUESTED", "server0")
     story.runs(14)

@@ -16,7 +16,7 @@ import pytest
 import valkey
 
 from dkv.client import Json
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 from tests.e2e.nuocmd import Nuocmd
 from tests.e2e.writers import key_in
 
@@ -25,17 +25,17 @@ OVER = ("completed", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("hotcopy"), 2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("hotcopy"), 2) as found:
         yield found
 
 
-def ask(home: House, method: str, path: str, body: Json | None = None) -> Json:
-    return home.client._json(method, f"/admin/v1/stores{path}", body)
+def ask(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Json:
+    return domain.client._json(method, f"/admin/v1/stores{path}", body)
 
 
-def serves(home: House, name: str, in_sync: int) -> bool:
-    groups = home.client.store(name)["groups"]
+def serves(domain: LocalDomain, name: str, in_sync: int) -> bool:
+    groups = domain.client.store(name)["groups"]
     return all(g["serving"] and len(g["inSync"]) == in_sync for g in groups)
 
 
@@ -120,9 +120,9 @@ def everything(store: Json, tags: list[str]) -> list[dict[str, str]]:
     return found
 
 
-def restore(home: House, name: str, store: Json, parts: list[Json]) -> Json:
+def restore(domain: LocalDomain, name: str, store: Json, parts: list[Json]) -> Json:
     """A store of the same groups that begins with these copies, one for each group."""
-    number = len(home.client.stores())
+    number = len(domain.client.stores())
     instances = [
         {
             "instanceName": f"{name}-{n}",
@@ -136,34 +136,34 @@ def restore(home: House, name: str, store: Json, parts: list[Json]) -> Json:
         for n, part in enumerate(parts)
     ]
     groups = [{"name": g["name"], "slots": g["slots"]} for g in store["groups"]]
-    ask(home, "POST", "", {"name": name, "groups": groups, "instances": instances})
+    ask(domain, "POST", "", {"name": name, "groups": groups, "instances": instances})
     for instance in instances:
-        ask(home, "POST", f"/{name}/instances/{instance['instanceName']}/start")
-    wait_for(f"{name} serves", lambda: serves(home, name, 1))
-    return home.client.store(name)
+        ask(domain, "POST", f"/{name}/instances/{instance['instanceName']}/start")
+    wait_for(f"{name} serves", lambda: serves(domain, name, 1))
+    return domain.client.store(name)
 
 
-def copied(home: House, name: str, body: Json) -> tuple[Json, float, float]:
+def copied(domain: LocalDomain, name: str, body: Json) -> tuple[Json, float, float]:
     """A hot copy that completed; moments before it was asked for and after its cut was seen."""
     before = time.monotonic()
-    copy_id = ask(home, "POST", f"/{name}/hot-copies", body)["hotCopyId"]
+    copy_id = ask(domain, "POST", f"/{name}/hot-copies", body)["hotCopyId"]
 
     def look() -> Json | None:
-        found = ask(home, "GET", f"/{name}/hot-copies/{copy_id}")
+        found = ask(domain, "GET", f"/{name}/hot-copies/{copy_id}")
         return found if found["cutAt"] or found["status"] in OVER else None
 
     wait_for("the cut", look)
     after = time.monotonic()
-    done = wait_for("its end", lambda: (c := ask(home, "GET", f"/{name}/hot-copies/{copy_id}"))["status"] in OVER and c)
+    done = wait_for("its end", lambda: (c := ask(domain, "GET", f"/{name}/hot-copies/{copy_id}"))["status"] in OVER and c)
     assert done
     assert done["status"] == "completed", done
     return done, before, after
 
 
-def test_money_moves_between_groups_and_no_copy_ever_sees_it_twice_or_lost(home: House, tmp_path: Path) -> None:
-    home.create("Bank", "-InstanceCount", "3", "-ReplicationFactor", "2")
-    wait_for("Bank in sync", lambda: serves(home, "Bank", 2), within=60)
-    store = home.client.store("Bank")
+def test_money_moves_between_groups_and_no_copy_ever_sees_it_twice_or_lost(domain: LocalDomain, tmp_path: Path) -> None:
+    domain.create("Bank", "-InstanceCount", "3", "-ReplicationFactor", "2")
+    wait_for("Bank in sync", lambda: serves(domain, "Bank", 2), within=60)
+    store = domain.client.store("Bank")
     tags = [key_in(g["slots"], "account") for g in store["groups"]]
     leaders = [g["leaderEndpoint"] for g in store["groups"]]
     assert len(tags) == 3
@@ -173,15 +173,15 @@ def test_money_moves_between_groups_and_no_copy_ever_sees_it_twice_or_lost(home:
     with at_work(clerks):
         wait_for("some transfers", lambda: all(len(clerk.steps) > 50 for clerk in clerks))
         body = {"defaultPath": str(tmp_path / "backup"), "shared": True}
-        done, before, after = copied(home, "Bank", body)
+        done, before, after = copied(domain, "Bank", body)
         seen = sum(len(clerk.steps) for clerk in clerks)
         wait_for("transfers afterwards", lambda: sum(len(clerk.steps) for clerk in clerks) > seen + 50)
     assert not [clerk.troubles for clerk in clerks if clerk.troubles]
     print("longest wait of a transfer's half, ms:", max(1000 * (s.answered - s.sent) for c in clerks for s in c.steps))
     parts = [[p for p in done["archives"] if p["group"] == g["name"]] for g in store["groups"]]
     assert all(len(two) == 2 for two in parts)
-    one = everything(restore(home, "One", store, [two[0] for two in parts]), tags)
-    other = everything(restore(home, "Other", store, [two[1] for two in parts]), tags)
+    one = everything(restore(domain, "One", store, [two[0] for two in parts]), tags)
+    other = everything(restore(domain, "Other", store, [two[1] for two in parts]), tags)
     assert one == other
     audit(one, clerks, tags, before, after)
 
@@ -209,13 +209,13 @@ def audit(held: list[dict[str, str]], clerks: list[Clerk], tags: list[str], befo
 # -- the real nuocmd ---------------------------------------------------------------------------------------------------------
 
 
-def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -> None:
-    nuocmd = Nuocmd(home)
+def test_nuocmd_copies_looks_cancels_and_restores(domain: LocalDomain, tmp_path: Path) -> None:
+    nuocmd = Nuocmd(domain)
     path = tmp_path / "shop"
     nuocmd.do("create", "archive", "--db-name", "shop", "--server-id", "s1", "--archive-path", path)
     nuocmd.do("create", "database", "--db-name", "shop", "--dba-user", "dba", "--dba-password", "secret")
     nuocmd.wait_running("shop", 1)
-    line = line_to(home.client.store("shop")["groups"][0]["leaderEndpoint"])
+    line = line_to(domain.client.store("shop")["groups"][0]["leaderEndpoint"])
     chance = random.Random(1)  # what a rewrite cannot compress: the copy that is looked at below has to take its time
     line.mset({f"{{k}}{n}": chance.randbytes(50_000).hex() for n in range(120)})
     whole = tmp_path / "whole"
@@ -234,22 +234,22 @@ def test_nuocmd_copies_looks_cancels_and_restores(home: House, tmp_path: Path) -
     assert re.search(r"id=\d+", said)
     nuocmd.do("create", "database", "--db-name", "again", "--dba-user", "dba", "--dba-password", "secret")
     nuocmd.wait_running("again", 1)
-    again = line_to(home.client.store("again")["groups"][0]["leaderEndpoint"])
+    again = line_to(domain.client.store("again")["groups"][0]["leaderEndpoint"])
     assert sorted(again.keys("*")) == sorted(f"{{k}}{n}" for n in range(120))
     again.set("more", 1)
 
 
-def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Path) -> None:
+def test_nuocmd_restores_a_database_of_several_groups(domain: LocalDomain, tmp_path: Path) -> None:
     """There is no option for a group: each copy says which one it is of, and the new database gets the groups copied."""
-    nuocmd = Nuocmd(home)
-    home.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2", "-ClustronPort", "7951", "-ClientPort", "7991")
-    wait_for("Parts in sync", lambda: serves(home, "Parts", 2), within=60)
-    store = home.client.store("Parts")
+    nuocmd = Nuocmd(domain)
+    domain.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2", "-ClustronPort", "7951", "-ClientPort", "7991")
+    wait_for("Parts in sync", lambda: serves(domain, "Parts", 2), within=60)
+    store = domain.client.store("Parts")
     tags = [key_in(g["slots"], "held") for g in store["groups"]]
     assert len(tags) == 2
     for group, tag in zip(store["groups"], tags, strict=True):
         line_to(group["leaderEndpoint"]).set(tag, group["name"])
-    done, *_ = copied(home, "Parts", {"defaultPath": str(tmp_path / "parts"), "shared": True})
+    done, *_ = copied(domain, "Parts", {"defaultPath": str(tmp_path / "parts"), "shared": True})
     for name, wanted in (("whole", reversed(done["archives"])), ("half", done["archives"][:1])):
         for part in wanted:  # the last group's first: it is not the order that tells
             path = tmp_path / name / str(part["archiveId"])
@@ -259,7 +259,7 @@ def test_nuocmd_restores_a_database_of_several_groups(home: House, tmp_path: Pat
     assert "Create an archive from the copy of each group first." in nuocmd.refused(*create, "half", "--no-autostart")
     nuocmd.do(*create, "whole")
     nuocmd.wait_running("whole", 4)
-    again = home.client.store("whole")
+    again = domain.client.store("whole")
     assert [(g["name"], g["slots"]) for g in again["groups"]] == [(g["name"], g["slots"]) for g in store["groups"]]
     held = everything(again, tags)
     assert [list(one.items()) for one in held] == [[(tag, g["name"])] for tag, g in zip(tags, store["groups"], strict=True)]

@@ -12,12 +12,12 @@ import valkey
 
 from dkv.client import new_key
 from dkv.engine.positions import read_position
-from tests.e2e.house import House, Manager, ManagerRefused, house, wait_for
+from tests.e2e.local_domain import LocalDomain, Manager, ManagerRefused, local_domain, wait_for
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("life")) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("life")) as found:
         yield found
 
 
@@ -63,45 +63,45 @@ class Writer:
         return [key for key, value in self.acknowledged.items() if client.get(key) != value.encode()]
 
 
-def to(home: House, store: str, name: str) -> Callable[[], valkey.Valkey]:
+def to(domain: LocalDomain, store: str, name: str) -> Callable[[], valkey.Valkey]:
     """How a writer connects to one node."""
-    found = home.instance(store, name)
+    found = domain.instance(store, name)
     return lambda: valkey.Valkey(found["host"], found["clientPort"], socket_timeout=10)
 
 
-def cluster(home: House, store: str) -> valkey.ValkeyCluster:
+def cluster(domain: LocalDomain, store: str) -> valkey.ValkeyCluster:
     """A cluster client that knows one node only at first."""
-    found = home.client.store(store)["instances"][0]
+    found = domain.client.store(store)["instances"][0]
     return valkey.ValkeyCluster(host=found["host"], port=found["clientPort"], socket_timeout=5)
 
 
-def roles(home: House, store: str) -> tuple[str, str]:
+def roles(domain: LocalDomain, store: str) -> tuple[str, str]:
     """The leader and the follower of a store of two copies: either may have been the quicker one."""
-    leader = str(home.group(store)["leader"])
-    (follower,) = [i["instanceName"] for i in home.client.store(store)["instances"] if i["instanceName"] != leader]
+    leader = str(domain.group(store)["leader"])
+    (follower,) = [i["instanceName"] for i in domain.client.store(store)["instances"] if i["instanceName"] != leader]
     return leader, follower
 
 
-def manager_of(home: House, store: str, name: str) -> Manager:
+def manager_of(domain: LocalDomain, store: str, name: str) -> Manager:
     """The manager of an instance's server."""
-    return next(m for m in home.managers if m.server_id == home.instance(store, name)["server"])
+    return next(m for m in domain.managers if m.server_id == domain.instance(store, name)["server"])
 
 
-def two(home: House) -> str:
+def two(domain: LocalDomain) -> str:
     """The first two managers."""
-    return ",".join(m.host for m in home.managers[:2])
+    return ",".join(m.host for m in domain.managers[:2])
 
 
 # Managers come and go ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def pair(home: House) -> House:
-    home.create("Pair", "-Managers", two(home))
-    return home
+def pair(domain: LocalDomain) -> LocalDomain:
+    domain.create("Pair", "-Managers", two(domain))
+    return domain
 
 
-def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: House) -> None:
+def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: LocalDomain) -> None:
     pids = [pair.pid("Pair", f"pair-{i}") for i in (1, 2)]
     term = pair.group("Pair")["term"]
     leader, _ = roles(pair, "Pair")
@@ -127,7 +127,7 @@ def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: Hou
         assert writer.lost(client) == []
 
 
-def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
+def test_a_manager_that_stops_with_its_engines_drains_them(pair: LocalDomain) -> None:
     """TEs go too; the leader hands over first: a cluster client loses nothing and the other copy serves."""
     leader, follower = roles(pair, "Pair")
     manager = manager_of(pair, "Pair", leader)
@@ -139,14 +139,14 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
         assert manager.process
         assert manager.process.wait(10) == 0
         manager.process = None
-        home = House.__new__(House)
-        home.managers = [m for m in pair.managers if m is not manager]
-        found = home.instance("Pair", leader)
+        domain = LocalDomain.__new__(LocalDomain)
+        domain.managers = [m for m in pair.managers if m is not manager]
+        found = domain.instance("Pair", leader)
         assert (found["process"], found["state"]) == (None, "Stopped")
-        assert [p["server"] for p in home.client.processes() if p["server"] == manager.server_id] == []
-        for tombstone in home.client.tombstones("Pair")[:2]:
+        assert [p["server"] for p in domain.client.processes() if p["server"] == manager.server_id] == []
+        for tombstone in domain.client.tombstones("Pair")[:2]:
             assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
-        assert home.group("Pair")["leader"] == follower
+        assert domain.group("Pair")["leader"] == follower
         writer.wait_for_more()
         manager.restart()
         pair.do("Start-DkvStore", "Pair")
@@ -160,7 +160,7 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: House) -> None:
 # Doors ---------------------------------------------------------------------------------------------------------------
 
 
-def test_one_idempotency_key_through_two_managers_is_one_change(pair: House) -> None:
+def test_one_idempotency_key_through_two_managers_is_one_change(pair: LocalDomain) -> None:
     first, second = (m.client for m in pair.managers[:2])
     body = {"name": "Once", "instances": [{"instanceName": "once-1", "clustronPort": 7951, "clientPort": 7971, "server": "s3"}]}
     key = new_key()
@@ -182,7 +182,7 @@ def test_one_idempotency_key_through_two_managers_is_one_change(pair: House) -> 
     assert [kinds.count(kind) for kind in ("archive.created", "archive.deleted", "database.tombstone")] == [1, 2, 1]
 
 
-def test_the_event_stream_goes_on_where_it_broke(pair: House) -> None:
+def test_the_event_stream_goes_on_where_it_broke(pair: LocalDomain) -> None:
     """Half from one manager, the rest from another: every event once, in order, and new ones as they happen."""
     known = pair.client.events()
     half = known[len(known) // 2]["sequence"]
@@ -199,7 +199,7 @@ def test_the_event_stream_goes_on_where_it_broke(pair: House) -> None:
     pair.do("Remove-DkvStore", "News")
 
 
-def test_metrics_count_real_traffic(pair: House) -> None:
+def test_metrics_count_real_traffic(pair: LocalDomain) -> None:
     """Asked at a server that runs nothing of the store: it fetches the rows of the others."""
     leader = str(pair.group("Pair")["leader"])
 
@@ -222,86 +222,86 @@ def test_metrics_count_real_traffic(pair: House) -> None:
 # Copies --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_grows_and_shrinks_by_a_copy(home: House) -> None:
+def test_a_store_grows_and_shrinks_by_a_copy(domain: LocalDomain) -> None:
     """Two groups of one copy each; each new node goes to the group with the fewest and is in sync after its start."""
     ports = ["-ClustronPort", "7921", "-ClientPort", "7971"]
-    home.create("Grow", "-Managers", two(home), "-ReplicationFactor", "1", *ports)
-    with cluster(home, "Grow") as client:
+    domain.create("Grow", "-Managers", two(domain), "-ReplicationFactor", "1", *ports)
+    with cluster(domain, "Grow") as client:
         for number in range(100):
             client.set(f"key-{number}", "x")
     for name in ("grow-a", "grow-b"):
         port = "7922" if name == "grow-a" else "7923"
-        home.do("Add-DkvInstance", "Grow", name, "-ClustronPort", port, "-ClientPort", str(int(port) + 50), "-Server", "s3")
-        assert home.instance("Grow", name)["state"] == "Created"
-    groups = {i["instanceName"]: i["group"] for i in home.client.store("Grow")["instances"]}
+        domain.do("Add-DkvInstance", "Grow", name, "-ClustronPort", port, "-ClientPort", str(int(port) + 50), "-Server", "s3")
+        assert domain.instance("Grow", name)["state"] == "Created"
+    groups = {i["instanceName"]: i["group"] for i in domain.client.store("Grow")["instances"]}
     assert groups["grow-a"] != groups["grow-b"]
-    assert sorted(groups.values()) == sorted([*{g["name"] for g in home.client.store("Grow")["groups"]}] * 2)
+    assert sorted(groups.values()) == sorted([*{g["name"] for g in domain.client.store("Grow")["groups"]}] * 2)
 
-    home.do("Start-DkvStore", "Grow")
-    for group in home.client.store("Grow")["groups"]:
+    domain.do("Start-DkvStore", "Grow")
+    for group in domain.client.store("Grow")["groups"]:
         assert len(group["inSync"]) == 2, group
         assert group["canLoseForConfirmed"] == 1
-    counts = [home.engine("Grow", name).dbsize() for name in ("grow-a", "grow-b")]
+    counts = [domain.engine("Grow", name).dbsize() for name in ("grow-a", "grow-b")]
     assert sum(counts) == 100
-    path = home.archive("Grow", "grow-b")
-    home.do("Stop-DkvStore", "Grow", "grow-b")
-    home.do("Remove-DkvInstance", "Grow", "grow-b")
-    assert "grow-b" not in [i["instanceName"] for i in home.client.store("Grow")["instances"]]  # its directory may still wait
+    path = domain.archive("Grow", "grow-b")
+    domain.do("Stop-DkvStore", "Grow", "grow-b")
+    domain.do("Remove-DkvInstance", "Grow", "grow-b")
+    assert "grow-b" not in [i["instanceName"] for i in domain.client.store("Grow")["instances"]]  # its directory may still wait
     wait_for("the directory renamed", lambda: not path.exists() and list(path.parent.glob(f"{path.name}.deleted-*")))
-    home.remove("Grow")
+    domain.remove("Grow")
 
 
-def test_below_min_in_sync_nothing_is_acknowledged(pair: House) -> None:
-    home = pair
+def test_below_min_in_sync_nothing_is_acknowledged(pair: LocalDomain) -> None:
+    domain = pair
     ports = ["-ClustronPort", "7931", "-ClientPort", "7981"]
-    home.create("Both", "-Managers", two(home), "-MinInSync", "2", *ports)
-    leader, follower = roles(home, "Both")
-    with home.unchanged():
-        said = home.dkv("Stop-DkvStore", "Both", follower)
+    domain.create("Both", "-Managers", two(domain), "-MinInSync", "2", *ports)
+    leader, follower = roles(domain, "Both")
+    with domain.unchanged():
+        said = domain.dkv("Stop-DkvStore", "Both", follower)
         assert said.code == 1
         assert "writes would stop" in said.out
-    drain = home.dkv("manager", "stop", "--with-engines", "--data-dir", str(manager_of(home, "Both", follower).data_dir))
+    drain = domain.dkv("manager", "stop", "--with-engines", "--data-dir", str(manager_of(domain, "Both", follower).data_dir))
     assert drain.code == 1
     assert f"{follower} of Both may not leave." in drain.err
     assert "writes would stop" in drain.err
-    home.do("Start-DkvStore", "Pair")  # what could leave has left
-    with Writer(to(home, "Both", leader)) as writer:
+    domain.do("Start-DkvStore", "Pair")  # what could leave has left
+    with Writer(to(domain, "Both", leader)) as writer:
         writer.wait_for_more()
-        home.do("Stop-DkvStore", "Both", follower, "-Force")
+        domain.do("Stop-DkvStore", "Both", follower, "-Force")
         wait_for("refused writes", lambda: writer.refused)
         assert "NOREPLICAS" in str(writer.refused[0]) or "Not enough good replicas" in str(writer.refused[0])
-        wait_for("the reason", lambda: home.group("Both")["waitsFor"])
-        assert "1 of 2 copies are in sync, so writes are refused" in home.group("Both")["waitsFor"]["reason"]
+        wait_for("the reason", lambda: domain.group("Both")["waitsFor"])
+        assert "1 of 2 copies are in sync, so writes are refused" in domain.group("Both")["waitsFor"]["reason"]
         count = len(writer.acknowledged)
-        home.do("Get-DkvStore", "Both")
+        domain.do("Get-DkvStore", "Both")
         assert len(writer.acknowledged) == count
-        home.do("Start-DkvStore", "Both")
+        domain.do("Start-DkvStore", "Both")
         writer.wait_for_more()
     for name in ("both-1", "both-2"):
-        with home.engine("Both", name) as client:
+        with domain.engine("Both", name) as client:
             client.readonly()
             wait_for(f"every acknowledged key on {name}", lambda client=client: writer.lost(client) == [])
-    home.remove("Both")
+    domain.remove("Both")
 
 
 # Bounds --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_memory_refuses_writes_and_lives(home: House) -> None:
+def test_a_full_memory_refuses_writes_and_lives(domain: LocalDomain) -> None:
     node = {"instanceName": "small-1", "clustronPort": 7941, "clientPort": 7991, "server": "s3"}
-    home.client.create_store({"name": "Small", "maxMemory": 16 << 20, "instances": [node]})
-    home.do("Start-DkvStore", "Small")
-    pid = home.pid("Small", "small-1")
-    with home.engine("Small", "small-1") as client:
+    domain.client.create_store({"name": "Small", "maxMemory": 16 << 20, "instances": [node]})
+    domain.do("Start-DkvStore", "Small")
+    pid = domain.pid("Small", "small-1")
+    with domain.engine("Small", "small-1") as client:
         written = fill(client)
         assert 20 < written < 160
         assert client.get("key-0") is not None
         for number in range(written):
             client.delete(f"key-{number}")
         client.set("room", "again")
-    assert home.pid("Small", "small-1") == pid
-    assert home.client.tombstones("Small") == []
-    home.remove("Small")
+    assert domain.pid("Small", "small-1") == pid
+    assert domain.client.tombstones("Small") == []
+    domain.remove("Small")
 
 
 def fill(client: valkey.Valkey) -> int:
@@ -314,13 +314,13 @@ def fill(client: valkey.Valkey) -> int:
     raise AssertionError("16 MB held 100 MB")
 
 
-def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -> None:
+def test_the_managers_rewrite_append_only_files_while_writes_flow(domain: LocalDomain) -> None:
     """Over 64 MB of writes to few keys: the leader's files are rewritten soon, the follower's too; marker and keys stay."""
     ports = ("-ClustronPort", "7831", "-ClientPort", "7881")
-    home.create("Grown", "-Managers", two(home), *ports)  # whose files begin together: a copy that resynced has less
-    home.wait_in_sync("Grown", "grown-1", "grown-2")
-    leader, follower = roles(home, "Grown")
-    folders = {name: home.archive("Grown", name) for name in (leader, follower)}
+    domain.create("Grown", "-Managers", two(domain), *ports)  # whose files begin together: a copy that resynced has less
+    domain.wait_in_sync("Grown", "grown-1", "grown-2")
+    leader, follower = roles(domain, "Grown")
+    folders = {name: domain.archive("Grown", name) for name in (leader, follower)}
     begun = {name: base(path) for name, path in folders.items()}
     changed: list[str] = []
 
@@ -330,7 +330,7 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -
                 changed.append(name)
         return len(changed) == 2
 
-    with Writer(to(home, "Grown", leader), size=200_000, keys=50, pause=0.025) as writer:
+    with Writer(to(domain, "Grown", leader), size=200_000, keys=50, pause=0.025) as writer:
         wait_for("both files rewritten", both_changed, within=90)
         writer.acknowledged.clear()
         wait_for("all keys again", lambda: len(writer.acknowledged) == 50)
@@ -338,13 +338,13 @@ def test_the_managers_rewrite_append_only_files_while_writes_flow(home: House) -
     assert writer.refused == []
     for path in folders.values():
         assert sum(f.stat().st_size for f in path.glob("appendonlydir/*")) < 1 << 30, "it does not grow for ever"
-        assert read_position(str(path)).term == home.group("Grown")["term"], "its marker is found"
-    home.wait_in_sync("Grown", "grown-1", "grown-2")
-    home.do("Stop-DkvStore", "Grown")
-    home.do("Start-DkvStore", "Grown")
-    with cluster(home, "Grown") as client:
+        assert read_position(str(path)).term == domain.group("Grown")["term"], "its marker is found"
+    domain.wait_in_sync("Grown", "grown-1", "grown-2")
+    domain.do("Stop-DkvStore", "Grown")
+    domain.do("Start-DkvStore", "Grown")
+    with cluster(domain, "Grown") as client:
         assert writer.lost(client) == []
-    home.remove("Grown")
+    domain.remove("Grown")
 
 
 def base(archive: Path) -> str:

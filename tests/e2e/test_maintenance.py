@@ -12,7 +12,7 @@ import valkey
 from valkey.backoff import ConstantBackoff
 from valkey.retry import Retry
 
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 from tests.e2e.test_memory_only import running
 
 STORE = "MaintStore"
@@ -20,8 +20,8 @@ KEYS = [f"key-{n}" for n in range(40)]  # of both groups
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("maintenance"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("maintenance"), servers=2) as found:
         found.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
         running(found, STORE, "s2")  # a TE
         yield found
@@ -81,104 +81,106 @@ class Traffic:
         assert not any(thread.is_alive() for thread in self.threads)
 
 
-def traffic(home: House) -> Traffic:
-    one = home.client.store(STORE)["instances"][0]
+def traffic(domain: LocalDomain) -> Traffic:
+    one = domain.client.store(STORE)["instances"][0]
     return Traffic((str(one["host"]), int(one["clientPort"])))
 
 
-def leaders(home: House) -> dict[str, str]:
-    return {g["name"]: g["leader"] for g in home.client.store(STORE)["groups"]}
+def leaders(domain: LocalDomain) -> dict[str, str]:
+    return {g["name"]: g["leader"] for g in domain.client.store(STORE)["groups"]}
 
 
-def start_ids(home: House) -> set[int]:
-    return {int(p["startId"]) for p in home.client.processes()}
+def start_ids(domain: LocalDomain) -> set[int]:
+    return {int(p["startId"]) for p in domain.client.processes()}
 
 
-def all_there(home: House, seen: Traffic) -> None:
+def all_there(domain: LocalDomain, seen: Traffic) -> None:
     with seen.client() as client:
         lost = {key: (number, client.get(key)) for key, number in seen.acknowledged.items() if int(client.get(key)) < number}
     assert not lost
 
 
-def test_every_group_is_handed_over_while_it_is_written_to(home: House) -> None:
-    before = leaders(home)
-    with traffic(home) as seen:
-        said = home.do("switchover", "database", "--db-name", STORE)
-    after = leaders(home)
+def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) -> None:
+    before = leaders(domain)
+    with traffic(domain) as seen:
+        said = domain.do("switchover", "database", "--db-name", STORE)
+    after = leaders(domain)
     assert all(after[group] != before[group] for group in before), (before, after)
     for group, leader in before.items():
         assert f"{group}: {leader} -> {after[group]} in " in said.out
     assert seen.errors == []
-    all_there(home, seen)
+    all_there(domain, seen)
 
 
-def test_one_group_is_handed_over_to_the_process_that_was_named(home: House) -> None:
-    store = home.client.store(STORE)
+def test_one_group_is_handed_over_to_the_process_that_was_named(domain: LocalDomain) -> None:
+    store = domain.client.store(STORE)
     group = store["groups"][0]
     target = next(i for i in store["instances"] if i["group"] == group["name"] and i["instanceName"] != group["leader"])
     start_id = str(target["process"]["startId"])
-    home.do("switchover", "database", "--db-name", STORE, "--to", start_id)
-    assert leaders(home)[group["name"]] == target["instanceName"]
-    again = home.dkv("switchover", "database", "--db-name", STORE, "--to", start_id)
+    domain.do("switchover", "database", "--db-name", STORE, "--to", start_id)
+    assert leaders(domain)[group["name"]] == target["instanceName"]
+    again = domain.dkv("switchover", "database", "--db-name", STORE, "--to", start_id)
     assert (again.code, "leads group" in again.err) == (1, True)
 
 
-def whole(home: House) -> None:
+def whole(domain: LocalDomain) -> None:
     """Everything that was stopped runs again, and every copy is in sync."""
-    home.do("Start-DkvStore", STORE)
-    if all(p["type"] != "TE" for p in home.client.processes()):
-        running(home, STORE, "s2")
-    wait_for("both groups whole", lambda: all(len(g["inSync"]) == 2 and g["serving"] for g in home.client.store(STORE)["groups"]))
+    domain.do("Start-DkvStore", STORE)
+    if all(p["type"] != "TE" for p in domain.client.processes()):
+        running(domain, STORE, "s2")
+    wait_for(
+        "both groups whole", lambda: all(len(g["inSync"]) == 2 and g["serving"] for g in domain.client.store(STORE)["groups"])
+    )
 
 
-def test_a_leader_that_is_stopped_hands_over_first(home: House) -> None:
-    group = home.client.store(STORE)["groups"][0]
-    with traffic(home) as seen:
-        home.do("shutdown", "process", "--start-id", str(group["leaderStartId"]))
-    after = next(g for g in home.client.store(STORE)["groups"] if g["name"] == group["name"])
+def test_a_leader_that_is_stopped_hands_over_first(domain: LocalDomain) -> None:
+    group = domain.client.store(STORE)["groups"][0]
+    with traffic(domain) as seen:
+        domain.do("shutdown", "process", "--start-id", str(group["leaderStartId"]))
+    after = next(g for g in domain.client.store(STORE)["groups"] if g["name"] == group["name"])
     assert (after["leader"] != group["leader"], after["serving"]) == (True, True)
     assert seen.errors == []
-    whole(home)  # first: the node it was told of may be one that was stopped
-    all_there(home, seen)
+    whole(domain)  # first: the node it was told of may be one that was stopped
+    all_there(domain, seen)
 
 
-def test_a_server_is_drained_under_load_and_no_client_sees_an_error(home: House) -> None:
+def test_a_server_is_drained_under_load_and_no_client_sees_an_error(domain: LocalDomain) -> None:
     busiest = max(
         ("s1", "s2"),
-        key=lambda server: sum(i["server"] == server and i["role"] == "leader" for i in home.client.store(STORE)["instances"]),
+        key=lambda server: sum(i["server"] == server and i["role"] == "leader" for i in domain.client.store(STORE)["instances"]),
     )
-    with traffic(home) as seen:
-        home.do("shutdown", "server-processes", "--server-id", busiest)
-    left = home.client.processes()
+    with traffic(domain) as seen:
+        domain.do("shutdown", "server-processes", "--server-id", busiest)
+    left = domain.client.processes()
     assert left
     assert all(p["server"] != busiest for p in left)
-    assert all(g["serving"] and len(g["inSync"]) == 1 for g in home.client.store(STORE)["groups"])
+    assert all(g["serving"] and len(g["inSync"]) == 1 for g in domain.client.store(STORE)["groups"])
     assert seen.errors == []
-    ends = [t for t in home.client.tombstones(STORE) if t["server"] == busiest]
+    ends = [t for t in domain.client.tombstones(STORE) if t["server"] == busiest]
     assert {t["cause"] for t in ends} == {"graceful stop"}
-    whole(home)
-    all_there(home, seen)
+    whole(domain)
+    all_there(domain, seen)
 
 
-def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(home: House) -> None:
-    old = start_ids(home)
-    with traffic(home) as seen:
-        said = home.do("restart", "database", "--db-name", STORE, "--rolling")
+def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(domain: LocalDomain) -> None:
+    old = start_ids(domain)
+    with traffic(domain) as seen:
+        said = domain.do("restart", "database", "--db-name", STORE, "--rolling")
     assert "5 processes were replaced one after the other" in said.out
-    assert not start_ids(home) & old
-    assert len(start_ids(home)) == 5
+    assert not start_ids(domain) & old
+    assert len(start_ids(domain)) == 5
     assert seen.errors == []
-    all_there(home, seen)
-    ends = [t for t in home.client.tombstones(STORE) if t["startId"] in old]
+    all_there(domain, seen)
+    ends = [t for t in domain.client.tombstones(STORE) if t["startId"] in old]
     assert {t["cause"] for t in ends} == {"graceful stop"}
-    assert in_sync_when_they_ended(home, old) == [], "S was without each copy before it ended"
+    assert in_sync_when_they_ended(domain, old) == [], "S was without each copy before it ended"
 
 
-def in_sync_when_they_ended(home: House, start_ids: set[int]) -> list[int]:
+def in_sync_when_they_ended(domain: LocalDomain, start_ids: set[int]) -> list[int]:
     """Which of these processes ended while the last word about their archive was that it is in sync."""
     words: dict[int, str] = {}
     found = []
-    for event in home.client.events(0, STORE):
+    for event in domain.client.events(0, STORE):
         if event["kind"].startswith("in_sync.") and event["archiveId"] is not None:
             words[event["archiveId"]] = event["kind"]
         elif event["kind"] == "process.exited" and event["startId"] in start_ids and event["archiveId"] is not None:
@@ -186,10 +188,10 @@ def in_sync_when_they_ended(home: House, start_ids: set[int]) -> list[int]:
     return found
 
 
-def test_without_rolling_all_of_it_stops_and_starts_again(home: House) -> None:
-    old = start_ids(home)
-    said = home.do("restart", "database", "--db-name", STORE)
+def test_without_rolling_all_of_it_stops_and_starts_again(domain: LocalDomain) -> None:
+    old = start_ids(domain)
+    said = domain.do("restart", "database", "--db-name", STORE)
     assert "5 processes were requested again" in said.out
-    assert not start_ids(home) & old
-    assert all(g["serving"] for g in home.client.store(STORE)["groups"])
-    assert home.client.store(STORE)["incarnation"]["major"] == 2
+    assert not start_ids(domain) & old
+    assert all(g["serving"] for g in domain.client.store(STORE)["groups"])
+    assert domain.client.store(STORE)["incarnation"]["major"] == 2

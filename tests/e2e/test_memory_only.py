@@ -18,23 +18,23 @@ import valkey
 
 from dkv.client import Json
 from dkv.confirm import ConfirmingClient, Kind
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 
 ONE, TWO, SURE = "One", "Two", "Sure"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("memory"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("memory"), servers=2) as found:
         yield found
 
 
 # TEs, as people ask for them -------------------------------------------------------------------------------------------
 
 
-def asked(home: House, method: str, path: str, body: Json | None = None) -> Any:
+def asked(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Any:
     """The NuoDB dialect of the first manager."""
-    first = home.managers[0]
+    first = domain.managers[0]
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         f"http://{first.host}:{first.port}/api/1/{path}", data, method=method, headers={"Content-Type": "application/json"}
@@ -44,20 +44,20 @@ def asked(home: House, method: str, path: str, body: Json | None = None) -> Any:
     return json.loads(text) if text else None
 
 
-def requested(home: House, store: str, server: str) -> int:
+def requested(domain: LocalDomain, store: str, server: str) -> int:
     """A TE, just asked for."""
-    return int(asked(home, "POST", "processes", {"dbName": store, "engineType": "TE", "host": server})["startId"])
+    return int(asked(domain, "POST", "processes", {"dbName": store, "engineType": "TE", "host": server})["startId"])
 
 
-def shown(home: House, start_id: int) -> Json:
+def shown(domain: LocalDomain, start_id: int) -> Json:
     """A live process as the native API shows it."""
-    return next(dict(p) for p in home.client.processes() if p["startId"] == start_id)
+    return next(dict(p) for p in domain.client.processes() if p["startId"] == start_id)
 
 
-def running(home: House, store: str, server: str) -> int:
+def running(domain: LocalDomain, store: str, server: str) -> int:
     """A TE that holds what its leaders hold."""
-    start_id = requested(home, store, server)
-    wait_for(f"TE {start_id} runs", lambda: shown(home, start_id)["engineState"] == "RUNNING")
+    start_id = requested(domain, store, server)
+    wait_for(f"TE {start_id} runs", lambda: shown(domain, start_id)["engineState"] == "RUNNING")
     return start_id
 
 
@@ -67,9 +67,9 @@ def engines_of(launcher: int) -> list[int]:
     return [int(pid) for pid in children if os.readlink(f"/proc/{pid}/exe").endswith("valkey-server")]
 
 
-def endpoints(home: House, start_id: int) -> list[tuple[str, int]]:
+def endpoints(domain: LocalDomain, start_id: int) -> list[tuple[str, int]]:
     """Where its engines are reached."""
-    nodes = (one["address"].rpartition(":") for one in shown(home, start_id)["endpoints"])
+    nodes = (one["address"].rpartition(":") for one in shown(domain, start_id)["endpoints"])
     return [(host, int(port)) for host, _, port in nodes]
 
 
@@ -143,48 +143,48 @@ def read(node: tuple[str, int], key: str) -> bytes | None:
     return None
 
 
-# Stories ---------------------------------------------------------------------------------------------------------------
+# Scenarios ---------------------------------------------------------------------------------------------------------------
 
 
-def test_tes_come_and_go_under_load_and_no_client_sees_it(home: House) -> None:
-    home.create(ONE, "-InstanceCount", "1", "-ReplicationFactor", "1")
-    leader = home.instance(ONE, "one-1")
+def test_tes_come_and_go_under_load_and_no_client_sees_it(domain: LocalDomain) -> None:
+    domain.create(ONE, "-InstanceCount", "1", "-ReplicationFactor", "1")
+    leader = domain.instance(ONE, "one-1")
     load = Load(leader["host"], leader["clientPort"])
     with load.running():
         load.goes_on()
-        first, second = running(home, ONE, "s1"), running(home, ONE, "s2")
-        nodes = [*endpoints(home, first), *endpoints(home, second)]
+        first, second = running(domain, ONE, "s1"), running(domain, ONE, "s2")
+        nodes = [*endpoints(domain, first), *endpoints(domain, second)]
         wait_for("both TEs serve reads", lambda: all(reads_served(node) > 20 for node in nodes))
-        launcher = int(shown(home, first)["pid"])
+        launcher = int(shown(domain, first)["pid"])
         os.kill(engines_of(launcher)[0], signal.SIGKILL)
-        end = home.end_of(ONE, first)
+        end = domain.end_of(ONE, first)
         load.goes_on()
-        asked(home, "DELETE", f"processes/{second}")
-        home.end_of(ONE, second)
+        asked(domain, "DELETE", f"processes/{second}")
+        domain.end_of(ONE, second)
         load.goes_on()
-        third = running(home, ONE, "s1")
-        os.kill(int(shown(home, third)["pid"]), signal.SIGKILL)
-        home.end_of(ONE, third)
+        third = running(domain, ONE, "s1")
+        os.kill(int(shown(domain, third)["pid"]), signal.SIGKILL)
+        domain.end_of(ONE, third)
         load.goes_on()
     assert not load.errors, load.errors[:5]
     assert (end["cause"], end["exitCode"]) == ("killed by signal", 137)
-    assert not [p for p in home.client.processes() if p["store"] == ONE and p["type"] == "TE"]
-    for manager in home.managers:
+    assert not [p for p in domain.client.processes() if p["store"] == ONE and p["type"] == "TE"]
+    for manager in domain.managers:
         wait_for("nothing of a TE is left on disk", lambda manager=manager: not list(manager.data_dir.glob("te/*")))
-    home.remove(ONE)
+    domain.remove(ONE)
 
 
-def test_a_te_has_an_engine_for_each_group_and_redirects_writes(home: House) -> None:
-    store = home.create(TWO, "-InstanceCount", "2", "-ReplicationFactor", "2")
+def test_a_te_has_an_engine_for_each_group_and_redirects_writes(domain: LocalDomain) -> None:
+    store = domain.create(TWO, "-InstanceCount", "2", "-ReplicationFactor", "2")
     assert len(store["groups"]) == 2
-    te = running(home, TWO, "s1")
-    found = shown(home, te)
+    te = running(domain, TWO, "s1")
+    found = shown(domain, te)
     assert len(engines_of(int(found["pid"]))) == len(found["endpoints"]) == 2
     with valkey.ValkeyCluster(host=store["instances"][0]["host"], port=store["instances"][0]["clientPort"]) as client:
         for n in range(20):
             client.set(f"key-{n}", n)
     served = 0
-    for node in endpoints(home, te):
+    for node in endpoints(domain, te):
         with valkey.Valkey(*node) as engine:
             wait_for("its engine knows the cluster", lambda engine=engine: len(engine.execute_command("CLUSTER NODES")) == 6)
             engine.readonly()
@@ -195,36 +195,36 @@ def test_a_te_has_an_engine_for_each_group_and_redirects_writes(home: House) -> 
                 with pytest.raises(valkey.exceptions.ResponseError, match="MOVED"):
                     engine.set(f"key-{n}", "no")
     assert served == 20
-    home.do("Stop-DkvStore", TWO)
-    wait_for("all of it has ended", lambda: not [p for p in home.client.processes() if p["store"] == TWO])
-    assert home.end_of(TWO, te)["cause"] == "graceful stop"
-    home.remove(TWO)
+    domain.do("Stop-DkvStore", TWO)
+    wait_for("all of it has ended", lambda: not [p for p in domain.client.processes() if p["store"] == TWO])
+    assert domain.end_of(TWO, te)["cause"] == "graceful stop"
+    domain.remove(TWO)
 
 
-def test_two_tes_that_acknowledge_confirm_nothing_and_follow_the_next_leader(home: House) -> None:
-    home.create(SURE)
-    home.wait_in_sync(SURE, "sure-1", "sure-2")
-    tes = [running(home, SURE, "s1"), running(home, SURE, "s2")]
-    leader = home.group(SURE)["leader"]
-    late = next(home.instance(SURE, name) for name in ("sure-1", "sure-2") if name != leader)
-    with ConfirmingClient(home.addresses.split(","), SURE) as client:
+def test_two_tes_that_acknowledge_confirm_nothing_and_follow_the_next_leader(domain: LocalDomain) -> None:
+    domain.create(SURE)
+    domain.wait_in_sync(SURE, "sure-1", "sure-2")
+    tes = [running(domain, SURE, "s1"), running(domain, SURE, "s2")]
+    leader = domain.group(SURE)["leader"]
+    late = next(domain.instance(SURE, name) for name in ("sure-1", "sure-2") if name != leader)
+    with ConfirmingClient(domain.addresses.split(","), SURE) as client:
         assert client.set("before", "1", timeout=20).confirmed
         os.kill(int(late["process"]["pid"]), signal.SIGSTOP)
         try:
-            with home.engine(SURE, leader) as engine:
+            with domain.engine(SURE, leader) as engine:
                 assert engine.set("counted", "1")
                 assert engine.wait(2, 1_000) == 2, "WAIT counts the two TEs"
             said = client.set("stalled", "1", timeout=1.0)
             assert said.kind is Kind.ACKNOWLEDGED and f"{late['host']}:{late['clientPort']}" in said.reason, said
         finally:
             os.kill(int(late["process"]["pid"]), signal.SIGCONT)
-        home.wait_in_sync(SURE, "sure-1", "sure-2")
+        domain.wait_in_sync(SURE, "sure-1", "sure-2")
         assert client.set("after", "1", timeout=20).confirmed
-        os.kill(home.pid(SURE, leader), signal.SIGKILL)
-        wait_for("the next term", lambda: home.group(SURE)["term"] > 1 and home.group(SURE)["serving"])
+        os.kill(domain.pid(SURE, leader), signal.SIGKILL)
+        wait_for("the next term", lambda: domain.group(SURE)["term"] > 1 and domain.group(SURE)["serving"])
         assert client.set("next", "term", timeout=20).confirmed
-    nodes = [node for te in tes for node in endpoints(home, te)]
+    nodes = [node for te in tes for node in endpoints(domain, te)]
     for node in nodes:
         wait_for("it follows the leader of the next term", lambda node=node: read(node, "next") == b"term")
-    assert [shown(home, te)["startId"] for te in tes] == tes
-    home.remove(SURE)
+    assert [shown(domain, te)["startId"] for te in tes] == tes
+    domain.remove(SURE)

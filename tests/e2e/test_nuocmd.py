@@ -12,28 +12,28 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.house import PATIENCE, House, house, wait_for
+from tests.e2e.local_domain import PATIENCE, LocalDomain, local_domain, wait_for
 from tests.e2e.nuocmd import Nuocmd, lines
 
 SHORT = {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": "1500"}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("nuocmd"), 2, SHORT) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("nuocmd"), 2, SHORT) as found:
         yield found
 
 
 @pytest.fixture
-def nuocmd(home: House) -> Nuocmd:
-    return Nuocmd(home)
+def nuocmd(domain: LocalDomain) -> Nuocmd:
+    return Nuocmd(domain)
 
 
 def create(nuocmd: Nuocmd, name: str, *servers: str) -> list[int]:
     """A database with an archive on each server, nothing started; the archive ids."""
     ids = []
     for server in servers:
-        path = nuocmd.house.root / f"{name}-{server}"
+        path = nuocmd.domain.root / f"{name}-{server}"
         said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
         found = re.search(r"id=(\d+),.* state=PROVISIONED", said)
         assert found, said
@@ -57,7 +57,7 @@ def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
 def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     """The documented example: archives, TEs, states, incarnations, waits that fail, the newest data leading, plans, the end."""
     plan = tmp_path / "startplan.json"
-    directory = nuocmd.house.root / "example"
+    directory = nuocmd.domain.root / "example"
     said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
     first = int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
     nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test", "--capture-file", plan)
@@ -143,7 +143,7 @@ def a_te_alone_waits_in_vain(nuocmd: Nuocmd) -> None:
 
 
 def create_archive(nuocmd: Nuocmd, name: str, server: str) -> int:
-    path = nuocmd.house.root / f"{name}-{server}"
+    path = nuocmd.domain.root / f"{name}-{server}"
     said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
     return int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
 
@@ -287,7 +287,7 @@ def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
         "--server-id",
         "s2",
         "--archive-path",
-        nuocmd.house.root / "kept-s2",
+        nuocmd.domain.root / "kept-s2",
     )
     assert f"id={second}" in nuocmd.do(*back)
     nuocmd.do("start", "database", "--db-name", "kept", "--incremental")
@@ -338,17 +338,17 @@ def test_what_cannot_be_is_said_in_one_sentence(nuocmd: Nuocmd) -> None:
     nuocmd.do("delete", "database", "--db-name", "says", "--purge")
 
 
-def test_the_dialect_is_spoken_on_both_ports_and_to_no_stranger(home: House) -> None:
-    host = home.managers[0].host
+def test_the_dialect_is_spoken_on_both_ports_and_to_no_stranger(domain: LocalDomain) -> None:
+    host = domain.managers[0].host
     for port in (7801, 8888):
         assert httpx.get(f"http://{host}:{port}/api/1/peers").json()["hasNext"] is False
         stranger = httpx.get(f"http://{host}:{port}/api/1/peers", headers={"Host": "evil.example"})
         assert (stranger.status_code, stranger.json()["code"]) == (403, 403)
 
 
-def test_a_second_manager_on_the_dialects_port_is_refused_in_a_sentence(home: House) -> None:
-    first = home.managers[0]
-    other = home.manager(9)
+def test_a_second_manager_on_the_dialects_port_is_refused_in_a_sentence(domain: LocalDomain) -> None:
+    first = domain.managers[0]
+    other = domain.manager(9)
     command = [*other.command(), "--bind", first.host, "--port", "7999"]
     done = subprocess.run(command, env=other.env, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Every subcommand of the unmodified nuocmd once, in one long story: it works, or is refused in a clear sentence.
+"""Every subcommand of the unmodified nuocmd once, in one long scenario: it works, or is refused in a clear sentence.
 
 Which subcommands there are is asked of nuocmd itself, so that none is missing. The rows need each other, in their order.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.nuodb.test_registry import CERTIFICATE
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 from tests.e2e.nuocmd_forked import Nuocmd
 
 WORKS = ""
@@ -126,7 +126,7 @@ ENDS: list[Row] = [
     ("delete archive --archive-id 1 --purge", WORKS),
     ("shutdown server --server-id s2", WORKS),
 ]
-STORY = [*BEFORE, *LOOKS, *KEPT, *NOT_MEANT, *ENDS]
+SCENARIO = [*BEFORE, *LOOKS, *KEPT, *NOT_MEANT, *ENDS]
 
 ENGINES_OWN = """check archiving; diagnose database; diagnose process; get archiving; get core-file; get database-connectivity;
 get log-messages; get stats; pause archiving; pause transactions; resume archiving; resume transactions;
@@ -153,7 +153,7 @@ def of_nuocmd() -> set[str]:
 
 
 def test_no_subcommand_of_nuocmd_is_missing() -> None:
-    told = {" ".join(command.split()[:2]) for command, _ in STORY}
+    told = {" ".join(command.split()[:2]) for command, _ in SCENARIO}
     known = of_nuocmd()
     assert len(known) == 107
     assert told | named(ENGINES_OWN) | named(LOCAL) == known
@@ -162,25 +162,25 @@ def test_no_subcommand_of_nuocmd_is_missing() -> None:
 
 @dataclass
 class Told:
-    """One domain of two servers, and what its story so far made of it."""
+    """One domain of two servers, and what its scenario so far made of it."""
 
-    home: House
+    domain: LocalDomain
     nuocmd: Nuocmd
     names: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
-    with house(tmp_path_factory.mktemp("all"), servers=2) as home:
-        (home.root / "ours.pem").write_text(CERTIFICATE)
-        (home.root / "licence").write_text("x")
-        first = home.managers[0]
-        nuocmd = Nuocmd(first.host, first.port, home.root, home.env)
-        yield Told(home, nuocmd, {"root": str(home.root)})
+    with local_domain(tmp_path_factory.mktemp("all"), servers=2) as domain:
+        (domain.root / "ours.pem").write_text(CERTIFICATE)
+        (domain.root / "licence").write_text("x")
+        first = domain.managers[0]
+        nuocmd = Nuocmd(first.host, first.port, domain.root, domain.env)
+        yield Told(domain, nuocmd, {"root": str(domain.root)})
         nuocmd.close()
 
 
-@pytest.mark.parametrize(("command", "said"), STORY, ids=[command for command, _ in STORY])
+@pytest.mark.parametrize(("command", "said"), SCENARIO, ids=[command for command, _ in SCENARIO])
 def test_each_works_or_is_refused_in_a_sentence(told: Told, command: str, said: str) -> None:
     code, out, err = told.nuocmd.run(*shlex.split(command.format(**told.names)))
     if said.startswith("!"):
@@ -201,10 +201,10 @@ def after(told: Told, command: str) -> None:
     if command.startswith("shutdown database"):
         wait_for("it is stopped", lambda: "state=NOT_RUNNING" in told.nuocmd("get database --db-name test"))
     if command.startswith("shutdown server --"):
-        gone = told.home.managers[1].process
+        gone = told.domain.managers[1].process
         assert gone is not None
         assert gone.wait(30) == 0
-        told.home.managers[1].process = None
+        told.domain.managers[1].process = None
 
 
 def test_where_things_are_kept(told: Told) -> None:

@@ -1,5 +1,5 @@
 """The unmodified nuocmd and what a domain keeps for people: values, users, roles, regions, policies, certificates, logs,
-servers that leave. One house of two managers serves all these stories; the last one takes its second server away.
+servers that leave. One domain of two managers serves all these scenarios; the last one takes its second server away.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from pathlib import Path
 import pytest
 
 from tests.api.nuodb.test_registry import CERTIFICATE
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 from tests.e2e.nuocmd_forked import Nuocmd
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     """Two managers and a store on the first."""
-    with house(tmp_path_factory.mktemp("registry"), servers=2, settings={"DKV_LABELS": "zone=a"}) as found:
+    with local_domain(tmp_path_factory.mktemp("registry"), servers=2, settings={"DKV_LABELS": "zone=a"}) as found:
         found.dkv("New-DkvStore", "Orders", "orders", managers=f"{found.managers[0].host}:7801")
         found.do("Start-DkvStore", "Orders")
         yield found
 
 
 @pytest.fixture(scope="module")
-def nuocmd(home: House) -> Iterator[Nuocmd]:
-    first = home.managers[0]
-    client = Nuocmd(first.host, first.port, home.root, home.env)
+def nuocmd(domain: LocalDomain) -> Iterator[Nuocmd]:
+    first = domain.managers[0]
+    client = Nuocmd(first.host, first.port, domain.root, domain.env)
     yield client
     client.close()
 
@@ -82,7 +82,7 @@ def test_certificates(nuocmd: Nuocmd, tmp_path: Path) -> None:
     assert "CN=" not in nuocmd("get certificate-info")
 
 
-def test_regions(nuocmd: Nuocmd, home: House) -> None:
+def test_regions(nuocmd: Nuocmd, domain: LocalDomain) -> None:
     assert nuocmd("create region --name east") == "Region(id=1, name=east)\n"
     nuocmd("add region-assignment --db-name Orders --region-name east --server-ids s1 s2")
     assert "region_name=east" in nuocmd("get processes --db-name Orders")
@@ -132,9 +132,9 @@ def test_versions(nuocmd: Nuocmd) -> None:
     nuocmd.refused("upgrade database-version --db-name Orders --version 10.0.0", f"Valkey {release[1]}, not 10.0.0")
 
 
-def test_what_a_server_says_of_itself(nuocmd: Nuocmd, home: House) -> None:
+def test_what_a_server_says_of_itself(nuocmd: Nuocmd, domain: LocalDomain) -> None:
     nuocmd("log message --message", "the disks are changed")
-    log = home.managers[0].data_dir / "manager.log"
+    log = domain.managers[0].data_dir / "manager.log"
     wait_for("the message is in the log", lambda: "the disks are changed" in log.read_text())
     assert "ThisServerId = s1" in nuocmd("get server-config --this-server")
     shown = nuocmd("get server-config --server-id s2")
@@ -173,16 +173,16 @@ def test_diagnose_info(nuocmd: Nuocmd, tmp_path: Path) -> None:
         assert any(name.startswith("engine/Orders_") for name in names)
 
 
-def test_a_server_is_stopped_given_up_and_taken_out(nuocmd: Nuocmd, home: House) -> None:
-    """Last: the house has one manager less afterwards."""
-    nuocmd("create archive --db-name Orders --server-id s2 --archive-path", str(home.root / "second"))
+def test_a_server_is_stopped_given_up_and_taken_out(nuocmd: Nuocmd, domain: LocalDomain) -> None:
+    """Last: the domain has one manager less afterwards."""
+    nuocmd("create archive --db-name Orders --server-id s2 --archive-path", str(domain.root / "second"))
     nuocmd.refused("delete server --server-id s2", "its manager renews its lease")
     nuocmd.refused("delete server-state --server-id s2", "its manager renews its lease")
     nuocmd("shutdown server --server-id s2")
-    second = home.managers[1].process
+    second = domain.managers[1].process
     assert second is not None
     assert second.wait(30) == 0
-    home.managers[1].process = None
+    domain.managers[1].process = None
     wait_for("its lease has ended", is_away(nuocmd, "s2"))
     nuocmd.refused("delete server --server-id s2", "Server s2 still has archive 1", "delete server-state --server-id s2")
     nuocmd.refused("get server-config --server-id s2", "The manager of s2")
@@ -190,7 +190,7 @@ def test_a_server_is_stopped_given_up_and_taken_out(nuocmd: Nuocmd, home: House)
     nuocmd("delete server --server-id s2")
     assert "s2" not in nuocmd("get servers")
     nuocmd.refused("delete server --server-id s2", "no server s2")
-    home.managers[1].restart()
+    domain.managers[1].restart()
     wait_for("it is back as a new server", lambda: "s2" in nuocmd("get servers"))
     nuocmd.refused("shutdown server --server-id s3", "no server s3")
 

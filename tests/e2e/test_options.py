@@ -10,7 +10,7 @@ import pytest
 import valkey
 
 from dkv.engine.config import MANAGER
-from tests.e2e.house import House, house, wait_for
+from tests.e2e.local_domain import LocalDomain, local_domain, wait_for
 from tests.e2e.test_memory_only import running
 
 STORE = "Tuned"
@@ -19,18 +19,18 @@ FAR_TOO_MUCH = 1 << 50
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("options"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("options"), servers=2) as found:
         found.create(STORE, "-InstanceCount", "1", "-ReplicationFactor", "2")
         running(found, STORE, "s2")
         yield found
 
 
-def runs_with(home: House) -> dict[int, set[tuple[str, str]]]:
+def runs_with(domain: LocalDomain) -> dict[int, set[tuple[str, str]]]:
     """CONFIG GET of each engine of each living process: maxmemory and appendfsync ("-" for a TE, which has no file)."""
     found: dict[int, set[tuple[str, str]]] = {}
-    for process in home.client.processes():
-        data = next(m.data_dir for m in home.managers if m.server_id == process["server"])
+    for process in domain.client.processes():
+        data = next(m.data_dir for m in domain.managers if m.server_id == process["server"])
         record = json.loads((data / "run" / str(process["startId"]) / "record.json").read_text())
         places = [part["directory"] for part in record["parts"]] or [record["directory"]]
         found[process["startId"]] = {_config(place, record["secret"], bool(record["parts"])) for place in places}
@@ -45,18 +45,18 @@ def _config(directory: str, secret: str, memory_only: bool) -> tuple[str, str]:
     return said["maxmemory"], "-" if memory_only else said["appendfsync"]
 
 
-def all_run_with(home: House, memory: int, fsync: str) -> bool:
-    processes = {p["startId"]: p["type"] for p in home.client.processes()}
+def all_run_with(domain: LocalDomain, memory: int, fsync: str) -> bool:
+    processes = {p["startId"]: p["type"] for p in domain.client.processes()}
     wanted = {start_id: {(str(memory), "-" if kind == "TE" else fsync)} for start_id, kind in processes.items()}
-    return len(processes) == 3 and runs_with(home) == wanted
+    return len(processes) == 3 and runs_with(domain) == wanted
 
 
-def lacking(home: House) -> list[int]:
-    return [one["startId"] for one in home.client.store(STORE)["options"]["lacking"]]
+def lacking(domain: LocalDomain) -> list[int]:
+    return [one["startId"] for one in domain.client.store(STORE)["options"]["lacking"]]
 
 
-def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterwards(home: House) -> None:
-    said = home.do(
+def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterwards(domain: LocalDomain) -> None:
+    said = domain.do(
         "update",
         "database-options",
         "--db-name",
@@ -71,57 +71,57 @@ def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterward
     )
     assert "max-memory: set on every running engine at once" in said.out
     assert "mem: an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines" in said.out
-    wait_for("all engines have it", lambda: all_run_with(home, 256 * MB, "everysec"))
-    wait_for("the domain knows", lambda: not lacking(home))
-    name = home.group(STORE)["leader"]
-    old = home.instance(STORE, name)["process"]["startId"]
-    home.dkv("shutdown", "process", "--start-id", str(old), "--kill")
-    home.dkv("Start-DkvStore", STORE, name)
-    home.wait_state(STORE, name, "Running")
-    home.wait_in_sync(STORE, *(i["instanceName"] for i in home.client.store(STORE)["instances"]))
-    assert all_run_with(home, 256 * MB, "everysec")
-    config = Path(home.archive(STORE, name), "valkey.conf").read_text()
+    wait_for("all engines have it", lambda: all_run_with(domain, 256 * MB, "everysec"))
+    wait_for("the domain knows", lambda: not lacking(domain))
+    name = domain.group(STORE)["leader"]
+    old = domain.instance(STORE, name)["process"]["startId"]
+    domain.dkv("shutdown", "process", "--start-id", str(old), "--kill")
+    domain.dkv("Start-DkvStore", STORE, name)
+    domain.wait_state(STORE, name, "Running")
+    domain.wait_in_sync(STORE, *(i["instanceName"] for i in domain.client.store(STORE)["instances"]))
+    assert all_run_with(domain, 256 * MB, "everysec")
+    config = Path(domain.archive(STORE, name), "valkey.conf").read_text()
     assert "maxmemory 268435456\n" in config
     assert "appendfsync everysec\n" in config
 
 
-def test_who_was_out_of_reach_gets_it_later_and_is_named_until_then(home: House) -> None:
-    second = home.managers[1]
-    far = {p["startId"] for p in home.client.processes() if p["server"] == "s2"}
+def test_who_was_out_of_reach_gets_it_later_and_is_named_until_then(domain: LocalDomain) -> None:
+    second = domain.managers[1]
+    far = {p["startId"] for p in domain.client.processes() if p["server"] == "s2"}
     second.kill()
-    said = home.do(
-        "Set-DkvStore", STORE, "-MaxMemory", "300MB", "-AppendFsync", "always", "-Managers", f"{home.managers[0].host}:7801"
+    said = domain.do(
+        "Set-DkvStore", STORE, "-MaxMemory", "300MB", "-AppendFsync", "always", "-Managers", f"{domain.managers[0].host}:7801"
     )
     assert "append-fsync: set on every running engine at once" in said.out
-    wait_for("only the far ones lack it", lambda: set(lacking(home)) == far)
-    assert home.client.store(STORE)["appendFsync"] == "everysec", "not more is promised than every copy keeps"
-    waiting = home.do("show", "waiting", "--db-name", STORE).out
+    wait_for("only the far ones lack it", lambda: set(lacking(domain)) == far)
+    assert domain.client.store(STORE)["appendFsync"] == "everysec", "not more is promised than every copy keeps"
+    waiting = domain.do("show", "waiting", "--db-name", STORE).out
     assert all(f"process {one}" in waiting for one in far)
     assert "still runs with max-memory 268435456 instead of 314572800" in waiting
-    assert "still runs with" in home.dkv("show", "database", "--db-name", STORE).err
+    assert "still runs with" in domain.dkv("show", "database", "--db-name", STORE).err
     second.restart()
-    wait_for("the far ones have it too", lambda: all_run_with(home, 300 * MB, "always") and not lacking(home))
-    assert home.client.store(STORE)["appendFsync"] == "always"
+    wait_for("the far ones have it too", lambda: all_run_with(domain, 300 * MB, "always") and not lacking(domain))
+    assert domain.client.store(STORE)["appendFsync"] == "always"
 
 
-def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(home: House) -> None:
-    home.do("update", "database-options", "--db-name", STORE, "--default-options", "max-memory", str(FAR_TOO_MUCH))
-    wait_for("all engines have it", lambda: all_run_with(home, FAR_TOO_MUCH, "always") and not lacking(home))
+def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(domain: LocalDomain) -> None:
+    domain.do("update", "database-options", "--db-name", STORE, "--default-options", "max-memory", str(FAR_TOO_MUCH))
+    wait_for("all engines have it", lambda: all_run_with(domain, FAR_TOO_MUCH, "always") and not lacking(domain))
     command = f"dkv restart database --db-name {STORE} --rolling"
-    said = home.do("update", "database-options", "--db-name", STORE, "--replace-all")
+    said = domain.do("update", "database-options", "--db-name", STORE, "--replace-all")
     assert f"keeps it until it is restarted: {command}" in said.out
-    assert len(set(lacking(home))) == 3
-    assert f"fix: {command}" in home.dkv("show", "database", "--db-name", STORE).err
-    home.do(*command.split()[1:])
-    assert not lacking(home)
-    assert not any(str(FAR_TOO_MUCH) in memory for one in runs_with(home).values() for memory, _ in one)
+    assert len(set(lacking(domain))) == 3
+    assert f"fix: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
+    domain.do(*command.split()[1:])
+    assert not lacking(domain)
+    assert not any(str(FAR_TOO_MUCH) in memory for one in runs_with(domain).values() for memory, _ in one)
 
 
-def test_a_wrong_option_changes_nothing(home: House) -> None:
-    with home.unchanged():
+def test_a_wrong_option_changes_nothing(domain: LocalDomain) -> None:
+    with domain.unchanged():
         for words in (("max-memory", "1000"), ("max-memory", "much"), ("append-fsync", "often"), ("min-in-sync", "9")):
-            said = home.dkv("update", "database-options", "--db-name", STORE, "--default-options", *words)
+            said = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", *words)
             assert said.code == 2, said
             assert "hint: " in said.err
-        assert home.dkv("Set-DkvStore", STORE).code == 2
-        assert "There is no store" in home.dkv("Set-DkvStore", "Nobody", "-MinInSync", "1").err
+        assert domain.dkv("Set-DkvStore", STORE).code == 2
+        assert "There is no store" in domain.dkv("Set-DkvStore", "Nobody", "-MinInSync", "1").err

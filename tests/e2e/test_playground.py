@@ -1,4 +1,4 @@
-"""The playground as a program: the whole story holds, a planted loss is found, and a killed one leaves nothing for ever."""
+"""The playground as a program: the whole scenario holds, a planted loss is found, and a killed one leaves nothing for ever."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import DKV, MARK, marked, wait_for
+from tests.e2e.local_domain import DKV, MARK, marked, wait_for
 
-STORY = 240.0  # s a story may take on a busy machine
+SCENARIO = 240.0  # s a scenario may take on a busy machine
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def once(environment: dict[str, str], *words: str, **extra: str) -> subprocess.C
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=STORY,
+        timeout=SCENARIO,
         check=False,
     )
 
@@ -82,7 +82,7 @@ def test_the_whole_story_holds(environment: dict[str, str], tmp_path: Path) -> N
     for _, keys, back, lost in counts:
         assert keys == back and lost == "0"
     assert max(int(keys) for promise, keys, *_ in counts if promise == "confirmed") > 20
-    assert not list((tmp_path / "tmp").glob("dkv-playground-*")), "a story that held leaves no directory behind"
+    assert not list((tmp_path / "tmp").glob("dkv-playground-*")), "a scenario that held leaves no directory behind"
 
 
 def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) ->
     assert said.returncode == 1, said.stdout + said.stderr
     assert "1 promised keys are lost" in said.stderr and "plain:0" in said.stderr
     assert "127.0.0.1:" in said.stdout
-    assert list((tmp_path / "tmp").glob("dkv-playground-*")), "what is left of a failed story is kept"
+    assert list((tmp_path / "tmp").glob("dkv-playground-*")), "what is left of a failed scenario is kept"
 
 
 def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ import dkv.daemon  # noqa: F401  imported before managers are forked
 from dkv.cli.main import main
 from dkv.engine import binary
 from tests.disks import small_disk
-from tests.e2e.house import DKV, House, Manager, Said, house, refused, wait_for
+from tests.e2e.local_domain import DKV, LocalDomain, Manager, Said, local_domain, refused, wait_for
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("refused")) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("refused")) as found:
         found.create("Orders", "-ReplicationFactor", "3")
         yield found
 
@@ -61,82 +61,82 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         ("Add-DkvInstance Orders more -ClustronPort 7950 -ClientPort 7960 -Server s9", "s9", 2),
     ],
 )
-def test_a_command_is_refused(home: House, words: str, says: str, code: int) -> None:
-    with home.unchanged():
-        said = home.dkv(*words.split())
+def test_a_command_is_refused(domain: LocalDomain, words: str, says: str, code: int) -> None:
+    with domain.unchanged():
+        said = domain.dkv(*words.split())
     refused(said, says)
     assert said.code == code, said
 
 
-def test_what_is_so_already_is_a_success_that_says_so(home: House) -> None:
-    with home.unchanged():
-        again = home.do("New-DkvStore", "Orders", "orders", "-ReplicationFactor", "3")
+def test_what_is_so_already_is_a_success_that_says_so(domain: LocalDomain) -> None:
+    with domain.unchanged():
+        again = domain.do("New-DkvStore", "Orders", "orders", "-ReplicationFactor", "3")
         assert [row[3] for row in again.rows()] == ["Already exists"] * 3
-        again = home.do("Start-DkvStore", "Orders")
+        again = domain.do("Start-DkvStore", "Orders")
         assert [row[3] for row in again.rows()] == ["Already running"] * 3
-    home.do("New-DkvStore", "Idle", "idle", "-ClustronPort", "7911", "-ClientPort", "7961")
-    with home.unchanged():
-        again = home.do("Stop-DkvStore", "Idle")
+    domain.do("New-DkvStore", "Idle", "idle", "-ClustronPort", "7911", "-ClientPort", "7961")
+    with domain.unchanged():
+        again = domain.do("Stop-DkvStore", "Idle")
         assert [row[3] for row in again.rows()] == ["Already stopped"] * 3
-    home.remove("Idle")
+    domain.remove("Idle")
 
 
-def test_a_port_that_another_program_uses(home: House) -> None:
-    second = home.managers[1]
-    with socket.socket() as other, home.unchanged():
+def test_a_port_that_another_program_uses(domain: LocalDomain) -> None:
+    second = domain.managers[1]
+    with socket.socket() as other, domain.unchanged():
         other.bind((second.host, 7960))
         other.listen()
-        said = home.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7910", "-ClientPort", "7960")
+        said = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7910", "-ClientPort", "7960")
     refused(said, "Port 7960", second.host, "in use by another program", "-ClientPort 7961")
     assert [row[2] for row in said.rows()] == ["SKIPPED", "FAILED", "SKIPPED"]
 
 
-def test_a_manager_that_is_away_is_found_before_anything_is_written(home: House) -> None:
-    nobody = f"{home.net}.99:7801"
-    with home.unchanged():
-        said = home.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7950", managers=f"{home.addresses},{nobody}")
+def test_a_manager_that_is_away_is_found_before_anything_is_written(domain: LocalDomain) -> None:
+    nobody = f"{domain.net}.99:7801"
+    with domain.unchanged():
+        said = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7950", managers=f"{domain.addresses},{nobody}")
         assert [row[2] for row in said.rows()] == ["SKIPPED"] * 3 + ["FAILED"]
         assert "is not reachable: nothing listens there" in said.out
-        refused(home.dkv("Get-DkvStore", managers=nobody), "is not reachable", "dkv manager run")
-        refused(home.dkv("Connect-DkvManager", "-Managers", f"{home.addresses},{nobody}"), "is not reachable")
+        refused(domain.dkv("Get-DkvStore", managers=nobody), "is not reachable", "dkv manager run")
+        refused(domain.dkv("Connect-DkvManager", "-Managers", f"{domain.addresses},{nobody}"), "is not reachable")
     assert said.code == 1
 
 
-def test_managers_of_two_domains(home: House) -> None:
-    other = home.manager(8, state="other.sqlite")
-    home.managers.append(other)
+def test_managers_of_two_domains(domain: LocalDomain) -> None:
+    other = domain.manager(8, state="other.sqlite")
+    domain.managers.append(other)
     try:
         other.restart()
-        first = home.managers[0].host
-        with home.unchanged():
+        first = domain.managers[0].host
+        with domain.unchanged():
             for words in (
                 ["Connect-DkvManager", "-Managers", f"{first},{other.host}"],
                 ["New-DkvStore", "First", "first", "-ClustronPort", "7950", "-Managers", f"{first},{other.host}"],
             ):
-                refused(home.dkv(*words, managers=""), first, other.host, "belong to different domains")
+                refused(domain.dkv(*words, managers=""), first, other.host, "belong to different domains")
         assert other.client.stores() == []
     finally:
-        home.managers.remove(other)
+        domain.managers.remove(other)
         if other.process:
             assert other.kill(signal.SIGTERM) == 0
 
 
-def test_ctrl_c_in_the_middle_of_a_start(home: House) -> None:
+def test_ctrl_c_in_the_middle_of_a_start(domain: LocalDomain) -> None:
     """The third manager does not answer: Ctrl-C tells what had been sent, and the domain stays whole."""
-    home.do("New-DkvStore", "Cut", "cut", "-ClustronPort", "7911", "-ClientPort", "7961")
-    frozen = home.managers[2].process
+    domain.do("New-DkvStore", "Cut", "cut", "-ClustronPort", "7911", "-ClientPort", "7961")
+    frozen = domain.managers[2].process
     assert frozen
     frozen.send_signal(signal.SIGSTOP)
     try:
         start = subprocess.Popen(
             [str(DKV), "Start-DkvStore", "Cut"],
-            env=home.env | {"DKV_MANAGERS": home.addresses},
+            env=domain.env | {"DKV_MANAGERS": domain.addresses},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
-        wait_for("two starts", lambda: all(home.instance("Cut", f"cut-{i}")["process"] for i in (1, 2)))
+        wait_for("two starts", lambda: all(domain.instance("Cut", f"cut-{i}")["process"] for i in (1, 2)))
         start.send_signal(signal.SIGINT)
         err = start.communicate(timeout=30)[1]
     finally:
@@ -146,12 +146,12 @@ def test_ctrl_c_in_the_middle_of_a_start(home: House) -> None:
     assert "StartInstance:cut-1" in err
     assert "StartInstance:cut-2" in err
     assert "Traceback" not in err
-    home.do("Start-DkvStore", "Cut")
-    home.remove("Cut")
+    domain.do("Start-DkvStore", "Cut")
+    domain.remove("Cut")
 
 
-def test_a_web_page_cannot_drive_a_manager(home: House) -> None:
-    host = home.managers[0].host
+def test_a_web_page_cannot_drive_a_manager(domain: LocalDomain) -> None:
+    host = domain.managers[0].host
 
     def ask(headers: dict[str, str]) -> tuple[int, str, str]:
         line = http.client.HTTPConnection(host, 7801, timeout=10)
@@ -161,7 +161,7 @@ def test_a_web_page_cannot_drive_a_manager(home: House) -> None:
         line.close()
         return said
 
-    with home.unchanged():
+    with domain.unchanged():
         for headers in ({"Host": "evil.example:7801"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
             status, kind, text = ask(headers)
             assert (status, kind) == (403, "application/problem+json"), text
@@ -173,9 +173,9 @@ def test_a_web_page_cannot_drive_a_manager(home: House) -> None:
 
 
 @pytest.fixture
-def stranger(home: House, tmp_path: Path) -> Manager:
+def stranger(domain: LocalDomain, tmp_path: Path) -> Manager:
     """A manager of its own, with its own state, that a test may start once."""
-    return Manager("x", f"{home.net}.77", tmp_path / "x", f"sqlite:{tmp_path / 'x.sqlite'}", env=home.env)
+    return Manager("x", f"{domain.net}.77", tmp_path / "x", f"sqlite:{tmp_path / 'x.sqlite'}", env=domain.env)
 
 
 def begin(manager: Manager, *more: str, env: dict[str, str] | None = None) -> Said:
@@ -209,8 +209,8 @@ def _become(words: list[str], env: dict[str, str], said: int) -> NoReturn:
         os._exit(code)
 
 
-def test_a_second_manager_is_told_of_the_first(home: House, stranger: Manager) -> None:
-    first = home.managers[0]
+def test_a_second_manager_is_told_of_the_first(domain: LocalDomain, stranger: Manager) -> None:
+    first = domain.managers[0]
     refused(
         begin(stranger, "--data-dir", str(first.data_dir), "--server-id", "s1"),
         "Manager s1",
@@ -245,7 +245,7 @@ def test_a_state_file_that_is_not_ours(stranger: Manager, tmp_path: Path) -> Non
     refused(begin(stranger, "--state", "oracle:everything"), "state backend 'oracle:everything' is not known", "sqlite:PATH")
 
 
-def test_a_state_file_that_is_damaged_or_of_a_newer_version(home: House, stranger: Manager, tmp_path: Path) -> None:
+def test_a_state_file_that_is_damaged_or_of_a_newer_version(domain: LocalDomain, stranger: Manager, tmp_path: Path) -> None:
     state = tmp_path / "x.sqlite"
     stranger.restart()
     assert stranger.kill(signal.SIGTERM) == 0
@@ -320,19 +320,19 @@ def test_without_path_and_without_the_bundled_one(stranger: Manager, tmp_path: P
     refused(begin(stranger, env={"PATH": str(tmp_path)}), "valkey-server is neither on PATH", "Install Valkey 9.1")
 
 
-def test_a_valkey_that_vanishes_is_told_by_the_start_of_a_node(home: House, stranger: Manager, tmp_path: Path) -> None:
+def test_a_valkey_that_vanishes_is_told_by_the_start_of_a_node(domain: LocalDomain, stranger: Manager, tmp_path: Path) -> None:
     program = tmp_path / "valkey-server"
     program.symlink_to(binary.find_binary())
-    stranger.env = home.env | {"DKV_VALKEY_SERVER": str(program)}
+    stranger.env = domain.env | {"DKV_VALKEY_SERVER": str(program)}
     stranger.restart()
     try:
         address = f"{stranger.host}:7801"
-        assert home.dkv("New-DkvStore", "None", "none", managers=address).code == 0
+        assert domain.dkv("New-DkvStore", "None", "none", managers=address).code == 0
         program.unlink()
-        refused(home.dkv("Start-DkvStore", "None", managers=address), str(program), "is not an executable file")
+        refused(domain.dkv("Start-DkvStore", "None", managers=address), str(program), "is not an executable file")
         assert {t["cause"] for t in stranger.client.tombstones()} == {"no valkey-server binary"}
         program.symlink_to(binary.find_binary())
-        assert home.dkv("Start-DkvStore", "None", managers=address).code == 0
-        assert home.dkv("Stop-DkvStore", "None", managers=address).code == 0
+        assert domain.dkv("Start-DkvStore", "None", managers=address).code == 0
+        assert domain.dkv("Stop-DkvStore", "None", managers=address).code == 0
     finally:
         assert stranger.kill(signal.SIGTERM) == 0

@@ -13,7 +13,7 @@ import pytest
 from dkv.client import Json
 from tests.e2e.dying import Column, Moment, Row, both_die, killed_and_whole_again, manager_dies, process_dies, table
 from tests.e2e.holding import STORE, Stage, stage
-from tests.e2e.house import wait_for
+from tests.e2e.local_domain import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from dkv.config import Settings
 from dkv.daemon import stop
 from dkv.data_dir import LOCK
 from dkv.manager import ManagerError
-from tests.e2e.house import House, ManagerRefused, house, refused, wait_for
+from tests.e2e.local_domain import LocalDomain, ManagerRefused, local_domain, refused, wait_for
 from tests.strangers import common_ground, does, needs_root, snapshot, their_directory
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("strangers"), servers=2) as found:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
+    with local_domain(tmp_path_factory.mktemp("strangers"), servers=2) as found:
         yield found
 
 
@@ -33,81 +33,83 @@ def ground() -> Iterator[Path]:
         yield place
 
 
-def create(home: House, database: str, path: Path, manager: int = 0) -> int:
+def create(domain: LocalDomain, database: str, path: Path, manager: int = 0) -> int:
     """An archive on s1, over the API, as anybody on the machine can; its id."""
     body = {"dbName": database, "host": "s1", "path": str(path)}
-    reply = home.managers[manager].client.request("POST", "/api/1/archives", body=body)
+    reply = domain.managers[manager].client.request("POST", "/api/1/archives", body=body)
     return int(json.loads(reply.body)["id"])
 
 
-def elsewhere(home: House, database: str, path: Path) -> int:
+def elsewhere(domain: LocalDomain, database: str, path: Path) -> int:
     """Through the other manager, which cannot see the directory."""
-    return create(home, database, path, manager=1)
+    return create(domain, database, path, manager=1)
 
 
-def bundle(home: House) -> dict[str, str]:
-    answer = home.client.request("GET", "/api/1/diagnostics/logs")
+def bundle(domain: LocalDomain) -> dict[str, str]:
+    answer = domain.client.request("GET", "/api/1/diagnostics/logs")
     with zipfile.ZipFile(io.BytesIO(answer.body)) as packed:
         return {name: packed.read(name).decode("utf-8", "replace") for name in packed.namelist()}
 
 
 @needs_root
-def test_the_support_bundle_holds_no_file_that_a_stranger_pointed_at(home: House, tmp_path: Path, ground: Path) -> None:
+def test_the_support_bundle_holds_no_file_that_a_stranger_pointed_at(domain: LocalDomain, tmp_path: Path, ground: Path) -> None:
     """Through the other manager, which cannot see the directory when the archive is created."""
     (tmp_path / "shadow").write_text("root:secret-hash")
     theirs = their_directory(ground)
     plant = "for name in ('x.log', 'previous-engine.log'): os.symlink(sys.argv[2], f'{sys.argv[1]}/{name}')"
     does(plant, theirs, tmp_path / "shadow")
-    elsewhere(home, "log", theirs)
-    found = bundle(home)
+    elsewhere(domain, "log", theirs)
+    found = bundle(domain)
     assert "s1/manager.log" in found
     assert not [name for name, text in found.items() if "secret-hash" in text]
 
 
 @needs_root
-def test_a_directory_of_a_stranger_is_no_archive(home: House, ground: Path) -> None:
+def test_a_directory_of_a_stranger_is_no_archive(domain: LocalDomain, ground: Path) -> None:
     """Said at once by the manager of that machine; said by the end of its process where only that could look."""
     theirs = their_directory(ground)
-    with home.unchanged(), pytest.raises(ManagerRefused) as no:
-        create(home, "a", theirs)
+    with domain.unchanged(), pytest.raises(ManagerRefused) as no:
+        create(domain, "a", theirs)
     assert "belongs to user nobody" in no.value.message
     assert no.value.hint
-    elsewhere(home, "a", theirs)
+    elsewhere(domain, "a", theirs)
     before = snapshot(theirs)
-    home.dkv("create", "database", "--db-name", "a", "--dba-user", "dba", "--dba-password", "x", managers=None)
-    tombstone = wait_for("its end", lambda: next(iter(home.client.tombstones("a")), None))
+    domain.dkv("create", "database", "--db-name", "a", "--dba-user", "dba", "--dba-password", "x", managers=None)
+    tombstone = wait_for("its end", lambda: next(iter(domain.client.tombstones("a")), None))
     assert tombstone is not None
     assert tombstone["cause"] == "directory not safe"
     assert "belongs to user nobody" in str(tombstone)
     assert snapshot(theirs) == before
-    home.dkv("shutdown", "database", "--db-name", "a")
+    domain.dkv("shutdown", "database", "--db-name", "a")
 
 
-def test_a_directory_with_other_things_in_it_is_refused_at_once(home: House, tmp_path: Path) -> None:
+def test_a_directory_with_other_things_in_it_is_refused_at_once(domain: LocalDomain, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("everybody's")
-    with home.unchanged():
-        said = home.dkv("create", "archive", "--db-name", "b", "--server-id", "s1", "--archive-path", str(tmp_path / "etc"))
+    with domain.unchanged():
+        said = domain.dkv("create", "archive", "--db-name", "b", "--server-id", "s1", "--archive-path", str(tmp_path / "etc"))
     refused(said, "is not empty", "passwd")
 
 
-def test_a_purge_renames_no_directory_that_was_never_an_archive(home: House, tmp_path: Path) -> None:
+def test_a_purge_renames_no_directory_that_was_never_an_archive(domain: LocalDomain, tmp_path: Path) -> None:
     """The other manager cannot know what is there; the one that would rename it does."""
     (tmp_path / "etc").mkdir(mode=0o755)
     (tmp_path / "etc" / "passwd").write_text("everybody's")
     before = snapshot(tmp_path / "etc")
-    archive = elsewhere(home, "c", tmp_path / "etc")
-    home.client.request("DELETE", f"/api/1/archives/{archive}?purge=true")
+    archive = elsewhere(domain, "c", tmp_path / "etc")
+    domain.client.request("DELETE", f"/api/1/archives/{archive}?purge=true")
     kept = "/api/1/archives?removed=true"
-    wait_for("forgotten", lambda: all(one["id"] != archive for one in json.loads(home.client.request("GET", kept).body)["data"]))
+    wait_for(
+        "forgotten", lambda: all(one["id"] != archive for one in json.loads(domain.client.request("GET", kept).body)["data"])
+    )
     assert snapshot(tmp_path / "etc") == before
     assert [path.name for path in tmp_path.iterdir()] == ["etc"]
 
 
 @pytest.mark.parametrize("bad", ["/srv/\x1b]0;x\x07", "/srv/a\nb", "/srv/\u202egnp"])
-def test_a_path_that_could_move_a_terminal_is_refused(home: House, bad: str) -> None:
-    with home.unchanged(), pytest.raises(ManagerRefused) as no:
-        create(home, "d", Path(bad))
+def test_a_path_that_could_move_a_terminal_is_refused(domain: LocalDomain, bad: str) -> None:
+    with domain.unchanged(), pytest.raises(ManagerRefused) as no:
+        create(domain, "d", Path(bad))
     assert "cannot be printed" in no.value.message
     assert no.value.message.isprintable()
 
@@ -153,9 +155,9 @@ def test_a_strangers_data_directory_does_not_choose_whom_root_ends(ground: Path)
 # The data directory --------------------------------------------------------------------------------------------------
 
 
-def starts(home: House, directory: Path) -> str:
+def starts(domain: LocalDomain, directory: Path) -> str:
     """What a manager says that cannot live there."""
-    manager = home.manager(7)
+    manager = domain.manager(7)
     manager.data_dir, manager.state = directory, f"sqlite:{directory.parent / 'other.sqlite'}"
     done = subprocess.run(manager.command(), env=manager.env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -163,17 +165,17 @@ def starts(home: House, directory: Path) -> str:
 
 
 @needs_root
-def test_a_manager_does_not_move_into_a_strangers_directory(home: House, ground: Path) -> None:
+def test_a_manager_does_not_move_into_a_strangers_directory(domain: LocalDomain, ground: Path) -> None:
     theirs = their_directory(ground)
     does("os.symlink('/etc/passwd', f'{sys.argv[1]}/manager.log')", theirs)
     before = snapshot(theirs)
-    assert "belongs to user nobody" in starts(home, theirs)
+    assert "belongs to user nobody" in starts(domain, theirs)
     assert snapshot(theirs) == before
 
 
-def test_a_manager_does_not_close_a_directory_that_is_for_others(home: House, tmp_path: Path) -> None:
+def test_a_manager_does_not_close_a_directory_that_is_for_others(domain: LocalDomain, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir(mode=0o755)
     (tmp_path / "etc" / "passwd").write_text("everybody's")
     before = snapshot(tmp_path / "etc")
-    assert "is no manager's data directory: it holds passwd" in starts(home, tmp_path / "etc")
+    assert "is no manager's data directory: it holds passwd" in starts(domain, tmp_path / "etc")
     assert snapshot(tmp_path / "etc") == before

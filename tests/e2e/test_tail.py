@@ -17,27 +17,27 @@ import pytest
 
 from dkv.client import ClientError
 from tests.e2e.counters import Counter, counting, go_on, wrong
-from tests.e2e.house import Manager, wait_for
+from tests.e2e.local_domain import Manager, wait_for
 from tests.e2e.watched import Watched, watched
 
 STORE = "Large"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with watched(tmp_path_factory.mktemp("tail"), STORE, 3, {"DKV_RESTART_BUDGET": "1000", "DKV_TAIL_ABOVE_BYTES": "0"}) as found:
         yield found
 
 
-def nodes(home: Watched) -> list[tuple[str, int]]:
-    return [(one["host"], one["clientPort"]) for one in home.client.store(STORE)["instances"]]
+def nodes(domain: Watched) -> list[tuple[str, int]]:
+    return [(one["host"], one["clientPort"]) for one in domain.client.store(STORE)["instances"]]
 
 
-def kill_the_leader(home: Watched, lag: bool = False) -> str:
+def kill_the_leader(domain: Watched, lag: bool = False) -> str:
     """SIGKILL; with `lag` its followers stood still for a moment before, so that they lack more."""
-    leader = str(home.led()["leader"])
-    others = [home.pid(STORE, name) for name in home.names(leader)] if lag else []
-    victim = home.pid(STORE, leader)
+    leader = str(domain.led()["leader"])
+    others = [domain.pid(STORE, name) for name in domain.names(leader)] if lag else []
+    victim = domain.pid(STORE, leader)
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(0.3 if lag else 0)
@@ -47,13 +47,13 @@ def kill_the_leader(home: Watched, lag: bool = False) -> str:
     return leader
 
 
-def serves_again(home: Watched, term: int) -> None:
-    wait_for("a new term is served", lambda: home.led()["serving"] and home.led()["term"] > term, within=60)
+def serves_again(domain: Watched, term: int) -> None:
+    wait_for("a new term is served", lambda: domain.led()["serving"] and domain.led()["term"] > term, within=60)
 
 
-def full_resyncs(home: Watched) -> dict[str, int]:
+def full_resyncs(domain: Watched) -> dict[str, int]:
     """How often each engine said that it takes everything anew."""
-    logs = home.root.glob("*/run/*/engine.log")
+    logs = domain.root.glob("*/run/*/engine.log")
     return {str(log): log.read_text(errors="replace").count("Full resync from primary") for log in logs}
 
 
@@ -65,52 +65,52 @@ class Failover:
     kept: bool
 
 
-def fails_over(home: Watched, counters: list[Counter], lag: bool) -> Failover:
+def fails_over(domain: Watched, counters: list[Counter], lag: bool) -> Failover:
     """Kill the leader and wait until all is whole. A busy machine may take the second choice: the dead leader, restarted."""
     go_on(counters)
-    home.wait_whole()
-    before, term, resyncs = home.last_event(), int(home.led()["term"]), full_resyncs(home)
-    dead = kill_the_leader(home, lag)
-    serves_again(home, term)
+    domain.wait_whole()
+    before, term, resyncs = domain.last_event(), int(domain.led()["term"]), full_resyncs(domain)
+    dead = kill_the_leader(domain, lag)
+    serves_again(domain, term)
     go_on(counters, 1)
-    home.wait_whole()
-    told = home.client.events(after=before)
+    domain.wait_whole()
+    told = domain.client.events(after=before)
     opened = next(e["sequence"] for e in told if e["kind"] == "group.opened")
     left = [e for e in told if e["kind"] == "in_sync.shrunk" and e["sequence"] <= opened]
-    again = [log for log, count in full_resyncs(home).items() if count != resyncs.get(log, count)]
-    if home.led()["leader"] == dead:
+    again = [log for log, count in full_resyncs(domain).items() if count != resyncs.get(log, count)]
+    if domain.led()["leader"] == dead:
         return Failover(given=False, kept=False)
     assert any(event["kind"] == "group.tail_fed" for event in told), "nobody else leads without the tail"
     assert len(left) > 1 or again == [], "whoever stays in sync goes on where it was"
     return Failover(given=True, kept=len(left) == 1)
 
 
-def test_a_follower_leads_with_the_dead_leaders_tail_and_nobody_resyncs_in_full_but_the_dead(home: Watched) -> None:
-    with counting(nodes(home)) as counters:
-        assert any(fails_over(home, counters, lag=False).kept for _ in range(8))
+def test_a_follower_leads_with_the_dead_leaders_tail_and_nobody_resyncs_in_full_but_the_dead(domain: Watched) -> None:
+    with counting(nodes(domain)) as counters:
+        assert any(fails_over(domain, counters, lag=False).kept for _ in range(8))
     assert wrong(counters) == []
 
 
 @pytest.mark.full
-def test_twenty_leaders_die_and_every_acknowledged_addition_is_there_once(home: Watched) -> None:
-    with counting(nodes(home)) as counters:
-        seen = [fails_over(home, counters, lag=number % 3 == 2) for number in range(20)]
+def test_twenty_leaders_die_and_every_acknowledged_addition_is_there_once(domain: Watched) -> None:
+    with counting(nodes(domain)) as counters:
+        seen = [fails_over(domain, counters, lag=number % 3 == 2) for number in range(20)]
     assert wrong(counters) == []
     print(sum(one.given for one in seen), sum(one.kept for one in seen), sum(one.answered for one in counters))
     assert sum(one.given for one in seen) >= 5, seen
     assert any(one.kept for one in seen), seen
 
 
-def when(home: Watched, kind: str, act: Callable[[], None]) -> threading.Thread:
+def when(domain: Watched, kind: str, act: Callable[[], None]) -> threading.Thread:
     """Do something as soon as an event is told."""
     ready = threading.Event()
 
     def watch() -> None:
-        after = home.last_event()
+        after = domain.last_event()
         ready.set()
         while True:
             try:
-                for event in home.client.follow_events(after=after, silence=30):
+                for event in domain.client.follow_events(after=after, silence=30):
                     if event["kind"] == kind:
                         act()
                         return
@@ -126,12 +126,12 @@ def when(home: Watched, kind: str, act: Callable[[], None]) -> threading.Thread:
 @pytest.mark.full
 @pytest.mark.parametrize("event", ["group.assigned", "group.tail_measured", "group.tail_fed"])
 @pytest.mark.parametrize("who", ["feeding manager", "heir", "heirs manager"])
-def test_whoever_is_killed_while_the_tail_is_fed_nothing_is_lost_or_done_twice(home: Watched, event: str, who: str) -> None:
-    home.wait_whole()
-    with counting(nodes(home)) as counters:
+def test_whoever_is_killed_while_the_tail_is_fed_nothing_is_lost_or_done_twice(domain: Watched, event: str, who: str) -> None:
+    domain.wait_whole()
+    with counting(nodes(domain)) as counters:
         go_on(counters)
-        term, leader = int(home.led()["term"]), str(home.led()["leader"])
-        feeder = home.manager_of(leader)
+        term, leader = int(domain.led()["term"]), str(domain.led()["leader"])
+        feeder = domain.manager_of(leader)
         gone: list[Manager] = []
 
         def strike() -> None:
@@ -139,45 +139,45 @@ def test_whoever_is_killed_while_the_tail_is_fed_nothing_is_lost_or_done_twice(h
                 feeder.kill()
                 gone.append(feeder)
                 return
-            heir = str(home.led()["leader"] or "")
+            heir = str(domain.led()["leader"] or "")
             if not heir:
                 return
             if who == "heir":
-                pid = (home.instance(STORE, heir)["process"] or {}).get("pid")
+                pid = (domain.instance(STORE, heir)["process"] or {}).get("pid")
                 if pid:
                     os.kill(int(pid), signal.SIGKILL)
                 return
-            gone.append(home.manager_of(heir))
+            gone.append(domain.manager_of(heir))
             gone[0].kill()
 
-        striking = when(home, event, strike)
-        kill_the_leader(home, lag=True)
+        striking = when(domain, event, strike)
+        kill_the_leader(domain, lag=True)
         striking.join(30)
         time.sleep(1.0)
         for manager in gone:
             manager.restart()
-        serves_again(home, term)
+        serves_again(domain, term)
         go_on(counters)
-        home.wait_whole()
+        domain.wait_whole()
         go_on(counters)
     assert wrong(counters) == []
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("event", ["group.assigned", "group.tail_measured", "group.tail_fed"])
-def test_a_feeder_that_stood_still_feeds_nobody_afterwards(home: Watched, event: str) -> None:
-    home.wait_whole()
-    with counting(nodes(home)) as counters:
+def test_a_feeder_that_stood_still_feeds_nobody_afterwards(domain: Watched, event: str) -> None:
+    domain.wait_whole()
+    with counting(nodes(domain)) as counters:
         go_on(counters)
-        term, leader = int(home.led()["term"]), str(home.led()["leader"])
-        feeder = home.manager_of(leader).process
+        term, leader = int(domain.led()["term"]), str(domain.led()["leader"])
+        feeder = domain.manager_of(leader).process
         assert feeder is not None
-        striking = when(home, event, lambda: os.kill(feeder.pid, signal.SIGSTOP))
-        kill_the_leader(home, lag=True)
+        striking = when(domain, event, lambda: os.kill(feeder.pid, signal.SIGSTOP))
+        kill_the_leader(domain, lag=True)
         striking.join(30)
-        serves_again(home, term)
+        serves_again(domain, term)
         go_on(counters)
         os.kill(feeder.pid, signal.SIGCONT)
-        home.wait_whole()
+        domain.wait_whole()
         go_on(counters)
     assert wrong(counters) == []

@@ -18,15 +18,15 @@ LAUNCHED_MEANWHILE = ("operator kill", 137)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def local_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with stage(tmp_path_factory.mktemp("te-states")) as found:
         yield found
 
 
 @pytest.fixture
-def there(house: Stage) -> Iterator[Stage]:
-    yield house
-    house.without_te()
+def there(domain: Stage) -> Iterator[Stage]:
+    yield domain
+    domain.without_te()
 
 
 # A TE ------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dkv.client import Json
-from tests.e2e.house import PATIENCE, House, house, wait_for
+from tests.e2e.local_domain import PATIENCE, LocalDomain, local_domain, wait_for
 
 QUESTIONS = ("CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER NODES", "SET k v", "GET k")
 ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -131,43 +131,43 @@ def probed(store: Json) -> Iterator[list[Prober]]:
 
 
 def test_no_engine_ever_names_a_node_that_does_not_exist(tmp_path: Path) -> None:
-    with house(tmp_path, servers=2) as home:
-        home.create("Told", "-InstanceCount", "2", "-ReplicationFactor", "2", start=False)
-        with probed(home.client.store("Told")) as probers:
-            home.do("Start-DkvStore", "Told")
-            whole(home, probers)
+    with local_domain(tmp_path, servers=2) as domain:
+        domain.create("Told", "-InstanceCount", "2", "-ReplicationFactor", "2", start=False)
+        with probed(domain.client.store("Told")) as probers:
+            domain.do("Start-DkvStore", "Told")
+            whole(domain, probers)
             for kill in (leaders, followers, everybody):
-                for name in kill(home):
-                    os.kill(home.pid("Told", name), signal.SIGKILL)
-                wait_for("somebody is missing", lambda: not all_in_sync(home), within=10)
-                whole(home, probers)
-            home.do("switchover", "database", "--db-name", "Told")
-            home.managers[1].kill()
-            home.managers[1].restart()
-            os.kill(home.pid("Told", leaders(home)[0]), signal.SIGKILL)
-            whole(home, probers)
-            home.do("Stop-DkvStore", "Told")
-            home.do("Start-DkvStore", "Told")
-            whole(home, probers)
+                for name in kill(domain):
+                    os.kill(domain.pid("Told", name), signal.SIGKILL)
+                wait_for("somebody is missing", lambda: not all_in_sync(domain), within=10)
+                whole(domain, probers)
+            domain.do("switchover", "database", "--db-name", "Told")
+            domain.managers[1].kill()
+            domain.managers[1].restart()
+            os.kill(domain.pid("Told", leaders(domain)[0]), signal.SIGKILL)
+            whole(domain, probers)
+            domain.do("Stop-DkvStore", "Told")
+            domain.do("Start-DkvStore", "Told")
+            whole(domain, probers)
 
 
-def leaders(home: House) -> list[str]:
-    return [str(group["leader"]) for group in home.client.store("Told")["groups"]]
+def leaders(domain: LocalDomain) -> list[str]:
+    return [str(group["leader"]) for group in domain.client.store("Told")["groups"]]
 
 
-def everybody(home: House) -> list[str]:
-    return [str(one["instanceName"]) for one in home.client.store("Told")["instances"]]
+def everybody(domain: LocalDomain) -> list[str]:
+    return [str(one["instanceName"]) for one in domain.client.store("Told")["instances"]]
 
 
-def followers(home: House) -> list[str]:
-    return [name for name in everybody(home) if name not in leaders(home)]
+def followers(domain: LocalDomain) -> list[str]:
+    return [name for name in everybody(domain) if name not in leaders(domain)]
 
 
-def all_in_sync(home: House) -> bool:
-    return all(group["serving"] and len(group["inSync"]) == 2 for group in home.client.store("Told")["groups"])
+def all_in_sync(domain: LocalDomain) -> bool:
+    return all(group["serving"] and len(group["inSync"]) == 2 for group in domain.client.store("Told")["groups"])
 
 
-def whole(home: House, probers: list[Prober]) -> None:
+def whole(domain: LocalDomain, probers: list[Prober]) -> None:
     """Every copy is in sync, and every engine tells of every slot."""
-    wait_for("every copy in sync", lambda: all_in_sync(home), within=60)
+    wait_for("every copy in sync", lambda: all_in_sync(domain), within=60)
     wait_for("every engine tells of every slot", lambda: all(prober.covered for prober in probers))

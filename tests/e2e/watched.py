@@ -1,4 +1,4 @@
-"""A house with one store that has a copy on each manager but the last, which can therefore be asked whatever happens."""
+"""A domain with one store that has a copy on each manager but the last, which can therefore be asked whatever happens."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dkv.client import Json, ManagerClient
-from tests.e2e.house import House, Manager, wait_for
+from tests.e2e.local_domain import LocalDomain, Manager, wait_for
 
 
-class Watched(House):
-    """One such house. Everything is asked of the last manager."""
+class Watched(LocalDomain):
+    """One such domain. Everything is asked of the last manager."""
 
     def __init__(self, root: Path, store: str, copies: int, settings: dict[str, str] | None = None) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ class Watched(House):
 
 @contextmanager
 def watched(root: Path, store: str, copies: int, settings: dict[str, str] | None = None) -> Iterator[Watched]:
-    """A house that runs, its store whole; everything it started has ended when this ends."""
+    """A domain that runs, its store whole; everything it started has ended when this ends."""
     found = Watched(root, store, copies, settings)
     try:
         found.start()

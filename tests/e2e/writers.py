@@ -1,4 +1,4 @@
-"""Clients of a house that never give up: writers that must lose nothing, and probers that ask every node all the time.
+"""Clients of a domain that never give up: writers that must lose nothing, and probers that ask every node all the time.
 
 Plain sockets on purpose: a library that follows MOVED or retries by itself would hide what these are to see.
 """

@@ -109,15 +109,15 @@ class Stage:
     def play(
         cls,
         servers: int,
-        story: Callable[[Stage], Awaitable[T]],
+        scenario: Callable[[Stage], Awaitable[T]],
         where: Callable[[Stage], bool] = lambda stage: True,
         first: int = 1,
     ) -> T:
-        """Tell a story to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
+        """Tell a scenario to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
         such world from seed `first` on.
         """
         found = (cls(servers, seed) for seed in range(first, first + 100))
-        return next(stage for stage in found if stage.begins(where)).goes(story)
+        return next(stage for stage in found if stage.begins(where)).goes(scenario)
 
     def begins(self, where: Callable[[Stage], bool]) -> bool:
         """Whether A came to lead here: the archive that starts first does. A world that begins otherwise is left."""
@@ -131,11 +131,11 @@ class Stage:
         await self.world.found()
         await self.until(lambda: len(self.group.in_sync) == self.world.shape.servers and self.group.serving)
 
-    def goes(self, story: Callable[[Stage], Awaitable[T]]) -> T:
-        """Tell the story; nothing of ours may go wrong meanwhile."""
+    def goes(self, scenario: Callable[[Stage], Awaitable[T]]) -> T:
+        """Tell the scenario; nothing of ours may go wrong meanwhile."""
 
         async def told() -> T:
-            return await story(self)
+            return await scenario(self)
 
         try:
             outcome: T = self.world.loop.run_until_complete(told())
@@ -189,7 +189,7 @@ class Stage:
         return key in self.engine(self.leader).data
 
     async def until(self, true: Callable[[], bool], within: float = 60.0, every: float = 0.02) -> None:
-        assert await self.comes_true(true, within, every), "\n".join(self.world.story[-40:])
+        assert await self.comes_true(true, within, every), "\n".join(self.world.trace_lines[-40:])
 
     async def comes_true(self, true: Callable[[], bool], within: float, every: float = 0.02) -> bool:
         deadline = self.world.now() + within

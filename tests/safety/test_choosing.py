@@ -257,5 +257,5 @@ def test_v08_unfenced_it_would_acknowledge_what_its_answer_lacks(monkeypatch: py
 
 def test_v08_and_by_the_answers_alone_those_writes_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     no_fence_before_the_answer(monkeypatch)
-    story = partial(a_leader_that_still_serves_is_asked_and_dies, before_the_choice=lambda: forget_who_led(monkeypatch))
-    assert Stage.play(2, story) == (True, False)
+    scenario = partial(a_leader_that_still_serves_is_asked_and_dies, before_the_choice=lambda: forget_who_led(monkeypatch))
+    assert Stage.play(2, scenario) == (True, False)

@@ -175,19 +175,20 @@ async def the_leader_is_stopped_just_after_the_other_copys_engine_died(stage: St
 
 
 STOPS = pytest.mark.parametrize(
-    "story", [the_leader_is_stopped_while_the_other_copy_is_filled, the_leader_is_stopped_just_after_the_other_copys_engine_died]
+    "schedule",
+    [the_leader_is_stopped_while_the_other_copy_is_filled, the_leader_is_stopped_just_after_the_other_copys_engine_died],
 )
 
 
 @STOPS
-def test_v11_a_leader_that_is_asked_to_stop_leaves_no_copy_to_lead_that_is_behind(story: Any) -> None:
-    assert Stage.play(2, story) == (False, True)
+def test_v11_a_leader_that_is_asked_to_stop_leaves_no_copy_to_lead_that_is_behind(schedule: Any) -> None:
+    assert Stage.play(2, schedule) == (False, True)
 
 
 @STOPS
-def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch, story: Any) -> None:
+def test_v11_ending_at_once_would_lose_what_only_it_had(monkeypatch: pytest.MonkeyPatch, schedule: Any) -> None:
     monkeypatch.setattr(shutdown_steps, "_somebody_is_behind", lambda *_: False)
-    assert any(Stage.play(2, story, first=seed) == (True, False) for seed in SOME_WORLDS)
+    assert any(Stage.play(2, schedule, first=seed) == (True, False) for seed in SOME_WORLDS)
 
 
 # -- V9: a TAKEOVER that a frozen machine executes much too late -----------------------------------------------------------

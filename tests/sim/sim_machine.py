@@ -1,4 +1,4 @@
-"""The simulated machine as a room of the engine contract: the same stories, told to the engines of the simulation."""
+"""A simulated machine under the engine contract: the same scenarios, on the engines of the simulation."""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ from dkv.sim.te_and_backup_checks import Beside
 from dkv.sim.world import DATABASE
 from tests.sim.test_scenes import Scene
 
-Story = Callable[[Scene], Awaitable[None]]
+Schedule = Callable[[Scene], Awaitable[None]]
 KEY = (DATABASE, "g1")
 
 
-def failures(story: Story) -> list[str]:
-    return Scene(3).play(story)
+def failures(scenario: Scenario) -> list[str]:
+    return Scene(3).play(scenario)
 
 
 def test_a_scene_without_a_breach_is_a_good_one() -> None:
@@ -106,7 +106,7 @@ async def by_a_copy_that_entered_without_it(scene: Scene) -> None:
         (by_a_copy_that_entered_without_it, "entered S of g1 without 5 confirmed writes"),
     ],
 )
-def test_a_write_called_confirmed_that_is_not_is_found_out(breach: Story, words: str) -> None:
+def test_a_write_called_confirmed_that_is_not_is_found_out(breach: Schedule, words: str) -> None:
     assert words in " / ".join(failures(breach))
 
 
@@ -147,7 +147,7 @@ async def two_engines_lead(scene: Scene) -> None:
         (two_engines_lead, "g1 is led by processes ["),
     ],
 )
-def test_what_is_missing_at_the_end_is_found_out(breach: Story, words: str) -> None:
+def test_what_is_missing_at_the_end_is_found_out(breach: Schedule, words: str) -> None:
     assert words in " / ".join(failures(breach))
 
 
@@ -202,7 +202,7 @@ async def a_hot_copy_whose_archives_differ(scene: Scene) -> None:
         (a_hot_copy_whose_archives_differ, "differ"),
     ],
 )
-def test_what_is_wrong_beside_the_copies_is_found_out(breach: Story, words: str) -> None:
+def test_what_is_wrong_beside_the_copies_is_found_out(breach: Schedule, words: str) -> None:
     assert words in " / ".join(failures(breach))
 
 
@@ -220,11 +220,11 @@ def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monke
         if not key:  # a manager's fact; people give a key
             await commit(self, snapshot, before, decision, key)
 
-    async def story(scene: Scene) -> None:
+    async def scenario(scene: Scene) -> None:
         monkeypatch.setattr(Submitter, "_commit", for_nothing)
         await an_order(scene)
 
-    said = failures(story)
+    said = failures(scenario)
     assert said[0] == "StartProcess was accepted and nothing of it can be read"
     assert "was accepted and is not there" in said[1]
 
@@ -294,9 +294,9 @@ def a_move_that_nobody_told(state: State) -> Sequence[tuple[State, State, Sequen
     ],
 )
 def test_a_commit_that_breaks_the_books_is_found_out(breach: Commits, words: str) -> None:
-    async def story(scene: Scene) -> None:
+    async def scenario(scene: Scene) -> None:
         books = Books(scene.world)
         for commit in breach(scene.world.state):
             books.committed(*commit)
 
-    assert words in " / ".join(failures(story))
+    assert words in " / ".join(failures(scenario))

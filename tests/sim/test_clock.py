@@ -67,8 +67,8 @@ class Stage:
         self.liveness.look()
 
 
-def play(story: Callable[[Stage], Awaitable[None]]) -> None:
-    """Tell a story of a manager that leads and has kept its leases for a while; nobody waits for time."""
+def play(scenario: Callable[[Stage], Awaitable[None]]) -> None:
+    """Tell a scenario of a manager that leads and has kept its leases for a while; nobody waits for time."""
     loop = SimLoop(1)  # type: ignore[abstract]
 
     async def told() -> None:
@@ -83,7 +83,7 @@ def play(story: Callable[[Stage], Awaitable[None]]) -> None:
         assert stage.liveness.leads
         ticks.ticks.clear()
         store.asked.clear()
-        await story(stage)
+        await scenario(stage)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -94,18 +94,18 @@ def play(story: Callable[[Stage], Awaitable[None]]) -> None:
 
 
 def test_while_nobody_waits_for_time_the_leases_are_renewed_and_nothing_else_happens() -> None:
-    async def story(stage: Stage) -> None:
+    async def scenario(stage: Stage) -> None:
         await asyncio.sleep(60)
         renewals = sorted(set(stage.store.asked))
         assert abs(len(renewals) - 60 / RENEW_EVERY) <= 1
         assert stage.liveness.lease_left() > SERVER_TTL - RENEW_EVERY - 0.01
         assert stage.ticks.ticks == []
 
-    play(story)
+    play(scenario)
 
 
 def test_the_clock_goes_as_soon_as_somebody_waits_and_counts_nothing_of_the_rest_before() -> None:
-    async def story(stage: Stage) -> None:
+    async def scenario(stage: Stage) -> None:
         stage.show(waits=True)
         began = stage.loop.time()
         await asyncio.sleep(10)
@@ -120,11 +120,11 @@ def test_the_clock_goes_as_soon_as_somebody_waits_and_counts_nothing_of_the_rest
         await asyncio.sleep(60)
         assert stage.ticks.ticks == []
 
-    play(story)
+    play(scenario)
 
 
 def test_a_clock_that_rested_jumps_nobodys_timer() -> None:
-    async def story(stage: Stage) -> None:
+    async def scenario(stage: Stage) -> None:
         for _ in range(20):
             stage.show(waits=True)
             await asyncio.sleep(0.01)
@@ -132,11 +132,11 @@ def test_a_clock_that_rested_jumps_nobodys_timer() -> None:
             await asyncio.sleep(5)
         assert sum(step for _, step in stage.ticks.ticks) <= 20 * (1 + LONGEST_STEP / 2)
 
-    play(story)
+    play(scenario)
 
 
 def test_while_the_backend_is_away_nobody_moves_the_clock_and_the_lease_is_asked_for_as_often_as_ever() -> None:
-    async def story(stage: Stage) -> None:
+    async def scenario(stage: Stage) -> None:
         stage.show(waits=True)
         await asyncio.sleep(1)
         stage.store.away = True
@@ -150,4 +150,4 @@ def test_while_the_backend_is_away_nobody_moves_the_clock_and_the_lease_is_asked
         await asyncio.sleep(RENEW_EVERY + TICK_EVERY)
         assert stage.ticks.ticks, "the clock goes again"
 
-    play(story)
+    play(scenario)

@@ -81,7 +81,7 @@ def fleet_of(monkeypatch: pytest.MonkeyPatch, struck: int, *bad: int) -> None:
     def played(seed: int) -> Outcome:
         counts = Counter({f"fault {kind}": struck for kind in KINDS} if seed == 1 else {})
         found = ("a promise did not hold",) if seed in bad else ()
-        return Outcome(seed, found, ("the story of it",), counts, 1, 1, 1, Counter(), 1, 1.0)
+        return Outcome(seed, found, ("the scenario of it",), counts, 1, 1, 1, Counter(), 1, 1.0)
 
     monkeypatch.setattr(command, "play", played)
     monkeypatch.setattr("multiprocessing.Pool", Here)
@@ -95,7 +95,7 @@ def test_a_fleet_that_fails_names_one_command_that_replays_it(monkeypatch: pytes
     assert said.splitlines()[-1].endswith("-m dkv.sim 4    (or ./dev sim 4)")
     code, said = run("4")
     assert code == 1
-    assert "the story of it" in said
+    assert "the scenario of it" in said
 
 
 @pytest.mark.parametrize(("seeds", "struck", "code"), [(FLEET, LEAST, 0), (FLEET, LEAST - 1, 1), (FLEET - 1, 0, 0)])

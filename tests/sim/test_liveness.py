@@ -22,6 +22,6 @@ async def an_outage(world: World) -> None:
     for number, machine in enumerate(world.machines.values()):
         machine.weather.away_until = world.now() + 6.0 + 0.4 * number
     await asyncio.sleep(15.0)
-    assert not [line for line in world.story if "server.lost" in line]
+    assert not [line for line in world.trace_lines if "server.lost" in line]
     assert not world.failures
     assert all(server.alive for server in world.state.servers.values())

@@ -10,10 +10,10 @@ import pytest
 from dkv.sim.loop import Livelock, SimLoop
 
 
-def play(story: Callable[[SimLoop], Awaitable[object]], seed: int = 1) -> SimLoop:
+def play(scenario: Callable[[SimLoop], Awaitable[object]], seed: int = 1) -> SimLoop:
     loop = SimLoop(seed)  # type: ignore[abstract]
     try:
-        loop.run_until_complete(story(loop))
+        loop.run_until_complete(scenario(loop))
     finally:
         loop.close()
     return loop
@@ -34,7 +34,7 @@ def test_an_hour_passes_at_once() -> None:
 
 
 def test_timeouts_groups_and_events_work_as_anywhere() -> None:
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(5):
                 await asyncio.Event().wait()
@@ -43,13 +43,13 @@ def test_timeouts_groups_and_events_work_as_anywhere() -> None:
             tasks.create_task(asyncio.sleep(3))
         assert loop.time() == 8
 
-    play(story)
+    play(scenario)
 
 
 def test_a_frozen_owner_stands_still_and_goes_on_late() -> None:
     heard: list[float] = []
 
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         loop.start("m", ticking(heard, loop))
         await asyncio.sleep(1.5)
         loop.freeze("m")
@@ -58,14 +58,14 @@ def test_a_frozen_owner_stands_still_and_goes_on_late() -> None:
         loop.thaw("m")
         await asyncio.sleep(1.2)
 
-    play(story)
+    play(scenario)
     assert heard[:4] == [0.0, 1.0, 11.5, 12.5]
 
 
 def test_a_killed_owner_does_not_even_clean_up() -> None:
     heard: list[float] = []
 
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         loop.start("m", ticking(heard, loop))
         await asyncio.sleep(1.5)
         loop.kill("m")
@@ -75,7 +75,7 @@ def test_a_killed_owner_does_not_even_clean_up() -> None:
             loop.start("m", never := asyncio.sleep(1))
         never.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_what_an_owner_starts_belongs_to_it() -> None:
@@ -86,27 +86,27 @@ def test_what_an_owner_starts_belongs_to_it() -> None:
             tasks.create_task(ticking(heard, loop))
             await asyncio.sleep(100)
 
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         loop.start("m", parent(loop))
         await asyncio.sleep(0.5)
         loop.kill("m")
         await asyncio.sleep(10)
         assert heard == [0.0]
 
-    play(story)
+    play(scenario)
 
 
 def test_a_strike_comes_after_so_many_steps_of_its_owner() -> None:
     heard: list[float] = []
 
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         loop.start("m", ticking(heard, loop))
         loop.inject("m", 3, lambda: loop.kill("m"))
         await asyncio.sleep(60)
         assert heard[-1] != -1.0
         assert len(heard) < 5
 
-    play(story)
+    play(scenario)
 
 
 def test_the_seed_orders_owners_and_never_one_owners_steps() -> None:
@@ -118,10 +118,10 @@ def test_the_seed_orders_owners_and_never_one_owners_steps() -> None:
                 said.append(f"{who}{number}")
                 await asyncio.sleep(0)
 
-        async def story(loop: SimLoop) -> None:
+        async def scenario(loop: SimLoop) -> None:
             await asyncio.gather(*(loop.start(who, speak(who)) for who in "abc"))
 
-        play(story, seed)
+        play(scenario, seed)
         for who in "abc":
             assert [one for one in said if one[0] == who] == [f"{who}0", f"{who}1", f"{who}2"]
         return said
@@ -132,17 +132,17 @@ def test_the_seed_orders_owners_and_never_one_owners_steps() -> None:
 
 
 def test_a_loop_that_never_sleeps_is_found() -> None:
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         while True:
             await asyncio.sleep(0)
 
     with pytest.raises(Livelock):
-        play(story)
+        play(scenario)
 
 
 def test_threads_are_refused() -> None:
-    async def story(loop: SimLoop) -> None:
+    async def scenario(loop: SimLoop) -> None:
         with pytest.raises(RuntimeError, match="no threads"):
             await asyncio.to_thread(print)
 
-    play(story)
+    play(scenario)

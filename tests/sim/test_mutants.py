@@ -17,7 +17,7 @@ import pytest
 from tests.sim.planting import PLANTS
 
 ROOT = Path(__file__).parents[2]
-STORY = "tests/domain/test_stories.py::test_story_goes_as_told"
+SCENARIO = "tests/domain/test_scenarios.py::test_scenario_goes_as_written"
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
         "tests/machine/test_perform.py::test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk",
         Seeds(1, 40),
     ),
-    "promote without asking the dead leaders archive": (f"{STORY}[unplanned_death]", Seeds(1, 40)),
-    "let anyone shrink s": (f"{STORY}[v01_v04_required]",),
+    "promote without asking the dead leaders archive": (f"{SCENARIO}[unplanned_death]", Seeds(1, 40)),
+    "let anyone shrink s": (f"{SCENARIO}[v01_v04_required]",),
     "count tes as copies": ("tests/confirm/test_judge.py::test_v1_transaction_engines_count_for_nobody",),
     "a phantom epoch above the leaders": ("tests/engine/test_config.py",),
     "start without the lock": (
         "tests/contract/test_engine_traps.py::test_a_second_start_on_a_locked_archive_is_refused[valkey]",
     ),
-    "put an archive into s before it is in required": (f"{STORY}[joining]",),
+    "put an archive into s before it is in required": (f"{SCENARIO}[joining]",),
     "judge confirmation by count": (Seeds(1, 40),),
     "adopt an engine of another boot": ("tests/engine/test_adopt.py",),
-    "restart after a leader assignment timeout": (f"{STORY}[documented_example]",),
+    "restart after a leader assignment timeout": (f"{SCENARIO}[documented_example]",),
     "forget the open multi": ("tests/engine/test_aof.py::test_a_cut_counts_to_the_last_whole_command_outside_a_multi",),
     "judge a lease during a backend outage": ("tests/sim/test_liveness.py",),
     "two rewrites at once": ("tests/machine/test_perform.py::test_a_rewrite_waits_for_its_groups_lease",),
-    "open a superseded term": (f"{STORY}[superseded]",),
+    "open a superseded term": (f"{SCENARIO}[superseded]",),
     "kill the target of a handover": ("tests/machine/test_handover.py::test_neither_engine_is_killed_while_a_handover_stands",),
     # scripts that answer BUSY (decision 0020)
     "hand over inside a script": ("tests/sim/test_scripts.py::test_no_switchover_ends_inside_a_script",),
@@ -65,8 +65,8 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     "no fresh read before guarded steps": (
         "tests/machine/test_reconcile.py::test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it",
     ),
-    "take over with everybody proven": (f"{STORY}[unreaped]",),
-    "keep all of s at open": (f"{STORY}[v03_old_leader_speaks]",),
+    "take over with everybody proven": (f"{SCENARIO}[unreaped]",),
+    "keep all of s at open": (f"{SCENARIO}[v03_old_leader_speaks]",),
     "hand over without looking for the marker": (
         "tests/machine/test_perform.py::test_no_failover_to_an_archive_without_the_terms_marker",
     ),
@@ -83,7 +83,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     ),
     "silence is a hang": ("tests/machine/test_progress.py::test_a_load_takes_as_long_as_it_takes",),
     # of the model (reference: safety model), as far as they are none of the above
-    "required grows together with s": (f"{STORY}[joining]",),
+    "required grows together with s": (f"{SCENARIO}[joining]",),
     "a resync acknowledges before its disk is new": (Seeds(1, 40),),
     "believe takeover without another read": (
         "tests/machine/test_perform.py::test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader",
@@ -99,10 +99,10 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
     # a dead leader's tail (decision 0011)
     "open without comparing": (Seeds(1, 10),),
     "the old id": ("tests/domain/test_tail.py::test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history",),
-    "move the last leader at assign": (f"{STORY}[tail_given_up]",),
-    "shrink s at assign": (f"{STORY}[tail_fed]",),
-    "keep in s whoever was named": (f"{STORY}[tail_given_up]",),
-    "an heir that is not the furthest": (f"{STORY}[tail_fed]",),
+    "move the last leader at assign": (f"{SCENARIO}[tail_given_up]",),
+    "shrink s at assign": (f"{SCENARIO}[tail_fed]",),
+    "keep in s whoever was named": (f"{SCENARIO}[tail_given_up]",),
+    "an heir that is not the furthest": (f"{SCENARIO}[tail_fed]",),
     "feed without the lock": (
         "tests/contract/test_engine_tail.py::test_nothing_is_fed_that_was_not_measured_or_without_the_lock[valkey]",
     ),

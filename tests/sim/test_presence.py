@@ -68,13 +68,13 @@ class Pair:
         return {server.server_id for server in view.state.servers.values() if server.alive}
 
 
-def play(story: Callable[[Pair], Awaitable[None]]) -> None:
+def play(scenario: Callable[[Pair], Awaitable[None]]) -> None:
     loop = SimLoop(1)  # type: ignore[abstract]
 
     async def told() -> None:
         pair = Pair(loop)
         await pair.first_leads()
-        await story(pair)
+        await scenario(pair)
 
     try:
         loop.run_until_complete(told())
@@ -83,17 +83,17 @@ def play(story: Callable[[Pair], Awaitable[None]]) -> None:
 
 
 def test_a_server_that_has_just_joined_is_heard_by_whoever_sees_it_alive() -> None:
-    async def story(pair: Pair) -> None:
+    async def scenario(pair: Pair) -> None:
         await pair.first.judge()
         await pair.second_joins()
         assert await pair.alive() == {"s1", "s2"}
         assert (await pair.first.heard())["s2"] == 0, "without another look at the leases in between"
 
-    play(story)
+    play(scenario)
 
 
 def test_what_was_heard_ages_where_the_backend_does_not_answer() -> None:
-    async def story(pair: Pair) -> None:
+    async def scenario(pair: Pair) -> None:
         await pair.second_joins()
         await pair.first.judge()
         pair.store.away = True
@@ -101,31 +101,31 @@ def test_what_was_heard_ages_where_the_backend_does_not_answer() -> None:
         assert (await pair.first.heard())["s2"] == 2000
         assert await pair.first.leader() == "s1"
 
-    play(story)
+    play(scenario)
 
 
 def test_whoever_took_the_lead_is_named_at_once() -> None:
-    async def story(pair: Pair) -> None:
+    async def scenario(pair: Pair) -> None:
         assert await pair.first.leader() == "s1"
         await pair.first.leave()
         assert await pair.first.leader() == ""
         await pair.second.renew()
         assert await pair.first.leader() == "s2"
 
-    play(story)
+    play(scenario)
 
 
 def test_a_server_that_joins_while_others_are_judged_is_not_lost() -> None:
-    async def story(pair: Pair) -> None:
+    async def scenario(pair: Pair) -> None:
         pair.store.before_read = pair.second_joins
         await pair.first.judge()  # reads the leases, then the state, in which there is one more server by then
         assert await pair.alive() == {"s1", "s2"}
 
-    play(story)
+    play(scenario)
 
 
 def test_a_server_whose_lease_ended_is_lost() -> None:
-    async def story(pair: Pair) -> None:
+    async def scenario(pair: Pair) -> None:
         await pair.second_joins()
         for _ in range(int(SERVER_TTL / RENEW_EVERY) + 1):
             await asyncio.sleep(RENEW_EVERY)
@@ -133,4 +133,4 @@ def test_a_server_whose_lease_ended_is_lost() -> None:
         await pair.first.judge()
         assert await pair.alive() == {"s1"}
 
-    play(story)
+    play(scenario)

@@ -16,15 +16,15 @@ ASK = (
     "import hashlib, sys\n"
     "from dkv.sim.scenario import play\n"
     "for seed in sys.argv[1:]:\n"
-    "    print(hashlib.sha256('\\n'.join(play(int(seed)).story).encode()).hexdigest())\n"
+    "    print(hashlib.sha256('\\n'.join(play(int(seed)).trace).encode()).hexdigest())\n"
 )
 
 
 def told(seed: int) -> str:
-    return hashlib.sha256("\n".join(play(seed).story).encode()).hexdigest()
+    return hashlib.sha256("\n".join(play(seed).trace).encode()).hexdigest()
 
 
-def test_the_same_seed_tells_the_same_story_in_every_process() -> None:
+def test_the_same_seed_leaves_the_same_trace_in_every_process() -> None:
     here = [told(seed) for seed in SEEDS]
     assert here == [told(seed) for seed in SEEDS]
     assert len(set(here)) == len(SEEDS)

@@ -24,19 +24,19 @@ class Scene:
         self.world.watchers = [self.checkers]
         self.writer = Writer(self.world, self.ledger, (DATABASE, "g1"), "somebody", confirms=True)
 
-    def play(self, story: Callable[[Scene], Awaitable[None]]) -> list[str]:
+    def play(self, scenario: Callable[[Scene], Awaitable[None]]) -> list[str]:
         """The failures of the checkers."""
         try:
-            self.world.loop.run_until_complete(self._play(story))
+            self.world.loop.run_until_complete(self._play(scenario))
             return list(self.world.failures)
         finally:
             self.world.loop.close()
 
-    async def _play(self, story: Callable[[Scene], Awaitable[None]]) -> None:
+    async def _play(self, scenario: Callable[[Scene], Awaitable[None]]) -> None:
         await self.world.found()
         await self.until(lambda: len(self.group.in_sync) == 3)
         await self.confirm(5)
-        await story(self)
+        await scenario(self)
 
     @property
     def group(self) -> Group:
@@ -48,7 +48,7 @@ class Scene:
         return self.world.state.archives[group.leader].server_id if group.leader is not None and group.serving else ""
 
     async def until(self, true: Callable[[], bool], within: float = 60.0) -> None:
-        assert await self.world.until(true, within), "\n".join(self.world.story[-40:])
+        assert await self.world.until(true, within), "\n".join(self.world.trace_lines[-40:])
 
     async def confirm(self, count: int) -> None:
         """So many confirmed writes more."""

@@ -86,7 +86,7 @@ def test_a_leader_that_lost_its_role_inside_a_script_is_filled_anew(seed: int) -
 def test_copies_that_differ_at_equal_offsets_are_found() -> None:
     """The checker itself: another value, a key more, a key less; in memory or on the disk alone."""
 
-    async def story(scene: Scene) -> None:
+    async def scenario(scene: Scene) -> None:
         other = next(e for e in scene.world.net.engines.values() if e.follows == leading(scene).node_id)
         assert other.disk is not None
         await asyncio.sleep(3.0)
@@ -102,7 +102,7 @@ def test_copies_that_differ_at_equal_offsets_are_found() -> None:
         other.disk.base["more"] = "1"
         scene.checkers.at_the_end()
 
-    found = Scene(1).play(story)
+    found = Scene(1).play(scenario)
     assert len(found) == 2
     assert "its engine differs from its leader's: has what its leader has not: 1, such as more; has another value: 1" in found[0]
     assert "its disk differs from its leader's: has what its leader has not" in found[1]

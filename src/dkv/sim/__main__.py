@@ -1,4 +1,4 @@
-"""Simulation: the command. `python -m dkv.sim SEED` tells one run's story; `--seeds N [--from S]` runs a fleet.
+"""Simulation: the command. `python -m dkv.sim SEED` prints the trace of one run; `--seeds N [--from S]` runs a fleet.
 
 Exit 0 if everything held, 1 if not, 2 for bad usage. A failing fleet prints one command that replays its first
 failure; one of 200 seeds or more also fails if a kind of fault hardly ever struck.
@@ -23,7 +23,7 @@ RUNS = 100  # of one process: each leaves about 4 MB behind, and a new process t
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dkv.sim", description="the deterministic simulation of dkv")
-    parser.add_argument("seed", nargs="?", type=int, help="tell the story of this seed")
+    parser.add_argument("seed", nargs="?", type=int, help="print the trace of this seed")
     parser.add_argument("--seeds", type=int, metavar="N", help="run a fleet of N seeds")
     parser.add_argument("--from", dest="first", type=int, default=1, metavar="S", help="the fleet's first seed (1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J", help="processes to use")
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _one(seed: int, probes: bool) -> int:
     outcome = play(seed)
-    print("\n".join(outcome.story))
+    print("\n".join(outcome.trace))
     _print_counts(Counter({name: count for name, count in outcome.counts.items() if count}), probes)
     print(outcome.summary())
     return 1 if outcome.failures else 0
@@ -75,9 +75,9 @@ def _untidy() -> None:
 
 
 def _short(seed: int) -> Outcome:
-    """A run without its story, which would be long to send."""
+    """A run without its trace, which would be long to send."""
     outcome = play(seed)
-    return Outcome(**{**vars(outcome), "story": ()})
+    return Outcome(**{**vars(outcome), "trace": ()})
 
 
 def _print_counts(counts: Counter[str], events: bool) -> None:

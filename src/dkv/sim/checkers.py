@@ -32,7 +32,7 @@ Key = tuple[str, str]  # of a group: database, name
 
 
 class Checkers(Watcher):
-    """Watches commits and confirmations; failures go to the world, which keeps the story."""
+    """Watches commits and confirmations; failures go to the world, which keeps the trace."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world

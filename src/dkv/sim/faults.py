@@ -41,7 +41,7 @@ class Source:
     def struck(self, kind: str, what: str) -> None:
         """A fault really happened."""
         self.probes.fault(kind)
-        self.world.tell("fault", what)
+        self.world.trace("fault", what)
 
     def machine(self) -> Machine:
         """Any machine."""
@@ -60,7 +60,7 @@ class Faults:
         names = [name for name in kinds if chance.random() < (0.7 if name in RARE else 0.35)]
         self.chosen = {name: kinds[name] for name in names}
         self.pace = chance.choice((0.4, 0.65, 1.2, 2.4))  # mean seconds between faults
-        world.tell("fault", f"this run draws from: {', '.join(names)}; one about every {self.pace} s")
+        world.trace("fault", f"this run draws from: {', '.join(names)}; one about every {self.pace} s")
 
     async def run(self) -> None:
         """Strike until cancelled; each fault runs beside the others and ends by itself. Some come in pairs."""

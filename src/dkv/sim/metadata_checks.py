@@ -15,7 +15,7 @@ from dkv.sim.world import Watcher, World
 
 
 class Books(Watcher):
-    """Watches commits; failures go to the world, which keeps the story."""
+    """Watches commits; failures go to the world, which keeps the trace."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -43,7 +43,7 @@ class NetworkFaults(Source):
 
     async def lost_answers(self) -> None:
         """Commits happen and nobody is told; each is counted where it happens."""
-        self.world.tell("fault", "answers of the backend get lost")
+        self.world.trace("fault", "answers of the backend get lost")
         self.world.weather.lose = self.random.choice((0.05, 0.3))
         await self.wait(1.0, 6.0)
         self.world.weather.lose = 0.0
@@ -61,7 +61,7 @@ class NetworkFaults(Source):
     async def lost_replies(self) -> None:
         """Engine commands are carried out and their manager is not told; each is counted where it happens."""
         machine = self.machine()
-        self.world.tell("fault", f"replies of the engines of {machine.name} get lost")
+        self.world.trace("fault", f"replies of the engines of {machine.name} get lost")
         self.world.net.loses[machine.name] = self.random.choice((0.2, 0.6))
         await self.wait(1.0, 8.0)
         self.world.net.loses[machine.name] = 0.0
@@ -81,7 +81,7 @@ class NetworkFaults(Source):
         self.world.net.cut(names[0], names[1])
         await self.wait(0.5, 8.0)
         self.world.net.heal()
-        self.world.tell("fault", "all machines hear each other")
+        self.world.trace("fault", "all machines hear each other")
 
     async def isolate_machine(self) -> None:
         """One machine hears no other and no backend; its clients still reach it."""
@@ -94,7 +94,7 @@ class NetworkFaults(Source):
                 self.world.net.cut(machine.name, name)
         await asyncio.sleep(away)
         self.world.net.heal()
-        self.world.tell("fault", "all machines hear each other")
+        self.world.trace("fault", "all machines hear each other")
 
     # -- the clocks --------------------------------------------------------------------------------------------------
 

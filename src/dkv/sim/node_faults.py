@@ -93,7 +93,7 @@ class NodeFaults(Source):
         self.struck("pause engine", f"engine of process {start_id} stands still")
         engine.stop()
         await self.wait(0.5, 6.0)
-        self.world.tell("fault", f"engine of process {start_id} goes on")
+        self.world.trace("fault", f"engine of process {start_id} goes on")
         engine.go_on()
 
     async def long_script(self) -> None:
@@ -160,7 +160,7 @@ class NodeFaults(Source):
         self.struck(kind, f"each write to the disk of {machine.name} ends in: {cause}")
         machine.drive.trouble = cause
         await self.wait(0.3, 6.0)
-        self.world.tell("fault", f"the disk of {machine.name} is well again")
+        self.world.trace("fault", f"the disk of {machine.name} is well again")
         machine.drive.trouble = None
 
     # -- managers ----------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class NodeFaults(Source):
         def before(command: str) -> None:
             if hardware.before is before and wanted in ("", command):
                 hardware.before = lambda command: None
-                self.world.tell("fault", f"just before {machine.name} orders an engine: {command}")
+                self.world.trace("fault", f"just before {machine.name} orders an engine: {command}")
                 done.set()
                 act()
 
@@ -284,7 +284,7 @@ class NodeFaults(Source):
         for engine in engines:
             engine.stop()
         await self.wait(0.5, 9.0)
-        self.world.tell("fault", f"machine {machine.name} goes on")
+        self.world.trace("fault", f"machine {machine.name} goes on")
         machine.stands_still = False
         if self.random.random() < 0.5:
             self.world.thaw_manager(machine.name)

@@ -194,7 +194,7 @@ class Operators(Source):
         leader = self.world.state.archives.get(group.leader) if group.leader is not None else None
         home = self.world.machines[leader.server_id] if leader else None
         if home is not None and not home.down:
-            self.world.tell("fault", f"machine {home.name} is switched off, and not waited for")
+            self.world.trace("fault", f"machine {home.name} is switched off, and not waited for")
             self.world.switch_off(home.name)
         await self.world.until(lambda: not self._now(group).serving, 6.0)
         await self.wait(0.0, 2.0)

@@ -42,7 +42,7 @@ class Outcome:
 
     seed: int
     failures: tuple[str, ...]
-    story: tuple[str, ...]
+    trace: tuple[str, ...]
     counts: Counter[str]
     writes: int
     acknowledged: int
@@ -158,7 +158,7 @@ class Scenario:
         """Once more, in a world without any other fault: others must be able to lead, and a leader that loads one large value,
         about which it says nothing for longer than failoverGrace, is waited for.
         """
-        self.world.tell("act two", "every leader is killed once more")
+        self.world.trace("act two", "every leader is killed once more")
         chance = random.Random(f"large values {self.world.seed}")
         for machine in self.world.machines.values():
             if chance.random() < ONE_VALUE:
@@ -189,7 +189,7 @@ class Scenario:
         """No faults any more: everything that can go on goes on, and everything is started."""
         world = self.world
         lost = self.checkers.lost_for_good = self._lost_for_good()
-        world.tell(
+        world.trace(
             "act two",
             f"{f'{lost} is lost for good and everything else' if lost else 'everything'} is healed; "
             "progress is demanded from now on",
@@ -244,7 +244,7 @@ class Scenario:
         return Outcome(
             seed=self.world.seed,
             failures=tuple(self.world.failures),
-            story=tuple(self.world.story),
+            trace=tuple(self.world.trace_lines),
             counts=self.probes.counts + self.world.net.seen,
             writes=len(writes),
             acknowledged=sum(w.acked_at is not None for w in writes),

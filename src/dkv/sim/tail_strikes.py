@@ -69,7 +69,7 @@ class TailStrikes(Watcher):
             return
         who, process = self._random.choice(list(there.items()))
         self._probes.counts[f"tail struck: {who} {how}"] += 1
-        self._world.tell("fault", f"{who} of {group.name} {how} while the tail is given")
+        self._world.trace("fault", f"{who} of {group.name} {how} while the tail is given")
         if who.endswith("manager"):
             self._manager(process.server_id, how)
         else:

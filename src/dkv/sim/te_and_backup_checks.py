@@ -17,7 +17,7 @@ from dkv.sim.world import Watcher, World
 
 
 class Beside(Watcher):
-    """Watches commits; failures go to the world, which keeps the story."""
+    """Watches commits; failures go to the world, which keeps the trace."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world

@@ -1,4 +1,4 @@
-"""Simulation: a whole domain: machines, managers that come and go, its databases, and its story as lines.
+"""Simulation: a whole domain: machines, managers that come and go, its databases, and its trace, line by line.
 
 The databases are made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
 and what must hold is watched by checkers.py.
@@ -31,7 +31,7 @@ MEMORY = 8 << 30
 
 
 class Failure(AssertionError):
-    """Something that must hold did not. The sentence says what, and the story says how it came about."""
+    """Something that must hold did not. The sentence says what, and the trace says how it came about."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class World:
         self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")
         self.tokens = random.Random(f"tokens {seed}")
-        self.story: list[str] = []
+        self.trace_lines: list[str] = []
         self.failures: list[str] = []
         self.watchers: list[Watcher] = []
         self.weather = LinkConditions()
@@ -101,7 +101,7 @@ class World:
     def _machine(self, name: str, number: int) -> Machine:
         return Machine(name, SimMachine(self.net, name, f"10.0.0.{number}"))
 
-    # -- clocks, chance, story ---------------------------------------------------------------------------------------
+    # -- clocks, chance, trace ---------------------------------------------------------------------------------------
 
     def wall(self) -> int:
         """The wall clock in ms."""
@@ -114,13 +114,13 @@ class World:
         """A word that was never there before."""
         return f"{self.tokens.getrandbits(128):032x}"
 
-    def tell(self, who: str, what: str) -> None:
-        """One line of the story."""
-        self.story.append(f"{self.now():9.3f}  {who:<12}  {what}")
+    def trace(self, who: str, what: str) -> None:
+        """One line of the trace."""
+        self.trace_lines.append(f"{self.now():9.3f}  {who:<12}  {what}")
 
     def fail(self, sentence: str) -> None:
         """Something that must hold does not."""
-        self.tell("FAILURE", sentence)
+        self.trace("FAILURE", sentence)
         self.failures.append(sentence)
 
     def _committed(self, snapshot: Snapshot, events: Sequence[str]) -> None:
@@ -128,7 +128,7 @@ class World:
         told = [codec.from_text(Event, text) for text in events]
         for event in told:
             change = f" [{event.change}]" if event.change else ""
-            self.tell(event.actor or "domain", f"{event.kind}: {event.subject}{change}, because {event.because}")
+            self.trace(event.actor or "domain", f"{event.kind}: {event.subject}{change}, because {event.because}")
         for watcher in self.watchers:
             watcher.committed(before, self.state, told)
 
@@ -154,7 +154,7 @@ class World:
             complain=partial(self._complain, owner),
         )
         machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
-        self.tell(owner, "the manager starts")
+        self.trace(owner, "the manager starts")
         self.loop.start(owner, self._live(machine.run))
 
     async def _live(self, run: Run) -> None:
@@ -177,7 +177,7 @@ class World:
         machine = self.machines[name]
         if machine.run is None:
             return
-        self.tell("fault", f"manager {machine.run.owner} is killed")
+        self.trace("fault", f"manager {machine.run.owner} is killed")
         machine.run.engines.revoke()
         machine.run.store.revoke()
         self.loop.kill(machine.run.owner)
@@ -188,7 +188,7 @@ class World:
         machine = self.machines[name]
         if machine.run is not None and not machine.frozen:
             machine.frozen = True
-            self.tell("fault", f"manager {machine.run.owner} stands still")
+            self.trace("fault", f"manager {machine.run.owner} stands still")
             self.loop.freeze(machine.run.owner)
 
     def thaw_manager(self, name: str) -> None:
@@ -196,7 +196,7 @@ class World:
         machine = self.machines[name]
         if machine.run is not None and machine.frozen:
             machine.frozen = False
-            self.tell("fault", f"manager {machine.run.owner} goes on")
+            self.trace("fault", f"manager {machine.run.owner} goes on")
             self.loop.thaw(machine.run.owner)
 
     def switch_off(self, name: str) -> None:
@@ -210,7 +210,7 @@ class World:
         """The machine boots, and its manager starts."""
         machine = self.machines[name]
         if machine.down:
-            self.tell("fault", f"machine {name} is switched on")
+            self.trace("fault", f"machine {name} is switched on")
             machine.down = False
             self.start_manager(name)
 
@@ -232,7 +232,7 @@ class World:
 
     def _complain(self, owner: str, step: Step | None, trouble: Exception, times: int) -> None:
         what = type(step).__name__ if step else "looking"
-        self.tell(owner, f"{what} failed: {trouble}")
+        self.trace(owner, f"{what} failed: {trouble}")
         if not isinstance(trouble, EngineError | StoreError | OSError):
             self.fail(f"{what} of {owner} raised {_words(trouble)}")
 
@@ -256,7 +256,7 @@ class World:
                 await self.net.sleep(0.5)
                 continue
             verdict = f"refused: {answer.message}" if isinstance(answer, Refused) else "accepted"
-            self.tell("operator", f"{type(command).__name__} {_about(command)}: {verdict}")
+            self.trace("operator", f"{type(command).__name__} {_about(command)}: {verdict}")
             if isinstance(answer, Accepted):
                 self._can_be_read(command, key, answer)
             return answer

@@ -1,6 +1,6 @@
-"""A real house for tests: managers as child processes on loopback addresses of their own, real engines, the real CLI.
+"""A real domain for tests: managers as child processes on loopback addresses of their own, real engines, the real CLI.
 
-Every house takes a part of 127.0.0.0/8 that nobody uses, so that several test runs live side by side on the standard
+Every domain takes a part of 127.0.0.0/8 that nobody uses, so that several test runs live side by side on the standard
 ports. It carries a mark in the environment of everything it starts, and by that mark proves that nothing is left.
 """
 
@@ -23,7 +23,7 @@ import valkey
 from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerRefused
 
 DKV = Path(__file__).parents[2] / ".venv" / "bin" / "dkv"
-MARK = "DKV_TEST_HOUSE"
+MARK = "DKV_TEST_DOMAIN"
 PATIENCE = 30.0  # s anything may take on a busy machine; waits return as soon as it happened
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Said:
 
 @dataclass
 class Manager:
-    """One manager of a house, running or not."""
+    """One manager of a domain, running or not."""
 
     server_id: str
     host: str
@@ -124,7 +124,7 @@ class Manager:
         self.wait_ready()
 
 
-class House:
+class LocalDomain:
     """Some managers that share one domain on this machine."""
 
     def __init__(self, root: Path, servers: int, settings: dict[str, str] | None = None) -> None:
@@ -159,7 +159,7 @@ class House:
         return ",".join(f"{m.host}:{m.port}" for m in self.managers)
 
     def dkv(self, *words: str, managers: str | None = None, env: dict[str, str] | None = None) -> Said:
-        """Run the CLI once, with this house's managers unless told otherwise ("" for none)."""
+        """Run the CLI once, with this domain's managers unless told otherwise ("" for none)."""
         environ = self.env | {"DKV_MANAGERS": self.addresses if managers is None else managers} | (env or {})
         done = subprocess.run(
             [str(DKV), *words], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=90, check=False
@@ -181,7 +181,7 @@ class House:
         return self.client.store(name)
 
     def remove(self, name: str) -> None:
-        """Stop and delete a store, so that the next story finds a tidy house."""
+        """Stop and delete a store, so that the next scenario finds a tidy domain."""
         self.dkv("Stop-DkvStore", name)
         said = self.dkv("Remove-DkvStore", name)
         assert said.code == 0, said
@@ -225,8 +225,8 @@ class House:
     def archive(self, store: str, name: str) -> Path:
         """The directory of an instance's archive."""
         found = self.instance(store, name)
-        home = next(m.data_dir for m in self.managers if m.server_id == found["server"])
-        return Path(found["path"] or home / "archives" / store / f"{name}-{found['archiveId']}")
+        domain = next(m.data_dir for m in self.managers if m.server_id == found["server"])
+        return Path(found["path"] or domain / "archives" / store / f"{name}-{found['archiveId']}")
 
     def end_of(self, store: str, start_id: int) -> Json:
         """The tombstone of a process, as soon as there is one."""
@@ -263,7 +263,7 @@ class House:
         for pid in marked(self.root, self.net):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait_for("an empty house", lambda: not marked(self.root, self.net))
+        wait_for("an empty domain", lambda: not marked(self.root, self.net))
 
 
 def free_net() -> str:
@@ -277,7 +277,7 @@ def free_net() -> str:
 
 
 def marked(root: Path, net: str = "") -> list[int]:
-    """The living processes that carry a house's mark or work inside it, and engines on its addresses: their titles overwrite
+    """The living processes that carry a domain's mark or work inside it, and engines on its addresses: their titles overwrite
     the environment, and an archive may be anywhere."""
     mark, title, found = f"{MARK}={root}\0".encode(), f"valkey-server {net}.".encode() if net else b"\0none", []
     for entry in os.listdir("/proc"):
@@ -292,10 +292,10 @@ def marked(root: Path, net: str = "") -> list[int]:
 
 
 @contextlib.contextmanager
-def house(root: Path, servers: int = 3, settings: dict[str, str] | None = None) -> Iterator[House]:
-    """A house that runs; everything it started has ended when this ends."""
+def local_domain(root: Path, servers: int = 3, settings: dict[str, str] | None = None) -> Iterator[LocalDomain]:
+    """A domain that runs; everything it started has ended when this ends."""
     root.mkdir(parents=True, exist_ok=True)
-    found = House(root, servers, settings)
+    found = LocalDomain(root, servers, settings)
     try:
         found.start()
         yield found
@@ -312,4 +312,4 @@ def refused(said: Said, *words: str, hint: bool = True) -> None:
     assert not hint or "hint: " in said.err or "FAILED" in said.out, said
 
 
-__all__ = ["DKV", "House", "Manager", "ManagerRefused", "Said", "house", "marked", "refused", "wait_for"]
+__all__ = ["DKV", "LocalDomain", "Manager", "ManagerRefused", "Said", "local_domain", "marked", "refused", "wait_for"]

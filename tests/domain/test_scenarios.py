@@ -1,0 +1,46 @@
+"""Tests of the domain: the transcripts in tests/scenarios, replayed line by line.
+
+A scenario is comments (`#`), lines in the domain's words (verbs.py), `----`, and what happened, up to an empty line.
+DKV_REWRITE_SCENARIOS=1 writes what happened into the files; whoever does that reads each line against the design.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.domain.verbs import Teller
+
+SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
+REWRITE = os.environ.get("DKV_REWRITE_SCENARIOS") == "1"
+
+
+def replay(text: str) -> str:
+    """The scenario as it goes now: everything but the outcomes is kept as it stands."""
+    teller = Teller()
+    told: list[str] = []
+    outcome: list[str] = []
+    skipping = False
+    for line in text.splitlines():
+        if skipping and line.strip():
+            continue
+        skipping = False
+        told.append(line)
+        if line == "----":
+            told += outcome
+            outcome, skipping = [], True
+        elif line.strip() and not line.startswith("#"):
+            outcome += teller.tell(line)
+    return "\n".join(told).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: str(path.stem))
+def test_scenario_goes_as_written(scenario: Path) -> None:
+    told = scenario.read_text(encoding="utf-8")
+    goes = replay(told)
+    if REWRITE:
+        scenario.write_text(goes, encoding="utf-8")
+    else:
+        assert goes == told
