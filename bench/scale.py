@@ -170,7 +170,7 @@ def measure(recorder: Recorder, size: int, rounds: int) -> None:
     recorder.add("memory", size=size, mb=tracemalloc.get_traced_memory()[0] / 2**20)
     tracemalloc.stop()
     run = Run(recorder, size, domain, state)
-    me = LocalServer("s0", "/data", "10.0.0.0", state.uid, 8 << 30)
+    me = LocalServer("s0", "uid", "10.0.0.0", 7801, 8888, "boot", "/data", 8 << 30)
     for number in range(rounds):
         progress(f"{size} processes, round {number + 1} of {rounds}")
         for command in life(run):

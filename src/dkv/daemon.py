@@ -1,6 +1,6 @@
 """The manager as a program: one per data directory and per port, REST beside the loop, engines left running.
 
-It only composes: settings, lock, state backend, engine room, Manager, API. `run` is `dkv manager run`, `stop` is
+It only composes: settings, lock, state backend, engines, Manager, API. `run` is `dkv manager run`, `stop` is
 `dkv manager stop`.
 """
 
@@ -30,7 +30,15 @@ from dkv.api.context import LogFile, ManagerContext
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import ClientError, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
-from dkv.data_dir import DataDir, boot_id, end_running_manager, lock_data_dir, refuse_public_bind, running_manager, settled
+from dkv.data_dir import (
+    DataDir,
+    boot_id,
+    end_running_manager,
+    lock_data_dir,
+    refuse_public_bind,
+    running_manager,
+    with_real_data_dir,
+)
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
@@ -39,9 +47,9 @@ from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.listening import IDLE, Connection, Connections, Limits, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
-from dkv.machine.observation import directory_of, node_id, te_node_id
+from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
-from dkv.manager import Manager, ManagerError, ManagerHooks, NodeIdentity
+from dkv.manager import Manager, ManagerError, ManagerHooks
 from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
@@ -53,21 +61,21 @@ PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 def run(settings: Settings) -> int:
     """Run the manager in the foreground until SIGTERM or SIGINT; the exit code."""
-    os.umask(0o077)  # whatever we and what we start make is for our user only
+    os.umask(0o077)  # files of this manager and of its engines are for its user only
     set_up(settings.log_level)
-    settings = settled(settings)
+    settings = with_real_data_dir(settings)
     refuse_public_bind(settings.bind)
     refuse_no_engine(settings)
     raise_descriptor_limit()
-    with lock_data_dir(settings) as dwelling:
-        keep_in(dwelling.path)
-        with doors(settings) as listening:
-            return asyncio.run(serve(settings, dwelling, listening))
+    with lock_data_dir(settings) as data_dir:
+        keep_in(data_dir.path)
+        with listening_sockets(settings) as listening:
+            return asyncio.run(serve(settings, data_dir, listening))
 
 
 def raise_descriptor_limit() -> None:
     """Let this manager and the engines it starts open as many files as the machine allows: the usual 1,024 are for programs
-    that use select, and an engine lets in no more clients than it has descriptors for."""
+    that use select, and an engine accepts no more clients than it has descriptors for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -79,7 +87,7 @@ def _program(settings: Settings) -> str | None:
 
 
 def refuse_no_engine(settings: Settings) -> None:
-    """A manager that cannot start any engine says so now, not when a store is started. Raises ManagerError."""
+    """Raise ManagerError if no engine could be started: now, not when a store is started."""
     try:
         find_binary(_program(settings))
     except ArchiveRefused as refused:
@@ -88,7 +96,7 @@ def refuse_no_engine(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def doors(settings: Settings) -> Iterator[list[socket.socket]]:
+def listening_sockets(settings: Settings) -> Iterator[list[socket.socket]]:
     """The listening sockets: the manager's own, and that of the NuoDB dialect unless its port is 0 or the same."""
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(contextlib.closing(listen(settings, settings.port, "--port")))]
@@ -100,16 +108,16 @@ def doors(settings: Settings) -> Iterator[list[socket.socket]]:
 
 def listen(settings: Settings, port: int, flag: str) -> socket.socket:
     """A listening socket of the REST API. Raises ManagerError naming who has the port, and the flag that chooses it."""
-    door = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(socket.AF_INET6 if ":" in settings.bind else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((settings.bind, port))
-        door.listen(128)
+        listening.bind((settings.bind, port))
+        listening.listen(128)
     except OSError as error:
-        door.close()
+        listening.close()
         hint = f"Choose another {flag}, or stop the other one."
         raise ManagerError(_port_sentence(settings, port, error), hint) from error
-    return door
+    return listening
 
 
 def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
@@ -121,7 +129,7 @@ def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
 
 
 def get_json(host: str, port: int, target: str, seconds: float, method: str = "GET") -> Mapping[str, Any]:
-    """A manager's JSON answer, also if it says no. Raises OSError."""
+    """A manager's JSON answer, also to a refusal. Raises OSError."""
     try:
         reply = HttpTransport().send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
         answer = json.loads(reply.body)
@@ -144,34 +152,37 @@ async def open_state(state: str) -> SqliteStore:
     return await SqliteStore.open(path)
 
 
-@contextlib.asynccontextmanager
-async def manager_of(settings: Settings, dwelling: DataDir) -> AsyncIterator[Manager]:
-    """A manager that has joined its domain, on real state and real engines."""
-    store = await open_state(settings.state)
-    engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
-    memory = settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    place = NodeIdentity(
-        server_id=dwelling.server_id,
-        uid=dwelling.uid,
+def local_server(settings: Settings, data_dir: DataDir) -> LocalServer:
+    """The server that this manager runs on."""
+    return LocalServer(
+        server_id=data_dir.server_id,
+        uid=data_dir.uid,
         host=settings.bind,
         port=settings.port,
         nuodb_port=settings.nuodb_port,
         boot_id=boot_id(),
         data_dir=str(settings.data_dir.absolute()),
-        memory=memory,
+        memory=settings.max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         hang_timeout=settings.engine_hang_timeout_ms,
     )
-    outside = ManagerHooks(
+
+
+@contextlib.asynccontextmanager
+async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Manager]:
+    """A manager that has joined its domain, on real state and real engines."""
+    store = await open_state(settings.state)
+    engines = ValkeyEngines(settings.data_dir, binary=_program(settings))
+    hooks = ManagerHooks(
         monotonic=boottime,
         wall=lambda: time.time_ns() // 1_000_000,
         token=lambda: uuid.uuid4().hex,
         probe=probe,
         accepts=accepts,
-        heard=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
-        complain=complain,
+        on_event=lambda e: log.info(e.kind, subject=e.subject, change=e.change, because=e.because, database=e.database),
+        on_error=log_error,
         warn=log.warning,
     )
-    manager = Manager(place, store, engines, outside)
+    manager = Manager(local_server(settings, data_dir), store, engines, hooks)
     try:
         await manager.join()
         yield manager
@@ -180,13 +191,13 @@ async def manager_of(settings: Settings, dwelling: DataDir) -> AsyncIterator[Man
         await store.close()
 
 
-def complain(step: Step | None, trouble: Exception, times: int) -> None:
-    """Log what went wrong, and how often since the last line about it; with its traceback when it is our own mistake."""
-    ours = not isinstance(trouble, (EngineError, StoreError, OSError))
-    what: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "glance"}
+def log_error(step: Step | None, error: Exception, times: int) -> None:
+    """Log what went wrong, and how often since the last line about it; with a traceback if it is a mistake of dkv."""
+    mistake = not isinstance(error, (EngineError, StoreError, OSError))
+    what: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "look"}
     if times > 1:
         what["times"] = times
-    log.warning("step failed", trouble=str(trouble) or type(trouble).__name__, exc_info=trouble if ours else None, **what)
+    log.warning("step failed", error=str(error) or type(error).__name__, exc_info=error if mistake else None, **what)
 
 
 def boottime() -> float:
@@ -196,15 +207,15 @@ def boottime() -> float:
 
 async def probe(host: str, port: int) -> bool:
     """Whether a machine answers: a refused connection is an answer (its manager is being restarted)."""
-    return await _knock(host, port) is not None
+    return await _connect(host, port) is not None
 
 
 async def accepts(host: str, port: int) -> bool:
     """Whether something accepts connections there."""
-    return bool(await _knock(host, port))
+    return bool(await _connect(host, port))
 
 
-async def _knock(host: str, port: int) -> bool | None:
+async def _connect(host: str, port: int) -> bool | None:
     """True: accepted; False: refused, so the machine lives; None: no answer at all."""
     try:
         async with asyncio.timeout(PROBE_WITHIN):
@@ -221,7 +232,7 @@ async def _knock(host: str, port: int) -> bool | None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handling of its own: the daemon decides when to end, and it is done at once."""
+    """uvicorn without signal handling of its own: the daemon decides when it ends, at once."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -233,7 +244,7 @@ class Server(uvicorn.Server):
         self._ending.set()
 
     async def main_loop(self) -> None:
-        """uvicorn's own looks whether it should end ten times a second, which an idle manager would do all day."""
+        """Wait for the end. uvicorn's own loop wakes up ten times a second, which costs an idle manager processor time."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DATE_EVERY):
@@ -246,7 +257,7 @@ class Server(uvicorn.Server):
 
 
 def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
-    """How the API is served: who asked is who connected, whatever a header says; nobody is told with what program."""
+    """How the API is served: the client is who connected, whatever a header says; the server's program is not named."""
     connection: Any = partial(Connection, Connections(within or limits()))
     return uvicorn.Config(
         app,
@@ -263,7 +274,7 @@ def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
 
 
 def options_of(settings: Settings) -> DatabaseOptions:
-    """What a store created through this manager gets unless it is told otherwise."""
+    """The options of a store created through this manager where its creation names no others."""
     return DatabaseOptions(
         leader_assignment_timeout=settings.leader_assignment_timeout_ms,
         failover_grace=settings.failover_grace_ms,
@@ -276,8 +287,8 @@ def options_of(settings: Settings) -> DatabaseOptions:
     )
 
 
-class Shown:
-    """The door to the domain as the API has it: views for people, and commands that are judged by what is written."""
+class DomainAccess:
+    """The domain as the API uses it: views as they are shown to people, commands judged by the stored state."""
 
     def __init__(self, manager: Manager) -> None:
         self.view = manager.shown
@@ -288,8 +299,8 @@ class Shown:
 
 
 def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
-    """What the API reaches of this manager."""
-    place = manager.place
+    """What the API uses of this manager."""
+    server = manager.server
     store = manager.store
     within = limits()
 
@@ -297,7 +308,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         return [asdict(counted) for counted in await manager.engines.count()]
 
     return ManagerContext(
-        submitter=Shown(manager),
+        submitter=DomainAccess(manager),
         events=store.events,
         changes=store.watch,
         counters=counters,
@@ -311,17 +322,17 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         closing=ended.is_set,
         stop=ended.set,
         order=order,
-        logs=lambda state: log_files(settings, place.server_id, state),
-        configured=lambda: told(settings),
+        logs=lambda state: log_files(settings, server.server_id, state),
+        configured=lambda: settings_texts(settings),
         environment=lambda: os.environ,
         engine_version=lambda: release_of(find_binary(_program(settings))),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
         readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000,
-        server_id=place.server_id,
-        uid=place.uid,
-        address=place.host,
-        port=place.port,
+        server_id=server.server_id,
+        uid=server.uid,
+        address=server.host,
+        port=server.port,
         options=options_of(settings),
         version=version("dkv"),
         lease_ages=manager.liveness.heard,
@@ -337,34 +348,33 @@ def engine_id(state: State, process: Process) -> str:
 
 async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
     """JSON of another manager. Raises OSError."""
-
     return await asyncio.to_thread(get_json, host, port, target, seconds)
 
 
 async def order(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-    """What another manager answers to a POST, also if it says no. Raises OSError."""
+    """What another manager answers to a POST, also a refusal. Raises OSError."""
     return await asyncio.to_thread(get_json, host, port, target, seconds, "POST")
 
 
-def told(settings: Settings) -> dict[str, str]:
-    """The settings as texts; what is left open is empty. A password in an address is hidden."""
-    found = {name: "" if value is None else without_credentials(str(value)) for name, value in asdict(settings).items()}
-    return found | {"labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items()))}
+def settings_texts(settings: Settings) -> dict[str, str]:
+    """The settings as texts, "" where none is set. A password in an address is hidden."""
+    texts = {name: "" if value is None else without_credentials(str(value)) for name, value in asdict(settings).items()}
+    return texts | {"labels": ",".join(f"{name}={text}" for name, text in sorted(settings.labels.items()))}
 
 
 def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]:
-    """What the manager and the engines of this server wrote, that of the last engine before in each archive too.
+    """The log files of the manager and the engines of this server, and of the last engine before in each archive.
 
     Names that we gave: a directory that somebody else chose may hold any others.
     """
     data_dir = settings.data_dir.absolute()
     names = [FILE, *(f"{FILE}.{number}" for number in range(1, KEPT + 1))]
-    found = [LogFile(name, data_dir / name) for name in names]
+    logs = [LogFile(name, data_dir / name) for name in names]
     runs = [name for name in files.names_in(data_dir / "run") if name.isdigit()]
-    found += [LogFile(f"engines/{run}/{LOG}", data_dir / "run" / run / LOG) for run in runs]
-    mine = [a for a in state.archives.values() if a.server_id == server_id and not a.removed]
-    places = {a.archive_id: Path(directory_of(str(data_dir), a), KEPT_LOG) for a in sorted(mine, key=lambda a: a.archive_id)}
-    return found + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
+    logs += [LogFile(f"engines/{run}/{LOG}", data_dir / "run" / run / LOG) for run in runs]
+    archives = [a for a in state.archives.values() if a.server_id == server_id and not a.removed]
+    places = {a.archive_id: Path(directory_of(str(data_dir), a), KEPT_LOG) for a in sorted(archives, key=lambda a: a.archive_id)}
+    return logs + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
 
 
 def port_in_use(host: str, port: int) -> bool:
@@ -378,18 +388,18 @@ def port_in_use(host: str, port: int) -> bool:
     return False
 
 
-async def serve(settings: Settings, dwelling: DataDir, listening: list[socket.socket]) -> int:
+async def serve(settings: Settings, data_dir: DataDir, listening: list[socket.socket]) -> int:
     """Run manager and REST until a signal comes, or one of them fails."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     try:
-        async with manager_of(settings, dwelling) as manager:
+        async with manager_of(settings, data_dir) as manager:
             await _serve(manager, settings, listening, ended)
-    except StoreError as trouble:
-        hint = trouble.hint or f"Look at {without_credentials(settings.state)}."
-        raise ManagerError(f"The domain state cannot be used: {trouble.detail}.", hint) from trouble
+    except StoreError as error:
+        hint = error.hint or f"Look at {without_credentials(settings.state)}."
+        raise ManagerError(f"The domain state cannot be used: {error.detail}.", hint) from error
     return 0
 
 
@@ -400,14 +410,14 @@ async def _serve(manager: Manager, settings: Settings, listening: list[socket.so
         asyncio.create_task(rest.serve(sockets=listening), name="rest"),
         asyncio.create_task(ended.wait(), name="signal"),
     ]
-    place = manager.place
-    log.info("manager runs", server=place.server_id, address=f"{place.host}:{place.port}", domain=manager.domain_uid)
+    server = manager.server
+    log.info("manager runs", server=server.server_id, address=f"{server.host}:{server.port}", domain=manager.domain_uid)
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     rest.end()
     for task in (tasks[0], tasks[2]):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    log.info("manager ends; its engines go on", server=place.server_id)
+    log.info("manager ends; its engines go on", server=server.server_id)
     for task in done:
         if task is not tasks[2]:
             task.result()
@@ -416,30 +426,30 @@ async def _serve(manager: Manager, settings: Settings, listening: list[socket.so
 # Stopping ----------------------------------------------------------------------------------------------------------
 
 DRAIN_WITHIN = 90.0  # s all engines of this server have to leave
-REFUSED_WITHIN = 5.0  # s a refusal may last before it is told: another copy may just be joining
+REFUSED_WITHIN = 5.0  # s a refusal may last before it is reported: another copy may just be joining
 END_WITHIN = 15.0  # s the manager has to end
 
 
 def stop(settings: Settings, with_engines: bool) -> int:
-    """Stop the manager that lives in the data directory; with its engines, they hand over and leave first."""
-    first = running_manager(settings.data_dir.absolute())
-    if first is None:
+    """Stop the manager that runs on the data directory; with `with_engines` its engines hand over and leave first."""
+    running = running_manager(settings.data_dir.absolute())
+    if running is None:
         raise ManagerError(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
     try:
-        pid, host, port = int(str(first["pid"])), str(first["bind"]), int(str(first["port"]))
+        pid, host, port = int(str(running["pid"])), str(running["bind"]), int(str(running["port"]))
     except (KeyError, ValueError):
         raise ManagerError(
             f"A process holds {settings.data_dir}, and the lock file does not say which.",
             "Wait a moment if it just started; else look who holds it: fuser, lsof.",
         ) from None
     if with_engines:
-        drain(ManagerClient(Endpoint(host, port)), str(first["serverId"]))
+        drain(ManagerClient(Endpoint(host, port)), str(running["serverId"]))
     end_running_manager(settings.data_dir.absolute(), pid)
     deadline = time.monotonic() + END_WITHIN
     while running_manager(settings.data_dir.absolute()) is not None:
         if time.monotonic() > deadline:
             raise ManagerError(
-                f"Manager {first['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
+                f"Manager {running['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
                 "Look at its log; its engines are not touched by ending it.",
             )
         time.sleep(0.05)
@@ -453,7 +463,7 @@ def drain(client: ManagerClient, server_id: str) -> None:
     asked: set[int] = set()
     while left := [p for p in client.processes() if p["server"] == server_id]:
         left.sort(key=lambda p: (p["type"] != "TE", p["startId"]))
-        for process in (one for one in left if one["startId"] not in asked):
+        for process in (p for p in left if p["startId"] not in asked):
             try:
                 client.request("DELETE", f"/api/1/processes/{process['startId']}")
                 asked.add(process["startId"])

@@ -1,4 +1,4 @@
-"""A manager's data directory: who lives here, and that only one does.
+"""A manager's data directory: which server it belongs to, and a lock that lets only one manager run on it.
 
 `server.json` keeps the server's id and its random uid; `manager.lock` is held while a manager runs and says where
 it listens, so that a second one can name the first.
@@ -27,12 +27,12 @@ from dkv.manager import ManagerError
 
 LOCK = "manager.lock"
 SERVER = "server.json"
-OURS = {LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
+OWN_FILES = {LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
 
 
 @dataclass(frozen=True)
 class DataDir:
-    """A data directory that is ours alone for now."""
+    """A data directory that this manager has locked, and the server that it belongs to. `uid` is random."""
 
     path: Path
     server_id: str
@@ -57,7 +57,7 @@ def refuse_public_bind(bind: str) -> None:
     )
 
 
-def settled(settings: Settings) -> Settings:
+def with_real_data_dir(settings: Settings) -> Settings:
     """The settings with the data directory's own path, free of links. Raises ManagerError."""
     try:
         return replace(settings, data_dir=files.without_links(settings.data_dir))
@@ -84,11 +84,11 @@ def lock_data_dir(settings: Settings) -> Iterator[DataDir]:
         raise _unusable(path, error) from error
     try:
         _lock(fd, path)
-        dwelling = _identity(path, settings)
-        line = json.dumps({"pid": os.getpid(), "serverId": dwelling.server_id, "bind": settings.bind, "port": settings.port})
+        data_dir = _identity(path, settings)
+        line = json.dumps({"pid": os.getpid(), "serverId": data_dir.server_id, "bind": settings.bind, "port": settings.port})
         os.ftruncate(fd, 0)
         os.pwrite(fd, line.encode(), 0)
-        yield dwelling
+        yield data_dir
     except OSError as error:
         raise _unusable(path, error) from error
     finally:
@@ -96,9 +96,9 @@ def lock_data_dir(settings: Settings) -> Iterator[DataDir]:
 
 
 def _refuse_other_use(folder: int, path: Path) -> None:
-    """A directory that others may read and that holds other things was named by mistake: it is not closed to them."""
+    """Refuse a directory that others may read and that holds other files: it was named by mistake, and stays open to them."""
     names = sorted(os.listdir(folder))
-    if names and not OURS & set(names) and os.fstat(folder).st_mode & 0o077:
+    if names and not OWN_FILES & set(names) and os.fstat(folder).st_mode & 0o077:
         raise ManagerError(
             f"{path} is no manager's data directory: it holds {', '.join(names[:3])}.",
             "Choose another --data-dir: one that is empty or does not exist.",
@@ -109,19 +109,19 @@ def _lock(fd: int, path: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        first = running_manager(path) or {}
+        running = running_manager(path) or {}
         raise ManagerError(
-            f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}, {first.get('bind', '?')}:"
-            f"{first.get('port', '?')}) runs on {path} already.",
+            f"Manager {running.get('serverId', '?')} (pid {running.get('pid', '?')}, {running.get('bind', '?')}:"
+            f"{running.get('port', '?')}) runs on {path} already.",
             "One manager per data directory: use that one, or choose another --data-dir.",
         ) from None
 
 
 def running_manager(path: Path) -> dict[str, object] | None:
-    """What the manager that lives there wrote of itself; None if nobody lives there."""
+    """What the running manager wrote into the lock file: pid, serverId, bind, port; None if none runs there."""
     try:
         with _lock_file(path) as file:
-            return _resident(file)
+            return _lock_line(file)
     except OSError:
         return None
 
@@ -130,21 +130,21 @@ def _lock_file(path: Path) -> IO[bytes]:
     return os.fdopen(files.open_file(path / LOCK, whoever=True), "rb")
 
 
-def _resident(file: IO[bytes]) -> dict[str, object] | None:
+def _lock_line(file: IO[bytes]) -> dict[str, object] | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         with contextlib.suppress(ValueError):
-            found = json.loads(file.read() or b"{}")
-            return found if isinstance(found, dict) else {}
+            line = json.loads(file.read() or b"{}")
+            return line if isinstance(line, dict) else {}
     return None
 
 
 def end_running_manager(path: Path, pid: int) -> None:
-    """Send SIGTERM to the manager that lives there. Raises ManagerError unless that process is it.
+    """Send SIGTERM to the manager that runs there. Raises ManagerError unless that process is it.
 
-    The data directory only says which process it is. Whoever wrote it could name any; so it has to be a process of the
-    lock's owner that has the lock open.
+    The lock file only names a process, and whoever wrote it could name any. So it has to be a process of the file's owner that
+    has the file open.
     """
     try:
         with _lock_file(path) as file:
@@ -172,8 +172,8 @@ def _has_open(pid: int, lock: os.stat_result) -> bool:
         return False
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
-            found = os.stat(f"/proc/{pid}/fd/{number}")
-            if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+            opened = os.stat(f"/proc/{pid}/fd/{number}")
+            if (opened.st_dev, opened.st_ino) == (lock.st_dev, lock.st_ino):
                 return True
     return False
 
@@ -181,32 +181,32 @@ def _has_open(pid: int, lock: os.stat_result) -> bool:
 def _identity(path: Path, settings: Settings) -> DataDir:
     file = path / SERVER
     if file.exists():
-        known = _read_identity(file)
-        if settings.server_id and settings.server_id != known["serverId"]:
+        stored = _read_identity(file)
+        if settings.server_id and settings.server_id != stored["serverId"]:
             raise ManagerError(
-                f"{path} belongs to server {known['serverId']}, not {settings.server_id}.",
+                f"{path} belongs to server {stored['serverId']}, not {settings.server_id}.",
                 "Leave --server-id out, or choose another --data-dir.",
             )
-        return DataDir(path, known["serverId"], known["uid"])
+        return DataDir(path, stored["serverId"], stored["uid"])
     server_id = settings.server_id or _default_id(settings)
-    dwelling = DataDir(path, server_id, uuid.uuid4().hex)
-    files.write_whole(file, json.dumps({"serverId": server_id, "uid": dwelling.uid}))
-    return dwelling
+    data_dir = DataDir(path, server_id, uuid.uuid4().hex)
+    files.write_whole(file, json.dumps({"serverId": server_id, "uid": data_dir.uid}))
+    return data_dir
 
 
 def _read_identity(file: Path) -> dict[str, str]:
     try:
-        known = json.loads(files.read_text(file))
-        return {"serverId": str(known["serverId"]), "uid": str(known["uid"])}
+        stored = json.loads(files.read_text(file))
+        return {"serverId": str(stored["serverId"]), "uid": str(stored["uid"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ManagerError(
-            f"{file} is damaged: it does not say which server lives here.",
+            f"{file} is damaged: it does not say to which server the directory belongs.",
             "Put a good copy of it back, or choose another --data-dir.",
         ) from error
 
 
 def _default_id(settings: Settings) -> str:
-    """The host's name; beside the standard address or port, made different by them."""
+    """The host's name; with another address or port than the standard ones, followed by them."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "server"
     if settings.bind not in ("127.0.0.1", "localhost", "::1"):
         name += f"-{settings.bind.replace(':', '-')}"

@@ -1,7 +1,7 @@
-"""One manager: control and machine composed over a state backend and an engine room.
+"""One manager: control and machine composed over a state backend and the engines of one server.
 
-Everything that is not pure comes in from outside (store, engines, clocks, randomness, network probe), so that the
-same Manager runs in the daemon on real Valkey and in the simulation in virtual time.
+Everything that is not pure is an argument (store, engines, clocks, randomness, network probe), so that the same Manager runs in
+the daemon on real Valkey and in the simulation in virtual time.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from dkv.control.access import Access
 from dkv.control.liveness import Liveness
 from dkv.control.submit import Submitter, View
-from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.engine.contract import Engines
 from dkv.errors import HintedError
-from dkv.machine.observation import HANG_TIMEOUT, LocalServer, Observation
+from dkv.machine.observation import LocalServer, Observation
 from dkv.machine.reconcile import Reconciler
 from dkv.machine.refusing import refusing
 from dkv.machine.steps import Step
@@ -27,77 +26,51 @@ from dkv.store.contract import Store, StoreError, Unavailable
 
 
 class ManagerError(HintedError):
-    """This manager cannot take part in its domain; `hint` says what to do."""
-
-
-@dataclass(frozen=True)
-class NodeIdentity:
-    """Where a manager is and who it is. `uid` is random and belongs to its data directory; `memory` is in bytes, `hang_timeout`
-    in ms: how long an engine may stay silent."""
-
-    server_id: str
-    uid: str
-    host: str
-    port: int
-    nuodb_port: int
-    boot_id: str
-    data_dir: str
-    memory: int
-    hang_timeout: int = HANG_TIMEOUT
+    """This manager cannot take part in its domain; `hint` says what helps."""
 
 
 @dataclass(frozen=True)
 class ManagerHooks:
-    """The impure things a manager is given. `monotonic` in seconds, `wall` in ms, `token` a fresh random word."""
+    """What a manager is given of the world outside. `monotonic` in seconds, `wall` in ms, `token` a fresh random word."""
 
     monotonic: Callable[[], float]
     wall: Callable[[], int]
     token: Callable[[], str]
     probe: Callable[[str, int], Awaitable[bool]]  # whether a machine answers; a refusal is an answer
     accepts: Callable[[str, int], Awaitable[bool]]  # whether something there accepts connections
-    heard: Callable[[Event], None] = lambda event: None
-    complain: Callable[[Step | None, Exception, int], None] = lambda step, trouble, times: None  # as Reconciler
+    on_event: Callable[[Event], None] = lambda event: None
+    on_error: Callable[[Step | None, Exception, int], None] = lambda step, error, times: None  # as Reconciler
     warn: Callable[[str], None] = lambda text: None
 
 
 class Manager:
     """Takes part in one domain with the engines of one machine."""
 
-    def __init__(self, place: NodeIdentity, store: Store, engines: Engines, outside: ManagerHooks) -> None:
-        self.place = place
+    def __init__(self, server: LocalServer, store: Store, engines: Engines, hooks: ManagerHooks) -> None:
+        self.server = server
         self.store = store
         self.engines = engines
-        self._outside = outside
-        self.access = Access(outside.wall, outside.monotonic, outside.warn)
-        self.submitter = Submitter(store, outside.wall, outside.token, outside.heard, self.access)
+        self._hooks = hooks
+        self.access = Access(hooks.wall, hooks.monotonic, hooks.warn)
+        self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access)
         self._observed: Callable[[], Observation | None] = lambda: None
-        here = ServerJoined(
-            actor=place.server_id,
-            server_id=place.server_id,
-            uid=place.uid,
-            host=place.host,
-            port=place.port,
-            nuodb_port=place.nuodb_port,
-            boot_id=place.boot_id,
-            data_dir=place.data_dir,
-        )
-        self.liveness = Liveness(store, self.submitter, here, outside.monotonic)
+        self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
         self.domain_uid = ""
 
     def readiness(self) -> StoreError | None:
         """None when the domain can be read and changed; else since when and why it cannot, and what helps."""
         failing = self.access.failing
         if failing is not None:
-            ago = int(self._outside.monotonic() - failing.since)
+            ago = int(self._hooks.monotonic() - failing.since)
             return Unavailable(f"waiting for the domain since {ago} s: it cannot be changed, {failing.why}", failing.hint)
         if self.liveness.access_since is not None and self.liveness.lease_left() > 0:
             return None
-        ago = max(0, int(self._outside.monotonic() - self.liveness.renewed_at))
+        ago = max(0, int(self._hooks.monotonic() - self.liveness.renewed_at))
         why = f": {self.liveness.trouble}" if self.liveness.trouble else ""
         return Unavailable(f"waiting for the domain since {ago} s{why}")
 
     async def shown(self) -> View:
-        """The domain as people are shown it: the newest state, and while commits fail what this manager knows beside.
+        """The domain as it is shown to people: the newest state, and while commits fail also what this manager could not commit.
         Raises store.Unavailable.
         """
         view = await self.submitter.view()
@@ -110,39 +83,37 @@ class Manager:
             return None
         ended = [Ended(e.start_id, e.cause, e.detail, e.exit_code, e.last_words) for e in seen.survey.exits] if seen else []
         return Unwritten(
-            self.place.server_id,
+            self.server.server_id,
             failing.at,
-            int(self._outside.monotonic() - failing.since),
+            int(self._hooks.monotonic() - failing.since),
             failing.why,
             failing.hint,
             tuple(ended),
-            refusing(state, self.place.server_id, seen) if seen else (),
+            refusing(state, self.server.server_id, seen) if seen else (),
         )
 
     async def join(self) -> None:
         """Found the domain or join it. Raises ManagerError, StoreError."""
-        self.domain_uid = await self.submitter.found(self._outside.token())
+        self.domain_uid = await self.submitter.found(self._hooks.token())
         await self.liveness.renew()
         joined = await self.liveness.join()
         if isinstance(joined, Refused):
             raise ManagerError(joined.message, joined.hint)
 
     async def run(self) -> None:
-        """Renew, judge, tick and reconcile until cancelled. Engines go on when this ends."""
-        place = self.place
-        me = LocalServer(place.server_id, place.data_dir, place.host, self.domain_uid, place.memory, place.hang_timeout)
-        outside = self._outside
+        """Renew the lease, watch other servers, tick and reconcile until cancelled. The engines go on running."""
+        hooks = self._hooks
         reconciler = Reconciler(
-            me,
+            self.server,
             store=self.store,
             submitter=self.submitter,
             engines=self.engines,
             lease_left=self.liveness.lease_left,
-            monotonic=outside.monotonic,
-            token=outside.token,
-            probe=outside.probe,
-            accepts=outside.accepts,
-            on_error=outside.complain,
+            monotonic=hooks.monotonic,
+            token=hooks.token,
+            probe=hooks.probe,
+            accepts=hooks.accepts,
+            on_error=hooks.on_error,
             on_view=self.liveness.look,
         )
         self._observed = reconciler.observed

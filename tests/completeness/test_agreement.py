@@ -50,7 +50,7 @@ class Sight:
 
 
 def me(server: str) -> LocalServer:
-    return LocalServer(server, f"/data/{server}", HOSTS[server], "", 1 << 33)
+    return LocalServer(server, f"uid-{server}", HOSTS[server], 7801, 8888, "b1", f"/data/{server}", 1 << 33)
 
 
 def well(state: State, process: Process) -> EngineSeen:

@@ -41,7 +41,7 @@ def host(server: str) -> str:
 
 
 def me(server: str) -> LocalServer:
-    return LocalServer(server, f"/data/{server}", host(server), "d0", 1 << 33)
+    return LocalServer(server, f"uid-{server}", host(server), 7801, 8888, "b1", f"/data/{server}", 1 << 33)
 
 
 def steps_of(state: State, server: LocalServer, seen: Observation) -> list[Step]:

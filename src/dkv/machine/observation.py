@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TypedDict
 
+from dkv.domain.commands import ServerJoined
 from dkv.domain.constants import SERVER_TTL
 from dkv.domain.model import Archive, Group, Process, ProcessState, State
 from dkv.domain.states import STOPPING as STOPPING
@@ -22,14 +23,32 @@ OK_PATIENCE = 3_000  # ms a loaded engine is given to call its cluster ok
 
 @dataclass(frozen=True, eq=False)
 class LocalServer:
-    """The server of this manager: its memory in bytes; `hang_timeout` in ms, how long an engine may answer nothing."""
+    """The server that a manager runs on: who it is, and where. `uid` is random and belongs to its data directory, `boot_id` names
+    this boot of the machine; `memory` is in bytes; `hang_timeout` in ms: how long an engine may answer nothing.
+    """
 
     server_id: str
-    data_dir: str
+    uid: str
     host: str
-    domain_uid: str
+    port: int
+    nuodb_port: int
+    boot_id: str
+    data_dir: str
     memory: int
     hang_timeout: int = HANG_TIMEOUT
+
+    def joined(self) -> ServerJoined:
+        """The fact by which it joins its domain."""
+        return ServerJoined(
+            actor=self.server_id,
+            server_id=self.server_id,
+            uid=self.uid,
+            host=self.host,
+            port=self.port,
+            nuodb_port=self.nuodb_port,
+            boot_id=self.boot_id,
+            data_dir=self.data_dir,
+        )
 
 
 class FactHeader(TypedDict):

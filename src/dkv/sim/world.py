@@ -16,8 +16,9 @@ from dkv.domain.commands import Command, CreateArchives, CreateDatabase, DeleteD
 from dkv.domain.decision import Accepted, Event, Refused
 from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
 from dkv.engine.contract import EngineError
+from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step
-from dkv.manager import Manager, ManagerError, ManagerHooks, NodeIdentity
+from dkv.manager import Manager, ManagerError, ManagerHooks
 from dkv.sim.engines import SimEngines, SimMachine
 from dkv.sim.loop import SimLoop
 from dkv.sim.net import SimNet
@@ -144,16 +145,16 @@ class World:
         hardware = machine.hardware
         engines = SimEngines(hardware)
         store = SimStore(self.net, self.domain, machine.weather, self.weather)
-        place = NodeIdentity(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
+        server = LocalServer(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
         outside = ManagerHooks(
             self.now,
             partial(self._wall_of, name),
             self.token,
             partial(self._probe, name),
             partial(self._accepts, name),
-            complain=partial(self._complain, owner),
+            on_error=partial(self._complain, owner),
         )
-        machine.run = Run(owner, Manager(place, store, engines, outside), engines, store)
+        machine.run = Run(owner, Manager(server, store, engines, outside), engines, store)
         self.trace(owner, "the manager starts")
         self.loop.start(owner, self._live(machine.run))
 
