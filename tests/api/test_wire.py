@@ -1,4 +1,4 @@
-"""Commands as JSON: every command there and back, and a clear word for JSON that is none."""
+"""Commands, refusals and tombstones as JSON."""
 
 from __future__ import annotations
 
@@ -32,34 +32,22 @@ def sample(kind: Any) -> Any:
     return {str: "word", int: 7, bool: True}[kind]
 
 
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else dict(vars(value)) if is_dataclass(value) else value
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_a_command_survives_the_wire(name: str) -> None:
+def test_every_field_of_a_command_is_in_its_json(name: str) -> None:
     command = sample(COMMANDS[name])
     assert isinstance(command, Command)
     body = json.loads(json.dumps(wire.to_wire(command)))
+    assert {key: type(value) for key, value in body.items()} == {
+        wire.camel(field.name): type(plain(getattr(command, field.name))) for field in fields(command)
+    }
     assert not any("_" in key for key in body)
-    assert wire.from_wire(name, body) == command
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "sentence", "hint"),
-    [
-        ("StopProcess", {}, "no command StopProcess", "StartProcess"),
-        ("DeleteDatabase", {"nam": "x"}, "DeleteDatabase has no field nam", "Did you mean name?"),
-        ("DeleteDatabase", {}, "lacks the field name", ""),
-        ("DeleteDatabase", {"name": 7}, "DeleteDatabase.name is 7 and should be of type str", ""),
-        ("DeleteArchive", {"archiveId": True}, "DeleteArchive.archiveId is True", ""),
-        ("StartProcess", {"database": "d", "role": "TM"}, "role is 'TM'", ""),
-        ("StartProcess", {"database": "d", "role": "SM", "expected": [1]}, "has 1 entries and should have 2", ""),
-        ("CreateArchives", {"database": "d", "archives": 7}, "should be a list", ""),
-        ("CreateArchives", {"database": "d", "archives": [7]}, "archives[0] is 7 and should be an object", ""),
-    ],
-)
-def test_json_that_is_no_command_is_refused(name: str, body: dict[str, Any], sentence: str, hint: str) -> None:
-    with pytest.raises(wire.WireError) as caught:
-        wire.from_wire(name, body)
-    assert sentence in str(caught.value)
-    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))

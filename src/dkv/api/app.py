@@ -14,9 +14,7 @@ from dkv.api.description import Dialect
 from dkv.api.guard import Guard
 from dkv.api.nuodb import errors, pagination
 from dkv.api.nuodb import routes as nuodb
-from dkv.api.nuodb.schemas import Error
 from dkv.api.problems import known_parameters, plain_body
-from dkv.api.schemas import Problem
 from dkv.api.streams import Streams
 
 VERSION = "1"
@@ -32,7 +30,7 @@ class Api:
         self.streams = Streams(manager)
         native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)
         dialect = self._application([nuodb.router], pagination.known_parameters, errors.answer)
-        self.dialects = (Dialect(native, Problem, "application/problem+json"), Dialect(dialect, Error, "application/json"))
+        self.dialects = (Dialect(native, "Problem", "application/problem+json"), Dialect(dialect, "Error", "application/json"))
         self.documents: dict[bool | None, description.Json] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,6 @@ import hmac
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from fastapi.responses import JSONResponse
 
 from dkv import wire
 from dkv.api.context import ManagerContext
@@ -18,6 +17,7 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, Database, State
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import nearest
+from dkv.wire import schemas
 
 
 async def idempotency_key(
@@ -89,11 +89,11 @@ def instance_of(state: State, store: str, name: str) -> Archive:
     return archive
 
 
-def store_json(view: View, name: str) -> wire.Json:
+def store_json(view: View, name: str) -> schemas.Store:
     """The store as JSON. Raises Refusal."""
     return wire.store_view(view.state, database_of(view.state, name), view.revision)
 
 
-async def store_now(manager: ManagerContext, name: str, status: int) -> JSONResponse:
-    """The store as it is now, read after the change."""
-    return JSONResponse(store_json(await manager.submitter.view(), name), status)
+async def store_now(manager: ManagerContext, name: str) -> schemas.Store:
+    """The store as it is now, read after the change. Raises Refusal."""
+    return store_json(await manager.submitter.view(), name)

@@ -1,6 +1,6 @@
 """API: the OpenAPI description, made from the routes themselves: one of each API, and one of everything.
 
-Bodies and parameters come from the routes' signatures, answers from their `response_model`, and every refusal from here:
+Bodies and parameters come from the routes' signatures, answers from what they return, and every refusal from here:
 whatever a route refuses, it refuses in the one shape of its dialect.
 """
 
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 ADDRESS = "/openapi.json"
 NEGOTIATED = "accept"  # a header that OpenAPI describes by the kinds of content
 
+TIMES = "Times called `at`, `since` or ending in `At` are wall-clock milliseconds."
 SCHEMAS = "#/components/schemas/"
 
 Json = dict[str, Any]
@@ -26,10 +27,10 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True)
 class Dialect:
-    """One of the two APIs: its application, and the model and the media type of its refusals."""
+    """One of the two APIs: its application, and the name of the schema and the media type of its refusals."""
 
     app: FastAPI
-    refusal: Any  # a pydantic model
+    refusal: str
     media_type: str
 
 
@@ -65,14 +66,14 @@ def _described(dialects: tuple[Dialect, ...]) -> Json:
     document = _document(dialects)
     schemas: Json = document.get("components", {}).get("schemas", {})
     for dialect in dialects:
-        name = dialect.refusal.__name__
-        schemas[name] = dialect.refusal.model_json_schema(ref_template=SCHEMAS + "{model}")
         for path in (document if len(dialects) == 1 else _document((dialect,)))["paths"]:
             for operation in document["paths"][path].values():
-                _say_how_it_refuses(operation, name)
+                _say_how_it_refuses(operation, dialect.refusal)
                 _leave_out_negotiation(operation)
-    refusals = {dialect.refusal.__name__: _refusal(dialect) for dialect in dialects}
+    refusals = {dialect.refusal: _refusal(dialect) for dialect in dialects}
     used = _reached([document["paths"], refusals], schemas)
+    for name in used - set(refusals):
+        _close(schemas[name])
     components = {"schemas": {name: schemas[name] for name in sorted(used)}, "responses": dict(sorted(refusals.items()))}
     named: Json = _renamed(document | {"components": components}, _short_names(used))
     return named
@@ -80,7 +81,8 @@ def _described(dialects: tuple[Dialect, ...]) -> Json:
 
 def _document(dialects: tuple[Dialect, ...]) -> Json:
     app = dialects[0].app
-    return get_openapi(title=app.title, version=app.version, routes=[r for dialect in dialects for r in dialect.app.routes])
+    routes = [route for dialect in dialects for route in dialect.app.routes]
+    return get_openapi(title=app.title, version=app.version, description=TIMES, routes=routes)
 
 
 def _reached(part: Any, schemas: Json) -> set[str]:
@@ -120,6 +122,12 @@ def _renamed(part: Any, names: Mapping[str, str]) -> Any:
     return {names.get(name, name): _renamed(one, names) for name, one in part.items()}
 
 
+def _close(schema: Json) -> None:
+    """No object has a field that is not described."""
+    if schema.get("type") == "object" and not schema.get("additionalProperties"):
+        schema["additionalProperties"] = False
+
+
 def _say_how_it_refuses(operation: Json, shape: str) -> None:
     told = operation["responses"]
     told.pop("422", None)
@@ -138,5 +146,5 @@ def _leave_out_negotiation(operation: Json) -> None:
 
 def _refusal(dialect: Dialect) -> Json:
     meaning = "A refusal: nothing was changed. 503: the domain's state, or another manager, cannot be reached."
-    content = {dialect.media_type: {"schema": {"$ref": SCHEMAS + dialect.refusal.__name__}}}
+    content = {dialect.media_type: {"schema": {"$ref": SCHEMAS + dialect.refusal}}}
     return {"description": meaning, "content": content}

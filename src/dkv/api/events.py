@@ -8,17 +8,18 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Header, Path, Query, Request
+from fastapi.responses import Response
 
 from dkv import wire
-from dkv.api import schemas_status as schemas
 from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.api.streams import PAGE, POLL, Streams, last_sequence
 from dkv.store.contract import StoredEvent, StoreError
+from dkv.wire import schemas
 
-router = APIRouter(tags=["looking"])
+router = Router(tags=["looking"])
 
 CHAIN = 200  # events that are followed back at most
 KEEP_ALIVE = 10.0  # s of silence after which a comment is sent, so that both ends notice a broken line
@@ -39,7 +40,7 @@ async def events(
     newest: Annotated[int, Query(ge=0, le=10_000)] = 0,
     accept: Accept = "",
     last_event_id: Resume = "",
-) -> Response:
+) -> schemas.Events | Response:
     """Events with a sequence above `after`, oldest first; `store` keeps those of one store, `newest` only the last ones.
 
     As JSON when `Accept` asks for application/json, with the sequence of the `oldest` event that is kept (0: there is
@@ -48,19 +49,19 @@ async def events(
     if newest:
         after = max(after, await _before_newest(manager, newest, store))
     if "application/json" in accept and "text/event-stream" not in accept:
-        return JSONResponse({"events": await _page(manager, after, store, limit), "oldest": await _oldest(manager)})
+        return {"events": await _page(manager, after, store, limit), "oldest": await _oldest(manager)}
     streams: Streams = request.app.state.api.streams
     stream = _stream(manager, streams, _resumed(last_event_id, after), store)
     return streams.answer(request.client.host if request.client else "", stream)
 
 
-@router.get("/admin/v1/events/{sequence}", response_model=schemas.Chain)
-async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> wire.Json:
+@router.get("/admin/v1/events/{sequence}")
+async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) -> schemas.Chain:
     """One event, then the one it follows from, and so on to where that began: an order, or what merely happened.
 
     `trimmed`: the chain goes on with an event that is not in the log any more.
     """
-    found: list[wire.Json] = []
+    found: list[schemas.Event] = []
     cause: int | None = sequence
     while cause is not None and len(found) < CHAIN:
         one = await _one(manager, cause)
@@ -77,7 +78,7 @@ async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) 
     return {"events": found, "trimmed": cause is not None}
 
 
-async def _one(manager: ManagerContext, sequence: int) -> wire.Json | None:
+async def _one(manager: ManagerContext, sequence: int) -> schemas.Event | None:
     batch = await manager.events(sequence - 1, 1) if sequence > 0 else ()
     return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
 
@@ -95,8 +96,8 @@ def _resumed(last_event_id: str, after: int) -> int:
     return max(after, int(last_event_id))
 
 
-async def _page(manager: ManagerContext, after: int, store: str | None, limit: int) -> list[wire.Json]:
-    found: list[wire.Json] = []
+async def _page(manager: ManagerContext, after: int, store: str | None, limit: int) -> list[schemas.Event]:
+    found: list[schemas.Event] = []
     while True:
         batch = await manager.events(after, PAGE)
         found += _of(batch, store)
@@ -108,7 +109,7 @@ async def _page(manager: ManagerContext, after: int, store: str | None, limit: i
 async def _before_newest(manager: ManagerContext, count: int, store: str | None) -> int:
     """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
     end = await last_sequence(manager.events)
-    found: list[wire.Json] = []
+    found: list[schemas.Event] = []
     while end > 0 and len(found) < count:
         start = max(0, end - PAGE)
         batch = [one for one in await manager.events(start, PAGE) if one.sequence <= end]
@@ -119,7 +120,7 @@ async def _before_newest(manager: ManagerContext, count: int, store: str | None)
     return int(found[-count]["sequence"]) - 1 if len(found) >= count else 0
 
 
-def _of(batch: Sequence[StoredEvent], store: str | None) -> list[wire.Json]:
+def _of(batch: Sequence[StoredEvent], store: str | None) -> list[schemas.Event]:
     shown = [wire.event_view(stored) for stored in batch]
     return [event for event in shown if store is None or event["database"] == store]
 

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
-
-from dkv.api import schemas
 from dkv.api.bodies import HotCopyBody
-from dkv.api.context import Context, Manager, ManagerContext
+from dkv.api.context import Context, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.api.waiting import MANAGER_WITHIN, until
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.domain.model import State
+from dkv.wire import schemas
 from dkv.wire.hotcopy import hot_copy_view
 
-router = APIRouter(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"])
+router = Router(prefix="/admin/v1/stores/{name}/hot-copies", tags=["hot copies"])
 
 
-@router.post("", status_code=202, response_model=schemas.HotCopy)
-async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: Key, actor: Actor) -> Response:
+@router.post("", status_code=202)
+async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: Key, actor: Actor) -> schemas.HotCopy:
     """Copy instances of a running store, all at one moment; answers when the directories were looked at, which is soon, or
     refuses; the copy is made meanwhile.
 
     Writes wait for the moment of the cut and see no error. Each copied directory can start a new store (`restored`).
     """
     if known := await repeated(context.manager, key):
-        return await _now(context.manager, name, await prepared(context.manager, known), 202)
+        return await _now(context.manager, name, await prepared(context.manager, known))
     state = context.state
     targets = tuple(
         CopyTarget(archive_id=instance_of(state, name, one.instance_name).archive_id, path=one.path) for one in body.targets
@@ -43,32 +41,32 @@ async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: 
         max_rate=body.max_rate,
     )
     done = accepted(await context.manager.submitter.submit(command, key))
-    return await _now(context.manager, name, await prepared(context.manager, done), 202)
+    return await _now(context.manager, name, await prepared(context.manager, done))
 
 
-@router.get("", response_model=schemas.HotCopies)
-async def list_hot_copies(name: str, context: Context) -> Response:
+@router.get("")
+async def list_hot_copies(name: str, context: Context) -> schemas.HotCopies:
     """The store's hot copies, newest first; finished ones are kept for a while."""
     state = context.state
     database_of(state, name)
     found = [hot_copy_view(state, c) for _, c in sorted(state.copies.items(), reverse=True) if c.database == name]
-    return JSONResponse({"hotCopies": found})
+    return {"hotCopies": found}
 
 
-@router.get("/{copy_id}", response_model=schemas.HotCopy)
-async def get_hot_copy(name: str, copy_id: int, manager: Manager) -> Response:
+@router.get("/{copy_id}")
+async def get_hot_copy(name: str, copy_id: int, context: Context) -> schemas.HotCopy:
     """One hot copy and how far it is."""
-    return await _now(manager, name, copy_id, 200)
+    return hot_copy_view(context.state, _found(context.state, name, copy_id))
 
 
-@router.delete("/{copy_id}", status_code=202, response_model=schemas.HotCopy)
-async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key, actor: Actor) -> Response:
+@router.delete("/{copy_id}", status_code=202)
+async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key, actor: Actor) -> schemas.HotCopy:
     """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
     _found(context.state, name, copy_id)
     done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=copy_id), key)
     if isinstance(done, Accepted) or done.code != "copy_over":
         accepted(done)
-    return await _now(context.manager, name, copy_id, 202)
+    return await _now(context.manager, name, copy_id)
 
 
 async def prepared(manager: ManagerContext, done: Accepted) -> int:
@@ -96,6 +94,6 @@ def _found(state: State, name: str, copy_id: int) -> HotCopy:
     return copy
 
 
-async def _now(manager: ManagerContext, name: str, copy_id: int, status: int) -> Response:
+async def _now(manager: ManagerContext, name: str, copy_id: int) -> schemas.HotCopy:
     state = (await manager.submitter.view()).state
-    return JSONResponse(hot_copy_view(state, _found(state, name, copy_id)), status)
+    return hot_copy_view(state, _found(state, name, copy_id))

@@ -12,16 +12,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query, Request
 
-from dkv import wire
-from dkv.api import schemas_status as schemas
 from dkv.api.context import Context, ManagerContext
+from dkv.api.routing import Router
 from dkv.domain.model import Process, Server, State
+from dkv.wire import schemas
 
 log = logging.getLogger("dkv.api")
-router = APIRouter(tags=["looking"])
+router = Router(tags=["looking"])
 
 PERIOD = 1.0  # s between two samples
 ASLEEP_AFTER = 60.0  # s without a question, after which sampling stops
@@ -90,13 +89,13 @@ def _say_why(task: asyncio.Task[None]) -> None:
         log.warning("sampling of the engines ended: %s", task.exception())
 
 
-@router.get("/admin/v1/metrics", response_model=schemas.Metrics)
+@router.get("/admin/v1/metrics")
 async def metrics(
     request: Request,
     context: Context,
     window_sec: Annotated[int, Query(alias="windowSec", ge=1, le=LONGEST_WINDOW)] = 5,
     local: bool = False,
-) -> Response:
+) -> schemas.Metrics:
     """Rates over the last `windowSec` and totals, a row per node and metric; `local` leaves other servers out."""
     sampler: Sampler = request.app.state.api.sampler
     state = context.state
@@ -104,35 +103,42 @@ async def metrics(
     await sampler.asked()
     rows += own_rows(context.manager, sampler, state, window_sec)
     rows.sort(key=lambda row: (row["store"], row["instanceName"] or ""))
-    return JSONResponse({"metrics": rows, "updated": context.manager.clock(), "silentServers": silent})
+    return {"metrics": rows, "updated": context.manager.clock(), "silentServers": silent}
 
 
-def own_rows(manager: ManagerContext, sampler: Sampler, state: State, window: int) -> list[wire.Json]:
+def own_rows(manager: ManagerContext, sampler: Sampler, state: State, window: int) -> list[schemas.Metric]:
     """The rows of this machine's engines."""
-    rows: list[wire.Json] = []
+    rows: list[schemas.Metric] = []
     for _, process in sorted(state.processes.items()):
         counted = sampler.counted(process.start_id, window) if process.server_id == manager.server_id else None
         if counted is None:
             continue
         newest, rates = counted
-        base = _row_of(manager, state, process)
-        rows += [{**base, "metric": m, "rate": rates[m], "total": newest[key]} for m, key in RATED.items()]
-        rows.append({**base, "metric": "Count", "rate": None, "total": newest["keys"]})
+        rated = [(metric, rates[metric], newest[key]) for metric, key in RATED.items()]
+        node = _node_of(manager, state, process)
+        rows += [_row(state, process, node, metric) for metric in (*rated, ("Count", None, newest["keys"]))]
     return rows
 
 
-def _row_of(manager: ManagerContext, state: State, process: Process) -> wire.Json:
+def _node_of(manager: ManagerContext, state: State, process: Process) -> str:
     server = state.servers.get(process.server_id)
-    archive = state.archive_of(process)
+    return f"{server.host if server else manager.address}/{manager.node_id(state, process)[:8]}"
+
+
+def _row(state: State, process: Process, node: str, counted: tuple[str, float | None, int]) -> schemas.Metric:
+    archive, (metric, rate, total) = state.archive_of(process), counted
     return {
         "store": process.database,
         "instanceName": archive.name if archive else None,
-        "node": f"{server.host if server else manager.address}/{manager.node_id(state, process)[:8]}",
+        "node": node,
         "category": "DKV",
+        "metric": metric,
+        "rate": rate,
+        "total": total,
     }
 
 
-async def _from_peers(manager: ManagerContext, state: State, window: int) -> tuple[list[wire.Json], list[str]]:
+async def _from_peers(manager: ManagerContext, state: State, window: int) -> tuple[list[schemas.Metric], list[str]]:
     """The rows of the other servers that run something, and the ids of those that did not answer."""
     busy = {process.server_id for process in state.processes.values()} - {manager.server_id}
     peers = [server for name, server in sorted(state.servers.items()) if name in busy]
@@ -141,12 +147,13 @@ async def _from_peers(manager: ManagerContext, state: State, window: int) -> tup
     return rows, [peer.server_id for peer, found in zip(peers, answers, strict=True) if found is None]
 
 
-async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list[wire.Json] | None:
+async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list[schemas.Metric] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
         async with asyncio.timeout(manager.peer_patience):
             found = await manager.fetch(peer.host, peer.port, target, manager.peer_patience)
-        return [dict(row) for row in found["metrics"]]
+        rows: list[schemas.Metric] = found["metrics"]
+        return rows
     except (OSError, ValueError, KeyError) as error:
         log.info("no metrics from %s: %r", peer.server_id, error)
         return None

@@ -12,17 +12,17 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
 
 from dkv import wire
-from dkv.api import schemas
 from dkv.api.bodies import PlanBody, StepBody
 from dkv.api.context import DRY_RUN, Context, ManagerContext
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.control.dry_run import DryRun
+from dkv.wire import schemas
 
-router = APIRouter(prefix="/admin/v1", tags=["plans"])
+router = Router(prefix="/admin/v1", tags=["plans"])
 
 PLANNABLE = re.compile(
     r"/admin/v1/stores(/.*)?"
@@ -38,17 +38,17 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 """Addresses that may be looked at between two changes."""
 
 
-@router.post("/plan", response_model=schemas.Plan)
-async def plan(body: PlanBody, context: Context, request: Request) -> Response:
+@router.post("/plan")
+async def plan(body: PlanBody, context: Context, request: Request) -> schemas.Plan:
     """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
     view = context.view
     rehearsal = DryRun(view, context.manager.clock)
     stage = replace(context.manager, submitter=rehearsal, dry_run=True)
     told = [await _step(request, stage, rehearsal, step) for step in body.steps]
-    return JSONResponse({"revision": view.revision, "steps": told})
+    return {"revision": view.revision, "steps": told}
 
 
-async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step: StepBody) -> wire.Json:
+async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step: StepBody) -> schemas.PlannedStep:
     path = step.path.partition("?")[0]
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
         said = f"{step.method} {path} cannot be planned."

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query, Request
 
 from dkv import wire
-from dkv.api import schemas, schemas_status
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_json
+from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_now
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, unknown_archive
+from dkv.wire import schemas
 
-router = APIRouter(tags=["recovery"])
+router = Router(tags=["recovery"])
 
 LEADER = "/admin/v1/stores/{name}/groups/{group}/leader"
 
 
-@router.get(LEADER, response_model=schemas.LeaderBound)
+@router.get(LEADER)
 async def leader_bound(
     name: str, group: str, context: Context, archive_id: Annotated[int, Query(alias="archiveId", ge=0)]
-) -> Response:
+) -> schemas.LeaderBound:
     """What making that archive lead could cost at most, as far as the domain knows. Changes nothing."""
     state = context.state
-    return JSONResponse({"bound": _bound(state, name, group, archive_id)})
+    return {"bound": _bound(state, name, group, archive_id)}
 
 
-@router.post(LEADER, status_code=202, response_model=schemas.Enforced)
-async def enforce_leader(name: str, group: str, body: LeaderBody, context: Context, key: Key, actor: Actor) -> Response:
+@router.post(LEADER, status_code=202)
+async def enforce_leader(name: str, group: str, body: LeaderBody, context: Context, key: Key, actor: Actor) -> schemas.Enforced:
     """Make an archive lead although it may lack writes; refused without `allowDataLoss` and a reason.
 
     Answers with the bound as it was before. The group keeps a record of it for ever.
     """
     done = await repeated(context.manager, key)
-    bound = done.answer["bound"] if done else _bound(context.state, name, group, body.archive_id)
+    bound: Any = done.answer["bound"] if done else _bound(context.state, name, group, body.archive_id)
     if done is None:
         command = EnforceLeader(
             actor=actor,
@@ -53,11 +53,11 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, context: Conte
         )
         told = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
         accepted(await context.manager.submitter.submit(command, told))
-    store = store_json(await context.manager.submitter.view(), name)
-    return JSONResponse({"result": "Enforced", "bound": bound, "store": store}, 202)
+    store = await store_now(context.manager, name)
+    return {"result": "Enforced", "bound": bound, "store": store}
 
 
-def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
+def _bound(state: State, name: str, group: str, archive_id: int) -> schemas.Bound:
     database_of(state, name)
     found = state.groups.get((name, group))
     if found is None:
@@ -69,8 +69,8 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> wire.Json:
     return wire.bound_view(losses.bound(state, found, archive))
 
 
-@router.get("/admin/v1/state", response_model=schemas_status.Records)
-async def state(manager: Manager, request: Request) -> Response:
+@router.get("/admin/v1/state")
+async def state(manager: Manager, request: Request) -> schemas.Records:
     """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
     caller = request.client.host if request.client else ""
     if not _is_loopback(caller):
@@ -81,7 +81,7 @@ async def state(manager: Manager, request: Request) -> Response:
         )
     snapshot = await manager.submitter.snapshot()
     uid = (await manager.submitter.view()).state.uid
-    return JSONResponse({"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)})
+    return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any, Literal
+
 from fastapi.responses import JSONResponse, Response
 
 from dkv import wire
-from dkv.api import schemas
 from dkv.api.bodies import InstancesBody, StoreBody
-from dkv.api.context import Context, Manager, ManagerContext
+from dkv.api.context import Context, Manager, ManagerContext, RequestContext
 from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated, store_json, store_now
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.api.topology import add_command, check_directories, check_sockets, create_command
 from dkv.api.waiting import MANAGER_WITHIN, until
+from dkv.control.submit import RequestKey, View
 from dkv.domain import status
 from dkv.domain.commands import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
-from dkv.domain.decision import Accepted
-from dkv.domain.model import ProcessRole, State
+from dkv.domain.decision import Accepted, Refused
+from dkv.domain.model import Archive, ProcessRole, State
+from dkv.wire import schemas
 
-router = APIRouter(prefix="/admin/v1/stores", tags=["stores"])
+router = Router(prefix="/admin/v1/stores", tags=["stores"])
 
 STOP_TRIES = 3
 
 
-@router.get("", response_model=schemas.Stores)
-async def list_stores(context: Context) -> Response:
+@router.get("")
+async def list_stores(context: Context) -> schemas.Stores:
     """All stores with their groups and instances."""
     view = context.view
     names = [database.name for database in wire.stores_of(view.state)]
-    return JSONResponse({"stores": [store_json(view, name) for name in names]})
+    return {"stores": [store_json(view, name) for name in names]}
 
 
-@router.get("/{name}", response_model=schemas.Store)
-async def get_store(name: str, context: Context) -> Response:
+@router.get("/{name}")
+async def get_store(name: str, context: Context) -> schemas.Store:
     """One store: status, incarnation, groups (term, leader, in-sync set, whom it waits for), instances."""
-    return JSONResponse(store_json(context.view, name))
+    return store_json(context.view, name)
 
 
 @router.post("", status_code=201, response_model=schemas.Store, responses={200: {"model": schemas.Store | schemas.StoreChecked}})
@@ -52,25 +55,27 @@ async def create_store(body: StoreBody, context: Context, key: Key, actor: Actor
         await check_directories(context.manager, command.archives)
         check_sockets(context.manager, state, body.name, command.archives)
         done = accepted(await context.manager.submitter.submit(command, key))
-    return await store_now(context.manager, body.name, 201 if done.answer.get("created", True) else 200)
+    store = await store_now(context.manager, body.name)
+    return JSONResponse(store, 201 if done.answer.get("created", True) else 200)
 
 
 async def _check(manager: ManagerContext, state: State, command: CreateDatabase) -> Response:
     done = accepted(await manager.submitter.check(command))
     await check_directories(manager, command.archives)
     check_sockets(manager, state, command.name, command.archives)
-    return JSONResponse({"ok": True, "exists": not done.answer.get("created", True)})
+    checked: schemas.StoreChecked = {"ok": True, "exists": not done.answer.get("created", True)}
+    return JSONResponse(checked)
 
 
-@router.delete("/{name}", response_model=schemas.StoreRemoved)
-async def delete_store(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("/{name}")
+async def delete_store(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.StoreRemoved:
     """Delete a stopped store with its archives; their directories are renamed, never removed.
 
     Answers when the managers that are there have renamed them, so that the name may be used again at once.
     """
     accepted(await manager.submitter.submit(DeleteDatabase(actor=actor, name=name, purge=True), key))
     await _retired(manager, name)
-    return JSONResponse({"name": name, "result": "Removed"})
+    return {"name": name, "result": "Removed"}
 
 
 async def _retired(manager: ManagerContext, name: str) -> None:
@@ -83,18 +88,18 @@ async def _retired(manager: ManagerContext, name: str) -> None:
     await until(manager, retired, MANAGER_WITHIN)
 
 
-@router.post("/{name}/stop", status_code=202, response_model=schemas.Store)
-async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> Response:
+@router.post("/{name}/stop", status_code=202)
+async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> schemas.Store:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
     accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
-    return await store_now(manager, name, 202)
+    return await store_now(manager, name)
 
 
 # Instances ---------------------------------------------------------------------------------------------------
 
 
-@router.post("/{name}/instances", status_code=201, response_model=schemas.Store)
-async def add_instances(name: str, body: InstancesBody, context: Context, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/instances", status_code=201)
+async def add_instances(name: str, body: InstancesBody, context: Context, key: Key, actor: Actor) -> schemas.Store:
     """Add copies, all or none; each joins the group it names, else the one with the fewest."""
     if await repeated(context.manager, key) is None:
         state = context.state
@@ -103,57 +108,67 @@ async def add_instances(name: str, body: InstancesBody, context: Context, key: K
         await check_directories(context.manager, command.archives)
         check_sockets(context.manager, state, name, command.archives)
         accepted(await context.manager.submitter.submit(command, key))
-    return await store_now(context.manager, name, 201)
+    return await store_now(context.manager, name)
 
 
-@router.delete("/{name}/instances/{instance}", response_model=schemas.InstanceRemoved)
-async def remove_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> Response:
+@router.delete("/{name}/instances/{instance}")
+async def remove_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> schemas.InstanceRemoved:
     """Take a stopped instance out of its store; its directory is renamed, never removed."""
     if await repeated(context.manager, key) is None:
         archive = instance_of(context.state, name, instance)
         accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive.archive_id), key))
-    return JSONResponse({"instanceName": instance, "result": "Removed"})
+    return {"instanceName": instance, "result": "Removed"}
 
 
-@router.post("/{name}/instances/{instance}/start", status_code=202, response_model=schemas.InstanceStarted)
-async def start_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/instances/{instance}/start", status_code=202)
+async def start_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> schemas.InstanceStarted:
     """Request an instance's process. Returns at once; the store's view tells how far it is."""
-    if known := await repeated(context.manager, key):
-        return await _told(context.manager, name, instance, {"result": "Started", "startId": known.answer.get("startId")})
-    archive = instance_of(context.state, name, instance)
-    command = StartProcess(actor=actor, database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
-    done = await context.manager.submitter.submit(command, key)
+    result: Literal["Started", "Already running"] = "Started"
+    done: Accepted | Refused | None = await repeated(context.manager, key)
+    if done is None:
+        archive = instance_of(context.state, name, instance)
+        command = StartProcess(actor=actor, database=name, role=ProcessRole.SM, archive_id=archive.archive_id)
+        done = await context.manager.submitter.submit(command, key)
     if isinstance(done, Accepted):
-        return await _told(context.manager, name, instance, {"result": "Started", "startId": done.answer.get("startId")})
-    if done.code != "already_running":
+        start_id: Any = done.answer.get("startId")
+    elif done.code == "already_running":
+        result, start_id = "Already running", _running(await context.manager.submitter.view(), archive)
+    else:
         raise Refusal(done)
-    state = (await context.manager.submitter.view()).state
-    process = state.process_on(archive.archive_id)
-    if status.instance_state(state, archive) == "Stopping":
-        raise refuse("archive_in_use", f"{instance} is stopping.", "Start it again when it has stopped.")
-    start_id = process.start_id if process else None
-    return await _told(context.manager, name, instance, {"result": "Already running", "startId": start_id})
+    return {"instanceName": instance, "result": result, "startId": start_id, "store": await store_now(context.manager, name)}
 
 
-@router.post("/{name}/instances/{instance}/stop", status_code=202, response_model=schemas.InstanceStopped)
-async def stop_instance(name: str, instance: str, context: Context, key: Key, actor: Actor, force: bool = False) -> Response:
+def _running(view: View, archive: Archive) -> int | None:
+    """The start id of an instance that runs. Raises Refusal if it is stopping."""
+    if status.instance_state(view.state, archive) == "Stopping":
+        raise refuse("archive_in_use", f"{archive.name} is stopping.", "Start it again when it has stopped.")
+    process = view.state.process_on(archive.archive_id)
+    return process.start_id if process else None
+
+
+@router.post("/{name}/instances/{instance}/stop", status_code=202)
+async def stop_instance(
+    name: str, instance: str, context: Context, key: Key, actor: Actor, force: bool = False
+) -> schemas.InstanceStopped:
     """Stop an instance gracefully, handing its lead over; with `force` at once, without any check."""
-    if await repeated(context.manager, key):
-        return await _told(context.manager, name, instance, {"result": "Stopping"})
+    stopping = await repeated(context.manager, key) is not None or await _stop(
+        context, name, instance, force, actor=actor, key=key
+    )
+    result: Literal["Stopping", "Already stopped"] = "Stopping" if stopping else "Already stopped"
+    return {"instanceName": instance, "result": result, "store": await store_now(context.manager, name)}
+
+
+async def _stop(context: RequestContext, name: str, instance: str, force: bool, *, actor: str, key: RequestKey | None) -> bool:
+    """Whether there was a process to stop. It may be replaced by its successor meanwhile, which is then the one to stop."""
     archive = instance_of(context.state, name, instance)
     for _ in range(STOP_TRIES):
         process = (await context.manager.submitter.view()).state.process_on(archive.archive_id)
         if process is None:
-            break
+            return False
         command = ShutdownProcess(actor=actor, start_id=process.start_id, kill=force, force=force)
         done = await context.manager.submitter.submit(command, key)
         if isinstance(done, Accepted) or done.code == "already_stopping":
-            return await _told(context.manager, name, instance, {"result": "Stopping"})
+            return True
         if done.code != "unknown_process":
             raise Refusal(done)
-    return await _told(context.manager, name, instance, {"result": "Already stopped"})
-
-
-async def _told(manager: ManagerContext, name: str, instance: str, said: wire.Json) -> Response:
-    store = store_json(await manager.submitter.view(), name)
-    return JSONResponse({"instanceName": instance, **said, "store": store}, 202)
+    return False

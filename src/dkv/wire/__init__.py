@@ -28,9 +28,9 @@ from dkv.domain.model import (
 )
 from dkv.domain.options import fsync_in_force
 from dkv.domain.refusals import CATALOGUE, Entry
+from dkv.wire import schemas
 from dkv.wire.commands import WireError as WireError
 from dkv.wire.commands import camel as camel
-from dkv.wire.commands import from_wire as from_wire
 from dkv.wire.commands import to_wire as to_wire
 from dkv.wire.event_text import sentence
 from dkv.wire.maintenance import options_view, restart_view, wish_view
@@ -53,7 +53,7 @@ class Stored(Protocol):
 # Refusals ----------------------------------------------------------------------------------------------------
 
 
-def problem(refused: Refused, entry: Entry | None = None) -> Json:
+def problem(refused: Refused, entry: Entry | None = None) -> schemas.Problem:
     """A refusal as a problem document; `entry` for codes of the doors that are in no catalogue of the domain."""
     entry = entry or CATALOGUE[refused.code]
     return {
@@ -74,13 +74,13 @@ def endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def domain_view(state: State, revision: int, leader: str, local: str) -> Json:
+def domain_view(state: State, revision: int, leader: str, local: str) -> schemas.Domain:
     """The domain and its servers; `leader` and `local` are server ids."""
     servers = [_server_view(server, local) for _, server in sorted(state.servers.items())]
     return {"uid": state.uid, "revision": revision, "leaderServer": leader or None, "servers": servers}
 
 
-def _server_view(server: Server, local: str) -> Json:
+def _server_view(server: Server, local: str) -> schemas.Server:
     return {
         "serverId": server.server_id,
         "manager": endpoint(server.host, server.port),
@@ -97,7 +97,7 @@ def stores_of(state: State) -> list[Database]:
     return [d for _, d in sorted(state.databases.items()) if d.state is not DatabaseState.TOMBSTONE]
 
 
-def store_view(state: State, database: Database, revision: int) -> Json:
+def store_view(state: State, database: Database, revision: int) -> schemas.Store:
     """A store whole: status, incarnation, groups, instances."""
     options = database.options
     return {
@@ -119,7 +119,7 @@ def store_view(state: State, database: Database, revision: int) -> Json:
     }
 
 
-def _group_view(state: State, group: Group) -> Json:
+def _group_view(state: State, group: Group) -> schemas.Group:
     confirmed, writes = status.can_lose(state, group)
     leader = state.archives.get(group.leader) if group.leader is not None else None
     required = [state.archives[i] for i in group.required if i in state.archives]
@@ -173,7 +173,7 @@ def _endpoints(state: State, process: Process) -> list[tuple[str, str]]:
     return [(group, endpoint(host, port)) for group, port in found]
 
 
-def bound_view(bound: losses.Bound) -> Json:
+def bound_view(bound: losses.Bound) -> schemas.Bound:
     """What an enforced leader can cost at most; `since` and `endedAt` are wall-clock ms."""
     behind = bound.behind
     return {
@@ -188,19 +188,19 @@ def bound_view(bound: losses.Bound) -> Json:
     }
 
 
-def _position_view(report: PositionReport | None) -> Json | None:
+def _position_view(report: PositionReport | None) -> schemas.Position | None:
     if report is None:
         return None
     return {"term": report.term, "marker": report.sequence, "bytesAfter": report.data_bytes}
 
 
-def _waiting_view(waiting: status.Waiting | None) -> Json | None:
+def _waiting_view(waiting: status.Waiting | None) -> schemas.Waits | None:
     if waiting is None:
         return None
     return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "help": waiting.help}
 
 
-def _instance_view(state: State, archive: Archive) -> Json:
+def _instance_view(state: State, archive: Archive) -> schemas.Instance:
     server = state.servers.get(archive.server_id)
     process = state.process_on(archive.archive_id)
     group = state.groups.get((archive.database, archive.group))
@@ -223,7 +223,7 @@ def _instance_view(state: State, archive: Archive) -> Json:
     }
 
 
-def _run_view(process: Process) -> Json:
+def _run_view(process: Process) -> schemas.Run:
     shown = process.state in (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
     return {
         "startId": process.start_id,
@@ -235,7 +235,7 @@ def _run_view(process: Process) -> Json:
     }
 
 
-def process_view(state: State, process: Process) -> Json:
+def process_view(state: State, process: Process) -> schemas.Process:
     """One live process."""
     return {
         **_run_view(process),
@@ -252,7 +252,7 @@ def process_view(state: State, process: Process) -> Json:
     }
 
 
-def tombstones_view(state: State, store: str | None = None) -> list[Json]:
+def tombstones_view(state: State, store: str | None = None) -> list[schemas.Tombstone]:
     """What is kept of ended processes, newest first. Of one store in the order in which their exits were counted: the
     managers' clocks differ, and one that was away tells late of an earlier time.
     """
@@ -266,7 +266,7 @@ def tombstones_view(state: State, store: str | None = None) -> list[Json]:
     return [_tombstone_view(state, one) for _, _, one in sorted(told, key=lambda t: t[:2], reverse=True)]
 
 
-def _tombstone_view(state: State, tombstone: Tombstone) -> Json:
+def _tombstone_view(state: State, tombstone: Tombstone) -> schemas.Tombstone:
     process = tombstone.process
     return {
         **_run_view(process),
@@ -308,12 +308,11 @@ def _masked_text(text: str) -> str:
     return text if hidden == inside else json.dumps(hidden, sort_keys=True, separators=(",", ":"))
 
 
-def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> Json:
+def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> schemas.PlannedCommand:
     """One command of a plan: its name and fields, and what it makes true, or why it is refused."""
-    told: Json = masked(to_wire(command))
     return {
         "command": type(command).__name__,
-        "fields": told,
+        "fields": masked(to_wire(command)),
         "events": [
             {"kind": e.kind, "subject": e.subject, "change": e.change, "because": e.because, "database": e.database}
             for e in events
@@ -323,10 +322,9 @@ def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused |
 
 
 ORDERED = frozenset(order.__name__ for order in ORDERS)
-EVENT_TEXTS = ("database", "subject", "kind", "because", "change", "command", "actor")
 
 
-def event_view(stored: Stored) -> Json:
+def event_view(stored: Stored) -> schemas.Event:
     """One line of the event log. `cause` is the sequence of the event it follows from, null where a chain begins; zero or
     less where that was told before this log began. `ordered`: somebody asked for it. `text`: what happened, in words.
     Raises WireError if its text is not an event.
@@ -335,17 +333,25 @@ def event_view(stored: Stored) -> Json:
         event = json.loads(stored.text)
     except ValueError as error:
         raise WireError(f"Event {stored.sequence} is damaged.") from error
-    view = {
+    view: schemas.Event = {
         "sequence": stored.sequence,
         "revision": stored.revision,
         "at": event.get("at", 0),
-        **{name: event.get(name, "") for name in EVENT_TEXTS},
+        "database": event.get("database", ""),
+        "subject": event.get("subject", ""),
+        "kind": event.get("kind", ""),
+        "because": event.get("because", ""),
+        "change": event.get("change", ""),
+        "command": event.get("command", ""),
+        "actor": event.get("actor", ""),
         "startId": event.get("start_id"),
         "archiveId": event.get("archive_id"),
         "cause": stored.sequence - event["back"] if event.get("back") else None,
         "ordered": event.get("command") in ORDERED,
+        "text": "",  # made of all the rest
     }
-    return view | {"text": sentence(view)}
+    view["text"] = sentence(view)
+    return view
 
 
 def _client_endpoint(state: State, archive: Archive) -> str:

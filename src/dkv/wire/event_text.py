@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dkv.wire import schemas
+
 WORDS = {
     "process.requested": "{subject} was requested",
     "process.begun": "{subject} is held back no longer",
@@ -51,7 +53,7 @@ WORDS = {
 """What an event says happened, by its kind. A kind that is not here is told by its change, or by its name."""
 
 
-def sentence(event: Mapping[str, Any]) -> str:
+def sentence(event: Mapping[str, Any] | schemas.Event) -> str:
     """What happened, without why, of an event as wire.event_view shows it: "archive 2 is in sync in group orders/g3"."""
     words = WORDS.get(event["kind"])
     if words:

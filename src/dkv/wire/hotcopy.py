@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from dkv.domain.hotcopy import CopyStage, HotCopy
 from dkv.domain.model import State
+from dkv.wire import schemas
 
-STATUS = {CopyStage.COMPLETED: "completed", CopyStage.FAILED: "failed", CopyStage.CANCELLED: "cancelled"}
+STATUS: Mapping[CopyStage, schemas.CopyStatus] = {
+    CopyStage.COMPLETED: "completed",
+    CopyStage.FAILED: "failed",
+    CopyStage.CANCELLED: "cancelled",
+}
 
 
-def hot_copy_view(state: State, copy: HotCopy) -> dict[str, Any]:
+def hot_copy_view(state: State, copy: HotCopy) -> schemas.HotCopy:
     """One hot copy with its archives and how far each is."""
     return {
         "hotCopyId": copy.copy_id,

@@ -6,11 +6,10 @@ from typing import Any
 
 from dkv.domain import blocked, database_restart, options
 from dkv.domain.model import Database, Group, State
+from dkv.wire import schemas
 
-Json = dict[str, Any]
 
-
-def wish_view(state: State, group: Group) -> Json | None:
+def wish_view(state: State, group: Group) -> schemas.SwitchoverRequest | None:
     """A change of leader that was asked for and is not done; `to` is null for whichever copy is furthest."""
     wish = group.switchover
     if wish is None:
@@ -20,7 +19,7 @@ def wish_view(state: State, group: Group) -> Json | None:
     return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
 
 
-def waiting_view(state: State, store: str | None = None) -> list[Json]:
+def waiting_view(state: State, store: str | None = None) -> list[schemas.BlockedItem]:
     """Everything that waits: for whom, since when (null if nobody knows), why, and what helps."""
     return [
         {
@@ -37,7 +36,7 @@ def waiting_view(state: State, store: str | None = None) -> list[Json]:
     ]
 
 
-def restart_view(state: State, database: Database) -> Json | None:
+def restart_view(state: State, database: Database) -> schemas.Restart | None:
     """How far a restart is, and what it does or waits for."""
     renewal = database.restart
     if renewal is None:
@@ -56,7 +55,7 @@ def restart_view(state: State, database: Database) -> Json | None:
     }
 
 
-def options_view(state: State, database: Database) -> Json:
+def options_view(state: State, database: Database) -> dict[str, Any]:
     """The options by the names people write: `wanted` as the domain goes by them, `kept` as they were written, and for each
     process that lacks one what it runs with; `needsRestart` if only a restart changes that."""
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import Any
@@ -22,8 +21,7 @@ ITEMS = [
 
 def asked(query: str, items: list[dict[str, Any]] = ITEMS) -> dict[str, Any]:
     request = Request({"type": "http", "query_string": query.encode(), "headers": [], "path": "/api/1/processes"})
-    found: dict[str, Any] = json.loads(bytes(page(request, items).body))
-    return found
+    return dict(page(request, items))
 
 
 def ids(query: str) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
+from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
@@ -15,17 +15,18 @@ from dkv.api.nuodb.bodies import ArchiveBody, ObserverBody, PlacementBody
 from dkv.api.nuodb.dependencies import archive_of, not_supported
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
+from dkv.api.routing import Router
 from dkv.api.topology import check_directories
 from dkv.api.waiting import MANAGER_WITHIN, until
 from dkv.domain.commands import BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.model import State
 from dkv.domain.refusals import unknown_archive
 
-router = APIRouter(prefix="/archives")
+router = Router(prefix="/archives")
 
 
-@router.get("", response_model=schemas.Page[schemas.Archive], openapi_extra=LISTED)
-async def list_archives(request: Request, context: Context, removed: bool = False) -> Response:
+@router.get("", openapi_extra=LISTED)
+async def list_archives(request: Request, context: Context, removed: bool = False) -> schemas.Page[schemas.Archive]:
     """The archives in use; with `removed` those that were removed and are kept."""
     state = context.state
     found = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
@@ -51,8 +52,8 @@ def _fixed(body: PlacementBody) -> Exception:
     )
 
 
-@router.post("/modifyObserverStatus/{archive_id}", response_model=schemas.Nothing)
-async def observe(archive_id: int, body: ObserverBody, context: Context) -> Response:
+@router.post("/modifyObserverStatus/{archive_id}")
+async def observe(archive_id: int, body: ObserverBody, context: Context) -> schemas.Nothing:
     """Refused unless it asks for nothing: every archive takes part in its group."""
     archive_of(context.state, archive_id, removed=False)
     if body.demote_storage_groups:
@@ -60,18 +61,18 @@ async def observe(archive_id: int, body: ObserverBody, context: Context) -> Resp
             "Archives that only observe do not exist here: every SM takes part in its group.",
             "Use a TE for reading, or another database for a passive copy.",
         )
-    return JSONResponse({})
+    return {}
 
 
-@router.get("/{archive_id}", response_model=schemas.Archive)
-async def get_archive(archive_id: int, context: Context, removed: bool = False) -> Response:
+@router.get("/{archive_id}")
+async def get_archive(archive_id: int, context: Context, removed: bool = False) -> schemas.Archive:
     """One archive."""
     state = context.state
-    return JSONResponse(views.archive(state, archive_of(state, archive_id, removed)))
+    return views.archive(state, archive_of(state, archive_id, removed))
 
 
-@router.post("", response_model=schemas.Archive)
-async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("")
+async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> schemas.Archive:
     """Create an archive; its database may come later. Nothing is started."""
     new = NewArchive(server_id=_server(body), path=_path(body), restored=body.restored)
     done = await repeated(manager, key)
@@ -85,8 +86,8 @@ async def create_archive(body: ArchiveBody, manager: Manager, key: Key, actor: A
     return _shown(done.state, made[0])
 
 
-@router.put("/{archive_id}", response_model=schemas.Archive)
-async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/{archive_id}")
+async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: Key, actor: Actor) -> schemas.Archive:
     """Take a removed archive back under its id; one that is in use is answered as it is."""
     command = BringBackArchive(
         actor=actor,
@@ -100,22 +101,24 @@ async def bring_back(archive_id: int, body: ArchiveBody, manager: Manager, key: 
     return _shown(done.state, archive_id)
 
 
-@router.delete("/{archive_id}", response_model=schemas.Archive | schemas.Nothing)
-async def delete_archive(archive_id: int, context: Context, key: Key, actor: Actor, purge: bool = False) -> Response:
+@router.delete("/{archive_id}")
+async def delete_archive(
+    archive_id: int, context: Context, key: Key, actor: Actor, purge: bool = False
+) -> schemas.Archive | schemas.Nothing:
     """Remove an archive; with `purge` it is forgotten and its directory renamed, else it can be brought back."""
     before = context.state
     done = accepted(await context.manager.submitter.submit(DeleteArchive(actor=actor, archive_id=archive_id, purge=purge), key))
     if purge:
         await _retired(context.manager, archive_id)
     known = done.state.archives.get(archive_id) or before.archives.get(archive_id)
-    return JSONResponse(views.archive(done.state, known) if known else {})
+    return views.archive(done.state, known) if known else {}
 
 
-def _shown(state: State, archive_id: int) -> Response:
+def _shown(state: State, archive_id: int) -> schemas.Archive:
     """An archive in use or removed. Raises Refusal for one that is gone when a request about it is repeated."""
     if archive_id not in state.archives:
         raise Refusal(unknown_archive(archive_id))
-    return JSONResponse(views.archive(state, state.archives[archive_id]))
+    return views.archive(state, state.archives[archive_id])
 
 
 async def _read(manager: ManagerContext, archive_id: int) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
 
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
@@ -15,6 +14,7 @@ from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
@@ -22,30 +22,30 @@ from dkv.domain.model import State
 POLICY, CONFIG = "load_balancer", "load_balancer_config"
 GLOBAL = "global"  # the key of what the whole domain chooses by; a database's is `database/<name>`
 
-router = APIRouter(prefix="/databases")
+router = Router(prefix="/databases")
 
 
-@router.get("/loadBalancerPolicies", response_model=schemas.Page[schemas.Policy], openapi_extra=LISTED)
-async def get_policies(request: Request, context: Context) -> Response:
+@router.get("/loadBalancerPolicies", openapi_extra=LISTED)
+async def get_policies(request: Request, context: Context) -> schemas.Page[schemas.Policy]:
     """Every policy by its name."""
     state = context.state
     names = registry.keys_of(state, POLICY)
     return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
 
 
-@router.post("/loadBalancerPolicy/{name}", response_model=schemas.Policy)
-async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/loadBalancerPolicy/{name}")
+async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, actor: Actor) -> schemas.Policy:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
         raise refuse("bad_value", f"The body is about {body.policy_name!r}, the address about {name!r}.", "Name one.")
     must(registry.unfit_name("Policy", name))
     _query("lbQuery", body.lb_query)
     await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
-    return JSONResponse({"policyName": name, "lbQuery": body.lb_query})
+    return {"policyName": name, "lbQuery": body.lb_query}
 
 
-@router.delete("/loadBalancerPolicy/{name}", response_model=schemas.Nothing)
-async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("/loadBalancerPolicy/{name}")
+async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """A policy goes."""
 
     def change(state: State, old: Any) -> None:
@@ -53,22 +53,22 @@ async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> 
             raise Refusal(registry.unknown_record(state, POLICY, name))
 
     await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
-    return JSONResponse({})
+    return {}
 
 
-@router.get("/loadBalancerConfigs", response_model=schemas.Page[schemas.Balancing], openapi_extra=LISTED)
-async def get_configs(request: Request, context: Context) -> Response:
+@router.get("/loadBalancerConfigs", openapi_extra=LISTED)
+async def get_configs(request: Request, context: Context) -> schemas.Page[schemas.Balancing]:
     """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
     state = context.state
     return page(request, [_shown(key, registry.value_of(state, CONFIG, key)) for key in registry.keys_of(state, CONFIG)])
 
 
-def _shown(key: str, value: dict[str, Any]) -> dict[str, Any]:
+def _shown(key: str, value: dict[str, Any]) -> Any:
     whose = {"isGlobal": True} if key == GLOBAL else {"isGlobal": False, "dbName": key.partition("/")[2]}
     return whose | value
 
 
-@router.post("/loadBalancerConfig", response_model=schemas.Nothing)
+@router.post("/loadBalancerConfig")
 async def set_config(
     body: BalancingBody,
     manager: Manager,
@@ -76,7 +76,7 @@ async def set_config(
     actor: Actor,
     unregisterDefaultLbQuery: bool = False,
     unregisterPrefilter: bool = False,
-) -> Response:
+) -> schemas.Nothing:
     """Set or unregister a default and a prefilter; what is not named stays."""
     if bool(body.is_global) == (body.db_name is not None):
         raise refuse("bad_value", "A configuration is the domain's or that of one database.", "Send isGlobal or dbName.")
@@ -94,7 +94,7 @@ async def set_config(
 
     where = GLOBAL if body.db_name is None else f"database/{body.db_name}"
     await rewrite(manager, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)
-    return JSONResponse({})
+    return {}
 
 
 def _query(field: str, text: str) -> str:

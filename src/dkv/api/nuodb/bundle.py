@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from dkv import files
 from dkv.api.context import LogFile, ManagerContext
+from dkv.api.nuodb import schemas
 from dkv.api.nuodb.safe_regex import matches
 from dkv.control.submit import View
 from dkv.store.contract import Snapshot
@@ -46,7 +47,7 @@ class BundleRequest:
     ignore: str = ""  # a pattern of file and directory names to leave out
 
 
-def told_state(snapshot: Snapshot) -> dict[str, Any]:
+def told_state(snapshot: Snapshot) -> schemas.DomainState:
     """The domain's records as objects, without passwords and without the values of the key-value store."""
     records = {key: _open(key, json.loads(text)) for key, text in snapshot.records.items()}
     return {"revision": snapshot.revision, "records": records}

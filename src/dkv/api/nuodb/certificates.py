@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query
 
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
@@ -13,25 +12,31 @@ from dkv.api.nuodb import schemas, x509
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import CertificateBody
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
 KIND = "certificate"
 
-router = APIRouter(prefix="/peers/certificates")
+router = Router(prefix="/peers/certificates")
 
 
-@router.get("", response_model=schemas.Certificates)
-async def get_certificates(context: Context) -> Response:
+@router.get("")
+async def get_certificates(context: Context) -> schemas.Certificates:
     """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
     state = context.state
     trusted = {alias: registry.value_of(state, KIND, alias) for alias in registry.keys_of(state, KIND)}
-    nobody: dict[str, Any] = {"serverCertificates": {}, "processCertificates": {}, "serverTrusted": [], "processTrusted": []}
-    return JSONResponse({"trustedCertificates": trusted} | nobody)
+    return {
+        "trustedCertificates": trusted,
+        "serverCertificates": {},
+        "processCertificates": {},
+        "serverTrusted": [],
+        "processTrusted": [],
+    }
 
 
-@router.post("", response_model=schemas.Nothing)
+@router.post("")
 async def change_certificates(
     body: CertificateBody,
     manager: Manager,
@@ -39,7 +44,7 @@ async def change_certificates(
     actor: Actor,
     remove: bool = False,
     waitFullyReplicatedSec: Annotated[float, Query(ge=0)] = 0,
-) -> Response:
+) -> schemas.Nothing:
     """Trust a certificate, or no longer; one that was not trusted is no longer trusted at once. Nobody waits: all
     managers read one state."""
     new = None if remove else _kept(body)
@@ -51,7 +56,7 @@ async def change_certificates(
 
     must(registry.unfit_name("Alias", body.alias))
     await rewrite(manager, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
-    return JSONResponse({})
+    return {}
 
 
 def _kept(body: CertificateBody) -> dict[str, str]:

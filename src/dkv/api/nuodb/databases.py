@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
+from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
 from dkv.api.nuodb.dependencies import database_of, external, heard, not_supported, pairs
-from dkv.api.nuodb.pagination import LISTED, page
+from dkv.api.nuodb.pagination import LISTED, any_parameters, page
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.domain import startplan
 from dkv.domain.commands import CreateDatabase, DeleteDatabase, PutRecord, SetDatabaseOptions, ShutdownDatabase
 from dkv.domain.decision import Refused
@@ -21,27 +23,27 @@ from dkv.domain.model import DatabaseState, EngineState, Process, ProcessRole, P
 from dkv.domain.refusals import nearest
 from dkv.domain.registry import regions, value_of
 
-router = APIRouter(prefix="/databases")
+router = Router(prefix="/databases")
 
 
-@router.get("", response_model=schemas.Page[schemas.Database], openapi_extra=LISTED)
-async def list_databases(request: Request, context: Context) -> Response:
+@router.get("", openapi_extra=LISTED)
+async def list_databases(request: Request, context: Context) -> schemas.Page[schemas.Database]:
     """Every database by name; deleted ones too, as TOMBSTONE."""
     state = context.state
     return page(request, [views.database(state, one) for _, one in sorted(state.databases.items())])
 
 
-@router.get("/{name}", response_model=schemas.Database)
-async def get_database(name: str, context: Context, maskPassword: bool = True) -> Response:
+@router.get("/{name}")
+async def get_database(name: str, context: Context, maskPassword: bool = True) -> schemas.Database:
     """One database; its password only with `maskPassword=False`."""
     state = context.state
-    return JSONResponse(views.database(state, database_of(state, name, deleted=True), maskPassword))
+    return views.database(state, database_of(state, name, deleted=True), maskPassword)
 
 
-@router.put("/{name}", response_model=schemas.StartPlan)
+@router.put("/{name}")
 async def create_database(
     name: str, body: DatabaseBody, context: Context, key: Key, actor: Actor, mayExist: bool = False
-) -> Response:
+) -> schemas.StartPlan:
     """Create a database and answer with the plan that starts it. Starting is up to the asker."""
     if await repeated(context.manager, key):
         await _place(context.manager, name, body, actor, again=True)
@@ -93,57 +95,59 @@ async def _place(manager: ManagerContext, name: str, body: DatabaseBody, actor: 
     accepted(await manager.submitter.submit(PutRecord(actor=actor, kind="database_regions", key=name, value=text)))
 
 
-@router.post("/{name}/startplan", response_model=schemas.StartPlan)
-async def start_plan(name: str, body: PlanBody, manager: Manager) -> Response:
+@router.post("/{name}/startplan")
+async def start_plan(name: str, body: PlanBody, manager: Manager) -> schemas.StartPlan:
     """The plan that starts a database, or what of it does not run; changes nothing."""
     if body.sm_hosts:
         raise external("A process of this database")
     return await _planned(manager, name, body.te_hosts, body.reusable)
 
 
-async def _planned(manager: ManagerContext, name: str, te_servers: list[str] | None, reusable: bool) -> Response:
+async def _planned(manager: ManagerContext, name: str, te_servers: list[str] | None, reusable: bool) -> schemas.StartPlan:
     state = (await manager.submitter.view()).state
     return _answered(startplan.start_plan(state, name, te_servers or (), reusable))
 
 
-def _answered(found: startplan.Plan | Refused) -> Response:
-    if isinstance(found, Refused):
-        raise Refusal(found)
-    return JSONResponse(views.plan(found))
+def _answered(plan: startplan.Plan | Refused) -> schemas.StartPlan:
+    if isinstance(plan, Refused):
+        raise Refusal(plan)
+    return views.plan(plan)
 
 
-@router.get("/{name}/capture", response_model=schemas.StartPlan)
-async def capture(name: str, context: Context, checkState: bool = True) -> Response:
+@router.get("/{name}/capture")
+async def capture(name: str, context: Context, checkState: bool = True) -> schemas.StartPlan:
     """The processes that are there as a plan; with `checkState` only of a database that runs whole."""
     return _answered(startplan.capture(context.state, name, checkState))
 
 
-@router.post("/{name}/options", response_model=schemas.DatabaseSet)
-async def set_options(name: str, body: Options, manager: Manager, key: Key, actor: Actor, replaceAll: bool = False) -> Response:
+@router.post("/{name}/options")
+async def set_options(
+    name: str, body: Options, manager: Manager, key: Key, actor: Actor, replaceAll: bool = False
+) -> schemas.DatabaseSet:
     """Set options; with `replaceAll` those that are not named are unset."""
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs(body), replace_all=replaceAll)
     done = accepted(await manager.submitter.submit(command, key))
-    effects = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
-    return JSONResponse({**views.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects})
+    effects: Any = done.answer.get("effects", [])  # the original answers nothing here, so that more may be said
+    return {**views.database(done.state, database_of(done.state, name, deleted=True)), "effects": effects}
 
 
-@router.post("/{name}/shutdown", response_model=schemas.Nothing)
-async def shutdown_database(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/shutdown")
+async def shutdown_database(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """Stop a database whole: its TEs first, then its SMs, all at the same position."""
     accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name), key))
-    return JSONResponse({})
+    return {}
 
 
-@router.delete("/{name}", response_model=schemas.Nothing)
-async def delete_database(name: str, manager: Manager, key: Key, actor: Actor, purge: bool = False) -> Response:
+@router.delete("/{name}")
+async def delete_database(name: str, manager: Manager, key: Key, actor: Actor, purge: bool = False) -> schemas.Nothing:
     """Delete a stopped database; its archives stay. With `purge` they go too, and its history is forgotten."""
     command = DeleteDatabase(actor=actor, name=name, purge=purge, forget=purge)
     accepted(await manager.submitter.submit(command, key))
-    return JSONResponse({})
+    return {}
 
 
-@router.get("/{name}/storageGroups", response_model=schemas.Page[schemas.StorageGroup], openapi_extra=LISTED)
-async def storage_groups(name: str, request: Request, context: Context) -> Response:
+@router.get("/{name}/storageGroups", openapi_extra=LISTED)
+async def storage_groups(name: str, request: Request, context: Context) -> schemas.Page[schemas.StorageGroup]:
     """The database's storage groups, with who may lead each."""
     state = context.state
     return page(request, views.storage_groups(state, database_of(state, name).name))
@@ -157,17 +161,15 @@ async def delete_storage_group(name: str, group: str, context: Context) -> Respo
 
 
 @router.get("/{name}/sqlConnection", response_model=schemas.Process, responses={204: {"description": "No process serves."}})
-async def connection(name: str, context: Context) -> Response:
+@any_parameters  # connection properties of the client, none of them ours
+async def connection(name: str, context: Context) -> schemas.Process | Response:
     """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
     view = context.view
     database_of(view.state, name)
     found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
     if not found:
         return Response(status_code=204)
-    return JSONResponse(views.process(view.state, found[0], await heard(context.manager, view)))
-
-
-connection.any_parameters = True  # type: ignore[attr-defined]  # connection properties of the client, none of them ours
+    return views.process(view.state, found[0], await heard(context.manager, view))
 
 
 def _serves(state: State, process: Process) -> bool:

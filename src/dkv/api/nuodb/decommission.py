@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -22,6 +21,7 @@ from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import schemas
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.api.waiting import until
 from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
@@ -34,7 +34,7 @@ OTHER_WITHIN = 10.0  # s another manager has to answer
 DRAIN_WITHIN = 90.0  # s processes have to leave before their manager stays after all
 GO_WITHIN = 15.0  # s archives in sync are waited for, until their groups do without them
 
-router = APIRouter(prefix="/peers/{server_id}")
+router = Router(prefix="/peers/{server_id}")
 
 Ask = Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]
 
@@ -84,7 +84,7 @@ async def _stop_when_empty(manager: ManagerContext) -> None:
             manager.stop()
 
 
-@router.delete("/processes", response_model=schemas.Drained)
+@router.delete("/processes")
 async def drain_server(
     server_id: str,
     manager: Manager,
@@ -94,16 +94,16 @@ async def drain_server(
     kill: bool = False,
     evict: bool = False,
     force: bool = False,
-) -> Response:
+) -> schemas.Drained:
     """End all processes of a server, or those of one database; answers at once with those that leave. Refused where a group
     has its last copy in sync there, unless one of `kill`, `evict` and `force` says that this is meant."""
     command = DrainServer(actor=actor, server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
     done = accepted(await manager.submitter.submit(command, key))
-    return JSONResponse({"startIds": [str(one) for one in _listed(done.answer["startIds"])]})
+    return {"startIds": [str(one) for one in _listed(done.answer["startIds"])]}
 
 
-@router.post("/removeDomainState", response_model=schemas.Nothing)
-async def remove_server_state(server_id: str, manager: Manager, actor: Actor) -> Response:
+@router.post("/removeDomainState")
+async def remove_server_state(server_id: str, manager: Manager, actor: Actor) -> schemas.Nothing:
     """Give up what was on a server that is away. Its archives in sync are waited for a moment: they go when their groups do
     without them. Whatever has to stay is named in a refusal; the rest is done."""
     command, clock = RemoveServerState(actor=actor, server_id=server_id), asyncio.get_running_loop().time
@@ -115,7 +115,7 @@ async def remove_server_state(server_id: str, manager: Manager, actor: Actor) ->
     if kept:
         said = f"The processes of {server_id} were given up, but not all of its archives: {'; '.join(kept)}."
         raise refuse("server_in_use", said, "Repeat this later, delete those databases, or let the server come back.")
-    return JSONResponse({})
+    return {}
 
 
 def _groups_differ(before: State, now: State) -> bool:
@@ -126,8 +126,8 @@ def _listed(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-@router.delete("", response_model=schemas.Nothing)
-async def remove_server(server_id: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("")
+async def remove_server(server_id: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """Take a server that is away and has nothing left out of the domain."""
     accepted(await manager.submitter.submit(RemoveServer(actor=actor, server_id=server_id), key))
-    return JSONResponse({})
+    return {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi import Query
+from fastapi.responses import Response, StreamingResponse
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor
@@ -15,6 +15,7 @@ from dkv.api.nuodb.decommission import ask_other
 from dkv.api.nuodb.registry_bodies import MessageBody
 from dkv.api.nuodb.safe_regex import BadPattern, matches
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.domain import registry
 from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
@@ -28,38 +29,38 @@ LICENSE = "none"  # dkv has no licences
 
 ZIP: dict[str, Any] = {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
 
-router = APIRouter(prefix="/diagnostics")
+router = Router(prefix="/diagnostics")
 
 
-@router.post("/log", response_model=schemas.Logged)
-async def log_message(body: MessageBody, manager: Manager, actor: Actor) -> Response:
+@router.post("/log")
+async def log_message(body: MessageBody, manager: Manager, actor: Actor) -> schemas.Logged:
     """Write a line into this manager's log; nuocmd begins with it to learn the version and the time."""
     if not all(is_printable(line) for line in body.message.split("\n")):
         raise refuse("bad_value", "The message has characters that cannot be printed.", "Write lines of letters and signs.")
     if not manager.dry_run:
         log.info("message", text=body.message[:LONGEST_MESSAGE], actor=actor)
-    return JSONResponse({"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": LICENSE})
+    return {"serverTimeMillis": manager.clock(), "serverVersion": manager.version, "licenseType": LICENSE}
 
 
-@router.get("/config", response_model=schemas.Config)
-async def own_config(context: Context) -> Response:
+@router.get("/config")
+async def own_config(context: Context) -> schemas.Config:
     """How the manager that answers is configured."""
-    return JSONResponse(_config(context.manager, context.state))
+    return _config(context.manager, context.state)
 
 
-@router.get("/config/{server_id}", response_model=schemas.Config)
-async def config_of(server_id: str, context: Context) -> Response:
+@router.get("/config/{server_id}")
+async def config_of(server_id: str, context: Context) -> schemas.Config:
     """How a manager is configured; another one is asked itself."""
     state = context.state
     if server_id == context.manager.server_id:
-        return JSONResponse(_config(context.manager, state))
+        return _config(context.manager, state)
     server = state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, state.servers))
-    return JSONResponse(await ask_other(context.manager.fetch, server, "/api/1/diagnostics/config"))
+    return cast(schemas.Config, await ask_other(context.manager.fetch, server, "/api/1/diagnostics/config"))
 
 
-def _config(manager: ManagerContext, state: State) -> dict[str, Any]:
+def _config(manager: ManagerContext, state: State) -> schemas.Config:
     """`properties` are the settings; ThisServerId, agentPort and the service "rest" are what nuocmd looks for."""
     own = state.servers.get(manager.server_id)
     settings = {
@@ -80,21 +81,21 @@ def _config(manager: ManagerContext, state: State) -> dict[str, Any]:
     }
 
 
-def _member(manager: ManagerContext, server: Server) -> dict[str, str]:
+def _member(manager: ManagerContext, server: Server) -> schemas.Member:
     return {"transport": f"{server.host}:{server.port}", "version": manager.version}
 
 
-@router.get("/kube", response_model=schemas.Kubernetes)
-async def kubernetes() -> Response:
+@router.get("/kube")
+async def kubernetes() -> schemas.Kubernetes:
     """Nothing: dkv does not run by Kubernetes and knows none of its objects."""
-    return JSONResponse({kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")})
+    return {"statefulsets": {}, "daemonSets": {}, "deployments": {}, "pods": {}, "volumes": {}}
 
 
-@router.get("/captureDomainState", response_model=schemas.DomainState)
-async def capture_state(manager: Manager) -> Response:
+@router.get("/captureDomainState")
+async def capture_state(manager: Manager) -> schemas.DomainState:
     """The whole state as its records, without what is secret."""
     snapshot = await manager.submitter.snapshot()
-    return JSONResponse(bundle.told_state(snapshot))
+    return bundle.told_state(snapshot)
 
 
 @router.get("/logs", response_class=StreamingResponse, responses={200: ZIP})

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
-
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted
@@ -16,6 +12,7 @@ from dkv.api.nuodb import schemas
 from dkv.api.nuodb.bodies import HotCopySetBody, HotCopySimpleBody
 from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.api.waiting import until
 from dkv.control.submit import RequestKey
 from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
@@ -24,36 +21,38 @@ from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import State
 from dkv.wire.hotcopy import STATUS, message
 
-router = APIRouter(prefix="/databases")
+router = Router(prefix="/databases")
 
 LONGEST_WAIT = 25  # s an answer is held back at most: the client gives up after 30
 
 
-@router.get("/hotCopyStatus", response_model=schemas.HotCopy | schemas.HotCopies)
+@router.get("/hotCopyStatus")
 async def hot_copy_status(
     context: Context, coordinatorStartId: int, hotCopyId: int | None = None, timeoutSec: int = 0
-) -> Response:
+) -> schemas.HotCopy | schemas.HotCopies:
     """One hot copy, or all that one process coordinated."""
     state = context.state
     if hotCopyId is None:
         return _statuses(c for c in state.copies.values() if c.coordinator == coordinatorStartId)
-    return JSONResponse(shape(_copy(state, hotCopyId, coordinatorStartId)))
+    return shape(_copy(state, hotCopyId, coordinatorStartId))
 
 
-@router.post("/cancelHotCopy", response_model=schemas.HotCopy)
+@router.post("/cancelHotCopy")
 async def cancel_hot_copy(
     context: Context, key: Key, actor: Actor, coordinatorStartId: int, hotCopyId: int, timeoutSec: int = 0
-) -> Response:
+) -> schemas.HotCopy:
     """End a hot copy; one that ended already is answered as it is."""
     _copy(context.state, hotCopyId, coordinatorStartId)
     done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
     if isinstance(done, Accepted) or done.code != "copy_over":
         accepted(done)
-    return JSONResponse(shape(_copy((await context.manager.submitter.view()).state, hotCopyId, coordinatorStartId)))
+    return shape(_copy((await context.manager.submitter.view()).state, hotCopyId, coordinatorStartId))
 
 
-@router.get("/{name}/hotCopyStatus", response_model=schemas.HotCopies)
-async def hot_copies_of(name: str, context: Context, timeoutSec: int = 0, minSecondsRunning: int | None = None) -> Response:
+@router.get("/{name}/hotCopyStatus")
+async def hot_copies_of(
+    name: str, context: Context, timeoutSec: int = 0, minSecondsRunning: int | None = None
+) -> schemas.HotCopies:
     """A database's hot copies by the process that coordinated each; with `minSecondsRunning` only those that run so long."""
     state = context.state
     database_of(state, name)
@@ -64,8 +63,8 @@ async def hot_copies_of(name: str, context: Context, timeoutSec: int = 0, minSec
     return _statuses(found)
 
 
-@router.post("/{name}/hotCopySimple", response_model=schemas.HotCopy)
-async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/hotCopySimple")
+async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, key: Key, actor: Actor) -> schemas.HotCopy:
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
@@ -81,8 +80,8 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, 
     return await _begin(manager, body, command, key)
 
 
-@router.post("/{name}/hotCopy", response_model=schemas.HotCopy)
-async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/{name}/hotCopy")
+async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, actor: Actor) -> schemas.HotCopy:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
         raise not_supported(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
@@ -101,7 +100,7 @@ async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, 
 
 async def _begin(
     manager: ManagerContext, body: HotCopySimpleBody | HotCopySetBody, command: RequestHotCopy, key: RequestKey | None
-) -> Response:
+) -> schemas.HotCopy:
     """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
         raise not_supported("A hot copy has no test mode.", "Leave it out.")
@@ -112,7 +111,7 @@ async def _begin(
         return copy_id not in state.copies or state.copies[copy_id].over
 
     state = await until(manager, over, min(body.timeout_sec or 0, LONGEST_WAIT))
-    return JSONResponse(shape(_copy(state, copy_id)))
+    return shape(_copy(state, copy_id))
 
 
 def _copy(state: State, copy_id: int, coordinator: int | None = None) -> HotCopy:
@@ -123,14 +122,14 @@ def _copy(state: State, copy_id: int, coordinator: int | None = None) -> HotCopy
     return copy
 
 
-def _statuses(copies: Iterable[HotCopy]) -> Response:
-    found: dict[str, list[dict[str, Any]]] = {}
+def _statuses(copies: Iterable[HotCopy]) -> schemas.HotCopies:
+    found: dict[str, list[schemas.HotCopy]] = {}
     for copy in copies:
         found.setdefault(str(copy.coordinator), []).append(shape(copy))
-    return JSONResponse({"hotCopyStatuses": found, "errors": {}})
+    return {"hotCopyStatuses": found, "errors": {}}
 
 
-def shape(copy: HotCopy) -> dict[str, Any]:
+def shape(copy: HotCopy) -> schemas.HotCopy:
     """A HotCopyResponse. Its destination is shown when it is one directory."""
     return {
         "hotCopyId": str(copy.copy_id),

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
-
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.records import text_of
 from dkv.api.nuodb.registry_bodies import ValueBody
 from dkv.api.problems import refuse
+from dkv.api.routing import Router
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 
 KIND = "kvstore"
 
-router = APIRouter(prefix="/kvstore")
+router = Router(prefix="/kvstore")
 
 
-@router.get("/{name:path}", response_model=schemas.Value)
-async def get_value(name: str, context: Context) -> Response:
+@router.get("/{name:path}")
+async def get_value(name: str, context: Context) -> schemas.Value:
     """The value of a key, null if there is none: that is no error, since scripts ask so whether it is there."""
     state = context.state
-    return JSONResponse({"key": name, "value": registry.value_of(state, KIND, name)})
+    return {"key": name, "value": registry.value_of(state, KIND, name)}
 
 
-@router.put("/{name:path}", response_model=schemas.Value)
-async def put_value(name: str, body: ValueBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/{name:path}")
+async def put_value(name: str, body: ValueBody, manager: Manager, key: Key, actor: Actor) -> schemas.Value:
     """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
     if body.key not in (None, name):
         raise refuse("bad_value", f"The body is about key {body.key!r}, the address about {name!r}.", "Name one key.")
     command = PutRecord(actor=actor, kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
     accepted(await manager.submitter.submit(command, key))
-    return JSONResponse({"key": name, "value": body.new_value})
+    return {"key": name, "value": body.new_value}
 
 
 def _expected(body: ValueBody) -> tuple[str | None, ...]:

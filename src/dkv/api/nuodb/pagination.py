@@ -7,16 +7,18 @@ for another. The query's `filterBy`, `orderBy`, `offset` and `limit` do the rest
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import JSONResponse
 
 from dkv.api.nuodb.safe_regex import BadPattern, matches
+from dkv.api.nuodb.schemas import Page
 from dkv.api.problems import refuse, refuse_unknown
 
 Item = Mapping[str, Any]
+Route = TypeVar("Route", bound=Callable[..., object])
+T = TypeVar("T", bound=Mapping[str, Any])
 
 MAX_LIMIT = 1000  # announced: nuocmd doubles its pages up to this; larger ones are answered whole all the same
 MISSING = object()
@@ -42,6 +44,12 @@ LISTED: dict[str, Any] = {
 """What a list route says of itself in the description (`openapi_extra`); `known_parameters` lets them pass."""
 
 
+def any_parameters(endpoint: Route) -> Route:
+    """Mark a route that takes any parameters and passes them over."""
+    endpoint.any_parameters = True  # type: ignore[attr-defined]
+    return endpoint
+
+
 def known_parameters(request: Request) -> None:
     """Refuse parameters of the address that the route does not know; those of a list are known, and so are its filters."""
     route = request.scope["route"]
@@ -53,12 +61,12 @@ def known_parameters(request: Request) -> None:
     refuse_unknown(request, known)
 
 
-def page(request: Request, items: Iterable[Item]) -> JSONResponse:
+def page(request: Request, items: Iterable[T]) -> Page[T]:
     """One page of a list: filtered, ordered, cut. Raises Refusal for a pattern or a number that is none."""
     found = _ordered(request, [item for item in items if _fits(request, item)])
     offset, limit = _number(request, "offset", 0), _number(request, "limit", len(found))
     end = offset + limit
-    return JSONResponse({"data": found[offset:end], "hasNext": end < len(found), "maxLimit": MAX_LIMIT})
+    return {"data": found[offset:end], "hasNext": end < len(found), "maxLimit": MAX_LIMIT}
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -111,7 +119,7 @@ def _text(value: Any) -> str:
 # Order -------------------------------------------------------------------------------------------------------
 
 
-def _ordered(request: Request, items: list[Item]) -> list[Item]:
+def _ordered(request: Request, items: list[T]) -> list[T]:
     descending = set(_names(request, "descendingFields"))
     for name in reversed(_names(request, "orderBy")):
         items.sort(key=lambda item: _rank(field(item, name)), reverse=name in descending)

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
 
 from dkv import wire
 from dkv.api.context import Context, ManagerContext
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.problems import Refusal
+from dkv.api.routing import Router
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
 
-router = APIRouter(prefix="/peers")
+router = Router(prefix="/peers")
 
 TERM = 1  # the domain's state has one history; nothing is ever elected twice in it
 
 
-@router.get("", response_model=schemas.Page[schemas.Server], openapi_extra=LISTED)
-async def list_peers(request: Request, context: Context) -> Response:
+@router.get("", openapi_extra=LISTED)
+async def list_peers(request: Request, context: Context) -> schemas.Page[schemas.Server]:
     """Every server; exactly one of them is the one that answers."""
     view = context.view
     known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
     return page(request, [peer(context.manager, view, known, one) for _, one in sorted(view.state.servers.items())])
 
 
-@router.get("/{server_id}", response_model=schemas.Server)
-async def get_peer(server_id: str, context: Context) -> Response:
+@router.get("/{server_id}")
+async def get_peer(server_id: str, context: Context) -> schemas.Server:
     """One server."""
     view = context.view
     server = view.state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, view.state.servers))
     known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
-    return JSONResponse(peer(context.manager, view, known, server))
+    return peer(context.manager, view, known, server)
 
 
 class Leases(NamedTuple):
@@ -48,14 +48,14 @@ class Leases(NamedTuple):
     heard: Mapping[str, int]
 
 
-def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> dict[str, Any]:
+def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> schemas.Server:
     """A server in the dialect: what it would say of itself is the same at each manager, since all read one state.
 
     The commit index is the domain's revision; the leader is the manager that moves the domain's clock.
     """
     local = server.server_id == manager.server_id
-    index = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
-    role = "LEADER" if server.server_id == known.leader else "FOLLOWER"
+    index: schemas.TermIndex = {"logLastTerm": TERM, "commitIndex": view.revision, "logLastIndex": view.revision}
+    role: Literal["LEADER", "FOLLOWER"] = "LEADER" if server.server_id == known.leader else "FOLLOWER"
     return {
         "id": server.server_id,
         "address": wire.endpoint(server.host, server.port),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Query, Request
+from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted
@@ -15,31 +15,32 @@ from dkv.api.nuodb.dependencies import external, heard, not_supported, pairs
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.api.waiting import until
 from dkv.domain.commands import ShutdownProcess, StartProcess
 from dkv.domain.decision import Refused
 from dkv.domain.model import ProcessRole
 from dkv.domain.refusals import unknown_process
 
-router = APIRouter(prefix="/processes")
+router = Router(prefix="/processes")
 
 LONGEST_HOLD = 3600  # s an answer may be held at most
 
 Seconds = Annotated[int, Query(ge=0, le=LONGEST_HOLD)]
 
 
-@router.get("", response_model=schemas.Page[schemas.Process], openapi_extra=LISTED)
-async def list_processes(request: Request, context: Context, filterQuery: str = "any") -> Response:
+@router.get("", openapi_extra=LISTED)
+async def list_processes(request: Request, context: Context, filterQuery: str = "any") -> schemas.Page[schemas.Process]:
     """Every live process, by start id; `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
     view = context.view
     ages = await heard(context.manager, view)
     found = (views.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
-    return page(request, [one for one in found if chosen(one)])
+    return page(request, [process for process in found if chosen(process)])
 
 
-@router.get("/exited", response_model=schemas.Page[schemas.Tombstone], openapi_extra=LISTED)
-async def list_exited(request: Request, context: Context, filterQuery: str = "any") -> Response:
+@router.get("/exited", openapi_extra=LISTED)
+async def list_exited(request: Request, context: Context, filterQuery: str = "any") -> schemas.Page[schemas.Tombstone]:
     """What is kept of processes that ended; newest first. `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
     state = context.state
@@ -48,10 +49,10 @@ async def list_exited(request: Request, context: Context, filterQuery: str = "an
     return page(request, [one for one in found if chosen(one["process"])])
 
 
-@router.get("/availableOptions", response_model=schemas.ProcessOptions)
-async def available_options() -> Response:
+@router.get("/availableOptions")
+async def available_options() -> schemas.ProcessOptions:
     """Options a process can be given of its own; there is none that an engine obeys."""
-    return JSONResponse({"options": {}})
+    return {"options": {}}
 
 
 @router.post("/externalStartup", status_code=400, response_model=schemas.Error)
@@ -61,28 +62,28 @@ async def start_outside(request: Request) -> Response:
 
 
 @router.get("/{start_id}", response_model=schemas.Process)
-async def get_process(start_id: int, context: Context) -> Response:
+async def get_process(start_id: int, context: Context) -> schemas.Process | Response:
     """A process; one that ended is an error that carries its tombstone."""
     view = context.view
     if start_id in view.state.processes:
-        return JSONResponse(views.process(view.state, view.state.processes[start_id], await heard(context.manager, view)))
+        return views.process(view.state, view.state.processes[start_id], await heard(context.manager, view))
     if start_id in view.state.tombstones:
         ended = views.tombstone(view.state, view.state.tombstones[start_id])
         return errors.error(404, [f"Process {start_id} ended: {ended['reason']}"], **ended)
     raise Refusal(unknown_process(start_id))
 
 
-@router.get("/{start_id}/options", response_model=dict[str, str])
-async def get_options(start_id: int, context: Context) -> Response:
+@router.get("/{start_id}/options")
+async def get_options(start_id: int, context: Context) -> dict[str, str]:
     """The options of a process: its own, and its database's where it has none."""
     state = context.state
     if start_id not in state.processes:
         raise Refusal(unknown_process(start_id))
-    return JSONResponse(views.process(state, state.processes[start_id], {})["options"])
+    return views.process(state, state.processes[start_id], {})["options"]
 
 
-@router.post("", response_model=schemas.Process)
-async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("")
+async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Actor) -> schemas.Process:
     """Request a process; answers with it as it was requested. Its manager starts it a moment later."""
     expected = body.expected_incarnation
     command = StartProcess(
@@ -102,7 +103,7 @@ async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Ac
         started = done.state.tombstones[start_id].process
     if started is None:  # and of which nothing is kept any more
         raise Refusal(unknown_process(start_id))
-    return JSONResponse(views.process(done.state, started, {}))
+    return views.process(done.state, started, {})
 
 
 def _engine_type(body: ProcessBody) -> ProcessRole:
@@ -120,7 +121,7 @@ def _engine_type(body: ProcessBody) -> ProcessRole:
     return ProcessRole(named)
 
 
-@router.delete("/{start_id}", response_model=schemas.Nothing)
+@router.delete("/{start_id}")
 async def end_process(
     start_id: int,
     manager: Manager,
@@ -130,7 +131,7 @@ async def end_process(
     evict: bool = False,
     killWithCore: bool = False,
     timeout: Seconds = 0,
-) -> Response:
+) -> schemas.Nothing:
     """End a process: gracefully, or at once with `kill`; `evict` forgets one that cannot be reached. With `timeout` the
     answer waits that many seconds at most until it is gone."""
     if killWithCore:
@@ -140,4 +141,4 @@ async def end_process(
     if isinstance(done, Refused) and done.code != "already_stopping":
         raise Refusal(done)
     await until(manager, lambda state: start_id not in state.processes, timeout)
-    return JSONResponse({})
+    return {}

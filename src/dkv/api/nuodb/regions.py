@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key
@@ -18,19 +17,20 @@ from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBody, ServerBody
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.control.submit import RequestKey
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, unknown_server
 
-router = APIRouter()
+router = Router()
 
 REGIONS = "/regions"
 REGION = "/regions/{region_id}"
 
 
-def _json(number: int, name: str) -> dict[str, Any]:
+def _json(number: int, name: str) -> schemas.Region:
     return {"id": number, "name": name}
 
 
@@ -54,15 +54,15 @@ def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
     return {"next": next_id, "names": others}
 
 
-@router.get(REGIONS, response_model=schemas.Page[schemas.Region], openapi_extra=LISTED)
-async def get_regions(request: Request, context: Context) -> Response:
+@router.get(REGIONS, openapi_extra=LISTED)
+async def get_regions(request: Request, context: Context) -> schemas.Page[schemas.Region]:
     """Every region; number 0, Default, is always there."""
     names = registry.regions(context.state).names
     return page(request, [_json(number, name) for number, name in sorted(names.items())])
 
 
-@router.post(REGIONS, status_code=201, response_model=schemas.Region)
-async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post(REGIONS, status_code=201)
+async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Region:
     """A new region, with the next number."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -74,17 +74,17 @@ async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Act
     done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
     found = (number for number, name in registry.regions(done.state).names.items() if name == body.name)
     number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
-    return JSONResponse(_json(next(found) if number is None else number, body.name), 201)
+    return _json(next(found) if number is None else number, body.name)
 
 
-@router.get(REGION, response_model=schemas.Region)
-async def get_region(region_id: int, context: Context) -> Response:
+@router.get(REGION)
+async def get_region(region_id: int, context: Context) -> schemas.Region:
     """One region."""
-    return JSONResponse(_json(region_id, known_region(context.state, region_id)))
+    return _json(region_id, known_region(context.state, region_id))
 
 
-@router.put(REGION, response_model=schemas.Region)
-async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put(REGION)
+async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Region:
     """Another name for a region, if it has the one that the asker believes."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -97,11 +97,11 @@ async def rename_region(region_id: int, body: RegionBody, manager: Manager, key:
         return _kept(known.next_id, {**names, region_id: body.name})
 
     await rewrite(manager, _regions(actor), change, key)
-    return JSONResponse(_json(region_id, body.name))
+    return _json(region_id, body.name)
 
 
-@router.delete(REGION, response_model=schemas.Nothing)
-async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete(REGION)
+async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """A region that no database uses."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -114,7 +114,7 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
         return _kept(known.next_id, {number: one for number, one in known.names.items() if number != region_id})
 
     await rewrite(manager, _regions(actor), change, key)
-    return JSONResponse({})
+    return {}
 
 
 def _regions(actor: str) -> PutRecord:
@@ -130,15 +130,15 @@ def _not_default(name: str, number: int) -> str:
 # Which server is where -----------------------------------------------------------------------------------------------
 
 
-@router.put("/databases/{name}/hosts", response_model=schemas.Nothing)
-async def assign_server(name: str, body: HostBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/databases/{name}/hosts")
+async def assign_server(name: str, body: HostBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """Put a server into a region for one database."""
     await place(manager, name, {body.server_id: int(body.region_id)}, key=key, actor=actor)
-    return JSONResponse({})
+    return {}
 
 
-@router.delete("/databases/{name}/hosts", response_model=schemas.Nothing)
-async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("/databases/{name}/hosts")
+async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """Let a server be in the database's default region again. Takes its body although it is a DELETE."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -151,14 +151,14 @@ async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Ke
         return {"uid": database.uid, "default": placed.default, "servers": servers}
 
     await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)
-    return JSONResponse({})
+    return {}
 
 
-@router.put("/databases/{name}/defaultRegion", response_model=schemas.Nothing)
-async def set_default_region(name: str, body: DefaultRegionBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/databases/{name}/defaultRegion")
+async def set_default_region(name: str, body: DefaultRegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """The region of all servers that were put nowhere else."""
     await place(manager, name, {}, int(body.region_id), key=key, actor=actor)
-    return JSONResponse({})
+    return {}
 
 
 async def place(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from dkv.api.nuodb import (
     archives,
     balancing,
@@ -21,6 +19,7 @@ from dkv.api.nuodb import (
     versions,
 )
 from dkv.api.nuodb.errors import ROOT
+from dkv.api.routing import Router
 
 PARTS = [
     certificates.router,
@@ -40,6 +39,6 @@ PARTS = [
 ]
 """One line for each file of routes; a file whose literal addresses could be taken for another's ids stands before it."""
 
-router = APIRouter(prefix=ROOT, tags=["nuodb"])
+router = Router(prefix=ROOT, tags=["nuodb"])
 for part in PARTS:
     router.include_router(part)

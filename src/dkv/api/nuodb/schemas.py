@@ -3,12 +3,12 @@ there is left out and never null, since nuocmd tells the two apart; the fields t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
-from pydantic.alias_generators import to_camel
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from dkv.api.schemas import BlockedItem
+from dkv.wire.schemas import BlockedItem
 
 T = TypeVar("T")
 DatabaseStates = Literal[
@@ -27,174 +27,163 @@ EngineStates = Literal["UNKNOWN", "ACTIVE", "SYNCING", "RUNNING", "SHUTTING_DOWN
 StartId = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-def absent(kind: type = str) -> Any:
-    """The default of a field that need not be there: it has none, it is only not required."""
-    return Field(default_factory=kind)
-
-
-class Answer(BaseModel):
-    """What all answers have in common: no field is there that the description does not know."""
-
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_name=False)
-
-
-class Error(BaseModel):
+class Error(TypedDict):
     """A refusal as nuocmd reads it: `code` is the HTTP status, `messages` are sentences. `reason` is our own code for it."""
 
     code: int
     messages: Annotated[list[str], Field(min_length=1)]
-    reason: str = absent()
-    detail: str = absent()
-    hint: str = absent()
+    reason: NotRequired[str]
+    detail: NotRequired[str]
+    hint: NotRequired[str]
 
 
-class Page(Answer, Generic[T]):
+class Page(TypedDict, Generic[T]):
     """One page of a list. If `hasNext`, it holds exactly as many as were asked for."""
 
     data: list[T]
-    has_next: bool
-    max_limit: int
+    hasNext: bool
+    maxLimit: int
 
 
-class Nothing(Answer):
+class Nothing(TypedDict):
     """It is done; there is nothing to say."""
 
 
-class Drained(Answer):
+class Drained(TypedDict):
     """The start ids of the processes that leave."""
 
-    start_ids: list[str]
+    startIds: list[str]
 
 
 # Servers -------------------------------------------------------------------------------------------------------------
 
 
-class Connected(Answer):
+class Connected(TypedDict):
     """Whether a server is there; times in ms, -1 unknown."""
 
     state: Literal["Connected", "Disconnected"]
     latency: int
-    last_ack_delta_millis: int
+    lastAckDeltaMillis: int
 
 
-class TermIndex(Answer):
+class TermIndex(TypedDict):
     """How far a server's state goes; the commit index is the domain's revision."""
 
-    log_last_term: int
-    commit_index: int
-    log_last_index: int
+    logLastTerm: int
+    commitIndex: int
+    logLastIndex: int
 
 
-class RoleInfo(Answer):
+class RoleInfo(TypedDict):
     """What a server is in the domain, as it sees itself."""
 
     role: Literal["LEADER", "FOLLOWER", "UNKNOWN"]
-    life_cycle: Literal["ACTIVE", "UNKNOWN"]
-    leader_server_id: str | None
-    local_peer_term_index_info: TermIndex
+    lifeCycle: Literal["ACTIVE", "UNKNOWN"]
+    leaderServerId: str | None
+    localPeerTermIndexInfo: TermIndex
 
 
-class Server(Answer):
+class Server(TypedDict):
     """A server; exactly one is local, the one that answers."""
 
     id: str
     address: str
-    is_local: bool
-    is_evicted: bool
-    is_passive: bool
-    peer_state: str
-    peer_member_state: str
+    isLocal: bool
+    isEvicted: bool
+    isPassive: bool
+    peerState: str
+    peerMemberState: str
     version: str
-    full_version: str
+    fullVersion: str
     labels: dict[str, str]
-    connected_state: Connected
-    local_role_info: RoleInfo
+    connectedState: Connected
+    localRoleInfo: RoleInfo
 
 
-class Member(Answer):
+class Member(TypedDict):
     """Where a manager is."""
 
     transport: str
     version: str
 
 
-class Config(Answer):
+class Config(TypedDict):
     """How a manager is configured; `properties` are its settings."""
 
     properties: dict[str, str]
-    initial_membership: dict[str, Member]
-    other_services: list[str]
-    stats_plugins: dict[str, JsonValue]
-    load_balancers: dict[str, JsonValue]
+    initialMembership: dict[str, Member]
+    otherServices: list[str]
+    statsPlugins: dict[str, Any]
+    loadBalancers: dict[str, Any]
     labels: dict[str, str]
 
 
-class Logged(Answer):
+class Logged(TypedDict):
     """The line is in the log; the manager's time and version."""
 
-    server_time_millis: int
-    server_version: str
-    license_type: str
+    serverTimeMillis: int
+    serverVersion: str
+    licenseType: str
 
 
-class Kubernetes(Answer):
+class Kubernetes(TypedDict):
     """Nothing of any kind."""
 
-    statefulsets: dict[str, JsonValue]
-    daemon_sets: dict[str, JsonValue]
-    deployments: dict[str, JsonValue]
-    pods: dict[str, JsonValue]
-    volumes: dict[str, JsonValue]
+    statefulsets: dict[str, Any]
+    daemonSets: dict[str, Any]
+    deployments: dict[str, Any]
+    pods: dict[str, Any]
+    volumes: dict[str, Any]
 
 
-class DomainState(Answer):
+class DomainState(TypedDict):
     """The state's records, without what is secret."""
 
     revision: int
-    records: dict[str, JsonValue]
+    records: dict[str, Any]
 
 
-class Certificate(Answer):
+class Certificate(TypedDict):
     """A certificate that is trusted."""
 
-    certificate_pem: str
+    certificatePem: str
     expires: str
-    subject_name: str
-    issuer_name: str
+    subjectName: str
+    issuerName: str
 
 
-class Certificates(Answer):
+class Certificates(TypedDict):
     """Everything that is trusted."""
 
-    trusted_certificates: dict[str, Certificate]
-    server_certificates: dict[str, Certificate]
-    process_certificates: dict[StartId, Certificate]
-    server_trusted: list[str]
-    process_trusted: list[str]
+    trustedCertificates: dict[str, Certificate]
+    serverCertificates: dict[str, Certificate]
+    processCertificates: dict[StartId, Certificate]
+    serverTrusted: list[str]
+    processTrusted: list[str]
 
 
 # Databases -----------------------------------------------------------------------------------------------------------
 
 
-class Incarnation(Answer):
+class Incarnation(TypedDict):
     """Which incarnation of a database."""
 
     major: int
     minor: int
 
 
-class Database(Answer):
+class Database(TypedDict):
     """A database; its user and password only with `maskPassword=False`; `waiting` only while it waits for something."""
 
     name: str
     state: DatabaseStates
     incarnation: Incarnation
-    default_region_id: int
-    host_assignments: dict[str, int]
-    database_options: dict[str, str]
-    waiting: list[BlockedItem] = absent(list)
-    db_user: str = absent()
-    db_password: str = absent()
+    defaultRegionId: int
+    hostAssignments: dict[str, int]
+    databaseOptions: dict[str, str]
+    waiting: NotRequired[list[BlockedItem]]
+    dbUser: NotRequired[str]
+    dbPassword: NotRequired[str]
 
 
 class DatabaseSet(Database):
@@ -203,179 +192,179 @@ class DatabaseSet(Database):
     effects: list[dict[str, str]]
 
 
-class Process(Answer):
+class Process(TypedDict):
     """A live process; `lastHeardFrom` in ms, left out if its server is away."""
 
-    start_id: StartId
-    db_name: str
+    startId: StartId
+    dbName: str
     host: str
     type: Literal["TE", "SM"]
-    durable_state: DurableStates
+    durableState: DurableStates
     state: EngineStates
-    archive_id: int = absent(int)
-    node_id: int = absent(int)
-    pid: int = absent(int)
-    port: int = absent(int)
-    hostname: str = absent()
-    region_name: str
+    archiveId: NotRequired[int]
+    nodeId: NotRequired[int]
+    pid: NotRequired[int]
+    port: NotRequired[int]
+    hostname: NotRequired[str]
+    regionName: str
     options: dict[str, str]
     labels: dict[str, str]
-    is_external_startup: bool
-    last_heard_from: Annotated[int, Field(ge=0)] = absent(int)
-    journal_recovery_progress: Annotated[float, Field(ge=0, le=1)] = absent(float)
+    isExternalStartup: bool
+    lastHeardFrom: NotRequired[Annotated[int, Field(ge=0)]]
+    journalRecoveryProgress: NotRequired[Annotated[float, Field(ge=0, le=1)]]
 
 
-class Tombstone(Answer):
+class Tombstone(TypedDict):
     """A process as it was when it ended, and why."""
 
     process: Process
-    database_incarnation: Incarnation
+    databaseIncarnation: Incarnation
     reason: str
-    exit_code: int
-    has_disconnected: bool
+    exitCode: int
+    hasDisconnected: bool
 
 
-class Spec(Answer):
+class Spec(TypedDict):
     """A process to request. A TE has no archive at all."""
 
-    archive_id: int = absent(int)
-    db_name: str
-    engine_type: Literal["TE", "SM"]
-    expected_incarnation: Incarnation = absent(dict)
+    archiveId: NotRequired[int]
+    dbName: str
+    engineType: Literal["TE", "SM"]
+    expectedIncarnation: NotRequired[Incarnation]
     host: str
     labels: dict[str, str]
-    override_options: dict[str, str]
+    overrideOptions: dict[str, str]
 
 
-class StartPlan(Answer):
+class StartPlan(TypedDict):
     """What has to be requested for a database to run whole."""
 
     incremental: bool
     processes: list[Spec]
 
 
-class Archive(Answer):
+class Archive(TypedDict):
     """An archive."""
 
     id: int
-    db_name: str
+    dbName: str
     host: str
     path: str
     state: Literal["PROVISIONED", "RUNNING", "NOT_RUNNING"]
-    observer_storage_groups: list[str]
+    observerStorageGroups: list[str]
 
 
-class StorageGroup(Answer):
+class StorageGroup(TypedDict):
     """A storage group, and the processes that may lead it."""
 
-    db_name: str
-    sg_name: str
-    sg_id: int
+    dbName: str
+    sgName: str
+    sgId: int
     state: Literal["Available", "Unavailable"]
-    archive_states: dict[str, str]
-    process_states: dict[StartId, str]
-    leader_candidates: list[StartId]
+    archiveStates: dict[str, str]
+    processStates: dict[StartId, str]
+    leaderCandidates: list[StartId]
 
 
-class ProcessOptions(Answer):
+class ProcessOptions(TypedDict):
     """Options a process can be given; there is none that an engine obeys."""
 
     options: dict[str, str]
 
 
-class Versions(Answer):
+class Versions(TypedDict):
     """The release of a database's engines."""
 
-    db_name: str
-    effective_version: int
-    max_version: int
+    dbName: str
+    effectiveVersion: int
+    maxVersion: int
     version: str
-    all_versions: dict[str, JsonValue]
-    available_versions: list[JsonValue]
-    process_versions: dict[str, list[StartId]]
+    allVersions: dict[str, Any]
+    availableVersions: list[Any]
+    processVersions: dict[str, list[StartId]]
 
 
-class HotCopy(Answer):
+class HotCopy(TypedDict):
     """A hot copy; times are UTC."""
 
-    hot_copy_id: str
-    coordinator_start_id: StartId
-    begin_timestamp: str
-    end_timestamp: str | None
+    hotCopyId: str
+    coordinatorStartId: StartId
+    beginTimestamp: str
+    endTimestamp: str | None
     status: Literal["running", "completed", "failed", "cancelled"]
     message: str
     stage: str
-    destination_directory: str | None
+    destinationDirectory: str | None
 
 
-class HotCopies(Answer):
+class HotCopies(TypedDict):
     """Hot copies by the process that coordinated them."""
 
-    hot_copy_statuses: dict[StartId, list[HotCopy]]
+    hotCopyStatuses: dict[StartId, list[HotCopy]]
     errors: dict[str, str]
 
 
 # What is stored and given back ---------------------------------------------------------------------------------------
 
 
-class Value(Answer):
+class Value(TypedDict):
     """A key and its value, null if there is none."""
 
     key: str
     value: str | None
 
 
-class Region(Answer):
+class Region(TypedDict):
     """A region."""
 
     id: int
     name: str
 
 
-class User(Answer):
+class User(TypedDict):
     """A user; never a password."""
 
     name: str
     roles: list[str]
-    certificate_pem: str = absent()
+    certificatePem: NotRequired[str]
 
 
-class Request(Answer):
+class Request(TypedDict):
     """Requests a role may make."""
 
     method: str
     url: str
-    query_param_constraints: dict[str, str]
-    path_param_constraints: dict[str, str]
-    payload_param_constraints: dict[str, str]
+    queryParamConstraints: dict[str, str]
+    pathParamConstraints: dict[str, str]
+    payloadParamConstraints: dict[str, str]
 
 
-class Role(Answer):
+class Role(TypedDict):
     """A role, the requests it allows and the roles it contains."""
 
     name: str
-    sub_roles: list[str]
-    authorized_requests: list[Request]
+    subRoles: list[str]
+    authorizedRequests: list[Request]
 
 
-class Policy(Answer):
+class Policy(TypedDict):
     """How clients choose among processes."""
 
-    policy_name: str
-    lb_query: str
+    policyName: str
+    lbQuery: str
 
 
-class Balancing(Answer):
+class Balancing(TypedDict):
     """What a database, or the whole domain, chooses by."""
 
-    is_global: bool
-    db_name: str = absent()
-    default_lb_query: str = absent()
-    prefilter: str = absent()
+    isGlobal: bool
+    dbName: NotRequired[str]
+    defaultLbQuery: NotRequired[str]
+    prefilter: NotRequired[str]
 
 
-class NoLicense(Answer):
+class NoLicense(TypedDict):
     """dkv has no licences, in the shape nuocmd prints."""
 
-    decoded_license: dict[str, str]
-    effective_for_domain: bool
+    decodedLicense: dict[str, str]
+    effectiveForDomain: bool

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Request
+from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key
@@ -29,11 +29,12 @@ from dkv.api.nuodb.registry_bodies import (
 )
 from dkv.api.passwords import hashed
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
-router = APIRouter(prefix="/policies")
+router = Router(prefix="/policies")
 
 SECRET = ("password",)  # fields of a user that are never given back
 
@@ -42,7 +43,15 @@ def _shown(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, **{field: one for field, one in value.items() if field not in SECRET and one is not None}}
 
 
-def _all(state: State, kind: str) -> list[dict[str, Any]]:
+def _user(name: str, value: dict[str, Any]) -> schemas.User:
+    return cast(schemas.User, _shown(name, value))
+
+
+def _role(name: str, value: dict[str, Any]) -> schemas.Role:
+    return cast(schemas.Role, _shown(name, value))
+
+
+def _all(state: State, kind: str) -> Any:
     return [_shown(name, registry.value_of(state, kind, name)) for name in registry.keys_of(state, kind)]
 
 
@@ -88,35 +97,35 @@ def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
 # Users ---------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/users", response_model=schemas.Page[schemas.User], openapi_extra=LISTED)
-async def get_users(request: Request, context: Context) -> Response:
+@router.get("/users", openapi_extra=LISTED)
+async def get_users(request: Request, context: Context) -> schemas.Page[schemas.User]:
     """Every user and its roles; never a password, not even as it is kept."""
     return page(request, _all(context.state, "user"))
 
 
-@router.put("/users/{name}", status_code=201, response_model=schemas.User)
-async def create_user(name: str, body: UserBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/users/{name}", status_code=201)
+async def create_user(name: str, body: UserBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
     credentials = await _credentials(body.password, body.certificate_pem)
     value = {"roles": _without_doubles(body.roles or []), **credentials}
     await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), _new("user", name, value), key)
-    return JSONResponse(_shown(name, value), 201)
+    return _user(name, value)
 
 
-@router.delete("/users/{name}", response_model=schemas.Nothing)
-async def delete_user(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("/users/{name}")
+async def delete_user(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """A user leaves."""
 
     def change(state: State, old: Any) -> None:
         _known("user", name, state, old)
 
     await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)
-    return JSONResponse({})
+    return {}
 
 
-@router.post("/users/{name}/roles", response_model=schemas.User)
-async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/users/{name}/roles")
+async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
     """What a user may do, more and less."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
@@ -126,11 +135,11 @@ async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, ke
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
-    return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
+    return _user(name, registry.value_of(state, "user", name) or {})
 
 
-@router.post("/users/{name}/credentials", response_model=schemas.User)
-async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/users/{name}/credentials")
+async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
     """A user's new password or certificate; the other one stays."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
 
@@ -138,7 +147,7 @@ async def change_credentials(name: str, body: CredentialsBody, manager: Manager,
         return {**_known("user", name, state, old), **new}
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
-    return JSONResponse(_shown(name, registry.value_of(state, "user", name) or {}))
+    return _user(name, registry.value_of(state, "user", name) or {})
 
 
 async def _credentials(password: str | None, certificate: str | None) -> dict[str, str]:
@@ -161,14 +170,14 @@ def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
     return _without_doubles([{**one, **{field: one[field] or {} for field in fields}} for one in said])
 
 
-@router.get("/roles", response_model=schemas.Page[schemas.Role], openapi_extra=LISTED)
-async def get_roles(request: Request, context: Context) -> Response:
+@router.get("/roles", openapi_extra=LISTED)
+async def get_roles(request: Request, context: Context) -> schemas.Page[schemas.Role]:
     """Every role with the requests it allows."""
     return page(request, _all(context.state, "role"))
 
 
-@router.put("/roles/{name}", status_code=201, response_model=schemas.Role)
-async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.put("/roles/{name}", status_code=201)
+async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, actor: Actor) -> schemas.Role:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
@@ -179,11 +188,11 @@ async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, act
         return added(state, old)
 
     await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
-    return JSONResponse(_shown(name, value), 201)
+    return _role(name, value)
 
 
-@router.post("/roles/{name}", response_model=schemas.Role)
-async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.post("/roles/{name}")
+async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, actor: Actor) -> schemas.Role:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
 
@@ -198,11 +207,11 @@ async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Ke
         }
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)).state
-    return JSONResponse(_shown(name, registry.value_of(state, "role", name) or {}))
+    return _role(name, registry.value_of(state, "role", name) or {})
 
 
-@router.delete("/roles/{name}", response_model=schemas.Nothing)
-async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> Response:
+@router.delete("/roles/{name}")
+async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.Nothing:
     """A role that nobody has any more."""
 
     def change(state: State, old: Any) -> None:
@@ -212,17 +221,17 @@ async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> Re
             raise refuse("record_in_use", f"Role {name} is held by {', '.join(holders[:8])}.", "Take it from them first.")
 
     await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
-    return JSONResponse({})
+    return {}
 
 
 # Licence -------------------------------------------------------------------------------------------------------------
 
 
-@router.get("/license", response_model=schemas.NoLicense)
-async def get_license() -> Response:
+@router.get("/license")
+async def get_license() -> schemas.NoLicense:
     """dkv has no licences; said in the shape nuocmd prints."""
     decoded = {"type": "NONE", "holder": "dkv has no licences: nothing in it has to be unlocked"}
-    return JSONResponse({"decodedLicense": decoded, "effectiveForDomain": True})
+    return {"decodedLicense": decoded, "effectiveForDomain": True}
 
 
 @router.post("/license", status_code=400, response_model=schemas.Error)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.dependencies import database_of, not_supported
 from dkv.api.problems import Refusal, refuse
+from dkv.api.routing import Router
 
-router = APIRouter(prefix="/databases")
+router = Router(prefix="/databases")
 
 ROLLING = "Install it on one server after the other and restart its processes; one release at a time is run."
 
@@ -22,28 +22,26 @@ def version_id(release: str) -> int:
     return major << 16 | minor << 8 | patch
 
 
-@router.get("/{name}/versions", response_model=schemas.Versions)
-async def versions(name: str, context: Context) -> Response:
+@router.get("/{name}/versions")
+async def versions(name: str, context: Context) -> schemas.Versions:
     """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
     state = context.state
     database_of(state, name)
     release = context.manager.engine_version()
     number = version_id(release)
-    return JSONResponse(
-        {
-            "dbName": name,
-            "effectiveVersion": number,
-            "maxVersion": number,
-            "version": release,
-            "allVersions": {release: {"version": release, "versionId": number}},
-            "availableVersions": [],
-            "processVersions": {release: [str(process.start_id) for process in state.processes_of(name)]},
-        }
-    )
+    return {
+        "dbName": name,
+        "effectiveVersion": number,
+        "maxVersion": number,
+        "version": release,
+        "allVersions": {release: {"version": release, "versionId": number}},
+        "availableVersions": [],
+        "processVersions": {release: [str(process.start_id) for process in state.processes_of(name)]},
+    }
 
 
-@router.post("/{name}/upgrade", response_model=schemas.Nothing)
-async def upgrade(name: str, context: Context, version: str | None = None, maxVersion: bool = False) -> Response:
+@router.post("/{name}/upgrade")
+async def upgrade(name: str, context: Context, version: str | None = None, maxVersion: bool = False) -> schemas.Nothing:
     """Nothing to do for the release that runs, or its number; any other is refused."""
     database_of(context.state, name)
     release = context.manager.engine_version()
@@ -51,7 +49,7 @@ async def upgrade(name: str, context: Context, version: str | None = None, maxVe
         raise refuse("bad_value", "It is not said to which version.", "Send version, or maxVersion=True.")
     if version not in (None, release, str(version_id(release))):
         raise refuse("bad_value", f"The engines are Valkey {release}, not {version}; there is nothing to switch on.", ROLLING)
-    return JSONResponse({})
+    return {}
 
 
 @router.post("/dataEncryption", status_code=400, response_model=schemas.Error)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
+from dkv.api.nuodb import schemas
 from dkv.domain import registry
 from dkv.domain.model import Archive, Database, EngineState, Group, Process, ProcessRole, ProcessState, State, Tombstone
 from dkv.domain.startplan import Plan, Spec
 from dkv.domain.status import path_of
 from dkv.wire import waiting_view
 
-Json = dict[str, Any]
+T = TypeVar("T")
 
 JOINED = (ProcessState.MONITORED, ProcessState.REQUESTED_SHUTDOWN)
 CLOSED = "Engine connection to admin process closed"
@@ -22,24 +23,25 @@ FIRST_GROUP_ID = 10
 WHOLE, UNPARTITIONED = "ALL", "UNPARTITIONED"
 
 
-def _present(body: Mapping[str, Any]) -> Json:
+def _present(kind: type[T], body: Mapping[str, Any]) -> T:
     """Without what is unknown: nuocmd tells a field that is null from one that is not there."""
-    return {name: value for name, value in body.items() if value is not None}
+    return cast(T, {name: value for name, value in body.items() if value is not None})
 
 
 # Processes ---------------------------------------------------------------------------------------------------
 
 
-def process(state: State, one: Process, heard: Mapping[str, int]) -> Json:
+def process(state: State, one: Process, heard: Mapping[str, int]) -> schemas.Process:
     """A process. `heard`: ms since the manager of each server was last heard from; a server that is away is not in it."""
-    return _process(state, one) | _present({"lastHeardFrom": heard.get(one.server_id), **_loading(one)})
+    return {**_process(state, one), **_present(schemas.Process, {"lastHeardFrom": heard.get(one.server_id), **_loading(one)})}
 
 
-def _process(state: State, one: Process) -> Json:
+def _process(state: State, one: Process) -> schemas.Process:
     server = state.servers.get(one.server_id)
     database = state.databases.get(one.database)
     there = one.pid is not None
     return _present(
+        schemas.Process,
         {
             "startId": str(one.start_id),
             "dbName": one.database,
@@ -56,17 +58,17 @@ def _process(state: State, one: Process) -> Json:
             "options": {**dict(database.default_options if database else ()), **dict(one.options)},
             "labels": dict(one.labels),
             "isExternalStartup": False,
-        }
+        },
     )
 
 
-def _loading(one: Process) -> Json:
+def _loading(one: Process) -> dict[str, Any]:
     """How far an SM got with reading its archive, while it does."""
     loads = one.role is ProcessRole.SM and one.state is ProcessState.CONFIGURED
     return {"journalRecoveryProgress": one.loading_percent / 100} if loads else {}
 
 
-def tombstone(state: State, ended: Tombstone) -> Json:
+def tombstone(state: State, ended: Tombstone) -> schemas.Tombstone:
     """A process that ended, as it was then."""
     return {
         "process": _process(state, ended.process),
@@ -95,29 +97,32 @@ def stamp(at: int) -> str:
 # Databases ---------------------------------------------------------------------------------------------------
 
 
-def database(state: State, one: Database, mask_password: bool = True) -> Json:
+def database(state: State, one: Database, mask_password: bool = True) -> schemas.Database:
     """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
     placed = registry.placing(state, one.name)
-    body: Json = {
+    shown: schemas.Database = {
         "name": one.name,
         "state": one.state.value,
         "incarnation": {"major": one.major, "minor": one.minor},
         "defaultRegionId": placed.default,
         "hostAssignments": dict(placed.servers),
         "databaseOptions": dict(one.default_options),
-    } | _present({"waiting": waiting_view(state, one.name) or None})
-    return body if mask_password else body | {"dbUser": one.dba_user, "dbPassword": one.dba_password}
+    }
+    if waiting := waiting_view(state, one.name):
+        shown["waiting"] = waiting
+    return shown if mask_password else {**shown, "dbUser": one.dba_user, "dbPassword": one.dba_password}
 
 
-def plan(one: Plan) -> Json:
+def plan(one: Plan) -> schemas.StartPlan:
     """A start plan, as it is written into a file."""
     return {"incremental": one.incremental, "processes": [spec(each) for each in one.processes]}
 
 
-def spec(one: Spec) -> Json:
+def spec(one: Spec) -> schemas.Spec:
     """One process to request. A TE has no archive at all, not even null: nuocmd sorts by it."""
     expected = {"major": one.expected[0], "minor": one.expected[1]} if one.expected else None
     return _present(
+        schemas.Spec,
         {
             "archiveId": one.archive_id,
             "dbName": one.database,
@@ -126,14 +131,14 @@ def spec(one: Spec) -> Json:
             "host": one.server_id,
             "labels": dict(one.labels),
             "overrideOptions": dict(one.options),
-        }
+        },
     )
 
 
 # Archives and groups -----------------------------------------------------------------------------------------
 
 
-def archive(state: State, one: Archive) -> Json:
+def archive(state: State, one: Archive) -> schemas.Archive:
     """An archive."""
     return {
         "id": one.archive_id,
@@ -145,11 +150,11 @@ def archive(state: State, one: Archive) -> Json:
     }
 
 
-def storage_groups(state: State, name: str) -> list[Json]:
+def storage_groups(state: State, name: str) -> list[schemas.StorageGroup]:
     """The groups of a database with who holds and who may lead them. ALL stands for the whole and lists nobody."""
     groups = state.groups_of(name)
     ids = {group.name: FIRST_GROUP_ID + number for number, group in enumerate(groups)}
-    whole = {
+    whole: schemas.StorageGroup = {
         "dbName": name,
         "sgName": WHOLE,
         "sgId": 1,
@@ -161,7 +166,7 @@ def storage_groups(state: State, name: str) -> list[Json]:
     return [whole, *(_group(state, g, 2 if g.name == UNPARTITIONED else ids[g.name]) for g in groups)]
 
 
-def _group(state: State, group: Group, number: int) -> Json:
+def _group(state: State, group: Group, number: int) -> schemas.StorageGroup:
     archives = [a for a in state.archives_of(group.database) if a.group == group.name and not a.removed]
     live = [p for a in archives if (p := state.process_on(a.archive_id))]
     may_lead = [p for p in live if p.archive_id in group.in_sync and p.engine_state is EngineState.RUNNING]
@@ -176,5 +181,5 @@ def _group(state: State, group: Group, number: int) -> Json:
     }
 
 
-def _available(serving: bool) -> str:
+def _available(serving: bool) -> Literal["Available", "Unavailable"]:
     return "Available" if serving else "Unavailable"

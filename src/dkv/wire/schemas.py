@@ -1,0 +1,554 @@
+"""Wire: what a manager answers, each thing in one shape: made by the views, promised by the OpenAPI document, read by clients.
+
+Field names are camelCase. Times called `at`, `since` or ending in `At` are wall-clock milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from typing_extensions import TypedDict  # pydantic, which describes these, takes no other before Python 3.12
+
+Ms = int
+"""Wall-clock milliseconds."""
+
+CopyStatus = Literal["running", "completed", "failed", "cancelled"]
+
+
+class Problem(TypedDict):
+    """A refusal: a code to act on, one sentence, and what helps. `correlationId` only of a mistake of the manager's own."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    hint: str
+
+
+# Stores --------------------------------------------------------------------------------------------------------------
+
+
+class Incarnation(TypedDict):
+    """How often the store was started whole, and how often its processes changed since."""
+
+    major: int
+    minor: int
+
+
+class Run(TypedDict):
+    """A process of an instance, live or as it was when it ended."""
+
+    startId: int
+    nodeId: int | None
+    pid: int | None
+    state: str
+    engineState: str
+    loadingPercent: int
+
+
+class Instance(TypedDict):
+    """One copy of a group: where it is, what it does, and why it does not run if it does not."""
+
+    instanceName: str
+    archiveId: int
+    server: str
+    manager: str | None
+    host: str | None
+    clustronPort: int
+    clientPort: int
+    group: str
+    path: str | None
+    archiveState: str
+    state: str
+    role: str | None
+    inSync: bool
+    reason: str | None
+    process: Run | None
+
+
+class Joining(TypedDict):
+    """An instance on its way to a whole copy."""
+
+    instance: str | None
+    stage: str
+
+
+class Enforcement(TypedDict):
+    """A leader that was enforced, and what that could cost."""
+
+    instance: str | None
+    term: int
+    bound: str
+    reason: str
+    actor: str
+    at: Ms
+
+
+class HandOver(TypedDict):
+    """To which instance a group is being handed over."""
+
+    to: str | None
+
+
+class SwitchoverRequest(TypedDict):
+    """A switchover that was asked for; `to` is null for whichever copy is furthest."""
+
+    to: str | None
+    since: Ms
+    reason: str
+
+
+Waits = TypedDict("Waits", {"for": list[str], "since": Ms | None, "reason": str, "help": str})
+Waits.__doc__ = "What a group waits for: the instances, since when, why, and what helps."
+
+
+class Group(TypedDict):
+    """A storage group: who leads, who is in sync, and what it can lose without losing writes."""
+
+    name: str
+    slots: list[list[int]]
+    term: int
+    phase: str
+    open: bool
+    serving: bool
+    leader: str | None
+    leaderStartId: int | None
+    leaderEndpoint: str | None
+    inSync: list[str]
+    required: list[str]
+    requiredEndpoints: list[str]
+    readers: list[str]
+    joining: list[Joining]
+    enforcements: list[Enforcement]
+    handover: HandOver | None
+    switchover: SwitchoverRequest | None
+    waitsFor: Waits | None
+    canLoseForConfirmed: int
+    canLoseForWrites: int
+
+
+BlockedItem = TypedDict(
+    "BlockedItem",
+    {
+        "kind": str,
+        "subject": str,
+        "store": str | None,
+        "for": str,
+        "since": Ms | None,
+        "reason": str,
+        "fix": str,
+        "blocksWrites": bool,
+    },
+)
+BlockedItem.__doc__ = (
+    "Something that waits: for what, since when (null if it is not known), why, what helps, and whether it keeps the writes "
+    "of clients from being taken."
+)
+
+
+class Restart(TypedDict):
+    """How far a restart is, and what it does or waits for."""
+
+    rolling: bool
+    force: bool
+    since: Ms
+    processes: int
+    replaced: int
+    waitsFor: str
+    reason: str
+    help: str
+
+
+class Store(TypedDict):
+    """A store whole, at one revision of the domain."""
+
+    name: str
+    status: str
+    state: str
+    incarnation: Incarnation
+    createdAt: Ms
+    minInSync: int
+    replicationFactor: int
+    appendFsync: str
+    options: dict[str, Any]
+    tombstonesTrimmed: int
+    waiting: list[BlockedItem]
+    restart: Restart | None
+    groups: list[Group]
+    instances: list[Instance]
+    revision: int
+
+
+class Stores(TypedDict):
+    """All stores, by name."""
+
+    stores: list[Store]
+
+
+class StoreChecked(TypedDict):
+    """The answer to `check=true`: the store could be created, or is there already."""
+
+    ok: Literal[True]
+    exists: bool
+
+
+class StoreRemoved(TypedDict):
+    """A store is gone."""
+
+    name: str
+    result: Literal["Removed"]
+
+
+class InstanceRemoved(TypedDict):
+    """An instance is gone."""
+
+    instanceName: str
+    result: Literal["Removed"]
+
+
+class InstanceStarted(TypedDict):
+    """What a start came to, and the store then."""
+
+    instanceName: str
+    result: Literal["Started", "Already running"]
+    startId: int | None
+    store: Store
+
+
+class InstanceStopped(TypedDict):
+    """What a stop came to, and the store then."""
+
+    instanceName: str
+    result: Literal["Stopping", "Already stopped"]
+    store: Store
+
+
+class Asked(TypedDict):
+    """The groups that were asked to be handed over."""
+
+    result: Literal["Asked"]
+    groups: list[str]
+    store: Store
+
+
+class Restarting(TypedDict):
+    """How many processes a restart is about."""
+
+    result: Literal["Restarting"]
+    processes: int | None
+    store: Store
+
+
+class RestartStopped(TypedDict):
+    """A restart has ended where it stood."""
+
+    result: Literal["Stopped"]
+    store: Store
+
+
+class Effect(TypedDict):
+    """An option that was changed, and what comes of it."""
+
+    option: str
+    effect: str
+
+
+class OptionsSet(TypedDict):
+    """Options were set."""
+
+    result: Literal["Set"]
+    effects: list[Effect]
+    store: Store
+
+
+# Hot copies and losses -----------------------------------------------------------------------------------------------
+
+
+class CopyPart(TypedDict):
+    """One instance of a hot copy; `size` in bytes."""
+
+    archiveId: int
+    instanceName: str | None
+    server: str
+    group: str
+    path: str
+    size: int
+    percent: int
+
+
+class HotCopy(TypedDict):
+    """A hot copy and how far it is; `maxRate` in bytes per second and instance."""
+
+    hotCopyId: int
+    store: str
+    coordinatorStartId: int
+    status: CopyStatus
+    stage: str
+    attempt: int
+    message: str
+    maxRate: int
+    beginAt: Ms
+    cutAt: Ms
+    endAt: Ms
+    archives: list[CopyPart]
+
+
+class HotCopies(TypedDict):
+    """A store's hot copies, newest first."""
+
+    hotCopies: list[HotCopy]
+
+
+class Position(TypedDict):
+    """How far a copy's data goes."""
+
+    term: int
+    marker: int
+    bytesAfter: int
+
+
+class Behind(TypedDict):
+    """How much less than the newest known; bytes are null where terms or markers differ, since nobody can count them then."""
+
+    terms: int
+    markers: int
+    bytes: int | None
+
+
+class Away(TypedDict):
+    """A copy that is in sync and cannot be asked."""
+
+    instanceName: str
+    why: str
+    since: Ms | None
+
+
+class Bound(TypedDict):
+    """What an enforced leader can cost at most."""
+
+    instanceName: str
+    inSync: bool
+    away: list[Away]
+    position: Position | None
+    newestKnown: Position | None
+    behind: Behind | None
+    endedAt: Ms | None
+    verdict: str
+
+
+class LeaderBound(TypedDict):
+    """The cost before anything is done."""
+
+    bound: Bound
+
+
+class Enforced(TypedDict):
+    """The cost as it was before, and the store now."""
+
+    result: Literal["Enforced"]
+    bound: Bound
+    store: Store
+
+
+# Plans ---------------------------------------------------------------------------------------------------------------
+
+
+class PlannedEvent(TypedDict):
+    """Something that would happen."""
+
+    kind: str
+    subject: str
+    change: str
+    because: str
+    database: str
+
+
+class PlannedCommand(TypedDict):
+    """A command, and what it would make true or why it would be refused. Secrets are written as ***."""
+
+    command: str
+    fields: dict[str, Any]
+    events: list[PlannedEvent]
+    refused: Problem | None
+
+
+class PlannedStep(TypedDict):
+    """A request, what would be answered, and the commands it would lead to."""
+
+    method: str
+    path: str
+    status: int
+    answer: Any
+    commands: list[PlannedCommand]
+
+
+class Plan(TypedDict):
+    """What requests would lead to, beginning at one revision."""
+
+    revision: int
+    steps: list[PlannedStep]
+
+
+# Status ---
+
+
+class Server(TypedDict):
+    """A server of the domain."""
+
+    serverId: str
+    manager: str
+    host: str
+    port: int
+    alive: bool
+    bootId: str
+    isLocal: bool
+
+
+class Domain(TypedDict):
+    """The domain and its servers."""
+
+    uid: str
+    revision: int
+    leaderServer: str | None
+    servers: list[Server]
+
+
+class Address(TypedDict):
+    """Where a process serves a group."""
+
+    group: str
+    address: str
+
+
+class Process(Run):
+    """A live process."""
+
+    store: str
+    instanceName: str | None
+    server: str
+    type: str
+    group: str | None
+    endpoints: list[Address]
+    labels: dict[str, str]
+    requester: str
+    restartOf: int | None
+    requestedAt: Ms
+
+
+class Processes(TypedDict):
+    """Live processes, by start id."""
+
+    processes: list[Process]
+
+
+class Tombstone(Run):
+    """A process that ended, and why. Without evidence the reason says so."""
+
+    store: str
+    instanceName: str | None
+    server: str
+    cause: str
+    reason: str
+    exitCode: int | None
+    waitStatus: int | None
+    lastWords: list[str]
+    incarnation: Incarnation
+    at: Ms
+    parked: bool
+
+
+class Tombstones(TypedDict):
+    """Ended processes, newest first."""
+
+    tombstones: list[Tombstone]
+
+
+class Waiting(TypedDict):
+    """Everything that waits."""
+
+    waiting: list[BlockedItem]
+
+
+class Identity(TypedDict):
+    """Who a manager is; `domainUid` is null while it waits for the domain."""
+
+    product: Literal["dkv"]
+    serverId: str
+    uid: str
+    domainUid: str | None
+
+
+class Status(TypedDict):
+    """The manager works."""
+
+    status: Literal["ok"]
+
+
+class Ready(TypedDict):
+    """The manager can read and change the domain; and what keeps clients' writes from being taken in it."""
+
+    status: Literal["ready"]
+    waiting: list[BlockedItem]
+
+
+class Metric(TypedDict):
+    """One metric of one node; `rate` a second."""
+
+    store: str
+    instanceName: str | None
+    node: str
+    category: str
+    metric: str
+    rate: float | None
+    total: int
+
+
+class Metrics(TypedDict):
+    """Rates and totals, and the servers that did not answer."""
+
+    metrics: list[Metric]
+    updated: Ms
+    silentServers: list[str]
+
+
+class Event(TypedDict):
+    """Something that happened, why, by which command, and who asked."""
+
+    sequence: int
+    revision: int
+    at: Ms
+    database: str
+    subject: str
+    kind: str
+    because: str
+    change: str
+    command: str
+    actor: str
+    startId: int | None
+    archiveId: int | None
+    cause: int | None  # sequence of the event it follows from; zero or less: told before this log began
+    ordered: bool
+    text: str  # what happened, in words, without why
+
+
+class Events(TypedDict):
+    """A page of the event log, oldest first, and the sequence of the oldest event that is kept."""
+
+    events: list[Event]
+    oldest: int
+
+
+class Chain(TypedDict):
+    """An event, the one it follows from, and so on; `trimmed`: it goes on with one that is not kept any more."""
+
+    events: list[Event]
+    trimmed: bool
+
+
+class Records(TypedDict):
+    """The domain's state as it is kept."""
+
+    uid: str
+    revision: int
+    records: dict[str, str]
