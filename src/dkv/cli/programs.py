@@ -15,7 +15,6 @@ from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, Usage
 from dkv.cli.nouns.common import MANAGERS, OUTPUT, native
 from dkv.cli.session import Session
-from dkv.config import load_settings
 from dkv.printable import printable
 
 SETTINGS = (
@@ -106,6 +105,8 @@ def manager_stop(session: Session, bound: Bound) -> int:
 
 def _settings(bound: Bound) -> Any:
     """The settings of the options, the file and the environment. Raises ConfigError."""
+    from dkv.config import load_settings  # --help does not pay for it
+
     flags = {param.name[2:].replace("-", "_"): bound[param.name] for param in SETTINGS if param.name != "--config"}
     return load_settings(flags, file=Path(bound["--config"]) if bound["--config"] else None)
 
