@@ -135,7 +135,7 @@ def _end(domain: Domain) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         domain.stop_managers()
-        domain.record.stop_everything()
+        domain.record.kill_everything()
         domain.record.remove()
         shutil.rmtree(domain.record.directory, ignore_errors=True)
     finally:

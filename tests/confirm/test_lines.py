@@ -151,7 +151,7 @@ def test_a_write_is_only_acknowledged_while_the_newest_view_is_half_a_second_old
         views.asked_at = views._clock() - 0.5
         said = client.set("after", "1", timeout=0.1)
         assert said.kind is Kind.ACKNOWLEDGED
-        assert "no manager told within 0.5 s" in said.reason
+        assert "no manager gave the state of the store within 0.5 s" in said.reason
         views.asked_at = None
         assert client.set("fresh", "1").confirmed
 

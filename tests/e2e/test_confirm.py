@@ -77,5 +77,5 @@ def test_without_managers_writes_are_acknowledged_and_never_confirmed(domain: Lo
         for n in range(3):
             said = client.set(f"unseen-{n}", "1", timeout=0.5)
             assert said.kind is Kind.ACKNOWLEDGED, said
-            assert "no manager told" in said.reason
+            assert "no manager gave" in said.reason
     assert client.set("seen", "1", timeout=30).confirmed

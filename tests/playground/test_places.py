@@ -101,7 +101,7 @@ def test_a_playground_that_stops_everything_ends_the_engines_of_its_tes_too(
 ) -> None:
     leads, engine = launcher
     written_down(tmp_path, leads.pid)
-    Record(tmp_path / "me.json", tmp_path, temporary=False).stop_everything()
+    Record(tmp_path / "me.json", tmp_path, temporary=False).kill_everything()
     assert leads.wait(10) == -9
     assert not started_at(engine)
 

@@ -1,1 +1,1 @@
-"""The doors for people: cmdlets, verb commands and the shell, all spoken to a manager through the client room."""
+"""CLI: cmdlets, verbs and the shell; each asks managers through the client package."""

@@ -109,9 +109,9 @@ def _value_of(
     return settle(following[0].value, variables), 1
 
 
-def _place(cmdlet: Cmdlet, loose: Sequence[object], given: dict[str, Any]) -> None:
+def _place(cmdlet: Cmdlet, values: Sequence[object], given: dict[str, Any]) -> None:
     free = sorted((p for p in cmdlet.params if p.position is not None and p.name not in given), key=_position)
-    for value in loose:
+    for value in values:
         if not free:
             raise Usage(f"'{_shown(value)}' belongs to no parameter of {cmdlet.name}.", usage_line(cmdlet))
         given[free.pop(0).name] = value

@@ -21,7 +21,7 @@ class Usage(CliError):
 
 
 class ReaderLeft(Exception):
-    """Who read standard output has gone (`dkv show events | head -1`): no failure of ours, and nobody is there to be told."""
+    """The reader of standard output has gone (`dkv show events | head -1`): no failure, and no message has a reader."""
 
 
 class NotPrinted(CliError):

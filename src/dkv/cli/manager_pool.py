@@ -98,7 +98,7 @@ class TargetedManagers(ManagerPool):
 
     def owners(self, store: Json) -> dict[str, Endpoint]:
         """The targeted manager of each server that has nodes of the store. A target written another way than the
-        domain writes it (localhost for 127.0.0.1) is asked who it is; names are never compared (resolution 12)."""
+        domain writes it (localhost for 127.0.0.1) is asked who it is; names are never compared."""
         servers = {str(instance["manager"]): str(instance["server"]) for instance in store["instances"]}
         owners = {servers[str(target)]: target for target in self.targets if str(target) in servers}
         for target in self.targets:
@@ -154,7 +154,7 @@ def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> l
 
 
 def pick_instance(store: Json, written: str) -> Json:
-    """The instance of that name in any case; `node1` finds `node-1` when only one can be meant (resolution 1)."""
+    """The instance of that name in any case; `node1` finds `node-1` when only one can be meant."""
     instances = [dict(instance) for instance in store["instances"]]
     for instance in instances:
         if instance["instanceName"].lower() == written.lower():

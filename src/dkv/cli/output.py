@@ -263,12 +263,12 @@ def in_json(value: object, indent: int | None = 2, sort_keys: bool = False) -> s
 def columns_of(stream: TextIO) -> int:
     """How wide the terminal is, but not wider than COLUMNS; 80 where neither says."""
     try:
-        there = os.get_terminal_size(stream.fileno()).columns
+        width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):
-        there = 0
-    asked = os.environ.get("COLUMNS", "")
-    wanted = int(asked) if asked.isascii() and asked.isdigit() else 0
-    return min(there or wanted or 80, wanted or there or 80)
+        width = 0
+    limit_text = os.environ.get("COLUMNS", "")
+    limit = int(limit_text) if limit_text.isascii() and limit_text.isdigit() else 0
+    return min(width or limit or 80, limit or width or 80)
 
 
 def moment(value: object) -> str:
@@ -282,9 +282,9 @@ def metrics_frame(store: str, updated: str, rows: Sequence[Mapping[str, Any]]) -
     """The picture of Watch-DkvStoreMetrics: one column a node, `rate/s (total)` cells (docs/reference/cmdlets.md#metrics)."""
     nodes = sorted({str(row["node"]) for row in rows})
     names = list(dict.fromkeys((str(row["category"]), str(row["metric"])) for row in rows))
-    found = {(str(r["category"]), str(r["metric"]), str(r["node"])): metric_cell(r) for r in rows}
+    cell_of = {(str(r["category"]), str(r["metric"]), str(r["node"])): metric_cell(r) for r in rows}
     cells = [["Category", "Metric", *nodes]]
-    cells += [[c, m, *(found.get((c, m, node), "-") for node in nodes)] for c, m in names]
+    cells += [[c, m, *(cell_of.get((c, m, node), "-") for node in nodes)] for c, m in names]
     lines = table(cells, (20, 28, *(23 for _ in nodes)))
     head = f"Store: {store}    Updated: {updated}"
     return [head, "", lines[0], "-" * max(len(line) for line in lines), *lines[1:]]

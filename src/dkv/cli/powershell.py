@@ -88,7 +88,7 @@ class Parameter(NamedTuple):
 
 
 class Positional(NamedTuple):
-    """A value that stands alone: a parameter's value or a positional argument, which only the cmdlet's table tells."""
+    """A value that stands alone: a parameter's value or a positional argument; the cmdlet's table decides."""
 
     value: Value
 
@@ -171,8 +171,8 @@ def _variables(value: Value | None) -> Iterator[Variable]:
         yield value
         return
     inside = value.parts if isinstance(value, Expanding) else value if isinstance(value, list) else ()
-    for one in value.values() if isinstance(value, dict) else inside:
-        yield from _variables(one)
+    for item in value.values() if isinstance(value, dict) else inside:
+        yield from _variables(item)
 
 
 def _look_up(variable: Variable, variables: Mapping[str, object]) -> object:
@@ -191,15 +191,15 @@ class _Reader:
     # -- statements ---------------------------------------------------------------------------------------------
 
     def script(self) -> list[Statement]:
-        found: list[Statement] = []
+        statements: list[Statement] = []
         while True:
             self.blanks(newlines=True, semicolons=True)
             if not self.here():
-                return found
-            found.append(self.statement())
+                return statements
+            statements.append(self.statement())
             self.blanks()
             if self.here() and self.here() not in "\n;":
-                if isinstance(found[-1], Assignment) and self.here() not in "|&":
+                if isinstance(statements[-1], Assignment) and self.here() not in "|&":
                     self.refuse("More than one value stands after =", "Quote texts with blanks; nothing is calculated here.")
                 self.refuse_rest()
 
@@ -237,16 +237,16 @@ class _Reader:
         return Assignment(line, variable.name, self.value_list(expression=True))
 
     def arguments(self) -> tuple[Argument, ...]:
-        found: list[Argument] = []
+        arguments: list[Argument] = []
         while True:
             self.blanks()
             char = self.here()
             if not char or char in "\n;|&)}":
-                return tuple(found)
+                return tuple(arguments)
             if not self.starts_parameter():
-                found.append(Positional(self.value_list()))
+                arguments.append(Positional(self.value_list()))
                 continue
-            found.append(self.parameter())
+            arguments.append(self.parameter())
             if self.here() and self.here() in "({'\"":
                 self.ends_value()
 
@@ -288,16 +288,16 @@ class _Reader:
     def value(self, expression: bool = False) -> Value:
         """One value. In an `expression` a word without quotes would be a command, as in PowerShell."""
         bare = self.here() not in ("'", '"', "$", "[", "@", "(")
-        found = self.one_value()
-        if expression and bare and not re.fullmatch(r"-?[0-9]+", str(found)):
+        value = self.single_value()
+        if expression and bare and not re.fullmatch(r"-?[0-9]+", str(value)):
             self.refuse(
-                f"Only a value may stand where {found} does: nothing is run or calculated inside a line",
-                f"Quote it if it is a text: '{found}'.",
+                f"Only a value may stand where {value} does: nothing is run or calculated inside a line",
+                f"Quote it if it is a text: '{value}'.",
             )
         self.ends_value()
-        return found
+        return value
 
-    def one_value(self) -> Value:
+    def single_value(self) -> Value:
         char = self.here()
         if char == "'":
             return self.literal()
@@ -334,39 +334,39 @@ class _Reader:
         self.at += 2
         items: list[Value] = []
         while not self.closes(")", "@("):
-            found = self.value_list(multiline=True, expression=True)
-            items.extend(found if isinstance(found, list) else [found])
+            values = self.value_list(multiline=True, expression=True)
+            items.extend(values if isinstance(values, list) else [values])
         return items
 
     def group(self) -> Value:
         self.at += 1
         self.blanks(newlines=True)
-        found = self.value_list(multiline=True, expression=True)
+        value = self.value_list(multiline=True, expression=True)
         if not self.closes(")", "("):
             self.refuse("Only a value may stand in ( )", "Run the inner command on a line of its own.")
-        return found
+        return value
 
     def table(self) -> Value:
         self.at += 2
-        found: dict[str, Value] = {}
+        entries: dict[str, Value] = {}
         while not self.closes("}", "@{"):
             key = self.table_key()
-            if key.lower() in (k.lower() for k in found):
+            if key.lower() in (k.lower() for k in entries):
                 self.refuse(f"@{{ }} has {key} twice", "Each key is written once.")
             self.blanks()
             if self.here() != "=":
                 self.refuse(f"The key {key} has no value", "Inside @{ } write key = value, with ; or newlines between.")
             self.at += 1
             self.blanks(newlines=True)
-            found[key] = self.value_list(expression=True)
-        return found
+            entries[key] = self.value_list(expression=True)
+        return entries
 
     def table_key(self) -> str:
         if self.here() == "'":
             return self.literal()
         if self.here() == '"':
-            found = self.expanding()
-            return found if isinstance(found, str) else self.refuse("A key cannot hold a variable", "Write it out.")
+            key = self.expanding()
+            return key if isinstance(key, str) else self.refuse("A key cannot hold a variable", "Write it out.")
         return self.word(stops=ENDS_WORD) or self.refuse_rest()
 
     def closes(self, end: str, begin: str) -> bool:
@@ -387,7 +387,7 @@ class _Reader:
         if self.text.startswith("]", self.at):
             self.at += 1
         self.blanks()
-        return self.one_value()
+        return self.single_value()
 
     def variable(self) -> Variable:
         """`$name` or `${name}`."""
@@ -415,16 +415,16 @@ class _Reader:
 
     def literal(self) -> str:
         self.at += 1
-        found = []
+        parts = []
         while True:
             end = self.text.find("'", self.at)
             if end < 0:
                 raise Incomplete("A text in single quotes does not end.", "Add the missing '.")
-            found.append(self.text[self.at : end])
+            parts.append(self.text[self.at : end])
             self.at = end + 1
             if self.here() != "'":
-                return "".join(found)
-            found.append("'")
+                return "".join(parts)
+            parts.append("'")
             self.at += 1
 
     def expanding(self) -> str | Expanding:
@@ -458,15 +458,15 @@ class _Reader:
         return ESCAPES.get(self.here(), self.here())
 
     def word(self, stops: set[str] = BARE_STOPS) -> str:
-        found = []
+        characters = []
         while (char := self.here()) and (char not in stops or char == "`"):
             if char == "`" and self.continues():
                 break
             if char in "$<>" or char in TYPOGRAPHIC:
                 self.refuse_in_word()
-            found.append(self.escaped() if char == "`" else char)
+            characters.append(self.escaped() if char == "`" else char)
             self.at += 1
-        return "".join(found)
+        return "".join(characters)
 
     # -- ground -------------------------------------------------------------------------------------------------
 

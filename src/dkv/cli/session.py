@@ -1,4 +1,4 @@
-"""What a running command knows around it: the managers it may ask, the screen, the clock, what it has sent."""
+"""CLI: the session of a command: the managers it may ask, the screen, the clock, what it has sent."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ContextFile:
 
 class Session:
     """One shell, or one one-shot command. In a shell Connect-DkvManager stays in the shell (`in_shell`); outside it is
-    kept in the context file. `sent` tells after Ctrl-C what had already left."""
+    kept in the context file. `sent` has what was already sent, for the message after Ctrl-C."""
 
     def __init__(
         self,

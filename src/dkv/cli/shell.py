@@ -158,23 +158,23 @@ def interact(session: Session) -> int:
 def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
     ask = prompter(user_directory(session.environ), completions)
-    held = ""
+    text = ""
     while True:
         try:
-            held += ask(">> " if held else "dkv> ") + "\n"
+            text += ask(">> " if text else "dkv> ") + "\n"
         except KeyboardInterrupt:
-            held = ""
+            text = ""
             continue
         except EOFError:
             return
         try:
-            statements = _read(session, held)
+            statements = _read(session, text)
         except Incomplete:
             continue
         except CliError as error:
             session.screen.failure(error)
             statements = []
-        held = ""
+        text = ""
         yield from statements
 
 

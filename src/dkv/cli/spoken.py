@@ -1,4 +1,4 @@
-"""CLI: hints in the words of who asked: the domain's name cmdlets, and somebody who typed a verb is told verbs."""
+"""CLI: hints in the vocabulary of the command: the domain's hints name cmdlets, and a verb's answer names verbs."""
 
 from __future__ import annotations
 

@@ -200,6 +200,6 @@ def _gone(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
 
 
 def finish(session: Session, rows: Sequence[Row], widths: tuple[int, int, int] = WIDTHS) -> int:
-    """Print the rows; the exit code is 0 only if every one is SUCCESS (resolution 15)."""
+    """Print the rows; the exit code is 0 only if every one is SUCCESS."""
     session.screen.rows(rows, widths=widths)
     return DONE if all(row.result == SUCCESS for row in rows) else FAILED

@@ -1,4 +1,4 @@
-"""The shape of a new store: its nodes, names, ports, groups and slots, worked out in the command line. Pure.
+"""CLI: the topology of a new store: its nodes, names, ports, groups and slots, worked out in the command line. Pure.
 
 Rules (docs/reference/cmdlets.md#topology): servers in the order connected, names `<prefix>-<index>` in one sequence
 over the whole cluster, ports from the base on every server. Groups are dkv's addition:
@@ -88,7 +88,7 @@ class Topology:
 
 @dataclass(frozen=True)
 class Taken:
-    """A port in use on a host, and by whom in words."""
+    """A port in use on a host, and its owner in words."""
 
     host: str
     port: int

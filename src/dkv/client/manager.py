@@ -1,4 +1,4 @@
-"""Client room: one manager: its native vocabulary (`/admin/v1`) as calls, and any other request to it.
+"""Client: one manager: its native vocabulary (`/admin/v1`) as calls, and any other request to it.
 
 It carries plain dicts: what is in them is the managers' business.
 """

@@ -1,4 +1,4 @@
-"""The confirm room's judgement: whether a write is confirmed, from what an engine and a view said. Pure."""
+"""Confirm: whether a write is confirmed, from what an engine answered and a view says. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRESH = 0.5
 
 
 class ConfirmError(Exception):
-    """Root of everything this room raises: a command that cannot be routed to one slot."""
+    """Root of everything this package raises: a command that cannot be routed to one slot."""
 
 
 class Kind(StrEnum):
@@ -50,7 +50,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class GroupView:
-    """One storage group as a view of the store told it. `required` are the addresses that must have a write."""
+    """One storage group as a view of the store has it. `required` are the addresses that must have a write."""
 
     slots: tuple[tuple[int, int], ...]
     leader: Engine | None
@@ -74,20 +74,20 @@ def judge(first: Role, second: Role, view: GroupView, age: float, written_to: En
     `age` is in seconds since the view was asked for. Whatever is not known is not confirmed.
     """
     if age >= FRESH:
-        return only(f"no manager told within {FRESH:g} s how the store is")
+        return acknowledged(f"no manager gave the state of the store within {FRESH:g} s")
     if view.leader != written_to:
-        return only(f"{written_to.endpoint} is not the leader of the newest term any more")
+        return acknowledged(f"{written_to.endpoint} is not the leader of the newest term any more")
     if not (first.leads and second.leads):
-        return only(f"{written_to.endpoint} does not lead any more")
+        return acknowledged(f"{written_to.endpoint} does not lead any more")
     if view.in_sync < view.min_in_sync:
-        return only(f"{view.in_sync} of {view.min_in_sync} copies are in sync")
+        return acknowledged(f"{view.in_sync} of {view.min_in_sync} copies are in sync")
     late = [address for address in view.required if second.replicas.get(address, -1) < first.offset]
     if late:
-        return only(f"not yet on the disk of {', '.join(late)}")
+        return acknowledged(f"not yet on the disk of {', '.join(late)}")
     return Outcome(Kind.CONFIRMED)
 
 
-def only(reason: str) -> Outcome:
+def acknowledged(reason: str) -> Outcome:
     """Acknowledged, and why it is not more than that."""
     return Outcome(Kind.ACKNOWLEDGED, reason)
 
@@ -104,7 +104,7 @@ def read_role(answer: Any) -> Role:
 
 
 def read_groups(store: Json) -> tuple[GroupView, ...]:
-    """The groups of a store as the managers' API tells them."""
+    """The groups of a store from the managers' API."""
     return tuple(_group(group, int(store["minInSync"])) for group in store["groups"])
 
 

@@ -1,4 +1,4 @@
-"""The confirm room's views of a store: read again and again while somebody writes, so that a fresh one is at hand."""
+"""Confirm: views of a store: read again and again while somebody writes, so that a fresh one is at hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAUSE = 0.02  # s before another manager is asked
 
 @dataclass(frozen=True)
 class View:
-    """A store as one linearizable read told it; `asked_at` (monotonic seconds) is when the read began."""
+    """A store as of one linearizable read; `asked_at` (monotonic seconds) is when the read began."""
 
     groups: tuple[GroupView, ...]
     asked_at: float

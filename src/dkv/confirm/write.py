@@ -1,4 +1,4 @@
-"""The confirm room's client: one connection to each leader that a view named, and what is known of each write."""
+"""Confirm: the client: one connection to each leader that a view named, and what is known of each write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from valkey.connection import Connection
 from valkey.crc import key_slot
 
 from dkv.client import ManagerPool, parse_endpoint
-from dkv.confirm.judge import FRESH, ConfirmError, Engine, Kind, Outcome, Role, judge, only, read_role
+from dkv.confirm.judge import FRESH, ConfirmError, Engine, Kind, Outcome, Role, acknowledged, judge, read_role
 from dkv.confirm.views import Refresher, View
 
 ASK_WITHIN = 1.0  # s a manager or an engine has to answer
@@ -33,7 +33,7 @@ _connection: Callable[..., Any] = Connection  # the library has no types
 
 
 @dataclass
-class _Line:
+class _EngineConnection:
     """A connection to one engine that a view named before it was opened, at `opened_at`, and has to name after it."""
 
     engine: Engine
@@ -74,9 +74,9 @@ class ConfirmingClient:
         pool = ManagerPool(map(parse_endpoint, managers), timeout=ASK_WITHIN)
         self._clock = clock
         self._views = Refresher(pool, store, clock)
-        self._lines: dict[str, _Line] = {}
+        self._connections: dict[str, _EngineConnection] = {}
         self._ended_at = float("-inf")  # when a line was last found ended: older views may name an engine that is gone
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> ConfirmingClient:
         return self
@@ -87,8 +87,8 @@ class ConfirmingClient:
     def close(self) -> None:
         """Close all connections and stop reading the view."""
         self._views.close()
-        with self._turn:
-            for endpoint in list(self._lines):
+        with self._lock:
+            for endpoint in list(self._connections):
                 self._drop(endpoint)
 
     def set(self, key: str | bytes, value: str | bytes, timeout: float = 5.0) -> Outcome:
@@ -96,13 +96,13 @@ class ConfirmingClient:
         return self.execute("SET", key, value, timeout=timeout)
 
     def execute(self, *command: Any, key: str | bytes | None = None, timeout: float = 5.0) -> Outcome:
-        """One command, judged. `key` tells where it belongs when that is not its first argument."""
+        """One command, judged. `key` names its slot when that is not its first argument."""
         if key is None and len(command) < 2:
             raise ConfirmError("A command without a key belongs to no slot; say key=.")
         slot = slot_of(command[1] if key is None else key)
         until = self._clock() + timeout
         why = "no leader is known"
-        with self._turn:
+        with self._lock:
             while self._clock() < until:
                 try:
                     return self._once(command, slot, until)
@@ -113,73 +113,73 @@ class ConfirmingClient:
         return Outcome(Kind.FAILED, f"not done within {timeout:g} s: {why}")
 
     def _once(self, command: Sequence[Any], slot: int, until: float) -> Outcome:
-        view = self._look(until)
+        view = self._view(until)
         group = view.group_of(slot)
         if group is None or group.leader is None:
             raise _NotDone(f"nobody leads the group of slot {slot}")
-        line = self._line(group.leader)
+        leader = self._connection_to(group.leader)
         try:
-            reply, first, _, second = line.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
+            reply, first, _, second = leader.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
         except (exceptions.ValkeyError, OSError) as broken:
-            self._drop(line.engine.endpoint)
+            self._drop(leader.engine.endpoint)
             return Outcome(Kind.FAILED, f"no answer came, it may or may not have been done: {broken}")
         except _NotDone:
-            self._drop(line.engine.endpoint)
+            self._drop(leader.engine.endpoint)
             raise
         if isinstance(reply, exceptions.ResponseError):
-            return self._refused(line, reply)
+            return self._refused(leader, reply)
         if isinstance(first, Exception) or isinstance(second, Exception):
             return Outcome(Kind.ACKNOWLEDGED, "the engine did not say what its replicas have", reply)
-        outcome = self._settle(line, slot, (read_role(first), read_role(second)), until)
+        outcome = self._settle(leader, slot, (read_role(first), read_role(second)), until)
         return Outcome(outcome.kind, outcome.reason, reply)
 
-    def _look(self, until: float) -> View:
+    def _view(self, until: float) -> View:
         """A fresh view, or an old one where managers are away: it is good for writing, not for confirming."""
         now = self._clock()
         since = max(now - FRESH, self._ended_at)
         view = self._views.newer_than(since, min(until, now + PATIENCE)) or self._views.latest()
         if not view.groups:
-            raise _NotDone(f"no manager tells how the store is ({self._views.problem})")
+            raise _NotDone(f"no manager gave the state of the store ({self._views.problem})")
         return view
 
-    def _refused(self, line: _Line, error: exceptions.ResponseError) -> Outcome:
+    def _refused(self, leader: _EngineConnection, error: exceptions.ResponseError) -> Outcome:
         text = str(error)
         if text.startswith(NOT_DONE) or isinstance(error, exceptions.ReadOnlyError):
-            self._drop(line.engine.endpoint)
+            self._drop(leader.engine.endpoint)
             raise _NotDone(text)
         return Outcome(Kind.FAILED, text, error)
 
-    def _settle(self, line: _Line, slot: int, roles: tuple[Role, Role], until: float) -> Outcome:
+    def _settle(self, leader: _EngineConnection, slot: int, roles: tuple[Role, Role], until: float) -> Outcome:
         """Judge, and judge again with another ROLE or a newer view, until it is confirmed or cannot become so."""
         first, second = roles
         while True:
             view = self._views.latest()
             group = view.group_of(slot)
             if group is None:
-                return only("the store's view does not name its group any more")
+                return acknowledged("the store's view does not name its group any more")
             # A view older than the connection says nothing about which run of the engine it reached.
-            age = self._clock() - view.asked_at if view.asked_at >= line.opened_at else float("inf")
-            outcome = judge(first, second, group, age, line.engine)
-            over = group.leader is not None and group.leader != line.engine
+            age = self._clock() - view.asked_at if view.asked_at >= leader.opened_at else float("inf")
+            outcome = judge(first, second, group, age, leader.engine)
+            over = group.leader is not None and group.leader != leader.engine
             if outcome.confirmed or over or not second.leads or self._clock() >= until:
                 return outcome
-            self._views.newer_than(max(line.opened_at, self._clock() - FRESH / 2), min(until, self._clock() + PATIENCE))
+            self._views.newer_than(max(leader.opened_at, self._clock() - FRESH / 2), min(until, self._clock() + PATIENCE))
             waiting = ("WAIT", max(len(second.replicas), len(group.required)), WAIT_MS)
             try:
-                _, answer = line.ask(waiting, ("ROLE",))
+                _, answer = leader.ask(waiting, ("ROLE",))
             except (exceptions.ValkeyError, OSError, _NotDone) as broken:
-                self._drop(line.engine.endpoint)
-                return only(f"the connection to the leader broke after it acknowledged: {broken}")
+                self._drop(leader.engine.endpoint)
+                return acknowledged(f"the connection to the leader broke after it acknowledged: {broken}")
             if isinstance(answer, Exception):
                 return outcome
             second = read_role(answer)
 
-    def _line(self, engine: Engine) -> _Line:
+    def _connection_to(self, engine: Engine) -> _EngineConnection:
         """The connection to this run of this engine, opened after a view named it."""
-        line = self._lines.get(engine.endpoint)
-        if line is not None and line.engine == engine:
-            if not line.ended():
-                return line
+        known = self._connections.get(engine.endpoint)
+        if known is not None and known.engine == engine:
+            if not known.ended():
+                return known
             self._drop(engine.endpoint)
             self._ended_at = self._clock()
             raise _NotDone(f"the leader {engine.endpoint} hung up")
@@ -190,13 +190,13 @@ class ConfirmingClient:
             connection.connect()
         except (exceptions.ValkeyError, OSError) as broken:
             raise _NotDone(f"the leader {engine.endpoint} cannot be reached: {broken}") from broken
-        self._lines[engine.endpoint] = _Line(engine, connection, self._clock())
-        return self._lines[engine.endpoint]
+        self._connections[engine.endpoint] = _EngineConnection(engine, connection, self._clock())
+        return self._connections[engine.endpoint]
 
     def _drop(self, endpoint: str) -> None:
-        line = self._lines.pop(endpoint, None)
-        if line is not None:
-            line.connection.disconnect()
+        dropped = self._connections.pop(endpoint, None)
+        if dropped is not None:
+            dropped.connection.disconnect()
 
 
 def slot_of(key: str | bytes) -> int:

@@ -138,23 +138,23 @@ def end_groups(leaders: list[tuple[int, int]]) -> int:
 
 def _group(leader: int) -> list[tuple[int, int]]:
     """Pid and start time of every process in the group of that number."""
-    found = []
+    members = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(int(name)) == leader:
-                    found.append((int(name), started_at(int(name))))
-    return found
+                    members.append((int(name), started_at(int(name))))
+    return members
 
 
 def engines(directory: Path) -> list[tuple[int, int]]:
     """Pid and start time of every engine ever started below a playground's directory, as their parents wrote it."""
-    found = []
+    processes = []
     for born in directory.glob("server-*/run/*/born"):
         with contextlib.suppress(OSError, ValueError):
             pid, start = born.read_text().split()
-            found.append((int(pid), int(start)))
-    return found
+            processes.append((int(pid), int(start)))
+    return processes
 
 
 # Records -------------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Record:
         fresh.write_text(text)
         fresh.replace(self.file)
 
-    def stop_everything(self) -> None:
+    def kill_everything(self) -> None:
         """SIGKILL managers and writers first, so that nobody restarts an engine, then the engines."""
         kill_all(list(self.processes))
         end_groups(engines(self.directory))
@@ -219,12 +219,12 @@ def registry() -> Iterator[Path]:
 
 def stop_leftovers(place: Path) -> list[tuple[Path, int]]:
     """Stop what playgrounds that were killed left behind: (their directory, how many processes) of each."""
-    found = []
+    stopped_playgrounds = []
     for file in sorted(place.glob("*.json")):
         try:
-            said = json.loads(file.read_text())
-            directory, processes = Path(said["directory"]), [(int(p), int(s)) for p, s in said["processes"]]
-            owner, boot = (int(said["pid"]), int(said["start"])), str(said["boot"])
+            record = json.loads(file.read_text())
+            directory, processes = Path(record["directory"]), [(int(p), int(s)) for p, s in record["processes"]]
+            owner, boot = (int(record["pid"]), int(record["start"])), str(record["boot"])
         except (OSError, ValueError, KeyError, TypeError):
             file.unlink(missing_ok=True)
             continue
@@ -233,20 +233,20 @@ def stop_leftovers(place: Path) -> list[tuple[Path, int]]:
         stopped = 0
         if boot == boot_id():
             stopped = kill_all(processes) + end_groups(engines(directory))
-        if said.get("temporary"):
+        if record.get("temporary"):
             discard(directory)
         file.unlink(missing_ok=True)
-        found.append((directory, stopped))
-    return found
+        stopped_playgrounds.append((directory, stopped))
+    return stopped_playgrounds
 
 
 def owner_of(place: Path, directory: Path) -> int | None:
     """The pid of the living playground that uses a directory."""
     for file in place.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            said = json.loads(file.read_text())
-            if said["directory"] == str(directory) and is_alive(int(said["pid"]), int(said["start"])):
-                return int(said["pid"])
+            record = json.loads(file.read_text())
+            if record["directory"] == str(directory) and is_alive(int(record["pid"]), int(record["start"])):
+                return int(record["pid"])
     return None
 
 

@@ -1,4 +1,4 @@
-"""Playground: `dkv playground --once`, the whole story: everything is killed, and every promise is proved."""
+"""Playground: `dkv playground --once`, the whole demo: everything is killed, and every promise is verified."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KILLS = 20
 WHOLE_WITHIN = 60.0  # s a group has to be whole and in sync again
 AT_RANDOM = 0.4  # s within which a kill comes, once the group is whole
 MANAGER_AWAY = 1.0  # s a killed manager stays away
-STORY_PAUSE = 0.3  # s writers write on between two scenes
+PAUSE = 0.3  # s writers write on between two steps
 
 
-class Story:
-    """One run of the story on a domain whose managers are ready. Each scene raises CliError if it did not hold."""
+class Demo:
+    """One run of the demo on a domain whose managers are ready. Each step raises CliError if a promise did not hold."""
 
     def __init__(self, domain: Domain, screen: Screen, create: list[str], began: float) -> None:
         self._domain = domain
@@ -36,8 +36,8 @@ class Story:
         self._random = random.Random()
         self._kills = int(os.environ.get("DKV_TEST_KILLS") or KILLS)
 
-    def tell(self) -> None:
-        """All scenes, in order."""
+    def run(self) -> None:
+        """All steps, in order."""
         self._cmdlet("New-DkvStore", *self._create)
         self._cmdlet("Start-DkvStore", "-Name", STORE)
         writers = Writers(self._domain)
@@ -53,9 +53,9 @@ class Story:
         self._stop_and_start(writers)
         self._cmdlet("Stop-DkvStore", "-Name", STORE)
         self._cmdlet("Remove-DkvStore", "-Name", STORE)
-        self._say("all of it held")
+        self._say("every promise held")
 
-    # -- scenes -------------------------------------------------------------------------------------------------
+    # -- steps --------------------------------------------------------------------------------------------------
 
     def _kill_leaders(self, writers: Writers) -> None:
         self._say(f"two writers write; the leader's engine gets SIGKILL {self._kills} times")
@@ -89,11 +89,11 @@ class Story:
         ends = [at for _, at in killed[1:]] + [time.monotonic()]
         for writer in writers.all:
             lines = writer.promised()
-            found = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
-            times = [ms for _, ms in found]
+            gaps = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
+            times = [ms for _, ms in gaps]
             if writer.kind == PLAIN:
                 self._screen.line()
-                for line in render.outages(found):
+                for line in render.outages(gaps):
                     self._screen.line(line)
             summary = f"p50 {statistics.median(times):.0f} ms, max {max(times):.0f} ms, {len(times)} kills"
             self._screen.line(f"outage for {AUTHORS[writer.kind]}: {summary}")
@@ -117,7 +117,7 @@ class Story:
         self._screen.line(f"manager away {until - since:.1f} s: 0 errors, longest wait for an answer {gap:.0f} ms")
 
     def _kill_everything(self, writers: Writers) -> None:
-        time.sleep(STORY_PAUSE)
+        time.sleep(PAUSE)
         self._say("SIGKILL for all managers and all engines at once, while the writers write")
         count = self._domain.kill_everything()
         self._domain.start_managers()
@@ -128,18 +128,18 @@ class Story:
 
     def _prove(self, writers: Writers, when: str) -> None:
         self._say(f"every promised key is read {when}")
-        found = writers.prove()
+        proofs = writers.prove()
         self._screen.line()
-        for line in render.proofs(found):
+        for line in render.proofs(proofs):
             self._screen.line(line)
-        lost = [(one, key) for one in found for key in one.lost]
+        lost = [(one, key) for one in proofs for key in one.lost]
         if lost:
             one, key = lost[0]
             raise CliError(
                 f"{len(lost)} promised keys are lost {when}; the first is {key}, {one.promise} to {one.author}.",
                 f"The writers' logs are in {self._domain.record.directory}.",
             )
-        if not any(one.keys for one in found):
+        if not any(one.keys for one in proofs):
             raise CliError("Nothing was promised, so nothing is proved.")
 
     def _tombstones(self) -> None:

@@ -29,36 +29,36 @@ def _lines(drawing: RenderableType) -> list[str]:
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def outages(found: Sequence[tuple[str, float]]) -> list[str]:
+def outages(kills: Sequence[tuple[str, float]]) -> list[str]:
     """One bar for each kill: (who was killed, ms without an answer)."""
     table = Table(box=None, padding=(0, 1), show_edge=False)
     for name, justify in (("kill", "right"), ("leader", "left"), ("ms", "right"), ("without an answer", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    longest = max((ms for _, ms in found), default=1.0)
-    for n, (leader, ms) in enumerate(found, 1):
+    longest = max((ms for _, ms in kills), default=1.0)
+    for n, (leader, ms) in enumerate(kills, 1):
         table.add_row(str(n), shown(leader), f"{ms:.0f}", Bar(longest, 0, ms, width=60))
     return _lines(table)
 
 
-def proofs(found: Sequence[Proved]) -> list[str]:
+def proofs(results: Sequence[Proved]) -> list[str]:
     """What was promised, by whom it was written, and how much of it was read back."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for name in ("promise", "written by"):
         table.add_column(name)
     for name in ("keys", "read back", "lost"):
         table.add_column(name, justify="right")
-    for one in found:
-        table.add_row(one.promise, one.author, str(one.keys), str(one.keys - len(one.lost)), str(len(one.lost)))
+    for proof in results:
+        table.add_row(proof.promise, proof.author, str(proof.keys), str(proof.keys - len(proof.lost)), str(len(proof.lost)))
     return _lines(table)
 
 
-def tombstones(found: Sequence[Json]) -> list[str]:
+def tombstones(ended: Sequence[Json]) -> list[str]:
     """How many processes ended, and of what."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("processes", justify="right")
     table.add_column("instance")
     table.add_column("cause of the end")
-    causes = Counter((str(t["instanceName"]), _cause(t)) for t in found)
+    causes = Counter((str(t["instanceName"]), _cause(t)) for t in ended)
     for (instance, cause), count in sorted(causes.items()):
         table.add_row(str(count), shown(instance), shown(cause))
     return _lines(table)

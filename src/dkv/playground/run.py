@@ -15,7 +15,7 @@ from dkv.cli.errors import DONE, CliError
 from dkv.cli.output import Screen
 from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
-from dkv.playground.demo import Story
+from dkv.playground.demo import Demo
 from dkv.playground.domain import STORE, Domain, endpoints, lacks
 
 
@@ -39,7 +39,7 @@ def run(screen: Screen, options: Options) -> int:
             create = _creation(options, domain)
             if options.once:
                 _refuse_used(domain)
-                Story(domain, screen, create, began).tell()
+                Demo(domain, screen, create, began).run()
             else:
                 _play(domain, screen, create)
     except KeyboardInterrupt:
@@ -61,13 +61,13 @@ def _playground(options: Options, screen: Screen) -> Iterator[Domain]:
         with registry() as place:
             for left, stopped in stop_leftovers(place):
                 screen.note(f"An earlier playground in {left} had been killed; {stopped} of its processes were stopped.")
-            domain = _settle(options, screen, place)
+            domain = _prepare(options, screen, place)
             at_the_end.push(lambda kind, *_: _end(domain, failed=kind is not None and kind is not KeyboardInterrupt))
             domain.start_managers()
         yield domain
 
 
-def _settle(options: Options, screen: Screen, place: Path) -> Domain:
+def _prepare(options: Options, screen: Screen, place: Path) -> Domain:
     """Directory, addresses and record of a new playground; nothing runs yet."""
     directory = _directory(options)
     owner = owner_of(place, directory)
@@ -91,12 +91,12 @@ def _directory(options: Options) -> Path:
 
 
 def _end(domain: Domain, failed: bool) -> None:
-    """Stop everything; no second Ctrl-C may interrupt that. What a failed story left is kept to be looked at."""
+    """Stop everything; no second Ctrl-C may interrupt that. What a failed demo left is kept to be looked at."""
     record = domain.record
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         domain.stop_managers()
-        record.stop_everything()
+        record.kill_everything()
         record.remove()
         if failed:
             domain.screen.note(f"What is left to look at is in {record.directory}.")
@@ -131,7 +131,7 @@ def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
         raise CliError("The store could not be created.")
     if domain.cmdlet("Start-DkvStore", "-Name", STORE) != 0:
         screen.note(f"warning: {'; '.join(lacks(domain.store()))}")
-    _tell_how_to_connect(domain, screen)
+    _print_how_to_connect(domain, screen)
     try:
         render.watch(domain.store)
     except KeyboardInterrupt:
@@ -140,7 +140,7 @@ def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
         raise
 
 
-def _tell_how_to_connect(domain: Domain, screen: Screen) -> None:
+def _print_how_to_connect(domain: Domain, screen: Screen) -> None:
     points = endpoints(domain.store())
     host, _, port = points[0].rpartition(":")
     screen.line()

@@ -135,12 +135,12 @@ class Writers:
         """Read every promised key back with a fresh client."""
         if os.environ.get("DKV_TEST_DROP_KEY"):
             drop(self.endpoints, self.of(PLAIN).promised()[0].key)
-        found = []
+        proofs = []
         for writer, promise in ((PLAIN, Kind.ACKNOWLEDGED), (CONFIRMED, Kind.ACKNOWLEDGED), (CONFIRMED, Kind.CONFIRMED)):
             keys = [line.key for line in self.of(writer).promised() if line.mark == promise]
             if keys or writer == PLAIN or promise is Kind.CONFIRMED:
-                found.append(Proved(promise, AUTHORS[writer], len(keys), missing(self.endpoints, keys)))
-        return found
+                proofs.append(Proved(promise, AUTHORS[writer], len(keys), missing(self.endpoints, keys)))
+        return proofs
 
 
 def missing(at: Sequence[str], keys: Iterable[str]) -> tuple[str, ...]:

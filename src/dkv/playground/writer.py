@@ -1,4 +1,4 @@
-"""Playground: the door to valkey-py: a process that writes keys and logs each before and after its answer.
+"""Playground: the adapter of valkey-py: a process that writes keys and logs each before and after its answer.
 
 `python -m dkv.playground.writer KIND LOG STORE MANAGERS ENDPOINTS` runs until SIGTERM. A line of the log is a mark, a
 key, monotonic seconds and, for `error`, a reason: `sent` before a write leaves, `acknowledged` or `confirmed` after.
@@ -42,7 +42,7 @@ def connect(endpoints: Sequence[str]) -> ValkeyCluster:
 
 def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:
     """What a fresh client reads under the keys."""
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     with connect(endpoints) as client:
         wanted = list(keys)
         for start in range(0, len(wanted), BATCH):
@@ -50,12 +50,12 @@ def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str 
             pipeline = client.pipeline()
             for key in batch:
                 pipeline.get(key)
-            found.update(zip(batch, pipeline.execute(), strict=True))
-    return found
+            values.update(zip(batch, pipeline.execute(), strict=True))
+    return values
 
 
 def drop(endpoints: Sequence[str], key: str) -> None:
-    """Delete one key behind the scenes: the planted loss of the tests."""
+    """Delete one key unnoticed: the planted loss of the tests."""
     with connect(endpoints) as client:
         client.delete(key)
 
@@ -83,8 +83,8 @@ def write_plain(log: Log, endpoints: Sequence[str], stopped: Callable[[], bool])
         log.say(SENT, key)
         try:
             client.set(key, value_of(key))
-        except TROUBLE as trouble:
-            log.say(ERROR, key, f"{type(trouble).__name__} {trouble}")
+        except TROUBLE as error:
+            log.say(ERROR, key, f"{type(error).__name__} {error}")
             time.sleep(AFTER_TROUBLE)
             continue
         log.say(Kind.ACKNOWLEDGED, key)

@@ -27,17 +27,17 @@ Json = dict[str, Any]
 
 
 class RecoveryError(HintedError):
-    """A recovery command cannot go on. Root of everything this room raises; `hint` says what to do."""
+    """A recovery command cannot go on. Root of everything this package raises; `hint` says what to do."""
 
 
 # The backup file -----------------------------------------------------------------------------------------------------
 
 
-def write_backup(path: Path, said: Mapping[str, Any]) -> None:
+def write_backup(path: Path, document: Mapping[str, Any]) -> None:
     """Write `uid`, `revision` and `records` whole or not at all, readable by its owner only. Raises RecoveryError."""
-    records: Mapping[str, str] = said["records"]
+    records: Mapping[str, str] = document["records"]
     _decoded(records, "What was read")  # what cannot be put back is no backup
-    head = {"dkv": KIND, "version": VERSION, "uid": said["uid"], "revision": said["revision"], "records": len(records)}
+    head = {"dkv": KIND, "version": VERSION, "uid": document["uid"], "revision": document["revision"], "records": len(records)}
     lines = [json.dumps(head), *(json.dumps({"key": k, "text": records[k]}) for k in sorted(records))]
     body = "".join(f"{line}\n" for line in lines)
     end = json.dumps({"end": len(records), "sha256": hashlib.sha256(body.encode()).hexdigest()})
@@ -63,23 +63,23 @@ def read_backup(path: Path) -> State:
         raise RecoveryError(f"{path} ends early, after {whole} of {head['records']} records.", "Use another backup.")
     if end.get("sha256") != hashlib.sha256("".join(lines[:-1]).encode()).hexdigest():
         raise RecoveryError(f"{path} was altered: its checksum is wrong.", "Use another backup.")
-    found = [_object([line]) for line in lines[1:-1]]
-    return _decoded({one["key"]: one["text"] for one in found}, str(path))
+    records = [_object([line]) for line in lines[1:-1]]
+    return _decoded({record["key"]: record["text"] for record in records}, str(path))
 
 
 def _object(lines: Sequence[str]) -> Json:
     try:
-        found = json.loads(lines[0]) if lines else {}
+        value = json.loads(lines[0]) if lines else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _decoded(records: Mapping[str, str], what: str) -> State:
     try:
         return codec.decode(records)
-    except StoreError as trouble:
-        raise RecoveryError(f"{what} cannot be used: {trouble.detail}", "Use the version of dkv that wrote it.") from trouble
+    except StoreError as error:
+        raise RecoveryError(f"{what} cannot be used: {error.detail}", "Use the version of dkv that wrote it.") from error
 
 
 # The state file ------------------------------------------------------------------------------------------------------
@@ -105,22 +105,22 @@ async def _read(path: Path) -> Json:
     try:
         store = await SqliteStore.open(path)
         try:
-            door = Submitter(store, lambda: 0, lambda: "")
-            snapshot = await door.snapshot()
+            submitter = Submitter(store, lambda: 0, lambda: "")
+            snapshot = await submitter.snapshot()
         finally:
             await store.close()
-    except StoreError as trouble:
-        raise RecoveryError(f"The state cannot be read: {trouble.detail}.", trouble.hint) from trouble
+    except StoreError as error:
+        raise RecoveryError(f"The state cannot be read: {error.detail}.", error.hint) from error
     uid = _decoded(snapshot.records, str(path)).uid
     return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
 
 
 def refuse_existing(path: Path) -> None:
     """Raises RecoveryError if a state, or its journal, is there: nothing is ever written over."""
-    there = [one for one in (path, Path(f"{path}-wal")) if one.exists()]
-    if there:
+    existing = [file for file in (path, Path(f"{path}-wal")) if file.exists()]
+    if existing:
         raise RecoveryError(
-            f"{there[0]} exists and is not overwritten.",
+            f"{existing[0]} exists and is not overwritten.",
             f"Stop all managers, then move {path} and its -wal and -leases files away.",
         )
 
@@ -132,8 +132,8 @@ def write_state(path: Path, state: State, event: Event, token: str) -> None:
         with files.directory(files.without_links(path.parent), make=True):
             pass
         asyncio.run(_write(path, state, event, token))
-    except (StoreError, OSError) as trouble:
-        raise RecoveryError(f"{path} cannot be written: {trouble}", "Remove it before you try again.") from trouble
+    except (StoreError, OSError) as error:
+        raise RecoveryError(f"{path} cannot be written: {error}", "Remove it before you try again.") from error
 
 
 async def _write(path: Path, state: State, event: Event, token: str) -> None:

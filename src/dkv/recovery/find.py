@@ -46,8 +46,8 @@ def find(data_dirs: Sequence[Path]) -> Finds:
     homes = [_home(path.absolute()) for path in dict.fromkeys(data_dirs)]
     places = [(home, place) for home in homes for place in _places(home)]
     _refuse_running([place for _, place in places if LAID_ASIDE not in place.name and _identity(place)])
-    archives = [one for home, place in places if LAID_ASIDE not in place.name and (one := _archive(home, place))]
-    aside = [said.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (said := _identity(place))]
+    archives = [archive for home, place in places if LAID_ASIDE not in place.name and (archive := _archive(home, place))]
+    aside = [identity.identity.archive_id for _, place in places if LAID_ASIDE in place.name and (identity := _identity(place))]
     return Finds(
         servers=tuple(home.server for home in homes),
         archives=tuple(sorted(archives, key=lambda a: a.archive_id)),
@@ -120,10 +120,10 @@ def _identity(place: Path) -> IdentityFile | None:
 
 
 def _archive(home: Home, place: Path) -> FoundArchive | None:
-    said = _identity(place)
-    if said is None:
+    identity_file = _identity(place)
+    if identity_file is None:
         return None
-    identity, server = said.identity, home.server
+    identity, server = identity_file.identity, home.server
     usual = home.path / "archives" / identity.database
     ours = place.parent == usual and place.name.endswith(f"-{identity.archive_id}")
     report, trouble = _report(place)
@@ -141,7 +141,7 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
         database=identity.database,
         database_uid=identity.incarnation_of_name,
         group=identity.group,
-        initialised=said.initialised,
+        initialised=identity_file.initialised,
         report=report,
         trouble=trouble,
         cluster_port=_number(conf, "cluster-port"),
@@ -158,13 +158,13 @@ def _archive(home: Home, place: Path) -> FoundArchive | None:
 
 
 def _refuse_running(places: Sequence[Path]) -> None:
-    """Name every engine that still runs, at once: whoever has twenty of them ends them with one command."""
+    """Name every engine that still runs, at once, so that one command can end them all. Raises RecoveryError."""
     ends = time.monotonic() + LOCK_WITHIN
     pids = {place: pid for place in places if (pid := _holder(place, ends))}
     if pids:
-        said = "; ".join(f"the engine on {place} still runs as pid {pid}" for place, pid in pids.items())
+        sentence = "; ".join(f"the engine on {place} still runs as pid {pid}" for place, pid in pids.items())
         raise RecoveryError(
-            f"{said[:1].upper()}{said[1:]}.", f"End it: kill {' '.join(pids.values())}. What was acknowledged is on disk."
+            f"{sentence[:1].upper()}{sentence[1:]}.", f"End it: kill {' '.join(pids.values())}. What was acknowledged is on disk."
         )
 
 
@@ -217,7 +217,7 @@ def _number(conf: dict[str, str], name: str) -> int:
 
 
 class _Nodes:
-    """What one engine's nodes.conf tells; lines as CLUSTER NODES prints them."""
+    """What one engine's nodes.conf has; lines as CLUSTER NODES prints them."""
 
     def __init__(self, text: str) -> None:
         self._lines = [words for line in text.splitlines() if len(words := line.split()) >= 8 and words[0] != "vars"]
@@ -246,5 +246,5 @@ def _shard(words: Sequence[str]) -> str:
 
 def _ranges(words: Iterable[str]) -> Iterator[tuple[int, int]]:
     for word in words:
-        if found := re.fullmatch(r"(\d+)(?:-(\d+))?", word):
-            yield int(found.group(1)), int(found.group(2) or found.group(1))
+        if match := re.fullmatch(r"(\d+)(?:-(\d+))?", word):
+            yield int(match.group(1)), int(match.group(2) or match.group(1))

@@ -38,12 +38,12 @@ def plan_restore(file: Path, state: str) -> Plan:
     path = path_of(state)
     refuse_existing(path)
     old = read_backup(file)
-    found = [f"domain {old.uid}, servers {', '.join(sorted(old.servers)) or 'none'}"]
+    lines = [f"domain {old.uid}, servers {', '.join(sorted(old.servers)) or 'none'}"]
     for database in sorted(old.databases):
         names = [a.name for a in old.archives_of(database) if not a.removed]
-        found.append(f"store {database}: {', '.join(names) or 'no instances'}")
+        lines.append(f"store {database}: {', '.join(names) or 'no instances'}")
     because = f"it was put back from the backup {file.name}; every store starts cold"
-    return Plan(path, restore.restored(old), tuple(found), restore.unknown(old), because)
+    return Plan(path, restore.restored(old), tuple(lines), restore.unknown(old), because)
 
 
 def plan_rebuild(data_dirs: Sequence[Path], state: str) -> Plan:

@@ -85,7 +85,7 @@ VERBS = (
 )
 
 
-WAIT_OR_LOOK = "Give --timeout SECONDS to wait for it; dkv show domain tells more."
+WAIT_OR_LOOK = "Give --timeout SECONDS to wait for it; see also dkv show domain."
 
 
 class Never(Exception):

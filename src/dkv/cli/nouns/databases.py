@@ -35,7 +35,7 @@ KEYS = ("archiveId", "dbName", "engineType", "host", "labels", "overrideOptions"
 VERBS = (
     Cmdlet(
         "create database",
-        "Creates a database and, unless told otherwise, starts it on its archives.",
+        "Creates a database and starts it on its archives; --no-autostart creates it only.",
         "nouns.databases:create",
         (
             DB_NAME,
