@@ -1,4 +1,4 @@
-"""Every setting turns something: a knob that nothing reads would be a promise nobody keeps."""
+"""Every setting turns something: one that nothing reads is a mistake."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from dataclasses import fields
 
 from dkv.config import Settings
 from tests.lint.repository import python_files, tree_of
-
-LATER: dict[str, str] = {
-    # setting: what brings it. Until then the default holds for everybody and docs/settings.md says so.
-}
 
 
 def read_somewhere() -> set[str]:
@@ -21,10 +17,5 @@ def read_somewhere() -> set[str]:
 
 
 def test_every_setting_is_read() -> None:
-    unread = {one.name for one in fields(Settings)} - read_somewhere() - set(LATER)
+    unread = {field.name for field in fields(Settings)} - read_somewhere()
     assert not unread, f"these can be set and change nothing: {sorted(unread)}"
-
-
-def test_later_is_not_here_yet() -> None:
-    assert not set(LATER) & read_somewhere(), "take these out of LATER"
-    assert set(LATER) <= {one.name for one in fields(Settings)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.lint.repository import ROOT, project_files
+from tests.lint.repository import ROOT, project_files, tree_of
 
 
 def generator() -> ModuleType:
@@ -88,3 +89,24 @@ def test_nothing_cites_what_the_repository_does_not_have() -> None:
         if (match := UNKNOWN.search(line)) and "RFC" not in line
     ]
     assert not wrong, "say it in a sentence, or link to docs/reference/:\n" + "\n".join(wrong)
+
+
+TEST = re.compile(r"\btests/[\w/]+\.(?:py|txt)(?:::(\w+))?")
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    wrong = []
+    for name in PAGES:
+        if name.name == "CHANGELOG.md" or "decisions" in name.parts:  # told of the day they were written on
+            continue
+        for match in TEST.finditer((ROOT / name).read_text(encoding="utf-8")):
+            path = Path(match[0].partition("::")[0])
+            if not is_kept(ROOT / path) or (match[1] and not defines(path, match[1])):
+                wrong.append(f"{name}: {match[0]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def defines(name: Path, function: str) -> bool:
+    """Whether a file has a function of that name at its top."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return any(isinstance(node, kinds) and node.name == function for node in tree_of(name).body)
