@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dkv.domain.commands import LackEnded
-from dkv.machine.failing import LATEST, MANY, OVER, SHARE, TOLD_EVERY, Failures
+from dkv.machine.failing import LATEST, LOG_EVERY, MANY, OVER, SHARE, Failures
 from dkv.machine.steps import Admit, Failover, Fence, SubmitFact
 
 FULL = OSError("no space is left")
@@ -59,7 +59,7 @@ def test_two_troubles_in_turns_are_told_once_each_however_their_numbers_change()
     texts = ["no answer within %d ms", "refused, try %d"]
     told = [failures.failed(step, OSError(texts[n % 2] % n), n / 100) for n in range(1000)]
     assert [n for n in told if n] == [1, 1]
-    assert failures.failed(step, OSError(texts[0] % 7), TOLD_EVERY + 1) == 500
+    assert failures.failed(step, OSError(texts[0] % 7), LOG_EVERY + 1) == 500
 
 
 def test_each_process_is_told_of_and_each_try_of_one_is_not() -> None:

@@ -15,7 +15,7 @@ from dkv.machine.steps import CloseClientPort, OpenClientPort, Step
 
 
 def open_client_port(engine: EngineSeen) -> Iterator[Step]:
-    """For one that leads, or is attached to the leader: what it says from now on is true."""
+    """For an engine that leads, or is attached to the leader: what it tells clients from now on is true."""
     if engine.answering and not engine.busy and not engine.loading and not engine.takes_clients:
         yield OpenClientPort(f"clients {engine.directory}", engine.start_id, engine.group)
 

@@ -10,7 +10,7 @@ from dkv.machine.observation import Observation, PlanInput, next_sequence
 from dkv.machine.steps import Forget, LetNobodyIn, Meet, RenewRewriteLease, Rewrite, Step
 
 REWRITE_FROM = 1 << 20  # bytes of incremental file worth a leader's rewrite: killed, it replays them first
-FOLLOWERS_FROM = 64 << 20  # for a follower: nobody waits for it to load, and its rewrite takes its marker away
+FOLLOWERS_FROM = 64 << 20  # for a follower: no client waits for it to load, and its rewrite takes its marker away
 REWRITE_LEASE = 5.0  # s a turn at rewriting outlasts its last renewal
 OTHERS_FIRST = 3.0  # s after its lease in which the group's other copies may take their turn
 
@@ -50,9 +50,9 @@ def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
             yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
             return
     listed = {n.node_id for n in engine.nodes}
-    for one in table.answering:
-        if one.node_id not in listed:
-            yield Meet(f"table {engine.start_id}", engine.start_id, one)
+    for peer in table.answering:
+        if peer.node_id not in listed:
+            yield Meet(f"table {engine.start_id}", engine.start_id, peer)
             return
     if engine.lets_in and group.leader_process is not None and _stays(inputs, engine):
         yield LetNobodyIn(f"table {engine.start_id}", engine.start_id)

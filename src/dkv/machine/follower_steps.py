@@ -16,7 +16,7 @@ from dkv.machine.steps import CheckMarker, Fence, Kill, ProbePeer, Replicate, Re
 from dkv.machine.tail import plan as tail
 
 LINK_PATIENCE = 1_000  # ms a member of S may take to find its leader again by itself
-PROBE_LASTS = 2_000  # ms for which what knocking gave is believed
+PROBE_LASTS = 2_000  # ms for which the result of a probe is believed
 STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose epoch is higher
 
 
@@ -81,9 +81,9 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
 
 
 def _stale_leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """It leads without being the leader: fenced, then killed; one that the true leader outbids may step down itself.
+    """An engine that leads without being the leader: fenced, then killed; with a lower epoch than the leader's it may step down.
 
-    One that just handed over makes its clients wait, and has not heard yet that its successor leads: a fence would refuse
+    One that just handed over makes its clients wait, and does not know yet that its successor leads: a fence would refuse
     them what they only have to ask of the other.
     """
     outbid = engine.epoch < group.epoch and inputs.lasted(("stale leader", engine.start_id)) <= STEP_DOWN
@@ -109,7 +109,10 @@ def _attach_steps(inputs: PlanInput, group: Group, process: Process, engine: Eng
         yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
     elif not attached and group.serving and not engine.resyncing and _may_attach(inputs, group, process):
         yield Replicate(
-            engine.directory, process.start_id, peer(inputs.state, inputs.state.archives[group.leader]), _kept(group, process)
+            engine.directory,
+            process.start_id,
+            peer(inputs.state, inputs.state.archives[group.leader]),
+            _kept_position(group, process),
         )
 
 
@@ -123,22 +126,23 @@ def _may_attach(inputs: PlanInput, group: Group, process: Process) -> bool:
     return member and inputs.lasted(("link down", process.start_id)) > LINK_PATIENCE
 
 
-def _kept(group: Group, process: Process) -> Position | None:
+def _kept_position(group: Group, process: Process) -> Position | None:
     """What the leader held when its term opened, if this archive comes from an older term and holds more.
 
-    A place in one's files is none in the other's where either wrote commands that change no data: all after the marker then.
+    Where either wrote commands that change no data, a place in its files is none in the other's: keep all after the marker then.
     """
-    cut, mine = group.opened_at, process.report
-    if cut is None or mine is None or mine.term >= group.term or mine.order <= cut.order:
+    cut, own = group.opened_at, process.report
+    if cut is None or own is None or own.term >= group.term or own.order <= cut.order:
         return None
-    same_places = not cut.dataless_bytes and not mine.dataless_bytes
+    same_places = not cut.dataless_bytes and not own.dataless_bytes
     return Position(cut.term, cut.sequence, cut.nonce, cut.bytes_after if same_places else 0, initialised=True)
 
 
 def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """Only told while the leader's server has lost its lease: then it decides whether the group is vacant.
+    """Report the leader's silence, only while its server has lost its lease: then it decides whether the group is vacant.
 
-    An engine that never attached cannot hear; it knocks at the leader's engine, and an open door is not silence.
+    An engine that never attached has no link that could be silent; its manager probes the leader's engine, and a port that
+    accepts connections is not silence.
     """
     state = inputs.state
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
@@ -148,14 +152,14 @@ def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     if not silent and process.archive_id not in group.silent:
         return
     server = state.servers[leader.server_id]
-    door = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
-    yield ProbePeer(f"knock {process.start_id}", server.host, server.port, door)
-    knocked = inputs.seen.probes.get((server.host, server.port, door))
-    if knocked is None or inputs.seen.conditions.now - knocked.at > PROBE_LASTS:
+    engine_port = 0 if process.state is ProcessState.MONITORED else state.archives[group.leader or 0].client_port
+    yield ProbePeer(f"probe {process.start_id}", server.host, server.port, engine_port)
+    probe = inputs.seen.probes.get((server.host, server.port, engine_port))
+    if probe is None or inputs.seen.conditions.now - probe.at > PROBE_LASTS:
         return
-    silent = silent and not knocked.accepts
-    if (silent, knocked.answers) != (process.archive_id in group.silent, group.machine_answers):
+    silent = silent and not probe.accepts
+    if (silent, probe.answers) != (process.archive_id in group.silent, group.machine_answers):
         fact = LeaderSilence(
-            start_id=process.start_id, term=group.term, silent=silent, machine_answers=knocked.answers, **inputs.fact_header
+            start_id=process.start_id, term=group.term, silent=silent, machine_answers=probe.answers, **inputs.fact_header
         )
         yield SubmitFact(f"silence {process.start_id}", fact)

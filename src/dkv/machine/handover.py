@@ -24,7 +24,7 @@ HEARD = 1_500  # ms within which whoever is to take over must have acknowledged
 KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
-DECLINED = 1_300  # ms after which an operator hears that a handover cannot begin: his command answers within 3 s
+DECLINED = 1_300  # ms after which an operator is told that a handover cannot begin: the command answers within 3 s
 
 IN_A_SCRIPT = (
     "its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
@@ -35,7 +35,7 @@ NO_ANSWER = (
     "try again when it is over"
 )
 NOT_KNOWN = (
-    "its leader's engine has not heard yet on the cluster bus who follows it, and would ignore a request to fail "
+    "its leader's engine has not learned yet on the cluster bus which engines follow it, and would ignore a request to fail "
     "over: try again in some seconds; if it lasts, look whether engines reach each other's cluster ports"
 )
 
@@ -60,34 +60,34 @@ def begin(inputs: PlanInput, group: Group, engine: EngineSeen, target: int, hast
 
 
 def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Somebody wants another copy to lead: the handover begins as soon as one is ready. An operator hears soon why it cannot;
-    in a restart of the whole database the wish stays.
+    """Another copy is requested to lead: the handover begins as soon as one is ready. An operator is soon told why it cannot;
+    in a restart of the whole database the request stays.
     """
-    wish = group.switchover
-    if wish is None or group.handover:
+    request = group.switchover
+    if request is None or group.handover:
         return
-    target = successor(inputs.state, group, engine, only=wish.to_process)
+    target = successor(inputs.state, group, engine, only=request.to_process)
     if target is not None:
         yield begin(inputs, group, engine, target)
-    elif inputs.lasted(switchover_key(group, wish)) >= DECLINED and inputs.state.databases[group.database].restart is None:
-        fact = HandoverDeclined(reason=_obstacle(inputs.state, group, engine, wish), **inputs.group_header(group))
+    elif inputs.lasted(switchover_key(group, request)) >= DECLINED and inputs.state.databases[group.database].restart is None:
+        fact = HandoverDeclined(reason=_obstacle(inputs.state, group, engine, request), **inputs.group_header(group))
         yield SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
-def _obstacle(state: State, group: Group, engine: EngineSeen, wish: SwitchoverRequest) -> str:
-    """Why nobody can be handed over to now."""
+def _obstacle(state: State, group: Group, engine: EngineSeen, request: SwitchoverRequest) -> str:
+    """Why no copy can be handed over to now."""
     if not engine.answering:
         return NO_ANSWER
     if engine.busy:
         return IN_A_SCRIPT if engine.refuses == "BUSY" else NO_ANSWER
-    if _fit(state, group, engine, wish.to_process):
+    if _fit(state, group, engine, request.to_process):
         return NOT_KNOWN
-    whom = "no other copy acknowledges" if wish.to_process is None else f"process {wish.to_process} does not acknowledge"
-    return f"{whom} what its leader wrote: its engine or its machine stands still, or the link between them is down"
+    who = "no other copy acknowledges" if request.to_process is None else f"process {request.to_process} does not acknowledge"
+    return f"{who} what its leader wrote: its engine or its machine stands still, or the link between them is down"
 
 
 def unanswering_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """What an engine that does not answer keeps from happening is said."""
+    """Report what cannot happen while this engine does not answer."""
     if not group.open:
         return
     if group.leader_process == engine.start_id:
@@ -97,7 +97,7 @@ def unanswering_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> It
 
 
 def _withdraw(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Give a handover back whose target was never asked to take over. One that was asked may lead however late it is."""
+    """Withdraw a handover whose target was never asked to take over. A target that was asked may lead however late it is."""
     handover = group.handover
     assert handover is not None
     key = handover_key(group, handover)
@@ -178,7 +178,7 @@ def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:
 
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:
     """The member of S to hand over to: linked, running, not leaving, known to the leader's engine as its follower; the
-    furthest, then the lowest id. `only` is the start id of the one that was wished for. Nobody while the leader is inside a
+    furthest, then the lowest id. `only` is the start id of the requested one. None while the leader is inside a
     script."""
     if engine.busy or not engine.answering:
         return None

@@ -110,24 +110,24 @@ class HotCopyHandlers:
 
     async def _write_copy(self, step: steps.WriteCopy) -> None:
         who = {"copy_id": step.copy_id, "archive_id": step.archive_id}
-        told = 0
+        reported = 0
 
-        async def tell(percent: int) -> None:
-            nonlocal told
+        async def report(percent: int) -> None:
+            nonlocal reported
             await self._wanted(step)
-            if percent >= told + NEWS:
-                told = percent
+            if percent >= reported + NEWS:
+                reported = percent
                 await self._submitter.submit(CopyProgressed(percent=percent, **who, **self._header))
 
         try:
-            await self._engines.write_copy(step.directory, step.name, step.target, step.label, rate=step.rate, tell=tell)
+            await self._engines.write_copy(step.directory, step.name, step.target, step.label, rate=step.rate, tell=report)
         except EngineRefused as refused:
             await self._submitter.submit(CopyBroke(reason=str(refused), **who, **self._header))
             return
         await self._submitter.submit(CopyWritten(**who, **self._header))
 
     async def _wanted(self, step: steps.WriteCopy) -> None:
-        """A copy that was cancelled stops; one of which nothing can be read goes on."""
+        """Raise Dropped if the copy was cancelled; while the domain cannot be read the copy goes on."""
         try:
             copy = (await self._submitter.view()).state.copies.get(step.copy_id)
         except StoreError:

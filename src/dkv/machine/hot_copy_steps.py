@@ -1,4 +1,4 @@
-"""What a manager does for a hot copy: look at the place, pause, note, resume, copy, clean up. Pure (rules/copies.py)."""
+"""What a manager does for a hot copy: claim the target, pause, note, resume, copy, clean up. Pure (rules/copies.py)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _cut_steps(inputs: PlanInput, copy: HotCopy) -> Iterator[Step]:
                 group.database,
                 group.name,
                 group.term,
-                _stillness(cut),
+                _quiesce_point(cut),
             )
 
 
@@ -75,7 +75,7 @@ def _leading_here(inputs: PlanInput, group: Group) -> EngineSeen | None:
     return engine if engine and engine.answering and engine.role == "leader" else None
 
 
-def _stillness(cut: GroupCut) -> QuiescePoint:
+def _quiesce_point(cut: GroupCut) -> QuiescePoint:
     return QuiescePoint(cut.offset, cut.history, cut.file, cut.size)
 
 
@@ -88,7 +88,7 @@ def _part_steps(inputs: PlanInput, copy: HotCopy, part: CopyPart, archive: Archi
         process, cut = inputs.state.process_on(part.archive_id), copy.cut(part.group)
         engine = inputs.seen.engine(process.start_id) if process else None
         if engine and engine.answering and not engine.loading and cut:
-            yield NoteCut(key, engine.start_id, copy.copy_id, copy.attempt, part.archive_id, name, _stillness(cut))
+            yield NoteCut(key, engine.start_id, copy.copy_id, copy.attempt, part.archive_id, name, _quiesce_point(cut))
     elif copy.stage is CopyStage.COPYING and not part.copied:
         label = label_of(inputs.state, copy, archive)
         yield WriteCopy(key, copy.copy_id, part.archive_id, directory, name, part.path, label, copy.max_rate)

@@ -1,7 +1,7 @@
-"""What a manager does about unknown_nodes on the cluster bus: throw them out, and have its leader own its slots again. Pure.
+"""Unknown nodes on the cluster bus: have engines forget them, and the leader own its slots again. Pure.
 
-The bus asks nobody for a password: a node that is met is believed, and one that claims slots in a higher epoch gets them.
-Engines let in only whom they expect (engine contract, `meet`); this is for those who got in all the same.
+The cluster bus needs no password: a node that was met is believed, and a node that claims slots in a higher epoch gets them.
+Engines admit only the nodes they expect (engine contract, `meet`); this is for those that were admitted all the same.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def robbed(group: Group, engine: EngineSeen) -> bool:
 
 @lru_cache(256)
 def _joined(slots: Slots) -> Slots:
-    """Sorted, and ranges that touch made one, as engines write them."""
-    found: list[tuple[int, int]] = []
+    """Sorted, and adjacent ranges joined, as engines write them."""
+    ranges: list[tuple[int, int]] = []
     for first, last in sorted(slots):
-        if found and first == found[-1][1] + 1:
-            found[-1] = (found[-1][0], last)
+        if ranges and first == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], last)
         else:
-            found.append((first, last))
-    return tuple(found)
+            ranges.append((first, last))
+    return tuple(ranges)
 
 
 def unknown_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
@@ -42,7 +42,7 @@ def unknown_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[
 
 
 def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterator[Step]:
-    """Every engine forgets them, whatever it does otherwise: one that knows them tells the others."""
+    """Every engine forgets unknown nodes, whatever it does otherwise: an engine that knows them gossips about them."""
     for node in unknown_nodes(inputs, database, engine):
         if node.node_id != engine.follows:
             yield Forget(f"expel {engine.start_id} {node.node_id}", engine.start_id, node.node_id)
@@ -71,14 +71,14 @@ def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iter
 
 
 def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:
-    """Who has them, for people."""
+    """A sentence part that names the nodes that own the slots."""
     others = [node for node in engine.nodes if node.slots and node.node_id != engine.node_id]
-    mine = set(_each(group.slots))
-    thieves = unknown or [node for node in others if mine & set(_each(node.slots))]
-    if not thieves:
+    slots = set(_each(group.slots))
+    owners = unknown or [node for node in others if slots & set(_each(node.slots))]
+    if not owners:
         return "a node that is gone"
     which = "which the domain does not know" if unknown else "in whose name somebody spoke"
-    return ", ".join(f"node {n.node_id[:8]} at {n.address}:{n.port}" for n in thieves) + f", {which},"
+    return ", ".join(f"node {n.node_id[:8]} at {n.address}:{n.port}" for n in owners) + f", {which},"
 
 
 def _each(slots: Slots) -> Iterator[int]:

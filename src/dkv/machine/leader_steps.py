@@ -120,7 +120,7 @@ def _stop_taking_writes(inputs: PlanInput, group: Group, engine: EngineSeen) -> 
 
 
 def cut_off_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Whatever else is going on: an engine that leads is fenced before others may lead."""
+    """Fence an engine that leads before another may lead, whatever else is going on."""
     if engine.role == "leader" and not engine.fenced and _cut_off(inputs, group, engine):
         yield Fence(f"fence {engine.start_id}", engine.start_id)
 
@@ -135,8 +135,8 @@ def _cut_off(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
 
 def _about_to_fall_below(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
     minimum = inputs.state.databases[group.database].options.min_in_sync
-    going = [a for a in group.in_sync if a != group.leader and _why_out(inputs, group, engine, a)]
-    return bool(going) and len(group.in_sync) - len(going) < minimum
+    leaving = [a for a in group.in_sync if a != group.leader and _why_out(inputs, group, engine, a)]
+    return bool(leaving) and len(group.in_sync) - len(leaving) < minimum
 
 
 # The in-sync set -----------------------------------------------------------------------------------------------------
@@ -181,11 +181,11 @@ def _why_out(inputs: PlanInput, group: Group, engine: EngineSeen, archive_id: in
 def _join_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Archive, joining: Joining | None) -> Iterator[Step]:
     archive_id = archive.archive_id
     key = _copy_key(group, archive_id)
-    heard = acknowledges(inputs.state, engine, archive_id, within_ms=SILENT)
+    acknowledged = acknowledges(inputs.state, engine, archive_id, within_ms=SILENT)
     if joining is None:
         yield SubmitFact(key, JoinAnnounced(archive_id=archive_id, **inputs.group_header(group)))
     elif joining.stage is JoinStage.ANNOUNCED or _marker_lost(inputs, group, joining):
-        if heard and not at_the_cut(inputs.state, group):
+        if acknowledged and not at_the_cut(inputs.state, group):
             yield MarkJoiner(
                 key, engine.start_id, group.database, group.name, group.term, next_sequence(group, engine), archive_id
             )
@@ -193,7 +193,7 @@ def _join_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Ar
         yield SubmitFact(key, JoinAborted(archive_id=archive_id, **inputs.group_header(group)))
     elif joining.stage is JoinStage.REQUIRED and _caught_up(inputs, group, engine, joining):
         yield SubmitFact(key, JoinCompleted(archive_id=archive_id, **inputs.group_header(group)))
-    elif joining.stage is JoinStage.REQUIRED and heard and _noted(inputs, group, joining) is not None:
+    elif joining.stage is JoinStage.REQUIRED and acknowledged and _noted(inputs, group, joining) is not None:
         yield _ask(engine)
 
 

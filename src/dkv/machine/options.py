@@ -1,7 +1,7 @@
-"""The options of a database on the engines of this machine: what is wanted is compared with what each runs with. Pure.
+"""The options of a database on the engines of this machine: the wanted options are compared with those each runs with. Pure.
 
-An engine is launched with what is wanted then; whatever changes later is set while it runs, and what it runs with is told to
-the domain, so that people see who lacks an option, and nobody takes a promise for kept that is not yet.
+An engine is launched with the options wanted at that time. Later changes are set while it runs, and what it runs with is reported
+to the domain, so that people see which engine lacks an option and no promise is believed before it is kept.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from dkv.engine.contract import EngineSeen
 from dkv.machine.observation import PlanInput
 from dkv.machine.steps import SetOptions, Step, SubmitFact
 
-WEAKEN_AFTER = 1_000  # ms: who still goes by a view with the stronger promise asked again after half of it (confirm.py)
+WEAKEN_AFTER = 1_000  # ms: a client whose view has the stronger promise reads a new view after half of it (confirm.py)
 
 
 class Runs(TypedDict):
-    """What a process runs with, in the words of the facts that tell it."""
+    """What a process runs with: the fields of the facts that report it."""
 
     append_fsync: str
     max_memory: int
 
 
 def option_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
-    """Set what differs, then tell what came of it."""
+    """Set the options that differ, then report what the engines run with."""
     if process.leaving or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
         return
     wanted = [(_memory(inputs, process, e), _fsync(inputs, process, e)) for e in engines]
     runs = running_options(inputs, process, engines)
     if [(e.max_memory, e.append_fsync) for e in engines] != wanted:
-        memory, fsync = max(wanted)
-        yield SetOptions(f"options {process.start_id}", process.start_id, memory, fsync)
-    elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _news(process, runs):
+        max_memory, fsync = max(wanted)
+        yield SetOptions(f"options {process.start_id}", process.start_id, max_memory, fsync)
+    elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _differs(process, runs):
         yield SubmitFact(f"options {process.start_id}", OptionsSeen(start_id=process.start_id, **runs, **inputs.fact_header))
 
 
 def running_options(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Runs:
-    """What the domain is to know of a process. Without an option of the database each engine has its share, told as 0;
-    one that was given more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
-    fsync, memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
+    """The options that the domain is to know of a process. Without an option of the database each engine has its share, reported
+    as 0; an engine that got more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
+    fsync, max_memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
     if not inputs.state.databases[process.database].options.max_memory:
-        memory = process.max_memory if memory > inputs.share else 0
-    return Runs(append_fsync=fsync, max_memory=memory)
+        max_memory = process.max_memory if max_memory > inputs.share else 0
+    return Runs(append_fsync=fsync, max_memory=max_memory)
 
 
-def _news(process: Process, runs: Runs) -> bool:
+def _differs(process: Process, runs: Runs) -> bool:
     return (process.append_fsync, process.max_memory) != (runs["append_fsync"], runs["max_memory"])
 
 

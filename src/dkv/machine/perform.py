@@ -1,4 +1,4 @@
-"""perform: carries one step out on the engines and reports what came of it. Holds no judgement.
+"""perform: carries one step out on the engines and reports the outcome. Holds no judgement.
 
 A guarded step asks the domain afresh first and is dropped unless plan() would choose it again. Every step is
 safe to repeat: this manager may die between any two awaits.
@@ -79,13 +79,13 @@ class Performer:
         self.handlers = self._table()
 
     async def perform(self, step: steps.Step) -> None:
-        """Do one step. Raises EngineError and StoreError; both mean: look again."""
+        """Do one step. Raises Dropped, EngineError and StoreError; all mean: look again."""
         if step.guarded:
             await self._look_again(step)
         await self.handlers[type(step)](step)
 
     def _table(self) -> Handlers:
-        """The one place where a step meets what carries it out."""
+        """What carries out each type of step."""
         engines = self._engines
         return {
             **on(steps.SubmitFact, lambda step: self._submit(step.fact)),
@@ -143,22 +143,22 @@ class Performer:
         try:
             position = await self._engines.prepare(step.directory, step.identity, step.fresh, step.restored)
         except ArchiveRefused as refused:
-            await self._never_was(step.start_id, refused)
+            await self._never_ran(step.start_id, refused)
             return
         self.prepared.add(step.directory)
         await self._submit(
             ProcessStarted(start_id=step.start_id, report=report_of(position), origin=position.origin, **self._header)
         )
 
-    async def _never_was(self, start_id: int, refused: ArchiveRefused) -> None:
+    async def _never_ran(self, start_id: int, refused: ArchiveRefused) -> None:
         """The process ended before it had an engine."""
         await self._submit(
             ProcessExited(start_id=start_id, cause=refused.cause, detail=refused.detail, exit_code=1, **self._header)
         )
 
     async def _look_for_lack(self, step: steps.LookForLack) -> None:
-        found = await self._engines.obstacle(step.directory, step.cause, step.address, step.ports)
-        if found:
+        obstacle = await self._engines.obstacle(step.directory, step.cause, step.address, step.ports)
+        if obstacle:
             self._lacked.add(step.start_id)
         elif step.start_id in self._lacked:
             await self._submit(LackEnded(start_id=step.start_id, **self._header))
@@ -172,7 +172,7 @@ class Performer:
             pid = await self._engines.launch(step.spec)
         except ArchiveRefused as refused:
             await self._engines.release(directory)
-            await self._never_was(step.spec.start_id, refused)
+            await self._never_ran(step.spec.start_id, refused)
             return
         finally:
             self.prepared.discard(directory)
@@ -183,7 +183,7 @@ class Performer:
             pid = await self._engines.launch_memory(step.spec)
         except ArchiveRefused as refused:
             await self._engines.release(step.spec.directory)
-            await self._never_was(step.spec.start_id, refused)
+            await self._never_ran(step.spec.start_id, refused)
             return
         await self._submit(ProcessConfigured(start_id=step.spec.start_id, pid=pid, **self._header))
 
@@ -230,8 +230,8 @@ class Performer:
         report = report_of(position, step.offset, step.history)
         if step.digest and position.term:
             marker = (position.term, position.sequence, position.nonce)
-            found = await self._engines.digest(step.directory, marker, position.bytes_after)
-            report = replace(report, digest=found.digest)
+            measured = await self._engines.digest(step.directory, marker, position.bytes_after)
+            report = replace(report, digest=measured.digest)
         await self._submit(PositionReported(start_id=step.start_id, term=step.term, report=report, **self._header))
 
     async def _position(self, directory: str) -> Position:
@@ -297,16 +297,16 @@ class Performer:
             self.rewrite_leases[start_id] = self._now() * 1000
         return ours
 
-    # Strangers -----------------------------------------------------------------------------------------------------
+    # Unknown nodes -----------------------------------------------------------------------------------------------------
 
     async def _save_deletions(self, step: steps.SaveDeletions) -> None:
-        path, keys, trouble = "", 0, ""
+        path, keys, error = "", 0, ""
         try:
-            kept = await self._engines.keep_deleted(step.start_id)
+            saved = await self._engines.keep_deleted(step.start_id)
         except ArchiveRefused as refused:  # a full disk must not keep the group from its slots
-            kept, trouble = None, refused.detail
-        if kept is not None:
-            path, keys = kept.path, kept.keys
+            saved, error = None, refused.detail
+        if saved is not None:
+            path, keys = saved.path, saved.keys
         await self._submit(
             DeletionsKept(
                 database=step.database,
@@ -315,7 +315,7 @@ class Performer:
                 start_id=step.start_id,
                 path=path,
                 keys=keys,
-                trouble=trouble,
+                trouble=error,
                 **self._header,
             )
         )
@@ -369,7 +369,7 @@ class Performer:
 
 
 def report_of(position: Position, offset: int = 0, history: str = "") -> PositionReport:
-    """A position in the domain's words."""
+    """The domain's value for a position."""
     return PositionReport(
         position.term,
         position.sequence,
@@ -383,7 +383,7 @@ def report_of(position: Position, offset: int = 0, history: str = "") -> Positio
 
 
 def exit_fact(ended: ExitSeen, server_id: str) -> ProcessExited:
-    """The end of an engine in the domain's words."""
+    """The fact that reports the end of an engine."""
     return ProcessExited(
         server_id=server_id,
         actor=server_id,

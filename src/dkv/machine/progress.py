@@ -23,9 +23,9 @@ SPINNING = 10  # engineHangTimeouts after which one that has loaded is ended alt
 
 
 def progress_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen | None) -> Iterator[Step]:
-    """Say that whom an assigned term waits for works, where nothing else that it did can be told.
+    """Report that the process that an assigned term waits for works, where nothing else reports it.
 
-    What was said last is not asked of the view alone: a glance at a silent engine takes half a second, and so old is its view.
+    The view alone does not say what was reported last: a look at a silent engine takes half a second, and the view is as old.
     """
     if not is_awaited(group, process):
         return
@@ -37,12 +37,12 @@ def progress_steps(inputs: PlanInput, group: Group, process: Process, engine: En
 
 
 def _works(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen | None, window: float) -> bool:
-    """Whether anything of it moved since the last glance, or in the last `window` ms."""
+    """Whether anything of it moved since the last look, or in the last `window` ms."""
     if group.tail is not None and _handled(inputs, process, engine) < window:
         return True
     if engine is not None and (engine.loading or not engine.answering):
-        told_soon = engine.answering and engine.loading_percent > process.loading_percent  # as LoadingProgressed
-        return engine.idle_ms < window and not told_soon
+        reported_soon = engine.answering and engine.loading_percent > process.loading_percent  # as LoadingProgressed
+        return engine.idle_ms < window and not reported_soon
     if engine is not None and process.state is ProcessState.CONFIGURED:  # it has loaded, and its cluster is not ok yet
         return inputs.lasted(("not ok", process.start_id)) < OK_PATIENCE
     return False

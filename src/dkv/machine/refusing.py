@@ -1,5 +1,5 @@
-"""Whether an engine that leads refuses its clients' writes, and for how long: told to the domain when it lasts. And the end
-of scripts that run longer than they may. Pure.
+"""Whether an engine that leads refuses its clients' writes, and for how long: reported when it lasts. And the end of scripts
+that run longer than they may. Pure.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dkv.machine.conditions import in_a_script, unresponsive_key, why_refused, w
 from dkv.machine.observation import Observation, PlanInput
 from dkv.machine.steps import EndScript, Step, SubmitFact
 
-LASTED = 2_000  # ms; an engine is looked at once a second, so that people hear of it within 3 s or little more
+LASTED = 2_000  # ms; an engine is looked at once a second, so that people see it within 3 s or little more
 
 
 def refusing_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """Tell why writes are refused once that has lasted, and that they are taken again at once."""
+    """Report why writes are refused once that has lasted, and at once when they are accepted again."""
     why = refused_with(inputs.state, process, engine)
     if why == process.refuses or (not engine.answering and process.refuses):
         return
@@ -36,14 +36,14 @@ def script_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Ite
 
 
 def refusing(state: State, server_id: str, seen: Observation) -> tuple[tuple[int, str], ...]:
-    """The processes of a server whose engines refuse writes at this glance, and why: for when nothing can be told."""
-    mine = [(e, state.processes.get(e.start_id)) for e in seen.survey.engines]
-    found = [(e.start_id, refused_with(state, p, e)) for e, p in mine if p is not None and p.server_id == server_id]
-    return tuple((start_id, why) for start_id, why in found if why)
+    """The processes of a server whose engines refuse writes now, and why: for when nothing can be reported."""
+    engines = [(engine, state.processes.get(engine.start_id)) for engine in seen.survey.engines]
+    reasons = [(e.start_id, refused_with(state, p, e)) for e, p in engines if p is not None and p.server_id == server_id]
+    return tuple((start_id, why) for start_id, why in reasons if why)
 
 
 def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
-    """The reason of domain/refusing.py; "" where writes are taken, or nobody expects this engine to take any."""
+    """The reason of domain/refusing.py; "" where writes are accepted, or this engine is not expected to accept any."""
     group = leading(state, process)
     if group is None or not group.serving or process.leaving or state.databases[process.database].state in STOPPING:
         return ""

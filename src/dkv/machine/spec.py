@@ -55,14 +55,14 @@ def te_spec(state: State, me: LocalServer, process: Process) -> TeSpec:
 def _te_engine_spec(state: State, me: LocalServer, process: Process, endpoint: Endpoint) -> EngineSpec:
     database = state.databases[process.database]
     groups = state.groups_of(database.name)
-    mine = te_node_id(state.uid, process.start_id, endpoint.group)
+    own_id = te_node_id(state.uid, process.start_id, endpoint.group)
     archives = [peer(state, a) for a in state.archives_of(database.name) if not a.removed]
-    peers: list[PeerNode] = [*archives, *(p for p in te_peers(state, database.name) if p.node_id != mine)]
+    peers: list[PeerNode] = [*archives, *(p for p in te_peers(state, database.name) if p.node_id != own_id)]
     return EngineSpec(
         start_id=process.start_id,
         directory=f"{te_directory(me.data_dir, process.start_id)}/group-{endpoint.group}",
         identity=Identity(state.uid, database.name, NO_ARCHIVE, database.uid, endpoint.group),
-        node_id=mine,
+        node_id=own_id,
         group=endpoint.group,
         address=state.servers[process.server_id].host,
         client_port=endpoint.client_port,

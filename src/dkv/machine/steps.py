@@ -19,8 +19,8 @@ Slots = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do. `key` names what it works on: one step at a time per key. `rest_ms` parts two equal steps,
-    `refused_rest_ms` the second from one that was dropped or refused and so did nothing.
+    """One thing to do. `key` names what it works on: one step at a time per key. `rest_ms` is the least time between two equal
+    steps, `refused_rest_ms` the same after one that was dropped or refused and so did nothing.
     """
 
     key: str
@@ -52,7 +52,7 @@ class PrepareArchive(Step):
 
 @dataclass(frozen=True)
 class LookForLack(Step):
-    """See whether what ended the processes of an archive is there again; report it once it was seen missing before."""
+    """Look whether what ended the processes of an archive is over; report it if it was seen before."""
 
     start_id: int
     directory: str
@@ -88,7 +88,7 @@ class LaunchTe(Step):
 
 @dataclass(frozen=True)
 class CancelProcess(Step):
-    """A process that has no engine is to end: drop its lock and report its end."""
+    """End a process that has no engine: drop its lock and report its end."""
 
     start_id: int
     directory: str
@@ -97,7 +97,7 @@ class CancelProcess(Step):
 
 @dataclass(frozen=True)
 class ReportVanished(Step):
-    """An engine is gone and left no record of its end: report that; whoever gets its lock proves that nothing runs."""
+    """Report an engine that is gone without a record of its end; getting its lock proves that nothing runs."""
 
     start_id: int
     directory: str
@@ -113,7 +113,7 @@ class ReportExit(Step):
 
 @dataclass(frozen=True)
 class ForgetExit(Step):
-    """The domain does not know that process: drop the record of its end."""
+    """Drop the record of the end of a process that the domain does not know."""
 
     start_id: int
 
@@ -192,7 +192,7 @@ class CheckMarker(Step):
 
 @dataclass(frozen=True)
 class AskFollowers(Step):
-    """Have a leader's followers acknowledge at once what they hold: something waits for that, and they do it once a second."""
+    """Have a leader's followers acknowledge at once, for which something waits; by themselves they do it once a second."""
 
     rest_ms: ClassVar[int] = 100
     start_id: int
@@ -227,7 +227,7 @@ class Unfence(Step):
 
 @dataclass(frozen=True)
 class EndScript(Step):
-    """A script has kept an engine longer than its database allows: end it, or where it wrote the engine."""
+    """End a script that has kept an engine longer than its database allows; if it wrote, end the engine."""
 
     guarded: ClassVar[bool] = True
     rest_ms: ClassVar[int] = 1_000
@@ -269,7 +269,7 @@ class HandOver(Step):
 
 @dataclass(frozen=True)
 class OpenClientPort(Step):
-    """Open the client port of an engine; of a memory-only process, of its engine of that group."""
+    """Open the client port of an engine; of a TE, of its engine of that group."""
 
     rest_ms: ClassVar[int] = 200
     start_id: int
@@ -300,7 +300,7 @@ class Failover(Step):
 
 @dataclass(frozen=True)
 class ProbePeer(Step):
-    """Find out whether the machine of a leader that is not heard answers, and whether its engine's port accepts (if not 0)."""
+    """Probe a silent leader: whether its machine answers, and whether its engine's port (if not 0) accepts a connection."""
 
     rest_ms: ClassVar[int] = 1_000
     host: str
@@ -338,7 +338,7 @@ class Rewrite(Step):
 
 @dataclass(frozen=True)
 class RenewRewriteLease(Step):
-    """A rewrite goes on: keep the lease that says whose turn it is, so that the next one begins soon after its end."""
+    """Renew the rewrite lease of a group while a rewrite goes on, so that the next one begins soon after its end."""
 
     rest_ms: ClassVar[int] = 1_000
     start_id: int
@@ -356,7 +356,7 @@ class Meet(Step):
 
 @dataclass(frozen=True)
 class LetNobodyIn(Step):
-    """Have this engine turn away whoever introduces himself: it knows everybody."""
+    """Have this engine accept no new node on the cluster bus: it knows all that it has to know."""
 
     rest_ms: ClassVar[int] = 1_000
     start_id: int

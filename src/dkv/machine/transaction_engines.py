@@ -34,7 +34,7 @@ def te_steps(inputs: PlanInput, process: Process) -> Iterator[Step]:
             yield ReportExit(directory, ended)
     elif seen is None:
         yield from _without_engines(inputs, process, directory)
-    elif any(hangs(inputs, process, one) for one in seen.engines):
+    elif any(hangs(inputs, process, engine) for engine in seen.engines):
         yield Kill(directory, process.start_id, Cause.NEVER_ANSWERED)
     elif process.kill or process.verdict:
         yield Kill(directory, process.start_id, Cause.OPERATOR_KILL)

@@ -13,7 +13,7 @@ from dkv.machine.tail import steps
 
 
 class TailHandlers:
-    """Both ends. `prepared` and `serving` are archive directories: whose lock is held, and what is being fed."""
+    """Both ends. `prepared` and `serving` are archive directories: whose lock is held, and whose tail is sent."""
 
     def __init__(
         self,
@@ -41,12 +41,12 @@ class TailHandlers:
         }
 
     async def _measure(self, step: steps.MeasureTail) -> None:
-        """Read everything after the common marker; a follower whose bytes are not its beginning is not fed."""
+        """Read everything after the common marker; a follower whose bytes are not its beginning gets no tail."""
         try:
             if step.directory not in self._prepared:
                 await self._engines.prepare(step.directory, step.identity, False)
                 self._prepared.add(step.directory)
-            all_of_it = await self._engines.digest(step.directory, step.marker, step.upto)
+            tail = await self._engines.digest(step.directory, step.marker, step.upto)
         except ArchiveRefused as refused:
             await self._broken(step.start_id, step.term, refused.detail)
             return
@@ -56,8 +56,8 @@ class TailHandlers:
             TailMeasured(
                 start_id=step.start_id,
                 term=step.term,
-                size=all_of_it.size,
-                digest=all_of_it.digest,
+                size=tail.size,
+                digest=tail.digest,
                 history=history,
                 prefixes=tuple(prefixes),
                 **self._header,
@@ -71,17 +71,17 @@ class TailHandlers:
             return False
 
     async def _serve(self, step: steps.ServeTail) -> None:
-        """Listen, or go on listening."""
+        """Begin to listen for the followers, or go on."""
         directory = step.plan.directory
         self.serving.add(directory)
         try:
             await self._engines.serve_tail(step.plan, step.identity)
             self._prepared.add(directory)
-        except (ArchiveRefused, EngineRefused) as trouble:
-            await self._broken(step.start_id, step.term, str(trouble))
+        except (ArchiveRefused, EngineRefused) as error:
+            await self._broken(step.start_id, step.term, str(error))
 
     async def _stop(self, step: steps.StopTail) -> None:
-        """Hang up."""
+        """Close the connections of the followers."""
         await self._engines.stop_tail(step.directory)
         self.serving.discard(step.directory)
 
@@ -90,15 +90,15 @@ class TailHandlers:
         rewritten its file meanwhile has no marker there any more, and can never be compared.
         """
         try:
-            found = await self._engines.digest(step.directory, step.marker)
+            held = await self._engines.digest(step.directory, step.marker)
         except ArchiveRefused as refused:
             await self._broken(step.start_id, step.term, refused.detail)
             return
-        if found == step.stretch:
+        if held == step.stretch:
             await self._submit(
-                TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._header)
+                TailFed(start_id=step.start_id, term=step.term, size=held.size, digest=held.digest, **self._header)
             )
-        elif found.size >= step.stretch.size:
+        elif held.size >= step.stretch.size:
             await self._engines.kill(step.start_id, Cause.FENCED_BY_MANAGER)
             await self._broken(step.start_id, step.term, "a follower's bytes differ from the dead leader's")
 

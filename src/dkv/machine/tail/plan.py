@@ -1,4 +1,4 @@
-"""The dead leader's tail, seen from both ends: whoever holds its archive feeds it, followers prove that they have it. Pure.
+"""The dead leader's tail, planned at both ends: the holder of its archive sends it, followers prove that they have it. Pure.
 
 The rules are in domain/rules/tail.py, the way it is done in docs/decisions/0011.
 """
@@ -45,7 +45,7 @@ def source_steps(inputs: PlanInput, group: Group, process: Process, archive: Arc
         identity,
         marker,
         report.bytes_after if same and report else None,
-        tuple((one.start_id, one.place, one.digest) for one in tail.fed),
+        tuple((recipient.start_id, recipient.place, recipient.digest) for recipient in tail.fed),
     )
 
 
@@ -61,7 +61,7 @@ def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) ->
         former=tail.former,
         history=tail.history,
         shift=tail.shift,
-        followers=tuple(TailFollower(node_id(state.uid, one.archive_id), one.offset, one.place) for one in tail.fed),
+        followers=tuple(TailFollower(node_id(state.uid, r.archive_id), r.offset, r.place) for r in tail.fed),
     )
 
 
@@ -87,12 +87,12 @@ def recipient_steps(inputs: PlanInput, group: Group, process: Process, engine: E
     """A follower that receives the tail: fenced, compared once it has all of it; then the assigned leader opens its term."""
     tail = group.tail
     assert tail is not None
-    fed = tail.of(process.start_id)
+    recipient = tail.of(process.start_id)
     if not engine.fenced:
         yield Fence(engine.directory, engine.start_id)
-    elif fed is None or not tail.history or engine.role != "follower" or engine.busy:
+    elif recipient is None or not tail.history or engine.role != "follower" or engine.busy:
         return
-    elif not fed.whole:
+    elif not recipient.whole:
         if (engine.history, engine.offset) == (tail.history, tail.end):
             yield CheckTail(
                 engine.directory,
@@ -103,17 +103,13 @@ def recipient_steps(inputs: PlanInput, group: Group, process: Process, engine: E
                 ByteRangeDigest(tail.size, tail.digest),
             )
     elif group.leader_process == process.start_id and _others_done(inputs, group, tail):
-        told = inputs.fact_header
-        yield SubmitFact(
-            engine.directory,
-            OpenTerm(start_id=engine.start_id, database=group.database, group=group.name, term=group.term, **told),
-        )
+        yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **inputs.group_header(group)))
 
 
 def _others_done(inputs: PlanInput, group: Group, tail: TailTransfer) -> bool:
-    """Nobody leaves S who can be fed in time."""
-    coming = [one for one in tail.fed if not one.whole and one.start_id in inputs.state.processes]
-    return not coming or inputs.lasted(tail_complete_key(group)) > OTHERS_PATIENCE
+    """Whether every recipient has the whole tail, or has had time to get it: one that opens too late leaves S."""
+    missing = [recipient for recipient in tail.fed if not recipient.whole and recipient.start_id in inputs.state.processes]
+    return not missing or inputs.lasted(tail_complete_key(group)) > OTHERS_PATIENCE
 
 
 def report_digest(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool | None:

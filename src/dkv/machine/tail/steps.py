@@ -40,7 +40,7 @@ class ServeTail(Step):
 
 @dataclass(frozen=True)
 class StopTail(Step):
-    """Hang up on whoever is fed from this archive."""
+    """Stop sending the tail of this archive."""
 
     blindly: ClassVar[bool] = True
     directory: str
