@@ -17,8 +17,9 @@ SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
 REWRITE = os.environ.get("DKV_REWRITE_SCENARIOS") == "1"
 
 
-def replay(text: str, teller: Teller) -> str:
-    """The scenario as it goes now: everything but the outcomes is kept as it stands."""
+def replay(text: str, teller: Teller | None = None) -> str:
+    """The scenario as it goes now, carried out by a teller of its own: everything but the outcomes is kept as it stands."""
+    teller = teller or Teller()
     told: list[str] = []
     outcome: list[str] = []
     skipping = False
@@ -38,7 +39,7 @@ def replay(text: str, teller: Teller) -> str:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: str(path.stem))
 def test_scenario_goes_as_written(scenario: Path) -> None:
     told = scenario.read_text(encoding="utf-8")
-    goes = replay(told, Teller())
+    goes = replay(told)
     if REWRITE:
         scenario.write_text(goes, encoding="utf-8")
     else:
