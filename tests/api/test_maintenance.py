@@ -117,7 +117,7 @@ async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World)
             "for": "the manager of s2",
             "since": world.now,
             "reason": "its request was not taken yet",
-            "fix": "Look at the log of the manager of s2.",
+            "hint": "Look at the log of the manager of s2.",
             "blocksWrites": False,
         }
         assert (await client.get(STORE)).json()["waiting"] == [one]

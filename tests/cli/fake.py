@@ -275,7 +275,7 @@ class FakeDomain:
                     "for": [fate.removeprefix("waits for ")],
                     "since": 1767225600000,
                     "reason": "it was in sync last",
-                    "help": "Start it.",
+                    "hint": "Start it.",
                 }
 
     def _seen(self, store: Json) -> Json:

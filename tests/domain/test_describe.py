@@ -233,7 +233,7 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(told: tup
     assert found.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
     assert found.at == 1_700_000_004_000
     assert reason in found.reason
-    assert hint in found.help
+    assert hint in found.hint
 
 
 def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
@@ -269,11 +269,11 @@ def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
     assert found is not None
     assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
     assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
-    assert "after 2 s without" in found.help
+    assert "after 2 s without" in found.hint
     scene.group = replace(scene.group, stalled_since=8_500, in_sync=(A,))
     found = waits_for(scene.state(), scene.group)
     assert found is not None
-    assert found.help == "No other instance is in sync: it has to finish."
+    assert found.hint == "No other instance is in sync: it has to finish."
 
 
 def test_who_waits_for_the_leader_says_for_whom() -> None:
@@ -294,7 +294,7 @@ def test_below_min_in_sync_the_view_says_that_writes_are_refused_and_who_is_miss
     assert found is not None
     assert found.archives == ("o-2", "o-3")
     assert "1 of 2 copies are in sync, so writes are refused" in found.reason
-    assert found.help == "Start o-3."
+    assert found.hint == "Start o-3."
     scene.now(B, state=ProcessState.TRACKED)  # a loaded one that is not let in yet asks nobody in a circle
     assert waits_for(scene.state(), scene.group) is not None
 

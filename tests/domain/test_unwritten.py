@@ -41,7 +41,7 @@ def test_who_confirms_by_a_view_is_told_the_same_leader_and_in_sync_set_as_befor
 def test_a_view_that_may_be_old_says_so_and_vouches_for_nothing() -> None:
     shown = as_of(told(UP).world.state, LOCKED)
     (one,) = blocked(shown)
-    assert (one.kind, one.blocks, one.since, one.fix) == ("domain", True, LOCKED.at, "Kill it.")
+    assert (one.kind, one.blocks, one.since, one.hint) == ("domain", True, LOCKED.at, "Kill it.")
     assert "pid 4711 (sqlite3 domain.sqlite)" in one.reason
     assert "7 s old" in one.reason
     assert status.store_status(shown, "db") == "Partial"

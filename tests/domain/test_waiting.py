@@ -292,9 +292,9 @@ def told(scenario: str) -> Teller:
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     scenario, subject, whom, reason, fix = CASES[case]
     found = blocked(told(scenario).world.state)
-    mine = [one for one in found if one.subject == subject and whom in one.whom and reason in one.reason]
-    assert mine, [(one.subject, one.whom, one.reason, one.fix) for one in found]
-    assert any(fix in one.fix for one in mine), mine
+    mine = [one for one in found if one.subject == subject and whom in one.waits_for and reason in one.reason]
+    assert mine, [(one.subject, one.waits_for, one.reason, one.hint) for one in found]
+    assert any(fix in one.hint for one in mine), mine
     no_moment = "renamed" in reason
     assert no_moment or all(one.since for one in mine), mine
 
@@ -335,8 +335,8 @@ def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
 def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
     for why in REFUSALS:
         (one,) = [one for one in blocked(told(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
-        assert one.fix, why
-        assert "{" not in one.fix, one.fix
+        assert one.hint, why
+        assert "{" not in one.hint, one.hint
 
 
 @pytest.mark.parametrize("scenario", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
@@ -355,6 +355,6 @@ def test_each_entry_reads_as_a_sentence() -> None:
     for scenario, *_ in CASES.values():
         for one in blocked(told(scenario).world.state):
             assert isinstance(one, BlockedItem)
-            assert one.whom, one
+            assert one.waits_for, one
             assert one.reason[-1] != ".", one
-            assert not one.fix or one.fix[-1] == ".", one
+            assert not one.hint or one.hint[-1] == ".", one

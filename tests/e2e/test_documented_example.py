@@ -91,13 +91,13 @@ def one_archive_alone_waits_and_fails(story: Player) -> None:
     story.reaches(4, "STARTED")
     story.types("show domain")
     group = wait_for("the domain to notice since when its group waits", lambda: waiting_group(story))
-    assert group["for"] == "test-2" and group["fix"], group
+    assert group["for"] == "test-2" and group["hint"], group
     assert group["reason"] == "test-2 was stopped by an operator"
     if story.program == "dkv":  # words beside the data, of which the example has none
         for words in ("show database --db-name test", "show domain"):
             waits = story.says(words).err
             assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
-            assert "fix: Start it: dkv start database --db-name test --unconditional." in waits, "in the words of verbs"
+            assert "hint: Start it: dkv start database --db-name test --unconditional." in waits, "in the words of verbs"
     story.becomes("NOT_RUNNING")
     story.types("show domain")
     story.types("show database --db-name test")

@@ -47,7 +47,7 @@ def every_view(domain: Watched, manager: Manager, *words: str) -> Json:
 
     def said() -> Json | None:
         found = fetched(manager, "/admin/v1/waiting")["waiting"]
-        return next((one for one in found if one["blocksWrites"] and all(w in one["reason"] + one["fix"] for w in words)), None)
+        return next((one for one in found if one["blocksWrites"] and all(w in one["reason"] + one["hint"] for w in words)), None)
 
     one = wait_for(f"{words} waits", said, SOON)
     assert one is not None
@@ -105,7 +105,7 @@ def test_an_endless_script_that_wrote_is_told_and_ended_as_the_view_says(domain:
     start_id = domain.instance(STORE, name)["process"]["startId"]
     one = every_view(domain, domain.managers[0], "busy with a script", "SCRIPT KILL")
     cure = f"dkv shutdown process --start-id {start_id} --kill"
-    assert cure in one["fix"]
+    assert cure in one["hint"]
     ready = fetched(domain.managers[0], "/readyz")
     assert ready["waiting"] == [one]
     with domain.engine(STORE, name) as client, pytest.raises(valkey.exceptions.ResponseError, match="UNKILLABLE"):

@@ -110,12 +110,12 @@ def _memory(store: Json) -> str:
 
 
 def waiting_lines(items: Sequence[Json]) -> list[str]:
-    """`process 3 (orders-2) waits for server s2 since T: why; fix: what helps`."""
+    """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
     lines = []
     for item in items:
         since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-        fix = f"; fix: {item['fix']}" if item["fix"] else ""
-        lines.append(f"{item['subject']} waits for {item['for'] or 'nobody'}{since}: {item['reason']}{fix}")
+        hint = f"; hint: {item['hint']}" if item["hint"] else ""
+        lines.append(f"{item['subject']} waits for {item['for'] or 'nobody'}{since}: {item['reason']}{hint}")
     return lines
 
 
@@ -147,7 +147,7 @@ def _remarks(group: Json) -> list[str]:
         instances = f" for {', '.join(waits['for'])}" if waits["for"] else ""
         since = f" since {moment(waits['since'])}" if waits["since"] is not None else ""
         text = f"waits{instances}{since}: {waits['reason']}"
-        remarks.append(f"{text} ({waits['help']})" if waits.get("help") else text)
+        remarks.append(f"{text} ({waits['hint']})" if waits.get("hint") else text)
     if group["open"] and "canLoseForConfirmed" in group:
         data, writes = _failures(group["canLoseForConfirmed"]), _failures(group["canLoseForWrites"])
         remarks.append(f"keeps confirmed data through {data}, keeps taking writes through {writes}")

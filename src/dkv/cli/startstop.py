@@ -200,7 +200,7 @@ def _why_late(work: Work, node: Node) -> str:
     others = [str(name) for name in (waits or {}).get("for", []) if name != node.name]
     if waits and others and work.verb == "StartInstance":
         because = f": {waits['reason']}" if waits.get("reason") else ""
-        return f"Waits for {', '.join(others)}{because} {waits.get('help') or ''}".strip()
+        return f"Waits for {', '.join(others)}{because} {waits.get('hint') or ''}".strip()
     reason = node.instance.get("reason")
     late = f"Not {work.goal[0].lower()} after {work.managers.timeout:g} s: {_state(node.instance)}"
     return f"{late}, {reason}" if reason else late

@@ -1,7 +1,7 @@
 """Domain: everything that waits for something: for whom, since when, why, and what would help. Pure.
 
 A server, database, group, archive or process that is not where it belongs is listed here, or it is a defect. Each entry
-answers "waiting for X since T; fix: Y"; an empty fix means that nothing needs to be done. Times are wall-clock ms.
+answers "waiting for X since T; hint: Y"; an empty hint means that nothing needs to be done. Times are wall-clock ms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dkv.domain.options import Lag, lags, restart_words
 from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import STOPPING
-from dkv.domain.status import STAGES, cure_of, instances, last_tombstone, path_of, waits_for
+from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
 
 DISK_FULL = "disk full"  # engine contract, Cause
@@ -43,10 +43,10 @@ class BlockedItem:
     kind: str
     subject: str
     database: str
-    whom: str
+    waits_for: str
     since: int | None
     reason: str
-    fix: str = ""
+    hint: str = ""
     blocks: bool = False
 
 
@@ -89,7 +89,7 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
         f"nothing can be written down: {now.why}; all that is shown is "
         f"{now.age} s old, but for what the manager of {now.server_id} sees on its own machine; engines serve on, and "
         "nobody is chosen to lead where one ends",
-        now.fix,
+        now.hint,
         blocks=True,
     )
     for one in now.ended:
@@ -103,7 +103,7 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
                 "the domain's state",
                 now.at,
                 f"{name} led it and ended ({one.reason}); its successor cannot be written down",
-                now.fix,
+                now.hint,
                 blocks=True,
             )
 
@@ -137,10 +137,10 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
             "database",
             subject,
             database.name,
-            now.whom,
+            now.waits_for,
             database.restart.at or None,
             f"it is being restarted: {now.reason}",
-            now.fix,
+            now.hint,
         )
     if database.state not in STOPPING:
         return
@@ -190,7 +190,7 @@ def _group(state: State, database: Database, group: Group) -> Iterator[BlockedIt
         since = waiting.at if waiting.at is not None else _open_since(state, group)
         held = not group.serving or group.intrusion is not None or len(group.in_sync) < database.options.min_in_sync
         yield BlockedItem(
-            "group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.help, held
+            "group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.hint, held
         )
     elif group.enforced is not None and group.phase is GroupPhase.VACANT:
         yield _enforced(state, group)
@@ -215,7 +215,7 @@ def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
     name, archive = _name(state, group.leader), state.archive_of(leader)
     server = state.servers.get(leader.server_id)
     address = f"{server.host if server else leader.server_id}:{archive.client_port if archive else leader.port}"
-    fix = why.fix.format(
+    hint = why.hint.format(
         address=address, start_id=leader.start_id, database=group.database, instance=name, server=leader.server_id
     )
     yield BlockedItem(
@@ -225,7 +225,7 @@ def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
         name,
         leader.refuses_at or None,
         f"{name} leads and refuses writes: {why.reason}",
-        fix,
+        hint,
         blocks=True,
     )
 
@@ -263,7 +263,7 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
     subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
     now = state.unwritten if isinstance(state, AsOf) else None
     if now and ended and ended.process.start_id in {one.start_id for one in now.ended}:
-        yield BlockedItem("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.fix)
+        yield BlockedItem("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.hint)
         return
     if archive.parked:
         cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
@@ -320,18 +320,18 @@ def _process(state: State, process: Process) -> Iterator[BlockedItem]:
         )
     if not state.server_alive(process.server_id):
         away = f"its server is away and it is {process.state.value}"
-        fix = (
+        hint = (
             f"Start the manager of server {process.server_id}; "
             f"or give it up: dkv shutdown process --start-id {process.start_id} --evict."
         )
-        yield replace(_of(state, process, f"server {process.server_id}", away, fix), since=_lost_at(state, process))
+        yield replace(_of(state, process, f"server {process.server_id}", away, hint), since=_lost_at(state, process))
     elif process.leaving:
         yield _leaving(state, process)
     elif process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING:
         yield _coming(state, process)
 
 
-def _of(state: State, process: Process, whom: str, reason: str, fix: str = "") -> BlockedItem:
+def _of(state: State, process: Process, waits_for: str, reason: str, hint: str = "") -> BlockedItem:
     """What a process waits for, since it reached its state."""
     archive = state.archive_of(process)
     name = f" ({archive.name})" if archive else ""
@@ -339,10 +339,10 @@ def _of(state: State, process: Process, whom: str, reason: str, fix: str = "") -
         "process",
         f"process {process.start_id}{name}",
         process.database,
-        whom,
+        waits_for,
         process.state_at or process.requested_at or None,
         reason,
-        fix,
+        hint,
     )
 
 
@@ -360,15 +360,15 @@ def _leaving(state: State, process: Process) -> BlockedItem:
         whom, why = "its successor", "it leads and hands over before it stops"
     elif group and process.archive_id in group.in_sync and group.serving:
         whom, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
-    fix = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
-    return _of(state, process, whom, why, fix)
+    hint = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
+    return _of(state, process, whom, why, hint)
 
 
 def _coming(state: State, process: Process) -> BlockedItem:
     rest, archive = resting(process), state.archive_of(process)
     if rest and archive:
-        lack, fix = lack_of(archive, path_of(state, archive), rest), cure_of(state, archive, rest)
-        held = _of(state, process, lack.whom if lack else "its next try", why_held_back(rest), fix)
+        lack, hint = lack_of(archive, path_of(state, archive), rest), hint_of(state, archive, rest)
+        held = _of(state, process, lack.waits_for if lack else "its next try", why_held_back(rest), hint)
         return replace(held, since=rest.since or None)
     if process.state is ProcessState.REQUESTED:
         return _of(
@@ -394,10 +394,10 @@ def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Bl
     if lag.renews:
         found = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
         return replace(found, kind="option", since=since)
-    fix = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
+    hint = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
     if not state.server_alive(process.server_id):
-        fix = f"Start the manager of server {process.server_id}."
-    return replace(_of(state, process, f"the manager of {process.server_id}", reason, fix), kind="option", since=since)
+        hint = f"Start the manager of server {process.server_id}."
+    return replace(_of(state, process, f"the manager of {process.server_id}", reason, hint), kind="option", since=since)
 
 
 def _entering(state: State, process: Process) -> BlockedItem:
@@ -420,7 +420,7 @@ def _held(state: State, process: Process) -> BlockedItem:
         process,
         ", ".join(waiting.archives) or f"group {group.name}",
         f"its group has no leader yet: {waiting.reason}",
-        waiting.help,
+        waiting.hint,
     )
 
 
@@ -431,15 +431,15 @@ def _joining(state: State, process: Process) -> BlockedItem:
     if not group.serving:
         waiting = waits_for(state, group)
         whom = ", ".join(waiting.archives) if waiting else f"group {group.name}"
-        return _of(state, process, whom, "it follows as soon as its group has a leader", waiting.help if waiting else "")
+        return _of(state, process, whom, "it follows as soon as its group has a leader", waiting.hint if waiting else "")
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining is None:
         return _of(state, process, f"the manager of {leader}", "its leader's manager lets it join")
-    held = _of(state, process, leader, STAGES[joining.stage], _join_fix(state, process))
+    held = _of(state, process, leader, STAGES[joining.stage], _join_hint(state, process))
     return replace(held, since=joining.at or held.since)
 
 
-def _join_fix(state: State, process: Process) -> str:
+def _join_hint(state: State, process: Process) -> str:
     ended = last_tombstone(state, process.archive_id) if process.archive_id is not None else None
     if ended and ended.cause == DISK_FULL:
         return f"Its last process ended because the disk was full: make room on the disk of {process.server_id}."

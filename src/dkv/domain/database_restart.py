@@ -32,9 +32,9 @@ class HandOver:
 class Wait:
     """Nothing now. For whom, why, and what would help if it lasts."""
 
-    whom: str
+    waits_for: str
     reason: str
-    fix: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def _not_whole(state: State, group: Group) -> Wait | None:
 def _missing(state: State, archive: Archive) -> Wait:
     why = why_not_running(state, archive) or "it is not in sync yet"
     process = state.process_on(archive.archive_id)
-    fix = "" if process else f"Start it: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
-    return Wait(archive.name, why, fix)
+    hint = "" if process else f"Start it: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
+    return Wait(archive.name, why, hint)
 
 
 def _too_thin(state: State, database: Database, group: Group, renewal: DatabaseRestart) -> Wait | None:

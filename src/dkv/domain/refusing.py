@@ -13,11 +13,11 @@ from dkv.domain.model import Group, Process, State
 
 @dataclass(frozen=True)
 class Refusal:
-    """One reason: a clause that says what is the case, and what helps; `fix` may name {address}, {start_id}, {database},
+    """One reason: a clause that says what is the case, and what helps; `hint` may name {address}, {start_id}, {database},
     {instance} and {server}."""
 
     reason: str
-    fix: str
+    hint: str
 
 
 REFUSALS: dict[str, Refusal] = {

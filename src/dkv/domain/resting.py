@@ -16,11 +16,11 @@ SHORTEST = 1_000  # ms, doubled each time
 
 @dataclass(frozen=True)
 class Lack:
-    """What a process could not do without. `whom` it waits for, `again`: when that is over, `cure`: what a person can do."""
+    """What a process could not do without. It waits for `waits_for`, `again`: when that is over, `hint`: what a person can do."""
 
-    whom: str
+    waits_for: str
     again: str
-    cure: str
+    hint: str
     seen: bool = True  # whether its manager can look for it
 
 
@@ -101,4 +101,4 @@ def lack_of(archive: Archive, path: str, rest: Rest) -> Lack | None:
         return None
     ports = f"{archive.client_port} or {archive.cluster_port}"
     about = {"server": archive.server_id, "path": path, "name": archive.name, "ports": ports}
-    return Lack(lack.whom.format(**about), lack.again, lack.cure.format(**about), lack.seen)
+    return Lack(lack.waits_for.format(**about), lack.again, lack.hint.format(**about), lack.seen)

@@ -46,7 +46,7 @@ class Waiting:
     archives: tuple[str, ...]
     at: int | None
     reason: str
-    help: str = ""
+    hint: str = ""
 
 
 # Stores and instances ----------------------------------------------------------------------------------------
@@ -63,10 +63,10 @@ def path_of(state: State, archive: Archive) -> str:
     return archive.directory_in(server.data_dir if server else "")
 
 
-def cure_of(state: State, archive: Archive, rest: Rest) -> str:
+def hint_of(state: State, archive: Archive, rest: Rest) -> str:
     """What a person can do about an archive whose process is held back, and how to have it begun now."""
     lack = lack_of(archive, path_of(state, archive), rest)
-    cure = f"{lack.cure}; it" if lack else "Cure the cause; it"
+    cure = f"{lack.hint}; it" if lack else "Cure the cause; it"
     return f"{cure} is begun at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
 
 
@@ -175,7 +175,7 @@ def _why_starting(state: State, archive: Archive, process: Process) -> str:
     group = state.group_of(archive.archive_id)
     rest = resting(process)
     if rest:
-        return f"{why_held_back(rest)}; {cure_of(state, archive, rest)}"
+        return f"{why_held_back(rest)}; {hint_of(state, archive, rest)}"
     if process.state is ProcessState.REQUESTED:
         return f"the manager of {archive.server_id} did not take the request yet"
     if process.state is ProcessState.CONFIGURED:
@@ -279,7 +279,7 @@ def _lack(state: State, archive: Archive) -> tuple[str, str] | None:
         return "is stopping", f"Start it again when it has stopped: {start}."
     rest = resting(process)
     if rest:
-        return f"is held back: {why_held_back(rest)}", cure_of(state, archive, rest)
+        return f"is held back: {why_held_back(rest)}", hint_of(state, archive, rest)
     if process.state is ProcessState.REQUESTED:
         return f"was requested and the manager of {archive.server_id} did not take it yet", ""
     if process.state is ProcessState.CONFIGURED:

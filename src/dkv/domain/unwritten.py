@@ -25,7 +25,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Unwritten:
-    """Commits have failed since `at` (wall clock, ms), for `age` seconds: `why` and `fix` as the state backend said them.
+    """Commits have failed since `at` (wall clock, ms), for `age` seconds: `why` and `hint` as the state backend said them.
     `ended` and `refusing` (start id, reason of refusing.py) are what this manager saw of its own engines.
     """
 
@@ -33,7 +33,7 @@ class Unwritten:
     at: int
     age: int
     why: str
-    fix: str
+    hint: str
     ended: tuple[Ended, ...] = ()
     refusing: tuple[tuple[int, str], ...] = ()
 

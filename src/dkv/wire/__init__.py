@@ -197,7 +197,7 @@ def _position_view(report: PositionReport | None) -> schemas.Position | None:
 def _waiting_view(waiting: status.Waiting | None) -> schemas.Waits | None:
     if waiting is None:
         return None
-    return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "help": waiting.help}
+    return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "hint": waiting.hint}
 
 
 def _instance_view(state: State, archive: Archive) -> schemas.Instance:

@@ -26,10 +26,10 @@ def waiting_view(state: State, store: str | None = None) -> list[schemas.Blocked
             "kind": one.kind,
             "subject": one.subject,
             "store": one.database or None,
-            "for": one.whom,
+            "for": one.waits_for,
             "since": one.since,
             "reason": one.reason,
-            "fix": one.fix,
+            "hint": one.hint,
             "blocksWrites": one.blocks,
         }
         for one in blocked.blocked(state, store)
@@ -49,9 +49,9 @@ def restart_view(state: State, database: Database) -> schemas.Restart | None:
         "since": renewal.at,
         "processes": renewal.of,
         "replaced": max(0, renewal.of - left),
-        "waitsFor": says.whom,
+        "waitsFor": says.waits_for,
         "reason": says.reason,
-        "help": says.fix,
+        "hint": says.hint,
     }
 
 

@@ -99,7 +99,7 @@ class SwitchoverRequest(TypedDict):
     reason: str
 
 
-Waits = TypedDict("Waits", {"for": list[str], "since": Ms | None, "reason": str, "help": str})
+Waits = TypedDict("Waits", {"for": list[str], "since": Ms | None, "reason": str, "hint": str})
 Waits.__doc__ = "What a group waits for: the instances, since when, why, and what helps."
 
 
@@ -137,7 +137,7 @@ BlockedItem = TypedDict(
         "for": str,
         "since": Ms | None,
         "reason": str,
-        "fix": str,
+        "hint": str,
         "blocksWrites": bool,
     },
 )
@@ -157,7 +157,7 @@ class Restart(TypedDict):
     replaced: int
     waitsFor: str
     reason: str
-    help: str
+    hint: str
 
 
 class Store(TypedDict):

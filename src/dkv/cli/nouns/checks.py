@@ -168,7 +168,9 @@ def _against_database(database: Json, processes: Sequence[Json], bound: Bound) -
 def _blocked(database: Json) -> str:
     """Why clients' writes are refused, or may be, although all states look well."""
     items = [item for item in database.get("waiting") or () if item.get("blocksWrites") or item["kind"] == "server"]
-    return " ".join(f"{item['subject']}: {item['reason']}." + (f" Fix: {item['fix']}" if item["fix"] else "") for item in items)
+    return " ".join(
+        f"{item['subject']}: {item['reason']}." + (f" Hint: {item['hint']}" if item["hint"] else "") for item in items
+    )
 
 
 def _against_process(process: Json, states: Sequence[str] = ("RUNNING",)) -> str:

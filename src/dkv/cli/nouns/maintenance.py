@@ -215,8 +215,8 @@ def _enforce(session: Session, client: ManagerClient, facts: Json, bound: Bound)
         screen.line(f"{instance} leads {store}/{group} in term {view['term']}.")
     if leads:
         return DONE
-    waiting = view["waitsFor"] or {"reason": "it has not taken over yet", "help": ""}
-    screen.error(f"It is recorded, but {instance} does not lead yet: {waiting['reason']}.", waiting["help"])
+    waiting = view["waitsFor"] or {"reason": "it has not taken over yet", "hint": ""}
+    screen.error(f"It is recorded, but {instance} does not lead yet: {waiting['reason']}.", waiting["hint"])
     return FAILED
 
 
