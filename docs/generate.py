@@ -83,7 +83,7 @@ def refusals() -> str:
         "so already.",
         "",
     ]
-    door = ["", "## What only the door says", "", "Before a command is understood, or when the domain cannot be asked.", ""]
+    door = ["", "## What only the API says", "", "Before a command is understood, or when the domain cannot be asked.", ""]
     return "\n".join([*head, "## What the domain says", "", *codes(CATALOGUE), *door, *codes(DOOR_CODES)]) + "\n"
 
 

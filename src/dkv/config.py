@@ -74,7 +74,8 @@ class Settings:
     restart_window_ms: int = _setting(60_000, "that window", range=(0, 86_400_000))
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(
-        default_factory=dict, metadata={"what": "words about this server, shown by dkv get server-config; nothing goes by them"}
+        default_factory=dict,
+        metadata={"what": "free-form labels of this server, shown by dkv get server-config; not used for decisions"},
     )
 
 

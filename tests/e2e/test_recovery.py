@@ -1,4 +1,4 @@
-"""Bad days on real engines: an operator makes a copy lead; the state is backed up, restored, and rebuilt when lost."""
+"""Failure scenarios on real engines: an operator makes a copy lead; the state is backed up, restored, and rebuilt when lost."""
 
 from __future__ import annotations
 
