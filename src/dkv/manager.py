@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from dkv.control.access import Access
 from dkv.control.liveness import Liveness
-from dkv.control.submit import Submitter, View
+from dkv.control.submit import Judge, Submitter, View
+from dkv.domain.decide import decide
 from dkv.domain.decision import Event, Refused
 from dkv.domain.model import State
 from dkv.domain.unwritten import Ended, Unwritten, as_of
@@ -41,6 +42,7 @@ class ManagerHooks:
     on_event: Callable[[Event], None] = lambda event: None
     on_error: Callable[[Step | None, Exception, int], None] = lambda step, error, times: None  # as Reconciler
     warn: Callable[[str], None] = lambda text: None
+    judge: Judge = decide
 
 
 class Manager:
@@ -52,7 +54,7 @@ class Manager:
         self.engines = engines
         self._hooks = hooks
         self.access = Access(hooks.wall, hooks.monotonic, hooks.warn)
-        self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access)
+        self.submitter = Submitter(store, hooks.wall, hooks.token, hooks.on_event, self.access, judge=hooks.judge)
         self._observed: Callable[[], Observation | None] = lambda: None
         self.liveness = Liveness(store, self.submitter, server.joined(), hooks.monotonic)
         self.domain_uid = ""

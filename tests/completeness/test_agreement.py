@@ -56,7 +56,7 @@ def me(server: str) -> LocalServer:
 def well(state: State, process: Process) -> EngineSeen:
     """The engine of a process as it should be in this state."""
     assert process.archive_id is not None
-    archive, group = state.archives[process.archive_id], state.group_of(process.archive_id)
+    archive, group = state.archives[process.archive_id], state.group_of_archive(process.archive_id)
     leads = group.leader_process == process.start_id and group.serving
     joined = process.state is ProcessState.MONITORED
     return EngineSeen(
@@ -111,7 +111,7 @@ def sights(state: State) -> Iterator[Sight]:
     for process in state.processes.values():
         if process.archive_id is None:
             continue  # memory-only ones have no group of their own: tests/machine/test_memory.py
-        group = state.group_of(process.archive_id)
+        group = state.group_of_archive(process.archive_id)
         here = me(process.server_id)
         for engine, survey in surveys(state, process):
             memory = update_history(update_history(ConditionHistory(), state, here, survey, 1.0), state, here, survey, HOUR)

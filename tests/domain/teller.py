@@ -90,7 +90,11 @@ class Teller:
             process = self.process(word) or state.tombstones[int(word)].process
             assert process.archive_id is not None
             archive_id = process.archive_id
-        return state.group_of(archive_id) if archive_id in state.archives else min(state.groups.values(), key=lambda g: g.name)
+        return (
+            state.group_of_archive(archive_id)
+            if archive_id in state.archives
+            else min(state.groups.values(), key=lambda g: g.name)
+        )
 
     def leads(self, line: Line, **more: Any) -> dict[str, Any]:
         """What every fact of a leader's manager says."""

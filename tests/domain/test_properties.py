@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dkv.domain import commands as c
-from dkv.domain.decide import decide
+from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
@@ -37,8 +38,36 @@ def test_any_plausible_history_holds(numbers: list[int]) -> None:
             step_holds(before, command, decision.state)
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(NUMBERS)
+def test_what_is_decided_by_what_was_touched_is_what_is_decided_by_looking_at_all(numbers: list[int]) -> None:
+    for before, command, decision in walk(numbers, databases=3):
+        assert decide_looking_at_all(before, command) == decision
+
+
+def test_long_histories_of_several_databases_are_decided_as_by_looking_at_all() -> None:
+    changed, serving = 0, set()
+    for seed in range(WALKS):
+        chance = random.Random(seed)
+        for before, command, decision in walk((chance.randrange(2**16) for _ in range(STEPS)), databases=3):
+            assert decide_looking_at_all(before, command) == decision, f"{command} in walk {seed}"
+            if isinstance(decision, Accepted) and decision.state is not before:
+                changed += 1
+                serving |= {group.key for group in decision.state.groups.values() if group.serving}
+    assert changed > 1_000
+    assert len(serving) > 3, "groups of several databases were led at one time or another"
+
+
+def test_a_state_refuses_to_be_written_into() -> None:
+    for before, _, decision in long_walks()[:50]:
+        if isinstance(decision, Accepted) and decision.state is not before:
+            with pytest.raises(TypeError, match="a table is a value"):
+                decision.state.processes[0] = None  # type: ignore[index]
+
+
 def test_long_histories_hold() -> None:
     for before, command, decision in long_walks():
+        assert decide_looking_at_all(before, command) == decision
         if isinstance(decision, Accepted):
             step_holds(before, command, decision.state)
 

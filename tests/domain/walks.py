@@ -13,15 +13,16 @@ from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.maintenance import EngineSilent, WritesRefused
 from dkv.domain.model import DatabaseOptions, Group, PositionReport, Process, ProcessRole, State
-from tests.domain.world import HOUR, frozen
+from tests.domain.world import HOUR
 
 SERVERS = "ABC"
+TWO_GROUPS = {"g1": (0, 8191), "g2": (8192, 16383)}
 
 
-def walk(numbers: Iterable[int]) -> Iterator[tuple[State, c.Command, Decision]]:
+def walk(numbers: Iterable[int], databases: int = 1) -> Iterator[tuple[State, c.Command, Decision]]:
     """Each step: the state before, the command, what was decided."""
     state, now = State(uid="d0"), HOUR
-    for command in _beginning():
+    for command in _beginning(databases):
         decision = decide(state, command)
         assert isinstance(decision, Accepted), decision
         yield state, command, decision
@@ -31,13 +32,12 @@ def walk(numbers: Iterable[int]) -> Iterator[tuple[State, c.Command, Decision]]:
         kind, salt = number // 4 % 32, number // 128
         offered = list(_offered(state, now, kind, salt)) or list(_ticks(now))
         command = offered[salt % len(offered)]
-        before = frozen(state)
-        decision = decide(before, command)
-        yield before, command, decision
-        state = before if isinstance(decision, Refused) else decision.state
+        decision = decide(state, command)
+        yield state, command, decision
+        state = state if isinstance(decision, Refused) else decision.state
 
 
-def _beginning() -> Iterator[c.Command]:
+def _beginning(databases: int) -> Iterator[c.Command]:
     for index, name in enumerate(SERVERS):
         yield c.ServerJoined(
             now=HOUR,
@@ -48,10 +48,15 @@ def _beginning() -> Iterator[c.Command]:
             nuodb_port=8888 + index,
             boot_id="boot 0",
         )
+    options = DatabaseOptions(replication_factor=3, tail_above=0)
     archives = tuple(c.NewArchive(server_id=s) for s in SERVERS)
-    yield c.CreateDatabase(
-        now=HOUR, name="db", uid="u0", secret="s", options=DatabaseOptions(replication_factor=3, tail_above=0), archives=archives
-    )
+    yield c.CreateDatabase(now=HOUR, name="db", uid="u0", secret="s", options=options, archives=archives)
+    for number in range(1, databases):
+        groups = tuple(c.NewGroup(name=g, shard_id=40 * g[1], slots=(slots,)) for g, slots in TWO_GROUPS.items())
+        spread = tuple(c.NewArchive(server_id=s, group=g) for g in TWO_GROUPS for s in SERVERS)
+        yield c.CreateDatabase(
+            now=HOUR, name=f"db{number}", uid=f"u{number}", secret="s", options=options, groups=groups, archives=spread
+        )
 
 
 def _offered(state: State, now: int, kind: int, salt: int) -> Iterator[c.Command]:
@@ -104,8 +109,9 @@ def _machines(state: State, now: int, salt: int) -> Iterator[c.Command]:
 
 
 def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
+    name = sorted(state.databases)[salt % len(state.databases)] if state.databases else "db"
     for archive in [a for a in state.archives.values() for _ in range(3)]:
-        yield c.StartProcess(now=now, database="db", role=ProcessRole.SM, archive_id=archive.archive_id)
+        yield c.StartProcess(now=now, database=archive.database, role=ProcessRole.SM, archive_id=archive.archive_id)
         if salt % 3 == 0:
             yield c.DeleteArchive(now=now, archive_id=archive.archive_id)
             yield c.ArchiveRetired(now=now, server_id=archive.server_id, archive_id=archive.archive_id, path="/r")
@@ -113,17 +119,22 @@ def _orders(state: State, now: int, salt: int) -> Iterator[c.Command]:
                 now=now, server_id=archive.server_id, archive_id=archive.archive_id, cut="d/1", group="g", slots=((0, 16383),)
             )
             yield c.EnforceLeader(
-                now=now, database="db", group="UNPARTITIONED", archive_id=archive.archive_id, allow_data_loss=True, reason="r"
+                now=now,
+                database=archive.database,
+                group=archive.group,
+                archive_id=archive.archive_id,
+                allow_data_loss=True,
+                reason="r",
             )
-    yield c.StartProcess(now=now, database="db", role=ProcessRole.TE, server_id=SERVERS[salt % 3])
+    yield c.StartProcess(now=now, database=name, role=ProcessRole.TE, server_id=SERVERS[salt % 3])
     for start_id in state.processes:
         yield c.ShutdownProcess(now=now, start_id=start_id, kill=salt % 2 == 0, force=salt % 3 == 0)
     yield c.DrainServer(now=now, server_id=SERVERS[salt % 3], kill=salt % 4 == 0, force=salt % 3 == 0, evict=salt % 7 == 0)
-    yield c.ShutdownDatabase(now=now, name="db", force=salt % 2 == 0)
-    yield c.Switchover(now=now, database="db", to=salt % 7 if salt % 2 else None)
-    yield c.RestartDatabase(now=now, name="db", rolling=salt % 4 > 0, force=salt % 3 == 0)
+    yield c.ShutdownDatabase(now=now, name=name, force=salt % 2 == 0)
+    yield c.Switchover(now=now, database=name, to=salt % 7 if salt % 2 else None)
+    yield c.RestartDatabase(now=now, name=name, rolling=salt % 4 > 0, force=salt % 3 == 0)
     if salt % 5 == 0:
-        yield c.StopRestart(now=now, name="db")
+        yield c.StopRestart(now=now, name=name)
     if salt % 4 == 0:
         yield c.DeleteDatabase(now=now, name="db", purge=salt % 8 == 0)
         yield c.CreateDatabase(

@@ -44,13 +44,14 @@ def dataclasses(tree: ast.Module) -> Iterator[tuple[str, int]]:
     classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     for name, node in classes.items():
         if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-            yield name, _fields(node, classes)
+            yield name, len(_fields(node, classes))
 
 
-def _fields(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> int:
-    own = sum(isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation) for part in node.body)
+def _fields(node: ast.ClassDef, classes: dict[str, ast.ClassDef]) -> set[str]:
+    annotated = (part for part in node.body if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation))
     bases = (classes.get(base.id) for base in node.bases if isinstance(base, ast.Name))
-    return own + sum(_fields(base, classes) for base in bases if base is not None)
+    own = {ast.unparse(part.target) for part in annotated}
+    return own.union(*(_fields(base, classes) for base in bases if base is not None))
 
 
 def report(shown: int = 10) -> None:

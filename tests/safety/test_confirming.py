@@ -224,6 +224,7 @@ def test_m1_anybody_who_may_would_make_a_confirmed_write_be_lost(monkeypatch: py
 
     monkeypatch.setitem(decide.RULES, c.InSyncShrunk, shrunk)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
+    monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
     assert Stage.play(2, the_follower_takes_the_leader_out) == ("accepted", CONFIRMED_AND_LOST)
 
 
@@ -333,4 +334,5 @@ def test_m4_requiring_it_only_afterwards_would_confirm_and_lose_a_write(monkeypa
 
     monkeypatch.setitem(decide.RULES, c.JoinDurable, silently)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
+    monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
     assert Stage.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == CONFIRMED_AND_LOST

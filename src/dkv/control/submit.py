@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from dkv.control.access import Access
 from dkv.domain.commands import Command
 from dkv.domain.decide import decide
-from dkv.domain.decision import Accepted, Event, Refused
+from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import State
 from dkv.domain.refusals import key_reused
 from dkv.store import codec
@@ -21,6 +21,7 @@ from dkv.store.contract import Conflict, Snapshot, Store, StoreError, Unavailabl
 
 ANSWERS = "answer/"  # records of answered Idempotency-Keys, outside the domain's own records
 ANSWERS_KEPT = 500
+Judge = Callable[[State, Command], Decision]
 UID = "uid"  # the record that names the domain for ever
 
 
@@ -45,22 +46,33 @@ class RequestKey:
 
 
 def view_of(snapshot: Snapshot) -> View:
-    """Decode a snapshot; unchanged records are decoded once, and the snapshot that was read last is not decoded again."""
-    if _last and _last[0][0] is snapshot:
-        return _last[0][1]
-    view = View(snapshot.revision, codec.decode(snapshot.records))
-    _last[:] = [(snapshot, view)]
+    """Decode a snapshot, from one decoded lately where it is known what changed since. Raises store.Unusable."""
+    for known, view in _lately:
+        if known is snapshot:
+            return view
+    view = View(snapshot.revision, _decoded(snapshot))
+    _lately[:] = [(snapshot, view), *_lately[: LATELY - 1]]
     return view
 
 
-_last: list[tuple[Snapshot, View]] = []  # both are values: nobody changes them
+def _decoded(snapshot: Snapshot) -> State:
+    for known, view in _lately:
+        if known.changes is snapshot.changes and known.revision <= snapshot.revision:
+            changed = snapshot.changes.between(known.revision, snapshot.revision)
+            if changed is not None:
+                return codec.decode_changed(view.state, known.records, snapshot.records, changed)
+    return codec.decode(snapshot.records)
+
+
+LATELY = 3
+_lately: list[tuple[Snapshot, View]] = []  # newest first; both are values: nobody changes them
 
 
 class Submitter:
     """Turns commands into commits.
 
     `clock` gives the wall clock in ms; `token` gives a fresh random word; `heard` is told each event written, `access`
-    whether commits get through.
+    whether commits get through. `judge` is decide(), or what compares its answer with another.
     """
 
     def __init__(
@@ -70,8 +82,11 @@ class Submitter:
         token: Callable[[], str],
         heard: Callable[[Event], None] = lambda event: None,
         access: Access | None = None,
+        *,
+        judge: Judge = decide,
     ) -> None:
         self._store = store
+        self._judge = judge
         self._clock = clock
         self._token = token
         self._heard = heard
@@ -101,7 +116,7 @@ class Submitter:
 
     async def check(self, command: Command) -> Accepted | Refused:
         """What submit would answer now; writes nothing. Raises store.Unavailable."""
-        return decide((await self.view()).state, replace(command, now=command.now or self._clock()))
+        return self._judge((await self.view()).state, replace(command, now=command.now or self._clock()))
 
     async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
         """What a repeated request gets, whatever is true by now; None for one that was not accepted before. Raises
@@ -117,7 +132,7 @@ class Submitter:
             if answered := _answered(snapshot, key):
                 return answered
             state = view_of(snapshot).state
-            decision = decide(state, command)
+            decision = self._judge(state, command)
             if isinstance(decision, Refused) or (decision.state is state and not key):
                 return decision
             try:

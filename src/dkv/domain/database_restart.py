@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.model import Archive, Database, DatabaseRestart, EngineState, Group, Process, ProcessRole, ProcessState, State
+from dkv.domain.model import (
+    Archive,
+    Database,
+    DatabaseRestart,
+    EngineState,
+    Group,
+    Process,
+    ProcessRole,
+    ProcessState,
+    Reader,
+    State,
+)
 from dkv.domain.status import instances, why_not_running
 
 
@@ -45,12 +56,12 @@ class Done:
 Next = Replace | HandOver | Wait | Done
 
 
-def outdated(state: State, database: str, renewal: DatabaseRestart) -> list[Process]:
+def outdated(state: Reader, database: str, renewal: DatabaseRestart) -> list[Process]:
     """The processes that are still to be replaced, by start id."""
     return [p for p in state.processes_of(database) if p.start_id < renewal.below]
 
 
-def next_step(state: State, database: Database, renewal: DatabaseRestart) -> Next:
+def next_step(state: Reader, database: Database, renewal: DatabaseRestart) -> Next:
     """What comes next in a rolling restart."""
     live = state.processes_of(database.name)
     busy = next((p for p in live if p.leaving), None) or next((p for p in live if _comes(state, renewal, p)), None)
@@ -84,17 +95,17 @@ def now(state: State, database: Database, renewal: DatabaseRestart) -> Wait:
     return Wait("", "it is done")
 
 
-def _comes(state: State, renewal: DatabaseRestart, process: Process) -> bool:
+def _comes(state: Reader, renewal: DatabaseRestart, process: Process) -> bool:
     """Whether a replacement is still on its way to where it belongs."""
     if process.start_id < renewal.below:
         return False
     if process.archive_id is None:
         return process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING
-    group = state.group_of(process.archive_id)
+    group = state.group_of_archive(process.archive_id)
     return process.archive_id not in group.in_sync or process.engine_state is not EngineState.RUNNING
 
 
-def _wait_for(state: State, process: Process) -> Wait:
+def _wait_for(state: Reader, process: Process) -> Wait:
     archive = state.archive_of(process)
     whom = f"process {process.start_id}" + (f" ({archive.name})" if archive else "")
     if process.leaving:
@@ -103,7 +114,7 @@ def _wait_for(state: State, process: Process) -> Wait:
     return Wait(whom, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
 
 
-def _in_group(state: State, database: Database, group: Group, renewal: DatabaseRestart) -> Next | None:
+def _in_group(state: Reader, database: Database, group: Group, renewal: DatabaseRestart) -> Next | None:
     """The next step in one group; None if nothing of it is old."""
     old = [p for p in outdated(state, group.database, renewal) if p.group == group.name and p.role is ProcessRole.SM]
     if not old:
@@ -117,7 +128,7 @@ def _in_group(state: State, database: Database, group: Group, renewal: DatabaseR
     return HandOver(group) if len(group.in_sync) > 1 else Replace(old[0])
 
 
-def _not_whole(state: State, group: Group) -> Wait | None:
+def _not_whole(state: Reader, group: Group) -> Wait | None:
     """Why a group cannot spare a copy now: everything that should run has to be in sync."""
     name = f"group {group.name}"
     if not group.serving:
@@ -135,14 +146,14 @@ def _not_whole(state: State, group: Group) -> Wait | None:
     return None
 
 
-def _missing(state: State, archive: Archive) -> Wait:
+def _missing(state: Reader, archive: Archive) -> Wait:
     why = why_not_running(state, archive) or "it is not in sync yet"
     process = state.process_on(archive.archive_id)
     hint = "" if process else f"Start it: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
     return Wait(archive.name, why, hint)
 
 
-def _too_thin(state: State, database: Database, group: Group, renewal: DatabaseRestart) -> Wait | None:
+def _too_thin(state: Reader, database: Database, group: Group, renewal: DatabaseRestart) -> Wait | None:
     """Why writes would stop if one copy of a whole group left, and which copy would help."""
     least = max(1, database.options.min_in_sync)
     if renewal.force or len(group.in_sync) - 1 >= least:

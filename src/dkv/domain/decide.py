@@ -7,15 +7,14 @@ invariants. All judgement about the domain is in here and in rules/.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain import invariants
 from dkv.domain.commands import Command
-from dkv.domain.decision import Accepted, Decision, Refused
+from dkv.domain.decision import Accepted, Decision, InvariantError, Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import State
+from dkv.domain.model import COPIES_ACTIVE, State
 from dkv.domain.rules import (
     archives,
     copies,
@@ -38,6 +37,7 @@ from dkv.domain.rules import (
     texts,
     timing,
 )
+from dkv.domain.table import keys_of
 
 Rule = Callable[[Draft, Any], Refused | None]
 
@@ -112,13 +112,28 @@ RULES: dict[type[Command], Rule] = {
 }
 
 
+ROUNDS = 100  # of settling: each follows from what the one before it wrote, so two or three are usual
+
+
 def decide(state: State, command: Command) -> Decision:
-    """What `command` makes true in `state`, or why not. Raises Broken on our own mistakes only."""
+    """What `command` makes true in `state`, or why not. Raises InvariantError on our own mistakes only."""
+    return _decide(state, command, settle_all if isinstance(command, c.ServerJoined) else settle)
+
+
+def decide_looking_at_all(state: State, command: Command) -> Decision:
+    """The same answer, with everything settled and checked whether it was touched or not: what decide() is tested against."""
+    decision = _decide(state, command, settle_all)
+    if isinstance(decision, Accepted):
+        invariants.check_all(state, decision.state)
+    return decision
+
+
+def _decide(state: State, command: Command, settle_draft: Callable[[Draft], None]) -> Decision:
     draft = Draft(state, command)
     refused = texts.unprintable(command) or RULES[type(command)](draft, command)
     if refused:
         return refused
-    _settle(draft)
+    settle_draft(draft)
     after = draft.state()
     if not draft.events and _same(state, after):
         return Accepted(state, (), draft.answer)
@@ -128,21 +143,50 @@ def decide(state: State, command: Command) -> Decision:
 
 def _same(before: State, after: State) -> bool:
     """Whether nothing but the clock moved."""
-    return all(getattr(before, name) == getattr(after, name) for name in _JUDGED)
+    if any(getattr(before, name) != getattr(after, name) for name in COUNTERS):
+        return False
+    touched = after.touched_since(before)
+    return all(
+        getattr(before, field).get(key) == getattr(after, field).get(key) for field, keys in touched.items() for key in keys
+    )
 
 
-_JUDGED = tuple(one.name for one in fields(State) if one.name != "clock")
+COUNTERS = ("uid", "next_archive_id", "next_start_id", "next_copy_id", "events")
 
 
-def _settle(draft: Draft) -> None:
-    """What follows from a change, by level: who may lead now, what each database is now."""
-    for key in sorted(draft.groups):
+def settle(draft: Draft) -> None:
+    """What follows from a change, by level: who may lead now, what each database is now.
+
+    Only what was touched is looked at, and again what that touched, until nothing is left; then hot copies, on which nothing
+    else depends. An untouched group or database was settled by the decision before, and time alone changes only what Tick
+    touches. Where nobody can be sure of the decision before (a state that was restored, or written by an older dkv), a manager
+    joins before anything else, and then all of it is settled.
+    """
+    for _ in range(ROUNDS):
+        if not draft.unsettled_groups and not draft.unsettled_databases:
+            break
+        _settle_round(draft)
+    else:
+        raise InvariantError(f"{type(draft.command).__name__} does not come to rest")
+    for copy_id in keys_of(draft.copies, COPIES_ACTIVE):
+        copies.settle_copy(draft, draft.copies[copy_id])
+
+
+def settle_all(draft: Draft) -> None:
+    """The same, beginning with all groups and databases."""
+    draft.unsettled_groups.update(draft.groups)
+    draft.unsettled_databases.update(draft.databases)
+    settle(draft)
+
+
+def _settle_round(draft: Draft) -> None:
+    groups, draft.unsettled_groups = draft.unsettled_groups, set()
+    for key in sorted(groups & draft.groups.keys()):
         leadership.settle_group(draft, draft.groups[key])
         switchover.settle_wish(draft, draft.groups[key])
         health.settle_thin(draft, draft.groups[key])
-    for name in sorted(draft.databases):
+    databases_now, draft.unsettled_databases = draft.unsettled_databases, set()
+    for name in sorted(databases_now & draft.databases.keys()):
         processes.settle_memory_only(draft, name)
         databases.settle_database(draft, draft.databases[name])
         database_restart.settle_restart(draft, name)
-    for copy_id in sorted(draft.copies):
-        copies.settle_copy(draft, draft.copies[copy_id])

@@ -5,7 +5,8 @@ Rules see a Draft, change it, and return a Refused or None. Nobody outside decid
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 from dkv.domain import event_causality
 from dkv.domain.commands import Command
@@ -14,6 +15,8 @@ from dkv.domain.evolving import evolve
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to
 from dkv.domain.model import (
+    GROUPS_OF,
+    TOMBSTONES_ON,
     Archive,
     ArchiveState,
     Database,
@@ -21,16 +24,36 @@ from dkv.domain.model import (
     Group,
     Process,
     ProcessState,
+    Reader,
     Record,
     Server,
     State,
     Tombstone,
 )
-from dkv.domain.states import STOPPING
+from dkv.domain.table import Table, items_of, keys_of
+
+T = TypeVar("T")
 
 
-class Draft:
-    """One decision in the making."""
+KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
+    Server: ("servers", lambda s: s.server_id),
+    Database: ("databases", lambda d: d.name),
+    Group: ("groups", lambda g: g.key),
+    Archive: ("archives", lambda a: a.archive_id),
+    Process: ("processes", lambda p: p.start_id),
+    Tombstone: ("tombstones", lambda t: t.process.start_id),
+    Record: ("records", lambda r: (r.kind, r.key)),
+    HotCopy: ("copies", lambda c: c.copy_id),
+}
+"""The field of State that holds things of a type, and a thing's key there."""
+
+
+class Draft(Reader):
+    """One decision in the making. Its tables are those of the state before until something is written to them.
+
+    It remembers what was written, and which groups and databases have to be looked at because of it: all that the settling
+    of a group or a database reads belongs to that group or database, or is the liveness of a server (`_unsettle`).
+    """
 
     def __init__(self, state: State, command: Command) -> None:
         self.before = state
@@ -38,23 +61,26 @@ class Draft:
         self.clock = state.clock
         self.next_archive_id = state.next_archive_id
         self.next_start_id = state.next_start_id
-        self.servers: dict[str, Server] = dict(state.servers)
-        self.databases: dict[str, Database] = dict(state.databases)
-        self.groups: dict[tuple[str, str], Group] = dict(state.groups)
-        self.archives: dict[int, Archive] = dict(state.archives)
-        self.processes: dict[int, Process] = dict(state.processes)
-        self.tombstones: dict[int, Tombstone] = dict(state.tombstones)
-        self.records: dict[tuple[str, str], Record] = dict(state.records)
+        self.servers = state.servers
+        self.databases = state.databases
+        self.groups = state.groups
+        self.archives = state.archives
+        self.processes = state.processes
+        self.tombstones = state.tombstones
+        self.records = state.records
         self.next_copy_id = state.next_copy_id
-        self.copies: dict[int, HotCopy] = dict(state.copies)
+        self.copies = state.copies
+        self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
+        self.unsettled_groups: set[tuple[str, str]] = set()
+        self.unsettled_databases: set[str] = set()
         self.events: list[Event] = []
         self.told: dict[str, int] = {}  # whose newest event is one of this decision, and its number
         self.answer: dict[str, object] = {}
 
     def state(self) -> State:
-        """The state as drafted so far."""
+        """The state as drafted. Nothing is written to the draft after that."""
         self._remember()
-        return State(
+        drafted = State(
             uid=self.before.uid,
             clock=self.clock,
             next_archive_id=self.next_archive_id,
@@ -70,6 +96,7 @@ class Draft:
             copies=self.copies,
             events=self.before.events + len(self.events),
         )
+        return drafted.made_from(self.before, self.touched)
 
     # Events ------------------------------------------------------------------------------------------------
 
@@ -99,77 +126,101 @@ class Draft:
         for subject, number in self.told.items():
             for mapping, key in self._places(subject):
                 if key in mapping and mapping[key].last_event != number:
-                    mapping[key] = evolve(mapping[key], last_event=number)
+                    self.put(evolve(mapping[key], last_event=number))
 
-    def _places(self, subject: str) -> list[tuple[dict[Any, Any], Any]]:
+    def _places(self, subject: str) -> list[tuple[Mapping[Any, Any], Any]]:
         """Where the thing that events name so is kept; nowhere for a thing that remembers nothing."""
         noun, _, name = subject.rpartition(" ") if subject.startswith("hot copy ") else subject.partition(" ")
         if noun == "group":
             return [(self.groups, tuple(name.split("/", 1)))]
-        numbered: dict[str, dict[Any, Any]] = {"process": self.processes, "archive": self.archives, "hot copy": self.copies}
+        numbered: dict[str, Mapping[Any, Any]] = {"process": self.processes, "archive": self.archives, "hot copy": self.copies}
         if noun in numbered and name.isdecimal():
             return [(numbered[noun], int(name))]
-        named: dict[str, dict[Any, Any]] = {"server": self.servers, "database": self.databases}
+        named: dict[str, Mapping[Any, Any]] = {"server": self.servers, "database": self.databases}
         return [(named[noun], name)] if noun in named else []
-
-    # Reading -----------------------------------------------------------------------------------------------
-
-    def processes_of(self, database: str) -> list[Process]:
-        """Live processes of a database, by start id."""
-        return [p for _, p in sorted(self.processes.items()) if p.database == database]
-
-    def process_on(self, archive_id: int) -> Process | None:
-        """The live process of an archive."""
-        return next((p for p in self.processes.values() if p.archive_id == archive_id), None)
-
-    def archives_in(self, group: Group) -> list[Archive]:
-        """The group's archives that are not deleted, by id."""
-        found = (a for _, a in sorted(self.archives.items()) if a.database == group.database and a.group == group.name)
-        return [a for a in found if not a.removed]
-
-    def group_of(self, process: Process) -> Group | None:
-        """The group of an SM process."""
-        return self.groups.get((process.database, process.group))
-
-    def leader_of(self, group: Group) -> Process | None:
-        """The live process that leads a group, or is assigned to."""
-        return self.processes.get(group.leader_process) if group.leader_process is not None else None
-
-    def archive_of(self, process: Process) -> Archive | None:
-        """The archive of an SM; None for a TE."""
-        return self.archives.get(process.archive_id) if process.archive_id is not None else None
-
-    def server_alive(self, server_id: str) -> bool:
-        """Whether the server's lease holds."""
-        server = self.servers.get(server_id)
-        return server is not None and server.alive
-
-    def stopping(self, database: str) -> bool:
-        """Whether a database is being shut down as a whole, or was deleted: nothing of it is started or opened."""
-        found = self.databases.get(database)
-        return found is not None and found.state in (*STOPPING, DatabaseState.TOMBSTONE)
 
     # Writing -----------------------------------------------------------------------------------------------
 
+    def put(self, thing: T) -> T:
+        """Store a thing that is new, or has changed."""
+        field, key_of = KEYS[type(thing)]
+        key = key_of(thing)
+        table = self._own(field)
+        old = table.get(key)
+        table.put(key, thing)
+        self.touched[field].add(key)
+        self._unsettle(old, thing)
+        return thing
+
+    def drop(self, thing: object) -> None:
+        """Forget a thing. Raises KeyError."""
+        field, key_of = KEYS[type(thing)]
+        key = key_of(thing)
+        table = self._own(field)
+        old = table[key]
+        table.drop(key)
+        self.touched[field].add(key)
+        self._unsettle(old, None)
+
+    def _own(self, field: str) -> Table[Any, Any]:
+        """The table of a field as this draft's own copy."""
+        if field not in self.touched:
+            self.touched[field] = set()
+            setattr(self, field, getattr(self, field).copied())
+        table: Table[Any, Any] = getattr(self, field)
+        return table
+
+    def unsettle(self, group: Group) -> None:
+        """Have a group settled although nothing of it was written: time has passed for it."""
+        self.unsettled_groups.add(group.key)
+        self.unsettled_databases.add(group.database)
+
+    def _unsettle(self, old: Any, new: Any) -> None:
+        """Note what has to be settled because a thing was written."""
+        if isinstance(new or old, Server):
+            if (old is not None and old.alive) != (new is not None and new.alive):
+                self._unsettle_server((new or old).server_id)
+            return
+        for thing in (old, new):
+            if isinstance(thing, Group | Archive | Process):
+                self._unsettle_member(thing)
+            elif isinstance(thing, Tombstone):
+                self._unsettle_member(thing.process)
+            elif isinstance(thing, Database):
+                self.unsettled_databases.add(thing.name)
+        if isinstance(new or old, Database) and _governs_otherwise(old, new):
+            self.unsettled_groups.update(keys_of(self.groups, GROUPS_OF, (new or old).name))
+
+    def _unsettle_member(self, thing: Group | Archive | Process) -> None:
+        key = thing.key if isinstance(thing, Group) else (thing.database, thing.group)
+        if key[1]:
+            self.unsettled_groups.add(key)
+        self.unsettled_databases.add(thing.database)
+
+    def _unsettle_server(self, server_id: str) -> None:
+        """Everything whose place was on it: somebody may lead because it is away or here, or may not."""
+        for process in self.processes_on(server_id):
+            self._unsettle_member(process)
+        for archive in self.archives_on(server_id):
+            self._unsettle_member(archive)
+        for tombstone in items_of(self.tombstones, TOMBSTONES_ON, server_id):
+            self._unsettle_member(tombstone.process)
+
     def put_group(self, group: Group, **changes: Any) -> Group:
         """Store a group with changes that are not a move."""
-        self.groups[group.key] = one = evolve(group, **changes)
-        return one
+        return self.put(evolve(group, **changes))
 
     def put_process(self, process: Process, **changes: Any) -> Process:
         """Store a process with changes that are not a move."""
-        self.processes[process.start_id] = one = evolve(process, **changes)
-        return one
+        return self.put(evolve(process, **changes))
 
     def put_archive(self, archive: Archive, **changes: Any) -> Archive:
         """Store an archive with changes that are not a move."""
-        self.archives[archive.archive_id] = one = evolve(archive, **changes)
-        return one
+        return self.put(evolve(archive, **changes))
 
     def put_database(self, database: Database, **changes: Any) -> Database:
         """Store a database with changes that are not a move."""
-        self.databases[database.name] = one = evolve(database, **changes)
-        return one
+        return self.put(evolve(database, **changes))
 
     # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
 
@@ -201,7 +252,7 @@ class Draft:
             archive_id=archive.archive_id,
         )
         if move.target == GONE:
-            del self.archives[archive.archive_id]
+            self.drop(archive)
             return None
         return self.put_archive(archive, state=ArchiveState(move.target))
 
@@ -240,7 +291,7 @@ class Draft:
         stage = CopyStage(move.target)
         ended_at = self.command.now if stage in ENDS else 0
         moved = evolve(copy, stage=stage, since=None, ended_at=ended_at, **changes)
-        self.copies[copy.copy_id] = moved
+        self.put(moved)
         self.note(
             f"copy.{on}",
             f"hot copy {copy.copy_id}",
@@ -249,3 +300,10 @@ class Draft:
             change=f"{copy.stage} -> {move.target}",
         )
         return moved
+
+
+def _governs_otherwise(old: Database | None, new: Database | None) -> bool:
+    """Whether the groups of a database are judged by something else than before: its options, or that it stops."""
+    if old is None or new is None:
+        return True
+    return old.options != new.options or old.stopping != new.stopping

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dkv.domain.decision import InvariantError
-from dkv.domain.model import Group, ProcessRole, State
+from dkv.domain.model import ARCHIVES_IN, INDEXES, PROCESSES_OF_ARCHIVE, Database, Group, Process, ProcessRole, State, Touched
 from dkv.domain.states import RESTING
+from dkv.domain.table import keys_of
 
 
 def check(before: State, after: State) -> None:
-    """Raise Broken, naming the breach, if `after` may not follow `before`."""
-    for group in after.groups.values():
-        _group(after, group)
-        _group_step(before, group)
-    _processes(before, after)
-    _databases(before, after)
+    """Raise InvariantError, naming the breach, if `after` may not follow `before`, for which all of this held."""
+    _check(before, after, after.touched_since(before))
+
+
+def check_all(before: State, after: State) -> None:
+    """The same without trusting `before`, or what `after` says of where it differs."""
+    _check(before, after, {name: {**getattr(before, name), **getattr(after, name)} for name in INDEXES})
+
+
+def _check(before: State, after: State, touched: Touched) -> None:
+    _require(after.next_start_id >= before.next_start_id, "start ids would be given out again from {}", after.next_start_id)
+    members = list(_members(before, after, touched))
+    for key in {*touched.get("groups", ()), *members}:
+        if group := after.groups.get(key):
+            _group(after, group)
+            _group_step(before, group)
+    for start_id in {*touched.get("processes", ()), *touched.get("tombstones", ())}:
+        if process := after.processes.get(start_id):
+            _process(before, after, process)
+    for name in {*touched.get("databases", ()), *(database for database, _ in members)}:
+        if known := after.databases.get(name):
+            _database(before, after, known)
+
+
+def _members(before: State, after: State, touched: Touched) -> Iterator[tuple[str, str]]:
+    """The groups of the processes and archives that were touched, as they were and as they are."""
+    for field in ("processes", "archives"):
+        for state in (before, after):
+            table = getattr(state, field)
+            for thing in (table[key] for key in touched.get(field, ()) if key in table):
+                yield thing.database, thing.group
 
 
 def _require(holds: bool, breach: str, *names: object) -> None:
@@ -24,8 +52,8 @@ def _require(holds: bool, breach: str, *names: object) -> None:
 
 def _group(state: State, group: Group) -> None:
     name = group.subject
-    members = {a.archive_id for a in state.archives.values() if (a.database, a.group) == group.key}
-    _require(set(group.in_sync) <= members, "{} has in-sync archives that are not its own", name)
+    members = keys_of(state.archives, ARCHIVES_IN, group.key)
+    _require(set(group.in_sync) <= set(members), "{} has in-sync archives that are not its own", name)
     joining = {j.archive_id for j in group.joining}
     _require(not joining & set(group.in_sync), "{} has an archive both joining and in sync", name)
     _require((group.leader is None) == (group.leader_process is None), "{} has half a leader", name)
@@ -57,24 +85,21 @@ def _group_step(before: State, group: Group) -> None:
     _require(grown <= known, "{} took {} into S before `required` said so", name, grown)
 
 
-def _processes(before: State, after: State) -> None:
-    on_archive: set[int] = set()
-    for process in after.processes.values():
-        _require(process.start_id < after.next_start_id, "start id {} was never given out", process.start_id)
-        fresh = process.start_id not in before.processes
-        _require(not fresh or process.start_id >= before.next_start_id, "start id {} was used twice", process.start_id)
-        _require(process.start_id not in after.tombstones, "process {} lives beside its tombstone", process.start_id)
-        if process.archive_id is not None:
-            _require(process.archive_id not in on_archive, "archive {} has two processes", process.archive_id)
-            on_archive.add(process.archive_id)
+def _process(before: State, after: State, process: Process) -> None:
+    _require(process.start_id < after.next_start_id, "start id {} was never given out", process.start_id)
+    fresh = process.start_id not in before.processes
+    _require(not fresh or process.start_id >= before.next_start_id, "start id {} was used twice", process.start_id)
+    _require(process.start_id not in after.tombstones, "process {} lives beside its tombstone", process.start_id)
+    if process.archive_id is not None:
+        on_archive = keys_of(after.processes, PROCESSES_OF_ARCHIVE, process.archive_id)
+        _require(len(on_archive) == 1, "archive {} has two processes", process.archive_id)
 
 
-def _databases(before: State, after: State) -> None:
-    running = {p.database for p in after.processes.values()}
-    for database in after.databases.values():
-        resting = database.state in RESTING
-        _require(resting == (database.name not in running), "{} is {} with the wrong processes", database.name, database.state)
-        old = before.databases.get(database.name)
-        if old and old.uid == database.uid:
-            step = ((old.major, old.minor), (database.major, database.minor))
-            _require(step[0] <= step[1], "{} went back from incarnation {} to {}", database.name, step[0], step[1])
+def _database(before: State, after: State, database: Database) -> None:
+    resting = database.state in RESTING
+    holds = resting == (not after.has_processes(database.name))
+    _require(holds, "{} is {} with the wrong processes", database.name, database.state)
+    old = before.databases.get(database.name)
+    if old and old.uid == database.uid:
+        step = ((old.major, old.minor), (database.major, database.minor))
+        _require(step[0] <= step[1], "{} went back from incarnation {} to {}", database.name, step[0], step[1])

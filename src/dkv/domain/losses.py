@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.model import Archive, Group, PositionReport, State
+from dkv.domain.model import Archive, Group, PositionReport, Reader
 from dkv.domain.status import instances, last_tombstone, why_not_running
 
 Distance = tuple[int, int, int | None]
@@ -76,7 +76,7 @@ def place(report: PositionReport) -> str:
     return f"marker {report.term}-{report.sequence} and the {report.data_bytes} bytes after it"
 
 
-def bound(state: State, group: Group, archive: Archive) -> Bound:
+def bound(state: Reader, group: Group, archive: Archive) -> Bound:
     """What making this archive lead may cost, before anything is changed."""
     process = state.process_on(archive.archive_id)
     ended = last_tombstone(state, archive.archive_id)
@@ -98,14 +98,14 @@ def _was_in_sync(group: Group, archive_id: int) -> bool:
     return archive_id in group.in_sync
 
 
-def _can_lead(state: State, archive: Archive) -> bool:
+def _can_lead(state: Reader, archive: Archive) -> bool:
     process = state.process_on(archive.archive_id)
     if process is None or process.leaving:
         return False
     return state.server_alive(archive.server_id)
 
 
-def _away(state: State, archive: Archive) -> Away:
+def _away(state: Reader, archive: Archive) -> Away:
     ended = last_tombstone(state, archive.archive_id)
     why = why_not_running(state, archive) or "it does not lead"
     if not state.server_alive(archive.server_id):
@@ -113,8 +113,8 @@ def _away(state: State, archive: Archive) -> Away:
     return Away(archive.name, why, ended.at if ended else None)
 
 
-def _newest(state: State, group: Group) -> PositionReport | None:
+def _newest(state: Reader, group: Group) -> PositionReport | None:
     """The newest position anybody told: answers of this vacancy, and what the last leader held when it opened."""
-    told = [p.report for p in state.processes.values() if (p.database, p.group) == group.key and p.report]
+    told = [p.report for p in state.processes_in(group) if p.report]
     told += [group.opened_at] if group.opened_at else []
     return max(told, key=lambda r: r.order, default=None)

@@ -6,14 +6,16 @@ ever shown; times called `since` are milliseconds of the domain clock, set by Ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.positions import PositionReport as PositionReport
 from dkv.domain.positions import TailTransfer as TailTransfer
+from dkv.domain.states import STOPPING
 from dkv.domain.states import ArchiveState as ArchiveState
 from dkv.domain.states import DatabaseState as DatabaseState
 from dkv.domain.states import EngineState as EngineState
@@ -22,6 +24,7 @@ from dkv.domain.states import JoinStage as JoinStage
 from dkv.domain.states import ProcessRole as ProcessRole
 from dkv.domain.states import ProcessState as ProcessState
 from dkv.domain.states import Requester as Requester
+from dkv.domain.table import Index, as_table, items_of, keys_of
 
 T = TypeVar("T")
 
@@ -96,6 +99,11 @@ class Database:
     state_at: int = 0  # when it reached its state, to be shown
     last_event: int = 0  # number of the newest event about it
     options_at: int = 0  # when its options were last changed, to be shown; 0 never
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it is being shut down as a whole, or was deleted."""
+        return self.state in (*STOPPING, DatabaseState.TOMBSTONE)
 
 
 @dataclass(frozen=True)
@@ -330,6 +338,13 @@ class Process:
         """Somebody asked for its end, gracefully or at once."""
         return self.kill or self.state is ProcessState.REQUESTED_SHUTDOWN
 
+    @property
+    def timed(self) -> bool:
+        """Whether a Tick may change it: a timer of its own runs, or is to be armed or stopped."""
+        if self.waiting_since is not None or self.state is ProcessState.TRACKED or (self.rest is not None and not self.rest.over):
+            return True
+        return self.requester is Requester.OPERATOR and self.state is ProcessState.STARTED and self.role is ProcessRole.SM
+
 
 @dataclass(frozen=True)
 class Tombstone:
@@ -356,9 +371,142 @@ class Record:
     value: str  # JSON
 
 
+# By what things are found -------------------------------------------------------------------------------------------
+
+SERVERS_AT = Index[Server](lambda s: s.host)
+GROUPS_OF = Index[Group](lambda g: g.database)
+GROUPS_NOT_SERVING = Index[Group](lambda g: None if g.serving else g.database)
+GROUPS_VACANT = Index[Group](lambda g: True if g.leader is None else None)
+GROUPS_MOVING = Index[Group](lambda g: True if g.switchover or g.phase is GroupPhase.ASSIGNED else None)
+"""Assigned, or with a switchover that was asked for: timers run."""
+ARCHIVES_OF = Index[Archive](lambda a: a.database)
+ARCHIVES_IN = Index[Archive](lambda a: (a.database, a.group))
+ARCHIVES_ON = Index[Archive](lambda a: a.server_id)
+ARCHIVES_MISSING = Index[Archive](lambda a: a.database if a.state is ArchiveState.NOT_RUNNING and not a.removed else None)
+PROCESSES_OF = Index[Process](lambda p: p.database)
+PROCESSES_IN = Index[Process](lambda p: (p.database, p.group) if p.group else None)
+PROCESSES_ON = Index[Process](lambda p: p.server_id)
+PROCESSES_OF_ARCHIVE = Index[Process](lambda p: p.archive_id)
+TES_OF = Index[Process](lambda p: p.database if p.role is ProcessRole.TE else None)
+TES_HELD = Index[Process](
+    lambda p: p.database if p.role is ProcessRole.TE and p.state is ProcessState.TRACKED and not p.kill else None
+)
+PROCESSES_BEYOND_REQUEST = Index[Process](lambda p: None if p.state is ProcessState.REQUESTED else p.database)
+PROCESSES_STAYING = Index[Process](lambda p: None if p.state is ProcessState.REQUESTED_SHUTDOWN else p.database)
+PROCESSES_TIMED = Index[Process](lambda p: True if p.timed else None)
+TOMBSTONES_OF = Index[Tombstone](lambda t: t.process.database)
+TOMBSTONES_IN = Index[Tombstone](lambda t: (t.process.database, t.major))
+TOMBSTONES_ON = Index[Tombstone](lambda t: t.process.server_id)
+TOMBSTONES_OF_ARCHIVE = Index[Tombstone](lambda t: t.process.archive_id)
+COPIES_ACTIVE = Index[HotCopy](lambda c: True if not c.over or any(p.linked for p in c.parts) else None)
+
+INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
+    "servers": (SERVERS_AT,),
+    "databases": (),
+    "groups": (GROUPS_OF, GROUPS_NOT_SERVING, GROUPS_VACANT, GROUPS_MOVING),
+    "archives": (ARCHIVES_OF, ARCHIVES_IN, ARCHIVES_ON, ARCHIVES_MISSING),
+    "processes": (
+        PROCESSES_OF,
+        PROCESSES_IN,
+        PROCESSES_ON,
+        PROCESSES_OF_ARCHIVE,
+        TES_OF,
+        TES_HELD,
+        PROCESSES_BEYOND_REQUEST,
+        PROCESSES_STAYING,
+        PROCESSES_TIMED,
+    ),
+    "tombstones": (TOMBSTONES_OF, TOMBSTONES_IN, TOMBSTONES_ON, TOMBSTONES_OF_ARCHIVE),
+    "records": (),
+    "copies": (COPIES_ACTIVE,),
+}
+"""By the field of State that holds the things."""
+
+
+class Reader:
+    """How a state is read, and a draft of the next one: both have the same tables."""
+
+    servers: Mapping[str, Server]
+    databases: Mapping[str, Database]
+    groups: Mapping[tuple[str, str], Group]
+    archives: Mapping[int, Archive]
+    processes: Mapping[int, Process]
+    tombstones: Mapping[int, Tombstone]
+    records: Mapping[tuple[str, str], Record]
+    copies: Mapping[int, HotCopy]
+
+    def groups_of(self, database: str) -> list[Group]:
+        """The database's groups, by name."""
+        return items_of(self.groups, GROUPS_OF, database)
+
+    def archives_of(self, database: str) -> list[Archive]:
+        """The database's archives, by id; removed ones too."""
+        return items_of(self.archives, ARCHIVES_OF, database)
+
+    def archives_on(self, server_id: str) -> list[Archive]:
+        """The archives of a server, by id; removed ones too."""
+        return items_of(self.archives, ARCHIVES_ON, server_id)
+
+    def archives_in(self, group: Group) -> list[Archive]:
+        """The group's archives that are not deleted, by id."""
+        return [archive for archive in items_of(self.archives, ARCHIVES_IN, group.key) if not archive.removed]
+
+    def processes_of(self, database: str) -> list[Process]:
+        """The database's live processes, by start id."""
+        return items_of(self.processes, PROCESSES_OF, database)
+
+    def processes_on(self, server_id: str) -> list[Process]:
+        """The live processes of a server, by start id."""
+        return items_of(self.processes, PROCESSES_ON, server_id)
+
+    def processes_in(self, group: Group) -> list[Process]:
+        """The live processes on a group's archives, by start id."""
+        return items_of(self.processes, PROCESSES_IN, group.key)
+
+    def process_on(self, archive_id: int) -> Process | None:
+        """The live process of an archive."""
+        start_ids = keys_of(self.processes, PROCESSES_OF_ARCHIVE, archive_id)
+        return self.processes[start_ids[0]] if start_ids else None
+
+    def has_processes(self, database: str) -> bool:
+        """Whether the database has any live process."""
+        return bool(keys_of(self.processes, PROCESSES_OF, database))
+
+    def leader_of(self, group: Group) -> Process | None:
+        """The live process that leads a group, or is assigned to."""
+        return self.processes.get(group.leader_process) if group.leader_process is not None else None
+
+    def archive_of(self, process: Process) -> Archive | None:
+        """The archive of an SM; None for a TE."""
+        return self.archives.get(process.archive_id) if process.archive_id is not None else None
+
+    def group_of(self, process: Process) -> Group | None:
+        """The group of an SM process."""
+        return self.groups.get((process.database, process.group))
+
+    def group_of_archive(self, archive_id: int) -> Group:
+        """The group an archive belongs to."""
+        archive = self.archives[archive_id]
+        return self.groups[(archive.database, archive.group)]
+
+    def server_alive(self, server_id: str) -> bool:
+        """Whether the server's lease holds."""
+        server = self.servers.get(server_id)
+        return server is not None and server.alive
+
+    def stopping(self, name: str) -> bool:
+        """Whether a database is being shut down as a whole, or was deleted: nothing of it is started or opened."""
+        database = self.databases.get(name)
+        return database is not None and database.stopping
+
+
+Touched = Mapping[str, Collection[Any]]
+"""Keys of the things that may differ, by the field of State."""
+
+
 @dataclass(frozen=True)
-class State:
-    """Everything one domain agrees on, at one revision. The mappings are never changed in place."""
+class State(Reader):
+    """Everything one domain agrees on, at one revision. The mappings become tables and are never changed in place."""
 
     uid: str = ""
     clock: int = 0  # domain clock, ms; only Tick moves it
@@ -375,8 +523,23 @@ class State:
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
     events: int = 0  # how many there were so far; the next one has the next number
 
+    _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None
+
     def __post_init__(self) -> None:
+        for name, indexes in INDEXES.items():
+            object.__setattr__(self, name, as_table(getattr(self, name), indexes))
         object.__setattr__(self, "_found", {})
+
+    def made_from(self, origin: State, touched: Touched) -> State:
+        """This state, which remembers of which one it is a change, and where it may differ. Only for whoever made it."""
+        object.__setattr__(self, "_origin", (weakref.ref(origin), touched))
+        return self
+
+    def touched_since(self, before: State) -> Touched:
+        """Where this state may differ from another one. Few keys if it was made from that; else all."""
+        if self._origin is not None and self._origin[0]() is before:
+            return self._origin[1]
+        return {name: {**getattr(before, name), **getattr(self, name)} for name in INDEXES}
 
     def memoized(self, find: Callable[..., T], *about: Hashable) -> T:
         """What a pure function finds in this state, looked for once: `find(state, *about)`. Nobody changes what it found.
@@ -390,42 +553,3 @@ class State:
         except KeyError:
             answer = found[key] = find(self, *about)
         return answer
-
-    def groups_of(self, database: str) -> list[Group]:
-        """The database's groups, by name."""
-        return sorted((g for g in self.groups.values() if g.database == database), key=lambda g: g.name)
-
-    def archives_of(self, database: str) -> list[Archive]:
-        """The database's archives, by id; removed ones too."""
-        return sorted((a for a in self.archives.values() if a.database == database), key=lambda a: a.archive_id)
-
-    def processes_of(self, database: str) -> list[Process]:
-        """The database's live processes, by start id."""
-        return sorted((p for p in self.processes.values() if p.database == database), key=lambda p: p.start_id)
-
-    def process_on(self, archive_id: int) -> Process | None:
-        """The live process of an archive."""
-        return self.memoized(_by_archive).get(archive_id)
-
-    def leader_of(self, group: Group) -> Process | None:
-        """The live process that leads a group, or is assigned to."""
-        return self.processes.get(group.leader_process) if group.leader_process is not None else None
-
-    def archive_of(self, process: Process) -> Archive | None:
-        """The archive of an SM; None for a TE."""
-        return self.archives.get(process.archive_id) if process.archive_id is not None else None
-
-    def group_of(self, archive_id: int) -> Group:
-        """The group an archive belongs to."""
-        archive = self.archives[archive_id]
-        return self.groups[(archive.database, archive.group)]
-
-    def server_alive(self, server_id: str) -> bool:
-        """Whether the server's lease holds."""
-        server = self.servers.get(server_id)
-        return server is not None and server.alive
-
-
-def _by_archive(state: State) -> dict[int | None, Process]:
-    """The live processes that have an archive, by its id."""
-    return {p.archive_id: p for p in state.processes.values() if p.archive_id is not None}

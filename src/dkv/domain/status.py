@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dkv.domain.model import (
+    TOMBSTONES_OF_ARCHIVE,
     Archive,
     ArchiveState,
     EngineState,
@@ -19,6 +20,7 @@ from dkv.domain.model import (
     JoinStage,
     Process,
     ProcessState,
+    Reader,
     Rest,
     State,
     TailTransfer,
@@ -27,6 +29,7 @@ from dkv.domain.model import (
 from dkv.domain.refusing import takes_writes
 from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import RESTING, STOPPING
+from dkv.domain.table import keys_of
 from dkv.domain.unwritten import AsOf
 
 WANTED_ENDS = ("graceful stop", "operator kill")
@@ -52,18 +55,18 @@ class Waiting:
 # Stores and instances ----------------------------------------------------------------------------------------
 
 
-def instances(state: State, database: str) -> list[Archive]:
+def instances(state: Reader, database: str) -> list[Archive]:
     """The archives people still see: a deleted one disappears at once, though its directory is renamed later."""
     return [a for a in state.archives_of(database) if not a.removed]
 
 
-def path_of(state: State, archive: Archive) -> str:
+def path_of(state: Reader, archive: Archive) -> str:
     """Where an archive lies on its server; one whose path nobody named is below its manager's data directory."""
     server = state.servers.get(archive.server_id)
     return archive.directory_in(server.data_dir if server else "")
 
 
-def hint_of(state: State, archive: Archive, rest: Rest) -> str:
+def hint_of(state: Reader, archive: Archive, rest: Rest) -> str:
     """What a person can do about an archive whose process is held back, and how to have it begun now."""
     lack = lack_of(archive, path_of(state, archive), rest)
     cure = f"{lack.hint}; it" if lack else "Cure the cause; it"
@@ -84,7 +87,7 @@ def store_status(state: State, database: str) -> str:
     return "Stopped" if states <= {"Created", "Stopped", "Failed"} else "Partial"
 
 
-def instance_state(state: State, archive: Archive) -> str:
+def instance_state(state: Reader, archive: Archive) -> str:
     """Created, Starting, Running, Stopping, Stopped, Failed, or Unreachable while its server's manager is away and nobody
     knows what its engine does.
     """
@@ -106,19 +109,19 @@ def role(state: State, archive: Archive) -> str | None:
     process = state.process_on(archive.archive_id)
     if process is None:
         return None
-    group = state.group_of(archive.archive_id)
+    group = state.group_of_archive(archive.archive_id)
     if group.leader == archive.archive_id and group.open:
         return "leader"
     return "follower" if process.state is ProcessState.MONITORED else None
 
 
-def last_tombstone(state: State, archive_id: int) -> Tombstone | None:
+def last_tombstone(state: Reader, archive_id: int) -> Tombstone | None:
     """The newest tombstone of an archive; start ids only grow."""
-    mine = (t for t in state.tombstones.values() if t.process.archive_id == archive_id)
-    return max(mine, key=lambda t: t.process.start_id, default=None)
+    start_ids = keys_of(state.tombstones, TOMBSTONES_OF_ARCHIVE, archive_id)
+    return state.tombstones[start_ids[-1]] if start_ids else None
 
 
-def why_not_running(state: State, archive: Archive) -> str | None:
+def why_not_running(state: Reader, archive: Archive) -> str | None:
     """One clause that says why an instance does not run (yet); None while it runs."""
     process = state.process_on(archive.archive_id)
     if process is None:
@@ -146,7 +149,7 @@ def _ended_badly(archive: Archive, tombstone: Tombstone | None) -> bool:
     return tombstone.process.verdict is not None or tombstone.cause not in WANTED_ENDS
 
 
-def _is_leaving(state: State, process: Process) -> bool:
+def _is_leaving(state: Reader, process: Process) -> bool:
     if process.leaving or process.verdict is not None:
         return True
     return state.databases[process.database].state in STOPPING
@@ -171,8 +174,8 @@ def _why_leaving(process: Process) -> str:
     return "it is being killed" if process.kill else "it is being stopped"
 
 
-def _why_starting(state: State, archive: Archive, process: Process) -> str:
-    group = state.group_of(archive.archive_id)
+def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
+    group = state.group_of_archive(archive.archive_id)
     rest = resting(process)
     if rest:
         return f"{why_held_back(rest)}; {hint_of(state, archive, rest)}"
@@ -193,7 +196,7 @@ def _why_starting(state: State, archive: Archive, process: Process) -> str:
 # Groups ------------------------------------------------------------------------------------------------------
 
 
-def waits_for(state: State, group: Group) -> Waiting | None:
+def waits_for(state: Reader, group: Group) -> Waiting | None:
     """Whom a group waits for before it takes writes as it should; None if it waits for nobody or is not wanted."""
     database = state.databases.get(group.database)
     if database is None or database.state in (*RESTING, *STOPPING):
@@ -243,7 +246,7 @@ def _losable(per_server: Counter[str], least: int) -> int:
     return 0
 
 
-def _vacant(state: State, group: Group) -> Waiting:
+def _vacant(state: Reader, group: Group) -> Waiting:
     members = _candidates(state, group)
     lacks = [(a, lack) for a in members if (lack := _lack(state, a))]
     if lacks:
@@ -257,7 +260,7 @@ def _vacant(state: State, group: Group) -> Waiting:
     return Waiting((), _vacant_at(group), "its next leader is being chosen")
 
 
-def _candidates(state: State, group: Group) -> list[Archive]:
+def _candidates(state: Reader, group: Group) -> list[Archive]:
     """Who may lead: the enforced archive, else the in-sync set, else (nothing was ever opened) any of the group."""
     if group.enforced is not None:
         return [state.archives[group.enforced]] if group.enforced in state.archives else []
@@ -267,7 +270,7 @@ def _candidates(state: State, group: Group) -> list[Archive]:
     return [a for a in mine if a.restored] or mine
 
 
-def _lack(state: State, archive: Archive) -> tuple[str, str] | None:
+def _lack(state: Reader, archive: Archive) -> tuple[str, str] | None:
     """What keeps an archive from being chosen to lead, and what would help; None if nothing does."""
     process = state.process_on(archive.archive_id)
     start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
@@ -305,13 +308,13 @@ def _assigned_at(group: Group) -> int | None:
     return group.assigned_at or None if group.assigned_since is not None else None
 
 
-def _suspects(state: State, group: Group) -> tuple[str, ...]:
+def _suspects(state: Reader, group: Group) -> tuple[str, ...]:
     known = {**{s: t.process for s, t in state.tombstones.items()}, **state.processes}
     ids = [known[s].archive_id for s in group.suspects if s in known]
     return tuple(state.archives[i].name for i in ids if i is not None and i in state.archives)
 
 
-def _assigned(state: State, group: Group) -> Waiting | None:
+def _assigned(state: Reader, group: Group) -> Waiting | None:
     leader = state.archives.get(group.leader) if group.leader is not None else None
     if leader is None:
         return None
@@ -320,16 +323,16 @@ def _assigned(state: State, group: Group) -> Waiting | None:
     return Waiting((leader.name,), _assigned_at(group), what, _help_for_assigned(state, group, leader))
 
 
-def _given(state: State, tail: TailTransfer) -> str:
+def _given(state: Reader, tail: TailTransfer) -> str:
     return f"is first given the writes that only the disk of {_name(state, tail.source)} has"
 
 
-def _name(state: State, archive_id: int) -> str:
+def _name(state: Reader, archive_id: int) -> str:
     archive = state.archives.get(archive_id)
     return archive.name if archive else f"archive {archive_id}"
 
 
-def _progress(state: State, leader: Archive) -> str:
+def _progress(state: Reader, leader: Archive) -> str:
     process = state.process_on(leader.archive_id)
     if not state.server_alive(leader.server_id):
         return f"its server {leader.server_id} is away"
@@ -342,7 +345,7 @@ def _progress(state: State, leader: Archive) -> str:
     return "has loaded and takes over now"
 
 
-def _help_for_assigned(state: State, group: Group, leader: Archive) -> str:
+def _help_for_assigned(state: Reader, group: Group, leader: Archive) -> str:
     if not [i for i in group.in_sync if i != leader.archive_id]:
         return "No other instance is in sync: it has to finish."
     grace = state.databases[group.database].options.failover_grace
@@ -351,7 +354,7 @@ def _help_for_assigned(state: State, group: Group, leader: Archive) -> str:
     return f"While it makes progress it is waited for; after {grace / 1000:g} s without any another one leads."
 
 
-def _open(state: State, group: Group, min_in_sync: int) -> Waiting | None:
+def _open(state: Reader, group: Group, min_in_sync: int) -> Waiting | None:
     leader = state.archives.get(group.leader) if group.leader is not None else None
     if leader is None:
         return None
@@ -376,7 +379,7 @@ def _open(state: State, group: Group, min_in_sync: int) -> Waiting | None:
     return None
 
 
-def _too_few(state: State, group: Group, min_in_sync: int) -> Waiting:
+def _too_few(state: Reader, group: Group, min_in_sync: int) -> Waiting:
     outside = [a for a in instances(state, group.database) if a.group == group.name]
     outside = [a for a in outside if a.archive_id not in group.in_sync]
     reason = f"{len(group.in_sync)} of {min_in_sync} copies are in sync, so writes are refused"

@@ -7,7 +7,7 @@ machine laid over it, for people only: no rule ever judges by it, and neither th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from dkv.domain.model import Archive, ArchiveState, State, Tombstone
 
@@ -54,7 +54,7 @@ def as_of(state: State, unwritten: Unwritten) -> AsOf:
         if start_id in processes:
             processes[start_id] = replace(processes[start_id], refuses=why, refuses_at=unwritten.at)
     tombstones = {one.start_id: _tombstone(state, one, unwritten.at, order) for order, one in enumerate(known, 1)}
-    shown = {name: getattr(state, name) for name in State.__dataclass_fields__}
+    shown = {field.name: getattr(state, field.name) for field in fields(State)}
     return AsOf(
         **shown | {"processes": processes, "tombstones": {**state.tombstones, **tombstones}, "archives": _archives(state, known)},
         unwritten=unwritten,

@@ -13,7 +13,8 @@ from functools import partial
 
 from dkv.control.submit import ANSWERS, RequestKey, Submitter, View, view_of
 from dkv.domain.commands import Command, CreateArchives, CreateDatabase, DeleteDatabase, NewArchive, NewGroup, StartProcess
-from dkv.domain.decision import Accepted, Event, Refused
+from dkv.domain.decide import decide, decide_looking_at_all
+from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import Archive, DatabaseOptions, Group, ProcessRole, State
 from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
@@ -94,7 +95,9 @@ class World:
         self.state = State()
         self.databases = (DATABASE, "stock")[: shape.databases]
         self.machines = {name: self._machine(name, number) for number, name in enumerate(self._names(), start=1)}
-        self.people = Submitter(SimStore(self.net, self.domain, LinkConditions(), self.weather), self.wall, self.token)
+        self.people = Submitter(
+            SimStore(self.net, self.domain, LinkConditions(), self.weather), self.wall, self.token, judge=self._judge
+        )
 
     def _names(self) -> list[str]:
         return [f"s{number}" for number in range(1, self.shape.servers + 1)]
@@ -123,6 +126,13 @@ class World:
         """Something that must hold does not."""
         self.trace("FAILURE", sentence)
         self.failures.append(sentence)
+
+    def _judge(self, state: State, command: Command) -> Decision:
+        """What decide() answers. Looking at everything instead of what was touched has to give the same."""
+        decision = decide(state, command)
+        if decision != decide_looking_at_all(state, command):
+            self.fail(f"{type(command).__name__} is decided otherwise where all of the domain is looked at")
+        return decision
 
     def _committed(self, snapshot: Snapshot, events: Sequence[str]) -> None:
         before, self.state = self.state, view_of(snapshot).state
@@ -153,6 +163,7 @@ class World:
             partial(self._probe, name),
             partial(self._accepts, name),
             on_error=partial(self._complain, owner),
+            judge=self._judge,
         )
         machine.run = Run(owner, Manager(server, store, engines, outside), engines, store)
         self.trace(owner, "the manager starts")

@@ -9,7 +9,7 @@ A field that a text does not have gets its default (an older dkv wrote it); a fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from typing import Any, TypeVar, cast, get_type_hints
@@ -19,6 +19,7 @@ import msgspec
 
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
+from dkv.domain.table import Table
 from dkv.store.contract import StoreError, Unusable
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Misfit(StoreError, ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """How the objects of one field of State become records."""
 
     field: str
@@ -48,14 +49,16 @@ class Table:
 
 
 TABLES = (
-    Table("servers", "server", Server, lambda s: s.server_id, lambda s: (s.server_id,)),
-    Table("databases", "database", Database, lambda d: d.name, lambda d: (d.name,)),
-    Table("groups", "group", Group, lambda g: (g.database, g.name), lambda g: (g.database, g.name)),
-    Table("archives", "archive", Archive, lambda a: a.archive_id, lambda a: (a.archive_id,)),
-    Table("processes", "process", Process, lambda p: p.start_id, lambda p: (p.start_id,)),
-    Table("tombstones", "tombstone", Tombstone, lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)),
-    Table("records", "record", Record, lambda r: (r.kind, r.key), lambda r: (r.kind, r.key)),
-    Table("copies", "copy", HotCopy, lambda c: c.copy_id, lambda c: (c.copy_id,)),
+    RecordTable("servers", "server", Server, lambda s: s.server_id, lambda s: (s.server_id,)),
+    RecordTable("databases", "database", Database, lambda d: d.name, lambda d: (d.name,)),
+    RecordTable("groups", "group", Group, lambda g: (g.database, g.name), lambda g: (g.database, g.name)),
+    RecordTable("archives", "archive", Archive, lambda a: a.archive_id, lambda a: (a.archive_id,)),
+    RecordTable("processes", "process", Process, lambda p: p.start_id, lambda p: (p.start_id,)),
+    RecordTable(
+        "tombstones", "tombstone", Tombstone, lambda t: t.process.start_id, lambda t: (t.process.database, t.process.start_id)
+    ),
+    RecordTable("records", "record", Record, lambda r: (r.kind, r.key), lambda r: (r.kind, r.key)),
+    RecordTable("copies", "copy", HotCopy, lambda c: c.copy_id, lambda c: (c.copy_id,)),
 )
 _BY_PREFIX = {table.prefix: table for table in TABLES}
 _SCALARS = tuple(f.name for f in fields(State) if f.name not in {table.field for table in TABLES})
@@ -120,26 +123,61 @@ def decode(records: Mapping[str, str]) -> State:
     return State(**_scalars(records[DOMAIN]) if DOMAIN in records else {}, **found)
 
 
+def decode_changed(known: State, before: Mapping[str, str], after: Mapping[str, str], keys: Iterable[str]) -> State:
+    """What `decode(after)` gives, made from the state `known` that `before` told, where only records of these keys differ.
+
+    Costs what changed. Raises Unusable.
+    """
+    scalars = {name: getattr(known, name) for name in _SCALARS}
+    changed: dict[str, dict[Any, Any]] = {}
+    for record_key in keys:
+        old, new = before.get(record_key), after.get(record_key)
+        if record_key.startswith(BESIDE) or old == new:
+            continue
+        if record_key == DOMAIN:
+            scalars = _scalars(new) if new is not None else {}
+            continue
+        field, key, item = _decode_record(record_key, new if new is not None else cast("str", old))
+        changed.setdefault(field, {})[key] = item if new is not None else None
+    tables: dict[str, Any] = {
+        table.field: _written(getattr(known, table.field), changed.get(table.field, {})) for table in TABLES
+    }
+    return State(**scalars, **tables).made_from(known, changed)
+
+
+def _written(table: Table[Any, Any], changed: Mapping[Any, Any]) -> Table[Any, Any]:
+    """A table with these changes, None for a thing that is gone; the table itself without any."""
+    if not changed:
+        return table
+    copy = table.copied()
+    for key in sorted(changed):
+        if changed[key] is None:
+            copy.drop(key)
+        else:
+            copy.put(key, changed[key])
+    return copy
+
+
 def diff(old: State, new: State) -> dict[str, str | None]:
-    """What to write so that the records of `old` become those of `new`; None deletes."""
+    """What to write so that the records of `old` become those of `new`; None deletes. Costs what changed, if `new` knows that
+    it was made from `old`.
+    """
     writes: dict[str, str | None] = {}
     if any(getattr(old, name) != getattr(new, name) for name in _SCALARS):
         writes[DOMAIN] = _domain_text(new)
+    touched = new.touched_since(old)
     for table in TABLES:
         before, after = _items(old, table), _items(new, table)
-        if before is after:
-            continue
-        for key, item in before.items():
-            if key not in after:
-                writes[table.record_key(item)] = None
-        for key, item in after.items():
-            known = before.get(key)
-            if known is not item and known != item:
+        for key in sorted(touched.get(table.field, ())):
+            known, item = before.get(key), after.get(key)
+            if item is None and known is not None:
+                writes[table.record_key(known)] = None
+            elif known is not item and known != item:
                 writes[table.record_key(item)] = to_text(item)
     return writes
 
 
-def _items(state: State, table: Table) -> Mapping[Any, Any]:
+def _items(state: State, table: RecordTable) -> Mapping[Any, Any]:
     return cast("Mapping[Any, Any]", getattr(state, table.field))
 
 

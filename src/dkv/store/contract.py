@@ -10,8 +10,10 @@ guarded: it succeeds only if the revision is still the one the writer read.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from dkv.store.changes import ChangeLog
 
 
 class StoreError(Exception):
@@ -44,10 +46,11 @@ class Unusable(StoreError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One whole view of the domain's records at one revision."""
+    """One whole view of the domain's records at one revision. `changes` tells what lies between it and others of its log."""
 
     revision: int
     records: Mapping[str, str]
+    changes: ChangeLog = field(default_factory=ChangeLog, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

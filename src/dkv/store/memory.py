@@ -24,7 +24,8 @@ class MemoryDomain:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, keep_events: int = KEEP_EVENTS) -> None:
         self.clock = clock
-        self.snapshot = Snapshot(0, MappingProxyType({}))
+        self._records: dict[str, str] = {}
+        self.snapshot = Snapshot(0, MappingProxyType(self._records))
         self.log: list[StoredEvent] = []
         self.last_sequence = 0
         self.leases: dict[str, tuple[str, float, str]] = {}  # name -> holder, expires (on `clock`), value
@@ -48,13 +49,15 @@ class MemoryDomain:
             return revision
         if self.snapshot.revision != base:
             raise Conflict(f"the state is at revision {self.snapshot.revision}, not {base}")
-        records = dict(self.snapshot.records)
+        records = self._records.copy()
         for key, text in writes.items():
             if text is None:
                 records.pop(key, None)
             else:
                 records[key] = text
-        self.snapshot = Snapshot(revision, MappingProxyType(records))
+        self._records = records
+        self.snapshot.changes.add(base, revision, writes)
+        self.snapshot = Snapshot(revision, MappingProxyType(records), self.snapshot.changes)
         self._remember(revision, token, events)
         self.wake()
         return revision

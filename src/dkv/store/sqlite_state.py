@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from dkv.store.changes import ChangeLog
 from dkv.store.contract import Conflict, Snapshot, StoredEvent, Unusable
 from dkv.store.sqlite_file import Format, SqliteFile
 
@@ -91,6 +92,7 @@ class StateReader:
         self._file = file
         self._version = -1
         self._cached: Snapshot | None = None
+        self._records: dict[str, str] = {}  # of that snapshot
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. The same object as last time if nothing changed; unchanged texts are the same too."""
@@ -116,22 +118,24 @@ class StateReader:
             )
         if known is not None and revision == known.revision:
             return version, known
-        return version, Snapshot(revision, MappingProxyType(self._records(known, forgotten)))
+        return version, self._changed(known, revision, forgotten)
 
-    def _records(self, known: Snapshot | None, forgotten: int) -> dict[str, str]:
-        if known is None or known.revision < forgotten:
-            records: dict[str, str] = {}
-            changed: list[Any] = self._file.rows("SELECT key, text FROM record")
-        else:
-            records = dict(known.records)
-            sql = "SELECT key, text FROM record WHERE revision > ?"
-            changed = self._file.rows(sql, (known.revision,))
-        for key, text in changed:
+    def _changed(self, known: Snapshot | None, revision: int, forgotten: int) -> Snapshot:
+        """The snapshot of a revision, read from the one before it as far as what was deleted since is still known."""
+        follows = known is not None and known.revision >= forgotten
+        records = self._records.copy() if follows else {}
+        after = known.revision if known is not None and follows else -1
+        rows: list[Any] = self._file.rows("SELECT key, text FROM record WHERE revision > ?", (after,))
+        for key, text in rows:
             if text is None:
                 records.pop(key, None)
             else:
                 records[key] = text
-        return records
+        self._records = records
+        changes = known.changes if known is not None and follows else ChangeLog()
+        if follows:
+            changes.add(after, revision, (key for key, _ in rows))
+        return Snapshot(revision, MappingProxyType(records), changes)
 
 
 def numbers(file: SqliteFile, sql: str) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from dkv.domain.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.endpoint import Endpoint
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group
+from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
+from dkv.domain.table import items_of
 
 LONGEST_PATH = 1_000
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -92,7 +93,7 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
     if refused:
         return refused
     draft.next_archive_id += 1
-    draft.archives[archive.archive_id] = archive
+    draft.put(archive)
     because = "it was created on data to be restored" if archive.restored else "it was created and holds no data yet"
     draft.note(
         "archive.created",
@@ -107,7 +108,7 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
 
 def _group_for(draft: Draft, database: str, new: NewArchive) -> str | Refused:
     """The named group, or the one with the fewest copies."""
-    names = sorted(g.name for g in draft.groups.values() if g.database == database)
+    names = [g.name for g in draft.groups_of(database)]
     if new.group and new.group not in names:
         return no("unknown_group", f"{database} has no storage group {new.group}.", f"Known: {', '.join(names)}.")
     return new.group or fewest_copies(draft, database, new.server_id)
@@ -120,11 +121,11 @@ def fewest_copies(draft: Draft, database: str, server_id: str) -> str:
         archives = draft.archives_in(group)
         return (len(archives), sum(a.server_id == server_id for a in archives), group.name)
 
-    return min((g for g in draft.groups.values() if g.database == database), key=need).name
+    return min(draft.groups_of(database), key=need).name
 
 
 def _free_name(draft: Draft, database: str) -> str:
-    taken = {a.name.casefold() for a in draft.archives.values() if a.database == database}
+    taken = {a.name.casefold() for a in draft.archives_of(database)}
     number = 1
     while f"{database}-{number}".casefold() in taken:
         number += 1
@@ -150,7 +151,7 @@ def endpoints(draft: Draft, database: str, server_id: str) -> tuple[Endpoint, ..
     """Where the engines of a new TE will be reached: the server's next free pair of ports for each group, by name."""
     used = set(_used_ports(draft, draft.servers[server_id].host))
     found = []
-    for name in sorted(g.name for g in draft.groups.values() if g.database == database):
+    for name in (group.name for group in draft.groups_of(database)):
         pair = _free_pair(used)
         used.update(pair)
         found.append(Endpoint(name, *pair))
@@ -161,17 +162,14 @@ def _used_ports(draft: Draft, host: str) -> dict[int, str]:
     """Every port the domain uses on a host, and by what. A deleted archive, which has no process, uses none, even
     while its directory still waits to be renamed."""
     used: dict[int, str] = {}
-    for server in draft.servers.values():
-        if server.host == host:
-            used[server.port] = f"the manager of {server.server_id}"
-            used[server.nuodb_port] = f"the manager of {server.server_id}"
-    for archive in draft.archives.values():
-        if not archive.removed and draft.servers[archive.server_id].host == host:
-            used[archive.cluster_port] = used[archive.client_port] = f"{archive.name} of {archive.database}"
-    for process in draft.processes.values():
-        if process.endpoints and draft.servers[process.server_id].host == host:
-            for one in process.endpoints:
-                used[one.cluster_port] = used[one.client_port] = f"TE {process.start_id} of {process.database}"
+    servers = items_of(draft.servers, SERVERS_AT, host)
+    for server in servers:
+        used[server.port] = used[server.nuodb_port] = f"the manager of {server.server_id}"
+    for archive in (a for server in servers for a in draft.archives_on(server.server_id) if not a.removed):
+        used[archive.cluster_port] = used[archive.client_port] = f"{archive.name} of {archive.database}"
+    for process in (p for server in servers for p in draft.processes_on(server.server_id)):
+        for endpoint in process.endpoints:
+            used[endpoint.cluster_port] = used[endpoint.client_port] = f"TE {process.start_id} of {process.database}"
     return used
 
 
@@ -295,7 +293,7 @@ def adopt(draft: Draft, archive: Archive, database: Database) -> Archive:
 def group_of_copy(draft: Draft, archive: Archive, database: str) -> str:
     """The group whose slots the hot copy in its directory has; empty when that is not known, or there is none."""
     slots = archive.copy.slots if archive.copy else ()
-    return next((g.name for g in draft.groups.values() if g.database == database and g.slots == slots), "")
+    return next((g.name for g in draft.groups_of(database) if g.slots == slots), "")
 
 
 def bring_back_archive(draft: Draft, command: BringBackArchive) -> Refused | None:
@@ -373,7 +371,7 @@ def _may_come_back(draft: Draft, command: BringBackArchive, archive: Archive) ->
             f"Archive {archive.archive_id} holds data of an earlier {archive.database}.",
             "Purge it, or bring it back as restored.",
         )
-    if any(g.last_leader is not None for g in draft.groups.values() if g.database == database.name):
+    if any(g.last_leader is not None for g in draft.groups_of(database.name)):
         return no(
             "bad_value",
             f"{archive.database} has data already, which would replace the restored data.",

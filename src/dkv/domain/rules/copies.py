@@ -81,7 +81,7 @@ def _chosen(draft: Draft, database: Database, command: RequestHotCopy) -> list[t
 
 
 def _in_sync(draft: Draft, database: str) -> set[int]:
-    return {a for g in draft.groups.values() if g.database == database for a in g.in_sync if a in draft.archives}
+    return {a for g in draft.groups_of(database) for a in g.in_sync if a in draft.archives}
 
 
 def _need_a_place_below(draft: Draft, archive_ids: set[int], shared: bool) -> set[int]:
@@ -110,7 +110,7 @@ def _bad_request(draft: Draft, database: Database, command: RequestHotCopy, chos
     if len(set(places)) < len(places):
         return no("path_conflict", "Two archives would be copied into one directory.", "Give each a directory of its own.")
     covered = {a.group for a, _ in chosen}
-    missing = sorted(g.name for g in draft.groups.values() if g.database == database.name and g.name not in covered)
+    missing = [g.name for g in draft.groups_of(database.name) if g.name not in covered]
     if missing and command.whole:
         return no(
             "cannot_copy",
@@ -167,7 +167,7 @@ def _begin(draft: Draft, database: Database, command: RequestHotCopy, chosen: li
         begun_at=command.now,
     )
     draft.next_copy_id += 1
-    draft.copies[copy.copy_id] = copy
+    draft.put(copy)
     move = row("copy", NEW, "requested")
     draft.note(
         "copy.requested", f"hot copy {copy.copy_id}", move.because, database=database.name, change=f"{NEW} -> {move.target}"
@@ -179,7 +179,7 @@ def _begin(draft: Draft, database: Database, command: RequestHotCopy, chosen: li
 def _trim(draft: Draft, database: str) -> None:
     over = [c for _, c in sorted(draft.copies.items()) if c.database == database and c.over]
     for copy in [c for c in over if not any(p.linked for p in c.parts)][: max(0, len(over) - KEPT)]:
-        del draft.copies[copy.copy_id]
+        draft.drop(copy)
 
 
 def cancel_hot_copy(draft: Draft, command: CancelHotCopy) -> Refused | None:
@@ -211,7 +211,7 @@ def _mine(
 
 def _put_part(draft: Draft, copy: HotCopy, part: CopyPart) -> None:
     parts = tuple(part if p.archive_id == part.archive_id else p for p in copy.parts)
-    draft.copies[copy.copy_id] = replace(copy, parts=parts)
+    draft.put(replace(copy, parts=parts))
 
 
 def copy_prepared(draft: Draft, command: CopyPrepared) -> Refused | None:
@@ -243,7 +243,7 @@ def _steady(group: Group, term: int, start_id: int | None) -> bool:
 
 def _put_cut(draft: Draft, copy: HotCopy, cut: GroupCut) -> None:
     cuts = tuple(cut if c.group == cut.group else c for c in copy.cuts)
-    draft.copies[copy.copy_id] = replace(copy, cuts=cuts)
+    draft.put(replace(copy, cuts=cuts))
 
 
 def writes_paused(draft: Draft, command: WritesPaused) -> Refused | None:
@@ -357,7 +357,7 @@ def _without_lost(draft: Draft, copy: HotCopy) -> HotCopy:
     """The links of an archive that is gone went with its directory."""
     if any(p.linked and p.archive_id not in draft.archives for p in copy.parts):
         parts = tuple(replace(p, linked=p.linked and p.archive_id in draft.archives) for p in copy.parts)
-        copy = draft.copies[copy.copy_id] = replace(copy, parts=parts)
+        copy = draft.put(replace(copy, parts=parts))
     return copy
 
 
@@ -404,7 +404,7 @@ def tick_copy(draft: Draft, copy: HotCopy) -> None:
     if copy.stage not in (CopyStage.PREPARING, *AT_THE_CUT):
         return
     if copy.since is None:
-        draft.copies[copy.copy_id] = replace(copy, since=draft.clock)
+        draft.put(replace(copy, since=draft.clock))
         return
     waited = draft.clock - copy.since
     if copy.stage in AT_THE_CUT and waited >= CUT_WITHIN:

@@ -74,7 +74,7 @@ def _may_restart(draft: Draft, database: Database, live: list[Process], command:
     if not command.rolling or command.force:
         return None
     least = max(1, database.options.min_in_sync)
-    for group in sorted((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name):
+    for group in draft.groups_of(database.name):
         copies = len(draft.archives_in(group))
         if copies - 1 < least:
             return _would_stop_writes(group, copies, least)
@@ -103,14 +103,14 @@ def settle_restart(draft: Draft, name: str) -> None:
         _settle_whole(draft, database, renewal)
     elif draft.stopping(name):
         _end(draft, database, "restart_stopped", "it is being shut down, so its restart ends" + _left(draft, database, renewal))
-    elif not draft.processes_of(name):
+    elif not draft.has_processes(name):
         _end(draft, database, "restart_stopped", "nothing of it runs any more, so its restart ends")
     else:
         _roll(draft, database, renewal)
 
 
 def _roll(draft: Draft, database: Database, renewal: DatabaseRestart) -> None:
-    step = next_step(draft.state(), database, renewal)
+    step = next_step(draft, database, renewal)
     if isinstance(step, Replace):
         draft.move_process(step.process, "stop", renewal.last_event, engine_state=EngineState.SHUTTING_DOWN, restarted=True)
     elif isinstance(step, HandOver):
@@ -144,7 +144,7 @@ def _again(draft: Draft, old: Process) -> None:
 
 
 def _left(draft: Draft, database: Database, renewal: DatabaseRestart) -> str:
-    left = len(outdated(draft.state(), database.name, renewal)) if renewal.rolling else 0
+    left = len(outdated(draft, database.name, renewal)) if renewal.rolling else 0
     return f"; {left} of {renewal.of} processes were not replaced" if left else ""
 
 

@@ -9,13 +9,28 @@ from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
-from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, EngineState, Group, ProcessRole, ProcessState
+from dkv.domain.model import (
+    ARCHIVES_MISSING,
+    GROUPS_OF,
+    PROCESSES_BEYOND_REQUEST,
+    PROCESSES_STAYING,
+    TES_OF,
+    TOMBSTONES_OF,
+    Archive,
+    Database,
+    DatabaseState,
+    EngineState,
+    Group,
+    ProcessRole,
+    ProcessState,
+)
 from dkv.domain.naming import living_database
 from dkv.domain.options import FSYNC, applied, merged, too_little
 from dkv.domain.refusals import no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies
+from dkv.domain.table import items_of, keys_of
 
 UNPARTITIONED = "UNPARTITIONED"
 
@@ -33,7 +48,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     if held or isinstance(groups, Refused):
         return held
     if known:
-        del draft.databases[known.name]
+        draft.drop(known)
     options = applied(command.options, {}, dict(command.default_options))
     if isinstance(options, Refused):
         return options
@@ -48,7 +63,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
         default_options=merged((), command.default_options, True),
         major=known.major if known else 0,  # what was planned for the deleted one of that name must not fit this one
     )
-    draft.databases[database.name] = database
+    draft.put(database)
     source = DatabaseState.TOMBSTONE if known else NEW
     draft.note(
         "database.created",
@@ -82,7 +97,7 @@ def _same_name(draft: Draft, name: str) -> Database | None:
 def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused | None:
     for new in command.groups or (_whole(command),):
         group = Group(database.name, new.name, new.shard_id, new.slots)
-        draft.groups[group.key] = group
+        draft.put(group)
         draft.note(
             "group.created",
             f"group {database.name}/{group.name}",
@@ -90,7 +105,7 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
             database=database.name,
             change=f"{NEW} -> {group.phase}",
         )
-    early = [a for a in draft.archives.values() if a.database == database.name and not a.database_uid]
+    early = [a for a in draft.archives_of(database.name) if not a.database_uid]
     for archive in early:  # created before their database
         if not archive.removed:
             adopt(draft, archive, database)
@@ -164,9 +179,9 @@ def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | 
 
 
 def _same_topology(draft: Draft, command: CreateDatabase) -> bool:
-    groups = {(g.name, g.slots) for g in draft.groups.values() if g.database == command.name}
+    groups = {(g.name, g.slots) for g in draft.groups_of(command.name)}
     wanted_groups = {(g.name, g.slots) for g in command.groups or (_whole(command),)}
-    archives = [a for _, a in sorted(draft.archives.items()) if a.database == command.name and not a.removed]
+    archives = [a for a in draft.archives_of(command.name) if not a.removed]
     pairs = zip(archives, command.archives, strict=False)
     return groups == wanted_groups and len(archives) == len(command.archives) and all(_fits(*pair) for pair in pairs)
 
@@ -184,14 +199,14 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
     deleted = database is not None and database.state is DatabaseState.TOMBSTONE
     if database is None or (deleted and not command.forget):
         return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
-    if draft.processes_of(command.name):
+    if draft.has_processes(command.name):
         return no("database_running", f"{command.name} has live processes.", "Stop it first with Stop-DkvStore.")
     if not deleted:
         draft.move_database(database, DatabaseState.TOMBSTONE)
-    for key in [k for k in draft.groups if k[0] == command.name]:
-        del draft.groups[key]
+    for group in draft.groups_of(command.name):
+        draft.drop(group)
     if command.purge:
-        for archive in [a for a in draft.archives.values() if a.database == command.name and not a.removed]:
+        for archive in [a for a in draft.archives_of(command.name) if not a.removed]:
             remove(draft, archive)
     if command.forget:
         _forget(draft, command.name)
@@ -200,9 +215,9 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
 
 def _forget(draft: Draft, name: str) -> None:
     """Nothing is told of it any more; archives that are left are archives of a database to come, with old data."""
-    del draft.databases[name]
-    for start_id in [s for s, t in draft.tombstones.items() if t.process.database == name]:
-        del draft.tombstones[start_id]
+    draft.drop(draft.databases[name])
+    for tombstone in items_of(draft.tombstones, TOMBSTONES_OF, name):
+        draft.drop(tombstone)
     draft.note("database.forgotten", f"database {name}", "an operator deleted it with its history", database=name)
 
 
@@ -214,7 +229,7 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
     database = living_database(draft.databases, command.name)
     if isinstance(database, Refused):
         return database
-    for archive in [a for a in draft.archives.values() if a.database == command.name]:
+    for archive in draft.archives_of(command.name):
         draft.put_archive(archive, stopped_by_operator=True)
     if command.force:
         _force(draft, command.name)
@@ -233,7 +248,7 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
 
 def _force(draft: Draft, name: str) -> None:
     """Kill what can be reached; what is on a server that is away ends unproven, so that nobody waits for it."""
-    if draft.processes_of(name):
+    if draft.has_processes(name):
         draft.note("database.forced_stop", f"database {name}", "an operator forced its stop", database=name)
     for known in draft.processes_of(name):
         process = draft.put_process(draft.processes[known.start_id], kill=True)  # an end before it may have moved it
@@ -255,17 +270,16 @@ def settle_database(draft: Draft, database: Database) -> None:
 
 
 def _settle_stopping(draft: Draft, database: Database) -> None:
-    live = draft.processes_of(database.name)
-    if not live:
+    if not draft.has_processes(database.name):
         draft.move_database(database, DatabaseState.NOT_RUNNING)
         return
-    if any(p.role is ProcessRole.TE for p in live):
+    if keys_of(draft.processes, TES_OF, database.name):
         return
     if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN:
         draft.move_database(database, DatabaseState.REQUESTED_SM_SHUTDOWN)
-    for process in live:
+    for process in items_of(draft.processes, PROCESSES_STAYING, database.name):
         group = draft.group_of(process)
-        if process.state is not ProcessState.REQUESTED_SHUTDOWN and (group is None or _may_stop(draft, group)):
+        if group is None or _may_stop(draft, group):
             draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)
 
 
@@ -278,15 +292,13 @@ def _may_stop(draft: Draft, group: Group) -> bool:
 
 
 def _state_of(draft: Draft, database: Database) -> DatabaseState:
-    live = draft.processes_of(database.name)
-    if not live:
+    if not draft.has_processes(database.name):
         return DatabaseState.NOT_RUNNING
-    archives = [a for a in draft.archives.values() if a.database == database.name and not a.removed]
-    missing = any(a.state is ArchiveState.NOT_RUNNING for a in archives)
-    entry = min((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name)
+    entry = draft.groups[keys_of(draft.groups, GROUPS_OF, database.name)[0]]  # the first by name
     if entry.serving:
+        missing = keys_of(draft.archives, ARCHIVES_MISSING, database.name)
         return DatabaseState.AWAITING_ARCHIVE_HISTORIES_INC if missing else DatabaseState.RUNNING
     if entry.leader is None and entry.last_leader is not None:
         return DatabaseState.AWAITING_ARCHIVE_HISTORIES_MSG
-    started = any(p.state is not ProcessState.REQUESTED for p in live)
+    started = keys_of(draft.processes, PROCESSES_BEYOND_REQUEST, database.name)
     return DatabaseState.STARTED if started else DatabaseState.REQUESTED

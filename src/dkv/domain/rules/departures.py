@@ -47,14 +47,14 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     if isinstance(server, Refused):
         return server
     name = server.server_id
-    if any(p.server_id == name for p in draft.processes.values()):
+    if draft.processes_on(name):
         return _in_use(draft, name, f"Server {name} still has processes.")
-    mine = [a for a in draft.archives.values() if a.server_id == name]
+    mine = draft.archives_on(name)
     kept = [a for a in mine if not a.removed]
     if kept:
         return _in_use(draft, name, f"Server {name} still has {_names(kept)}.")
     for archive in mine:
-        del draft.archives[archive.archive_id]
+        draft.drop(archive)
         draft.note(
             "archive.forgotten",
             f"archive {archive.archive_id}",
@@ -62,7 +62,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
             database=archive.database,
             archive_id=archive.archive_id,
         )
-    del draft.servers[name]
+    draft.drop(server)
     draft.note("server.removed", f"server {name}", "an operator took it out of the domain")
     return None
 
@@ -80,7 +80,7 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
     server = _away(draft, command.server_id)
     if isinstance(server, Refused):
         return server
-    mine = [p for p in draft.processes.values() if p.server_id == server.server_id]
+    mine = draft.processes_on(server.server_id)
     for group in {g.key: g for p in mine if (g := draft.group_of(p))}.values():
         refused = _still_leads(draft, group, server.server_id)
         if refused:
@@ -91,7 +91,7 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
             draft.put_archive(archive, stopped_by_operator=True)
         end(draft, process, UNPROVEN)
     kept, pending = [], False
-    for archive in [a for a in draft.archives.values() if a.server_id == server.server_id and not a.removed]:
+    for archive in [a for a in draft.archives_on(server.server_id) if not a.removed]:
         why = _needed(draft, archive)
         if why:
             kept.append(f"{_names([archive])} {why}")

@@ -21,7 +21,7 @@ def drain_server(draft: Draft, command: DrainServer) -> Refused | None:
     refused = _may_drain(draft, command)
     if refused:
         return refused
-    there = [p for _, p in sorted(draft.processes.items()) if p.server_id == command.server_id]
+    there = draft.processes_on(command.server_id)
     leaving = [p for p in there if command.database in ("", p.database)]
     for process in sorted(leaving, key=lambda p: p.role is not ProcessRole.TE):
         refused = _leave(draft, process, command)
@@ -64,7 +64,8 @@ def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | No
 def _carried_by(draft: Draft, server_id: str) -> list[Group]:
     """The serving groups whose every copy that is in sync and stays is on that server: without it nobody serves them."""
     found = []
-    for _, group in sorted(draft.groups.items()):
+    keys = {(archive.database, archive.group) for archive in draft.archives_on(server_id)}
+    for group in (draft.groups[key] for key in sorted(keys & draft.groups.keys())):
         stay = [draft.archives[i] for i in group.in_sync if i in draft.archives and _stays(draft, draft.archives[i])]
         here = [a for a in stay if a.server_id == server_id]
         elsewhere = [a for a in stay if a.server_id != server_id and draft.server_alive(a.server_id)]

@@ -140,7 +140,7 @@ def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
 
 
 def _any_living(draft: Draft, group: Group) -> bool:
-    return any(p.state is ProcessState.MONITORED for p in draft.processes.values() if (p.database, p.group) == group.key)
+    return any(p.state is ProcessState.MONITORED for p in draft.processes_in(group))
 
 
 def _may_come(draft: Draft, member: Standing) -> bool:
@@ -275,7 +275,7 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
         )
     if archive.state is ArchiveState.PROVISIONED and group.last_leader is not None:
         return no("bad_value", f"Archive {archive.archive_id} holds no data at all.", "Name an archive with data.")
-    bound = losses.bound(draft.state(), group, archive)
+    bound = losses.bound(draft, group, archive)
     draft.note(
         "group.enforced",
         group.subject,

@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import row
 from dkv.domain.model import (
+    PROCESSES_OF,
+    TES_OF,
+    TOMBSTONES_IN,
+    TOMBSTONES_OF,
     Archive,
     ArchiveState,
     Database,
@@ -23,6 +27,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.resting import LACKS, held_back, next_rest
 from dkv.domain.rules.archives import endpoints
+from dkv.domain.table import keys_of
 
 EARLY = 10_000  # an exit before or within this many ms of RUNNING uses the restart budget (docs/reference/safety.md#restarts)
 TOMBSTONES_KEPT = 1_000  # per database and incarnation (its major)
@@ -62,7 +67,7 @@ def terminate(draft: Draft, process: Process, ending: Ending) -> Archive | None:
     archive = draft.archive_of(process)
     wanted = _wanted(draft, process, archive, ending)
     _emit_exit(draft, process, ending)
-    del draft.processes[process.start_id]
+    draft.drop(process)
     database = draft.put_database(database, minor=database.minor + 1)
     if archive:
         if archive.state is ArchiveState.RUNNING:
@@ -145,7 +150,7 @@ def _add_tombstone(draft: Draft, database: Database, process: Process, ending: E
         last_words=ending.last_words,
         parked=parked,
     )
-    draft.tombstones[process.start_id] = tombstone
+    draft.put(tombstone)
     _trim(draft, database)
 
 
@@ -153,16 +158,15 @@ def _trim(draft: Draft, database: Database) -> None:
     """Drop the oldest tombstones beyond what is kept, and say so once per incarnation. One whose process is still
     suspected of leading is kept: it is what that suspicion is about.
     """
-    suspects = {s for g in draft.groups.values() if g.database == database.name for s in g.suspects}
-    mine = sorted((t for t in draft.tombstones.values() if t.process.database == database.name), key=lambda t: t.process.start_id)
-    of_this = [t for t in mine if t.major == database.major]
-    spare = len(mine) > TOMBSTONES_IN_ALL, len(of_this) > TOMBSTONES_KEPT
-    if not any(spare):
+    in_all = keys_of(draft.tombstones, TOMBSTONES_OF, database.name)
+    of_this = keys_of(draft.tombstones, TOMBSTONES_IN, (database.name, database.major))
+    if len(in_all) <= TOMBSTONES_IN_ALL and len(of_this) <= TOMBSTONES_KEPT:
         return
-    oldest = next((t for t in (mine if spare[0] else of_this) if t.process.start_id not in suspects), None)
+    oldest_first = (draft.tombstones[start_id] for start_id in (in_all if len(in_all) > TOMBSTONES_IN_ALL else of_this))
+    oldest = next((tombstone for tombstone in oldest_first if not _suspected(draft, tombstone.process)), None)
     if oldest is None:
         return
-    del draft.tombstones[oldest.process.start_id]
+    draft.drop(oldest)
     if database.trimmed_in != database.major:
         draft.note(
             "database.tombstones_trimmed",
@@ -172,6 +176,12 @@ def _trim(draft: Draft, database: Database) -> None:
             database=database.name,
         )
     draft.put_database(database, trimmed=database.trimmed + 1, trimmed_in=database.major)
+
+
+def _suspected(draft: Draft, process: Process) -> bool:
+    """Whether a process that ended may still lead its group."""
+    group = draft.group_of(process)
+    return group is not None and process.start_id in group.suspects
 
 
 def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -> None:
@@ -200,8 +210,8 @@ def vacate(draft: Draft, group: Group, because: str, after: int | None = None) -
     contested = (handover.from_archive, handover.to_archive) if handover else group.contested
     may_lead = {handover.to_process} & draft.processes.keys() if handover else set()
     if group.open:  # what was answered before a term that never opened still holds
-        for process in list(draft.processes.values()):
-            if (process.database, process.group) == group.key and process.pid is not None:
+        for process in draft.processes_in(group):
+            if process.pid is not None:
                 draft.put_process(process, report=None)
     for fed in group.tail.fed if group.tail else ():  # it may have moved them since they answered
         follower = draft.processes.get(fed.start_id)
@@ -271,7 +281,7 @@ def request_again(draft: Draft, old: Process) -> Process:
 
 def open_incarnation(draft: Draft, name: str) -> None:
     """A cold start: without any live process left the next request begins a new major."""
-    if draft.processes_of(name):
+    if draft.has_processes(name):
         return
     database = draft.databases[name]
     draft.put_database(database, major=database.major + 1, minor=0, numbered=False, next_node_id=1)
@@ -316,10 +326,10 @@ def _replaced(draft: Draft, process: Process) -> int:
 
 def stop_memory_only(draft: Draft, name: str) -> None:
     """TEs of a database without any durable process are shut down (docs/reference/nuodb.md#life-cycles)."""
-    live = draft.processes_of(name)
-    if not live or any(p.role is ProcessRole.SM for p in live) or draft.stopping(name):
+    live, memory_only = keys_of(draft.processes, PROCESSES_OF, name), keys_of(draft.processes, TES_OF, name)
+    if not live or len(live) > len(memory_only) or draft.stopping(name):
         return
     draft.move_database(draft.databases[name], DatabaseState.REQUESTED_TE_SHUTDOWN, "nothing durable is left")
-    for process in live:
+    for process in draft.processes_of(name):
         if process.state is not ProcessState.REQUESTED_SHUTDOWN:
             draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)

@@ -19,13 +19,25 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Archive, Database, EngineState, GroupPhase, Process, ProcessRole, ProcessState, Requester
+from dkv.domain.model import (
+    GROUPS_NOT_SERVING,
+    TES_HELD,
+    Archive,
+    Database,
+    EngineState,
+    GroupPhase,
+    Process,
+    ProcessRole,
+    ProcessState,
+    Requester,
+)
 from dkv.domain.naming import living_database
 from dkv.domain.options import for_one_process
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.resting import resting
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
+from dkv.domain.table import items_of, keys_of
 
 EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
 
@@ -72,7 +84,7 @@ def _try_now(draft: Draft, process: Process) -> None:
 def _may_start(draft: Draft, database: Database, command: StartProcess) -> Refused | None:
     if draft.stopping(database.name):
         return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
-    opens = not draft.processes_of(database.name)  # a cold start's plan quotes the incarnation it opens
+    opens = not draft.has_processes(database.name)  # a cold start's plan quotes the incarnation it opens
     incarnation = (database.major + 1, 0) if opens else (database.major, database.minor)
     if command.expected is not None and not _expects(command.expected, incarnation):
         major, minor = command.expected
@@ -234,7 +246,7 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
 
 def _restored_from(draft: Draft, process: Process, archive: Archive, origin: str) -> None:
     """A database is restored from one cut; groups of two cuts would not fit together."""
-    others = [a for a in draft.archives.values() if a.database == archive.database and a.origin and not a.removed]
+    others = [a for a in draft.archives_of(archive.database) if a.origin and not a.removed]
     stranger = next((a for a in others if a.origin != origin and a.archive_id != archive.archive_id), None)
     if stranger is None:
         draft.put_archive(archive, origin=origin)
@@ -324,12 +336,10 @@ def process_tracked(draft: Draft, command: ProcessTracked) -> Refused | None:
 
 def settle_memory_only(draft: Draft, database: str) -> None:
     """TEs are held in TRACKED until every group of their database is led; then they join, and run once they are synced."""
-    waiting = [p for p in draft.processes_of(database) if p.role is ProcessRole.TE and not p.kill]
-    if not all(g.serving for g in draft.groups.values() if g.database == database):
+    if keys_of(draft.groups, GROUPS_NOT_SERVING, database):
         return
-    for process in waiting:
-        if process.state is ProcessState.TRACKED:
-            draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
+    for process in items_of(draft.processes, TES_HELD, database):
+        draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
 
 
 def memory_synced(draft: Draft, command: MemorySynced) -> Refused | None:

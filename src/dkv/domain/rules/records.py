@@ -38,10 +38,10 @@ def put_record(draft: Draft, command: PutRecord) -> Refused | None:
     if value == command.value:
         return None
     if command.value is None:
-        del draft.records[where]
+        draft.drop(known)
         draft.note("record.deleted", f"{command.kind} {command.key}", "it was deleted")
         return None
-    draft.records[where] = Record(command.kind, command.key, command.value)
+    draft.put(Record(command.kind, command.key, command.value))
     draft.note("record.set", f"{command.kind} {command.key}", "it was changed" if known else "it was added")
     return _too_much(draft, command)
 

@@ -48,7 +48,7 @@ def groups_of_copies(draft: Draft, command: CreateDatabase) -> tuple[NewGroup, .
 
     Refused when they do not cover all hash slots: a database without some of its groups would lack their data.
     """
-    early = [a for _, a in sorted(draft.archives.items()) if a.database == command.name and not a.database_uid]
+    early = [a for a in draft.archives_of(command.name) if not a.database_uid]
     copies = {a.copy.slots: a.copy for a in early if not a.removed and a.copy and a.copy.slots}
     if command.groups or command.archives or not copies or ((0, SLOTS - 1),) in copies:
         return ()

@@ -7,9 +7,10 @@ from dataclasses import replace
 from dkv.domain.commands import ServerJoined, ServerLost
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Requester, Server
+from dkv.domain.model import TOMBSTONES_ON, Requester, Server
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules.process_lifecycle import Ending, open_incarnation, request, stop_memory_only, terminate
+from dkv.domain.table import items_of
 
 RESERVED = ("certificates",)
 """Words that stand where a server's id does in the addresses of /api/1 (docs/reference/nuodb.md#transport)."""
@@ -42,7 +43,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     )
     if known == now:
         return None
-    draft.servers[command.server_id] = now
+    draft.put(now)
     draft.note("server.joined", f"server {command.server_id}", "its manager is here and renews its lease")
     if known and known.boot_id != command.boot_id:
         _machine_restarted(draft, command.server_id)
@@ -52,7 +53,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
 def _machine_restarted(draft: Draft, server_id: str) -> None:
     """Nothing of it runs any more; where no process is left anywhere, what is requested again is a cold start."""
     ending = Ending(cause="machine restarted", detail="The machine was restarted.", exit_code=255, reaped=True, budget=False)
-    ended = [p for p in draft.processes.values() if p.server_id == server_id]
+    ended = draft.processes_on(server_id)
     _none_left(draft, server_id)
     orphans = [(p.start_id, archive) for p in ended if (archive := terminate(draft, p, ending))]
     for name in sorted({archive.database for _, archive in orphans}):
@@ -65,10 +66,11 @@ def _machine_restarted(draft: Draft, server_id: str) -> None:
 
 def _none_left(draft: Draft, server_id: str) -> None:
     """Processes that had ended without proof are proven stopped now."""
-    gone = {s for s, t in draft.tombstones.items() if t.process.server_id == server_id}
-    for group in list(draft.groups.values()):
-        if gone & set(group.suspects):
-            draft.put_group(group, suspects=tuple(s for s in group.suspects if s not in gone))
+    gone = items_of(draft.tombstones, TOMBSTONES_ON, server_id)
+    for group in {group.key: group for t in gone if (group := draft.group_of(t.process))}.values():
+        suspects = tuple(s for s in group.suspects if s not in {t.process.start_id for t in gone})
+        if suspects != group.suspects:
+            draft.put_group(group, suspects=suspects)
 
 
 def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
@@ -76,9 +78,9 @@ def server_lost(draft: Draft, command: ServerLost) -> Refused | None:
     server = draft.servers.get(command.server_id)
     if server is None or server.uid != command.uid or not server.alive:
         return stale_fact(f"server {command.server_id} is not known as alive")
-    draft.servers[server.server_id] = replace(server, alive=False, lost_at=command.now)
+    draft.put(replace(server, alive=False, lost_at=command.now))
     draft.note("server.lost", f"server {server.server_id}", "its lease was not renewed")
-    for process in list(draft.processes.values()):
-        if process.server_id == server.server_id and process.report and process.pid is not None:
+    for process in draft.processes_on(server.server_id):
+        if process.report and process.pid is not None:
             draft.put_process(process, report=None)
     return None

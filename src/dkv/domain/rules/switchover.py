@@ -51,7 +51,7 @@ def wish(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0
 
 def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group] | Refused:
     """The groups to hand over: the named one, else that of the target, else all."""
-    mine = sorted((g for g in draft.groups.values() if g.database == database.name), key=lambda g: g.name)
+    mine = draft.groups_of(database.name)
     if command.group and all(g.name != command.group for g in mine):
         return no(
             "unknown_group",

@@ -10,12 +10,29 @@ from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.hotcopy import CopyStage
-from dkv.domain.model import EngineState, Group, GroupPhase, Process, ProcessRole, ProcessState, Requester, State, Verdict
+from dkv.domain.model import (
+    COPIES_ACTIVE,
+    GROUPS_MOVING,
+    GROUPS_VACANT,
+    PROCESSES_IN,
+    PROCESSES_TIMED,
+    EngineState,
+    Group,
+    GroupPhase,
+    Process,
+    ProcessRole,
+    ProcessState,
+    Reader,
+    Requester,
+    State,
+    Verdict,
+)
 from dkv.domain.resting import resting
 from dkv.domain.rules import copies, switchover, tail
 from dkv.domain.rules.held_back import tick_rest
 from dkv.domain.rules.leadership import assign, next_in_order
 from dkv.domain.rules.process_lifecycle import Ending, end, vacate
+from dkv.domain.table import items_of, keys_of
 
 NO_LEADER = "local agent connection was rejected: ArchiveHistory failed: Timed out while awaiting leader assignment ({} ms)"
 NO_ENTRY = "database entry request was rejected: EntryRequest failed: Timed out while awaiting entry node ({} ms)"
@@ -26,39 +43,42 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     if command.clock <= draft.clock:
         return None
     draft.clock = command.clock
-    for group in list(draft.groups.values()):
+    for group in _timed_groups(draft):
+        draft.unsettle(group)
         if not draft.stopping(group.database):
             _tick_group(draft, group, command.now)
         switchover.tick_wish(draft, draft.groups[group.key])
-    for process in list(draft.processes.values()):
-        if process.start_id in draft.processes:
-            _tick_process(draft, process)
-    for copy in list(draft.copies.values()):
+    for start_id in keys_of(draft.processes, PROCESSES_TIMED):
+        if start_id in draft.processes:
+            _tick_process(draft, draft.processes[start_id])
+    for copy in items_of(draft.copies, COPIES_ACTIVE):
         copies.tick_copy(draft, copy)
     return None
+
+
+def _timed_groups(reader: Reader) -> list[Group]:
+    """Groups for which time counts: they look for a leader among processes, are assigned one, or asked for another."""
+    vacant = [key for key in keys_of(reader.groups, GROUPS_VACANT) if keys_of(reader.processes, PROCESSES_IN, key)]
+    return [reader.groups[key] for key in sorted({*vacant, *keys_of(reader.groups, GROUPS_MOVING)})]
 
 
 def waits(state: State) -> bool:
     """Whether a Tick could make anything true: a group looks for its leader or for another one, a process waits, or a hot copy
     awaits its cut. Else the domain clock may stand still, and nobody need move it.
     """
-    vacant = {g.key for g in state.groups.values() if g.phase is GroupPhase.VACANT}
-    assigned = any(g.phase is GroupPhase.ASSIGNED or (g.switchover and not g.handover) for g in state.groups.values())
-    copying = any(not c.over and c.stage is not CopyStage.COPYING for c in state.copies.values())
     return (
-        assigned
-        or copying
+        any(not (group.open and group.handover) for group in _timed_groups(state))
+        or any(not c.over and c.stage is not CopyStage.COPYING for c in items_of(state.copies, COPIES_ACTIVE))
         or any(
-            (p.database, p.group) in vacant or p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
-            for p in state.processes.values()
+            p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
+            for p in items_of(state.processes, PROCESSES_TIMED)
         )
     )
 
 
 def _tick_group(draft: Draft, group: Group, now: int) -> None:
     if group.phase is GroupPhase.VACANT:
-        waiting = any((p.database, p.group) == group.key for p in draft.processes.values())
-        if group.vacant_since is None and waiting:
+        if group.vacant_since is None and draft.processes_in(group):
             draft.put_group(group, vacant_since=draft.clock, vacant_at=now)
     elif group.phase is GroupPhase.ASSIGNED:
         _tick_assigned(draft, group, now)
