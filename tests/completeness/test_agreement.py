@@ -110,7 +110,7 @@ def sights(state: State) -> Iterator[Sight]:
     """Every process of a state, seen three ways, each having lasted for an hour."""
     for process in state.processes.values():
         if process.archive_id is None:
-            continue  # memory-only ones have no group of their own: tests/machine/test_memory.py
+            continue  # memory-only ones have no group of their own: tests/machine/test_transaction_engines.py
         group = state.group_of_archive(process.archive_id)
         here = me(process.server_id)
         for engine, survey in surveys(state, process):

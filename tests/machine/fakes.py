@@ -40,7 +40,7 @@ class Killed(BaseException):
     """The manager died here."""
 
 
-class Fate:
+class FaultPlan:
     """Lets a manager die at its n-th await, counted before and after each call of its engines and its store."""
 
     def __init__(self, at: int = 0) -> None:
@@ -53,11 +53,11 @@ class Fate:
             raise Killed
 
 
-class Mortal:
+class Crashing:
     """Engines or a store in the hands of a manager that may die before and after each call."""
 
-    def __init__(self, thing: Any, fate: Fate) -> None:
-        self._thing, self._fate = thing, fate
+    def __init__(self, thing: Any, faults: FaultPlan) -> None:
+        self._thing, self._fate = thing, faults
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._thing, name)
@@ -87,7 +87,7 @@ class Fake:
 
 
 @dataclass
-class FakeMemory:
+class FakeTe:
     """One memory-only process and its engines."""
 
     spec: TeSpec
@@ -99,7 +99,7 @@ class FakeWorld:
     """All engines of all servers, and what outlives every manager."""
 
     engines: dict[int, Fake] = field(default_factory=dict)
-    memory: dict[int, FakeMemory] = field(default_factory=dict)
+    memory: dict[int, FakeTe] = field(default_factory=dict)
     exits: dict[str, dict[int, ExitSeen]] = field(default_factory=dict)
     disks: dict[str, Position] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
@@ -192,7 +192,7 @@ class FakeEngines:
         known = {p.node_id: p for p in spec.peers} | fake.met
         peers = [(p.node_id, p.address, p.client_port) for p in known.values()]
         every = [*peers, (spec.node_id, spec.address, spec.client_port)]
-        follows = {one.spec.node_id: one.follows for one in self.world.engines.values()}
+        follows = {other.spec.node_id: other.follows for other in self.world.engines.values()}
         return [NodeSeen(node, at, port, "follower", follows.get(node), False, False, 0) for node, at, port in every]
 
     def handled(self) -> dict[str, int]:
@@ -234,7 +234,7 @@ class FakeEngines:
         await self.call("launch_memory")
         if spec.start_id in self.world.exits.get(self.address, {}):
             raise EngineRefused("it ended already")
-        self.world.memory.setdefault(spec.start_id, FakeMemory(spec, [Fake(one) for one in spec.engines]))
+        self.world.memory.setdefault(spec.start_id, FakeTe(spec, [Fake(engine) for engine in spec.engines]))
         await asyncio.sleep(0)
         return 1
 
@@ -355,11 +355,13 @@ class FakeManager:
 
     numbers = itertools.count(1)
 
-    def __init__(self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, fate: Fate | None = None) -> None:
-        self.engines, self.fate, self.lease = engines, fate or Fate(), FRESH
-        self.troubles: list[tuple[Step | None, Exception, int]] = []
-        store: Any = Mortal(MemoryStore(domain), self.fate)
-        door: Any = Mortal(engines, self.fate)
+    def __init__(
+        self, domain: MemoryDomain, engines: FakeEngines, server: str, clock: Clock, faults: FaultPlan | None = None
+    ) -> None:
+        self.engines, self.faults, self.lease = engines, faults or FaultPlan(), FRESH
+        self.errors: list[tuple[Step | None, Exception, int]] = []
+        store: Any = Crashing(MemoryStore(domain), self.faults)
+        door: Any = Crashing(engines, self.faults)
         self.submitter = Submitter(store, lambda: int(clock() * 1000), lambda: f"{next(self.numbers):032x}")
         self.reconciler = Reconciler(
             me(server),
@@ -370,7 +372,7 @@ class FakeManager:
             monotonic=clock,
             token=lambda: f"{next(self.numbers):032x}",
             probe=self._probe,
-            on_error=lambda step, error, times: self.troubles.append((step, error, times)),
+            on_error=lambda step, error, times: self.errors.append((step, error, times)),
         )
 
     async def _probe(self, host: str, port: int) -> bool:
@@ -386,7 +388,7 @@ class FakeManager:
     async def finish(self) -> None:
         """Let the running steps end. Raises Killed if the manager died in one."""
         await self.reconciler.settle()
-        if self.fate.dead:
+        if self.faults.dead:
             raise Killed
 
     @property

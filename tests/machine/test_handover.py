@@ -132,7 +132,7 @@ def test_a_leader_that_stops_waits_until_it_knows_who_follows_it() -> None:
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
 
 
-def test_in_a_restart_of_the_database_the_wish_waits() -> None:
+def test_in_a_restart_of_the_database_the_request_waits() -> None:
     stage = Stage().settled().tell(c.Switchover(database="orders"), c.RestartDatabase(name="orders", rolling=True))
     assert stage.steps("s1", stage.engine(0, busy=True), lasting=DECLINED) == []
 

@@ -23,7 +23,7 @@ from tests.machine.fakes import Fake, FakeEngines, FakeWorld
 from tests.machine.stage import Stage, me
 
 
-class Desk:
+class RecordingSubmitter:
     """A domain's door that keeps what it was told; `state` is what a fresh read shows."""
 
     def __init__(self, stage: Stage) -> None:
@@ -42,7 +42,7 @@ class Desk:
         return View(1, self.stage.state)
 
 
-class Scene:
+class Harness:
     """A performer for s1, whose archive 0 has a loaded engine."""
 
     def __init__(self) -> None:
@@ -50,14 +50,14 @@ class Scene:
         self.stage.rise(0).rise(1)
         self.world = FakeWorld()
         self.engines = FakeEngines(self.world, "s1")
-        self.desk = Desk(self.stage)
+        self.submitter = RecordingSubmitter(self.stage)
         self.still = True
         self.now = 1.0
         self.store = MemoryStore()
         self.performer = Performer(
             "s1",
             engines=self.engines,
-            submitter=self.desk,
+            submitter=self.submitter,
             store=self.store,
             still=self._still,
             token=lambda: "0123456789abcdef",
@@ -82,21 +82,21 @@ class Scene:
         return s.Lead(self.spec.directory, 0, self.spec.directory, "orders", "UNPARTITIONED", 1, 1, takeover, unfence)
 
 
-def play(story: Callable[[Scene], Awaitable[None]]) -> None:
-    asyncio.run(story(Scene()))
+def play(story: Callable[[Harness], Awaitable[None]]) -> None:
+    asyncio.run(story(Harness()))
 
 
 # Taking over ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
-    async def story(scene: Scene) -> None:
-        scene.stage.open()
-        engine = scene.runs()
-        await scene.performer.perform(scene.lead())
-        assert scene.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "take_clients", "survey"]
+    async def story(harness: Harness) -> None:
+        harness.stage.open()
+        engine = harness.runs()
+        await harness.performer.perform(harness.lead())
+        assert harness.engines.calls == ["take_over", "mark", "confirm_initialised", "admit", "unfence", "take_clients", "survey"]
         assert engine.leads
-        (fact,) = scene.desk.told
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.LeaderServing)
         assert (fact.term, fact.epoch) == (1, 101)
 
@@ -111,27 +111,27 @@ def supersede(stage: Stage) -> None:
 def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader() -> None:
     """V9: a TAKEOVER that a frozen machine executes late must not make the true leader resync from it."""
 
-    async def story(scene: Scene) -> None:
-        scene.stage.open()
-        engine = scene.runs()
-        scene.desk.at_read = lambda number: supersede(scene.stage)
+    async def story(harness: Harness) -> None:
+        harness.stage.open()
+        engine = harness.runs()
+        harness.submitter.at_read = lambda number: supersede(harness.stage)
         with pytest.raises(Dropped):
-            await scene.performer.perform(scene.lead())
-        assert scene.engines.calls == ["take_over", "fence"]  # whoever waited would wait for nothing
+            await harness.performer.perform(harness.lead())
+        assert harness.engines.calls == ["take_over", "fence"]  # whoever waited would wait for nothing
         assert (engine.admits, engine.fenced) == (False, True)
-        assert scene.desk.told == []
-        assert scene.desk.reads == 1
+        assert harness.submitter.told == []
+        assert harness.submitter.reads == 1
 
     play(story)
 
 
 def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
-        scene.still = False
+    async def story(harness: Harness) -> None:
+        harness.runs()
+        harness.still = False
         peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
         guarded: list[s.Step] = [
-            scene.lead(),
+            harness.lead(),
             s.Replicate("k", 0, peer),
             s.MarkJoiner("k", 0, "orders", "g", 1, 1, 1),
             s.Mark("k", 0, 1, 1),
@@ -142,8 +142,8 @@ def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
         ]
         for step in guarded:
             with pytest.raises(Dropped):
-                await scene.performer.perform(step)
-        assert scene.engines.calls == []
+                await harness.performer.perform(step)
+        assert harness.engines.calls == []
 
     play(story)
 
@@ -156,41 +156,41 @@ def test_takeover_replicate_failover_and_markers_are_guarded() -> None:
 
 
 def test_a_takeover_without_an_answer_is_looked_at_again() -> None:
-    async def story(scene: Scene) -> None:
-        scene.stage.open()
-        scene.runs()
-        scene.engines.refuses = {"take_over": EngineUnreachable("killed")}
+    async def story(harness: Harness) -> None:
+        harness.stage.open()
+        harness.runs()
+        harness.engines.refuses = {"take_over": EngineUnreachable("killed")}
         with pytest.raises(EngineUnreachable):
-            await scene.performer.perform(scene.lead())
-        assert scene.desk.told == []
+            await harness.performer.perform(harness.lead())
+        assert harness.submitter.told == []
 
     play(story)
 
 
 def test_a_leader_below_min_in_sync_serves_fenced() -> None:
-    async def story(scene: Scene) -> None:
-        scene.stage.open()
-        engine = scene.runs()
-        await scene.performer.perform(scene.lead(unfence=False))
-        assert scene.engines.calls[:5] == ["take_over", "mark", "confirm_initialised", "fence", "admit"]
+    async def story(harness: Harness) -> None:
+        harness.stage.open()
+        engine = harness.runs()
+        await harness.performer.perform(harness.lead(unfence=False))
+        assert harness.engines.calls[:5] == ["take_over", "mark", "confirm_initialised", "fence", "admit"]
         assert (engine.leads, engine.fenced) == (True, True)
-        assert [type(fact) for fact in scene.desk.told] == [c.LeaderServing]
+        assert [type(fact) for fact in harness.submitter.told] == [c.LeaderServing]
 
     play(story)
 
 
 def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
-    async def story(scene: Scene) -> None:
-        scene.stage.open()
-        engine = scene.runs()
+    async def story(harness: Harness) -> None:
+        harness.stage.open()
+        engine = harness.runs()
 
         async def demoted() -> None:
             engine.leads = False
 
-        scene.engines.before["confirm_initialised"] = demoted
+        harness.engines.before["confirm_initialised"] = demoted
         with pytest.raises(Dropped):
-            await scene.performer.perform(scene.lead())
-        assert scene.desk.told == []
+            await harness.performer.perform(harness.lead())
+        assert harness.submitter.told == []
 
     play(story)
 
@@ -199,13 +199,13 @@ def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
 
 
 def test_a_taken_archive_is_reported_with_its_position() -> None:
-    async def story(scene: Scene) -> None:
-        scene.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
-        await scene.performer.perform(s.PrepareArchive("/d", 0, "/d", scene.spec.identity, fresh=True))
-        (fact,) = scene.desk.told
+    async def story(harness: Harness) -> None:
+        harness.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
+        await harness.performer.perform(s.PrepareArchive("/d", 0, "/d", harness.spec.identity, fresh=True))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessStarted)
         assert fact.report == PositionReport(3, 4, "n", 50)
-        assert scene.performer.prepared == {"/d"}
+        assert harness.performer.prepared == {"/d"}
 
     play(story)
 
@@ -213,74 +213,74 @@ def test_a_taken_archive_is_reported_with_its_position() -> None:
 @pytest.mark.parametrize("cause", [Cause.ARCHIVE_LOCKED, Cause.ARCHIVE_FOREIGN, Cause.CORRUPT_ARCHIVE])
 @pytest.mark.parametrize("where", ["prepare", "launch"])
 def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(where: str, cause: Cause) -> None:
-    async def story(scene: Scene) -> None:
-        scene.engines.refuses = {where: ArchiveRefused(cause, "because")}
-        directory = scene.spec.directory
+    async def story(harness: Harness) -> None:
+        harness.engines.refuses = {where: ArchiveRefused(cause, "because")}
+        directory = harness.spec.directory
         step = (
-            s.PrepareArchive(directory, 0, directory, scene.spec.identity, True)
+            s.PrepareArchive(directory, 0, directory, harness.spec.identity, True)
             if where == "prepare"
-            else s.Launch(directory, scene.spec, fresh=True)
+            else s.Launch(directory, harness.spec, fresh=True)
         )
-        await scene.performer.perform(step)
-        (fact,) = scene.desk.told
+        await harness.performer.perform(step)
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessExited)
         assert (fact.cause, fact.detail, fact.planned, fact.reaped) == (cause, "because", False, True)
-        assert not scene.engines.locks
-        assert not scene.performer.prepared
+        assert not harness.engines.locks
+        assert not harness.performer.prepared
 
     play(story)
 
 
 def test_a_restarted_manager_takes_the_lock_again_before_it_launches() -> None:
-    async def story(scene: Scene) -> None:
-        await scene.performer.perform(s.Launch(scene.spec.directory, scene.spec, fresh=True))
-        assert scene.engines.calls == ["prepare", "launch"]
-        assert [type(fact) for fact in scene.desk.told] == [c.ProcessConfigured]
+    async def story(harness: Harness) -> None:
+        await harness.performer.perform(s.Launch(harness.spec.directory, harness.spec, fresh=True))
+        assert harness.engines.calls == ["prepare", "launch"]
+        assert [type(fact) for fact in harness.submitter.told] == [c.ProcessConfigured]
 
     play(story)
 
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(locked: bool) -> None:
-    async def story(scene: Scene) -> None:
-        scene.world.identities.add("/d")
+    async def story(harness: Harness) -> None:
+        harness.world.identities.add("/d")
         if locked:
-            scene.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
-        await scene.performer.perform(s.ReportVanished("/d", 0, "/d", scene.spec.identity))
-        (fact,) = scene.desk.told
+            harness.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
+        await harness.performer.perform(s.ReportVanished("/d", 0, "/d", harness.spec.identity))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessExited)
         assert (fact.planned, fact.reaped, fact.cause) == (False, not locked, Cause.EXITED)
-        assert not scene.engines.locks
-        scene.stage.tell(fact)
-        restarted = scene.stage.process(0)
+        assert not harness.engines.locks
+        harness.stage.tell(fact)
+        restarted = harness.stage.process(0)
         assert restarted.restart_of == 0
 
     play(story)
 
 
 def test_an_end_is_told_before_its_record_is_dropped() -> None:
-    async def story(scene: Scene) -> None:
+    async def story(harness: Harness) -> None:
         ended = ExitSeen(0, "/d", Cause.OUT_OF_MEMORY, "the kernel killed it", 137, 9, ("last",), reaped=False)
 
         async def told_already() -> None:
-            assert scene.desk.told
+            assert harness.submitter.told
 
-        scene.engines.before["forget_exit"] = told_already
-        await scene.performer.perform(s.ReportExit("/d", ended))
-        (fact,) = scene.desk.told
+        harness.engines.before["forget_exit"] = told_already
+        await harness.performer.perform(s.ReportExit("/d", ended))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessExited)
         assert (fact.cause, fact.wait_status, fact.last_words) == (Cause.OUT_OF_MEMORY, 9, ("last",))
         assert (fact.planned, fact.reaped) == (False, False)
-        assert scene.engines.calls == ["forget_exit"]
+        assert harness.engines.calls == ["forget_exit"]
 
     play(story)
 
 
 @pytest.mark.parametrize("cause", [Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL])
 def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
-    async def story(scene: Scene) -> None:
-        await scene.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
-        (fact,) = scene.desk.told
+    async def story(harness: Harness) -> None:
+        await harness.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessExited)
         assert fact.planned
 
@@ -288,9 +288,9 @@ def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
 
 
 def test_a_retired_archive_is_told_with_its_new_name() -> None:
-    async def story(scene: Scene) -> None:
-        await scene.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
-        assert scene.desk.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
+    async def story(harness: Harness) -> None:
+        await harness.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
+        assert harness.submitter.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
 
     play(story)
 
@@ -299,21 +299,21 @@ def test_a_retired_archive_is_told_with_its_new_name() -> None:
 
 
 def test_an_engine_found_leading_is_fenced_before_its_position_is_read() -> None:
-    async def story(scene: Scene) -> None:
-        engine = scene.runs()
+    async def story(harness: Harness) -> None:
+        engine = harness.runs()
         engine.fenced = False
-        await scene.performer.perform(s.ReportPosition("k", 0, scene.spec.directory, 1, True, 10, "h"))
-        assert scene.engines.calls == ["fence", "read_position"]
+        await harness.performer.perform(s.ReportPosition("k", 0, harness.spec.directory, 1, True, 10, "h"))
+        assert harness.engines.calls == ["fence", "read_position"]
         assert engine.fenced
 
     play(story)
 
 
 def test_an_unreadable_position_is_an_answer_too() -> None:
-    async def story(scene: Scene) -> None:
-        scene.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
-        await scene.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
-        (fact,) = scene.desk.told
+    async def story(harness: Harness) -> None:
+        harness.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
+        await harness.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.PositionReported)
         assert fact.report.order == (0, 0, 0)
 
@@ -325,93 +325,93 @@ def test_an_unreadable_position_is_an_answer_too() -> None:
     [(Position(1, 7, "n"), True), (Position(1, 8, "later"), True), (Position(1, 6, "old"), False), (Position(), False)],
 )
 def test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk(found: Position, durable: bool) -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
-        scene.world.marker = found
-        await scene.performer.perform(s.CheckMarker("k", 0, scene.spec.directory, 1, 7, "n"))
-        assert [type(fact) for fact in scene.desk.told] == ([c.JoinDurable] if durable else [])
+    async def story(harness: Harness) -> None:
+        harness.runs()
+        harness.world.marker = found
+        await harness.performer.perform(s.CheckMarker("k", 0, harness.spec.directory, 1, 7, "n"))
+        assert [type(fact) for fact in harness.submitter.told] == ([c.JoinDurable] if durable else [])
 
     play(story)
 
 
 def test_no_failover_to_an_archive_without_the_terms_marker() -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
-        scene.world.marker = Position(1, 3, "n")
+    async def story(harness: Harness) -> None:
+        harness.runs()
+        harness.world.marker = Position(1, 3, "n")
         for term, after in ((2, 0), (1, 3)):
             with pytest.raises(Dropped):
-                await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=term, after=after))
-        assert scene.engines.calls == ["read_position"] * 2
-        assert scene.performer.failovers == {}
-        await scene.performer.perform(s.Failover("k", 0, scene.spec.directory, term=1, after=2))
-        assert scene.engines.calls[2:] == ["read_position", "unfence", "failover"]
-        assert list(scene.performer.failovers) == [0]
+                await harness.performer.perform(s.Failover("k", 0, harness.spec.directory, term=term, after=after))
+        assert harness.engines.calls == ["read_position"] * 2
+        assert harness.performer.failovers == {}
+        await harness.performer.perform(s.Failover("k", 0, harness.spec.directory, term=1, after=2))
+        assert harness.engines.calls[2:] == ["read_position", "unfence", "failover"]
+        assert list(harness.performer.failovers) == [0]
 
     play(story)
 
 
 def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once() -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
+    async def story(harness: Harness) -> None:
+        harness.runs()
         peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
         step = s.Replicate("k", 0, peer, Position(1, 1, "n", 5))
-        await scene.performer.perform(step)
-        assert scene.engines.calls == ["set_aside", "replicate"]
-        assert [type(fact) for fact in scene.desk.told] == [c.TailSetAside]
-        await scene.performer.perform(step)
-        assert scene.engines.calls == ["set_aside", "replicate", "replicate"]
-        await scene.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
-        assert scene.engines.calls.count("set_aside") == 2
+        await harness.performer.perform(step)
+        assert harness.engines.calls == ["set_aside", "replicate"]
+        assert [type(fact) for fact in harness.submitter.told] == [c.TailSetAside]
+        await harness.performer.perform(step)
+        assert harness.engines.calls == ["set_aside", "replicate", "replicate"]
+        await harness.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
+        assert harness.engines.calls.count("set_aside") == 2
 
     play(story)
 
 
 def test_a_joiners_marker_is_written_before_it_is_told() -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
-        await scene.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
-        (fact,) = scene.desk.told
+    async def story(harness: Harness) -> None:
+        harness.runs()
+        await harness.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.JoinMarked)
-        assert (fact.sequence, fact.nonce) == (4, scene.world.marker.nonce)
+        assert (fact.sequence, fact.nonce) == (4, harness.world.marker.nonce)
 
     play(story)
 
 
 def test_a_rewrite_waits_for_its_groups_lease() -> None:
-    async def story(scene: Scene) -> None:
-        scene.runs()
-        await scene.store.acquire("rewrite/g", "s2/1", 60.0)
-        await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
-        assert scene.engines.calls == []
-        await scene.store.release("rewrite/g", "s2/1")
-        assert scene.performer.rewrite_leases == {}
-        await scene.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
-        assert scene.engines.calls == ["rewrite"]
-        assert scene.performer.rewrite_leases == {0: 1_000}
+    async def story(harness: Harness) -> None:
+        harness.runs()
+        await harness.store.acquire("rewrite/g", "s2/1", 60.0)
+        await harness.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
+        assert harness.engines.calls == []
+        await harness.store.release("rewrite/g", "s2/1")
+        assert harness.performer.rewrite_leases == {}
+        await harness.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
+        assert harness.engines.calls == ["rewrite"]
+        assert harness.performer.rewrite_leases == {0: 1_000}
 
     play(story)
 
 
-def test_what_knocking_gave_is_kept_with_its_time() -> None:
-    async def story(scene: Scene) -> None:
+def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
+    async def story(harness: Harness) -> None:
         asked: list[tuple[str, int]] = []
 
         async def accepts(host: str, port: int) -> bool:
             asked.append((host, port))
             return port == 7861
 
-        scene.performer._accepts = accepts
-        await scene.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801))
-        await scene.performer.perform(s.ProbePeer("k", "10.0.0.9", 7801, 7862))
-        scene.now = 4.0
-        await scene.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801, 7861))
-        assert scene.performer.probes == {
+        harness.performer._accepts = accepts
+        await harness.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801))
+        await harness.performer.perform(s.ProbePeer("k", "10.0.0.9", 7801, 7862))
+        harness.now = 4.0
+        await harness.performer.perform(s.ProbePeer("k", "10.0.0.2", 7801, 7861))
+        assert harness.performer.probes == {
             ("10.0.0.2", 7801, 0): ProbeResult(1_000, answers=True, accepts=False),
             ("10.0.0.9", 7801, 7862): ProbeResult(1_000, answers=False, accepts=False),
             ("10.0.0.2", 7801, 7861): ProbeResult(4_000, answers=True, accepts=True),
         }
-        assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not knock at another"
-        assert scene.desk.told == [], "what that means is judged by plan"
+        assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not probe at another"
+        assert harness.submitter.told == [], "what that means is judged by plan"
 
     play(story)
 
@@ -419,17 +419,17 @@ def test_what_knocking_gave_is_kept_with_its_time() -> None:
 def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None:
     """Who never saw it missing cannot know that it came back: such a process waits for its time."""
 
-    async def told(scene: Scene) -> None:
+    async def told(harness: Harness) -> None:
         step = s.LookForLack("/a", 0, "/a", Cause.DISK_FULL, "127.0.0.1", (7811, 7861))
-        await scene.performer.perform(step)
-        assert scene.desk.told == []
-        scene.world.obstacle = "0 bytes are free"
-        await scene.performer.perform(step)
-        assert scene.desk.told == []
-        scene.world.obstacle = ""
-        await scene.performer.perform(step)
-        await scene.performer.perform(step)
-        assert scene.desk.told == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
+        await harness.performer.perform(step)
+        assert harness.submitter.told == []
+        harness.world.obstacle = "0 bytes are free"
+        await harness.performer.perform(step)
+        assert harness.submitter.told == []
+        harness.world.obstacle = ""
+        await harness.performer.perform(step)
+        await harness.performer.perform(step)
+        assert harness.submitter.told == [c.LackEnded(start_id=0, server_id="s1", actor="s1")]
 
     play(told)
 
@@ -447,24 +447,24 @@ class Rewritten(FakeEngines):
 def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> None:
     """It was looked at again and again until the time for the tail was over, 62 s for 250 MB."""
 
-    async def story(scene: Scene) -> None:
-        engines = Rewritten(scene.world, "s1")
+    async def story(harness: Harness) -> None:
+        engines = Rewritten(harness.world, "s1")
         performer = Performer(
             "s1",
             engines=engines,
-            submitter=scene.desk,
-            store=scene.store,
-            still=scene._still,
+            submitter=harness.submitter,
+            store=harness.store,
+            still=harness._still,
             token=lambda: "0123456789abcdef",
-            probe=scene._probe,
-            monotonic=lambda: scene.now,
+            probe=harness._probe,
+            monotonic=lambda: harness.now,
         )
-        fake = scene.runs()
-        directory = scene.spec.directory
+        fake = harness.runs()
+        directory = harness.spec.directory
         await performer.perform(CheckTail(directory, 0, 2, directory, (1, 1, "n"), ByteRangeDigest(900, "all")))
-        (fact,) = scene.desk.told
+        (fact,) = harness.submitter.told
         assert isinstance(fact, c.TailBroken)
         assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")
-        assert scene.world.engines[0] is fake, "nothing is wrong with what it holds"
+        assert harness.world.engines[0] is fake, "nothing is wrong with what it holds"
 
     play(story)

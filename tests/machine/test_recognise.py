@@ -9,7 +9,7 @@ from dkv.engine.contract import CopyLabel, Identity
 from dkv.machine import steps as s
 from dkv.machine.steps import Recognise
 from tests.machine.stage import Stage
-from tests.machine.test_perform import Scene, play
+from tests.machine.test_perform import Harness, play
 
 
 def test_what_an_archive_is_to_be_restored_from_is_read_once_by_its_own_manager() -> None:
@@ -24,13 +24,13 @@ def test_what_an_archive_is_to_be_restored_from_is_read_once_by_its_own_manager(
 
 
 def test_a_copy_is_told_as_it_was_read_and_that_there_is_none_too() -> None:
-    async def story(scene: Scene) -> None:
+    async def story(harness: Harness) -> None:
         made_of = Identity("domain", "db", 7, "d1", "left")
-        scene.engines.world.copies["/d"] = CopyLabel("d1/3", made_of, ((0, 8191),), 0)
-        await scene.performer.perform(s.Recognise("/d", 5, "/d"))
-        await scene.performer.perform(s.Recognise("/e", 6, "/e"))
+        harness.engines.world.copies["/d"] = CopyLabel("d1/3", made_of, ((0, 8191),), 0)
+        await harness.performer.perform(s.Recognise("/d", 5, "/d"))
+        await harness.performer.perform(s.Recognise("/e", 6, "/e"))
         who: dict[str, Any] = {"server_id": "s1", "actor": "s1"}
-        assert scene.desk.told == [
+        assert harness.submitter.told == [
             c.CopyRecognised(archive_id=5, cut="d1/3", group="left", slots=((0, 8191),), **who),
             c.CopyRecognised(archive_id=6, **who),
         ]

@@ -17,30 +17,30 @@ from dkv.machine.next_look import CUT_OFF_INTERVAL
 from dkv.machine.reconcile import LONG_GAP
 from dkv.machine.steps import Admit, Fence
 from dkv.store.contract import Unavailable
+from tests.machine.cluster import Cluster
 from tests.machine.fakes import FakeManager
 from tests.machine.stage import DATABASE
-from tests.machine.troupe import Troupe
 
 
-def run(story: Callable[[Troupe], Awaitable[Any]], **options: Any) -> None:
+def run(story: Callable[[Cluster], Awaitable[Any]], **options: Any) -> None:
     """Tell a story of two managers whose store is settled."""
 
     async def told() -> None:
-        troupe = await Troupe.settled(**options)
-        await story(troupe)
+        cluster = await Cluster.settled(**options)
+        await story(cluster)
 
     asyncio.run(told())
 
 
 def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
         await manager.glance()
         manager.engines.calls.clear()
         revision = (await manager.submitter.view()).revision
         for _ in range(10_000):
-            troupe.clock.now += 0.5
-            troupe.world.written += 1  # so that every look shows something new
+            cluster.clock.now += 0.5
+            cluster.world.written += 1  # so that every look shows something new
             await manager.reconciler.look()
         assert set(manager.engines.calls) == {"survey"}
         assert (await manager.submitter.view()).revision == revision
@@ -49,16 +49,16 @@ def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
 
 
 def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        leader = troupe.engine(0)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        leader = cluster.engine(0)
         leader.admits = False
         for trouble in (EngineUnreachable("gone"), EngineRefused("no"), RuntimeError("our own mistake"), OSError("disk")):
             manager.engines.refuses = {"admit": trouble}
-            await troupe.round()
-            assert manager.troubles[-1][1] is trouble
+            await cluster.round()
+            assert manager.errors[-1][1] is trouble
         manager.engines.refuses = {}
-        await troupe.round()
+        await cluster.round()
         assert leader.admits
 
     run(story)
@@ -76,16 +76,16 @@ async def failing(manager: FakeManager, clock: Any, trouble: Exception, seconds:
 
 
 def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_once_a_minute() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).admits = False
-        await failing(manager, troupe.clock, OSError("no space is left"), 1)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).admits = False
+        await failing(manager, cluster.clock, OSError("no space is left"), 1)
         assert manager.commands.count("admit") >= 8  # what may be over at once is hardly waited with
-        await failing(manager, troupe.clock, OSError("no space is left"), 69)
+        await failing(manager, cluster.clock, OSError("no space is left"), 69)
         tries = manager.commands.count("admit")
         assert tries < 70, tries
-        assert [type(step) for step, _, _ in manager.troubles] == [Admit, Admit]
-        times = [times for _, _, times in manager.troubles]
+        assert [type(step) for step, _, _ in manager.errors] == [Admit, Admit]
+        times = [times for _, _, times in manager.errors]
         assert times[0] == 1
         assert tries - 10 < times[1] <= tries
 
@@ -93,33 +93,33 @@ def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_on
 
 
 def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when_it_fails_anew() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).admits = False
-        await failing(manager, troupe.clock, OSError("no space is left"), 30)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).admits = False
+        await failing(manager, cluster.clock, OSError("no space is left"), 30)
         manager.engines.refuses = {}
-        troupe.clock.now += LATEST
+        cluster.clock.now += LATEST
         await manager.glance()
-        assert troupe.engine(0).admits
-        troupe.engine(0).admits = False
+        assert cluster.engine(0).admits
+        cluster.engine(0).admits = False
         manager.engines.calls.clear()
-        await failing(manager, troupe.clock, OSError("no space is left"), 0.5)
+        await failing(manager, cluster.clock, OSError("no space is left"), 0.5)
         assert manager.commands.count("admit") >= 5
-        assert len(manager.troubles) == 1  # not a minute since it was told
+        assert len(manager.errors) == 1  # not a minute since it was told
 
     run(story)
 
 
 def test_a_fence_that_fails_is_tried_at_every_look() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        await troupe.tell(c.ShutdownDatabase(name=DATABASE))
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        await cluster.tell(c.ShutdownDatabase(name=DATABASE))
         await manager.glance()
-        troupe.engine(0).fenced = False
+        cluster.engine(0).fenced = False
         manager.engines.calls.clear()
         manager.engines.refuses = {"fence": EngineUnreachable("busy")}
         for _ in range(20):
-            troupe.clock.now += 1
+            cluster.clock.now += 1
             await manager.glance()
         assert manager.commands.count("fence") == 20
 
@@ -128,17 +128,17 @@ def test_a_fence_that_fails_is_tried_at_every_look() -> None:
 
 @pytest.mark.parametrize("trouble", [EngineUnreachable("away"), Unavailable("away"), OSError("too many open files")])
 def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
         manager.engines.refuses = {"survey": trouble}
         loop = asyncio.create_task(manager.reconciler.run())
         async with asyncio.timeout(10):
-            while not manager.troubles:
+            while not manager.errors:
                 await asyncio.sleep(0.01)
-        troupe.engine(0).admits = False
+        cluster.engine(0).admits = False
         manager.engines.refuses = {}
         async with asyncio.timeout(10):
-            while not troupe.engine(0).admits:
+            while not cluster.engine(0).admits:
                 await asyncio.sleep(0.01)
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
@@ -148,8 +148,8 @@ def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
 
 
 def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
         looks = manager.engines.thorough
         looks.clear()
         loop = asyncio.create_task(manager.reconciler.run())
@@ -158,7 +158,7 @@ def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so()
                 await asyncio.sleep(0.01)
         assert looks[0]
         looks.clear()
-        uid = (await troupe.state()).servers["s2"].uid
+        uid = (await cluster.state()).servers["s2"].uid
         await manager.submitter.submit(c.ServerLost(server_id="s2", uid=uid, actor="test"))
         async with asyncio.timeout(10):
             while not looks:
@@ -172,9 +172,9 @@ def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so()
 
 
 def test_one_step_at_a_time_for_each_thing() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).admits = False
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).admits = False
         go_on = asyncio.Event()
         manager.engines.before["admit"] = lambda: go_on.wait()  # type: ignore[dict-item, return-value]
         for _ in range(5):
@@ -183,7 +183,7 @@ def test_one_step_at_a_time_for_each_thing() -> None:
         assert manager.commands.count("admit") == 1
         go_on.set()
         await manager.finish()
-        assert troupe.engine(0).admits
+        assert cluster.engine(0).admits
 
     run(story)
 
@@ -198,25 +198,25 @@ async def turns() -> None:
 
 
 def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).fenced = True
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).fenced = True
         manager.reconciler.learn(await manager.submitter.view())
-        await troupe.tell(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
+        await cluster.tell(c.ShutdownDatabase(name=DATABASE))  # now the fence is wanted
         manager.engines.calls.clear()
         await manager.reconciler.look()
         await manager.finish()
         assert manager.commands == []
-        assert troupe.engine(0).fenced
+        assert cluster.engine(0).fenced
 
     run(story)
 
 
 @pytest.mark.parametrize(("lease", "done"), [(1.6, True), (1.4, False)])
 def test_a_guarded_step_needs_more_than_half_of_the_lease(lease: float, done: bool) -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).admits = False
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).admits = False
         manager.lease = lease
         await manager.glance()
         assert ("admit" in manager.commands) is done
@@ -227,13 +227,13 @@ def test_a_guarded_step_needs_more_than_half_of_the_lease(lease: float, done: bo
 def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
     """The manager was frozen between its glance and the step: the handover may have no time left."""
 
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s2"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s2"]
         await manager.glance()
-        await troupe.tell(c.HandoverBegun(to_archive=1, **await troupe.quote()))
-        troupe.clock.now += 0.1
+        await cluster.tell(c.HandoverBegun(to_archive=1, **await cluster.quote()))
+        cluster.clock.now += 0.1
         await manager.glance(settle=False)
-        troupe.clock.now += 7.0
+        cluster.clock.now += 7.0
         await manager.finish()
         assert "failover" not in manager.commands
 
@@ -246,12 +246,12 @@ def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
 def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> None:
     """A survey may take half a second, when an engine does not answer; what the domain says must not be newer."""
 
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s2"]
-        await troupe.stop(1)
-        await troupe.request(1)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s2"]
+        await cluster.stop(1)
+        await cluster.request(1)
         await manager.glance()  # taken
-        troupe.clock.now += 60.0  # long in coming, for whatever reason
+        cluster.clock.now += 60.0  # long in coming, for whatever reason
         looking = asyncio.Event()
         survey = await manager.engines.survey()
 
@@ -268,7 +268,7 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
         manager.reconciler.learn(await manager.submitter.view())
         await glance
         await manager.finish()
-        state = await troupe.state()
+        state = await cluster.state()
         assert state.process_on(1) is not None
         assert not {"vanished", "release"} & set(manager.commands)
         assert not any(t.cause == Cause.EXITED for t in state.tombstones.values())
@@ -279,18 +279,18 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
 def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_look() -> None:
     """The process is asked to leave while its engine is being launched: the survey may not show that engine yet."""
 
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s2"]
-        await troupe.stop(1)
-        await troupe.request(1)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s2"]
+        await cluster.stop(1)
+        await cluster.request(1)
         await manager.glance()  # taken
         go_on, looking = asyncio.Event(), asyncio.Event()
         manager.engines.before["launch"] = lambda: go_on.wait()  # type: ignore[dict-item, return-value]
         await manager.glance(settle=False)  # the launch begins
         await turns()
-        process = (await troupe.state()).process_on(1)
+        process = (await cluster.state()).process_on(1)
         assert process is not None
-        await troupe.tell(c.ShutdownProcess(start_id=process.start_id))
+        await cluster.tell(c.ShutdownProcess(start_id=process.start_id))
         manager.reconciler.learn(await manager.submitter.view())
         survey = await manager.engines.survey()
 
@@ -305,27 +305,27 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         go_on.set()
         await glance
         await manager.finish()
-        assert process.start_id in (await troupe.state()).processes
+        assert process.start_id in (await cluster.state()).processes
         assert "release" not in manager.commands
 
     run(story)
 
 
-def test_two_steps_of_one_glance_on_the_same_thing_are_one() -> None:
-    async def story(troupe: Troupe) -> None:
-        reconciler = troupe.managers["s1"].reconciler
+def test_two_steps_of_one_look_on_the_same_thing_are_one() -> None:
+    async def story(cluster: Cluster) -> None:
+        reconciler = cluster.managers["s1"].reconciler
         first, second = Fence("fence", 0), Admit("fence", 0)
         assert reconciler._start(first, 1.0)
         assert not reconciler._start(second, 1.0)
-        await troupe.managers["s1"].finish()
+        await cluster.managers["s1"].finish()
 
     run(story)
 
 
 def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
-    async def story(troupe: Troupe) -> None:
-        reconciler = troupe.managers["s1"].reconciler
-        newest = await troupe.managers["s1"].submitter.view()
+    async def story(cluster: Cluster) -> None:
+        reconciler = cluster.managers["s1"].reconciler
+        newest = await cluster.managers["s1"].submitter.view()
         reconciler.learn(newest)
         reconciler.learn(View(newest.revision - 1, State()))
         assert reconciler.known() is newest.state
@@ -334,11 +334,11 @@ def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
 
 
 def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
         await manager.glance()
-        troupe.engine(0).admits = False
-        troupe.engine(1).follows = None
+        cluster.engine(0).admits = False
+        cluster.engine(1).follows = None
         manager.lease = 0.5
         manager.engines.calls.clear()
 
@@ -356,10 +356,10 @@ def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> No
 
 
 def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
         await manager.glance()
-        troupe.engine(1).follows = None
+        cluster.engine(1).follows = None
         manager.lease = 0.5
 
         async def hangs() -> Any:
@@ -369,7 +369,7 @@ def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
         async with asyncio.timeout(10):
             await manager.reconciler.look(stale=True)
             await manager.finish()
-        assert troupe.engine(0).fenced
+        assert cluster.engine(0).fenced
 
     run(story)
 
@@ -378,67 +378,68 @@ def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
 
 
 def test_an_exit_is_reported_once_then_forgotten() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s2"]
-        start_id = troupe.engine(1).spec.start_id
-        troupe.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s2"]
+        start_id = cluster.engine(1).spec.start_id
+        cluster.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
         await manager.glance()
-        assert troupe.world.exits[manager.engines.address] == {}
-        state = await troupe.state()
+        assert cluster.world.exits[manager.engines.address] == {}
+        state = await cluster.state()
         assert state.tombstones[start_id].cause == "killed by signal"
         for _ in range(10):
-            await troupe.round()
-        assert list((await troupe.state()).tombstones) == [start_id]
+            await cluster.round()
+        assert list((await cluster.state()).tombstones) == [start_id]
         assert manager.commands.count("forget_exit") == 1
 
     run(story)
 
 
 def test_a_manager_that_died_between_report_and_forgetting_reports_nothing_twice() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s2"]
-        start_id = troupe.engine(1).spec.start_id
-        troupe.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
-        record = dict(troupe.world.exits[manager.engines.address])
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s2"]
+        start_id = cluster.engine(1).spec.start_id
+        cluster.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
+        record = dict(cluster.world.exits[manager.engines.address])
         await manager.glance()
-        troupe.world.exits[manager.engines.address] = record  # as if it had not been forgotten
-        troupe.replace_manager("s2")
-        await troupe.round()
-        assert troupe.world.exits[manager.engines.address] == {}
-        assert list((await troupe.state()).tombstones) == [start_id]
+        cluster.world.exits[manager.engines.address] = record  # as if it had not been forgotten
+        cluster.replace_manager("s2")
+        await cluster.round()
+        assert cluster.world.exits[manager.engines.address] == {}
+        assert list((await cluster.state()).tombstones) == [start_id]
 
     run(story)
 
 
 def test_closing_lets_running_steps_go() -> None:
-    async def story(troupe: Troupe) -> None:
-        manager = troupe.managers["s1"]
-        troupe.engine(0).admits = False
+    async def story(cluster: Cluster) -> None:
+        manager = cluster.managers["s1"]
+        cluster.engine(0).admits = False
         manager.engines.before["admit"] = lambda: asyncio.sleep(3600)
         await manager.glance(settle=False)
         await turns()
-        assert manager.reconciler._running
+        assert manager.commands == ["admit"]
         async with asyncio.timeout(10):
             await manager.reconciler.close()
-        assert not manager.reconciler._running
+            await manager.reconciler.settle()  # at once: nothing runs any more
+        assert not cluster.engine(0).admits
 
     run(story)
 
 
 def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
     async def story() -> None:
-        troupe = Troupe(real_time=True)
-        await troupe.found()
-        await troupe.request(0)
-        await troupe.request(1)
-        loops = [asyncio.create_task(m.reconciler.run()) for m in troupe.managers.values()]
+        cluster = Cluster(real_time=True)
+        await cluster.found()
+        await cluster.request(0)
+        await cluster.request(1)
+        loops = [asyncio.create_task(m.reconciler.run()) for m in cluster.managers.values()]
         async with asyncio.timeout(30):
-            while not await troupe.both_in_sync():
+            while not await cluster.both_in_sync():
                 await asyncio.sleep(0.02)
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
-        for manager in troupe.managers.values():
+        for manager in cluster.managers.values():
             await manager.reconciler.close()
 
     asyncio.run(story())

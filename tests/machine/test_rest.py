@@ -10,7 +10,7 @@ import pytest
 from dkv.domain import commands as c
 from dkv.domain.model import State
 from dkv.machine.plan import plan
-from tests.machine.troupe import Troupe
+from tests.machine.cluster import Cluster
 
 
 def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,12 +21,12 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         return plan(state, me, seen)
 
     async def story() -> None:
-        troupe = await Troupe.settled()
-        manager = troupe.managers["s1"]
+        cluster = await Cluster.settled()
+        manager = cluster.managers["s1"]
 
         async def judges() -> bool:
             judged.clear()
-            troupe.clock.now += 1.0
+            cluster.clock.now += 1.0
             await manager.reconciler.look()
             await manager.finish()
             return bool(judged)
@@ -36,19 +36,19 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         assert not await judges()
         observed = manager.reconciler.observed()
         assert observed is not None
-        assert observed.conditions.now == troupe.clock.now * 1000
+        assert observed.conditions.now == cluster.clock.now * 1000
         manager.lease = 1.4  # seconds left of three
         assert await judges()
         assert await judges()
         manager.lease = 3.0
         assert await judges()
-        await troupe.tell(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
+        await cluster.tell(c.PutRecord(kind="kvstore", key="colour", value='"red"'))
         manager.reconciler.learn(await manager.submitter.view())
         assert await judges()
         assert not await judges()
-        troupe.engine(0).admits = False
+        cluster.engine(0).admits = False
         assert await judges()
-        assert troupe.engine(0).admits
+        assert cluster.engine(0).admits
 
     monkeypatch.setattr("dkv.machine.reconcile.plan", counted)
     asyncio.run(story())

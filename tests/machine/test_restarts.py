@@ -13,116 +13,116 @@ import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseState
-from tests.machine.fakes import Fate
+from tests.machine.cluster import SERVERS, Cluster
+from tests.machine.fakes import FaultPlan
 from tests.machine.stage import DATABASE
-from tests.machine.troupe import SERVERS, Troupe
 
-Story = Callable[[Troupe], Awaitable[None]]
+Story = Callable[[Cluster], Awaitable[None]]
 
 
-async def start(troupe: Troupe) -> None:
+async def start(cluster: Cluster) -> None:
     """Nothing runs yet; both copies are requested."""
-    await troupe.found()
+    await cluster.found()
 
 
-async def started(troupe: Troupe) -> None:
-    await troupe.request(0)
-    await troupe.request(1)
-    await troupe.until(troupe.both_in_sync)
-    leader = (await troupe.group()).leader  # whoever was started first
+async def started(cluster: Cluster) -> None:
+    await cluster.request(0)
+    await cluster.request(1)
+    await cluster.until(cluster.both_in_sync)
+    leader = (await cluster.group()).leader  # whoever was started first
     assert leader is not None
-    await well(troupe, leader)
+    await well(cluster, leader)
 
 
-async def lone(troupe: Troupe) -> None:
+async def lone(cluster: Cluster) -> None:
     """One copy leads; the other is requested."""
-    await start(troupe)
-    await troupe.request(0)
-    await troupe.until(serves(troupe))
+    await start(cluster)
+    await cluster.request(0)
+    await cluster.until(serves(cluster))
 
 
-async def joined(troupe: Troupe) -> None:
-    await troupe.request(1)
-    await troupe.until(troupe.both_in_sync)
-    await well(troupe, leader=0)
+async def joined(cluster: Cluster) -> None:
+    await cluster.request(1)
+    await cluster.until(cluster.both_in_sync)
+    await well(cluster, leader=0)
 
 
-async def both(troupe: Troupe) -> None:
+async def both(cluster: Cluster) -> None:
     """Both copies are in sync."""
-    await start(troupe)
-    await started(troupe)
+    await start(cluster)
+    await started(cluster)
 
 
-async def handed_over(troupe: Troupe) -> None:
+async def handed_over(cluster: Cluster) -> None:
     """The leader is stopped: the other leads, and the first is gone."""
-    await troupe.stop(0)
-    assert (await troupe.group()).leader == 1
-    await troupe.until(serves(troupe))
-    await well(troupe, leader=1)
+    await cluster.stop(0)
+    assert (await cluster.group()).leader == 1
+    await cluster.until(serves(cluster))
+    await well(cluster, leader=1)
 
 
-async def stopped(troupe: Troupe) -> None:
+async def stopped(cluster: Cluster) -> None:
     """The whole store is stopped, and any copy can start it again."""
-    await troupe.tell(c.ShutdownDatabase(name=DATABASE))
+    await cluster.tell(c.ShutdownDatabase(name=DATABASE))
 
     async def resting() -> bool:
-        return (await troupe.state()).databases[DATABASE].state is DatabaseState.NOT_RUNNING
+        return (await cluster.state()).databases[DATABASE].state is DatabaseState.NOT_RUNNING
 
-    await troupe.until(resting)
-    await troupe.round()
-    assert not troupe.world.engines
-    assert not any(troupe.world.exits.values())
+    await cluster.until(resting)
+    await cluster.round()
+    assert not cluster.world.engines
+    assert not any(cluster.world.exits.values())
 
 
-async def switched(troupe: Troupe) -> None:
+async def switched(cluster: Cluster) -> None:
     """The other copy is wished for and leads; both stay. The target's manager may die in the handover, which then ends at
     its deadline, and so does the wish: whoever still wants it asks again."""
 
     async def done() -> bool:
-        group = await troupe.group()
+        group = await cluster.group()
         return group.switchover is None and group.handover is None
 
-    await troupe.round()  # a manager's first glance knows of no handover how old it is
+    await cluster.round()  # a manager's first glance knows of no handover how old it is
     for _ in range(2):
-        if (await troupe.group()).leader == 0:
-            await troupe.tell(c.Switchover(database=DATABASE))
-        await troupe.until(done)
-    await troupe.until(troupe.both_in_sync)
-    await well(troupe, leader=1)
+        if (await cluster.group()).leader == 0:
+            await cluster.tell(c.Switchover(database=DATABASE))
+        await cluster.until(done)
+    await cluster.until(cluster.both_in_sync)
+    await well(cluster, leader=1)
 
 
-async def renewed(troupe: Troupe) -> None:
+async def renewed(cluster: Cluster) -> None:
     """Every process is replaced, one after the other, and nothing is left of the restart."""
-    below = (await troupe.state()).next_start_id
-    await troupe.tell(c.RestartDatabase(name=DATABASE, rolling=True))
+    below = (await cluster.state()).next_start_id
+    await cluster.tell(c.RestartDatabase(name=DATABASE, rolling=True))
 
     async def done() -> bool:
-        return (await troupe.state()).databases[DATABASE].restart is None
+        return (await cluster.state()).databases[DATABASE].restart is None
 
-    await troupe.until(done)
-    processes = (await troupe.state()).processes
+    await cluster.until(done)
+    processes = (await cluster.state()).processes
     assert sorted(p.archive_id or 0 for p in processes.values()) == [0, 1]
     assert min(processes) >= below
-    await well(troupe, leader=1)
+    await well(cluster, leader=1)
 
 
-def serves(troupe: Troupe) -> Callable[[], Awaitable[bool]]:
+def serves(cluster: Cluster) -> Callable[[], Awaitable[bool]]:
     async def yes() -> bool:
-        return (await troupe.group()).serving
+        return (await cluster.group()).serving
 
     return yes
 
 
-async def well(troupe: Troupe, leader: int) -> None:
+async def well(cluster: Cluster, leader: int) -> None:
     """The domain's leader leads, alone, accepting writes and replicas; nobody was killed on the way."""
 
     async def accepts() -> bool:
-        engine = troupe.engine(leader)
+        engine = cluster.engine(leader)
         return engine.leads and engine.admits and not engine.fenced
 
-    await troupe.until(accepts)
-    assert [f.spec.identity.archive_id for f in troupe.world.engines.values() if f.leads] == [leader]
-    ends = [t.cause for t in (await troupe.state()).tombstones.values()]
+    await cluster.until(accepts)
+    assert [f.spec.identity.archive_id for f in cluster.world.engines.values() if f.leads] == [leader]
+    ends = [t.cause for t in (await cluster.state()).tombstones.values()]
     assert set(ends) <= {"graceful stop"}
 
 
@@ -138,16 +138,16 @@ STORIES: dict[str, tuple[Story, Story]] = {
 LONG_STORIES: dict[str, tuple[Story, Story]] = {"a rolling restart": (both, renewed)}
 
 
-async def tell(name: str, victim: str, at: int) -> Fate:
+async def tell(name: str, victim: str, at: int) -> FaultPlan:
     """The story with the victim's manager dying at its n-th await (0: never)."""
-    scene, act = LONG_STORIES.get(name) or STORIES[name]
-    troupe = Troupe()
-    await scene(troupe)
-    fate = Fate(at)
-    troupe.replace_manager(victim, fate)
-    await act(troupe)
-    assert troupe.deaths == (1 if at else 0)
-    return fate
+    harness, act = LONG_STORIES.get(name) or STORIES[name]
+    cluster = Cluster()
+    await harness(cluster)
+    faults = FaultPlan(at)
+    cluster.replace_manager(victim, faults)
+    await act(cluster)
+    assert cluster.deaths == (1 if at else 0)
+    return faults
 
 
 @pytest.mark.parametrize("victim", SERVERS)

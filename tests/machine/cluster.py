@@ -12,14 +12,14 @@ from dkv.domain import commands as c
 from dkv.domain.decision import Accepted
 from dkv.domain.model import Group, ProcessRole, State
 from dkv.store.memory import MemoryDomain, MemoryStore
-from tests.machine.fakes import Clock, Fake, FakeEngines, FakeManager, FakeWorld, Fate, Killed
+from tests.machine.fakes import Clock, Fake, FakeEngines, FakeManager, FakeWorld, FaultPlan, Killed
 from tests.machine.stage import DATABASE, GROUP, host
 
 SERVERS = ("s1", "s2")
 STEP = 0.5  # seconds between two rounds
 
 
-class Troupe:
+class Cluster:
     """Archive 0 on s1, archive 1 on s2."""
 
     def __init__(self, real_time: bool = False) -> None:
@@ -33,22 +33,22 @@ class Troupe:
         for server in SERVERS:
             self.replace_manager(server)
 
-    def replace_manager(self, server: str, fate: Fate | None = None) -> None:
+    def replace_manager(self, server: str, faults: FaultPlan | None = None) -> None:
         """A new manager on the same engines; what the old one held in its hands is gone."""
-        self.managers[server] = FakeManager(self.domain, FakeEngines(self.world, server), server, self.clock, fate)
+        self.managers[server] = FakeManager(self.domain, FakeEngines(self.world, server), server, self.clock, faults)
 
     @classmethod
-    async def settled(cls) -> Troupe:
+    async def settled(cls) -> Cluster:
         """The store runs and both copies are in sync."""
-        troupe = cls()
-        await troupe.found()
-        await troupe.request(0)
-        await troupe.request(1)
-        await troupe.until(troupe.both_in_sync)
-        await troupe.round()
-        for manager in troupe.managers.values():
+        cluster = cls()
+        await cluster.found()
+        await cluster.request(0)
+        await cluster.request(1)
+        await cluster.until(cluster.both_in_sync)
+        await cluster.round()
+        for manager in cluster.managers.values():
             manager.engines.calls.clear()
-        return troupe
+        return cluster
 
     async def found(self) -> None:
         await self.people.found("d0")

@@ -116,18 +116,18 @@ def test_a_former_leader_found_following_is_no_suspect_any_more() -> None:
 # Silence -------------------------------------------------------------------------------------------------------------
 
 
-def knocking(
+def probed(
     stage: Stage, server: str, engine: EngineSeen, *, answers: bool = False, accepts: bool = False, age: float = 0
 ) -> list[Step]:
-    """What follows once knocking at the leader's has given this, so many ms ago."""
+    """What follows once a probe of the leader's has given this, so many ms ago."""
     seen = stage.see(server, engine)
     steps = steps_of(stage.state, me(server), seen)
-    knocks = {
+    probes = {
         (k.host, k.port, k.engine_port): ProbeResult(seen.conditions.now - age, answers, accepts)
         for k in steps
         if isinstance(k, ProbePeer)
     }
-    return [step for step in steps_of(stage.state, me(server), replace(seen, probes=knocks)) if not isinstance(step, ProbePeer)]
+    return [step for step in steps_of(stage.state, me(server), replace(seen, probes=probes)) if not isinstance(step, ProbePeer)]
 
 
 def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
@@ -136,7 +136,7 @@ def silence(steps: list[Step]) -> list[tuple[bool, bool]]:
     return [(fact.silent, fact.machine_answers) for fact in facts if isinstance(fact, c.LeaderSilence)]
 
 
-def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a_knock() -> None:
+def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a_probe() -> None:
     stage = Stage().settled()
     deaf = stage.engine(1, link_silent_ms=3_000)
     assert stage.steps("s2", deaf) == []
@@ -145,17 +145,17 @@ def test_silence_is_told_only_when_the_leaders_server_lost_its_lease_and_after_a
     (step,) = stage.steps("s2", deaf)
     assert isinstance(step, ProbePeer)
     assert (step.host, step.port, step.engine_port) == (host("s1"), 7801, 0)
-    assert silence(knocking(stage, "s2", deaf, answers=False)) == [(True, False)]
-    assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
-    assert knocking(stage, "s2", deaf, age=PROBE_LASTS + 1) == [], "what was found long ago may have changed"
+    assert silence(probed(stage, "s2", deaf, answers=False)) == [(True, False)]
+    assert silence(probed(stage, "s2", deaf, answers=True)) == [(True, True)]
+    assert probed(stage, "s2", deaf, age=PROBE_LASTS + 1) == [], "what was found long ago may have changed"
 
 
 def test_what_the_domain_knows_is_not_told_again() -> None:
     stage = Stage(3).settled().server_is_lost("s1")
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     deaf = stage.engine(1, link_silent_ms=9_000)
-    assert silence(knocking(stage, "s2", deaf, answers=False)) == []
-    assert silence(knocking(stage, "s2", deaf, answers=True)) == [(True, True)]
+    assert silence(probed(stage, "s2", deaf, answers=False)) == []
+    assert silence(probed(stage, "s2", deaf, answers=True)) == [(True, True)]
 
 
 def test_an_open_door_is_not_silence_to_an_engine_that_never_attached() -> None:
@@ -166,16 +166,16 @@ def test_an_open_door_is_not_silence_to_an_engine_that_never_attached() -> None:
         stage.state, processes={**stage.state.processes, process.start_id: replace(process, state=ProcessState.TRACKED)}
     )
     deaf = stage.engine(1, link_silent_ms=9_000, link_up=False)
-    (knock,) = [step for step in stage.steps("s2", deaf) if isinstance(step, ProbePeer)]
-    assert knock.engine_port == stage.state.archives[0].client_port
-    assert silence(knocking(stage, "s2", deaf, answers=True, accepts=True)) == []
-    assert silence(knocking(stage, "s2", deaf, answers=True, accepts=False)) == [(True, True)]
+    (probe,) = [step for step in stage.steps("s2", deaf) if isinstance(step, ProbePeer)]
+    assert probe.engine_port == stage.state.archives[0].client_port
+    assert silence(probed(stage, "s2", deaf, answers=True, accepts=True)) == []
+    assert silence(probed(stage, "s2", deaf, answers=True, accepts=False)) == [(True, True)]
 
 
 def test_a_leader_that_is_heard_again_is_told_too() -> None:
     stage = Stage(3).settled().server_is_lost("s1")
     stage.tell(c.LeaderSilence(term=1, silent=True, **stage.of(1)))
-    assert silence(knocking(stage, "s2", stage.engine(1), answers=True)) == [(False, True)]
+    assert silence(probed(stage, "s2", stage.engine(1), answers=True)) == [(False, True)]
 
 
 # What would be lost --------------------------------------------------------------------------------------------------

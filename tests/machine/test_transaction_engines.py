@@ -14,8 +14,8 @@ from dkv.machine.conditions import SILENT
 from dkv.machine.observation import node_id, te_node_id
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED
 from dkv.machine.steps import Kill, LaunchTe, Meet, Replicate, SubmitFact
+from tests.machine.cluster import Cluster
 from tests.machine.stage import DATABASE, Stage, facts, kinds, me, next_look_of
-from tests.machine.troupe import Troupe
 
 
 def joined(stage: Stage, server: str = "s2") -> int:
@@ -205,84 +205,84 @@ def test_a_memory_only_process_nobody_asked_for_is_killed() -> None:
 # Carried out -----------------------------------------------------------------------------------------------------------
 
 
-def played(story: Callable[[Troupe], Awaitable[None]]) -> None:
+def played(story: Callable[[Cluster], Awaitable[None]]) -> None:
     async def told() -> None:
-        troupe = await Troupe.settled()
+        cluster = await Cluster.settled()
         try:
-            await story(troupe)
+            await story(cluster)
         finally:
-            for manager in troupe.managers.values():
+            for manager in cluster.managers.values():
                 await manager.reconciler.close()
 
     asyncio.run(told())
 
 
-async def te_of(troupe: Troupe) -> Process | None:
-    found = (p for p in (await troupe.state()).processes.values() if p.role is ProcessRole.TE)
+async def te_of(cluster: Cluster) -> Process | None:
+    found = (p for p in (await cluster.state()).processes.values() if p.role is ProcessRole.TE)
     return next(found, None)
 
 
-async def runs(troupe: Troupe) -> Process:
+async def runs(cluster: Cluster) -> Process:
     """A TE on s2, once it runs."""
-    await troupe.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
+    await cluster.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s2"))
 
     async def running() -> bool:
-        process = await te_of(troupe)
+        process = await te_of(cluster)
         return process is not None and process.engine_state is EngineState.RUNNING
 
-    await troupe.until(running)
-    process = await te_of(troupe)
+    await cluster.until(running)
+    process = await te_of(cluster)
     assert process is not None
     return process
 
 
 def test_a_te_comes_runs_and_goes() -> None:
-    async def story(troupe: Troupe) -> None:
-        process = await runs(troupe)
-        spec: TeSpec = troupe.world.memory[process.start_id].spec
-        await troupe.tell(c.ShutdownProcess(start_id=process.start_id))
+    async def story(cluster: Cluster) -> None:
+        process = await runs(cluster)
+        spec: TeSpec = cluster.world.memory[process.start_id].spec
+        await cluster.tell(c.ShutdownProcess(start_id=process.start_id))
 
         async def gone() -> bool:
-            return await te_of(troupe) is None
+            return await te_of(cluster) is None
 
-        await troupe.until(gone)
-        tombstone = (await troupe.state()).tombstones[process.start_id]
+        await cluster.until(gone)
+        tombstone = (await cluster.state()).tombstones[process.start_id]
         assert (tombstone.cause, tombstone.exit_code) == (Cause.GRACEFUL_STOP, 0)
-        assert not troupe.world.memory
+        assert not cluster.world.memory
         assert spec.engines[0].client_port == process.endpoints[0].client_port
-        assert await troupe.both_in_sync()
+        assert await cluster.both_in_sync()
 
     played(story)
 
 
 def test_a_te_follows_the_leader_of_the_next_term_and_settles() -> None:
-    async def story(troupe: Troupe) -> None:
-        await runs(troupe)
-        await troupe.stop(0)
+    async def story(cluster: Cluster) -> None:
+        await runs(cluster)
+        await cluster.stop(0)
 
         async def follows() -> bool:
-            process = await te_of(troupe)
+            process = await te_of(cluster)
             assert process is not None
-            (fake,) = troupe.world.memory[process.start_id].engines
+            (fake,) = cluster.world.memory[process.start_id].engines
             return fake.follows == node_id("d0", 1) and process.engine_state is EngineState.RUNNING
 
-        await troupe.until(follows)
-        for manager in troupe.managers.values():
+        await cluster.until(follows)
+        for manager in cluster.managers.values():
             manager.engines.calls.clear()
         for _ in range(10):
-            await troupe.round()
-        assert all(manager.commands == [] for manager in troupe.managers.values())
+            await cluster.round()
+        assert all(manager.commands == [] for manager in cluster.managers.values())
 
     played(story)
 
 
 def test_a_manager_that_is_replaced_goes_on_with_its_tes() -> None:
-    async def story(troupe: Troupe) -> None:
-        process = await runs(troupe)
-        troupe.replace_manager("s2")
+    async def story(cluster: Cluster) -> None:
+        process = await runs(cluster)
+        cluster.replace_manager("s2")
         for _ in range(5):
-            await troupe.round()
-        assert list(troupe.world.memory) == [process.start_id]
-        assert "launch_memory" not in troupe.managers["s2"].engines.calls
+            await cluster.round()
+        assert list(cluster.world.memory) == [process.start_id]
+        assert "launch_memory" not in cluster.managers["s2"].engines.calls
 
     played(story)
