@@ -18,7 +18,7 @@ from tests.cli.fake import FakeDomain
 
 
 @dataclass
-class Said:
+class Output:
     """What one run printed, and its exit code."""
 
     code: int
@@ -49,22 +49,22 @@ class Person:
         clock = self.domain.clock
         return Session(screen, self.environ, self.domain, sleep=clock.sleep, clock=clock)
 
-    def types(self, text: str) -> Said:
+    def types(self, text: str) -> Output:
         """Run a script text in the one shell."""
         self.shell.screen = Screen(io.StringIO(), io.StringIO())
-        return self._said(self.shell, run_text(self.shell, text))
+        return self._output(self.shell, run_text(self.shell, text))
 
-    def runs(self, *words: str) -> Said:
+    def runs(self, *words: str) -> Output:
         """Run one one-shot command."""
         session = self.session()
-        return self._said(session, run_cmdlet(session, words[0], from_argv(words[1:])))
+        return self._output(session, run_cmdlet(session, words[0], from_argv(words[1:])))
 
     @staticmethod
-    def _said(session: Session, code: int) -> Said:
+    def _output(session: Session, code: int) -> Output:
         out, err = session.screen.out, session.screen.err
         assert isinstance(out, io.StringIO)
         assert isinstance(err, io.StringIO)
-        return Said(code, out.getvalue(), err.getvalue())
+        return Output(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture

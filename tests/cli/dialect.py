@@ -14,7 +14,7 @@ from dkv.cli.cmdlets import run_cmdlet
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.client import Endpoint, Reply, Request
-from tests.cli.conftest import Said
+from tests.cli.conftest import Output
 from tests.cli.fake import Clock
 
 Json = dict[str, Any]
@@ -54,24 +54,24 @@ class Dialect:
 
     def _at_once(self, steps: list[Json]) -> Reply:
         """Each of several requests; lists are whole."""
-        told = []
+        answers = []
         for step in steps:
             reply = self._answered(Request(step["method"], step["path"], {}))
             answer = json.loads(reply.body)
             known = self.answers.get(f"{step['method']} {urlsplit(step['path']).path.removeprefix('/api/1')}")
             if isinstance(known, list):
                 answer = {"data": known, "hasNext": False}
-            told.append({"status": reply.status, "answer": answer, "commands": []})
-        return Reply(200, {}, json.dumps({"revision": 1, "steps": told}).encode())
+            answers.append({"status": reply.status, "answer": answer, "commands": []})
+        return Reply(200, {}, json.dumps({"revision": 1, "steps": answers}).encode())
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
         raise NotImplementedError
 
     def changes(self) -> list[tuple[str, str, Json, Json | None]]:
         """What was sent that could change something."""
-        return [one for one in self.log if one[0] != "GET"]
+        return [request for request in self.log if request[0] != "GET"]
 
-    def runs(self, home: Path, line: str, *more: str) -> Said:
+    def runs(self, home: Path, line: str, *more: str) -> Output:
         """One command line; `more` are words with blanks in them."""
         screen = Screen(io.StringIO(), io.StringIO())
         session = Session(screen, {"XDG_CONFIG_HOME": str(home)}, self, sleep=self.clock.sleep, clock=self.clock)
@@ -79,7 +79,7 @@ class Dialect:
         code = run_cmdlet(session, " ".join(words[:2]), from_argv(words[2:]))
         assert isinstance(screen.out, io.StringIO)
         assert isinstance(screen.err, io.StringIO)
-        return Said(code, screen.out.getvalue(), screen.err.getvalue())
+        return Output(code, screen.out.getvalue(), screen.err.getvalue())
 
 
 class No:
@@ -109,7 +109,7 @@ def server(name: str, *, local: bool = False, state: str = "Connected", leader: 
 def process(
     start_id: int, kind: str = "SM", where: str = "server0", durable: str = "MONITORED", engine: str = "RUNNING", **more: object
 ) -> Json:
-    told: Json = {
+    answers: Json = {
         "startId": str(start_id),
         "dbName": "test",
         "host": where,
@@ -121,10 +121,10 @@ def process(
         "labels": {},
     }
     if durable in ("MONITORED", "REQUESTED_SHUTDOWN"):
-        told |= {"hostname": where, "port": 7861 + start_id, "pid": 100 + start_id, "nodeId": 1 + start_id, "lastHeardFrom": 5}
+        answers |= {"hostname": where, "port": 7861 + start_id, "pid": 100 + start_id, "nodeId": 1 + start_id, "lastHeardFrom": 5}
     if kind == "SM":
-        told["archiveId"] = start_id
-    return told | more
+        answers["archiveId"] = start_id
+    return answers | more
 
 
 def database(state: str = "RUNNING", major: int = 1, minor: int = 0, name: str = "test") -> Json:

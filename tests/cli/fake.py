@@ -145,8 +145,8 @@ class FakeDomain:
         known = self.stores.get(body["name"].lower())
         if known is not None:
             if known["asked"] != asked:
-                said = f"The store {known['name']} exists with another topology."
-                raise Problem(409, "store_differs", said, "See it with Get-DkvStore.")
+                output = f"The store {known['name']} exists with another topology."
+                raise Problem(409, "store_differs", output, "See it with Get-DkvStore.")
             return 200, self._seen(known)
         if self.query.get("check"):
             return 200, {"ok": True}
@@ -292,7 +292,7 @@ class FakeDomain:
         return self.stores[name.lower()]
 
     def _found(self, store: Json, instance: str) -> Json:
-        for one in store["instances"]:
-            if one["instanceName"] == instance:
-                return one  # type: ignore[no-any-return]
+        for candidate in store["instances"]:
+            if candidate["instanceName"] == instance:
+                return candidate  # type: ignore[no-any-return]
         raise Problem(404, "unknown_instance", f"There is no instance '{instance}'.")

@@ -73,25 +73,25 @@ TABLE = [
 def test_bad_input_is_refused_with_a_sentence_and_a_hint(
     with_store: Person, command: str, code: int, sentence: str, hint: str
 ) -> None:
-    said = with_store.types(command)
-    message, _, advice = said.err.partition("\n\nhint: ")
-    assert said.code == code
+    output = with_store.types(command)
+    message, _, advice = output.err.partition("\n\nhint: ")
+    assert output.code == code
     assert sentence in message
     assert "\n" not in message
     assert hint in advice
-    assert said.out == ""
+    assert output.out == ""
     assert not [1 for _, method, target in with_store.domain.log if method != "GET" and "check=true" not in target]
     assert list(with_store.domain.stores) == ["ordersstore"]
 
 
 def test_a_script_that_cannot_be_read_runs_no_line(with_store: Person) -> None:
-    said = with_store.types("Stop-DkvStore OrdersStore\nGet-DkvStore 'x")
-    assert said.code == 2
+    output = with_store.types("Stop-DkvStore OrdersStore\nGet-DkvStore 'x")
+    assert output.code == 2
     assert not with_store.domain.log
 
 
 def test_a_script_goes_on_after_a_failed_line_and_ends_non_zero(with_store: Person) -> None:
-    said = with_store.types("Get-DkvStore Nothing\nGet-DkvStore OrdersStore\nexit\nGet-DkvStore Nothing -Zzz")
-    assert said.code == 1
-    assert "OrdersStore" in said.out
-    assert "Zzz" not in said.err
+    output = with_store.types("Get-DkvStore Nothing\nGet-DkvStore OrdersStore\nexit\nGet-DkvStore Nothing -Zzz")
+    assert output.code == 1
+    assert "OrdersStore" in output.out
+    assert "Zzz" not in output.err

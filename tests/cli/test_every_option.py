@@ -39,12 +39,12 @@ BAD: dict[str, list[str]] = {
 """A value that each kind of option refuses; nothing where a value is missing, since any text will do."""
 
 
-def good(one: Param) -> list[str]:
-    return [written(one), *([one.choices[0]] if one.choices else GOOD[one.kind])]
+def good(param: Param) -> list[str]:
+    return [written(param), *([param.choices[0]] if param.choices else GOOD[param.kind])]
 
 
 def line(command: Cmdlet, *, without: Param | None = None) -> list[str]:
-    return [word for one in command.params if one.required and one is not without for word in good(one)]
+    return [word for param in command.params if param.required and param is not without for word in good(param)]
 
 
 def refused(command: Cmdlet, words: list[str], *named: str) -> None:
@@ -54,27 +54,27 @@ def refused(command: Cmdlet, words: list[str], *named: str) -> None:
     assert "\n" not in wrong.value.message
     assert wrong.value.message.endswith(".")
     assert wrong.value.hint
-    assert all(one in wrong.value.message for one in named), wrong.value.message
+    assert all(name in wrong.value.message for name in named), wrong.value.message
 
 
-@pytest.mark.parametrize("command", ALL, ids=lambda one: one.name)
+@pytest.mark.parametrize("command", ALL, ids=lambda command: command.name)
 def test_each_option_of_each_command_has_its_bad_input(command: Cmdlet) -> None:
     refused(command, [*line(command), "--no-such-option", "x"], command.name, "no-such-option")
-    for one in command.params:
-        name = written(one)
-        others = line(command, without=one)
-        if one.required:
-            refused(command, others, f"{command.name} needs {name}: {one.help}")
-        if one.kind != "each":
-            refused(command, [*others, *good(one), *good(one)], f"{name} is given twice")
-        if one.kind == "switch":
+    for param in command.params:
+        name = written(param)
+        others = line(command, without=param)
+        if param.required:
+            refused(command, others, f"{command.name} needs {name}: {param.help}")
+        if param.kind != "each":
+            refused(command, [*others, *good(param), *good(param)], f"{name} is given twice")
+        if param.kind == "switch":
             refused(command, [*others, f"{name}:perhaps"], f"{name} cannot be 'perhaps'")
-        elif one.kind != "pairs":
+        elif param.kind != "pairs":
             refused(command, [*others, name], f"{name} needs a value")
-        if BAD[one.kind]:
-            refused(command, [*others, name, *BAD[one.kind]])
+        if BAD[param.kind]:
+            refused(command, [*others, name, *BAD[param.kind]])
 
 
 def test_no_table_has_a_kind_of_value_that_is_not_tried() -> None:
-    assert {one.kind for command in ALL for one in command.params} <= set(BAD) == set(GOOD)
+    assert {param.kind for command in ALL for param in command.params} <= set(BAD) == set(GOOD)
     assert set(GREEDY) <= set(BAD)

@@ -104,10 +104,10 @@ def test_a_table_keeps_its_columns(nasty: str) -> None:
 def test_a_path_of_an_archive_is_shown_as_what_it_is(nasty: str, tmp_path: Path) -> None:
     archives = [archive(0) | {"path": f"/a/{nasty}"}]
     manager = Dialect({"GET /archives": archives, "GET /processes": [], "GET /processes/exited": []})
-    said = manager.runs(tmp_path, "show archives")
-    assert said.code == 0
-    assert harmless(said.out), repr(said.out)
-    assert printable(f"/a/{nasty}") in said.out
+    output = manager.runs(tmp_path, "show archives")
+    assert output.code == 0
+    assert harmless(output.out), repr(output.out)
+    assert printable(f"/a/{nasty}") in output.out
 
 
 @NAMES
@@ -122,9 +122,9 @@ def test_a_kept_value_reaches_a_program_as_it_is_and_a_terminal_shown(nasty: str
 
 @NAMES
 def test_what_a_person_types_wrong_is_repeated_as_what_it_is(nasty: str, person: Person) -> None:
-    said = person.runs(f"Get-{nasty}")
-    assert said.code == 2
-    assert harmless(said.err)
+    output = person.runs(f"Get-{nasty}")
+    assert output.code == 2
+    assert harmless(output.err)
     assert harmless(person.runs("Get-DkvStore", nasty).err)
 
 
@@ -242,7 +242,7 @@ def words_of(screen: Screen) -> str:
     return screen.err.getvalue()
 
 
-@pytest.mark.parametrize("name", [one.name for one in (*CMDLETS, *nouns.everything())])
+@pytest.mark.parametrize("name", [command.name for command in (*CMDLETS, *nouns.everything())])
 def test_every_command_fails_when_standard_output_is_full_or_closed(name: str, full: TextIO) -> None:
     for out, sentence in ((full, "Standard output cannot be written: No space left on device."), (None, "is closed")):
         screen = onto(out)
@@ -342,7 +342,7 @@ def test_the_program_says_by_its_exit_code_whether_it_printed(how: str, tmp_path
     end, code = HOW[how]
     line = f"{sys.executable} -m dkv.cli.main playground --help {end}; exit ${{PIPESTATUS[0]}}"
     environ = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")} | {"XDG_CONFIG_HOME": str(tmp_path)}
-    said = subprocess.run(["bash", "-c", line], env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert said.returncode == code, said
-    assert "Traceback" not in said.stderr
-    assert "Exception ignored" not in said.stderr
+    output = subprocess.run(["bash", "-c", line], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert output.returncode == code, output
+    assert "Traceback" not in output.stderr
+    assert "Exception ignored" not in output.stderr

@@ -13,18 +13,18 @@ from dkv.cli.powershell import Assignment, Command, Incomplete, Parameter, Posit
 from tests.cli.conftest import Person
 
 
-def one(text: str) -> Command:
+def only_command(text: str) -> Command:
     (found,) = parse(text)
     assert isinstance(found, Command)
     return found
 
 
 def values(text: str, **variables: object) -> list[object]:
-    return [settle(a.value, variables) for a in one(text).arguments if isinstance(a, Positional)]
+    return [settle(a.value, variables) for a in only_command(text).arguments if isinstance(a, Positional)]
 
 
 def test_a_backtick_continues_the_line_even_with_blanks_behind_it() -> None:
-    command = one("New-DkvStore `  \n  -Name OrdersStore `\n-InstancePrefix orders\n")
+    command = only_command("New-DkvStore `  \n  -Name OrdersStore `\n-InstancePrefix orders\n")
     assert [getattr(a, "name", None) or getattr(a, "value", None) for a in command.arguments] == [
         "Name",
         "OrdersStore",
@@ -46,7 +46,7 @@ def test_comments_and_semicolons() -> None:
 
 
 def test_a_switch_may_be_turned_off() -> None:
-    (argument,) = one("Connect-DkvManager -Force:$false").arguments
+    (argument,) = only_command("Connect-DkvManager -Force:$false").arguments
     assert isinstance(argument, Parameter)
     assert settle(argument.value or "", {}) is False
 
@@ -73,8 +73,8 @@ def test_instance_definitions_as_the_documentation_writes_them() -> None:
 
 
 def test_long_dashes_and_negative_numbers() -> None:
-    assert one("A \u2013Name x").arguments[0] == Parameter("Name")
-    assert one("A -5").arguments == (Positional("-5"),)
+    assert only_command("A \u2013Name x").arguments[0] == Parameter("Name")
+    assert only_command("A -5").arguments == (Positional("-5"),)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "word"), REFUSED, ids=[text for text, _ in REFUSED])
 def test_what_is_no_part_of_the_subset_is_refused_by_name(text: str, word: str, connected: Person) -> None:
     connected.domain.log.clear()
-    said = connected.types(f"Get-DkvStore; {text}\nGet-DkvStore")
-    assert said.code == 2
-    sentence, _, hint = said.err.partition("\n\nhint: ")
+    output = connected.types(f"Get-DkvStore; {text}\nGet-DkvStore")
+    assert output.code == 2
+    sentence, _, hint = output.err.partition("\n\nhint: ")
     assert word[1:] in sentence, "its first letter is small after the line's number"
     assert hint
     assert not connected.domain.log, "not even what stands before it"
@@ -218,8 +218,8 @@ def test_what_is_no_part_of_the_subset_is_refused_by_name(text: str, word: str, 
 )
 def test_what_cannot_be_done_is_seen_before_the_first_command_runs(text: str, word: str, connected: Person) -> None:
     connected.domain.log.clear()
-    said = connected.types(text)
-    assert (said.code, word in said.err) == (2, True), said
+    output = connected.types(text)
+    assert (output.code, word in output.err) == (2, True), output
     assert not connected.domain.log
 
 
@@ -246,8 +246,8 @@ def test_variables_of_earlier_lines_are_known(connected: Person) -> None:
 )
 def test_null_is_no_value(text: str, connected: Person) -> None:
     connected.domain.log.clear()
-    said = connected.types(text)
-    assert (said.code, "is $null, which is no value" in said.err) == (2, True), said
+    output = connected.types(text)
+    assert (output.code, "is $null, which is no value" in output.err) == (2, True), output
     assert not connected.domain.log
 
 

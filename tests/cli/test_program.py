@@ -29,10 +29,10 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_cmdlet_as_a_program(tmp_path: Path) -> None:
-    said = dkv(tmp_path, "Get-DkvStore", "--managers", "127.0.0.1:1")
-    assert said.returncode == 1
-    assert said.stdout == ""
-    assert "The manager at 127.0.0.1:1 is not reachable" in said.stderr
+    output = dkv(tmp_path, "Get-DkvStore", "--managers", "127.0.0.1:1")
+    assert output.returncode == 1
+    assert output.stdout == ""
+    assert "The manager at 127.0.0.1:1 is not reachable" in output.stderr
 
 
 def test_a_cmdlet_never_imports_what_costs_time(tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ def test_a_cmdlet_never_imports_what_costs_time(tmp_path: Path) -> None:
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     environ = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60, check=True)
-    assert said.stdout == "[]\n"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60, check=True)
+    assert output.stdout == "[]\n"
 
 
 def test_cold_start_is_quick(tmp_path: Path) -> None:
@@ -113,24 +113,24 @@ def test_a_script_from_a_file_and_from_stdin(tmp_path: Path) -> None:
     script = tmp_path / "a.ps1"
     script.write_text("\ufeff# nothing\n$a = 'x'\nhelp\n", encoding="utf-8")
     assert main(["shell", "--file", str(script)]) == 0
-    said = dkv(tmp_path, "shell", text="Get-DkvStore\n")
-    assert said.returncode == 1
-    assert said.stderr.startswith("No managers connected. Use Connect-DkvManager or specify -Managers.")
+    output = dkv(tmp_path, "shell", text="Get-DkvStore\n")
+    assert output.returncode == 1
+    assert output.stderr.startswith("No managers connected. Use Connect-DkvManager or specify -Managers.")
 
 
 @pytest.mark.parametrize(("end", "code"), [("<&-", 2), ("--file /dev/null", 0), ("<<< 'exit 3'", 3), ("<<< 'Get-DkvStoer'", 2)])
 def test_a_script_from_elsewhere_ends_with_its_own_exit_code(tmp_path: Path, end: str, code: int) -> None:
     line = f"{sys.executable} -m dkv.cli.main shell {end}"
     environ = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
-    said = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environ, timeout=60, check=False)
-    assert (said.returncode, "Traceback" in said.stderr) == (code, False), said
+    output = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert (output.returncode, "Traceback" in output.stderr) == (code, False), output
 
 
 def test_who_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     command = f"{sys.executable} -m dkv.cli.main shell -c '{'help;' * 2000}' | head -1"
-    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    assert said.stderr == ""
-    assert said.stdout.startswith("Connect-DkvManager")
+    output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert output.stderr == ""
+    assert output.stdout.startswith("Connect-DkvManager")
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def test_ports_of_the_same_node_and_of_the_manager_do_not_overlap() -> None:
 
 def test_the_emptiest_server_gets_the_next_node() -> None:
     store = {"name": "S", "instances": [{"server": "s1", "host": "h", "clustronPort": 1, "clientPort": 2, "instanceName": "x"}]}
-    one, two, three = places(3)
-    assert emptiest([one, two, three], store) == two
-    assert emptiest([one, two, three], store, [Node("n", two, 1, 2)]) == three
+    first, second, third = places(3)
+    assert emptiest([first, second, third], store) == second
+    assert emptiest([first, second, third], store, [Node("n", second, 1, 2)]) == third
     assert [(t.port, t.owner) for t in taken_ports([store])] == [(1, "x of S"), (2, "x of S")]
     assert taken_ports([store], but="s") == []

@@ -31,8 +31,8 @@ def test_a_lone_leader_that_is_the_whole_in_sync_set_confirms_alone() -> None:
 
 def test_v1_a_lost_link_lowers_nothing() -> None:
     """No replica is attached, but S still holds B: counting the attached ones confirmed on A alone."""
-    said = judge(AFTER_THE_WRITE, told(), VIEW, 0.1, LEADER)
-    assert said.kind is Kind.ACKNOWLEDGED and B in said.reason
+    output = judge(AFTER_THE_WRITE, told(), VIEW, 0.1, LEADER)
+    assert output.kind is Kind.ACKNOWLEDGED and B in output.reason
 
 
 def test_v1_transaction_engines_count_for_nobody() -> None:
@@ -61,8 +61,8 @@ def test_v3_a_new_view_says_nothing_about_a_write_to_the_old_engine(now: Engine 
 
 def test_v4_a_view_from_the_past_confirms_nothing() -> None:
     assert judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, FRESH - 0.01, LEADER).confirmed
-    said = judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, FRESH, LEADER)
-    assert said.kind is Kind.ACKNOWLEDGED and "no manager" in said.reason
+    output = judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, FRESH, LEADER)
+    assert output.kind is Kind.ACKNOWLEDGED and "no manager" in output.reason
 
 
 def test_an_engine_that_was_demoted_meanwhile_confirms_nothing() -> None:

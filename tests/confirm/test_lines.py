@@ -85,7 +85,7 @@ class Views:
         self.asked_at: float | None = None  # of every view; None: just now
 
     def latest(self) -> View:
-        """As the store is said to be now."""
+        """The store as of now."""
         group = GroupView(((0, 16383),), Engine(self.endpoint, self.term, self.term), 1, (), 1)
         return View((group,), self._clock() if self.asked_at is None else self.asked_at)
 
@@ -149,9 +149,9 @@ def test_a_write_is_only_acknowledged_while_the_newest_view_is_half_a_second_old
         assert client.set("before", "1").confirmed
         views._clock.skipped = 10.0
         views.asked_at = views._clock() - 0.5
-        said = client.set("after", "1", timeout=0.1)
-        assert said.kind is Kind.ACKNOWLEDGED
-        assert "no manager gave the state of the store within 0.5 s" in said.reason
+        output = client.set("after", "1", timeout=0.1)
+        assert output.kind is Kind.ACKNOWLEDGED
+        assert "no manager gave the state of the store within 0.5 s" in output.reason
         views.asked_at = None
         assert client.set("fresh", "1").confirmed
 

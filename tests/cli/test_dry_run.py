@@ -37,8 +37,8 @@ class Rehearsing(Dialect):
         if request.target != "/admin/v1/plan":
             return super().send(endpoint, request, timeout)
         steps = json.loads(request.body or b"")["steps"]
-        self.plans = [*getattr(self, "plans", []), [(one["method"], one["path"]) for one in steps]]
-        return Reply(200, {}, json.dumps({"revision": 1, "steps": [self._step(one) for one in steps]}).encode())
+        self.plans = [*getattr(self, "plans", []), [(step["method"], step["path"]) for step in steps]]
+        return Reply(200, {}, json.dumps({"revision": 1, "steps": [self._step(step) for step in steps]}).encode())
 
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(step["body"]).encode() if "body" in step else None
@@ -55,56 +55,56 @@ class Rehearsing(Dialect):
         ]
         no = {"code": self.code, "detail": "No.", "hint": "Ask another."}
         refused = no if self.refuses and self.refuses in step["path"] else None
-        told = {
+        answer = {
             "command": "Told",
             "fields": {"now": 5, "actor": "me", "path": step["path"], "force": False},
             "events": [] if refused else events,
             "refused": refused,
         }
-        commands = [] if step["method"] == "GET" else [told]
+        commands = [] if step["method"] == "GET" else [answer]
         answer = json.loads(reply.body) if reply.body else None
         return {**step, "status": reply.status, "answer": answer, "commands": commands}
 
 
 def test_a_plan_looks_for_real_and_changes_nothing(tmp_path: Path) -> None:
     drained = {"startIds": ["1", "0"]}
-    there = Rehearsing({"GET /processes": [process(0), process(1, "TE")], "DELETE /peers/server0/processes": drained})
-    said = there.runs(tmp_path, "shutdown server-processes --server-id server0 --plan")
-    assert said.code == 0
-    assert there.changes() == []
-    assert said.out.splitlines() == [
+    manager = Rehearsing({"GET /processes": [process(0), process(1, "TE")], "DELETE /peers/server0/processes": drained})
+    output = manager.runs(tmp_path, "shutdown server-processes --server-id server0 --plan")
+    assert output.code == 0
+    assert manager.changes() == []
+    assert output.out.splitlines() == [
         "1. Told(path=/api/1/peers/server0/processes?kill=false&evict=false&force=false)",
         "   process 0: MONITORED -> REQUESTED_SHUTDOWN, because it was asked for",
     ]
-    assert said.err == "Plan: nothing was changed.\n"
-    assert [len(plan) for plan in there.plans] == [1, 2], "after the first change looks are rehearsed too, until it would wait"
+    assert output.err == "Plan: nothing was changed.\n"
+    assert [len(plan) for plan in manager.plans] == [1, 2], "after the first change looks are rehearsed too, until it would wait"
 
 
 def test_a_plan_as_json(tmp_path: Path) -> None:
-    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
-    told = json.loads(there.runs(tmp_path, "delete archive --archive-id 1 --plan -o json").out)
-    assert told["changed"] is False
-    assert [one["command"] for one in told["plan"]] == ["Told"]
+    manager = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    answer = json.loads(manager.runs(tmp_path, "delete archive --archive-id 1 --plan -o json").out)
+    assert answer["changed"] is False
+    assert [step["command"] for step in answer["plan"]] == ["Told"]
 
 
 def test_a_plan_that_meets_a_no_says_so_and_fails(tmp_path: Path) -> None:
-    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
-    there.refuses = "archives"
-    said = there.runs(tmp_path, "delete archive --archive-id 1 --plan")
-    assert said.code == 1
-    assert "   refused: No. Ask another." in said.out
-    assert there.changes() == []
+    manager = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    manager.refuses = "archives"
+    output = manager.runs(tmp_path, "delete archive --archive-id 1 --plan")
+    assert output.code == 1
+    assert "   refused: No. Ask another." in output.out
+    assert manager.changes() == []
 
 
 def test_without_plan_the_change_is_sent(tmp_path: Path) -> None:
-    there = Rehearsing({"DELETE /archives/1": {"id": 1}})
-    there.runs(tmp_path, "delete archive --archive-id 1")
-    assert [path for _, path, _, _ in there.changes()] == ["/archives/1"]
+    manager = Rehearsing({"DELETE /archives/1": {"id": 1}})
+    manager.runs(tmp_path, "delete archive --archive-id 1")
+    assert [path for _, path, _, _ in manager.changes()] == ["/archives/1"]
 
 
-@pytest.mark.parametrize("verb", nouns.everything(), ids=lambda one: one.name)
+@pytest.mark.parametrize("verb", nouns.everything(), ids=lambda command: command.name)
 def test_every_verb_that_changes_can_be_planned(verb: Any) -> None:
-    plannable = any(one.name == "--plan" for one in verb.params)
+    plannable = any(param.name == "--plan" for param in verb.params)
     assert plannable != (verb.name.startswith(LOOKS) or verb.name in OWN_WAY_TO_ASK_FIRST)
 
 
@@ -112,15 +112,15 @@ def test_whoever_asks_first_in_another_way_is_there() -> None:
     assert all(nouns.find(name) for name in OWN_WAY_TO_ASK_FIRST)
 
 
-@pytest.mark.parametrize("cmdlet", CMDLETS, ids=lambda one: one.name)
+@pytest.mark.parametrize("cmdlet", CMDLETS, ids=lambda command: command.name)
 def test_every_cmdlet_that_changes_a_store_can_be_planned(cmdlet: Any) -> None:
-    plannable = any(one.name == "Plan" for one in cmdlet.params)
+    plannable = any(param.name == "Plan" for param in cmdlet.params)
     assert plannable == cmdlet.name.startswith(("New-", "Add-", "Set-", "Start-", "Stop-", "Remove-"))
 
 
 def test_what_is_so_already_fails_no_plan_as_it_fails_no_command(tmp_path: Path) -> None:
     assert set(NOTHING_TO_DO) == {code for code, entry in CATALOGUE.items() if entry.exit_code == 0}
-    there = Rehearsing({"DELETE /processes/0": {}, "GET /processes": []})
-    there.refuses = "processes"
-    for there.code, code in (("already_stopping", 0), ("below_min_in_sync", 1)):
-        assert there.runs(tmp_path, "shutdown process --start-id 0 --plan").code == code
+    manager = Rehearsing({"DELETE /processes/0": {}, "GET /processes": []})
+    manager.refuses = "processes"
+    for manager.code, code in (("already_stopping", 0), ("below_min_in_sync", 1)):
+        assert manager.runs(tmp_path, "shutdown process --start-id 0 --plan").code == code

@@ -79,9 +79,9 @@ class Manager(BaseHTTPRequestHandler):
         if "text/event-stream" in self.headers.get("Accept", ""):
             self._stream(int(self.headers["Last-Event-ID"]))
             return
-        self._answer(*self._said(parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}))
+        self._answer(*self._output(parts.path, {k: v[0] for k, v in parse_qs(parts.query).items()}))
 
-    def _said(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    def _output(self, path: str, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         if path == "/admin/v1/events":
             return 200, {"events": LOG[-int(query["newest"]) :], "oldest": 38}
         if path == "/admin/v1/events/41":
@@ -92,11 +92,11 @@ class Manager(BaseHTTPRequestHandler):
             return 200, {"events": [LOG[3]], "trimmed": False}
         if path in ("/readyz", "/admin/v1/stores/db"):
             return 200, {"name": "db"}
-        said = "There is no event 7 in the log."
-        return 404, {"code": "not_found", "detail": said, "hint": "It holds 38 to 42.", "status": 404}
+        output = "There is no event 7 in the log."
+        return 404, {"code": "not_found", "detail": output, "hint": "It holds 38 to 42.", "status": 404}
 
-    def _answer(self, status: int, said: dict[str, Any]) -> None:
-        body = json.dumps(said).encode()
+    def _answer(self, status: int, output: dict[str, Any]) -> None:
+        body = json.dumps(output).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if status == 200 else "application/problem+json")
         self.send_header("Content-Length", str(len(body)))
@@ -236,14 +236,14 @@ def test_whoever_types_verbs_is_told_verbs_that_exist() -> None:
     named = hinted()
     assert "Start-DkvStore -Name orders-1.x -InstanceName orders-1.x" in named
     for cmdlet in named:
-        said = in_verbs(f"{cmdlet}.")
-        assert "Dkv" not in said, cmdlet
-        commands = re.findall(r"dkv (\w+ [\w-]+)((?: --[\w-]+)*)", said)
-        assert commands, said
+        output = in_verbs(f"{cmdlet}.")
+        assert "Dkv" not in output, cmdlet
+        commands = re.findall(r"dkv (\w+ [\w-]+)((?: --[\w-]+)*)", output)
+        assert commands, output
         for name, options in commands:
             verb = nouns.find(name)
-            assert verb, said
-            assert set(options.split()) <= {p.name for p in verb.params}, said
+            assert verb, output
+            assert set(options.split()) <= {p.name for p in verb.params}, output
 
 
 def test_verbs_that_the_domain_names_exist() -> None:
