@@ -22,6 +22,7 @@ GOOD: dict[str, list[str]] = {
     "nodes": ["@{InstanceName='x';ClustronPort=1;ClientPort=2}"],
     "word": ["?"],
     "each": ["/a"],
+    "setting": ["test"],
 }
 BAD: dict[str, list[str]] = {
     "text": [""],
@@ -34,6 +35,7 @@ BAD: dict[str, list[str]] = {
     "nodes": ["@{InstanceName='x'}"],
     "word": ["xyzzy"],
     "each": [""],
+    "setting": [""],
     "switch": [],
 }
 """A value that each kind of option refuses; nothing where a value is missing, since any text will do."""
@@ -65,7 +67,7 @@ def test_each_option_of_each_command_has_its_bad_input(command: Cmdlet) -> None:
         others = line(command, without=param)
         if param.required:
             refused(command, others, f"{command.name} needs {name}: {param.help}")
-        if param.kind != "each":
+        if param.kind not in ("each", "setting"):
             refused(command, [*others, *good(param), *good(param)], f"{name} is given twice")
         if param.kind == "switch":
             refused(command, [*others, f"{name}:perhaps"], f"{name} cannot be 'perhaps'")

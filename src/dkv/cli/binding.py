@@ -11,10 +11,10 @@ from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, set
 
 
 class Param(NamedTuple):
-    """One parameter of a cmdlet or, when its name begins with `--`, one option of a verb. `kind` is text, name, number,
-    switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value), each (may be given
-    several times) or any (also an empty text); `position` counts from 0; `aliases` are exact other names; `low` and `high`
-    bound a number."""
+    """One parameter of a cmdlet or, when its name begins with `--`, one option of a verb or program. `kind` is text, name,
+    number, switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value), each (may be
+    given several times), setting (the last one given counts) or any (also an empty text); `position` counts from 0; `aliases`
+    are exact other names; `low` and `high` bound a number."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
     method: str
     path: str  # below /api/1; {option} stands for an option's value
-    shape: str = ""  # what is printed, one of shapes.py; nothing when empty
+    shape: str = ""  # what is printed, one of SHAPES in nouns/printing.py; nothing when empty
     body: tuple[tuple[str, str], ...] = ()  # field of the body, and the option it comes from
     query: tuple[tuple[str, str], ...] = ()  # parameter of the address, and the option it comes from
     many: bool = False  # the answer is a list
@@ -72,7 +72,7 @@ def bind(cmdlet: Cmdlet, arguments: Sequence[Argument], variables: Mapping[str, 
             loose.append(settle(argument.value, variables))
             continue
         param = find_param(cmdlet, argument.name)
-        if param.name in given and param.kind != "each":
+        if param.name in given and param.kind not in ("each", "setting"):
             raise Usage(f"{written(param)} is given twice.", "Give it once.")
         value, used = _value_of(param, argument, arguments[at:], variables)
         given[param.name] = [*given.get(param.name, ()), value] if param.kind == "each" else value
@@ -299,6 +299,7 @@ _CONVERT: dict[str, Callable[[Param, object], object]] = {
     "pairs": _pairs,
     "any": _any,
     "each": _each,
+    "setting": _text,
 }
 
 

@@ -118,7 +118,7 @@ CMDLETS = (
     ),
     Cmdlet(
         "Watch-DkvStoreMetrics",
-        "Shows the numbers of a store's nodes until Ctrl-C.",
+        "Shows the metrics of a store's nodes until Ctrl-C.",
         "get_store:watch",
         (
             STORE_NAME,
@@ -215,7 +215,7 @@ def show_help(session: Session, cmdlet: Cmdlet) -> int:
 def show_table(session: Session, commands: Sequence[Cmdlet]) -> int:
     """One line for each command: its name and what it does."""
     for command in commands:
-        session.screen.line(f"{command.name.ljust(24)} {command.synopsis}")
+        session.screen.line(f"{command.name.ljust(26)} {command.synopsis}")
     return DONE
 
 

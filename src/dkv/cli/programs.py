@@ -18,13 +18,13 @@ from dkv.cli.session import Session
 from dkv.printable import printable
 
 SETTINGS = (
-    Param("--config", "text", "the TOML file of settings"),
-    Param("--server-id", "text", "the name of this server in the domain"),
-    Param("--bind", "text", "the address to listen on, else 127.0.0.1"),
-    Param("--port", "text", "the port of the REST API, else 7801"),
-    Param("--nuodb-port", "text", "the port of the NuoDB dialect, else 8888"),
-    Param("--data-dir", "text", "the directory of archives and logs"),
-    Param("--state", "text", "where the domain state is, such as sqlite:PATH"),
+    Param("--config", "setting", "the TOML file of settings"),
+    Param("--server-id", "setting", "the name of this server in the domain"),
+    Param("--bind", "setting", "the address to listen on, else 127.0.0.1"),
+    Param("--port", "setting", "the port of the REST API, else 7801"),
+    Param("--nuodb-port", "setting", "the port of the NuoDB dialect, else 8888"),
+    Param("--data-dir", "setting", "the directory of archives and logs"),
+    Param("--state", "setting", "where the domain state is, such as sqlite:PATH"),
 )
 FILE = Param("--file", "text", "the backup file", required=True, position=0)
 STATE = Param("--state", "text", "where the domain state is, such as sqlite:PATH", required=True)
@@ -77,13 +77,13 @@ VERBS = (
     ),
     Cmdlet(
         "restore state",
-        "Makes a state from a backup file. Says first what is not known; overwrites nothing.",
+        "Makes a state from a backup file. Prints first what is not known; overwrites nothing.",
         "programs:restore_state",
         (FILE, STATE, YES, OUTPUT),
     ),
     Cmdlet(
         "rebuild state",
-        "Makes a lost state anew from the archives on this machine. Says first what is not known.",
+        "Makes a lost state anew from the archives on this machine. Prints first what is not known.",
         "programs:rebuild_state",
         (STATE, Param("--data-dir", "each", "a manager's data directory; once for each manager", required=True), YES, OUTPUT),
     ),

@@ -22,7 +22,7 @@ ARCHIVES = Param("--archive-ids", "words", "the archives", required=True)
 VERBS = (
     Cmdlet(
         "create archive",
-        "Names a directory on a server where a database's data will be durable.",
+        "Defines a directory on a server where a database's data will be durable.",
         "nouns.archives:create",
         (
             DB_NAME,
@@ -36,9 +36,9 @@ VERBS = (
     ),
     Cmdlet(
         "delete archive",
-        "Takes an archive out of its database; with --purge it is forgotten.",
+        "Removes an archive from its database; with --purge its record is deleted too.",
         "nouns.archives:delete",
-        (ARCHIVE_ID, Param("--purge", "switch", "forget it and retire its directory", default=False), *CHANGES),
+        (ARCHIVE_ID, Param("--purge", "switch", "delete its record and retire its directory", default=False), *CHANGES),
     ),
     Cmdlet("get archives", "Lists archives.", "nouns.archives:get", (OF_DATABASE, REMOVED, *SHARED)),
     Cmdlet(
@@ -68,7 +68,7 @@ VERBS = (
     ),
     Cmdlet(
         "delete storage-group",
-        "Forgets a storage group that is lost for good.",
+        "Deletes a storage group whose data is lost for good.",
         "",
         (DB_NAME, SG_NAME, *CHANGES),
         Call("DELETE", "/databases/{--db-name}/storageGroups/{--sg-name}"),

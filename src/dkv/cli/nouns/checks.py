@@ -32,7 +32,7 @@ ACKS = Param("--wait-for-acks", "switch", "a process or server that has never re
 VERBS = (
     Cmdlet(
         "check database",
-        "Whether a database and its processes are as they should be.",
+        "Checks that a database and its processes are as they should be.",
         "nouns.checks:database",
         (
             DB_NAME,
@@ -48,7 +48,7 @@ VERBS = (
     ),
     Cmdlet(
         "check process",
-        "Whether a process runs, or has ended.",
+        "Checks that a process runs, or has ended.",
         "nouns.checks:process",
         (
             START_ID,
@@ -62,13 +62,13 @@ VERBS = (
     ),
     Cmdlet(
         "check server",
-        "Whether the server that is asked takes part in its domain.",
+        "Checks that the server that answers takes part in its domain.",
         "nouns.checks:server",
         (*WAITS, ACTIVE, CONNECTED, CONVERGED, *SHARED),
     ),
     Cmdlet(
         "check servers",
-        "Whether all servers take part in one domain.",
+        "Checks that all servers take part in one domain.",
         "nouns.checks:servers",
         (
             *WAITS,

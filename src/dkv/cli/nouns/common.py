@@ -24,7 +24,7 @@ CHANGES = (PLAN, *SHARED)
 
 DB_NAME = Param("--db-name", "text", "the database", required=True)
 SERVER_ID = Param("--server-id", "text", "the server", required=True)
-THIS_SERVER = Param("--this-server", "switch", "the server that is asked", default=False)
+THIS_SERVER = Param("--this-server", "switch", "the server that answers", default=False)
 START_ID = Param("--start-id", "number", "the process", required=True, low=0, high=10**9)
 
 

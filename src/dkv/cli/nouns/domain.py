@@ -33,24 +33,24 @@ VERBS = (
     ),
     Cmdlet(
         "capture domain-state",
-        "Writes down all that the managers agree on, for support.",
+        "Writes the whole domain state to a file, for support.",
         "nouns.domain:capture",
         (Param("--output", "text", "the file; else it is printed", default="-"), *SHARED),
     ),
     Cmdlet(
         "show waiting",
-        "Everything that waits: for whom, since when, why, and what would help.",
+        "Shows everything that waits: for whom, since when, why, and what would help.",
         "nouns.domain:show_waiting",
         (ONE_STORE, *SHARED),
     ),
     Cmdlet(
         "show events",
-        "What happened, why, who asked, and which event each follows from; --why N tells a chain.",
+        "Shows what happened, why, who asked, and which event each follows from; --why N shows a chain.",
         "nouns.domain:show_events",
         (
             ONE_STORE,
             Param("--limit", "number", "how many of the newest", default=50, high=10_000),
-            Param("--follow", "switch", "go on with what happens now, until Ctrl-C", default=False),
+            Param("--follow", "switch", "also show new events, until Ctrl-C", default=False),
             Param("--why", "number", "this event, what it follows from, and so on to where that began", high=10**11),
             *SHARED,
         ),

@@ -15,7 +15,7 @@ from dkv.client.manager import quoted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s
 TIMEOUT = Param("--timeout", "number", "seconds to wait for the end", default=0, low=0, high=10**6)
-RUNNING_FOR = Param("--running-for", "number", "only those that run for so many seconds", low=0, high=10**9)
+RUNNING_FOR = Param("--running-for", "number", "only those that have run for so many seconds", low=0, high=10**9)
 COORDINATOR = Param("--coordinator-start-id", "number", "the process that coordinates it", required=True, low=0, high=10**9)
 COPY = Param("--hotcopy-id", "text", "the copy", required=True)
 
@@ -50,7 +50,7 @@ VERBS = (
     ),
     Cmdlet(
         "get hotcopy-status",
-        "One hot copy.",
+        "Shows one hot copy.",
         "",
         (COORDINATOR, COPY, TIMEOUT, *SHARED),
         Call(
@@ -62,7 +62,7 @@ VERBS = (
     ),
     Cmdlet(
         "cancel hotcopy",
-        "Ends a hot copy; what it copied is of no use.",
+        "Cancels a hot copy; what it copied is unusable.",
         "",
         (COORDINATOR, COPY, TIMEOUT, *CHANGES),
         Call(

@@ -24,7 +24,7 @@ VERBS = (
         (
             DB_NAME,
             Param("--group", "text", "only this storage group", default=""),
-            Param("--to", "number", "start id of the process that has to lead; else the furthest", low=0, high=10**9),
+            Param("--to", "number", "start id of the process that is to lead; else the one that is furthest", low=0, high=10**9),
             *CHANGES,
         ),
     ),
@@ -43,14 +43,14 @@ VERBS = (
     ),
     Cmdlet(
         "enforce leader",
-        "Makes an archive lead although it may lack writes; says first what may be lost.",
+        "Makes an archive lead although it may lack writes; prints first what may be lost.",
         "nouns.maintenance:enforce_leader",
         (
             DB_NAME,
             Param("--group", "text", "its storage group", default=UNPARTITIONED),
-            ARCHIVE_ID._replace(help="the archive that has to lead"),
-            Param("--allow-data-loss", "switch", "what is said to be lost may be lost", default=False),
-            Param("--reason", "any", "why, recorded for ever", default=""),
+            ARCHIVE_ID._replace(help="the archive that is to lead"),
+            Param("--allow-data-loss", "switch", "accept the loss that was printed", default=False),
+            Param("--reason", "any", "the reason, recorded permanently", default=""),
             *CHANGES,
         ),
     ),

@@ -13,7 +13,7 @@ from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, exactly
 from dkv.client.manager import quoted
 
-EVICT = Param("--evict", "switch", "forget one that cannot be reached", default=False)
+EVICT = Param("--evict", "switch", "give up a process that cannot be reached", default=False)
 KILL = Param("--kill", "switch", "end it at once, without a graceful end", default=False)
 FORCE = Param("--force", "switch", "also where writes would stop, or a group has its last copy in sync there", default=False)
 TIMEOUT = Param("--timeout", "number", "seconds to wait until it is gone, 0 for not at all", default=30, low=0, high=86400)
@@ -29,7 +29,7 @@ VERBS = (
             THIS_SERVER,
             Param("--engine-type", "word", "SM keeps an archive, TE is memory only", choices=("te", "sm", "ssm")),
             Param("--archive-id", "number", "the archive of an SM", low=0, high=10**9),
-            Param("--expected-incarnation", "text", "MAJOR or MAJOR MINOR it has to run in"),
+            Param("--expected-incarnation", "text", "MAJOR or MAJOR MINOR that it must run in"),
             Param("--options", "pairs", "options of the engine"),
             Param("--labels", "pairs", "labels of the process"),
             *CHANGES,

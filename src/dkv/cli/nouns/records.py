@@ -19,23 +19,23 @@ PASSWORD = Param("--password", "any", "the password", required=True)
 USER, ROLE = "/policies/users/{--name}", "/policies/roles/{--name}"
 
 VERBS = (
-    Cmdlet("get value", "Reads a value all managers agree on.", "nouns.records:get_value", (KEY, *SHARED)),
+    Cmdlet("get value", "Shows a value that all managers share.", "nouns.records:get_value", (KEY, *SHARED)),
     Cmdlet(
         "set value",
-        "Writes a value all managers agree on, if it was absent or as expected.",
+        "Sets a value that all managers share, if it was absent or as expected.",
         "nouns.records:set_value",
         (
             KEY,
             Param("--value", "any", "the value", required=True),
-            Param("--expected-value", "any", "what it has to be before"),
+            Param("--expected-value", "any", "what it must be before"),
             Param("--unconditional", "switch", "whatever it was", default=False),
             *CHANGES,
         ),
     ),
-    Cmdlet("create region", "Names a region.", "", (NAME, *CHANGES), Call("POST", "/regions", "Region", (("name", "--name"),))),
+    Cmdlet("create region", "Creates a region.", "", (NAME, *CHANGES), Call("POST", "/regions", "Region", (("name", "--name"),))),
     Cmdlet(
         "delete region",
-        "Forgets a region.",
+        "Deletes a region.",
         "",
         (Param("--region-id", "number", "the region", required=True, low=0, high=10**9), *CHANGES),
         Call("DELETE", "/regions/{--region-id}"),
@@ -68,7 +68,7 @@ VERBS = (
     ),
     Cmdlet(
         "set load-balancer",
-        "Names a load-balancer policy.",
+        "Sets a load-balancer policy.",
         "",
         (POLICY, Param("--lb-query", "text", "its query", required=True), *CHANGES),
         Call(
@@ -79,21 +79,21 @@ VERBS = (
     ),
     Cmdlet(
         "delete load-balancer",
-        "Forgets a load-balancer policy.",
+        "Deletes a load-balancer policy.",
         "",
         (POLICY, *CHANGES),
         Call("DELETE", "/databases/loadBalancerPolicy/{--policy-name}"),
     ),
     Cmdlet(
         "get load-balancer-config",
-        "Which policies are used where.",
+        "Shows which policies are used where.",
         "",
         SHARED,
         Call("GET", "/databases/loadBalancerConfigs?orderBy=dbName", "LoadBalancerConfig", many=True),
     ),
     Cmdlet(
         "set load-balancer-config",
-        "Says which policy is used where.",
+        "Sets which policy is used where.",
         "nouns.records:balance",
         (
             DB_NAME._replace(required=False),
@@ -105,16 +105,20 @@ VERBS = (
             *CHANGES,
         ),
     ),
-    Cmdlet("get sql-connection", "The process a client may use.", "nouns.records:connection", (DB_NAME, PROPERTIES, *SHARED)),
+    Cmdlet(
+        "get sql-connection", "Shows the process a client may use.", "nouns.records:connection", (DB_NAME, PROPERTIES, *SHARED)
+    ),
     Cmdlet(
         "check sql-connection",
-        "Whether there is a process for clients.",
+        "Checks that there is a process for clients.",
         "nouns.records:check_connection",
         (DB_NAME, PROPERTIES, *SHARED),
     ),
-    Cmdlet("get effective-license", "What the licence says.", "", SHARED, Call("GET", "/policies/license", "json")),
-    Cmdlet("get kubernetes-config", "What is known of Kubernetes.", "", SHARED, Call("GET", "/diagnostics/kube", "json")),
-    Cmdlet("get certificate-info", "Which certificates are trusted.", "", SHARED, Call("GET", "/peers/certificates", "json")),
+    Cmdlet("get effective-license", "Shows the licence.", "", SHARED, Call("GET", "/policies/license", "json")),
+    Cmdlet("get kubernetes-config", "Shows what is known of Kubernetes.", "", SHARED, Call("GET", "/diagnostics/kube", "json")),
+    Cmdlet(
+        "get certificate-info", "Shows which certificates are trusted.", "", SHARED, Call("GET", "/peers/certificates", "json")
+    ),
     Cmdlet("get users", "Lists users.", "", SHARED, Call("GET", "/policies/users", "User", many=True)),
     Cmdlet(
         "create user",
@@ -135,7 +139,12 @@ VERBS = (
         "update user-roles",
         "Gives roles to a user and takes them away.",
         "",
-        (NAME, Param("--roles-to-add", "words", "these too"), Param("--roles-to-remove", "words", "these no more"), *CHANGES),
+        (
+            NAME,
+            Param("--roles-to-add", "words", "the roles to add"),
+            Param("--roles-to-remove", "words", "the roles to remove"),
+            *CHANGES,
+        ),
         Call("POST", USER + "/roles", "User", (("rolesToAdd", "--roles-to-add"), ("rolesToRemove", "--roles-to-remove"))),
     ),
     Cmdlet("get roles", "Lists roles.", "", SHARED, Call("GET", "/policies/roles", "Role", many=True)),
@@ -147,7 +156,7 @@ VERBS = (
             NAME,
             Param("--sub-roles", "words", "roles it includes"),
             Param("--method", "word", "the method it may use", choices=("get", "put", "post", "delete")),
-            Param("--any-method", "switch", "all of them", default=False),
+            Param("--any-method", "switch", "it may use every method", default=False),
             Param("--url", "text", "the addresses, with * for anything"),
             *CHANGES,
         ),

@@ -41,17 +41,17 @@ VERBS = (
     ),
     Cmdlet(
         "get server-config",
-        "How a server is configured.",
+        "Shows how a server is configured.",
         "nouns.servers:config",
         (SERVER_ID._replace(required=False), THIS_SERVER, Param("--property-key", "text", "only this property"), *SHARED),
     ),
     Cmdlet(
         "get server-logs",
-        "Fetches the logs of the server that is asked, as a ZIP file.",
+        "Fetches the logs of the server that answers, as a ZIP file.",
         "nouns.servers:logs",
         (
             Param("--output", "text", "the file, or the directory with --unpack"),
-            Param("--dump-threads", "switch", "also what it does right now", default=False),
+            Param("--dump-threads", "switch", "also a stack trace of each thread", default=False),
             Param("--unpack", "switch", "unpack it", default=False),
             SINCE,
             SENSITIVE,
@@ -72,7 +72,7 @@ VERBS = (
     ),
     Cmdlet(
         "log message",
-        "Writes a line into the log of the server that is asked.",
+        "Writes a line into the log of the server that answers.",
         "nouns.servers:message",
         (Param("--message", "text", "the line", required=True), *SHARED),
     ),
