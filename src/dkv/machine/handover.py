@@ -20,7 +20,7 @@ from dkv.machine.steps import Failover, HandOver, Kill, Step, SubmitFact
 
 DEADLINE = 12_000  # ms after which the leader's manager gives a handover up
 IN_TIME = 4_000  # ms after which CLUSTER FAILOVER is not sent any more: see `_asks_in_time`
-HEARD = 1_500  # ms within which whoever is to take over must have acknowledged
+ACKNOWLEDGED_WITHIN = 1_500  # ms within which the copy that is to take over must have acknowledged
 KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
@@ -52,10 +52,10 @@ def _done(inputs: PlanInput, group: Group, start_id: int, epoch: int, history: s
     )
 
 
-def begin(inputs: PlanInput, group: Group, engine: EngineSeen, target: int, hasty: bool = False) -> Step:
+def begin(inputs: PlanInput, group: Group, engine: EngineSeen, target: int, immediate: bool = False) -> Step:
     """Have this leader hand over to that archive."""
     sequence = next_sequence(group, engine) - 1
-    fact = HandoverBegun(to_archive=target, immediate=hasty, sequence=sequence, **inputs.group_header(group))
+    fact = HandoverBegun(to_archive=target, immediate=immediate, sequence=sequence, **inputs.group_header(group))
     return SubmitFact(f"handover {group.database}/{group.name}", fact)
 
 
@@ -194,7 +194,7 @@ def _fit(state: State, group: Group, engine: EngineSeen, only: int | None) -> li
         if archive_id == group.leader or process is None or process.kill or only not in (None, process.start_id):
             continue
         running = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
-        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, HEARD):
+        if running and state.server_alive(process.server_id) and acknowledges(state, engine, archive_id, ACKNOWLEDGED_WITHIN):
             fit.append(archive_id)
     return fit
 

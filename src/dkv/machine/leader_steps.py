@@ -100,8 +100,8 @@ def _may_write(state: State, group: Group) -> bool:
 
 
 def fence_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Fenced below minInSync, in a whole stop, when shrinking below it, when cut off from the domain, and when its
-    files are gone: what it acknowledged then would be on no disk.
+    """Fence the leader below minInSync, in a whole stop, when shrinking below minInSync, when cut off from the domain, and when
+    its files are gone: what it acknowledged then would be on no disk.
     """
     writes = _may_write(inputs.state, group) and not engine.files_lost and not _cut_off(inputs, group, engine)
     if not writes and not engine.fenced:

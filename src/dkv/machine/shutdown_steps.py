@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from dkv.domain.model import Group, Process, State
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.client_port import close_client_port
-from dkv.machine.handover import HEARD, KILL_PATIENCE, begin, handover_steps_of_leader, handover_steps_of_target, successor
+from dkv.machine.handover import (
+    ACKNOWLEDGED_WITHIN,
+    KILL_PATIENCE,
+    begin,
+    handover_steps_of_leader,
+    handover_steps_of_target,
+    successor,
+)
 from dkv.machine.leader_steps import cut_off_steps, leader_steps
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, stopping
 from dkv.machine.steps import Fence, Kill, ShutDown, Step
@@ -17,14 +24,14 @@ SHRINK_PATIENCE = 10_000  # ms a graceful stop of a follower waits to be taken o
 
 
 def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """An engine whose process was asked to leave, gracefully or at once."""
+    """The steps for an engine whose process was asked to leave, gracefully or at once."""
     group = inputs.state.groups[(process.database, process.group)]
     leads = group.open and group.leader_process == process.start_id
     since = inputs.lasted(("leaving", process.start_id))
     if process.verdict:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
     elif engine.busy and leads and not process.kill:
-        return  # inside a script nobody is handed over to, and nothing is shut down
+        return  # inside a script there is no handover and no shutdown
     elif leads and not stopping(inputs.state, group) and since < (KILL_PATIENCE if process.kill else HANDOVER_PATIENCE):
         yield from _leader_leaves(inputs, group, process, engine)
     elif process.kill:
@@ -38,8 +45,8 @@ def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> It
 
 
 def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """Its archive was deleted under it. A follower ends, so that it leaves S; a leader, whose memory may be the last
-    copy, hands over first and goes on fenced while nobody can take over.
+    """The files of its archive were deleted. A follower ends, so that it leaves S; a leader, whose memory may be the last copy,
+    hands over first, and goes on fenced while no copy can take over.
     """
     handover = group.handover
     if handover and handover.to_process == process.start_id:  # it may lead any moment: not killed while this stands
@@ -57,9 +64,7 @@ def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: 
 
 
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
-    """Its clients are sent away before writes are refused: a connection that ends is understood by every client library,
-    and NOREPLICAS by none.
-    """
+    """Close the client port before writes are refused: every client library understands a closed connection, none NOREPLICAS."""
     if leads and not engine.fenced and engine.takes_clients:
         yield from close_client_port(engine)
     elif leads and not engine.fenced:
@@ -76,9 +81,9 @@ def _still_required(state: State, group: Group, process: Process) -> bool:
 
 
 def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
-    """Hand over first; when nobody can take over, not even soon, end."""
+    """Hand over first; end when no copy can take over, not even soon."""
     if engine.busy or (not engine.answering and not process.kill):
-        return  # busy is not dead, and one that never answers again is killed
+        return  # busy is not dead; an engine that never answers again is killed elsewhere
     if group.handover:
         yield from cut_off_steps(inputs, group, engine)
         yield from handover_steps_of_leader(inputs, group, engine)
@@ -88,8 +93,8 @@ def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: En
         return
     target = successor(inputs.state, group, engine) if engine.answering else None
     if target is not None:
-        yield begin(inputs, group, engine, target, hasty=process.kill)
-    elif engine.answering and _somebody_is_behind(inputs, group, engine):
+        yield begin(inputs, group, engine, target, immediate=process.kill)
+    elif engine.answering and _a_member_lags(inputs, group, engine):
         yield from leader_steps(inputs, group, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
@@ -97,10 +102,11 @@ def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: En
         yield from _end(engine, leads=True)
 
 
-def _somebody_is_behind(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
-    """A member of S does not acknowledge: it is restarted, away, or being filled anew. It catches up or is out of S within
-    3 s. A leader that ended before that would leave it to lead without what only this one acknowledged. Or one that joined
-    a moment ago is not known to the leader's engine yet, which would ignore its request to fail over.
+def _a_member_lags(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
+    """Whether a member of S does not acknowledge (it is restarted, away, or in a full resync) or joined so recently that the
+    leader's engine does not know it yet, and would ignore its request to fail over.
+
+    It catches up or is out of S within 3 s. If the leader ended before that, it would lead without what only the leader has.
     """
     state, others = inputs.state, [a for a in group.in_sync if a != group.leader]
-    return not all(acknowledges(state, engine, a, HEARD) and knows_as_follower(state, engine, a) for a in others)
+    return not all(acknowledges(state, engine, a, ACKNOWLEDGED_WITHIN) and knows_as_follower(state, engine, a) for a in others)
