@@ -158,9 +158,9 @@ class Reconciler:
         """The last plan for as long as it lasts and nothing that it was made from differs; else a new one."""
         history = self._seen.conditions if self._seen is not None else ConditionHistory()
         seen = self._observe(survey, history)
-        if self._planned is not None and self._seen is not None and not seen.differs(self._seen):
+        if self._planned is not None and self._seen is not None:
             revision, planned = self._planned
-            if planned.lasts and revision == view.revision:
+            if planned.lasts and revision == view.revision and not seen.differs(self._seen):
                 self._seen = replace(self._seen, conditions=replace(history, now=now * 1000))
                 return planned
         history = update_history(history, view.state, self._server, survey, now * 1000, handled=seen.handled)
