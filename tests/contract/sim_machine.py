@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from dkv.sim.engines import SimEngines
-from dkv.sim.gossip import Known
-from dkv.sim.net import CLIENTS
+from dkv.sim.engines.engines import SimEngines
+from dkv.sim.engines.gossip import Known
+from dkv.sim.engines.net import CLIENTS
 from tests.contract.engine_harness import seen
 from tests.contract.stranger import STRANGER
 from tests.sim.sim_machine import SimulatedMachine

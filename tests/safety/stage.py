@@ -14,9 +14,9 @@ from typing import TypeVar
 from dkv import confirm, wire
 from dkv.domain.model import Group, GroupPhase
 from dkv.engine.contract import Position
-from dkv.sim.disk import Disk
-from dkv.sim.engine import SimEngine
-from dkv.sim.net import CLIENTS
+from dkv.sim.engines.disk import Disk
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import DATABASE, Shape, World
 
 T = TypeVar("T")

@@ -24,8 +24,8 @@ from dkv.engine.contract import Position
 from dkv.machine import follower_steps, handover, leader_steps, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
 from dkv.sim import clients
-from dkv.sim.engines import SimEngines
-from dkv.sim.replication import Replication
+from dkv.sim.engines.engines import SimEngines
+from dkv.sim.engines.replication import Replication
 from tests.sim.planting_tails import TAILS
 
 PLANTS: dict[str, Callable[[], None]] = {}

@@ -15,7 +15,7 @@ from dkv.machine.tail import handlers as tail_handlers
 from dkv.machine.tail import plan as tail_plan
 from dkv.machine.tail.steps import CheckTail
 from dkv.sim import scenario
-from dkv.sim import tail as sim_feeders
+from dkv.sim.engines import tail as sim_feeders
 
 
 def open_without_comparing() -> None:

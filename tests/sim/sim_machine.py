@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dkv.engine.contract import EngineSpec, PeerNode
-from dkv.sim.engine import SimEngine
-from dkv.sim.engines import SimEngines, SimMachine
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.engines import SimEngines, SimMachine
+from dkv.sim.engines.net import CLIENTS, SimNet
 from dkv.sim.loop import SimLoop
-from dkv.sim.net import CLIENTS, SimNet
 from tests.contract.engine_harness import ALL_SLOTS, LIMIT, identity, node_id
 
 REFUSED = "-Connection refused"

@@ -17,12 +17,12 @@ from dkv.domain.hotcopy_commands import RequestHotCopy
 from dkv.domain.model import ProcessRole, State
 from dkv.machine.observation import directory_of
 from dkv.sim import clients, scenario
+from dkv.sim.checks.metadata import Books
+from dkv.sim.checks.te_and_backup import Beside
 from dkv.sim.clients import Write
-from dkv.sim.disk import Disk
-from dkv.sim.engine import SimEngine
-from dkv.sim.metadata_checks import Books
+from dkv.sim.engines.disk import Disk
+from dkv.sim.engines.engine import SimEngine
 from dkv.sim.scenario import Scenario
-from dkv.sim.te_and_backup_checks import Beside
 from dkv.sim.world import DATABASE
 from tests.sim.test_scenes import Scene
 

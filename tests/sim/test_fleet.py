@@ -12,7 +12,7 @@ import pytest
 
 from dkv.sim import __main__ as command
 from dkv.sim.__main__ import main
-from dkv.sim.probes import FLEET, KINDS, LEAST, rare
+from dkv.sim.checks.probes import FLEET, KINDS, LEAST, rare
 from dkv.sim.scenario import Outcome
 from tests.conftest import SAID
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from dkv.domain.model import Group
-from dkv.sim.checkers import Checkers
+from dkv.sim.checks.writes import Checkers
 from dkv.sim.clients import Ledger, Writer
 from dkv.sim.world import DATABASE, Shape, World
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dkv.domain.model import ProcessState
-from dkv.sim.engine import SimEngine
+from dkv.sim.engines.engine import SimEngine
 from tests.safety.stage import SOON, A, B, C, Stage
 
 SOME_WORLDS = range(1, 40, 6)  # a planted fault does its harm in some of them only

@@ -10,8 +10,8 @@ import pytest
 from dkv.domain.commands import HandoverBegun
 from dkv.domain.decision import Accepted
 from dkv.domain.maintenance import Switchover
-from dkv.sim.engine import SimEngine
-from dkv.sim.net import CLIENTS
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import DATABASE
 from tests.sim.test_scenes import Scene
 

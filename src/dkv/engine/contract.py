@@ -1,7 +1,7 @@
 """What the machine may ask of its engines, and what it may see of them. Knows nothing of the domain.
 
 Two implementations stand under one contract suite (tests/contract/test_engine.py): real Valkey 9.1
-(engine/valkey.py with engine/supervisor.py) and the simulated engine (sim/engine.py).
+(engine/valkey.py with engine/supervisor.py) and the simulated engine (sim/engines/engine.py).
 
 Vocabulary: an *engine* is one valkey-server process, named by its `start_id`, which is never used twice.
 A *memory-only process* (a TE) is one start id with several engines, one per storage group: started together, ended

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 
-from dkv.sim.probes import FLEET, rare, table
+from dkv.sim.checks.probes import FLEET, rare, table
 from dkv.sim.scenario import Outcome, play
 
 RUNS = 100  # of one process: each leaves about 4 MB behind, and a new process takes half a second

@@ -16,8 +16,8 @@ from functools import partial
 from dkv.control.submit import View
 from dkv.domain.model import Group, State
 from dkv.domain.options import fsync_in_force
-from dkv.sim.engine import SimEngine
-from dkv.sim.net import CLIENTS
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import World
 from dkv.store.contract import StoreError
 

@@ -20,7 +20,7 @@ from dkv.domain.hotcopy import ENDS
 from dkv.domain.hotcopy_commands import CancelHotCopy, RequestHotCopy
 from dkv.domain.maintenance import RestartDatabase, Switchover
 from dkv.domain.model import Group, Process, ProcessRole
-from dkv.sim.faults import Fault, Source
+from dkv.sim.faults.kinds import Fault, Source
 
 MOST_TES = 2
 PATIENCE = 6.0  # s an order waits until it makes sense

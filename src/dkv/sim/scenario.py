@@ -12,18 +12,18 @@ from functools import partial
 
 from dkv.domain.model import Group
 from dkv.machine.observation import STOPPING
-from dkv.sim.checkers import Checkers
+from dkv.sim.checks.metadata import Books
+from dkv.sim.checks.probes import Probes
+from dkv.sim.checks.tail import Tails
+from dkv.sim.checks.te_and_backup import Beside
+from dkv.sim.checks.writes import Checkers
 from dkv.sim.clients import Ledger, Writer
-from dkv.sim.faults import Faults
+from dkv.sim.faults.kinds import Faults
+from dkv.sim.faults.network import NetworkFaults
+from dkv.sim.faults.nodes import NodeFaults
+from dkv.sim.faults.tail import TailStrikes
 from dkv.sim.loop import Livelock
-from dkv.sim.metadata_checks import Books
-from dkv.sim.network_faults import NetworkFaults
-from dkv.sim.node_faults import NodeFaults
 from dkv.sim.operators import Operators
-from dkv.sim.probes import Probes
-from dkv.sim.tail_strikes import TailStrikes
-from dkv.sim.tail_watch import Tails
-from dkv.sim.te_and_backup_checks import Beside
 from dkv.sim.world import Failure, Shape, World
 
 FAULTY = 16.0  # virtual seconds of the first act

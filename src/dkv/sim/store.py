@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dkv.sim.net import SimNet
+from dkv.sim.engines.net import SimNet
 from dkv.store.contract import Lease, Snapshot, StoredEvent, StoreError, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 

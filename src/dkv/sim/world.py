@@ -20,9 +20,9 @@ from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
-from dkv.sim.engines import SimEngines, SimMachine
+from dkv.sim.engines.engines import SimEngines, SimMachine
+from dkv.sim.engines.net import SimNet
 from dkv.sim.loop import SimLoop
-from dkv.sim.net import SimNet
 from dkv.sim.store import LinkConditions, SimStore, WatchedDomain
 from dkv.store import codec
 from dkv.store.contract import Snapshot, StoreError

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from dkv.domain.maintenance import Switchover
 from dkv.engine.contract import Cause
-from dkv.sim.engine import SimEngine
-from dkv.sim.faults import Fault, Source
-from dkv.sim.net import CLIENTS
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import CLIENTS
+from dkv.sim.faults.kinds import Fault, Source
 from dkv.sim.world import Machine, Run
 
 

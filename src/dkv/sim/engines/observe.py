@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from dkv.engine.contract import EngineSeen, NodeSeen, Position, ReplicaSeen
-from dkv.sim.disk import Disk
-from dkv.sim.engine import SimEngine
-from dkv.sim.gossip import line
+from dkv.sim.engines.disk import Disk
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.gossip import line
 
 FREE = 10**12  # bytes free on each disk
 WHOLE_EVERY = 5.0  # s what only orders and gossip change may be old at a look that is not thorough

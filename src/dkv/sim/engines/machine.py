@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from dkv.engine.contract import Cause, EngineRefused, EngineSpec, EngineUnreachable, ExitSeen, TeSpec
-from dkv.sim.copies import BackupStore
-from dkv.sim.disk import Disk, Drive, Entry
-from dkv.sim.engine import SimEngine
-from dkv.sim.memory import SimMemory, launched
-from dkv.sim.net import SimNet
+from dkv.sim.engines.backup_store import BackupStore
+from dkv.sim.engines.disk import Disk, Drive, Entry
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import SimNet
+from dkv.sim.engines.te import SimMemory, launched
 
 LAST_WORDS = ("Ready to accept connections", "(the rest is silence)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dkv.sim.faults import Fault, Source
+from dkv.sim.faults.kinds import Fault, Source
 
 
 class NetworkFaults(Source):

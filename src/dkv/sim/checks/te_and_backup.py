@@ -12,7 +12,7 @@ from dkv.domain.decision import Event
 from dkv.domain.hotcopy import CopyPart, CopyStage, HotCopy
 from dkv.domain.model import Group, ProcessRole, ProcessState, State
 from dkv.sim.clients import Ledger
-from dkv.sim.engine import SimEngine
+from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
 
 

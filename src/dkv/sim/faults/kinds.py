@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from dkv.sim.probes import Probes
+from dkv.sim.checks.probes import Probes
 from dkv.sim.world import Machine, World
 
 Fault = Callable[[], Awaitable[None]]

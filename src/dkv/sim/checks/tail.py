@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.model import Archive, Group, State
 from dkv.machine.observation import directory_of
-from dkv.sim.disk import Disk
-from dkv.sim.probes import Probes
+from dkv.sim.checks.probes import Probes
+from dkv.sim.engines.disk import Disk
 from dkv.sim.world import Watcher, World
 
 

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from typing import Any
 
 from dkv.engine import config
+from dkv.engine.config import BUSY_REPLY_AFTER
 from dkv.engine.contract import Cause, EngineRefused, EngineSeen, EngineSpec, EngineUnreachable, NodeSeen, PeerNode
-from dkv.sim.disk import MARKER_SIZE, Disk, Entry, Marker
-from dkv.sim.failover import Failover
-from dkv.sim.gossip import Known
-from dkv.sim.net import SimNet
-from dkv.sim.replication import FSYNC, Replication, Waiting
-from dkv.sim.scripts import WAITS, Scripts
+from dkv.sim.engines.disk import MARKER_SIZE, Disk, Entry, Marker
+from dkv.sim.engines.gossip import Known
+from dkv.sim.engines.net import SimNet
+from dkv.sim.engines.replication import FSYNC, Replication, Waiting
+
+FAILOVER_WITHIN = 5.0  # seconds, cluster-manual-failover-timeout
+WAITS = frozenset(("take", "continued", "resync_began", "resync_ended", "filled", "attach", "transferred"))
+"""What an engine does not do before its script has ended: the stream is not read, and nobody attaches."""
 
 WIPE_SIZE = 2000  # bytes of the commands by which a leader deletes its keys
 
 
-class SimEngine(Failover, Scripts):
+class SimEngine:
     """A process. `disk` is None for a memory-only engine."""
 
     def __init__(
@@ -62,7 +65,11 @@ class SimEngine(Failover, Scripts):
         self.paused_until, self.held = 0.0, False  # held: fenced so that writes wait
         self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
         self.rewriting = False
-        self.failover = None
+        self.failover: tuple[float, int | None] | None = None  # as the follower: since when, offset to reach
+        self.deaf = False  # inside a script that does not answer BUSY yet
+        self.busy = False  # inside one that does
+        self.script: Entry | None = None  # what the running one wrote
+        self.torn = False  # its role changed inside one, and nothing made its data whole since
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []
         self.gets, self.puts = 0, 0
@@ -469,3 +476,97 @@ class SimEngine(Failover, Scripts):
         """ROLE of a leader: address of each follower and the offset it acknowledged."""
         replicas = self.replication.replicas.values()
         return {(r.engine.spec.address, r.engine.spec.client_port): r.offset for r in replicas if r.online}
+
+    # -- the coordinated failover (CLUSTER FAILOVER) ---------------------------------------------------------------
+
+    def begin_failover(self) -> None:
+        """Asked of a follower: the leader pauses, this one catches up, gets the leader's vote, and leads."""
+        leader = self.net.engines.get(self.follows or "")
+        if self.role != "follower" or self.replication.state != "up" or leader is None:
+            raise EngineRefused("Master is down or failed, please use CLUSTER FAILOVER FORCE")
+        self.admits = True
+        self.failover = (self.net.now(), None)
+        self.net.post(self.machine, leader, leader.pause_for, self)
+
+    def pause_for(self, follower: SimEngine) -> None:
+        """As the leader: no writes until the follower leads, or the time for it is over. Only for whom it knows as its own."""
+        asking = self.known.get(follower.node_id)
+        if self.role == "leader" and asking is not None and asking.follows == self.node_id:
+            self.paused_until = self.net.now() + FAILOVER_WITHIN
+            self.net.post(self.machine, follower, follower.reach, self.replication.offset)
+
+    def reach(self, offset: int) -> None:
+        """As the follower: this is how far the paused leader got."""
+        if self.failover:
+            self.failover = (self.failover[0], offset)
+            self.caught_up()
+
+    def caught_up(self) -> None:
+        """More of the stream is here: perhaps all of it."""
+        leader = self.net.engines.get(self.follows or "")
+        since, wanted = self.failover or (0.0, None)
+        if wanted is None or leader is None:
+            return
+        if self.net.now() - since > FAILOVER_WITHIN:
+            self.failover = None
+        elif self.replication.offset >= wanted:
+            self.net.post(self.machine, leader, leader.vote, self)
+
+    def vote(self, follower: SimEngine) -> None:
+        """As the paused leader: agree, once nothing can be written here any more."""
+        if self.role == "leader" and self.net.now() < self.paused_until:
+            self.net.post(self.machine, follower, follower.elected)
+
+    def elected(self) -> None:
+        """As the follower: lead."""
+        if self.failover and self.role == "follower" and self.net.now() - self.failover[0] <= FAILOVER_WITHIN:
+            self._lead()
+
+    # -- scripts (EVAL, FCALL), as Valkey 9.1 runs them --------------------------------------------------------------
+    #
+    # While one runs nothing else is executed. Once it took `busy-reply-threshold` the engine answers BUSY, and takes part in the
+    # cluster again: it hears of failovers, votes and loses its role in the middle of the script. What the script wrote stands in
+    # memory at once, in the file and the stream only at its end; a leader that follows by then writes it to its own file alone,
+    # and its offset does not show it.
+
+    def run_script(self, key: str, value: str, seconds: float, answer: Callable[[str], None]) -> None:
+        """One that writes at once and then takes its time."""
+        if self.loading or self.deaf or self.busy or self.role != "leader" or self.fenced or self._holds_writes():
+            answer("BUSY or not now")
+            return
+        self.data[key] = value
+        self.deaf = True
+        self.script = entry = Entry(self.net.write_size + len(value), key=key, value=value)
+        self.net.later(min(seconds, BUSY_REPLY_AFTER / 1000), self._answers_again, entry)
+        self.net.later(seconds, self.script_ends, entry, answer)
+
+    def _answers_again(self, entry: Entry) -> None:
+        if self.alive and self.deaf and self.script is entry:
+            self.deaf, self.busy = False, True
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Do what came meanwhile, in its order."""
+        inbox, self.inbox = self.inbox, []
+        for act, args in inbox:
+            self.receive(act, args)
+
+    def script_ends(self, entry: Entry, answer: Callable[[str], None] = lambda said: None) -> None:
+        """Its last line. Nothing happens if it ended before."""
+        if not self.alive or self.script is not entry:
+            return
+        if self.stopped:
+            self.net.later(0.05, self.script_ends, entry, answer)
+            return
+        self.deaf, self.busy, self.script = False, False, None
+        if self.role == "leader":
+            if not self.replication.append(entry):
+                return
+            answer("OK")
+        else:
+            self.torn = True
+            self.net.seen["role lost inside a script"] += 1
+            if self.disk is not None and not self.disk.drive.trouble:
+                self.disk.append(entry)
+            answer("UNKNOWN")
+        self._catch_up()

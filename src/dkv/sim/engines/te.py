@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dkv.engine.contract import EngineRefused, EngineSpec, TeSeen, TeSpec
-from dkv.sim.engine import SimEngine
-from dkv.sim.observe import look
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.observe import look
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dkv.engine.contract import EngineError, EngineUnreachable
-from dkv.sim.histories import Histories
+from dkv.sim.engines.histories import Histories
 from dkv.sim.loop import SimLoop
 
 if TYPE_CHECKING:
-    from dkv.sim.engine import SimEngine
-    from dkv.sim.tail import SimFeeder
+    from dkv.sim.engines.engine import SimEngine
+    from dkv.sim.engines.tail import SimFeeder
 
 T = TypeVar("T")
 

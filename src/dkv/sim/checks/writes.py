@@ -17,8 +17,8 @@ from dkv.domain.options import lags
 from dkv.domain.resting import resting
 from dkv.machine.observation import directory_of
 from dkv.sim.clients import Ledger, Write
-from dkv.sim.disk import Disk
-from dkv.sim.engine import SimEngine
+from dkv.sim.engines.disk import Disk
+from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
 
 GRACE = 2.0  # seconds of failoverGrace

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Group, Process, State
-from dkv.sim.engine import SimEngine
-from dkv.sim.probes import Probes
+from dkv.sim.checks.probes import Probes
+from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
 
 ODDS, BRIEF = 0.35, 0.8  # that a step of a tail is struck; the first and the last, which are over soon

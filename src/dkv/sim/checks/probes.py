@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dkv.domain.decision import Event
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import State
-from dkv.sim.metadata_checks import cycle_of
+from dkv.sim.checks.metadata import cycle_of
 from dkv.sim.world import Watcher
 
 KINDS = (

@@ -11,11 +11,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, TailFollower, TailPlan
-from dkv.sim.disk import Disk, Entry, Marker
+from dkv.sim.engines.disk import Disk, Entry, Marker
 
 if TYPE_CHECKING:
-    from dkv.sim.engine import SimEngine
-    from dkv.sim.net import SimNet
+    from dkv.sim.engines.engine import SimEngine
+    from dkv.sim.engines.net import SimNet
 
 VALID = 1.5  # seconds after the last `serve` in which anything is sent
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dkv.sim.disk import GETACK, PING, Entry
-from dkv.sim.histories import grown
+from dkv.sim.engines.disk import GETACK, PING, Entry
+from dkv.sim.engines.histories import grown
 
 if TYPE_CHECKING:
-    from dkv.sim.engine import SimEngine
+    from dkv.sim.engines.engine import SimEngine
 
 FSYNC = 0.0003  # seconds
 

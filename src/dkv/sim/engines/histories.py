@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dkv.sim.disk import Entry
+from dkv.sim.engines.disk import Entry
 
 
 def _raise(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Simulation: the door to a machine's engines that managers use; the machine itself is in machine.py.
+"""Simulation: a machine's engines as managers reach them; the machine itself is in machine.py.
 
 `SimEngines` implements dkv.engine.contract.Engines. Each run of a manager has a handle of its own, which refuses
 everything once that manager was killed; engines, disks, and the records of ended engines stay with the machine.
@@ -7,7 +7,7 @@ everything once that manager was killed; engines, disks, and the records of ende
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,9 @@ from dkv.engine.contract import (
     ArchiveRefused,
     ByteRangeDigest,
     Cause,
+    CopyLabel,
     Counters,
+    CutSeen,
     EngineRefused,
     EngineSpec,
     EngineUnreachable,
@@ -23,29 +25,33 @@ from dkv.engine.contract import (
     KeptDeletions,
     PeerNode,
     Position,
+    QuiescePoint,
     Survey,
     TailPlan,
     TeSpec,
 )
-from dkv.sim import tail
-from dkv.sim.copies import SimCopies, Slots, clone
-from dkv.sim.disk import Disk
-from dkv.sim.engine import SimEngine
-from dkv.sim.machine import SimMachine as SimMachine
-from dkv.sim.memory import SimMemory
-from dkv.sim.observe import look
-from dkv.sim.tail import SimFeeds
+from dkv.sim.engines import tail
+from dkv.sim.engines.backup_store import BackupPlace, clone
+from dkv.sim.engines.disk import Disk
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.machine import SimMachine as SimMachine
+from dkv.sim.engines.observe import look
+from dkv.sim.engines.tail import SimFeeds
+from dkv.sim.engines.te import SimMemory
 
 T = TypeVar("T")
+Slots = tuple[tuple[int, int], ...]
 
+APPLIED_WITHIN = 0.5  # seconds a follower is waited for when a cut is noted
+SLICE = 0.5  # seconds between two reports of a hot copy's progress
 LOCK_WAIT = 5.0  # seconds
 TAKE_OVER_WITHIN = 1.0
 GLANCE = 0.5  # seconds a survey waits for an engine that does not answer
 REPLICATE_WITHIN = 3.0
 
 
-class SimEngines(SimCopies):
-    """One manager's door to its machine's engines."""
+class SimEngines:
+    """One run of one manager's handle on its machine's engines."""
 
     def __init__(self, machine: SimMachine) -> None:
         self.machine = machine
@@ -449,6 +455,123 @@ class SimEngines(SimCopies):
         """See the contract."""
         for engine in self.machine.followers(start_id):
             await self._ask_of("forget", engine, lambda engine: engine.forget(node_id))
+
+    # -- hot copies ------------------------------------------------------------------------------------------------
+
+    async def _on(self, start_id: int, act: Callable[[SimEngine], QuiescePoint]) -> QuiescePoint:
+        engine = self.machine.living(start_id)
+        return await self.machine.net.ask(self.machine.name, engine, lambda: act(engine), 2.0)
+
+    async def pause(self, start_id: int, ms: int) -> QuiescePoint:
+        """See the contract."""
+
+        def held(engine: SimEngine) -> QuiescePoint:
+            if engine.loading or engine.fenced or engine.held or engine.role != "leader":
+                raise EngineRefused(f"engine {start_id} is fenced or no leader; its writes are not paused")
+            engine.waits_until = engine.net.now() + ms / 1000
+            return quiesce_point(engine)
+
+        return await self._on(start_id, held)
+
+    async def resume(self, start_id: int) -> QuiescePoint:
+        """See the contract."""
+
+        def freed(engine: SimEngine) -> QuiescePoint:
+            engine.waits_until = 0.0
+            return quiesce_point(engine)
+
+        return await self._on(start_id, freed)
+
+    async def note_cut(self, start_id: int, name: str, reached: QuiescePoint) -> CutSeen:
+        """See the contract."""
+        deadline = self.machine.net.now() + APPLIED_WITHIN
+        while True:
+            await self._pause()
+            engine = self.machine.living(start_id)
+            link, disk = engine.replication, engine.disk
+            attached = engine.role == "leader" or link.state == "up"
+            awake = not engine.silent
+            if disk and awake and attached and link.history == reached.history and link.offset >= reached.offset:
+                break
+            if self.machine.net.now() > deadline:
+                raise EngineRefused(f"engine {start_id} has not reached its leader's position")
+            await asyncio.sleep(0.003)
+        directory = engine.spec.directory
+        if (directory, name) not in self.machine.shelf.cuts:
+            await self.drop_cut(directory, "")
+            self.machine.shelf.cuts[(directory, name)] = clone(disk, directory, disk.identity)
+        cut = self.machine.shelf.cuts[(directory, name)]
+        return CutSeen(*cut.newest(), cut.incremental_bytes)
+
+    async def recognise(self, directory: str) -> CopyLabel | None:
+        """See the contract."""
+        await self._pause()
+        place = self.machine.shelf.places.get(directory)
+        return place.label if place and place.files else None
+
+    async def drop_cut(self, directory: str, name: str) -> None:
+        """See the contract."""
+        cuts = self.machine.shelf.cuts
+        for key in [key for key in cuts if key[0] == directory and name in ("", key[1])]:
+            del cuts[key]
+
+    async def claim_target(self, directory: str, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        await self._pause()
+        if f"{target}/".startswith(f"{directory}/") or f"{directory}/".startswith(f"{target}/"):
+            raise EngineRefused(f"{target} and the archive {directory} lie in each other")
+        there = self.machine.shelf.places.get(target)
+        if target in self.machine.disks or (there and there.label != label):
+            raise EngineRefused(f"{target} is not empty")
+        self.machine.shelf.places.setdefault(target, BackupPlace(label))
+
+    async def write_copy(
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """See the contract."""
+        await self._pause()
+        shelf = self.machine.shelf
+        place, cut = shelf.places.get(target), shelf.cuts.get((directory, name))
+        if place and place.label == label and place.files:
+            return
+        if cut is None:
+            raise EngineRefused(f"the cut {name} of {directory} is not there any more")
+        if place is None or place.label != label:
+            raise EngineRefused(f"{target} is another copy's by now")
+        lasts, began = cut.incremental_bytes / rate if rate else 0.05, self.machine.net.now()
+        while (gone := self.machine.net.now() - began) < lasts:
+            await asyncio.sleep(min(SLICE, lasts - gone) + 0.001)
+            await tell(min(99, int(100 * gone / lasts)))
+        await self._pause()
+        place.files = clone(cut, target, None)
+
+    async def abandon_target(self, target: str, label: CopyLabel) -> None:
+        """See the contract."""
+        place = self.machine.shelf.places.get(target)
+        if place and place.label == label and place.files is None:
+            del self.machine.shelf.places[target]
+
+    def _restored(self, directory: str, identity: Identity, slots: Slots) -> str:
+        """The cut that a directory's hot copy was made of. Raises ArchiveRefused."""
+        place = self.machine.shelf.places.get(directory)
+        earlier = self.machine.disks.get(directory)
+        was = earlier.identity if earlier else None
+        if was and was != identity and replace(was, incarnation_of_name=identity.incarnation_of_name) == identity:
+            return was.incarnation_of_name
+        if was and was != identity:
+            raise ArchiveRefused(Cause.ARCHIVE_FOREIGN, f"{directory} is another archive")
+        if place is None or place.files is None:
+            raise ArchiveRefused(Cause.NOT_A_COPY, f"{directory} holds no hot copy that is whole")
+        if place.label.slots != slots:
+            raise ArchiveRefused(Cause.COPY_OF_ANOTHER_GROUP, f"{directory} is a copy of other slots")
+        return place.label.cut
+
+
+def quiesce_point(engine: SimEngine) -> QuiescePoint:
+    """What an engine holds."""
+    assert engine.disk is not None
+    name, size = engine.disk.newest()
+    return QuiescePoint(engine.replication.offset, engine.replication.history, name, size)
 
 
 def _unless_busy(engine: SimEngine, answer: Callable[[SimEngine], T]) -> T:

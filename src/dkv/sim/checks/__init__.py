@@ -1,0 +1,1 @@
+"""Simulation: what must hold, whatever goes wrong."""

@@ -1,0 +1,1 @@
+"""Simulation: what goes wrong: kinds of faults, drawn from the seed."""
