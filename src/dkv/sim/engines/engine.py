@@ -29,6 +29,12 @@ WIPE_SIZE = 2000  # bytes of the commands by which a leader deletes its keys
 class SimEngine:
     """A process. `disk` is None for a memory-only engine."""
 
+    failover: tuple[float, int | None] | None = None  # as the follower: since when, offset to reach
+    deaf: bool = False  # inside a script that does not answer BUSY yet
+    busy: bool = False  # inside one that does
+    script: Entry | None = None  # what the running one wrote
+    torn: bool = False  # its role changed inside a script, and nothing made its data whole since
+
     def __init__(
         self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float, one_value: bool = False
     ) -> None:
@@ -65,11 +71,6 @@ class SimEngine:
         self.paused_until, self.held = 0.0, False  # held: fenced so that writes wait
         self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
         self.rewriting = False
-        self.failover: tuple[float, int | None] | None = None  # as the follower: since when, offset to reach
-        self.deaf = False  # inside a script that does not answer BUSY yet
-        self.busy = False  # inside one that does
-        self.script: Entry | None = None  # what the running one wrote
-        self.torn = False  # its role changed inside one, and nothing made its data whole since
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []
         self.gets, self.puts = 0, 0
