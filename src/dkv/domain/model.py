@@ -391,7 +391,7 @@ TES_OF = Index[Process](lambda p: p.database if p.role is ProcessRole.TE else No
 TES_HELD = Index[Process](
     lambda p: p.database if p.role is ProcessRole.TE and p.state is ProcessState.TRACKED and not p.kill else None
 )
-PROCESSES_BEYOND_REQUEST = Index[Process](lambda p: None if p.state is ProcessState.REQUESTED else p.database)
+PROCESSES_REQUESTED = Index[Process](lambda p: p.database if p.state is ProcessState.REQUESTED else None)
 PROCESSES_STAYING = Index[Process](lambda p: None if p.state is ProcessState.REQUESTED_SHUTDOWN else p.database)
 PROCESSES_TIMED = Index[Process](lambda p: True if p.timed else None)
 TOMBSTONES_OF = Index[Tombstone](lambda t: t.process.database)
@@ -412,7 +412,7 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
         PROCESSES_OF_ARCHIVE,
         TES_OF,
         TES_HELD,
-        PROCESSES_BEYOND_REQUEST,
+        PROCESSES_REQUESTED,
         PROCESSES_STAYING,
         PROCESSES_TIMED,
     ),

@@ -107,7 +107,7 @@ def _take_out(buckets: Buckets, value: Hashable, key: Any) -> None:
 def _put_in(buckets: Buckets, value: Hashable, key: Any) -> None:
     keys = buckets.get(value, ())
     place = bisect_left(keys, key)
-    buckets[value] = (*keys[:place], key, *keys[place:])
+    buckets[value] = keys[:place] + (key,) + keys[place:] if place < len(keys) else keys + (key,)  # noqa: RUF005 - one copy less
 
 
 def keys_of(table: Mapping[K, V], index: Index[V], value: Hashable = True) -> tuple[K, ...]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from dkv.domain.model import Group, GroupPhase, Handover, JoinStage, Process, State, SwitchoverRequest
+from dkv.domain.model import ARCHIVES_IN, Group, GroupPhase, Handover, JoinStage, Process, State, SwitchoverRequest
 from dkv.domain.options import FSYNC
+from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen
-from dkv.machine.observation import ConditionHistory, LocalServer, copies_of, node_id, processes_on, replica_of, stopping
+from dkv.machine.observation import ConditionHistory, LocalServer, node_id, replica_of, stopping
 from dkv.machine.tail.conditions import tail_conditions
 
 REQUIRED_BEFORE_GROWING = 1_000  # ms `required` stands before S grows (docs/reference/safety.md#growing-s)
@@ -112,7 +113,7 @@ def _conditions(state: State, server: LocalServer, survey: Survey) -> Iterable[H
     engines = {engine.start_id: engine for engine in survey.engines}
     tes = {te.start_id: te for te in survey.memory}
     yield from (("ended", exit.start_id) for exit in survey.exits)
-    for process in state.memoized(processes_on, server.server_id):
+    for process in state.processes_on(server.server_id):
         if process.start_id in tes:
             yield from _te_conditions(state, process, tes[process.start_id])
         else:
@@ -179,7 +180,7 @@ def _te_conditions(state: State, process: Process, te: TeSeen) -> Iterable[Hasha
 
 
 def _leader_conditions(state: State, group: Group, engine: EngineSeen) -> Iterable[Hashable]:
-    for archive in state.memoized(copies_of, group.key):
+    for archive in items_of(state.archives, ARCHIVES_IN, group.key):
         if archive.archive_id == group.leader:
             continue
         replica = replica_of(state, engine, archive.archive_id)

@@ -14,7 +14,8 @@ from dkv.domain.commands import (
     OpenTerm,
 )
 from dkv.domain.constants import SERVER_TTL
-from dkv.domain.model import Archive, Group, Joining, JoinStage, ProcessState, State
+from dkv.domain.model import ARCHIVES_IN, Archive, Group, Joining, JoinStage, ProcessState, State
+from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen
 from dkv.machine.client_port import close_client_port, open_client_port
 from dkv.machine.conditions import SILENT, unheard
@@ -22,7 +23,7 @@ from dkv.machine.engine_upkeep import rewrite_steps, table_steps
 from dkv.machine.handover import handover_steps_of_leader, switchover_steps
 from dkv.machine.hot_copy_steps import at_the_cut
 from dkv.machine.intrusion import intrusion_steps, robbed
-from dkv.machine.observation import PlanInput, acknowledges, copies_of, next_sequence, node_id, replica_of, stopping
+from dkv.machine.observation import PlanInput, acknowledges, next_sequence, node_id, replica_of, stopping
 from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence
 
 SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whoever is still connected
@@ -66,7 +67,7 @@ def leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterato
         return
     yield from open_client_port(engine)
     yield from switchover_steps(inputs, group, engine)
-    for archive in inputs.state.memoized(copies_of, group.key):
+    for archive in items_of(inputs.state.archives, ARCHIVES_IN, group.key):
         if archive.archive_id != group.leader and not archive.removed:
             yield from _copy_steps(inputs, group, engine, archive)
     if not at_the_cut(inputs.state, group):

@@ -12,7 +12,7 @@ from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
 from dkv.domain.model import EngineState, Group, Joining, JoinStage, Process, ProcessRole, ProcessState, State
 from dkv.machine.conditions import REQUIRED_BEFORE_GROWING, is_awaited
 from dkv.machine.engine_upkeep import just_had_its_turn
-from dkv.machine.observation import ConditionHistory, PlanInput, processes_on, stopping
+from dkv.machine.observation import ConditionHistory, PlanInput, stopping
 
 IDLE_INTERVAL = 1.0  # s between two looks while nothing goes on
 WAITING_INTERVAL = 0.25  # s while something waits for another manager, whose commit wakes this one
@@ -40,14 +40,14 @@ def lasts(inputs: PlanInput) -> bool:
 
 
 def _any_awaited(state: State, server_id: str) -> bool:
-    processes = [p for p in state.memoized(processes_on, server_id) if p.archive_id is not None]
+    processes = [p for p in state.processes_on(server_id) if p.archive_id is not None]
     return any(is_awaited(state.groups[(p.database, p.group)], p) for p in processes)
 
 
 def _lasting_intervals(inputs: PlanInput) -> Iterator[float]:
     """The intervals that depend on how long something has lasted."""
     state, history = inputs.state, inputs.seen.conditions
-    processes = state.memoized(processes_on, inputs.server.server_id)
+    processes = state.processes_on(inputs.server.server_id)
     if any(("stale leader", process.start_id) in history.since for process in processes):
         yield HURRY_INTERVAL
     yield from (_loading_interval(process, history) for process in processes if process.state is ProcessState.CONFIGURED)
@@ -59,12 +59,12 @@ def _lasting_intervals(inputs: PlanInput) -> Iterator[float]:
 
 def _steady_interval(state: State, server_id: str) -> float:
     """The soonest of the intervals that are the same for as long as the domain is the same."""
-    return min(_intervals(state, state.memoized(processes_on, server_id), state.memoized(_watched, server_id)))
+    return min(_intervals(state, state.processes_on(server_id), state.memoized(_watched, server_id)))
 
 
 def _watched(state: State, server_id: str) -> list[Group]:
     """The groups that a server has a process of."""
-    keys = {(p.database, p.group) for p in state.memoized(processes_on, server_id) if p.archive_id is not None}
+    keys = {(p.database, p.group) for p in state.processes_on(server_id) if p.archive_id is not None}
     return [state.groups[key] for key in keys]
 
 

@@ -10,8 +10,9 @@ from typing import TypedDict
 
 from dkv.domain.commands import ServerJoined
 from dkv.domain.constants import SERVER_TTL
-from dkv.domain.model import Archive, Group, Process, ProcessState, State
+from dkv.domain.model import SERVERS_AT, Archive, Group, ProcessState, State
 from dkv.domain.states import STOPPING as STOPPING
+from dkv.domain.table import keys_of
 from dkv.engine.contract import EngineSeen, ExitSeen, PeerNode, ReplicaSeen, Survey, TeSeen
 
 REAP_PATIENCE = 5_000  # ms an exit is not reported while something of the dead engine may still run
@@ -268,27 +269,12 @@ def knows_as_follower(state: State, engine: EngineSeen, archive_id: int) -> bool
     return any(node.node_id == follower and node.follows == engine.node_id for node in engine.nodes)
 
 
-def processes_on(state: State, server_id: str) -> list[Process]:
-    """The processes of a server, by start id."""
-    return sorted((p for p in state.processes.values() if p.server_id == server_id), key=lambda p: p.start_id)
-
-
-def archives_on(state: State, server_id: str) -> list[Archive]:
-    """The archives of a server."""
-    return [a for a in state.archives.values() if a.server_id == server_id]
-
-
 def share(state: State, server: LocalServer) -> int:
     """Bytes: each engine's part of the memory that the engines of this machine may use together."""
-    hosts = {other.server_id for other in state.servers.values() if other.host == server.host} | {server.server_id}
-    engines = sum(1 for a in state.archives.values() if a.server_id in hosts and not a.removed)
-    engines += sum(len(p.endpoints) for p in state.processes.values() if p.server_id in hosts)
+    hosts = {*keys_of(state.servers, SERVERS_AT, server.host), server.server_id}
+    engines = sum(not archive.removed for host in hosts for archive in state.archives_on(host))
+    engines += sum(len(process.endpoints) for host in hosts for process in state.processes_on(host))
     return int(server.memory * ENGINE_SHARE / max(1, engines))
-
-
-def copies_of(state: State, key: tuple[str, str]) -> list[Archive]:
-    """A group's archives, by id; removed ones too."""
-    return [a for a in state.archives_of(key[0]) if a.group == key[1]]
 
 
 def next_sequence(group: Group, engine: EngineSeen) -> int:

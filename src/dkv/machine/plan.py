@@ -21,16 +21,7 @@ from dkv.machine.intrusion import expel_steps
 from dkv.machine.leader_steps import leader_steps, opening_steps
 from dkv.machine.next_look import lasts, next_look
 from dkv.machine.observation import HANG_TIMEOUT as HANG_TIMEOUT
-from dkv.machine.observation import (
-    OK_PATIENCE,
-    LocalServer,
-    Observation,
-    PlanInput,
-    archives_on,
-    directory_of,
-    processes_on,
-    stopping,
-)
+from dkv.machine.observation import OK_PATIENCE, LocalServer, Observation, PlanInput, directory_of, stopping
 from dkv.machine.observation import REAP_PATIENCE as REAP_PATIENCE
 from dkv.machine.observation import VANISHED as VANISHED
 from dkv.machine.options import option_steps, running_options
@@ -81,7 +72,7 @@ def plan(state: State, server: LocalServer, seen: Observation) -> Plan:
 
 def _steps(inputs: PlanInput) -> Iterator[Step]:
     yield from _unknown_engine_steps(inputs)  # first: an engine that still holds an archive blocks its new process
-    for process in inputs.state.memoized(processes_on, inputs.server.server_id):
+    for process in inputs.state.processes_on(inputs.server.server_id):
         yield from process_steps(inputs, process)
     yield from _archive_steps(inputs)
     yield from copy_steps(inputs)
@@ -118,12 +109,12 @@ def _archive_steps(inputs: PlanInput) -> Iterator[Step]:
 
 def _idle_on(state: State, server_id: str) -> list[Archive]:
     """The archives of a server without a process."""
-    return [a for a in archives_on(state, server_id) if state.process_on(a.archive_id) is None]
+    return [a for a in state.archives_on(server_id) if state.process_on(a.archive_id) is None]
 
 
 def _in_use_on(state: State, server: LocalServer) -> set[str]:
     """The directories of the archives of a server that have a process."""
-    return {directory_of(server.data_dir, a) for a in archives_on(state, server.server_id) if state.process_on(a.archive_id)}
+    return {directory_of(server.data_dir, a) for a in state.archives_on(server.server_id) if state.process_on(a.archive_id)}
 
 
 # One process ---------------------------------------------------------------------------------------------------------

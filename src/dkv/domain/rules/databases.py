@@ -12,7 +12,8 @@ from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import (
     ARCHIVES_MISSING,
     GROUPS_OF,
-    PROCESSES_BEYOND_REQUEST,
+    PROCESSES_OF,
+    PROCESSES_REQUESTED,
     PROCESSES_STAYING,
     TES_OF,
     TOMBSTONES_OF,
@@ -300,5 +301,6 @@ def _state_of(draft: Draft, database: Database) -> DatabaseState:
         return DatabaseState.AWAITING_ARCHIVE_HISTORIES_INC if missing else DatabaseState.RUNNING
     if entry.leader is None and entry.last_leader is not None:
         return DatabaseState.AWAITING_ARCHIVE_HISTORIES_MSG
-    started = keys_of(draft.processes, PROCESSES_BEYOND_REQUEST, database.name)
+    live = keys_of(draft.processes, PROCESSES_OF, database.name)
+    started = len(live) > len(keys_of(draft.processes, PROCESSES_REQUESTED, database.name))
     return DatabaseState.STARTED if started else DatabaseState.REQUESTED

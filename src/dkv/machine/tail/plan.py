@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dkv.domain.commands import OpenTerm
 from dkv.domain.model import Archive, Group, Process, State, TailTransfer
 from dkv.engine.contract import ByteRangeDigest, EngineSeen, TailFollower, TailPlan
-from dkv.machine.observation import PlanInput, directory_of, node_id, processes_on
+from dkv.machine.observation import PlanInput, directory_of, node_id
 from dkv.machine.spec import identity_of
 from dkv.machine.steps import Fence, Step, SubmitFact
 from dkv.machine.tail.conditions import tail_complete_key
@@ -70,7 +70,7 @@ def unwanted_steps(inputs: PlanInput) -> Iterator[Step]:
     if not inputs.seen.tails:
         return
     wanted = set()
-    for process in inputs.state.memoized(processes_on, inputs.server.server_id):
+    for process in inputs.state.processes_on(inputs.server.server_id):
         group = inputs.state.groups.get((process.database, process.group))
         if group and process.archive_id is not None and sends(group, process):
             wanted.add(directory_of(inputs.server.data_dir, inputs.state.archives[process.archive_id]))
