@@ -111,7 +111,7 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
     said = domain.do("update", "database-options", "--db-name", STORE, "--replace-all")
     assert f"keeps it until it is restarted: {command}" in said.out
     assert len(set(lacking(domain))) == 3
-    assert f"Hint: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
+    assert f"hint: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
     domain.do(*command.split()[1:])
     assert not lacking(domain)
     assert not any(str(FAR_TOO_MUCH) in memory for one in runs_with(domain).values() for memory, _ in one)

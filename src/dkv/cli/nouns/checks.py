@@ -169,7 +169,7 @@ def _blocked(database: Json) -> str:
     """Why clients' writes are refused, or may be, although all states look well."""
     items = [item for item in database.get("waiting") or () if item.get("blocksWrites") or item["kind"] == "server"]
     return " ".join(
-        f"{item['subject']}: {item['reason']}." + (f" Hint: {item['hint']}" if item["hint"] else "") for item in items
+        f"{item['subject']}: {item['reason']}." + (f" hint: {item['hint']}" if item["hint"] else "") for item in items
     )
 
 
