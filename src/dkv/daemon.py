@@ -309,8 +309,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
 
     return ManagerContext(
         submitter=DomainAccess(manager),
-        events=store.events,
-        changes=store.watch,
+        event_log=store,
         counters=counters,
         streams=within.streams,
         streams_each=within.streams_each,

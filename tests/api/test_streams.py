@@ -7,11 +7,13 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import cached_property
 
 from dkv.api.context import ManagerContext
 from dkv.domain.commands import PutRecord
 from dkv.listening import Limits, limits
 from dkv.store.contract import StoredEvent
+from dkv.store.memory import MemoryStore
 from tests.api.test_door import REQUEST, Served, served
 from tests.api.world import World
 
@@ -19,19 +21,33 @@ WIDE = Limits(most=200, each=100)
 BEGUN = b": events follow\n\n"
 
 
-class Looked(World):
-    """A world that counts looks at its event log."""
+class Log(MemoryStore):
+    """A store that counts looks at its event log."""
 
     looks = 0
 
+    async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        self.looks += 1
+        return await super().events(after, limit)
+
+    async def newest(self) -> int:
+        self.looks += 1
+        return await super().newest()
+
+
+class Looked(World):
+    """A world that counts looks at its event log."""
+
     def context(self, server: str) -> ManagerContext:
-        manager = super().context(server)
+        return replace(super().context(server), event_log=self.log)
 
-        async def events(after: int, limit: int) -> Sequence[StoredEvent]:
-            self.looks += 1
-            return await manager.events(after, limit)
+    @cached_property
+    def log(self) -> Log:
+        return Log(self.domain)
 
-        return replace(manager, events=events)
+    @property
+    def looks(self) -> int:
+        return self.log.looks
 
     async def happen(self, value: str) -> None:
         await self.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=json.dumps(value)))

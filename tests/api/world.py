@@ -54,8 +54,7 @@ class World:
     def context(self, server: str) -> ManagerContext:
         return ManagerContext(
             submitter=Doubtful(self),
-            events=self.store.events,
-            changes=self.store.watch,
+            event_log=self.store,
             counters=self._counting(server),
             leader_server=self._leader,
             fetch=self._fetch,

@@ -50,6 +50,9 @@ class FarStore:
     async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         return tuple(StoredEvent(**event) for event in await self.call("events", after, limit))
 
+    async def newest(self) -> int:
+        return int(await self.call("newest"))
+
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         return bool(await self.call("acquire", name, holder, ttl, value))
 

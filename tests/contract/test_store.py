@@ -266,7 +266,9 @@ async def test_leases_do_not_move_the_revision(bench: Bench, first: Store, secon
 
 @story
 async def test_events_come_in_pages(bench: Bench, first: Store, second: Store) -> None:
+    assert await first.newest() == 0
     await write(first, events=("e1", "e2"))
+    assert (await first.newest(), await second.newest()) == (2, 2)
     await write(first)
     await write(second, events=("e3",))
     everything = await second.events(0, 10)

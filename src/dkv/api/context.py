@@ -41,6 +41,22 @@ class Commands(Protocol):
         ...
 
 
+class EventLog(Protocol):
+    """What the API asks of the store beside the state; any of these may raise StoreError."""
+
+    async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """Events with a sequence above `after`, oldest first."""
+        ...
+
+    async def newest(self) -> int:
+        """The sequence of the newest event, 0 if there was none yet."""
+        ...
+
+    def watch(self) -> AsyncIterator[object]:
+        """Something at once, then something after every commit."""
+        ...
+
+
 @dataclass(frozen=True)
 class LogFile:
     """A file for a support bundle: `name` is its path there."""
@@ -56,12 +72,11 @@ async def no_leases() -> Mapping[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagerContext:
-    """One manager, as its API sees it. `events` may raise StoreError, `fetch` OSError only. `leader_server` and `heard` are
+    """One manager, as its API sees it. `fetch` may raise OSError only. `leader_server` and `heard` are
     asked after the view was read that they are shown with: then they know every server that it shows alive."""
 
     submitter: Commands
-    events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]  # (after, limit), oldest first
-    changes: Callable[[], AsyncIterator[object]]  # one at once, then one after every commit
+    event_log: EventLog
     counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  # engine contract Counters, as dicts
     leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
     fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # (host, port, target, seconds): a peer's JSON

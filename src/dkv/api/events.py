@@ -15,7 +15,7 @@ from dkv import wire
 from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
-from dkv.api.streams import PAGE, POLL, Streams, last_sequence
+from dkv.api.streams import PAGE, POLL, Streams
 from dkv.store.contract import StoredEvent, StoreError
 from dkv.wire import schemas
 
@@ -61,30 +61,30 @@ async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) 
 
     `trimmed`: the chain goes on with an event that is not in the log any more.
     """
-    found: list[schemas.Event] = []
+    chain: list[schemas.Event] = []
     cause: int | None = sequence
-    while cause is not None and len(found) < CHAIN:
-        one = await _one(manager, cause)
-        if one is None:
+    while cause is not None and len(chain) < CHAIN:
+        event = await _event(manager, cause)
+        if event is None:
             break
-        found.append(one)
-        cause = one["cause"]
-    if not found:
+        chain.append(event)
+        cause = event["cause"]
+    if not chain:
         raise refuse(
             "not_found",
             f"There is no event {sequence} in the log.",
-            f"It holds {await _oldest(manager)} to {await last_sequence(manager.events)}.",
+            f"It holds {await _oldest(manager)} to {await manager.event_log.newest()}.",
         )
-    return {"events": found, "trimmed": cause is not None}
+    return {"events": chain, "trimmed": cause is not None}
 
 
-async def _one(manager: ManagerContext, sequence: int) -> schemas.Event | None:
-    batch = await manager.events(sequence - 1, 1) if sequence > 0 else ()
+async def _event(manager: ManagerContext, sequence: int) -> schemas.Event | None:
+    batch = await manager.event_log.events(sequence - 1, 1) if sequence > 0 else ()
     return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
 
 
 async def _oldest(manager: ManagerContext) -> int:
-    batch = await manager.events(0, 1)
+    batch = await manager.event_log.events(0, 1)
     return batch[0].sequence if batch else 0
 
 
@@ -97,27 +97,27 @@ def _resumed(last_event_id: str, after: int) -> int:
 
 
 async def _page(manager: ManagerContext, after: int, store: str | None, limit: int) -> list[schemas.Event]:
-    found: list[schemas.Event] = []
+    events: list[schemas.Event] = []
     while True:
-        batch = await manager.events(after, PAGE)
-        found += _of(batch, store)
-        if len(batch) < PAGE or len(found) >= limit:
-            return found[:limit]
+        batch = await manager.event_log.events(after, PAGE)
+        events += _of(batch, store)
+        if len(batch) < PAGE or len(events) >= limit:
+            return events[:limit]
         after = batch[-1].sequence
 
 
 async def _before_newest(manager: ManagerContext, count: int, store: str | None) -> int:
     """The sequence after which the newest `count` events of a store follow: read backwards, page by page."""
-    end = await last_sequence(manager.events)
-    found: list[schemas.Event] = []
-    while end > 0 and len(found) < count:
+    end = await manager.event_log.newest()
+    events: list[schemas.Event] = []
+    while end > 0 and len(events) < count:
         start = max(0, end - PAGE)
-        batch = [one for one in await manager.events(start, PAGE) if one.sequence <= end]
+        batch = [event for event in await manager.event_log.events(start, PAGE) if event.sequence <= end]
         if not batch:
             break
-        found = _of(batch, store) + found
+        events = _of(batch, store) + events
         end = start
-    return int(found[-count]["sequence"]) - 1 if len(found) >= count else 0
+    return int(events[-count]["sequence"]) - 1 if len(events) >= count else 0
 
 
 def _of(batch: Sequence[StoredEvent], store: str | None) -> list[schemas.Event]:
@@ -129,20 +129,20 @@ async def _stream(manager: ManagerContext, streams: Streams, after: int, store: 
     """Events as they happen. None has a name of its own: a browser's EventSource gives `onmessage` only those without."""
     yield ": events follow\n\n"
     clock = asyncio.get_running_loop().time
-    spoken = clock()
+    written_at = clock()
     while not manager.closing():
         try:
-            batch = await manager.events(after, PAGE)
+            batch = await manager.event_log.events(after, PAGE)
         except StoreError:
             batch = []
             await asyncio.sleep(POLL)
         for event in _of(batch, store):
-            spoken = clock()
+            written_at = clock()
             yield f"id: {event['sequence']}\ndata: {json.dumps(event)}\n\n"
         if batch:
             after = batch[-1].sequence
         else:
-            await streams.beyond(after, max(0.0, spoken + KEEP_ALIVE - clock()))
-        if clock() >= spoken + KEEP_ALIVE:
-            spoken = clock()
+            await streams.beyond(after, max(0.0, written_at + KEEP_ALIVE - clock()))
+        if clock() >= written_at + KEEP_ALIVE:
+            written_at = clock()
             yield ": nothing happened\n\n"

@@ -86,15 +86,15 @@ class Guard:
             log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
             if begun:
                 raise
-            said = f"The manager made a mistake while it answered. Its log tells more under {mark}."
-            refused = Refused("internal", said, "Look before you repeat a change: it may have been made.")
+            said = f"Internal error: see the manager's log entry with the correlation id {mark}."
+            refused = Refused("internal", said, "Check the state before you repeat a change: it may have been made.")
             await self._answer(refused, correlationId=mark)(scope, receive, _protecting(send))
 
     async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
-            said = f"This manager does not answer to the host {', '.join(hosts) or 'of nobody'}."
-            return Refused("forbidden_host", said, f"Use {self._manager.address}:{self._manager.port}.")
+            host = f"host {', '.join(hosts)} is not one of this domain" if hosts else "Host header is missing"
+            return Refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             said = f"A page of {', '.join(origins)} may not use this manager."

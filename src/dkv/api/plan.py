@@ -52,7 +52,7 @@ async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step
     path = step.path.partition("?")[0]
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
         said = f"{step.method} {path} cannot be planned."
-        raise refuse("cannot_plan", said, "Plans are made of changes of databases, archives, processes and servers.")
+        raise refuse("cannot_plan", said, "Changes of databases, archives, processes and servers can be planned.")
     before = len(rehearsal.done)
     status, answer = await _call(request, stage, step)
     done = rehearsal.done[before:]

@@ -22,14 +22,14 @@ DOOR_CODES: dict[str, Entry] = {
     "unknown_field": Entry(400, 2, "the body has a field that does not exist"),
     "unknown_parameter": Entry(400, 2, "the address has a parameter that does not exist"),
     "forbidden_host": Entry(403, 1, "the Host header is not one of this domain"),
-    "forbidden_origin": Entry(403, 1, "a web page of another origin may not drive a manager"),
-    "cannot_plan": Entry(400, 2, "a request whose effects are no commands cannot be planned"),
+    "forbidden_origin": Entry(403, 1, "a web page of another origin may not use a manager"),
+    "cannot_plan": Entry(400, 2, "the request is not a command, so it cannot be planned"),
     "not_found": Entry(404, 1, "there is nothing at that address"),
-    "method_not_allowed": Entry(405, 1, "the address does not know that method"),
+    "method_not_allowed": Entry(405, 1, "the address does not support that method"),
     "not_supported": Entry(400, 1, "the request asks for something of NuoDB that dkv does not have"),
-    "manager_away": Entry(503, 1, "another manager would have to answer and does not"),
-    "too_many_streams": Entry(503, 1, "the manager sends its events to as many as it can already"),
-    "internal": Entry(500, 1, "the manager made a mistake"),
+    "manager_away": Entry(503, 1, "another manager has to answer and does not"),
+    "too_many_streams": Entry(503, 1, "the manager serves as many event streams as it can"),
+    "internal": Entry(500, 1, "the manager failed by a mistake of its own"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }
 """Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
@@ -93,7 +93,7 @@ def waiting(error: StoreError) -> Refused:
     detail = error.detail or "it is away"
     message = detail if detail.startswith("waiting for the domain") else f"waiting for the domain: {detail}"
     hint = error.hint or "Ask again, or another manager."
-    return Refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", f"Engines serve on meanwhile. {hint}")
+    return Refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", f"Engines continue to serve. {hint}")
 
 
 def install(app: FastAPI, answer: Answer) -> None:
@@ -194,12 +194,12 @@ async def plain_body(request: Request) -> None:
     said = await request.body()
     if route.body_field is None:
         if said.strip() not in (b"", b"{}", b"null"):
-            raise refuse("bad_request", "This address takes no body.", "What it can be told are parameters of the address.")
+            raise refuse("bad_request", "This address takes no body.", "Send what it takes as parameters of the address.")
     elif said:
         try:
             value = json.loads(said.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
         except UnicodeDecodeError:
-            raise refuse("bad_request", "The body is not JSON: it is no UTF-8.", "Send it as UTF-8.") from None
+            raise refuse("bad_request", "The body is not JSON: it is not UTF-8.", "Send it as UTF-8.") from None
         except (ValueError, RecursionError):
             return  # what is no JSON is refused by the route, which knows what it wants instead
         _not_too_wide(value)
@@ -225,10 +225,10 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise refuse("bad_request", f"The field {name} is said twice.", "Say it once: which one is meant nobody knows.")
+            raise refuse("bad_request", f"The field {name} is given twice.", "Send the field once.")
         found[name] = value
     return found
 
 
 def _no_number(written: str) -> None:
-    raise refuse("bad_request", f"The body is not JSON: {written} is no number.", "Leave it out, or send null.")
+    raise refuse("bad_request", f"The body is not JSON: {written} is not a number.", "Leave it out, or send null.")

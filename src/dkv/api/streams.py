@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from fastapi.responses import StreamingResponse
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from dkv.api.context import ManagerContext
 from dkv.api.problems import refuse
-from dkv.store.contract import StoredEvent, StoreError
+from dkv.store.contract import StoreError
 
 log = logging.getLogger("dkv.api")
 
@@ -41,8 +41,8 @@ class Streams:
             said = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
             raise refuse(
                 "too_many_streams",
-                f"This manager keeps no more: {said}",
-                "End one of them, ask another manager, or ask for application/json now and then.",
+                f"This manager sends no more event streams: {said}",
+                "End one of them, ask another manager, or ask for application/json from time to time.",
             )
         self._open[peer] += 1
         if not self._tasks:
@@ -76,9 +76,9 @@ class Streams:
     async def _watch(self) -> None:
         while True:
             with suppress(StoreError):
-                self._grown(await last_sequence(self._manager.events))
-                async for _ in self._manager.changes():
-                    while batch := await self._manager.events(self._newest, PAGE):
+                self._grown(await self._manager.event_log.newest())
+                async for _ in self._manager.event_log.watch():
+                    while batch := await self._manager.event_log.events(self._newest, PAGE):
                         self._grown(batch[-1].sequence)
             await asyncio.sleep(POLL)
 
@@ -115,17 +115,3 @@ class _Counted(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._ended()
-
-
-async def last_sequence(events: Callable[[int, int], Awaitable[Sequence[StoredEvent]]]) -> int:
-    """The sequence of the newest event, found by halving: sequences have no gaps, and after the newest is nothing."""
-    low, high = 0, 1
-    while await events(high, 1):
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        if await events(middle, 1):
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -37,7 +37,7 @@ async def _wait(manager: ManagerContext, holds: Callable[[State], bool], seconds
 
 
 async def _watch(manager: ManagerContext, holds: Callable[[State], bool]) -> None:
-    changes = manager.changes()
+    changes = manager.event_log.watch()
     try:
         async for _ in changes:
             with suppress(StoreError):

@@ -127,6 +127,10 @@ class SimStore:
         """See the contract."""
         return await self._inner.events(after, limit)
 
+    async def newest(self) -> int:
+        """See the contract."""
+        return await self._inner.newest()
+
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         """See the contract."""
         held: bool = await self._call(lambda: _now(self._inner.acquire(name, holder, ttl, value)), "lost answer")

@@ -106,6 +106,10 @@ class Store(Protocol):
         """Events with a sequence above `after`, oldest first."""
         ...
 
+    async def newest(self) -> int:
+        """The sequence of the newest event, 0 if there was none yet. Raises Unavailable, Unusable."""
+        ...
+
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         """Take a lease that is free, expired or already ours, which prolongs it: `ttl` seconds from now. False if another
         holds it.

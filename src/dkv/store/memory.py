@@ -107,6 +107,9 @@ class MemoryStore:
         start = max(0, after + 1 - first)
         return tuple(log[start : start + max(0, limit)])
 
+    async def newest(self) -> int:
+        return self._open().last_sequence
+
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         domain = self._open()
         self._sweep_leases()

@@ -112,6 +112,9 @@ class SqliteStore:
     async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         return await self._run(self._reading, lambda: self._reader.events(after, limit))
 
+    async def newest(self) -> int:
+        return await self._run(self._reading, lambda: self._reader.newest())
+
     async def acquire(self, name: str, holder: str, ttl: float, value: str = "") -> bool:
         return await self._run(self._leasing, lambda: self._leases.acquire(name, holder, ttl, value))
 

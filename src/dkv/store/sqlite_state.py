@@ -107,6 +107,10 @@ class StateReader:
         rows: list[Any] = self._file.read(lambda: self._file.rows(sql, (after, max(0, limit))))
         return tuple(StoredEvent(*row) for row in rows)
 
+    def newest(self) -> int:
+        """The sequence of the newest event."""
+        return self._file.read(lambda: numbers(self._file, "SELECT revision, sequence FROM head")[1])
+
     def _fresh(self) -> tuple[int, Snapshot]:
         version = self._file.version()
         revision, forgotten = numbers(self._file, "SELECT revision, forgotten FROM head")

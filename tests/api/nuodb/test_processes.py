@@ -201,7 +201,7 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "DELETE", "processes/9", 404, "start id 9")
     await refused(world, "DELETE", "processes/x", 400, "'x'")
     await refused(world, "DELETE", "processes/0", 400, "timeout", params={"timeout": -1})
-    await refused(world, "DELETE", "processes/0", 400, "core", params={"killWithCore": "True"})
+    await refused(world, "DELETE", "processes/0", 400, "Core files", params={"killWithCore": "True"})
     await refused(world, "DELETE", "processes/0", 400, "kil", params={"kil": "True"})
     await refused(world, "GET", "processes/9", 404, "start id 9")
     await refused(world, "GET", "processes/9/options", 404, "start id 9")

@@ -101,7 +101,7 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
             from_nuocmd = {"ignore": DIAGNOSE_FILES}
             assert members(await client.get("/api/1/diagnostics/logs", params=from_nuocmd)).keys() == whole.keys()
             some = members(await client.get("/api/1/diagnostics/logs", params=params))
-            told(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "no regular expression")
+            told(await client.get("/api/1/diagnostics/logs", params={"ignore": "("}), 400, "not a regular expression")
         assert answer.headers["content-disposition"] == f"attachment; filename=dkv-logs-s1-{world.now}.zip"
         assert all(name.startswith("s1/") for name in whole)
         assert whole["s1/engines/7/engine.log"] == "engines/7/engine.log says\n"
@@ -188,7 +188,7 @@ async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrad
         for fine in ({"maxVersion": "True"}, {"version": "9.1.2"}, {"version": str(0x090102), "maxVersion": "False"}):
             await done(client, "POST", f"{path}/upgrade", params=fine)
         await refused(client, world, 400, "POST", f"{path}/upgrade", "Valkey 9.1.2, not 10", params={"version": "10"})
-        await refused(client, world, 400, "POST", f"{path}/upgrade", "to which version")
+        await refused(client, world, 400, "POST", f"{path}/upgrade", "version is required")
         await refused(client, world, 404, "GET", "/databases/Nothing/versions", "Nothing")
 
 

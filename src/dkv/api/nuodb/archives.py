@@ -58,7 +58,7 @@ async def observe(archive_id: int, body: ObserverBody, context: Context) -> sche
     archive_of(context.state, archive_id, removed=False)
     if body.demote_storage_groups:
         raise not_supported(
-            "Archives that only observe do not exist here: every SM takes part in its group.",
+            "Archives that only observe are not supported: every SM takes part in its group.",
             "Use a TE for reading, or another database for a passive copy.",
         )
     return {}
@@ -158,7 +158,7 @@ def _path(body: ArchiveBody) -> str:
             "Leave --journal-path and --snapshot-archive-path out.",
         )
     if body.storage_group_observers:
-        raise not_supported("Archives that only observe do not exist here.", "Leave --observers and --passive out.")
+        raise not_supported("Archives that only observe are not supported.", "Leave --observers and --passive out.")
     if not body.path:
         return ""
     return posixpath.normpath(body.path)  # what it may be is the domain's to say

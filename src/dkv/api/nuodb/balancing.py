@@ -37,7 +37,7 @@ async def get_policies(request: Request, context: Context) -> schemas.Page[schem
 async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, actor: Actor) -> schemas.Policy:
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
-        raise refuse("bad_value", f"The body is about {body.policy_name!r}, the address about {name!r}.", "Name one.")
+        raise refuse("bad_value", f"The body names {body.policy_name!r}, the address {name!r}.", "Name one.")
     must(registry.unfit_name("Policy", name))
     _query("lbQuery", body.lb_query)
     await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)

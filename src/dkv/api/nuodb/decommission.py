@@ -49,8 +49,8 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
             raise OSError(": ".join(found["messages"]))
         return found
     except OSError as error:
-        said = f"The manager of {server.server_id} at {server.host}:{server.port} did not do it: {str(error).rstrip('.')}."
-        raise refuse("manager_away", said, "Look whether it runs.") from error
+        said = f"The manager of {server.server_id} at {server.host}:{server.port} did not carry it out: {str(error).rstrip('.')}."
+        raise refuse("manager_away", said, "Check whether it runs.") from error
 
 
 @router.post("/shutdown", response_model=schemas.Nothing)

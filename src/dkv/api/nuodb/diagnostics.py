@@ -111,7 +111,7 @@ async def logs(
     try:
         matches(ignore, "")
     except BadPattern as error:
-        raise refuse("bad_value", f"ignore is no regular expression: {error}.", "Write for example .*[.]old") from error
+        raise refuse("bad_value", f"ignore is not a regular expression: {error}.", "Write for example .*[.]old") from error
     wish = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
     packed = await bundle.bundle(manager, wish)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{manager.server_id}-{manager.clock()}.zip")

@@ -68,7 +68,10 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, 
     """Copy archives of a running database at one moment; each copy is a directory that an archive can be restored from."""
     default, places = body.default_backup_location, body.backup_locations or {}
     if any(place.copy_journal_dir for place in (*places.values(), *([default] if default else []))):
-        raise not_supported("Archives have no journal of their own.", "Leave the journal directory out.")
+        raise not_supported(
+            "A journal directory is not supported: an archive's journal lies in its own directory.",
+            "Leave the journal directory out.",
+        )
     command = RequestHotCopy(
         actor=actor,
         database=name,
@@ -84,7 +87,9 @@ async def hot_copy_simple(name: str, body: HotCopySimpleBody, manager: Manager, 
 async def hot_copy(name: str, body: HotCopySetBody, manager: Manager, key: Key, actor: Actor) -> schemas.HotCopy:
     """As the simple one, for backup sets. Only full ones are made."""
     if body.type != "full":
-        raise not_supported(f"A hot copy of type {body.type} is not made: each is whole by itself.", "Use --type full or simple.")
+        raise not_supported(
+            f"A hot copy of type {body.type} is not supported: each hot copy is full.", "Use --type full or simple."
+        )
     places = body.backup_set_dirs or {}
     command = RequestHotCopy(
         actor=actor,
@@ -103,7 +108,7 @@ async def _begin(
 ) -> schemas.HotCopy:
     """Answer once its directories were looked at, or when the copy has ended if the asker waits for that."""
     if body.test_mode:
-        raise not_supported("A hot copy has no test mode.", "Leave it out.")
+        raise not_supported("A test mode of hot copies is not supported.", "Leave it out.")
     done = accepted(await manager.submitter.submit(command, key))
     copy_id = await prepared(manager, done)
 

@@ -28,7 +28,7 @@ async def get_value(name: str, context: Context) -> schemas.Value:
 async def put_value(name: str, body: ValueBody, manager: Manager, key: Key, actor: Actor) -> schemas.Value:
     """Set a key, or with a null value delete it, if it is what the asker expects. "" is expected of a missing key too."""
     if body.key not in (None, name):
-        raise refuse("bad_value", f"The body is about key {body.key!r}, the address about {name!r}.", "Name one key.")
+        raise refuse("bad_value", f"The body names the key {body.key!r}, the address {name!r}.", "Name one key.")
     command = PutRecord(actor=actor, kind=KIND, key=name, value=text_of(body.new_value), expects=_expected(body))
     accepted(await manager.submitter.submit(command, key))
     return {"key": name, "value": body.new_value}

@@ -105,7 +105,7 @@ def _matches(name: str, pattern: str, value: Any) -> bool:
     try:
         return matches(pattern, _text(value)) and value is not MISSING
     except BadPattern as error:
-        said = f"The filter of {name}, '{pattern[:60]}', is no regular expression: {error}."
+        said = f"The filter of {name}, '{pattern[:60]}', is not a regular expression: {error}."
         raise refuse("bad_value", said, "Write for example test or te.* or TE|SM.") from error
 
 

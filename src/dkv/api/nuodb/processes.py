@@ -109,7 +109,7 @@ async def start_process(body: ProcessBody, manager: Manager, key: Key, actor: Ac
 def _engine_type(body: ProcessBody) -> ProcessRole:
     named = body.engine_type or ("TE" if body.archive_id is None else "SM")
     if named == "SSM":
-        raise not_supported("Snapshot storage managers do not exist here.", "Use --engine-type SM or TE.")
+        raise not_supported("Snapshot storage managers are not supported.", "Use --engine-type SM or TE.")
     if named not in ("SM", "TE"):
         raise refuse("bad_value", f"The engine type is {named}.", "It is SM or TE.")
     if named == "TE" and body.archive_id is not None:
@@ -135,7 +135,7 @@ async def end_process(
     """End a process: gracefully, or at once with `kill`; `evict` forgets one that cannot be reached. With `timeout` the
     answer waits that many seconds at most until it is gone."""
     if killWithCore:
-        raise not_supported("No core file of an engine can be made.", "Use --kill.")
+        raise not_supported("Core files of engines are not supported.", "Use --kill.")
     command = ShutdownProcess(actor=actor, start_id=start_id, kill=kill, evict=evict)
     done = await manager.submitter.submit(command, key)
     if isinstance(done, Refused) and done.code != "already_stopping":

@@ -57,7 +57,7 @@ def _all(state: State, kind: str) -> Any:
 
 def _same_name(name: str, said: str | None) -> None:
     if said not in (None, name):
-        raise refuse("bad_value", f"The body is about {said!r}, the address about {name!r}.", "Name one of them.")
+        raise refuse("bad_value", f"The body names {said!r}, the address {name!r}.", "Name one of them.")
 
 
 def _new(kind: str, name: str, value: dict[str, Any]) -> Change:

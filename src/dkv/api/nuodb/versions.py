@@ -46,7 +46,7 @@ async def upgrade(name: str, context: Context, version: str | None = None, maxVe
     database_of(context.state, name)
     release = context.manager.engine_version()
     if version is None and not maxVersion:
-        raise refuse("bad_value", "It is not said to which version.", "Send version, or maxVersion=True.")
+        raise refuse("bad_value", "A version is required.", "Send version, or maxVersion=True.")
     if version not in (None, release, str(version_id(release))):
         raise refuse("bad_value", f"The engines are Valkey {release}, not {version}; there is nothing to switch on.", ROLLING)
     return {}
