@@ -28,9 +28,9 @@ def written() -> Counter[str]:
 def _routes(tree: ast.Module) -> list[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)]
     return [
-        one.name
-        for one in functions
-        for mark in one.decorator_list
+        function.name
+        for function in functions
+        for mark in function.decorator_list
         if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Attribute) and mark.func.attr in METHODS
     ]
 

@@ -136,7 +136,7 @@ class Counter:
 def counting(nodes: Sequence[tuple[str, int]], lines: int = 20) -> Iterator[list[Counter]]:
     """So many lines count while the block runs."""
     counters, ended = [Counter(nodes, f"c{number}", time.monotonic_ns()) for number in range(lines)], threading.Event()
-    threads = [threading.Thread(target=one.run, args=(ended,), daemon=True) for one in counters]
+    threads = [threading.Thread(target=counter.run, args=(ended,), daemon=True) for counter in counters]
     for thread in threads:
         thread.start()
     try:
@@ -152,7 +152,7 @@ def counting(nodes: Sequence[tuple[str, int]], lines: int = 20) -> Iterator[list
 
 def go_on(counters: Sequence[Counter], count: int = 20, within: float = 60.0) -> None:
     """Wait until every line was answered so often from now on."""
-    wanted = [one.answered + count for one in counters]
+    wanted = [counter.answered + count for counter in counters]
     ends = time.monotonic() + within
     while any(one.answered < aim for one, aim in zip(counters, wanted, strict=True)):
         assert time.monotonic() < ends, [one.answered for one in counters]
@@ -161,9 +161,9 @@ def go_on(counters: Sequence[Counter], count: int = 20, within: float = 60.0) ->
 
 def wrong(counters: Sequence[Counter]) -> list[str]:
     """Everything that was lost or done twice."""
-    return [sentence for one in counters for sentence in one.wrong]
+    return [sentence for counter in counters for sentence in counter.wrong]
 
 
 def outage(counters: Sequence[Counter], since: float) -> float:
     """Milliseconds from a moment until the first line was answered again."""
-    return 1000 * (min(t for one in counters for t in one.times if t > since + 0.02) - since)
+    return 1000 * (min(t for counter in counters for t in counter.times if t > since + 0.02) - since)

@@ -107,17 +107,20 @@ class Player:
 
     def runs(self, *start_ids: int) -> None:
         """Wait until exactly these processes live, each MONITORED:RUNNING."""
-        wanted = [(str(one), "MONITORED", "RUNNING") for one in start_ids]
+        wanted = [(str(start_id), "MONITORED", "RUNNING") for start_id in start_ids]
         wait_for(
             f"{start_ids} MONITORED:RUNNING",
-            lambda: [(one["startId"], one["durableState"], one["state"]) for one in self.processes()] == wanted or None,
+            lambda: (
+                [(process["startId"], process["durableState"], process["state"]) for process in self.processes()] == wanted
+                or None
+            ),
         )
 
     def reaches(self, start_id: int, state: str) -> None:
         """Wait until a process is in a state."""
         wait_for(
             f"process {start_id} {state}",
-            lambda: any((one["startId"], one["durableState"]) == (str(start_id), state) for one in self.processes()),
+            lambda: any((process["startId"], process["durableState"]) == (str(start_id), state) for process in self.processes()),
         )
 
     def becomes(self, state: str) -> None:
@@ -131,7 +134,7 @@ class Player:
     def moves(self) -> list[str]:
         """Every change of the database's state so far."""
         events = self.domain.client.events(store="test")
-        return [str(one["change"]) for one in events if one["subject"] == "database test" and one["change"]]
+        return [str(event["change"]) for event in events if event["subject"] == "database test" and event["change"]]
 
     # -- what differs from run to run ---------------------------------------------------------------------------
 

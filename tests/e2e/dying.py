@@ -127,14 +127,14 @@ class Record:
 
     def __init__(self, there: Stage) -> None:
         self._there = there
-        self._ended = {int(one["startId"]) for one in there.client.tombstones(STORE)}
-        self._lived = {int(one["startId"]): str(one["instanceName"] or TE) for one in there.client.processes()}
+        self._ended = {int(tombstone["startId"]) for tombstone in there.client.tombstones(STORE)}
+        self._lived = {int(process["startId"]): str(process["instanceName"] or TE) for process in there.client.processes()}
         self._incarnation = dict(there.client.store(STORE)["incarnation"])
 
     def look(self, victim: Moment, run: Json, died: bool) -> None:
         """The victim's tombstone, if it died; nobody else's but of those who leave; start ids; the incarnation."""
         mine = int(run["startId"])
-        found = {int(one["startId"]): one for one in self._there.client.tombstones(STORE)}
+        found = {int(tombstone["startId"]): tombstone for tombstone in self._there.client.tombstones(STORE)}
         fresh = {start_id: one for start_id, one in found.items() if start_id not in self._ended}
         leaves = {start_id for start_id, name in self._lived.items() if name in victim.others}
         assert set(fresh) == leaves | ({mine} if died or victim.asked else set()), fresh
@@ -154,7 +154,7 @@ class Record:
 
     def _start_ids(self, found: dict[int, Json], fresh: dict[int, Json]) -> None:
         """No id is used twice; who did not end keeps his; who is new has a higher one than anybody before."""
-        lives = {int(one["startId"]) for one in self._there.client.processes()}
+        lives = {int(process["startId"]) for process in self._there.client.processes()}
         assert not lives & set(found)
         assert set(self._lived) - set(fresh) <= lives
         assert all(one > max(self._lived) for one in lives - set(self._lived))

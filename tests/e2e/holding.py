@@ -65,7 +65,10 @@ class Stage(Watched):
     def run(self, name: str) -> Json:
         """The live process of an instance, or of the TE; empty when there is none."""
         if name == TE:
-            return next((dict(one) for one in self.client.processes() if one["store"] == STORE and one["type"] == "TE"), {})
+            return next(
+                (dict(process) for process in self.client.processes() if process["store"] == STORE and process["type"] == "TE"),
+                {},
+            )
         return dict(self.instance(STORE, name)["process"] or {})
 
     def state(self, name: str) -> str:

@@ -90,11 +90,11 @@ def at_work(domain: LocalDomain, libraries: tuple[str, ...], node_modules: Path 
     """An application for each library, that has written already."""
     nodes = ",".join(f"{one['host']}:{one['clientPort']}" for one in domain.client.store(STORE)["instances"])
     applications = [start(library, nodes, node_modules) for library in libraries]
-    listeners = [threading.Thread(target=one.listen, daemon=True) for one in applications]
+    listeners = [threading.Thread(target=application.listen, daemon=True) for application in applications]
     for listener in listeners:
         listener.start()
     try:
-        wait_for("every application writes", lambda: all(one.served_since(0) for one in applications), within=60)
+        wait_for("every application writes", lambda: all(application.served_since(0) for application in applications), within=60)
         yield applications
     finally:
         for one in applications:
@@ -189,7 +189,7 @@ def goes_through(domain: LocalDomain, event: str, applications: list[Application
     wait_for("the store is whole", lambda: whole(domain), within=90)
     again, wrong = time.time(), {}
     ends = time.monotonic() + SERVED_WITHIN
-    while time.monotonic() < ends and not all(one.served_since(again) for one in applications):
+    while time.monotonic() < ends and not all(application.served_since(again) for application in applications):
         time.sleep(0.05)
     for one in applications:
         if not one.served_since(again):

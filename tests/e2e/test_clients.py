@@ -61,7 +61,7 @@ def knows_all(node: tuple[str, int], count: int) -> bool:
         table = client.execute_command("CLUSTER NODES")
         healthy = all(entry["connected"] and "fail" not in entry["flags"].split(",") for entry in table.values())
         slots = client.execute_command("CLUSTER SLOTS")
-        told = {one[2] for _, _, *owners in slots for one in owners}
+        told = {owner[2] for _, _, *owners in slots for owner in owners}
         covered = sum(high - low + 1 for low, high, *_ in slots)
     return len(table) == count and healthy and len(told) == count and covered == 16384
 

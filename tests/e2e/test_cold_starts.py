@@ -93,9 +93,9 @@ def cold_start(domain: LocalDomain, shapes: list[Shape]) -> None:
     """Load, kill everything, start the managers, and look at what every node did meanwhile."""
     stores = [domain.client.store(shape.name) for shape in shapes]
     seen = max(event["sequence"] for event in domain.client.events())
-    writers = [one for store in stores for _ in range(3) for one in clients_of(store, f"w{_}", leaders_only=True, pace=0)]
+    writers = [client for store in stores for _ in range(3) for client in clients_of(store, f"w{_}", leaders_only=True, pace=0)]
     with at_work(writers):
-        wait_for("a load", lambda: all(one.acknowledged >= 20 for one in writers))
+        wait_for("a load", lambda: all(writer.acknowledged >= 20 for writer in writers))
         kill_everything(domain)
     probers = [one for store in stores for one in clients_of(store, "probe", leaders_only=False, pace=0.005)]
     with at_work(probers):
@@ -106,8 +106,11 @@ def cold_start(domain: LocalDomain, shapes: list[Shape]) -> None:
         for shape in shapes:
             wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(domain, name, seen))  # type: ignore[misc]
             wait_whole(domain, shape)
-        wait_for("a write to each leader", lambda: leaders(domain, shapes) <= {one.archive_id for one in probers if one.accepted})
-        assert all(one.accepted or one.refused for one in probers), "a node that was never heard proves nothing"
+        wait_for(
+            "a write to each leader",
+            lambda: leaders(domain, shapes) <= {prober.archive_id for prober in probers if prober.accepted},
+        )
+        assert all(prober.accepted or prober.refused for prober in probers), "a node that was never heard proves nothing"
     events = domain.client.events(after=seen)
     for one in probers:
         nobody_wrote_untold(one, events)

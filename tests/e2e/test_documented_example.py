@@ -122,7 +122,7 @@ def both_archives_start(story: Player) -> None:
         story.types(f"start process --db-name test --engine-type {words}")
     story.runs(6, 7, 8, 9)
     story.types("show domain")
-    first = next(one for one in story.processes() if one["nodeId"] == 1)
+    first = next(process for process in story.processes() if process["nodeId"] == 1)
     assert first["archiveId"] == 1, "the archive that stayed up longest has the newest data"
 
 

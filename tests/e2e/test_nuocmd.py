@@ -61,7 +61,7 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
     first = int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
     nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test", "--capture-file", plan)
-    assert [one["archiveId"] for one in json.loads(plan.read_text())["processes"]] == [first]
+    assert [process["archiveId"] for process in json.loads(plan.read_text())["processes"]] == [first]
     zero = start(nuocmd, "test", first, "s1")
     start_te(nuocmd, "s2")
     nuocmd.wait_running("test", 2)
@@ -197,7 +197,7 @@ def test_looking_and_checking(nuocmd: Nuocmd) -> None:
     assert f"archive_id={archive}" in said
     nuocmd.do("check", "database", "--db-name", "looks", "--check-running", "--check-liveness", 20, "--timeout", 30)
     servers = nuocmd.json("get", "servers")
-    assert [(one["id"], one["isLocal"]) for one in servers] == [("s1", True), ("s2", False)]
+    assert [(server["id"], server["isLocal"]) for server in servers] == [("s1", True), ("s2", False)]
     nuocmd.do("check", "server", "--check-active", "--check-connected", "--check-converged")
     nuocmd.do(
         "check",

@@ -114,7 +114,7 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
     assert f"hint: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
     domain.do(*command.split()[1:])
     assert not lacking(domain)
-    assert not any(str(FAR_TOO_MUCH) in memory for one in runs_with(domain).values() for memory, _ in one)
+    assert not any(str(FAR_TOO_MUCH) in memory for run in runs_with(domain).values() for memory, _ in run)
 
 
 def test_a_wrong_option_changes_nothing(domain: LocalDomain) -> None:

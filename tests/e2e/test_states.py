@@ -97,8 +97,8 @@ def caught_leading(there: Stage, sight: Callable[[Json], bool]) -> str:
         nonlocal leader
         leader = there.roles()[0]
         there.stop_all()
-        for one in there.names():
-            there.start_one(one)
+        for name in there.names():
+            there.start_one(name)
 
     there.caught(lambda: there.manager_of(leader), again, sight)
     assert there.group(STORE)["leader"] == leader

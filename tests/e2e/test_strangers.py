@@ -100,7 +100,8 @@ def test_a_purge_renames_no_directory_that_was_never_an_archive(domain: LocalDom
     domain.client.request("DELETE", f"/api/1/archives/{archive}?purge=true")
     kept = "/api/1/archives?removed=true"
     wait_for(
-        "forgotten", lambda: all(one["id"] != archive for one in json.loads(domain.client.request("GET", kept).body)["data"])
+        "forgotten",
+        lambda: all(listed["id"] != archive for listed in json.loads(domain.client.request("GET", kept).body)["data"]),
     )
     assert snapshot(tmp_path / "etc") == before
     assert [path.name for path in tmp_path.iterdir()] == ["etc"]

@@ -96,7 +96,7 @@ def test_twenty_leaders_die_and_every_acknowledged_addition_is_there_once(domain
     with counting(nodes(domain)) as counters:
         seen = [fails_over(domain, counters, lag=number % 3 == 2) for number in range(20)]
     assert wrong(counters) == []
-    print(sum(one.given for one in seen), sum(one.kept for one in seen), sum(one.answered for one in counters))
+    print(sum(one.given for one in seen), sum(one.kept for one in seen), sum(counter.answered for counter in counters))
     assert sum(one.given for one in seen) >= 5, seen
     assert any(one.kept for one in seen), seen
 

@@ -97,7 +97,7 @@ class Client:
 def at_work(clients: Sequence[Client]) -> Iterator[None]:
     """All of them write while the block runs."""
     ended = threading.Event()
-    threads = [threading.Thread(target=one.run, args=(ended,), daemon=True) for one in clients]
+    threads = [threading.Thread(target=client.run, args=(ended,), daemon=True) for client in clients]
     for thread in threads:
         thread.start()
     try:

@@ -377,7 +377,7 @@ class Watcher:
 def _words(mistake: BaseException) -> str:
     """An exception and all it carries, in one line."""
     if isinstance(mistake, BaseExceptionGroup):
-        return "; ".join(_words(one) for one in mistake.exceptions)
+        return "; ".join(_words(exception) for exception in mistake.exceptions)
     where = mistake.__traceback__
     while where is not None and where.tb_next is not None:
         where = where.tb_next

@@ -42,7 +42,7 @@ class SimFeeder:
     def __init__(self, net: SimNet, machine: str, plan: TailPlan, disk: Disk, handled: Counter[str]) -> None:
         self.handled = handled
         self.net, self.machine, self.node_id, self.plan, self.disk = net, machine, plan.node_id, plan, disk
-        self.followers = {one.node_id: one for one in plan.followers}
+        self.followers = {follower.node_id: follower for follower in plan.followers}
         self.until = 0.0
         self.trouble = ""
         self.open = False

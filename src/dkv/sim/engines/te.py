@@ -32,7 +32,7 @@ class SimMemory:
 
     def look(self) -> TeSeen:
         """The process at one glance."""
-        return TeSeen(self.spec.start_id, self.spec.directory, self.pid, tuple(look(one) for one in self.engines))
+        return TeSeen(self.spec.start_id, self.spec.directory, self.pid, tuple(look(engine) for engine in self.engines))
 
 
 def launched(spec: TeSpec, pid: int, engine: Callable[[EngineSpec], SimEngine]) -> SimMemory:
