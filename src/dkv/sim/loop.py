@@ -185,7 +185,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         tasks = self._tasks.setdefault(owner, [])
         tasks.append(task)
         if len(tasks) > 500:
-            self._tasks[owner] = [one for one in tasks if not one.done()]
+            self._tasks[owner] = [task for task in tasks if not task.done()]
         return task
 
     get_debug = staticmethod(bool)  # False; asked for every future there is

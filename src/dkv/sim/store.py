@@ -48,7 +48,7 @@ class SimStore:
         self._net = net
         self._domain = domain
         self._inner = MemoryStore(domain)
-        self._weathers = (weather, everywhere)
+        self._links = (weather, everywhere)
         self.revoked = False
 
     def revoke(self) -> None:
@@ -56,8 +56,8 @@ class SimStore:
         self.revoked = True
 
     def _away_until(self) -> float:
-        one, other = self._weathers
-        return one.away_until if one.away_until > other.away_until else other.away_until
+        own, other = self._links
+        return own.away_until if own.away_until > other.away_until else other.away_until
 
     async def _call(self, work: Callable[[], Any], lost_as: str = "") -> Any:
         """There, done, and back; what is under way is done even if the caller has died meanwhile."""
@@ -69,8 +69,8 @@ class SimStore:
             if self._away_until() > self._net.now():
                 raise Unavailable("the backend is away", written=False)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        one, other = self._weathers
-        delay, lost = one.delay + other.delay, self._net.random.random() < max(one.lose, other.lose)
+        own, other = self._links
+        delay, lost = own.delay + other.delay, self._net.random.random() < max(own.lose, other.lose)
         self._net.later(
             self._net.hop() + self._net.random.uniform(0, delay), self._execute, work, future, lost_as if lost else "", delay
         )

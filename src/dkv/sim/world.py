@@ -340,7 +340,7 @@ class World:
     def _homes(self, number: int) -> list[str]:
         """The servers that get a copy of a database's group, by the group's number."""
         names = list(self.machines)
-        return [names[(number + one) % len(names)] for one in range(self.copies)]
+        return [names[(number + copy) % len(names)] for copy in range(self.copies)]
 
     def archives_of(self, group: Group) -> list[Archive]:
         """The archives of a group that are not deleted, by id."""

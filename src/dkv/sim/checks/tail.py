@@ -60,5 +60,5 @@ def _step(group: Group) -> str:
     assert tail is not None and group.leader_process is not None
     if not tail.history:
         return "before it was measured"
-    one = tail.of(group.leader_process)
-    return "when the heir had everything" if one and one.whole else "while it was being fed"
+    recipient = tail.of(group.leader_process)
+    return "when the heir had everything" if recipient and recipient.whole else "while it was being fed"

@@ -69,7 +69,7 @@ class SimMachine:
         """A new memory-only process."""
         self.next_pid += 1
         pid, loads = self.next_pid, self.loads()
-        process = launched(spec, pid, lambda one: SimEngine(self.net, self.name, one, None, pid=pid, loads=loads))
+        process = launched(spec, pid, lambda engine_spec: SimEngine(self.net, self.name, engine_spec, None, pid=pid, loads=loads))
         self.memory[spec.start_id] = process
         self.locks[spec.directory] = process
         self.started.append(spec.start_id)
@@ -85,8 +85,8 @@ class SimMachine:
 
         `group` is that of the engine of a memory-only process which ended first.
         """
-        engine = self.engines.pop(start_id, None) or self.memory.pop(start_id, None)
-        if engine is None:
+        process = self.engines.pop(start_id, None) or self.memory.pop(start_id, None)
+        if process is None:
             return
         signal = exit_code - 128 if exit_code > 128 else None
         default = Cause.KILLED_BY_SIGNAL if signal else Cause.TERMINATED_FROM_OUTSIDE
@@ -94,14 +94,14 @@ class SimMachine:
         if cause is Cause.GRACEFUL_STOP and signal:
             cause = Cause.KILLED_BY_SIGNAL
         detail = f"{cause} {signal}, sender unknown" if cause is Cause.KILLED_BY_SIGNAL else f"{cause}"
-        if group and isinstance(engine, SimMemory) and len(engine.engines) > 1:
+        if group and isinstance(process, SimMemory) and len(process.engines) > 1:
             detail = f"its engine of {group}: {detail}"
-        self.exits[start_id] = ExitSeen(start_id, engine.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
-        for one in engine.engines if isinstance(engine, SimMemory) else (engine,):
-            if signal and one.disk is not None and self.net.random.random() < 0.1:
-                one.disk.lose(self.net.random.randint(0, one.disk.unsynced))  # docs/reference/valkey.md#durability
-            one.die()
-        self.locks.pop(engine.spec.directory, None)
+        self.exits[start_id] = ExitSeen(start_id, process.spec.directory, cause, detail, exit_code, signal, LAST_WORDS, True)
+        for engine in process.engines if isinstance(process, SimMemory) else (process,):
+            if signal and engine.disk is not None and self.net.random.random() < 0.1:
+                engine.disk.lose(self.net.random.randint(0, engine.disk.unsynced))  # docs/reference/valkey.md#durability
+            engine.die()
+        self.locks.pop(process.spec.directory, None)
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 

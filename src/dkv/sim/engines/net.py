@@ -64,9 +64,9 @@ class SimNet:
         else:
             engine.receive(act, args)
 
-    def cut(self, one: str, other: str) -> None:
+    def cut(self, machine: str, other: str) -> None:
         """Hold all messages between two machines back."""
-        self.cuts.add(frozenset((one, other)))
+        self.cuts.add(frozenset((machine, other)))
 
     def heal(self) -> None:
         """Deliver what was held back, in its order."""

@@ -84,22 +84,22 @@ class SimFeeder:
                 await self._answer(engine, token, history, offset)
 
     async def _answer(self, engine: SimEngine, token: int, history: str, offset: int) -> None:
-        plan, one = self.plan, self.followers.get(engine.node_id)
-        if one is None or self.net.now() > self.until:
+        plan, follower = self.plan, self.followers.get(engine.node_id)
+        if follower is None or self.net.now() > self.until:
             self._send(engine, engine.replication.refused, token)
             return
         place = offset - plan.shift
         resumed = history == plan.history and plan.lowest <= place <= plan.stretch.size
-        if resumed or (history == plan.filling_history(one) and place == one.place):
+        if resumed or (history == plan.filling_history(follower) and place == follower.place):
             await self._feed(engine, token, place)
-        elif history == plan.former and offset == one.offset:
-            self._fill(engine, token, one)
+        elif history == plan.former and offset == follower.offset:
+            self._fill(engine, token, follower)
         else:
             self.trouble = f"{engine.node_id} asks for {history} {offset}"
 
-    def _fill(self, engine: SimEngine, token: int, one: TailFollower) -> None:
-        gap = self.plan.filled(one) - one.offset
-        self._send(engine, engine.replication.filled, token, self.plan.filling_history(one), gap)
+    def _fill(self, engine: SimEngine, token: int, follower: TailFollower) -> None:
+        gap = self.plan.filled(follower) - follower.offset
+        self._send(engine, engine.replication.filled, token, self.plan.filling_history(follower), gap)
 
     async def _feed(self, engine: SimEngine, token: int, place: int) -> None:
         """Piece by piece, so that it can end in the middle."""

@@ -37,4 +37,4 @@ class SimMemory:
 
 def launched(spec: TeSpec, pid: int, engine: Callable[[EngineSpec], SimEngine]) -> SimMemory:
     """A new one."""
-    return SimMemory(spec, pid, tuple(engine(one) for one in spec.engines))
+    return SimMemory(spec, pid, tuple(engine(engine_spec) for engine_spec in spec.engines))

@@ -54,7 +54,7 @@ class TailStrikes(Watcher):
         tail = group.tail
         assert tail is not None
         heir, source = self._process(group.leader_process), self._process(tail.source_process)
-        others = [one.start_id for one in tail.fed if one.start_id != group.leader_process]
+        others = [recipient.start_id for recipient in tail.fed if recipient.start_id != group.leader_process]
         other = self._process(self._random.choice(others)) if others else None
         how = self._random.choice(("ended", "stands still"))
         roles = {
