@@ -260,4 +260,4 @@ class Stage:
         self.world.start_manager(server)
 
     def backend_away(self, seconds: float) -> None:
-        self.world.weather.away_until = self.world.now() + seconds
+        self.world.link.away_until = self.world.now() + seconds

@@ -17,8 +17,8 @@ from dkv.domain.hotcopy_commands import RequestHotCopy
 from dkv.domain.model import ProcessRole, State
 from dkv.machine.observation import directory_of
 from dkv.sim import clients, scenario
-from dkv.sim.checks.metadata import Books
-from dkv.sim.checks.te_and_backup import Beside
+from dkv.sim.checks.metadata import MetadataChecks
+from dkv.sim.checks.te_and_backup import TeAndBackupChecks
 from dkv.sim.clients import Write
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
@@ -164,23 +164,23 @@ async def te_of(scene: Scene) -> SimEngine:
 
 async def a_te_leads(scene: Scene) -> None:
     (await te_of(scene)).role = "leader"
-    Beside(scene.world, scene.ledger).committed(scene.world.state, scene.world.state, ())
+    TeAndBackupChecks(scene.world, scene.ledger).committed(scene.world.state, scene.world.state, ())
 
 
 async def a_te_lacks_something(scene: Scene) -> None:
     del (await te_of(scene)).data[last(scene).key]
-    Beside(scene.world, scene.ledger).at_the_end()
+    TeAndBackupChecks(scene.world, scene.ledger).at_the_end()
 
 
 async def copied(scene: Scene, spoil: Callable[[list[Disk]], None]) -> None:
     """A hot copy is complete; its files are spoilt, and it is said to be complete once more."""
-    beside = Beside(scene.world, scene.ledger)
+    beside = TeAndBackupChecks(scene.world, scene.ledger)
     scene.world.watchers.append(beside)
     await scene.world.order(RequestHotCopy(actor="operator", database=DATABASE, shared=True, whole=False, default_path="/copy"))
     await scene.until(lambda: [c.stage for c in scene.world.state.copies.values()] == [CopyStage.COMPLETED])
     state = scene.world.state
     ((copy_id, copy),) = state.copies.items()
-    places = [scene.world.machines[part.server_id].hardware.shelf.places[part.path] for part in copy.parts]
+    places = [scene.world.machines[part.server_id].hardware.backups.places[part.path] for part in copy.parts]
     spoil([place.files for place in places if place.files is not None])
     beside.committed(replace(state, copies={copy_id: replace(copy, stage=CopyStage.COPYING)}), state, ())
 
@@ -295,7 +295,7 @@ def a_move_that_nobody_told(state: State) -> Sequence[tuple[State, State, Sequen
 )
 def test_a_commit_that_breaks_the_books_is_found_out(breach: Commits, words: str) -> None:
     async def scenario(scene: Scene) -> None:
-        books = Books(scene.world)
+        books = MetadataChecks(scene.world)
         for commit in breach(scene.world.state):
             books.committed(*commit)
 

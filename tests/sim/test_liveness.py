@@ -20,7 +20,7 @@ async def an_outage(world: World) -> None:
     await world.found()
     await asyncio.sleep(5.0)
     for number, machine in enumerate(world.machines.values()):
-        machine.weather.away_until = world.now() + 6.0 + 0.4 * number
+        machine.link.away_until = world.now() + 6.0 + 0.4 * number
     await asyncio.sleep(15.0)
     assert not [line for line in world.trace_lines if "server.lost" in line]
     assert not world.failures

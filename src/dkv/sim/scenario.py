@@ -12,10 +12,10 @@ from functools import partial
 
 from dkv.domain.model import Group
 from dkv.machine.observation import STOPPING
-from dkv.sim.checks.metadata import Books
+from dkv.sim.checks.metadata import MetadataChecks
 from dkv.sim.checks.probes import Probes
 from dkv.sim.checks.tail import Tails
-from dkv.sim.checks.te_and_backup import Beside
+from dkv.sim.checks.te_and_backup import TeAndBackupChecks
 from dkv.sim.checks.writes import Checkers
 from dkv.sim.clients import Ledger, Writer
 from dkv.sim.faults.kinds import Faults
@@ -87,10 +87,10 @@ class Scenario:
         self.ledger = Ledger()
         self.probes = Probes()
         self.checkers = Checkers(self.world, self.ledger)
-        self.beside = Beside(self.world, self.ledger)
+        self.beside = TeAndBackupChecks(self.world, self.ledger)
         self.tails = Tails(self.world, self.probes)
         self.strikes = TailStrikes(self.world, self.probes)
-        self.world.watchers = [self.probes, Books(self.world), self.checkers, self.beside, self.tails, self.strikes]
+        self.world.watchers = [self.probes, MetadataChecks(self.world), self.checkers, self.beside, self.tails, self.strikes]
 
     def play(self) -> Outcome:
         """Run it to its end or to its first failure."""
@@ -196,14 +196,14 @@ class Scenario:
         )
         if lost:
             world.switch_off(lost)
-        world.weather.away_until, world.weather.lose = 0.0, 0.0
+        world.link.away_until, world.link.lose = 0.0, 0.0
         world.net.heal()
         world.net.lag.clear()
         world.net.loses.clear()
         for name, machine in world.machines.items():
             if name == lost:
                 continue
-            machine.weather.away_until, machine.weather.delay = 0.0, 0.0
+            machine.link.away_until, machine.link.delay = 0.0, 0.0
             machine.down = machine.stands_still = False
             machine.hardware.loads, machine.hardware.one_value = lambda: 0.08, False
             machine.hardware.before = lambda command: None

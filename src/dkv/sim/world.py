@@ -66,7 +66,7 @@ class Machine:
 
     name: str
     hardware: SimMachine
-    weather: LinkConditions = field(default_factory=LinkConditions)
+    link: LinkConditions = field(default_factory=LinkConditions)
     run: Run | None = None
     runs: int = 0
     frozen: bool = False
@@ -90,13 +90,13 @@ class World:
         self.trace_lines: list[str] = []
         self.failures: list[str] = []
         self.watchers: list[Watcher] = []
-        self.weather = LinkConditions()
+        self.link = LinkConditions()
         self.domain = WatchedDomain(self.net.now, self._committed)
         self.state = State()
         self.databases = (DATABASE, "stock")[: shape.databases]
         self.machines = {name: self._machine(name, number) for number, name in enumerate(self._names(), start=1)}
         self.people = Submitter(
-            SimStore(self.net, self.domain, LinkConditions(), self.weather), self.wall, self.token, judge=self._judge
+            SimStore(self.net, self.domain, LinkConditions(), self.link), self.wall, self.token, judge=self._judge
         )
 
     def _names(self) -> list[str]:
@@ -154,7 +154,7 @@ class World:
         owner = f"{name}#{machine.runs}"
         hardware = machine.hardware
         engines = SimEngines(hardware)
-        store = SimStore(self.net, self.domain, machine.weather, self.weather)
+        store = SimStore(self.net, self.domain, machine.link, self.link)
         server = LocalServer(name, f"uid-{name}", hardware.address, 7801, 8888, hardware.boot_id, "/data", MEMORY)
         outside = ManagerHooks(
             self.now,

@@ -14,7 +14,7 @@ from dkv.domain.model import State
 from dkv.sim.world import Watcher, World
 
 
-class Books(Watcher):
+class MetadataChecks(Watcher):
     """Watches commits; failures go to the world, which keeps the trace."""
 
     def __init__(self, world: World) -> None:

@@ -16,7 +16,7 @@ from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
 
 
-class Beside(Watcher):
+class TeAndBackupChecks(Watcher):
     """Watches commits; failures go to the world, which keeps the trace."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
@@ -64,7 +64,7 @@ class Beside(Watcher):
                     return
 
     def _held(self, part: CopyPart) -> set[str]:
-        place = self._world.machines[part.server_id].hardware.shelf.places.get(part.path)
+        place = self._world.machines[part.server_id].hardware.backups.places.get(part.path)
         if place is None or place.files is None:
             self._world.fail(f"the hot copy of archive {part.archive_id} is complete, and nothing is in {part.path}")
             return set()

@@ -135,7 +135,7 @@ class SimEngines:
         if fresh and restored is not None:
             origin = self._restored(directory, identity, restored)
             await self._take_lock(directory)
-            disk = self.machine.disks.get(directory) or self.machine.shelf.places[directory].files
+            disk = self.machine.disks.get(directory) or self.machine.backups.places[directory].files
             return replace(disk.position() if disk else Position(), origin=origin)
         disk = self._checked(directory, identity, fresh)
         await self._take_lock(directory)
@@ -258,8 +258,8 @@ class SimEngines:
         engine = self.machine.living(start_id)
         if engine.disk is None or not engine.disk.files[-1] or not engine.disk.files[-1][-1].wipes:
             return None
-        path = f"{engine.spec.directory}/set-aside/{start_id}-before-deletions-{len(self.machine.kept) + 1}"
-        self.machine.kept[path] = [*engine.disk.files[:-1], engine.disk.files[-1][:-1]]
+        path = f"{engine.spec.directory}/set-aside/{start_id}-before-deletions-{len(self.machine.kept_files) + 1}"
+        self.machine.kept_files[path] = [*engine.disk.files[:-1], engine.disk.files[-1][:-1]]
         return KeptDeletions(path, 1, whole=True)
 
     async def roll_back(self, start_id: int, path: str) -> None:
@@ -268,9 +268,9 @@ class SimEngines:
         disk = self.machine.living(start_id).disk
         self.machine.intents[start_id] = Cause.LOST_ITS_SLOTS
         self.machine.end(start_id)
-        if disk is None or path not in self.machine.kept:
+        if disk is None or path not in self.machine.kept_files:
             raise EngineRefused(f"there is no copy in {path}")
-        disk.files, disk.unsynced = [list(file) for file in self.machine.kept[path]], 0
+        disk.files, disk.unsynced = [list(file) for file in self.machine.kept_files[path]], 0
         disk.recount()
 
     # -- processes -------------------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ class SimEngines:
             return known
         if self.machine.locks.get(spec.directory) is not self:
             await self.prepare(spec.directory, spec.identity, False)
-        place = self.machine.shelf.places.get(spec.directory)
+        place = self.machine.backups.places.get(spec.directory)
         if spec.restored and spec.directory in self.machine.disks:
             self.machine.disks[spec.directory].identity = spec.identity
         elif spec.restored and place and place.files:
@@ -497,21 +497,21 @@ class SimEngines:
                 raise EngineRefused(f"engine {start_id} has not reached its leader's position")
             await asyncio.sleep(0.003)
         directory = engine.spec.directory
-        if (directory, name) not in self.machine.shelf.cuts:
+        if (directory, name) not in self.machine.backups.cuts:
             await self.drop_cut(directory, "")
-            self.machine.shelf.cuts[(directory, name)] = clone(disk, directory, disk.identity)
-        cut = self.machine.shelf.cuts[(directory, name)]
+            self.machine.backups.cuts[(directory, name)] = clone(disk, directory, disk.identity)
+        cut = self.machine.backups.cuts[(directory, name)]
         return CutSeen(*cut.newest(), cut.incremental_bytes)
 
     async def recognise(self, directory: str) -> CopyLabel | None:
         """See the contract."""
         await self._pause()
-        place = self.machine.shelf.places.get(directory)
+        place = self.machine.backups.places.get(directory)
         return place.label if place and place.files else None
 
     async def drop_cut(self, directory: str, name: str) -> None:
         """See the contract."""
-        cuts = self.machine.shelf.cuts
+        cuts = self.machine.backups.cuts
         for key in [key for key in cuts if key[0] == directory and name in ("", key[1])]:
             del cuts[key]
 
@@ -520,17 +520,17 @@ class SimEngines:
         await self._pause()
         if f"{target}/".startswith(f"{directory}/") or f"{directory}/".startswith(f"{target}/"):
             raise EngineRefused(f"{target} and the archive {directory} lie in each other")
-        there = self.machine.shelf.places.get(target)
+        there = self.machine.backups.places.get(target)
         if target in self.machine.disks or (there and there.label != label):
             raise EngineRefused(f"{target} is not empty")
-        self.machine.shelf.places.setdefault(target, BackupPlace(label))
+        self.machine.backups.places.setdefault(target, BackupPlace(label))
 
     async def write_copy(
         self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
     ) -> None:
         """See the contract."""
         await self._pause()
-        shelf = self.machine.shelf
+        shelf = self.machine.backups
         place, cut = shelf.places.get(target), shelf.cuts.get((directory, name))
         if place and place.label == label and place.files:
             return
@@ -547,13 +547,13 @@ class SimEngines:
 
     async def abandon_target(self, target: str, label: CopyLabel) -> None:
         """See the contract."""
-        place = self.machine.shelf.places.get(target)
+        place = self.machine.backups.places.get(target)
         if place and place.label == label and place.files is None:
-            del self.machine.shelf.places[target]
+            del self.machine.backups.places[target]
 
     def _restored(self, directory: str, identity: Identity, slots: Slots) -> str:
         """The cut that a directory's hot copy was made of. Raises ArchiveRefused."""
-        place = self.machine.shelf.places.get(directory)
+        place = self.machine.backups.places.get(directory)
         earlier = self.machine.disks.get(directory)
         was = earlier.identity if earlier else None
         if was and was != identity and replace(was, incarnation_of_name=identity.incarnation_of_name) == identity:

@@ -33,8 +33,8 @@ class SimMachine:
     exits: dict[int, ExitSeen] = field(default_factory=dict)
     intents: dict[int, Cause] = field(default_factory=dict)
     locks: dict[str, object] = field(default_factory=dict)  # directory -> who holds it
-    shelf: BackupStore = field(default_factory=BackupStore)
-    kept: dict[str, list[list[Entry]]] = field(default_factory=dict)  # files as they were before deletions, by path
+    backups: BackupStore = field(default_factory=BackupStore)
+    kept_files: dict[str, list[list[Entry]]] = field(default_factory=dict)  # files as they were before deletions, by path
     set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     started: list[int] = field(default_factory=list)  # every start id ever launched here

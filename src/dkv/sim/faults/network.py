@@ -30,7 +30,7 @@ class NetworkFaults(Source):
         """For everybody."""
         away = self.random.uniform(0.5, 9.0)
         self.struck("backend away", f"the backend is away for {away:.1f} s")
-        self.world.weather.away_until = self.world.now() + away
+        self.world.link.away_until = self.world.now() + away
         await asyncio.sleep(away)
 
     async def lease_lost(self) -> None:
@@ -38,23 +38,23 @@ class NetworkFaults(Source):
         machine = self.machine()
         away = self.random.uniform(2.5, 10.0)
         self.struck("lease lost", f"{machine.name} cannot reach the backend for {away:.1f} s")
-        machine.weather.away_until = self.world.now() + away
+        machine.link.away_until = self.world.now() + away
         await asyncio.sleep(away)
 
     async def lost_answers(self) -> None:
         """Commits happen and nobody is told; each is counted where it happens."""
         self.world.trace("fault", "answers of the backend get lost")
-        self.world.weather.lose = self.random.choice((0.05, 0.3))
+        self.world.link.lose = self.random.choice((0.05, 0.3))
         await self.wait(1.0, 6.0)
-        self.world.weather.lose = 0.0
+        self.world.link.lose = 0.0
 
     async def slow_backend(self) -> None:
         """One manager's calls take long."""
         machine = self.machine()
-        machine.weather.delay = self.random.choice((0.05, 0.3, 0.8))
+        machine.link.delay = self.random.choice((0.05, 0.3, 0.8))
         self.struck("slow backend", f"the backend is slow for {machine.name}")
         await self.wait(1.0, 8.0)
-        machine.weather.delay = 0.0
+        machine.link.delay = 0.0
 
     # -- the wires ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class NetworkFaults(Source):
         machine = self.machine()
         away = self.random.uniform(0.5, 12.0)
         self.struck("isolate machine", f"{machine.name} is isolated for {away:.1f} s")
-        machine.weather.away_until = self.world.now() + away
+        machine.link.away_until = self.world.now() + away
         for name in self.world.machines:
             if name != machine.name:
                 self.world.net.cut(machine.name, name)
