@@ -21,11 +21,11 @@ from dkv.domain.rules import groups
 from dkv.machine import follower_steps, leader_steps, perform
 from dkv.machine.steps import CheckMarker, Step, SubmitFact
 from dkv.sim.world import DATABASE, Watcher
-from tests.safety.stage import A, Answer, B, C, Fate, Line, Stage, Told
+from tests.safety.safety_domain import A, Answer, B, C, KnownView, LeaderConnection, SafetyDomain, WriteOutcome
 
 CONFIRMED = confirm.Outcome(confirm.Kind.CONFIRMED)
-MERELY_ACKNOWLEDGED = Fate(acknowledged=True, confirmed=False, kept=False)
-CONFIRMED_AND_LOST = Fate(acknowledged=True, confirmed=True, kept=False)
+MERELY_ACKNOWLEDGED = WriteOutcome(acknowledged=True, confirmed=False, kept=False)
+CONFIRMED_AND_LOST = WriteOutcome(acknowledged=True, confirmed=True, kept=False)
 
 
 def by_count(needed: int | None, first: confirm.Role, second: confirm.Role) -> confirm.Outcome:
@@ -38,83 +38,83 @@ def by_count(needed: int | None, first: confirm.Role, second: confirm.Role) -> c
 # -- V1: a link is cut, so nobody is attached ------------------------------------------------------------------------
 
 
-async def a_link_is_cut_and_then_the_machine_is_lost(stage: Stage) -> Fate:
-    line = await stage.connect()
-    await stage.break_link(B, A)
+async def a_link_is_cut_and_then_the_machine_is_lost(domain: SafetyDomain) -> WriteOutcome:
+    line = await domain.connect()
+    await domain.break_link(B, A)
     answer = await line.write("w1")
-    assert (stage.group.in_sync, stage.group.required) == ((0, 1), (1,)), "a lost link lowers nothing"
-    confirmed = stage.confirmed(answer, await stage.look(), line)
-    stage.lose(A)
-    await stage.until(lambda: stage.leader == B)
-    return Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+    assert (domain.group.in_sync, domain.group.required) == ((0, 1), (1,)), "a lost link lowers nothing"
+    confirmed = domain.confirmed(answer, await domain.look(), line)
+    domain.lose(A)
+    await domain.until(lambda: domain.leader == B)
+    return WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
 def test_v01_a_write_that_the_cut_follower_lacks_is_not_confirmed() -> None:
-    assert Stage.play(2, a_link_is_cut_and_then_the_machine_is_lost) == MERELY_ACKNOWLEDGED
+    assert SafetyDomain.play(2, a_link_is_cut_and_then_the_machine_is_lost) == MERELY_ACKNOWLEDGED
 
 
 def test_v01_counting_who_is_attached_now_would_confirm_and_lose_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "judge", lambda first, second, *_: by_count(None, first, second))
-    assert Stage.play(2, a_link_is_cut_and_then_the_machine_is_lost) == CONFIRMED_AND_LOST
+    assert SafetyDomain.play(2, a_link_is_cut_and_then_the_machine_is_lost) == CONFIRMED_AND_LOST
 
 
 # -- V2: a follower outside S comes back by itself -------------------------------------------------------------------
 
 
-async def a_shrunk_follower_returns_and_another_lags(stage: Stage) -> Fate:
-    line = await stage.connect()
-    await stage.break_link(B, A)
-    await stage.until(lambda: stage.group.in_sync == (0, 2))
-    stage.mend(B, A)
-    await stage.until(lambda: attached(stage, B), every=0.001)
-    stage.cut(C, A)
+async def a_shrunk_follower_returns_and_another_lags(domain: SafetyDomain) -> WriteOutcome:
+    line = await domain.connect()
+    await domain.break_link(B, A)
+    await domain.until(lambda: domain.group.in_sync == (0, 2))
+    domain.mend(B, A)
+    await domain.until(lambda: attached(domain, B), every=0.001)
+    domain.cut(C, A)
     answer = await line.write("w1")
-    assert stage.holds(B, "w1")
-    assert not stage.holds(C, "w1")
-    assert 1 not in stage.group.in_sync
-    confirmed = stage.confirmed(answer, await stage.look(), line)
-    stage.lose(A)
-    await stage.until(lambda: stage.leader == C)
-    return Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+    assert domain.holds(B, "w1")
+    assert not domain.holds(C, "w1")
+    assert 1 not in domain.group.in_sync
+    confirmed = domain.confirmed(answer, await domain.look(), line)
+    domain.lose(A)
+    await domain.until(lambda: domain.leader == C)
+    return WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
-def attached(stage: Stage, server: str) -> bool:
+def attached(domain: SafetyDomain, server: str) -> bool:
     """Whether the engine of A has heard from that server's engine."""
-    if not stage.runs(server):
+    if not domain.runs(server):
         return False
-    replica = stage.engine(A).replication.replicas.get(stage.engine(server).node_id)
+    replica = domain.engine(A).replication.replicas.get(domain.engine(server).node_id)
     return replica is not None and replica.online
 
 
 def test_v02_the_word_of_a_follower_outside_the_in_sync_set_confirms_nothing() -> None:
-    assert Stage.play(3, a_shrunk_follower_returns_and_another_lags) == MERELY_ACKNOWLEDGED
+    assert SafetyDomain.play(3, a_shrunk_follower_returns_and_another_lags) == MERELY_ACKNOWLEDGED
 
 
 def test_v02_counting_its_word_would_confirm_and_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "judge", lambda first, second, *_: by_count(1, first, second))
-    assert Stage.play(3, a_shrunk_follower_returns_and_another_lags) == CONFIRMED_AND_LOST
+    assert SafetyDomain.play(3, a_shrunk_follower_returns_and_another_lags) == CONFIRMED_AND_LOST
 
 
 # -- V3: a new view, and an old engine -------------------------------------------------------------------------------
 
 
-async def a_client_brings_the_new_view_to_the_old_leader(stage: Stage) -> Fate:
-    line = await stage.connect()
-    stage.world.kill_manager(A)
-    stage.cut(A, B)
-    await stage.until(lambda: stage.leader == B and stage.group.in_sync == (1,))
-    told = await stage.look()
+async def a_client_brings_the_new_view_to_the_old_leader(domain: SafetyDomain) -> WriteOutcome:
+    line = await domain.connect()
+    domain.world.kill_manager(A)
+    domain.cut(A, B)
+    await domain.until(lambda: domain.leader == B and domain.group.in_sync == (1,))
+    told = await domain.look()
     assert told.group.required == ()
     answer = await line.write("w1", count=0)
-    confirmed = stage.confirmed(answer, told, line)
-    stage.world.start_manager(A)
-    stage.mend(A, B)
-    await stage.until(lambda: stage.group.in_sync == (1, 0))
-    return Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+    confirmed = domain.confirmed(answer, told, line)
+    domain.world.start_manager(A)
+    domain.mend(A, B)
+    await domain.until(lambda: domain.group.in_sync == (1, 0))
+    return WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
 def test_v03_a_write_to_an_engine_that_the_view_does_not_name_is_not_confirmed() -> None:
-    assert Stage.play(2, a_client_brings_the_new_view_to_the_old_leader) == MERELY_ACKNOWLEDGED
+    assert SafetyDomain.play(2, a_client_brings_the_new_view_to_the_old_leader) == MERELY_ACKNOWLEDGED
 
 
 def test_v03_judging_by_the_new_view_alone_would_confirm_and_lose_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_v03_judging_by_the_new_view_alone_would_confirm_and_lose_it(monkeypatch
         return judge(first, second, view, age, view.leader)
 
     monkeypatch.setattr(confirm, "judge", whoever_it_was)
-    assert Stage.play(2, a_client_brings_the_new_view_to_the_old_leader) == CONFIRMED_AND_LOST
+    assert SafetyDomain.play(2, a_client_brings_the_new_view_to_the_old_leader) == CONFIRMED_AND_LOST
 
 
 # -- V4: the same leader in a new term -------------------------------------------------------------------------------
@@ -146,36 +146,42 @@ class Assignments(Watcher):
 ATTACHES_FIRST = 2  # the first world in which B attaches well before it is required
 
 
-async def a_leader_is_chosen_again_and_a_restarted_follower_attaches(stage: Stage) -> Fate:
+async def a_leader_is_chosen_again_and_a_restarted_follower_attaches(domain: SafetyDomain) -> WriteOutcome:
     assignments = Assignments()
-    stage.world.watchers.append(assignments)
-    stage.world.kill_manager(A)
-    stage.engine(A).stop()
-    await stage.until(lambda: stage.vacant)
-    stage.kill_engine(B)
-    stage.engine(A).go_on()
-    stage.world.start_manager(A)
-    await stage.until(lambda: stage.leader == A and stage.group.in_sync == (0, 2))
+    domain.world.watchers.append(assignments)
+    domain.world.kill_manager(A)
+    domain.engine(A).stop()
+    await domain.until(lambda: domain.vacant)
+    domain.kill_engine(B)
+    domain.engine(A).go_on()
+    domain.world.start_manager(A)
+    await domain.until(lambda: domain.leader == A and domain.group.in_sync == (0, 2))
     assert assignments.required == [(1, 2)], "an assignment keeps what was required"
-    line = await stage.connect()
-    await stage.until(lambda: attached(stage, B), every=0.001)
-    stage.cut(C, A)
+    line = await domain.connect()
+    await domain.until(lambda: attached(domain, B), every=0.001)
+    domain.cut(C, A)
     answer = await line.write("w1")
-    assert stage.holds(B, "w1")
-    assert (stage.group.in_sync, stage.group.required) == ((0, 2), (2,)), "it is attached, and not required yet"
-    confirmed = stage.confirmed(answer, await stage.look(), line)
-    stage.lose(A)
-    await stage.until(lambda: stage.leader == C)
-    return Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+    assert domain.holds(B, "w1")
+    assert (domain.group.in_sync, domain.group.required) == ((0, 2), (2,)), "it is attached, and not required yet"
+    confirmed = domain.confirmed(answer, await domain.look(), line)
+    domain.lose(A)
+    await domain.until(lambda: domain.leader == C)
+    return WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
 def test_v04_the_word_of_a_restarted_follower_confirms_nothing_in_the_new_term() -> None:
-    assert Stage.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST) == MERELY_ACKNOWLEDGED
+    assert (
+        SafetyDomain.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST)
+        == MERELY_ACKNOWLEDGED
+    )
 
 
 def test_v04_counting_its_word_would_confirm_and_lose_the_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "judge", lambda first, second, view, *_: by_count(len(view.required), first, second))
-    assert Stage.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST) == CONFIRMED_AND_LOST
+    assert (
+        SafetyDomain.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST)
+        == CONFIRMED_AND_LOST
+    )
 
 
 def test_v04_an_assignment_that_lowered_what_is_required_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,31 +195,31 @@ def test_v04_an_assignment_that_lowered_what_is_required_would_be_seen(monkeypat
 
     monkeypatch.setattr(leadership, "assign", lowering)
     with pytest.raises(AssertionError, match="an assignment keeps what was required"):
-        Stage.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST)
+        SafetyDomain.play(3, a_leader_is_chosen_again_and_a_restarted_follower_attaches, first=ATTACHES_FIRST)
 
 
 # -- M1: somebody else shrinks S -------------------------------------------------------------------------------------
 
 
-async def the_follower_takes_the_leader_out(stage: Stage) -> tuple[str, Fate]:
-    line = await stage.connect()
-    await stage.break_link(B, A)
-    term = stage.group.term
-    said = await stage.world.order(
+async def the_follower_takes_the_leader_out(domain: SafetyDomain) -> tuple[str, WriteOutcome]:
+    line = await domain.connect()
+    await domain.break_link(B, A)
+    term = domain.group.term
+    said = await domain.world.order(
         c.InSyncShrunk(
             server_id=B, database=DATABASE, group="g1", term=term, archive_id=0, reason="the follower heard nothing from it"
         )
     )
     answer = await line.write("w1")
-    confirmed = stage.confirmed(answer, await stage.look(), line)
-    stage.lose(A)
-    await stage.until(lambda: stage.leader == B)
+    confirmed = domain.confirmed(answer, await domain.look(), line)
+    domain.lose(A)
+    await domain.until(lambda: domain.leader == B)
     code = said.code if isinstance(said, Refused) else "accepted"
-    return code, Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+    return code, WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
 def test_m1_only_the_leaders_manager_shrinks_the_in_sync_set() -> None:
-    assert Stage.play(2, the_follower_takes_the_leader_out) == ("not_the_leader", MERELY_ACKNOWLEDGED)
+    assert SafetyDomain.play(2, the_follower_takes_the_leader_out) == ("not_the_leader", MERELY_ACKNOWLEDGED)
 
 
 def test_m1_anybody_who_may_would_make_a_confirmed_write_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,48 +231,48 @@ def test_m1_anybody_who_may_would_make_a_confirmed_write_be_lost(monkeypatch: py
     monkeypatch.setitem(decide.RULES, c.InSyncShrunk, shrunk)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
     monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
-    assert Stage.play(2, the_follower_takes_the_leader_out) == ("accepted", CONFIRMED_AND_LOST)
+    assert SafetyDomain.play(2, the_follower_takes_the_leader_out) == ("accepted", CONFIRMED_AND_LOST)
 
 
 # -- M2: S grows before the joiner holds everything ------------------------------------------------------------------
 
 
-async def alone_with_a_confirmed_write(stage: Stage) -> tuple[Line, Answer, Told]:
+async def alone_with_a_confirmed_write(domain: SafetyDomain) -> tuple[LeaderConnection, Answer, KnownView]:
     """B was away, so S is the leader alone, and w1 is confirmed on its disk only."""
-    stage.lose(B)
-    await stage.until(lambda: stage.group.in_sync == (0,))
-    line = await stage.connect()
-    return line, await line.write("w1", count=0), await stage.look()
+    domain.lose(B)
+    await domain.until(lambda: domain.group.in_sync == (0,))
+    line = await domain.connect()
+    return line, await line.write("w1", count=0), await domain.look()
 
 
-async def the_leader_is_lost_while_a_copy_is_filled(stage: Stage) -> tuple[tuple[int, ...], Fate]:
-    line, answer, told = await alone_with_a_confirmed_write(stage)
-    confirmed = stage.confirmed(answer, told, line)
-    stage.switch_on(B)
-    await stage.until(lambda: stage.runs(B) and stage.engine(B).replication.state == "resyncing", every=0.001)
-    stage.cut(A, B)
-    await stage.comes_true(lambda: len(stage.group.in_sync) == 2, 2.5)
-    in_sync = stage.group.in_sync
-    assert not stage.holds(B, "w1")
-    stage.lose(A)
-    if await stage.comes_true(lambda: stage.leader == B, 20.0):
-        return in_sync, Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
-    stage.mend(A, B)
-    term = stage.group.term
-    stage.switch_on(A)
-    await stage.until(lambda: stage.leader == A and stage.group.term > term)
-    return in_sync, Fate(answer.acknowledged, confirmed, stage.led_with("w1"))
+async def the_leader_is_lost_while_a_copy_is_filled(domain: SafetyDomain) -> tuple[tuple[int, ...], WriteOutcome]:
+    line, answer, told = await alone_with_a_confirmed_write(domain)
+    confirmed = domain.confirmed(answer, told, line)
+    domain.switch_on(B)
+    await domain.until(lambda: domain.runs(B) and domain.engine(B).replication.state == "resyncing", every=0.001)
+    domain.cut(A, B)
+    await domain.comes_true(lambda: len(domain.group.in_sync) == 2, 2.5)
+    in_sync = domain.group.in_sync
+    assert not domain.holds(B, "w1")
+    domain.lose(A)
+    if await domain.comes_true(lambda: domain.leader == B, 20.0):
+        return in_sync, WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
+    domain.mend(A, B)
+    term = domain.group.term
+    domain.switch_on(A)
+    await domain.until(lambda: domain.leader == A and domain.group.term > term)
+    return in_sync, WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
 def test_m2_a_copy_that_is_being_filled_is_not_in_sync_and_does_not_lead() -> None:
-    assert Stage.play(2, the_leader_is_lost_while_a_copy_is_filled) == ((0,), Fate(True, True, kept=True))
+    assert SafetyDomain.play(2, the_leader_is_lost_while_a_copy_is_filled) == ((0,), WriteOutcome(True, True, kept=True))
 
 
 def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.MonkeyPatch) -> None:
     attach = follower_steps._attach_steps
 
     def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Step]:
-        joining = next((j for j in group.joining if j.stage is JoinStage.MARKED), None)
+        joining = next((j for j in group.joining if j.domain is JoinStage.MARKED), None)
         if joining is None:
             yield from attach(scene, group, process, engine)
         else:
@@ -283,7 +289,8 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
     monkeypatch.setattr(leader_steps, "acknowledges", lambda *_, **__: True)
     worlds = range(1, 100, 6)  # in some the lost leader is back before the copy is chosen
     assert any(
-        Stage.play(2, the_leader_is_lost_while_a_copy_is_filled, first=seed) == ((0, 1), CONFIRMED_AND_LOST) for seed in worlds
+        SafetyDomain.play(2, the_leader_is_lost_while_a_copy_is_filled, first=seed) == ((0, 1), CONFIRMED_AND_LOST)
+        for seed in worlds
     )
 
 
@@ -291,9 +298,9 @@ def grown_when_required(join: Any) -> Any:
     """A leader's manager that does not compare offsets."""
 
     def steps(scene: Any, group: Any, engine: Any, archive: Any, joining: Any) -> Iterator[Step]:
-        if joining is None or joining.stage is JoinStage.ANNOUNCED:
+        if joining is None or joining.domain is JoinStage.ANNOUNCED:
             yield from join(scene, group, engine, archive, joining)
-        elif joining.stage is JoinStage.REQUIRED:
+        elif joining.domain is JoinStage.REQUIRED:
             fact = c.JoinCompleted(archive_id=archive.archive_id, **scene.group_header(group))
             yield SubmitFact(f"copy {archive.archive_id}", fact)
 
@@ -303,23 +310,23 @@ def grown_when_required(join: Any) -> Any:
 # -- M4: S grows before clients know of it ---------------------------------------------------------------------------
 
 
-async def a_client_knows_the_store_as_it_was_just_before_it_grew(stage: Stage) -> Fate:
-    line, _, told = await alone_with_a_confirmed_write(stage)
-    stage.switch_on(B)
-    while len(stage.group.in_sync) == 1:
-        earlier = await stage.look()
-        told = earlier if len(stage.group.in_sync) == 1 else told
-    stage.cut(A, B)
+async def a_client_knows_the_store_as_it_was_just_before_it_grew(domain: SafetyDomain) -> WriteOutcome:
+    line, _, told = await alone_with_a_confirmed_write(domain)
+    domain.switch_on(B)
+    while len(domain.group.in_sync) == 1:
+        earlier = await domain.look()
+        told = earlier if len(domain.group.in_sync) == 1 else told
+    domain.cut(A, B)
     answer = await line.write("w2", count=len(told.group.required))
-    confirmed = stage.confirmed(answer, told, line)
-    assert not stage.holds(B, "w2")
-    stage.lose(A)
-    await stage.until(lambda: stage.leader == B)
-    return Fate(answer.acknowledged, confirmed, stage.led_with("w2"))
+    confirmed = domain.confirmed(answer, told, line)
+    assert not domain.holds(B, "w2")
+    domain.lose(A)
+    await domain.until(lambda: domain.leader == B)
+    return WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w2"))
 
 
 def test_m4_what_is_required_grows_before_the_in_sync_set() -> None:
-    assert Stage.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == MERELY_ACKNOWLEDGED
+    assert SafetyDomain.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == MERELY_ACKNOWLEDGED
 
 
 def test_m4_requiring_it_only_afterwards_would_confirm_and_lose_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,4 +342,4 @@ def test_m4_requiring_it_only_afterwards_would_confirm_and_lose_a_write(monkeypa
     monkeypatch.setitem(decide.RULES, c.JoinDurable, silently)
     monkeypatch.setattr("dkv.domain.invariants.check", lambda *_: None)
     monkeypatch.setattr("dkv.domain.invariants.check_all", lambda *_: None)
-    assert Stage.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == CONFIRMED_AND_LOST
+    assert SafetyDomain.play(2, a_client_knows_the_store_as_it_was_just_before_it_grew) == CONFIRMED_AND_LOST

@@ -8,49 +8,49 @@ import pytest
 
 from dkv.domain.model import ProcessState
 from dkv.sim.engines.engine import SimEngine
-from tests.safety.stage import SOON, A, B, C, Stage
+from tests.safety.safety_domain import SOON, A, B, C, SafetyDomain
 
 SOME_WORLDS = range(1, 40, 6)  # a planted fault does its harm in some of them only
 CHOICE = 30.0  # s in which a choice must have been made, if one can be
 
 
-async def a_phantom_hears_of_the_old_leader(stage: Stage) -> tuple[str, bool]:
+async def a_phantom_hears_of_the_old_leader(domain: SafetyDomain) -> tuple[str, bool]:
     """B holds w1 and is chosen, hears of A, which still runs, and dies before it leads; C lacks w1."""
-    line = await stage.connect()
-    stage.cut(A, C)
+    line = await domain.connect()
+    domain.cut(A, C)
     assert (await line.write("w1")).acknowledged
-    assert stage.holds(B, "w1")
-    assert not stage.holds(C, "w1")
-    stage.cut(A, B)
-    stage.world.kill_manager(A)
-    await stage.until(lambda: stage.vacant, every=SOON)
-    stage.kill_engine(B)
-    stage.kill_engine(C)
-    stage.mend(A, B)
-    await stage.until(lambda: said(stage, 2), every=SOON)
-    stage.world.freeze_manager(C)
-    await stage.until(lambda: stage.group.leader == 1 and stage.runs(B), every=SOON)
-    stage.world.freeze_manager(B)
-    await stage.until(lambda: not stage.engine(B).loading, every=SOON)
-    stage.engine(A).tell()
-    await stage.until(lambda: stage.engine(B).follows == stage.engine(A).node_id, every=SOON)
-    await stage.comes_true(lambda: stage.position(B).term == 0, 1.2)
-    stage.kill_engine(B)
-    stage.world.thaw_manager(B)
-    await stage.until(lambda: stage.group.term == 3, every=SOON)
-    stage.world.thaw_manager(C)
-    await stage.until(lambda: bool(stage.leader), CHOICE)
-    return stage.leader, stage.led_with("w1")
+    assert domain.holds(B, "w1")
+    assert not domain.holds(C, "w1")
+    domain.cut(A, B)
+    domain.world.kill_manager(A)
+    await domain.until(lambda: domain.vacant, every=SOON)
+    domain.kill_engine(B)
+    domain.kill_engine(C)
+    domain.mend(A, B)
+    await domain.until(lambda: said(domain, 2), every=SOON)
+    domain.world.freeze_manager(C)
+    await domain.until(lambda: domain.group.leader == 1 and domain.runs(B), every=SOON)
+    domain.world.freeze_manager(B)
+    await domain.until(lambda: not domain.engine(B).loading, every=SOON)
+    domain.engine(A).tell()
+    await domain.until(lambda: domain.engine(B).follows == domain.engine(A).node_id, every=SOON)
+    await domain.comes_true(lambda: domain.position(B).term == 0, 1.2)
+    domain.kill_engine(B)
+    domain.world.thaw_manager(B)
+    await domain.until(lambda: domain.group.term == 3, every=SOON)
+    domain.world.thaw_manager(C)
+    await domain.until(lambda: bool(domain.leader), CHOICE)
+    return domain.leader, domain.led_with("w1")
 
 
-def said(stage: Stage, archive_id: int) -> bool:
+def said(domain: SafetyDomain, archive_id: int) -> bool:
     """Whether an archive's new process has answered how far it got."""
-    process = stage.world.state.process_on(archive_id)
+    process = domain.world.state.process_on(archive_id)
     return process is not None and process.state is ProcessState.STARTED and process.report is not None
 
 
 def test_v10_a_phantom_attaches_to_nobody_until_it_is_told() -> None:
-    assert Stage.play(3, a_phantom_hears_of_the_old_leader) == (B, True)
+    assert SafetyDomain.play(3, a_phantom_hears_of_the_old_leader) == (B, True)
 
 
 def test_v10_with_credentials_from_the_start_its_marker_and_the_write_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,4 +61,4 @@ def test_v10_with_credentials_from_the_start_its_marker_and_the_write_would_be_l
         self.credentials = True
 
     monkeypatch.setattr(SimEngine, "__init__", trusting)
-    assert any(Stage.play(3, a_phantom_hears_of_the_old_leader, first=seed) == (C, False) for seed in SOME_WORLDS)
+    assert any(SafetyDomain.play(3, a_phantom_hears_of_the_old_leader, first=seed) == (C, False) for seed in SOME_WORLDS)

@@ -28,7 +28,7 @@ PATIENCE = 2.0  # s a client waits for an answer
 
 
 @dataclass(frozen=True)
-class Told:
+class KnownView:
     """What a client knows of a group, and when it asked."""
 
     group: confirm.GroupView
@@ -49,16 +49,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Line:
+class LeaderConnection:
     """A connection to the engine that a view named as leader."""
 
-    stage: Stage
+    domain: SafetyDomain
     named: confirm.Engine
     engine: SimEngine
 
     async def write(self, key: str, count: int = 1) -> Answer:
         """SET, ROLE, WAIT count, ROLE in one pipeline."""
-        net, engine = self.stage.world.net, self.engine
+        net, engine = self.domain.world.net, self.engine
         said: list[str] = []
         roles: list[confirm.Role] = []
         done = asyncio.Event()
@@ -90,7 +90,7 @@ def _role(engine: SimEngine) -> confirm.Role:
 
 
 @dataclass(frozen=True)
-class Fate:
+class WriteOutcome:
     """What became of one write: whether its client was told so, and whether the leader has it in the end."""
 
     acknowledged: bool
@@ -98,7 +98,7 @@ class Fate:
     kept: bool
 
 
-class Stage:
+class SafetyDomain:
     """Two or three servers with one group."""
 
     def __init__(self, servers: int, seed: int) -> None:
@@ -109,17 +109,17 @@ class Stage:
     def play(
         cls,
         servers: int,
-        scenario: Callable[[Stage], Awaitable[T]],
-        where: Callable[[Stage], bool] = lambda stage: True,
+        scenario: Callable[[SafetyDomain], Awaitable[T]],
+        where: Callable[[SafetyDomain], bool] = lambda domain: True,
         first: int = 1,
     ) -> T:
         """Tell a scenario to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
         such world from seed `first` on.
         """
         found = (cls(servers, seed) for seed in range(first, first + 100))
-        return next(stage for stage in found if stage.begins(where)).goes(scenario)
+        return next(domain for domain in found if domain.begins(where)).goes(scenario)
 
-    def begins(self, where: Callable[[Stage], bool]) -> bool:
+    def begins(self, where: Callable[[SafetyDomain], bool]) -> bool:
         """Whether A came to lead here: the archive that starts first does. A world that begins otherwise is left."""
         self.world.loop.run_until_complete(self._whole())
         fits = self.leader == A and where(self)
@@ -131,7 +131,7 @@ class Stage:
         await self.world.found()
         await self.until(lambda: len(self.group.in_sync) == self.world.shape.servers and self.group.serving)
 
-    def goes(self, scenario: Callable[[Stage], Awaitable[T]]) -> T:
+    def goes(self, scenario: Callable[[SafetyDomain], Awaitable[T]]) -> T:
         """Tell the scenario; nothing of ours may go wrong meanwhile."""
 
         async def told() -> T:
@@ -199,25 +199,25 @@ class Stage:
 
     # -- clients -----------------------------------------------------------------------------------------------------
 
-    async def look(self) -> Told:
+    async def look(self) -> KnownView:
         """A linearizable read of the store, as the managers' API tells it."""
         asked_at = self.world.now()
         state = (await self.world.view()).state
         (group,) = confirm.read_groups(wire.store_view(state, state.databases[DATABASE], 0))
-        return Told(group, asked_at)
+        return KnownView(group, asked_at)
 
-    async def connect(self) -> Line:
+    async def connect(self) -> LeaderConnection:
         """A connection to the leader."""
         told = (await self.look()).group.leader
         assert told is not None
         host, _, port = told.endpoint.rpartition(":")
-        return Line(self, told, self.world.net.addresses[(host, int(port))])
+        return LeaderConnection(self, told, self.world.net.addresses[(host, int(port))])
 
-    def plainly(self, server: str) -> Line:
+    def plainly(self, server: str) -> LeaderConnection:
         """A plain client's connection to an engine, whoever leads."""
-        return Line(self, confirm.Engine("", 0, 0), self.engine(server))
+        return LeaderConnection(self, confirm.Engine("", 0, 0), self.engine(server))
 
-    def confirmed(self, answer: Answer, told: Told, line: Line) -> bool:
+    def confirmed(self, answer: Answer, told: KnownView, line: LeaderConnection) -> bool:
         """Whether the client may call it confirmed, by that view, now."""
         if not answer.acknowledged or answer.first is None or answer.second is None:
             return False
