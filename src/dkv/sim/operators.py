@@ -161,7 +161,9 @@ class Operators(Source):
         """What writes may rely on, where they are served, and what engines may hold changes while all goes on."""
         name = self._database()
         database = self.world.state.databases.get(name)
-        option = self.random.choice([candidate for candidate in OPTIONS if database is None or candidate not in database.default_options])
+        option = self.random.choice(
+            [candidate for candidate in OPTIONS if database is None or candidate not in database.default_options]
+        )
         await self._order("change options", SetDatabaseOptions(actor="operator", name=name, options=(option,)))
 
     async def switchover(self) -> None:
