@@ -53,7 +53,7 @@ class Demo:
         self._stop_and_start(writers)
         self._cmdlet("Stop-DkvStore", "-Name", STORE)
         self._cmdlet("Remove-DkvStore", "-Name", STORE)
-        self._say("every promise held")
+        self._say("all of it held")
 
     # -- steps --------------------------------------------------------------------------------------------------
 
