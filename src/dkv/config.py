@@ -21,7 +21,7 @@ FREE_PREFIX = "DKV_TEST_"
 
 
 class ConfigError(HintedError):
-    """The configuration cannot be used. Root of everything this room raises; `hint` says what to write."""
+    """The configuration cannot be used. Root of everything this package raises; `hint` says what to write."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Unmodified clients on engines of this room: what they may do, what they may not, and how they find their way."""
+"""Unmodified clients on engines of this package: what they may do, what they may not, and how they find their way."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ MISSING_BODY = "The request needs a JSON object as its body, sent as application
 
 
 class ApiError(Exception):
-    """Root of everything this room raises."""
+    """Root of everything this package raises."""
 
 
 class Refusal(ApiError):

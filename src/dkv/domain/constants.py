@@ -1,4 +1,4 @@
-"""Domain: numbers that several rooms go by, each written once (docs/reference/valkey.md)."""
+"""Domain: numbers that several packages go by, each written once (docs/reference/valkey.md)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import Protocol
 
 
 class EngineError(Exception):
-    """The engine, its files or its socket failed. Root of everything this room raises."""
+    """The engine, its files or its socket failed. Root of everything this package raises."""
 
 
 class ArchiveRefused(EngineError):
