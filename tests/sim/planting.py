@@ -19,7 +19,7 @@ from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
 from dkv.domain.positions import PositionReport
 from dkv.domain.rules import groups, leadership, process_lifecycle
-from dkv.engine import aof, archive, config, engines
+from dkv.engine import aof, archive, config, engines, local
 from dkv.engine.contract import Position
 from dkv.machine import follower_steps, handover, leader_steps, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
@@ -366,10 +366,10 @@ def start_without_the_lock() -> None:
 @mutant
 def adopt_an_engine_of_another_boot() -> None:
     """What a run directory says is believed, whichever boot of the machine wrote it."""
-    engines.Engine = _OfThisBoot  # type: ignore[attr-defined, misc]
+    local.Engine = _OfThisBoot  # type: ignore[attr-defined, misc]
 
 
-class _OfThisBoot(engines.Engine):  # type: ignore[misc]
+class _OfThisBoot(local.Engine):  # type: ignore[misc]
     def __init__(self, run: Any, this_boot: bool) -> None:
         super().__init__(run, True)
 

@@ -37,7 +37,7 @@ CAUGHT_BY: dict[str, tuple[str | Seeds, ...]] = {
         "tests/machine/test_perform.py::test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk",
         Seeds(1, 40),
     ),
-    "promote without asking the dead leaders archive": (f"{SCENARIO}[unplanned_death]", Seeds(1, 40)),
+    "promote without asking the dead leaders archive": (f"{SCENARIO}[unplanned_death]", Seeds(41, 10)),
     "let anyone shrink s": (f"{SCENARIO}[v01_v04_required]",),
     "count tes as copies": ("tests/confirm/test_judge.py::test_v1_transaction_engines_count_for_nobody",),
     "a phantom epoch above the leaders": ("tests/engine/test_config.py",),
