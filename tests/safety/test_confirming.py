@@ -272,7 +272,7 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
     attach = follower_steps._attach_steps
 
     def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Step]:
-        joining = next((j for j in group.joining if j.domain is JoinStage.MARKED), None)
+        joining = next((j for j in group.joining if j.stage is JoinStage.MARKED), None)
         if joining is None:
             yield from attach(scene, group, process, engine)
         else:
@@ -298,9 +298,9 @@ def grown_when_required(join: Any) -> Any:
     """A leader's manager that does not compare offsets."""
 
     def steps(scene: Any, group: Any, engine: Any, archive: Any, joining: Any) -> Iterator[Step]:
-        if joining is None or joining.domain is JoinStage.ANNOUNCED:
+        if joining is None or joining.stage is JoinStage.ANNOUNCED:
             yield from join(scene, group, engine, archive, joining)
-        elif joining.domain is JoinStage.REQUIRED:
+        elif joining.stage is JoinStage.REQUIRED:
             fact = c.JoinCompleted(archive_id=archive.archive_id, **scene.group_header(group))
             yield SubmitFact(f"copy {archive.archive_id}", fact)
 
