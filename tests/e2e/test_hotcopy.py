@@ -31,7 +31,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 
 
 def ask(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Json:
-    return domain.client._json(method, f"/admin/v1/stores{path}", body)
+    return domain.client.request(method, f"/admin/v1/stores{path}", body).object()
 
 
 def serves(domain: LocalDomain, name: str, in_sync: int) -> bool:
@@ -279,7 +279,7 @@ def slow_one_is_cancelled(nuocmd: Nuocmd, target: Path) -> None:
 
 def refusals(nuocmd: Nuocmd, taken: Path) -> None:
     words = ("hotcopy", "database", "--db-name", "shop", "--default-backup-dir")
-    assert "type journal is not made" in nuocmd.refused(*words, taken, "--type", "journal")
+    assert "type journal is not supported" in nuocmd.refused(*words, taken, "--type", "journal")
     assert "absolute" in nuocmd.refused(*words, "backup", "--type", "simple")
     for patience in ((), ("--timeout", 30)):
         failed = nuocmd.run(*words, taken, "--type", "simple", *patience)

@@ -18,7 +18,7 @@ LAUNCHED_MEANWHILE = ("operator kill", 137)
 
 
 @pytest.fixture(scope="module")
-def local_domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with stage(tmp_path_factory.mktemp("te-states")) as found:
         yield found
 
