@@ -1,4 +1,4 @@
-"""No link of a chain is forgotten: what is told of a group stands in a table of causes.py, or is known to begin a chain."""
+"""No link of a chain is forgotten: each event of a group stands in a table of event_causality.py, or begins a chain."""
 
 from __future__ import annotations
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -110,3 +112,26 @@ def defines(name: Path, function: str) -> bool:
     """Whether a file has a function of that name at its top."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return any(isinstance(node, kinds) and node.name == function for node in tree_of(name).body)
+
+
+MODULE = re.compile(r"(?<![\w/.*{-])((?:[a-z_0-9]+/)*[a-z_][a-z_0-9]*\.py)\b")
+
+
+def prose(source: str) -> Iterator[str]:
+    """The docstrings and comments of a Python file."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
+            yield token.string
+
+
+def test_every_module_that_a_docstring_or_comment_names_exists() -> None:
+    modules = [f"/{name.as_posix()}" for name in project_files() if name.suffix == ".py"]
+    wrong = [
+        f"{name}: {module}"
+        for name in project_files()
+        if name.suffix == ".py" and "experiments" not in name.parts
+        for text in prose((ROOT / name).read_text(encoding="utf-8"))
+        for module in MODULE.findall(text)
+        if not any(path.endswith(f"/{module}") for path in modules)
+    ]
+    assert not wrong, "it was renamed or removed:\n" + "\n".join(wrong)

@@ -1,5 +1,5 @@
 """Domain: what a rolling restart does next, read from the state alone. Pure; the rule that does it is
-rules/renewal.py, and whoever shows it asks here too.
+rules/database_restart.py, and the views that show it ask here too.
 
 One process at a time, and only in a group that is whole: first the followers, then, after a handover, the former
 leader, last what keeps everything in memory. Nothing is remembered between two steps but the start id below which
@@ -56,36 +56,36 @@ class Done:
 Next = Replace | HandOver | Wait | Done
 
 
-def outdated(state: Reader, database: str, renewal: DatabaseRestart) -> list[Process]:
+def outdated(state: Reader, database: str, restart: DatabaseRestart) -> list[Process]:
     """The processes that are still to be replaced, by start id."""
-    return [p for p in state.processes_of(database) if p.start_id < renewal.below]
+    return [p for p in state.processes_of(database) if p.start_id < restart.below]
 
 
-def next_step(state: Reader, database: Database, renewal: DatabaseRestart) -> Next:
+def next_step(state: Reader, database: Database, restart: DatabaseRestart) -> Next:
     """What comes next in a rolling restart."""
     live = state.processes_of(database.name)
-    busy = next((p for p in live if p.leaving), None) or next((p for p in live if _comes(state, renewal, p)), None)
+    busy = next((p for p in live if p.leaving), None) or next((p for p in live if _comes(state, restart, p)), None)
     if busy:
         return _wait_for(state, busy)
     obstacles: list[Wait] = []
     for group in state.groups_of(database.name):
-        step = _in_group(state, database, group, renewal)
+        step = _in_group(state, database, group, restart)
         if isinstance(step, Wait):
             obstacles.append(step)
         elif step:
             return step
     if obstacles:
         return obstacles[0]
-    old = outdated(state, database.name, renewal)
+    old = outdated(state, database.name, restart)
     return Replace(old[0]) if old else Done()
 
 
-def now(state: State, database: Database, renewal: DatabaseRestart) -> Wait:
+def now(state: State, database: Database, restart: DatabaseRestart) -> Wait:
     """What a restart is at, in words."""
-    if not renewal.rolling:
+    if not restart.rolling:
         left = ", ".join(f"process {p.start_id}" for p in state.processes_of(database.name))
         return Wait(left, "all of it stops before it starts again", f"Stop-DkvStore -Name {database.name} -Force.")
-    step = next_step(state, database, renewal)
+    step = next_step(state, database, restart)
     if isinstance(step, Wait):
         return step
     if isinstance(step, Replace):
@@ -95,9 +95,9 @@ def now(state: State, database: Database, renewal: DatabaseRestart) -> Wait:
     return Wait("", "it is done")
 
 
-def _comes(state: Reader, renewal: DatabaseRestart, process: Process) -> bool:
+def _comes(state: Reader, restart: DatabaseRestart, process: Process) -> bool:
     """Whether a replacement is still on its way to where it belongs."""
-    if process.start_id < renewal.below:
+    if process.start_id < restart.below:
         return False
     if process.archive_id is None:
         return process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING
@@ -114,12 +114,12 @@ def _wait_for(state: Reader, process: Process) -> Wait:
     return Wait(whom, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
 
 
-def _in_group(state: Reader, database: Database, group: Group, renewal: DatabaseRestart) -> Next | None:
+def _in_group(state: Reader, database: Database, group: Group, restart: DatabaseRestart) -> Next | None:
     """The next step in one group; None if nothing of it is old."""
-    old = [p for p in outdated(state, group.database, renewal) if p.group == group.name and p.role is ProcessRole.SM]
+    old = [p for p in outdated(state, group.database, restart) if p.group == group.name and p.role is ProcessRole.SM]
     if not old:
         return None
-    obstacle = _not_whole(state, group) or _too_thin(state, database, group, renewal)
+    obstacle = _not_whole(state, group) or _too_thin(state, database, group, restart)
     if obstacle:
         return obstacle
     followers = [p for p in old if p.start_id != group.leader_process]
@@ -153,10 +153,10 @@ def _missing(state: Reader, archive: Archive) -> Wait:
     return Wait(archive.name, why, hint)
 
 
-def _too_thin(state: Reader, database: Database, group: Group, renewal: DatabaseRestart) -> Wait | None:
+def _too_thin(state: Reader, database: Database, group: Group, restart: DatabaseRestart) -> Wait | None:
     """Why writes would stop if one copy of a whole group left, and which copy would help."""
     least = max(1, database.options.min_in_sync)
-    if renewal.force or len(group.in_sync) - 1 >= least:
+    if restart.force or len(group.in_sync) - 1 >= least:
         return None
     why = f"it has {len(group.in_sync)} of its copies in sync and needs {least} for writes, so none can be spared"
     idle = (a.name for a in instances(state, database.name) if a.group == group.name and not state.process_on(a.archive_id))

@@ -183,8 +183,8 @@ def _settle_round(draft: Draft) -> None:
     groups, draft.unsettled_groups = draft.unsettled_groups, set()
     for key in sorted(groups & draft.groups.keys()):
         leadership.settle_group(draft, draft.groups[key])
-        switchover.settle_wish(draft, draft.groups[key])
-        health.settle_thin(draft, draft.groups[key])
+        switchover.settle_switchover(draft, draft.groups[key])
+        health.settle_under_replicated(draft, draft.groups[key])
     databases_now, draft.unsettled_databases = draft.unsettled_databases, set()
     for name in sorted(databases_now & draft.databases.keys()):
         processes.settle_memory_only(draft, name)

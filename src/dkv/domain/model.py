@@ -42,7 +42,7 @@ class Server:
     alive: bool = True  # its lease holds; a change of liveness alone never changes any in-sync set
     data_dir: str = ""  # where it keeps archives whose path nobody named
     lost_at: int = 0  # when its lease was found ended, to be shown
-    last_event: int = 0  # number of the newest event about it; see causes.py
+    last_event: int = 0  # number of the newest event about it; see event_causality.py
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dkv.engine.contract import EngineSeen
 from dkv.machine.observation import PlanInput
 from dkv.machine.steps import SetOptions, Step, SubmitFact
 
-WEAKEN_AFTER = 1_000  # ms: a client whose view has the stronger promise reads a new view after half of it (confirm.py)
+WEAKEN_AFTER = 1_000  # ms: a client whose view has the stronger promise reads a new view after half of it (confirm/views.py)
 
 
 class Runs(TypedDict):

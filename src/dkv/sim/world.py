@@ -1,7 +1,7 @@
 """Simulation: a whole domain: machines, managers that come and go, its databases, and its trace, line by line.
 
-The databases are made through the same commands as anywhere else. Faults come from faults.py, writes from clients.py,
-and what must hold is watched by checkers.py.
+The databases are made through the same commands as anywhere else. Faults come from faults/, writes from clients.py,
+and checks/ watch what must hold.
 """
 
 from __future__ import annotations

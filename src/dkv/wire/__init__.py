@@ -33,7 +33,7 @@ from dkv.wire.commands import WireError as WireError
 from dkv.wire.commands import camel as camel
 from dkv.wire.commands import to_wire as to_wire
 from dkv.wire.event_text import sentence
-from dkv.wire.maintenance import options_view, restart_view, wish_view
+from dkv.wire.maintenance import options_view, restart_view, switchover_view
 from dkv.wire.maintenance import waiting_view as waiting_view
 
 Json = dict[str, Any]
@@ -150,7 +150,7 @@ def _group_view(state: State, group: Group) -> schemas.Group:
             for e in group.enforcements
         ],
         "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
-        "switchover": wish_view(state, group),
+        "switchover": switchover_view(state, group),
         "waitsFor": _waiting_view(status.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,
         "canLoseForWrites": writes,

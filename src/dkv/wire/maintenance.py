@@ -9,14 +9,14 @@ from dkv.domain.model import Database, Group, State
 from dkv.wire import schemas
 
 
-def wish_view(state: State, group: Group) -> schemas.SwitchoverRequest | None:
+def switchover_view(state: State, group: Group) -> schemas.SwitchoverRequest | None:
     """A change of leader that was asked for and is not done; `to` is null for whichever copy is furthest."""
-    wish = group.switchover
-    if wish is None:
+    request = group.switchover
+    if request is None:
         return None
-    target = state.processes.get(wish.to_process) if wish.to_process is not None else None
+    target = state.processes.get(request.to_process) if request.to_process is not None else None
     archive = state.archive_of(target) if target else None
-    return {"to": archive.name if archive else None, "since": wish.at, "reason": wish.reason}
+    return {"to": archive.name if archive else None, "since": request.at, "reason": request.reason}
 
 
 def waiting_view(state: State, store: str | None = None) -> list[schemas.BlockedItem]:
@@ -38,17 +38,17 @@ def waiting_view(state: State, store: str | None = None) -> list[schemas.Blocked
 
 def restart_view(state: State, database: Database) -> schemas.Restart | None:
     """How far a restart is, and what it does or waits for."""
-    renewal = database.restart
-    if renewal is None:
+    restart = database.restart
+    if restart is None:
         return None
-    left = len(database_restart.outdated(state, database.name, renewal))
-    says = database_restart.now(state, database, renewal)
+    left = len(database_restart.outdated(state, database.name, restart))
+    says = database_restart.now(state, database, restart)
     return {
-        "rolling": renewal.rolling,
-        "force": renewal.force,
-        "since": renewal.at,
-        "processes": renewal.of,
-        "replaced": max(0, renewal.of - left),
+        "rolling": restart.rolling,
+        "force": restart.force,
+        "since": restart.at,
+        "processes": restart.of,
+        "replaced": max(0, restart.of - left),
         "waitsFor": says.waits_for,
         "reason": says.reason,
         "hint": says.hint,

@@ -91,34 +91,34 @@ def tasks_told() -> str:
     return "\n".join(lines)
 
 
-async def bundle(manager: ManagerContext, wish: BundleRequest) -> IO[bytes]:
+async def bundle(manager: ManagerContext, request: BundleRequest) -> IO[bytes]:
     """The ZIP, at its beginning; whoever reads it closes it. Raises StoreError."""
     view, snapshot = await manager.submitter.view(), await manager.submitter.snapshot()
     texts = {
         "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
         "environment.json": json.dumps(told_environment(manager.environment()), indent=2),
         "settings.json": json.dumps(dict(manager.configured()), indent=2, sort_keys=True),
-        "about.txt": _about(manager, view, wish),
+        "about.txt": _about(manager, view, request),
     }
-    if wish.threads:
+    if request.threads:
         texts["threads.txt"] = tasks_told()
-    logs = [file for file in manager.logs(view.state) if _wanted(file, wish)]
+    logs = [file for file in manager.logs(view.state) if _wanted(file, request)]
     return await asyncio.to_thread(_packed, manager.server_id, texts, logs)
 
 
-def _about(manager: ManagerContext, view: View, wish: BundleRequest) -> str:
+def _about(manager: ManagerContext, view: View, request: BundleRequest) -> str:
     lines = [f"Server {manager.server_id} at {manager.address}:{manager.port}, {manager.version}, revision {view.revision}."]
     lines += [f"Of a log longer than {LARGEST_FILE} bytes its end is here."]
     lines += ["Passwords, and the values of the key-value store, are left out."]
-    lines += ["Core files are where the system puts them (core_pattern); dkv collects none."] if wish.cores else []
+    lines += ["Core files are where the system puts them (core_pattern); dkv collects none."] if request.cores else []
     return "\n".join(lines) + "\n"
 
 
-def _wanted(file: LogFile, wish: BundleRequest) -> bool:
-    if wish.ignore and any(matches(wish.ignore, part) for part in file.name.split("/")):
+def _wanted(file: LogFile, request: BundleRequest) -> bool:
+    if request.ignore and any(matches(request.ignore, part) for part in file.name.split("/")):
         return False
     try:
-        return file.path.lstat().st_mtime >= wish.modified_after
+        return file.path.lstat().st_mtime >= request.modified_after
     except OSError:
         return False  # it went away: an engine ended
 

@@ -112,8 +112,8 @@ async def logs(
         matches(ignore, "")
     except BadPattern as error:
         raise refuse("bad_value", f"ignore is not a regular expression: {error}.", "Write for example .*[.]old") from error
-    wish = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
-    packed = await bundle.bundle(manager, wish)
+    request = bundle.BundleRequest(includeThreadDump, includeCoreFiles, modifiedAfterEpochSec, ignore)
+    packed = await bundle.bundle(manager, request)
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"dkv-logs-{manager.server_id}-{manager.clock()}.zip")
     # Without quotes: nuocmd would take them for a part of the name (docs/reference/nuodb.md#transport).
     headers = {"Content-Disposition": f"attachment; filename={name}"}

@@ -1,7 +1,7 @@
 """Restarting a database: one process after the other while it serves, or by a whole stop and start.
 
 The database remembers below which start id everything is to be replaced; each decision brings that one step further
-if it can (renewing.py says which), whoever makes it. So a restart survives every manager and whoever asked for it.
+if it can (domain/database_restart.py says which), whoever makes it. So a restart survives every manager and whoever asked for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dkv.domain.naming import living_database
 from dkv.domain.refusals import no
 from dkv.domain.rules.databases import settle_database, shutdown_database
 from dkv.domain.rules.process_lifecycle import open_incarnation, request_again
-from dkv.domain.rules.switchover import wish
+from dkv.domain.rules.switchover import request_switchover
 
 
 def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
@@ -29,7 +29,7 @@ def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
     refused = _may_restart(draft, database, live, command)
     if refused:
         return refused
-    renewal = DatabaseRestart(
+    restart = DatabaseRestart(
         draft.next_start_id,
         len(live),
         command.rolling,
@@ -40,8 +40,8 @@ def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
     )
     how = "one after the other" if command.rolling else "all at once"
     told = _note(draft, database, "restarting", f"an operator asked to restart its {len(live)} processes, {how}")
-    draft.put_database(database, restart=replace(renewal, last_event=told))
-    draft.answer.update(below=renewal.below, processes=len(live))
+    draft.put_database(database, restart=replace(restart, last_event=told))
+    draft.answer.update(below=restart.below, processes=len(live))
     if command.rolling:
         return None
     return shutdown_database(
@@ -96,39 +96,39 @@ def _would_stop_writes(group: Group, copies: int, least: int) -> Refused:
 def settle_restart(draft: Draft, name: str) -> None:
     """Bring a restart one step further."""
     database = draft.databases[name]
-    renewal = database.restart
-    if renewal is None:
+    restart = database.restart
+    if restart is None:
         return
-    if not renewal.rolling:
-        _settle_whole(draft, database, renewal)
+    if not restart.rolling:
+        _settle_whole(draft, database, restart)
     elif draft.stopping(name):
-        _end(draft, database, "restart_stopped", "it is being shut down, so its restart ends" + _left(draft, database, renewal))
+        _end(draft, database, "restart_stopped", "it is being shut down, so its restart ends" + _left(draft, database, restart))
     elif not draft.has_processes(name):
         _end(draft, database, "restart_stopped", "nothing of it runs any more, so its restart ends")
     else:
-        _roll(draft, database, renewal)
+        _roll(draft, database, restart)
 
 
-def _roll(draft: Draft, database: Database, renewal: DatabaseRestart) -> None:
-    step = next_step(draft, database, renewal)
+def _roll(draft: Draft, database: Database, restart: DatabaseRestart) -> None:
+    step = next_step(draft, database, restart)
     if isinstance(step, Replace):
-        draft.move_process(step.process, "stop", renewal.last_event, engine_state=EngineState.SHUTTING_DOWN, restarted=True)
+        draft.move_process(step.process, "stop", restart.last_event, engine_state=EngineState.SHUTTING_DOWN, restarted=True)
     elif isinstance(step, HandOver):
-        wish(draft, step.group, None, "its leader is to be restarted", renewal.last_event)
+        request_switchover(draft, step.group, None, "its leader is to be restarted", restart.last_event)
     elif isinstance(step, Done):
-        seconds = max(0, draft.command.now - renewal.at) / 1000
-        _end(draft, database, "restarted", f"its {renewal.of} processes were replaced one after the other in {seconds:.1f} s")
+        seconds = max(0, draft.command.now - restart.at) / 1000
+        _end(draft, database, "restarted", f"its {restart.of} processes were replaced one after the other in {seconds:.1f} s")
 
 
-def _settle_whole(draft: Draft, database: Database, renewal: DatabaseRestart) -> None:
+def _settle_whole(draft: Draft, database: Database, restart: DatabaseRestart) -> None:
     """When all has stopped, request again what ran."""
     if database.state is DatabaseState.NOT_RUNNING:
         database = draft.put_database(database, restart=None)
         open_incarnation(draft, database.name)
-        for process in renewal.again:
+        for process in restart.again:
             _again(draft, process)
-        told = f"all of it had stopped, and {renewal.of} processes were requested again"
-        _note(draft, database, "restarted", told, renewal.last_event)
+        told = f"all of it had stopped, and {restart.of} processes were requested again"
+        _note(draft, database, "restarted", told, restart.last_event)
         settle_database(draft, draft.databases[database.name])
     elif not draft.stopping(database.name):
         _end(draft, database, "restart_stopped", "it is not being shut down any more, so its restart ends")
@@ -143,9 +143,9 @@ def _again(draft: Draft, old: Process) -> None:
         request_again(draft, old)
 
 
-def _left(draft: Draft, database: Database, renewal: DatabaseRestart) -> str:
-    left = len(outdated(draft, database.name, renewal)) if renewal.rolling else 0
-    return f"; {left} of {renewal.of} processes were not replaced" if left else ""
+def _left(draft: Draft, database: Database, restart: DatabaseRestart) -> str:
+    left = len(outdated(draft, database.name, restart)) if restart.rolling else 0
+    return f"; {left} of {restart.of} processes were not replaced" if left else ""
 
 
 def _end(draft: Draft, database: Database, kind: str, because: str) -> None:

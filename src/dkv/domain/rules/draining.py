@@ -56,8 +56,8 @@ def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | No
     """One that leaves already, or went with one before it, needs nothing."""
     if process.start_id not in draft.processes:
         return None
-    wish = ShutdownProcess(start_id=process.start_id, kill=command.kill, force=command.force, evict=command.evict)
-    refused = shutdown_process(draft, wish)
+    shutdown = ShutdownProcess(start_id=process.start_id, kill=command.kill, force=command.force, evict=command.evict)
+    refused = shutdown_process(draft, shutdown)
     return None if refused is None or refused.code == "already_stopping" else refused
 
 

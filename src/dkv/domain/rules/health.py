@@ -57,7 +57,7 @@ def writes_refused(draft: Draft, command: WritesRefused) -> Refused | None:
     return None
 
 
-def settle_thin(draft: Draft, group: Group) -> None:
+def settle_under_replicated(draft: Draft, group: Group) -> None:
     """Since when a group that serves has fewer copies in sync than its writes need."""
     least = draft.databases[group.database].options.min_in_sync
     thin = group.serving and len(group.in_sync) < least

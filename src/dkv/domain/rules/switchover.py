@@ -1,5 +1,5 @@
-"""Planned changes of leader: a group remembers the wish, its leader's manager begins the handover, and what became of
-it is told. By level: a wish whose target is gone, or that nobody begins in time, is given up with the reason."""
+"""Planned changes of leader: a group remembers the request, its leader's manager begins the handover, and an event says how it
+ended. By level: a request whose target is gone, or that is not begun in time, is given up with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take
 
 
 def switchover(draft: Draft, command: Switchover) -> Refused | None:
-    """Remember the wish in each group asked for; all or none."""
+    """Remember the request in each group asked for; all or none."""
     database = living_database(draft.databases, command.database)
     if isinstance(database, Refused):
         return database
@@ -28,12 +28,12 @@ def switchover(draft: Draft, command: Switchover) -> Refused | None:
         if refused:
             return refused
     for group in groups:
-        wish(draft, group, command.to, "an operator asked for it")
+        request_switchover(draft, group, command.to, "an operator asked for it")
     draft.answer.update(groups=[g.name for g in groups])
     return None
 
 
-def wish(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
+def request_switchover(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
     """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
     draft.put_group(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
@@ -115,19 +115,19 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
     return "" if draft.server_alive(target.server_id) else f"its server {target.server_id} is away"
 
 
-# What becomes of a wish --------------------------------------------------------------------------------------------
+# How a request ends --------------------------------------------------------------------------------------------
 
 
-def settle_wish(draft: Draft, group: Group) -> None:
-    """Give up what cannot come true any more; a handover that stands is left to its two managers."""
+def settle_switchover(draft: Draft, group: Group) -> None:
+    """Give up a request that is impossible now; a handover that has begun is left to its two managers."""
     if group.switchover is None or group.handover:
         return
-    why = _hopeless(draft, group, group.switchover)
+    why = _why_impossible(draft, group, group.switchover)
     if why:
         give_up(draft, group, why)
 
 
-def _hopeless(draft: Draft, group: Group, wished: SwitchoverRequest) -> str:
+def _why_impossible(draft: Draft, group: Group, request: SwitchoverRequest) -> str:
     if not group.open:
         return "its leader is gone"
     if draft.stopping(group.database):
@@ -135,17 +135,17 @@ def _hopeless(draft: Draft, group: Group, wished: SwitchoverRequest) -> str:
     leader = draft.leader_of(group)
     if leader and not draft.server_alive(leader.server_id):
         return f"the manager of its leader, on {leader.server_id}, is away"
-    if wished.to_process is None:
+    if request.to_process is None:
         return ""
-    target = draft.processes.get(wished.to_process)
+    target = draft.processes.get(request.to_process)
     if target is None:
-        return f"process {wished.to_process} ended"
+        return f"process {request.to_process} ended"
     why = "" if not draft.server_alive(target.server_id) else unfit(draft, group, target)
     return f"of process {target.start_id}, {why}" if why else ""
 
 
 def give_up(draft: Draft, group: Group, why: str) -> Group:
-    """Forget a wish that did not come true, and say why."""
+    """Forget a request whose handover did not happen, and say why."""
     draft.note(
         "group.switchover_failed",
         group.subject,
@@ -157,8 +157,8 @@ def give_up(draft: Draft, group: Group, why: str) -> Group:
     return draft.put_group(group, switchover=None)
 
 
-def tick_wish(draft: Draft, group: Group) -> None:
-    """Arm the wish's patience, or end it."""
+def tick_switchover(draft: Draft, group: Group) -> None:
+    """Start the time limit of a request, or end it."""
     if group.switchover is None or group.handover:
         return
     if group.switchover.since is None:

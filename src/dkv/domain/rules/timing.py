@@ -47,7 +47,7 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
         draft.unsettle(group)
         if not draft.stopping(group.database):
             _tick_group(draft, group, command.now)
-        switchover.tick_wish(draft, draft.groups[group.key])
+        switchover.tick_switchover(draft, draft.groups[group.key])
     for start_id in keys_of(draft.processes, PROCESSES_TIMED):
         if start_id in draft.processes:
             _tick_process(draft, draft.processes[start_id])

@@ -2,7 +2,8 @@
 
 Confirmed: the write is on the disk of every member of S, always, and readable at the end. Acknowledged: it is there
 at the end unless one of the reasons the product names applies. Leadership: no write is confirmed in a term after one
-was confirmed in a later term, and none by a view that is too old. What must hold for the books stands in books.py.
+was confirmed in a later term, and none by a view that is too old. What must hold for the domain's own records stands in
+checks/metadata.py.
 """
 
 from __future__ import annotations

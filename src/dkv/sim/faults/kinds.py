@@ -1,7 +1,7 @@
 """Simulation: what goes wrong, and when. Each run draws its own subset of faults from the seed (a swarm).
 
-What strikes engines, managers and machines stands in harm.py, what strikes the backend and the clocks in storms.py,
-what people order at bad moments in operators.py.
+Faults of engines, managers and machines stand in faults/nodes.py, those of the backend and the clocks in faults/network.py,
+orders of operators at bad moments in sim/operators.py.
 """
 
 from __future__ import annotations
