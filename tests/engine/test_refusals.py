@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dkv.domain.refusing import REFUSALS
-from dkv.engine import parse_info
-from dkv.engine.parse_info import Answers
+from dkv.engine import replies
+from dkv.engine.replies import Answers
 
 WELL = {
     "aof_last_write_status": "ok",
@@ -61,14 +61,14 @@ SEEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("seen", "why"), SEEN)
 def test_a_look_says_what_a_client_is_answered(seen: dict[str, Any], why: str) -> None:
-    assert parse_info.refuses_writes(answers(**seen)) == why
+    assert replies.refuses_writes(answers(**seen)) == why
     assert not why or why in REFUSALS
 
 
 def test_memory_is_read_from_two_sections_and_watched_closely_near_its_limit() -> None:
     text = b"# Memory\r\nused_memory:95\r\nused_memory_human:95B\r\nmaxmemory:100\r\n# Errorstats\r\nerrorstat_OOM:count=7\r\n"
-    memory = parse_info.parse_memory(text)
+    memory = replies.parse_memory(text)
     assert memory == {"used_memory": "95", "maxmemory": "100", "errorstat_OOM": "7"}
-    assert parse_info.nearly_full(answers(memory=memory))
-    assert not parse_info.nearly_full(answers())
-    assert parse_info.refuses_writes(answers(memory=memory), lately_full=True) == "OOM"
+    assert replies.nearly_full(answers(memory=memory))
+    assert not replies.nearly_full(answers())
+    assert replies.refuses_writes(answers(memory=memory), lately_full=True) == "OOM"

@@ -72,7 +72,7 @@ async def no_leases() -> Mapping[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class ManagerContext:
-    """One manager, as its API sees it. `fetch` may raise OSError only. `leader_server` and `heard` are
+    """One manager, as its API sees it. `fetch` may raise OSError only. `leader_server` and `lease_ages` are
     asked after the view was read that they are shown with: then they know every server that it shows alive."""
 
     submitter: Commands

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from dkv.engine import parse_info, supervisor
+from dkv.engine import replies, supervisor
 from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
 from dkv.engine.contract import Cause, Counters, EngineFull, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, TeSeen
 from dkv.engine.logs import Log, LogWatch
-from dkv.engine.parse_info import Answers
 from dkv.engine.positions import DiskSeen, DiskWatch
+from dkv.engine.replies import Answers
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
 
@@ -290,7 +290,7 @@ class Engine:
     async def _mind_room(self, answers: Answers) -> None:
         """Where nearly all connections are taken, a leak most likely, those that did nothing for long make room for others:
         clients, followers that come back, and the manager after this one."""
-        taken, most = parse_info.connections(answers.info)
+        taken, most = replies.connections(answers.info)
         if most == 0 or taken < CROWDED * most:
             return
         with suppress(EngineUnreachable, EngineRefused):
@@ -371,27 +371,27 @@ class Engine:
             follows=answers.follows,
             phantom=not leads and answers.follows in (None, *self.phantoms),
             cluster_ok=cluster.get("cluster_state") == "ok",
-            fenced=answers.fenced or parse_info.is_held(info),
-            held=parse_info.is_held(info),
+            fenced=answers.fenced or replies.is_held(info),
+            held=replies.is_held(info),
             admits_replicas=answers.admits,
             takes_clients=answers.settings["port"] != "0",
             link_up=info.get("master_link_status") == "up",
             resyncing=info.get("master_sync_in_progress", "0") != "0",
-            link_silent_ms=0 if leads else parse_info.link_silence(info),
+            link_silent_ms=0 if leads else replies.link_silence(info),
             rewriting=info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0",
             offset=int(info.get("master_repl_offset", "0")),
             history=info.get("master_replid", ""),
             epoch=int(cluster.get("cluster_my_epoch", "0")),
             current_epoch=int(cluster.get("cluster_current_epoch", "0")),
-            replicas=parse_info.parse_replicas(info),
+            replicas=replies.parse_replicas(info),
             nodes=answers.nodes,
             base_bytes=disk.base_bytes,
             incremental_bytes=disk.incremental_bytes,
             free_bytes=disk.free_bytes,
             files_lost=self.durable and disk.lost,
-            paused=parse_info.is_paused(info),
-            refuses=parse_info.refuses_writes(answers, full),
-            yields=parse_info.yields(info),
+            paused=replies.is_paused(info),
+            refuses=replies.refuses_writes(answers, full),
+            yields=replies.yields(info),
             marker=disk.marker,
             group=self.run.record.group,
             max_memory=int(answers.settings["maxmemory"]),
@@ -409,9 +409,9 @@ class Engine:
         """Its command counts, None when it does not answer; of a memory-only process those of its engines together."""
         if self.parts:
             counted = await asyncio.gather(*(part.count() for part in self.parts))
-            return parse_info.together([counters for counters in counted if counters is not None])
+            return replies.together([counters for counters in counted if counters is not None])
         try:
             info = await self.valkey.statistics()
         except (EngineUnreachable, EngineRefused):
             return None
-        return parse_info.parse_counters(self.start_id, info, int(time.monotonic() * 1000))
+        return replies.parse_counters(self.start_id, info, int(time.monotonic() * 1000))

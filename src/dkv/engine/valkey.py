@@ -18,7 +18,7 @@ from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
 from valkey.exceptions import ConnectionError as Disconnected
 
 from dkv import files
-from dkv.engine import aof, parse_info
+from dkv.engine import aof, replies
 from dkv.engine.config import (
     FENCE,
     FENCED,
@@ -71,7 +71,7 @@ class Valkey:
         self._owed = 0  # answers of exchanges that were given up
         self._folder: int | None = None
         self.was_connected = False
-        self._looked: parse_info.Answers | None = None  # at the last look, unless an order was given since
+        self._looked: replies.Answers | None = None  # at the last look, unless an order was given since
         self._looked_at = 0.0  # when everything was asked
         self._moved_at, self._links = 0.0, ""  # when the number of its connections with other nodes changed
         self._may_hold = False  # since `take_over`, until writes are taken or refused
@@ -192,7 +192,7 @@ class Valkey:
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
-    async def look(self, thorough: bool = True) -> parse_info.Answers | None:
+    async def look(self, thorough: bool = True) -> replies.Answers | None:
         """Everything at one glance, in one round trip; None when it is too busy to say (BUSY is an answer too).
 
         An engine that loads its files answers INFO only. One that need not be looked at thoroughly is asked for no more,
@@ -200,10 +200,10 @@ class Valkey:
         """
         before, now = self._looked, asyncio.get_running_loop().time()
         still = now - self._moved_at > _MOVES_FOR
-        fresh = before is not None and now - self._looked_at < _WHOLE_EVERY and not parse_info.nearly_full(before)
+        fresh = before is not None and now - self._looked_at < _WHOLE_EVERY and not replies.nearly_full(before)
         if not thorough and still and fresh and before is not None:
             (info,) = await self._exchange(_LOOK_AGAIN)
-            seen = parse_info.later(before, info) if isinstance(info, bytes) and self._looked is before else None
+            seen = replies.later(before, info) if isinstance(info, bytes) and self._looked is before else None
             if seen is not None:
                 self._looked = seen
                 return seen
@@ -215,40 +215,40 @@ class Valkey:
         self._looked = answers if answers is not None and not answers.partly else None
         return answers
 
-    async def _whole_look(self) -> parse_info.Answers | None:
+    async def _whole_look(self) -> replies.Answers | None:
         info, cluster, nodes, config, users, memory = await self._exchange(_LOOK)
         if isinstance(info, _NO):
             return None
         partly = any(isinstance(answer, _NO) for answer in (cluster, nodes, config, users, memory))
-        fields = parse_info.parse_info(info)
+        fields = replies.parse_info(info)
         if partly:
-            return parse_info.Answers(fields, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
-        seen, me, follows = parse_info.parse_nodes(nodes)
-        settings = parse_info.parse_config(config)
-        return parse_info.Answers(
+            return replies.Answers(fields, {}, (), "", None, fenced=True, admits=False, settings={}, partly=True)
+        seen, me, follows = replies.parse_nodes(nodes)
+        settings = replies.parse_config(config)
+        return replies.Answers(
             fields,
-            parse_info.parse_info(cluster),
+            replies.parse_info(cluster),
             seen,
             me,
             follows,
-            parse_info.is_fenced(settings),
-            parse_info.is_on(users, REPLICA),
+            replies.is_fenced(settings),
+            replies.is_on(users, REPLICA),
             settings,
-            parse_info.leads(seen, me),
+            replies.leads(seen, me),
             bytes(info),
-            parse_info.parse_memory(memory),
+            replies.parse_memory(memory),
         )
 
     async def statistics(self) -> dict[str, str]:
         """INFO for the metrics. Raises EngineUnreachable, EngineRefused."""
         (info,) = await self.do(("INFO", "commandstats", "keyspace", "memory", "clients"))
-        return parse_info.parse_info(info)
+        return replies.parse_info(info)
 
     async def follows(self) -> tuple[str, str | None]:
         """Own role ("leader" or "follower") and whom it follows."""
         (text,) = await self.do(("CLUSTER", "NODES"))
-        nodes, me, leader = parse_info.parse_nodes(text)
-        return ("leader" if parse_info.leads(nodes, me) else "follower"), leader
+        nodes, me, leader = replies.parse_nodes(text)
+        return ("leader" if replies.leads(nodes, me) else "follower"), leader
 
     async def last_script(self) -> int:
         """Which command was the last that ran until others were answered BUSY, by its number in the log of slow ones; -1 none.
@@ -256,7 +256,7 @@ class Valkey:
         Clients can neither read nor empty that log, which keeps 128. Raises EngineUnreachable, EngineRefused.
         """
         threshold, entries = await self.do(("CONFIG", "GET", "busy-reply-threshold"), ("COMMANDLOG", "GET", -1, "slow"))
-        longest = int(parse_info.parse_config(threshold)["busy-reply-threshold"]) * 1000
+        longest = int(replies.parse_config(threshold)["busy-reply-threshold"]) * 1000
         return max((entry[0] for entry in entries if entry[2] >= longest), default=-1)
 
     # -- orders ----------------------------------------------------------------------------------------------------
@@ -272,12 +272,12 @@ class Valkey:
         _, _, reply, text = await self.do(
             ("ACL", "SETUSER", REPLICA, "off"), quiet, ("CONFIG", "GET", "port"), ("CLUSTER", "NODES")
         )
-        clients = parse_info.parse_config(reply)["port"] != "0"
+        clients = replies.parse_config(reply)["port"] != "0"
         closed: list[Command] = [_HOLD, ("CONFIG", "SET", FENCE, 0)] if clients else [("CONFIG", "SET", FENCE, FENCED)]
-        nodes, me, leader = parse_info.parse_nodes(text)
+        nodes, me, leader = replies.parse_nodes(text)
         orders: list[Command] = []
-        if not parse_info.leads(nodes, me):
-            leader, waits = leader or parse_info.owner_of(text, slot), leader is None
+        if not replies.leads(nodes, me):
+            leader, waits = leader or replies.owner_of(text, slot), leader is None
             orders = [("CLUSTER", "REPLICATE", str(leader))] if waits else []
             orders += [("CLUSTER", "FAILOVER", "TAKEOVER")]
         self._may_hold = clients
@@ -311,7 +311,7 @@ class Valkey:
         """Refuse or accept writes; those that a hold lets wait too, and then it is over."""
         wanted: Command = ("CONFIG", "SET", FENCE, FENCED) if closed else ("CONFIG", "SET", FENCE, 0, "import-mode", "no")
         _, text = await self.do(wanted, ("INFO", "clients"))
-        if parse_info.is_held(parse_info.parse_info(text)):
+        if replies.is_held(replies.parse_info(text)):
             await self.do(("CLIENT", "UNPAUSE"))
         self._may_hold = False
 
@@ -337,7 +337,7 @@ class Valkey:
     async def replicate(self, leader: PeerNode, phantoms: Sequence[str], durable: bool) -> None:
         """Follow that leader; retried while gossip has not yet brought its role."""
         _, text = await self.do(self._credentials(), ("INFO", "clients"))
-        if parse_info.is_held(parse_info.parse_info(text)):
+        if replies.is_held(replies.parse_info(text)):
             await self.fence(True)  # a follower that is held takes nothing from its leader
         await self.meet(leader)  # always: knowing the leader is not being known by it
         _, follows = await self.follows()
@@ -359,7 +359,7 @@ class Valkey:
         deadline = loop.time() + _RESYNC_BEGINS_WITHIN
         while True:
             (text,) = await self.do(("INFO", "replication"))
-            fields = parse_info.parse_info(text)
+            fields = replies.parse_info(text)
             if fields.get("master_sync_in_progress", "0") != "0":
                 break
             if fields.get("master_link_status") == "up" or loop.time() > deadline:
@@ -399,9 +399,9 @@ class Valkey:
         One that never was linked, so that there is no history to keep, is turned to a phantom and back in one send.
         """
         text, table = await self.do(("INFO", "replication"), ("CLUSTER", "NODES"))
-        fields = parse_info.parse_info(text)
+        fields = replies.parse_info(text)
         never = fields.get("master_link_down_since_seconds") == "-1" and fields.get("master_sync_in_progress") == "0"
-        known = {node.node_id for node in parse_info.parse_nodes(table)[0]}
+        known = {node.node_id for node in replies.parse_nodes(table)[0]}
         phantom = next((node_id for node_id in phantoms if node_id in known), None)
         if never and phantom:
             await self.exchange(("CLUSTER", "REPLICATE", phantom), ("CLUSTER", "REPLICATE", leader.node_id))
@@ -445,7 +445,7 @@ class Valkey:
     async def rewrite(self, marker: tuple[int, int, str] | None) -> None:
         """Start a rewrite; with a marker, its new incremental file begins with it."""
         (text,) = await self.do(("INFO", "persistence"))
-        info = parse_info.parse_info(text)
+        info = replies.parse_info(text)
         busy = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress", "loading")
         running = [name for name in busy if info.get(name, "0") != "0"]
         if running:
@@ -465,8 +465,8 @@ class Valkey:
         with 50 of them).
         """
         fence, text = await self.do(("CONFIG", "GET", FENCE), ("INFO", "clients"))
-        held = parse_info.is_held(parse_info.parse_info(text))
-        if not held and not parse_info.is_fenced(parse_info.parse_config(fence)):
+        held = replies.is_held(replies.parse_info(text))
+        if not held and not replies.is_fenced(replies.parse_config(fence)):
             return await self.do(*commands)
         lifted: Command = ("CONFIG", "SET", FENCE, 0)
         closed: Command = _HOLD if held else ("CONFIG", "SET", FENCE, FENCED)
@@ -481,7 +481,7 @@ class Valkey:
         """
         fence, text = await self.do(("CONFIG", "GET", FENCE), ("INFO", "clients"))
         role, _ = await self.follows()
-        fenced = parse_info.is_fenced(parse_info.parse_config(fence)) or parse_info.is_held(parse_info.parse_info(text))
+        fenced = replies.is_fenced(replies.parse_config(fence)) or replies.is_held(replies.parse_info(text))
         if fenced or role != "leader":
             raise EngineRefused(f"engine {self.start_id} is fenced or no leader; its writes are not paused")
         await self.do(("CLIENT", "PAUSE", ms, "WRITE"))
@@ -493,7 +493,7 @@ class Valkey:
         deadline = loop.time() + _WRITTEN_WITHIN
         while True:
             (text,) = await self.do(("INFO", "persistence", "replication", "clients"))
-            info = parse_info.parse_info(text)
+            info = replies.parse_info(text)
             if holds(info) and info.get("aof_buffer_length", "0") == "0":
                 return info
             if loop.time() > deadline:
@@ -503,7 +503,7 @@ class Valkey:
     async def unpause(self) -> None:
         """Let clients' writes go on; not those that a hold lets wait."""
         (text,) = await self.do(("INFO", "clients"))
-        if not self._may_hold and not parse_info.is_held(parse_info.parse_info(text)):
+        if not self._may_hold and not replies.is_held(replies.parse_info(text)):
             await self.do(("CLIENT", "UNPAUSE"))
 
     async def ask_followers(self) -> None:
@@ -541,7 +541,7 @@ class Valkey:
     async def reclaim_slots(self, slots: Sequence[tuple[int, int]]) -> None:
         """Own these slots, whoever owns them now, in the highest epoch."""
         (table,) = await self.do(("CLUSTER", "NODES"))
-        nodes, me, _ = parse_info.parse_nodes(table)
+        nodes, me, _ = replies.parse_nodes(table)
         owners = {slot: node.node_id for node in nodes for first, last in node.slots for slot in range(first, last + 1)}
         wanted = [slot for first, last in slots for slot in range(first, last + 1) if owners.get(slot) != me]
         taken = [slot for slot in wanted if slot in owners]

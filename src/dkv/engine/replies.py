@@ -1,4 +1,4 @@
-"""From an engine's raw answers to what the contract calls seen. Pure: bytes in, values out."""
+"""What an engine answers (INFO, CLUSTER NODES, CONFIG GET), read as the contract's values. Pure: bytes in, values out."""
 
 from __future__ import annotations
 
