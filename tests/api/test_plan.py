@@ -42,7 +42,7 @@ class Listening:
         known = await self._inner.view()
         done = await self._inner.submit(command, key)
         if not key or (await self._inner.view()).revision != known.revision or isinstance(done, Refused):
-            told = wire.rehearsed_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
+            told = wire.planned_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
             told["fields"]["now"] = 0
             self.seen.append(told)
         return done

@@ -11,7 +11,7 @@ import pytest
 
 from dkv.cli import nouns
 from dkv.cli.binding import bind, from_argv
-from dkv.cli.dry_run import rehearse
+from dkv.cli.dry_run import dry_run
 from dkv.cli.nouns import maintenance
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
@@ -93,7 +93,7 @@ def test_a_plan_of_maintenance_is_what_then_happens(stage: Stage, tmp_path: Path
     before = revision(stage)
     planned, done = Through(stage), Through(stage)
     asks = session(stage, planned, tmp_path, as_json=True)
-    assert rehearse(asks, lambda: VERBS[verb](asks)) == 0
+    assert dry_run(asks, lambda: VERBS[verb](asks)) == 0
     assert isinstance(asks.screen.out, io.StringIO)
     plan = json.loads(asks.screen.out.getvalue())
     assert (planned.changes, revision(stage), plan["changed"]) == ([], before, False)
@@ -122,7 +122,7 @@ def test_a_plan_that_meets_a_no_says_why_and_changes_nothing(stage: Stage, tmp_p
     before, (run, why) = revision(stage), NOES[verb]
     asks = session(stage, Through(stage), tmp_path)
     with pytest.raises(ManagerRefused, match=why):
-        rehearse(asks, lambda: run(asks))
+        dry_run(asks, lambda: run(asks))
     assert isinstance(asks.screen.out, io.StringIO)
     assert "refused: " in asks.screen.out.getvalue()
     assert revision(stage) == before

@@ -1,4 +1,4 @@
-"""--plan and -Plan: nothing that changes leaves the program; what a manager rehearsed is printed."""
+"""--plan and -Plan: nothing that changes leaves the program; what a manager answered to the dry run is printed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rehearsing(Dialect):
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps(step["body"]).encode() if "body" in step else None
         reply = super().send(Endpoint("127.0.0.1", 7801), Request(step["method"], step["path"], {}, body), 1)
-        self.log.pop()  # asked in a rehearsal: it was not sent
+        self.log.pop()  # asked in a dry run: it was not sent
         events = [
             {
                 "kind": "process.stopping",
@@ -77,7 +77,7 @@ def test_a_plan_looks_for_real_and_changes_nothing(tmp_path: Path) -> None:
         "   process 0: MONITORED -> REQUESTED_SHUTDOWN, because it was asked for",
     ]
     assert output.err == "Plan: nothing was changed.\n"
-    assert [len(plan) for plan in manager.plans] == [1, 2], "after the first change looks are rehearsed too, until it would wait"
+    assert [len(plan) for plan in manager.plans] == [1, 2], "after the first change looks are planned too, until it would wait"
 
 
 def test_a_plan_as_json(tmp_path: Path) -> None:

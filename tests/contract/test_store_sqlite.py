@@ -1,4 +1,4 @@
-"""What can stand at the path of a state file, and how it is read: strangers, damage, full disks, reboots, nudges."""
+"""What can stand at the path of a state file, and how it is read: strangers, damage, full disks, reboots, notifications."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ async def test_many_make_the_same_file_at_once(path: Path) -> None:
     assert {(await store.read()).revision for store in stores} == {6}
     for store in stores:
         await store.close()
-    assert sorted(file.name for file in path.parent.iterdir()) == ["state", "state-leases", "state-nudge"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["state", "state-leases", "state-notify"]
 
 
 @story
@@ -231,7 +231,7 @@ async def test_reading_is_cheap(path: Path) -> None:
     print(", ".join(f"{what}: {seconds * 1000:.2f} ms" for what, seconds in times.items()))
 
 
-# -- nudges -----------------------------------------------------------------------------------------------------
+# -- notifications -----------------------------------------------------------------------------------------------------
 
 
 @story
@@ -239,17 +239,17 @@ async def test_a_dead_process_leaves_no_socket(path: Path) -> None:
     async with opened(path) as store:
         async with program("count", path, "dead", "0") as second:
             await line_of(second)
-            assert len(os.listdir(f"{path}-nudge")) == 2
+            assert len(os.listdir(f"{path}-notify")) == 2
             second.kill()
             await second.wait()
         await add_one(store, "alive", 1, "")
-        assert len(os.listdir(f"{path}-nudge")) == 1
-    assert os.listdir(f"{path}-nudge") == []
+        assert len(os.listdir(f"{path}-notify")) == 1
+    assert os.listdir(f"{path}-notify") == []
 
 
 @story
-async def test_without_nudges_the_poll_finds_it(path: Path) -> None:
-    Path(f"{path}-nudge").write_text("in the way")
+async def test_without_notifications_the_poll_finds_it(path: Path) -> None:
+    Path(f"{path}-notify").write_text("in the way")
     async with opened(path) as first, opened(path) as second:
         views = first.watch()
         await anext(views)
@@ -262,7 +262,7 @@ async def test_a_path_may_be_longer_than_a_socket_address(path: Path) -> None:
     deep = path.parent / ("d" * 120) / ("e" * 120)
     deep.mkdir(parents=True)
     async with opened(deep / "state") as first, opened(deep / "state") as second:
-        assert len(os.listdir(deep / "state-nudge")) == 2
+        assert len(os.listdir(deep / "state-notify")) == 2
         views, waits = first.watch(), []
         await anext(views)
         for number in range(5):

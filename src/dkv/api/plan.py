@@ -42,30 +42,30 @@ LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).
 async def plan(body: PlanBody, context: Context, request: Request) -> schemas.Plan:
     """What the requests, in this order, would answer and lead to. Nothing is changed, whatever they are."""
     view = context.view
-    rehearsal = DryRun(view, context.manager.clock)
-    stage = replace(context.manager, submitter=rehearsal, dry_run=True)
-    told = [await _step(request, stage, rehearsal, step) for step in body.steps]
+    dry_run = DryRun(view, context.manager.clock)
+    manager = replace(context.manager, submitter=dry_run, dry_run=True)
+    told = [await _step(request, manager, dry_run, step) for step in body.steps]
     return {"revision": view.revision, "steps": told}
 
 
-async def _step(request: Request, stage: ManagerContext, rehearsal: DryRun, step: StepBody) -> schemas.PlannedStep:
+async def _step(request: Request, manager: ManagerContext, dry_run: DryRun, step: StepBody) -> schemas.PlannedStep:
     path = step.path.partition("?")[0]
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
         said = f"{step.method} {path} cannot be planned."
         raise refuse("cannot_plan", said, "Changes of databases, archives, processes and servers can be planned.")
-    before = len(rehearsal.done)
-    status, answer = await _call(request, stage, step)
-    done = rehearsal.done[before:]
+    before = len(dry_run.done)
+    status, answer = await _call(request, manager, step)
+    done = dry_run.done[before:]
     return {
         "method": step.method,
         "path": step.path,
         "status": status,
         "answer": answer,
-        "commands": [wire.rehearsed_view(one.command, one.events, one.refused) for one in done],
+        "commands": [wire.planned_view(one.command, one.events, one.refused) for one in done],
     }
 
 
-async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tuple[int, Any]:
+async def _call(request: Request, manager: ManagerContext, step: StepBody) -> tuple[int, Any]:
     """One request through this same application, with another manager context."""
     path, _, query = step.path.partition("?")
     body = b"" if step.body is None else json.dumps(step.body).encode()
@@ -86,7 +86,7 @@ async def _call(request: Request, stage: ManagerContext, step: StepBody) -> tupl
         "headers": headers,
         "client": request.scope.get("client"),
         "server": request.scope.get("server"),
-        DRY_RUN: stage,
+        DRY_RUN: manager,
     }
     said: dict[str, Any] = {"status": 500, "body": b""}
 

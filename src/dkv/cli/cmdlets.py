@@ -184,9 +184,9 @@ def _run(session: Session, cmdlet: Cmdlet, arguments: Sequence[Argument]) -> int
         session.screen.as_json = True
     code = _code(cmdlet)
     if bound.get("Plan") or bound.get("--plan"):
-        from dkv.cli.dry_run import rehearse
+        from dkv.cli.dry_run import dry_run
 
-        return rehearse(session, lambda: code(session, bound))
+        return dry_run(session, lambda: code(session, bound))
     return code(session, bound)
 
 

@@ -1,4 +1,4 @@
-"""CLI: --plan and -Plan: a command runs as always, but its changes are rehearsed by a manager and then printed.
+"""CLI: --plan and -Plan: a command runs as always, but its changes are tried by a manager as a dry run and then printed.
 
 Requests that only look pass through until the first change. From there on everything is sent as one growing plan
 (`POST /admin/v1/plan`), so that the command sees what it would see and nothing is made true. Where a command would
@@ -37,7 +37,7 @@ class RecordingTransport:
         self.plan: list[Json] = []
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
-        """Pass a look on; answer a change from the rehearsal."""
+        """Pass a look on; answer a change from the dry run."""
         ours = request.target.startswith(PLANNED)
         if not ours or not (request.changes() or self._steps):
             return self._real.send(endpoint, request, timeout)
@@ -51,9 +51,9 @@ class RecordingTransport:
             step["body"] = json.loads(request.body)
         self._steps.append(step)
         self._endpoint = self._endpoint or endpoint
-        return self._rehearsed(self._endpoint, timeout)
+        return self._planned_reply(self._endpoint, timeout)
 
-    def _rehearsed(self, endpoint: Endpoint, timeout: float) -> Reply:
+    def _planned_reply(self, endpoint: Endpoint, timeout: float) -> Reply:
         body = json.dumps({"steps": self._steps}).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         reply = self._real.send(endpoint, Request("POST", "/admin/v1/plan", headers, body), timeout)
@@ -69,7 +69,7 @@ class RecordingTransport:
         return self._real.stream(endpoint, request, timeout)
 
 
-def rehearse(session: Session, run: Callable[[], int]) -> int:
+def dry_run(session: Session, run: Callable[[], int]) -> int:
     """Run a command without changing anything, then print what it would do. What it raises goes on to the caller."""
     recorder = RecordingTransport(session.transport or HttpTransport())
     screen, sleep, transport = session.screen, session.sleep, session.transport

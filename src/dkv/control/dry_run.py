@@ -1,4 +1,4 @@
-"""control: rehearse: what submit would answer to several commands one after the other, on a state nobody keeps.
+"""control: a dry run: what submit would answer to several commands one after the other, on a state nobody keeps.
 
 It stands where a Submitter stands and asks the same decide, but folds its answers over one view and never commits.
 """

@@ -225,7 +225,7 @@ class Draft(Reader):
     # Moves, each by a row of lifecycle.py --------------------------------------------------------------------
 
     def move_process(self, process: Process, on: str, after: int | None = None, **changes: Any) -> Process:
-        """Move a process along its life cycle. Raises Broken without a row."""
+        """Move a process along its life cycle. Raises InvariantError without a row."""
         move = row("process", process.state, on)
         moved = self.put_process(process, state=ProcessState(move.target), state_at=self.command.now, **changes)
         self.note(
@@ -241,7 +241,7 @@ class Draft(Reader):
         return moved
 
     def move_archive(self, archive: Archive, on: str) -> Archive | None:
-        """Move an archive along its life cycle; None when it is gone. Raises Broken without a row."""
+        """Move an archive along its life cycle; None when it is gone. Raises InvariantError without a row."""
         move = row("archive", archive.state, on)
         self.note(
             f"archive.{on}",
@@ -257,7 +257,7 @@ class Draft(Reader):
         return self.put_archive(archive, state=ArchiveState(move.target))
 
     def move_database(self, database: Database, target: DatabaseState, because: str = "", **changes: Any) -> Database:
-        """Move a database along its life cycle. Raises Broken without a row."""
+        """Move a database along its life cycle. Raises InvariantError without a row."""
         move = row_to("database", database.state, target)
         moved = self.put_database(database, state=target, state_at=self.command.now, **changes)
         self.note(
@@ -270,7 +270,7 @@ class Draft(Reader):
         return moved
 
     def move_group(self, group: Group, on: str, because: str, after: int | None = None, **changes: Any) -> Group:
-        """Move a group along its life cycle. Raises Broken without a row or if the changes do not make the move."""
+        """Move a group along its life cycle. Raises InvariantError without a row or if the changes do not make the move."""
         move = row("group", group.phase, on)
         moved = self.put_group(group, **changes)
         self.note(
@@ -286,7 +286,7 @@ class Draft(Reader):
         return moved
 
     def move_copy(self, copy: HotCopy, on: str, because: str = "", **changes: Any) -> HotCopy:
-        """Move a hot copy along its life cycle; the stage's clock starts again. Raises Broken without a row."""
+        """Move a hot copy along its life cycle; the stage's clock starts again. Raises InvariantError without a row."""
         move = row("copy", copy.stage, on)
         stage = CopyStage(move.target)
         ended_at = self.command.now if stage in ENDS else 0

@@ -113,7 +113,7 @@ TABLES: dict[str, tuple[Row, ...]] = {
 
 
 def row(table: str, source: str, on: str) -> Row:
-    """The legal move from `source` on `on`. Raises Broken if the table has none."""
+    """The legal move from `source` on `on`. Raises InvariantError if the table has none."""
     for candidate in TABLES[table]:
         if candidate.on == on and candidate.source in (source, ANY):
             return candidate
@@ -121,7 +121,7 @@ def row(table: str, source: str, on: str) -> Row:
 
 
 def row_to(table: str, source: str, target: str) -> Row:
-    """The legal move from `source` to `target`. Raises Broken if the table has none."""
+    """The legal move from `source` to `target`. Raises InvariantError if the table has none."""
     for candidate in TABLES[table]:
         if candidate.target == target and candidate.source in (source, ANY):
             return candidate

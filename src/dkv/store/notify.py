@@ -1,7 +1,7 @@
 """Store: how processes that share a state file tell each other "look again".
 
 Each process binds a unix datagram socket in a small directory; who committed sends one byte to every socket there.
-A nudge may get lost (full buffer, frozen reader, no directory): whoever listens polls slowly as well.
+A notification may get lost (full buffer, frozen reader, no directory): whoever listens polls slowly as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dkv import files
 
 
 class Notifier:
-    """One end of the wire. `on_nudge` is called on the loop that opened it."""
+    """One end of the wire. `on_notice` is called on the loop that opened it."""
 
-    def __init__(self, directory: Path, on_nudge: Callable[[], None]) -> None:
-        """Never fails: where no socket can be made, nudges are neither sent nor heard."""
-        self._on_nudge = on_nudge
+    def __init__(self, directory: Path, on_notice: Callable[[], None]) -> None:
+        """Never fails: where no socket can be made, notifications are neither sent nor received."""
+        self._on_notice = on_notice
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._directory = -1
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -37,7 +37,7 @@ class Notifier:
         self._loop.add_reader(self._socket.fileno(), self._heard)
 
     def send(self) -> None:
-        """Nudge everybody else; sweep the sockets that processes left behind. May be called on any thread."""
+        """Notify all other handles; sweep the sockets that processes left behind. May be called on any thread."""
         try:
             names = os.listdir(self._address(""))
         except OSError:
@@ -79,4 +79,4 @@ class Notifier:
                 pass
         except OSError:
             pass
-        self._on_nudge()
+        self._on_notice()

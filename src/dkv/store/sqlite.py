@@ -25,7 +25,7 @@ from dkv.store.worker import Worker
 T = TypeVar("T")
 
 POLL = 1.0
-"""Seconds between looks at the file when no nudge comes."""
+"""Seconds between looks at the file when no notification comes."""
 
 
 class SqliteStore:
@@ -37,7 +37,7 @@ class SqliteStore:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._nudge = Notifier(Path(f"{self._path}-nudge"), self._wake)
+        self._notifier = Notifier(Path(f"{self._path}-notify"), self._wake)
         self._writing, self._reading, self._leasing = Worker("state-commit"), Worker("state-read"), Worker("leases")
         self._files: list[tuple[Worker, SqliteFile]] = []
         self._writer: StateWriter
@@ -135,7 +135,7 @@ class SqliteStore:
                 pass  # a disk that hangs; the thread is left behind
         for worker in (self._writing, self._reading, self._leasing):
             await worker.stop()
-        self._nudge.close()
+        self._notifier.close()
         self._wake()
 
     async def _file(self, worker: Worker, make: Callable[[], SqliteFile]) -> SqliteFile:
@@ -161,7 +161,7 @@ class SqliteStore:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
             pass  # the loop has ended; the others still want to know
-        self._nudge.send()
+        self._notifier.send()
 
     def _wake(self) -> None:
         past, self._changed = self._changed, asyncio.Event()

@@ -308,7 +308,7 @@ def _masked_text(text: str) -> str:
     return text if hidden == inside else json.dumps(hidden, sort_keys=True, separators=(",", ":"))
 
 
-def rehearsed_view(command: Command, events: Sequence[Event], refused: Refused | None) -> schemas.PlannedCommand:
+def planned_view(command: Command, events: Sequence[Event], refused: Refused | None) -> schemas.PlannedCommand:
     """One command of a plan: its name and fields, and what it makes true, or why it is refused."""
     return {
         "command": type(command).__name__,
