@@ -24,37 +24,42 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 def test_an_operator_makes_the_other_copy_lead(domain: LocalDomain) -> None:
     domain.create("Orders", "-ReplicationFactor", "2")
     domain.wait_in_sync("Orders", "orders-1", "orders-2")
-    domain.engine("Orders", "orders-1").set("early", "kept")
-    domain.do("Stop-DkvStore", "Orders", "orders-2")
-    domain.wait_in_sync("Orders", "orders-1")
-    domain.engine("Orders", "orders-1").set("late", "lost")
+    term, leader = domain.group("Orders")["term"], domain.group("Orders")["leader"]  # the copy that was ready first
+    follower = "orders-2" if leader == "orders-1" else "orders-1"
+    domain.engine("Orders", leader).set("early", "kept")
+    domain.do("Stop-DkvStore", "Orders", follower)
+    domain.wait_in_sync("Orders", leader)
+    domain.engine("Orders", leader).set("late", "lost")
 
-    words = ("enforce", "leader", "--db-name", "Orders", "--archive-id", "1")
+    archive_id = domain.instance("Orders", follower)["archiveId"]
+    words = ("enforce", "leader", "--db-name", "Orders", "--archive-id", str(archive_id))
     refused(domain.dkv(*words, "--allow-data-loss", "--reason", "no need"), "serving leader")
 
-    domain.archive("Orders", "orders-1").rename(domain.root / "away")
-    domain.managers[0].client.stop_instance("Orders", "orders-1", force=True)
-    domain.wait_state("Orders", "orders-1", "Stopped")
-    domain.client.start_instance("Orders", "orders-2")
-    wait_for("orders-2 has reported", lambda: domain.client.leader_bound("Orders", "UNPARTITIONED", 1)["position"])
+    domain.archive("Orders", leader).rename(domain.root / "away")
+    server = domain.instance("Orders", leader)["server"]
+    manager = next(manager for manager in domain.managers if manager.server_id == server)
+    manager.client.stop_instance("Orders", leader, force=True)
+    domain.wait_state("Orders", leader, "Stopped")
+    domain.client.start_instance("Orders", follower)
+    wait_for(f"{follower} has reported", lambda: domain.client.leader_bound("Orders", "UNPARTITIONED", archive_id)["position"])
 
     before = domain.client.events()
     said = domain.dkv(*words)
     assert said.code == 1
     assert domain.client.events() == before and domain.group("Orders")["leader"] is None
-    assert "In sync and not available since" in said.out and "orders-1" in said.out
-    assert "Confirmed writes made after its last marker 1-" in said.out
+    assert "In sync and not available since" in said.out and leader in said.out
+    assert f"Confirmed writes made after its last marker {term}-" in said.out
     refused(said, "--allow-data-loss and --reason")
     refused(domain.dkv(*words, "--allow-data-loss"), "--reason")
 
-    done = domain.do(*words, "--allow-data-loss", "--reason", "disk of s1 broke", "-o", "json")
+    done = domain.do(*words, "--allow-data-loss", "--reason", "its disk broke", "-o", "json")
     assert json.loads(done.out)["leads"]
-    engine = domain.engine("Orders", "orders-2")
+    engine = domain.engine("Orders", follower)
     assert engine.get("early") == b"kept"
     assert engine.get("late") is None
     assert engine.set("after", "1")
     record = domain.group("Orders")["enforcements"][0]
-    assert (record["instance"], record["reason"]) == ("orders-2", "disk of s1 broke")
+    assert (record["instance"], record["reason"]) == (follower, "its disk broke")
     assert "may be lost" in record["bound"]
 
 
@@ -157,6 +162,7 @@ def test_a_state_is_put_back_from_a_backup(domain: LocalDomain) -> None:
 def test_a_lost_state_is_rebuilt_from_the_archives(domain: LocalDomain) -> None:
     wait_in_sync(domain)
     uid, before = domain.client.domain()["uid"], domain.client.store("Parts")
+    enforced = next(name for name in ("orders-1", "orders-2") if domain.archive("Orders", name).exists())
     state = domain.managers[0].state
     words = ["rebuild", "state", "--state", state]
     words += [word for manager in domain.managers for word in ("--data-dir", str(manager.data_dir))]
@@ -172,7 +178,7 @@ def test_a_lost_state_is_rebuilt_from_the_archives(domain: LocalDomain) -> None:
     said = domain.dkv(*words)
     assert said.code == 1 and "Nothing was written" in said.err
     assert "g2-s2 on s2: marker" in said.out and "who was in sync" in said.out
-    assert "which orders-2 knew: it is not under these directories" in said.out
+    assert f"which {enforced} knew: it is not under these directories" in said.out
     assert not (domain.root / "domain.sqlite").exists()
     domain.do(*words, "--yes")
 
