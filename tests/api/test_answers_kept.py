@@ -11,7 +11,7 @@ from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
 from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.store.memory import MemoryStore
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 
 def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
@@ -47,7 +47,7 @@ async def refused(world: World, method: str, path: str, **more: Any) -> None:
     assert await world.store.read() == before
 
 
-@story
+@scenario
 async def test_a_second_password_under_the_key_of_the_first_is_refused(world: World) -> None:
     async with world.at() as client:
         await client.put(EVE, json={"password": "first"})
@@ -60,7 +60,7 @@ async def test_a_second_password_under_the_key_of_the_first_is_refused(world: Wo
     assert not matches("third", kept)
 
 
-@story
+@scenario
 async def test_a_key_is_bound_to_method_address_query_and_body(world: World) -> None:
     async with world.at() as client:
         assert (await client.put(PLACE, json={"newValue": "red"}, headers=KEY)).status_code == 200
@@ -76,7 +76,7 @@ async def test_a_key_is_bound_to_method_address_query_and_body(world: World) -> 
         assert (await client.put(PLACE, json={"newValue": "red"}, headers=KEY)).json() == {"key": "colour", "value": "red"}
 
 
-@story
+@scenario
 async def test_a_force_that_was_not_asked_for_at_first_is_another_request(world: World) -> None:
     stop = "/admin/v1/stores/OrdersStore/stop"
     async with world.at() as client:
@@ -86,7 +86,7 @@ async def test_a_force_that_was_not_asked_for_at_first_is_another_request(world:
     await refused(world, "POST", f"{stop}?force=true")
 
 
-@story
+@scenario
 async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
     step = {"method": "PUT", "path": PLACE, "key": "k"}
     async with world.at() as client:
@@ -98,7 +98,7 @@ async def test_a_plan_refuses_a_key_that_it_meets_twice(world: World) -> None:
     assert [one["status"] for one in told["steps"]] == [200, 200, 409]
 
 
-@story
+@scenario
 async def test_what_is_kept_of_a_request_does_not_tell_its_password(world: World) -> None:
     """Two requests that differ in their key only leave digests that differ: without the key nobody can try passwords."""
     async with world.at() as client:

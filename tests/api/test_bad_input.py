@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dkv.domain.commands import ServerJoined
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 STORES = "/admin/v1/stores"
 
@@ -105,7 +105,7 @@ def test_a_mistake_is_refused_in_one_sentence_and_changes_nothing(mistake: Any) 
     asyncio.run(run())
 
 
-@story
+@scenario
 async def test_addresses_and_methods_that_do_not_exist_say_so(world: World) -> None:
     async with world.at() as client:
         missing = await client.get("/admin/v1/storse")
@@ -118,7 +118,7 @@ async def test_addresses_and_methods_that_do_not_exist_say_so(world: World) -> N
         assert slash.status_code == 404
 
 
-@story
+@scenario
 async def test_hosts_of_the_domain_and_the_own_page_are_let_in(world: World) -> None:
     async with world.at() as client:
         for host in ("127.0.0.11:7801", "localhost:7801", "127.0.0.1", "[::1]:7801", "127.0.0.12"):
@@ -127,14 +127,14 @@ async def test_hosts_of_the_domain_and_the_own_page_are_let_in(world: World) -> 
         assert own.status_code == 200
 
 
-@story
+@scenario
 async def test_a_host_of_the_domain_that_is_not_loopback_is_known_by_name(world: World) -> None:
     await world.tell(ServerJoined(server_id="s3", uid="u3", host="db3.internal", port=7801, nuodb_port=8888, boot_id="b"))
     async with world.at() as client:
         assert (await client.get(STORES, headers={"Host": "DB3.internal:7801"})).status_code == 200
 
 
-@story
+@scenario
 async def test_without_the_domain_every_route_says_that_it_waits(world: World) -> None:
     world.away = True
     async with world.at() as client:
@@ -152,7 +152,7 @@ async def test_without_the_domain_every_route_says_that_it_waits(world: World) -
         assert (await client.get("/admin/v1/identity")).json()["domainUid"] is None
 
 
-@story
+@scenario
 async def test_our_own_mistake_is_answered_and_logged_under_one_mark(world: World) -> None:
     world.counters["s1"] = [{"nonsense": 1}]
     async with world.at() as client:

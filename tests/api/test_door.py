@@ -72,10 +72,10 @@ async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIte
             await task
 
 
-def told(story: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
+def told(scenario: Callable[[Served], Awaitable[None]], within: Limits = SMALL) -> None:
     async def run() -> None:
         async with served(within) as found:
-            await story(found)
+            await scenario(found)
 
     asyncio.run(run())
 
@@ -99,31 +99,31 @@ async def until(what: str, holds: Callable[[], bool], within: float) -> None:
 
 
 def test_idle_connections_of_one_address_make_room_for_its_next_one_and_keep_nobody_else_out() -> None:
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         for _ in range(10 * SMALL.most):
             manager.connect()
         await manager.is_prompt()
         await manager.is_prompt("127.0.0.1")
         assert sum(not closed(one) for one in manager.kept) <= SMALL.each
 
-    told(story)
+    told(scenario)
 
 
 def test_idle_connections_of_many_addresses_keep_nobody_out() -> None:
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         for number in range(5 * SMALL.most):
             manager.connect(f"127.0.1.{1 + number % 50}")
         await manager.is_prompt()
         assert sum(not closed(one) for one in manager.kept) <= SMALL.most
 
-    told(story)
+    told(scenario)
 
 
 def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dkv.listening.HEAD_WITHIN", 0.3)
     monkeypatch.setattr("dkv.listening.BODY_WITHIN", 0.3)
 
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         silent, head, body = manager.connect(), manager.connect(), manager.connect()
         head.sendall(b"GET /healthz HTTP/1.1\r\nho")
         body.sendall(
@@ -139,11 +139,11 @@ def test_a_head_that_does_not_come_and_a_body_that_trickles_are_given_up(monkeyp
         assert all(closed(one) for one in (silent, head, body))
         await manager.is_prompt()
 
-    told(story)
+    told(scenario)
 
 
 def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> None:
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         reader, writer = await asyncio.open_connection(manager.host, manager.port)
         writer.write(REQUEST % b"")
         assert b"200 OK" in await reader.readuntil(b"\r\n")
@@ -153,13 +153,13 @@ def test_a_connection_that_is_kept_alive_and_says_nothing_more_is_closed() -> No
         assert time.monotonic() - began > 2.0  # a client that asks again soon keeps it
         writer.close()
 
-    told(story)
+    told(scenario)
 
 
 def test_who_does_not_read_his_answer_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dkv.listening.READ_WITHIN", 0.3)
 
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         deaf = manager.connect()
         deaf.setblocking(False)
         many = (REQUEST.replace(b"/healthz", b"/openapi.json") % b"") * 400
@@ -176,7 +176,7 @@ def test_who_does_not_read_his_answer_is_let_go(monkeypatch: pytest.MonkeyPatch)
             raise AssertionError("it may wait for ever")
         await manager.is_prompt()
 
-    told(story)
+    told(scenario)
 
 
 def test_a_manager_keeps_descriptors_for_its_own_work() -> None:
@@ -187,7 +187,7 @@ def test_a_manager_keeps_descriptors_for_its_own_work() -> None:
 
 
 def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
-    async def story(manager: Served) -> None:
+    async def scenario(manager: Served) -> None:
         forged = b"connection: close\r\nx-forwarded-for: alice, approved by the board\r\nforwarded: for=bob\r\n"
         body = b'{"newValue": "red"}'
         reader, writer = await asyncio.open_connection(manager.host, manager.port, local_addr=("127.0.0.9", 0))
@@ -203,4 +203,4 @@ def test_who_asked_cannot_be_invented_and_the_program_is_not_named() -> None:
         assert b"alice" not in said
         assert b"server:" not in said.partition(b"\r\n\r\n")[0].lower()
 
-    told(story)
+    told(scenario)

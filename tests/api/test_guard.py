@@ -8,14 +8,14 @@ import time
 import pytest
 
 from dkv.api.nuodb.users import _without, _without_doubles
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 NO_HOSTS = ["[::1]evil", "[::1]evil:7801", "[::1", "::1]", "localhost:7801:1", "localhost:x", "[localhost]"]
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)
 def test_a_host_that_is_none_is_refused(host: str) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         async with world.at() as client:
             answer = await client.get("/admin/v1/stores", headers={"Host": host})
@@ -27,7 +27,7 @@ def test_a_host_that_is_none_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "Cross-Site"])
 def test_a_page_of_another_site_changes_nothing_even_without_an_origin(site: str) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         async with world.at() as client:
             other, own = {"Sec-Fetch-Site": site}, {"Sec-Fetch-Site": "same-origin"}
@@ -39,7 +39,7 @@ def test_a_page_of_another_site_changes_nothing_even_without_an_origin(site: str
     told()
 
 
-@story
+@scenario
 async def test_every_answer_tells_a_browser_to_take_it_for_no_more_than_it_is(world: World) -> None:
     async with world.at() as client:
         for path, host in (("/docs", None), ("/admin/v1/stores", None), ("/nowhere", None), ("/docs", "evil")):

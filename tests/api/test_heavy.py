@@ -17,7 +17,7 @@ from dkv.api.description import describe
 from dkv.api.guard import largest_body
 from dkv.api.problems import WIDEST
 from tests.api.furnished import KNOWN, FurnishedWorld, Said, Stage, answered
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 LONGEST = 0.2  # s of processor time between two turns of the loop
 TRIES = 3  # a turn in which the interpreter tidied its memory is not the request's
@@ -210,7 +210,7 @@ def test_a_plan_of_many_large_requests_gives_others_their_turns(stage: Stage) ->
     assert not wrong, "\n".join(wrong)
 
 
-@story
+@scenario
 async def test_what_is_too_wide_or_too_long_is_refused_in_both_dialects(world: World) -> None:
     async with world.at() as client:
         many = {"authorizedRequests": [{"method": "GET", "url": f"/{n}"} for n in range(WIDEST + 1)]}

@@ -11,7 +11,7 @@ from dkv.domain.commands import Command, RequestHotCopy
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.hotcopy_commands import CopyBroke
 from tests.api.furnished import FurnishedWorld, Machine
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 NATIVE: tuple[str, dict[str, Any]] = (
     "/admin/v1/stores/OrdersStore/hot-copies",
@@ -50,7 +50,7 @@ class Taken(FurnishedWorld):
         return replace(manager, submitter=Breaking(self)) if self.breaking else manager
 
 
-@story
+@scenario
 async def test_who_asks_for_a_copy_that_cannot_be_begun_is_refused_with_the_reason(bare: World) -> None:
     world = Taken()
     await world.furnish()

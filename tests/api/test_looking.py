@@ -10,10 +10,10 @@ from dkv.api import events, metrics
 from dkv.api.streams import Streams
 from dkv.client import read_events
 from dkv.domain.commands import ProcessStarted, ServerLost
-from tests.api.world import HOSTS, World, orders, story
+from tests.api.world import HOSTS, World, orders, scenario
 
 
-@story
+@scenario
 async def test_the_domain_shows_its_servers(world: World) -> None:
     await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
     async with world.at() as client:
@@ -33,7 +33,7 @@ async def test_the_domain_shows_its_servers(world: World) -> None:
     assert (second["alive"], second["isLocal"]) == (False, False)
 
 
-@story
+@scenario
 async def test_identity_and_health(world: World) -> None:
     async with world.at() as client:
         identity = (await client.get("/admin/v1/identity")).json()
@@ -46,7 +46,7 @@ async def test_identity_and_health(world: World) -> None:
     assert "waiting for the domain since 09:41:07" in waiting.json()["detail"]
 
 
-@story
+@scenario
 async def test_processes_are_listed(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -57,7 +57,7 @@ async def test_processes_are_listed(world: World) -> None:
     assert (process["requester"], process["pid"], process["nodeId"]) == ("operator", None, None)
 
 
-@story
+@scenario
 async def test_events_are_paged_and_say_why_and_who(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -74,7 +74,7 @@ async def test_events_are_paged_and_say_why_and_who(world: World) -> None:
     assert next(e["archiveId"] for e in found if e["kind"] == "archive.created") == 0
 
 
-@story
+@scenario
 async def test_an_event_says_what_it_follows_from_back_to_where_that_began(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -92,7 +92,7 @@ async def test_an_event_says_what_it_follows_from_back_to_where_that_began(world
     assert missing.json()["hint"] == f"It holds 1 to {newest['sequence']}."
 
 
-@story
+@scenario
 async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -105,7 +105,7 @@ async def test_a_chain_that_leaves_the_log_says_so(world: World) -> None:
     assert (len(chain["events"]), chain["trimmed"]) == (1, True)
 
 
-@story
+@scenario
 async def test_an_event_stream_resumes_and_follows(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -133,7 +133,7 @@ async def test_an_event_stream_resumes_and_follows(world: World) -> None:
     assert requested["text"] == f"{requested['subject']} was requested"
 
 
-@story
+@scenario
 async def test_without_asking_for_json_the_answer_is_a_stream(world: World) -> None:
     messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     path = "/admin/v1/events"
@@ -195,7 +195,7 @@ async def two_started(world: World) -> list[int]:
     return starts
 
 
-@story
+@scenario
 async def test_metrics_of_all_nodes_come_from_the_manager_that_is_asked(world: World) -> None:
     await two_started(world)
     async with world.at() as client:
@@ -215,7 +215,7 @@ async def test_metrics_of_all_nodes_come_from_the_manager_that_is_asked(world: W
         await app.sampler.close()
 
 
-@story
+@scenario
 async def test_rates_are_means_over_the_window_and_a_restarted_count_gives_none(world: World) -> None:
     (start, _) = await two_started(world)
     sampler = metrics.Sampler(world.context("s1"))
@@ -234,7 +234,7 @@ async def test_rates_are_means_over_the_window_and_a_restarted_count_gives_none(
     assert sampler.counted(999, 5) is None
 
 
-@story
+@scenario
 async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: World) -> None:
     (start, _) = await two_started(world)
     began, go_on = asyncio.Event(), asyncio.Event()
@@ -257,7 +257,7 @@ async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: Worl
     await sampler.close()
 
 
-@story
+@scenario
 async def test_a_manager_that_does_not_answer_costs_only_its_own_rows(world: World) -> None:
     await two_started(world)
     world.counters["s2"] = [{"nonsense": 1}]
@@ -269,7 +269,7 @@ async def test_a_manager_that_does_not_answer_costs_only_its_own_rows(world: Wor
         await app.sampler.close()
 
 
-@story
+@scenario
 async def test_the_page_of_the_api_needs_no_other_host(world: World) -> None:
     async with world.at() as client:
         page = (await client.get("/docs")).text

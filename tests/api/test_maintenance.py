@@ -15,7 +15,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.model import PositionReport
 from tests.api.test_stores import led
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 STORE = "/admin/v1/stores/OrdersStore"
 QUOTE = {"server_id": "s1", "database": "OrdersStore", "group": "UNPARTITIONED", "term": 1}
@@ -36,7 +36,7 @@ async def both(world: World) -> tuple[int, int]:
     return first, second
 
 
-@story
+@scenario
 async def test_a_switchover_is_shown_until_it_is_done(world: World) -> None:
     _, second = await both(world)
     async with world.at() as client:
@@ -50,7 +50,7 @@ async def test_a_switchover_is_shown_until_it_is_done(world: World) -> None:
     assert (group["leader"], group["switchover"]) == ("orders-2", None)
 
 
-@story
+@scenario
 async def test_a_rolling_restart_is_shown_with_what_it_waits_for(world: World) -> None:
     _, second = await both(world)
     async with world.at() as client:
@@ -65,7 +65,7 @@ async def test_a_rolling_restart_is_shown_with_what_it_waits_for(world: World) -
         assert (await client.delete(f"{STORE}/restart")).json()["code"] == "no_restart"
 
 
-@story
+@scenario
 async def test_a_store_with_one_copy_in_sync_is_not_restarted_while_it_serves(world: World) -> None:
     await led(world)
     before = world.domain.snapshot.revision
@@ -87,7 +87,7 @@ async def test_a_store_with_one_copy_in_sync_is_not_restarted_while_it_serves(wo
     assert world.domain.snapshot.revision == before
 
 
-@story
+@scenario
 async def test_the_newest_events_can_be_asked_for(world: World) -> None:
     await both(world)
     headers = {"Accept": "application/json"}
@@ -103,7 +103,7 @@ async def test_the_newest_events_can_be_asked_for(world: World) -> None:
     assert none == []
 
 
-@story
+@scenario
 async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World) -> None:
     await led(world)
     async with world.at() as client:

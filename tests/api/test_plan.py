@@ -19,7 +19,7 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
 from dkv.store import codec
 from dkv.store.memory import MemoryStore
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 from tests.domain.walks import walk
 
 Json = dict[str, Any]
@@ -271,7 +271,7 @@ def test_a_plan_says_what_then_happens_and_changes_nothing(seed: int) -> None:
     asyncio.run(told())
 
 
-@story
+@scenario
 async def test_secrets_are_not_printed(world: World) -> None:
     body = {"databaseDbaUser": "u", "databaseDbaPassword": "hush-hush", "hostAssignments": {}, "smHosts": {}}
     steps = [
@@ -286,7 +286,7 @@ async def test_secrets_are_not_printed(world: World) -> None:
     assert "hush-hush" not in str(commands)
 
 
-@story
+@scenario
 async def test_the_second_step_sees_what_the_first_would_do(world: World) -> None:
     steps = [
         {"method": "POST", "path": "/admin/v1/stores", "body": orders()},
@@ -315,7 +315,7 @@ async def test_the_second_step_sees_what_the_first_would_do(world: World) -> Non
     ],
 )
 def test_what_cannot_be_planned(step: Json, status: int, words: str) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         async with world.at() as client:
             answer = await client.post("/admin/v1/plan", json={"steps": [step]})
@@ -326,7 +326,7 @@ def test_what_cannot_be_planned(step: Json, status: int, words: str) -> None:
     told()
 
 
-@story
+@scenario
 async def test_a_plan_of_nothing_is_refused(world: World) -> None:
     async with world.at() as client:
         assert (await client.post("/admin/v1/plan", json={"steps": []})).status_code == 400

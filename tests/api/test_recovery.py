@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpx
 
 from dkv.store import codec
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 LEADER = "/admin/v1/stores/OrdersStore/groups/UNPARTITIONED/leader"
 
 
-@story
+@scenario
 async def test_the_bound_is_asked_without_changing_anything(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -21,7 +21,7 @@ async def test_the_bound_is_asked_without_changing_anything(world: World) -> Non
     assert world.domain.snapshot.revision == before
 
 
-@story
+@scenario
 async def test_what_does_not_exist_is_named(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -34,7 +34,7 @@ async def test_what_does_not_exist_is_named(world: World) -> None:
     assert "allowDataLoss" in strange.json()["hint"]
 
 
-@story
+@scenario
 async def test_without_leave_and_reason_nothing_is_enforced(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -44,7 +44,7 @@ async def test_without_leave_and_reason_nothing_is_enforced(world: World) -> Non
     assert world.domain.snapshot.revision == before
 
 
-@story
+@scenario
 async def test_the_state_is_given_whole_and_without_answered_keys(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders(), headers={"Idempotency-Key": "k"})
@@ -54,7 +54,7 @@ async def test_the_state_is_given_whole_and_without_answered_keys(world: World) 
     assert said["records"] == codec.encode(state)
 
 
-@story
+@scenario
 async def test_the_state_holds_secrets_and_stays_on_this_machine(world: World) -> None:
     transport = httpx.ASGITransport(world.apps["s1"], client=("192.0.2.7", 5000))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.11:7801") as stranger:

@@ -10,7 +10,7 @@ import pytest
 
 from dkv.api.app import create_app
 from dkv.domain import commands as c
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 Request = tuple[str, str, dict[str, Any] | None]
 
@@ -109,7 +109,7 @@ async def done(client: httpx.AsyncClient, request: Request) -> None:
 
 @pytest.mark.parametrize(("before", "request_", "after"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_a_repeated_request_gets_its_first_answer(before: list[Request], request_: Request, after: list[Request]) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         async with world.at("s1") as client:
             for one in before:
@@ -127,7 +127,7 @@ def test_a_repeated_request_gets_its_first_answer(before: list[Request], request
     told()
 
 
-@story
+@scenario
 async def test_who_asks_again_for_an_enforced_leader_hears_what_it_could_cost_when_it_was_enforced(world: World) -> None:
     enforce = post(f"{STORE}/groups/UNPARTITIONED/leader", archiveId=1, allowDataLoss=True, reason="s1 burnt")
     async with world.at() as client:
@@ -137,7 +137,7 @@ async def test_who_asks_again_for_an_enforced_leader_hears_what_it_could_cost_wh
     assert again.json()["bound"] == first.json()["bound"]
 
 
-@story
+@scenario
 async def test_a_directory_that_became_an_archives_is_no_reason_to_refuse_its_creation_again(world: World) -> None:
     full = False
     manager = replace(world.context("s1"), unfit=lambda path, restored: "it is not empty" if full else "")
@@ -151,7 +151,7 @@ async def test_a_directory_that_became_an_archives_is_no_reason_to_refuse_its_cr
     assert (other.status_code, other.json()["reason"]) == (409, "unfit_directory")
 
 
-@story
+@scenario
 async def test_an_archive_that_is_gone_is_named_when_its_request_is_repeated(world: World) -> None:
     async with world.at("s1") as client:
         first = await ask(client, ARCHIVE, "k")

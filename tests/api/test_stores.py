@@ -1,10 +1,10 @@
-"""Stores and instances through the native API, one story a route; the rules behind are the real ones."""
+"""Stores and instances through the native API, one scenario a route; the rules behind are the real ones."""
 
 from __future__ import annotations
 
 from dkv.domain.commands import LeaderServing, OpenTerm, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import DatabaseState, PositionReport
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 STORE = "/admin/v1/stores/OrdersStore"
 
@@ -28,7 +28,7 @@ async def led(world: World) -> int:
     return int(start)
 
 
-@story
+@scenario
 async def test_a_store_is_created_stopped_with_all_its_instances(world: World) -> None:
     async with world.at() as client:
         answer = await client.post("/admin/v1/stores", json=orders())
@@ -48,7 +48,7 @@ async def test_a_store_is_created_stopped_with_all_its_instances(world: World) -
         assert (await client.get("/admin/v1/stores")).json() == {"stores": [(await client.get(STORE)).json()]}
 
 
-@story
+@scenario
 async def test_groups_with_their_slots_are_kept(world: World) -> None:
     body = orders(groups=[{"name": "g1", "slots": [[0, 8191]]}, {"name": "g2", "slots": [[8192, 16383]]}])
     body["instances"][0]["group"], body["instances"][1]["group"] = "g1", "g2"
@@ -60,7 +60,7 @@ async def test_groups_with_their_slots_are_kept(world: World) -> None:
     assert all(len(g.shard_id) == 40 for g in state.groups.values())
 
 
-@story
+@scenario
 async def test_the_same_store_again_is_a_success_and_a_different_one_is_not(world: World) -> None:
     await created(world)
     async with world.at("s2") as client:
@@ -71,7 +71,7 @@ async def test_the_same_store_again_is_a_success_and_a_different_one_is_not(worl
     assert answer.json()["code"] == "database_exists"
 
 
-@story
+@scenario
 async def test_one_key_gets_one_answer_through_any_manager(world: World) -> None:
     for server in ("s1", "s2", "s1"):
         async with world.at(server) as client:
@@ -87,7 +87,7 @@ async def test_one_key_gets_one_answer_through_any_manager(world: World) -> None
         assert again.json()["result"] == "Already running"
 
 
-@story
+@scenario
 async def test_a_check_says_no_and_writes_nothing(world: World) -> None:
     async with world.at() as client:
         before = (await client.get("/admin/v1/domain")).json()["revision"]
@@ -101,7 +101,7 @@ async def test_a_check_says_no_and_writes_nothing(world: World) -> None:
     assert busy.json()["hint"] == "Free on that server: -ClustronPort 7812 -ClientPort 7862."
 
 
-@story
+@scenario
 async def test_each_manager_looks_at_the_sockets_of_its_own_machine(world: World) -> None:
     world.listening.add(("127.0.0.12", 7811))
     async with world.at("s2") as client:
@@ -117,7 +117,7 @@ async def test_each_manager_looks_at_the_sockets_of_its_own_machine(world: World
     assert (taken["code"], "OrdersStore" in taken["detail"]) == ("port_conflict", True)
 
 
-@story
+@scenario
 async def test_an_instance_starts_leads_and_the_view_follows_it(world: World) -> None:
     start = await led(world)
     async with world.at("s2") as client:
@@ -135,7 +135,7 @@ async def test_an_instance_starts_leads_and_the_view_follows_it(world: World) ->
     assert (second["state"], store["status"]) == ("Created", "Partial")
 
 
-@story
+@scenario
 async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(world: World) -> None:
     start = await led(world)
     async with world.at() as client:
@@ -156,7 +156,7 @@ async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(wor
     assert tombstone["incarnation"] == {"major": 1, "minor": 1}
 
 
-@story
+@scenario
 async def test_stopping_what_does_not_run_touches_no_other_process(world: World) -> None:
     start = await led(world)
     assert start == 0  # the first start id there is
@@ -166,7 +166,7 @@ async def test_stopping_what_does_not_run_touches_no_other_process(world: World)
     assert not (await world.process(start)).kill
 
 
-@story
+@scenario
 async def test_force_kills_at_once(world: World) -> None:
     start = await led(world)
     async with world.at() as client:
@@ -175,7 +175,7 @@ async def test_force_kills_at_once(world: World) -> None:
     assert (await world.process(start)).kill
 
 
-@story
+@scenario
 async def test_a_whole_stop_announces_itself(world: World) -> None:
     await led(world)
     async with world.at() as client:
@@ -185,7 +185,7 @@ async def test_a_whole_stop_announces_itself(world: World) -> None:
     assert answer.json()["instances"][0]["state"] == "Stopping"
 
 
-@story
+@scenario
 async def test_a_running_store_is_not_deleted_and_a_stopped_one_is(world: World) -> None:
     await created(world)
     async with world.at() as client:
@@ -205,7 +205,7 @@ async def test_a_running_store_is_not_deleted_and_a_stopped_one_is(world: World)
     assert all(archive.removed for archive in state.archives.values())
 
 
-@story
+@scenario
 async def test_instances_are_added_and_removed(world: World) -> None:
     await created(world)
     more = {"instances": [{"instanceName": "orders-3", "clustronPort": 7812, "clientPort": 7862}]}
@@ -227,7 +227,7 @@ async def test_instances_are_added_and_removed(world: World) -> None:
         assert missing.status_code == 404
 
 
-@story
+@scenario
 async def test_unknown_names_come_with_the_nearest_known(world: World) -> None:
     await created(world)
     async with world.at() as client:

@@ -10,7 +10,7 @@ from dkv.api.waiting import until
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 from dkv.domain.registry import value_of
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 LONG = 30.0  # s, more than any of these tests may take
 
@@ -23,7 +23,7 @@ async def paint(world: World, colour: str) -> None:
     await world.tell(PutRecord(actor="dba", kind="kvstore", key="colour", value=f'"{colour}"'))
 
 
-@story
+@scenario
 async def test_it_is_woken_by_the_commit_that_it_waits_for(world: World) -> None:
     waiter = asyncio.create_task(until(world.context("s1"), is_red, LONG))
     for colour in ("blue", "red"):
@@ -33,13 +33,13 @@ async def test_it_is_woken_by_the_commit_that_it_waits_for(world: World) -> None
     assert is_red(await asyncio.wait_for(waiter, LONG / 2))
 
 
-@story
+@scenario
 async def test_it_gives_the_state_as_it_is_when_the_time_is_over(world: World) -> None:
     assert not is_red(await until(world.context("s1"), is_red, 0.05))
     assert not is_red(await until(world.context("s1"), is_red, 0))
 
 
-@story
+@scenario
 async def test_neither_a_plan_nor_a_manager_that_ends_waits(world: World) -> None:
     begun = time.monotonic()
     assert not is_red(await until(replace(world.context("s1"), dry_run=True), is_red, LONG))
@@ -52,7 +52,7 @@ async def test_neither_a_plan_nor_a_manager_that_ends_waits(world: World) -> Non
     assert time.monotonic() - begun < LONG / 2
 
 
-@story
+@scenario
 async def test_a_store_that_fails_meanwhile_is_waited_for_too(world: World) -> None:
     world.away = True
     waiter = asyncio.create_task(until(world.context("s1"), is_red, LONG))

@@ -167,25 +167,25 @@ class Doubtful:
         return await self._there().snapshot()
 
 
-def story(told: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
-    """A test told as a coroutine in a fresh world."""
+def scenario(play: Callable[[World], Awaitable[None]]) -> Callable[[], None]:
+    """Make a pytest test of a coroutine that needs a fresh world."""
 
     def test() -> None:
         async def run() -> None:
             world = World()
             await world.begin()
             async with asyncio.timeout(60):  # the first to be answered also reads the descriptions
-                await told(world)
+                await play(world)
 
         asyncio.run(run())
 
-    test.__name__ = told.__name__
-    test.__doc__ = told.__doc__
+    test.__name__ = play.__name__
+    test.__doc__ = play.__doc__
     return test
 
 
 def orders(**changes: Any) -> dict[str, Any]:
-    """The store most stories use: two copies on two servers."""
+    """The store most scenarios use: two copies on two servers."""
     instances = [
         {"instanceName": "orders-1", "manager": "127.0.0.11:7801", "clustronPort": 7811, "clientPort": 7861},
         {"instanceName": "orders-2", "server": "s2", "clustronPort": 7811, "clientPort": 7861},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dkv.api.description import describe
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 from tests.lint.repository import ROOT
 
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")
@@ -75,7 +75,7 @@ def test_no_object_is_described_as_anything(documents: list[dict[str, Any]]) -> 
                 assert name.startswith("Page_") or schema["description"], f"{name} has no words"
 
 
-@story
+@scenario
 async def test_each_api_serves_its_own_description_and_the_pages_show_both(world: World) -> None:
     async with world.at() as client:
         native = (await client.get("/admin/v1/openapi.json")).json()

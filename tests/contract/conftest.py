@@ -21,5 +21,5 @@ def engine_machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 
 @pytest.fixture(params=["simulated", pytest.param("valkey", marks=pytest.mark.full)])
 def patient_machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
-    """An empty machine for stories that take seconds on a real one; those are told with --full."""
+    """An empty machine for scenarios that take seconds on a real one; those run with --full."""
     return ENGINE_ROOMS[request.param](tmp_path)

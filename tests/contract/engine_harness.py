@@ -33,7 +33,7 @@ from tests.contract.ports import free_port
 from tests.contract.stranger import STRANGER as STRANGER
 from tests.contract.stranger import Stranger
 
-LIMIT = 90.0  # seconds for one story; every wait inside returns early
+LIMIT = 90.0  # seconds for one scenario; every wait inside returns early
 SHARD = "5a" * 20
 ALL_SLOTS = (GroupSlots("g0", SHARD, ((0, 16383),)),)
 
@@ -93,7 +93,7 @@ def peer(spec: EngineSpec, leader: EngineSeen | None = None) -> PeerNode:
     )
 
 
-# -- short words for stories -------------------------------------------------------------------------------------------
+# -- short words for scenarios -------------------------------------------------------------------------------------------
 
 
 async def until(machine: Machine, holds: Callable[[Survey], bool], within: float = 30.0) -> Survey:
@@ -229,7 +229,7 @@ class ValkeyMachine:
             await self._clean_up()
 
     async def _clean_up(self) -> None:
-        """No process may outlive its test, whatever the story did to boot ids and run directories."""
+        """No process may outlive its test, whatever the scenario did to boot ids and run directories."""
         if self._stranger is not None:
             await self._stranger.end()
         for boot in {self._boot, boot_id()}:

@@ -1,4 +1,4 @@
-"""One suite over all engines: what the contract says, told as stories of one machine."""
+"""One suite over all engines: what the contract says, as scenarios of one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite over all engines: writes wait, a cut is noted, copied and restored. Told as stories of one machine."""
+"""One suite over all engines: writes wait, a cut is noted, copied and restored. Scenarios of one machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.contract.engine_harness import ALL_SLOTS, Machine, ended, following, 
 
 SLOTS = ALL_SLOTS[0].slots
 LABEL = CopyLabel("domain-1/1", identity(1), SLOTS, 1_000)
-LONG = 20_000  # ms, a pause that no story waits out
+LONG = 20_000  # ms, a pause that no scenario waits out
 
 
 async def nothing(percent: int) -> None:

@@ -1,4 +1,4 @@
-"""A dead leader's tail, fed from its files to its followers: the same stories on real Valkey and on the simulated one.
+"""A dead leader's tail, fed from its files to its followers: the same scenarios on real Valkey and on the simulated one.
 
 Engine 1 leads, engines 2 and 3 follow; engine 2 stands still before engine 1 is killed, so that it lacks the end.
 """

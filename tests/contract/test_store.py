@@ -1,4 +1,4 @@
-"""One suite over all state backends: what the contract says, told as stories of two managers."""
+"""One suite over all state backends: what the contract says, as scenarios of two managers."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     return Bench(request.param, tmp_path / "state")
 
 
-def story(scenario: Callable[[Bench, Store, Store], Awaitable[None]]) -> Callable[[Bench], None]:
-    """Make a pytest test of a story told with a bench and two handles."""
+def scenario(play: Callable[[Bench, Store, Store], Awaitable[None]]) -> Callable[[Bench], None]:
+    """Make a pytest test of a scenario that needs a bench and two handles."""
 
     def test(bench: Bench) -> None:
-        asyncio.run(bench.play(scenario))
+        asyncio.run(bench.play(play))
 
-    test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
+    test.__name__, test.__doc__ = play.__name__, play.__doc__
     return test
 
 
@@ -79,7 +79,7 @@ async def write(store: Store, *, token: str = "", events: tuple[str, ...] = (), 
     return await store.commit(base, writes, events, token or f"token {base}")
 
 
-@story
+@scenario
 async def test_a_new_state_is_empty(bench: Bench, first: Store, second: Store) -> None:
     snapshot = await second.read()
     assert (snapshot.revision, dict(snapshot.records)) == (0, {})
@@ -87,7 +87,7 @@ async def test_a_new_state_is_empty(bench: Bench, first: Store, second: Store) -
     assert await first.leases() == ()
 
 
-@story
+@scenario
 async def test_a_commit_is_seen_whole_by_the_other_at_once(bench: Bench, first: Store, second: Store) -> None:
     assert await first.commit(0, {"a": "1", "b": "2"}, ["both"], "t1") == 1
     snapshot = await second.read()
@@ -96,7 +96,7 @@ async def test_a_commit_is_seen_whole_by_the_other_at_once(bench: Bench, first: 
     assert dict((await first.read()).records) == {"a": "ä / \n ☃", "b": "2"}
 
 
-@story
+@scenario
 async def test_a_stale_base_writes_nothing(bench: Bench, first: Store, second: Store) -> None:
     await first.commit(0, {"a": "1"}, ["first"], "t1")
     for base in (0, 5):
@@ -106,7 +106,7 @@ async def test_a_stale_base_writes_nothing(bench: Bench, first: Store, second: S
     assert [event.text for event in await second.events(0, 10)] == ["first"]
 
 
-@story
+@scenario
 async def test_a_key_can_go_and_come_back(bench: Bench, first: Store, second: Store) -> None:
     await write(first, a="1", b="1")
     await second.read()
@@ -116,13 +116,13 @@ async def test_a_key_can_go_and_come_back(bench: Bench, first: Store, second: St
     assert dict((await first.read()).records) == {"a": "2", "b": "1"}
 
 
-@story
+@scenario
 async def test_an_empty_commit_counts_too(bench: Bench, first: Store, second: Store) -> None:
     assert await first.commit(0, {}, [], "t") == 1
     assert (await second.read()).revision == 1
 
 
-@story
+@scenario
 async def test_a_repeated_attempt_is_written_once(bench: Bench, first: Store, second: Store) -> None:
     assert await first.commit(0, {"a": "1"}, ["once"], "mine") == 1
     await write(second, a="2", events=("then",))
@@ -134,7 +134,7 @@ async def test_a_repeated_attempt_is_written_once(bench: Bench, first: Store, se
     assert [event.text for event in await first.events(0, 10)] == ["once", "then"]
 
 
-@story
+@scenario
 async def test_an_unchanged_state_is_the_same_object(bench: Bench, first: Store, second: Store) -> None:
     """So that a decoder may go by identity."""
     await write(first, a="1" * 100, b="1" * 100)
@@ -149,7 +149,7 @@ async def test_an_unchanged_state_is_the_same_object(bench: Bench, first: Store,
     assert dict(before.records) == {"a": "1" * 100, "b": "1" * 100}, "a snapshot in hand never changes"
 
 
-@story
+@scenario
 async def test_watching_begins_with_the_present_and_follows(bench: Bench, first: Store, second: Store) -> None:
     await write(first, a="0")
     views = second.watch()
@@ -159,7 +159,7 @@ async def test_watching_begins_with_the_present_and_follows(bench: Bench, first:
         await write(first, a=str(number))
 
 
-@story
+@scenario
 async def test_after_a_burst_the_newest_wins(bench: Bench, first: Store, second: Store) -> None:
     views = second.watch()
     seen = [(await anext(views)).revision]
@@ -171,7 +171,7 @@ async def test_after_a_burst_the_newest_wins(bench: Bench, first: Store, second:
     assert len(seen) <= 3, "what happened meanwhile is one view"
 
 
-@story
+@scenario
 async def test_a_watcher_sleeps_until_something_changes(bench: Bench, first: Store, second: Store) -> None:
     views = first.watch()
     await anext(views)
@@ -184,7 +184,7 @@ async def test_a_watcher_sleeps_until_something_changes(bench: Bench, first: Sto
     assert (await waiting).revision == 1
 
 
-@story
+@scenario
 async def test_a_watcher_wakes_long_before_its_poll(bench: Bench, first: Store, second: Store) -> None:
     views = first.watch()
     await anext(views)
@@ -200,7 +200,7 @@ async def test_a_watcher_wakes_long_before_its_poll(bench: Bench, first: Store, 
     assert min(waits) < 0.1, waits  # the poll is every 0.25 s
 
 
-@story
+@scenario
 async def test_two_watchers_see_the_same(bench: Bench, first: Store, second: Store) -> None:
     watches = first.watch(), second.watch()
     for watch in watches:
@@ -209,7 +209,7 @@ async def test_two_watchers_see_the_same(bench: Bench, first: Store, second: Sto
     assert [dict((await anext(watch)).records) for watch in watches] == [{"a": "1"}, {"a": "1"}]
 
 
-@story
+@scenario
 async def test_a_lease_has_one_holder(bench: Bench, first: Store, second: Store) -> None:
     assert await first.acquire("leader", "A", 3, "at 10.0.0.1")
     assert not await second.acquire("leader", "B", 3)
@@ -223,7 +223,7 @@ async def test_a_lease_has_one_holder(bench: Bench, first: Store, second: Store)
     assert await second.acquire("leader", "B", 3)
 
 
-@story
+@scenario
 async def test_a_lease_ends_by_itself_and_its_holder_learns_it(bench: Bench, first: Store, second: Store) -> None:
     assert await first.acquire("leader", "A", 3)
     await bench.advance(3.1)
@@ -232,7 +232,7 @@ async def test_a_lease_ends_by_itself_and_its_holder_learns_it(bench: Bench, fir
     assert not await first.acquire("leader", "A", 3)
 
 
-@story
+@scenario
 async def test_a_lease_that_is_taken_again_stays(bench: Bench, first: Store, second: Store) -> None:
     assert await first.acquire("leader", "A", 3, "here")
     for _ in range(3):
@@ -246,7 +246,7 @@ async def test_a_lease_that_is_taken_again_stays(bench: Bench, first: Store, sec
     assert [lease.value for lease in await second.leases()] == ["there"]
 
 
-@story
+@scenario
 async def test_an_expired_lease_is_forgotten_after_an_hour(bench: Bench, first: Store, second: Store) -> None:
     await first.acquire("old", "A", 3)
     await bench.advance(3000)
@@ -255,7 +255,7 @@ async def test_an_expired_lease_is_forgotten_after_an_hour(bench: Bench, first: 
     assert await second.leases() == ()
 
 
-@story
+@scenario
 async def test_leases_do_not_move_the_revision(bench: Bench, first: Store, second: Store) -> None:
     await write(first, a="1")
     await first.acquire("leader", "A", 3)
@@ -264,7 +264,7 @@ async def test_leases_do_not_move_the_revision(bench: Bench, first: Store, secon
     assert (await second.read()).revision == 1
 
 
-@story
+@scenario
 async def test_events_come_in_pages(bench: Bench, first: Store, second: Store) -> None:
     assert await first.newest() == 0
     await write(first, events=("e1", "e2"))
@@ -279,7 +279,7 @@ async def test_events_come_in_pages(bench: Bench, first: Store, second: Store) -
     assert await second.events(0, 0) == ()
 
 
-@story
+@scenario
 async def test_the_oldest_events_make_room(bench: Bench, first: Store, second: Store) -> None:
     for number in range(40):
         await write(first, events=tuple(f"{number}.{part}" for part in range(3)))
@@ -289,7 +289,7 @@ async def test_the_oldest_events_make_room(bench: Bench, first: Store, second: S
     assert [e.sequence for e in await second.events(60, 2)] == [71, 72], "a reader that fell behind goes on at the oldest"
 
 
-@story
+@scenario
 async def test_nobody_loses_an_update(bench: Bench, first: Store, second: Store) -> None:
     async def add(store: Store, name: str) -> None:
         for number in range(1, 41):
@@ -300,7 +300,7 @@ async def test_nobody_loses_an_update(bench: Bench, first: Store, second: Store)
     assert (snapshot.revision, snapshot.records["plus"], snapshot.records["minus"]) == (120, "120", "-120")
 
 
-@story
+@scenario
 async def test_a_closed_handle_says_so(bench: Bench, first: Store, second: Store) -> None:
     third = await bench.handle()
     if isinstance(third, FarStore):

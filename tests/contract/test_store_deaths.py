@@ -12,7 +12,7 @@ import pytest
 
 from dkv.store.contract import Unavailable
 from tests.contract.store_process import add_one, line_of
-from tests.contract.store_stories import opened, program, story, written
+from tests.contract.store_scenarios import opened, program, scenario, written
 
 
 async def check_whole(path: Path, acknowledged: list[tuple[str, int, int]]) -> int:
@@ -40,7 +40,7 @@ async def acks_of(process: asyncio.subprocess.Process, into: list[tuple[str, int
         into.append(ack_in(line))
 
 
-@story
+@scenario
 async def test_three_processes_lose_no_update(path: Path) -> None:
     acknowledged: list[tuple[str, int, int]] = []
     async with program("count", path, "A", "40") as a, program("count", path, "B", "40") as b:
@@ -79,18 +79,18 @@ async def kill_in_a_loop(path: Path, rounds: int) -> None:
     print(f"{rounds * 4} processes killed, {len(acknowledged)} commits acknowledged, all there")
 
 
-@story
+@scenario
 async def test_kills_in_mid_commit_lose_and_halve_nothing(path: Path) -> None:
     await kill_in_a_loop(path, 3)
 
 
 @pytest.mark.full
-@story
+@scenario
 async def test_many_kills_in_mid_commit_lose_and_halve_nothing(path: Path) -> None:
     await kill_in_a_loop(path, 40)
 
 
-@story
+@scenario
 async def test_killed_just_before_the_commit_nothing_is_written(path: Path) -> None:
     await written(path)
     async with opened(path) as store:
@@ -102,7 +102,7 @@ async def test_killed_just_before_the_commit_nothing_is_written(path: Path) -> N
         assert [event.text for event in await store.events(0, 9)] == ["first", "second"]
 
 
-@story
+@scenario
 async def test_a_frozen_neighbour_blocks_commits_only_and_not_for_ever(path: Path) -> None:
     await written(path)
     async with opened(path) as store, program("stop_inside", path, "SIGSTOP") as frozen:
@@ -126,7 +126,7 @@ async def test_a_frozen_neighbour_blocks_commits_only_and_not_for_ever(path: Pat
         assert await add_one(store, "after", 1, "") == 3
 
 
-@story
+@scenario
 async def test_ten_commits_behind_a_frozen_neighbour_wait_together(path: Path) -> None:
     await written(path)
     async with opened(path) as store, program("stop_inside", path, "SIGSTOP") as frozen:
@@ -137,7 +137,7 @@ async def test_ten_commits_behind_a_frozen_neighbour_wait_together(path: Path) -
         assert time.monotonic() - began < 4
 
 
-@story
+@scenario
 async def test_a_frozen_neighbour_that_is_killed_gives_its_lock_back(path: Path) -> None:
     await written(path)
     async with opened(path, patience=0.2) as store, program("stop_inside", path, "SIGSTOP") as frozen:
@@ -149,7 +149,7 @@ async def test_a_frozen_neighbour_that_is_killed_gives_its_lock_back(path: Path)
         assert await store.commit(1, {"a": "2"}, [], "t2") == 2
 
 
-@story
+@scenario
 async def test_a_caller_that_gives_up_leaves_no_lock_behind(path: Path) -> None:
     async with opened(path) as store, opened(path) as second:
         for number in range(30):

@@ -15,7 +15,7 @@ from dkv.control.access import PROVED_AFTER, Access
 from dkv.store.contract import Unavailable
 from dkv.store.holders import command_of, writer_in, writer_of
 from tests.contract.store_process import line_of
-from tests.contract.store_stories import opened, program, story, written
+from tests.contract.store_scenarios import opened, program, scenario, written
 
 TABLE = """\
 1: FLOCK  ADVISORY  WRITE 10 00:2d:77 0 EOF
@@ -39,7 +39,7 @@ def test_a_command_is_told_on_one_line_and_cut() -> None:
     assert command_of(2**22 + 1) == ""
 
 
-@story
+@scenario
 async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: Path) -> None:
     await written(path)
     async with opened(path, patience=0.2) as store:
@@ -63,7 +63,7 @@ async def test_the_holder_is_named_and_what_a_probe_does_changes_nothing(path: P
         assert (await store.read()).revision == 2
 
 
-@story
+@scenario
 async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_make(path: Path) -> None:
     await written(path)
     warned: list[str] = []
@@ -88,7 +88,7 @@ async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_mak
     assert len(warned) == 2, warned
 
 
-@story
+@scenario
 async def test_a_probe_that_works_proves_nothing_while_commits_fail(path: Path) -> None:
     await written(path)
     now = 0.0
@@ -102,7 +102,7 @@ async def test_a_probe_that_works_proves_nothing_while_commits_fail(path: Path) 
         assert access.failing is None
 
 
-@story
+@scenario
 async def test_a_commit_that_is_made_proves_that_it_works(path: Path) -> None:
     warned: list[str] = []
     access = Access(lambda: 1_000, lambda: 5.0, warned.append)
@@ -136,7 +136,7 @@ print(shell.execute("SELECT revision FROM head").fetchone()[0], flush=True)
 """
 
 
-@story
+@scenario
 async def test_a_readers_transaction_which_is_all_a_backup_takes_holds_up_no_commit(path: Path) -> None:
     await written(path)
     async with opened(path, patience=0.2) as store:

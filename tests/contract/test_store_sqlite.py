@@ -15,7 +15,7 @@ from dkv.store.contract import Unavailable, Unusable
 from dkv.store.sqlite import SqliteStore
 from dkv.store.sqlite_file import refuse_old_library
 from tests.contract.store_process import add_one, line_of
-from tests.contract.store_stories import opened, program, story, written
+from tests.contract.store_scenarios import opened, program, scenario, written
 
 
 async def refused(path: Path, *words: str) -> str:
@@ -38,7 +38,7 @@ async def refused(path: Path, *words: str) -> str:
 # -- what stands at the path ------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_what_was_written_is_there_tomorrow(path: Path) -> None:
     await written(path)
     async with opened(path) as store:
@@ -47,14 +47,14 @@ async def test_what_was_written_is_there_tomorrow(path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0, "it holds passwords"
 
 
-@story
+@scenario
 async def test_a_text_in_its_place_is_refused(path: Path) -> None:
     for text in ("x", "dear diary\n" * 3, "dear diary\n" * 1000):
         path.write_text(text)
         await refused(path, "is not a dkv state file")
 
 
-@story
+@scenario
 async def test_another_programs_database_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as stranger:
         stranger.execute("CREATE TABLE diary (dear TEXT)")
@@ -62,7 +62,7 @@ async def test_another_programs_database_is_refused(path: Path) -> None:
     await refused(path, "is not a dkv state file")
 
 
-@story
+@scenario
 async def test_a_lease_file_is_no_state_file(path: Path) -> None:
     await written(path)
     path.unlink()
@@ -70,13 +70,13 @@ async def test_a_lease_file_is_no_state_file(path: Path) -> None:
     await refused(path, "is not a dkv state file")
 
 
-@story
+@scenario
 async def test_an_empty_file_is_refused(path: Path) -> None:
     path.touch()
     await refused(path, "damaged", "empty")
 
 
-@story
+@scenario
 async def test_a_newer_version_is_refused(path: Path) -> None:
     await written(path)
     with sqlite3.connect(path) as newer:
@@ -85,7 +85,7 @@ async def test_a_newer_version_is_refused(path: Path) -> None:
     await refused(path, "newer dkv", "version 99")
 
 
-@story
+@scenario
 async def test_a_directory_or_none_is_refused(path: Path) -> None:
     path.mkdir()
     await refused(path, "is a directory")
@@ -96,13 +96,13 @@ async def test_a_directory_or_none_is_refused(path: Path) -> None:
         await SqliteStore.open(path / "file" / "state")
 
 
-@story
+@scenario
 async def test_a_place_that_takes_no_file_is_refused(path: Path) -> None:
     with pytest.raises((Unusable, Unavailable), match="hint"):
         await SqliteStore.open("/proc/self/state")
 
 
-@story
+@scenario
 async def test_a_directory_that_may_not_be_written_is_refused(path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("nothing is forbidden to root")
@@ -113,7 +113,7 @@ async def test_a_directory_that_may_not_be_written_is_refused(path: Path) -> Non
         path.parent.chmod(0o700)
 
 
-@story
+@scenario
 async def test_damage_is_found_when_opening(path: Path) -> None:
     await written(path, rows=300)
     whole = path.read_bytes()
@@ -125,7 +125,7 @@ async def test_damage_is_found_when_opening(path: Path) -> None:
         assert len((await store.read()).records) == 301
 
 
-@story
+@scenario
 async def test_a_journal_without_its_file_is_refused(path: Path) -> None:
     async with opened(path) as store:
         await store.commit(0, {"a": "1"}, [], "t")
@@ -135,7 +135,7 @@ async def test_a_journal_without_its_file_is_refused(path: Path) -> None:
     await refused(path, "is gone", "-wal")
 
 
-@story
+@scenario
 async def test_a_file_removed_while_in_use_is_noticed(path: Path) -> None:
     async with opened(path) as store:
         await store.commit(0, {"a": "1"}, [], "t")
@@ -156,7 +156,7 @@ def test_an_old_library_is_refused() -> None:
         refuse_old_library(good)
 
 
-@story
+@scenario
 async def test_many_make_the_same_file_at_once(path: Path) -> None:
     stores = await asyncio.gather(*(SqliteStore.open(path) for _ in range(6)))
     for number, store in enumerate(stores):
@@ -167,7 +167,7 @@ async def test_many_make_the_same_file_at_once(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["state", "state-leases", "state-notify"]
 
 
-@story
+@scenario
 async def test_a_full_disk_is_said_and_everything_goes_on_after(path: Path) -> None:
     async with opened(path) as store:
         await store.commit(0, {"a": "1"}, [], "t")
@@ -182,7 +182,7 @@ async def test_a_full_disk_is_said_and_everything_goes_on_after(path: Path) -> N
         assert [event.text for event in await store.events(0, 9)] == ["kept"]
 
 
-@story
+@scenario
 async def test_another_boot_voids_all_leases(path: Path) -> None:
     async with opened(path) as store:
         assert await store.acquire("leader", "A", 1000)
@@ -196,7 +196,7 @@ async def test_another_boot_voids_all_leases(path: Path) -> None:
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> None:
     kept, sqlite_state.KEEP_DELETED = sqlite_state.KEEP_DELETED, 5
     try:
@@ -215,7 +215,7 @@ async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> No
         sqlite_state.KEEP_DELETED = kept
 
 
-@story
+@scenario
 async def test_reading_is_cheap(path: Path) -> None:
     async with opened(path) as first, opened(path) as second:
         await first.commit(0, {f"process/{number}": "x" * 400 for number in range(3000)}, [], "t")
@@ -234,7 +234,7 @@ async def test_reading_is_cheap(path: Path) -> None:
 # -- notifications -----------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_a_dead_process_leaves_no_socket(path: Path) -> None:
     async with opened(path) as store:
         async with program("count", path, "dead", "0") as second:
@@ -247,7 +247,7 @@ async def test_a_dead_process_leaves_no_socket(path: Path) -> None:
     assert os.listdir(f"{path}-notify") == []
 
 
-@story
+@scenario
 async def test_without_notifications_the_poll_finds_it(path: Path) -> None:
     Path(f"{path}-notify").write_text("in the way")
     async with opened(path) as first, opened(path) as second:
@@ -257,7 +257,7 @@ async def test_without_notifications_the_poll_finds_it(path: Path) -> None:
         assert (await anext(views)).revision == 1
 
 
-@story
+@scenario
 async def test_a_path_may_be_longer_than_a_socket_address(path: Path) -> None:
     deep = path.parent / ("d" * 120) / ("e" * 120)
     deep.mkdir(parents=True)

@@ -77,7 +77,7 @@ class Player:
         return Said(done.returncode, done.stdout, done.stderr)
 
     def types(self, words: str, code: int = 0, either: tuple[int, ...] = ()) -> Said:
-        """Run one command of the story and write down what it said. `either`: start ids that may share out their node
+        """Run one command of the scenario and write down what it said. `either`: start ids that may share out their node
         ids as they like."""
         said = self.says(words)
         assert said.code == code, (words, said)

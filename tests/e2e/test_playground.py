@@ -70,7 +70,7 @@ def once(environment: dict[str, str], *words: str, **extra: str) -> subprocess.C
     )
 
 
-def test_the_whole_story_holds(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_whole_scenario_holds(environment: dict[str, str], tmp_path: Path) -> None:
     said = once(environment, DKV_TEST_KILLS="3")
     assert said.returncode == 0, said.stdout + said.stderr
     assert "all of it held" in said.stderr

@@ -13,15 +13,15 @@ from dkv.engine.contract import ArchiveRefused, Cause
 from tests.contract.engine_harness import ValkeyMachine, ended, leading, seen
 from tests.disks import fill_up, small_disk
 
-Story = Callable[[ValkeyMachine], Awaitable[None]]
+Scenario = Callable[[ValkeyMachine], Awaitable[None]]
 
 
-def play_on_small_disks(tmp_path: Path, story: Story, *places: str) -> None:
+def play_on_small_disks(tmp_path: Path, scenario: Scenario, *places: str) -> None:
     """A machine on which each of these directories is a file system of its own, of 8 MB."""
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(small_disk(tmp_path / place, "8m"))
-        ValkeyMachine(tmp_path).play(story)
+        ValkeyMachine(tmp_path).play(scenario)
 
 
 async def write_until_it_gives_up(machine: ValkeyMachine) -> None:

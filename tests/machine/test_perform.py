@@ -82,15 +82,15 @@ class Harness:
         return s.Lead(self.spec.directory, 0, self.spec.directory, "orders", "UNPARTITIONED", 1, 1, takeover, unfence)
 
 
-def play(story: Callable[[Harness], Awaitable[None]]) -> None:
-    asyncio.run(story(Harness()))
+def play(scenario: Callable[[Harness], Awaitable[None]]) -> None:
+    asyncio.run(scenario(Harness()))
 
 
 # Taking over ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.stage.open()
         engine = harness.runs()
         await harness.performer.perform(harness.lead())
@@ -100,7 +100,7 @@ def test_a_leader_takes_over_marks_admits_and_serves_in_this_order() -> None:
         assert isinstance(fact, c.LeaderServing)
         assert (fact.term, fact.epoch) == (1, 101)
 
-    play(story)
+    play(scenario)
 
 
 def supersede(stage: Stage) -> None:
@@ -111,7 +111,7 @@ def supersede(stage: Stage) -> None:
 def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_leader() -> None:
     """V9: a TAKEOVER that a frozen machine executes late must not make the true leader resync from it."""
 
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.stage.open()
         engine = harness.runs()
         harness.submitter.at_read = lambda number: supersede(harness.stage)
@@ -122,11 +122,11 @@ def test_after_takeover_nobody_is_admitted_until_a_fresh_read_still_names_the_le
         assert harness.submitter.told == []
         assert harness.submitter.reads == 1
 
-    play(story)
+    play(scenario)
 
 
 def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         harness.still = False
         peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
@@ -145,7 +145,7 @@ def test_a_guarded_step_that_is_not_wanted_any_more_touches_no_engine() -> None:
                 await harness.performer.perform(step)
         assert harness.engines.calls == []
 
-    play(story)
+    play(scenario)
 
 
 def test_takeover_replicate_failover_and_markers_are_guarded() -> None:
@@ -156,7 +156,7 @@ def test_takeover_replicate_failover_and_markers_are_guarded() -> None:
 
 
 def test_a_takeover_without_an_answer_is_looked_at_again() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.stage.open()
         harness.runs()
         harness.engines.refuses = {"take_over": EngineUnreachable("killed")}
@@ -164,11 +164,11 @@ def test_a_takeover_without_an_answer_is_looked_at_again() -> None:
             await harness.performer.perform(harness.lead())
         assert harness.submitter.told == []
 
-    play(story)
+    play(scenario)
 
 
 def test_a_leader_below_min_in_sync_serves_fenced() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.stage.open()
         engine = harness.runs()
         await harness.performer.perform(harness.lead(unfence=False))
@@ -176,11 +176,11 @@ def test_a_leader_below_min_in_sync_serves_fenced() -> None:
         assert (engine.leads, engine.fenced) == (True, True)
         assert [type(fact) for fact in harness.submitter.told] == [c.LeaderServing]
 
-    play(story)
+    play(scenario)
 
 
 def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.stage.open()
         engine = harness.runs()
 
@@ -192,14 +192,14 @@ def test_a_leader_that_lost_its_role_meanwhile_does_not_serve() -> None:
             await harness.performer.perform(harness.lead())
         assert harness.submitter.told == []
 
-    play(story)
+    play(scenario)
 
 
 # Starting and ending -------------------------------------------------------------------------------------------------
 
 
 def test_a_taken_archive_is_reported_with_its_position() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.world.disks["/d"] = Position(3, 4, "n", 50, initialised=True)
         await harness.performer.perform(s.PrepareArchive("/d", 0, "/d", harness.spec.identity, fresh=True))
         (fact,) = harness.submitter.told
@@ -207,13 +207,13 @@ def test_a_taken_archive_is_reported_with_its_position() -> None:
         assert fact.report == PositionReport(3, 4, "n", 50)
         assert harness.performer.prepared == {"/d"}
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("cause", [Cause.ARCHIVE_LOCKED, Cause.ARCHIVE_FOREIGN, Cause.CORRUPT_ARCHIVE])
 @pytest.mark.parametrize("where", ["prepare", "launch"])
 def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(where: str, cause: Cause) -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.engines.refuses = {where: ArchiveRefused(cause, "because")}
         directory = harness.spec.directory
         step = (
@@ -228,21 +228,21 @@ def test_a_refused_archive_ends_its_process_with_that_cause_and_holds_no_lock(wh
         assert not harness.engines.locks
         assert not harness.performer.prepared
 
-    play(story)
+    play(scenario)
 
 
 def test_a_restarted_manager_takes_the_lock_again_before_it_launches() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Launch(harness.spec.directory, harness.spec, fresh=True))
         assert harness.engines.calls == ["prepare", "launch"]
         assert [type(fact) for fact in harness.submitter.told] == [c.ProcessConfigured]
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(locked: bool) -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.world.identities.add("/d")
         if locked:
             harness.engines.refuses = {"prepare": ArchiveRefused(Cause.ARCHIVE_LOCKED, "in use by pid 5")}
@@ -255,11 +255,11 @@ def test_an_engine_that_vanished_is_no_graceful_stop_and_its_lock_is_the_proof(l
         restarted = harness.stage.process(0)
         assert restarted.restart_of == 0
 
-    play(story)
+    play(scenario)
 
 
 def test_an_end_is_told_before_its_record_is_dropped() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         ended = ExitSeen(0, "/d", Cause.OUT_OF_MEMORY, "the kernel killed it", 137, 9, ("last",), reaped=False)
 
         async def told_already() -> None:
@@ -273,51 +273,51 @@ def test_an_end_is_told_before_its_record_is_dropped() -> None:
         assert (fact.planned, fact.reaped) == (False, False)
         assert harness.engines.calls == ["forget_exit"]
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("cause", [Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL])
 def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.ReportExit("/d", ExitSeen(0, "/d", cause, "", 0, None, (), True)))
         (fact,) = harness.submitter.told
         assert isinstance(fact, c.ProcessExited)
         assert fact.planned
 
-    play(story)
+    play(scenario)
 
 
 def test_a_retired_archive_is_told_with_its_new_name() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         await harness.performer.perform(s.Retire("/d", 5, "/d", Identity("d", "orders", 5, "u", "g")))
         assert harness.submitter.told == [c.ArchiveRetired(server_id="s1", actor="s1", archive_id=5, path="/d.deleted-1")]
 
-    play(story)
+    play(scenario)
 
 
 # Positions, markers, tails -------------------------------------------------------------------------------------------
 
 
 def test_an_engine_found_leading_is_fenced_before_its_position_is_read() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         engine = harness.runs()
         engine.fenced = False
         await harness.performer.perform(s.ReportPosition("k", 0, harness.spec.directory, 1, True, 10, "h"))
         assert harness.engines.calls == ["fence", "read_position"]
         assert engine.fenced
 
-    play(story)
+    play(scenario)
 
 
 def test_an_unreadable_position_is_an_answer_too() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.engines.refuses = {"read_position": ArchiveRefused(Cause.DISK_ERROR, "EIO")}
         await harness.performer.perform(s.ReportPosition("k", 0, "/d", 1, False, 10, "h"))
         (fact,) = harness.submitter.told
         assert isinstance(fact, c.PositionReported)
         assert fact.report.order == (0, 0, 0)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -325,17 +325,17 @@ def test_an_unreadable_position_is_an_answer_too() -> None:
     [(Position(1, 7, "n"), True), (Position(1, 8, "later"), True), (Position(1, 6, "old"), False), (Position(), False)],
 )
 def test_a_marker_is_durable_when_it_or_a_later_one_is_on_the_joiners_disk(found: Position, durable: bool) -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         harness.world.marker = found
         await harness.performer.perform(s.CheckMarker("k", 0, harness.spec.directory, 1, 7, "n"))
         assert [type(fact) for fact in harness.submitter.told] == ([c.JoinDurable] if durable else [])
 
-    play(story)
+    play(scenario)
 
 
 def test_no_failover_to_an_archive_without_the_terms_marker() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         harness.world.marker = Position(1, 3, "n")
         for term, after in ((2, 0), (1, 3)):
@@ -347,11 +347,11 @@ def test_no_failover_to_an_archive_without_the_terms_marker() -> None:
         assert harness.engines.calls[2:] == ["read_position", "unfence", "failover"]
         assert list(harness.performer.failovers) == [0]
 
-    play(story)
+    play(scenario)
 
 
 def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         peer = PeerNode("f" * 40, "10.0.0.2", 1, 2, "", "g", leads=True)
         step = s.Replicate("k", 0, peer, Position(1, 1, "n", 5))
@@ -363,22 +363,22 @@ def test_a_tail_is_set_aside_before_the_resync_that_would_wipe_it_and_only_once(
         await harness.performer.perform(s.Replicate("k", 0, peer, Position(4, 1, "n", 5)))
         assert harness.engines.calls.count("set_aside") == 2
 
-    play(story)
+    play(scenario)
 
 
 def test_a_joiners_marker_is_written_before_it_is_told() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         await harness.performer.perform(s.MarkJoiner("k", 0, "orders", "UNPARTITIONED", 1, 4, 1))
         (fact,) = harness.submitter.told
         assert isinstance(fact, c.JoinMarked)
         assert (fact.sequence, fact.nonce) == (4, harness.world.marker.nonce)
 
-    play(story)
+    play(scenario)
 
 
 def test_a_rewrite_waits_for_its_groups_lease() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         harness.runs()
         await harness.store.acquire("rewrite/g", "s2/1", 60.0)
         await harness.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
@@ -389,11 +389,11 @@ def test_a_rewrite_waits_for_its_groups_lease() -> None:
         assert harness.engines.calls == ["rewrite"]
         assert harness.performer.rewrite_leases == {0: 1_000}
 
-    play(story)
+    play(scenario)
 
 
 def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         asked: list[tuple[str, int]] = []
 
         async def accepts(host: str, port: int) -> bool:
@@ -413,7 +413,7 @@ def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
         assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not probe at another"
         assert harness.submitter.told == [], "what that means is judged by plan"
 
-    play(story)
+    play(scenario)
 
 
 def test_what_was_missing_is_told_to_be_there_once_it_was_seen_missing() -> None:
@@ -447,7 +447,7 @@ class Rewritten(FakeEngines):
 def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> None:
     """It was looked at again and again until the time for the tail was over, 62 s for 250 MB."""
 
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         engines = Rewritten(harness.world, "s1")
         performer = Performer(
             "s1",
@@ -467,4 +467,4 @@ def test_a_follower_that_can_never_be_compared_gives_the_tail_up_at_once() -> No
         assert (fact.start_id, fact.term, fact.reason) == (0, 2, f"{directory} lacks the marker")
         assert harness.world.engines[0] is fake, "nothing is wrong with what it holds"
 
-    play(story)
+    play(scenario)

@@ -24,7 +24,7 @@ def test_what_an_archive_is_to_be_restored_from_is_read_once_by_its_own_manager(
 
 
 def test_a_copy_is_told_as_it_was_read_and_that_there_is_none_too() -> None:
-    async def story(harness: Harness) -> None:
+    async def scenario(harness: Harness) -> None:
         made_of = Identity("domain", "db", 7, "d1", "left")
         harness.engines.world.copies["/d"] = CopyLabel("d1/3", made_of, ((0, 8191),), 0)
         await harness.performer.perform(s.Recognise("/d", 5, "/d"))
@@ -35,4 +35,4 @@ def test_a_copy_is_told_as_it_was_read_and_that_there_is_none_too() -> None:
             c.CopyRecognised(archive_id=6, **who),
         ]
 
-    play(story)
+    play(scenario)

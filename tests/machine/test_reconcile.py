@@ -22,18 +22,18 @@ from tests.machine.fakes import FakeManager
 from tests.machine.stage import DATABASE
 
 
-def run(story: Callable[[Cluster], Awaitable[Any]], **options: Any) -> None:
-    """Tell a story of two managers whose store is settled."""
+def run(scenario: Callable[[Cluster], Awaitable[Any]], **options: Any) -> None:
+    """Play a scenario of two managers whose store is settled."""
 
     async def told() -> None:
         cluster = await Cluster.settled(**options)
-        await story(cluster)
+        await scenario(cluster)
 
     asyncio.run(told())
 
 
 def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         await manager.glance()
         manager.engines.calls.clear()
@@ -45,11 +45,11 @@ def test_ten_thousand_looks_at_a_settled_machine_command_nothing() -> None:
         assert set(manager.engines.calls) == {"survey"}
         assert (await manager.submitter.view()).revision == revision
 
-    run(story)
+    run(scenario)
 
 
 def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         leader = cluster.engine(0)
         leader.admits = False
@@ -61,7 +61,7 @@ def test_a_step_that_raises_does_not_stop_the_loop_and_is_taken_again() -> None:
         await cluster.round()
         assert leader.admits
 
-    run(story)
+    run(scenario)
 
 
 FAST = 0.07  # s between two looks while a step that failed is tried again without a wait
@@ -76,7 +76,7 @@ async def failing(manager: FakeManager, clock: Any, trouble: Exception, seconds:
 
 
 def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_once_a_minute() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
         await failing(manager, cluster.clock, OSError("no space is left"), 1)
@@ -89,11 +89,11 @@ def test_a_step_that_fails_the_same_way_is_tried_less_and_less_often_and_told_on
         assert times[0] == 1
         assert tries - 10 < times[1] <= tries
 
-    run(story)
+    run(scenario)
 
 
 def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when_it_fails_anew() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
         await failing(manager, cluster.clock, OSError("no space is left"), 30)
@@ -107,11 +107,11 @@ def test_what_fails_is_tried_within_seconds_once_it_can_be_done_and_at_once_when
         assert manager.commands.count("admit") >= 5
         assert len(manager.errors) == 1  # not a minute since it was told
 
-    run(story)
+    run(scenario)
 
 
 def test_a_fence_that_fails_is_tried_at_every_look() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         await cluster.tell(c.ShutdownDatabase(name=DATABASE))
         await manager.glance()
@@ -123,12 +123,12 @@ def test_a_fence_that_fails_is_tried_at_every_look() -> None:
             await manager.glance()
         assert manager.commands.count("fence") == 20
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("trouble", [EngineUnreachable("away"), Unavailable("away"), OSError("too many open files")])
 def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         manager.engines.refuses = {"survey": trouble}
         loop = asyncio.create_task(manager.reconciler.run())
@@ -144,11 +144,11 @@ def test_a_look_that_fails_does_not_stop_the_loop(trouble: Exception) -> None:
         await asyncio.gather(loop, return_exceptions=True)
         await manager.reconciler.close()
 
-    run(story)
+    run(scenario)
 
 
 def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         looks = manager.engines.thorough
         looks.clear()
@@ -168,11 +168,11 @@ def test_while_nothing_goes_on_a_look_need_not_be_thorough_and_news_make_it_so()
         await asyncio.gather(loop, return_exceptions=True)
         await manager.reconciler.close()
 
-    run(story)
+    run(scenario)
 
 
 def test_one_step_at_a_time_for_each_thing() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
         go_on = asyncio.Event()
@@ -185,7 +185,7 @@ def test_one_step_at_a_time_for_each_thing() -> None:
         await manager.finish()
         assert cluster.engine(0).admits
 
-    run(story)
+    run(scenario)
 
 
 async def turns() -> None:
@@ -198,7 +198,7 @@ async def turns() -> None:
 
 
 def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).fenced = True
         manager.reconciler.learn(await manager.submitter.view())
@@ -209,25 +209,25 @@ def test_a_guarded_step_is_dropped_when_a_fresh_read_does_not_call_for_it() -> N
         assert manager.commands == []
         assert cluster.engine(0).fenced
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(("lease", "done"), [(1.6, True), (1.4, False)])
 def test_a_guarded_step_needs_more_than_half_of_the_lease(lease: float, done: bool) -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
         manager.lease = lease
         await manager.glance()
         assert ("admit" in manager.commands) is done
 
-    run(story)
+    run(scenario)
 
 
 def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
     """The manager was frozen between its glance and the step: the handover may have no time left."""
 
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         await manager.glance()
         await cluster.tell(c.HandoverBegun(to_archive=1, **await cluster.quote()))
@@ -237,7 +237,7 @@ def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
         await manager.finish()
         assert "failover" not in manager.commands
 
-    run(story)
+    run(scenario)
 
 
 # Old knowledge -------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def test_a_guarded_step_is_judged_by_the_time_it_is_taken() -> None:
 def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> None:
     """A survey may take half a second, when an engine does not answer; what the domain says must not be newer."""
 
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         await cluster.stop(1)
         await cluster.request(1)
@@ -273,13 +273,13 @@ def test_an_engine_launched_while_the_machine_is_looked_at_is_not_missing() -> N
         assert not {"vanished", "release"} & set(manager.commands)
         assert not any(t.cause == Cause.EXITED for t in state.tombstones.values())
 
-    run(story)
+    run(scenario)
 
 
 def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_look() -> None:
     """The process is asked to leave while its engine is being launched: the survey may not show that engine yet."""
 
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         await cluster.stop(1)
         await cluster.request(1)
@@ -308,33 +308,33 @@ def test_what_a_step_did_while_the_machine_was_looked_at_is_not_undone_by_that_l
         assert process.start_id in (await cluster.state()).processes
         assert "release" not in manager.commands
 
-    run(story)
+    run(scenario)
 
 
 def test_two_steps_of_one_look_on_the_same_thing_are_one() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         reconciler = cluster.managers["s1"].reconciler
         first, second = Fence("fence", 0), Admit("fence", 0)
         assert reconciler._start(first, 1.0)
         assert not reconciler._start(second, 1.0)
         await cluster.managers["s1"].finish()
 
-    run(story)
+    run(scenario)
 
 
 def test_a_late_watch_does_not_bring_back_what_was_read_past() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         reconciler = cluster.managers["s1"].reconciler
         newest = await cluster.managers["s1"].submitter.view()
         reconciler.learn(newest)
         reconciler.learn(View(newest.revision - 1, State()))
         assert reconciler.known() is newest.state
 
-    run(story)
+    run(scenario)
 
 
 def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         await manager.glance()
         cluster.engine(0).admits = False
@@ -352,11 +352,11 @@ def test_after_a_long_gap_the_domain_is_read_before_anything_but_a_fence() -> No
         assert period <= CUT_OFF_INTERVAL
         assert LONG_GAP <= 1.0
 
-    run(story)
+    run(scenario)
 
 
 def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         await manager.glance()
         cluster.engine(1).follows = None
@@ -371,14 +371,14 @@ def test_a_backend_that_hangs_does_not_hold_up_a_fence() -> None:
             await manager.finish()
         assert cluster.engine(0).fenced
 
-    run(story)
+    run(scenario)
 
 
 # Ends ----------------------------------------------------------------------------------------------------------------
 
 
 def test_an_exit_is_reported_once_then_forgotten() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         start_id = cluster.engine(1).spec.start_id
         cluster.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
@@ -391,11 +391,11 @@ def test_an_exit_is_reported_once_then_forgotten() -> None:
         assert list((await cluster.state()).tombstones) == [start_id]
         assert manager.commands.count("forget_exit") == 1
 
-    run(story)
+    run(scenario)
 
 
 def test_a_manager_that_died_between_report_and_forgetting_reports_nothing_twice() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s2"]
         start_id = cluster.engine(1).spec.start_id
         cluster.world.end(start_id, Cause.KILLED_BY_SIGNAL, 137)
@@ -407,11 +407,11 @@ def test_a_manager_that_died_between_report_and_forgetting_reports_nothing_twice
         assert cluster.world.exits[manager.engines.address] == {}
         assert list((await cluster.state()).tombstones) == [start_id]
 
-    run(story)
+    run(scenario)
 
 
 def test_closing_lets_running_steps_go() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         manager = cluster.managers["s1"]
         cluster.engine(0).admits = False
         manager.engines.before["admit"] = lambda: asyncio.sleep(3600)
@@ -423,11 +423,11 @@ def test_closing_lets_running_steps_go() -> None:
             await manager.reconciler.settle()  # at once: nothing runs any more
         assert not cluster.engine(0).admits
 
-    run(story)
+    run(scenario)
 
 
 def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cluster = Cluster(real_time=True)
         await cluster.found()
         await cluster.request(0)
@@ -442,4 +442,4 @@ def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
         for manager in cluster.managers.values():
             await manager.reconciler.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -20,7 +20,7 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         judged.append(state)
         return plan(state, me, seen)
 
-    async def story() -> None:
+    async def scenario() -> None:
         cluster = await Cluster.settled()
         manager = cluster.managers["s1"]
 
@@ -51,4 +51,4 @@ def test_a_machine_that_is_as_it_should_be_is_judged_once_until_something_is_new
         assert cluster.engine(0).admits
 
     monkeypatch.setattr("dkv.machine.reconcile.plan", counted)
-    asyncio.run(story())
+    asyncio.run(scenario())

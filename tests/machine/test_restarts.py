@@ -1,6 +1,6 @@
 """A manager killed between any two awaits, and started again on the same engines, still gets where it was going.
 
-Each story is told once undisturbed, which counts the awaits of one manager, then once for each of them, with the
+Each scenario runs once undisturbed, which counts the awaits of one manager, then once for each of them, with the
 manager dying there.
 """
 
@@ -17,7 +17,7 @@ from tests.machine.cluster import SERVERS, Cluster
 from tests.machine.fakes import FaultPlan
 from tests.machine.stage import DATABASE
 
-Story = Callable[[Cluster], Awaitable[None]]
+Scenario = Callable[[Cluster], Awaitable[None]]
 
 
 async def start(cluster: Cluster) -> None:
@@ -126,7 +126,7 @@ async def well(cluster: Cluster, leader: int) -> None:
     assert set(ends) <= {"graceful stop"}
 
 
-STORIES: dict[str, tuple[Story, Story]] = {
+SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
     "a start": (start, started),
     "a join": (lone, joined),
     "a handover": (both, handed_over),
@@ -135,12 +135,12 @@ STORIES: dict[str, tuple[Story, Story]] = {
 }
 
 
-LONG_STORIES: dict[str, tuple[Story, Story]] = {"a rolling restart": (both, renewed)}
+LONG_SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {"a rolling restart": (both, renewed)}
 
 
 async def tell(name: str, victim: str, at: int) -> FaultPlan:
-    """The story with the victim's manager dying at its n-th await (0: never)."""
-    harness, act = LONG_STORIES.get(name) or STORIES[name]
+    """The scenario with the victim's manager dying at its n-th await (0: never)."""
+    harness, act = LONG_SCENARIOS.get(name) or SCENARIOS[name]
     cluster = Cluster()
     await harness(cluster)
     faults = FaultPlan(at)
@@ -160,7 +160,7 @@ def test_a_rolling_restart_survives_the_death_of_a_manager(victim: str) -> None:
 
 
 @pytest.mark.parametrize("victim", SERVERS)
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_a_manager_may_die_between_any_two_awaits(name: str, victim: str) -> None:
     awaits = asyncio.run(tell(name, victim, at=0)).count
     assert awaits >= 20

@@ -205,11 +205,11 @@ def test_a_memory_only_process_nobody_asked_for_is_killed() -> None:
 # Carried out -----------------------------------------------------------------------------------------------------------
 
 
-def played(story: Callable[[Cluster], Awaitable[None]]) -> None:
+def played(scenario: Callable[[Cluster], Awaitable[None]]) -> None:
     async def told() -> None:
         cluster = await Cluster.settled()
         try:
-            await story(cluster)
+            await scenario(cluster)
         finally:
             for manager in cluster.managers.values():
                 await manager.reconciler.close()
@@ -237,7 +237,7 @@ async def runs(cluster: Cluster) -> Process:
 
 
 def test_a_te_comes_runs_and_goes() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         process = await runs(cluster)
         spec: TeSpec = cluster.world.memory[process.start_id].spec
         await cluster.tell(c.ShutdownProcess(start_id=process.start_id))
@@ -252,11 +252,11 @@ def test_a_te_comes_runs_and_goes() -> None:
         assert spec.engines[0].client_port == process.endpoints[0].client_port
         assert await cluster.both_in_sync()
 
-    played(story)
+    played(scenario)
 
 
 def test_a_te_follows_the_leader_of_the_next_term_and_settles() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         await runs(cluster)
         await cluster.stop(0)
 
@@ -273,11 +273,11 @@ def test_a_te_follows_the_leader_of_the_next_term_and_settles() -> None:
             await cluster.round()
         assert all(manager.commands == [] for manager in cluster.managers.values())
 
-    played(story)
+    played(scenario)
 
 
 def test_a_manager_that_is_replaced_goes_on_with_its_tes() -> None:
-    async def story(cluster: Cluster) -> None:
+    async def scenario(cluster: Cluster) -> None:
         process = await runs(cluster)
         cluster.replace_manager("s2")
         for _ in range(5):
@@ -285,4 +285,4 @@ def test_a_manager_that_is_replaced_goes_on_with_its_tes() -> None:
         assert list(cluster.world.memory) == [process.start_id]
         assert "launch_memory" not in cluster.managers["s2"].engines.calls
 
-    played(story)
+    played(scenario)

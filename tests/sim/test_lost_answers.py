@@ -20,7 +20,7 @@ def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> 
     store = SimStore(world.net, world.domain, LinkConditions(), weather)
     words: dict[str, str | None] = {f"{ANSWERS}key": "told"}
 
-    async def story() -> None:
+    async def scenario() -> None:
         with pytest.raises(Unavailable, match="the answer was lost"):
             await store.commit(0, words, [], "token")
         assert world.domain.snapshot.records == words
@@ -28,7 +28,7 @@ def test_a_commit_whose_answer_is_lost_was_made_once_and_its_token_says_so() -> 
         assert await store.commit(0, words, [], "token") == world.domain.snapshot.revision == 1
 
     try:
-        world.loop.run_until_complete(story())
+        world.loop.run_until_complete(scenario())
         assert world.net.seen["fault lost commit answer"] == 1
     finally:
         world.loop.close()

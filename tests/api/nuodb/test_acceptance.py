@@ -14,7 +14,7 @@ from dkv.api.description import describe
 from dkv.domain.commands import ServerJoined
 from dkv.domain.decision import Refused
 from tests.api.nuodb.told import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 
 async def filled(world: World) -> None:
@@ -47,7 +47,7 @@ QUERIES = [
 ]
 
 
-@story
+@scenario
 async def test_a_load_balancer_query_filters_processes_and_what_is_left_of_them(world: World) -> None:
     await filled(world)
     for query, found in QUERIES:
@@ -81,7 +81,7 @@ BAD_QUERIES = [
 
 @pytest.mark.parametrize("query", BAD_QUERIES, ids=lambda query: query[:20])
 def test_a_query_that_is_none_is_refused(query: str) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         await refused(world, "GET", "processes", 400, "cannot be understood", params={"filterQuery": query})
         await refused(world, "GET", "processes/exited", 400, "cannot be understood", params={"filterQuery": query})
@@ -89,7 +89,7 @@ def test_a_query_that_is_none_is_refused(query: str) -> None:
     told()
 
 
-@story
+@scenario
 async def test_the_order_that_show_database_stops_by(world: World) -> None:
     await filled(world)
     await ends(world, 1)
@@ -110,7 +110,7 @@ async def test_the_order_that_show_database_stops_by(world: World) -> None:
     assert await listed(world, "processes/exited", **(both | {"process.dbName": "tes"})) == []
 
 
-@story
+@scenario
 async def test_a_process_that_ended_is_an_error_that_carries_its_tombstone(world: World) -> None:
     await running(world)
     await ends(world, 0, "killed", 137)
@@ -121,7 +121,7 @@ async def test_a_process_that_ended_is_an_error_that_carries_its_tombstone(world
     assert "process" not in unknown
 
 
-@story
+@scenario
 async def test_nulls_that_nuocmd_sends_are_as_if_nothing_was_said(world: World) -> None:
     """In bodies None arrives as null: nuocmd drops it in addresses only."""
     await archive(world, journalPath=None, snapshotArchivePath=None, storageGroupObservers=None)
@@ -134,7 +134,7 @@ async def test_nulls_that_nuocmd_sends_are_as_if_nothing_was_said(world: World) 
     assert shown == {"isGlobal": True, "defaultLbQuery": "random(any)"}
 
 
-@story
+@scenario
 async def test_bodies_of_looks_and_deletions_are_read_where_they_are_meant_and_no_hindrance_elsewhere(world: World) -> None:
     await archive(world)
     await database(world)
@@ -145,7 +145,7 @@ async def test_bodies_of_looks_and_deletions_are_read_where_they_are_meant_and_n
     assert (await ask(world, "GET", "databases/test", json={"any": "thing"}))["name"] == "test"
 
 
-@story
+@scenario
 async def test_flags_are_written_as_python_writes_them(world: World) -> None:
     await archive(world)
     for text, removed in (("True", 0), ("False", 1), ("true", 0), ("false", 1)):
@@ -153,7 +153,7 @@ async def test_flags_are_written_as_python_writes_them(world: World) -> None:
     await refused(world, "GET", "archives", 400, "removed", params={"removed": "perhaps"})
 
 
-@story
+@scenario
 async def test_a_key_may_have_slashes_and_dots(world: World) -> None:
     for key in ("a%2Fb", "a%2F..%2Fb", "%2F", "a%2F%2Fb"):
         await ask(world, "PUT", f"kvstore/{key}", json={"newValue": key})
@@ -176,7 +176,7 @@ def test_the_literal_words_are_those_of_the_list() -> None:
 
 @pytest.mark.parametrize(("kind", "word"), literals())
 def test_a_literal_word_is_nobodys_name(kind: str, word: str) -> None:
-    @story
+    @scenario
     async def told(world: World) -> None:
         if kind == "databases":
             await refused(world, "PUT", f"databases/{word}", 400, "part of an address", json={"databaseDbaUser": "u"})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tests.api.nuodb.told import archive, ask, database, ends, listed, refused, running, start
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 OTHER = {"dbName": "test", "host": "s2", "path": "/data/test-on-s2", "restored": False}
 
 
-@story
+@scenario
 async def test_an_archive_is_created_before_its_database(world: World) -> None:
     found = await archive(world)
     assert found == {
@@ -24,7 +24,7 @@ async def test_an_archive_is_created_before_its_database(world: World) -> None:
     assert (await database(world))["processes"][0]["archiveId"] == 0
 
 
-@story
+@scenario
 async def test_a_removed_archive_is_kept_and_comes_back_under_its_id(world: World) -> None:
     await running(world)
     await archive(world, "s2")
@@ -42,7 +42,7 @@ async def test_a_removed_archive_is_kept_and_comes_back_under_its_id(world: Worl
     assert await listed(world, "archives", removed="True") == []
 
 
-@story
+@scenario
 async def test_a_purged_archive_does_not_come_back(world: World) -> None:
     await running(world)
     await archive(world, "s2")
@@ -53,7 +53,7 @@ async def test_a_purged_archive_does_not_come_back(world: World) -> None:
     await refused(world, "DELETE", "archives/1", 404, "no archive 1")
 
 
-@story
+@scenario
 async def test_both_vocabularies_see_the_same_archives(world: World) -> None:
     async with world.at("s1") as client:
         assert (await client.post("/admin/v1/stores", json=orders())).status_code == 201
@@ -68,7 +68,7 @@ async def test_both_vocabularies_see_the_same_archives(world: World) -> None:
     assert [one["instanceName"] for one in store["instances"]] == ["orders-1", "orders-2", "OrdersStore-1"]
 
 
-@story
+@scenario
 async def test_an_archive_turns_with_its_process(world: World) -> None:
     await running(world)
     assert (await ask(world, "GET", "archives/0"))["state"] == "RUNNING"
@@ -80,7 +80,7 @@ async def test_an_archive_turns_with_its_process(world: World) -> None:
     await start(world, 0)
 
 
-@story
+@scenario
 async def test_what_an_archive_cannot_be_here_is_said(world: World) -> None:
     await running(world)
     good = {"dbName": "new", "host": "s1", "path": "/data/new"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dkv.domain.commands import CleanStopReached
 from tests.api.nuodb.told import archive, ask, comes_up, database, ends, leads, listed, refused, running, start
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 
 async def stopped(world: World) -> None:
@@ -15,7 +15,7 @@ async def stopped(world: World) -> None:
     await ends(world, 0)
 
 
-@story
+@scenario
 async def test_creating_a_database_answers_with_the_plan_that_starts_it(world: World) -> None:
     await archive(world)
     await archive(world, "s2")
@@ -32,7 +32,7 @@ async def test_creating_a_database_answers_with_the_plan_that_starts_it(world: W
     assert await listed(world, "processes") == []
 
 
-@story
+@scenario
 async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: World) -> None:
     await database(world)
     found = await ask(world, "GET", "databases/test")
@@ -49,7 +49,7 @@ async def test_a_database_shows_its_password_only_to_who_asks_for_it(world: Worl
     assert asked["dbPassword"] == "secret"
 
 
-@story
+@scenario
 async def test_a_plan_is_reusable_or_for_one_time_and_lists_what_is_missing(world: World) -> None:
     await running(world)
     await archive(world, "s2")
@@ -62,7 +62,7 @@ async def test_a_plan_is_reusable_or_for_one_time_and_lists_what_is_missing(worl
     assert "expectedIncarnation" not in plan["processes"][0]
 
 
-@story
+@scenario
 async def test_a_capture_is_the_plan_of_what_runs(world: World) -> None:
     await archive(world)
     await database(world)
@@ -83,7 +83,7 @@ async def test_a_capture_is_the_plan_of_what_runs(world: World) -> None:
     }
 
 
-@story
+@scenario
 async def test_options_are_merged_or_replaced(world: World) -> None:
     await database(world, defaultOptions={"verbose": "all"})
     await ask(world, "POST", "databases/test/options", params={"replaceAll": "False"}, json={"mem": 1, "min-in-sync": "1"})
@@ -97,7 +97,7 @@ async def test_options_are_merged_or_replaced(world: World) -> None:
     assert "ignored" in effects["commit"]
 
 
-@story
+@scenario
 async def test_a_deleted_database_is_a_tombstone_whose_archives_block_its_name(world: World) -> None:
     await stopped(world)
     await ask(world, "DELETE", "databases/test", params={"purge": "False"})
@@ -109,7 +109,7 @@ async def test_a_deleted_database_is_a_tombstone_whose_archives_block_its_name(w
     assert (await ask(world, "GET", "databases/test"))["incarnation"] == {"major": 1, "minor": 0}
 
 
-@story
+@scenario
 async def test_a_purged_database_is_forgotten_with_its_history(world: World) -> None:
     await stopped(world)
     assert len(await listed(world, "processes/exited")) == 1
@@ -118,7 +118,7 @@ async def test_a_purged_database_is_forgotten_with_its_history(world: World) -> 
     assert await listed(world, "databases") == await listed(world, "processes/exited") == await listed(world, "archives") == []
 
 
-@story
+@scenario
 async def test_storage_groups_name_who_may_lead(world: World) -> None:
     await running(world)
     await archive(world, "s2")
@@ -135,7 +135,7 @@ async def test_storage_groups_name_who_may_lead(world: World) -> None:
     }
 
 
-@story
+@scenario
 async def test_clients_are_sent_to_a_process_that_serves_or_to_none(world: World) -> None:
     await archive(world)
     await database(world)
@@ -147,7 +147,7 @@ async def test_clients_are_sent_to_a_process_that_serves_or_to_none(world: World
     assert (await ask(world, "GET", "databases/test/sqlConnection"))["startId"] == "0"
 
 
-@story
+@scenario
 async def test_a_database_may_exist_if_the_asker_says_so(world: World) -> None:
     await database(world)
     body = {"databaseDbaUser": "dba", "databaseDbaPassword": "secret"}
@@ -155,7 +155,7 @@ async def test_a_database_may_exist_if_the_asker_says_so(world: World) -> None:
     assert (await ask(world, "PUT", "databases/test", json=body, params={"mayExist": "True"}))["processes"] == []
 
 
-@story
+@scenario
 async def test_bad_requests_change_nothing(world: World) -> None:
     await running(world)
     body = {"databaseDbaUser": "dba", "databaseDbaPassword": "x"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 
 def told(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def told(answer: httpx.Response, status: int, *words: str) -> dict[str, Any]:
     return body
 
 
-@story
+@scenario
 async def test_exactly_one_server_is_the_one_that_answers(world: World) -> None:
     async with world.at("s2") as client:
         peers = (await client.get("/api/1/peers", params={"orderBy": "id", "offset": 0, "limit": 20})).json()
@@ -28,7 +28,7 @@ async def test_exactly_one_server_is_the_one_that_answers(world: World) -> None:
     assert {peer["localRoleInfo"]["leaderServerId"] for peer in peers["data"]} == {"s1"}
 
 
-@story
+@scenario
 async def test_every_no_has_the_shape_that_nuocmd_reads(world: World) -> None:
     async with world.at() as client:
         told(await client.get("/api/1/peers/s3"), 404, "no server s3", "Known: s1, s2.")
@@ -42,7 +42,7 @@ async def test_every_no_has_the_shape_that_nuocmd_reads(world: World) -> None:
         told(await client.get("/api/1/peers", headers={"Origin": "http://evil.example"}), 403, "evil.example")
 
 
-@story
+@scenario
 async def test_a_domain_that_is_away_is_told_in_the_same_shape(world: World) -> None:
     world.away = True
     async with world.at() as client:

@@ -7,10 +7,10 @@ import asyncio
 from dkv.domain.commands import CleanStopReached, LoadingProgressed, ProcessConfigured, ProcessStarted, ServerLost, Tick
 from dkv.domain.model import PositionReport
 from tests.api.nuodb.told import archive, ask, comes_up, database, ends, listed, refused, running, start
-from tests.api.world import World, story
+from tests.api.world import World, scenario
 
 
-@story
+@scenario
 async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
     await archive(world)
     await database(world, defaultOptions={"mem": 2, "verbose": "all"})
@@ -30,7 +30,7 @@ async def test_a_process_is_answered_as_it_was_requested(world: World) -> None:
     }
 
 
-@story
+@scenario
 async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world: World) -> None:
     await running(world)
     (found,) = await listed(world, "processes")
@@ -50,7 +50,7 @@ async def test_a_running_process_says_where_it_is_and_when_it_was_heard_of(world
     assert "lastHeardFrom" not in (await listed(world, "processes"))[0]
 
 
-@story
+@scenario
 async def test_a_process_that_loads_says_how_far_it_is(world: World) -> None:
     await archive(world)
     await database(world)
@@ -62,7 +62,7 @@ async def test_a_process_that_loads_says_how_far_it_is(world: World) -> None:
     assert (await ask(world, "GET", "processes/0"))["journalRecoveryProgress"] == 0.25
 
 
-@story
+@scenario
 async def test_a_graceful_end_and_a_kill_are_told_in_the_words_of_the_seed(world: World) -> None:
     await running(world)
     world.now = 1558018534246
@@ -85,7 +85,7 @@ async def test_a_graceful_end_and_a_kill_are_told_in_the_words_of_the_seed(world
     assert killed["exitCode"] == 137
 
 
-@story
+@scenario
 async def test_a_start_that_waited_in_vain_is_told_in_the_words_of_the_seed(world: World) -> None:
     await running(world)
     await archive(world, "s2")
@@ -106,7 +106,7 @@ async def test_a_start_that_waited_in_vain_is_told_in_the_words_of_the_seed(worl
     assert "hostname" not in found["process"]
 
 
-@story
+@scenario
 async def test_the_end_is_waited_for_as_long_as_was_asked(world: World) -> None:
     await running(world)
     held = asyncio.create_task(ask(world, "DELETE", "processes/0", params={"timeout": 15}))
@@ -121,7 +121,7 @@ async def test_the_end_is_waited_for_as_long_as_was_asked(world: World) -> None:
     await ask(world, "DELETE", "processes/1")  # asked again: it leaves already
 
 
-@story
+@scenario
 async def test_a_process_on_a_server_that_is_away_can_be_evicted(world: World) -> None:
     await running(world)
     await world.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
@@ -131,7 +131,7 @@ async def test_a_process_on_a_server_that_is_away_can_be_evicted(world: World) -
     assert "evicted" in ended["reason"]
 
 
-@story
+@scenario
 async def test_the_archive_id_may_be_a_text_and_the_engine_type_left_out(world: World) -> None:
     await archive(world)
     await database(world)
@@ -141,7 +141,7 @@ async def test_the_archive_id_may_be_a_text_and_the_engine_type_left_out(world: 
     await refused(world, "POST", "processes", 409, "has process 0 already", json=body)
 
 
-@story
+@scenario
 async def test_a_request_for_another_incarnation_is_refused(world: World) -> None:
     await archive(world)
     await archive(world, "s2")
@@ -153,7 +153,7 @@ async def test_a_request_for_another_incarnation_is_refused(world: World) -> Non
     await ask(world, "POST", "processes", json={**body, "expectedIncarnation": {"major": 1}})
 
 
-@story
+@scenario
 async def test_two_starts_of_one_archive_through_two_managers_are_one_process(world: World) -> None:
     await archive(world)
     await database(world)
@@ -165,7 +165,7 @@ async def test_two_starts_of_one_archive_through_two_managers_are_one_process(wo
     assert [one["startId"] for one in await listed(world, "processes")] == ["0"]
 
 
-@story
+@scenario
 async def test_a_process_that_ends_between_plan_and_request_makes_the_rest_of_the_plan_fail(world: World) -> None:
     """What is left of the plan was made for an incarnation that has passed; a new plan goes on from there."""
     await running(world)
@@ -183,7 +183,7 @@ async def test_a_process_that_ends_between_plan_and_request_makes_the_rest_of_th
         await ask(world, "POST", "processes", json=one)
 
 
-@story
+@scenario
 async def test_bad_requests_change_nothing(world: World) -> None:
     await running(world)
     sm = {"dbName": "test", "host": "s1", "engineType": "SM", "archiveId": 0}
@@ -207,7 +207,7 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "GET", "processes/9/options", 404, "start id 9")
 
 
-@story
+@scenario
 async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> None:
     await running(world)
     te = (await start(world))["startId"]
@@ -222,7 +222,7 @@ async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> Non
     assert {one["state"] for one in await listed(world, "processes")} == {"SHUTTING_DOWN"}
 
 
-@story
+@scenario
 async def test_an_option_of_one_process_that_nothing_goes_by_is_refused(world: World) -> None:
     await archive(world)
     await database(world, defaultOptions={"max-memory": "1gb"})

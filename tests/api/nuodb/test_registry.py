@@ -12,7 +12,7 @@ from dkv.api.nuodb import x509
 from dkv.api.passwords import hashed, matches
 from dkv.domain.registry import region_of
 from tests.api.nuodb.test_frame import told
-from tests.api.world import World, orders, story
+from tests.api.world import World, orders, scenario
 
 CERTIFICATE = """-----BEGIN CERTIFICATE-----
 MIIBezCCAS2gAwIBAgIUMXr8dlniLNrus+hZ4pN20I1Sdp4wBQYDK2VwMDIxCzAJ
@@ -49,7 +49,7 @@ def value(new: str | None, expected: str | None = None, absent: bool = False) ->
     return {"key": "a/b", "newValue": new, "expectedValue": expected, "expectedAbsent": absent}
 
 
-@story
+@scenario
 async def test_a_value_is_set_by_who_knows_what_is_there(world: World) -> None:
     key = "/kvstore/a%2Fb"
     async with world.at() as client:
@@ -68,7 +68,7 @@ async def test_a_value_is_set_by_who_knows_what_is_there(world: World) -> None:
         await done(client, "PUT", key, json=value("4", expected="")), "the empty text is expected of a missing key too"
 
 
-@story
+@scenario
 async def test_a_value_that_cannot_be_kept_is_refused(world: World) -> None:
     async with world.at() as client:
         await refused(client, world, 400, "PUT", "/kvstore/x", "a/b", "'x'", json=value("1"))
@@ -87,7 +87,7 @@ async def test_a_value_that_cannot_be_kept_is_refused(world: World) -> None:
 READ = {"method": "GET", "url": "*", "queryParamConstraints": None, "pathParamConstraints": None, "payloadParamConstraints": None}
 
 
-@story
+@scenario
 async def test_a_role_is_made_changed_and_taken_away_by_steps(world: World) -> None:
     async with world.at() as client:
         await done(client, "PUT", "/policies/roles/reader", json={"name": "reader", "authorizedRequests": [READ]})
@@ -105,7 +105,7 @@ async def test_a_role_is_made_changed_and_taken_away_by_steps(world: World) -> N
         await refused(client, world, 404, "DELETE", "/policies/roles/reader", "no role named reader", "Known: admin")
 
 
-@story
+@scenario
 async def test_roles_that_make_no_sense_are_refused(world: World) -> None:
     async with world.at() as client:
         await done(client, "PUT", "/policies/roles/a", json={})
@@ -119,7 +119,7 @@ async def test_roles_that_make_no_sense_are_refused(world: World) -> None:
         await refused(client, world, 400, "PUT", "/policies/roles/c", "PATCH", json=bad)
 
 
-@story
+@scenario
 async def test_a_user_comes_with_a_password_that_is_never_given_back(world: World) -> None:
     async with world.at() as client:
         await done(client, "PUT", "/policies/roles/dba", json={})
@@ -134,7 +134,7 @@ async def test_a_user_comes_with_a_password_that_is_never_given_back(world: Worl
     assert "scrypt" not in told_users + told_state
 
 
-@story
+@scenario
 async def test_a_users_roles_and_credentials_change(world: World) -> None:
     async with world.at() as client:
         for role in ("dba", "reader"):
@@ -161,7 +161,7 @@ def test_a_password_is_known_again_by_its_hash_only() -> None:
     assert kept != hashed("hush")
 
 
-@story
+@scenario
 async def test_a_licence_is_read_and_cannot_be_set(world: World) -> None:
     async with world.at() as client:
         assert (await done(client, "GET", "/policies/license"))["decodedLicense"]["type"] == "NONE"
@@ -172,7 +172,7 @@ async def test_a_licence_is_read_and_cannot_be_set(world: World) -> None:
 # Regions -------------------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_a_server_is_put_into_a_region_of_one_database(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -194,7 +194,7 @@ async def test_a_server_is_put_into_a_region_of_one_database(world: World) -> No
         assert listed["data"] == [{"id": 0, "name": "Default"}, {"id": 3, "name": "north"}]
 
 
-@story
+@scenario
 async def test_regions_that_make_no_sense_are_refused(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -217,7 +217,7 @@ async def test_regions_that_make_no_sense_are_refused(world: World) -> None:
 # How clients choose --------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_policies_and_configurations_are_kept_and_given_back(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -249,7 +249,7 @@ async def test_policies_and_configurations_are_kept_and_given_back(world: World)
 # Certificates --------------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_certificates_are_trusted_until_they_are_removed(world: World) -> None:
     async with world.at() as client:
         wait = {"remove": "False", "waitFullyReplicatedSec": "10"}
@@ -275,7 +275,7 @@ def test_half_a_certificate_is_none(cut: int) -> None:
 # Races ---------------------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_two_who_change_one_record_at_once_both_see_their_change(world: World) -> None:
     async with world.at() as client, world.at("s2") as other:
         names = [f"region-{n}" for n in range(12)]

@@ -17,14 +17,14 @@ from dkv.api.nuodb import decommission
 from dkv.domain.commands import ServerJoined, ServerLost
 from tests.api.nuodb.test_frame import told
 from tests.api.nuodb.test_registry import done, refused
-from tests.api.world import HOSTS, World, orders, story
+from tests.api.world import HOSTS, World, orders, scenario
 
 DIAGNOSE_FILES = "^diagnose-[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}([.]zip)?$"  # as nuocmd says it
 
 # What a server says of itself ----------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_a_message_is_answered_with_the_time_and_the_version(world: World) -> None:
     async with world.at() as client:
         said = await done(client, "POST", "/diagnostics/log", json={"message": "a line\nand another"})
@@ -32,7 +32,7 @@ async def test_a_message_is_answered_with_the_time_and_the_version(world: World)
         told(await client.post("/api/1/diagnostics/log", json={"message": "\x1b]0;mine\x07"}), 400, "cannot be printed")
 
 
-@story
+@scenario
 async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(world: World) -> None:
     async with world.at() as client:
         own = await done(client, "GET", "/diagnostics/config")
@@ -48,7 +48,7 @@ async def test_a_manager_tells_its_configuration_and_asks_another_for_its_own(wo
         assert kinds == {kind: {} for kind in ("statefulsets", "daemonSets", "deployments", "pods", "volumes")}
 
 
-@story
+@scenario
 async def test_the_state_is_captured_without_what_is_secret(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -85,7 +85,7 @@ def written(tmp_path: Path) -> list[LogFile]:
 
 
 def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogFile]) -> None:
-    @story
+    @scenario
     async def asked(world: World) -> None:
         world.logs = written
         async with world.at() as client:
@@ -121,7 +121,7 @@ def test_the_logs_come_as_a_zip_whose_members_name_the_server(written: list[LogF
 # Leaving -------------------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_a_manager_ends_after_it_has_answered_and_one_elsewhere_is_asked_to(world: World) -> None:
     async with world.at() as client:
         await done(client, "POST", "/peers/s1/shutdown", params={"evictLocal": "False"})
@@ -131,7 +131,7 @@ async def test_a_manager_ends_after_it_has_answered_and_one_elsewhere_is_asked_t
         assert world.stopped == ["s1", "s2"]
 
 
-@story
+@scenario
 async def test_a_manager_whose_processes_are_to_leave_first_stays_until_they_have(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -139,7 +139,7 @@ async def test_a_manager_whose_processes_are_to_leave_first_stays_until_they_hav
         assert world.stopped == ["s1"], "nothing of it ran"
 
 
-@story
+@scenario
 async def test_a_server_that_is_here_is_not_taken_out(world: World) -> None:
     async with world.at() as client:
         await refused(client, world, 409, "DELETE", "/peers/s2", "manager renews its lease", "shutdown server")
@@ -147,7 +147,7 @@ async def test_a_server_that_is_here_is_not_taken_out(world: World) -> None:
         await refused(client, world, 404, "DELETE", "/peers/s3", "no server s3")
 
 
-@story
+@scenario
 async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -160,7 +160,7 @@ async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(wor
     assert (await world.state()).archives.keys() == {0}
 
 
-@story
+@scenario
 async def test_what_must_stay_is_named(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders(instances=orders()["instances"][1:], replicationFactor=1))
@@ -176,7 +176,7 @@ def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:
 # What dkv is not -----------------------------------------------------------------------------------------------------
 
 
-@story
+@scenario
 async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrade(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
@@ -192,7 +192,7 @@ async def test_the_release_of_the_engines_is_told_and_there_is_nothing_to_upgrad
         await refused(client, world, 404, "GET", "/databases/Nothing/versions", "Nothing")
 
 
-@story
+@scenario
 async def test_what_is_not_supported_is_refused_with_the_reason(world: World) -> None:
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())

@@ -1,4 +1,4 @@
-"""What the stories about a shared state file have in common."""
+"""What the scenarios about a shared state file have in common."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.contract.store_process import spawn
 LIMIT = 120.0
 
 
-def story(scenario: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
-    """Make a pytest test of a story told with the path of a state file."""
+def scenario(play: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
+    """Make a pytest test of a scenario that needs the path of a state file."""
 
     def test(tmp_path: Path) -> None:
         async def bounded() -> None:
             async with asyncio.timeout(LIMIT):
-                await scenario(tmp_path / "state")
+                await play(tmp_path / "state")
 
         asyncio.run(bounded())
 
-    test.__name__, test.__doc__ = scenario.__name__, scenario.__doc__
+    test.__name__, test.__doc__ = play.__name__, play.__doc__
     return test
 
 
