@@ -7,9 +7,8 @@ from typing import Any
 
 from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey
-from dkv.domain.commands import Command, RequestHotCopy
+from dkv.domain.commands import Command, CopyBroke, RequestHotCopy
 from dkv.domain.decision import Accepted, Refused
-from dkv.domain.hotcopy_commands import CopyBroke
 from tests.api.furnished import FurnishedWorld, Machine
 from tests.api.world import World, scenario
 

@@ -26,6 +26,7 @@ from dkv.domain.commands import (
     CutDropped,
     CutNoted,
     DeletionsKept,
+    EngineSilent,
     HandoverBegun,
     HandoverDeclined,
     HandoverDone,
@@ -62,9 +63,9 @@ from dkv.domain.commands import (
     TailSetAside,
     Tick,
     WritesPaused,
+    WritesRefused,
     WritesResumed,
 )
-from dkv.domain.maintenance import EngineSilent, WritesRefused
 from dkv.domain.model import Group, PositionReport, Process, ProcessRole, State
 from tests.api.world import HOSTS, PORT, World, orders
 

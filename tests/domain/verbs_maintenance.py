@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.maintenance import EngineSilent, WritesRefused
+from dkv.domain.commands import EngineSilent, WritesRefused
 from tests.domain.teller import Line, Teller, verb
 
 

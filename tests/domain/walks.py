@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dkv.domain import commands as c
+from dkv.domain.commands import EngineSilent, WritesRefused
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
-from dkv.domain.maintenance import EngineSilent, WritesRefused
 from dkv.domain.model import DatabaseOptions, Group, PositionReport, Process, ProcessRole, State
 from tests.domain.world import HOUR
 

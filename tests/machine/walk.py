@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dkv.domain import commands as c
-from dkv.domain import maintenance as m
 from dkv.domain.model import EngineState, JoinStage, PositionReport, Process, ProcessRole, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
 from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
@@ -133,8 +132,8 @@ def about(stage: Stage, archive_id: int, pick: Pick) -> Iterator[c.Command]:
     yield ended(of, planned=False, reaped=pick(2) == 0)
     yield c.LeaderSilence(term=term, silent=pick(2) == 0, machine_answers=pick(2) == 0, **of)
     yield c.LeaderSteppedDown(**of)
-    yield m.EngineSilent(silent=pick(2) == 0, **of)
-    yield m.WritesRefused(why=("", "OOM")[pick(2)], **of)
+    yield c.EngineSilent(silent=pick(2) == 0, **of)
+    yield c.WritesRefused(why=("", "OOM")[pick(2)], **of)
     yield c.LoadingProgressed(percent=50, **of)
     yield c.LeaderProgressed(term=term, count=stage.process(archive_id).progress + 1, **of)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.maintenance import Switchover
+from dkv.domain.commands import Switchover
 from dkv.engine.contract import EngineRefused, Position
 from dkv.machine import follower_steps, handover, perform, shutdown_steps
 from dkv.machine.steps import Failover, Step

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from dkv.control.submit import Submitter
-from dkv.domain.commands import StartProcess
+from dkv.domain.commands import RequestHotCopy, StartProcess
 from dkv.domain.decision import Event
 from dkv.domain.hotcopy import CopyStage
-from dkv.domain.hotcopy_commands import RequestHotCopy
 from dkv.domain.model import ProcessRole, State
 from dkv.machine.observation import directory_of
 from dkv.sim import clients, scenario

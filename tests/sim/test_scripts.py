@@ -7,9 +7,8 @@ from functools import partial
 
 import pytest
 
-from dkv.domain.commands import HandoverBegun
+from dkv.domain.commands import HandoverBegun, Switchover
 from dkv.domain.decision import Accepted
-from dkv.domain.maintenance import Switchover
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import DATABASE

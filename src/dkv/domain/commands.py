@@ -1,4 +1,4 @@
-"""Everything that can happen to a domain, as values. decide() says what each makes true.
+"""Everything that can happen to a domain, as values, by noun. decide() says what each makes true.
 
 *Orders* come from people and programs; *facts* come from managers and are proposals: a fact about something the
 domain no longer knows is refused. Time, ids and randomness arrive in here, never by a call.
@@ -8,44 +8,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dkv.domain.command import Command as Command
-from dkv.domain.command import LeaderFact as LeaderFact
-from dkv.domain.command import ManagerFact as ManagerFact
-from dkv.domain.feeding import TailBroken as TailBroken
-from dkv.domain.feeding import TailFed as TailFed
-from dkv.domain.feeding import TailMeasured as TailMeasured
-from dkv.domain.hotcopy_commands import CancelHotCopy as CancelHotCopy
-from dkv.domain.hotcopy_commands import CopyBroke as CopyBroke
-from dkv.domain.hotcopy_commands import CopyPrepared as CopyPrepared
-from dkv.domain.hotcopy_commands import CopyProgressed as CopyProgressed
-from dkv.domain.hotcopy_commands import CopyTarget as CopyTarget
-from dkv.domain.hotcopy_commands import CopyWritten as CopyWritten
-from dkv.domain.hotcopy_commands import CutDropped as CutDropped
-from dkv.domain.hotcopy_commands import CutNoted as CutNoted
-from dkv.domain.hotcopy_commands import RequestHotCopy as RequestHotCopy
-from dkv.domain.hotcopy_commands import WritesPaused as WritesPaused
-from dkv.domain.hotcopy_commands import WritesResumed as WritesResumed
-from dkv.domain.keeping import BringBackArchive as BringBackArchive
-from dkv.domain.keeping import SetDatabaseOptions as SetDatabaseOptions
-from dkv.domain.maintenance import DrainServer as DrainServer
-from dkv.domain.maintenance import EnforceLeader as EnforceLeader
-from dkv.domain.maintenance import EngineSilent as EngineSilent
-from dkv.domain.maintenance import RestartDatabase as RestartDatabase
-from dkv.domain.maintenance import StopRestart as StopRestart
-from dkv.domain.maintenance import Switchover as Switchover
-from dkv.domain.maintenance import WritesRefused as WritesRefused
 from dkv.domain.model import DatabaseOptions, PositionReport, ProcessRole
-from dkv.domain.running import LackEnded as LackEnded
-from dkv.domain.running import LeaderProgressed as LeaderProgressed
-from dkv.domain.running import LoadingProgressed as LoadingProgressed
-from dkv.domain.running import MemorySynced as MemorySynced
-from dkv.domain.running import OptionsSeen as OptionsSeen
-from dkv.domain.running import ProcessConfigured as ProcessConfigured
-from dkv.domain.running import ProcessExited as ProcessExited
-from dkv.domain.running import ProcessStarted as ProcessStarted
-from dkv.domain.running import ProcessTracked as ProcessTracked
 
-# Orders ------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One thing that happens. `now` is the wall clock in ms (shown, never judged by); `actor` is who asked."""
+
+    now: int = 0
+    actor: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerFact(Command):
+    """Something one manager saw on its own machine. `server_id` is that manager's."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderFact(ManagerFact):
+    """Something only the manager of a group's leader may say, quoting the term."""
+
+    database: str
+    group: str
+    term: int
+
+
+# Databases ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +97,38 @@ class ShutdownDatabase(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetDatabaseOptions(Command):
+    """Set options of a database by their names in the dialect; with `replace_all` the others are unset.
+
+    Options the domain has a meaning for (domain/options.py) change what it does; any other is kept and handed to people.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...]
+    replace_all: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartDatabase(Command):
+    """Replace every process of a database: one after the other while it serves (`rolling`), or by a whole stop and
+    start. `force` accepts that writes stop where a group has no copy to spare, and stops processes at once."""
+
+    name: str
+    rolling: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRestart(Command):
+    """Give a running restart up: what was replaced stays replaced, what is stopping comes back, the rest is left."""
+
+    name: str
+
+
+# Archives ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreateArchives(Command):
     """Add archives to a database; all or none."""
 
@@ -121,6 +143,40 @@ class DeleteArchive(Command):
 
     archive_id: int
     purge: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BringBackArchive(Command):
+    """Take a removed archive back under its id; `restored`: into another database of its name. Empty fields ask for nothing."""
+
+    archive_id: int
+    database: str
+    server_id: str = ""
+    path: str = ""
+    restored: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveRetired(ManagerFact):
+    """The directory of a deleted archive was renamed."""
+
+    archive_id: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyRecognised(ManagerFact):
+    """What an archive to be restored begins with: the hot copy in its directory says its cut, and the group that it was of.
+    Empty words: no whole hot copy is there.
+    """
+
+    archive_id: int
+    cut: str = ""
+    group: str = ""
+    slots: tuple[tuple[int, int], ...] = ()
+
+
+# Processes ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,58 +207,124 @@ class ShutdownProcess(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PutRecord(Command):
-    """Set a record, or with no value delete it. With `expects` only if its value is one of those; None is: not there."""
+class ProcessStarted(ManagerFact):
+    """The manager took the request; an SM's archive is locked and its position was read from disk.
 
-    kind: str
-    key: str
-    value: str | None = None  # JSON
-    expects: tuple[str | None, ...] = ()
+    `origin` names the data that a restored archive holds: the cut of a hot copy.
+    """
+
+    start_id: int
+    report: PositionReport | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveServer(Command):
-    """Take a server that is away, and has nothing left, out of the domain."""
+class LackEnded(ManagerFact):
+    """What a held back process lacks is there again, as its manager saw who had seen it missing."""
+
+    start_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessConfigured(ManagerFact):
+    """Its parameters are decided and its engine was launched."""
+
+    start_id: int
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingProgressed(ManagerFact):
+    """The engine is loading its archive and got further."""
+
+    start_id: int
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessTracked(ManagerFact):
+    """The engine answers and has loaded. The options are those it runs with, as in OptionsSeen."""
+
+    start_id: int
+    pid: int
+    append_fsync: str = ""
+    max_memory: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionsSeen(ManagerFact):
+    """A process runs with other options than were known. `max_memory` in bytes is 0 where the database sets none and the
+    engines have their share; `append_fsync` is "" for a TE."""
+
+    start_id: int
+    append_fsync: str
+    max_memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySynced(ManagerFact):
+    """A TE's engines hold what their leaders hold: all links are up and all data is loaded; or not any more."""
+
+    start_id: int
+    synced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSilent(Command):
+    """An engine has answered nothing at all for 3 s, or answers again. Its manager, `server_id`, ends it after
+    engineHangTimeout; this only tells people earlier."""
 
     server_id: str
+    start_id: int
+    silent: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveServerState(Command):
-    """Give up what ran on a server that is away: its processes end unproven, its archives go where that is safe."""
+class WritesRefused(Command):
+    """The engine that leads a group has refused its clients' writes for some seconds, or takes them again: `why` is the
+    error they are answered (domain/refusing.py lists them), "" when there is none. This only tells people."""
 
     server_id: str
-
-
-# Facts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick(Command):
-    """Time passed: `clock` is the domain clock in ms, from the one manager that holds the leader lease."""
-
-    clock: int
+    start_id: int
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerJoined(Command):
-    """A manager is here: first time, again, or after its lease was lost."""
+class ProcessExited(ManagerFact):
+    """A process ended, or never came to be. `reaped`: nothing of it runs any more."""
 
-    server_id: str
-    uid: str
-    host: str
-    port: int
-    nuodb_port: int
-    boot_id: str
-    data_dir: str = ""
+    start_id: int
+    cause: str
+    detail: str
+    exit_code: int
+    wait_status: int | None = None
+    last_words: tuple[str, ...] = ()
+    planned: bool = False  # we ended it because the domain wanted it
+    reaped: bool = True
+
+
+# Storage groups: who leads -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerLost(Command):
-    """A server's lease ended, judged by a manager with one TTL of uninterrupted access to the backend."""
+class EnforceLeader(Command):
+    """Make an archive lead although it may lack confirmed writes; recorded for ever."""
 
-    server_id: str
-    uid: str
+    database: str
+    group: str
+    archive_id: int
+    allow_data_loss: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switchover(Command):
+    """Hand a group over to another member of its in-sync set. Without `group` every group of the database; without
+    `to`, a start id, to the member that is furthest."""
+
+    database: str
+    group: str = ""
+    to: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +334,18 @@ class PositionReported(ManagerFact):
     start_id: int
     term: int
     report: PositionReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderProgressed(ManagerFact):
+    """Somebody for whom an assigned term waits is seen to work, although nothing else of it can be told: the assigned leader,
+    whose engine reads, computes or takes memory, or whoever gives it a tail. `count` grows from one to the next: ms of its
+    manager's clock.
+    """
+
+    start_id: int
+    term: int
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,55 +362,6 @@ class LeaderServing(LeaderFact):
     start_id: int
     epoch: int
     history: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinAnnounced(LeaderFact):
-    """An archive outside S may attach to the leader."""
-
-    archive_id: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinMarked(LeaderFact):
-    """The joiner's link is up and a fresh marker was written through the leader."""
-
-    archive_id: int
-    sequence: int
-    nonce: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinDurable(ManagerFact):
-    """The joiner's own manager found the fresh marker on its disk, with no resync or rewrite going on."""
-
-    start_id: int
-    term: int
-    sequence: int
-    nonce: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinCompleted(LeaderFact):
-    """Required for 1 s, and its offset passed the leader's offset noted after that: S grows."""
-
-    archive_id: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinAborted(LeaderFact):
-    """The joiner's link broke before S grew, or it is not to join any more."""
-
-    archive_id: int
-    reason: str = "its link to the leader broke before it was in sync"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InSyncShrunk(LeaderFact):
-    """A follower is gone, silent for 3 s, must resync, or is about to be stopped: S without it."""
-
-    archive_id: int
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,13 +416,6 @@ class LeaderSteppedDown(ManagerFact):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanStopReached(LeaderFact):
-    """Writes are fenced and these archives reached the leader's position."""
-
-    reached: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class LeaderSilence(ManagerFact):
     """A follower heard nothing from its leader for 3 s, or hears it again; and whether its machine answers."""
 
@@ -345,6 +423,110 @@ class LeaderSilence(ManagerFact):
     term: int
     silent: bool
     machine_answers: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanStopReached(LeaderFact):
+    """Writes are fenced and these archives reached the leader's position."""
+
+    reached: tuple[int, ...]
+
+
+# Storage groups: who is in sync ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAnnounced(LeaderFact):
+    """An archive outside S may attach to the leader."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinMarked(LeaderFact):
+    """The joiner's link is up and a fresh marker was written through the leader."""
+
+    archive_id: int
+    sequence: int
+    nonce: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinDurable(ManagerFact):
+    """The joiner's own manager found the fresh marker on its disk, with no resync or rewrite going on."""
+
+    start_id: int
+    term: int
+    sequence: int
+    nonce: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinCompleted(LeaderFact):
+    """Required for 1 s, and its offset passed the leader's offset noted after that: S grows."""
+
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAborted(LeaderFact):
+    """The joiner's link broke before S grew, or it is not to join any more."""
+
+    archive_id: int
+    reason: str = "its link to the leader broke before it was in sync"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InSyncShrunk(LeaderFact):
+    """A follower is gone, silent for 3 s, must resync, or is about to be stopped: S without it."""
+
+    archive_id: int
+    reason: str
+
+
+# Storage groups: a dead leader's tail ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailMeasured(ManagerFact):
+    """The dead leader's manager read what its disk has after the common marker, and compared the followers' part."""
+
+    start_id: int  # the process that holds the dead leader's archive
+    term: int
+    size: int
+    digest: str
+    history: str  # under which it is going to be fed; never used before
+    prefixes: tuple[int, ...]  # processes whose bytes are the beginning of the dead leader's
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailFed(ManagerFact):
+    """A follower's manager found these bytes after the common marker on its disk, all of them."""
+
+    start_id: int
+    term: int
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailBroken(ManagerFact):
+    """Something about feeding a dead leader's tail was not exactly as expected."""
+
+    start_id: int
+    term: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TailSetAside(ManagerFact):
+    """Before a resync, acknowledged but unconfirmed bytes of an old leader were copied to a file."""
+
+    start_id: int
+    path: str
+
+
+# Storage groups: hash slots taken over the cluster bus -------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,32 +556,212 @@ class SlotsOwned(LeaderFact):
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class TailSetAside(ManagerFact):
-    """Before a resync, acknowledged but unconfirmed bytes of an old leader were copied to a file."""
-
-    start_id: int
-    path: str
+# Hot copies --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchiveRetired(ManagerFact):
-    """The directory of a deleted archive was renamed."""
+class CopyTarget:
+    """One archive to copy, and the directory on its server that the copy goes to."""
 
     archive_id: int
     path: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class CopyRecognised(ManagerFact):
-    """What an archive to be restored begins with: the hot copy in its directory says its cut, and the group that it was of.
-    Empty words: no whole hot copy is there.
+class RequestHotCopy(Command):
+    """Copy archives of a database that serves, all at one moment.
+
+    `targets` are copied in any case; with `default_path` so is every other archive that is in sync, each into that
+    directory of its own server, or with `shared` into a directory of its own below it. `whole` refuses a copy that
+    lacks a storage group. `max_rate` is in bytes per second and archive; 0 means no limit.
     """
 
+    database: str
+    targets: tuple[CopyTarget, ...] = ()
+    default_path: str = ""
+    shared: bool = False
+    whole: bool = True
+    max_rate: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelHotCopy(Command):
+    """End a hot copy; what was copied is removed again."""
+
+    copy_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPrepared(ManagerFact):
+    """The directory that an archive's copy goes to is empty and has room."""
+
+    copy_id: int
     archive_id: int
-    cut: str = ""
-    group: str = ""
-    slots: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritesPaused(LeaderFact):
+    """The group's leader makes its clients' writes wait. What was written by then: offset, and a file's length."""
+
+    copy_id: int
+    attempt: int
+    start_id: int
+    offset: int
+    history: str
+    file: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutNoted(ManagerFact):
+    """An archive noted where its files end, and holds them by links. `file` and `length` are of the newest one."""
+
+    copy_id: int
+    attempt: int
+    archive_id: int
+    file: str
+    length: int
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritesResumed(LeaderFact):
+    """The group's leader looked again, then let its writes go on. `held`: nothing was written since the pause."""
+
+    copy_id: int
+    attempt: int
+    start_id: int
+    held: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyProgressed(ManagerFact):
+    """An archive's files are copied so far."""
+
+    copy_id: int
+    archive_id: int
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyWritten(ManagerFact):
+    """An archive's copy is whole and on disk."""
+
+    copy_id: int
+    archive_id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyBroke(ManagerFact):
+    """An archive cannot be copied."""
+
+    copy_id: int
+    archive_id: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutDropped(ManagerFact):
+    """The links that held an archive's files are gone."""
+
+    copy_id: int
+    archive_id: int
+
+
+# Servers -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerJoined(Command):
+    """A manager is here: first time, again, or after its lease was lost."""
+
+    server_id: str
+    uid: str
+    host: str
+    port: int
+    nuodb_port: int
+    boot_id: str
+    data_dir: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLost(Command):
+    """A server's lease ended, judged by a manager with one TTL of uninterrupted access to the backend."""
+
+    server_id: str
+    uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainServer(Command):
+    """End every process of a server, or those of one database. Refused where that would end the serving of a group or its
+    writes, unless `force`, `kill` or `evict` (as of one process, ShutdownProcess) says that this is meant."""
+
+    server_id: str
+    database: str = ""
+    kill: bool = False
+    force: bool = False
+    evict: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveServer(Command):
+    """Take a server that is away, and has nothing left, out of the domain."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoveServerState(Command):
+    """Give up what ran on a server that is away: its processes end unproven, its archives go where that is safe."""
+
+    server_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick(Command):
+    """Time passed: `clock` is the domain clock in ms, from the one manager that holds the leader lease."""
+
+    clock: int
+
+
+# Records -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutRecord(Command):
+    """Set a record, or with no value delete it. With `expects` only if its value is one of those; None is: not there."""
+
+    kind: str
+    key: str
+    value: str | None = None  # JSON
+    expects: tuple[str | None, ...] = ()
+
+
+# All of them ------------------------------------------------------------------------------------------------------
+
+
+ORDERS: tuple[type[Command], ...] = (
+    CreateDatabase,
+    DeleteDatabase,
+    ShutdownDatabase,
+    CreateArchives,
+    DeleteArchive,
+    StartProcess,
+    ShutdownProcess,
+    EnforceLeader,
+    PutRecord,
+    RemoveServer,
+    RemoveServerState,
+    BringBackArchive,
+    SetDatabaseOptions,
+    Switchover,
+    RestartDatabase,
+    StopRestart,
+    DrainServer,
+    RequestHotCopy,
+    CancelHotCopy,
+)
 
 
 FACTS: tuple[type[Command], ...] = (
@@ -453,26 +815,5 @@ FACTS: tuple[type[Command], ...] = (
     SlotsOwned,
 )
 
-ORDERS: tuple[type[Command], ...] = (
-    CreateDatabase,
-    DeleteDatabase,
-    ShutdownDatabase,
-    CreateArchives,
-    DeleteArchive,
-    StartProcess,
-    ShutdownProcess,
-    EnforceLeader,
-    PutRecord,
-    RemoveServer,
-    RemoveServerState,
-    BringBackArchive,
-    SetDatabaseOptions,
-    Switchover,
-    RestartDatabase,
-    StopRestart,
-    DrainServer,
-    RequestHotCopy,
-    CancelHotCopy,
-)
 
 COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in ORDERS + FACTS}

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dkv.domain.commands import (
+    CancelHotCopy,
     Command,
     CreateArchives,
     DeleteArchive,
     EnforceLeader,
     NewArchive,
+    RequestHotCopy,
+    RestartDatabase,
     SetDatabaseOptions,
     ShutdownDatabase,
     ShutdownProcess,
     StartProcess,
+    Switchover,
 )
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import ENDS
-from dkv.domain.hotcopy_commands import CancelHotCopy, RequestHotCopy
-from dkv.domain.maintenance import RestartDatabase, Switchover
 from dkv.domain.model import Group, Process, ProcessRole
 from dkv.sim.faults.kinds import Fault, Source
 

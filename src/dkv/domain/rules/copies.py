@@ -10,11 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dkv.domain.command import ManagerFact
-from dkv.domain.decision import Refused
-from dkv.domain.draft import Draft
-from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
-from dkv.domain.hotcopy_commands import (
+from dkv.domain.commands import (
     CancelHotCopy,
     CopyBroke,
     CopyPrepared,
@@ -23,10 +19,14 @@ from dkv.domain.hotcopy_commands import (
     CopyWritten,
     CutDropped,
     CutNoted,
+    ManagerFact,
     RequestHotCopy,
     WritesPaused,
     WritesResumed,
 )
+from dkv.domain.decision import Refused
+from dkv.domain.draft import Draft
+from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
 from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase, Server
 from dkv.domain.naming import living_database

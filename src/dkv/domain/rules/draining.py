@@ -6,10 +6,9 @@ so that is looked at here, and all of it or nothing leaves.
 
 from __future__ import annotations
 
-from dkv.domain.commands import ShutdownProcess
+from dkv.domain.commands import DrainServer, ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.maintenance import DrainServer
 from dkv.domain.model import Archive, Group, Process, ProcessRole
 from dkv.domain.naming import living_database
 from dkv.domain.refusals import no, unknown_server

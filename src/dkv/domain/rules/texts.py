@@ -7,8 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 from unicodedata import category
 
-from dkv.domain.command import Command
-from dkv.domain.commands import ORDERS, ServerJoined
+from dkv.domain.commands import ORDERS, Command, ServerJoined
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
 
