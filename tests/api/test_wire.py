@@ -14,7 +14,7 @@ from dkv import wire
 from dkv.api.problems import DOOR_CODES
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 
 
 def sample(kind: Any) -> Any:
@@ -63,10 +63,10 @@ def test_the_doors_add_codes_and_change_none() -> None:
 
 def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -> None:
     """A manager that was away tells late of an earlier time: newest first are the exits, not what clocks said of them."""
-    teller = Teller()
+    runner = ScenarioRunner()
     for line in ("servers A B", "create orders on=A,B", "start orders-1 orders-2", "up orders", "exit orders-2", "exit 2"):
-        teller.tell(line)
-    state = teller.world.state
+        runner.tell(line)
+    state = runner.world.state
     assert {one.minor for one in state.tombstones.values()} == {1, 2}
     late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}
     told = wire.tombstones_view(replace(state, tombstones=late), "orders")

@@ -15,7 +15,7 @@ from dkv.domain import commands
 from dkv.domain.commands import COMMANDS, FACTS, ORDERS, Command
 from dkv.domain.decide import RULES
 from tests.domain.test_scenarios import SCENARIOS, replay
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 from tests.lint.repository import python_files, tree_of
 
 REPORTERS_OF_FACTS = ("src/dkv/machine", "src/dkv/control", "src/dkv/manager.py")
@@ -34,9 +34,9 @@ def accepted() -> set[str]:
     """Names of all commands that are accepted in some scenario, found by replaying each."""
     names: set[str] = set()
     for path in SCENARIOS:
-        teller = Teller()
-        replay(path.read_text(encoding="utf-8"), teller)
-        names |= teller.world.accepted
+        runner = ScenarioRunner()
+        replay(path.read_text(encoding="utf-8"), runner)
+        names |= runner.world.accepted
     return names
 
 

@@ -15,7 +15,7 @@ BEGIN = {"group.created", "group.switchover", "group.enforced", "group.slots_los
 
 def test_whatever_is_told_of_a_group_follows_from_something_or_is_an_order() -> None:
     texts = [file.read_text() for file in Path(leadership.__file__).parent.glob("*.py")]
-    told = {kind for text in texts for kind in re.findall(r'note\(\s*"(group\.[a-z_]+)"', text)}
-    told |= {f"group.{row.on.replace(' ', '_')}" for row in GROUP}
-    assert {"group.serving", "group.vacated", "group.tail_fed"} <= told
-    assert told - BEGIN == {kind for kind in (*FROM, *JUST) if kind.startswith("group.")}
+    kinds = {kind for text in texts for kind in re.findall(r'note\(\s*"(group\.[a-z_]+)"', text)}
+    kinds |= {f"group.{row.on.replace(' ', '_')}" for row in GROUP}
+    assert {"group.serving", "group.vacated", "group.tail_fed"} <= kinds
+    assert kinds - BEGIN == {kind for kind in (*FROM, *JUST) if kind.startswith("group.")}

@@ -1,4 +1,4 @@
-"""What people are told about a state: status, reasons, whom a group waits for, how many servers may still be lost."""
+"""What is shown of a state: status, reasons, whom a group waits for, how many servers may still be lost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LEADS = {
 VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000, "vacant_at": 1_700_000_004_000}
 
 
-class Scene:
+class StateBuilder:
     """A store of three copies on three servers, all running, put together and then disturbed."""
 
     def __init__(self, **group: Any) -> None:
@@ -73,28 +73,28 @@ class Scene:
         )
         return replace(base, **changes)
 
-    def now(self, archive: int, **changes: Any) -> Scene:
+    def now(self, archive: int, **changes: Any) -> StateBuilder:
         self.processes[archive] = self.run(archive, **changes)
         return self
 
-    def without(self, archive: int, cause: str = "", reason: str = "", **changes: Any) -> Scene:
+    def without(self, archive: int, cause: str = "", reason: str = "", **changes: Any) -> StateBuilder:
         process = self.processes.pop(archive)
         if cause:
             self.tombstones[process.start_id] = Tombstone(process, 1, 1, reason or cause, cause, 137, 9, 5)
         self.archives[archive] = replace(self.archives[archive], state=ArchiveState.NOT_RUNNING, **changes)
         return self
 
-    def lose(self, *archives: int) -> Scene:
+    def lose(self, *archives: int) -> StateBuilder:
         for archive in archives:
             server = f"s{archive + 1}"
             self.servers[server] = replace(self.servers[server], alive=False)
         return self
 
-    def wanting(self, **options: Any) -> Scene:
+    def wanting(self, **options: Any) -> StateBuilder:
         self.database = replace(self.database, options=replace(self.database.options, **options))
         return self
 
-    def being(self, state: DatabaseState) -> Scene:
+    def being(self, state: DatabaseState) -> StateBuilder:
         self.database = replace(self.database, state=state)
         return self
 
@@ -114,8 +114,8 @@ class Scene:
         )
 
 
-def waiting(scene: Scene) -> tuple[tuple[str, ...], str]:
-    found = waits_for(scene.state(), scene.group)
+def waiting(builder: StateBuilder) -> tuple[tuple[str, ...], str]:
+    found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert found.reason
     return found.archives, found.reason
@@ -125,31 +125,41 @@ def waiting(scene: Scene) -> tuple[tuple[str, ...], str]:
 
 FAILED = {"cause": "killed by signal", "reason": "killed by signal 9, sender unknown"}
 
-INSTANCES: list[tuple[str, Scene, str, str | None]] = [
-    ("runs", Scene(), "Running", None),
-    ("was never started", Scene().without(B), "Stopped", "it was not started yet"),
-    ("requested", Scene().now(B, state=ProcessState.REQUESTED), "Starting", "the manager of s2 did not take"),
-    ("requested of a lost server", Scene().now(B, state=ProcessState.REQUESTED).lose(B), "Unreachable", "server s2 is away"),
-    ("running when its server was lost", Scene().lose(B), "Unreachable", "server s2 is away"),
-    ("stopping when its server was lost", Scene().now(B, state=ProcessState.REQUESTED_SHUTDOWN).lose(B), "Stopping", "stopped"),
-    ("loads", Scene().now(B, state=ProcessState.CONFIGURED, loading_percent=42), "Starting", "loading its data, 42 %"),
-    ("loaded", Scene().now(B, state=ProcessState.TRACKED), "Starting", "joins its leader"),
-    ("not let in yet", Scene().now(B, engine_state=EngineState.SYNCING), "Starting", "waits for its leader's manager"),
-    ("stops", Scene().now(B, state=ProcessState.REQUESTED_SHUTDOWN), "Stopping", "it is being stopped"),
-    ("is killed", Scene().now(B, kill=True), "Stopping", "it is being killed"),
-    ("given up", Scene().now(B, verdict=Verdict("no leader in time", 2)), "Stopping", "no leader in time"),
-    ("of a store that stops", Scene().being(DatabaseState.REQUESTED_SM_SHUTDOWN), "Stopping", "it is being stopped"),
-    ("stopped", Scene().without(B, "graceful stop", stopped_by_operator=True), "Stopped", "stopped by an operator"),
-    ("killed by an operator", Scene().without(B, "operator kill"), "Stopped", "it was stopped"),
-    ("died", Scene().without(B, **FAILED), "Failed", "killed by signal 9, sender unknown"),
-    ("parked", Scene().without(B, parked="it ended 3 times"), "Failed", "stopped restarting it: it ended 3 times"),
+INSTANCES: list[tuple[str, StateBuilder, str, str | None]] = [
+    ("runs", StateBuilder(), "Running", None),
+    ("was never started", StateBuilder().without(B), "Stopped", "it was not started yet"),
+    ("requested", StateBuilder().now(B, state=ProcessState.REQUESTED), "Starting", "the manager of s2 did not take"),
+    (
+        "requested of a lost server",
+        StateBuilder().now(B, state=ProcessState.REQUESTED).lose(B),
+        "Unreachable",
+        "server s2 is away",
+    ),
+    ("running when its server was lost", StateBuilder().lose(B), "Unreachable", "server s2 is away"),
+    (
+        "stopping when its server was lost",
+        StateBuilder().now(B, state=ProcessState.REQUESTED_SHUTDOWN).lose(B),
+        "Stopping",
+        "stopped",
+    ),
+    ("loads", StateBuilder().now(B, state=ProcessState.CONFIGURED, loading_percent=42), "Starting", "loading its data, 42 %"),
+    ("loaded", StateBuilder().now(B, state=ProcessState.TRACKED), "Starting", "joins its leader"),
+    ("not let in yet", StateBuilder().now(B, engine_state=EngineState.SYNCING), "Starting", "waits for its leader's manager"),
+    ("stops", StateBuilder().now(B, state=ProcessState.REQUESTED_SHUTDOWN), "Stopping", "it is being stopped"),
+    ("is killed", StateBuilder().now(B, kill=True), "Stopping", "it is being killed"),
+    ("given up", StateBuilder().now(B, verdict=Verdict("no leader in time", 2)), "Stopping", "no leader in time"),
+    ("of a store that stops", StateBuilder().being(DatabaseState.REQUESTED_SM_SHUTDOWN), "Stopping", "it is being stopped"),
+    ("stopped", StateBuilder().without(B, "graceful stop", stopped_by_operator=True), "Stopped", "stopped by an operator"),
+    ("killed by an operator", StateBuilder().without(B, "operator kill"), "Stopped", "it was stopped"),
+    ("died", StateBuilder().without(B, **FAILED), "Failed", "killed by signal 9, sender unknown"),
+    ("parked", StateBuilder().without(B, parked="it ended 3 times"), "Failed", "stopped restarting it: it ended 3 times"),
 ]
 
 
-@pytest.mark.parametrize("told", INSTANCES, ids=[i[0] for i in INSTANCES])
-def test_an_instance_is_told_in_one_word_and_one_clause(told: tuple[str, Scene, str, str | None]) -> None:
-    _, scene, word, why = told
-    state = scene.state()
+@pytest.mark.parametrize("case", INSTANCES, ids=[i[0] for i in INSTANCES])
+def test_an_instance_is_described_by_one_word_and_one_clause(case: tuple[str, StateBuilder, str, str | None]) -> None:
+    _, builder, word, why = case
+    state = builder.state()
     assert instance_state(state, state.archives[B]) == word
     found = why_not_running(state, state.archives[B])
     assert (found is None) == (why is None)
@@ -157,78 +167,78 @@ def test_an_instance_is_told_in_one_word_and_one_clause(told: tuple[str, Scene, 
 
 
 def test_an_instance_without_data_that_never_ran_is_created() -> None:
-    scene = Scene().without(B)
-    scene.archives[B] = replace(scene.archives[B], state=ArchiveState.PROVISIONED)
-    assert instance_state(scene.state(), scene.archives[B]) == "Created"
+    builder = StateBuilder().without(B)
+    builder.archives[B] = replace(builder.archives[B], state=ArchiveState.PROVISIONED)
+    assert instance_state(builder.state(), builder.archives[B]) == "Created"
 
 
 def test_a_verdict_of_the_domain_is_a_failure_whatever_ended_the_process() -> None:
-    scene = Scene().now(B, verdict=Verdict("no leader in time", 2)).without(B, "graceful stop", "no leader in time")
-    assert instance_state(scene.state(), scene.archives[B]) == "Failed"
+    builder = StateBuilder().now(B, verdict=Verdict("no leader in time", 2)).without(B, "graceful stop", "no leader in time")
+    assert instance_state(builder.state(), builder.archives[B]) == "Failed"
 
 
 @pytest.mark.parametrize("stage", list(JoinStage))
 def test_every_stage_of_joining_has_its_words(stage: JoinStage) -> None:
-    scene = Scene().now(C, engine_state=EngineState.SYNCING)
-    scene.group = replace(scene.group, joining=(Joining(C, 12, stage),))
-    found = why_not_running(scene.state(), scene.archives[C])
+    builder = StateBuilder().now(C, engine_state=EngineState.SYNCING)
+    builder.group = replace(builder.group, joining=(Joining(C, 12, stage),))
+    found = why_not_running(builder.state(), builder.archives[C])
     assert found is not None
     assert "copy" in found or "copies" in found
 
 
 def test_a_store_is_running_stopped_partial_or_empty() -> None:
-    assert store_status(Scene().state(), "o") == "Running"
-    assert store_status(Scene().without(C, **FAILED).state(), "o") == "Partial"
-    assert store_status(Scene().now(C, state=ProcessState.TRACKED).state(), "o") == "Partial"
-    stopped = Scene().without(A).without(B, **FAILED).without(C, stopped_by_operator=True)
+    assert store_status(StateBuilder().state(), "o") == "Running"
+    assert store_status(StateBuilder().without(C, **FAILED).state(), "o") == "Partial"
+    assert store_status(StateBuilder().now(C, state=ProcessState.TRACKED).state(), "o") == "Partial"
+    stopped = StateBuilder().without(A).without(B, **FAILED).without(C, stopped_by_operator=True)
     assert store_status(stopped.state(), "o") == "Stopped"
     assert store_status(replace(stopped.state(), archives={}), "o") == "NoInstances"
 
 
 def test_only_an_opened_leader_is_called_leader() -> None:
-    scene = Scene()
-    assert [role(scene.state(), scene.archives[i]) for i in NAMES] == ["leader", "follower", "follower"]
-    scene = Scene(**LEADS | {"open": False, "serving": False}).now(A, state=ProcessState.TRACKED).without(B)
-    assert [role(scene.state(), scene.archives[i]) for i in (A, B)] == [None, None]
+    builder = StateBuilder()
+    assert [role(builder.state(), builder.archives[i]) for i in NAMES] == ["leader", "follower", "follower"]
+    builder = StateBuilder(**LEADS | {"open": False, "serving": False}).now(A, state=ProcessState.TRACKED).without(B)
+    assert [role(builder.state(), builder.archives[i]) for i in (A, B)] == [None, None]
 
 
 # Groups ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_group_that_serves_or_is_not_wanted_waits_for_nobody() -> None:
-    assert waits_for(Scene().state(), Scene().group) is None
+    assert waits_for(StateBuilder().state(), StateBuilder().group) is None
     for state in (DatabaseState.NOT_RUNNING, DatabaseState.REQUESTED_SM_SHUTDOWN):
-        scene = Scene(**VACANT).being(state)
-        assert waits_for(scene.state(), scene.group) is None
+        builder = StateBuilder(**VACANT).being(state)
+        assert waits_for(builder.state(), builder.group) is None
 
 
 def test_a_new_group_waits_for_its_requested_instances() -> None:
-    scene = Scene(term=0).now(A, state=ProcessState.REQUESTED).without(B).without(C)
-    names, reason = waiting(scene)
+    builder = StateBuilder(term=0).now(A, state=ProcessState.REQUESTED).without(B).without(C)
+    names, reason = waiting(builder)
     assert names == ("o-1", "o-2", "o-3")
     assert "o-1 was requested and the manager of s1 did not take it yet" in reason
 
 
-VACANCIES: list[tuple[str, Scene, str, str]] = [
-    ("loading", Scene(**VACANT).now(A, state=ProcessState.CONFIGURED, loading_percent=7), "is loading its data, 7 %", ""),
-    ("silent", Scene(**VACANT).now(A, report=None), "o-1 did not tell yet", ""),
+VACANCIES: list[tuple[str, StateBuilder, str, str]] = [
+    ("loading", StateBuilder(**VACANT).now(A, state=ProcessState.CONFIGURED, loading_percent=7), "is loading its data, 7 %", ""),
+    ("silent", StateBuilder(**VACANT).now(A, report=None), "o-1 did not tell yet", ""),
     (
         "stopped",
-        Scene(**VACANT).without(A, stopped_by_operator=True),
+        StateBuilder(**VACANT).without(A, stopped_by_operator=True),
         "o-1 was stopped by an operator",
         "Start it: Start-DkvStore -Name o -InstanceName o-1.",
     ),
-    ("parked", Scene(**VACANT).without(A, parked="disk full"), "o-1 is parked: disk full", "Cure the cause"),
-    ("server lost", Scene(**VACANT).lose(A), "o-1 is on server s1, which is away", "Bring server s1 back."),
-    ("failed", Scene(**VACANT).without(A, **FAILED), "does not run: killed by signal 9", "Start it"),
-    ("stopping", Scene(**VACANT).now(A, state=ProcessState.REQUESTED_SHUTDOWN), "o-1 is stopping", "Start it again"),
+    ("parked", StateBuilder(**VACANT).without(A, parked="disk full"), "o-1 is parked: disk full", "Cure the cause"),
+    ("server lost", StateBuilder(**VACANT).lose(A), "o-1 is on server s1, which is away", "Bring server s1 back."),
+    ("failed", StateBuilder(**VACANT).without(A, **FAILED), "does not run: killed by signal 9", "Start it"),
+    ("stopping", StateBuilder(**VACANT).now(A, state=ProcessState.REQUESTED_SHUTDOWN), "o-1 is stopping", "Start it again"),
 ]
 
 
-@pytest.mark.parametrize("told", VACANCIES, ids=[v[0] for v in VACANCIES])
-def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(told: tuple[str, Scene, str, str]) -> None:
-    _, scene, reason, hint = told
-    found = waits_for(scene.state(), scene.group)
+@pytest.mark.parametrize("case", VACANCIES, ids=[v[0] for v in VACANCIES])
+def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(case: tuple[str, StateBuilder, str, str]) -> None:
+    _, builder, reason, hint = case
+    found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert found.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
     assert found.at == 1_700_000_004_000
@@ -237,90 +247,90 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(told: tup
 
 
 def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
-    """decide drops a Tick that moved nothing but the clock, so the clock cannot be what people are told."""
-    scene = Scene(**{**VACANT, "vacant_since": None, "vacant_at": 0}).lose(A)
-    began, state = 1_700_000_000_000, scene.state()
-    told = []
+    """decide drops a Tick that moved nothing but the clock, so the clock cannot be what is shown."""
+    builder = StateBuilder(**{**VACANT, "vacant_since": None, "vacant_at": 0}).lose(A)
+    began, state = 1_700_000_000_000, builder.state()
+    shown = []
     for later in (1_000, 4_000, 9_000):
         decision = decide(state, Tick(now=began + later, clock=state.clock + later))
         assert isinstance(decision, Accepted)
         state = decision.state
-        found = waits_for(state, state.groups[scene.group.key])
-        told.append(found.at if found else None)
-    assert told == [began + 1_000] * 3
+        found = waits_for(state, state.groups[builder.group.key])
+        shown.append(found.at if found else None)
+    assert shown == [began + 1_000] * 3
 
 
 def test_an_enforced_leader_is_the_only_one_waited_for() -> None:
-    scene = Scene(**VACANT, enforced=C).without(A, stopped_by_operator=True).now(C, report=None)
-    assert waiting(scene) == (("o-3",), "o-3 did not tell yet how far its data goes")
+    builder = StateBuilder(**VACANT, enforced=C).without(A, stopped_by_operator=True).now(C, report=None)
+    assert waiting(builder) == (("o-3",), "o-3 did not tell yet how far its data goes")
 
 
 def test_a_vacant_group_may_wait_for_proof_that_its_old_leader_stopped() -> None:
-    scene = Scene(**VACANT, suspects=(10,))
-    assert waiting(scene) == (("o-1",), "o-1 may still lead and is not proven stopped")
-    scene = Scene(**VACANT)
-    assert waiting(scene) == ((), "its next leader is being chosen")
+    builder = StateBuilder(**VACANT, suspects=(10,))
+    assert waiting(builder) == (("o-1",), "o-1 may still lead and is not proven stopped")
+    builder = StateBuilder(**VACANT)
+    assert waiting(builder) == ((), "its next leader is being chosen")
 
 
 def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
     assigned = {**LEADS, "open": False, "serving": False, "assigned_since": 9_000, "assigned_at": 1_700_000_009_000}
-    scene = Scene(**assigned).now(A, state=ProcessState.CONFIGURED, loading_percent=42)
-    found = waits_for(scene.state(), scene.group)
+    builder = StateBuilder(**assigned).now(A, state=ProcessState.CONFIGURED, loading_percent=42)
+    found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
     assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
     assert "after 2 s without" in found.hint
-    scene.group = replace(scene.group, stalled_since=8_500, in_sync=(A,))
-    found = waits_for(scene.state(), scene.group)
+    builder.group = replace(builder.group, stalled_since=8_500, in_sync=(A,))
+    found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert found.hint == "No other instance is in sync: it has to finish."
 
 
 def test_who_waits_for_the_leader_says_for_whom() -> None:
-    scene = Scene(**VACANT).now(B, state=ProcessState.STARTED).without(A, stopped_by_operator=True)
-    assert why_not_running(scene.state(), scene.archives[B]) == "it waits for o-1: o-1 was stopped by an operator"
+    builder = StateBuilder(**VACANT).now(B, state=ProcessState.STARTED).without(A, stopped_by_operator=True)
+    assert why_not_running(builder.state(), builder.archives[B]) == "it waits for o-1: o-1 was stopped by an operator"
 
 
 def test_a_leader_without_its_manager_serves_but_its_in_sync_set_stands_still() -> None:
-    names, reason = waiting(Scene().lose(A))
+    names, reason = waiting(StateBuilder().lose(A))
     assert names == ("o-1",)
     assert "the in-sync set cannot change" in reason
 
 
 def test_below_min_in_sync_the_view_says_that_writes_are_refused_and_who_is_missing() -> None:
-    scene = Scene(**{**LEADS, "in_sync": (A,), "required": ()}).wanting(min_in_sync=2)
-    scene.now(B, engine_state=EngineState.SYNCING).without(C, stopped_by_operator=True)
-    found = waits_for(scene.state(), scene.group)
+    builder = StateBuilder(**{**LEADS, "in_sync": (A,), "required": ()}).wanting(min_in_sync=2)
+    builder.now(B, engine_state=EngineState.SYNCING).without(C, stopped_by_operator=True)
+    found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert found.archives == ("o-2", "o-3")
     assert "1 of 2 copies are in sync, so writes are refused" in found.reason
     assert found.hint == "Start o-3."
-    scene.now(B, state=ProcessState.TRACKED)  # a loaded one that is not let in yet asks nobody in a circle
-    assert waits_for(scene.state(), scene.group) is not None
+    builder.now(B, state=ProcessState.TRACKED)  # a loaded one that is not let in yet asks nobody in a circle
+    assert waits_for(builder.state(), builder.group) is not None
 
 
 # Losses ----------------------------------------------------------------------------------------------------------
 
-LOSSES: list[tuple[str, Scene, tuple[int, int]]] = [
-    ("two in sync", Scene(), (1, 1)),
-    ("three in sync", Scene(**{**LEADS, "in_sync": (A, B, C), "required": (B, C)}), (2, 2)),
-    ("the restarted leader alone", Scene(**{**LEADS, "in_sync": (A,), "required": (B,)}), (0, 0)),
-    ("a follower's server gone", Scene().lose(B), (0, 0)),
-    ("a follower's process gone", Scene().without(B, **FAILED), (1, 0)),
-    ("minInSync 2 of 2", Scene().wanting(min_in_sync=2), (1, 0)),
-    ("minInSync 2 of 3", Scene(**{**LEADS, "in_sync": (A, B, C)}).wanting(min_in_sync=2), (2, 1)),
-    ("all gone", Scene().lose(A, B, C), (0, 0)),
-    ("a new group", Scene(term=0), (0, 0)),
+LOSSES: list[tuple[str, StateBuilder, tuple[int, int]]] = [
+    ("two in sync", StateBuilder(), (1, 1)),
+    ("three in sync", StateBuilder(**{**LEADS, "in_sync": (A, B, C), "required": (B, C)}), (2, 2)),
+    ("the restarted leader alone", StateBuilder(**{**LEADS, "in_sync": (A,), "required": (B,)}), (0, 0)),
+    ("a follower's server gone", StateBuilder().lose(B), (0, 0)),
+    ("a follower's process gone", StateBuilder().without(B, **FAILED), (1, 0)),
+    ("minInSync 2 of 2", StateBuilder().wanting(min_in_sync=2), (1, 0)),
+    ("minInSync 2 of 3", StateBuilder(**{**LEADS, "in_sync": (A, B, C)}).wanting(min_in_sync=2), (2, 1)),
+    ("all gone", StateBuilder().lose(A, B, C), (0, 0)),
+    ("a new group", StateBuilder(term=0), (0, 0)),
 ]
 
 
-@pytest.mark.parametrize("told", LOSSES, ids=[v[0] for v in LOSSES])
-def test_the_view_says_how_many_more_servers_may_be_lost(told: tuple[str, Scene, tuple[int, int]]) -> None:
-    _, scene, expected = told
-    assert can_lose(scene.state(), scene.group) == expected
+@pytest.mark.parametrize("case", LOSSES, ids=[v[0] for v in LOSSES])
+def test_the_view_says_how_many_more_servers_may_be_lost(case: tuple[str, StateBuilder, tuple[int, int]]) -> None:
+    _, builder, expected = case
+    assert can_lose(builder.state(), builder.group) == expected
 
 
 def test_two_copies_on_one_server_are_lost_together() -> None:
-    scene = Scene(**{**LEADS, "in_sync": (A, B, C)})
-    scene.archives[B] = replace(scene.archives[B], server_id="s1")
-    assert can_lose(scene.state(), scene.group) == (1, 1)
+    builder = StateBuilder(**{**LEADS, "in_sync": (A, B, C)})
+    builder.archives[B] = replace(builder.archives[B], server_id="s1")
+    assert can_lose(builder.state(), builder.group) == (1, 1)

@@ -8,29 +8,32 @@ import pytest
 
 from dkv.domain import losses
 from dkv.domain.model import Enforcement, PositionReport
-from tests.domain.test_describe import VACANT, A, B, C, Scene
+from tests.domain.test_describe import VACANT, A, B, C, StateBuilder
 
 
-def bound_of(scene: Scene, archive: int) -> losses.Bound:
-    state = scene.state()
-    return losses.bound(state, scene.group, state.archives[archive])
+def bound_of(builder: StateBuilder, archive: int) -> losses.Bound:
+    state = builder.state()
+    return losses.bound(state, builder.group, state.archives[archive])
 
 
-def outside(report: PositionReport | None) -> Scene:
+def outside(report: PositionReport | None) -> StateBuilder:
     """S = {A, B}; C is outside and reported this. B knows marker 3-7 and 50 bytes after it."""
-    scene = Scene(**VACANT).lose(A).now(B, report=PositionReport(3, 7, "n", 50))
-    return scene.without(C, cause="killed by signal") if report is None else scene.now(C, report=report)
+    builder = StateBuilder(**VACANT).lose(A).now(B, report=PositionReport(3, 7, "n", 50))
+    return builder.without(C, cause="killed by signal") if report is None else builder.now(C, report=report)
 
 
 def test_a_member_of_the_in_sync_set_lacks_nothing_confirmed() -> None:
-    found = bound_of(Scene(**VACANT).lose(A), B)
+    found = bound_of(StateBuilder(**VACANT).lose(A), B)
     assert found.in_sync
     assert found.verdict.startswith("No confirmed write can be lost, because o-2 is in the in-sync set")
 
 
 def test_who_is_in_sync_and_away_is_named_with_the_reason_and_the_time() -> None:
-    scene = Scene(**VACANT).lose(A).without(B, cause="disk full", reason="no space left")
-    assert bound_of(scene, C).away == (losses.Away("o-1", "its server s1 is away", None), losses.Away("o-2", "no space left", 5))
+    builder = StateBuilder(**VACANT).lose(A).without(B, cause="disk full", reason="no space left")
+    assert bound_of(builder, C).away == (
+        losses.Away("o-1", "its server s1 is away", None),
+        losses.Away("o-2", "no space left", 5),
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,13 +65,13 @@ def test_nothing_is_guessed_of_an_archive_that_did_not_report_or_has_no_marker()
 
 
 def test_what_the_last_leader_held_when_it_opened_counts_as_known() -> None:
-    scene = outside(PositionReport(3, 5, "n", 900))
-    scene.group = replace(scene.group, opened_at=PositionReport(4, 1, "n", 0))
-    assert bound_of(scene, C).newest == PositionReport(4, 1, "n", 0)
+    builder = outside(PositionReport(3, 5, "n", 900))
+    builder.group = replace(builder.group, opened_at=PositionReport(4, 1, "n", 0))
+    assert bound_of(builder, C).newest == PositionReport(4, 1, "n", 0)
 
 
 def test_being_taken_into_the_set_by_force_makes_nobody_in_sync() -> None:
-    scene = outside(PositionReport(3, 5, "n", 900))
+    builder = outside(PositionReport(3, 5, "n", 900))
     record = Enforcement(C, 3, in_sync=False, bound="", reason="ticket 7", actor="operator", at=1)
-    scene.group = replace(scene.group, in_sync=(A, B, C), enforced=C, enforcements=(record,))
-    assert not bound_of(scene, C).in_sync
+    builder.group = replace(builder.group, in_sync=(A, B, C), enforced=C, enforcements=(record,))
+    assert not bound_of(builder, C).in_sync

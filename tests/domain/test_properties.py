@@ -18,7 +18,7 @@ from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
 from dkv.domain.rules.timing import waits
 from tests.domain.test_scenarios import SCENARIOS
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 from tests.domain.walks import walk
 from tests.domain.world import moves_of
 
@@ -147,16 +147,16 @@ NEVER_SEEN = {
 
 
 @cache
-def told_and_walked() -> tuple[frozenset[tuple[str, str, str]], frozenset[str]]:
+def moves_and_accepted() -> tuple[frozenset[tuple[str, str, str]], frozenset[str]]:
     """Every life-cycle move, and every kind of command that was accepted, in all scenarios and long walks."""
     moves: set[tuple[str, str, str]] = set()
     accepted: set[str] = set()
     for scenario in SCENARIOS:
-        teller = Teller()
+        runner = ScenarioRunner()
         for line in commands_of(scenario.read_text(encoding="utf-8")):
-            teller.tell(line)
-        moves |= teller.world.rows
-        accepted |= teller.world.accepted
+            runner.run(line)
+        moves |= runner.world.rows
+        accepted |= runner.world.accepted
     for _, command, decision in long_walks():
         if isinstance(decision, Accepted):
             moves |= moves_of(decision)
@@ -177,7 +177,7 @@ def commands_of(text: str) -> Iterator[str]:
 
 
 def test_every_row_of_the_life_cycles_is_used() -> None:
-    seen, _ = told_and_walked()
+    seen, _ = moves_and_accepted()
     used = {(table, ANY, target) for table, _, target in seen} | seen
     unused = {(table, r.source, r.target) for table, rows in TABLES.items() for r in rows} - used
     assert unused - set(NEVER_SEEN) == set(), "rows no history uses"
@@ -185,4 +185,4 @@ def test_every_row_of_the_life_cycles_is_used() -> None:
 
 
 def test_every_command_is_accepted_somewhere() -> None:
-    assert told_and_walked()[1] == set(c.COMMANDS)
+    assert moves_and_accepted()[1] == set(c.COMMANDS)

@@ -12,7 +12,7 @@ from dkv.domain.decision import Refused
 from dkv.domain.model import ArchiveState, DatabaseState, PositionReport, Server, State
 from dkv.domain.rebuild import Finds, FoundArchive, Rebuilt, rebuild
 from dkv.domain.restore import restored, unknown
-from tests.domain.test_describe import VACANT, A, B, C, Scene
+from tests.domain.test_describe import VACANT, A, B, C, StateBuilder
 
 SERVERS = tuple(Server(f"s{i}", f"u{i}", f"10.0.0.{i}", 7801, 8888, "") for i in (1, 2, 3))
 ALL = ((0, 16383),)
@@ -158,14 +158,14 @@ def test_a_data_directory_and_its_copy_are_refused() -> None:
 # A backup ------------------------------------------------------------------------------------------------------------
 
 
-def put_back(scene: Scene) -> State:
-    state = restored(scene.state())
+def put_back(builder: StateBuilder) -> State:
+    state = restored(builder.state())
     invariants.check(State(), state)
     return state
 
 
 def test_nothing_that_a_backup_says_runs_is_believed() -> None:
-    state = put_back(Scene())
+    state = put_back(StateBuilder())
     assert not state.processes
     assert state.databases["o"].state is DatabaseState.NOT_RUNNING
     assert {a.state for a in state.archives.values()} == {ArchiveState.NOT_RUNNING}
@@ -173,15 +173,15 @@ def test_nothing_that_a_backup_says_runs_is_believed() -> None:
 
 
 def test_every_archive_with_data_is_asked_since_the_set_may_have_changed() -> None:
-    scene = Scene(**VACANT | {"in_sync": (A,)}).without(C)
-    scene.archives[C] = replace(scene.archives[C], state=ArchiveState.PROVISIONED)
-    group = put_back(scene).groups[("o", "g")]
+    builder = StateBuilder(**VACANT | {"in_sync": (A,)}).without(C)
+    builder.archives[C] = replace(builder.archives[C], state=ArchiveState.PROVISIONED)
+    group = put_back(builder).groups[("o", "g")]
     assert group.leader is None
     assert group.contested == group.in_sync == (A, B)
 
 
 def test_ids_and_terms_given_out_since_are_jumped_over() -> None:
-    old = Scene().state()
+    old = StateBuilder().state()
     state = restored(old)
     assert state.next_start_id >= old.next_start_id + 1_000_000
     assert state.next_archive_id > old.next_archive_id + 100

@@ -11,36 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.txt"))
 REWRITE = os.environ.get("DKV_REWRITE_SCENARIOS") == "1"
 
 
-def replay(text: str, teller: Teller | None = None) -> str:
-    """The scenario as it goes now, carried out by a teller of its own: everything but the outcomes is kept as it stands."""
-    teller = teller or Teller()
-    told: list[str] = []
+def replay(text: str, runner: ScenarioRunner | None = None) -> str:
+    """The scenario as it goes now, carried out by a runner of its own: everything but the outcomes is kept as it stands."""
+    runner = runner or ScenarioRunner()
+    lines: list[str] = []
     outcome: list[str] = []
     skipping = False
     for line in text.splitlines():
         if skipping and line.strip():
             continue
         skipping = False
-        told.append(line)
+        lines.append(line)
         if line == "----":
-            told += outcome
+            lines += outcome
             outcome, skipping = [], True
         elif line.strip() and not line.startswith("#"):
-            outcome += teller.tell(line)
-    return "\n".join(told).rstrip() + "\n"
+            outcome += runner.run(line)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: str(path.stem))
 def test_scenario_goes_as_written(scenario: Path) -> None:
-    told = scenario.read_text(encoding="utf-8")
-    goes = replay(told)
+    text = scenario.read_text(encoding="utf-8")
+    goes = replay(text)
     if REWRITE:
         scenario.write_text(goes, encoding="utf-8")
     else:
-        assert goes == told
+        assert goes == text

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dkv.domain.decision import Refused
 from dkv.domain.startplan import Plan, capture, start_plan
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 
 
-def told(*lines: str) -> Teller:
-    teller = Teller()
+def played(*lines: str) -> ScenarioRunner:
+    runner = ScenarioRunner()
     for line in ("servers A B", "create orders on=A,B", *lines):
-        teller.tell(line)
-    return teller
+        runner.run(line)
+    return runner
 
 
-def plan(teller: Teller, *te_servers: str, reusable: bool = True) -> Plan:
-    found = start_plan(teller.world.state, "orders", te_servers, reusable)
+def plan(runner: ScenarioRunner, *te_servers: str, reusable: bool = True) -> Plan:
+    found = start_plan(runner.world.state, "orders", te_servers, reusable)
     assert isinstance(found, Plan)
     return found
 
@@ -25,7 +25,7 @@ def shown(found: Plan) -> list[tuple[str, int | None, str, tuple[int, int] | Non
 
 
 def test_a_database_that_does_not_run_gets_a_full_plan() -> None:
-    found = plan(told(), "B", "A", "A")
+    found = plan(played(), "B", "A", "A")
     assert not found.incremental
     assert shown(found) == [
         ("SM", 0, "A", None),
@@ -37,41 +37,41 @@ def test_a_database_that_does_not_run_gets_a_full_plan() -> None:
 
 
 def test_a_one_time_plan_quotes_the_incarnation_it_will_open_and_each_of_its_requests_passes() -> None:
-    teller = told()
-    found = plan(teller, reusable=False)
+    runner = played()
+    found = plan(runner, reusable=False)
     assert {p.expected for p in found.processes} == {(1, 0)}
-    assert all("refused" not in line for line in teller.tell("start orders-1 orders-2 expected=1,0"))
-    assert "refused incarnation_changed" in " ".join(told("start orders-1").tell("start orders-2 expected=2,0"))
+    assert all("refused" not in line for line in runner.run("start orders-1 orders-2 expected=1,0"))
+    assert "refused incarnation_changed" in " ".join(played("start orders-1").run("start orders-2 expected=2,0"))
 
 
 def test_of_a_running_database_only_what_is_missing_is_planned() -> None:
-    teller = told("start orders-1 orders-2", "up orders", "stop orders-2", "left orders-2")
-    found = plan(teller, "B", reusable=False)
+    runner = played("start orders-1 orders-2", "up orders", "stop orders-2", "left orders-2")
+    found = plan(runner, "B", reusable=False)
     assert found.incremental
     assert shown(found) == [("SM", 1, "B", (1, 1)), ("TE", None, "B", (1, 1))]
 
 
 def test_a_capture_is_the_plan_that_would_bring_it_about() -> None:
-    teller = told()
-    before = plan(teller)
+    runner = played()
+    before = plan(runner)
     for line in ("start orders-1 orders-2", "up orders"):
-        teller.tell(line)
-    assert capture(teller.world.state, "orders") == before
+        runner.run(line)
+    assert capture(runner.world.state, "orders") == before
 
 
 def test_a_capture_of_what_does_not_run_whole_is_refused_unless_nobody_minds() -> None:
-    teller = told("start orders-1")
-    refused = capture(teller.world.state, "orders")
+    runner = played("start orders-1")
+    refused = capture(runner.world.state, "orders")
     assert isinstance(refused, Refused)
     assert refused.code == "database_not_running"
     assert "process 0 does not run yet" in refused.message
-    found = capture(teller.world.state, "orders", check_state=False)
+    found = capture(runner.world.state, "orders", check_state=False)
     assert isinstance(found, Plan)
     assert shown(found) == [("SM", 0, "A", None)]
 
 
 def test_what_is_not_known_is_refused() -> None:
-    state = told().world.state
+    state = played().world.state
     for found in (start_plan(state, "stock"), capture(state, "stock"), start_plan(state, "orders", ["C"])):
         assert isinstance(found, Refused)
         assert found.code in ("unknown_database", "unknown_server")

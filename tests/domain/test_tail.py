@@ -17,9 +17,9 @@ SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("tail_*.txt
 
 def noticed() -> list[str]:
     """The scenarios that go another way now."""
-    told = {path.stem: path.read_text(encoding="utf-8") for path in SCENARIOS}
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in SCENARIOS}
     found = []
-    for name, text in told.items():
+    for name, text in texts.items():
         try:
             same = replay(text) == text
         except AssertionError:  # an invariant broke, or a line was refused

@@ -8,19 +8,19 @@ import pytest
 
 from dkv.domain.model import State, Tombstone
 from dkv.domain.rules.process_lifecycle import TOMBSTONES_IN_ALL, TOMBSTONES_KEPT
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 
 FIRST = 1_000_000  # start ids of this test begin here, far above those of the made-up tombstones
 
 
-def filled(*majors: tuple[int, int]) -> Teller:
+def filled(*majors: tuple[int, int]) -> ScenarioRunner:
     """A store with one leader and one follower, whose past has (how many) ended processes in each (major)."""
-    t = Teller()
+    runner = ScenarioRunner()
     for line in ("servers A B", "create db on=A,B", "start db-1 db-2", "up db"):
-        t.tell(line)
-    t.world.state = replace(t.world.state, next_start_id=FIRST)
-    t.tell("exit db-2")
-    state: State = t.world.state
+        runner.run(line)
+    runner.world.state = replace(runner.world.state, next_start_id=FIRST)
+    runner.run("exit db-2")
+    state: State = runner.world.state
     one = next(iter(state.tombstones.values()))
     made: dict[int, Tombstone] = {}
     for major, count in majors:
@@ -29,37 +29,37 @@ def filled(*majors: tuple[int, int]) -> Teller:
             made[start_id] = replace(one, process=replace(one.process, start_id=start_id), major=major)
     newest = max(major for major, _ in majors)
     database = replace(state.databases["db"], major=newest)
-    t.world.state = replace(state, tombstones=made, databases={"db": database})
-    return t
+    runner.world.state = replace(state, tombstones=made, databases={"db": database})
+    return runner
 
 
 def test_the_oldest_of_an_incarnation_goes_and_that_is_said_once() -> None:
-    t = filled((1, 5), (2, TOMBSTONES_KEPT))
-    (said,) = [line for line in t.tell("exit db-2") if "tombstones_trimmed" in line]
+    runner = filled((1, 5), (2, TOMBSTONES_KEPT))
+    (said,) = [line for line in runner.run("exit db-2") if "tombstones_trimmed" in line]
     assert "more than 1000 ended processes in incarnation 2" in said
-    kept = t.world.state.tombstones
+    kept = runner.world.state.tombstones
     assert len(kept) == 5 + TOMBSTONES_KEPT
     assert {100, 101, 102, 103, 104} <= set(kept), "those of an earlier incarnation stay"
     assert 105 not in kept
-    assert not [line for line in t.tell("exit db-2") if "tombstones_trimmed" in line]
-    assert t.world.state.databases["db"].trimmed == 2
+    assert not [line for line in runner.run("exit db-2") if "tombstones_trimmed" in line]
+    assert runner.world.state.databases["db"].trimmed == 2
 
 
 def test_in_all_there_is_a_bound_too() -> None:
-    t = filled(*((major, 500) for major in range(1, 11)))
-    assert len(t.world.state.tombstones) == TOMBSTONES_IN_ALL
-    t.tell("exit db-2")
-    assert len(t.world.state.tombstones) == TOMBSTONES_IN_ALL
-    assert 100 not in t.world.state.tombstones
+    runner = filled(*((major, 500) for major in range(1, 11)))
+    assert len(runner.world.state.tombstones) == TOMBSTONES_IN_ALL
+    runner.run("exit db-2")
+    assert len(runner.world.state.tombstones) == TOMBSTONES_IN_ALL
+    assert 100 not in runner.world.state.tombstones
 
 
 @pytest.mark.parametrize("suspected", [True, False])
 def test_a_tombstone_whose_process_may_still_lead_is_kept(suspected: bool) -> None:
-    t = filled((1, TOMBSTONES_KEPT))
-    group = next(iter(t.world.state.groups.values()))
+    runner = filled((1, TOMBSTONES_KEPT))
+    group = next(iter(runner.world.state.groups.values()))
     if suspected:
         group = replace(group, suspects=(*group.suspects, 100))
-    t.world.state = replace(t.world.state, groups={group.key: group})
-    t.tell("exit db-2")
-    assert (100 in t.world.state.tombstones) == suspected
-    assert len(t.world.state.tombstones) == TOMBSTONES_KEPT
+    runner.world.state = replace(runner.world.state, groups={group.key: group})
+    runner.run("exit db-2")
+    assert (100 in runner.world.state.tombstones) == suspected
+    assert len(runner.world.state.tombstones) == TOMBSTONES_KEPT

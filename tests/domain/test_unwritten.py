@@ -9,14 +9,14 @@ from dkv.domain.blocked import blocked
 from dkv.domain.model import ArchiveState
 from dkv.domain.unwritten import Ended, Unwritten, as_of
 from dkv.wire import store_view, tombstones_view
-from tests.domain.test_waiting import UP, told
+from tests.domain.test_waiting import UP, played
 
 LOCKED = Unwritten("A", 1_700_000_000_000, 7, "pid 4711 (sqlite3 domain.sqlite) has held the write lock", "Kill it.")
 KILLED = Ended(0, "killed by signal", "killed by signal 9, sender unknown", 137, ("last",))
 
 
 def test_an_engine_that_its_manager_saw_end_is_not_shown_as_one_that_lives() -> None:
-    state = told(UP).world.state
+    state = played(UP).world.state
     shown = as_of(state, replace(LOCKED, ended=(KILLED,)))
     view = store_view(shown, shown.databases["db"], 7)
     assert [(i["instanceName"], i["state"]) for i in view["instances"]] == [("db-1", "Failed"), ("db-2", "Running")]
@@ -28,8 +28,8 @@ def test_an_engine_that_its_manager_saw_end_is_not_shown_as_one_that_lives() -> 
     assert any("db-1 led it and ended (killed by signal 9" in reason for *_, reason in reasons), reasons
 
 
-def test_who_confirms_by_a_view_is_told_the_same_leader_and_in_sync_set_as_before() -> None:
-    state = told(UP).world.state
+def test_who_confirms_by_a_view_is_shown_the_same_leader_and_in_sync_set_as_before() -> None:
+    state = played(UP).world.state
     both = (KILLED, replace(KILLED, start_id=1))
     shown = as_of(state, replace(LOCKED, ended=both, refusing=((0, "MISCONF"), (1, "OOM"))))
     assert shown.groups == state.groups
@@ -39,7 +39,7 @@ def test_who_confirms_by_a_view_is_told_the_same_leader_and_in_sync_set_as_befor
 
 
 def test_a_view_that_may_be_old_says_so_and_vouches_for_nothing() -> None:
-    shown = as_of(told(UP).world.state, LOCKED)
+    shown = as_of(played(UP).world.state, LOCKED)
     (one,) = blocked(shown)
     assert (one.kind, one.blocks, one.since, one.hint) == ("domain", True, LOCKED.at, "Kill it.")
     assert "pid 4711 (sqlite3 domain.sqlite)" in one.reason
@@ -48,11 +48,11 @@ def test_a_view_that_may_be_old_says_so_and_vouches_for_nothing() -> None:
     assert status.can_lose(shown, shown.groups_of("db")[0]) == (1, 0), "nobody can take over while nothing can be written"
 
 
-def test_what_an_engine_refuses_is_shown_although_it_cannot_be_told() -> None:
-    shown = as_of(told(UP).world.state, replace(LOCKED, refusing=((0, "MISCONF"), (99, "OOM"))))
+def test_what_an_engine_refuses_is_shown_although_it_cannot_be_reported() -> None:
+    shown = as_of(played(UP).world.state, replace(LOCKED, refusing=((0, "MISCONF"), (99, "OOM"))))
     assert any("cannot write its append-only file" in one.reason for one in blocked(shown))
 
 
 def test_an_end_that_was_written_after_all_is_not_shown_twice() -> None:
-    state = told(UP + "exit db-1").world.state
+    state = played(UP + "exit db-1").world.state
     assert as_of(state, replace(LOCKED, ended=(KILLED,))).tombstones == state.tombstones

@@ -7,7 +7,7 @@ import pytest
 from dkv.domain.blocked import BlockedItem, blocked
 from dkv.domain.refusing import REFUSALS
 from dkv.domain.status import can_lose, store_status
-from tests.domain.verbs import Teller
+from tests.domain.verbs import ScenarioRunner
 
 BEGIN = "servers A B; create db on=A,B; "
 UP = BEGIN + "start db-1 db-2; up db; "
@@ -279,19 +279,19 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
 }
 
 
-def told(scenario: str) -> Teller:
-    t = Teller()
+def played(scenario: str) -> ScenarioRunner:
+    runner = ScenarioRunner()
     for line in (part.strip() for part in scenario.split(";")):
         if line:
-            assert "refused" not in t.tell(line)[0], line
-    t.world.pass_time(1_000)
-    return t
+            assert "refused" not in runner.run(line)[0], line
+    runner.world.pass_time(1_000)
+    return runner
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     scenario, subject, whom, reason, fix = CASES[case]
-    found = blocked(told(scenario).world.state)
+    found = blocked(played(scenario).world.state)
     mine = [one for one in found if one.subject == subject and whom in one.waits_for and reason in one.reason]
     assert mine, [(one.subject, one.waits_for, one.reason, one.hint) for one in found]
     assert any(fix in one.hint for one in mine), mine
@@ -316,7 +316,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("scenario", BLOCKS)
 def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(scenario: str) -> None:
-    state = told(scenario).world.state
+    state = played(scenario).world.state
     (group,) = state.groups_of("db")
     found = blocked(state, "db")
     assert any(one.blocks for one in found) == BLOCKS[scenario], found
@@ -327,33 +327,33 @@ def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_th
 
 
 def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
-    state = told(UP + "refuses db-1 why=OOM; refuses db-1").world.state
+    state = played(UP + "refuses db-1 why=OOM; refuses db-1").world.state
     assert blocked(state) == []
     assert store_status(state, "db") == "Running"
 
 
 def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
     for why in REFUSALS:
-        (one,) = [one for one in blocked(told(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
+        (one,) = [one for one in blocked(played(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
         assert one.hint, why
         assert "{" not in one.hint, one.hint
 
 
 @pytest.mark.parametrize("scenario", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
 def test_what_is_well_or_was_stopped_waits_for_nobody(scenario: str) -> None:
-    assert blocked(told(scenario).world.state) == []
+    assert blocked(played(scenario).world.state) == []
 
 
 def test_one_store_is_asked_about_alone() -> None:
-    t = told(UP + "create other on=A; start other-1; lost B")
-    state = t.world.state
+    runner = played(UP + "create other on=A; start other-1; lost B")
+    state = runner.world.state
     assert {one.database for one in blocked(state, "other")} == {"other"}
     assert {one.subject for one in blocked(state, "db")} == {"server B", "process 1 (db-2)"}
 
 
 def test_each_entry_reads_as_a_sentence() -> None:
     for scenario, *_ in CASES.values():
-        for one in blocked(told(scenario).world.state):
+        for one in blocked(played(scenario).world.state):
             assert isinstance(one, BlockedItem)
             assert one.waits_for, one
             assert one.reason[-1] != ".", one

@@ -1,4 +1,4 @@
-"""Tests of the domain: the words scenarios are told in, each one or a few commands.
+"""Tests of the domain: the words of scenarios, each one or a few commands.
 
 An engine is named by its start id or by the instance it runs on. Options are `word=value` or bare words. Facts
 come from the manager that may say them, and quote the newest term, unless `by=` and `term=` say otherwise.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseOptions, EngineState, Group, GroupPhase, PositionReport, Process, ProcessRole, ProcessState
 from tests.domain import verbs_hotcopy, verbs_maintenance
-from tests.domain.teller import Line, Teller, verb
+from tests.domain.runner import Line, ScenarioRunner, verb
 from tests.domain.world import chain, show, tombstones
 
-__all__ = ["Teller", "verbs_hotcopy", "verbs_maintenance"]
+__all__ = ["ScenarioRunner", "verbs_hotcopy", "verbs_maintenance"]
 
 
 def report_of(line: Line) -> PositionReport:
@@ -37,7 +37,7 @@ def report_of(line: Line) -> PositionReport:
 
 
 @verb("create")
-def _create(t: Teller, line: Line) -> c.Command:
+def _create(runner: ScenarioRunner, line: Line) -> c.Command:
     name = line.words[0]
     count = line.number("groups", 1)
     size = 16384 // count
@@ -53,7 +53,7 @@ def _create(t: Teller, line: Line) -> c.Command:
         tail_above=line.number("tail", 100_000_000),
     )
     return c.CreateDatabase(
-        now=t.world.now,
+        now=runner.world.now,
         name=name,
         uid=line.options.get("uid", "u1"),
         secret="s",
@@ -64,36 +64,36 @@ def _create(t: Teller, line: Line) -> c.Command:
 
 
 @verb("delete")
-def _delete(t: Teller, line: Line) -> c.Command:
-    return c.DeleteDatabase(now=t.world.now, name=line.words[0], purge=line.has("purge"))
+def _delete(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.DeleteDatabase(now=runner.world.now, name=line.words[0], purge=line.has("purge"))
 
 
 @verb("shutdown")
-def _shutdown(t: Teller, line: Line) -> c.Command:
-    return c.ShutdownDatabase(now=t.world.now, name=line.words[0], force=line.has("force"))
+def _shutdown(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.ShutdownDatabase(now=runner.world.now, name=line.words[0], force=line.has("force"))
 
 
 @verb("archive")
-def _archive(t: Teller, line: Line) -> c.Command:
+def _archive(runner: ScenarioRunner, line: Line) -> c.Command:
     new = tuple(
         c.NewArchive(
             server_id=s, name=line.options.get("name", ""), path=line.options.get("path", ""), restored=line.has("restored")
         )
         for s in line.options["on"].split(",")
     )
-    return c.CreateArchives(now=t.world.now, database=line.words[0], archives=new)
+    return c.CreateArchives(now=runner.world.now, database=line.words[0], archives=new)
 
 
 @verb("delete-archive")
-def _delete_archive(t: Teller, line: Line) -> c.Command:
-    return c.DeleteArchive(now=t.world.now, archive_id=t.archive(line.words[0]), purge=not line.has("keep"))
+def _delete_archive(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.DeleteArchive(now=runner.world.now, archive_id=runner.archive(line.words[0]), purge=not line.has("keep"))
 
 
 @verb("bring-back")
-def _bring_back(t: Teller, line: Line) -> c.Command:
+def _bring_back(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.BringBackArchive(
-        now=t.world.now,
-        archive_id=t.archive(line.words[0]),
+        now=runner.world.now,
+        archive_id=runner.archive(line.words[0]),
         database=line.options["of"],
         server_id=line.options.get("on", ""),
         path=line.options.get("path", ""),
@@ -102,22 +102,22 @@ def _bring_back(t: Teller, line: Line) -> c.Command:
 
 
 @verb("options")
-def _options(t: Teller, line: Line) -> c.Command:
+def _options(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.SetDatabaseOptions(
-        now=t.world.now, name=line.words[0], options=tuple(line.options.items()), replace_all=line.has("only")
+        now=runner.world.now, name=line.words[0], options=tuple(line.options.items()), replace_all=line.has("only")
     )
 
 
 @verb("start")
-def _start(t: Teller, line: Line) -> c.Command | list[str]:
+def _start(runner: ScenarioRunner, line: Line) -> c.Command | list[str]:
     asked = line.options.get("expected")
     expected = tuple(int(n) if n else None for n in asked.split(",")) if asked else None
-    told: list[str] = []
+    lines: list[str] = []
     for word in line.words:
-        archive = t.world.state.archives[t.archive(word)]
-        told += t.world.do(
+        archive = runner.world.state.archives[runner.archive(word)]
+        lines += runner.world.do(
             c.StartProcess(
-                now=t.world.now,
+                now=runner.world.now,
                 database=archive.database,
                 role=ProcessRole.SM,
                 archive_id=archive.archive_id,
@@ -125,19 +125,19 @@ def _start(t: Teller, line: Line) -> c.Command | list[str]:
                 expected=expected,
             )
         )  # type: ignore[arg-type]
-    return told
+    return lines
 
 
 @verb("start-te")
-def _start_te(t: Teller, line: Line) -> c.Command:
-    return c.StartProcess(now=t.world.now, database=line.words[0], role=ProcessRole.TE, server_id=line.options["on"])
+def _start_te(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.StartProcess(now=runner.world.now, database=line.words[0], role=ProcessRole.TE, server_id=line.options["on"])
 
 
 @verb("stop")
-def _stop(t: Teller, line: Line) -> c.Command:
+def _stop(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.ShutdownProcess(
-        now=t.world.now,
-        start_id=t.start_id(line.words[0]),
+        now=runner.world.now,
+        start_id=runner.start_id(line.words[0]),
         kill=line.has("kill"),
         force=line.has("force"),
         evict=line.has("evict"),
@@ -145,25 +145,25 @@ def _stop(t: Teller, line: Line) -> c.Command:
 
 
 @verb("enforce")
-def _enforce(t: Teller, line: Line) -> c.Command:
-    group = t.group(line)
+def _enforce(runner: ScenarioRunner, line: Line) -> c.Command:
+    group = runner.group(line)
     return c.EnforceLeader(
-        now=t.world.now,
+        now=runner.world.now,
         database=group.database,
         group=group.name,
-        archive_id=t.archive(line.words[0]),
+        archive_id=runner.archive(line.words[0]),
         allow_data_loss=line.has("allow-data-loss"),
         reason=line.options.get("reason", ""),
     )
 
 
 @verb("record")
-def _record(t: Teller, line: Line) -> c.Command:
+def _record(runner: ScenarioRunner, line: Line) -> c.Command:
     """`record kvstore/colour value` sets it, without a value deletes it; `if=VALUE`, `if=` for: not there."""
     kind, _, key = line.words[0].partition("/")
     words = [None if word == "" else f'"{word}"' for word in line.options.get("if", "-").split(",")]
     return c.PutRecord(
-        now=t.world.now,
+        now=runner.world.now,
         kind=kind,
         key=key,
         expects=() if "if" not in line.options else tuple(words),
@@ -172,30 +172,30 @@ def _record(t: Teller, line: Line) -> c.Command:
 
 
 @verb("remove-server")
-def _remove_server(t: Teller, line: Line) -> c.Command:
-    return c.RemoveServer(now=t.world.now, server_id=line.words[0])
+def _remove_server(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.RemoveServer(now=runner.world.now, server_id=line.words[0])
 
 
 @verb("remove-server-state")
-def _remove_server_state(t: Teller, line: Line) -> c.Command:
-    return c.RemoveServerState(now=t.world.now, server_id=line.words[0])
+def _remove_server_state(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.RemoveServerState(now=runner.world.now, server_id=line.words[0])
 
 
 # Servers and time ------------------------------------------------------------------------------------------------------
 
 
 @verb("servers")
-def _servers(t: Teller, line: Line) -> list[str]:
+def _servers(runner: ScenarioRunner, line: Line) -> list[str]:
     """Here, here again, or with `rebooted` here again after a restart of the machine."""
-    told: list[str] = []
+    lines: list[str] = []
     for name in (w for w in line.words if w != "rebooted"):
         port = 7801 + 100 * (ord(name[-1]) - ord("A"))
-        boot = self_boot = t.boots.setdefault(name, 1)
+        boot = self_boot = runner.boots.setdefault(name, 1)
         if line.has("rebooted"):
-            boot = t.boots[name] = self_boot + 1
-        told += t.world.do(
+            boot = runner.boots[name] = self_boot + 1
+        lines += runner.world.do(
             c.ServerJoined(
-                now=t.world.now,
+                now=runner.world.now,
                 server_id=name,
                 uid=line.options.get("uid", f"u{name}"),
                 host=f"host-{name}",
@@ -204,67 +204,67 @@ def _servers(t: Teller, line: Line) -> list[str]:
                 boot_id=f"boot {boot} of {line.options.get('machine', name)}",
             )
         )
-    return told
+    return lines
 
 
 @verb("lost")
-def _lost(t: Teller, line: Line) -> c.Command:
-    return c.ServerLost(now=t.world.now, server_id=line.words[0], uid=f"u{line.words[0]}")
+def _lost(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.ServerLost(now=runner.world.now, server_id=line.words[0], uid=f"u{line.words[0]}")
 
 
 @verb("tick")
-def _tick(t: Teller, line: Line) -> list[str]:
-    return t.world.pass_time(int(line.words[0]))
+def _tick(runner: ScenarioRunner, line: Line) -> list[str]:
+    return runner.world.pass_time(int(line.words[0]))
 
 
 # Facts about processes ---------------------------------------------------------------------------------------------------
 
 
 @verb("started")
-def _started(t: Teller, line: Line) -> c.Command:
-    process = t.process(line.words[0])
+def _started(runner: ScenarioRunner, line: Line) -> c.Command:
+    process = runner.process(line.words[0])
     report = report_of(line) if process and process.archive_id is not None else None
-    return c.ProcessStarted(report=report, **t.of(line))
+    return c.ProcessStarted(report=report, **runner.of(line))
 
 
 @verb("configured")
-def _configured(t: Teller, line: Line) -> c.Command:
-    return c.ProcessConfigured(pid=100 + t.start_id(line.words[0]), **t.of(line))
+def _configured(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.ProcessConfigured(pid=100 + runner.start_id(line.words[0]), **runner.of(line))
 
 
 @verb("loading")
-def _loading(t: Teller, line: Line) -> c.Command:
-    return c.LoadingProgressed(percent=int(line.words[1]), **t.of(line))
+def _loading(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.LoadingProgressed(percent=int(line.words[1]), **runner.of(line))
 
 
 @verb("works")
-def _works(t: Teller, line: Line) -> c.Command:
+def _works(runner: ScenarioRunner, line: Line) -> c.Command:
     """`works orders-1 N`: its manager proves for the Nth time that it works."""
-    return c.LeaderProgressed(count=int(line.words[1]), term=line.number("term", t.group(line).term), **t.of(line))
+    return c.LeaderProgressed(count=int(line.words[1]), term=line.number("term", runner.group(line).term), **runner.of(line))
 
 
 @verb("loaded")
-def _loaded(t: Teller, line: Line) -> c.Command:
+def _loaded(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.ProcessTracked(
-        pid=100 + t.start_id(line.words[0]),
+        pid=100 + runner.start_id(line.words[0]),
         append_fsync=line.options.get("fsync", ""),
         max_memory=line.number("memory"),
-        **t.of(line),
+        **runner.of(line),
     )
 
 
 @verb("synced")
-def _synced(t: Teller, line: Line) -> c.Command:
-    return c.MemorySynced(synced=not line.has("not"), **t.of(line))
+def _synced(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.MemorySynced(synced=not line.has("not"), **runner.of(line))
 
 
 @verb("position")
-def _position(t: Teller, line: Line) -> c.Command:
-    return c.PositionReported(term=line.number("term", t.group(line).term), report=report_of(line), **t.of(line))
+def _position(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.PositionReported(term=line.number("term", runner.group(line).term), report=report_of(line), **runner.of(line))
 
 
 @verb("exit")
-def _exit(t: Teller, line: Line) -> c.Command:
+def _exit(runner: ScenarioRunner, line: Line) -> c.Command:
     detail = line.options.get("because", "it was killed by signal 9")
     return c.ProcessExited(
         cause=line.options.get("cause", "signal"),
@@ -272,194 +272,196 @@ def _exit(t: Teller, line: Line) -> c.Command:
         exit_code=line.number("code", 137),
         planned=line.has("planned"),
         reaped=not line.has("unreaped"),
-        **t.of(line),
+        **runner.of(line),
     )
 
 
 @verb("left")
-def _left(t: Teller, line: Line) -> c.Command:
-    return c.ProcessExited(cause="graceful stop", detail="Gracefully shutdown engine", exit_code=0, planned=True, **t.of(line))
+def _left(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.ProcessExited(
+        cause="graceful stop", detail="Gracefully shutdown engine", exit_code=0, planned=True, **runner.of(line)
+    )
 
 
 @verb("silent")
-def _silent(t: Teller, line: Line) -> c.Command:
+def _silent(runner: ScenarioRunner, line: Line) -> c.Command:
     return c.LeaderSilence(
-        term=line.number("term", t.group(line).term),
+        term=line.number("term", runner.group(line).term),
         silent=True,
         machine_answers=line.options.get("machine") != "dead",
-        **t.of(line),
+        **runner.of(line),
     )
 
 
 @verb("hears")
-def _hears(t: Teller, line: Line) -> c.Command:
-    return c.LeaderSilence(term=t.group(line).term, silent=False, **t.of(line))
+def _hears(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.LeaderSilence(term=runner.group(line).term, silent=False, **runner.of(line))
 
 
 @verb("follows")
-def _follows(t: Teller, line: Line) -> c.Command:
-    return c.LeaderSteppedDown(**t.of(line))
+def _follows(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.LeaderSteppedDown(**runner.of(line))
 
 
 @verb("aside")
-def _aside(t: Teller, line: Line) -> c.Command:
-    return c.TailSetAside(path="/set-aside/tail.aof", **t.of(line))
+def _aside(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.TailSetAside(path="/set-aside/tail.aof", **runner.of(line))
 
 
 @verb("measured")
-def _measured(t: Teller, line: Line) -> c.Command:
+def _measured(runner: ScenarioRunner, line: Line) -> c.Command:
     """`measured HOLDER size=900 digest=all OTHERS...`: those whose bytes are the beginning of it."""
-    prefixes = tuple(t.start_id(word) for word in line.words[1:])
+    prefixes = tuple(runner.start_id(word) for word in line.words[1:])
     return c.TailMeasured(
-        term=t.group(line).term,
+        term=runner.group(line).term,
         size=line.number("size"),
         digest=line.options["digest"],
         history=line.options.get("history", "fresh"),
         prefixes=prefixes,
-        **t.of(line),
+        **runner.of(line),
     )
 
 
 @verb("fed")
-def _fed(t: Teller, line: Line) -> c.Command:
-    return c.TailFed(term=t.group(line).term, size=line.number("size"), digest=line.options["digest"], **t.of(line))
+def _fed(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.TailFed(term=runner.group(line).term, size=line.number("size"), digest=line.options["digest"], **runner.of(line))
 
 
 @verb("broken")
-def _broken(t: Teller, line: Line) -> c.Command:
-    return c.TailBroken(term=t.group(line).term, reason=line.options["because"], **t.of(line))
+def _broken(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.TailBroken(term=runner.group(line).term, reason=line.options["because"], **runner.of(line))
 
 
 @verb("retired")
-def _retired(t: Teller, line: Line) -> c.Command:
-    archive_id = t.archive(line.words[0])
-    archive = t.world.state.archives.get(archive_id)
+def _retired(runner: ScenarioRunner, line: Line) -> c.Command:
+    archive_id = runner.archive(line.words[0])
+    archive = runner.world.state.archives.get(archive_id)
     server = line.options.get("by", archive.server_id if archive else "nobody")
-    return c.ArchiveRetired(now=t.world.now, server_id=server, archive_id=archive_id, path="/retired")
+    return c.ArchiveRetired(now=runner.world.now, server_id=server, archive_id=archive_id, path="/retired")
 
 
 # Facts about groups --------------------------------------------------------------------------------------------------------
 
 
 @verb("open")
-def _open(t: Teller, line: Line) -> c.Command:
-    return c.OpenTerm(**t.leads(line, start_id=t.start_id(line.words[0])))
+def _open(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.OpenTerm(**runner.leads(line, start_id=runner.start_id(line.words[0])))
 
 
 @verb("serving")
-def _serving(t: Teller, line: Line) -> c.Command:
-    term = t.group(line).term
+def _serving(runner: ScenarioRunner, line: Line) -> c.Command:
+    term = runner.group(line).term
     history = line.options.get("history", f"h{term}")
-    return c.LeaderServing(**t.leads(line, start_id=t.start_id(line.words[0]), epoch=term, history=history))
+    return c.LeaderServing(**runner.leads(line, start_id=runner.start_id(line.words[0]), epoch=term, history=history))
 
 
-def _about(t: Teller, line: Line) -> int:
+def _about(runner: ScenarioRunner, line: Line) -> int:
     """The archive of a word that may be a start id."""
-    process = t.process(line.words[0])
+    process = runner.process(line.words[0])
     if process and process.archive_id is not None:
         return process.archive_id
-    return t.archive(line.words[0])
+    return runner.archive(line.words[0])
 
 
 @verb("join")
-def _join(t: Teller, line: Line) -> c.Command:
-    return c.JoinAnnounced(**t.leads(line, archive_id=_about(t, line)))
+def _join(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.JoinAnnounced(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("marked")
-def _marked(t: Teller, line: Line) -> c.Command:
-    return c.JoinMarked(**t.leads(line, archive_id=_about(t, line), sequence=line.number("n", 2), nonce="n"))
+def _marked(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.JoinMarked(**runner.leads(line, archive_id=_about(runner, line), sequence=line.number("n", 2), nonce="n"))
 
 
 @verb("durable")
-def _durable(t: Teller, line: Line) -> c.Command:
-    return c.JoinDurable(term=t.group(line).term, sequence=line.number("n", 2), nonce="n", **t.of(line))
+def _durable(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.JoinDurable(term=runner.group(line).term, sequence=line.number("n", 2), nonce="n", **runner.of(line))
 
 
 @verb("grown")
-def _grown(t: Teller, line: Line) -> c.Command:
-    return c.JoinCompleted(**t.leads(line, archive_id=_about(t, line)))
+def _grown(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.JoinCompleted(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("aborted")
-def _aborted(t: Teller, line: Line) -> c.Command:
-    return c.JoinAborted(**t.leads(line, archive_id=_about(t, line)))
+def _aborted(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.JoinAborted(**runner.leads(line, archive_id=_about(runner, line)))
 
 
 @verb("shrink")
-def _shrink(t: Teller, line: Line) -> c.Command:
+def _shrink(runner: ScenarioRunner, line: Line) -> c.Command:
     reason = line.options.get("because", "the leader heard nothing from it for 3 s")
-    return c.InSyncShrunk(**t.leads(line, archive_id=_about(t, line), reason=reason))
+    return c.InSyncShrunk(**runner.leads(line, archive_id=_about(runner, line), reason=reason))
 
 
 @verb("handover")
-def _handover(t: Teller, line: Line) -> c.Command:
-    return c.HandoverBegun(**t.leads(line, to_archive=_about(t, line), immediate=line.has("hasty")))
+def _handover(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.HandoverBegun(**runner.leads(line, to_archive=_about(runner, line), immediate=line.has("hasty")))
 
 
 @verb("handed")
-def _handed(t: Teller, line: Line) -> c.Command:
-    group = t.group(line)
-    fact = t.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
+def _handed(runner: ScenarioRunner, line: Line) -> c.Command:
+    group = runner.group(line)
+    fact = runner.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
     return c.HandoverDone(epoch=group.term + 1, history=f"h{group.term + 1}", **fact)
 
 
 @verb("handover-failed")
-def _handover_failed(t: Teller, line: Line) -> c.Command:
-    return c.HandoverFailed(**t.leads(line))
+def _handover_failed(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.HandoverFailed(**runner.leads(line))
 
 
 @verb("handover-declined")
-def _handover_declined(t: Teller, line: Line) -> c.Command:
-    return c.HandoverDeclined(**t.leads(line, reason="its leader is inside a script"))
+def _handover_declined(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.HandoverDeclined(**runner.leads(line, reason="its leader is inside a script"))
 
 
 @verb("handover-withdrawn")
-def _handover_withdrawn(t: Teller, line: Line) -> c.Command:
-    group = t.group(line)
-    fact = t.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
+def _handover_withdrawn(runner: ScenarioRunner, line: Line) -> c.Command:
+    group = runner.group(line)
+    fact = runner.of(line, database=group.database, group=group.name, term=line.number("term", group.term))
     return c.HandoverWithdrawn(reason="the engine that was to lead does not answer", **fact)
 
 
 @verb("clean")
-def _clean(t: Teller, line: Line) -> c.Command:
-    return c.CleanStopReached(**t.leads(line, reached=tuple(t.archive(w) for w in line.words[1:])))
+def _clean(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.CleanStopReached(**runner.leads(line, reached=tuple(runner.archive(w) for w in line.words[1:])))
 
 
 # Looking, and many steps at once ---------------------------------------------------------------------------------------------
 
 
 @verb("why")
-def _why(t: Teller, line: Line) -> list[str]:
+def _why(runner: ScenarioRunner, line: Line) -> list[str]:
     """`why group.serving group`: the newest such event, and all it follows from."""
-    return chain(t.world.log, line.words[0], " ".join(line.words[1:]))
+    return chain(runner.world.log, line.words[0], " ".join(line.words[1:]))
 
 
 @verb("show")
-def _show(t: Teller, line: Line) -> list[str]:
-    return show(t.world.state, line.words[0])
+def _show(runner: ScenarioRunner, line: Line) -> list[str]:
+    return show(runner.world.state, line.words[0])
 
 
 @verb("tombstones")
-def _tombstones(t: Teller, line: Line) -> list[str]:
-    return tombstones(t.world.state, line.words[0])
+def _tombstones(runner: ScenarioRunner, line: Line) -> list[str]:
+    return tombstones(runner.world.state, line.words[0])
 
 
 @verb("up")
-def _up(t: Teller, line: Line) -> list[str]:
-    """Every requested process of a database gets as far as it can, with nothing told but the result."""
+def _up(runner: ScenarioRunner, line: Line) -> list[str]:
+    """Every requested process of a database gets as far as it can, showing only the result."""
     database = line.words[0]
     for _ in range(40):
-        step = _next_step(t, database)
+        step = _next_step(runner, database)
         if step is None:
-            return show(t.world.state, database)
-        last = t.tell(step)
+            return show(runner.world.state, database)
+        last = runner.run(step)
         assert "refused" not in last[0], (step, last)
     raise AssertionError("it never comes to rest")
 
 
-def _next_step(t: Teller, database: str) -> str | None:
-    state = t.world.state
+def _next_step(runner: ScenarioRunner, database: str) -> str | None:
+    state = runner.world.state
     for process in state.processes_of(database):
         n = process.start_id
         if process.state is ProcessState.REQUESTED:

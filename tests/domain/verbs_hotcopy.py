@@ -6,37 +6,37 @@ from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain.hotcopy import HotCopy
-from tests.domain.teller import Line, Teller, verb
+from tests.domain.runner import Line, ScenarioRunner, verb
 
 
-def _copy(t: Teller, line: Line) -> HotCopy:
+def _copy(runner: ScenarioRunner, line: Line) -> HotCopy:
     """The copy `copy=` names, else the newest."""
-    copies = t.world.state.copies
+    copies = runner.world.state.copies
     return copies[line.number("copy", max(copies))]
 
 
-def _part(t: Teller, line: Line) -> dict[str, Any]:
+def _part(runner: ScenarioRunner, line: Line) -> dict[str, Any]:
     """What every fact about one archive of a copy says."""
-    archive_id = t.archive(line.words[0])
-    archive = t.world.state.archives.get(archive_id)
+    archive_id = runner.archive(line.words[0])
+    archive = runner.world.state.archives.get(archive_id)
     server = line.options.get("by", archive.server_id if archive else "nobody")
-    return {"now": t.world.now, "server_id": server, "copy_id": _copy(t, line).copy_id, "archive_id": archive_id}
+    return {"now": runner.world.now, "server_id": server, "copy_id": _copy(runner, line).copy_id, "archive_id": archive_id}
 
 
-def _cut(t: Teller, line: Line) -> dict[str, Any]:
+def _cut(runner: ScenarioRunner, line: Line) -> dict[str, Any]:
     """What every fact of a leader's manager about the cut says."""
-    copy = _copy(t, line)
-    more = {"copy_id": copy.copy_id, "attempt": line.number("attempt", copy.attempt), "start_id": t.start_id(line.words[0])}
-    return t.leads(line, **more)
+    copy = _copy(runner, line)
+    more = {"copy_id": copy.copy_id, "attempt": line.number("attempt", copy.attempt), "start_id": runner.start_id(line.words[0])}
+    return runner.leads(line, **more)
 
 
 @verb("hotcopy")
-def _hotcopy(t: Teller, line: Line) -> c.Command:
+def _hotcopy(runner: ScenarioRunner, line: Line) -> c.Command:
     """`hotcopy orders orders-1=/b/1 to=/b shared partial rate=5`."""
     own = {"to", "rate"}
-    targets = tuple(c.CopyTarget(archive_id=t.archive(w), path=p) for w, p in line.options.items() if w not in own)
+    targets = tuple(c.CopyTarget(archive_id=runner.archive(w), path=p) for w, p in line.options.items() if w not in own)
     return c.RequestHotCopy(
-        now=t.world.now,
+        now=runner.world.now,
         database=line.words[0],
         targets=targets,
         default_path=line.options.get("to", ""),
@@ -47,61 +47,61 @@ def _hotcopy(t: Teller, line: Line) -> c.Command:
 
 
 @verb("cancel-hotcopy")
-def _cancel(t: Teller, line: Line) -> c.Command:
-    return c.CancelHotCopy(now=t.world.now, copy_id=int(line.words[0]))
+def _cancel(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.CancelHotCopy(now=runner.world.now, copy_id=int(line.words[0]))
 
 
 @verb("prepared")
-def _prepared(t: Teller, line: Line) -> c.Command:
-    return c.CopyPrepared(**_part(t, line))
+def _prepared(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.CopyPrepared(**_part(runner, line))
 
 
 @verb("paused")
-def _paused(t: Teller, line: Line) -> c.Command:
+def _paused(runner: ScenarioRunner, line: Line) -> c.Command:
     size = line.number("size", 500)
-    return c.WritesPaused(offset=size + 14, history="h", file="1.incr.aof", size=size, **_cut(t, line))
+    return c.WritesPaused(offset=size + 14, history="h", file="1.incr.aof", size=size, **_cut(runner, line))
 
 
 @verb("noted")
-def _noted(t: Teller, line: Line) -> c.Command:
+def _noted(runner: ScenarioRunner, line: Line) -> c.Command:
     size = line.number("size", 500)
-    attempt = line.number("attempt", _copy(t, line).attempt)
-    return c.CutNoted(attempt=attempt, file="1.incr.aof", length=size, size=size + 88, **_part(t, line))
+    attempt = line.number("attempt", _copy(runner, line).attempt)
+    return c.CutNoted(attempt=attempt, file="1.incr.aof", length=size, size=size + 88, **_part(runner, line))
 
 
 @verb("resumed")
-def _resumed(t: Teller, line: Line) -> c.Command:
-    return c.WritesResumed(held=not line.has("written"), **_cut(t, line))
+def _resumed(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.WritesResumed(held=not line.has("written"), **_cut(runner, line))
 
 
 @verb("copied")
-def _copied(t: Teller, line: Line) -> c.Command:
+def _copied(runner: ScenarioRunner, line: Line) -> c.Command:
     if len(line.words) > 1:
-        return c.CopyProgressed(percent=int(line.words[1]), **_part(t, line))
-    return c.CopyWritten(**_part(t, line))
+        return c.CopyProgressed(percent=int(line.words[1]), **_part(runner, line))
+    return c.CopyWritten(**_part(runner, line))
 
 
 @verb("broke")
-def _broke(t: Teller, line: Line) -> c.Command:
-    return c.CopyBroke(reason=line.options["because"], **_part(t, line))
+def _broke(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.CopyBroke(reason=line.options["because"], **_part(runner, line))
 
 
 @verb("dropped")
-def _dropped(t: Teller, line: Line) -> c.Command:
-    return c.CutDropped(**_part(t, line))
+def _dropped(runner: ScenarioRunner, line: Line) -> c.Command:
+    return c.CutDropped(**_part(runner, line))
 
 
 @verb("started-with")
-def _started_with(t: Teller, line: Line) -> c.Command:
+def _started_with(runner: ScenarioRunner, line: Line) -> c.Command:
     """A restored archive's process, which says what it holds."""
-    return c.ProcessStarted(report=c.PositionReport(7, 3, "n", 100), origin=line.options["copy"], **t.of(line))
+    return c.ProcessStarted(report=c.PositionReport(7, 3, "n", 100), origin=line.options["copy"], **runner.of(line))
 
 
 @verb("copies")
-def _copies(t: Teller, line: Line) -> list[str]:
+def _copies(runner: ScenarioRunner, line: Line) -> list[str]:
     """Every hot copy, a line each, and a line for each archive."""
     lines = []
-    for copy in t.world.state.copies.values():
+    for copy in runner.world.state.copies.values():
         said = f": {copy.message}" if copy.message else ""
         lines.append(f"hot copy {copy.copy_id} of {copy.database} {copy.stage} attempt {copy.attempt}{said}")
         for part in copy.parts:
@@ -111,13 +111,13 @@ def _copies(t: Teller, line: Line) -> list[str]:
 
 
 @verb("recognised")
-def _recognised(t: Teller, line: Line) -> c.Command:
+def _recognised(runner: ScenarioRunner, line: Line) -> c.Command:
     """`recognised orders-1 copy=cut group=g1 slots=0-8191`; without slots there is no copy."""
-    archive_id = t.archive(line.words[0])
+    archive_id = runner.archive(line.words[0])
     slots = tuple((int(low), int(high)) for low, _, high in [line.options.get("slots", "").partition("-")] if high)
-    server = line.options.get("by", t.world.state.archives[archive_id].server_id)
+    server = line.options.get("by", runner.world.state.archives[archive_id].server_id)
     return c.CopyRecognised(
-        now=t.world.now,
+        now=runner.world.now,
         server_id=server,
         archive_id=archive_id,
         cut=line.options.get("copy", ""),

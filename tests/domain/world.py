@@ -1,4 +1,4 @@
-"""Tests of the domain: one domain told about in a scenario, its state, its clocks, and how it is put into words."""
+"""Tests of the domain: the domain of a scenario: its state, its clocks, and how both are printed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class World:
         self.log: list[Event] = []
 
     def do(self, command: Command) -> list[str]:
-        """Decide, keep what became true, and tell it."""
+        """Decide, keep what became true, and say what happened."""
         decision = decide(self.state, command)
         assert decision == decide_looking_at_all(self.state, command)
         name = type(command).__name__
@@ -30,7 +30,7 @@ class World:
             return [f"{name} refused {decision.code}: {decision.message} {decision.hint}".rstrip()]
         self.keep(decision)
         self.accepted.add(name)
-        return [name, *(f"  {told(e)}" for e in decision.events)]
+        return [name, *(f"  {event_line(e)}" for e in decision.events)]
 
     def keep(self, decision: Decision) -> None:
         """Make an accepted decision true and note which rows it used."""
@@ -40,24 +40,24 @@ class World:
         self.rows |= moves_of(decision)
 
     def pass_time(self, ms: int) -> list[str]:
-        """Tick as a manager would, and tell only what happened. Both clocks move together."""
+        """Tick as a manager would, and say only what happened. Both clocks move together."""
         lines: list[str] = []
         end = self.now + ms
         while self.now < end:
             self.now += min(STEP, end - self.now)
-            told_now = self.do(Tick(now=self.now, clock=self.now - HOUR))
-            if len(told_now) > 1:
-                lines += [f"Tick at {self.now - HOUR} ms", *told_now[1:]]
+            happened = self.do(Tick(now=self.now, clock=self.now - HOUR))
+            if len(happened) > 1:
+                lines += [f"Tick at {self.now - HOUR} ms", *happened[1:]]
         return lines or [f"Tick to {self.now - HOUR} ms"]
 
 
 def chain(log: list[Event], kind: str, subject: str) -> list[str]:
     """The newest event of a kind about a subject, then what it follows from, and so on to where that began."""
     place = max(n for n, e in enumerate(log) if e.kind == kind and e.subject.startswith(subject))
-    lines = [told(log[place])]
+    lines = [event_line(log[place])]
     while log[place].back:
         place -= log[place].back
-        lines.append(f"  from {told(log[place])}")
+        lines.append(f"  from {event_line(log[place])}")
     return lines
 
 
@@ -67,7 +67,7 @@ def moves_of(decision: Accepted) -> set[tuple[str, str, str]]:
     return {(table, source, target) for table, source, target in changes}
 
 
-def told(event: Event) -> str:
+def event_line(event: Event) -> str:
     """kind, subject, change: because."""
     change = f" {event.change}" if event.change else ""
     about = f" (archive {event.archive_id})" if event.kind.startswith("in_sync.") else ""

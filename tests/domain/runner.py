@@ -1,4 +1,4 @@
-"""Tests of the domain: who tells a scenario; takes its lines apart and finds what each is about. The words: verbs.py."""
+"""Tests of the domain: runs a scenario: takes its lines apart and finds what each is about. The words: verbs.py."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def parse(text: str) -> Line:
     return line
 
 
-class Teller:
+class ScenarioRunner:
     """Carries out the lines of one scenario in one world."""
 
     def __init__(self) -> None:
         self.world = World()
         self.boots: dict[str, int] = {}
 
-    def tell(self, text: str) -> list[str]:
+    def run(self, text: str) -> list[str]:
         """Carry out one line and say what happened."""
         line = parse(text)
         verb = VERBS.get(line.verb)
         assert verb is not None, f"no verb {line.verb}"
-        told = verb(self, line)
-        return told if isinstance(told, list) else self.world.do(told)
+        outcome = verb(self, line)
+        return outcome if isinstance(outcome, list) else self.world.do(outcome)
 
     # Finding what a line is about ----------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class Teller:
         }
 
 
-Verb = Callable[[Teller, Line], c.Command | list[str]]
+Verb = Callable[[ScenarioRunner, Line], c.Command | list[str]]
 VERBS: dict[str, Verb] = {}
 
 
