@@ -149,7 +149,7 @@ def _know(name: str, where: str) -> None:
     names = [f.name for f in fields(Settings)]
     if name in names:
         return
-    from dkv.domain.similar import nearest  # only errors pay for it
+    from dkv.spelling import nearest  # only errors pay for it
 
     raise ConfigError(f"'{name}' in {where} is not a setting of dkv.", nearest(name, names, f"Known: {', '.join(names)}."))
 

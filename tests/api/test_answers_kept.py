@@ -8,7 +8,7 @@ from typing import Any
 
 from dkv.api.passwords import matches
 from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.store.memory import MemoryStore
 from tests.api.world import World, orders, scenario
@@ -55,7 +55,7 @@ async def test_a_second_password_under_the_key_of_the_first_is_refused(world: Wo
             changed = await client.post(CREDENTIALS, json={"newPassword": "second"}, headers=KEY)
             assert (changed.status_code, changed.json()["name"]) == (200, "eve")
     await refused(world, "POST", CREDENTIALS, json={"newPassword": "third"})
-    kept = registry.value_of(await world.state(), "user", "eve")["password"]
+    kept = records.value_of(await world.state(), "user", "eve")["password"]
     assert matches("second", kept)
     assert not matches("third", kept)
 

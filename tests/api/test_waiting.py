@@ -9,7 +9,7 @@ from dataclasses import replace
 from dkv.api.waiting import until
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
-from dkv.domain.registry import value_of
+from dkv.domain.records import value_of
 from tests.api.world import World, scenario
 
 LONG = 30.0  # s, more than any of these tests may take

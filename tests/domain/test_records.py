@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.domain import registry
 from dkv.domain.commands import PutRecord
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Database, DatabaseOptions, Record, State
+from dkv.domain.records import region_of
 from dkv.domain.rules import records
 
 
@@ -63,7 +63,7 @@ def test_a_server_is_in_the_region_it_was_put_in_as_long_as_both_exist() -> None
             ("database_regions", "test"): Record("database_regions", "test", json.dumps(placed)),
         },
     )
-    assert [registry.region_of(state, "test", name) for name in ("s1", "s2", "s3")] == ["east", "Default", "west"]
-    assert registry.region_of(state, "other", "s1") == "Default"
+    assert [region_of(state, "test", name) for name in ("s1", "s2", "s3")] == ["east", "Default", "west"]
+    assert region_of(state, "other", "s1") == "Default"
     made_anew = replace(state, databases={"test": replace(database, uid="u2")})
-    assert registry.region_of(made_anew, "test", "s1") == "Default"
+    assert region_of(made_anew, "test", "s1") == "Default"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dkv.domain.blocked import BlockedItem, blocked
-from dkv.domain.refusing import REFUSALS
 from dkv.domain.status import can_lose, store_status
+from dkv.domain.writes_refused import WRITE_REFUSALS
 from tests.domain.verbs import ScenarioRunner
 
 BEGIN = "servers A B; create db on=A,B; "
@@ -333,7 +333,7 @@ def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
 
 
 def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
-    for why in REFUSALS:
+    for why in WRITE_REFUSALS:
         (one,) = [one for one in blocked(played(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
         assert one.hint, why
         assert "{" not in one.hint, one.hint

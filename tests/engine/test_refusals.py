@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dkv.domain.refusing import REFUSALS
+from dkv.domain.writes_refused import WRITE_REFUSALS
 from dkv.engine import replies
 from dkv.engine.replies import Answers
 
@@ -62,7 +62,7 @@ SEEN: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("seen", "why"), SEEN)
 def test_a_look_says_what_a_client_is_answered(seen: dict[str, Any], why: str) -> None:
     assert replies.refuses_writes(answers(**seen)) == why
-    assert not why or why in REFUSALS
+    assert not why or why in WRITE_REFUSALS
 
 
 def test_memory_is_read_from_two_sections_and_watched_closely_near_its_limit() -> None:

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkv.domain import commands as c
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import DatabaseState, GroupPhase, JoinStage, Process, ProcessRole, ProcessState
-from dkv.domain.resting import resting
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.conditions import update_history
 from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput
@@ -57,7 +57,7 @@ RESTS = {
 def standing(stage: Stage, process: Process) -> str:
     """What a process is to its group, in a word or two."""
     group = stage.group
-    if resting(process):
+    if rest_of(process):
         return "held back"
     if process.role is ProcessRole.TE:
         return "memory only"

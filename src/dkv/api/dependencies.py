@@ -15,8 +15,7 @@ from dkv.control.submit import RequestKey, View
 from dkv.domain import status
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, Database, State
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import nearest
+from dkv.domain.refusals import living_database, nearest
 from dkv.wire import schemas
 
 

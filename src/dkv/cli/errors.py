@@ -34,13 +34,13 @@ class NothingSent(CliError):
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """'Did you mean X?' for what `name` is probably a misspelling of, else `otherwise`."""
-    from dkv.wire import similar  # only errors pay for it
+    from dkv import spelling  # only errors pay for it
 
-    return similar.nearest(name, known, otherwise)
+    return spelling.nearest(name, known, otherwise)
 
 
 def listed(names: Iterable[str]) -> str:
     """Names for a hint: not more than a person reads."""
-    from dkv.wire import similar
+    from dkv import spelling
 
-    return similar.listed(names)
+    return spelling.listed(names)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dkv.domain import database_restart
+from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     Archive,
     ArchiveState,
@@ -25,11 +26,10 @@ from dkv.domain.model import (
     State,
 )
 from dkv.domain.options import Lag, lags, restart_words
-from dkv.domain.refusing import REFUSALS, leading
-from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import STOPPING
 from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
+from dkv.domain.writes_refused import WRITE_REFUSALS, leading
 
 DISK_FULL = "disk full"  # engine contract, Cause
 
@@ -209,7 +209,7 @@ def _open_since(state: State, group: Group) -> int | None:
 def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
     """An open group whose leader's engine lives and takes no writes."""
     leader = state.leader_of(group)
-    why = REFUSALS.get(leader.refuses) if leader and group.open else None
+    why = WRITE_REFUSALS.get(leader.refuses) if leader and group.open else None
     if leader is None or why is None or (leader.refuses == "NOREPLICAS" and group.under_replicated_since):
         return  # too few in sync is told with what it waits for
     name, archive = _name(state, group.leader), state.archive_of(leader)
@@ -365,7 +365,7 @@ def _leaving(state: State, process: Process) -> BlockedItem:
 
 
 def _coming(state: State, process: Process) -> BlockedItem:
-    rest, archive = resting(process), state.archive_of(process)
+    rest, archive = rest_of(process), state.archive_of(process)
     if rest and archive:
         lack, hint = lack_of(archive, path_of(state, archive), rest), hint_of(state, archive, rest)
         held = _of(state, process, lack.waits_for if lack else "its next try", why_held_back(rest), hint)

@@ -282,7 +282,7 @@ class EngineSilent(Command):
 @dataclass(frozen=True, kw_only=True)
 class WritesRefused(Command):
     """The engine that leads a group has refused its clients' writes for some seconds, or takes them again: `why` is the
-    error they are answered (domain/refusing.py lists them), "" when there is none. This only tells people."""
+    error they are answered (domain/writes_refused.py lists them), "" when there is none. This only tells people."""
 
     server_id: str
     start_id: int

@@ -324,7 +324,7 @@ class Process:
     port: int = 0  # where clients reach its first engine, from CONFIGURED on; 0 unknown
     state_at: int = 0  # when it reached its state, to be shown
     silent_at: int = 0  # since when its engine answers nothing at all, to be shown; 0: it answers
-    refuses: str = ""  # the error it answers clients' writes for seconds; see refusing.py. "" none
+    refuses: str = ""  # the error it answers clients' writes for seconds; see writes_refused.py. "" none
     refuses_at: int = 0  # since when, to be shown
     rest: Rest | None = None  # it is held back until that is over
     restarted: bool = False  # it leaves to be requested again at once, by a restart of its database

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from dkv.domain import similar
+from dkv import spelling
 from dkv.domain.decision import Refused
 from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, State
 from dkv.domain.refusals import no
@@ -97,7 +97,7 @@ def known(name: str) -> bool:
 
 def no_option(name: str) -> Refused:
     """There is no such option: why there is none, what was meant, or all there are."""
-    why, meant = NEVER.get(name, ""), similar.nearest(name, MEANT, f"Options: {', '.join(sorted(MEANT))}.")
+    why, meant = NEVER.get(name, ""), spelling.nearest(name, MEANT, f"Options: {', '.join(sorted(MEANT))}.")
     return no("unknown_option", f"There is no option {name}.", why or meant)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dkv.domain import similar
+from dkv import spelling
 from dkv.domain.decision import Refused
+from dkv.domain.model import Database, DatabaseState
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,18 @@ def no(code: str, message: str, hint: str = "") -> Refused:
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint naming the word that was probably meant, or else what is known."""
     names = list(known)
-    return similar.nearest(word, names, f"Known: {similar.listed(names)}." if names else "There is none yet.")
+    return spelling.nearest(word, names, f"Known: {spelling.listed(names)}." if names else "There is none yet.")
 
 
 def unknown_database(name: str, known: Iterable[str]) -> Refused:
     """No such database."""
     return no("unknown_database", f"There is no store or database named {name}.", nearest(name, known))
+
+
+def living_database(databases: Mapping[str, Database], name: str) -> Database | Refused:
+    """The database of that name. One that was deleted is none, and is not offered as the nearest name either."""
+    living = {known: database for known, database in databases.items() if database.state is not DatabaseState.TOMBSTONE}
+    return living[name] if name in living else unknown_database(name, living)
 
 
 def unknown_process(start_id: int) -> Refused:

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dkv.domain.decision import Refused
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import Database, DatabaseState, EngineState, Process, ProcessRole, ProcessState, State
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import no, unknown_server
-from dkv.domain.resting import resting
+from dkv.domain.refusals import living_database, no, unknown_server
 from dkv.domain.states import RESTING
 from dkv.domain.status import instances
 
@@ -67,7 +66,7 @@ def start_plan(state: State, name: str, te_servers: Sequence[str] = (), reusable
 
 def _is_to_start(process: Process | None) -> bool:
     """Whether a start is to request a process, or to begin the one that is held back."""
-    return process is None or (resting(process) is not None and not process.leaving)
+    return process is None or (rest_of(process) is not None and not process.leaving)
 
 
 def capture(state: State, name: str, check_state: bool = True) -> Plan | Refused:

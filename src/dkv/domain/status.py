@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     TOMBSTONES_OF_ARCHIVE,
     Archive,
@@ -26,11 +27,10 @@ from dkv.domain.model import (
     TailTransfer,
     Tombstone,
 )
-from dkv.domain.refusing import takes_writes
-from dkv.domain.resting import lack_of, resting, why_held_back
 from dkv.domain.states import RESTING, STOPPING
 from dkv.domain.table import keys_of
 from dkv.domain.unwritten import AsOf
+from dkv.domain.writes_refused import takes_writes
 
 WANTED_ENDS = ("graceful stop", "operator kill")
 """Causes of an end that somebody asked for (engine contract, Cause)."""
@@ -98,7 +98,7 @@ def instance_state(state: Reader, archive: Archive) -> str:
         return "Stopping"
     if not state.server_alive(archive.server_id):
         return "Unreachable"
-    if resting(process):
+    if rest_of(process):
         return "Failed"
     runs = process.state is ProcessState.MONITORED and process.engine_state is EngineState.RUNNING
     return "Running" if runs else "Starting"
@@ -176,7 +176,7 @@ def _why_leaving(process: Process) -> str:
 
 def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
     group = state.group_of_archive(archive.archive_id)
-    rest = resting(process)
+    rest = rest_of(process)
     if rest:
         return f"{why_held_back(rest)}; {hint_of(state, archive, rest)}"
     if process.state is ProcessState.REQUESTED:
@@ -280,7 +280,7 @@ def _lack(state: Reader, archive: Archive) -> tuple[str, str] | None:
         return _lack_at_rest(archive, last_tombstone(state, archive.archive_id), start)
     if _is_leaving(state, process):
         return "is stopping", f"Start it again when it has stopped: {start}."
-    rest = resting(process)
+    rest = rest_of(process)
     if rest:
         return f"is held back: {why_held_back(rest)}", hint_of(state, archive, rest)
     if process.state is ProcessState.REQUESTED:

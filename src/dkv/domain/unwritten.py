@@ -26,7 +26,7 @@ class Ended:
 @dataclass(frozen=True)
 class Unwritten:
     """Commits have failed since `at` (wall clock, ms), for `age` seconds: `why` and `hint` as the state backend said them.
-    `ended` and `refusing` (start id, reason of refusing.py) are what this manager saw of its own engines.
+    `ended` and `refusing` (start id, reason of writes_refused.py) are what this manager saw of its own engines.
     """
 
     server_id: str

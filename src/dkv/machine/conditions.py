@@ -95,7 +95,7 @@ def in_a_script(engine: EngineSeen) -> bool:
 
 
 def why_refused(engine: EngineSeen) -> str:
-    """Why the engine of a leader takes no client's write, by domain/refusing.py; "" if it does."""
+    """Why the engine of a leader takes no client's write, by domain/writes_refused.py; "" if it does."""
     return engine.refuses or ("PAUSED" if engine.paused else "" if engine.takes_clients else "CLOSED")
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkv.domain.commands import EngineSilent, LoadingProgressed, ProcessConfigured, ProcessTracked
+from dkv.domain.held_back import LACKS, rest_of
 from dkv.domain.model import Archive, ArchiveState, Group, Process, ProcessRole, ProcessState, State
-from dkv.domain.resting import LACKS, resting
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.conditions import SILENT
 from dkv.machine.follower_steps import follower_steps, vacancy_steps
@@ -165,7 +165,7 @@ def _without_engine(inputs: PlanInput, process: Process, archive: Archive) -> It
         yield CancelProcess(directory, process.start_id, directory, process.kill)
     elif stopping(inputs.state, group):
         return  # nothing is started in a whole stop; the process will be asked to leave
-    elif resting(process):
+    elif rest_of(process):
         yield from _held_back(inputs, process, archive)
     elif process.state is ProcessState.REQUESTED:
         yield PrepareArchive(directory, process.start_id, directory, identity_of(inputs.state, archive), fresh, restored)
@@ -178,7 +178,7 @@ def _without_engine(inputs: PlanInput, process: Process, archive: Archive) -> It
 
 def _held_back(inputs: PlanInput, process: Process, archive: Archive) -> Iterator[Step]:
     """Look for what the process lacks; if it lacks nothing it waits for its next try."""
-    rest = resting(process)
+    rest = rest_of(process)
     lack = LACKS.get(rest.lacks) if rest else None
     if rest and lack and lack.seen:
         directory = directory_of(inputs.server.data_dir, archive)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from dkv.domain.commands import WritesRefused
 from dkv.domain.model import Process, State
-from dkv.domain.refusing import REFUSALS, leading
 from dkv.domain.states import STOPPING
+from dkv.domain.writes_refused import WRITE_REFUSALS, leading
 from dkv.engine.contract import EngineSeen
 from dkv.machine.conditions import in_a_script, unresponsive_key, why_refused, write_refusal_key
 from dkv.machine.observation import Observation, PlanInput
@@ -43,11 +43,11 @@ def refusing(state: State, server_id: str, seen: Observation) -> tuple[tuple[int
 
 
 def refused_with(state: State, process: Process, engine: EngineSeen) -> str:
-    """The reason of domain/refusing.py; "" where writes are accepted, or this engine is not expected to accept any."""
+    """The reason of domain/writes_refused.py; "" where writes are accepted, or this engine is not expected to accept any."""
     group = leading(state, process)
     if group is None or not group.serving or process.leaving or state.databases[process.database].state in STOPPING:
         return ""
     if not engine.answering:
         return process.refuses
     why = why_refused(engine)
-    return why if why in REFUSALS else ""
+    return why if why in WRITE_REFUSALS else ""

@@ -10,7 +10,7 @@ import pytest
 
 from dkv.api.nuodb import x509
 from dkv.api.passwords import hashed, matches
-from dkv.domain.registry import region_of
+from dkv.domain.records import region_of
 from tests.api.nuodb.test_frame import told
 from tests.api.world import World, orders, scenario
 

@@ -15,7 +15,7 @@ from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import BalancingBody, PolicyBody
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
@@ -29,8 +29,8 @@ router = Router(prefix="/databases")
 async def get_policies(request: Request, context: Context) -> schemas.Page[schemas.Policy]:
     """Every policy by its name."""
     state = context.state
-    names = registry.keys_of(state, POLICY)
-    return page(request, [{"policyName": one, "lbQuery": registry.value_of(state, POLICY, one)} for one in names])
+    names = records.keys_of(state, POLICY)
+    return page(request, [{"policyName": one, "lbQuery": records.value_of(state, POLICY, one)} for one in names])
 
 
 @router.post("/loadBalancerPolicy/{name}")
@@ -38,7 +38,7 @@ async def set_policy(name: str, body: PolicyBody, manager: Manager, key: Key, ac
     """A policy, in place of one that was there."""
     if body.policy_name not in (None, name):
         raise refuse("bad_value", f"The body names {body.policy_name!r}, the address {name!r}.", "Name one.")
-    must(registry.unfit_name("Policy", name))
+    must(records.unfit_name("Policy", name))
     _query("lbQuery", body.lb_query)
     await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), lambda state, old: body.lb_query, key)
     return {"policyName": name, "lbQuery": body.lb_query}
@@ -50,7 +50,7 @@ async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> 
 
     def change(state: State, old: Any) -> None:
         if old is None:
-            raise Refusal(registry.unknown_record(state, POLICY, name))
+            raise Refusal(records.unknown_record(state, POLICY, name))
 
     await rewrite(manager, PutRecord(actor=actor, kind=POLICY, key=name), change, key)
     return {}
@@ -60,7 +60,7 @@ async def delete_policy(name: str, manager: Manager, key: Key, actor: Actor) -> 
 async def get_configs(request: Request, context: Context) -> schemas.Page[schemas.Balancing]:
     """What is chosen by when a client names nothing: by the whole domain, and by databases that differ."""
     state = context.state
-    return page(request, [_shown(key, registry.value_of(state, CONFIG, key)) for key in registry.keys_of(state, CONFIG)])
+    return page(request, [_shown(key, records.value_of(state, CONFIG, key)) for key in records.keys_of(state, CONFIG)])
 
 
 def _shown(key: str, value: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from dkv.api.nuodb.records import must, rewrite
 from dkv.api.nuodb.registry_bodies import CertificateBody
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
@@ -26,7 +26,7 @@ router = Router(prefix="/peers/certificates")
 async def get_certificates(context: Context) -> schemas.Certificates:
     """What is trusted. Servers and processes have no certificates of their own yet, and show none."""
     state = context.state
-    trusted = {alias: registry.value_of(state, KIND, alias) for alias in registry.keys_of(state, KIND)}
+    trusted = {alias: records.value_of(state, KIND, alias) for alias in records.keys_of(state, KIND)}
     return {
         "trustedCertificates": trusted,
         "serverCertificates": {},
@@ -54,7 +54,7 @@ async def change_certificates(
             raise refuse("record_exists", f"Another certificate is trusted as {body.alias}.", "Remove it first.")
         return new
 
-    must(registry.unfit_name("Alias", body.alias))
+    must(records.unfit_name("Alias", body.alias))
     await rewrite(manager, PutRecord(actor=actor, kind=KIND, key=body.alias), change, key)
     return {}
 

@@ -20,8 +20,8 @@ from dkv.domain import startplan
 from dkv.domain.commands import CreateDatabase, DeleteDatabase, PutRecord, SetDatabaseOptions, ShutdownDatabase
 from dkv.domain.decision import Refused
 from dkv.domain.model import DatabaseState, EngineState, Process, ProcessRole, ProcessState, State
+from dkv.domain.records import regions, value_of
 from dkv.domain.refusals import nearest
-from dkv.domain.registry import regions, value_of
 
 router = Router(prefix="/databases")
 

@@ -9,8 +9,7 @@ from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import View
 from dkv.domain.decision import Refused
 from dkv.domain.model import Archive, Database, State
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import unknown_archive
+from dkv.domain.refusals import living_database, unknown_archive
 
 
 def database_of(state: State, name: str, deleted: bool = False) -> Database:

@@ -16,7 +16,7 @@ from dkv.api.nuodb.registry_bodies import MessageBody
 from dkv.api.nuodb.safe_regex import BadPattern, matches
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.model import Server, State
 from dkv.domain.refusals import unknown_server
 from dkv.domain.rules.texts import is_printable
@@ -69,7 +69,7 @@ def _config(manager: ManagerContext, state: State) -> schemas.Config:
     }
     labels = [pair.partition("=") for pair in settings.pop("labels", "").split(",") if pair]
     policies = {
-        name: {"lbQuery": registry.value_of(state, "load_balancer", name)} for name in registry.keys_of(state, "load_balancer")
+        name: {"lbQuery": records.value_of(state, "load_balancer", name)} for name in records.keys_of(state, "load_balancer")
     }
     return {
         "properties": {**settings, "ThisServerId": manager.server_id, "agentPort": str(own.nuodb_port if own else manager.port)},

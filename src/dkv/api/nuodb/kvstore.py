@@ -9,7 +9,7 @@ from dkv.api.nuodb.records import text_of
 from dkv.api.nuodb.registry_bodies import ValueBody
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 
 KIND = "kvstore"
@@ -21,7 +21,7 @@ router = Router(prefix="/kvstore")
 async def get_value(name: str, context: Context) -> schemas.Value:
     """The value of a key, null if there is none: that is no error, since scripts ask so whether it is there."""
     state = context.state
-    return {"key": name, "value": registry.value_of(state, KIND, name)}
+    return {"key": name, "value": records.value_of(state, KIND, name)}
 
 
 @router.put("/{name:path}")

@@ -11,7 +11,7 @@ from dkv.api.context import ManagerContext
 from dkv.api.dependencies import accepted, repeated
 from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import RequestKey
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
@@ -47,7 +47,7 @@ async def rewrite(
         if done := await repeated(manager, key):
             return done
         state = (await manager.submitter.view()).state
-        before = registry.text_of(state, record.kind, record.key)
+        before = records.text_of(state, record.kind, record.key)
         value = change(state, json.loads(before or "null"))
         told = replace(key, beside=beside(value)) if key and beside else key
         decision = await manager.submitter.submit(replace(record, value=text_of(value), expects=(before,)), told)

@@ -19,7 +19,7 @@ from dkv.api.nuodb.registry_bodies import DefaultRegionBody, HostBody, RegionBod
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.control.submit import RequestKey
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, unknown_server
@@ -36,7 +36,7 @@ def _json(number: int, name: str) -> schemas.Region:
 
 def known_region(state: State, number: int) -> str:
     """The name of a region. Raises Refusal."""
-    names = registry.regions(state).names
+    names = records.regions(state).names
     if number not in names:
         said = ", ".join(f"{one} ({name})" for one, name in sorted(names.items())[:8])
         raise refuse("unknown_record", f"There is no region with number {number}.", f"Known: {said}.")
@@ -44,20 +44,20 @@ def known_region(state: State, number: int) -> str:
 
 
 def _fresh_name(names: dict[int, str], name: str) -> None:
-    must(registry.unfit_name("Region", name))
+    must(records.unfit_name("Region", name))
     if name.casefold() in [one.casefold() for one in names.values()]:
         raise refuse("record_exists", f"There is a region named {name} already.", "Use that one, or another name.")
 
 
 def _kept(next_id: int, names: dict[int, str]) -> dict[str, Any]:
-    others = {str(number): name for number, name in names.items() if number != registry.DEFAULT[0]}
+    others = {str(number): name for number, name in names.items() if number != records.DEFAULT[0]}
     return {"next": next_id, "names": others}
 
 
 @router.get(REGIONS, openapi_extra=LISTED)
 async def get_regions(request: Request, context: Context) -> schemas.Page[schemas.Region]:
     """Every region; number 0, Default, is always there."""
-    names = registry.regions(context.state).names
+    names = records.regions(context.state).names
     return page(request, [_json(number, name) for number, name in sorted(names.items())])
 
 
@@ -66,13 +66,13 @@ async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Act
     """A new region, with the next number."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
-        known = registry.regions(state)
+        known = records.regions(state)
         names = dict(known.names)
         _fresh_name(names, body.name)
         return _kept(known.next_id + 1, {**names, known.next_id: body.name})
 
     done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
-    found = (number for number, name in registry.regions(done.state).names.items() if name == body.name)
+    found = (number for number, name in records.regions(done.state).names.items() if name == body.name)
     number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
     return _json(next(found) if number is None else number, body.name)
 
@@ -91,7 +91,7 @@ async def rename_region(region_id: int, body: RegionBody, manager: Manager, key:
         name = _not_default(known_region(state, region_id), region_id)
         if body.old_name not in (None, name):
             raise refuse("record_changed", f"Region {region_id} is named {name}, not {body.old_name}.", "Look again.")
-        known = registry.regions(state)
+        known = records.regions(state)
         names = {number: one for number, one in known.names.items() if number != region_id}
         _fresh_name(names, body.name)
         return _kept(known.next_id, {**names, region_id: body.name})
@@ -106,11 +106,11 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
 
     def change(state: State, old: Any) -> dict[str, Any]:
         name = _not_default(known_region(state, region_id), region_id)
-        used = registry.assigned_to(state, region_id)
+        used = records.assigned_to(state, region_id)
         if used:
             said = f"Region {name} has servers of {', '.join(used[:8])}."
             raise refuse("record_in_use", said, "Remove those region assignments first.")
-        known = registry.regions(state)
+        known = records.regions(state)
         return _kept(known.next_id, {number: one for number, one in known.names.items() if number != region_id})
 
     await rewrite(manager, _regions(actor), change, key)
@@ -118,11 +118,11 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
 
 
 def _regions(actor: str) -> PutRecord:
-    return PutRecord(actor=actor, kind="regions", key=registry.ALL)
+    return PutRecord(actor=actor, kind="regions", key=records.ALL)
 
 
 def _not_default(name: str, number: int) -> str:
-    if number == registry.DEFAULT[0]:
+    if number == records.DEFAULT[0]:
         raise refuse("bad_value", "Region 0, Default, is always there under that name.", "Make another one.")
     return name
 
@@ -143,7 +143,7 @@ async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Ke
 
     def change(state: State, old: Any) -> dict[str, Any]:
         database = database_of(state, name)
-        placed = registry.placing(state, name)
+        placed = records.placing(state, name)
         if body.server_id not in placed.servers:
             said = f"Server {body.server_id} is assigned to no region of {name}."
             raise refuse("unknown_record", said, nearest(body.server_id, placed.servers))
@@ -174,7 +174,7 @@ async def place(
 
     def change(state: State, old: Any) -> dict[str, Any]:
         database = database_of(state, name)
-        placed = registry.placing(state, name)
+        placed = records.placing(state, name)
         for server_id in servers:
             if server_id not in state.servers:
                 raise Refusal(unknown_server(server_id, state.servers))

@@ -30,7 +30,7 @@ from dkv.api.nuodb.registry_bodies import (
 from dkv.api.passwords import hashed
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
@@ -52,7 +52,7 @@ def _role(name: str, value: dict[str, Any]) -> schemas.Role:
 
 
 def _all(state: State, kind: str) -> Any:
-    return [_shown(name, registry.value_of(state, kind, name)) for name in registry.keys_of(state, kind)]
+    return [_shown(name, records.value_of(state, kind, name)) for name in records.keys_of(state, kind)]
 
 
 def _same_name(name: str, said: str | None) -> None:
@@ -64,10 +64,10 @@ def _new(kind: str, name: str, value: dict[str, Any]) -> Change:
     """Add it, unless there is one; adding the same again changes nothing."""
 
     def change(state: State, old: Any) -> Any:
-        must(registry.unfit_name(kind.capitalize(), name))
+        must(records.unfit_name(kind.capitalize(), name))
         if old not in (None, value):
             raise refuse("record_exists", f"There is a {kind} named {name} already.", "Change or delete that one.")
-        must(registry.unknown_role(state, value.get("roles") or value.get("subRoles") or ()))
+        must(records.unknown_role(state, value.get("roles") or value.get("subRoles") or ()))
         return value
 
     return change
@@ -75,7 +75,7 @@ def _new(kind: str, name: str, value: dict[str, Any]) -> Change:
 
 def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
     if old is None:
-        raise Refusal(registry.unknown_record(state, kind, name))
+        raise Refusal(records.unknown_record(state, kind, name))
     found: dict[str, Any] = old
     return found
 
@@ -130,12 +130,12 @@ async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, ke
 
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
-        must(registry.unknown_role(state, body.roles_to_add or ()))
+        must(records.unknown_role(state, body.roles_to_add or ()))
         kept = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
-    return _user(name, registry.value_of(state, "user", name) or {})
+    return _user(name, records.value_of(state, "user", name) or {})
 
 
 @router.post("/users/{name}/credentials")
@@ -147,7 +147,7 @@ async def change_credentials(name: str, body: CredentialsBody, manager: Manager,
         return {**_known("user", name, state, old), **new}
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
-    return _user(name, registry.value_of(state, "user", name) or {})
+    return _user(name, records.value_of(state, "user", name) or {})
 
 
 async def _credentials(password: str | None, certificate: str | None) -> dict[str, str]:
@@ -184,7 +184,7 @@ async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, act
     added = _new("role", name, value)
 
     def change(state: State, old: Any) -> Any:
-        must(registry.circular(state, name, value["subRoles"]))
+        must(records.circular(state, name, value["subRoles"]))
         return added(state, old)
 
     await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
@@ -198,8 +198,8 @@ async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Ke
 
     def change(state: State, old: Any) -> dict[str, Any]:
         role = _known("role", name, state, old)
-        must(registry.unknown_role(state, body.sub_roles_to_add or ()))
-        must(registry.circular(state, name, body.sub_roles_to_add or ()))
+        must(records.unknown_role(state, body.sub_roles_to_add or ()))
+        must(records.circular(state, name, body.sub_roles_to_add or ()))
         subs, requests = _without(role["subRoles"], body.sub_roles_to_remove or ()), _without(role["authorizedRequests"], removed)
         return {
             "subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
@@ -207,7 +207,7 @@ async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Ke
         }
 
     state = (await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)).state
-    return _role(name, registry.value_of(state, "role", name) or {})
+    return _role(name, records.value_of(state, "role", name) or {})
 
 
 @router.delete("/roles/{name}")
@@ -216,7 +216,7 @@ async def delete_role(name: str, manager: Manager, key: Key, actor: Actor) -> sc
 
     def change(state: State, old: Any) -> None:
         _known("role", name, state, old)
-        holders = registry.holders_of(state, name)
+        holders = records.holders_of(state, name)
         if holders:
             raise refuse("record_in_use", f"Role {name} is held by {', '.join(holders[:8])}.", "Take it from them first.")
 

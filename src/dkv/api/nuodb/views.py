@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, cast
 
 from dkv.api.nuodb import schemas
-from dkv.domain import registry
+from dkv.domain import records
 from dkv.domain.model import Archive, Database, EngineState, Group, Process, ProcessRole, ProcessState, State, Tombstone
 from dkv.domain.startplan import Plan, Spec
 from dkv.domain.status import path_of
@@ -54,7 +54,7 @@ def _process(state: State, one: Process) -> schemas.Process:
             "pid": one.pid,
             "port": one.port or None if there else None,
             "hostname": server.host if server and there else None,
-            "regionName": registry.region_of(state, one.database, one.server_id),
+            "regionName": records.region_of(state, one.database, one.server_id),
             "options": {**dict(database.default_options if database else ()), **dict(one.options)},
             "labels": dict(one.labels),
             "isExternalStartup": False,
@@ -99,7 +99,7 @@ def stamp(at: int) -> str:
 
 def database(state: State, one: Database, mask_password: bool = True) -> schemas.Database:
     """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
-    placed = registry.placing(state, one.name)
+    placed = records.placing(state, one.name)
     shown: schemas.Database = {
         "name": one.name,
         "state": one.state.value,

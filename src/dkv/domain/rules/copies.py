@@ -29,8 +29,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
 from dkv.domain.lifecycle import NEW, row
 from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase, Server
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import no, stale_fact, unknown_archive
+from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import bad_path
 
 ATTEMPTS = 5  # to cut; each that is void cost the clients one pause

@@ -13,8 +13,7 @@ from dkv.domain.database_restart import Done, HandOver, Replace, next_step, outd
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Database, DatabaseRestart, DatabaseState, EngineState, Group, Process
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import no
+from dkv.domain.refusals import living_database, no
 from dkv.domain.rules.databases import settle_database, shutdown_database
 from dkv.domain.rules.process_lifecycle import open_incarnation, request_again
 from dkv.domain.rules.switchover import request_switchover

@@ -25,9 +25,8 @@ from dkv.domain.model import (
     ProcessRole,
     ProcessState,
 )
-from dkv.domain.naming import living_database
 from dkv.domain.options import FSYNC, applied, merged, too_little
-from dkv.domain.refusals import no, unknown_database
+from dkv.domain.refusals import living_database, no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies

@@ -10,8 +10,7 @@ from dkv.domain.commands import DrainServer, ShutdownProcess
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Process, ProcessRole
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import no, unknown_server
+from dkv.domain.refusals import living_database, no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
 
 

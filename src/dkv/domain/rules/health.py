@@ -7,8 +7,8 @@ from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Group
 from dkv.domain.refusals import no, stale_fact
-from dkv.domain.refusing import REFUSALS
 from dkv.domain.rules.processes import owned
+from dkv.domain.writes_refused import WRITE_REFUSALS
 
 
 def engine_silent(draft: Draft, command: EngineSilent) -> Refused | None:
@@ -40,12 +40,14 @@ def writes_refused(draft: Draft, command: WritesRefused) -> Refused | None:
         return process
     if process.refuses == command.why:
         return stale_fact(f"that is known of process {process.start_id}")
-    if command.why and command.why not in REFUSALS:
-        return no("bad_value", f"No engine refuses writes with {command.why!r}.", f"Known are {', '.join(sorted(REFUSALS))}.")
+    if command.why and command.why not in WRITE_REFUSALS:
+        return no(
+            "bad_value", f"No engine refuses writes with {command.why!r}.", f"Known are {', '.join(sorted(WRITE_REFUSALS))}."
+        )
     draft.put_process(process, refuses=command.why, refuses_at=max(1, command.now) if command.why else 0)
     kind, because = ("accepts", "its engine takes writes again")
     if command.why:
-        kind, because = ("refuses", f"its engine refuses writes: {REFUSALS[command.why].reason}")
+        kind, because = ("refuses", f"its engine refuses writes: {WRITE_REFUSALS[command.why].reason}")
     draft.note(
         f"process.{kind}",
         f"process {process.start_id}",

@@ -7,9 +7,9 @@ from dataclasses import replace
 from dkv.domain.commands import LackEnded
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.held_back import LACKS, rest_of
 from dkv.domain.model import Process
 from dkv.domain.refusals import stale_fact
-from dkv.domain.resting import LACKS, resting
 from dkv.domain.rules.processes import owned
 
 
@@ -18,7 +18,7 @@ def lack_ended(draft: Draft, command: LackEnded) -> Refused | None:
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process
-    rest = resting(process)
+    rest = rest_of(process)
     if rest is None or rest.lacks not in LACKS or process.leaving:
         return stale_fact(f"process {process.start_id} waits for nothing that could come back")
     begin(draft, process, LACKS[rest.lacks].again)
@@ -27,7 +27,7 @@ def lack_ended(draft: Draft, command: LackEnded) -> Refused | None:
 
 def tick_rest(draft: Draft, process: Process) -> None:
     """Arm the timer of one that is held back, and let it go when that ran out."""
-    rest = resting(process)
+    rest = rest_of(process)
     if rest is None or process.leaving or draft.stopping(process.database):
         return
     if rest.armed is None:

@@ -13,9 +13,9 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState, TailTransfer
 from dkv.domain.refusals import no, unknown_archive
-from dkv.domain.resting import resting
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
 
@@ -109,7 +109,7 @@ def standing(draft: Draft, archive_id: int) -> Standing:
     alive = draft.server_alive(process.server_id)
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     ready = alive and process.report is not None and (process.state is ProcessState.STARTED or loaded)
-    rest = resting(process)
+    rest = rest_of(process)
     lacking = rest is not None and bool(rest.lacks)  # nobody knows when it will be able to answer
     return Standing(archive_id, process, ready, pending=alive and not ready and not lacking)
 
@@ -152,7 +152,7 @@ def _may_come(draft: Draft, member: Standing) -> bool:
 def _awaitable(draft: Draft, group: Group, member: Standing) -> bool:
     """A dead leader is waited for while its server's lease lives, or its machine still answers."""
     process = member.process
-    rest = resting(process)
+    rest = rest_of(process)
     if process is None or process.leaving or (rest and rest.lacks):
         return False
     return draft.server_alive(process.server_id) or group.machine_answers

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.naming import living_database
 from dkv.domain.options import applied, effects, merged
-from dkv.domain.refusals import no, stale_fact
+from dkv.domain.refusals import living_database, no, stale_fact
 from dkv.domain.rules.processes import owned
 
 

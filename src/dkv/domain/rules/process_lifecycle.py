@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dkv.domain.draft import Draft
+from dkv.domain.held_back import LACKS, next_begin, next_rest
 from dkv.domain.lifecycle import row
 from dkv.domain.model import (
     PROCESSES_OF,
@@ -25,7 +26,6 @@ from dkv.domain.model import (
     Rest,
     Tombstone,
 )
-from dkv.domain.resting import LACKS, held_back, next_rest
 from dkv.domain.rules.archives import endpoints
 from dkv.domain.table import keys_of
 
@@ -299,7 +299,7 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
     draft.next_start_id = process.start_id + 1
     if not because and process.restart_of is not None:
         because = f"process {process.restart_of} ended and nobody had asked for that"
-        because += f"; {held_back(process.rest)}" if process.rest and not process.rest.over else ""
+        because += f"; {next_begin(process.rest)}" if process.rest and not process.rest.over else ""
     draft.note(
         "process.requested",
         f"process {process.start_id}",

@@ -19,6 +19,7 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import (
     GROUPS_NOT_SERVING,
     TES_HELD,
@@ -31,10 +32,8 @@ from dkv.domain.model import (
     ProcessState,
     Requester,
 )
-from dkv.domain.naming import living_database
 from dkv.domain.options import for_one_process
-from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_process, unknown_server
-from dkv.domain.resting import resting
+from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
 from dkv.domain.table import items_of, keys_of
@@ -118,7 +117,7 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
             f"Use --server-id {archive.server_id}.",
         )
     process = draft.process_on(archive.archive_id)
-    if process and (process.leaving or not resting(process)):
+    if process and (process.leaving or not rest_of(process)):
         draft.answer.update(startId=process.start_id)
         return no("already_running", f"{archive.name} has process {process.start_id} already.", "Nothing to do.")
     return None

@@ -9,8 +9,7 @@ from dkv.domain.commands import Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Database, EngineState, Group, Process, ProcessState, SwitchoverRequest
-from dkv.domain.naming import living_database
-from dkv.domain.refusals import nearest, no, unknown_process
+from dkv.domain.refusals import living_database, nearest, no, unknown_process
 
 BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dkv.domain.commands import Tick
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
+from dkv.domain.held_back import rest_of
 from dkv.domain.hotcopy import CopyStage
 from dkv.domain.model import (
     COPIES_ACTIVE,
@@ -27,7 +28,6 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
-from dkv.domain.resting import resting
 from dkv.domain.rules import copies, switchover, tail
 from dkv.domain.rules.held_back import tick_rest
 from dkv.domain.rules.leadership import assign, next_in_order
@@ -70,7 +70,7 @@ def waits(state: State) -> bool:
         any(not (group.open and group.handover) for group in _timed_groups(state))
         or any(not c.over and c.stage is not CopyStage.COPYING for c in items_of(state.copies, COPIES_ACTIVE))
         or any(
-            p.waiting_since is not None or p.state is ProcessState.TRACKED or resting(p)
+            p.waiting_since is not None or p.state is ProcessState.TRACKED or rest_of(p)
             for p in items_of(state.processes, PROCESSES_TIMED)
         )
     )

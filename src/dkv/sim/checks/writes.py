@@ -13,9 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from dkv.domain.decision import Event
+from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.domain.options import lags
-from dkv.domain.resting import resting
 from dkv.machine.observation import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.engines.disk import Disk
@@ -119,7 +119,7 @@ class Checkers(Watcher):
             return "an operator had stopped it"
         if archive.parked:
             return "it was parked after too many exits"
-        rest = resting(process)
+        rest = rest_of(process)
         if rest is not None and rest.lacks:
             return f"it could not be started again: {rest.lacks}"
         if old.leader == archive_id and not old.open and waited >= GRACE:

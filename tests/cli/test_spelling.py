@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dkv.cli import nouns
 from dkv.cli.cmdlets import CMDLETS
 from dkv.domain.refusals import nearest
-from dkv.domain.similar import distance, listed, meant
+from dkv.spelling import distance, listed, meant
 
 COMMANDS = [*nouns.VERBS, *(cmdlet.name for cmdlet in CMDLETS), "manager", "playground", "shell", "backup", "restore", "rebuild"]
 

@@ -49,7 +49,7 @@ LACKS: dict[str, Lack] = {
 """By the cause of an end, in the words of the engine contract's Cause."""
 
 
-def resting(process: Process | None) -> Rest | None:
+def rest_of(process: Process | None) -> Rest | None:
     """What holds a requested process back, or None."""
     return process.rest if process is not None and process.rest is not None and not process.rest.over else None
 
@@ -73,7 +73,7 @@ def _delay(options: DatabaseOptions, tries: int, lacks: bool, ran: bool) -> int:
     return 0 if ran else options.restart_window // max(1, options.restart_budget) // 4 * (tries - 1)
 
 
-def held_back(rest: Rest) -> str:
+def next_begin(rest: Rest) -> str:
     """The clause that says so in an event."""
     again = LACKS[rest.lacks].again if rest.lacks else ""
     sooner = f", or as soon as {again}" if again else ""

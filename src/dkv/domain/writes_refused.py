@@ -12,7 +12,7 @@ from dkv.domain.model import Group, Process, State
 
 
 @dataclass(frozen=True)
-class Refusal:
+class WriteRefusal:
     """One reason: a clause that says what is the case, and what helps; `hint` may name {address}, {start_id}, {database},
     {instance} and {server}."""
 
@@ -20,47 +20,47 @@ class Refusal:
     hint: str
 
 
-REFUSALS: dict[str, Refusal] = {
-    "BUSY": Refusal(
+WRITE_REFUSALS: dict[str, WriteRefusal] = {
+    "BUSY": WriteRefusal(
         "it is busy with a script or function that does not end, and every other client is answered BUSY",
         "A script that wrote nothing ends by SCRIPT KILL (a function by FUNCTION KILL) sent to {address}. One that wrote ends "
         "only with its engine: dkv shutdown process --start-id {start_id} --kill, then Start-DkvStore -Name {database} "
         "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was acknowledged to nobody "
         "and is undone. The option script-limit (ms) has the manager do it by itself.",
     ),
-    "OOM": Refusal(
+    "OOM": WriteRefusal(
         "its memory is full (maxmemory), and writes that need more are answered OOM",
         "Delete keys or let them expire, or give it more: dkv update database-options --db-name {database} --default-options "
         "max-memory BYTES.",
     ),
-    "MISCONF": Refusal(
+    "MISCONF": WriteRefusal(
         "it cannot write its append-only file, and writes are answered MISCONF",
         "Make room on the disk of {server}, or mend it; the engine tries again by itself every second.",
     ),
-    "NOREPLICAS": Refusal(
+    "NOREPLICAS": WriteRefusal(
         "its manager keeps it from taking writes, and they are answered NOREPLICAS",
         "It ends when the manager of {server} may let it lead: look at what its group waits for, and at that manager's log.",
     ),
-    "CLUSTERDOWN": Refusal(
+    "CLUSTERDOWN": WriteRefusal(
         "it does not know who serves its hash slots, and writes are answered CLUSTERDOWN",
         "Look at the cluster links of {address} (its bus port) and at the log of the manager of {server}.",
     ),
-    "READONLY": Refusal(
+    "READONLY": WriteRefusal(
         "it should lead and follows somebody, so nobody's writes are taken",
         "Its manager has it lead again or it is restarted; look at the log of the manager of {server}, and for engines that "
         "are not of this domain on the bus.",
     ),
-    "LOADING": Refusal("it loads data while it should lead", "Wait for it, or look at its log on {server}."),
-    "MAXCLIENTS": Refusal(
+    "LOADING": WriteRefusal("it loads data while it should lead", "Wait for it, or look at its log on {server}."),
+    "MAXCLIENTS": WriteRefusal(
         "it has as many connections as it may (maxclients), and new clients are refused",
         "Close connections: CLIENT LIST at {address} shows whose they are.",
     ),
-    "CLOSED": Refusal(
+    "CLOSED": WriteRefusal(
         "its client port is closed, and every client's connection is refused",
         "Its manager opens it as soon as it can: look at the log of the manager of {server}, and whether another program has "
         "the port of {address}.",
     ),
-    "PAUSED": Refusal(
+    "PAUSED": WriteRefusal(
         "it lets the writes of its clients wait (CLIENT PAUSE)",
         "It ends by itself with what asked for it, a hot copy or a handover; else CLIENT UNPAUSE by the managers' user at "
         "{address}.",
