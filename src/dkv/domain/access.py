@@ -1,0 +1,89 @@
+"""Domain: who may come in, as the state keeps it: users, roles, tokens, join tokens, the servers that joined. Values; pure.
+
+No secret is kept that could be used: of a password its Argon2id hash, of a token's 256 random bits their SHA-256. Times are
+wall-clock milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class AllowedRequest:
+    """Requests that a role allows: a method or `*`, an address in which `*` stands for anything, and what parameters must be."""
+
+    method: str
+    url: str
+    query: Pairs = ()
+    path: Pairs = ()
+    payload: Pairs = ()
+
+
+@dataclass(frozen=True)
+class Role:
+    """What somebody made a role of: requests, and other roles, built-in ones too."""
+
+    name: str
+    sub_roles: tuple[str, ...] = ()
+    requests: tuple[AllowedRequest, ...] = ()
+
+
+@dataclass(frozen=True)
+class User:
+    """A person or program with a name. A password's hash, or a certificate with the SHA-256 of its DER in hex."""
+
+    name: str
+    roles: tuple[str, ...] = ()
+    password: str = ""
+    certificate: str = ""
+    fingerprint: str = ""
+    changed_at: int = 0
+
+
+@dataclass(frozen=True)
+class Token:
+    """A secret for a program or a person, with one role. Made for a user, it allows what both the role and the user may."""
+
+    token_id: str
+    secret_hash: str
+    role: str
+    name: str = ""
+    user: str = ""
+    made_by: str = ""
+    made_at: int = 0
+    expires_at: int = 0
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A server that used a join token: its uid, and the SHA-256 of its public key, by which it may ask again."""
+
+    server_uid: str
+    public_key: str
+
+
+@dataclass(frozen=True)
+class JoinToken:
+    """A secret with which so many new servers may join."""
+
+    token_id: str
+    secret_hash: str
+    uses: int = 1
+    used_by: tuple[Joined, ...] = ()
+    made_by: str = ""
+    made_at: int = 0
+    expires_at: int = 0
+
+
+@dataclass(frozen=True)
+class Member:
+    """A server that was admitted to the domain. `refused`: it was deleted, and its certificate counts no more."""
+
+    server_uid: str
+    server_id: str
+    admitted_at: int = 0
+    by: str = ""  # the join token's id
+    refused: bool = False

@@ -1,0 +1,103 @@
+"""Domain: whether a join token admits a server, and what a token, a user or a role may be. Pure; times are wall-clock ms."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+
+from dkv.domain.access import Joined, JoinToken, Role
+from dkv.domain.decision import Refused
+from dkv.domain.refusals import nearest, no
+from dkv.domain.rights import BUILT_IN, GIVEN
+
+MINUTE = 60_000
+DAY = 86_400_000
+SHORTEST = 1_000  # ms a token lives at least
+LONGEST = 100 * 366 * DAY  # and at most
+TOKEN_LIVES = 90 * DAY  # unless asked otherwise
+JOIN_TOKEN_LIVES = 60 * MINUTE
+MOST_USES = 1_000
+LONGEST_NAME = 200
+
+
+def judge_join(kept: JoinToken | None, token_id: str, secret_hash: str, joining: Joined, now: int) -> Refused | None:
+    """Why a join token does not admit this server now. A server that was admitted by it may repeat its request.
+
+    A wrong secret and an unknown id are one sentence, so that ids cannot be tried.
+    """
+    again = "Make a new one on a server of the domain: dkv create join-token."
+    if not hmac.compare_digest(kept.secret_hash if kept else "0" * 64, secret_hash) or kept is None:
+        return no("bad_join_token", f"There is no join token {token_id[:16]} with that secret.", again)
+    if joining in kept.used_by:
+        return None
+    if now >= kept.expires_at:
+        late = (now - kept.expires_at) // MINUTE
+        return no(
+            "bad_join_token",
+            f"The join token {token_id} expired {late} minutes ago by this server's clock.",
+            f"{again} If it was made a moment ago, compare the clocks of the servers.",
+        )
+    if len(kept.used_by) >= kept.uses:
+        uid = kept.used_by[-1].server_uid
+        return no(
+            "bad_join_token",
+            f"The join token {token_id} was used already, last by the server with uid {uid}.",
+            f"{again} If no server of yours has that uid, delete that server: somebody else has the token.",
+        )
+    return None
+
+
+def unfit_lifetime(lasts: int) -> Refused | None:
+    """Refuse a lifetime, in ms, that is over at once or longer than anybody remembers."""
+    if SHORTEST <= lasts <= LONGEST:
+        return None
+    return no("bad_value", f"A token cannot live {lasts} ms.", "Give it from one second to a hundred years.")
+
+
+def unfit_uses(uses: int) -> Refused | None:
+    """Refuse a join token that nobody, or a crowd, could use."""
+    if 1 <= uses <= MOST_USES:
+        return None
+    return no("bad_value", f"A join token cannot be used {uses} times.", f"Give it from 1 to {MOST_USES} uses.")
+
+
+def unfit_label(what: str, name: str) -> Refused | None:
+    """Refuse a name that could not be seen or typed; an empty one is no name and is fine."""
+    if name.strip() == name and name.isprintable() and len(name) <= LONGEST_NAME:
+        return None
+    return no(
+        "bad_value",
+        f"{what} {name[:60]!r} is not a valid name.",
+        f"Use up to {LONGEST_NAME} printable characters, no blank at either end.",
+    )
+
+
+def unfit_user_name(name: str) -> Refused | None:
+    """Refuse a name that could not be seen, typed, or sent: basic credentials end the name at the first colon."""
+    if name and "/" not in name and ":" not in name and unfit_label("User", name) is None:
+        return None
+    return no(
+        "bad_value",
+        f"User {name[:60]!r} is not a valid name.",
+        f"Use up to {LONGEST_NAME} printable characters, no slash, no colon, no blank at either end.",
+    )
+
+
+def unknown_role(roles: Mapping[str, Role], names: Iterable[str]) -> Refused | None:
+    """Refuse the first of these roles that does not exist, or that only servers have."""
+    for name in names:
+        if name not in roles and name not in GIVEN:
+            return no("unknown_record", f"There is no role named {name}.", nearest(name, [*GIVEN, *sorted(roles)]))
+    return None
+
+
+def containing(roles: Mapping[str, Role], names: Iterable[str]) -> set[str]:
+    """These roles and all that they contain, however deep; also such as do not exist."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += roles[name].sub_roles if name in roles and name not in BUILT_IN else ()
+    return found

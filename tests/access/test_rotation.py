@@ -1,0 +1,64 @@
+"""Changing an authority: each phase waits for every server, and a leaf is believed by all of them at every moment."""
+
+from __future__ import annotations
+
+import itertools
+
+from dkv.access import certificates
+from dkv.access.certificates import Owner, Reachable
+from dkv.domain import authority
+from dkv.domain.authority import Phase, Rotation
+from dkv.domain.decision import Refused
+
+NOW = 1_800_000_000_000
+OWNER = Owner("d0")
+SERVERS = ("u1", "u2", "u3")
+
+
+def test_every_leaf_is_believed_by_every_server_through_all_phases() -> None:
+    old, new = (certificates.new_authority(OWNER, NOW) for _ in range(2))
+    keys = {pair.certificate: pair for pair in (old, new)}
+
+    def believed(signer: Rotation, judge: Rotation) -> bool:
+        leaf = certificates.new_leaf(keys[signer.current], OWNER, Reachable("u1"), NOW)
+        return certificates.judge_peer(leaf.certificate, judge.trusted, OWNER, SERVERS, NOW) == "u1"
+
+    states = [Rotation(old.certificate)]
+    prepared = authority.prepare(states[0], new.certificate)
+    assert isinstance(prepared, Rotation)
+    states.append(prepared)
+    for _ in (Phase.PREPARED, Phase.SWITCHED):
+        rotation = states[-1]
+        for server in SERVERS:
+            assert authority.advance(rotation, SERVERS) is rotation
+            rotation = authority.report(rotation, server, rotation.phase)
+        states.append(authority.advance(rotation, SERVERS))
+    assert [state.phase for state in states] == [Phase.DONE, Phase.PREPARED, Phase.SWITCHED, Phase.DONE]
+    assert states[-1] == Rotation(new.certificate)
+    for earlier, later in itertools.pairwise(states):  # a server may be one phase behind another
+        assert believed(earlier, later) and believed(later, earlier)
+    assert not believed(states[0], states[-1])
+
+
+def test_a_phase_waits_for_the_servers_that_did_not_report_and_for_no_other() -> None:
+    rotation = authority.prepare(Rotation("old"), "new")
+    assert isinstance(rotation, Rotation)
+    rotation = authority.report(rotation, "u2", Phase.PREPARED)
+    assert authority.missing(rotation, SERVERS) == ("u1", "u3")
+    assert authority.missing(rotation, SERVERS, without=("u3",)) == ("u1",)
+    assert authority.report(rotation, "u1", Phase.SWITCHED) is rotation  # out of date, or early
+    assert authority.report(rotation, "u2", Phase.PREPARED) is rotation
+    rotation = authority.report(rotation, "u1", Phase.PREPARED)
+    assert authority.advance(rotation, SERVERS) is rotation
+    assert authority.advance(rotation, SERVERS, without=("u3",)).phase is Phase.SWITCHED
+    assert authority.advance(rotation, ("u1", "u2")).phase is Phase.SWITCHED  # u3 was deleted
+
+
+def test_one_change_at_a_time() -> None:
+    rotation = authority.prepare(Rotation("old"), "new")
+    assert isinstance(rotation, Rotation) and rotation.bundle == "oldnew"
+    refused = authority.prepare(rotation, "third")
+    assert isinstance(refused, Refused) and refused.code == "rotation_running" and "PREPARED" in refused.message
+    at_rest = Rotation("old")
+    assert authority.missing(at_rest, SERVERS) == () and authority.advance(at_rest, SERVERS) is at_rest
+    assert authority.report(at_rest, "u1", Phase.DONE) is at_rest and at_rest.trusted == ("old",)
