@@ -52,13 +52,13 @@ class BlockedItem:
 
 def blocked(state: State, database: str | None = None) -> list[BlockedItem]:
     """All that waits, or what waits in one database and the servers it needs."""
-    found = list(_unwritten(state, database))
-    found += [one for server in state.servers.values() for one in _server(state, server, database)]
+    items = list(_unwritten(state, database))
+    items += [item for server in state.servers.values() for item in _server(state, server, database)]
     for known in sorted(state.databases.values(), key=lambda d: d.name):
         if known.state is not DatabaseState.TOMBSTONE and database in (None, known.name):
-            found += _database(state, known)
+            items += _database(state, known)
     gone = [a for a in state.archives.values() if a.removed and database in (None, a.database)]
-    return found + [one for archive in gone for one in _retiring(state, archive)]
+    return items + [item for archive in gone for item in _retiring(state, archive)]
 
 
 def _database(state: State, database: Database) -> Iterator[BlockedItem]:
@@ -92,8 +92,8 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
         now.hint,
         blocks=True,
     )
-    for one in now.ended:
-        group = next((g for g in state.groups.values() if g.open and g.leader_process == one.start_id), None)
+    for ended in now.ended:
+        group = next((g for g in state.groups.values() if g.open and g.leader_process == ended.start_id), None)
         if group is not None and database in (None, group.database):
             name = _name(state, group.leader)
             yield BlockedItem(
@@ -102,7 +102,7 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
                 group.database,
                 "the domain's state",
                 now.at,
-                f"{name} led it and ended ({one.reason}); its successor cannot be written down",
+                f"{name} led it and ended ({ended.reason}); its successor cannot be written down",
                 now.hint,
                 blocks=True,
             )
@@ -148,12 +148,12 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
     tes = [p for p in live if p.role is ProcessRole.TE]
     left = tes if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN and tes else live
     what = "its TEs stop before its SMs" if left is tes else "its SMs stop once all in sync have what their leader has"
-    whom = ", ".join(f"process {p.start_id}" for p in left)
+    names = ", ".join(f"process {p.start_id}" for p in left)
     yield BlockedItem(
         "database",
         subject,
         database.name,
-        whom,
+        names,
         database.state_at or None,
         f"it is being shut down: {what}",
         f"If it takes too long: Stop-DkvStore -Name {database.name} -Force.",
@@ -262,7 +262,7 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
     start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
     subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
     now = state.unwritten if isinstance(state, AsOf) else None
-    if now and ended and ended.process.start_id in {one.start_id for one in now.ended}:
+    if now and ended and ended.process.start_id in {end.start_id for end in now.ended}:
         yield BlockedItem("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.hint)
         return
     if archive.parked:
@@ -353,15 +353,15 @@ def _lost_at(state: State, process: Process) -> int | None:
 
 def _leaving(state: State, process: Process) -> BlockedItem:
     group = state.groups.get((process.database, process.group))
-    whom, why = "its engine", "it is being stopped"
+    name, why = "its engine", "it is being stopped"
     if process.kill:
         why = "it is being killed"
     elif group and group.leader_process == process.start_id and len(group.in_sync) > 1:
-        whom, why = "its successor", "it leads and hands over before it stops"
+        name, why = "its successor", "it leads and hands over before it stops"
     elif group and process.archive_id in group.in_sync and group.serving:
-        whom, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
+        name, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
     hint = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
-    return _of(state, process, whom, why, hint)
+    return _of(state, process, name, why, hint)
 
 
 def _coming(state: State, process: Process) -> BlockedItem:
@@ -392,8 +392,8 @@ def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Bl
     reason = f"it still runs with {lag.option} {lag.runs} instead of {lag.wanted}"
     since = database.options_at or None
     if lag.renews:
-        found = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
-        return replace(found, kind="option", since=since)
+        item = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
+        return replace(item, kind="option", since=since)
     hint = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
     if not state.server_alive(process.server_id):
         hint = f"Start the manager of server {process.server_id}."
@@ -403,11 +403,11 @@ def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Bl
 def _entering(state: State, process: Process) -> BlockedItem:
     """A TE: it enters when every group of its database is led."""
     led = [g for g in state.groups_of(process.database) if not g.serving]
-    whom = ", ".join(f"group {g.name}" for g in led) or "its engine"
+    names = ", ".join(f"group {g.name}" for g in led) or "its engine"
     if not led:
-        return _of(state, process, whom, "it copies what the leaders hold")
+        return _of(state, process, names, "it copies what the leaders hold")
     why = "it enters the database when every group has its leader"
-    return _of(state, process, whom, why, "Start the archives that the groups wait for.")
+    return _of(state, process, names, why, "Start the archives that the groups wait for.")
 
 
 def _held(state: State, process: Process) -> BlockedItem:
@@ -430,8 +430,8 @@ def _joining(state: State, process: Process) -> BlockedItem:
     leader = _name(state, group.leader)
     if not group.serving:
         waiting = waits_for(state, group)
-        whom = ", ".join(waiting.archives) if waiting else f"group {group.name}"
-        return _of(state, process, whom, "it follows as soon as its group has a leader", waiting.hint if waiting else "")
+        names = ", ".join(waiting.archives) if waiting else f"group {group.name}"
+        return _of(state, process, names, "it follows as soon as its group has a leader", waiting.hint if waiting else "")
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining is None:
         return _of(state, process, f"the manager of {leader}", "its leader's manager lets it join")

@@ -107,11 +107,11 @@ def _comes(state: Reader, restart: DatabaseRestart, process: Process) -> bool:
 
 def _wait_for(state: Reader, process: Process) -> Wait:
     archive = state.archive_of(process)
-    whom = f"process {process.start_id}" + (f" ({archive.name})" if archive else "")
+    name = f"process {process.start_id}" + (f" ({archive.name})" if archive else "")
     if process.leaving:
-        return Wait(whom, "it is stopping", f"If it never ends: dkv shutdown process --start-id {process.start_id} --evict.")
+        return Wait(name, "it is stopping", f"If it never ends: dkv shutdown process --start-id {process.start_id} --evict.")
     why = why_not_running(state, archive) if archive else None
-    return Wait(whom, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
+    return Wait(name, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
 
 
 def _in_group(state: Reader, database: Database, group: Group, restart: DatabaseRestart) -> Next | None:

@@ -115,6 +115,6 @@ def _away(state: Reader, archive: Archive) -> Away:
 
 def _newest(state: Reader, group: Group) -> PositionReport | None:
     """The newest position anybody told: answers of this vacancy, and what the last leader held when it opened."""
-    told = [p.report for p in state.processes_in(group) if p.report]
-    told += [group.opened_at] if group.opened_at else []
-    return max(told, key=lambda r: r.order, default=None)
+    reports = [p.report for p in state.processes_in(group) if p.report]
+    reports += [group.opened_at] if group.opened_at else []
+    return max(reports, key=lambda r: r.order, default=None)

@@ -62,9 +62,11 @@ MOST_OPTIONS = 100
 MOST_LETTERS = 1000  # of a name and its value
 
 
-def merged(kept: Iterable[tuple[str, str]], asked: Iterable[tuple[str, str]], replace_all: bool) -> tuple[tuple[str, str], ...]:
+def merged(
+    present: Iterable[tuple[str, str]], changes: Iterable[tuple[str, str]], replace_all: bool
+) -> tuple[tuple[str, str], ...]:
     """The options a database has after these were set, by name."""
-    return tuple(sorted({**({} if replace_all else dict(kept)), **dict(asked)}.items()))
+    return tuple(sorted({**({} if replace_all else dict(present)), **dict(changes)}.items()))
 
 
 def applied(options: DatabaseOptions, before: Mapping[str, str], after: Mapping[str, str]) -> DatabaseOptions | Refused:
@@ -103,9 +105,9 @@ def no_option(name: str) -> Refused:
 
 def for_one_process(database: Database, options: Iterable[tuple[str, str]]) -> Refused | None:
     """Options of one process: those its database has, as a captured process names them, and NuoDB's own."""
-    kept = dict(database.default_options)
+    of_database = dict(database.default_options)
     for name, value in options:
-        if name in OF_NUODB or kept.get(name) == value:
+        if name in OF_NUODB or of_database.get(name) == value:
             continue
         if name not in MEANT:
             return no_option(name)
@@ -137,8 +139,8 @@ def _read(name: str, field: str, text: str) -> int | str | Refused:
 
 def _memory(name: str, text: str) -> int | Refused:
     """Bytes from `1073741824`, `1gb` or `1024M`, in powers of 1024."""
-    found = re.fullmatch(r"([0-9]{1,16})([kmgt]?)i?b?", text.lower())
-    size = int(found[1]) << 10 * " kmgt".index(found[2] or " ") if found else -1
+    match = re.fullmatch(r"([0-9]{1,16})([kmgt]?)i?b?", text.lower())
+    size = int(match[1]) << 10 * " kmgt".index(match[2] or " ") if match else -1
     if not 0 <= size <= LARGEST:
         return no("bad_value", f"The option {name} is {text!r}.", "It is a number of bytes, such as 536870912 or 512MB.")
     return too_little(size) or size
@@ -172,14 +174,14 @@ def lags(database: Database, process: Process) -> list[Lag]:
     """What a process does not have yet. One that is not loaded says nothing: it is started with what is wanted."""
     if process.state not in (ProcessState.TRACKED, ProcessState.MONITORED):
         return []
-    options, found = database.options, []
+    options, lagging = database.options, []
     if process.append_fsync not in ("", options.append_fsync):
-        found.append(Lag("append-fsync", process.append_fsync, options.append_fsync))
+        lagging.append(Lag("append-fsync", process.append_fsync, options.append_fsync))
     if options.max_memory and process.max_memory != options.max_memory:
-        found.append(Lag("max-memory", str(process.max_memory or "its share"), str(options.max_memory)))
+        lagging.append(Lag("max-memory", str(process.max_memory or "its share"), str(options.max_memory)))
     elif process.max_memory and not options.max_memory:
-        found.append(Lag("max-memory", str(process.max_memory), "its share", renews=True))
-    return found
+        lagging.append(Lag("max-memory", str(process.max_memory), "its share", renews=True))
+    return lagging
 
 
 def fsync_in_force(state: State, database: Database) -> str:

@@ -64,12 +64,12 @@ class TailTransfer:
     @property
     def lowest(self) -> int:
         """The place furthest behind."""
-        return min(one.place for one in self.fed)
+        return min(recipient.place for recipient in self.fed)
 
     @property
     def shift(self) -> int:
         """Offset in the new history minus place; above every old offset, so that all get there by filling up."""
-        return max(one.offset for one in self.fed) - self.lowest + 128
+        return max(recipient.offset for recipient in self.fed) - self.lowest + 128
 
     @property
     def end(self) -> int:
@@ -78,4 +78,4 @@ class TailTransfer:
 
     def of(self, start_id: int) -> TailRecipient | None:
         """A process's part in it."""
-        return next((one for one in self.fed if one.start_id == start_id), None)
+        return next((recipient for recipient in self.fed if recipient.start_id == start_id), None)

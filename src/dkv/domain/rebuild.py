@@ -68,7 +68,7 @@ class Rebuilt:
     """A state, what it was made of, and what nobody knows; one clause each."""
 
     state: State
-    found: tuple[str, ...]
+    findings: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -94,7 +94,7 @@ def rebuild(finds: Finds, fresh: str) -> Rebuilt | Refused:
         groups=groups,
         archives={a.archive_id: _archive(a) for a in archives},
     )
-    return Rebuilt(state, tuple(_found(finds, state)), tuple(_unknown(finds, state)))
+    return Rebuilt(state, tuple(_findings(finds, state)), tuple(_unknown(finds, state)))
 
 
 # What cannot be one domain -------------------------------------------------------------------------------------------
@@ -218,18 +218,18 @@ def _databases(archives: Sequence[FoundArchive], fresh: str) -> Iterable[Databas
         yield Database(name, mine[0].database_uid, secret, options)
 
 
-def _archive(found: FoundArchive) -> Archive:
-    state = ArchiveState.NOT_RUNNING if found.initialised else ArchiveState.PROVISIONED
+def _archive(archive: FoundArchive) -> Archive:
+    state = ArchiveState.NOT_RUNNING if archive.initialised else ArchiveState.PROVISIONED
     return Archive(
-        found.archive_id,
-        found.database,
-        found.database_uid,
-        found.group,
-        found.server_id,
-        found.name,
-        found.path,
-        found.cluster_port,
-        found.client_port,
+        archive.archive_id,
+        archive.database,
+        archive.database_uid,
+        archive.group,
+        archive.server_id,
+        archive.name,
+        archive.path,
+        archive.cluster_port,
+        archive.client_port,
         state,
     )
 
@@ -252,14 +252,14 @@ def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
 def _without_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
     """Archives whose ports a later one of their server has: who was removed and kept had given them back."""
     held: set[tuple[str, int]] = set()
-    found = []
+    without = []
     for archive in sorted(archives, key=lambda a: -a.archive_id):
         ports = {(archive.server_id, p) for p in (archive.cluster_port, archive.client_port) if p}
         if ports & held:
-            found.append(archive)
+            without.append(archive)
         else:
             held |= ports
-    return found
+    return without
 
 
 def _word(*parts: str) -> str:
@@ -270,7 +270,7 @@ def _word(*parts: str) -> str:
 # What is said --------------------------------------------------------------------------------------------------------
 
 
-def _found(finds: Finds, state: State) -> Iterable[str]:
+def _findings(finds: Finds, state: State) -> Iterable[str]:
     yield f"domain {state.uid}"
     for server in finds.servers:
         yield f"server {server.server_id} at {server.host}:{server.port}"
@@ -278,20 +278,20 @@ def _found(finds: Finds, state: State) -> Iterable[str]:
         slots = ", ".join(f"{low}-{high}" for low, high in group.slots)
         began = f"goes on in term {group.term}" if group.term else "never had data"
         yield f"{group.database}/{group.name}, slots {slots}: {began}"
-        for found in sorted(finds.archives, key=lambda a: a.archive_id):
-            if (found.database, found.group) == group.key:
-                yield f"archive {found.archive_id}, {found.name} on {found.server_id}: {_standing(found, group)}"
+        for archive in sorted(finds.archives, key=lambda a: a.archive_id):
+            if (archive.database, archive.group) == group.key:
+                yield f"archive {archive.archive_id}, {archive.name} on {archive.server_id}: {_standing(archive, group)}"
 
 
-def _standing(found: FoundArchive, group: Group) -> str:
-    if not found.initialised:
+def _standing(archive: FoundArchive, group: Group) -> str:
+    if not archive.initialised:
         return "no data yet"
-    role = "may lead" if found.archive_id in group.in_sync else "copies from the leader when it is started"
-    if found.report is None:
-        return f"its position cannot be read ({found.trouble}); {role}"
-    if not found.report.term:
+    role = "may lead" if archive.archive_id in group.in_sync else "copies from the leader when it is started"
+    if archive.report is None:
+        return f"its position cannot be read ({archive.trouble}); {role}"
+    if not archive.report.term:
         return f"data without a marker; {role}"
-    return f"marker {found.report.term}-{found.report.sequence} and {found.report.data_bytes} bytes after it; {role}"
+    return f"marker {archive.report.term}-{archive.report.sequence} and {archive.report.data_bytes} bytes after it; {role}"
 
 
 def _unknown(finds: Finds, state: State) -> Iterable[str]:
@@ -313,26 +313,26 @@ def _unknown(finds: Finds, state: State) -> Iterable[str]:
 def _missing(finds: Finds) -> Iterable[str]:
     """Engines that others knew and whose archive is not here."""
     known = {a.node_id for a in finds.archives}
-    for node_id, (address, who) in sorted({n: (w, a.name) for a in finds.archives for n, w in a.peers}.items()):
+    for node_id, (address, name) in sorted({n: (w, a.name) for a in finds.archives for n, w in a.peers}.items()):
         if node_id not in known:
-            yield f"the archive of the engine at {address}, which {who} knew: it is not under these directories"
+            yield f"the archive of the engine at {address}, which {name} knew: it is not under these directories"
 
 
 def _doubtful(finds: Finds, state: State) -> Iterable[str]:
-    for found in _without_ports(finds.archives):
-        archive = state.archives[found.archive_id]
+    for archive in _without_ports(finds.archives):
+        rebuilt = state.archives[archive.archive_id]
         yield (
-            f"whether {found.name} was removed and kept: another archive of {found.server_id} has its ports, so it gets "
-            f"{archive.cluster_port} and {archive.client_port}. If it was removed, remove it again"
+            f"whether {archive.name} was removed and kept: another archive of {archive.server_id} has its ports, so it gets "
+            f"{rebuilt.cluster_port} and {rebuilt.client_port}. If it was removed, remove it again"
         )
-    for found in finds.archives:
-        group = state.groups[(found.database, found.group)]
+    for archive in finds.archives:
+        group = state.groups[(archive.database, archive.group)]
         others = [state.archives[i].name for i in group.in_sync]
-        if found.initialised and found.order[0] <= 0:
-            yield f"how new {found.name} is: it has no marker that can be read, so {', '.join(others)} may lead"
-        if not found.client_port:
-            archive = state.archives[found.archive_id]
-            yield f"the ports of {found.name}: it gets {archive.cluster_port} and {archive.client_port}"
+        if archive.initialised and archive.order[0] <= 0:
+            yield f"how new {archive.name} is: it has no marker that can be read, so {', '.join(others)} may lead"
+        if not archive.client_port:
+            rebuilt = state.archives[archive.archive_id]
+            yield f"the ports of {archive.name}: it gets {rebuilt.cluster_port} and {rebuilt.client_port}"
     for name in sorted(state.databases):
         if not any(a.secret for a in finds.archives if a.database == name):
             yield f"the engines' password of {name}: it gets a new one"

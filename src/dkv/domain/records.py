@@ -52,19 +52,19 @@ def value_of(state: State, kind: str, key: str) -> Any:
 def regions(state: State) -> Regions:
     """Every region, Default among them."""
     text = text_of(state, "regions", ALL)
-    kept: dict[str, Any] = json.loads(text) if text else {"next": 1, "names": {}}
-    names = {int(number): str(name) for number, name in kept["names"].items()}
-    return Regions({DEFAULT[0]: DEFAULT[1], **names}, kept["next"], text)
+    value: dict[str, Any] = json.loads(text) if text else {"next": 1, "names": {}}
+    names = {int(number): str(name) for number, name in value["names"].items()}
+    return Regions({DEFAULT[0]: DEFAULT[1], **names}, value["next"], text)
 
 
 def placing(state: State, database: str) -> Placing:
     """Which region a database's servers are in; of a deleted database of that name nothing counts."""
     text = text_of(state, "database_regions", database)
     known = state.databases.get(database)
-    kept = json.loads(text) if text else {}
-    if known is None or kept.get("uid") != known.uid:
+    value = json.loads(text) if text else {}
+    if known is None or value.get("uid") != known.uid:
         return Placing(text=text)
-    return Placing(kept["default"], kept["servers"], text)
+    return Placing(value["default"], value["servers"], text)
 
 
 def region_id_of(state: State, database: str, server_id: str) -> int:
@@ -106,8 +106,8 @@ def unfit_name(what: str, name: str) -> Refused | None:
 
 def unknown_record(state: State, kind: str, name: str) -> Refused:
     """No record of that name."""
-    said = kind.replace("_", " ").replace("load balancer", "load-balancer policy")
-    return no("unknown_record", f"There is no {said} named {name}.", nearest(name, keys_of(state, kind)))
+    noun = kind.replace("_", " ").replace("load balancer", "load-balancer policy")
+    return no("unknown_record", f"There is no {noun} named {name}.", nearest(name, keys_of(state, kind)))
 
 
 def unknown_role(state: State, names: Iterable[str]) -> Refused | None:
@@ -117,8 +117,8 @@ def unknown_role(state: State, names: Iterable[str]) -> Refused | None:
 
 def holders_of(state: State, role: str) -> list[str]:
     """Who names a role: `user x`, `role y`."""
-    found = [f"user {name}" for name in keys_of(state, "user") if role in value_of(state, "user", name)["roles"]]
-    return found + [f"role {name}" for name in keys_of(state, "role") if role in value_of(state, "role", name)["subRoles"]]
+    users = [f"user {name}" for name in keys_of(state, "user") if role in value_of(state, "user", name)["roles"]]
+    return users + [f"role {name}" for name in keys_of(state, "role") if role in value_of(state, "role", name)["subRoles"]]
 
 
 def circular(state: State, role: str, sub_roles: Iterable[str]) -> Refused | None:

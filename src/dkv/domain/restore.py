@@ -31,7 +31,7 @@ def restored(old: State) -> State:
 
 def unknown(old: State) -> tuple[str, ...]:
     """What a backup cannot know, in the order of how much it matters."""
-    found = [
+    clauses = [
         "which engines run: end every engine on every server first; one that is forgotten may go on taking writes",
         "who is in sync now: every archive with data is asked, and the newest position on disk leads. Start all instances "
         "of a store at once, with all servers up, or an older copy may lead",
@@ -40,10 +40,10 @@ def unknown(old: State) -> tuple[str, ...]:
     ]
     fresh = sorted(a.name for a in old.archives.values() if a.state is ArchiveState.PROVISIONED and not a.removed)
     if fresh:
-        found.append(f"whether {', '.join(fresh)} got data since: if so it is refused at its start; use dkv rebuild state")
-    found.append(f"ids and terms given out since: start ids go on at {old.next_start_id + START_IDS}, terms {TERMS} higher")
-    found.append("what happened since: tombstones end where the backup does, and events are not part of it")
-    return tuple(found)
+        clauses.append(f"whether {', '.join(fresh)} got data since: if so it is refused at its start; use dkv rebuild state")
+    clauses.append(f"ids and terms given out since: start ids go on at {old.next_start_id + START_IDS}, terms {TERMS} higher")
+    clauses.append("what happened since: tombstones end where the backup does, and events are not part of it")
+    return tuple(clauses)
 
 
 def _database(database: Database) -> Database:

@@ -111,5 +111,5 @@ def _not_whole(database: Database, live: Sequence[Process]) -> Refused | None:
     if database.state is DatabaseState.RUNNING and not fresh:
         return None
     which = ", ".join(str(p.start_id) for p in fresh)
-    said = f"{database.name} is {database.state}" + (f" and process {which} does not run yet." if fresh else ".")
-    return no("database_not_running", said, "Capture it when it is RUNNING with all its processes.")
+    message = f"{database.name} is {database.state}" + (f" and process {which} does not run yet." if fresh else ".")
+    return no("database_not_running", message, "Capture it when it is RUNNING with all its processes.")

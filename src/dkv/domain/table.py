@@ -50,7 +50,7 @@ class Table(dict[K, V]):
             value = index.about(item)
             if value is not None:
                 keys.setdefault(value, []).append(key)
-        return {value: tuple(sorted(found)) for value, found in keys.items()}
+        return {value: tuple(sorted(members)) for value, members in keys.items()}
 
     # Writing to a copy that nobody else has yet ------------------------------------------------------------------
 

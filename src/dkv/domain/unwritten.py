@@ -47,13 +47,13 @@ class AsOf(State):
 
 def as_of(state: State, unwritten: Unwritten) -> AsOf:
     """The state with what its manager could not write down."""
-    known = [one for one in unwritten.ended if one.start_id in state.processes]
-    gone = {one.start_id for one in known}
+    known = [ended for ended in unwritten.ended if ended.start_id in state.processes]
+    gone = {ended.start_id for ended in known}
     processes = {start_id: process for start_id, process in state.processes.items() if start_id not in gone}
     for start_id, why in unwritten.refusing:
         if start_id in processes:
             processes[start_id] = replace(processes[start_id], refuses=why, refuses_at=unwritten.at)
-    tombstones = {one.start_id: _tombstone(state, one, unwritten.at, order) for order, one in enumerate(known, 1)}
+    tombstones = {ended.start_id: _tombstone(state, ended, unwritten.at, order) for order, ended in enumerate(known, 1)}
     shown = {field.name: getattr(state, field.name) for field in fields(State)}
     return AsOf(
         **shown | {"processes": processes, "tombstones": {**state.tombstones, **tombstones}, "archives": _archives(state, known)},
@@ -70,10 +70,10 @@ def _tombstone(state: State, ended: Ended, at: int, order: int) -> Tombstone:
     )
 
 
-def _archives(state: State, ended: Sequence[Ended]) -> dict[int, Archive]:
+def _archives(state: State, ends: Sequence[Ended]) -> dict[int, Archive]:
     archives = dict(state.archives)
-    for one in ended:
-        archive = state.archive_of(state.processes[one.start_id])
+    for end in ends:
+        archive = state.archive_of(state.processes[end.start_id])
         if archive is not None:
             archives[archive.archive_id] = replace(archive, state=ArchiveState.NOT_RUNNING)
     return archives

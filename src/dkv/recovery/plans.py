@@ -54,4 +54,4 @@ def plan_rebuild(data_dirs: Sequence[Path], state: str) -> Plan:
     if isinstance(made, Refused):
         raise RecoveryError(made.message, made.hint)
     because = f"it was rebuilt from {len(made.state.archives)} archives; what was not found there is lost"
-    return Plan(path, made.state, made.found, made.unknown, because)
+    return Plan(path, made.state, made.findings, made.unknown, because)

@@ -150,12 +150,12 @@ def _free_pair(used: set[int]) -> tuple[int, int]:
 def endpoints(draft: Draft, database: str, server_id: str) -> tuple[Endpoint, ...]:
     """Where the engines of a new TE will be reached: the server's next free pair of ports for each group, by name."""
     used = set(_used_ports(draft, draft.servers[server_id].host))
-    found = []
+    chosen = []
     for name in (group.name for group in draft.groups_of(database)):
         pair = _free_pair(used)
         used.update(pair)
-        found.append(Endpoint(name, *pair))
-    return tuple(found)
+        chosen.append(Endpoint(name, *pair))
+    return tuple(chosen)
 
 
 def _used_ports(draft: Draft, host: str) -> dict[int, str]:

@@ -76,7 +76,7 @@ def _chosen(draft: Draft, database: Database, command: RequestHotCopy) -> list[t
         archive = draft.archives[archive_id]
         name = f"/{archive.name}" if archive_id in below else ""
         chosen.append((archive, command.default_path.rstrip("/") + name))
-    return sorted(chosen, key=lambda one: one[0].archive_id)
+    return sorted(chosen, key=lambda pair: pair[0].archive_id)
 
 
 def _in_sync(draft: Draft, database: str) -> set[int]:
@@ -89,9 +89,9 @@ def _need_a_place_below(draft: Draft, archive_ids: set[int], shared: bool) -> se
     return {i for i in servers if shared or any(i != j and _one_machine(servers[i], servers[j]) for j in servers)}
 
 
-def _one_machine(one: Server, other: Server) -> bool:
+def _one_machine(server: Server, other: Server) -> bool:
     """Whether two servers may share their files: managers of one machine may have addresses of their own."""
-    return one.host == other.host or "" != one.boot_id == other.boot_id
+    return server.host == other.host or "" != server.boot_id == other.boot_id
 
 
 def _bad_request(draft: Draft, database: Database, command: RequestHotCopy, chosen: list[tuple[Archive, str]]) -> Refused | None:

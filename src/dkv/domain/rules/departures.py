@@ -50,9 +50,9 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     if draft.processes_on(name):
         return _in_use(draft, name, f"Server {name} still has processes.")
     mine = draft.archives_on(name)
-    kept = [a for a in mine if not a.removed]
-    if kept:
-        return _in_use(draft, name, f"Server {name} still has {_names(kept)}.")
+    remaining = [a for a in mine if not a.removed]
+    if remaining:
+        return _in_use(draft, name, f"Server {name} still has {_names(remaining)}.")
     for archive in mine:
         draft.drop(archive)
         draft.note(
@@ -67,8 +67,8 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
     return None
 
 
-def _in_use(draft: Draft, name: str, said: str) -> Refused:
-    return no("server_in_use", said, f"Delete them, or give them up with: dkv delete server-state --server-id {name}.")
+def _in_use(draft: Draft, name: str, message: str) -> Refused:
+    return no("server_in_use", message, f"Delete them, or give them up with: dkv delete server-state --server-id {name}.")
 
 
 def _names(archives: list[Archive]) -> str:
@@ -90,15 +90,15 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
         if archive:
             draft.put_archive(archive, stopped_by_operator=True)
         end(draft, process, UNPROVEN)
-    kept, pending = [], False
+    remaining, pending = [], False
     for archive in [a for a in draft.archives_on(server.server_id) if not a.removed]:
         why = _needed(draft, archive)
         if why:
-            kept.append(f"{_names([archive])} {why}")
+            remaining.append(f"{_names([archive])} {why}")
             pending = pending or why is MAY_LEAD
         else:
             remove(draft, archive)
-    draft.answer.update(kept=kept, pending=pending)
+    draft.answer.update(kept=remaining, pending=pending)
     return None
 
 

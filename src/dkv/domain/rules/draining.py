@@ -61,15 +61,15 @@ def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | No
 
 def _carried_by(draft: Draft, server_id: str) -> list[Group]:
     """The serving groups whose every copy that is in sync and stays is on that server: without it nobody serves them."""
-    found = []
+    groups = []
     keys = {(archive.database, archive.group) for archive in draft.archives_on(server_id)}
     for group in (draft.groups[key] for key in sorted(keys & draft.groups.keys())):
         stay = [draft.archives[i] for i in group.in_sync if i in draft.archives and _stays(draft, draft.archives[i])]
         here = [a for a in stay if a.server_id == server_id]
         elsewhere = [a for a in stay if a.server_id != server_id and draft.server_alive(a.server_id)]
         if group.serving and here and not elsewhere:
-            found.append(group)
-    return found
+            groups.append(group)
+    return groups
 
 
 def _stays(draft: Draft, archive: Archive) -> bool:

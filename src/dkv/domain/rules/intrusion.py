@@ -52,12 +52,14 @@ def deletions_kept(draft: Draft, command: DeletionsKept) -> Refused | None:
     group = _intruded(draft, command, command.start_id)
     if isinstance(group, Refused):
         return group
-    found = group.intrusion
-    assert found is not None
-    if found.looked:
+    intrusion = group.intrusion
+    assert intrusion is not None
+    if intrusion.looked:
         return stale_fact("that was looked for already")
-    back = found.all and bool(command.path)
-    draft.put_group(group, intrusion=Intrusion(found.at, found.start_id, found.by, found.all, True, command.path, back))
+    back = intrusion.all and bool(command.path)
+    draft.put_group(
+        group, intrusion=Intrusion(intrusion.at, intrusion.start_id, intrusion.by, intrusion.all, True, command.path, back)
+    )
     draft.note(
         "group.deletions_kept",
         group.subject,

@@ -16,8 +16,8 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
     if isinstance(database, Refused):
         return database
     before = database.default_options
-    kept = merged(before, command.options, command.replace_all)
-    options = applied(database.options, dict(before), dict(kept))
+    after = merged(before, command.options, command.replace_all)
+    options = applied(database.options, dict(before), dict(after))
     if isinstance(options, Refused):
         return options
     if options.min_in_sync > max(1, options.replication_factor):
@@ -26,9 +26,9 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
             f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of replication-factor.",
             "Lower it, or raise that one too.",
         )
-    if kept != before:
-        database = draft.put_database(database, options=options, default_options=kept, options_at=draft.command.now)
-        changed = sorted({name for name, _ in set(kept) ^ set(before)})
+    if after != before:
+        database = draft.put_database(database, options=options, default_options=after, options_at=draft.command.now)
+        changed = sorted({name for name, _ in set(after) ^ set(before)})
         draft.note(
             "database.options",
             f"database {database.name}",

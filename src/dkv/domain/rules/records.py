@@ -29,10 +29,10 @@ def put_record(draft: Draft, command: PutRecord) -> Refused | None:
     known = draft.records.get(where)
     value = known.value if known else None
     if command.expects and value not in command.expects:
-        found = "has another value" if known else "does not exist"
+        difference = "has another value" if known else "does not exist"
         return no(
             "record_changed",
-            f"The {_shown(command)} {found}: it is not what was expected.",
+            f"The {_shown(command)} {difference}: it is not what was expected.",
             "Read it again, and repeat the change if it is still wanted.",
         )
     if value == command.value:

@@ -52,9 +52,9 @@ def groups_of_copies(draft: Draft, command: CreateDatabase) -> tuple[NewGroup, .
     copies = {a.copy.slots: a.copy for a in early if not a.removed and a.copy and a.copy.slots}
     if command.groups or command.archives or not copies or ((0, SLOTS - 1),) in copies:
         return ()
-    found = sorted(copies.values(), key=lambda held: held.slots)
-    names = ", ".join(held.group for held in found)
-    missing = _missing([pair for held in found for pair in held.slots])
+    manifests = sorted(copies.values(), key=lambda manifest: manifest.slots)
+    names = ", ".join(manifest.group for manifest in manifests)
+    missing = _missing([pair for manifest in manifests for pair in manifest.slots])
     if missing:
         return no(
             "bad_slots",
@@ -62,7 +62,8 @@ def groups_of_copies(draft: Draft, command: CreateDatabase) -> tuple[NewGroup, .
             "Create an archive from the copy of each group first.",
         )
     return tuple(
-        NewGroup(name=held.group, shard_id=(f"{n:02x}" + command.uid * 40)[:40], slots=held.slots) for n, held in enumerate(found)
+        NewGroup(name=manifest.group, shard_id=(f"{n:02x}" + command.uid * 40)[:40], slots=manifest.slots)
+        for n, manifest in enumerate(manifests)
     )
 
 

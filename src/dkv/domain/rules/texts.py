@@ -33,7 +33,7 @@ def is_printable(text: str) -> bool:
 
     Spaces of other scripts are fine. Halves of surrogate pairs are no text.
     """
-    return text.isprintable() or all(one.isprintable() or category(one) == "Zs" for one in text)
+    return text.isprintable() or all(character.isprintable() or category(character) == "Zs" for character in text)
 
 
 def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -41,12 +41,12 @@ def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, Mapping):
-        for key, one in value.items():
+        for key, item in value.items():
             yield from _texts(where, key)
-            yield from _texts(where, one)
+            yield from _texts(where, item)
     elif isinstance(value, tuple | list | frozenset):
-        for one in value:
-            yield from _texts(where, one)
+        for item in value:
+            yield from _texts(where, item)
     elif is_dataclass(value):
         for field in fields(value):
             if field.name not in NEVER_SHOWN:
