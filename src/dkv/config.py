@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dkv.errors import HintedError
+from dkv.spelling import nearest
 
 FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS")
 FREE_PREFIX = "DKV_TEST_"
@@ -149,8 +150,6 @@ def _know(name: str, where: str) -> None:
     names = [f.name for f in fields(Settings)]
     if name in names:
         return
-    from dkv.spelling import nearest  # only errors pay for it
-
     raise ConfigError(f"'{name}' in {where} is not a setting of dkv.", nearest(name, names, f"Known: {', '.join(names)}."))
 
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dkv.cli.errors import Usage, nearest
+from dkv.cli.errors import Usage
 from dkv.cli.powershell import Argument, Parameter, Positional, parse_value, settle
+from dkv.spelling import nearest
 
 
 class Param(NamedTuple):

@@ -11,12 +11,14 @@ from importlib import import_module
 
 from dkv.cli import nouns
 from dkv.cli.binding import Bound, Cmdlet, Param, bind, usage_line, written
-from dkv.cli.errors import DONE, FAILED, INTERRUPTED, NotPrinted, Usage, nearest
+from dkv.cli.errors import DONE, FAILED, INTERRUPTED, NotPrinted, Usage
 from dkv.cli.manager_pool import Refusals
+from dkv.cli.output import NARROW
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
 from dkv.client import ManagerUnreachable, NoManagerAnswered
 from dkv.errors import HintedError
+from dkv.spelling import nearest
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
 PORT = Param("Port", "number", "the port of managers given without one", default=7801)
@@ -156,7 +158,7 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         session.screen.error(_interrupted(session))
         return INTERRUPTED
     except Refusals as refusals:
-        session.screen.rows(refusals.rows, widths=(22, 14, 9))
+        session.screen.rows(refusals.rows, widths=NARROW)
         return FAILED
     except HintedError as error:
         session.screen.error(error.message, _hint(session, error))

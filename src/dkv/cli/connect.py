@@ -5,10 +5,8 @@ from __future__ import annotations
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, CliError
 from dkv.cli.manager_pool import Refusals, TargetedManagers
-from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
+from dkv.cli.output import FAILED, NARROW, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Session, endpoints
-
-WIDTHS = (22, 14, 9)
 
 
 def connect(session: Session, bound: Bound) -> int:
@@ -26,7 +24,7 @@ def connect(session: Session, bound: Bound) -> int:
         rows = [r if r.result == FAILED else Row(r.manager, r.subject, SKIPPED, skipped) for r in refusals.rows]
         raise Refusals(rows) from refusals
     session.remember(texts)
-    session.screen.rows([Row(text, "Connect", SUCCESS, "Connected") for text in texts], widths=WIDTHS)
+    session.screen.rows([Row(text, "Connect", SUCCESS, "Connected") for text in texts], widths=NARROW)
     if not session.in_shell and session.managers() != texts:
         session.screen.note("warning: DKV_MANAGERS is set and wins over this list.")
     return DONE
@@ -36,7 +34,7 @@ def disconnect(session: Session, bound: Bound) -> int:
     """Forget the managers; being disconnected already is success."""
     before = session.own_managers() or session.managers()
     session.remember([])
-    session.screen.rows([Row(text, "Disconnect", SUCCESS, "Disconnected") for text in before], widths=WIDTHS)
+    session.screen.rows([Row(text, "Disconnect", SUCCESS, "Disconnected") for text in before], widths=NARROW)
     if not session.in_shell and session.managers():
         session.screen.note("warning: DKV_MANAGERS is still set.")
     return DONE

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from dkv.errors import HintedError
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, READER_LEFT = 0, 1, 2, 130, 141
@@ -30,17 +28,3 @@ class NotPrinted(CliError):
 
 class NothingSent(CliError):
     """No managers are known, so there is nobody to ask."""
-
-
-def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """'Did you mean X?' for what `name` is probably a misspelling of, else `otherwise`."""
-    from dkv import spelling  # only errors pay for it
-
-    return spelling.nearest(name, known, otherwise)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names for a hint: not more than a person reads."""
-    from dkv import spelling
-
-    return spelling.listed(names)

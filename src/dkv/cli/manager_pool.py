@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dkv.cli.binding import Bound
-from dkv.cli.errors import CliError, Usage, listed, nearest
+from dkv.cli.errors import CliError, Usage
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
+from dkv.spelling import listed, nearest
 
 NOTHING_WRITTEN = "Nothing was written"
 

@@ -20,6 +20,8 @@ from dkv.errors import HintedError
 from dkv.printable import cut, printable, width
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
+WIDE, NARROW = (22, 28, 9), (22, 14, 9)
+"""Least widths of a row's first three columns: where the action names a node, and where it does not."""
 COLOURS = {SUCCESS: "32", OK: "32", FAILED: "31", SKIPPED: "33"}
 ERASE_LINE = "\r\x1b[K"
 HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -154,7 +156,7 @@ class Screen:
 
     # -- data ---------------------------------------------------------------------------------------------------
 
-    def rows(self, rows: Sequence[Row], subject: str = "Action", widths: tuple[int, int, int] = (22, 28, 9)) -> None:
+    def rows(self, rows: Sequence[Row], subject: str = "Action", widths: tuple[int, int, int] = WIDE) -> None:
         """The result table of a cmdlet; as JSON a list of objects with the same words."""
         if self.as_json:
             key = subject.lower()

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, Usage
 from dkv.cli.nouns.common import MANAGERS, OUTPUT, native
 from dkv.cli.session import Session
 from dkv.printable import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SETTINGS = (
     Param("--config", "setting", "the TOML file of settings"),
@@ -108,7 +110,7 @@ def _settings(bound: Bound) -> Any:
     from dkv.config import load_settings  # --help does not pay for it
 
     flags = {param.name[2:].replace("-", "_"): bound[param.name] for param in SETTINGS if param.name != "--config"}
-    return load_settings(flags, file=Path(bound["--config"]) if bound["--config"] else None)
+    return load_settings(flags, file=_path(bound["--config"]) if bound["--config"] else None)
 
 
 # Playground and shell ------------------------------------------------------------------------------------------------
@@ -117,7 +119,7 @@ def _settings(bound: Bound) -> Any:
 def playground(session: Session, bound: Bound) -> int:
     """Run a playground to its end."""
     options = {name: bound[f"--{name.replace('_', '-')}"] for name in ("servers", "instances", "replication_factor", "once")}
-    directory = Path(bound["--dir"]) if bound["--dir"] else None
+    directory = _path(bound["--dir"]) if bound["--dir"] else None
     return int(_function("dkv.playground", "main")(session.screen, directory=directory, **options))
 
 
@@ -132,7 +134,7 @@ def shell(session: Session, bound: Bound) -> int:
     session.in_shell = True
     if text is not None:
         return run_text(session, text)
-    return run_file(session, Path(file)) if file is not None else interact(session)
+    return run_file(session, file) if file is not None else interact(session)
 
 
 # The state on disk ---------------------------------------------------------------------------------------------------
@@ -140,7 +142,7 @@ def shell(session: Session, bound: Bound) -> int:
 
 def backup_state(session: Session, bound: Bound) -> int:
     """Through a manager that runs on this machine, or from the state file itself."""
-    file, screen = Path(bound["--file"]), session.screen
+    file, screen = _path(bound["--file"]), session.screen
     state = _function("dkv.recovery", "read_state")(bound["--state"]) if bound["--state"] else native(session, bound).state()
     _function("dkv.recovery", "write_backup")(file, state)
     facts = {"file": str(file), "uid": state["uid"], "revision": state["revision"], "records": len(state["records"])}
@@ -153,12 +155,12 @@ def backup_state(session: Session, bound: Bound) -> int:
 
 def restore_state(session: Session, bound: Bound) -> int:
     """All engines must have ended; every instance starts cold afterwards."""
-    return _write_new(session, bound, _function("dkv.recovery", "plan_restore")(Path(bound["--file"]), bound["--state"]))
+    return _write_new(session, bound, _function("dkv.recovery", "plan_restore")(_path(bound["--file"]), bound["--state"]))
 
 
 def rebuild_state(session: Session, bound: Bound) -> int:
     """All managers and engines must have ended."""
-    directories = [Path(directory) for directory in bound["--data-dir"]]
+    directories = [_path(directory) for directory in bound["--data-dir"]]
     return _write_new(session, bound, _function("dkv.recovery", "plan_rebuild")(directories, bound["--state"]))
 
 
@@ -186,6 +188,12 @@ def _confirmed(session: Session, question: str) -> bool:
         return False
     session.screen.ask(printable(question))
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path  # the table of commands is read without it
+
+    return Path(text)
 
 
 def _function(module: str, name: str) -> Any:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from dkv.cli.binding import Bound
-from dkv.cli.errors import CliError, NothingSent, Usage
-from dkv.cli.output import Screen
+from dkv.cli.errors import DONE, FAILED, CliError, NothingSent, Usage
+from dkv.cli.output import NARROW, SUCCESS, Row, Screen
 from dkv.cli.waiting import until
 from dkv.client import BadEndpoint, Endpoint, ManagerPool, Transport, parse_endpoint
 from dkv.client.transport import DEFAULT_PORT
@@ -221,3 +221,9 @@ def _run(session: Session, outcome: Outcome) -> None:
         outcome.value = job.call()
     except Exception as error:  # noqa: BLE001  a thread's error becomes its row
         outcome.error = error
+
+
+def finish(session: Session, rows: Sequence[Row], widths: tuple[int, int, int] = NARROW) -> int:
+    """Print the rows; the exit code is 0 only if every one is SUCCESS."""
+    session.screen.rows(rows, widths=widths)
+    return DONE if all(row.result == SUCCESS for row in rows) else FAILED

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from dkv.cli import nouns
 from dkv.cli.binding import written
@@ -83,14 +82,20 @@ def _code(arguments: Sequence[Argument], variables: Mapping[str, object]) -> int
     return int(text)
 
 
-def run_file(session: Session, path: Path) -> int:
+def run_file(session: Session, path: str) -> int:
     """Run a script file; `-` is stdin."""
     try:
-        text = _standard_input() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
+        text = _standard_input() if path == "-" else _text_of(path)
     except (OSError, UnicodeDecodeError) as error:
         session.screen.error(f"The script {path} cannot be read: {error}.", "Name a readable text file.")
         return BAD_USAGE
     return run_text(session, text)
+
+
+def _text_of(path: str) -> str:
+    """A script file as UTF-8, with or without a byte order mark. Raises OSError, UnicodeDecodeError."""
+    with open(path, encoding="utf-8-sig") as file:
+        return file.read()
 
 
 def _standard_input() -> str:
@@ -146,7 +151,7 @@ def interact(session: Session) -> int:
     """Talk with a person until exit or Ctrl-D. Without a terminal stdin is a script."""
     session.in_shell = True
     if sys.stdin is None or not sys.stdin.isatty():
-        return run_file(session, Path("-"))
+        return run_file(session, "-")
     for statement in _typed(session):
         try:
             run_statement(session, statement)

@@ -7,28 +7,25 @@ over. What a node waits for is in the store's view; nothing is worked out here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError
 from dkv.cli.manager_pool import TargetedManagers, pick_instance, reason_of
-from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
-from dkv.cli.session import Job, Session, fan_out
-from dkv.cli.stores import finish
+from dkv.cli.output import FAILED, SKIPPED, SUCCESS, WIDE, Row
+from dkv.cli.session import Job, Session, fan_out, finish
 from dkv.cli.waiting import until
 from dkv.client import ClientError, Json, ManagerClient
 
-WIDTHS = (22, 28, 9)
 POLL = 0.2  # s between two reads of the store
 
 
-@dataclass
 class Node:
     """One node of the command: its instance as it was read last, its manager's address, and its row once it has one."""
 
-    instance: Json
-    manager: str
-    row: Row | None = None
+    def __init__(self, instance: Json, manager: str) -> None:
+        self.instance = instance
+        self.manager = manager
+        self.row: Row | None = None
 
     @property
     def name(self) -> str:
@@ -36,19 +33,19 @@ class Node:
         return str(self.instance["instanceName"])
 
 
-@dataclass
 class Work:
     """A Start or a Stop under way. `verb` is StartInstance or StopInstance, `goal` the states that end the waiting, `done`
     the message of a node that reached one."""
 
-    session: Session
-    bound: Bound
-    managers: TargetedManagers
-    store: Json
-    verb: str
-    goal: tuple[str, ...]
-    done: str
-    nodes: list[Node] = field(default_factory=list)
+    def __init__(self, session: Session, bound: Bound, *, verb: str, goal: tuple[str, ...], done: str) -> None:
+        self.session = session
+        self.bound = bound
+        self.verb = verb
+        self.goal = goal
+        self.done = done
+        self.managers = TargetedManagers(session, bound)
+        self.store = self.managers.first(lambda client: client.store(bound["Name"]))
+        self.nodes: list[Node] = []
 
     def settle(self, node: Node, result: str, message: str) -> None:
         """Give the node its row."""
@@ -65,7 +62,7 @@ class Work:
 
 def start(session: Session, bound: Bound) -> int:
     """Start every node of a store, or one."""
-    work = _prepare(session, bound, "StartInstance", ("Running",), "Started")
+    work = _prepare(Work(session, bound, verb="StartInstance", goal=("Running",), done="Started"))
     store = work.store["name"]
     _post(work, lambda client, name: client.start_instance(store, name))
     return _finish(work)
@@ -74,7 +71,7 @@ def start(session: Session, bound: Bound) -> int:
 def stop(session: Session, bound: Bound) -> int:
     """Stop every node of a store, or one. The stop of a whole store is announced to the domain first, so that no
     leader change is started by it."""
-    work = _prepare(session, bound, "StopInstance", ("Stopped", "Created"), "Stopped")
+    work = _prepare(Work(session, bound, verb="StopInstance", goal=("Stopped", "Created"), done="Stopped"))
     store, force = work.store["name"], bool(bound["Force"])
     whole = len(work.nodes) == len(work.store["instances"])
     if whole and not bound["InstanceName"] and any(node.instance["state"] not in work.goal for node in work.nodes):
@@ -84,16 +81,15 @@ def stop(session: Session, bound: Bound) -> int:
     return _finish(work)
 
 
-def _prepare(session: Session, bound: Bound, verb: str, goal: tuple[str, ...], done: str) -> Work:
-    managers = TargetedManagers(session, bound)
-    store = managers.first(lambda client: client.store(bound["Name"]))
-    work = Work(session, bound, managers, store, verb, goal, done)
-    chosen = [pick_instance(store, bound["InstanceName"])] if bound["InstanceName"] else list(store["instances"])
+def _prepare(work: Work) -> Work:
+    """The work with its nodes: all instances of the store or the one named, as far as the targeted managers own them."""
+    store, name = work.store, work.bound["InstanceName"]
+    chosen = [pick_instance(store, name)] if name else list(store["instances"])
     if not chosen:
         raise CliError(f"The store {store['name']} has no instances.", "Add one with Add-DkvInstance.")
-    owners = managers.owners(store)
+    owners = work.managers.owners(store)
     work.nodes = [Node(i, str(owners[i["server"]])) for i in chosen if i["server"] in owners]
-    _name_left_out(session, store, [i for i in chosen if i["server"] not in owners], bool(work.nodes))
+    _name_left_out(work.session, store, [i for i in chosen if i["server"] not in owners], bool(work.nodes))
     return work
 
 
@@ -152,7 +148,7 @@ def _finish(work: Work) -> int:
             work.settle(node, SKIPPED, "Sent, but not waited for: another one failed")
         else:
             work.settle(node, FAILED, _why_late(work, node))
-    return finish(session, [node.row for node in work.nodes if node.row], WIDTHS)
+    return finish(session, [node.row for node in work.nodes if node.row], WIDE)
 
 
 def _read(work: Work) -> list[Node]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dkv.cli.binding import Bound, check_name
-from dkv.cli.errors import DONE, FAILED, NothingSent, Usage, nearest
+from dkv.cli.errors import DONE, FAILED, NothingSent, Usage
 from dkv.cli.manager_pool import Place, TargetedManagers, pick_instance, to_rows
-from dkv.cli.output import SUCCESS, Row, table
-from dkv.cli.session import Outcome, Session
+from dkv.cli.output import table
+from dkv.cli.session import Outcome, Session, finish
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
-
-WIDTHS = (22, 14, 9)
+from dkv.spelling import nearest
 
 
 def new_store(session: Session, bound: Bound) -> int:
@@ -197,9 +196,3 @@ def _gone(outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
             if isinstance(outcome.error, ManagerRefused) and outcome.error.status == 404:
                 outcome.error = None
     return outcomes
-
-
-def finish(session: Session, rows: Sequence[Row], widths: tuple[int, int, int] = WIDTHS) -> int:
-    """Print the rows; the exit code is 0 only if every one is SUCCESS."""
-    session.screen.rows(rows, widths=widths)
-    return DONE if all(row.result == SUCCESS for row in rows) else FAILED

@@ -9,8 +9,7 @@ different servers wherever that is possible.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from dkv.cli.binding import check_name
 from dkv.cli.errors import CliError, Usage
@@ -23,21 +22,19 @@ UNPARTITIONED = "UNPARTITIONED"
 """The one group of a store with a single group."""
 
 
-@dataclass(frozen=True)
-class TopologyRequest:
-    """What New-DkvStore was asked for. `count` is nodes per server, the ports are the first on each host."""
+class TopologyRequest(NamedTuple):
+    """The parameters of New-DkvStore. `per_server` is nodes on each server, the ports are the first on each host."""
 
     name: str
     prefix: str
-    count: int
+    per_server: int
     clustron_port: int
     client_port: int
     copies: int
     min_in_sync: int | None = None  # None: as the managers are set
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One instance to be."""
 
     name: str
@@ -50,8 +47,7 @@ class Node:
         return f"{self.name} {self.place.host}:{self.clustron_port} client:{self.client_port}"
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """One storage group: its name and its hash slots, first and last included."""
 
     name: str
@@ -59,8 +55,7 @@ class Group:
     last_slot: int
 
 
-@dataclass(frozen=True)
-class Topology:
+class Topology(NamedTuple):
     """A whole store to be; `nodes` are in the order of their index."""
 
     request: TopologyRequest
@@ -86,8 +81,7 @@ class Topology:
         } | ({} if self.request.min_in_sync is None else {"minInSync": self.request.min_in_sync})
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """A port in use on a host, and its owner in words."""
 
     host: str
@@ -102,7 +96,7 @@ def generate(request: TopologyRequest, places: Sequence[Place]) -> Topology:
     count = max(1, len(bare) // request.copies)
     groups = _groups(count)
     of = _membership(request, len(places), count)
-    nodes = tuple(Node(n.name, n.place, n.clustron_port, n.client_port, groups[of[i]].name) for i, n in enumerate(bare))
+    nodes = tuple(node._replace(group=groups[of[i]].name) for i, node in enumerate(bare))
     fewest = min(list(of.values()).count(i) for i in range(count))
     if request.min_in_sync is not None and request.min_in_sync > fewest:
         raise Usage(
@@ -116,7 +110,7 @@ def _nodes(request: TopologyRequest, places: Sequence[Place]) -> list[Node]:
     nodes: list[Node] = []
     used: dict[str, int] = {}
     for place in places:
-        for _ in range(request.count):
+        for _ in range(request.per_server):
             k = used.get(place.host, 0)
             used[place.host] = k + 1
             nodes.append(Node(f"{request.prefix}-{len(nodes) + 1}", place, request.clustron_port + k, request.client_port + k))
@@ -131,7 +125,7 @@ def _groups(count: int) -> tuple[Group, ...]:
 def _membership(request: TopologyRequest, servers: int, count: int) -> dict[int, int]:
     """Group index of every node index. Dealing the nodes out server after server makes every stretch that is not
     longer than the number of servers stand on different servers."""
-    dealt = [server * request.count + k for k in range(request.count) for server in range(servers)]
+    dealt = [server * request.per_server + k for k in range(request.per_server) for server in range(servers)]
     sizes = [min(request.copies, len(dealt))] * count
     for extra in range(len(dealt) - sum(sizes)):
         sizes[extra % count] += 1

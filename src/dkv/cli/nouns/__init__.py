@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from dkv.cli.binding import Cmdlet
-from dkv.cli.errors import Usage, nearest
+from dkv.cli.errors import Usage
+from dkv.spelling import nearest
 
 FILES = {
     "": "programs",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import re
-from pathlib import Path
 
 from dkv.cli.binding import Bound, Call, Cmdlet, Param
-from dkv.cli.errors import DONE, CliError, nearest
+from dkv.cli.errors import DONE, CliError
 from dkv.cli.nouns.common import CHANGES, SERVER_ID, SHARED, THIS_SERVER, dialect, server_of
 from dkv.cli.session import Session
 from dkv.client import ClientError, Json, Reply
 from dkv.client.dialect import DialectClient
 from dkv.client.manager import quoted
+from dkv.spelling import nearest
 
 PATH = "/peers/{--server-id}"
 SINCE = Param("--modified-after", "text", "only files changed after this time, in seconds since 1970")
@@ -112,11 +113,11 @@ def logs(session: Session, bound: Bound) -> int:
     """The ZIP file of one server's logs."""
     reply = _logs(dialect(session, bound), bound, threads=bound["--dump-threads"])
     if bound["--unpack"]:
-        session.screen.line(str(_unpack(reply, Path(bound["--output"] or "."))))
+        session.screen.line(_unpack(reply, bound["--output"] or "."))
         return DONE
-    target = Path(bound["--output"] or _file_name(reply))
+    target = bound["--output"] or _file_name(reply)
     _write(target, reply.body)
-    session.screen.line(str(target))
+    session.screen.line(target)
     return DONE
 
 
@@ -138,15 +139,16 @@ def _file_name(reply: Reply) -> str:
     return match[1] if match else "server-logs.zip"
 
 
-def _write(target: Path, data: bytes) -> None:
+def _write(target: str, data: bytes) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+        with open(target, "wb") as file:
+            file.write(data)
     except OSError as error:
         raise CliError(f"{target} cannot be written: {error.strerror}.", "Name another place.") from error
 
 
-def _unpack(reply: Reply, directory: Path) -> Path:
+def _unpack(reply: Reply, directory: str) -> str:
     import zipfile  # only here
 
     try:
@@ -162,7 +164,7 @@ def diagnose(session: Session, bound: Bound) -> int:
     import time
 
     client = dialect(session, bound)
-    directory = Path(bound["--output-dir"]) / time.strftime("diagnose-%Y%m%dT%H%M%S")
+    directory = os.path.join(bound["--output-dir"], time.strftime("diagnose-%Y%m%dT%H%M%S"))
     name = bound["--db-name"]
     documents = {
         "domain": client.get("/diagnostics/captureDomainState"),
@@ -174,21 +176,21 @@ def diagnose(session: Session, bound: Bound) -> int:
         "events": client.pool.current.events(),
     }
     for title, document in documents.items():
-        _write(directory / f"{title}.json", _json(document))
+        _write(os.path.join(directory, f"{title}.json"), _json(document))
     for server in documents["servers"]:
         _diagnose_server(session, bound, server, directory)
-    session.screen.line(str(directory))
+    session.screen.line(directory)
     return DONE
 
 
-def _diagnose_server(session: Session, bound: Bound, server: Json, directory: Path) -> None:
+def _diagnose_server(session: Session, bound: Bound, server: Json, directory: str) -> None:
     client = dialect(session, bound | {"--managers": [server["address"]]})
     try:
-        _write(directory / server["id"] / "config.json", _json(client.get("/diagnostics/config")))
+        _write(os.path.join(directory, server["id"], "config.json"), _json(client.get("/diagnostics/config")))
         _unpack(_logs(client, bound, threads=True), directory)
     except ClientError as error:
         session.screen.note(f"warning: {server['id']} is left out: {error}")
-        _write(directory / server["id"] / "left-out.txt", f"{error}\n".encode())
+        _write(os.path.join(directory, server["id"], "left-out.txt"), f"{error}\n".encode())
 
 
 def _json(document: object) -> bytes:
