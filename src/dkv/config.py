@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dkv import user_dirs
+from dkv.constants import MANAGER_PORT, NUODB_PORT
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
@@ -38,8 +40,8 @@ class Settings:
 
     server_id: str | None = _setting(None, "the server's name in the domain; chosen once, from the host's name")
     bind: str = _setting("127.0.0.1", "the address to listen on; only loopback until there is access control")
-    port: int = _setting(7801, "the port of the REST API", range=(1, 65535))
-    nuodb_port: int = _setting(8888, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
+    port: int = _setting(MANAGER_PORT, "the port of the REST API", range=(1, 65535))
+    nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
     data_dir: Path = _setting(Path(), "where archives, runs and logs are")
     state: str = _setting("", "where the domain state is; managers of one domain name the same")
     valkey_server: Path | None = _setting(None, "the engines' program; else valkey-server on PATH, else the one that came along")
@@ -90,7 +92,7 @@ def load_settings(
     given |= {name: value for name, value in (flags or {}).items() if value is not None}
     known = {f.name: f for f in fields(Settings)}
     read: dict[str, Any] = {name: _read(name, value, known[name].metadata) for name, value in given.items()}
-    read.setdefault("data_dir", _home(env, "XDG_DATA_HOME", ".local/share") / "dkv")
+    read.setdefault("data_dir", Path(user_dirs.data_dir(env)))
     read.setdefault("state", f"sqlite:{read['data_dir'] / 'domain.sqlite'}")
     return Settings(**read)
 
@@ -98,20 +100,7 @@ def load_settings(
 def config_file(environ: Mapping[str, str]) -> Path:
     """Where the TOML file is: DKV_CONFIG, else `dkv/dkv.toml` in the user's config directory."""
     named = environ.get("DKV_CONFIG")
-    return Path(named).expanduser() if named else config_dir(environ) / "dkv.toml"
-
-
-def config_dir(environ: Mapping[str, str]) -> Path:
-    """The user's directory for dkv's configuration and context."""
-    return _home(environ, "XDG_CONFIG_HOME", ".config") / "dkv"
-
-
-def _home(environ: Mapping[str, str], variable: str, below: str) -> Path:
-    set_to = environ.get(variable)
-    if set_to and Path(set_to).is_absolute():
-        return Path(set_to)
-    home = environ.get("HOME")
-    return (Path(home) if home else Path.home()) / below
+    return Path(named).expanduser() if named else Path(user_dirs.config_dir(environ), "dkv.toml")
 
 
 def _from_file(path: Path, required: bool) -> dict[str, Any]:

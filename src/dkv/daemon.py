@@ -30,21 +30,14 @@ from dkv.api.context import LogFile, ManagerContext
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import ClientError, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
-from dkv.data_dir import (
-    DataDir,
-    boot_id,
-    end_running_manager,
-    lock_data_dir,
-    refuse_public_bind,
-    running_manager,
-    with_real_data_dir,
-)
+from dkv.data_dir import DataDir, end_running_manager, lock_data_dir, refuse_public_bind, running_manager, with_real_data_dir
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
+from dkv.kernel import boot_id, boottime
 from dkv.listening import IDLE, Connection, Connections, Limits, limits
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
@@ -198,11 +191,6 @@ def log_error(step: Step | None, error: Exception, times: int) -> None:
     if times > 1:
         what["times"] = times
     log.warning("step failed", error=str(error) or type(error).__name__, exc_info=error if mistake else None, **what)
-
-
-def boottime() -> float:
-    """Seconds since boot, counting suspension: the clock leases are kept by."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 async def probe(host: str, port: int) -> bool:

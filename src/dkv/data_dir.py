@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import json
 import os
 import re
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from dkv import files
+from dkv.address import is_loopback
 from dkv.config import Settings
+from dkv.constants import MANAGER_PORT
 from dkv.log import FILE
 from dkv.manager import ManagerError
 
@@ -39,17 +40,9 @@ class DataDir:
     uid: str
 
 
-def boot_id() -> str:
-    """Names this boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def refuse_public_bind(bind: str) -> None:
     """Only loopback until access control exists. Raises ManagerError."""
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(bind).is_loopback:
-            return
-    if bind == "localhost":
+    if is_loopback(bind):
         return
     raise ManagerError(
         f"Cannot listen on {bind}: anybody who reaches it could drive this manager.",
@@ -210,4 +203,4 @@ def _default_id(settings: Settings) -> str:
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "server"
     if settings.bind not in ("127.0.0.1", "localhost", "::1"):
         name += f"-{settings.bind.replace(':', '-')}"
-    return name if settings.port == 7801 else f"{name}-{settings.port}"
+    return name if settings.port == MANAGER_PORT else f"{name}-{settings.port}"

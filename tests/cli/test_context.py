@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from dkv.cli.errors import CliError
-from dkv.cli.session import ContextFile, user_directory
-from dkv.config import config_dir
+from dkv.cli.session import ContextFile
+from dkv.config import config_file
+from dkv.user_dirs import config_dir
 
 
 def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
@@ -29,4 +30,5 @@ def test_the_context_file_is_written_read_and_cleared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("xdg", [None, "/x", "x"])
 def test_it_is_beside_the_settings(xdg: str | None) -> None:
     environ = {"HOME": "/h"} | ({"XDG_CONFIG_HOME": xdg} if xdg else {})
-    assert user_directory(environ) == str(config_dir(environ))
+    assert config_file(environ) == Path(config_dir(environ), "dkv.toml")
+    assert config_dir(environ) == ("/x/dkv" if xdg == "/x" else "/h/.config/dkv")

@@ -28,7 +28,7 @@ from dkv.engine.contract import (
 )
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.positions import incremental_files
-from dkv.engine.supervisor import boot_id
+from dkv.kernel import boot_id
 from tests.contract.ports import free_port
 from tests.contract.stranger import STRANGER as STRANGER
 from tests.contract.stranger import Stranger

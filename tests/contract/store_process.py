@@ -12,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dkv.kernel import boottime
 from dkv.store import contract
 from dkv.store.contract import Conflict, Lease, Snapshot, StoredEvent, Unavailable
 from dkv.store.sqlite import SqliteStore
-from dkv.store.sqlite_leases import boottime
 
 
 class FarStore:

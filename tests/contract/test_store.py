@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from dkv.kernel import boottime
 from dkv.store.contract import Conflict, Store, Unavailable
 from dkv.store.memory import MemoryDomain, MemoryStore
 from dkv.store.sqlite import SqliteStore
-from dkv.store.sqlite_leases import boottime
 from tests.contract.store_process import FarStore, add_one
 
 KEEP_EVENTS = 50

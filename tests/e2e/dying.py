@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dkv.client import Json
-from dkv.playground.addresses import started_at
+from dkv.kernel import started
 from tests.e2e.holding import STORE, TE, Journal, Stage
 from tests.e2e.local_domain import Manager, wait_for
 
@@ -63,7 +63,7 @@ def engine_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> No
 def killed(pid: int) -> None:
     """SIGKILL, and it has ended: a manager that goes on at the same moment may still want to kill it for reasons of its own."""
     os.kill(pid, signal.SIGKILL)
-    wait_for(f"the end of {pid}", lambda: not started_at(pid))
+    wait_for(f"the end of {pid}", lambda: not started(pid))
 
 
 def manager_dies(there: Stage, victim: Moment, manager: Manager, run: Json) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dkv.kernel import boot_id, is_alive, started
 from dkv.playground import addresses
-from dkv.playground.addresses import Record, boot_id, choose, is_alive, started_at, stop_leftovers
+from dkv.playground.addresses import Record, choose, stop_leftovers
 
 NOBODY = (2**22 + 1, 1)  # above the greatest pid there can be
 
@@ -43,7 +44,7 @@ def record(place: Path, directory: Path, owner: tuple[int, int], *processes: tup
 
 
 def test_a_process_is_known_by_its_start_too(sleeper: subprocess.Popen[bytes]) -> None:
-    start = started_at(sleeper.pid)
+    start = started(sleeper.pid)
     assert is_alive(sleeper.pid, start)
     assert not is_alive(sleeper.pid, start + 1)
     sleeper.kill()
@@ -52,7 +53,7 @@ def test_a_process_is_known_by_its_start_too(sleeper: subprocess.Popen[bytes]) -
 
 
 def test_leftovers_of_a_killed_playground_are_stopped(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    file = record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started_at(sleeper.pid)))
+    file = record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid)))
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 1)]
     assert sleeper.wait(10) == -9
     assert not file.exists()
@@ -65,7 +66,7 @@ def launcher() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     assert leads.stdout is not None
     with leads.stdout:
         child = int(leads.stdout.readline())
-    start = started_at(child)
+    start = started(child)
     yield leads, child
     leads.kill()
     leads.wait()
@@ -77,7 +78,7 @@ def written_down(directory: Path, pid: int) -> None:
     """What the waiting parent of an engine writes."""
     born = directory / "server-1" / "run" / "7" / "born"
     born.parent.mkdir(parents=True)
-    born.write_text(f"{pid} {started_at(pid)}\n")
+    born.write_text(f"{pid} {started(pid)}\n")
 
 
 def test_engines_are_found_by_what_their_parents_wrote(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
@@ -93,7 +94,7 @@ def test_the_engines_of_a_te_end_with_their_launcher(tmp_path: Path, launcher: t
     record(tmp_path, tmp_path, NOBODY)
     assert stop_leftovers(tmp_path) == [(tmp_path, 1)]
     assert leads.wait(10) == -9
-    assert not started_at(engine)
+    assert not started(engine)
 
 
 def test_a_playground_that_stops_everything_ends_the_engines_of_its_tes_too(
@@ -103,17 +104,17 @@ def test_a_playground_that_stops_everything_ends_the_engines_of_its_tes_too(
     written_down(tmp_path, leads.pid)
     Record(tmp_path / "me.json", tmp_path, temporary=False).kill_everything()
     assert leads.wait(10) == -9
-    assert not started_at(engine)
+    assert not started(engine)
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started_at(sleeper.pid) - 1))
+    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid) - 1))
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 0)]
     assert sleeper.poll() is None
 
 
 def test_pids_of_another_boot_mean_nothing(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started_at(sleeper.pid)), boot="another")
+    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid)), boot="another")
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 0)]
     assert sleeper.poll() is None
 

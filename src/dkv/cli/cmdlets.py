@@ -17,11 +17,12 @@ from dkv.cli.output import NARROW
 from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
 from dkv.client import ManagerUnreachable, NoManagerAnswered
+from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
 MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
-PORT = Param("Port", "number", "the port of managers given without one", default=7801)
+PORT = Param("Port", "number", "the port of managers given without one", default=MANAGER_PORT)
 TIMEOUT = Param("TimeoutSec", "number", "seconds each request may take", default=30, high=86400)
 PLAN = Param("Plan", "switch", "print what would be done, and change nothing", default=False)
 PARALLEL = Param("Parallel", "switch", "ask several managers at once", default=False)
@@ -56,8 +57,8 @@ CMDLETS = (
             NAME,
             Param("InstancePrefix", "name", "nodes, which are called <prefix>-<index>", required=True, position=1),
             Param("InstanceCount", "number", "nodes per server", default=1, high=1000),
-            Param("ClustronPort", "number", "first port between nodes on each server", default=7811),
-            Param("ClientPort", "number", "first port for clients on each server", default=7861),
+            Param("ClustronPort", "number", "first port between nodes on each server", default=FIRST_CLUSTER_PORT),
+            Param("ClientPort", "number", "first port for clients on each server", default=FIRST_CLIENT_PORT),
             Param("ReplicationFactor", "number", "copies of each key", high=100),
             Param("MinInSync", "number", "copies a write must reach, else as the managers are set", high=100),
             Param("WhatIf", "switch", "print the topology and change nothing", default=False),

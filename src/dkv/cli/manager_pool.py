@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dkv.address import is_loopback
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError, Usage
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
+from dkv.constants import MANAGER_PORT
 from dkv.spelling import listed, nearest
 
 NOTHING_WRITTEN = "Nothing was written"
@@ -21,7 +23,7 @@ class Place(NamedTuple):
     server: str
     manager: str
     host: str
-    manager_port: int = 7801
+    manager_port: int = MANAGER_PORT
 
 
 class Refusals(CliError):
@@ -88,7 +90,7 @@ class TargetedManagers(ManagerPool):
         twice = next((host for host in hosts if hosts.count(host) > 1), None)
         if twice:
             self.session.screen.note(f"warning: several managers on {twice}; one manager per machine is the rule.")
-        loopback = [host.startswith("127.") or host in ("::1", "localhost") for host in hosts]
+        loopback = [is_loopback(host) for host in hosts]
         if any(loopback) and not all(loopback):
             self.session.screen.note("warning: a loopback address cannot be reached from the other servers.")
 

@@ -14,6 +14,7 @@ from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, CliError, Usage
 from dkv.cli.nouns.common import MANAGERS, OUTPUT, native
 from dkv.cli.session import Session
+from dkv.constants import MANAGER_PORT, NUODB_PORT
 from dkv.printable import printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ SETTINGS = (
     Param("--config", "setting", "the TOML file of settings"),
     Param("--server-id", "setting", "the name of this server in the domain"),
     Param("--bind", "setting", "the address to listen on, else 127.0.0.1"),
-    Param("--port", "setting", "the port of the REST API, else 7801"),
-    Param("--nuodb-port", "setting", "the port of the NuoDB dialect, else 8888"),
+    Param("--port", "setting", f"the port of the REST API, else {MANAGER_PORT}"),
+    Param("--nuodb-port", "setting", f"the port of the NuoDB dialect, else {NUODB_PORT}"),
     Param("--data-dir", "setting", "the directory of archives and logs"),
     Param("--state", "setting", "where the domain state is, such as sqlite:PATH"),
 )

@@ -14,30 +14,23 @@ from dkv.cli.errors import DONE, FAILED, CliError, NothingSent, Usage
 from dkv.cli.output import NARROW, SUCCESS, Row, Screen
 from dkv.cli.waiting import until
 from dkv.client import BadEndpoint, Endpoint, ManagerPool, Transport, parse_endpoint
-from dkv.client.transport import DEFAULT_PORT
+from dkv.constants import MANAGER_PORT
+from dkv.user_dirs import config_dir
 
 T = TypeVar("T")
 
 NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Managers."
 """Word for word as documented (docs/reference/cmdlets.md#rows)."""
 
-HERE = "127.0.0.1:7801"
+HERE = f"127.0.0.1:{MANAGER_PORT}"
 """The manager a verb asks when none is connected: this machine's, as nuocmd asks localhost."""
-
-
-def user_directory(environ: Mapping[str, str]) -> str:
-    """The user's directory for context and history: the same as that of dkv.toml."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config")
-    return os.path.join(base, "dkv")
 
 
 class ContextFile:
     """The managers a one-shot Connect-DkvManager remembered for the next command."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._path = os.path.join(user_directory(environ), "context.json")
+        self._path = os.path.join(config_dir(environ), "context.json")
 
     def read(self) -> list[str]:
         """The remembered `host:port` texts, in the user's order; empty when there are none."""
@@ -126,7 +119,7 @@ class Session:
 
     def pool(self, managers: Sequence[str] | None) -> ManagerPool:
         """The managers a verb may ask: the given ones, else the connected ones, else this machine's. Raises Usage."""
-        return ManagerPool(endpoints(managers or self.managers() or [HERE], DEFAULT_PORT), self.transport)
+        return ManagerPool(endpoints(managers or self.managers() or [HERE], MANAGER_PORT), self.transport)
 
     def until(
         self,

@@ -25,7 +25,8 @@ from dkv.cli.powershell import (
     parse,
     settle,
 )
-from dkv.cli.session import Session, user_directory
+from dkv.cli.session import Session
+from dkv.user_dirs import config_dir
 
 LEAVE = ("exit", "quit")
 
@@ -162,7 +163,7 @@ def interact(session: Session) -> int:
 
 def _typed(session: Session) -> Iterator[Statement]:
     """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
-    ask = prompter(user_directory(session.environ), completions)
+    ask = prompter(config_dir(session.environ), completions)
     text = ""
     while True:
         try:

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 from dkv.cli.binding import check_name
 from dkv.cli.errors import CliError, Usage
 from dkv.cli.manager_pool import Place
-
-SLOTS = 16384
-"""Hash slots of a Valkey cluster."""
+from dkv.constants import SLOTS
 
 UNPARTITIONED = "UNPARTITIONED"
 """The one group of a store with a single group."""

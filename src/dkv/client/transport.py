@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from dkv.address import endpoint_text
 from dkv.client.exchange import Exchange, NotHttp
+from dkv.constants import MANAGER_PORT
 from dkv.errors import HintedError
 
 Json = dict[str, Any]
-
-DEFAULT_PORT = 7801
-"""The documented port of managers (docs/reference/cmdlets.md#topology)."""
 
 UNSPECIFIED = ("0.0.0.0", "::", "::0", "[::]", "[::0]")
 
@@ -67,7 +66,7 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return endpoint_text(self.host, self.port)
 
 
 class Request(NamedTuple):
@@ -120,7 +119,7 @@ class Transport(Protocol):
         ...
 
 
-def parse_endpoint(text: str, port: int = DEFAULT_PORT) -> Endpoint:
+def parse_endpoint(text: str, port: int = MANAGER_PORT) -> Endpoint:
     """Read a host, an address, host:port or an http:// URI. Raises BadEndpoint."""
     rest = text.strip()
     if rest.lower().startswith("https://"):

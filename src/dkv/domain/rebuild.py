@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dkv.domain.constants import EPOCHS_OF_A_TERM, FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
+from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, SLOTS
+from dkv.domain.constants import EPOCHS_OF_A_TERM
 from dkv.domain.decision import Refused
 from dkv.domain.model import Archive, ArchiveState, Database, DatabaseOptions, Group, PositionReport, Server, State
 from dkv.domain.refusals import no

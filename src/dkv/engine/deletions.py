@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dkv import files
+from dkv.constants import SLOTS
 from dkv.engine import aof, archive
 from dkv.engine.contract import EngineRefused, KeptDeletions
 from dkv.engine.positions import manifest
 
-SLOTS = 16384
 _REMOVALS = (b"UNLINK", b"DEL")
 _NEUTRAL = (b"SELECT", b"FUNCTION")  # what may stand between the deletions: another database, a marker of dkv
 _MANIFEST = "appendonly.aof.manifest"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dkv import kernel
 from dkv.engine import archive, deletions, supervisor, te
 from dkv.engine.binary import find_binary
 from dkv.engine.config_files import refuse_taken, taken, write_files
@@ -59,7 +60,7 @@ class ValkeyEngines(HotCopies, TailSources):
         lock_wait: float = 5.0,
     ) -> None:
         """`binary` is a configured path (see binary.find_binary); `boot_id` and `readers` are for tests."""
-        super().__init__(data_dir / "run", boot_id or supervisor.boot_id(), lock_wait)
+        super().__init__(data_dir / "run", boot_id or kernel.boot_id(), lock_wait)
         self._binary = binary
         self._readers = readers or Readers(oom_file=own_oom_file())
 

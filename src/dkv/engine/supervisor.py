@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from dkv import files
+from dkv import files, kernel
 from dkv.engine.contract import Cause
 from dkv.engine.logs import LOG_ROOM, RECORD_ROOM, reserve_file
 
@@ -279,15 +279,9 @@ def reap_parents() -> None:
             _parents.discard(pid)
 
 
-def boot_id() -> str:
-    """The kernel's name for this boot of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def alive(born: Born) -> bool:
     """Whether that very process runs; a zombie has ended."""
-    fields = _stat(born.pid)
-    return fields is not None and fields[0] not in "ZX" and int(fields[19]) == born.started
+    return kernel.is_alive(born.pid, born.started)
 
 
 def group_members(born: Born, directory: str) -> list[int]:
@@ -305,8 +299,8 @@ def group_members(born: Born, directory: str) -> list[int]:
 
 
 def _belongs(pid: int, born: Born, directory: str) -> bool:
-    fields = _stat(pid)
-    if fields is None or fields[0] in "ZX" or int(fields[2]) != born.pid:
+    fields = kernel.stat(pid)
+    if fields is None or int(fields[2]) != born.pid:
         return False
     if pid == born.pid:
         return int(fields[19]) == born.started
@@ -315,15 +309,6 @@ def _belongs(pid: int, born: Born, directory: str) -> bool:
         return where == root or where.startswith(root + os.sep)  # a memory-only process has directories below its own
     except OSError:
         return False
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/<pid>/stat from the state on; None when there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().decode("utf-8", "replace").rpartition(") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def work_of(born: Born, directory: str, alone: bool) -> tuple[tuple[int, ...], ...]:
@@ -340,8 +325,8 @@ def work_of(born: Born, directory: str, alone: bool) -> tuple[tuple[int, ...], .
 
 
 def _work(pid: int) -> tuple[int, ...]:
-    fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
+    fields = kernel.stat(pid)
+    if fields is None:
         return ()
     times = tuple(int(fields[at]) for at in (7, 9, 11, 12, 21))  # minor and major faults, user and system time, memory
     for name in ("schedstat", "io"):

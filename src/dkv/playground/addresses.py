@@ -20,8 +20,9 @@ from pathlib import Path
 
 from dkv.cli.errors import CliError
 from dkv.cli.waiting import until
+from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
+from dkv.kernel import boot_id, is_alive, started
 
-MANAGER_PORT, CLUSTER_PORT, CLIENT_PORT = 7801, 7811, 7861
 FIRST_HOST, LAST_HOST = 11, 250  # the last byte of 127.0.0.x
 GONE_WITHIN = 10.0  # s a killed process has to disappear
 
@@ -56,20 +57,16 @@ class Site:
 def choose(directory: Path, servers: int, instances: int) -> Site:
     """Free addresses 127.0.0.11, .12, ... or, where such addresses do not work, free ports of 127.0.0.1."""
     if not os.environ.get("DKV_TEST_NO_ADDRESSES") and bindable(f"127.0.0.{FIRST_HOST}", 0):
-        wanted = [base + i for base in (MANAGER_PORT, CLUSTER_PORT, CLIENT_PORT) for i in range(_width(base, instances))]
+        wanted = [MANAGER_PORT, *(base + i for base in (FIRST_CLUSTER_PORT, FIRST_CLIENT_PORT) for i in range(instances))]
         for first in range(FIRST_HOST, LAST_HOST - servers, max(10, servers)):
             hosts = [f"127.0.0.{first + i}" for i in range(servers)]
             if all(bindable(host, port) for host in hosts for port in wanted):
-                return _site(directory, [(host, MANAGER_PORT) for host in hosts], CLUSTER_PORT, CLIENT_PORT)
+                return _site(directory, [(host, MANAGER_PORT) for host in hosts], FIRST_CLUSTER_PORT, FIRST_CLIENT_PORT)
         raise CliError("Every address from 127.0.0.11 on is in use by somebody.", "Stop another playground first.")
     ports = _free_run(MANAGER_PORT, servers)
-    cluster = _free_run(max(CLUSTER_PORT, ports + servers), servers * instances)
-    client = _free_run(max(CLIENT_PORT, cluster + servers * instances), servers * instances)
+    cluster = _free_run(max(FIRST_CLUSTER_PORT, ports + servers), servers * instances)
+    client = _free_run(max(FIRST_CLIENT_PORT, cluster + servers * instances), servers * instances)
     return _site(directory, [("127.0.0.1", ports + i) for i in range(servers)], cluster, client)
-
-
-def _width(base: int, instances: int) -> int:
-    return 1 if base == MANAGER_PORT else instances
 
 
 def _site(directory: Path, where: list[tuple[str, int]], cluster: int, client: int) -> Site:
@@ -98,20 +95,6 @@ def bindable(host: str, port: int) -> bool:
 
 
 # Processes -----------------------------------------------------------------------------------------------------------
-
-
-def started_at(pid: int) -> int:
-    """When a living process was started, in clock ticks since boot; 0 when there is no such process or it is dead."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
-
-
-def is_alive(pid: int, start: int) -> bool:
-    """Whether that very process still lives."""
-    return start > 0 and started_at(pid) == start
 
 
 def kill_all(processes: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> int:
@@ -143,7 +126,7 @@ def _group(leader: int) -> list[tuple[int, int]]:
         if name.isdigit():
             with contextlib.suppress(ProcessLookupError):
                 if os.getpgid(int(name)) == leader:
-                    members.append((int(name), started_at(int(name))))
+                    members.append((int(name), started(int(name))))
     return members
 
 
@@ -171,7 +154,7 @@ class Record:
 
     def add(self, pid: int) -> None:
         """Remember a process; written down before anything else happens."""
-        self.processes = [p for p in self.processes if is_alive(*p)] + [(pid, started_at(pid))]
+        self.processes = [p for p in self.processes if is_alive(*p)] + [(pid, started(pid))]
         self.write()
 
     def write(self) -> None:
@@ -180,7 +163,7 @@ class Record:
             {
                 "boot": boot_id(),
                 "pid": os.getpid(),
-                "start": started_at(os.getpid()),
+                "start": started(os.getpid()),
                 "directory": str(self.directory),
                 "temporary": self.temporary,
                 "processes": self.processes,
@@ -198,11 +181,6 @@ class Record:
     def remove(self) -> None:
         """Forget the playground."""
         self.file.unlink(missing_ok=True)
-
-
-def boot_id() -> str:
-    """Names this boot of the machine; pids of another one mean nothing."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 @contextlib.contextmanager

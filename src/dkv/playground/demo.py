@@ -12,8 +12,8 @@ from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.cli.waiting import until
 from dkv.client import Json
+from dkv.kernel import started
 from dkv.playground import render
-from dkv.playground.addresses import started_at
 from dkv.playground.domain import STORE, Domain, leader_of
 from dkv.playground.verify import AUTHORS, Writers, outage
 from dkv.playground.writer import PLAIN
@@ -73,7 +73,7 @@ class Demo:
         self._show_outages(writers, killed)
 
     def _kill_engine(self, pid: int) -> None:
-        if not started_at(pid):
+        if not started(pid):
             raise CliError(f"The domain names pid {pid} as its leader's engine, but no such process lives.")
         os.kill(pid, signal.SIGKILL)
 

@@ -16,6 +16,7 @@ from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.waiting import until
 from dkv.client import ClientError, Json, ManagerClient, ManagerPool, parse_endpoint
+from dkv.constants import NUODB_PORT
 from dkv.playground.addresses import Place, Record, Site
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Domain:
             "--port",
             str(place.port),
             "--nuodb-port",
-            "0" if place.host == "127.0.0.1" else "8888",
+            "0" if place.host == "127.0.0.1" else str(NUODB_PORT),
             "--data-dir",
             str(place.directory),
             "--state",

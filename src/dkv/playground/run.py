@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dkv.cli.errors import DONE, CliError
 from dkv.cli.output import Screen
+from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.playground import render
 from dkv.playground.addresses import Record, choose, discard, owner_of, registry, stop_leftovers
 from dkv.playground.demo import Demo
@@ -112,7 +113,7 @@ def _creation(options: Options, domain: Domain) -> list[str]:
         words += ["-InstanceCount", str(options.instances)]
     if options.replication_factor:
         words += ["-ReplicationFactor", str(options.replication_factor)]
-    if (domain.site.cluster_port, domain.site.client_port) != (7811, 7861):
+    if (domain.site.cluster_port, domain.site.client_port) != (FIRST_CLUSTER_PORT, FIRST_CLIENT_PORT):
         words += ["-ClustronPort", str(domain.site.cluster_port), "-ClientPort", str(domain.site.client_port)]
     return words
 

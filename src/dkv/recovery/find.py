@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
+from dkv.constants import MANAGER_PORT, NUODB_PORT
 from dkv.data_dir import LOCK, SERVER, running_manager
 from dkv.domain.model import PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive
@@ -75,8 +76,8 @@ def _home(path: Path) -> Home:
             str(known["serverId"]),
             str(known["uid"]),
             str(last.get("bind", "127.0.0.1")),
-            int(last.get("port", 7801)),
-            8888,
+            int(last.get("port", MANAGER_PORT)),
+            NUODB_PORT,
             "",
             alive=False,
         )

@@ -10,8 +10,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkv import kernel
+
 WRITER_BYTE = 120
-LONGEST = 80  # characters of a command that are told
+LONGEST = 80  # characters of a command that are shown
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,6 @@ def writer_in(table: str, inode: int) -> int | None:
 
 
 def command_of(pid: int) -> str:
-    """How a process was started, on one line."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode("utf-8", "replace").split("\0")
-    except OSError:
-        return ""
-    text = "".join(one if one.isprintable() else " " for one in " ".join(words)).strip()
+    """How a process was started, on one line of at most LONGEST characters."""
+    text = "".join(char if char.isprintable() else " " for char in kernel.command_line(pid)).strip()
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

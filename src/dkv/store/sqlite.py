@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from dkv.kernel import boottime
 from dkv.store.contract import Lease, Snapshot, StoredEvent, Unavailable
 from dkv.store.holders import writer_of
 from dkv.store.notify import Notifier
 from dkv.store.sqlite_file import PATIENCE, SqliteFile
-from dkv.store.sqlite_leases import LEASE_FILE, Leases, boottime
+from dkv.store.sqlite_leases import LEASE_FILE, Leases
 from dkv.store.sqlite_state import KEEP_EVENTS, STATE_FILE, StateReader, StateWriter
 from dkv.store.worker import Worker
 

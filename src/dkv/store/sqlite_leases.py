@@ -6,11 +6,10 @@ counts while the machine sleeps. After a reboot it restarts, so the leases of an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from dkv.kernel import boot_id, boottime
 from dkv.store.contract import Lease
 from dkv.store.sqlite_file import Format, SqliteFile
 
@@ -26,16 +25,6 @@ CREATE TABLE boot (boot_id TEXT NOT NULL);
 CREATE TABLE lease (name TEXT PRIMARY KEY, holder TEXT NOT NULL, expires REAL NOT NULL, value TEXT NOT NULL)
 """,
 )
-
-
-def boottime() -> float:
-    """Seconds since the machine started, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def boot_id() -> str:
-    """A name of this run of the machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Leases:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dkv.address import endpoint_text
 from dkv.cli.errors import CliError
 from dkv.cli.output import in_json, moment
 from dkv.cli.session import Session
@@ -189,9 +190,7 @@ def _who(process: Json, region: str = "") -> str:
 def address(process: Json) -> str | None:
     """`host:port` of a process that has one by now."""
     host, port = process.get("hostname") or process.get("address"), process.get("port")
-    if not host or not port:
-        return None
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return endpoint_text(str(host), port) if host and port else None
 
 
 def states(process: Json, here: Mapping[str, str]) -> str:

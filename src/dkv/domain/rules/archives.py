@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
-from dkv.domain.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.endpoint import Endpoint

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dkv.constants import SLOTS
 from dkv.domain.commands import CreateDatabase, DeleteDatabase, NewArchive, NewGroup, ShutdownDatabase
-from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.lifecycle import NEW, row
@@ -159,7 +159,7 @@ def _bad_slots(command: CreateDatabase) -> Refused | None:
     if expected != SLOTS or ranges[-1][1] != SLOTS - 1 or len(set(names)) != len(names):
         return no(
             "bad_slots",
-            "The storage groups do not cover each of the 16384 hash slots exactly once.",
+            f"The storage groups do not cover each of the {SLOTS} hash slots exactly once.",
             "Leave the slots out to have them divided evenly.",
         )
     return bad_name("Group", next((n for n in names if not n), names[0]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dkv.constants import SLOTS
 from dkv.domain.commands import CopyRecognised, CreateDatabase, NewGroup
-from dkv.domain.constants import SLOTS
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, BackupManifest

@@ -1,0 +1,9 @@
+"""Numbers that several packages go by, each written once (docs/reference/valkey.md)."""
+
+from __future__ import annotations
+
+SLOTS = 16384  # hash slots of a database, as Valkey counts them
+MANAGER_PORT = 7801  # of the REST API (docs/reference/cmdlets.md#topology)
+NUODB_PORT = 8888  # of the NuoDB dialect
+FIRST_CLUSTER_PORT = 7811  # where the search for an archive's free ports begins
+FIRST_CLIENT_PORT = 7861

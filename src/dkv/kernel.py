@@ -1,0 +1,46 @@
+"""What the kernel says: which boot of the machine this is, the time since then, and its processes (/proc)."""
+
+from __future__ import annotations
+
+import time
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot of the machine; a pid of another boot means nothing."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def boottime() -> float:
+    """Seconds since the machine started, suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; None when there is no such process, or it has ended (a zombie)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().decode("utf-8", "replace").rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else fields
+
+
+def started(pid: int) -> int:
+    """When a living process was started, in clock ticks since boot; 0 when there is none."""
+    fields = stat(pid)
+    return 0 if fields is None else int(fields[19])
+
+
+def is_alive(pid: int, start: int) -> bool:
+    """Whether the process that was started then lives; the pid alone may belong to another one by now."""
+    return start > 0 and started(pid) == start
+
+
+def command_line(pid: int) -> str:
+    """How a process was started, its arguments with blanks between; nothing when it is gone or not ours to look at."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
