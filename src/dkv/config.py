@@ -29,9 +29,9 @@ class ConfigError(HintedError):
     exit_code = 2
 
 
-def _setting(default: Any, what: str, **rules: Any) -> Any:
+def _setting(default: Any, description: str, **rules: Any) -> Any:
     """A setting: its default, what it means in a clause for docs/settings.md, and its `range` or `choices`."""
-    return field(default=default, metadata={"what": what, **rules})
+    return field(default=default, metadata={"what": description, **rules})
 
 
 @dataclass(frozen=True)
@@ -115,24 +115,24 @@ def _from_file(path: Path, required: bool) -> dict[str, Any]:
     import tomllib  # only who has a file pays for its reader
 
     try:
-        found = tomllib.loads(text)
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         hint = 'Lines look like `port = 7801` or `bind = "127.0.0.1"`.'
         raise ConfigError(f"{path} is not TOML: {error}.", hint) from error
-    for name in found:
+    for name in values:
         _know(name, str(path))
-    return found
+    return values
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for variable, value in environ.items():
         if not variable.startswith("DKV_") or variable in FREE_VARIABLES or variable.startswith(FREE_PREFIX):
             continue
         name = variable[len("DKV_") :].lower()
         _know(name, f"the variable {variable}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _know(name: str, where: str) -> None:
@@ -165,11 +165,11 @@ def _number(name: str, value: object, limits: tuple[int, int]) -> int:
 
 
 def _labels(value: object) -> dict[str, str]:
-    found = _pairs(value)
-    for text in (*found, *found.values()):
+    labels = _pairs(value)
+    for text in (*labels, *labels.values()):
         if not text.isprintable():
             raise ConfigError(f"labels cannot hold {text!r}: it cannot be printed.", "Write it in one line.")
-    return found
+    return labels
 
 
 def _pairs(value: object) -> dict[str, str]:

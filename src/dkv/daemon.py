@@ -187,10 +187,10 @@ async def manager_of(settings: Settings, data_dir: DataDir) -> AsyncIterator[Man
 def log_error(step: Step | None, error: Exception, times: int) -> None:
     """Log what went wrong, and how often since the last line about it; with a traceback if it is a mistake of dkv."""
     mistake = not isinstance(error, (EngineError, StoreError, OSError))
-    what: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "look"}
+    subject: dict[str, object] = {"step": type(step).__name__, "key": step.key} if step else {"step": "look"}
     if times > 1:
-        what["times"] = times
-    log.warning("step failed", error=str(error) or type(error).__name__, exc_info=error if mistake else None, **what)
+        subject["times"] = times
+    log.warning("step failed", error=str(error) or type(error).__name__, exc_info=error if mistake else None, **subject)
 
 
 async def probe(host: str, port: int) -> bool:
@@ -447,13 +447,13 @@ def drain(client: ManagerClient, server_id: str) -> None:
     """Ask every process of one server to leave, TEs first, leaders handing over, and wait until none is left."""
     deadline = time.monotonic() + DRAIN_WITHIN
     patience = time.monotonic() + REFUSED_WITHIN
-    asked: set[int] = set()
+    requested: set[int] = set()
     while left := [p for p in client.processes() if p["server"] == server_id]:
         left.sort(key=lambda p: (p["type"] != "TE", p["startId"]))
-        for process in (p for p in left if p["startId"] not in asked):
+        for process in (p for p in left if p["startId"] not in requested):
             try:
                 client.request("DELETE", f"/api/1/processes/{process['startId']}")
-                asked.add(process["startId"])
+                requested.add(process["startId"])
                 patience = time.monotonic() + REFUSED_WITHIN
             except ManagerRefused as refused:
                 if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile

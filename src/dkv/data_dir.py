@@ -120,7 +120,7 @@ def running_manager(path: Path) -> dict[str, object] | None:
 
 
 def _lock_file(path: Path) -> IO[bytes]:
-    return os.fdopen(files.open_file(path / LOCK, whoever=True), "rb")
+    return os.fdopen(files.open_file(path / LOCK, any_owner=True), "rb")
 
 
 def _lock_line(file: IO[bytes]) -> dict[str, object] | None:

@@ -97,24 +97,24 @@ def _enter(above: int, name: str, path: str, make: bool) -> int:
         raise
 
 
-def _refuse_open(found: os.stat_result, path: str) -> None:
+def _refuse_open(status: os.stat_result, path: str) -> None:
     """A directory above one of ours: nobody but root and we may rename what is in it."""
-    if not _trusted(found.st_uid):
-        raise Unsafe(f"{path} belongs to {user(found.st_uid)}, who could put something else in its place; choose another place")
-    if not found.st_mode & stat.S_ISVTX and _others_write(found):
-        raise Unsafe(f"others may write in {path} (mode {_mode(found)}); chmod go-w it, or choose another place")
+    if not _trusted(status.st_uid):
+        raise Unsafe(f"{path} belongs to {user(status.st_uid)}, who could put something else in its place; choose another place")
+    if not status.st_mode & stat.S_ISVTX and _others_write(status):
+        raise Unsafe(f"others may write in {path} (mode {_mode(status)}); chmod go-w it, or choose another place")
 
 
-def _refuse_stranger(found: os.stat_result, path: str) -> None:
-    if found.st_uid != os.geteuid():
-        raise Unsafe(f"{path} belongs to {user(found.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
-    if _others_write(found):
-        raise Unsafe(f"others may write in {path} (mode {_mode(found)}); see what is in it, then chmod 700 it")
+def _refuse_stranger(status: os.stat_result, path: str) -> None:
+    if status.st_uid != os.geteuid():
+        raise Unsafe(f"{path} belongs to {user(status.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
+    if _others_write(status):
+        raise Unsafe(f"others may write in {path} (mode {_mode(status)}); see what is in it, then chmod 700 it")
 
 
-def _others_write(found: os.stat_result) -> bool:
-    alone = found.st_gid == os.getegid() and _only_member(os.geteuid(), found.st_gid)
-    return bool(found.st_mode & (stat.S_IWOTH if alone else stat.S_IWOTH | stat.S_IWGRP))
+def _others_write(status: os.stat_result) -> bool:
+    alone = status.st_gid == os.getegid() and _only_member(os.geteuid(), status.st_gid)
+    return bool(status.st_mode & (stat.S_IWOTH if alone else stat.S_IWOTH | stat.S_IWGRP))
 
 
 @lru_cache(maxsize=16)
@@ -122,7 +122,7 @@ def _only_member(uid: int, gid: int) -> bool:
     """Whether a group is a user's private one, as many systems give everybody; those make directories 0775."""
     try:
         name = pwd.getpwuid(uid).pw_name
-        others = {one.pw_uid for one in pwd.getpwall() if one.pw_gid == gid} - {uid}
+        others = {account.pw_uid for account in pwd.getpwall() if account.pw_gid == gid} - {uid}
         return not others and not set(grp.getgrgid(gid).gr_mem) - {name}
     except KeyError:
         return False
@@ -138,8 +138,8 @@ def _trusted(uid: int) -> bool:
     return uid in (0, os.geteuid(), _owner_of_root())
 
 
-def _mode(found: os.stat_result) -> str:
-    return f"{stat.S_IMODE(found.st_mode):04o}"
+def _mode(status: os.stat_result) -> str:
+    return f"{stat.S_IMODE(status.st_mode):04o}"
 
 
 def user(uid: int) -> str:
@@ -183,12 +183,12 @@ def refuse_strange_contents(fd: int, path: Place) -> None:
 
 
 def _refuse_strange(fd: int, name: str, where: str) -> None:
-    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    if stat.S_ISLNK(found.st_mode):
+    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
         raise Unsafe(f"{where} is a symbolic link; put the file or directory itself there")
-    if not _trusted(found.st_uid):
-        raise Unsafe(f"{where} belongs to {user(found.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
-    if stat.S_ISDIR(found.st_mode):
+    if not _trusted(status.st_uid):
+        raise Unsafe(f"{where} belongs to {user(status.st_uid)}, not to {user(os.geteuid())}; run as that user, or chown it")
+    if stat.S_ISDIR(status.st_mode):
         below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         try:
             refuse_strange_contents(below, where)
@@ -205,15 +205,15 @@ def without_links(path: Place) -> Path:
     while left:
         here = "/".join([*done, left.pop(0)])
         try:
-            found = os.lstat(here)
+            status = os.lstat(here)
         except FileNotFoundError:
             return Path(here, *left)
-        if not stat.S_ISLNK(found.st_mode):
+        if not stat.S_ISLNK(status.st_mode):
             done = here.split("/")
             continue
         links += 1
-        if not _trusted(found.st_uid) or links > _MOST_LINKS:
-            raise Unsafe(f"{here} is a symbolic link of {user(found.st_uid)}; give the directory it leads to")
+        if not _trusted(status.st_uid) or links > _MOST_LINKS:
+            raise Unsafe(f"{here} is a symbolic link of {user(status.st_uid)}; give the directory it leads to")
         target = os.path.normpath(os.path.join("/".join(done) or "/", os.readlink(here)))
         left, done = [name for name in target.split("/") if name] + left, [""]
     return Path("/".join(done) or "/")
@@ -222,11 +222,11 @@ def without_links(path: Place) -> Path:
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
-def open_file(name: Place, flags: int = os.O_RDONLY, *, at: int | None = None, whoever: bool = False) -> int:
+def open_file(name: Place, flags: int = os.O_RDONLY, *, at: int | None = None, any_owner: bool = False) -> int:
     """The descriptor of a regular file of ours or root's (or `whoever`'s); no link, no pipe. Raises Unsafe, OSError."""
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
-    found = os.fstat(fd)
-    if stat.S_ISREG(found.st_mode) and (whoever or _trusted(found.st_uid)):
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and (any_owner or _trusted(status.st_uid)):
         return fd
     os.close(fd)
     raise Unsafe(f"{name} is no file of {user(os.geteuid())}")

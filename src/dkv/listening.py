@@ -61,17 +61,17 @@ class Connections:
     def enter(self, new: Connection) -> bool:
         """Count one more; False: there is no room, and nobody idle could make any."""
         self._all[new] = None
-        same = [one for one in self._all if one.peer == new.peer]
+        same = [connection for connection in self._all if connection.peer == new.peer]
         if len(same) > self.limits.each:
             return self._make_room(same, new)
         return len(self._all) <= self.limits.most or self._make_room(list(self._all), new)
 
-    def leave(self, one: Connection) -> None:
+    def leave(self, connection: Connection) -> None:
         """It is closed."""
-        self._all.pop(one, None)
+        self._all.pop(connection, None)
 
-    def _make_room(self, among: list[Connection], new: Connection) -> bool:
-        victim = next((one for one in among if one is not new and one.idle), None)
+    def _make_room(self, candidates: list[Connection], new: Connection) -> bool:
+        victim = next((connection for connection in candidates if connection is not new and connection.idle), None)
         if victim is None:
             return False
         self.leave(victim)
@@ -82,12 +82,12 @@ class Connections:
 class Connection(H11Protocol):
     """One connection. Every wait for its other end has an end."""
 
-    def __init__(self, room: Connections, **uvicorn: Any) -> None:
+    def __init__(self, connections: Connections, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self.peer = ""
-        self._room = room
+        self._connections = connections
         self._timer: asyncio.TimerHandle | None = None
-        self._waits_for = ""  # "head", "body", or nothing
+        self._awaited_part = ""  # "head", "body", or nothing
         self._reader_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -99,7 +99,7 @@ class Connection(H11Protocol):
         """Let it in, or say at once that there is no room."""
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
-        if self._room.enter(self):
+        if self._connections.enter(self):
             self._wait("head", HEAD_WITHIN)
         else:
             transport.write(BUSY)
@@ -107,7 +107,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._room.leave(self)
+        self._connections.leave(self)
         self._wait("", 0)
         self._unset_reader_timer()
         super().connection_lost(exc)
@@ -115,32 +115,32 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """A piece of a request: each part of it has its time, however many pieces it comes in."""
         super().data_received(data)
-        self._mind()
+        self._set_timer()
 
     def on_response_complete(self) -> None:
         """Another request may come, or has begun to."""
         super().on_response_complete()
-        self._mind(begun=False)
+        self._set_timer(begun=False)
 
-    def _mind(self, begun: bool = True) -> None:
+    def _set_timer(self, begun: bool = True) -> None:
         if self.transport.is_closing():
             self._wait("", 0)
         elif self.cycle is None or self.cycle.response_complete:
-            if begun and self._waits_for != "head":
+            if begun and self._awaited_part != "head":
                 self._wait("head", HEAD_WITHIN)
             elif not begun:
                 self._wait("", 0)
         elif self.cycle.more_body:
-            if self._waits_for != "body":
+            if self._awaited_part != "body":
                 self._wait("body", BODY_WITHIN)
         else:
             self._wait("", 0)
 
-    def _wait(self, what: str, seconds: float) -> None:
+    def _wait(self, part: str, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._waits_for = what
-        self._timer = self.loop.call_later(seconds, self.drop) if what else None
+        self._awaited_part = part
+        self._timer = self.loop.call_later(seconds, self.drop) if part else None
 
     def drop(self) -> None:
         """Close it now, whatever was being said."""

@@ -88,6 +88,6 @@ def _keep(log: Any, method: str, event: structlog.typing.EventDict) -> structlog
     return event
 
 
-def logger(room: str) -> Any:
+def logger(package: str) -> Any:
     """A logger that says which room speaks."""
-    return structlog.get_logger(room=room)
+    return structlog.get_logger(room=package)

@@ -31,9 +31,9 @@ def cut(text: str, columns: int) -> str:
     """The text if it fits into so many columns, else its beginning with `...` after it."""
     if width(text) <= columns:
         return text
-    room, kept = columns - 3, 0
+    limit, used = columns - 3, 0
     for at, char in enumerate(text):
-        kept += width(char)
-        if kept > room:
+        used += width(char)
+        if used > limit:
             return f"{text[:at]}..."[: max(0, columns)]
     return text

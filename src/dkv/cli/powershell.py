@@ -159,7 +159,7 @@ def check_variables(statements: Sequence[Statement], known: Mapping[str, object]
     set_so_far = {*known, *AUTOMATIC}
     for statement in statements:
         held = [statement.value] if isinstance(statement, Assignment) else [a.value for a in statement.arguments]
-        for variable in (found for value in held for found in _variables(value)):
+        for variable in (variable for value in held for variable in _variables(value)):
             if variable.name not in set_so_far:
                 _look_up(variable, {})
         if isinstance(statement, Assignment):

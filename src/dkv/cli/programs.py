@@ -169,13 +169,13 @@ def _write_new(session: Session, bound: Bound, plan: Any) -> int:
     """Print what a new state would be made of and what is not known; write it when that is wanted."""
     screen = session.screen
     if not screen.as_json:
-        for line in ("Found:", *(f"  {line}" for line in plan.found), "Not known:", *(f"  {line}" for line in plan.unknown)):
+        for line in ("Found:", *(f"  {line}" for line in plan.findings), "Not known:", *(f"  {line}" for line in plan.unknown)):
             screen.line(line)
     wanted = bound["--yes"] or _confirmed(session, f"Write {plan.path}? [y/N]: ")
     if wanted:
         plan.write()
     if screen.as_json:
-        screen.data({"found": list(plan.found), "unknown": list(plan.unknown), "written": wanted})
+        screen.data({"found": list(plan.findings), "unknown": list(plan.unknown), "written": wanted})
     elif wanted:
         screen.line(f"Written: {plan.path}. Start the managers, then the stores with all their instances.")
     if not wanted:

@@ -89,7 +89,7 @@ class Demo:
         ends = [at for _, at in killed[1:]] + [time.monotonic()]
         for writer in writers.all:
             lines = writer.promised()
-            gaps = [(who, outage(lines, at, end)) for (who, at), end in zip(killed, ends, strict=True)]
+            gaps = [(name, outage(lines, at, end)) for (name, at), end in zip(killed, ends, strict=True)]
             times = [ms for _, ms in gaps]
             if writer.kind == PLAIN:
                 self._screen.line()
@@ -132,14 +132,14 @@ class Demo:
         self._screen.line()
         for line in render.proofs(proofs):
             self._screen.line(line)
-        lost = [(one, key) for one in proofs for key in one.lost]
+        lost = [(proof, key) for proof in proofs for key in proof.lost]
         if lost:
-            one, key = lost[0]
+            proof, key = lost[0]
             raise CliError(
-                f"{len(lost)} promised keys are lost {when}; the first is {key}, {one.promise} to {one.author}.",
+                f"{len(lost)} promised keys are lost {when}; the first is {key}, {proof.promise} to {proof.author}.",
                 f"The writers' logs are in {self._domain.record.directory}.",
             )
-        if not any(one.keys for one in proofs):
+        if not any(proof.keys for proof in proofs):
             raise CliError("Nothing was promised, so nothing is proved.")
 
     def _tombstones(self) -> None:

@@ -93,8 +93,8 @@ class Domain:
         if until(client.ready, lambda ready: ready or child.poll() is not None, READY_WITHIN, pause=0.03):
             return
         log = self.record.directory / f"{place.server_id}.log"
-        what = "ended at once" if child.poll() is not None else "did not become ready"
-        raise CliError(f"The manager of {place.server_id} {what}.", f"Its log is {log}: {_last_line(log)}")
+        failure = "ended at once" if child.poll() is not None else "did not become ready"
+        raise CliError(f"The manager of {place.server_id} {failure}.", f"Its log is {log}: {_last_line(log)}")
 
     def kill_manager(self, place: Place) -> None:
         """SIGKILL one manager."""

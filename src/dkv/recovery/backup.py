@@ -75,11 +75,11 @@ def _object(lines: Sequence[str]) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def _decoded(records: Mapping[str, str], what: str) -> State:
+def _decoded(records: Mapping[str, str], source: str) -> State:
     try:
         return codec.decode(records)
     except StoreError as error:
-        raise RecoveryError(f"{what} cannot be used: {error.detail}", "Use the version of dkv that wrote it.") from error
+        raise RecoveryError(f"{source} cannot be used: {error.detail}", "Use the version of dkv that wrote it.") from error
 
 
 # The state file ------------------------------------------------------------------------------------------------------

@@ -63,10 +63,10 @@ def find(data_dirs: Sequence[Path]) -> Finds:
 def _home(path: Path) -> Home:
     if not (path / SERVER).exists():
         raise RecoveryError(f"{path} is not a manager's data directory: it has no {SERVER}.", "See dkv manager run --data-dir.")
-    first = running_manager(path)
-    if first is not None:
+    running = running_manager(path)
+    if running is not None:
         raise RecoveryError(
-            f"Manager {first.get('serverId', '?')} (pid {first.get('pid', '?')}) runs on {path}.",
+            f"Manager {running.get('serverId', '?')} (pid {running.get('pid', '?')}) runs on {path}.",
             f"Stop it first: dkv manager stop --data-dir {path}.",
         )
     known, last = _json(path / SERVER), _json(path / LOCK)
@@ -104,10 +104,10 @@ def _entries(folder: Path) -> list[Path]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(files.read_text(file) or "{}")
+        value = json.loads(files.read_text(file) or "{}")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 # Archives ------------------------------------------------------------------------------------------------------------
@@ -223,8 +223,8 @@ class _Nodes:
     def __init__(self, text: str) -> None:
         self._lines = [words for line in text.splitlines() if len(words := line.split()) >= 8 and words[0] != "vars"]
         mine = next((words for words in self._lines if "myself" in words[2].split(",")), None)
-        said = re.search(r"currentEpoch (\d+)", text)
-        self.epoch = int(said.group(1)) if said else 0
+        epoch = re.search(r"currentEpoch (\d+)", text)
+        self.epoch = int(epoch.group(1)) if epoch else 0
         self.led = mine is not None and "master" in mine[2].split(",")
         self.shard = _shard(mine) if mine else ""
         owners = [words for words in self._lines if self.shard and _shard(words) == self.shard]
@@ -241,8 +241,8 @@ class _Nodes:
 
 
 def _shard(words: Sequence[str]) -> str:
-    found = re.search(r"shard-id=([0-9a-f]{40})", words[1])
-    return found.group(1) if found else ""
+    match = re.search(r"shard-id=([0-9a-f]{40})", words[1])
+    return match.group(1) if match else ""
 
 
 def _ranges(words: Iterable[str]) -> Iterator[tuple[int, int]]:

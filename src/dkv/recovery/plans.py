@@ -21,7 +21,7 @@ class Plan:
 
     path: Path
     state: State
-    found: tuple[str, ...]
+    findings: tuple[str, ...]
     unknown: tuple[str, ...]
     because: str
 

@@ -184,11 +184,11 @@ def _silent(processes: Sequence[Json], bound: Bound) -> str:
     limit = bound["--check-liveness"]
     strict = bound.get("--wait-for-acks") or bound.get("--wait-for-ack")
     for process in processes:
-        heard = process.get("lastHeardFrom")
-        if heard is None and strict:
+        silence_ms = process.get("lastHeardFrom")
+        if silence_ms is None and strict:
             return f"Process {process['startId']} has never reported."
-        if limit is not None and heard is not None and heard > 1000 * limit:
-            return f"Process {process['startId']} last reported {heard / 1000:.1f} s ago."
+        if limit is not None and silence_ms is not None and silence_ms > 1000 * limit:
+            return f"Process {process['startId']} last reported {silence_ms / 1000:.1f} s ago."
     return ""
 
 
@@ -281,13 +281,13 @@ def servers(session: Session, bound: Bound) -> int:
 
 
 def _silent_server(peer: Json, bound: Bound) -> str:
-    limit, heard = bound["--check-liveness"], (peer.get("connectedState") or {}).get("lastAckDeltaMillis", -1)
-    if peer.get("isLocal") or (heard < 0 and not bound["--wait-for-acks"]):
+    limit, silence_ms = bound["--check-liveness"], (peer.get("connectedState") or {}).get("lastAckDeltaMillis", -1)
+    if peer.get("isLocal") or (silence_ms < 0 and not bound["--wait-for-acks"]):
         return ""
-    if heard < 0:
+    if silence_ms < 0:
         return f"The server {peer['id']} has never reported."
-    late = limit is not None and heard > 1000 * limit
-    return f"The server {peer['id']} last reported {heard / 1000:.1f} s ago." if late else ""
+    late = limit is not None and silence_ms > 1000 * limit
+    return f"The server {peer['id']} last reported {silence_ms / 1000:.1f} s ago." if late else ""
 
 
 def _disagree(peers: Sequence[Json], bound: Bound) -> str:

@@ -152,11 +152,11 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     return DONE
 
 
-def _show_chain(screen: Screen, found: Json) -> int:
+def _show_chain(screen: Screen, chain_view: Json) -> int:
     if screen.as_json:
-        screen.data(found)
+        screen.data(chain_view)
         return DONE
-    for line in chain(found["events"], found["trimmed"]):
+    for line in chain(chain_view["events"], chain_view["trimmed"]):
         screen.line(line)
     return DONE
 
@@ -185,9 +185,9 @@ def _print(screen: Screen, event: Json) -> int:
 def logged(event: Json) -> str:
     """`#41 TIME group orders/g1 OPEN -> VACANT because process 1, its leader, ended (ProcessExited by server0; from #40)`."""
     moved = event["change"] and not event["change"].startswith("(new)")
-    what = f"{event['subject']} {event['change']}" if moved else _what(event)
-    because = _because(event, what)
-    return f"#{event['sequence']} {moment(event['at'])} {what}{because and f' because {because}'} ({_origin(event)})"
+    sentence = f"{event['subject']} {event['change']}" if moved else _event_text(event)
+    because = _because(event, sentence)
+    return f"#{event['sequence']} {moment(event['at'])} {sentence}{because and f' because {because}'} ({_origin(event)})"
 
 
 def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
@@ -203,18 +203,18 @@ def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
 
 
 def _sentence(event: Json) -> str:
-    what = _what(event)
-    because = _because(event, what).removeprefix("it ended: ")
-    return f"#{event['sequence']} {moment(event['at'])} {what}{because and f': {because}'}"
+    sentence = _event_text(event)
+    because = _because(event, sentence).removeprefix("it ended: ")
+    return f"#{event['sequence']} {moment(event['at'])} {sentence}{because and f': {because}'}"
 
 
-def _because(event: Json, what: str) -> str:
+def _because(event: Json, sentence: str) -> str:
     """Why, unless that says no more than what happened."""
     because = str(event["because"])
-    return "" if what.endswith(because.removeprefix("it ")) else because
+    return "" if sentence.endswith(because.removeprefix("it ")) else because
 
 
-def _what(event: Json) -> str:
+def _event_text(event: Json) -> str:
     """What happened, without why: the manager's sentence; of a version that sends none the event's change or kind."""
     return str(event.get("text") or f"{event['subject']} {event['change'] or event['kind']}")
 

@@ -146,8 +146,8 @@ def server_line(server: Json) -> str:
     role = server.get("localRoleInfo") or {}
     state = "Evicted" if server.get("isEvicted") else connected(server)
     star = " *" if server.get("isLocal") else ""
-    who = f"({role.get('role') or '?'}, Leader={role.get('leaderServerId') or '?'})"
-    return f"[{server['id']}] {server['address']} {who} {role.get('lifeCycle') or '?'}:{state}{star}"
+    role_text = f"({role.get('role') or '?'}, Leader={role.get('leaderServerId') or '?'})"
+    return f"[{server['id']}] {server['address']} {role_text} {role.get('lifeCycle') or '?'}:{state}{star}"
 
 
 def connected(server: Json) -> str:
@@ -200,8 +200,8 @@ def states(process: Json, here: Mapping[str, str]) -> str:
     if durable == "CONFIGURED" and engine == "UNKNOWN" and progress is not None:
         return f"{durable}:RECOVERING_JOURNAL:REPLAY({progress:.0%})"
     joined = durable in ("MONITORED", "REQUESTED_SHUTDOWN")
-    heard = process.get("lastHeardFrom")
-    if not joined or heard is None or heard > SILENT or here.get(process["host"], "Connected") != "Connected":
+    silence_ms = process.get("lastHeardFrom")
+    if not joined or silence_ms is None or silence_ms > SILENT or here.get(process["host"], "Connected") != "Connected":
         engine = f"UNREACHABLE({engine})"
     return f"{durable}:{engine}"
 
