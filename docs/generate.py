@@ -98,7 +98,7 @@ def settings() -> str:
     rows = []
     for one in fields(Settings):
         default = chosen.get(one.name) or (f"`{one.default}`" if isinstance(one.default, str | int) else "chosen")
-        rows.append([f"`{one.name}`", default, allowed(one.metadata), one.metadata["what"]])
+        rows.append([f"`{one.name}`", default, allowed(one.metadata), one.metadata["description"]])
     head = [
         "# Settings",
         "",

@@ -31,7 +31,7 @@ class ConfigError(HintedError):
 
 def _setting(default: Any, description: str, **rules: Any) -> Any:
     """A setting: its default, what it means in a clause for docs/settings.md, and its `range` or `choices`."""
-    return field(default=default, metadata={"what": description, **rules})
+    return field(default=default, metadata={"description": description, **rules})
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Settings:
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(
         default_factory=dict,
-        metadata={"what": "free-form labels of this server, shown by dkv get server-config; not used for decisions"},
+        metadata={"description": "free-form labels of this server, shown by dkv get server-config; not used for decisions"},
     )
 
 
