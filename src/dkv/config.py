@@ -24,7 +24,7 @@ FREE_PREFIX = "DKV_TEST_"
 
 
 class ConfigError(HintedError):
-    """The configuration cannot be used. Root of everything this package raises; `hint` says what to write."""
+    """The configuration cannot be used. Root of everything this package raises; `hint` is what to write."""
 
     exit_code = 2
 

@@ -245,7 +245,7 @@ class Server(uvicorn.Server):
 
 
 def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
-    """How the API is served: the client is who connected, whatever a header says; the server's program is not named."""
+    """How the API is served: a client's address is its connection's, never a header's; no header names uvicorn."""
     connection: Any = partial(Connection, Connections(within or limits()))
     return uvicorn.Config(
         app,
@@ -352,7 +352,7 @@ def settings_texts(settings: Settings) -> dict[str, str]:
 def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]:
     """The log files of the manager and the engines of this server, and of the last engine before in each archive.
 
-    Names that we gave: a directory that somebody else chose may hold any others.
+    Only names that dkv gives: a directory that a person chose may hold others.
     """
     data_dir = settings.data_dir.absolute()
     names = [FILE, *(f"{FILE}.{number}" for number in range(1, KEPT + 1))]

@@ -1,7 +1,7 @@
 """A manager's data directory: which server it belongs to, and a lock that lets only one manager run on it.
 
-`server.json` keeps the server's id and its random uid; `manager.lock` is held while a manager runs and says where
-it listens, so that a second one can name the first.
+`server.json` keeps the server's id and its random uid; `manager.lock` is held while a manager runs and has its
+address, so that a second one can name the first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def refuse_public_bind(bind: str) -> None:
     if is_loopback(bind):
         return
     raise ManagerError(
-        f"Cannot listen on {bind}: anybody who reaches it could drive this manager.",
+        f"Cannot listen on {bind}: every client that reaches it could command this manager.",
         "Bind to a loopback address such as 127.0.0.1 until TLS and tokens exist.",
     )
 
@@ -136,7 +136,7 @@ def _lock_line(file: IO[bytes]) -> dict[str, object] | None:
 def end_running_manager(path: Path, pid: int) -> None:
     """Send SIGTERM to the manager that runs there. Raises ManagerError unless that process is it.
 
-    The lock file only names a process, and whoever wrote it could name any. So it has to be a process of the file's owner that
+    The lock file only names a process, and its writer could name any. So it has to be a process of the file's owner that
     has the file open.
     """
     try:

@@ -1,9 +1,9 @@
-"""Directories and files on a machine that has other users, opened so that nobody else can have put something in the way.
+"""Directories and files on a machine that has other users, opened so that no other user can have put something in the way.
 
 A directory that the domain names is opened component by component: no symbolic link, every directory above it root's or
-ours and writable by nobody else, itself ours. Whoever may neither write in a directory nor in any above it cannot swap what
+ours and writable by no other user, itself ours. A user who may neither write in a directory nor in any above it cannot swap what
 lies below, so a place that passed once stays what it was. Files are opened through the directory's descriptor and made
-under names that cannot be guessed. Only operating system calls are in here; what a place means, its caller knows.
+under names that cannot be guessed. Only operating system calls are in here; what a place means is its caller's matter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Place = str | Path
 
 
 class Unsafe(OSError):
-    """Somebody else could have made this place or could change it; nothing was touched. `strerror` is a sentence."""
+    """Another user could have made this place or could change it; nothing was touched. `strerror` is a sentence."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(errno.EPERM, sentence)
@@ -98,7 +98,7 @@ def _enter(above: int, name: str, path: str, make: bool) -> int:
 
 
 def _refuse_open(status: os.stat_result, path: str) -> None:
-    """A directory above one of ours: nobody but root and we may rename what is in it."""
+    """A directory above one of ours: only root and our user may rename what is in it."""
     if not _trusted(status.st_uid):
         raise Unsafe(f"{path} belongs to {user(status.st_uid)}, who could put something else in its place; choose another place")
     if not status.st_mode & stat.S_ISVTX and _others_write(status):
@@ -119,7 +119,7 @@ def _others_write(status: os.stat_result) -> bool:
 
 @lru_cache(maxsize=16)
 def _only_member(uid: int, gid: int) -> bool:
-    """Whether a group is a user's private one, as many systems give everybody; those make directories 0775."""
+    """Whether a group is a user's private one, as many systems give each user; those make directories 0775."""
     try:
         name = pwd.getpwuid(uid).pw_name
         others = {account.pw_uid for account in pwd.getpwall() if account.pw_gid == gid} - {uid}
@@ -134,7 +134,7 @@ def _owner_of_root() -> int:
 
 
 def _trusted(uid: int) -> bool:
-    """Root, ourselves, and whom the machine belongs to as we see it (in a user namespace root has another number)."""
+    """Root, our user, and the owner of / (in a user namespace root has another number)."""
     return uid in (0, os.geteuid(), _owner_of_root())
 
 
@@ -168,13 +168,13 @@ def names_in(path: Place) -> list[str]:
 
 
 def make_private(fd: int) -> None:
-    """Nobody else may look into a directory of ours from now on. Raises OSError."""
+    """Close a directory of ours to all other users. Raises OSError."""
     if stat.S_IMODE(os.fstat(fd).st_mode) != PRIVATE:
         os.fchmod(fd, PRIVATE)
 
 
 def refuse_strange_contents(fd: int, path: Place) -> None:
-    """Every file below a directory of ours is one: no link, and nobody else's. Raises Unsafe, OSError."""
+    """Every file below a directory of ours is one: no link, and no other user's. Raises Unsafe, OSError."""
     with os.scandir(fd) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
@@ -223,7 +223,7 @@ def without_links(path: Place) -> Path:
 
 
 def open_file(name: Place, flags: int = os.O_RDONLY, *, at: int | None = None, any_owner: bool = False) -> int:
-    """The descriptor of a regular file of ours or root's (or `whoever`'s); no link, no pipe. Raises Unsafe, OSError."""
+    """The descriptor of a regular file, no link and no pipe, of ours or root's or with `any_owner` of any user. Raises Unsafe, OSError."""
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and (any_owner or _trusted(status.st_uid)):
@@ -246,7 +246,7 @@ def proven(path: Place) -> Iterator[IO[bytes]]:
 
 
 def read_text(name: Place, *, at: int | None = None, errors: str = "strict") -> str:
-    """What a file of ours says. Raises Unsafe, OSError, UnicodeDecodeError."""
+    """The text of a file of ours. Raises Unsafe, OSError, UnicodeDecodeError."""
     with os.fdopen(open_file(name, at=at), encoding="utf-8", errors=errors) as file:
         return file.read()
 

@@ -1,4 +1,4 @@
-"""What the kernel says: which boot of the machine this is, the time since then, and its processes (/proc)."""
+"""What the kernel shows of this machine: its boot, the time since then, and its processes (/proc)."""
 
 from __future__ import annotations
 

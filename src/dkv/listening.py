@@ -1,7 +1,7 @@
-"""How many connections a manager keeps, and how long it waits for each: who says nothing costs nobody else anything.
+"""How many connections a manager keeps, and how long it waits for each: a silent client costs the others nothing.
 
 A manager has other work for its descriptors than the callers of its API: engines, state, archives. So connections are
-counted, the longest idle one makes room for a new one, and whoever is slow to send or to read is let go.
+counted, the longest idle one makes room for a new one, and a client that is slow to send or to read is disconnected.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Connections:
         self._all: dict[Connection, None] = {}
 
     def enter(self, new: Connection) -> bool:
-        """Count one more; False: there is no room, and nobody idle could make any."""
+        """Count one more; False: there is no room, and no idle connection that could be closed for it."""
         self._all[new] = None
         same = [connection for connection in self._all if connection.peer == new.peer]
         if len(same) > self.limits.each:
@@ -143,7 +143,7 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(seconds, self.drop) if part else None
 
     def drop(self) -> None:
-        """Close it now, whatever was being said."""
+        """Close it now, also within an answer."""
         self.transport.abort()
 
     def pause_writing(self) -> None:

@@ -1,4 +1,4 @@
-"""Structured logs of a manager: one line an event, on stderr and in a bounded file; the one door to structlog."""
+"""Structured logs of a manager: one line an event, on stderr and in a bounded file; the only adapter of structlog."""
 
 from __future__ import annotations
 
@@ -89,5 +89,5 @@ def _keep(log: Any, method: str, event: structlog.typing.EventDict) -> structlog
 
 
 def logger(package: str) -> Any:
-    """A logger that says which room speaks."""
-    return structlog.get_logger(room=package)
+    """A logger whose lines name the package that writes them."""
+    return structlog.get_logger(package=package)

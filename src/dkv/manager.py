@@ -27,7 +27,7 @@ from dkv.store.contract import Store, StoreError, Unavailable
 
 
 class ManagerError(HintedError):
-    """This manager cannot take part in its domain; `hint` says what helps."""
+    """This manager cannot take part in its domain; `hint` is what helps."""
 
 
 @dataclass(frozen=True)

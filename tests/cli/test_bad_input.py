@@ -13,7 +13,7 @@ TABLE = [
     ("Start-DkvStore", 2, "Start-DkvStore needs -Name", "Usage: Start-DkvStore -Name <string>"),
     ("New-DkvStore Carts", 2, "New-DkvStore needs -InstancePrefix", "Usage:"),
     ("Start-DkvStore -Nmae OrdersStore", 2, "has no parameter -Nmae", "Did you mean -Name?"),
-    ("Start-DkvStore -Zzzz 1", 2, "has no parameter -Zzzz", "It knows -Name, "),
+    ("Start-DkvStore -Zzzz 1", 2, "has no parameter -Zzzz", "Parameters: -Name, "),
     ("New-DkvStore Carts carts -Inst 3", 2, "-Inst may mean -InstancePrefix or -InstanceCount.", "more letters"),
     ("Start-DkvStore OrdersStore -Name Carts x y", 2, "belongs to no parameter", "Usage:"),
     ("Start-DkvStore -Name A -Name B", 2, "-Name is given twice.", "once"),

@@ -1,1 +1,1 @@
-"""CLI: cmdlets, verbs and the shell; each asks managers through the client package."""
+"""CLI: cmdlets, verbs and the shell; each sends its requests to managers through the client package."""

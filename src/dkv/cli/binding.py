@@ -134,7 +134,7 @@ def find_param(cmdlet: Cmdlet, name: str) -> Param:
     dashes = "--" if any(p.name.startswith("--") for p in cmdlet.params) else "-"
     if matching:
         raise Usage(f"{dashes}{name} may mean {' or '.join(map(written, matching))}.", "Write more letters of it.")
-    known = "It knows " + ", ".join(map(written, cmdlet.params)) + "."
+    known = f"Parameters: {', '.join(map(written, cmdlet.params))}."
     near = nearest(name, [p.name.removeprefix("--") for p in cmdlet.params])
     near = near.replace("mean ", f"mean {dashes}").replace(" or ", f" or {dashes}")
     raise Usage(f"{cmdlet.name} has no parameter {dashes}{name}.", near or known)
@@ -162,7 +162,7 @@ def usage_line(cmdlet: Cmdlet) -> str:
 
 
 def convert(param: Param, value: object) -> object:
-    """The value as its parameter's kind wants it. Raises Usage."""
+    """The value converted to its parameter's kind. Raises Usage."""
     if isinstance(value, list) and len(value) == 1 and param.kind not in ("list", "nodes", "each", *GREEDY):
         value = value[0]
     if value is None or (isinstance(value, list) and None in value):

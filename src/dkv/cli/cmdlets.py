@@ -101,7 +101,7 @@ CMDLETS = (
     ),
     Cmdlet(
         "Set-DkvStore",
-        "Changes options of a store while it runs, and says what needs a restart.",
+        "Changes options of a store while it runs, and prints which need a restart.",
         "stores:set_store",
         (
             NAME,

@@ -2,7 +2,7 @@
 
 Requests that only look pass through until the first change. From there on everything is sent as one growing plan
 (`POST /admin/v1/plan`), so that the command sees what it would see and nothing is made true. Where a command would
-begin to wait for something to happen, the plan ends: it says what is asked for and what that makes true at once.
+begin to wait for something to happen, the plan ends: it has what is requested and what that makes true at once.
 """
 
 from __future__ import annotations

@@ -27,4 +27,4 @@ class NotPrinted(CliError):
 
 
 class NothingSent(CliError):
-    """No managers are known, so there is nobody to ask."""
+    """No manager is known that the command could be sent to."""

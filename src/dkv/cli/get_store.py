@@ -115,7 +115,8 @@ def waiting_lines(items: Sequence[Json]) -> list[str]:
     for item in items:
         since = f" since {moment(item['since'])}" if item["since"] is not None else ""
         hint = f"; hint: {item['hint']}" if item["hint"] else ""
-        lines.append(f"{item['subject']} waits for {item['for'] or 'nobody'}{since}: {item['reason']}{hint}")
+        target = f" for {item['for']}" if item["for"] else ""
+        lines.append(f"{item['subject']} waits{target}{since}: {item['reason']}{hint}")
     return lines
 
 

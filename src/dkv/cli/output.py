@@ -82,7 +82,7 @@ def _failing(stream: TextIO | None) -> Iterator[None]:
 
 
 class StandardError:
-    """Standard error: where it takes no more words they are lost, and that is nobody's failure."""
+    """Standard error: messages that it does not take are lost, and the command does not fail because of it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
@@ -180,7 +180,7 @@ class Screen:
         self._put(printable(text))
 
     def value(self, text: str) -> None:
-        """A value somebody kept: as it is for a program, on a terminal like every other line."""
+        """A stored value: unchanged for a program, escaped like every other line on a terminal."""
         self._put(printable(text) if self.terminal else text)
 
     def block(self, text: str) -> None:
@@ -263,7 +263,7 @@ def in_json(value: object, indent: int | None = 2, sort_keys: bool = False) -> s
 
 
 def columns_of(stream: TextIO) -> int:
-    """How wide the terminal is, but not wider than COLUMNS; 80 where neither says."""
+    """The width of the terminal, at most COLUMNS; 80 where neither is known."""
     try:
         width = os.get_terminal_size(stream.fileno()).columns
     except (OSError, ValueError):

@@ -116,7 +116,7 @@ Statement = Command | Assignment
 
 
 class Incomplete(Usage):
-    """The text ends inside something: an interactive shell asks for another line."""
+    """The text ends inside something: an interactive shell reads another line."""
 
 
 def parse(text: str) -> list[Statement]:

@@ -184,7 +184,7 @@ def _write_new(session: Session, bound: Bound, plan: Any) -> int:
 
 
 def _confirmed(session: Session, question: str) -> bool:
-    """Whether the person at the terminal says yes; no without a terminal."""
+    """Whether the person at the terminal answers yes; False without a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     session.screen.ask(printable(question))

@@ -23,7 +23,7 @@ NO_MANAGERS = "No managers connected. Use Connect-DkvManager or specify -Manager
 """Word for word as documented (docs/reference/cmdlets.md#rows)."""
 
 HERE = f"127.0.0.1:{MANAGER_PORT}"
-"""The manager a verb asks when none is connected: this machine's, as nuocmd asks localhost."""
+"""The manager that a verb uses when none is connected: this machine's, as nuocmd uses localhost."""
 
 
 class ContextFile:
@@ -129,16 +129,16 @@ class Session:
         *,
         pause: float = 0.1,
         longest_pause: float = 0.0,
-        says: Callable[[T], str] | None = None,
+        progress: Callable[[T], str] | None = None,
     ) -> T:
-        """Wait as in waiting.until, by the session's clock; `says` is shown as progress."""
+        """Wait as in waiting.until, by the session's clock; `progress` gives the line that is shown meanwhile."""
         return until(
             look,
             done,
             within,
             pause=pause,
             longest_pause=longest_pause,
-            report=None if says is None else lambda value, _: self.screen.progress(says(value)),
+            report=None if progress is None else lambda value, _: self.screen.progress(progress(value)),
             clock=self.clock,
             sleep=self.sleep,
         )

@@ -162,7 +162,7 @@ def interact(session: Session) -> int:
 
 
 def _typed(session: Session) -> Iterator[Statement]:
-    """Statements as they are typed; what is incomplete asks for another line, Ctrl-C drops it."""
+    """Statements as they are typed; after an incomplete one another line is read, Ctrl-C drops it."""
     ask = prompter(config_dir(session.environ), completions)
     text = ""
     while True:
@@ -189,7 +189,7 @@ def _typed(session: Session) -> Iterator[Statement]:
 
 def prompter(directory: str, completions: Callable[[str], list[str]]) -> Callable[[str], str]:
     """A function that shows a prompt and gives the line typed, with a history kept in `directory`. It raises
-    KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D; Tab offers what `completions` says for the text so far."""
+    KeyboardInterrupt on Ctrl-C and EOFError on Ctrl-D; Tab offers what `completions` returns for the text so far."""
     from prompt_toolkit import PromptSession  # only a person at a terminal pays for it
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory

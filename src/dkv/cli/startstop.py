@@ -121,7 +121,7 @@ def _settle_already(work: Work, node: Node, result: str) -> None:
     elif work.verb == "StopInstance":
         # A whole stop may have stopped the node between its announcement and this call.
         work.settle(node, SUCCESS, work.done)
-    # A node that somebody else is starting is "already running" too; it is waited for like the others.
+    # A node that another command is starting is "already running" too; it is waited for like the others.
 
 
 def _job(work: Work, node: Node, call: Callable[[ManagerClient, str], Json]) -> Job:

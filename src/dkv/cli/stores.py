@@ -164,7 +164,7 @@ def set_store(session: Session, bound: Bound) -> int:
 
 
 def _effects(outcomes: list[Outcome]) -> list[str]:
-    """What comes of it, as the first manager that did it says."""
+    """What follows from the change, from the first manager that made it."""
     effects: list[Json] = next((o.value["effects"] for o in outcomes if isinstance(o.value, dict) and o.value["effects"]), [])
     return [f"{effect['option']}: {effect['effect']}" for effect in effects]
 

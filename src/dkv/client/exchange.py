@@ -54,12 +54,12 @@ class Exchange:
         pairs = [field.partition(":") for field in fields]
         self.headers = {name.lower(): value.strip() for name, _, value in pairs}
         code = first.partition(" ")[2][:3]
-        if not code.isdecimal() or "transfer-encoding" in self.headers:  # which nobody may send to a 1.0 request
+        if not code.isdecimal() or "transfer-encoding" in self.headers:  # not allowed in an answer to a 1.0 request
             raise NotHttp
         self.status = int(code)
 
     def body(self) -> Iterator[bytes]:
-        """The body's bytes as they come, until it is as long as its header says or, without one, until the connection ends."""
+        """The body's bytes as they come: as many as its header names or, without one, until the connection ends."""
         length = self.headers.get("content-length", "")
         left = int(length) if length.isdecimal() else None
         piece = self._rest

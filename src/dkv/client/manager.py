@@ -54,7 +54,7 @@ class ManagerClient:
         return self.read("/metrics", windowSec=window_sec)
 
     def processes(self) -> list[Json]:
-        """Every process the domain knows."""
+        """Every process of the domain."""
         return list(self.read("/processes")["processes"])
 
     def tombstones(self, store: str | None = None) -> list[Json]:
@@ -62,7 +62,7 @@ class ManagerClient:
         return list(self.read("/tombstones", store=store)["tombstones"])
 
     def waiting(self, store: str | None = None) -> list[Json]:
-        """Everything that waits: for whom, since when, why, and what would help."""
+        """Everything that waits: for what, since when, why, and a hint."""
         return list(self.read("/waiting", store=store)["waiting"])
 
     def events(self, after: int = 0, store: str | None = None) -> list[Json]:
@@ -112,7 +112,7 @@ class ManagerClient:
         return self.change("POST", f"{_store(name)}/stop" + query_of({"force": force or None}), key=key)
 
     def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> Json:
-        """Change options of a store while it runs; `effects` says what comes of each."""
+        """Change options of a store while it runs; `effects` has what follows from each."""
         return self.change("POST", f"{_store(name)}/options", {"options": dict(options)}, key)
 
     def add_instances(self, name: str, instances: Sequence[Json], key: str | None = None) -> Json:
@@ -124,7 +124,7 @@ class ManagerClient:
         self.request("DELETE", NATIVE + _instance(name, instance), key=key)
 
     def start_instance(self, name: str, instance: str, key: str | None = None) -> Json:
-        """Request the start of one instance; returns at once, `result` says what was done."""
+        """Request the start of one instance; returns at once, `result` is what was done."""
         return self.change("POST", f"{_instance(name, instance)}/start", key=key)
 
     def stop_instance(self, name: str, instance: str, force: bool = False, key: str | None = None) -> Json:

@@ -25,7 +25,7 @@ class ClientError(HintedError):
 
 
 class BadEndpoint(ClientError):
-    """A manager's address that cannot be one. `hint` says how to write it."""
+    """A manager's address that cannot be one. `hint` is how to write it."""
 
     exit_code = 2
 
@@ -123,7 +123,7 @@ def parse_endpoint(text: str, port: int = MANAGER_PORT) -> Endpoint:
     """Read a host, an address, host:port or an http:// URI. Raises BadEndpoint."""
     rest = text.strip()
     if rest.lower().startswith("https://"):
-        raise BadEndpoint(f"{text} asks for TLS, which managers do not speak yet.", "Write http://host:port.")
+        raise BadEndpoint(f"{text} needs TLS, which managers do not support yet.", "Write http://host:port.")
     if rest.lower().startswith("http://"):
         rest = rest[len("http://") :]
     rest = rest.rstrip("/")

@@ -1,6 +1,6 @@
 """Confirm: confirmed writes over valkey-py, judged by name (docs/reference/safety.md#confirmation).
 
-A confirmed write is on the disk of every member of the in-sync set. WAIT cannot say that, because it counts whoever
+A confirmed write is on the disk of every member of the in-sync set. WAIT does not show that, because it counts whatever
 is attached (docs/reference/safety.md#schedules, V1 and V2), so a write is sent as `write, ROLE, WAIT, ROLE` on one
 connection to the engine that the store's view names as leader, and `judge`, a pure function, compares names and offsets
 with a fresh view.

@@ -1,4 +1,4 @@
-"""Confirm: whether a write is confirmed, from what an engine answered and a view says. Pure."""
+"""Confirm: whether a write is confirmed, from an engine's answers and a view of the store. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class GroupView:
 
 @dataclass(frozen=True)
 class Role:
-    """An answer to ROLE. `replicas` tells how far each address acknowledged; offsets are bytes of one history."""
+    """An answer to ROLE. `replicas` has the offset that each address acknowledged; offsets are bytes of one history."""
 
     leads: bool
     offset: int

@@ -1,4 +1,4 @@
-"""Confirm: views of a store: read again and again while somebody writes, so that a fresh one is at hand."""
+"""Confirm: views of a store: read again and again while writes are made, so that a fresh one is at hand."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from dkv.client import ClientError, ManagerPool
 from dkv.confirm.judge import GroupView, read_groups
 
-REFRESH_EVERY = 0.15  # s between two reads of the view while somebody writes
+REFRESH_EVERY = 0.15  # s between two reads of the view while writes are made
 HURRY = 0.04  # s between two reads while a write waits for the next one
-IDLE_AFTER = 3.0  # s without a write after which nobody reads the view any more
+IDLE_AFTER = 3.0  # s without a write after which the view is not read any more
 PAUSE = 0.02  # s before another manager is asked
 
 
@@ -59,7 +59,7 @@ class Refresher:
             return self._view if self._view.asked_at >= moment else None
 
     def hurry(self) -> None:
-        """Read again soon: somebody waits for it, or what the newest view says did not hold."""
+        """Read again soon: a caller waits for it, or the newest view did not hold."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()

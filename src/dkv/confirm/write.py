@@ -47,7 +47,7 @@ class _EngineConnection:
         return [self._answer() for _ in commands]
 
     def ended(self) -> bool:
-        """Whether the engine hung up, or said something unasked: what is sent here now would have no answer."""
+        """Whether the engine closed the connection, or sent something unasked: a command sent now would have no answer."""
         try:
             return bool(self.connection.can_read(timeout=0))
         except (exceptions.ValkeyError, OSError):
@@ -63,7 +63,7 @@ class _EngineConnection:
 
 
 class ConfirmingClient:
-    """Writes to a store and says of each write whether it is confirmed. Threads take turns.
+    """Writes to a store; the result of each write is whether it is confirmed. Threads take turns.
 
     `managers` are addresses of managers as the cmdlets take them, `store` is the store's name. A write that is
     sent again by itself is always one that an engine refused to execute; when no answer came the outcome is FAILED
@@ -116,7 +116,7 @@ class ConfirmingClient:
         view = self._view(until)
         group = view.group_of(slot)
         if group is None or group.leader is None:
-            raise _NotDone(f"nobody leads the group of slot {slot}")
+            raise _NotDone(f"the group of slot {slot} has no leader")
         leader = self._connection_to(group.leader)
         try:
             reply, first, _, second = leader.ask(command, ("ROLE",), ("WAIT", len(group.required), WAIT_MS), ("ROLE",))
@@ -157,7 +157,7 @@ class ConfirmingClient:
             group = view.group_of(slot)
             if group is None:
                 return acknowledged("the store's view does not name its group any more")
-            # A view older than the connection says nothing about which run of the engine it reached.
+            # A view older than the connection does not show which run of the engine was reached.
             age = self._clock() - view.asked_at if view.asked_at >= leader.opened_at else float("inf")
             outcome = judge(first, second, group, age, leader.engine)
             over = group.leader is not None and group.leader != leader.engine

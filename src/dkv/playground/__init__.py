@@ -1,6 +1,6 @@
 """Playground: a whole domain on this machine, to look at and to break.
 
-It is a program that uses the product as everybody does: managers as child processes, cmdlets, the public HTTP client,
+It is a program that uses the product from outside: managers as child processes, cmdlets, the public HTTP client,
 unmodified Valkey clients. It may import client, config, cli and confirm, never the packages that a manager is made of.
 """
 

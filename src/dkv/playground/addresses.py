@@ -1,7 +1,7 @@
 """Playground: where a playground's servers listen, and the records by which a killed one is found again.
 
 A record is a file beside those of the user's other playgrounds. It names processes by pid and start time, because a
-pid alone may belong to somebody else by now.
+pid alone may belong to another process by now.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def choose(directory: Path, servers: int, instances: int) -> Site:
             hosts = [f"127.0.0.{first + i}" for i in range(servers)]
             if all(bindable(host, port) for host in hosts for port in wanted):
                 return _site(directory, [(host, MANAGER_PORT) for host in hosts], FIRST_CLUSTER_PORT, FIRST_CLIENT_PORT)
-        raise CliError("Every address from 127.0.0.11 on is in use by somebody.", "Stop another playground first.")
+        raise CliError("Every address from 127.0.0.11 on is in use.", "Stop another playground first.")
     ports = _free_run(MANAGER_PORT, servers)
     cluster = _free_run(max(FIRST_CLUSTER_PORT, ports + servers), servers * instances)
     client = _free_run(max(FIRST_CLIENT_PORT, cluster + servers * instances), servers * instances)
@@ -174,7 +174,7 @@ class Record:
         fresh.replace(self.file)
 
     def kill_everything(self) -> None:
-        """SIGKILL managers and writers first, so that nobody restarts an engine, then the engines."""
+        """SIGKILL managers and writers first, so that no engine is restarted, then the engines."""
         kill_all(list(self.processes))
         end_groups(engines(self.directory))
 
@@ -189,7 +189,7 @@ def registry() -> Iterator[Path]:
     place = Path(tempfile.gettempdir(), f"dkv-playgrounds-{os.getuid()}")
     place.mkdir(mode=0o700, exist_ok=True)
     if place.is_symlink() or place.stat().st_uid != os.getuid():
-        raise CliError(f"{place} belongs to somebody else.", "Set TMPDIR to a directory of yours.")
+        raise CliError(f"{place} belongs to another user.", "Set TMPDIR to a directory of yours.")
     with (place / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield place

@@ -78,7 +78,7 @@ class Demo:
         os.kill(pid, signal.SIGKILL)
 
     def _await_reported(self, start_id: int) -> None:
-        """Until the domain knows of an end; before that a store may still look whole."""
+        """Wait until the domain has an end on record; before that a store may still look whole."""
         instances = until(
             lambda: self._domain.store()["instances"], lambda instances: not _runs(instances, start_id), WHOLE_WITHIN, pause=0.05
         )

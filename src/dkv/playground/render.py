@@ -41,7 +41,7 @@ def outages(kills: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def proofs(results: Sequence[Proved]) -> list[str]:
-    """What was promised, by whom it was written, and how much of it was read back."""
+    """Per writer: what it was promised, how many keys it wrote, and how many of them were read back."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for name in ("promise", "written by"):
         table.add_column(name)
@@ -109,5 +109,5 @@ def watch(look: Callable[[], Json]) -> None:
     with Live(state_table(look()), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(REFRESH)
-            with suppress(Exception):  # a manager that somebody just killed is part of the game
+            with suppress(Exception):  # managers are killed here on purpose
                 live.update(state_table(look()), refresh=True)

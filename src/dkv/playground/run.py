@@ -127,7 +127,7 @@ def _refuse_used(domain: Domain) -> None:
 
 
 def _play(domain: Domain, screen: Screen, create: list[str]) -> None:
-    """Create, start, tell how to connect, show the live table until Ctrl-C, then stop gracefully."""
+    """Create, start, print how to connect, show the live table until Ctrl-C, then stop gracefully."""
     if not domain.has_store() and domain.cmdlet("New-DkvStore", *create) != 0:
         raise CliError("The store could not be created.")
     if domain.cmdlet("Start-DkvStore", "-Name", STORE) != 0:

@@ -1,7 +1,7 @@
 """Recovery: the backup file of a domain state, and the state file it comes from or goes to.
 
 A backup is JSON lines: a head (uid, revision, how many records), one line a record, an end with a checksum. A file that
-was cut off or altered says so in one sentence, any text tool can look into it, and no library version matters.
+was cut off or altered is refused with one sentence, any text tool can look into it, and no library version matters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 
 class RecoveryError(HintedError):
-    """A recovery command cannot go on. Root of everything this package raises; `hint` says what to do."""
+    """A recovery command cannot go on. Root of everything this package raises; `hint` is what to do."""
 
 
 # The backup file -----------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def _refuse_running(places: Sequence[Path]) -> None:
 
 
 def _holder(place: Path, ends: float) -> str:
-    """Who holds an archive's lock beyond that moment; "" for nobody."""
+    """The process that still holds an archive's lock at `ends` (monotonic, s); "" when none does."""
     if not (place / LOCK_FILE).exists():
         return ""  # nothing was ever started here, and taking the lock would make the file
     while (lock := _lock(place)) is None:

@@ -1,4 +1,4 @@
-"""Recovery: what `dkv restore state` and `dkv rebuild state` would write, said before it is written."""
+"""Recovery: what `dkv restore state` and `dkv rebuild state` would write, shown before it is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dkv.recovery.find import find
 
 @dataclass(frozen=True)
 class Plan:
-    """A state to be written to `path`, with what it was made of and what nobody knows."""
+    """A state to be written to `path`, with what it is made of and what is unknown."""
 
     path: Path
     state: State
@@ -26,7 +26,7 @@ class Plan:
     because: str
 
     def write(self) -> None:
-        """Write the state, with one event that says where it came from. Raises RecoveryError."""
+        """Write the state, with one event that has its origin. Raises RecoveryError."""
         event = Event(
             "domain.recovered", f"domain {self.state.uid}", self.because, actor="operator", at=time.time_ns() // 1_000_000
         )

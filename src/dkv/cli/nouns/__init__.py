@@ -1,6 +1,6 @@
 """CLI: the verbs with a noun, `dkv VERB NOUN`: those of nuocmd with its names and options, and dkv's own.
 
-Each file has a table VERBS; which file knows a noun stands here, so that a command imports that one only.
+Each file has a table VERBS. FILES names the file of each noun, so that a command imports that file only.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def until_so(session: Session, bound: Bound, look: Callable[[], str]) -> int:
     within = float("inf") if bound["--wait-forever"] else bound["--timeout"]
     try:
         last = session.until(
-            objection, lambda last: not last, within, pause=FIRST_PAUSE, longest_pause=LONGEST_PAUSE, says=lambda last: last
+            objection, lambda last: not last, within, pause=FIRST_PAUSE, longest_pause=LONGEST_PAUSE, progress=lambda last: last
         )
     except Never as never:
         last = str(never)
@@ -127,7 +127,7 @@ def until_so(session: Session, bound: Bound, look: Callable[[], str]) -> int:
 
 
 def database(session: Session, bound: Bound) -> int:
-    """The database's state, its processes' states, how long ago each was heard."""
+    """The database's state, its processes' states, how long ago each reported."""
     only_one(bound, "--timeout", "--wait-forever")
     only_one(bound, "--check-running", "--check-syncing")
     client, name = dialect(session, bound), bound["--db-name"]
@@ -246,11 +246,11 @@ def _against_server(peer: Json, bound: Bound) -> str:
 
 
 def _behind(local: Json, peers: Sequence[Json]) -> str:
-    """Why a server may not know what the leader knows; "" if it does. A leader needs more than half of the servers."""
+    """Why a server's state may be older than the leader's; "" if it is not. A leader needs more than half of the servers."""
     role = local.get("localRoleInfo") or {}
     leader = next((peer for peer in peers if peer["id"] == role.get("leaderServerId")), None)
     if leader is None:
-        return f"The server {local['id']} knows no leader."
+        return f"The server {local['id']} has no leader."
     if _index(local, "commitIndex") < _index(leader, "commitIndex"):
         return f"The server {local['id']} is behind its leader {leader['id']}."
     voters = [peer for peer in peers if not peer.get("isEvicted")]

@@ -93,7 +93,7 @@ VERBS = (
     ),
     Cmdlet(
         "update database-options",
-        "Changes a database's options, and says what that does to processes that run.",
+        "Changes a database's options, and prints what follows for processes that run.",
         "nouns.databases:update_options",
         (
             DB_NAME,
@@ -179,7 +179,7 @@ def shutdown(session: Session, bound: Bound) -> int:
     client.change("POST", f"{path}/shutdown")
     if not seconds:
         return DONE
-    state = session.until(lambda: _state(client, path), _is_down, seconds, says=lambda state: f"{name}: {state}")
+    state = session.until(lambda: _state(client, path), _is_down, seconds, progress=lambda state: f"{name}: {state}")
     if _is_down(state):
         return DONE
     session.screen.error(f"{name} is {state} after {seconds} s.", f"It goes on; see dkv show database --db-name {name}.")
@@ -247,7 +247,7 @@ def _tombstone_lines(tombstones: Sequence[Json], major: int) -> Iterator[str]:
 
 
 def update_options(session: Session, bound: Bound) -> int:
-    """Set options; a line for each that was changed says whether it is live or needs a restart."""
+    """Set options; print for each changed one whether it is in force or needs a restart."""
     options = bound["--default-options"] or {}
     if not options and not bound["--replace-all"]:
         raise Usage("There is nothing to change.", "Give --default-options KEY VALUE, or --replace-all to unset all.")

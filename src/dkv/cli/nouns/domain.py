@@ -39,7 +39,7 @@ VERBS = (
     ),
     Cmdlet(
         "show waiting",
-        "Shows everything that waits: for whom, since when, why, and what would help.",
+        "Shows everything that waits: for what, since when, why, and a hint.",
         "nouns.domain:show_waiting",
         (ONE_STORE, *SHARED),
     ),
@@ -197,7 +197,7 @@ def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
     if trimmed:
         return [*lines, f"The log no longer has what #{last['sequence']} followed from."]
     if not last["actor"]:
-        return [*lines, f"Root cause: {last['command']}, by whom is not known."]
+        return [*lines, f"Root cause: {last['command']}, actor not known."]
     verb = "ordered" if last["ordered"] else "reported"
     return [*lines, f"Root cause: {last['command']}, {verb} by {last['actor']}."]
 
@@ -209,7 +209,7 @@ def _sentence(event: Json) -> str:
 
 
 def _because(event: Json, sentence: str) -> str:
-    """Why, unless that says no more than what happened."""
+    """The reason, unless the sentence has it already."""
     because = str(event["because"])
     return "" if sentence.endswith(because.removeprefix("it ")) else because
 

@@ -119,7 +119,7 @@ def _await_end(session: Session, client: DialectClient, copy: Json, seconds: int
         seconds,
         pause=FIRST_PAUSE,
         longest_pause=LONGEST_PAUSE,
-        says=lambda copy: f"{copy.get('status')}: {copy.get('message') or copy.get('stage') or ''}",
+        progress=lambda copy: f"{copy.get('status')}: {copy.get('message') or copy.get('stage') or ''}",
     )
 
 

@@ -14,7 +14,7 @@ from dkv.client import Json, ManagerClient, ManagerRefused
 POLL = 0.05  # s between two looks
 SWITCHED_WITHIN = 40.0  # s: longer than a handover may take from its request to its deadline
 STOPPED_WITHIN = 120.0  # s a whole stop and start is waited for
-LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command says what it waits for
+LEADS_WITHIN = 30.0  # s an enforced leader is waited for before the command prints why it does not lead
 
 VERBS = (
     Cmdlet(
@@ -61,7 +61,7 @@ VERBS = (
 
 
 def switchover(session: Session, bound: Bound) -> int:
-    """Ask for it, wait until each group is done or has given up, and print from whom to whom and how long it took."""
+    """Request it, wait until it is done or given up in each group, and print old and new leader and how long it took."""
     screen, client, name = session.screen, native(session, bound), bound["--db-name"]
     leaders = {group["name"]: group["leader"] for group in client.store(name)["groups"]}
     newest = _newest_event(client, name)
@@ -86,7 +86,7 @@ def _switched(session: Session, client: ManagerClient, name: str, request: Json,
         lambda group: not group["switchover"] and not group["handover"],
         SWITCHED_WITHIN - (session.clock() - started),
         pause=POLL,
-        says=lambda _: f"group {request['group']}: {request['from']} hands over",
+        progress=lambda _: f"group {request['group']}: {request['from']} hands over",
     )
     return request | {"to": group["leader"], "seconds": round(session.clock() - started, 3)}
 
@@ -143,7 +143,7 @@ def _begin(session: Session, client: ManagerClient, bound: Bound) -> int:
             lambda groups: all(group["serving"] for group in groups),
             STOPPED_WITHIN,
             pause=POLL,
-            says=lambda _: f"{name} starts",
+            progress=lambda _: f"{name} starts",
         )
     facts = {
         "store": name,
@@ -170,7 +170,7 @@ def _watch_to_end(session: Session, client: ManagerClient, name: str, newest: in
         lambda restart: not restart,
         float("inf"),
         pause=POLL,
-        says=lambda restart: (
+        progress=lambda restart: (
             f"{restart['replaced']} of {restart['processes']} replaced; {restart['waitsFor']}: {restart['reason']}"
         ),
     )
@@ -206,7 +206,7 @@ def _enforce(session: Session, client: ManagerClient, facts: Json, bound: Bound)
         lambda: _group(client, store, group),
         lambda view: bool(view["serving"]) and view["leader"] == instance,
         LEADS_WITHIN,
-        says=lambda _: f"waiting until {instance} leads",
+        progress=lambda _: f"waiting until {instance} leads",
     )
     leads = view["serving"] and view["leader"] == instance
     if screen.as_json:

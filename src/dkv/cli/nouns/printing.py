@@ -173,7 +173,7 @@ def process_line(process: Json, here: Mapping[str, str]) -> str:
 
 
 def exited_line(tombstone: Json) -> str:
-    """A process that ended: the states it had, why it ended, its exit code. Its region is not said."""
+    """A process that ended: the states it had, why it ended, its exit code. Its region is left out."""
     process, code = tombstone["process"], tombstone.get("exitCode")
     was = f"{process['durableState']}:{process.get('state') or 'UNKNOWN'}"
     return f"{_who(process)} EXITED({was}):{tombstone.get('reason')} ({'?' if code is None else code})"
@@ -228,7 +228,7 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
 
 
 def say_waiting(session: Session, database: Json) -> None:
-    """What a database, its groups or its options wait for, beside the data: for whom, since when, why, and what would help."""
+    """Print beside the data what a database, its groups and its options wait for, since when, why, and a hint."""
     for item in database.get("waiting", ()):
         if item["kind"] in ("domain", "database", "group", "option"):
             since = f" since {moment(item['since'])}" if item["since"] is not None else ""

@@ -111,7 +111,7 @@ def _await_gone(session: Session, client: DialectClient, start_ids: Sequence[obj
         lambda: sorted(wanted & _living(client)),
         lambda left: not left,
         seconds,
-        says=lambda left: f"waiting for the end of {', '.join(left)}",
+        progress=lambda left: f"waiting for the end of {', '.join(left)}",
     )
     if not left:
         return DONE

@@ -14,7 +14,9 @@ KEY = Param("--key", "text", "the key", required=True)
 POLICY = Param("--policy-name", "text", "the policy", required=True)
 NAME = Param("--name", "text", "its name", required=True)
 SERVERS = Param("--server-ids", "words", "the servers", required=True)
-PROPERTIES = Param("--connection-properties", "pairs", "what a client asks for", default={})
+PROPERTIES = Param(
+    "--connection-properties", "pairs", "properties by which the load balancer chooses, as a client gives them", default={}
+)
 PASSWORD = Param("--password", "any", "the password", required=True)
 USER, ROLE = "/policies/users/{--name}", "/policies/roles/{--name}"
 
