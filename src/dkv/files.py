@@ -223,7 +223,7 @@ def without_links(path: Place) -> Path:
 
 
 def open_file(name: Place, flags: int = os.O_RDONLY, *, at: int | None = None, any_owner: bool = False) -> int:
-    """The descriptor of a regular file, no link and no pipe, of ours or root's or with `any_owner` of any user. Raises Unsafe, OSError."""
+    """The descriptor of a regular file, ours or root's (`any_owner`: any user's); no link, no pipe. Raises Unsafe, OSError."""
     fd = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=at)
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and (any_owner or _trusted(status.st_uid)):
