@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dkv import wire
 from dkv.api.app import Api
 from dkv.control.submit import RequestKey, Submitter
 from dkv.domain.commands import Command
@@ -19,6 +18,7 @@ from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import State
 from dkv.store import codec
 from dkv.store.memory import MemoryStore
+from dkv.wire import views
 from tests.api.world import World, orders, scenario
 from tests.domain.walks import walk
 
@@ -42,7 +42,7 @@ class Listening:
         known = await self._inner.view()
         done = await self._inner.submit(command, key)
         if not key or (await self._inner.view()).revision != known.revision or isinstance(done, Refused):
-            told = wire.planned_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
+            told = views.planned_view(command, getattr(done, "events", ()), done if isinstance(done, Refused) else None)
             told["fields"]["now"] = 0
             self.seen.append(told)
         return done

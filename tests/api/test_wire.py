@@ -10,10 +10,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from dkv import wire
 from dkv.api.problems import DOOR_CODES
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
+from dkv.wire import views
+from dkv.wire.commands import camel, to_wire
 from tests.domain.verbs import ScenarioRunner
 
 
@@ -43,16 +44,16 @@ def plain(value: Any) -> Any:
 def test_every_field_of_a_command_is_in_its_json(name: str) -> None:
     command = sample(COMMANDS[name])
     assert isinstance(command, Command)
-    body = json.loads(json.dumps(wire.to_wire(command)))
+    body = json.loads(json.dumps(to_wire(command)))
     assert {key: type(value) for key, value in body.items()} == {
-        wire.camel(field.name): type(plain(getattr(command, field.name))) for field in fields(command)
+        camel(field.name): type(plain(getattr(command, field.name))) for field in fields(command)
     }
     assert not any("_" in key for key in body)
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
 def test_every_refusal_of_the_domain_is_a_problem(code: str) -> None:
-    problem = wire.problem(no(code, "It cannot be.", "Do something else."))
+    problem = views.problem(no(code, "It cannot be.", "Do something else."))
     assert (problem["code"], problem["status"]) == (code, CATALOGUE[code].status)
     assert problem["detail"] == "It cannot be."
 
@@ -69,5 +70,5 @@ def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -
     state = runner.world.state
     assert {one.minor for one in state.tombstones.values()} == {1, 2}
     late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}
-    told = wire.tombstones_view(replace(state, tombstones=late), "orders")
+    told = views.tombstones_view(replace(state, tombstones=late), "orders")
     assert [one["incarnation"]["minor"] for one in told] == [2, 1]

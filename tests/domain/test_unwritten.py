@@ -8,7 +8,7 @@ from dkv.domain import status
 from dkv.domain.blocked import blocked
 from dkv.domain.model import ArchiveState
 from dkv.domain.unwritten import Ended, Unwritten, as_of
-from dkv.wire import store_view, tombstones_view
+from dkv.wire.views import store_view, tombstones_view
 from tests.domain.test_waiting import UP, played
 
 LOCKED = Unwritten("A", 1_700_000_000_000, 7, "pid 4711 (sqlite3 domain.sqlite) has held the write lock", "Kill it.")

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dkv import confirm, wire
+from dkv import confirm
 from dkv.domain.model import Group, GroupPhase
 from dkv.engine.contract import Position
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import DATABASE, Shape, World
+from dkv.wire import views
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class LeaderConnection:
 
 
 def _role(engine: SimEngine) -> confirm.Role:
-    acknowledged = {wire.endpoint(*where): offset for where, offset in engine.acknowledged().items()}
+    acknowledged = {views.endpoint(*where): offset for where, offset in engine.acknowledged().items()}
     return confirm.Role(engine.role == "leader", engine.replication.offset, acknowledged)
 
 
@@ -203,7 +204,7 @@ class SafetyDomain:
         """A linearizable read of the store, as the managers' API tells it."""
         asked_at = self.world.now()
         state = (await self.world.view()).state
-        (group,) = confirm.read_groups(wire.store_view(state, state.databases[DATABASE], 0))
+        (group,) = confirm.read_groups(views.store_view(state, state.databases[DATABASE], 0))
         return KnownView(group, asked_at)
 
     async def connect(self) -> LeaderConnection:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from dkv import wire
 from dkv.api.context import ManagerContext
 from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import RequestKey, View
@@ -16,7 +15,7 @@ from dkv.domain import status
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, Database, State
 from dkv.domain.refusals import living_database, nearest
-from dkv.wire import schemas
+from dkv.wire import schemas, views
 
 
 async def idempotency_key(
@@ -90,7 +89,7 @@ def instance_of(state: State, store: str, name: str) -> Archive:
 
 def store_json(view: View, name: str) -> schemas.Store:
     """The store as JSON. Raises Refusal."""
-    return wire.store_view(view.state, database_of(view.state, name), view.revision)
+    return views.store_view(view.state, database_of(view.state, name), view.revision)
 
 
 async def store_now(manager: ManagerContext, name: str) -> schemas.Store:

@@ -11,13 +11,12 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request
 from fastapi.responses import Response
 
-from dkv import wire
 from dkv.api.context import Manager, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.api.streams import PAGE, POLL, Streams
 from dkv.store.contract import StoredEvent, StoreError
-from dkv.wire import schemas
+from dkv.wire import schemas, views
 
 router = Router(tags=["looking"])
 
@@ -80,7 +79,7 @@ async def why(manager: Manager, sequence: Annotated[int, Path(ge=1, le=2**53)]) 
 
 async def _event(manager: ManagerContext, sequence: int) -> schemas.Event | None:
     batch = await manager.event_log.events(sequence - 1, 1) if sequence > 0 else ()
-    return wire.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
+    return views.event_view(batch[0]) if batch and batch[0].sequence == sequence else None
 
 
 async def _oldest(manager: ManagerContext) -> int:
@@ -121,7 +120,7 @@ async def _before_newest(manager: ManagerContext, count: int, store: str | None)
 
 
 def _of(batch: Sequence[StoredEvent], store: str | None) -> list[schemas.Event]:
-    shown = [wire.event_view(stored) for stored in batch]
+    shown = [views.event_view(stored) for stored in batch]
     return [event for event in shown if store is None or event["database"] == store]
 
 

@@ -14,13 +14,12 @@ from urllib.parse import unquote
 
 from fastapi import Request
 
-from dkv import wire
 from dkv.api.bodies import PlanBody, StepBody
 from dkv.api.context import DRY_RUN, Context, ManagerContext
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.control.dry_run import DryRun
-from dkv.wire import schemas
+from dkv.wire import schemas, views
 
 router = Router(prefix="/admin/v1", tags=["plans"])
 
@@ -61,7 +60,7 @@ async def _step(request: Request, manager: ManagerContext, dry_run: DryRun, step
         "path": step.path,
         "status": status,
         "answer": answer,
-        "commands": [wire.planned_view(one.command, one.events, one.refused) for one in done],
+        "commands": [views.planned_view(one.command, one.events, one.refused) for one in done],
     }
 
 

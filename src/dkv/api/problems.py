@@ -11,11 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from dkv import wire
 from dkv.api.bodies import fields_at
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
 from dkv.store.contract import StoreError
+from dkv.wire import views
 
 DOOR_CODES: dict[str, Entry] = {
     "bad_request": Entry(400, 2, "the request cannot be understood"),
@@ -67,7 +67,7 @@ class Answer(Protocol):
 def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: object) -> JSONResponse:
     """The response of a refusal in the native API."""
     entry = entry_of(refused.code)
-    body = wire.problem(readable(refused), entry) | more
+    body = views.problem(readable(refused), entry) | more
     return JSONResponse(body, entry.status, headers=dict(headers or {}), media_type="application/problem+json")
 
 
@@ -167,7 +167,7 @@ def _written(path: Sequence[int | str]) -> str:
 
 def _shown(path: Sequence[int | str], value: object) -> str:
     """A value that was sent, cut; not one that nobody is to read, wherever it stands."""
-    if any(str(part).lower().endswith(wire.SECRETS) for part in path):
+    if any(str(part).lower().endswith(views.SECRETS) for part in path):
         return "hidden here"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

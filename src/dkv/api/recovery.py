@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request
 
-from dkv import wire
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_now
@@ -18,7 +17,7 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, unknown_archive
-from dkv.wire import schemas
+from dkv.wire import schemas, views
 
 router = Router(tags=["recovery"])
 
@@ -66,7 +65,7 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> schemas.Boun
     archive = state.archives.get(archive_id)
     if archive is None or archive.removed or (archive.database, archive.group) != found.key:
         raise Refusal(unknown_archive(archive_id))
-    return wire.bound_view(losses.bound(state, found, archive))
+    return views.bound_view(losses.bound(state, found, archive))
 
 
 @router.get("/admin/v1/state")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dkv import wire
 from dkv.api.context import Context, Manager
 from dkv.api.routing import Router
 from dkv.store.contract import StoreError
-from dkv.wire import schemas
+from dkv.wire import schemas, views
+from dkv.wire.maintenance import waiting_view
 
 router = Router(tags=["looking"])
 
@@ -16,7 +16,7 @@ async def domain(context: Context) -> schemas.Domain:
     """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
     view = context.view
     leader = await context.manager.leader_server()
-    return wire.domain_view(view.state, view.revision, leader, context.manager.server_id)
+    return views.domain_view(view.state, view.revision, leader, context.manager.server_id)
 
 
 @router.get("/admin/v1/processes")
@@ -24,21 +24,21 @@ async def processes(context: Context, store: str | None = None) -> schemas.Proce
     """Every live process, by start id."""
     state = context.state
     found = [p for _, p in sorted(state.processes.items()) if store is None or p.database == store]
-    return {"processes": [wire.process_view(state, process) for process in found]}
+    return {"processes": [views.process_view(state, process) for process in found]}
 
 
 @router.get("/admin/v1/tombstones")
 async def tombstones(context: Context, store: str | None = None) -> schemas.Tombstones:
     """What is kept of processes that ended, with their causes; newest first."""
     state = context.state
-    return {"tombstones": wire.tombstones_view(state, store)}
+    return {"tombstones": views.tombstones_view(state, store)}
 
 
 @router.get("/admin/v1/waiting")
 async def waiting_for(context: Context, store: str | None = None) -> schemas.Waiting:
     """Everything that waits, whole domain or one store: for whom, since when, why, and what helps."""
     state = context.state
-    return {"waiting": wire.waiting_view(state, store)}
+    return {"waiting": waiting_view(state, store)}
 
 
 @router.get("/admin/v1/identity")
@@ -65,5 +65,5 @@ async def readyz(manager: Manager) -> schemas.Ready:
     """
     if error := manager.readiness():
         raise error
-    held = [one for one in wire.waiting_view((await manager.submitter.view()).state) if one["blocksWrites"]]
+    held = [one for one in waiting_view((await manager.submitter.view()).state) if one["blocksWrites"]]
     return {"status": "ready", "waiting": held}

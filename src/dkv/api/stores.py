@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from fastapi.responses import JSONResponse, Response
 
-from dkv import wire
 from dkv.api.bodies import InstancesBody, StoreBody
 from dkv.api.context import Context, Manager, ManagerContext, RequestContext
 from dkv.api.dependencies import Actor, Key, accepted, database_of, instance_of, repeated, store_json, store_now
@@ -19,7 +18,7 @@ from dkv.domain import status
 from dkv.domain.commands import CreateDatabase, DeleteArchive, DeleteDatabase, ShutdownDatabase, ShutdownProcess, StartProcess
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, ProcessRole, State
-from dkv.wire import schemas
+from dkv.wire import schemas, views
 
 router = Router(prefix="/admin/v1/stores", tags=["stores"])
 
@@ -30,7 +29,7 @@ STOP_TRIES = 3
 async def list_stores(context: Context) -> schemas.Stores:
     """All stores with their groups and instances."""
     view = context.view
-    names = [database.name for database in wire.stores_of(view.state)]
+    names = [database.name for database in views.stores_of(view.state)]
     return {"stores": [store_json(view, name) for name in names]}
 
 

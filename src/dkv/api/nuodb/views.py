@@ -11,7 +11,7 @@ from dkv.domain import records
 from dkv.domain.model import Archive, Database, EngineState, Group, Process, ProcessRole, ProcessState, State, Tombstone
 from dkv.domain.startplan import Plan, Spec
 from dkv.domain.status import path_of
-from dkv.wire import waiting_view
+from dkv.wire.maintenance import waiting_view
 
 T = TypeVar("T")
 
