@@ -1,4 +1,7 @@
-"""A small domain of managers in memory that keeps the REST contract of /admin/v1, for tests of client and cli."""
+"""A small domain of managers in memory that keeps the REST contract of /admin/v1, for tests of client and cli.
+
+Each answer is held against the type that the real route answers with.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,48 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pydantic import TypeAdapter
+
 from dkv.client import Endpoint, ManagerUnreachable, Reply, Request
+from dkv.wire import schemas
 
 Json = dict[str, Any]
-ROUTES: list[tuple[str, str, str]] = [
-    ("GET", r"/admin/v1/domain", "domain"),
-    ("GET", r"/admin/v1/stores", "list_stores"),
-    ("POST", r"/admin/v1/stores", "create"),
-    ("GET", r"/admin/v1/stores/([^/]+)", "get"),
-    ("DELETE", r"/admin/v1/stores/([^/]+)", "delete"),
-    ("POST", r"/admin/v1/stores/([^/]+)/stop", "stop_store"),
-    ("POST", r"/admin/v1/stores/([^/]+)/instances", "add"),
-    ("DELETE", r"/admin/v1/stores/([^/]+)/instances/([^/]+)", "remove"),
-    ("POST", r"/admin/v1/stores/([^/]+)/instances/([^/]+)/start", "start"),
-    ("POST", r"/admin/v1/stores/([^/]+)/instances/([^/]+)/stop", "stop"),
-    ("GET", r"/admin/v1/metrics", "metrics"),
-    ("GET", r"/admin/v1/events", "events"),
-    ("GET", r"/healthz", "health"),
+STORES = r"/admin/v1/stores"
+STORE, INSTANCE = rf"{STORES}/([^/]+)", rf"{STORES}/([^/]+)/instances/([^/]+)"
+ROUTES: list[tuple[str, str, str, TypeAdapter[Any]]] = [
+    ("GET", r"/admin/v1/domain", "domain", TypeAdapter(schemas.Domain)),
+    ("GET", STORES, "list_stores", TypeAdapter(schemas.Stores)),
+    ("POST", STORES, "create", TypeAdapter(schemas.Store | schemas.StoreChecked)),
+    ("GET", STORE, "get", TypeAdapter(schemas.Store)),
+    ("DELETE", STORE, "delete", TypeAdapter(schemas.StoreRemoved)),
+    ("POST", rf"{STORE}/stop", "stop_store", TypeAdapter(schemas.Store)),
+    ("POST", rf"{STORE}/instances", "add", TypeAdapter(schemas.Store)),
+    ("DELETE", INSTANCE, "remove", TypeAdapter(schemas.InstanceRemoved)),
+    ("POST", rf"{INSTANCE}/start", "start", TypeAdapter(schemas.InstanceStarted)),
+    ("POST", rf"{INSTANCE}/stop", "stop", TypeAdapter(schemas.InstanceStopped)),
+    ("GET", r"/admin/v1/metrics", "metrics", TypeAdapter(schemas.Metrics)),
+    ("GET", r"/admin/v1/events", "events", TypeAdapter(schemas.Events)),
+    ("GET", r"/healthz", "health", TypeAdapter(schemas.Status)),
 ]
+
+
+EVENT = {
+    "sequence": 1,
+    "revision": 1,
+    "at": 1767225600000,
+    "database": "",
+    "subject": "server s1",
+    "kind": "server.joined",
+    "because": "its manager started",
+    "change": "",
+    "command": "ServerJoined",
+    "actor": "s1",
+    "startId": None,
+    "archiveId": None,
+    "cause": None,
+    "ordered": False,
+    "text": "the manager of server s1 is here",
+}
 
 
 class Problem(Exception):
@@ -60,6 +87,7 @@ class FakeDomain:
         self.fates: dict[str, str] = {}
         self.stores: dict[str, Json] = {}
         self.answers: dict[str, Reply] = {}
+        self._archive_ids: dict[str, int] = {}
         self.log: list[tuple[str, str, str]] = []
         self.bodies: list[Json] = []
         self.keys: list[str] = []
@@ -100,7 +128,7 @@ class FakeDomain:
 
     def _answer(self, request: Request, path: str) -> Reply:
         try:
-            for method, pattern, name in ROUTES:
+            for method, pattern, name, shape in ROUTES:
                 match = re.fullmatch(pattern, path)
                 if match and method == request.method:
                     body = json.loads(request.body) if request.body else {}
@@ -108,8 +136,9 @@ class FakeDomain:
                         self.bodies.append(body)
                     if self.here in self.refusing and method != "GET":
                         raise self.refusing[self.here]
-                    status, found = getattr(self, name)(*map(unquote, match.groups()), *([body] if body else []))
-                    return Reply(status, {}, json.dumps(found).encode())
+                    status, answer = getattr(self, name)(*map(unquote, match.groups()), *([body] if body else []))
+                    shape.validate_python(answer, strict=True)
+                    return Reply(status, {}, json.dumps(answer).encode())
             raise Problem(404, "not_found", "There is no such path.")
         except Problem as problem:
             return Reply(problem.status, {"content-type": "application/problem+json"}, json.dumps(problem.body).encode())
@@ -117,7 +146,7 @@ class FakeDomain:
     # -- routes -------------------------------------------------------------------------------------------------
 
     def health(self) -> tuple[int, Json]:
-        return 200, {"ok": True}
+        return 200, {"status": "ok"}
 
     def domain(self) -> tuple[int, Json]:
         servers = [
@@ -149,7 +178,7 @@ class FakeDomain:
                 raise Problem(409, "store_differs", output, "See it with Get-DkvStore.")
             return 200, self._seen(known)
         if self.query.get("check"):
-            return 200, {"ok": True}
+            return 200, {"ok": True, "exists": False}
         texts = {server: text for text, server in self.servers.items()}
         store = {
             "name": body["name"],
@@ -160,6 +189,11 @@ class FakeDomain:
             "minInSync": body.get("minInSync", 1),
             "appendFsync": "always",
             "replicationFactor": body["replicationFactor"],
+            "options": {"wanted": {"max-memory": 0}, "kept": {}, "lacking": []},
+            "tombstonesTrimmed": 0,
+            "waiting": [],
+            "restart": None,
+            "revision": 1,
             "groups": [],
             "instances": [],
         }
@@ -168,13 +202,23 @@ class FakeDomain:
                 group
                 | {
                     "term": 0,
+                    "phase": "VACANT",
                     "open": False,
+                    "serving": False,
                     "leader": None,
+                    "leaderStartId": None,
+                    "leaderEndpoint": None,
                     "inSync": [],
                     "required": [],
+                    "requiredEndpoints": [],
+                    "readers": [],
                     "joining": [],
+                    "enforcements": [],
                     "handover": None,
+                    "switchover": None,
                     "waitsFor": None,
+                    "canLoseForConfirmed": 0,
+                    "canLoseForWrites": 0,
                 }
             )
         for instance in body["instances"]:
@@ -186,15 +230,18 @@ class FakeDomain:
         manager = texts[asked["server"]]
         return {
             "instanceName": asked["instanceName"],
-            "archiveId": f"a-{asked['instanceName']}",
+            "archiveId": self._archive_ids.setdefault(asked["instanceName"], len(self._archive_ids)),
             "server": asked["server"],
             "manager": manager,
             "host": manager.split(":")[0],
             "clustronPort": asked["clustronPort"],
             "clientPort": asked["clientPort"],
             "group": asked["group"],
+            "path": None,
+            "archiveState": "PROVISIONED",
             "state": "Created",
             "role": None,
+            "inSync": False,
             "reason": None,
             "process": None,
             "since": 0.0,
@@ -205,7 +252,7 @@ class FakeDomain:
         if any(i["state"] in ("Running", "Starting") for i in self._seen(store)["instances"]):
             raise Problem(409, "store_running", f"The store {store['name']} is running.", f"Stop-DkvStore {store['name']}")
         del self.stores[name.lower()]
-        return 200, {}
+        return 200, {"name": name, "result": "Removed"}
 
     def stop_store(self, name: str) -> tuple[int, Json]:
         return 202, self._seen(self._store(name))
@@ -222,7 +269,7 @@ class FakeDomain:
     def remove(self, name: str, instance: str) -> tuple[int, Json]:
         store = self._store(name)
         store["instances"].remove(self._found(store, instance))
-        return 200, {}
+        return 200, {"instanceName": instance, "result": "Removed"}
 
     def start(self, name: str, instance: str) -> tuple[int, Json]:
         found = self._found(self._store(name), instance)
@@ -230,9 +277,14 @@ class FakeDomain:
             raise Problem(409, "wrong_manager", "Another manager owns it.")
         self._advance(self._store(name))
         if found["state"] in ("Running", "Starting"):
-            return 202, {"instanceName": instance, "result": "Already running", "store": self._seen(self._store(name))}
+            return 202, {
+                "instanceName": instance,
+                "result": "Already running",
+                "startId": 1,
+                "store": self._seen(self._store(name)),
+            }
         found |= {"state": "Starting", "since": self.clock.now, "reason": None}
-        return 202, {"instanceName": instance, "result": "Started", "startId": "1", "store": self._seen(self._store(name))}
+        return 202, {"instanceName": instance, "result": "Started", "startId": 1, "store": self._seen(self._store(name))}
 
     def stop(self, name: str, instance: str) -> tuple[int, Json]:
         found = self._found(self._store(name), instance)
@@ -242,10 +294,10 @@ class FakeDomain:
         return 202, {"instanceName": instance, "result": "Stopping", "store": self._seen(self._store(name))}
 
     def metrics(self) -> tuple[int, Json]:
-        return 200, {"metrics": self.metric_rows, "updated": "2026-01-01T00:00:00Z"}
+        return 200, {"metrics": self.metric_rows, "updated": 1767225600000, "silentServers": []}
 
     def events(self) -> tuple[int, Json]:
-        return 200, {"events": [{"sequence": 1}]}
+        return 200, {"events": [EVENT], "oldest": 1}
 
     # -- what the engines would do ------------------------------------------------------------------------------
 
@@ -257,12 +309,12 @@ class FakeDomain:
                 instance |= {
                     "state": "Running",
                     "process": {
-                        "startId": "1",
+                        "startId": 1,
                         "nodeId": 1,
                         "pid": 42,
                         "state": "MONITORED",
                         "engineState": "RUNNING",
-                        "loadingPercent": None,
+                        "loadingPercent": 100,
                     },
                 }
             elif instance["state"] == "Starting" and late and fate.startswith("fails: "):

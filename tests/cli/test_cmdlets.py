@@ -425,7 +425,8 @@ def test_every_example_line_of_the_seeds_runs(person_with: Maker) -> None:
 
 
 def node(name: str, state: str, loading: int | None) -> Node:
-    return Node({"instanceName": name, "state": state, "process": {"loadingPercent": loading}}, "m")
+    process = None if loading is None else {"loadingPercent": loading}
+    return Node({"instanceName": name, "state": state, "process": process}, "m")
 
 
 def test_progress_says_the_deadline_as_one_and_how_far_it_is_only_of_what_loads() -> None:

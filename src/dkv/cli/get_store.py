@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
@@ -13,6 +13,9 @@ from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_o
 from dkv.cli.output import FAILED, OK, Row, metrics_frame, moment, table
 from dkv.cli.session import Outcome, Session
 from dkv.client import ClientError, Json
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 WIDTHS = (22, 31, 8)
 HIDDEN = ("Created",)
@@ -39,7 +42,7 @@ def get_store(session: Session, bound: Bound) -> int:
     return EXIT_FAILED if any(o.error for o in outcomes) else DONE
 
 
-def counts(store: Mapping[str, Any]) -> tuple[int, int, int]:
+def counts(store: schemas.Store) -> tuple[int, int, int]:
     """How many instances there are, run, and are stopped."""
     states = [str(i["state"]) for i in store["instances"]]
     return len(states), states.count("Running"), sum(s in ("Stopped", "Failed", *HIDDEN) for s in states)
@@ -57,7 +60,7 @@ def _rows(outcome: Outcome, name: str | None) -> list[Row]:
     return rows
 
 
-def _facts(outcome: Outcome, store: Json, name: str | None) -> Json:
+def _facts(outcome: Outcome, store: schemas.Store, name: str | None) -> Json:
     n, running, stopped = counts(store)
     facts = {
         "manager": f"http://{outcome.job.manager}",
@@ -71,16 +74,16 @@ def _facts(outcome: Outcome, store: Json, name: str | None) -> Json:
     return facts | {"store": store} if name else facts
 
 
-def _print_blocked_writes(session: Session, stores: Sequence[Json]) -> None:
+def _print_blocked_writes(session: Session, stores: Sequence[schemas.Store]) -> None:
     """Under the rows, once: why a store that runs takes no writes."""
-    blocking = [item for store in stores for item in store.get("waiting") or [] if item.get("blocksWrites")]
+    blocking = [item for store in stores for item in store["waiting"] if item["blocksWrites"]]
     for line in dict.fromkeys(waiting_lines(blocking)):
         session.screen.line(session.screen.spoken(line))
 
 
-def _details(session: Session, store: Json) -> None:
+def _details(session: Session, store: schemas.Store) -> None:
     screen = session.screen
-    major, minor = (store["incarnation"][key] for key in ("major", "minor"))
+    major, minor = store["incarnation"]["major"], store["incarnation"]["minor"]
     screen.line()
     screen.line(f"Store {store['name']}  {store['state']}  incarnation {major}.{minor}  created {moment(store['createdAt'])}")
     screen.line(
@@ -94,22 +97,22 @@ def _details(session: Session, store: Json) -> None:
     head = ("Instance", "Manager", "Cluster", "Client", "Group", "State", "Role", "Process")
     _print(session, [head, *map(_instance, store["instances"])])
     for instance in store["instances"]:
-        if instance.get("reason"):
+        if instance["reason"]:
             screen.line(f"{instance['instanceName']}: {instance['reason']}")
-    shown = [group["waitsFor"]["reason"] for group in store["groups"] if group.get("waitsFor")]
-    for line in waiting_lines([w for w in store.get("waiting") or [] if w["kind"] != "group" or w["reason"] not in shown]):
+    shown = [group["waitsFor"]["reason"] for group in store["groups"] if group["waitsFor"]]
+    for line in waiting_lines([w for w in store["waiting"] if w["kind"] != "group" or w["reason"] not in shown]):
         screen.line(line)
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
     screen.line(f"Endpoints: {', '.join(points) or 'none'}")
 
 
-def _memory(store: Json) -> str:
-    limit = store.get("options", {}).get("wanted", {}).get("max-memory")
+def _memory(store: schemas.Store) -> str:
+    limit = store["options"]["wanted"]["max-memory"]
     return f"  maxmemory {limit}" if limit else ""
 
 
-def waiting_lines(items: Sequence[Json]) -> list[str]:
+def waiting_lines(items: Sequence[schemas.BlockedItem]) -> list[str]:
     """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
     lines = []
     for item in items:
@@ -126,7 +129,7 @@ def _print(session: Session, rows: Sequence[Sequence[str]]) -> None:
         session.screen.line(line)
 
 
-def _group(group: Json) -> tuple[str, ...]:
+def _group(group: schemas.Group) -> tuple[str, ...]:
     slots = ",".join(f"{low}-{high}" for low, high in group["slots"])
     return (
         group["name"],
@@ -139,17 +142,17 @@ def _group(group: Json) -> tuple[str, ...]:
     )
 
 
-def _remarks(group: Json) -> list[str]:
-    remarks = [f"{j['instance']} is joining ({j['stage']})" for j in group.get("joining") or []]
-    if group.get("handover"):
+def _remarks(group: schemas.Group) -> list[str]:
+    remarks = [f"{j['instance']} is joining ({j['stage']})" for j in group["joining"]]
+    if group["handover"]:
         remarks.append(f"leadership is being handed over to {group['handover']['to']}")
-    waits = group.get("waitsFor")
+    waits = group["waitsFor"]
     if waits:
         instances = f" for {', '.join(waits['for'])}" if waits["for"] else ""
         since = f" since {moment(waits['since'])}" if waits["since"] is not None else ""
         text = f"waits{instances}{since}: {waits['reason']}"
-        remarks.append(f"{text} ({waits['hint']})" if waits.get("hint") else text)
-    if group["open"] and "canLoseForConfirmed" in group:
+        remarks.append(f"{text} ({waits['hint']})" if waits["hint"] else text)
+    if group["open"]:
         data, writes = _failures(group["canLoseForConfirmed"]), _failures(group["canLoseForWrites"])
         remarks.append(f"keeps confirmed data through {data}, keeps taking writes through {writes}")
     return remarks
@@ -159,12 +162,12 @@ def _failures(count: int) -> str:
     return {0: "no further server failure", 1: "1 further server failure"}.get(count, f"{count} further server failures")
 
 
-def _instance(instance: Json) -> tuple[str, ...]:
-    process = instance.get("process")
+def _instance(instance: schemas.Instance) -> tuple[str, ...]:
+    process = instance["process"]
     run = f"{process['startId']} pid {process['pid'] or '-'} {process['state']}" if process else "-"
     return (
         instance["instanceName"],
-        instance["manager"],
+        instance["manager"] or "-",
         str(instance["clustronPort"]),
         str(instance["clientPort"]),
         instance["group"],
@@ -196,11 +199,11 @@ def watch(session: Session, bound: Bound) -> int:
         session.sleep(float(bound["RefreshSec"]))
 
 
-def _metrics(managers: TargetedManagers, name: str) -> tuple[list[Json], list[str]]:
+def _metrics(managers: TargetedManagers, name: str) -> tuple[list[schemas.Metric], list[str]]:
     """The store's rows of all managers, each node and metric once, and what failed in words."""
     outcomes = managers.ask_each("Watch", lambda client: client.metrics(window_sec=5))
     raise_if_all_failed(outcomes)
-    rows: dict[tuple[str, str, str], Json] = {}
+    rows: dict[tuple[str, str, str], schemas.Metric] = {}
     for outcome in outcomes:
         for row in outcome.value["metrics"] if isinstance(outcome.value, dict) else []:
             if row["store"] == name:

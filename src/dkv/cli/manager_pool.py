@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dkv.address import is_loopback
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError, Usage
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
-from dkv.client import ClientError, Endpoint, Json, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
+from dkv.client import ClientError, Endpoint, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
 from dkv.constants import MANAGER_PORT
 from dkv.spelling import listed, nearest
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 NOTHING_WRITTEN = "Nothing was written"
 
@@ -54,7 +57,7 @@ class TargetedManagers(ManagerPool):
         """All managers must answer, be of one domain and be different servers. Raises Refusals, Usage."""
         outcomes = self.ask_each(action, lambda client: client.domain(), all_of_them=True)
         self.refuse_if_any_failed(outcomes)
-        domains = [value for o in outcomes if isinstance(value := o.value, dict)]
+        domains: list[schemas.Domain] = [outcome.value for outcome in outcomes]
         self._one_domain([str(domain["uid"]) for domain in domains])
         return self._places([local_server(domain) for domain in domains])
 
@@ -99,7 +102,7 @@ class TargetedManagers(ManagerPool):
         jobs = [Job(text, action, _call(call, client)) for text, client in self.clients.items()]
         return fan_out(self.session, jobs, self.bound)
 
-    def owners(self, store: Json) -> dict[str, Endpoint]:
+    def owners(self, store: schemas.Store) -> dict[str, Endpoint]:
         """The targeted manager of each server that has nodes of the store. A target written another way than the
         domain writes it (localhost for 127.0.0.1) is asked who it is; names are never compared."""
         servers = {str(instance["manager"]): str(instance["server"]) for instance in store["instances"]}
@@ -118,11 +121,11 @@ def _call(call: Callable[[ManagerClient], object], client: ManagerClient) -> Cal
     return lambda: call(client)
 
 
-def local_server(domain: Json) -> Json:
+def local_server(domain: schemas.Domain) -> schemas.Server:
     """The entry of the manager that answered. Raises ManagerRefused when there is none."""
     for server in domain["servers"]:
         if server.get("isLocal"):
-            return dict(server)
+            return server
     raise ManagerRefused("not_a_manager", "The manager does not know which server it is.", "Restart it.", 500)
 
 
@@ -156,9 +159,9 @@ def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> l
     return rows
 
 
-def pick_instance(store: Json, written: str) -> Json:
+def pick_instance(store: schemas.Store, written: str) -> schemas.Instance:
     """The instance of that name in any case; `node1` finds `node-1` when only one can be meant."""
-    instances = [dict(instance) for instance in store["instances"]]
+    instances = store["instances"]
     for instance in instances:
         if instance["instanceName"].lower() == written.lower():
             return instance

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE, FAILED, CliError, NothingSent, Usage
@@ -172,7 +172,7 @@ class Outcome:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.value: object = None
+        self.value: Any = None
         self.error: Exception | None = None
         self.skipped = True
 

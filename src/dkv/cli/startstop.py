@@ -7,6 +7,7 @@ over. What a node waits for is in the store's view; nothing is worked out here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError
@@ -14,7 +15,10 @@ from dkv.cli.manager_pool import TargetedManagers, pick_instance, reason_of
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, WIDE, Row
 from dkv.cli.session import Job, Session, fan_out, finish
 from dkv.cli.waiting import until
-from dkv.client import ClientError, Json, ManagerClient
+from dkv.client import ClientError, ManagerClient
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 POLL = 0.2  # s between two reads of the store
 
@@ -22,7 +26,7 @@ POLL = 0.2  # s between two reads of the store
 class Node:
     """One node of the command: its instance as it was read last, its manager's address, and its row once it has one."""
 
-    def __init__(self, instance: Json, manager: str) -> None:
+    def __init__(self, instance: schemas.Instance, manager: str) -> None:
         self.instance = instance
         self.manager = manager
         self.row: Row | None = None
@@ -93,7 +97,7 @@ def _prepare(work: Work) -> Work:
     return work
 
 
-def _name_left_out(session: Session, store: Json, left: Sequence[Json], some: bool) -> None:
+def _name_left_out(session: Session, store: schemas.Store, left: Sequence[schemas.Instance], some: bool) -> None:
     if not left:
         return
     names = ", ".join(str(i["instanceName"]) for i in left)
@@ -104,7 +108,7 @@ def _name_left_out(session: Session, store: Json, left: Sequence[Json], some: bo
     session.screen.note(f"warning: left out {names}: not on the targeted managers but on {managers}.")
 
 
-def _post(work: Work, call: Callable[[ManagerClient, str], Json]) -> None:
+def _post(work: Work, call: Callable[[ManagerClient, str], schemas.InstanceStarted | schemas.InstanceStopped]) -> None:
     jobs = [_job(work, node, call) for node in work.nodes]
     for node, outcome in zip(work.nodes, fan_out(work.session, jobs, work.bound), strict=True):
         if outcome.error is not None:
@@ -124,7 +128,7 @@ def _settle_already(work: Work, node: Node, result: str) -> None:
     # A node that another command is starting is "already running" too; it is waited for like the others.
 
 
-def _job(work: Work, node: Node, call: Callable[[ManagerClient, str], Json]) -> Job:
+def _job(work: Work, node: Node, call: Callable[[ManagerClient, str], schemas.InstanceStarted | schemas.InstanceStopped]) -> Job:
     client = work.managers.clients[node.manager]
     return Job(node.manager, f"{work.verb}:{node.name}", lambda: call(client, node.name))
 
@@ -171,8 +175,8 @@ def _read(work: Work) -> list[Node]:
 
 
 def _settle_failed(work: Work, node: Node) -> None:
-    reason = str(node.instance.get("reason") or "no reason is known")
-    if work.verb == "StopInstance" and not node.instance.get("process"):
+    reason = node.instance["reason"] or "no reason is known"
+    if work.verb == "StopInstance" and not node.instance["process"]:
         work.settle(node, SUCCESS, f"{work.done} (it had failed: {reason})")
     else:
         work.settle(node, FAILED, reason)
@@ -184,27 +188,27 @@ def waiting_text(waiting: Sequence[Node], left: float) -> str:
     return f"Waiting, at most {max(left, 0):.0f} s more: {states}"
 
 
-def _state(instance: Json) -> str:
+def _state(instance: schemas.Instance) -> str:
     """A node's state; how far it has loaded only while it does."""
-    loading = (instance.get("process") or {}).get("loadingPercent")
-    loads = loading is not None and loading < 100 and instance["state"] == "Starting"
-    return f"{instance['state']} ({loading} % loaded)" if loads else str(instance["state"])
+    process = instance["process"]
+    if process is not None and process["loadingPercent"] < 100 and instance["state"] == "Starting":
+        return f"Starting ({process['loadingPercent']} % loaded)"
+    return instance["state"]
 
 
 def _why_late(work: Work, node: Node) -> str:
     waits = waits_for(work.store, node.instance)
-    others = [str(name) for name in (waits or {}).get("for", []) if name != node.name]
+    others = [name for name in waits["for"] if name != node.name] if waits else []
     if waits and others and work.verb == "StartInstance":
-        because = f": {waits['reason']}" if waits.get("reason") else ""
-        return f"Waits for {', '.join(others)}{because} {waits.get('hint') or ''}".strip()
-    reason = node.instance.get("reason")
+        return f"Waits for {', '.join(others)}: {waits['reason']} {waits['hint']}".strip()
+    reason = node.instance["reason"]
     late = f"Not {work.goal[0].lower()} after {work.managers.timeout:g} s: {_state(node.instance)}"
     return f"{late}, {reason}" if reason else late
 
 
-def waits_for(store: Json, instance: Json) -> Json | None:
+def waits_for(store: schemas.Store, instance: schemas.Instance) -> schemas.Waits | None:
     """What the group of an instance waits for, if anything."""
     for group in store["groups"]:
-        if group["name"] == instance.get("group") and group.get("waitsFor"):
-            return dict(group["waitsFor"])
+        if group["name"] == instance["group"]:
+            return group["waitsFor"]
     return None

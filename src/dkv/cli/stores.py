@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, check_name
 from dkv.cli.errors import DONE, FAILED, NothingSent, Usage
@@ -12,6 +13,9 @@ from dkv.cli.session import Outcome, Session, finish
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
 from dkv.spelling import nearest
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 
 def new_store(session: Session, bound: Bound) -> int:
@@ -119,7 +123,7 @@ def _wanted(bound: Bound) -> list[Bound]:
     return [single]
 
 
-def _placed(wanted: Sequence[Bound], places: Sequence[Place], store: Json, server: str | None) -> list[Node]:
+def _placed(wanted: Sequence[Bound], places: Sequence[Place], store: schemas.Store, server: str | None) -> list[Node]:
     nodes: list[Node] = []
     for instance in wanted:
         place = _named(places, server) if server else emptiest(places, store, nodes)

@@ -1,6 +1,6 @@
 """Client: one manager: its native vocabulary (`/admin/v1`) as calls, and any other request to it.
 
-It carries plain dicts: what is in them is the managers' business.
+What a call gives has the type that the route it calls answers with; only a type checker imports these types.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from dkv.client.transport import Endpoint, HttpTransport, Json, ManagerUnreachable, Reply, Request, Transport, judge, loads
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 LEAST = 0.05
 """Seconds that have to be left of a deadline for a second try."""
@@ -37,60 +41,60 @@ class ManagerClient:
         except ManagerUnreachable:
             return False
 
-    def domain(self) -> Json:
+    def domain(self) -> schemas.Domain:
         """The domain: uid, revision and servers; the answering one has `isLocal`."""
-        return self.read("/domain")
+        return cast("schemas.Domain", self.read("/domain"))
 
-    def stores(self) -> list[Json]:
+    def stores(self) -> list[schemas.Store]:
         """All stores, with their instances."""
-        return list(self.read("/stores")["stores"])
+        return cast("schemas.Stores", self.read("/stores"))["stores"]
 
-    def store(self, name: str) -> Json:
+    def store(self, name: str) -> schemas.Store:
         """One store; refused with `unknown_store` when there is none of that name."""
-        return self.read(_store(name))
+        return cast("schemas.Store", self.read(_store(name)))
 
-    def metrics(self, window_sec: int = 5) -> Json:
+    def metrics(self, window_sec: int = 5) -> schemas.Metrics:
         """Rates over the last `window_sec` seconds and totals of all stores (docs/reference/cmdlets.md#metrics)."""
-        return self.read("/metrics", windowSec=window_sec)
+        return cast("schemas.Metrics", self.read("/metrics", windowSec=window_sec))
 
-    def processes(self) -> list[Json]:
+    def processes(self) -> list[schemas.Process]:
         """Every process of the domain."""
-        return list(self.read("/processes")["processes"])
+        return cast("schemas.Processes", self.read("/processes"))["processes"]
 
-    def tombstones(self, store: str | None = None) -> list[Json]:
+    def tombstones(self, store: str | None = None) -> list[schemas.Tombstone]:
         """What is kept of processes that ended, with their causes."""
-        return list(self.read("/tombstones", store=store)["tombstones"])
+        return cast("schemas.Tombstones", self.read("/tombstones", store=store))["tombstones"]
 
-    def waiting(self, store: str | None = None) -> list[Json]:
+    def waiting(self, store: str | None = None) -> list[schemas.BlockedItem]:
         """Everything that waits: for what, since when, why, and a hint."""
-        return list(self.read("/waiting", store=store)["waiting"])
+        return cast("schemas.Waiting", self.read("/waiting", store=store))["waiting"]
 
-    def events(self, after: int = 0, store: str | None = None) -> list[Json]:
+    def events(self, after: int = 0, store: str | None = None) -> list[schemas.Event]:
         """The events with a sequence above `after`, oldest first."""
-        return list(self.read("/events", after=after, store=store)["events"])
+        return cast("schemas.Events", self.read("/events", after=after, store=store))["events"]
 
-    def newest_events(self, count: int, store: str | None = None) -> Json:
+    def newest_events(self, count: int, store: str | None = None) -> schemas.Events:
         """The newest `count` events as `events`, oldest first, and the sequence of the `oldest` one kept."""
-        return self.read("/events", newest=count, limit=count, store=store)
+        return cast("schemas.Events", self.read("/events", newest=count, limit=count, store=store))
 
-    def event_chain(self, sequence: int) -> Json:
+    def event_chain(self, sequence: int) -> schemas.Chain:
         """One event as the first of `events`, followed by what it follows from; `trimmed` when older ones are not kept."""
-        return self.read(f"/events/{sequence}")
+        return cast("schemas.Chain", self.read(f"/events/{sequence}"))
 
-    def follow_events(self, after: int = 0, store: str | None = None, silence: float = 60.0) -> Iterator[Json]:
+    def follow_events(self, after: int = 0, store: str | None = None, silence: float = 60.0) -> Iterator[schemas.Event]:
         """Events as they happen, without end. After a broken connection call again with the last `sequence` seen.
         `silence` is how many seconds may pass without a byte."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         request = Request("GET", NATIVE + "/events" + query_of({"after": after, "store": store}), headers)
         yield from read_events(self._transport.stream(self.endpoint, request, silence))
 
-    def leader_bound(self, name: str, group: str, archive_id: int) -> Json:
+    def leader_bound(self, name: str, group: str, archive_id: int) -> schemas.Bound:
         """What `enforce_leader` could cost at most; changes nothing."""
-        return dict(self.read(_leader(name, group), archiveId=archive_id)["bound"])
+        return cast("schemas.LeaderBound", self.read(_leader(name, group), archiveId=archive_id))["bound"]
 
-    def state(self) -> Json:
+    def state(self) -> schemas.Records:
         """The whole domain state as records, secrets included: for a backup."""
-        return self.read("/state")
+        return cast("schemas.Records", self.read("/state"))
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -98,56 +102,60 @@ class ManagerClient:
         """Ask whether `create_store` would be accepted; writes nothing. Raises ManagerRefused when not."""
         self.request("POST", f"{NATIVE}/stores?check=true", body, question=True).object()
 
-    def create_store(self, body: Json, key: str | None = None) -> tuple[bool, Json]:
+    def create_store(self, body: Json, key: str | None = None) -> tuple[bool, schemas.Store]:
         """Create a store. True with it when it is new, False when an identical one was there."""
         reply = self.request("POST", f"{NATIVE}/stores", body, key=key)
-        return reply.status == 201, reply.object()
+        return reply.status == 201, cast("schemas.Store", reply.object())
 
     def delete_store(self, name: str, key: str | None = None) -> None:
         """Delete a stopped store with its archives."""
         self.request("DELETE", NATIVE + _store(name), key=key)
 
-    def stop_store(self, name: str, force: bool = False, key: str | None = None) -> Json:
+    def stop_store(self, name: str, force: bool = False, key: str | None = None) -> None:
         """Announce the stop of a whole store to the domain."""
-        return self.change("POST", f"{_store(name)}/stop" + query_of({"force": force or None}), key=key)
+        self.change("POST", f"{_store(name)}/stop" + query_of({"force": force or None}), key=key)
 
-    def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> Json:
+    def set_options(self, name: str, options: Mapping[str, str], key: str | None = None) -> schemas.OptionsSet:
         """Change options of a store while it runs; `effects` has what follows from each."""
-        return self.change("POST", f"{_store(name)}/options", {"options": dict(options)}, key)
+        return cast("schemas.OptionsSet", self.change("POST", f"{_store(name)}/options", {"options": dict(options)}, key))
 
-    def add_instances(self, name: str, instances: Sequence[Json], key: str | None = None) -> Json:
+    def add_instances(self, name: str, instances: Sequence[Json], key: str | None = None) -> schemas.Store:
         """Add instances; gives the store as it is then."""
-        return self.change("POST", f"{_store(name)}/instances", {"instances": list(instances)}, key)
+        return cast("schemas.Store", self.change("POST", f"{_store(name)}/instances", {"instances": list(instances)}, key))
 
     def remove_instance(self, name: str, instance: str, key: str | None = None) -> None:
         """Remove one stopped instance with its archive."""
         self.request("DELETE", NATIVE + _instance(name, instance), key=key)
 
-    def start_instance(self, name: str, instance: str, key: str | None = None) -> Json:
+    def start_instance(self, name: str, instance: str, key: str | None = None) -> schemas.InstanceStarted:
         """Request the start of one instance; returns at once, `result` is what was done."""
-        return self.change("POST", f"{_instance(name, instance)}/start", key=key)
+        return cast("schemas.InstanceStarted", self.change("POST", f"{_instance(name, instance)}/start", key=key))
 
-    def stop_instance(self, name: str, instance: str, force: bool = False, key: str | None = None) -> Json:
+    def stop_instance(self, name: str, instance: str, force: bool = False, key: str | None = None) -> schemas.InstanceStopped:
         """Request the stop of one instance; `force` skips the graceful checks."""
-        return self.change("POST", f"{_instance(name, instance)}/stop" + query_of({"force": force or None}), key=key)
+        return cast(
+            "schemas.InstanceStopped",
+            self.change("POST", f"{_instance(name, instance)}/stop" + query_of({"force": force or None}), key=key),
+        )
 
     def switch_over(self, name: str, group: str = "", start_id: int | None = None) -> list[str]:
         """Ask for a handover of leadership in one group, or in all; to a process or to the furthest. Gives the groups."""
         body = {"group": group} | ({} if start_id is None else {"toStartId": start_id})
-        return [str(name) for name in self.change("POST", f"{_store(name)}/switchover", body)["groups"]]
+        return cast("schemas.Asked", self.change("POST", f"{_store(name)}/switchover", body))["groups"]
 
-    def begin_restart(self, name: str, *, rolling: bool, force: bool) -> int:
-        """Begin a restart of a whole store; gives the number of processes it replaces."""
-        return int(self.change("POST", f"{_store(name)}/restart", {"rolling": rolling, "force": force})["processes"])
+    def begin_restart(self, name: str, *, rolling: bool, force: bool) -> schemas.Restarting:
+        """Begin a restart of a whole store; `processes` is how many it replaces."""
+        body = {"rolling": rolling, "force": force}
+        return cast("schemas.Restarting", self.change("POST", f"{_store(name)}/restart", body))
 
     def end_restart(self, name: str) -> None:
         """End a restart where it stands."""
         self.change("DELETE", f"{_store(name)}/restart")
 
-    def enforce_leader(self, name: str, group: str, archive_id: int, allowed: bool, reason: str) -> Json:
+    def enforce_leader(self, name: str, group: str, archive_id: int, allowed: bool, reason: str) -> schemas.Enforced:
         """Make an archive lead although it may lack writes; refused unless `allowed` with a reason."""
         body = {"archiveId": archive_id, "allowDataLoss": allowed, "reason": reason}
-        return self.change("POST", _leader(name, group), body)
+        return cast("schemas.Enforced", self.change("POST", _leader(name, group), body))
 
     # -- carrying -----------------------------------------------------------------------------------------------
 
@@ -199,7 +207,7 @@ def new_key() -> str:
     return os.urandom(16).hex()  # uuid would cost each change 8 ms of imports
 
 
-def read_events(lines: Iterator[str]) -> Iterator[Json]:
+def read_events(lines: Iterator[str]) -> Iterator[schemas.Event]:
     """The JSON bodies of a server-sent event stream; comments and keep-alives are skipped."""
     data: list[str] = []
     for line in lines:
@@ -209,7 +217,7 @@ def read_events(lines: Iterator[str]) -> Iterator[Json]:
             event = loads("\n".join(data).encode())
             data = []
             if event is not None:
-                yield event
+                yield cast("schemas.Event", event)
 
 
 def _store(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dkv.client import Endpoint, Json
+from dkv.client import Endpoint
 
 FRESH = 0.5
 """Seconds a view may be old when a write is confirmed with it."""
@@ -103,12 +103,12 @@ def read_role(answer: Any) -> Role:
     return Role(True, int(answer[1]), replicas)
 
 
-def read_groups(store: Json) -> tuple[GroupView, ...]:
+def read_groups(store: Mapping[str, Any]) -> tuple[GroupView, ...]:
     """The groups of a store from the managers' API."""
     return tuple(_group(group, int(store["minInSync"])) for group in store["groups"])
 
 
-def _group(group: Json, min_in_sync: int) -> GroupView:
+def _group(group: Mapping[str, Any], min_in_sync: int) -> GroupView:
     leader = None
     if group["open"] and group["serving"] and group["leaderEndpoint"]:
         leader = Engine(str(group["leaderEndpoint"]), int(group["term"]), int(group["leaderStartId"]))

@@ -7,16 +7,19 @@ import random
 import signal
 import statistics
 import time
+from typing import TYPE_CHECKING
 
 from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.cli.waiting import until
-from dkv.client import Json
 from dkv.kernel import started
 from dkv.playground import render
 from dkv.playground.domain import STORE, Domain, leader_of
 from dkv.playground.verify import AUTHORS, Writers, outage
 from dkv.playground.writer import PLAIN
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 KILLS = 20
 WHOLE_WITHIN = 60.0  # s a group has to be whole and in sync again
@@ -64,11 +67,13 @@ class Demo:
             store = self._domain.await_whole(WHOLE_WITHIN)
             leader = leader_of(store, self._random.choice(store["groups"]))
             time.sleep(self._random.random() * AT_RANDOM)
-            self._kill_engine(int(leader["process"]["pid"]))
-            killed.append((str(leader["instanceName"]), time.monotonic()))
+            process = leader["process"]
+            assert process is not None and process["pid"] is not None, leader  # the store was whole
+            self._kill_engine(process["pid"])
+            killed.append((leader["instanceName"], time.monotonic()))
             self._screen.progress(f"kill {n + 1} of {self._kills}: {leader['instanceName']}")
             writers.await_promises(1, since=time.monotonic())
-            self._await_reported(int(leader["process"]["startId"]))
+            self._await_reported(process["startId"])
         self._domain.await_whole(WHOLE_WITHIN)
         self._show_outages(writers, killed)
 
@@ -165,6 +170,6 @@ class Demo:
         self._screen.note(f"[{time.monotonic() - self._began:5.1f} s] {text}")
 
 
-def _runs(instances: list[Json], start_id: int) -> bool:
+def _runs(instances: list[schemas.Instance], start_id: int) -> bool:
     """Whether one of the instances still has that process."""
-    return any((instance["process"] or {}).get("startId") == start_id for instance in instances)
+    return any(instance["process"] and instance["process"]["startId"] == start_id for instance in instances)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
@@ -15,9 +15,12 @@ from dkv.cli.errors import CliError
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.cli.waiting import until
-from dkv.client import ClientError, Json, ManagerClient, ManagerPool, parse_endpoint
+from dkv.client import ClientError, ManagerClient, ManagerPool, parse_endpoint
 from dkv.constants import NUODB_PORT
 from dkv.playground.addresses import Place, Record, Site
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 T = TypeVar("T")
 READY_WITHIN = 30.0  # s a manager has to answer and to reach the domain
@@ -143,7 +146,7 @@ class Domain:
         except ClientError as error:
             raise CliError(f"No manager answered: {error}", f"Their logs are in {self.record.directory}.") from error
 
-    def store(self) -> Json:
+    def store(self) -> schemas.Store:
         """The store as it is now."""
         return self.ask(lambda client: client.store(STORE))
 
@@ -151,7 +154,7 @@ class Domain:
         """Whether an earlier playground in the same directory made it."""
         return any(store["name"] == STORE for store in self.ask(lambda client: client.stores()))
 
-    def await_whole(self, within: float) -> Json:
+    def await_whole(self, within: float) -> schemas.Store:
         """The store, once every instance runs and is in sync. Raises CliError saying what is missing."""
         store = until(
             self.store,
@@ -165,7 +168,7 @@ class Domain:
         return store
 
 
-def lacks(store: Json) -> list[str]:
+def lacks(store: schemas.Store) -> list[str]:
     """What a store still lacks to be whole and in sync, in words."""
     missing = [f"{i['instanceName']} is {i['state']}" for i in store["instances"] if i["state"] != "Running"]
     for group in store["groups"]:
@@ -177,14 +180,14 @@ def lacks(store: Json) -> list[str]:
     return missing
 
 
-def endpoints(store: Json) -> list[str]:
+def endpoints(store: schemas.Store) -> list[str]:
     """Where clients connect."""
     return [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
 
 
-def leader_of(store: Json, group: Json) -> Json:
+def leader_of(store: schemas.Store, group: schemas.Group) -> schemas.Instance:
     """The instance that leads a group."""
-    return next(dict(i) for i in store["instances"] if i["instanceName"] == group["leader"])
+    return next(i for i in store["instances"] if i["instanceName"] == group["leader"])
 
 
 def _last_line(log: os.PathLike[str]) -> str:

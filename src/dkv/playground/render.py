@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.bar import Bar
@@ -15,9 +16,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dkv.client import Json
 from dkv.playground.verify import Proved
 from dkv.printable import printable
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 WIDTH = 100
 REFRESH = 1.0  # s between two live tables
@@ -52,7 +55,7 @@ def proofs(results: Sequence[Proved]) -> list[str]:
     return _lines(table)
 
 
-def tombstones(ended: Sequence[Json]) -> list[str]:
+def tombstones(ended: Sequence[schemas.Tombstone]) -> list[str]:
     """How many processes ended, and of what."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("processes", justify="right")
@@ -69,12 +72,12 @@ def shown(text: object) -> Text:
     return Text(printable(str(text)))
 
 
-def _cause(tombstone: Json) -> str:
+def _cause(tombstone: schemas.Tombstone) -> str:
     cause, reason = str(tombstone.get("cause") or ""), str(tombstone.get("reason") or "")
     return reason if reason.startswith(cause) else f"{cause}: {reason}"
 
 
-def state_table(store: Json) -> Table:
+def state_table(store: schemas.Store) -> Table:
     """The live table: every instance, and what its group is."""
     groups = {group["name"]: group for group in store["groups"]}
     terms = ", ".join(f"{g['name']} term {g['term']}" for g in groups.values())
@@ -85,7 +88,7 @@ def state_table(store: Json) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("remark")
     for i in store["instances"]:
-        process = i["process"] or {}
+        process = i["process"]
         cells = (
             i["instanceName"],
             f"{i['host']}:{i['clientPort']}",
@@ -93,14 +96,14 @@ def state_table(store: Json) -> Table:
             i["state"],
             i["role"] or "-",
             "yes" if i["inSync"] else "no",
-            process.get("pid") or "-",
+            str(process["pid"] or "-") if process else "-",
             i["reason"] or "",
         )
         table.add_row(*map(shown, cells))
     return table
 
 
-def watch(look: Callable[[], Json]) -> None:
+def watch(look: Callable[[], schemas.Store]) -> None:
     """Show the live table until interrupted; without a terminal only stay."""
     console = Console(stderr=True)
     if not console.is_terminal:

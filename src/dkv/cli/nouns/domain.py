@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, Usage
@@ -16,6 +17,9 @@ from dkv.cli.output import Screen, moment
 from dkv.cli.session import Session
 from dkv.client import Json, ManagerClient, ManagerUnreachable
 from dkv.client.dialect import Query
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 RECONNECT = 0.5  # s until events are followed again after a broken connection
 ONE_STORE = DB_NAME._replace(required=False, help="only this store or database")
@@ -152,7 +156,7 @@ def _show_log(session: Session, client: ManagerClient, bound: Bound) -> int:
     return DONE
 
 
-def _show_chain(screen: Screen, chain_view: Json) -> int:
+def _show_chain(screen: Screen, chain_view: schemas.Chain) -> int:
     if screen.as_json:
         screen.data(chain_view)
         return DONE
@@ -161,7 +165,7 @@ def _show_chain(screen: Screen, chain_view: Json) -> int:
     return DONE
 
 
-def _follow(session: Session, client: ManagerClient, events: list[Json], bound: Bound) -> None:
+def _follow(session: Session, client: ManagerClient, events: list[schemas.Event], bound: Bound) -> None:
     """Print what there is and what comes, without end; after a broken connection from whichever manager is ready."""
     after = 0
     for event in events:
@@ -174,7 +178,7 @@ def _follow(session: Session, client: ManagerClient, events: list[Json], bound: 
         client = native(session, bound)
 
 
-def _print(screen: Screen, event: Json) -> int:
+def _print(screen: Screen, event: schemas.Event) -> int:
     if screen.as_json:
         screen.data(event, indent=None)
     else:
@@ -182,7 +186,7 @@ def _print(screen: Screen, event: Json) -> int:
     return int(event["sequence"])
 
 
-def logged(event: Json) -> str:
+def logged(event: schemas.Event) -> str:
     """`#41 TIME group orders/g1 OPEN -> VACANT because process 1, its leader, ended (ProcessExited by server0; from #40)`."""
     moved = event["change"] and not event["change"].startswith("(new)")
     sentence = f"{event['subject']} {event['change']}" if moved else _event_text(event)
@@ -190,7 +194,7 @@ def logged(event: Json) -> str:
     return f"#{event['sequence']} {moment(event['at'])} {sentence}{because and f' because {because}'} ({_origin(event)})"
 
 
-def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
+def chain(events: Sequence[schemas.Event], trimmed: bool) -> list[str]:
     """The newest event first, then what it happened because of, and where that began."""
     lines = [f"{'  because ' if n else ''}{_sentence(event)}" for n, event in enumerate(events)]
     last = events[-1]
@@ -202,24 +206,24 @@ def chain(events: Sequence[Json], trimmed: bool) -> list[str]:
     return [*lines, f"Root cause: {last['command']}, {verb} by {last['actor']}."]
 
 
-def _sentence(event: Json) -> str:
+def _sentence(event: schemas.Event) -> str:
     sentence = _event_text(event)
     because = _because(event, sentence).removeprefix("it ended: ")
     return f"#{event['sequence']} {moment(event['at'])} {sentence}{because and f': {because}'}"
 
 
-def _because(event: Json, sentence: str) -> str:
+def _because(event: schemas.Event, sentence: str) -> str:
     """The reason, unless the sentence has it already."""
     because = str(event["because"])
     return "" if sentence.endswith(because.removeprefix("it ")) else because
 
 
-def _event_text(event: Json) -> str:
+def _event_text(event: schemas.Event) -> str:
     """What happened, without why: the manager's sentence; of a version that sends none the event's change or kind."""
     return str(event.get("text") or f"{event['subject']} {event['change'] or event['kind']}")
 
 
-def _origin(event: Json) -> str:
+def _origin(event: schemas.Event) -> str:
     by = f"{event['command']} by {event['actor']}" if event["actor"] else str(event["command"])
     if event["cause"] is None:
         return by

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
 from dkv.cli.nouns.archives import ARCHIVE_ID
@@ -10,6 +12,9 @@ from dkv.cli.output import Screen, moment
 from dkv.cli.session import Session
 from dkv.cli.topology import UNPARTITIONED
 from dkv.client import Json, ManagerClient, ManagerRefused
+
+if TYPE_CHECKING:
+    from dkv.wire import schemas
 
 POLL = 0.05  # s between two looks
 SWITCHED_WITHIN = 40.0  # s: longer than a handover may take from its request to its deadline
@@ -132,12 +137,12 @@ def _begin(session: Session, client: ManagerClient, bound: Bound) -> int:
     screen, name, rolling = session.screen, bound["--db-name"], bound["--rolling"]
     newest, started = _newest_event(client, name), session.clock()
     session.sent.append(f"restart of {name}")
-    count = client.begin_restart(name, rolling=rolling, force=bound["--force"])
+    count = client.begin_restart(name, rolling=rolling, force=bound["--force"])["processes"]
     if bound["--no-wait"]:
         facts = {"store": name, "result": "Restarting", "processes": count}
         return _print(screen, facts, f"{count} processes of {name} are being restarted.")
-    last = _watch_to_end(session, client, name, newest)
-    if last["kind"] == "database.restarted" and not rolling:
+    kind, because = _watch_to_end(session, client, name, newest)
+    if kind == "database.restarted" and not rolling:
         session.until(
             lambda: client.store(name)["groups"],
             lambda groups: all(group["serving"] for group in groups),
@@ -145,14 +150,9 @@ def _begin(session: Session, client: ManagerClient, bound: Bound) -> int:
             pause=POLL,
             progress=lambda _: f"{name} starts",
         )
-    facts = {
-        "store": name,
-        "result": last["kind"].partition(".")[2],
-        "reason": last["because"],
-        "seconds": round(session.clock() - started, 3),
-    }
-    _print(screen, facts, f"{name}: {last['because']}.")
-    return DONE if last["kind"] == "database.restarted" else FAILED
+    facts = {"store": name, "result": kind.partition(".")[2], "reason": because, "seconds": round(session.clock() - started, 3)}
+    _print(screen, facts, f"{name}: {because}.")
+    return DONE if kind == "database.restarted" else FAILED
 
 
 def _print(screen: Screen, facts: Json, sentence: str) -> int:
@@ -163,19 +163,19 @@ def _print(screen: Screen, facts: Json, sentence: str) -> int:
     return DONE
 
 
-def _watch_to_end(session: Session, client: ManagerClient, name: str, newest: int) -> Json:
-    """Show what the restart does or waits for until it has ended, however long that takes; the event of its end."""
+def _watch_to_end(session: Session, client: ManagerClient, name: str, newest: int) -> tuple[str, str]:
+    """Show what the restart does or waits for until it has ended, however long that takes; the kind and reason of its end."""
     session.until(
-        lambda: client.store(name)["restart"],
-        lambda restart: not restart,
-        float("inf"),
-        pause=POLL,
-        progress=lambda restart: (
-            f"{restart['replaced']} of {restart['processes']} replaced; {restart['waitsFor']}: {restart['reason']}"
-        ),
+        lambda: client.store(name)["restart"], lambda restart: not restart, float("inf"), pause=POLL, progress=_progress_of
     )
     ends = [e for e in client.events(newest, name) if e["kind"] in ("database.restarted", "database.restart_stopped")]
-    return ends[-1] if ends else {"kind": "", "because": "the log no longer has the event of its end"}
+    return (ends[-1]["kind"], ends[-1]["because"]) if ends else ("", "the log no longer has the event of its end")
+
+
+def _progress_of(restart: schemas.Restart | None) -> str:
+    if restart is None:
+        return ""
+    return f"{restart['replaced']} of {restart['processes']} replaced; {restart['waitsFor']}: {restart['reason']}"
 
 
 # Enforcing a leader --------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def _enforce(session: Session, client: ManagerClient, facts: Json, bound: Bound)
     return FAILED
 
 
-def bound_lines(bound: Json) -> list[str]:
+def bound_lines(bound: schemas.Bound) -> list[str]:
     """The bound in words: who is away, how far the archive goes beside the newest known, what may be lost."""
     lines = []
     for away in bound["away"]:
@@ -236,7 +236,7 @@ def bound_lines(bound: Json) -> list[str]:
     return [*lines, str(bound["verdict"])]
 
 
-def _position(position: Json | None) -> str:
+def _position(position: schemas.Position | None) -> str:
     if position is None:
         return "nothing"
     if not position["term"]:
