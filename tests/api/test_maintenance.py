@@ -42,7 +42,7 @@ async def test_a_switchover_is_shown_until_it_is_done(world: World) -> None:
     async with world.at() as client:
         answer = await client.post(f"{STORE}/switchover", json={"toStartId": second})
         assert (answer.status_code, answer.json()["groups"]) == (202, ["UNPARTITIONED"])
-        (group,) = answer.json()["store"]["groups"]
+        (group,) = (await client.get(STORE)).json()["groups"]
         assert group["switchover"] == {"to": "orders-2", "since": world.now, "reason": "an operator asked for it"}
         await world.tell(HandoverBegun(to_archive=1, **QUOTE))  # type: ignore[arg-type]
         await world.tell(HandoverDone(start_id=second, epoch=2, history="b" * 40, **QUOTE))  # type: ignore[arg-type]
@@ -56,12 +56,13 @@ async def test_a_rolling_restart_is_shown_with_what_it_waits_for(world: World) -
     async with world.at() as client:
         answer = await client.post(f"{STORE}/restart", json={"rolling": True})
         assert (answer.status_code, answer.json()["processes"]) == (202, 2)
-        shown = answer.json()["store"]["restart"]
+        shown = (await client.get(STORE)).json()["restart"]
         assert (shown["processes"], shown["replaced"], shown["since"]) == (2, 0, world.now)
         assert (shown["waitsFor"], shown["reason"]) == (f"process {second} (orders-2)", "it is stopping")
         assert (await client.post(f"{STORE}/restart", json={})).json()["code"] == "restart_running"
         ended = await client.delete(f"{STORE}/restart")
-        assert (ended.status_code, ended.json()["store"]["restart"]) == (200, None)
+        assert (ended.status_code, ended.json()) == (200, {"result": "Stopped"})
+        assert (await client.get(STORE)).json()["restart"] is None
         assert (await client.delete(f"{STORE}/restart")).json()["code"] == "no_restart"
 
 

@@ -149,7 +149,7 @@ async def test_a_stop_is_requested_once_and_a_stopped_instance_stays_stopped(wor
         )
         answer = await client.post(f"{STORE}/instances/orders-1/stop")
         assert answer.json()["result"] == "Already stopped"
-        store = answer.json()["store"]
+        store = (await client.get(STORE)).json()
         assert store["instances"][0]["state"] == "Stopped"
         (tombstone,) = (await client.get("/admin/v1/tombstones?store=OrdersStore")).json()["tombstones"]
     assert (tombstone["instanceName"], tombstone["cause"], tombstone["exitCode"]) == ("orders-1", "graceful stop", 0)
@@ -180,9 +180,10 @@ async def test_a_whole_stop_announces_itself(world: World) -> None:
     await led(world)
     async with world.at() as client:
         answer = await client.post(f"{STORE}/stop")
-    assert answer.status_code == 202
-    assert answer.json()["state"] == "REQUESTED_SM_SHUTDOWN"
-    assert answer.json()["instances"][0]["state"] == "Stopping"
+        store = (await client.get(STORE)).json()
+    assert (answer.status_code, answer.json()) == (202, {"name": "OrdersStore", "result": "Stopping"})
+    assert store["state"] == "REQUESTED_SM_SHUTDOWN"
+    assert store["instances"][0]["state"] == "Stopping"
 
 
 @scenario

@@ -25,7 +25,7 @@ ROUTES: list[tuple[str, str, str, TypeAdapter[Any]]] = [
     ("POST", STORES, "create", TypeAdapter(schemas.Store | schemas.StoreChecked)),
     ("GET", STORE, "get", TypeAdapter(schemas.Store)),
     ("DELETE", STORE, "delete", TypeAdapter(schemas.StoreRemoved)),
-    ("POST", rf"{STORE}/stop", "stop_store", TypeAdapter(schemas.Store)),
+    ("POST", rf"{STORE}/stop", "stop_store", TypeAdapter(schemas.StoreStopping)),
     ("POST", rf"{STORE}/instances", "add", TypeAdapter(schemas.Store)),
     ("DELETE", INSTANCE, "remove", TypeAdapter(schemas.InstanceRemoved)),
     ("POST", rf"{INSTANCE}/start", "start", TypeAdapter(schemas.InstanceStarted)),
@@ -255,7 +255,7 @@ class FakeDomain:
         return 200, {"name": name, "result": "Removed"}
 
     def stop_store(self, name: str) -> tuple[int, Json]:
-        return 202, self._seen(self._store(name))
+        return 202, {"name": self._store(name)["name"], "result": "Stopping"}
 
     def add(self, name: str, body: Json) -> tuple[int, Json]:
         store = self._store(name)
@@ -284,14 +284,14 @@ class FakeDomain:
                 "store": self._seen(self._store(name)),
             }
         found |= {"state": "Starting", "since": self.clock.now, "reason": None}
-        return 202, {"instanceName": instance, "result": "Started", "startId": 1, "store": self._seen(self._store(name))}
+        return 202, {"instanceName": instance, "result": "Started", "startId": 1}
 
     def stop(self, name: str, instance: str) -> tuple[int, Json]:
         found = self._found(self._store(name), instance)
         if found["state"] in ("Created", "Stopped"):
-            return 202, {"instanceName": instance, "result": "Already stopped", "store": self._seen(self._store(name))}
+            return 202, {"instanceName": instance, "result": "Already stopped"}
         found |= {"state": "Stopping", "since": self.clock.now}
-        return 202, {"instanceName": instance, "result": "Stopping", "store": self._seen(self._store(name))}
+        return 202, {"instanceName": instance, "result": "Stopping"}
 
     def metrics(self) -> tuple[int, Json]:
         return 200, {"metrics": self.metric_rows, "updated": 1767225600000, "silentServers": []}

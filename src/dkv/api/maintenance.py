@@ -7,7 +7,7 @@ from typing import Any
 
 from dkv.api.bodies import OptionsBody, RestartBody, SwitchoverBody
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted, database_of, store_now
+from dkv.api.dependencies import Actor, Key, accepted, database_of
 from dkv.api.routing import Router
 from dkv.domain.commands import RestartDatabase, SetDatabaseOptions, StopRestart, Switchover
 from dkv.wire import schemas
@@ -22,8 +22,7 @@ async def switchover(name: str, body: SwitchoverBody, context: Context, key: Key
     database_of(context.state, name)
     command = Switchover(actor=actor, database=name, group=body.group, to=body.to_start_id)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
-    store = await store_now(context.manager, name)
-    return {"result": "Asked", "groups": answer.get("groups", []), "store": store}
+    return {"result": "Asked", "groups": answer.get("groups", [])}
 
 
 @router.post("/restart", status_code=202)
@@ -33,16 +32,14 @@ async def restart(name: str, body: RestartBody, context: Context, key: Key, acto
     database_of(context.state, name)
     command = RestartDatabase(actor=actor, name=name, rolling=body.rolling, force=body.force)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
-    store = await store_now(context.manager, name)
-    return {"result": "Restarting", "processes": answer.get("processes"), "store": store}
+    return {"result": "Restarting", "processes": answer.get("processes")}
 
 
 @router.delete("/restart")
 async def stop_restart(name: str, manager: Manager, key: Key, actor: Actor) -> schemas.RestartStopped:
     """End a restart where it stands."""
     accepted(await manager.submitter.submit(StopRestart(actor=actor, name=name), key))
-    store = await store_now(manager, name)
-    return {"result": "Stopped", "store": store}
+    return {"result": "Stopped"}
 
 
 @router.post("/options")
@@ -53,5 +50,4 @@ async def set_options(name: str, body: OptionsBody, context: Context, key: Key, 
     pairs = tuple(sorted(body.options.items()))
     command = SetDatabaseOptions(actor=actor, name=name, options=pairs, replace_all=body.replace_all)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer
-    store = await store_now(context.manager, name)
-    return {"result": "Set", "effects": answer.get("effects", []), "store": store}
+    return {"result": "Set", "effects": answer.get("effects", [])}

@@ -10,7 +10,7 @@ from fastapi import Query, Request
 
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated, store_now
+from dkv.api.dependencies import Actor, Key, accepted, database_of, repeated
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import losses
@@ -52,8 +52,7 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, context: Conte
         )
         told = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
         accepted(await context.manager.submitter.submit(command, told))
-    store = await store_now(context.manager, name)
-    return {"result": "Enforced", "bound": bound, "store": store}
+    return {"result": "Enforced", "bound": bound}
 
 
 def _bound(state: State, name: str, group: str, archive_id: int) -> schemas.Bound:

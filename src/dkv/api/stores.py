@@ -88,10 +88,10 @@ async def _retired(manager: ManagerContext, name: str) -> None:
 
 
 @router.post("/{name}/stop", status_code=202)
-async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> schemas.Store:
+async def stop_store(name: str, manager: Manager, key: Key, actor: Actor, force: bool = False) -> schemas.StoreStopping:
     """Stop a store whole: writes are fenced, all of the in-sync set catches up, then everything stops."""
     accepted(await manager.submitter.submit(ShutdownDatabase(actor=actor, name=name, force=force), key))
-    return await store_now(manager, name)
+    return {"name": name, "result": "Stopping"}
 
 
 # Instances ---------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ async def start_instance(name: str, instance: str, context: Context, key: Key, a
         result, start_id = "Already running", _running(await context.manager.submitter.view(), archive)
     else:
         raise Refusal(done)
-    return {"instanceName": instance, "result": result, "startId": start_id, "store": await store_now(context.manager, name)}
+    return {"instanceName": instance, "result": result, "startId": start_id}
 
 
 def _running(view: View, archive: Archive) -> int | None:
@@ -154,7 +154,7 @@ async def stop_instance(
         context, name, instance, force, actor=actor, key=key
     )
     result: Literal["Stopping", "Already stopped"] = "Stopping" if stopping else "Already stopped"
-    return {"instanceName": instance, "result": result, "store": await store_now(context.manager, name)}
+    return {"instanceName": instance, "result": result}
 
 
 async def _stop(context: RequestContext, name: str, instance: str, force: bool, *, actor: str, key: RequestKey | None) -> bool:

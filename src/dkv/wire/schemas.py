@@ -193,6 +193,13 @@ class StoreChecked(TypedDict):
     exists: bool
 
 
+class StoreStopping(TypedDict):
+    """A store is being stopped."""
+
+    name: str
+    result: Literal["Stopping"]
+
+
 class StoreRemoved(TypedDict):
     """A store is gone."""
 
@@ -208,20 +215,18 @@ class InstanceRemoved(TypedDict):
 
 
 class InstanceStarted(TypedDict):
-    """What a start came to, and the store then."""
+    """What a start came to."""
 
     instanceName: str
     result: Literal["Started", "Already running"]
     startId: int | None
-    store: Store
 
 
 class InstanceStopped(TypedDict):
-    """What a stop came to, and the store then."""
+    """What a stop came to."""
 
     instanceName: str
     result: Literal["Stopping", "Already stopped"]
-    store: Store
 
 
 class Asked(TypedDict):
@@ -229,7 +234,6 @@ class Asked(TypedDict):
 
     result: Literal["Asked"]
     groups: list[str]
-    store: Store
 
 
 class Restarting(TypedDict):
@@ -237,14 +241,12 @@ class Restarting(TypedDict):
 
     result: Literal["Restarting"]
     processes: int | None
-    store: Store
 
 
 class RestartStopped(TypedDict):
     """A restart has ended where it stood."""
 
     result: Literal["Stopped"]
-    store: Store
 
 
 class Effect(TypedDict):
@@ -259,7 +261,6 @@ class OptionsSet(TypedDict):
 
     result: Literal["Set"]
     effects: list[Effect]
-    store: Store
 
 
 # Hot copies and losses -----------------------------------------------------------------------------------------------
@@ -344,11 +345,10 @@ class LeaderBound(TypedDict):
 
 
 class Enforced(TypedDict):
-    """The cost as it was before, and the store now."""
+    """The cost as it was before."""
 
     result: Literal["Enforced"]
     bound: Bound
-    store: Store
 
 
 # Plans ---------------------------------------------------------------------------------------------------------------
