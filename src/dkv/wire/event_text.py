@@ -54,7 +54,7 @@ WORDS = {
 
 
 def sentence(event: Mapping[str, Any] | schemas.Event) -> str:
-    """What happened, without why, of an event as wire.event_view shows it: "archive 2 is in sync in group orders/g3"."""
+    """What happened, without why, of an event as views.event_view shows it: "archive 2 is in sync in group orders/g3"."""
     words = WORDS.get(event["kind"])
     if words:
         return words.format(**event)
