@@ -15,7 +15,7 @@ from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
 from dkv.wire import views
 from dkv.wire.commands import camel, to_wire
-from tests.domain.verbs import ScenarioRunner
+from tests.domain.runner import ScenarioRunner
 
 
 def sample(kind: Any) -> Any:
@@ -66,7 +66,7 @@ def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -
     """A manager that was away tells late of an earlier time: newest first are the exits, not what clocks said of them."""
     runner = ScenarioRunner()
     for line in ("servers A B", "create orders on=A,B", "start orders-1 orders-2", "up orders", "exit orders-2", "exit 2"):
-        runner.tell(line)
+        runner.run(line)
     state = runner.world.state
     assert {one.minor for one in state.tombstones.values()} == {1, 2}
     late = {start_id: replace(one, at=1_000 - one.minor) for start_id, one in state.tombstones.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -53,6 +54,29 @@ EVENT = {
     "ordered": False,
     "text": "the manager of server s1 is here",
 }
+
+
+VACANT = {
+    "term": 0,
+    "phase": "VACANT",
+    "open": False,
+    "serving": False,
+    "leader": None,
+    "leaderStartId": None,
+    "leaderEndpoint": None,
+    "inSync": [],
+    "required": [],
+    "requiredEndpoints": [],
+    "readers": [],
+    "joining": [],
+    "enforcements": [],
+    "handover": None,
+    "switchover": None,
+    "waitsFor": None,
+    "canLoseForConfirmed": 0,
+    "canLoseForWrites": 0,
+}
+"""A group of a store that was never started."""
 
 
 class Problem(Exception):
@@ -198,29 +222,7 @@ class FakeDomain:
             "instances": [],
         }
         for group in body["groups"]:
-            store["groups"].append(
-                group
-                | {
-                    "term": 0,
-                    "phase": "VACANT",
-                    "open": False,
-                    "serving": False,
-                    "leader": None,
-                    "leaderStartId": None,
-                    "leaderEndpoint": None,
-                    "inSync": [],
-                    "required": [],
-                    "requiredEndpoints": [],
-                    "readers": [],
-                    "joining": [],
-                    "enforcements": [],
-                    "handover": None,
-                    "switchover": None,
-                    "waitsFor": None,
-                    "canLoseForConfirmed": 0,
-                    "canLoseForWrites": 0,
-                }
-            )
+            store["groups"].append(group | deepcopy(VACANT))
         for instance in body["instances"]:
             store["instances"].append(self._instance(instance, texts))
         self.stores[body["name"].lower()] = store
