@@ -15,7 +15,7 @@ from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
 from dkv.wire import views
 from dkv.wire.commands import camel, to_wire
-from tests.domain.runner import ScenarioRunner
+from tests.domain.verbs import ScenarioRunner
 
 
 def sample(kind: Any) -> Any:
