@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from dkv.engine import replies, supervisor
-from dkv.engine.config import EARLY_ROUNDS, ONE_ROUND, USUAL_ROUNDS
+from dkv.engine import early_rounds, replies, supervisor
 from dkv.engine.contract import Cause, Counters, EngineFull, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, TeSeen
 from dkv.engine.logs import Log, LogWatch
 from dkv.engine.positions import DiskSeen, DiskWatch
@@ -26,7 +25,6 @@ _REAPED_WITHIN = 5.0
 _FULL_FOR = 5.0  # seconds after a write that was answered OOM in which its memory counts as full
 CROWDED = 0.9  # of its connections are taken: from here on idle ones are closed
 IDLE_LONG = (300, 60, 10)  # seconds; the first of them that makes any room
-_EARLY = 5.0  # seconds after its start, or after it was found running, in which copies may be attaching
 
 _READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, by whoever has the event loop
 
@@ -237,7 +235,7 @@ class Engine:
         if self._last is None or self._judged != (answers, disk, full) or self._last.lets_in is not self.valkey.lets_in:
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_scripts()
-        await self._mind_pace(answers)
+        await early_rounds.restore(self.valkey.do, answers, now - self._known_since)
         await self._mind_room(answers)
         return self._last
 
@@ -277,15 +275,6 @@ class Engine:
                 self._script, self._led, self._was_away = script, leads, False
         if self._last.torn is not self._torn:
             self._last = replace(self._last, torn=self._torn)
-
-    async def _mind_pace(self, answers: Answers) -> None:
-        """Back to its usual rounds: once the attaching it was hastened for is over, and a while after its start."""
-        rounds = int(answers.settings.get("hz", USUAL_ROUNDS))
-        attached = answers.leads or answers.info.get("master_link_status") == "up"
-        early = time.monotonic() - self._known_since < _EARLY
-        if (rounds == ONE_ROUND and attached) or (rounds == EARLY_ROUNDS and not early):
-            with suppress(EngineUnreachable, EngineRefused):
-                await self.valkey.usual_pace()
 
     async def _mind_room(self, answers: Answers) -> None:
         """Where nearly all connections are taken, a leak most likely, those that did nothing for long make room for others:

@@ -18,20 +18,8 @@ from valkey.exceptions import BusyLoadingError, ResponseError, ValkeyError
 from valkey.exceptions import ConnectionError as Disconnected
 
 from dkv import files
-from dkv.engine import aof, replies
-from dkv.engine.config import (
-    FENCE,
-    FENCED,
-    HOLD,
-    MANAGER,
-    NODE_TIMEOUT,
-    ONE_ROUND,
-    REPLICA,
-    SOCKET_NAME,
-    USUAL_ROUNDS,
-    client_limits,
-    replica_password,
-)
+from dkv.engine import aof, early_rounds, replies
+from dkv.engine.config import FENCE, FENCED, HOLD, MANAGER, NODE_TIMEOUT, REPLICA, SOCKET_NAME, client_limits, replica_password
 from dkv.engine.contract import EngineFull, EngineRefused, EngineUnreachable, PeerNode
 
 Command = tuple[str | int, ...]
@@ -53,8 +41,6 @@ _ALL = 1_000_000  # followers: more than any leader has
 _ASKED_WITHIN = 0.004  # seconds after which a question to followers has been passed on
 _LEADS_WITHIN = 0.25  # seconds in which a failover usually is over
 _REPLICATE_WITHIN = 1.0  # seconds for gossip to bring the leader's role
-_RESYNC_BEGINS_WITHIN = 0.1  # seconds from REPLICATE to the leader's answer
-_SMALL_SNAPSHOT = 0.04  # seconds in which a snapshot of some megabytes has come
 _HOLD: Command = ("CLIENT", "PAUSE", HOLD, "WRITE")
 _NOBODY, _ANYBODY = 2, -1  # the type of packet that is dropped: MEET, or none
 
@@ -348,38 +334,7 @@ class Valkey:
         if follows in phantoms:
             await self.forget(str(follows))
         if durable:
-            await self._notice_download()
-
-    async def _notice_download(self) -> None:
-        """A durable follower looks only once a second whether the leader's snapshot is on its disk
-        (docs/reference/valkey.md#forming-a-group): it is made to look just after a small one has come. One that takes longer is
-        noticed as late as before.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _RESYNC_BEGINS_WITHIN
-        while True:
-            (text,) = await self.do(("INFO", "replication"))
-            fields = replies.parse_info(text)
-            if fields.get("master_sync_in_progress", "0") != "0":
-                break
-            if fields.get("master_link_status") == "up" or loop.time() > deadline:
-                return  # it continued where it was, or its leader does not let it in
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(_SMALL_SNAPSHOT)
-        await self._hasten()
-
-    async def _hasten(self) -> None:
-        """Have it do what it does once a second at its next round of housekeeping, by having it make one round a second.
-
-        The round after that is a second away. Until then it opens no cluster links by itself and notices no ended child,
-        which a follower that is not in sync can do without; it serves, streams, fsyncs and obeys as ever. It goes on at
-        its usual pace once its link is up, by whoever glances at it then: this manager may die meanwhile.
-        """
-        await self.do(("CONFIG", "SET", "hz", ONE_ROUND))
-
-    async def usual_pace(self) -> None:
-        """Rounds of housekeeping as often as Valkey makes them unless told otherwise."""
-        await self.do(("CONFIG", "SET", "hz", USUAL_ROUNDS))
+            await early_rounds.hasten_download(self.do)
 
     async def _replicate_until_ok(self, leader: PeerNode) -> None:
         loop = asyncio.get_running_loop()
@@ -406,7 +361,7 @@ class Valkey:
         if never and phantom:
             await self.exchange(("CLUSTER", "REPLICATE", phantom), ("CLUSTER", "REPLICATE", leader.node_id))
         elif never:
-            await self._hasten()  # its next round is one in which it tries again
+            await early_rounds.hasten(self.do)  # its next round is one in which it tries again
 
     async def failover(self) -> None:
         """The coordinated switch, asked of the follower that shall lead. The old leader attaches before a manager looks again."""
