@@ -9,7 +9,8 @@ from typing import Any
 
 from dkv.engine.contract import EngineSpec, PeerNode
 from dkv.sim.engines.engine import SimEngine
-from dkv.sim.engines.engines import SimEngines, SimMachine
+from dkv.sim.engines.engines import SimEngines
+from dkv.sim.engines.machine import SimMachine
 from dkv.sim.engines.net import CLIENTS, SimNet
 from dkv.sim.loop import SimLoop
 from tests.contract.engine_harness import ALL_SLOTS, LIMIT, identity, node_id
@@ -23,7 +24,7 @@ class SimulatedMachine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._loop = SimLoop(0)
-        self._net = SimNet(self._loop, 0)
+        self._net: SimNet[SimEngine] = SimNet(self._loop, 0)
         self._machine = SimMachine(self._net, "s1", "10.0.0.1")
         self.engines = SimEngines(self._machine)
 

@@ -44,7 +44,7 @@ class WatchedDomain(MemoryDomain):
 class SimStore:
     """One manager's handle. Implements `dkv.store.contract.Store`."""
 
-    def __init__(self, net: SimNet, domain: WatchedDomain, weather: LinkConditions, everywhere: LinkConditions) -> None:
+    def __init__(self, net: SimNet[Any], domain: WatchedDomain, weather: LinkConditions, everywhere: LinkConditions) -> None:
         self._net = net
         self._domain = domain
         self._inner = MemoryStore(domain)

@@ -20,7 +20,9 @@ from dkv.engine.contract import EngineError
 from dkv.machine.observation import LocalServer
 from dkv.machine.steps import Step
 from dkv.manager import Manager, ManagerError, ManagerHooks
-from dkv.sim.engines.engines import SimEngines, SimMachine
+from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.engines import SimEngines
+from dkv.sim.engines.machine import SimMachine
 from dkv.sim.engines.net import SimNet
 from dkv.sim.loop import SimLoop
 from dkv.sim.store import LinkConditions, SimStore, WatchedDomain
@@ -82,7 +84,7 @@ class World:
         self.seed = seed
         self.shape = shape
         self.loop = SimLoop(seed)  # type: ignore[abstract]  # asyncio does not insist, its stubs do
-        self.net = SimNet(self.loop, seed)
+        self.net: SimNet[SimEngine] = SimNet(self.loop, seed)
         self.now = self.loop.time  # virtual seconds
         self.net.histories.complain = self.fail
         self.random = random.Random(f"world {seed}")

@@ -36,7 +36,15 @@ class SimEngine:
     torn: bool = False  # its role changed inside a script, and nothing made its data whole since
 
     def __init__(
-        self, net: SimNet, machine: str, spec: EngineSpec, disk: Disk | None, *, pid: int, loads: float, one_value: bool = False
+        self,
+        net: SimNet[SimEngine],
+        machine: str,
+        spec: EngineSpec,
+        disk: Disk | None,
+        *,
+        pid: int,
+        loads: float,
+        one_value: bool = False,
     ) -> None:
         self.net = net
         self.machine = machine

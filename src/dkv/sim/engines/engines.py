@@ -34,7 +34,7 @@ from dkv.sim.engines import tail
 from dkv.sim.engines.backup_store import BackupPlace, clone
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
-from dkv.sim.engines.machine import SimMachine as SimMachine
+from dkv.sim.engines.machine import SimMachine
 from dkv.sim.engines.observe import look
 from dkv.sim.engines.tail import SimFeeds
 from dkv.sim.engines.te import SimMemory

@@ -21,7 +21,7 @@ LAST_WORDS = ("Ready to accept connections", "(the rest is silence)")
 class SimMachine:
     """What survives every manager of one server."""
 
-    net: SimNet
+    net: SimNet[SimEngine]
     name: str
     address: str
     boot: int = 1

@@ -6,22 +6,40 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from dkv.engine.contract import EngineError, EngineUnreachable
 from dkv.sim.engines.histories import Histories
 from dkv.sim.loop import SimLoop
-
-if TYPE_CHECKING:
-    from dkv.sim.engines.engine import SimEngine
-    from dkv.sim.engines.tail import SimFeeder
 
 T = TypeVar("T")
 
 CLIENTS = "clients"  # where clients live: a machine that never fails
 
 
-class SimNet:
+class Endpoint(Protocol):
+    """What messages are sent to: an engine, as the net knows it."""
+
+    machine: str
+    start_id: int
+    alive: bool
+    asked: list[asyncio.Future[Any]]  # of commands that it has not answered yet
+
+    def receive(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Execute `act(*args)`, now or later, or never."""
+
+
+class Feeder(Protocol):
+    """A manager that stands for a dead leader, as the net knows it (tail.py)."""
+
+    machine: str
+    inbox: list[Any]  # followers that want to attach: (engine, token, history, offset)
+
+
+E = TypeVar("E", bound=Endpoint)
+
+
+class SimNet(Generic[E]):
     """Every living engine by node id and by address, and what is under way between them.
 
     What was sent is executed in the world's own time, whether or not its sender is still alive or moving.
@@ -31,10 +49,10 @@ class SimNet:
         self.loop = loop
         self.now, self.later, self.sleep = loop.time, loop.later, loop.sleep
         self.random = random.Random(f"net {seed}")
-        self.engines: dict[str, SimEngine] = {}
-        self.addresses: dict[tuple[str, int], SimEngine] = {}
+        self.engines: dict[str, E] = {}
+        self.addresses: dict[tuple[str, int], E] = {}
         self.histories = Histories()
-        self.feeders: dict[str, SimFeeder] = {}  # by the node id of the dead leader each stands for
+        self.feeders: dict[str, Feeder] = {}  # by the node id of the dead leader each stands for
         self.base_lag = self.random.choice((0.0, 0.01, 0.1))  # seconds the stream may trail in this world
         self.write_size = self.random.choice((60, 60, 150_000))  # bytes of one write in this world: large ones need rewrites
         self.backlog = self.random.choice((20, 400))  # records a leader keeps for followers that were away
@@ -42,7 +60,7 @@ class SimNet:
         self.loses: dict[str, float] = {}  # machine -> share of its engines' replies that are lost
         self.lag: dict[str, float] = {}  # machine -> seconds its replication stream may trail
         self.cuts: set[frozenset[str]] = set()  # pairs of machines that do not hear each other
-        self._held: list[tuple[str, SimEngine, Callable[..., None], tuple[Any, ...]]] = []
+        self._held: list[tuple[str, Endpoint, Callable[..., None], tuple[Any, ...]]] = []
 
     def hop(self) -> float:
         """How long one message takes, in seconds: usually well under a millisecond, sometimes a bit."""
@@ -54,11 +72,11 @@ class SimNet:
         lag = max(self.base_lag, self.lag.get(machine, 0.0))
         return self.hop() + (self.random.uniform(0, lag) if lag else 0.0)
 
-    def post(self, source: str, engine: SimEngine, act: Callable[..., None], *args: Any, delay: float | None = None) -> None:
+    def post(self, source: str, engine: Endpoint, act: Callable[..., None], *args: Any, delay: float | None = None) -> None:
         """Send something to an engine; it is executed when the engine gets to it, or never."""
         self.later(self.hop() if delay is None else delay, self._deliver, source, engine, act, args)
 
-    def _deliver(self, source: str, engine: SimEngine, act: Callable[..., None], args: tuple[Any, ...]) -> None:
+    def _deliver(self, source: str, engine: Endpoint, act: Callable[..., None], args: tuple[Any, ...]) -> None:
         if frozenset((source, engine.machine)) in self.cuts:
             self._held.append((source, engine, act, args))
         else:
@@ -75,7 +93,7 @@ class SimNet:
         for _, engine, act, args in held:
             engine.receive(act, args)
 
-    async def ask(self, source: str, engine: SimEngine, answer: Callable[[], T], timeout: float = 2.0) -> T:
+    async def ask(self, source: str, engine: Endpoint, answer: Callable[[], T], timeout: float = 2.0) -> T:
         """One command to an engine and its answer. Raises EngineUnreachable, and what `answer` raises."""
         future: asyncio.Future[T] = self.loop.create_future()
 

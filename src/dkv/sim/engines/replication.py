@@ -10,22 +10,55 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from dkv.sim.engines.disk import GETACK, PING, Entry
+from dkv.engine.contract import Cause, EngineSpec
+from dkv.sim.engines.disk import GETACK, PING, Disk, Entry
 from dkv.sim.engines.histories import grown
-
-if TYPE_CHECKING:
-    from dkv.sim.engines.engine import SimEngine
+from dkv.sim.engines.net import Endpoint, SimNet
 
 FSYNC = 0.0003  # seconds
+
+
+class ReplicatedEngine(Endpoint, Protocol):
+    """An engine as its replication, and that of others, knows it."""
+
+    net: SimNet[Any]
+    spec: EngineSpec
+    node_id: str
+    group: str
+    role: str
+    follows: str | None
+    loading: bool
+    admits: bool
+    takes_clients: bool
+    credentials: bool
+    torn: bool
+    append_fsync: str
+    disk: Disk | None
+    data: dict[str, str]
+    replication: Replication
+    perish: Callable[[Cause], None]
+
+    @property
+    def silent(self) -> bool:
+        """Whether it answers nothing."""
+
+    def fsync(self) -> float:
+        """How long its disk takes now, in seconds."""
+
+    def check_waits(self) -> None:
+        """A follower acknowledged more: answer the clients whose WAIT is over."""
+
+    def caught_up(self) -> None:
+        """More of the stream is here."""
 
 
 @dataclass
 class Replica:
     """A follower, as its leader knows it."""
 
-    engine: SimEngine
+    engine: ReplicatedEngine
     token: int
     sent: int  # offset after what is on its way or there
     pending: list[Entry] = field(default_factory=list)  # its output buffer, which no backlog limits
@@ -49,7 +82,7 @@ class Waiting:
 class Replication:
     """Both ends of replication in one engine."""
 
-    def __init__(self, engine: SimEngine) -> None:
+    def __init__(self, engine: ReplicatedEngine) -> None:
         self.engine = engine
         self.net = engine.net
         self.history = self._fresh_history()
@@ -111,7 +144,7 @@ class Replication:
 
     # -- as a leader -----------------------------------------------------------------------------------------------
 
-    def attach(self, follower: SimEngine, token: int, history: str, offset: int) -> None:
+    def attach(self, follower: ReplicatedEngine, token: int, history: str, offset: int) -> None:
         """A follower asks to continue its history at an offset."""
         engine, known = self.engine, self.replicas.get(follower.node_id)
         if known is not None and known.engine is follower and known.token > token:
@@ -130,7 +163,7 @@ class Replication:
         else:
             self._send_all(follower, token)
 
-    def _send_all(self, follower: SimEngine, token: int) -> None:
+    def _send_all(self, follower: ReplicatedEngine, token: int) -> None:
         replica = Replica(follower, token, self.offset, streaming=False, acked_at=self.net.now())
         self.replicas[follower.node_id] = replica
         self._send(replica, follower.replication.resync_began, token)

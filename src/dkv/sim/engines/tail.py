@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dkv.engine.contract import ArchiveRefused, Cause, EngineRefused, TailFollower, TailPlan
 from dkv.sim.engines.disk import Disk, Entry, Marker
-
-if TYPE_CHECKING:
-    from dkv.sim.engines.engine import SimEngine
-    from dkv.sim.engines.net import SimNet
+from dkv.sim.engines.net import SimNet
+from dkv.sim.engines.replication import ReplicatedEngine
 
 VALID = 1.5  # seconds after the last `serve` in which anything is sent
 
@@ -39,15 +37,15 @@ def digest(directory: str, disk: Disk, marker: Marker, upto: int | None) -> tupl
 class SimFeeder:
     """One plan being carried out by one run of a manager."""
 
-    def __init__(self, net: SimNet, machine: str, plan: TailPlan, disk: Disk, handled: Counter[str]) -> None:
+    def __init__(self, net: SimNet[Any], machine: str, plan: TailPlan, disk: Disk, handled: Counter[str]) -> None:
         self.handled = handled
         self.net, self.machine, self.node_id, self.plan, self.disk = net, machine, plan.node_id, plan, disk
         self.followers = {follower.node_id: follower for follower in plan.followers}
         self.until = 0.0
         self.trouble = ""
         self.open = False
-        self.inbox: list[tuple[SimEngine, int, str, int]] = []
-        self.linked: dict[str, tuple[SimEngine, int]] = {}
+        self.inbox: list[tuple[ReplicatedEngine, int, str, int]] = []
+        self.linked: dict[str, tuple[ReplicatedEngine, int]] = {}
         self._arrives: dict[str, float] = {}
 
     def listen(self) -> None:
@@ -83,7 +81,7 @@ class SimFeeder:
                 self.linked[engine.node_id] = (engine, token)
                 await self._answer(engine, token, history, offset)
 
-    async def _answer(self, engine: SimEngine, token: int, history: str, offset: int) -> None:
+    async def _answer(self, engine: ReplicatedEngine, token: int, history: str, offset: int) -> None:
         plan, follower = self.plan, self.followers.get(engine.node_id)
         if follower is None or self.net.now() > self.until:
             self._send(engine, engine.replication.refused, token)
@@ -97,11 +95,11 @@ class SimFeeder:
         else:
             self.trouble = f"{engine.node_id} asks for {history} {offset}"
 
-    def _fill(self, engine: SimEngine, token: int, follower: TailFollower) -> None:
+    def _fill(self, engine: ReplicatedEngine, token: int, follower: TailFollower) -> None:
         gap = self.plan.filled(follower) - follower.offset
         self._send(engine, engine.replication.filled, token, self.plan.filling_history(follower), gap)
 
-    async def _feed(self, engine: SimEngine, token: int, place: int) -> None:
+    async def _feed(self, engine: ReplicatedEngine, token: int, place: int) -> None:
         """Piece by piece, so that it can end in the middle."""
         self._send(engine, engine.replication.continued, token, self.plan.history)
         tail, begins = self.disk.after(self.plan.marker, place), place + self.plan.shift
@@ -115,7 +113,7 @@ class SimFeeder:
             begins += size
             await asyncio.sleep(self.net.random.uniform(0, 0.004))
 
-    def _send(self, engine: SimEngine, act: Any, *args: Any) -> None:
+    def _send(self, engine: ReplicatedEngine, act: Any, *args: Any) -> None:
         """A connection keeps its order."""
         arrives = max(self._arrives.get(engine.node_id, 0.0) + 1e-6, self.net.now() + self.net.hop())
         self._arrives[engine.node_id] = arrives
@@ -125,7 +123,7 @@ class SimFeeder:
 class SimFeeds:
     """All that one run of a manager feeds, by archive directory."""
 
-    def __init__(self, net: SimNet, machine: str) -> None:
+    def __init__(self, net: SimNet[Any], machine: str) -> None:
         self._net, self._machine = net, machine
         self._feeders: dict[str, SimFeeder] = {}
         self.handled: Counter[str] = Counter()
