@@ -64,7 +64,7 @@ class Failover:
         self.tick("reaped")
         await load.stop() if stopped is None else None
         for copy in self.copies:
-            await self.group.seen(copy, lambda one: one.answering and not one.link_up)
+            await self.group.seen(copy, lambda one: one.answering and not one.replication.link_up)
         self.tick("links down")
 
     async def measure(self) -> None:
@@ -75,12 +75,12 @@ class Failover:
         for copy in self.copies:
             await self.group.engines.fence(copy)
             self.disks[copy] = await asyncio.to_thread(on_disk, self.group.spec(copy).directory, COMMON)
-        self.heir = max(self.copies, key=lambda copy: (seen[copy].offset, -copy))
+        self.heir = max(self.copies, key=lambda copy: (seen[copy].replication.offset, -copy))
         self.plan = Plan(
             self.dead,
             {
                 self.group.spec(copy).node_id: Follower(
-                    self.group.spec(copy).node_id, seen[copy].offset, self.disks[copy].position.bytes_after
+                    self.group.spec(copy).node_id, seen[copy].replication.offset, self.disks[copy].position.bytes_after
                 )
                 for copy in self.copies
             },
@@ -123,7 +123,9 @@ class Failover:
                 await asyncio.wait_for(primary.broke.wait(), 10)
                 raise FeedBroke("on purpose")
             for copy in self.copies:
-                await self.group.seen(copy, lambda one: (one.history, one.offset) == (self.plan.new_id, self.plan.end))
+                await self.group.seen(
+                    copy, lambda one: (one.replication.history, one.replication.offset) == (self.plan.new_id, self.plan.end)
+                )
 
     async def compare(self) -> None:
         """The proof before any door opens: same bytes, or FeedBroke."""
@@ -146,7 +148,9 @@ class Failover:
         others = [copy for copy in self.copies if copy != self.heir]
         for copy in others:
             await self.group.engines.replicate(copy, leader)
-            await self.group.seen(copy, lambda one: one.link_up and not one.rewriting and one.follows == leader.node_id)
+            await self.group.seen(
+                copy, lambda one: one.replication.link_up and not one.files.rewriting and one.follows == leader.node_id
+            )
         self.tick("others linked")
         (text,) = await self.group.driver(self.heir).do(("INFO", "stats"))
         stats = dict(line.split(":") for line in text.decode().splitlines() if ":" in line)
@@ -287,7 +291,7 @@ async def cut_short(case: Failover, where: str, half: int, result: dict[str, Any
         start_id = await ordinary(case, opened=False)  # the half-fed follower lives on and follows
         leader = await group.peer(1, start_id)
         await group.engines.replicate(2, leader)
-        await group.seen(2, lambda one: one.link_up and not one.rewriting and not one.resyncing)
+        await group.seen(2, lambda one: one.replication.link_up and not one.files.rewriting and not one.replication.resyncing)
         await group.mark_everywhere(start_id, (3, 2), (start_id, 2))
         return start_id
     group.kill(2)

@@ -55,7 +55,7 @@ async def give(group: Group, way: str, plan: Plan) -> None:
         return
     end = plan.end if way == STREAM else one.offset + len(plan.tail_of.data) - one.place
     async with (Primary if way == STREAM else Naive)(group.spec(1), plan):
-        await group.seen(2, lambda seen: seen.offset == end)
+        await group.seen(2, lambda seen: seen.replication.offset == end)
     await group.engines.take_over(2)
 
 
@@ -69,7 +69,7 @@ async def cut_trial(way: str) -> dict[str, Any]:
         await cut(group, 2)
         stopped.append(2)
         back = group.spec(3).client_port
-        await group.seen(1, lambda one: any(replica.online and replica.port == back for replica in one.replicas))
+        await group.seen(1, lambda one: any(replica.online and replica.port == back for replica in one.replication.replicas))
         await asyncio.to_thread(count, port, 3, True)
         await cut(group, 3)
         stopped.append(3)
@@ -78,11 +78,11 @@ async def cut_trial(way: str) -> dict[str, Any]:
         await group.ended(1)
         os.kill(group.pid(2), signal.SIGCONT)
         stopped.remove(2)
-        heir = await group.seen(2, lambda one: one.answering and not one.link_up)
+        heir = await group.seen(2, lambda one: one.answering and not one.replication.link_up)
         dead, mine = (on_disk(group.spec(archive).directory, COMMON) for archive in (1, 2))
         third = on_disk(group.spec(3).directory, COMMON)
         node = group.spec(2).node_id
-        plan = Plan(dead, {node: Follower(node, heir.offset, mine.position.bytes_after)})
+        plan = Plan(dead, {node: Follower(node, heir.replication.offset, mine.position.bytes_after)})
         await give(group, way, plan)
         await group.engines.mark(2, 2, 1, "feedbeef")
         await group.engines.unfence(2)
@@ -101,7 +101,15 @@ async def compare(group: Group) -> dict[str, Any]:
     """Archive 3 follows archive 2; what each says the counter is, and how 3 was synchronised."""
     leader = await group.peer(2, 2)
     await group.engines.replicate(3, leader)
-    await group.seen(3, lambda one: one.link_up and not one.resyncing and not one.rewriting and one.follows == leader.node_id)
+    await group.seen(
+        3,
+        lambda one: (
+            one.replication.link_up
+            and not one.replication.resyncing
+            and not one.files.rewriting
+            and one.follows == leader.node_id
+        ),
+    )
     await asyncio.to_thread(count, group.spec(2).client_port, 1, True)
     values = []
     for archive in (2, 3):

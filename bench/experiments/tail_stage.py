@@ -107,7 +107,7 @@ class Group:
             spec = replace(spec, start_id=self._next, current_epoch=100 * self._next)
         await self.engines.prepare(spec.directory, spec.identity, fresh)
         await self.engines.launch(spec)
-        await self.seen(spec.start_id, lambda one: one.answering and not one.loading and one.cluster_ok)
+        await self.seen(spec.start_id, lambda one: one.answering and not one.loading and one.cluster.state_ok)
         return spec.start_id
 
     async def lead(self, start_id: int, marker: tuple[int, int]) -> None:
@@ -121,7 +121,7 @@ class Group:
         """An engine as others are told of it."""
         one = await self.seen(start_id, lambda one: one.answering)
         spec = self.spec(archive)
-        return PeerNode(spec.node_id, spec.address, spec.client_port, spec.cluster_port, SHARD, "g0", leads, one.epoch)
+        return PeerNode(spec.node_id, spec.address, spec.client_port, spec.cluster_port, SHARD, "g0", leads, one.cluster.epoch)
 
     async def form(self, followers: int) -> None:
         """Archive 1 leads, archives 2.. follow, a fresh marker is on every disk."""
@@ -133,14 +133,16 @@ class Group:
             await self.start(archive, peers=(leader,))
             await self.engines.replicate(archive, leader)
         for archive in range(2, followers + 2):
-            await self.seen(archive, lambda one: one.link_up and not one.rewriting and not one.resyncing)
+            await self.seen(
+                archive, lambda one: one.replication.link_up and not one.files.rewriting and not one.replication.resyncing
+            )
         await self.mark_everywhere(1, (1, 2), range(1, followers + 2))
 
     async def mark_everywhere(self, leader: int, marker: tuple[int, int], start_ids: Any) -> None:
         """A marker, found on every one of these disks."""
         await self.engines.mark(leader, *marker, nonce(*marker))
         for start_id in start_ids:
-            await self.seen(start_id, lambda one: one.marker is not None and one.marker.order[:2] == marker)
+            await self.seen(start_id, lambda one: one.files.marker is not None and one.files.marker.order[:2] == marker)
             await self.engines.confirm_initialised(self.engines._known(start_id).run.record.directory)
 
     def kill(self, start_id: int) -> float:

@@ -29,7 +29,10 @@ class Frozen:
     """
 
     def __init__(self, survey: Survey) -> None:
-        further = tuple(replace(engine, offset=engine.offset + 1) for engine in survey.engines)
+        further = tuple(
+            replace(engine, replication=replace(engine.replication, offset=engine.replication.offset + 1))
+            for engine in survey.engines
+        )
         self._surveys = itertools.cycle((survey, replace(survey, engines=further)))
         self.orders = 0
 

@@ -13,7 +13,19 @@ from dataclasses import dataclass
 import pytest
 
 from dkv.domain.model import Group, GroupPhase, Process, ProcessState, State
-from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey
+from dkv.engine.contract import (
+    Cause,
+    ClusterSeen,
+    EngineSeen,
+    ExitSeen,
+    FilesSeen,
+    NodeSeen,
+    Position,
+    ReplicaSeen,
+    ReplicationSeen,
+    Survey,
+    WritesSeen,
+)
 from dkv.machine.conditions import update_history
 from dkv.machine.observation import ConditionHistory, LocalServer, Observation, directory_of, node_id
 from dkv.machine.plan import plan
@@ -67,16 +79,12 @@ def well(state: State, process: Process) -> EngineSeen:
         answering=True,
         role="leader" if leads else "follower",
         follows=None if leads or group.leader is None else node_id(state.uid, group.leader),
-        cluster_ok=True,
-        fenced=not leads,
+        cluster=ClusterSeen(state_ok=True, nodes=tuple(nodes(state, group))),
+        writes=WritesSeen(fenced=not leads),
         admits_replicas=leads,
         takes_clients=leads or joined,
-        link_up=joined and not leads,
-        offset=10,
-        free_bytes=1 << 40,
-        replicas=tuple(replicas(state, group)),
-        nodes=tuple(nodes(state, group)),
-        marker=Position(group.term, 1, "n"),
+        replication=ReplicationSeen(link_up=joined and not leads, offset=10, replicas=tuple(replicas(state, group))),
+        files=FilesSeen(free_bytes=1 << 40, marker=Position(group.term, 1, "n")),
     )
 
 

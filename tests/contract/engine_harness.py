@@ -89,7 +89,7 @@ def peer(spec: EngineSpec, leader: EngineSeen | None = None) -> PeerNode:
         SHARD,
         spec.group,
         leads=leader is not None,
-        epoch=leader.epoch if leader else 0,
+        epoch=leader.cluster.epoch if leader else 0,
     )
 
 
@@ -144,7 +144,7 @@ async def ended(machine: Machine, start_id: int) -> ExitSeen:
 
 
 def ready(engine: EngineSeen) -> bool:
-    return engine.answering and not engine.loading and engine.cluster_ok
+    return engine.answering and not engine.loading and engine.cluster.state_ok
 
 
 async def started(machine: Machine, spec: EngineSpec, fresh: bool = True) -> EngineSeen:
@@ -162,7 +162,7 @@ async def leading(machine: Machine, spec: EngineSpec, fresh: bool = True, term: 
     await machine.engines.admit(spec.start_id)
     await machine.engines.unfence(spec.start_id)
     await machine.engines.take_clients(spec.start_id)
-    one = await seen(machine, spec.start_id, lambda engine: engine.role == "leader" and engine.marker is not None)
+    one = await seen(machine, spec.start_id, lambda engine: engine.role == "leader" and engine.files.marker is not None)
     await machine.engines.confirm_initialised(spec.directory)
     return one
 
@@ -174,7 +174,7 @@ async def following(machine: Machine, spec: EngineSpec, leader: EngineSpec, fres
     await started(machine, replace(spec, peers=(known,)), fresh)
     await machine.engines.meet(leader.start_id, peer(spec))
     await machine.engines.replicate(spec.start_id, known)
-    await seen(machine, spec.start_id, lambda engine: engine.link_up and not engine.resyncing)
+    await seen(machine, spec.start_id, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
     await machine.engines.take_clients(spec.start_id)
     return await seen(machine, spec.start_id, lambda engine: engine.takes_clients)
 
@@ -188,13 +188,13 @@ async def known_as_follower(machine: Machine, leader: EngineSpec, follower: Engi
     await seen(
         machine,
         leader.start_id,
-        lambda engine: any((node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in engine.nodes),
+        lambda engine: any((node.node_id, node.follows) == (follower.node_id, leader.node_id) for node in engine.cluster.nodes),
     )
 
 
 def has_marker(term: int, sequence: int) -> Callable[[EngineSeen], bool]:
     def holds(engine: EngineSeen) -> bool:
-        marker: Position | None = engine.marker
+        marker: Position | None = engine.files.marker
         return marker is not None and (marker.term, marker.sequence) == (term, sequence)
 
     return holds

@@ -37,7 +37,12 @@ def refused(answer: str) -> bool:
 def test_a_started_engine_waits_for_its_role_and_takes_no_write(engine_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         engine = await started(machine, machine.spec(1, 1))
-        assert (engine.role, engine.phantom, engine.fenced, engine.admits_replicas) == ("follower", True, True, False)
+        assert (engine.role, engine.cluster.phantom, engine.writes.fenced, engine.admits_replicas) == (
+            "follower",
+            True,
+            True,
+            False,
+        )
         assert engine.node_id == node_id(1)
         assert refused(await machine.write(1, "k", "v"))
 
@@ -49,18 +54,18 @@ def test_a_leader_takes_over_fenced_and_serves_when_it_is_told(engine_machine: M
         await started(machine, machine.spec(1, 1))
         await machine.engines.take_over(1)
         engine = await seen(machine, 1)
-        assert (engine.role, engine.fenced, engine.admits_replicas) == ("leader", True, False)
+        assert (engine.role, engine.writes.fenced, engine.admits_replicas) == ("leader", True, False)
         assert refused(await machine.write(1, "k", "v"))
-        assert engine.refuses == "NOREPLICAS"
+        assert engine.writes.refuses == "NOREPLICAS"
         await machine.engines.admit(1)
         await machine.engines.unfence(1)
         await machine.engines.take_clients(1)
         assert await machine.write(1, "k", "v") == "+OK"
         engine = await seen(machine, 1)
-        assert not engine.fenced
-        assert not engine.refuses
+        assert not engine.writes.fenced
+        assert not engine.writes.refuses
         assert engine.admits_replicas
-        assert engine.epoch > 100
+        assert engine.cluster.epoch > 100
 
     engine_machine.play(scenario)
 
@@ -72,7 +77,7 @@ def test_take_over_may_be_repeated(engine_machine: Machine) -> None:
         first = await seen(machine, 1)
         await machine.engines.take_over(1)
         again = await seen(machine, 1)
-        assert (again.role, again.epoch) == ("leader", first.epoch)
+        assert (again.role, again.cluster.epoch) == ("leader", first.cluster.epoch)
 
     engine_machine.play(scenario)
 
@@ -230,11 +235,13 @@ def test_a_follower_has_the_data_and_the_marker_on_its_own_disk(engine_machine: 
         assert await machine.read(2, "k") == "v"
         await machine.engines.mark(1, 1, 2, "beef")
         engine = await seen(machine, 2, has_marker(1, 2))
-        assert not engine.rewriting
+        assert not engine.files.rewriting
         position = await machine.engines.read_position(follower.directory)
         assert (position.term, position.sequence, position.nonce, position.bytes_after) == (1, 2, "beef", 0)
-        survey = await until(machine, lambda all: any(a.replicas and a.replicas[0].online for a in all.engines))
-        replica = survey.engines[0].replicas[0]
+        survey = await until(
+            machine, lambda all: any(a.replication.replicas and a.replication.replicas[0].online for a in all.engines)
+        )
+        replica = survey.engines[0].replication.replicas[0]
         assert (replica.address, replica.port) == (follower.address, follower.client_port)
 
     engine_machine.play(scenario)
@@ -247,14 +254,14 @@ def test_a_follower_that_is_asked_acknowledges_before_its_second_is_over(engine_
         leader, follower = machine.spec(1, 1), machine.spec(2, 2)
         await leading(machine, leader)
         await following(machine, follower, leader)
-        await until(machine, lambda all: any(a.replicas and a.replicas[0].online for a in all.engines))
+        await until(machine, lambda all: any(a.replication.replicas and a.replication.replicas[0].online for a in all.engines))
         clock = asyncio.get_running_loop()
         began = clock.time()
         for number in range(5):
             assert await machine.write(1, f"k{number}", "v") == "+OK"
-            written = (await seen(machine, 1)).offset
+            written = (await seen(machine, 1)).replication.offset
             await machine.engines.ask_followers(1)
-            await seen(machine, 1, lambda engine, written=written: engine.replicas[0].offset >= written)  # type: ignore[misc]
+            await seen(machine, 1, lambda engine, written=written: engine.replication.replicas[0].offset >= written)  # type: ignore[misc]
         assert clock.time() - began < 3.0
 
     engine_machine.play(scenario)
@@ -269,12 +276,12 @@ def test_nobody_follows_before_it_is_told_and_admitted(engine_machine: Machine) 
         leads = await seen(machine, 1)
         follower = machine.spec(2, 2, (peer(leader, leads),))
         one = await started(machine, follower)
-        assert (one.follows, one.link_up) == (node_id(1), False)
+        assert (one.follows, one.replication.link_up) == (node_id(1), False)
         await machine.engines.replicate(2, peer(leader, leads))
         await machine.pause(1.5)
-        assert not (await seen(machine, 2)).link_up
+        assert not (await seen(machine, 2)).replication.link_up
         await machine.engines.admit(1)
-        await seen(machine, 2, lambda engine: engine.link_up)
+        await seen(machine, 2, lambda engine: engine.replication.link_up)
 
     engine_machine.play(scenario)
 
@@ -292,11 +299,11 @@ def test_a_phantom_beside_a_loaded_living_leader_harms_nobody(engine_machine: Ma
         lost = replace(machine.spec(3, 2, (peer(leader),)), current_epoch=9000)
         await started(machine, lost, fresh=False)
         await machine.pause(2.0)
-        assert not (await seen(machine, 3)).link_up, "it has no credentials until its manager attaches it"
+        assert not (await seen(machine, 3)).replication.link_up, "it has no credentials until its manager attaches it"
         assert await machine.dbsize(1) == 50
         assert await machine.write(1, "one more", "v") == "+OK"
         await machine.engines.replicate(3, peer(leader, leads))
-        await seen(machine, 3, lambda engine: engine.link_up and not engine.resyncing)
+        await seen(machine, 3, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
         assert await machine.dbsize(3) == 51
         assert await machine.dbsize(1) == 51
 
@@ -309,15 +316,15 @@ def test_a_planned_switch_moves_the_lead(engine_machine: Machine) -> None:
         await leading(machine, leader)
         assert await machine.write(1, "k", "v") == "+OK"
         await following(machine, follower, leader)
-        await seen(machine, 1, lambda engine: any(node.node_id == node_id(2) for node in engine.nodes))
+        await seen(machine, 1, lambda engine: any(node.node_id == node_id(2) for node in engine.cluster.nodes))
         leads = await handed_over(machine, 2)
         await machine.engines.admit(2)
         await machine.engines.unfence(2)
         await seen(machine, 1, lambda engine: engine.role == "follower")
         await machine.engines.replicate(1, peer(follower, leads))
-        await seen(machine, 1, lambda engine: engine.link_up)
+        await seen(machine, 1, lambda engine: engine.replication.link_up)
         assert await machine.write(2, "k", "w") == "+OK"
-        await until(machine, lambda all: all.engines[0].offset == all.engines[1].offset)
+        await until(machine, lambda all: all.engines[0].replication.offset == all.engines[1].replication.offset)
         assert await machine.read(1, "k") == "w"
 
     engine_machine.play(scenario)
@@ -341,17 +348,21 @@ def test_a_look_that_is_not_thorough_misses_no_order_and_no_change_of_place(engi
         leader, follower = machine.spec(1, 1), machine.spec(2, 2)
         await leading(machine, leader)
         await following(machine, follower, leader)
-        await seen(machine, 1, lambda engine: any(node.node_id == node_id(2) for node in engine.nodes) and bool(engine.replicas))
-        before = await glimpsed(machine, 1, lambda engine: engine.role == "leader" and not engine.fenced)
+        await seen(
+            machine,
+            1,
+            lambda engine: any(node.node_id == node_id(2) for node in engine.cluster.nodes) and bool(engine.replication.replicas),
+        )
+        before = await glimpsed(machine, 1, lambda engine: engine.role == "leader" and not engine.writes.fenced)
         assert await machine.write(1, "k", "v") == "+OK"
-        after = await glimpsed(machine, 1, lambda engine: engine.offset > before.offset)
-        assert (after.role, after.epoch, after.nodes) == ("leader", before.epoch, before.nodes)
+        after = await glimpsed(machine, 1, lambda engine: engine.replication.offset > before.replication.offset)
+        assert (after.role, after.cluster.epoch, after.cluster.nodes) == ("leader", before.cluster.epoch, before.cluster.nodes)
         await machine.engines.fence(1)
         fenced = of(await machine.engines.survey(thorough=False), 1)
         assert fenced is not None
-        assert fenced.fenced
+        assert fenced.writes.fenced
         leads = await handed_over(machine, 2, thorough=False)
-        assert leads.epoch > before.epoch
+        assert leads.cluster.epoch > before.cluster.epoch
         steps_down = await glimpsed(machine, 1, lambda engine: engine.role == "follower")
         assert steps_down.follows == node_id(2)
         machine.kill_from_outside(2)
@@ -364,10 +375,10 @@ def test_what_gossip_brings_shows_within_seconds_even_at_looks_that_are_not_thor
     async def scenario(machine: Machine) -> None:
         leader, other = machine.spec(1, 1), machine.spec(2, 2)
         await leading(machine, leader)
-        await glimpsed(machine, 1, lambda engine: all(node.node_id != node_id(2) for node in engine.nodes))
+        await glimpsed(machine, 1, lambda engine: all(node.node_id != node_id(2) for node in engine.cluster.nodes))
         await started(machine, other)
         await machine.let_strangers_in(1)
         await machine.engines.meet(2, peer(leader))
-        await glimpsed(machine, 1, lambda engine: any(node.node_id == node_id(2) for node in engine.nodes))
+        await glimpsed(machine, 1, lambda engine: any(node.node_id == node_id(2) for node in engine.cluster.nodes))
 
     engine_machine.play(scenario)

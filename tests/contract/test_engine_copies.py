@@ -48,7 +48,7 @@ async def copied(machine: Machine, start_id: int, archive_id: int, still: Quiesc
 
 async def paused(machine: Machine, start_id: int) -> QuiescePoint:
     still = await machine.engines.pause(start_id, LONG)
-    await seen(machine, start_id, lambda engine: engine.paused)
+    await seen(machine, start_id, lambda engine: engine.writes.paused)
     return still
 
 
@@ -67,7 +67,7 @@ def test_while_writes_wait_reads_go_on_and_nothing_is_written(engine_machine: Ma
         found = await machine.engines.resume(1)
         assert (found.file, found.size, found.history) == (still.file, still.size, still.history)
         assert await waiting == "+OK"
-        assert not (await seen(machine, 1)).paused
+        assert not (await seen(machine, 1)).writes.paused
 
     engine_machine.play(scenario)
 
@@ -112,7 +112,7 @@ def test_a_fenced_leader_and_a_follower_are_not_paused(engine_machine: Machine) 
         await machine.engines.fence(1)
         with pytest.raises(EngineRefused):
             await machine.engines.pause(1, 100)
-        assert not (await seen(machine, 1)).paused
+        assert not (await seen(machine, 1)).writes.paused
 
     engine_machine.play(scenario)
 
@@ -225,7 +225,11 @@ def test_a_rewrite_takes_no_file_of_a_cut_away(engine_machine: Machine) -> None:
         await machine.engines.note_cut(1, "1-1", still)
         await machine.engines.resume(1)
         await machine.engines.rewrite(1, (1, 2, "0000ffff"))
-        await seen(machine, 1, lambda engine: not engine.rewriting and engine.marker is not None and engine.marker.sequence == 2)
+        await seen(
+            machine,
+            1,
+            lambda engine: not engine.files.rewriting and engine.files.marker is not None and engine.files.marker.sequence == 2,
+        )
         await machine.write(1, "after", "1")
         await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
         await machine.engines.kill(1, Cause.OPERATOR_KILL)

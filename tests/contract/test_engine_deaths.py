@@ -140,7 +140,7 @@ async def one_broken_resync(machine: ValkeyMachine, leader: EngineSpec, start_id
     """From a follower in sync to its next engine, killed somewhere in its full resync, to the one after, in sync."""
     directory = machine.directory(2)
     await machine.engines.mark(1, 1, sequence, "beef")
-    await seen(machine, start_id, lambda engine: has_marker(1, sequence)(engine) and not engine.rewriting)
+    await seen(machine, start_id, lambda engine: has_marker(1, sequence)(engine) and not engine.files.rewriting)
     await machine.engines.kill(start_id, Cause.OPERATOR_KILL)
     await ended(machine, start_id)
     old = (await machine.engines.read_position(directory)).order
@@ -167,7 +167,7 @@ def test_followers_and_leader_rewrite_while_writes_flow(tmp_path: Path) -> None:
             for start_id, marker in ((2, None), (1, (1, 2, "cafe"))):
                 before = {engine.acknowledged for engine in writers}
                 await machine.engines.rewrite(start_id, marker)
-                await until(machine, lambda all: all.engines != () and not any(engine.rewriting for engine in all.engines))
+                await until(machine, lambda all: all.engines != () and not any(engine.files.rewriting for engine in all.engines))
                 await all_acknowledged(machine, writers, max(before) + 5)
             await seen(machine, 2, has_marker(1, 2))
             assert not any(engine.refused for engine in writers)

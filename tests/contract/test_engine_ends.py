@@ -20,7 +20,7 @@ def test_a_fence_stops_writes_and_not_reads_nor_markers(engine_machine: Machine)
         await leading(machine, machine.spec(1, 1))
         assert await machine.write(1, "k", "v") == "+OK"
         await machine.engines.fence(1)
-        assert (await seen(machine, 1)).fenced
+        assert (await seen(machine, 1)).writes.fenced
         assert refused(await machine.write(1, "k", "w"))
         assert await machine.read(1, "k") == "v"
         await machine.engines.mark(1, 1, 9, "f00d")
@@ -35,15 +35,15 @@ def test_a_fence_stops_writes_and_not_reads_nor_markers(engine_machine: Machine)
 def test_options_are_set_on_a_running_engine_and_seen(engine_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         engine = await leading(machine, machine.spec(1, 1))
-        assert (engine.max_memory, engine.append_fsync) == (64 << 20, "always")
+        assert (engine.options.max_memory, engine.options.append_fsync) == (64 << 20, "always")
         for memory, fsync in ((96 << 20, "everysec"), (96 << 20, "everysec"), (80 << 20, "always")):
             await machine.engines.set_options(1, memory, fsync)
             engine = await seen(machine, 1)
-            assert (engine.max_memory, engine.append_fsync) == (memory, fsync)
+            assert (engine.options.max_memory, engine.options.append_fsync) == (memory, fsync)
         assert await machine.write(1, "k", "v") == "+OK"
         await machine.restart_manager()
         engine = await seen(machine, 1)
-        assert (engine.max_memory, engine.append_fsync) == (80 << 20, "always")
+        assert (engine.options.max_memory, engine.options.append_fsync) == (80 << 20, "always")
 
     engine_machine.play(scenario)
 
@@ -56,7 +56,11 @@ def test_a_rewritten_leader_begins_with_its_marker(engine_machine: Machine) -> N
             await machine.write(1, f"key-{number}", "v" * 100)
         before = await seen(machine, 1)
         await machine.engines.rewrite(1, (1, 2, "cafe"))
-        one = await seen(machine, 1, lambda engine: not engine.rewriting and engine.incremental_bytes < before.incremental_bytes)
+        one = await seen(
+            machine,
+            1,
+            lambda engine: not engine.files.rewriting and engine.files.incremental_bytes < before.files.incremental_bytes,
+        )
         assert has_marker(1, 2)(one)
         position = await machine.engines.read_position(spec.directory)
         assert (position.sequence, position.bytes_after) == (2, 0)
@@ -149,7 +153,7 @@ def test_an_engine_outlives_its_manager_and_is_adopted(engine_machine: Machine) 
         before = await leading(machine, spec)
         await machine.restart_manager()
         engine = await seen(machine, 1, ready)
-        assert (engine.pid, engine.role, engine.fenced) == (before.pid, "leader", False)
+        assert (engine.pid, engine.role, engine.writes.fenced) == (before.pid, "leader", False)
         assert has_marker(1, 1)(engine)
         assert await machine.write(1, "k", "v") == "+OK"
         await machine.engines.fence(1)

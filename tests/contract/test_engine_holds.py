@@ -39,7 +39,13 @@ async def orphan(machine: Machine) -> tuple[EngineSpec, EngineSpec]:
 
 
 def waits(engine: EngineSeen) -> bool:
-    return engine.role == "leader" and engine.fenced and engine.held and not engine.paused and engine.refuses == "NOREPLICAS"
+    return (
+        engine.role == "leader"
+        and engine.writes.fenced
+        and engine.writes.held
+        and not engine.writes.paused
+        and engine.writes.refuses == "NOREPLICAS"
+    )
 
 
 async def held(machine: Machine) -> asyncio.Task[str]:
@@ -66,7 +72,7 @@ def test_writes_wait_from_takeover_until_the_engine_is_unfenced(engine_machine: 
         await machine.engines.unfence(2)
         assert await write == "+OK"
         engine = await seen(machine, 2)
-        assert (engine.fenced, engine.held, engine.refuses) == (False, False, "")
+        assert (engine.writes.fenced, engine.writes.held, engine.writes.refuses) == (False, False, "")
         assert await machine.read(2, "k") == "v"
 
     engine_machine.play(scenario)
@@ -78,7 +84,7 @@ def test_a_fence_ends_the_wait_and_says_so(engine_machine: Machine) -> None:
         await machine.engines.fence(2)
         assert (await write).startswith("-NOREPLICAS")
         engine = await seen(machine, 2)
-        assert (engine.fenced, engine.held) == (True, False)
+        assert (engine.writes.fenced, engine.writes.held) == (True, False)
         await machine.engines.unfence(2)
         assert await machine.write(2, "k", "v") == "+OK"
 
@@ -105,7 +111,7 @@ def test_an_engine_without_clients_is_fenced_as_ever(engine_machine: Machine) ->
         await started(machine, machine.spec(1, 1))
         await machine.engines.take_over(1)
         one = await seen(machine, 1, lambda engine: engine.role == "leader")
-        assert (one.fenced, one.held) == (True, False)
+        assert (one.writes.fenced, one.writes.held) == (True, False)
         await machine.engines.take_clients(1)
         assert (await machine.write(1, "k", "v")).startswith("-NOREPLICAS")
 
@@ -136,7 +142,7 @@ def test_one_that_was_held_and_follows_takes_what_its_leader_sends(engine_machin
         await following(machine, follower, leader)
         await known_as_follower(machine, leader, follower)
         await machine.engines.take_over(2)
-        await seen(machine, 2, lambda engine: engine.held)
+        await seen(machine, 2, lambda engine: engine.writes.held)
         await seen(machine, 1, lambda engine: engine.role == "follower")
         await machine.engines.take_over(1)
         await seen(machine, 2, lambda engine: engine.role == "follower")
@@ -145,8 +151,8 @@ def test_one_that_was_held_and_follows_takes_what_its_leader_sends(engine_machin
         await machine.engines.unfence(1)
         await machine.engines.replicate(2, peer(leader, await seen(machine, 1)))
         assert await machine.write(1, "k", "v") == "+OK"
-        one = await seen(machine, 2, lambda engine: engine.link_up and not engine.resyncing)
-        assert (one.fenced, one.held) == (True, False)
+        one = await seen(machine, 2, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
+        assert (one.writes.fenced, one.writes.held) == (True, False)
         assert await machine.write(1, "later", "v") == "+OK"
         while await machine.dbsize(2) != 2:
             await machine.pause(0.02)
@@ -168,7 +174,7 @@ def test_who_attaches_to_a_held_engine_gets_everything_once_it_is_unfenced(engin
         await machine.engines.mark(2, 2, 2, "0a1b2c3d")
         await machine.engines.unfence(2)
         assert await write == "+OK"
-        await seen(machine, 3, lambda engine: engine.link_up and not engine.resyncing)
+        await seen(machine, 3, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
         await machine.engines.mark(2, 2, 3, "0a1b2c3d")
         await seen(machine, 3, has_marker(2, 3))
         assert await machine.dbsize(3) == 1
@@ -202,7 +208,7 @@ def test_fifty_writers_hear_moved_then_nothing_then_ok_and_none_slips_in(tmp_pat
             assert await machine.dbsize(2) == 0
             await machine.pause(0.005)
         await machine.engines.rewrite(2, (2, 41, "0a1b2c3d"))
-        await seen(machine, 2, lambda engine: not engine.rewriting and has_marker(2, 41)(engine))
+        await seen(machine, 2, lambda engine: not engine.files.rewriting and has_marker(2, 41)(engine))
         assert waits(await seen(machine, 2))
         assert await machine.dbsize(2) == 0
         assert answers == [["-MOVED"]] * WRITERS

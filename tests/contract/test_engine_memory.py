@@ -66,7 +66,7 @@ def up(engine: EngineSeen) -> bool:
 
 
 def synced(engine: EngineSeen) -> bool:
-    return engine.link_up and not engine.resyncing
+    return engine.replication.link_up and not engine.replication.resyncing
 
 
 async def attached(machine: Machine) -> TeSeen:
@@ -97,7 +97,12 @@ def test_it_starts_as_one_process_and_its_engines_wait(engine_machine: Machine) 
         assert [engine.group for engine in seen.engines] == ["g0", "g1"]
         assert len({engine.node_id for engine in seen.engines}) == 2
         for engine in seen.engines:
-            assert (engine.role, engine.phantom, engine.fenced, engine.marker) == ("follower", True, True, None)
+            assert (engine.role, engine.cluster.phantom, engine.writes.fenced, engine.files.marker) == (
+                "follower",
+                True,
+                True,
+                None,
+            )
         assert not (await machine.engines.survey()).engines
         assert (await machine.write(3, LOW, "v", "g0")).startswith("-")
 
@@ -120,7 +125,7 @@ def test_options_are_set_on_each_of_its_engines(engine_machine: Machine) -> None
         await attached(machine)
         await machine.engines.set_options(3, 96 << 20, "")
         seen = await there(machine, up)
-        assert [(engine.max_memory, engine.append_fsync) for engine in seen.engines] == 2 * [(96 << 20, "")]
+        assert [(engine.options.max_memory, engine.options.append_fsync) for engine in seen.engines] == 2 * [(96 << 20, "")]
 
     engine_machine.play(scenario)
 
@@ -177,7 +182,7 @@ def test_it_is_never_led_by(engine_machine: Machine) -> None:
         for order in orders:
             with pytest.raises(EngineRefused):
                 await order()
-        assert all(engine.role == "follower" and engine.fenced for engine in (await there(machine, up)).engines)
+        assert all(engine.role == "follower" and engine.writes.fenced for engine in (await there(machine, up)).engines)
 
     engine_machine.play(scenario)
 

@@ -19,10 +19,12 @@ async def robbed(machine: Machine) -> None:
     await leading(machine, leader)
     await filled(machine, 1, 20)
     await following(machine, follower, leader)
-    await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id and not node.handshake for node in engine.nodes))
+    await seen(
+        machine, 1, lambda engine: any(node.node_id == follower.node_id and not node.handshake for node in engine.cluster.nodes)
+    )
     await machine.let_strangers_in(1)
     await machine.stranger_meets(1, EPOCH)
-    await seen(machine, 1, lambda engine: engine.slots == ())
+    await seen(machine, 1, lambda engine: engine.cluster.slots == ())
 
 
 def test_nobody_is_let_in_who_is_not_expected(engine_machine: Machine) -> None:
@@ -30,13 +32,13 @@ def test_nobody_is_let_in_who_is_not_expected(engine_machine: Machine) -> None:
         await leading(machine, machine.spec(1, 1))
         await filled(machine, 1, 20)
         await machine.engines.let_nobody_in(1)
-        assert not (await seen(machine, 1)).lets_in
+        assert not (await seen(machine, 1)).cluster.lets_in
         await machine.stranger_meets(1, EPOCH)
         for _ in range(15):  # three times as long as a stranger takes that is let in
             await machine.pause(0.1)
             engine = await seen(machine, 1)
-            assert STRANGER not in {node.node_id for node in engine.nodes}
-        assert engine.slots == ((0, 16383),)
+            assert STRANGER not in {node.node_id for node in engine.cluster.nodes}
+        assert engine.cluster.slots == ((0, 16383),)
         assert await machine.dbsize(1) == 20
         assert await machine.write(1, "still", "here") == "+OK"
 
@@ -48,8 +50,8 @@ def test_a_copy_that_is_expected_is_let_in_by_a_leader_that_lets_nobody_else_in(
         await leading(machine, machine.spec(1, 1))
         await machine.engines.let_nobody_in(1)
         await following(machine, machine.spec(2, 2), machine.spec(1, 1))
-        await seen(machine, 1, lambda engine: any(node.node_id == machine.spec(2, 2).node_id for node in engine.nodes))
-        assert (await seen(machine, 1)).lets_in
+        await seen(machine, 1, lambda engine: any(node.node_id == machine.spec(2, 2).node_id for node in engine.cluster.nodes))
+        assert (await seen(machine, 1)).cluster.lets_in
 
     engine_machine.play(scenario)
 
@@ -58,7 +60,7 @@ def test_a_stranger_that_is_let_in_empties_a_leader_and_its_copies(engine_machin
     async def scenario(machine: Machine) -> None:
         await robbed(machine)
         engine = await seen(machine, 1)
-        assert next(node.slots for node in engine.nodes if node.node_id == STRANGER) == ((0, 16383),)
+        assert next(node.slots for node in engine.cluster.nodes if node.node_id == STRANGER) == ((0, 16383),)
         assert await machine.dbsize(1) == 0
         await seen(machine, 2)
         for _ in range(100):
@@ -82,7 +84,7 @@ def test_a_stranger_shows_at_the_next_look_even_when_nothing_goes_on(engine_mach
             glance = (await machine.engines.survey(thorough=False)).engines[0]
             if answered != "+OK":
                 break
-        assert glance.slots == (), (answered, glance)
+        assert glance.cluster.slots == (), (answered, glance)
 
     engine_machine.play(scenario)
 
@@ -93,8 +95,8 @@ def test_slots_are_owned_again_and_what_was_deleted_is_put_back(engine_machine: 
         for start_id in (1, 2):
             await machine.engines.forget(start_id, STRANGER)
         await machine.engines.reclaim_slots(1, ((0, 16383),))
-        one = await seen(machine, 1, lambda engine: engine.slots == ((0, 16383),) and engine.cluster_ok)
-        assert one.epoch > EPOCH
+        one = await seen(machine, 1, lambda engine: engine.cluster.slots == ((0, 16383),) and engine.cluster.state_ok)
+        assert one.cluster.epoch > EPOCH
         kept = await machine.engines.keep_deleted(1)
         assert kept is not None
         assert kept.whole

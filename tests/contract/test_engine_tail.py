@@ -48,8 +48,8 @@ async def dead_leader(machine: Machine, writes: int = 50, large: int = 0) -> Dea
     await machine.pause(0.2)
     machine.freeze(2)
     await machine.break_link(1)  # engine 2 cannot come back, engine 3 does
-    await seen(machine, 1, lambda engine: any(r.online and r.port == specs[3].client_port for r in engine.replicas))
-    await seen(machine, 3, lambda engine: engine.link_up)
+    await seen(machine, 1, lambda engine: any(r.online and r.port == specs[3].client_port for r in engine.replication.replicas))
+    await seen(machine, 3, lambda engine: engine.replication.link_up)
     for number in range(writes):
         assert await machine.write(1, f"k{number}", str(number)) == "+OK"
     if large:
@@ -66,13 +66,13 @@ async def planned(machine: Machine, specs: dict[int, EngineSpec]) -> TailPlan:
     await machine.engines.prepare(specs[1].directory, specs[1].identity, False)
     all_of_it = await machine.engines.digest(specs[1].directory, MARKER)
     for number in (2, 3):
-        one = await seen(machine, number, lambda engine: engine.answering and not engine.link_up)
+        one = await seen(machine, number, lambda engine: engine.answering and not engine.replication.link_up)
         position = await machine.engines.read_position(specs[number].directory)
         mine = await machine.engines.digest(specs[number].directory, MARKER)
         assert mine == await machine.engines.digest(specs[1].directory, MARKER, mine.size), "it is a beginning of the leader's"
         assert position.bytes_after == mine.size
-        followers.append(TailFollower(node_id(number), one.offset, mine.size))
-        former = one.history
+        followers.append(TailFollower(node_id(number), one.replication.offset, mine.size))
+        former = one.replication.history
     shift = max(one.offset for one in followers) - min(one.place for one in followers) + 128
     return TailPlan(
         directory=specs[1].directory,
@@ -96,10 +96,10 @@ async def fed(machine: Machine, dead: Dead, *numbers: int) -> None:
         for _ in range(600):
             await machine.engines.serve_tail(dead.plan, identity(1))
             engine = await seen(machine, number)
-            if (engine.history, engine.offset) == wanted:
+            if (engine.replication.history, engine.replication.offset) == wanted:
                 break
             await machine.pause(0.02)
-        assert (engine.history, engine.offset) == wanted, engine
+        assert (engine.replication.history, engine.replication.offset) == wanted, engine
 
 
 def test_followers_get_exactly_what_the_dead_leader_has_and_go_on_without_a_full_resync(engine_machine: Machine) -> None:
@@ -121,8 +121,8 @@ def test_followers_get_exactly_what_the_dead_leader_has_and_go_on_without_a_full
         leads = await seen(machine, 2, lambda engine: engine.role == "leader")
         assert await machine.write(2, "after", "2") == "+OK"
         await machine.engines.replicate(3, peer(specs[2], leads))
-        other = await seen(machine, 3, lambda engine: engine.link_up and has_marker(2, 1)(engine))
-        assert other.marker is not None
+        other = await seen(machine, 3, lambda engine: engine.replication.link_up and has_marker(2, 1)(engine))
+        assert other.files.marker is not None
         ends = [await machine.engines.digest(specs[number].directory, MARKER) for number in (2, 3)]
         assert ends[0].digest == ends[1].digest, "a full resync would have taken the old marker away"
 
@@ -163,7 +163,11 @@ def test_the_dead_leader_can_be_started_again_instead(engine_machine: Machine) -
         leads = await seen(machine, 4)
         for number in (2, 3):
             await machine.engines.replicate(number, peer(again, leads))
-            await seen(machine, number, lambda engine: engine.link_up and not engine.resyncing and engine.marker is None)
+            await seen(
+                machine,
+                number,
+                lambda engine: engine.replication.link_up and not engine.replication.resyncing and engine.files.marker is None,
+            )
             assert await machine.read(number, "k49") == "49"
 
     engine_machine.play(scenario)
@@ -178,7 +182,7 @@ def test_a_follower_that_is_elsewhere_is_not_fed_and_that_is_told(engine_machine
         with pytest.raises(EngineRefused):
             await fed(machine, wrong, 2)
         after = await seen(machine, 2)
-        assert (after.history, after.offset) == (before.history, before.offset)
+        assert (after.replication.history, after.replication.offset) == (before.replication.history, before.replication.offset)
 
     engine_machine.play(scenario)
 
@@ -226,7 +230,7 @@ def test_whoever_is_not_renewed_feeds_nobody(engine_machine: Machine) -> None:
         await machine.pause(1.7)
         machine.thaw(2)
         await machine.pause(1.5)
-        assert (await seen(machine, 2)).history == dead.plan.former
+        assert (await seen(machine, 2)).replication.history == dead.plan.former
         await fed(machine, dead, 2)
 
     engine_machine.play(scenario)

@@ -30,8 +30,8 @@ async def pair(machine: Machine) -> tuple[EngineSpec, EngineSpec]:
     await leading(machine, leader)
     assert await machine.write(1, "k", "v") == "+OK"
     await following(machine, follower, leader)
-    await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.nodes))
-    await seen(machine, 2, lambda engine: engine.offset >= 1)
+    await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.cluster.nodes))
+    await seen(machine, 2, lambda engine: engine.replication.offset >= 1)
     return leader, follower
 
 
@@ -70,7 +70,7 @@ def test_an_engine_that_sends_its_clients_away_keeps_its_followers(engine_machin
         assert not one.takes_clients
         assert (await machine.write(1, "k", "w")).startswith("-")
         await machine.engines.mark(1, 1, 2, "beef")
-        await seen(machine, 2, lambda engine: engine.marker is not None and engine.marker.sequence == 2)
+        await seen(machine, 2, lambda engine: engine.files.marker is not None and engine.files.marker.sequence == 2)
         await machine.engines.take_clients(1)
         assert await machine.write(1, "k", "w") == "+OK"
 
@@ -89,9 +89,9 @@ def test_nobody_replicates_from_a_leader_that_takes_no_clients(engine_machine: M
         await started(machine, replace(follower, peers=(known,)))
         await machine.engines.replicate(2, known)
         await machine.pause(1.5)
-        assert not (await seen(machine, 2)).link_up
+        assert not (await seen(machine, 2)).replication.link_up
         await machine.engines.take_clients(1)
-        await seen(machine, 2, lambda engine: engine.link_up)
+        await seen(machine, 2, lambda engine: engine.replication.link_up)
 
     engine_machine.play(scenario)
 
@@ -105,7 +105,7 @@ def test_each_engine_of_a_memory_only_process_takes_clients_for_itself(engine_ma
         with pytest.raises(EngineRefused, match="no engine of group"):
             await machine.engines.take_clients(2, "another")
         await machine.engines.replicate(2, known)
-        await seen(machine, 2, lambda engine: engine.link_up)
+        await seen(machine, 2, lambda engine: engine.replication.link_up)
         await machine.engines.take_clients(2, "g0")
         assert (await seen(machine, 2)).takes_clients
 
@@ -120,18 +120,18 @@ def test_a_dead_leader_that_starts_again_is_still_its_followers_leader_to_others
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)
         one = await started(machine, replace(machine.spec(3, 1), peers=(peer(follower),), led=True), fresh=False)
-        assert (one.role, one.follows, one.phantom, one.takes_clients) == ("follower", None, True, False)
+        assert (one.role, one.follows, one.cluster.phantom, one.takes_clients) == ("follower", None, True, False)
         await machine.pause(1.5)  # of gossip, for what must not happen
         two = await seen(machine, 2)
         assert (two.role, two.follows, two.takes_clients) == ("follower", node_id(1), True)
-        assert {node.node_id for node in two.nodes} == {node_id(1), node_id(2)}
-        assert [node.role for node in two.nodes if node.node_id == node_id(1)] == ["leader"]
+        assert {node.node_id for node in two.cluster.nodes} == {node_id(1), node_id(2)}
+        assert [node.role for node in two.cluster.nodes if node.node_id == node_id(1)] == ["leader"]
         await machine.engines.take_over(3)
         await machine.engines.admit(3)
         await machine.engines.take_clients(3)
         leads = await seen(machine, 3, lambda engine: engine.role == "leader")
         await machine.engines.replicate(2, peer(leader, leads))
-        await seen(machine, 2, lambda engine: engine.link_up)
+        await seen(machine, 2, lambda engine: engine.replication.link_up)
 
     engine_machine.play(scenario)
 
@@ -148,7 +148,7 @@ def test_a_dead_leader_may_follow_the_one_that_leads_now(engine_machine: Machine
         await machine.pause(1.0)
         assert (await seen(machine, 3)).follows is None, "nobody told it"
         await machine.engines.replicate(3, peer(follower, leads))
-        await seen(machine, 3, lambda engine: engine.link_up and engine.follows == node_id(2))
+        await seen(machine, 3, lambda engine: engine.replication.link_up and engine.follows == node_id(2))
 
     engine_machine.play(scenario)
 
@@ -166,15 +166,15 @@ def test_a_dead_leader_may_lead_although_somebody_else_took_its_slots(engine_mac
         await until(
             machine,
             lambda all: any(
-                node.node_id == node_id(2) and node.epoch == other.epoch
+                node.node_id == node_id(2) and node.epoch == other.cluster.epoch
                 for engine in all.engines
                 if engine.start_id == 3
-                for node in engine.nodes
+                for node in engine.cluster.nodes
             ),
         )
         await machine.engines.take_over(3)
         one = await seen(machine, 3, lambda engine: engine.role == "leader")
-        assert one.epoch > other.epoch
+        assert one.cluster.epoch > other.cluster.epoch
         await machine.engines.unfence(3)
         await machine.engines.take_clients(3)
         assert await machine.write(3, "k", "w") == "+OK"

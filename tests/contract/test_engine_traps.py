@@ -43,7 +43,7 @@ async def attached_te(machine: Machine, spec: EngineSpec, leader: EngineSpec) ->
     await seen(machine, spec.start_id, ready)
     await machine.engines.meet(leader.start_id, peer(spec))
     await machine.engines.replicate(spec.start_id, known)
-    await seen(machine, spec.start_id, lambda engine: engine.link_up and not engine.resyncing)
+    await seen(machine, spec.start_id, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
 
 
 async def in_sync_pair(machine: Machine) -> tuple[EngineSpec, EngineSpec]:
@@ -52,14 +52,14 @@ async def in_sync_pair(machine: Machine) -> tuple[EngineSpec, EngineSpec]:
     await leading(machine, leader)
     await following(machine, follower, leader)
     await machine.engines.mark(1, 1, 2, "beef")
-    await seen(machine, 2, lambda engine: has_marker(1, 2)(engine) and not engine.rewriting)
+    await seen(machine, 2, lambda engine: has_marker(1, 2)(engine) and not engine.files.rewriting)
     await machine.engines.confirm_initialised(follower.directory)
     return leader, follower
 
 
 def followers(engine: EngineSeen) -> set[tuple[str, str | None]]:
     """Who follows whom as that engine knows it: a leader hears nobody's wish to take over whom it takes for something else."""
-    return {(node.node_id, node.follows) for node in engine.nodes}
+    return {(node.node_id, node.follows) for node in engine.cluster.nodes}
 
 
 async def restarted(machine: Machine, old: int, spec: EngineSpec) -> None:
@@ -85,7 +85,7 @@ def test_a_phantom_that_outbids_the_living_leader_is_not_believed(
         await leading(machine, leader)
         await filled(machine, 1, 20)
         await following(machine, follower, leader)
-        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.nodes))
+        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.cluster.nodes))
         monkeypatch.setattr(config, "PHANTOM_EPOCH", epoch)
         await restarted(
             machine, 2, replace(machine.spec(3, 2), peers=(peer(leader),))
@@ -93,9 +93,9 @@ def test_a_phantom_that_outbids_the_living_leader_is_not_believed(
         await machine.pause(2.0)  # of gossip, for what must not happen
         assert await machine.dbsize(1) == 20
         one = await seen(machine, 1)
-        assert {node.node_id for node in one.nodes if not node.handshake} == {leader.node_id, follower.node_id}
+        assert {node.node_id for node in one.cluster.nodes if not node.handshake} == {leader.node_id, follower.node_id}
         ours = {(spec.address, spec.client_port) for spec in (leader, follower)}
-        assert {(node.address, node.port) for node in one.nodes if node.port} <= ours, "somebody told it of the phantom"
+        assert {(node.address, node.port) for node in one.cluster.nodes if node.port} <= ours, "somebody told it of the phantom"
 
     engine_machine.play(scenario)
 
@@ -108,7 +108,7 @@ def test_wait_counts_an_engine_that_has_no_disk(engine_machine: Machine) -> None
         leader = machine.spec(1, 1)
         await leading(machine, leader)
         await attached_te(machine, machine.spec(2, 2), leader)
-        await seen(machine, 1, lambda engine: any(replica.online for replica in engine.replicas))
+        await seen(machine, 1, lambda engine: any(replica.online for replica in engine.replication.replicas))
         assert await machine.wait(1, 1, 2.0) == 1
 
     engine_machine.play(scenario)
@@ -119,7 +119,7 @@ def test_wait_counts_a_joiner_whose_disk_has_no_marker(patient_machine: Machine)
         leader, follower = machine.spec(1, 1), machine.spec(2, 2)
         await leading(machine, leader)
         await following(machine, follower, leader)
-        await seen(machine, 1, lambda engine: any(replica.online for replica in engine.replicas))
+        await seen(machine, 1, lambda engine: any(replica.online for replica in engine.replication.replicas))
         assert await machine.wait(1, 1, 2.0) == 1
         assert (await machine.engines.read_position(follower.directory)).term == 0
 
@@ -132,11 +132,19 @@ def test_a_paused_follower_acknowledges_late(patient_machine: Machine) -> None:
         assert await machine.wait(1, 1, 5.0) == 1
         machine.freeze(2)
         assert await machine.wait(1, 1, 0.3) == 0
-        silent = await seen(machine, 1, lambda engine: bool(engine.replicas) and engine.replicas[0].silent_ms >= 1_000)
-        assert silent.replicas[0].offset < silent.offset
+        silent = await seen(
+            machine, 1, lambda engine: bool(engine.replication.replicas) and engine.replication.replicas[0].silent_ms >= 1_000
+        )
+        assert silent.replication.replicas[0].offset < silent.replication.offset
         machine.thaw(2)
         assert await machine.wait(1, 1, 5.0) == 1
-        await seen(machine, 1, lambda engine: bool(engine.replicas) and engine.replicas[0].offset >= silent.offset)
+        await seen(
+            machine,
+            1,
+            lambda engine: (
+                bool(engine.replication.replicas) and engine.replication.replicas[0].offset >= silent.replication.offset
+            ),
+        )
 
     patient_machine.play(scenario)
 
@@ -153,7 +161,7 @@ def test_the_tail_of_a_follower_lags_and_the_leader_is_never_behind(engine_machi
         assert (ahead.term, ahead.sequence) == (behind.term, behind.sequence) == (1, 2)
         assert ahead.bytes_after > behind.bytes_after
         machine.thaw(2)
-        await seen(machine, 2, lambda engine: engine.answering and not engine.link_up)
+        await seen(machine, 2, lambda engine: engine.answering and not engine.replication.link_up)
         assert (await machine.engines.read_position(follower.directory)).order <= ahead.order
 
     engine_machine.play(scenario)
@@ -172,9 +180,9 @@ def test_a_full_resync_keeps_the_history_of_the_disk_until_its_end(patient_machi
         await filled(machine, 1, 10, "later")
         await machine.slow_down_resyncs(1)
         await machine.engines.replicate(3, peer(leader, await seen(machine, 1)))
-        await seen(machine, 3, lambda engine: engine.resyncing)
+        await seen(machine, 3, lambda engine: engine.replication.resyncing)
         assert (await machine.engines.read_position(follower.directory)).order == old
-        await seen(machine, 3, lambda engine: engine.link_up and not engine.resyncing)
+        await seen(machine, 3, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
         assert (await machine.engines.read_position(follower.directory)).term == 0
         await machine.engines.mark(1, 1, 3, "f00d")
         await seen(machine, 3, has_marker(1, 3))
@@ -192,7 +200,7 @@ def test_a_kill_inside_a_full_resync_leaves_the_old_archive(engine_machine: Mach
         await filled(machine, 1, 10, "later")
         await machine.slow_down_resyncs(1)
         await machine.engines.replicate(3, peer(leader, await seen(machine, 1)))
-        await seen(machine, 3, lambda engine: engine.resyncing)
+        await seen(machine, 3, lambda engine: engine.replication.resyncing)
         machine.kill_from_outside(3)
         await ended(machine, 3)
         left = await machine.engines.read_position(follower.directory)
@@ -220,10 +228,10 @@ def test_a_link_that_breaks_goes_on_where_it_was(engine_machine: Machine) -> Non
         for _ in range(3):
             await machine.break_link(1)
             await filled(machine, 1, 5, "on the way")
-            await seen(machine, 2, lambda engine: engine.link_up)
+            await seen(machine, 2, lambda engine: engine.replication.link_up)
         await until_equal(machine, leader, follower)
         one = await seen(machine, 2, has_marker(1, 2))
-        assert one.history == (await seen(machine, 1)).history
+        assert one.replication.history == (await seen(machine, 1)).replication.history
         assert await machine.dbsize(2) == await machine.dbsize(1)
 
     engine_machine.play(scenario)
@@ -246,7 +254,7 @@ def test_takeover_asks_nobody_and_the_old_leader_keeps_its_disk(patient_machine:
         await seen(machine, 1, lambda engine: engine.role == "follower")
         await machine.pause(1.5)
         old = await seen(machine, 1)
-        assert not old.link_up
+        assert not old.replication.link_up
         assert (await machine.engines.read_position(leader.directory)).order >= before.order
         assert await machine.dbsize(1) == 20
 
@@ -272,7 +280,7 @@ def test_a_leader_ignores_the_request_to_fail_over_of_whom_it_does_not_know_to_f
         await failover_asked(machine, 2)
         await machine.pause(1.5)  # of what must not happen
         engine, two = await seen(machine, 1), await seen(machine, 2)
-        assert (engine.role, engine.yields, two.role, two.link_up) == ("leader", False, "follower", True)
+        assert (engine.role, engine.writes.yields, two.role, two.replication.link_up) == ("leader", False, "follower", True)
         assert await machine.write(1, "k", "v") == "+OK"
 
     engine_machine.play(scenario)
@@ -303,8 +311,8 @@ def test_offsets_and_history_begin_anew_with_a_process(engine_machine: Machine) 
         await ended(machine, 1)
         await leading(machine, machine.spec(2, 1), fresh=False, term=2)
         after = await seen(machine, 2)
-        assert after.offset < before.offset
-        assert after.history != before.history
+        assert after.replication.offset < before.replication.offset
+        assert after.replication.history != before.replication.history
         assert await machine.dbsize(2) == 100
 
     engine_machine.play(scenario)
@@ -322,8 +330,10 @@ def test_a_follower_that_counts_distinct_writes_and_looks_no_newer(engine_machin
         after = await machine.engines.read_position(follower.directory)
         assert after.bytes_after > before.bytes_after
         assert after.order == before.order == equal
-        assert (await seen(machine, 2)).offset <= (await seen(machine, 1)).offset, "living followers are compared by offset"
-        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.nodes))
+        assert (await seen(machine, 2)).replication.offset <= (await seen(machine, 1)).replication.offset, (
+            "living followers are compared by offset"
+        )
+        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.cluster.nodes))
         assert not (await machine.add_distinct(1, "others")).startswith("-")
         await handed_over(machine, 2)
         before = await machine.engines.read_position(leader.directory)
@@ -343,7 +353,7 @@ def test_a_leader_demoted_inside_a_script_differs_at_an_equal_offset_and_is_know
 
     async def scenario(machine: Machine) -> None:
         _, follower = await in_sync_pair(machine)
-        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.nodes))
+        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.cluster.nodes))
         ended = await machine.run_script(1, "torn")
         for order in (
             machine.engines.hand_over(1, 1, 3, "cafe"),
@@ -357,14 +367,16 @@ def test_a_leader_demoted_inside_a_script_differs_at_an_equal_offset_and_is_know
         old = await seen(machine, 1, lambda engine: engine.role == "follower" and not engine.busy)
         if await machine.read(2, "torn") == "1":
             pytest.skip("the failover came after the script this time: its five seconds were not enough inside it")
-        assert old.torn
+        assert old.replication.torn
         await machine.engines.replicate(1, peer(follower, await seen(machine, 2)))
-        await seen(machine, 1, lambda engine: engine.link_up and not engine.resyncing)
+        await seen(machine, 1, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
         assert old.follows == follower.node_id
         assert (await machine.read(1, "torn"), (await machine.read(2, "torn")).strip("$-1")) == ("1", "")
         await machine.engines.mark(2, 2, 1, "beef")
         await seen(machine, 1, has_marker(2, 1))
-        assert (await seen(machine, 1)).offset <= (await seen(machine, 2)).offset, "nothing but the contents shows it"
+        assert (await seen(machine, 1)).replication.offset <= (await seen(machine, 2)).replication.offset, (
+            "nothing but the contents shows it"
+        )
 
     engine_machine.play(scenario)
 
@@ -372,15 +384,15 @@ def test_a_leader_demoted_inside_a_script_differs_at_an_equal_offset_and_is_know
 def test_a_leader_that_hands_over_after_a_script_has_ended_is_whole(engine_machine: Machine) -> None:
     async def scenario(machine: Machine) -> None:
         _, follower = await in_sync_pair(machine)
-        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.nodes))
+        await seen(machine, 1, lambda engine: any(node.node_id == follower.node_id for node in engine.cluster.nodes))
         ended = await machine.run_script(1, "whole")
         await ended()
         await seen(machine, 1, lambda engine: engine.role == "leader" and not engine.busy)
         await machine.engines.hand_over(1, 1, 3, "cafe")
         await seen(machine, 2, has_marker(1, 3))
         await handed_over(machine, 2)
-        old = await seen(machine, 1, lambda engine: engine.role == "follower" and engine.link_up)
-        assert not old.torn, "and it follows at once, without being told to"
+        old = await seen(machine, 1, lambda engine: engine.role == "follower" and engine.replication.link_up)
+        assert not old.replication.torn, "and it follows at once, without being told to"
         assert (await machine.read(1, "whole"), await machine.read(2, "whole")) == ("1", "1")
 
     engine_machine.play(scenario)
@@ -402,14 +414,16 @@ def test_a_follower_that_is_to_take_over_is_kept_awake_until_it_leads(tmp_path: 
             leader, heir = pair if turn % 2 == 0 else reversed(pair)
             await seen(machine, leader.start_id, lambda engine, pair=(heir.node_id, leader.node_id): pair in followers(engine))
             await machine.engines.hand_over(leader.start_id, 1, 3 + turn, "cafe")
-            await seen(machine, heir.start_id, lambda engine, turn=turn: has_marker(1, 3 + turn)(engine) and engine.link_up)
+            await seen(
+                machine, heir.start_id, lambda engine, turn=turn: has_marker(1, 3 + turn)(engine) and engine.replication.link_up
+            )
             await machine.engines.failover(heir.start_id)
             now = of(await machine.engines.survey(), heir.start_id)
             in_time += now is not None and now.role == "leader"
             if in_time == 3:
                 return
             await handed_over(machine, heir.start_id, asked=True)
-            await seen(machine, leader.start_id, lambda engine: engine.role == "follower" and engine.link_up)
+            await seen(machine, leader.start_id, lambda engine: engine.role == "follower" and engine.replication.link_up)
         raise AssertionError(f"in {in_time} of 10 failovers only was there a leader when the order returned")
 
     ValkeyMachine(tmp_path).play(scenario)

@@ -30,7 +30,7 @@ def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
         await machine.engines.launch(replace(spec, start_id=2))
         one = await seen(machine, 2, lambda engine: engine.loading and engine.loading_percent > 0)
         assert one.answering
-        assert one.fenced
+        assert one.writes.fenced
         assert one.node_id == spec.node_id
         one = await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
         assert one.role == "follower"
@@ -62,12 +62,12 @@ def test_a_script_or_function_is_ended_unless_it_wrote(tmp_path: Path) -> None:
         assert await machine.say(1, "FUNCTION", "LOAD", library) == "endless"
         for words in (("EVAL", "while true do end", "0"), ("FCALL", "endless", "0")):
             asking = asyncio.create_task(machine.say(1, *words))
-            await seen(machine, 1, lambda engine: engine.refuses == "BUSY")
+            await seen(machine, 1, lambda engine: engine.writes.refuses == "BUSY")
             await machine.engines.end_script(1)
             assert "killed" in await asking
-            await seen(machine, 1, lambda engine: not engine.busy and not engine.refuses)
+            await seen(machine, 1, lambda engine: not engine.busy and not engine.writes.refuses)
         asking = asyncio.create_task(machine.say(1, "EVAL", "server.call('SET', KEYS[1], 1) while true do end", "1", "k"))
-        await seen(machine, 1, lambda engine: engine.refuses == "BUSY")
+        await seen(machine, 1, lambda engine: engine.writes.refuses == "BUSY")
         with pytest.raises(EngineRefused, match="UNKILLABLE"):
             await machine.engines.end_script(1)
         await machine.engines.kill(1, Cause.SCRIPT_TOO_LONG)
@@ -86,9 +86,9 @@ def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
         await machine.engines.launch_memory(spec)
         await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
         await machine.engines.replicate(2, peer(leader, leads))
-        one = await seen(machine, 2, lambda engine: engine.link_up)
+        one = await seen(machine, 2, lambda engine: engine.replication.link_up)
         await machine.engines.take_clients(2)
-        assert one.marker is None
+        assert one.files.marker is None
         assert await machine.read(2, "k") == "v"
         kept = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
         assert {path.name for path in Path(spec.engines[0].directory).iterdir()} <= kept
@@ -113,16 +113,16 @@ def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path)
         await machine.engines.unfence(2)
         await machine.engines.meet(2, peer(specs[2]))
         await machine.engines.replicate(3, peer(specs[1], leads))
-        await seen(machine, 3, lambda engine: engine.link_up and engine.follows == specs[1].node_id)
+        await seen(machine, 3, lambda engine: engine.replication.link_up and engine.follows == specs[1].node_id)
         assert await machine.write(2, "k", "w") == "+OK"
-        await seen(machine, 3, lambda engine: engine.offset >= leads.offset)
+        await seen(machine, 3, lambda engine: engine.replication.offset >= leads.replication.offset)
         # The old leader comes back beside the new one and keeps quiet until it is told whom to follow.
         back = replace(specs[0], start_id=4, peers=(peer(specs[1], leads), peer(specs[2])))
         one = await started(machine, back, fresh=False)
-        assert (one.role, one.follows, one.link_up) == ("follower", specs[1].node_id, False)
+        assert (one.role, one.follows, one.replication.link_up) == ("follower", specs[1].node_id, False)
         await machine.engines.meet(2, peer(specs[0]))
         await machine.engines.replicate(4, peer(specs[1], leads))
-        await seen(machine, 4, lambda engine: engine.link_up)
+        await seen(machine, 4, lambda engine: engine.replication.link_up)
         await machine.engines.take_clients(4)
         assert await machine.read(4, "k") == "w"
 

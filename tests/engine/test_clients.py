@@ -31,12 +31,12 @@ async def two_groups(machine: ValkeyMachine) -> tuple[EngineSpec, EngineSpec]:
     ours = {spec.node_id for spec in specs}
 
     def settled() -> bool:
-        return all({node.node_id for node in engine.nodes} == ours for engine in last.engines)
+        return all({node.node_id for node in engine.cluster.nodes} == ours for engine in last.engines)
 
     last = await until(machine, lambda all: all_lead(all.engines, ours))
     while not settled():
         for engine in last.engines:
-            for node in engine.nodes:
+            for node in engine.cluster.nodes:
                 if node.node_id not in ours:
                     await machine.engines.forget(engine.start_id, node.node_id)
         last = await machine.engines.survey()
@@ -48,7 +48,7 @@ async def two_groups(machine: ValkeyMachine) -> tuple[EngineSpec, EngineSpec]:
 def all_lead(engines: object, ours: set[str]) -> bool:
     """Every engine knows both leaders as leaders."""
     return all(
-        {node.node_id for node in engine.nodes if node.role == "leader"} >= ours and engine.cluster_ok
+        {node.node_id for node in engine.cluster.nodes if node.role == "leader"} >= ours and engine.cluster.state_ok
         for engine in engines  # type: ignore[attr-defined]
     )
 

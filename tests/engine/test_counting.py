@@ -32,15 +32,15 @@ async def copies(machine: ValkeyMachine, count: int) -> list[EngineSpec]:
         await following(machine, spec, specs[0])
     await machine.engines.mark(1, 1, 2, "beef")
     for spec in specs[1:]:
-        await seen(machine, spec.start_id, lambda engine: has_marker(1, 2)(engine) and not engine.rewriting)
+        await seen(machine, spec.start_id, lambda engine: has_marker(1, 2)(engine) and not engine.files.rewriting)
         await machine.engines.confirm_initialised(spec.directory)
     return specs
 
 
 async def caught_up(machine: ValkeyMachine, spec: EngineSpec) -> Position:
     """The position of a follower that has all that its leader has."""
-    reached = (await seen(machine, 1)).offset
-    await seen(machine, spec.start_id, lambda engine: engine.offset >= reached)
+    reached = (await seen(machine, 1)).replication.offset
+    await seen(machine, spec.start_id, lambda engine: engine.replication.offset >= reached)
     return await machine.engines.read_position(spec.directory)
 
 
@@ -93,7 +93,7 @@ def test_the_copy_with_the_last_write_ranks_above_an_older_one_that_counted_ten_
             await caught_up(machine, spec)
         machine.freeze(3)
         await machine.break_link(1)  # engine 3 cannot come back, engine 2 does
-        await seen(machine, 1, lambda engine: any(r.online and r.port == newer.client_port for r in engine.replicas))
+        await seen(machine, 1, lambda engine: any(r.online and r.port == newer.client_port for r in engine.replication.replicas))
         assert await machine.write(1, "last", "acknowledged") == "+OK"
         await caught_up(machine, newer)
         machine.kill_from_outside(1)

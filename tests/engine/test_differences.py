@@ -19,8 +19,8 @@ def test_a_follower_on_which_a_command_fails_that_its_leader_carried_out_ends(tm
         await following(machine, follower, leader)
         one, other = machine.engines._running(1).valkey, machine.engines._running(2).valkey
         await one.do(("FUNCTION", "LOAD", LIBRARY))
-        reached = (await seen(machine, 1)).offset
-        await seen(machine, 2, lambda engine: engine.offset >= reached)
+        reached = (await seen(machine, 1)).replication.offset
+        await seen(machine, 2, lambda engine: engine.replication.offset >= reached)
         writable, guarded = (("CONFIG", "SET", "replica-read-only", word) for word in ("no", "yes"))
         await other.do(writable, ("FUNCTION", "DELETE", "mine"), guarded)
         await one.do(("FUNCTION", "DELETE", "mine"))

@@ -16,7 +16,7 @@ def test_a_rewrite_that_was_killed_leaves_nothing_in_the_archive(tmp_path: Path)
         await machine.say(1, "EVAL", "for i = 1, 2000 do server.call('SET', 'key-' .. i, string.rep('x', 1000)) end", "0")
         await machine.slow_down_resyncs(1)
         await machine.engines.rewrite(1, (1, 2, "0a1b2c3e"))
-        await seen(machine, 1, lambda engine: engine.rewriting and bool(unfinished(spec.directory)))
+        await seen(machine, 1, lambda engine: engine.files.rewriting and bool(unfinished(spec.directory)))
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)
         assert unfinished(spec.directory), "Valkey leaves it there"

@@ -156,7 +156,7 @@ def test_leaked_connections_keep_no_manager_out(tmp_path: Path) -> None:
             one = await seen(machine, 1, lambda engine: engine.answering and not engine.busy)
             assert one.role == "leader"
             await machine.engines.fence(1)
-            await seen(machine, 1, lambda engine: engine.fenced)
+            await seen(machine, 1, lambda engine: engine.writes.fenced)
             await machine.engines.ask_followers(1)
             assert await driver.make_room(3600) == 0
         await machine.engines.unfence(1)
@@ -196,7 +196,7 @@ def test_a_new_manager_is_told_that_there_is_no_room_and_kills_nothing(tmp_path:
         with leaked(machine):
             await machine.restart_manager()
             one = await seen(machine, 1)
-            assert (one.answering, one.busy, one.silent_ms, one.refuses) == (True, True, 0, "MAXCLIENTS")
+            assert (one.answering, one.busy, one.silent_ms, one.writes.refuses) == (True, True, 0, "MAXCLIENTS")
             with pytest.raises(EngineFull):
                 await machine.engines.take_over(1)
             assert (await seen(machine, 1)).pid == pid

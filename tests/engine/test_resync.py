@@ -21,7 +21,7 @@ def test_a_follower_notices_a_small_snapshot_soon_and_goes_on_at_its_usual_pace(
             await started(machine, machine.spec(number, number))
             await machine.engines.meet(1, peer(machine.spec(number, number)))
             await machine.engines.replicate(number, peer(leader, await seen(machine, 1)))
-            await seen(machine, number, lambda engine: engine.link_up)
+            await seen(machine, number, lambda engine: engine.replication.link_up)
             waited.append(noticed_after(tmp_path, number))
             await seen(machine, number)
             (answer,) = await machine.engines._known(number).valkey.do(("CONFIG", "GET", "hz"))

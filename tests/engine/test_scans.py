@@ -96,7 +96,7 @@ async def read_at_a_te(machine: ValkeyMachine, scan: Scan) -> None:
     await machine.engines.launch_memory(memory_only(replace(te, peers=(known,))))
     await seen(machine, 2, ready)
     await machine.engines.replicate(2, known)
-    await seen(machine, 2, lambda engine: engine.link_up and not engine.resyncing)
+    await seen(machine, 2, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
     await scan.go_on(1, 8)
     await scan.go_on(2, 1_000)
 

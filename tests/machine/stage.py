@@ -7,14 +7,27 @@ happened; `see` and `steps` show one manager a glance in which everything has la
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from dkv.domain import commands as c
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.model import Archive, DatabaseOptions, Group, PositionReport, Process, ProcessRole, ProcessState, State
-from dkv.engine.contract import EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen, Survey, TeSeen
+from dkv.engine.contract import (
+    ClusterSeen,
+    EngineOptions,
+    EngineSeen,
+    ExitSeen,
+    FilesSeen,
+    NodeSeen,
+    Position,
+    ReplicaSeen,
+    ReplicationSeen,
+    Survey,
+    TeSeen,
+    WritesSeen,
+)
 from dkv.machine.conditions import update_history
 from dkv.machine.observation import (
     ConditionHistory,
@@ -52,6 +65,27 @@ def steps_of(state: State, server: LocalServer, seen: Observation) -> list[Step]
 def next_look_of(state: State, server: LocalServer, history: ConditionHistory | None = None) -> float:
     """When a server without engines is looked at again, in s."""
     return plan(state, server, Observation(Survey(), FRESH, history or ConditionHistory())).next_look
+
+
+PARTS = {
+    field.name: name
+    for name, part in (
+        ("replication", ReplicationSeen),
+        ("cluster", ClusterSeen),
+        ("files", FilesSeen),
+        ("writes", WritesSeen),
+        ("options", EngineOptions),
+    )
+    for field in fields(part)
+}
+
+
+def changed(engine: EngineSeen, **changes: Any) -> EngineSeen:
+    """An engine but for `changes`: fields of its own, or of its replication, cluster, files, writes and options."""
+    for name in changes.keys() & PARTS.keys():
+        part = PARTS[name]
+        engine = replace(engine, **{part: replace(getattr(engine, part), **{name: changes.pop(name)})})
+    return replace(engine, **changes)
 
 
 class Stage:
@@ -209,21 +243,20 @@ class Stage:
             answering=True,
             role="leader" if leads else "follower",
             follows=leader,
-            cluster_ok=True,
-            fenced=not leads,
+            cluster=ClusterSeen(state_ok=True, epoch=group.epoch, nodes=self.nodes()),
+            writes=WritesSeen(fenced=not leads),
             admits_replicas=leads,
-            link_up=linked,
+            replication=ReplicationSeen(
+                link_up=linked,
+                link_silent_ms=0 if leads or linked else 10**9,
+                offset=1_000,
+                history=HISTORY,
+                replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (),
+            ),
             takes_clients=leads or linked,
-            link_silent_ms=0 if leads or linked else 10**9,
-            offset=1_000,
-            history=HISTORY,
-            epoch=group.epoch,
-            replicas=tuple(self.replica(a) for a in self.others(archive_id)) if leads else (),
-            nodes=self.nodes(),
-            free_bytes=1 << 40,
-            marker=Position(group.term, 1, "n", initialised=True),
+            files=FilesSeen(free_bytes=1 << 40, marker=Position(group.term, 1, "n", initialised=True)),
         )
-        return replace(seen, **changes)
+        return changed(seen, **changes)
 
     def memory(self, start_id: int, **changes: Any) -> TeSeen:
         """A TE's engines as they should be in this state, but for `changes` to each."""
@@ -242,14 +275,13 @@ class Stage:
                 node_id=te_node_id("d0", start_id, endpoint.group),
                 answering=True,
                 role="follower",
-                cluster_ok=True,
+                cluster=ClusterSeen(state_ok=True, nodes=self.nodes()),
                 follows=None if leader is None else node_id("d0", leader),
-                fenced=True,
-                link_up=linked,
+                writes=WritesSeen(fenced=True),
+                replication=ReplicationSeen(link_up=linked),
                 takes_clients=linked,
-                nodes=self.nodes(),
             )
-            engines.append(replace(seen, **changes))
+            engines.append(changed(seen, **changes))
         return TeSeen(start_id, directory, 4711, tuple(engines))
 
     def others(self, archive_id: int) -> list[int]:

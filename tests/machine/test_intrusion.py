@@ -10,7 +10,7 @@ from dkv.domain import commands as c
 from dkv.domain.status import can_lose
 from dkv.engine.contract import EngineSeen, NodeSeen
 from dkv.machine.steps import Forget, Reclaim, RollBack, SaveDeletions
-from tests.machine.stage import Stage, facts, kinds
+from tests.machine.stage import Stage, changed, facts, kinds
 
 ALL = ((0, 16383),)
 STRANGER = NodeSeen("f" * 40, "10.6.6.6", 7003, "leader", None, False, False, 9_000, ALL)
@@ -20,7 +20,7 @@ BY = {"by": "a stranger", "all": True}
 def robbed(stage: Stage, *, gone: bool = False, **changes: object) -> EngineSeen:
     """The leader's engine without its slots; the stranger in its table, or forgotten."""
     nodes = stage.nodes() if gone else (*stage.nodes(), STRANGER)
-    return replace(stage.engine(0, nodes=nodes), slots=(), **changes)
+    return stage.engine(0, nodes=nodes, **({"slots": ()} | changes))
 
 
 def lost(stage: Stage) -> Stage:
@@ -29,7 +29,7 @@ def lost(stage: Stage) -> Stage:
 
 def test_a_leader_that_owns_its_slots_is_left_alone() -> None:
     stage = Stage().settled()
-    assert stage.steps("s1", replace(stage.engine(0), slots=((0, 8191), (8192, 16383)))) == []
+    assert stage.steps("s1", stage.engine(0, slots=((0, 8191), (8192, 16383)))) == []
 
 
 def test_a_leader_without_its_slots_is_fenced_and_told_and_the_stranger_forgotten() -> None:
@@ -42,7 +42,7 @@ def test_a_leader_without_its_slots_is_fenced_and_told_and_the_stranger_forgotte
 
 def test_a_leader_that_lost_some_slots_says_so() -> None:
     stage = Stage().settled()
-    engine = replace(robbed(stage), slots=((1, 16383),), nodes=(*stage.nodes(), replace(STRANGER, slots=((0, 0),))))
+    engine = changed(robbed(stage), slots=((1, 16383),), nodes=(*stage.nodes(), replace(STRANGER, slots=((0, 0),))))
     (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
     assert not fact.all
 
@@ -58,7 +58,7 @@ def test_no_copy_counts_as_in_sync_and_none_joins_while_the_slots_are_gone() -> 
 def test_every_engine_forgets_the_stranger_whatever_it_does_otherwise(server: str) -> None:
     stage = lost(Stage().settled())
     number = int(server[1:]) - 1
-    engine = replace(stage.engine(number, nodes=(*stage.nodes(), STRANGER)), link_up=False)
+    engine = stage.engine(number, nodes=(*stage.nodes(), STRANGER), link_up=False)
     assert any(isinstance(step, Forget) and step.node_id == STRANGER.node_id for step in stage.steps(server, engine))
 
 
@@ -86,7 +86,7 @@ def test_where_nothing_was_kept_the_slots_are_owned_again_once_the_stranger_is_f
     assert kinds(stage.steps("s1", robbed(stage, fenced=True))) == ["Forget"]
     (step,) = stage.steps("s1", robbed(stage, gone=True, fenced=True))
     assert isinstance(step, Reclaim)
-    engine = replace(stage.engine(0, fenced=True, epoch=9_001), slots=ALL)
+    engine = stage.engine(0, fenced=True, epoch=9_001, slots=ALL)
     (fact,) = [step.fact for step in stage.steps("s1", engine) if hasattr(step, "fact")]
     assert isinstance(fact, c.SlotsOwned)
     stage.tell(fact)

@@ -290,7 +290,7 @@ def test_a_whole_stop_sends_clients_away_before_it_refuses_their_writes() -> Non
     stage = stopping(Stage().settled())
     assert kinds(stage.steps("s1", stage.engine(0))) == ["CloseClientPort"]
     assert kinds(stage.steps("s1", stage.engine(0), lasting=SENT_AWAY_WITHIN + 100)) == ["Fence"]
-    assert "Fence" in kinds(stage.steps("s1", stage.engine(0, files_lost=True)))
+    assert "Fence" in kinds(stage.steps("s1", stage.engine(0, lost=True)))
     assert kinds(stage.steps("s1", stage.engine(0, takes_clients=False, fenced=True))) == ["CleanStopReached"], "it stays closed"
 
 

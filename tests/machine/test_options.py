@@ -12,13 +12,13 @@ from dkv.machine.observation import share
 from dkv.machine.options import WEAKEN_AFTER
 from dkv.machine.spec import engine_spec
 from dkv.machine.steps import SetOptions, SubmitFact
-from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me
+from tests.machine.stage import DATABASE, LONG, Stage, changed, facts, kinds, me
 
 MB = 1 << 20
 
 
 def running(stage: Stage, archive_id: int, memory: int = 64 * MB, fsync: str = "always") -> EngineSeen:
-    return replace(stage.engine(archive_id), max_memory=memory, append_fsync=fsync)
+    return stage.engine(archive_id, max_memory=memory, append_fsync=fsync)
 
 
 def wants(stage: Stage, only: bool = False, **options: str) -> Stage:
@@ -133,8 +133,8 @@ def test_a_te_gets_the_limit_in_each_of_its_engines() -> None:
     te = stage.start_te("s2", to=type(stage.process(0).state).TRACKED)
     wants(stage, max_memory="128MB", append_fsync="everysec")
     seen = stage.memory(te)
-    engines = tuple(replace(e, max_memory=64 * MB) for e in seen.engines)
+    engines = tuple(changed(e, max_memory=64 * MB) for e in seen.engines)
     steps = [s for s in stage.steps("s2", replace(seen, engines=engines)) if isinstance(s, SetOptions)]
     assert steps == [SetOptions(f"options {te}", te, 128 * MB, "")]
-    engines = tuple(replace(e, max_memory=128 * MB) for e in seen.engines)
+    engines = tuple(changed(e, max_memory=128 * MB) for e in seen.engines)
     assert "OptionsSeen" in facts(stage.steps("s2", replace(seen, engines=engines)))

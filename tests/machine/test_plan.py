@@ -19,7 +19,7 @@ from dkv.machine.observation import ConditionHistory, Observation
 from dkv.machine.perform import Performer
 from dkv.machine.plan import HANG_TIMEOUT, REAP_PATIENCE, VANISHED
 from dkv.machine.steps import EndScript, Kill, Launch, PrepareArchive, Release, ReportExit, Retire, Step, SubmitFact
-from tests.machine.stage import DATABASE, LONG, Stage, facts, kinds, me, next_look_of, steps_of
+from tests.machine.stage import DATABASE, LONG, Stage, changed, facts, kinds, me, next_look_of, steps_of
 
 
 def ended(stage: Stage, archive_id: int, reaped: bool = True) -> ExitSeen:
@@ -125,8 +125,8 @@ def test_slow_loading_is_told_before_it_looks_like_none() -> None:
 def test_a_loaded_engine_is_tracked_when_its_cluster_is_ok_or_never_becomes_so() -> None:
     stage = Stage().request(0).rise(0, ProcessState.CONFIGURED)
     assert kinds(stage.steps("s1", stage.engine(0))) == ["ProcessTracked"]
-    assert stage.steps("s1", stage.engine(0, cluster_ok=False)) == []
-    assert kinds(stage.steps("s1", stage.engine(0, cluster_ok=False), lasting=4_000)) == ["ProcessTracked"]
+    assert stage.steps("s1", stage.engine(0, state_ok=False)) == []
+    assert kinds(stage.steps("s1", stage.engine(0, state_ok=False), lasting=4_000)) == ["ProcessTracked"]
 
 
 # Engines that do not say anything ----------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_a_script_is_ended_once_it_ran_longer_than_its_database_allows() -> None
         for archive_id, server in enumerate(("s1", "s2")):
             busy = stage.engine(archive_id, busy=True, refuses="BUSY")
             assert kinds(stage.steps(server, busy, lasting=lasting)).count("EndScript") == expected
-            full = replace(busy, refuses="MAXCLIENTS")
+            full = changed(busy, refuses="MAXCLIENTS")
             assert "EndScript" not in kinds(stage.steps(server, full, lasting=lasting)), "nobody gets in: that is no script"
 
 

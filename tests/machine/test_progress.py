@@ -16,7 +16,7 @@ from dkv.machine.conditions import update_history
 from dkv.machine.observation import HANG_TIMEOUT, ConditionHistory, Observation
 from dkv.machine.progress import PROOFS, SPINNING
 from dkv.machine.steps import Kill, Step, SubmitFact
-from tests.machine.stage import FRESH, HISTORY, LONG, Stage, kinds, me, steps_of
+from tests.machine.stage import FRESH, HISTORY, LONG, Stage, changed, kinds, me, steps_of
 
 GRACE = 2_000
 NEWS = GRACE / PROOFS
@@ -75,7 +75,7 @@ def test_a_percentage_that_stands_still_hides_no_progress() -> None:
 
 def test_a_loaded_engine_has_the_time_its_cluster_takes() -> None:
     stage = restarting()
-    slow = stage.engine(0, cluster_ok=False)
+    slow = stage.engine(0, state_ok=False)
     assert kinds(stage.steps("s1", slow, lasting=2_500)) == ["LeaderProgressed"]
     assert kinds(stage.steps("s1", slow, lasting=4_000)) == ["ProcessTracked"]
 
@@ -140,7 +140,7 @@ def test_whoever_reads_or_sends_a_tail_works(handled: tuple[int, int], works: bo
 def test_whoever_takes_a_tail_works(changes: dict[str, Any], handled: tuple[int, int], works: bool) -> None:
     stage = fed()
     before = stage.engine(1, link_up=False)
-    steps = looks(stage, "s2", (before,), (replace(before, **changes),), handled=handled)
+    steps = looks(stage, "s2", (before,), (changed(before, **changes),), handled=handled)
     assert len(proofs(steps)) == works
 
 

@@ -135,23 +135,23 @@ def test_a_forced_whole_stop_kills() -> None:
 
 def test_an_engine_whose_files_were_deleted_leaves_the_in_sync_set_or_hands_over() -> None:
     stage = Stage().settled()
-    (step,) = stage.steps("s2", stage.engine(1, files_lost=True))
+    (step,) = stage.steps("s2", stage.engine(1, lost=True))
     assert isinstance(step, Kill)
     assert step.cause is Cause.ARCHIVE_MISSING
-    (step,) = stage.steps("s1", stage.engine(0, files_lost=True))
+    (step,) = stage.steps("s1", stage.engine(0, lost=True))
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverBegun)
 
 
 def test_the_last_copy_whose_files_were_deleted_refuses_writes_and_lives_on() -> None:
     stage = Stage(1).led()
-    assert kinds(stage.steps("s1", stage.engine(0, files_lost=True))) == ["Fence"]
-    assert stage.steps("s1", stage.engine(0, files_lost=True, fenced=True)) == []
+    assert kinds(stage.steps("s1", stage.engine(0, lost=True))) == ["Fence"]
+    assert stage.steps("s1", stage.engine(0, lost=True, fenced=True)) == []
 
 
 def test_the_target_of_a_handover_is_not_killed_for_its_lost_files_nor_sent_to_lead() -> None:
     stage = Stage().settled().hand_over(1)
-    assert stage.steps("s2", stage.engine(1, files_lost=True)) == []
-    (step,) = stage.steps("s2", stage.engine(1, files_lost=True, role="leader"))
+    assert stage.steps("s2", stage.engine(1, lost=True)) == []
+    (step,) = stage.steps("s2", stage.engine(1, lost=True, role="leader"))
     assert isinstance(step, SubmitFact)
     assert isinstance(step.fact, c.HandoverDone)

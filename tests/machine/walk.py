@@ -7,13 +7,12 @@ hypothesis can shrink and a seeded generator can make.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from dkv.domain import commands as c
 from dkv.domain.model import EngineState, JoinStage, PositionReport, Process, ProcessRole, ProcessState
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
-from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, host
+from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, changed, host
 
 T = TypeVar("T")
 Pick = Callable[[int], int]  # one of so many
@@ -155,7 +154,7 @@ def any_engine(stage: Stage, archive_id: int, pick: Pick) -> EngineSeen:
     nodes = tuple(n for n in stage.nodes() if pick(4))
     ghost = NodeSeen("f" * 40, "", 0, "follower", None, pick(2) == 0, False, 0)
     leads = pick(2) == 0
-    return replace(
+    return changed(
         stage.engine(archive_id),
         answering=pick(5) > 0,
         silent_ms=one_of(pick, (0, 0, 500, 40_000)),
@@ -163,7 +162,7 @@ def any_engine(stage: Stage, archive_id: int, pick: Pick) -> EngineSeen:
         loading_percent=pick(101),
         role=one_of(pick, ("leader", "") if leads else ("follower",)),
         follows=one_of(pick, (None, "e" * 40, *(n.node_id for n in stage.nodes()))),
-        cluster_ok=pick(3) > 0,
+        state_ok=pick(3) > 0,
         fenced=pick(2) == 0,
         admits_replicas=pick(2) == 0,
         link_up=pick(2) == 0,

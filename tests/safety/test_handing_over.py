@@ -95,7 +95,8 @@ def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) 
     monkeypatch.setattr(handover, "UNMARKED", handover.DEADLINE)
 
     def blind(scene: Any, group: Any, engine: Any) -> Iterator[Step]:
-        yield from steps(scene, group, replace(engine, marker=Position(group.term, LATEST, "n", initialised=True), **more))
+        marked = replace(engine.files, marker=Position(group.term, LATEST, "n", initialised=True))
+        yield from steps(scene, group, replace(engine, files=marked, replication=replace(engine.replication, **more)))
 
     monkeypatch.setattr(follower_steps, "handover_steps_of_target", blind)
 

@@ -285,7 +285,9 @@ def _handing_over_inside_scripts() -> None:
 def _believing_offsets() -> None:
     """A leader that lost its role inside a script goes on with what only it has."""
     steps = plan._with_engine
-    plan._with_engine = lambda scene, process, engine: steps(scene, process, replace(engine, torn=False))
+    plan._with_engine = lambda scene, process, engine: steps(
+        scene, process, replace(engine, replication=replace(engine.replication, torn=False))
+    )
 
 
 @mutant

@@ -24,7 +24,7 @@ def open_without_comparing() -> None:
 
     def immediate(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
         one = group.tail.of(process.start_id)
-        if group.tail.history and one and not one.whole and engine.fenced:
+        if group.tail.history and one and not one.whole and engine.writes.fenced:
             yield CheckTail(
                 engine.directory,
                 process.start_id,

@@ -41,7 +41,7 @@ def test_an_order_whose_reply_is_lost_was_carried_out(tmp_path: Path) -> None:
         with pytest.raises(EngineUnreachable, match="did not answer"):
             await machine.engines.fence(1)
         machine._net.loses["s1"] = 0.0
-        assert (await seen(machine, 1)).fenced  # type: ignore[arg-type]
+        assert (await seen(machine, 1)).writes.fenced  # type: ignore[arg-type]
         assert machine._net.seen["fault lost engine reply"] == 1
 
     SimulatedMachine(tmp_path).play(told)

@@ -208,6 +208,63 @@ class NodeSeen:
 
 
 @dataclass(frozen=True)
+class ReplicationSeen:
+    """An engine's replication: its stream, its link to a leader, and as a leader its replicas."""
+
+    offset: int = 0  # only comparable inside one history
+    history: str = ""  # replication id
+    link_up: bool = False
+    resyncing: bool = False
+    link_silent_ms: int = 0  # follower: since last bytes from its leader; huge when the link is down
+    replicas: tuple[ReplicaSeen, ...] = ()
+    torn: bool = False  # its role changed inside a script: it may hold what no other engine has, at an equal offset
+
+
+@dataclass(frozen=True)
+class ClusterSeen:
+    """The nodes and slots an engine knows."""
+
+    state_ok: bool = False
+    phantom: bool = False  # it follows a made-up id, or no node
+    epoch: int = 0  # own config epoch (leader's when follower)
+    current_epoch: int = 0
+    nodes: tuple[NodeSeen, ...] = ()
+    slots: tuple[tuple[int, int], ...] | None = None  # leader: hash slots it owns; None unknown yet, or it follows
+    lets_in: bool = False  # any node that introduces itself on the cluster bus, as far as this manager knows
+
+
+@dataclass(frozen=True)
+class FilesSeen:
+    """An archive's append-only files, and their filesystem."""
+
+    marker: Position | None = None  # the last one; `bytes_after` counts a torn end too, `dataless_bytes` is not known
+    base_bytes: int = 0
+    incremental_bytes: int = 0
+    free_bytes: int = 0  # on the filesystem
+    lost: bool = False  # the identity file is gone: what its engine writes now is on no disk
+    rewriting: bool = False
+
+
+@dataclass(frozen=True)
+class WritesSeen:
+    """What a client's write meets at an engine."""
+
+    refuses: str = ""  # the error it is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
+    fenced: bool = False
+    held: bool = False  # fenced so that writes wait, while it begins to lead; as a follower it applies nothing
+    paused: bool = False  # writes wait (`pause`)
+    yields: bool = False  # a leader: writes wait for its successor, for 2 s more at least
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """The options an engine runs with."""
+
+    max_memory: int | None = None  # bytes, 0 no limit; None unknown yet
+    append_fsync: str = ""  # "" unknown yet, or memory only
+
+
+@dataclass(frozen=True)
 class EngineSeen:
     """One living engine at one glance. Levels, not edges."""
 
@@ -223,36 +280,14 @@ class EngineSeen:
     loading_percent: int = 0
     role: str = ""  # "leader" | "follower" | "" when unknown
     follows: str | None = None  # node id it replicates, phantom included; None of a follower: it waits for its role
-    phantom: bool = False  # it follows a made-up id, or nobody
-    cluster_ok: bool = False
-    fenced: bool = False
-    held: bool = False  # fenced so that writes wait, while it begins to lead; as a follower it applies nothing
     admits_replicas: bool = False  # the replication user is on
     takes_clients: bool = False  # its client port is open
-    link_up: bool = False
-    resyncing: bool = False
-    link_silent_ms: int = 0  # follower: since last bytes from its leader; huge when the link is down
-    rewriting: bool = False
-    offset: int = 0  # replication offset, only comparable inside one history
-    history: str = ""  # replication id
-    epoch: int = 0  # own config epoch (leader's when follower)
-    current_epoch: int = 0
-    replicas: tuple[ReplicaSeen, ...] = ()
-    nodes: tuple[NodeSeen, ...] = ()
-    base_bytes: int = 0
-    incremental_bytes: int = 0
-    free_bytes: int = 0  # on the archive's filesystem
-    files_lost: bool = False  # its identity file is gone: what it writes now is on no disk
-    paused: bool = False  # its clients' writes wait (`pause`)
-    refuses: str = ""  # the error a client's write is answered now (OOM, BUSY, READONLY ...), MAXCLIENTS; "" none
-    torn: bool = False  # its role changed inside a script: it may hold what nobody else has, at an equal offset
-    yields: bool = False  # a leader whose clients' writes wait for its successor, for 2 s more at least
-    marker: Position | None = None  # last marker written through this engine or found on its disk at this glance
     group: str = ""  # its storage group
-    max_memory: int | None = None  # bytes, 0 no limit; None unknown yet
-    append_fsync: str = ""  # "" unknown yet, or memory only
-    lets_in: bool = False  # whoever introduces himself on the cluster bus, as far as this manager knows
-    slots: tuple[tuple[int, int], ...] | None = None  # leader: hash slots it owns; None unknown yet, or it follows
+    replication: ReplicationSeen = ReplicationSeen()
+    cluster: ClusterSeen = ClusterSeen()
+    files: FilesSeen = FilesSeen()
+    writes: WritesSeen = WritesSeen()
+    options: EngineOptions = EngineOptions()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,19 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dkv.engine import early_rounds, replies, supervisor
-from dkv.engine.contract import Cause, Counters, EngineFull, EngineRefused, EngineSeen, EngineUnreachable, ExitSeen, TeSeen
+from dkv.engine.contract import (
+    Cause,
+    Counters,
+    EngineFull,
+    EngineRefused,
+    EngineSeen,
+    EngineUnreachable,
+    ExitSeen,
+    FilesSeen,
+    TeSeen,
+)
 from dkv.engine.logs import Log, LogWatch
-from dkv.engine.positions import DiskSeen, DiskWatch
+from dkv.engine.positions import DiskWatch
 from dkv.engine.replies import Answers
 from dkv.engine.supervisor import Born, Run
 from dkv.engine.valkey import Valkey
@@ -55,11 +65,11 @@ class Engine:
         self.valkey = Valkey(run.record.start_id, run.record.directory, run.record.secret)
         self._this_boot = this_boot
         self._disk = DiskWatch(run.record.directory)
-        self._on_disk = DiskSeen()  # its files at the last look
-        self._reading: asyncio.Task[DiskSeen] | None = None
+        self._on_disk = FilesSeen()  # its files at the last look
+        self._reading: asyncio.Task[FilesSeen] | None = None
         self._asking: Asked | None = None
         self._asked_at = 0.0
-        self._judged: tuple[Answers, DiskSeen, bool] | None = None  # what `_last` was made of
+        self._judged: tuple[Answers, FilesSeen, bool] | None = None  # what `_last` was made of
         self._refused: int | None = None  # writes that were answered OOM so far
         self._refused_at = float("-inf")  # when the last of them was noticed
         self._answered_at = self._known_since = time.monotonic()
@@ -228,11 +238,12 @@ class Engine:
         self._answered_at = now
         if answers is None:
             self._was_away = True
-            return replace(self._kept(disk, answering=True, silent_ms=0), busy=True, refuses=refuses)
+            kept = self._kept(disk, answering=True, silent_ms=0)
+            return replace(kept, busy=True, writes=replace(kept.writes, refuses=refuses))
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)
-        if self._last is None or self._judged != (answers, disk, full) or self._last.lets_in is not self.valkey.lets_in:
+        if self._last is None or self._judged != (answers, disk, full) or self._last.cluster.lets_in is not self.valkey.lets_in:
             self._last, self._judged = self._seen(answers, disk, full), (answers, disk, full)
         await self._mind_scripts()
         await early_rounds.restore(self.valkey.do, answers, now - self._known_since)
@@ -246,7 +257,7 @@ class Engine:
         engines = [await part._glance(answer) for part, answer in zip(self.parts, pending, strict=True)]
         return TeSeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
-    async def _look_at_files(self, has_loaded: bool) -> DiskSeen:
+    async def _look_at_files(self, has_loaded: bool) -> FilesSeen:
         """Its files now. Where that means to read much, as at the first look or after a large value, a thread reads; whoever
         has loaded is shown when it has read, so that no marker is shown that is not the newest. Of whoever loads or is silent
         nobody asks what is on its disk: it is shown at once, because its manager has to say that it works.
@@ -273,8 +284,8 @@ class Engine:
                 script = await self.valkey.last_script()
                 self._torn = not leads and script != self._script
                 self._script, self._led, self._was_away = script, leads, False
-        if self._last.torn is not self._torn:
-            self._last = replace(self._last, torn=self._torn)
+        if self._last.replication.torn is not self._torn:
+            self._last = replace(self._last, replication=replace(self._last.replication, torn=self._torn))
 
     async def _mind_room(self, answers: Answers) -> None:
         """Where nearly all connections are taken, a leak most likely, those that did nothing for long make room for others:
@@ -297,7 +308,7 @@ class Engine:
         if self._log is not None:
             self._log.say(words)
 
-    def _silent(self, now: float, disk: DiskSeen) -> EngineSeen:
+    def _silent(self, now: float, disk: FilesSeen) -> EngineSeen:
         silent = int((now - self._answered_at) * 1000)
         return replace(self._kept(disk, answering=False, silent_ms=silent), idle_ms=self._idle_ms(now))
 
@@ -308,7 +319,7 @@ class Engine:
             self._did, self._did_at = did, now
         return int((now - self._did_at) * 1000)
 
-    def _kept(self, disk: DiskSeen, answering: bool, silent_ms: int) -> EngineSeen:
+    def _kept(self, disk: FilesSeen, answering: bool, silent_ms: int) -> EngineSeen:
         """What was seen last, with what is known now."""
         last = self._last or EngineSeen(
             start_id=self.start_id,
@@ -323,16 +334,15 @@ class Engine:
             answering=answering,
             silent_ms=silent_ms,
             idle_ms=0,
-            marker=disk.marker,
-            free_bytes=disk.free_bytes,
-            files_lost=self.durable and disk.lost,
+            files=replace(last.files, marker=disk.marker, free_bytes=disk.free_bytes, lost=self.durable and disk.lost),
         )
 
-    def _loading(self, answers: Answers, disk: DiskSeen) -> EngineSeen:
+    def _loading(self, answers: Answers, disk: FilesSeen) -> EngineSeen:
         """While it loads, its place among the nodes is what was seen before, or how it was started."""
         percent = int(float(answers.info.get("loading_loaded_perc", "0")))
         shown = self._kept(disk, answering=True, silent_ms=0)
-        return replace(shown, loading=True, loading_percent=percent, fenced=shown.fenced or self._last is None, refuses="LOADING")
+        writes = replace(shown.writes, fenced=shown.writes.fenced or self._last is None, refuses="LOADING")
+        return replace(shown, loading=True, loading_percent=percent, writes=writes)
 
     def _pid(self) -> int:
         return self.born.pid if self.born is not None else 0
@@ -345,48 +355,26 @@ class Engine:
         self._refused = count
         return now - self._refused_at < _FULL_FOR
 
-    def _seen(self, answers: Answers, disk: DiskSeen, full: bool) -> EngineSeen:
-        info, cluster = answers.info, answers.cluster
-        leads = answers.leads
+    def _seen(self, answers: Answers, disk: FilesSeen, full: bool) -> EngineSeen:
+        info = answers.info
         return EngineSeen(
             start_id=self.start_id,
             directory=self.run.record.directory,
             node_id=answers.me or self.run.record.node_id,
             pid=self._pid(),
+            group=self.run.record.group,
             answering=True,
             loading=info.get("loading") != "0",
             loading_percent=int(float(info.get("loading_loaded_perc", "0"))),
-            role="leader" if leads else "follower",
+            role="leader" if answers.leads else "follower",
             follows=answers.follows,
-            phantom=not leads and answers.follows in (None, *self.phantoms),
-            cluster_ok=cluster.get("cluster_state") == "ok",
-            fenced=answers.fenced or replies.is_held(info),
-            held=replies.is_held(info),
             admits_replicas=answers.admits,
             takes_clients=answers.settings["port"] != "0",
-            link_up=info.get("master_link_status") == "up",
-            resyncing=info.get("master_sync_in_progress", "0") != "0",
-            link_silent_ms=0 if leads else replies.link_silence(info),
-            rewriting=info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0",
-            offset=int(info.get("master_repl_offset", "0")),
-            history=info.get("master_replid", ""),
-            epoch=int(cluster.get("cluster_my_epoch", "0")),
-            current_epoch=int(cluster.get("cluster_current_epoch", "0")),
-            replicas=replies.parse_replicas(info),
-            nodes=answers.nodes,
-            base_bytes=disk.base_bytes,
-            incremental_bytes=disk.incremental_bytes,
-            free_bytes=disk.free_bytes,
-            files_lost=self.durable and disk.lost,
-            paused=replies.is_paused(info),
-            refuses=replies.refuses_writes(answers, full),
-            yields=replies.yields(info),
-            marker=disk.marker,
-            group=self.run.record.group,
-            max_memory=int(answers.settings["maxmemory"]),
-            append_fsync=answers.settings["appendfsync"] if self.durable else "",
-            lets_in=self.valkey.lets_in,
-            slots=next((node.slots for node in answers.nodes if node.node_id == answers.me), None) if leads else None,
+            replication=replies.replication_seen(answers),
+            cluster=replies.cluster_seen(answers, self.phantoms, self.valkey.lets_in),
+            files=replace(disk, lost=self.durable and disk.lost, rewriting=replies.is_rewriting(info)),
+            writes=replies.writes_seen(answers, full),
+            options=replies.options_seen(answers, self.durable),
         )
 
     async def set_options(self, max_memory: int, append_fsync: str) -> None:

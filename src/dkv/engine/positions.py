@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dkv.engine import aof
 from dkv.engine.archive import APPEND_ONLY_DIR, IDENTITY_FILE, read_identity, unusable
-from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, Position
+from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, FilesSeen, Position
 from dkv.files import open_file, read_text
 
 _MANIFEST = "appendonly.aof.manifest"
@@ -225,17 +225,6 @@ def _advance(files: list[_File], index: int, offset: int) -> tuple[int, int]:
     return index, offset
 
 
-@dataclass(frozen=True)
-class DiskSeen:
-    """An archive's files at one glance."""
-
-    marker: Position | None = None  # bytes_after counts to the end of the file, torn or not; dataless_bytes is not known
-    base_bytes: int = 0
-    incremental_bytes: int = 0
-    free_bytes: int = 0
-    lost: bool = False  # the identity file is gone: the engine writes to files nobody will find
-
-
 def free_bytes(directory: str) -> int:
     """Free bytes of a directory's filesystem, a 64th too few at most: what others write there every moment is no news."""
     disk = os.statvfs(directory)
@@ -266,19 +255,19 @@ class DiskWatch:
         except (OSError, ArchiveRefused):
             return 0
 
-    def look(self) -> DiskSeen:
+    def look(self) -> FilesSeen:
         """The files now. A directory that cannot be read shows as empty, because a glance refuses nothing."""
         try:
             os.stat(self._identity)
         except (FileNotFoundError, NotADirectoryError):
-            return DiskSeen(lost=True)
+            return FilesSeen(lost=True)
         except OSError:
-            return DiskSeen()
+            return FilesSeen()
         try:
             self._read_manifest()
             return self._measure()
         except (OSError, ArchiveRefused):
-            return DiskSeen()
+            return FilesSeen()
 
     def _read_manifest(self) -> None:
         try:
@@ -297,12 +286,12 @@ class DiskWatch:
     def _last(files: list[aof.ManifestFile]) -> str | None:
         return next((file.name for file in reversed(files) if file.kind == "i"), None)
 
-    def _measure(self) -> DiskSeen:
+    def _measure(self) -> FilesSeen:
         sizes = {file.name: self._size(file.name) for file in self._files}
         incremental = [file.name for file in self._files if file.kind == "i"]
         if incremental:
             self._search(incremental, sizes)
-        return DiskSeen(
+        return FilesSeen(
             marker=self._as_position(incremental, sizes),
             base_bytes=sum(sizes[file.name] for file in self._files if file.kind == "b"),
             incremental_bytes=sum(sizes[name] for name in incremental),

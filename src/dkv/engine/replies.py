@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from dkv.engine.config import FAILOVER_WITHIN, FENCE, FENCED, HOLD
-from dkv.engine.contract import Counters, NodeSeen, ReplicaSeen
+from dkv.engine.contract import ClusterSeen, Counters, EngineOptions, NodeSeen, ReplicaSeen, ReplicationSeen, WritesSeen
 
 LINK_DOWN = 10**9  # milliseconds of silence shown for a link that is down
 
@@ -113,6 +113,55 @@ def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
         return "READONLY"
     taken, most = connections(info)
     return "MAXCLIENTS" if taken >= most > 0 else ""
+
+
+def replication_seen(answers: Answers) -> ReplicationSeen:
+    """INFO replication. Whether a role was lost inside a script it does not say."""
+    info = answers.info
+    return ReplicationSeen(
+        offset=int(info.get("master_repl_offset", "0")),
+        history=info.get("master_replid", ""),
+        link_up=info.get("master_link_status") == "up",
+        resyncing=info.get("master_sync_in_progress", "0") != "0",
+        link_silent_ms=0 if answers.leads else link_silence(info),
+        replicas=parse_replicas(info),
+    )
+
+
+def cluster_seen(answers: Answers, phantoms: Sequence[str], lets_in: bool) -> ClusterSeen:
+    """CLUSTER INFO and CLUSTER NODES. `lets_in` is what the manager last ordered: no engine says it."""
+    cluster = answers.cluster
+    return ClusterSeen(
+        state_ok=cluster.get("cluster_state") == "ok",
+        phantom=not answers.leads and answers.follows in (None, *phantoms),
+        epoch=int(cluster.get("cluster_my_epoch", "0")),
+        current_epoch=int(cluster.get("cluster_current_epoch", "0")),
+        nodes=answers.nodes,
+        slots=next((node.slots for node in answers.nodes if node.node_id == answers.me), None) if answers.leads else None,
+        lets_in=lets_in,
+    )
+
+
+def writes_seen(answers: Answers, lately_full: bool) -> WritesSeen:
+    """What a client's write meets; see `refuses_writes`."""
+    info = answers.info
+    return WritesSeen(
+        refuses=refuses_writes(answers, lately_full),
+        fenced=answers.fenced or is_held(info),
+        held=is_held(info),
+        paused=is_paused(info),
+        yields=yields(info),
+    )
+
+
+def options_seen(answers: Answers, durable: bool) -> EngineOptions:
+    """CONFIG GET. An engine that is not durable has no file to fsync."""
+    return EngineOptions(int(answers.settings["maxmemory"]), answers.settings["appendfsync"] if durable else "")
+
+
+def is_rewriting(info: Mapping[str, str]) -> bool:
+    """INFO persistence: whether its append-only file is being rewritten, or is about to be."""
+    return info.get("aof_rewrite_in_progress", "0") != "0" or info.get("aof_rewrite_scheduled", "0") != "0"
 
 
 def connections(info: Mapping[str, str]) -> tuple[int, int]:

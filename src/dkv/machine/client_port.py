@@ -28,4 +28,4 @@ def close_client_port(engine: EngineSeen) -> Iterator[Step]:
 
 def linked(group: Group, engine: EngineSeen, leader: str) -> bool:
     """Whether a follower has reached its leader, and holds what it may show."""
-    return group.serving and engine.link_up and not engine.resyncing and engine.follows == leader
+    return group.serving and engine.replication.link_up and not engine.replication.resyncing and engine.follows == leader

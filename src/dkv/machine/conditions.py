@@ -91,12 +91,12 @@ def is_awaited(group: Group, process: Process) -> bool:
 
 def in_a_script(engine: EngineSeen) -> bool:
     """Whether a script or function keeps it, so that it answers BUSY to everybody."""
-    return engine.answering and engine.refuses == "BUSY"
+    return engine.answering and engine.writes.refuses == "BUSY"
 
 
 def why_refused(engine: EngineSeen) -> str:
     """Why the engine of a leader takes no client's write, by domain/writes_refused.py; "" if it does."""
-    return engine.refuses or ("PAUSED" if engine.paused else "" if engine.takes_clients else "CLOSED")
+    return engine.writes.refuses or ("PAUSED" if engine.writes.paused else "" if engine.takes_clients else "CLOSED")
 
 
 def unheard(history: ConditionHistory, engine: EngineSeen, archive_id: int) -> bool:
@@ -154,9 +154,9 @@ def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable
     if engine.loading:
         yield ("loads", process.start_id)
         yield ("loading", process.start_id, process.loading_percent)
-    if engine.answering and not engine.loading and not engine.cluster_ok:
+    if engine.answering and not engine.loading and not engine.cluster.state_ok:
         yield ("not ok", process.start_id)
-    if engine.role == "follower" and not engine.link_up:
+    if engine.role == "follower" and not engine.replication.link_up:
         yield ("link down", process.start_id)
 
 
@@ -168,14 +168,14 @@ def _stale_leader(state: State, process: Process, engine: EngineSeen | None) -> 
 
 def _option_conditions(state: State, process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:
     wanted = state.databases[process.database].options.append_fsync
-    if engine and engine.append_fsync and FSYNC.index(wanted) > FSYNC.index(engine.append_fsync):
+    if engine and engine.options.append_fsync and FSYNC.index(wanted) > FSYNC.index(engine.options.append_fsync):
         yield ("weaker", process.start_id)
 
 
 def _te_conditions(state: State, process: Process, te: TeSeen) -> Iterable[Hashable]:
     for engine in te.engines:
         leader = state.groups[(process.database, engine.group)].leader
-        if not engine.link_up or (leader is not None and engine.follows != node_id(state.uid, leader)):
+        if not engine.replication.link_up or (leader is not None and engine.follows != node_id(state.uid, leader)):
             yield ("detached", process.start_id, engine.group)
 
 
@@ -199,14 +199,14 @@ def _notes(history: ConditionHistory, updated: ConditionHistory, state: State, s
         engine = engines.get(group.leader_process) if group.leader_process is not None else None
         if engine is None or not engine.answering or engine.busy:  # an old offset proves nothing
             continue
-        if engine.fenced and stopping(state, group):
+        if engine.writes.fenced and stopping(state, group):
             key: Hashable = ("stopping", group.key)
-            yield key, history.notes.get(key, engine.offset)
+            yield key, history.notes.get(key, engine.replication.offset)
         for joining in group.joining:
             key = ("joining", group.key, group.term, joining)
             if joining.stage is JoinStage.REQUIRED and updated.lasted(key) >= REQUIRED_BEFORE_GROWING:
-                yield key, history.notes.get(key, engine.offset)
-        marker = engine.marker
+                yield key, history.notes.get(key, engine.replication.offset)
+        marker = engine.files.marker
         if marker:
             key = ("marked", engine.start_id, marker.term, marker.sequence)
-            yield key, min(history.notes.get(key, engine.incremental_bytes), engine.incremental_bytes)
+            yield key, min(history.notes.get(key, engine.files.incremental_bytes), engine.files.incremental_bytes)

@@ -21,14 +21,19 @@ def rewrite_steps(seen: Observation, group: Group, engine: EngineSeen, leads: bo
     A copy that just had its turn waits until the others could take theirs: under a steady load it would else take turn
     after turn, and its leader's file would grow without end.
     """
-    worth = max(REWRITE_FROM, engine.base_bytes // 2) if leads else max(FOLLOWERS_FROM, engine.base_bytes)
-    size = engine.incremental_bytes + engine.base_bytes
+    worth = max(REWRITE_FROM, engine.files.base_bytes // 2) if leads else max(FOLLOWERS_FROM, engine.files.base_bytes)
+    size = engine.files.incremental_bytes + engine.files.base_bytes
     lease = f"rewrite/{group.database}/{group.name}"
-    if engine.rewriting:
+    if engine.files.rewriting:
         yield RenewRewriteLease(f"rewrite {engine.start_id}", engine.start_id, lease)
-    elif engine.incremental_bytes <= worth or engine.resyncing or group.joining or just_had_its_turn(seen, engine):
+    elif (
+        engine.files.incremental_bytes <= worth
+        or engine.replication.resyncing
+        or group.joining
+        or just_had_its_turn(seen, engine)
+    ):
         return
-    elif engine.free_bytes >= 2 * size:
+    elif engine.files.free_bytes >= 2 * size:
         marker = (group.term, next_sequence(group, engine)) if leads else None
         yield Rewrite(f"rewrite {engine.start_id}", engine.start_id, lease, marker)
 
@@ -45,16 +50,16 @@ def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
     A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
     """
     table = inputs.table(group.database)
-    for node in engine.nodes:
+    for node in engine.cluster.nodes:
         if node.node_id not in table.known and node.node_id != engine.follows and not node.handshake:
             yield Forget(f"table {engine.start_id}", engine.start_id, node.node_id)
             return
-    listed = {n.node_id for n in engine.nodes}
+    listed = {n.node_id for n in engine.cluster.nodes}
     for peer in table.answering:
         if peer.node_id not in listed:
             yield Meet(f"table {engine.start_id}", engine.start_id, peer)
             return
-    if engine.lets_in and group.leader_process is not None and _stays(inputs, engine):
+    if engine.cluster.lets_in and group.leader_process is not None and _stays(inputs, engine):
         yield LetNobodyIn(f"table {engine.start_id}", engine.start_id)
 
 

@@ -22,7 +22,7 @@ STEP_DOWN = 2_000  # ms an old leader may take to learn of the new one, whose ep
 
 def vacancy_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """No term is open, and another archive may be assigned: report the position, so that a leader can be chosen."""
-    if process.start_id in group.suspects and engine.torn:
+    if process.start_id in group.suspects and engine.replication.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
     if process.start_id in group.suspects and engine.role == "follower":
@@ -41,11 +41,11 @@ def vacancy_steps(inputs: PlanInput, group: Group, process: Process, engine: Eng
             engine.directory,
             group.term,
             engine.role == "leader",
-            engine.offset,
-            engine.history,
+            engine.replication.offset,
+            engine.replication.history,
             digest,
         )
-    elif engine.role == "leader" and not engine.fenced:
+    elif engine.role == "leader" and not engine.writes.fenced:
         yield Fence(engine.directory, engine.start_id)
 
 
@@ -67,7 +67,7 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     if engine.role == "leader":
         yield from _stale_leader_steps(inputs, group, engine)
         return
-    if process.start_id in group.suspects and engine.torn:
+    if process.start_id in group.suspects and engine.replication.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
         return
     if process.start_id in group.suspects:
@@ -75,7 +75,7 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
         yield SubmitFact(f"suspect {process.start_id}", fact)
     yield from _attach_steps(inputs, group, process, engine)
     yield from _silence_steps(inputs, group, process, engine)
-    if engine.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
+    if engine.replication.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
         yield from rewrite_steps(inputs.seen, group, engine, leads=False)
         yield from table_steps(inputs, group, engine)
 
@@ -86,10 +86,10 @@ def _stale_leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> 
     One that just handed over makes its clients wait, and does not know yet that its successor leads: a fence would refuse
     them what they only have to ask of the other.
     """
-    outbid = engine.epoch < group.epoch and inputs.lasted(("stale leader", engine.start_id)) <= STEP_DOWN
-    if outbid and engine.yields:
+    outbid = engine.cluster.epoch < group.epoch and inputs.lasted(("stale leader", engine.start_id)) <= STEP_DOWN
+    if outbid and engine.writes.yields:
         return
-    if not engine.fenced:
+    if not engine.writes.fenced:
         yield Fence(engine.directory, engine.start_id)
     elif not outbid:
         yield Kill(engine.directory, engine.start_id, Cause.FENCED_BY_MANAGER)
@@ -101,13 +101,19 @@ def _attach_steps(inputs: PlanInput, group: Group, process: Process, engine: Eng
     """
     assert group.leader is not None
     leader = node_id(inputs.state.uid, group.leader)
-    attached = engine.link_up and engine.follows == leader
+    attached = engine.replication.link_up and engine.follows == leader
     if linked(group, engine, leader):
         yield from open_client_port(engine)
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
-    if joining and joining.stage is JoinStage.MARKED and attached and not engine.resyncing and not engine.rewriting:
+    if (
+        joining
+        and joining.stage is JoinStage.MARKED
+        and attached
+        and not engine.replication.resyncing
+        and not engine.files.rewriting
+    ):
         yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
-    elif not attached and group.serving and not engine.resyncing and _may_attach(inputs, group, process):
+    elif not attached and group.serving and not engine.replication.resyncing and _may_attach(inputs, group, process):
         yield Replicate(
             engine.directory,
             process.start_id,
@@ -148,7 +154,7 @@ def _silence_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     leader = state.processes.get(group.leader_process) if group.leader_process is not None else None
     if leader is None or process.archive_id not in group.in_sync:
         return
-    silent = engine.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
+    silent = engine.replication.link_silent_ms >= SILENT and not state.server_alive(leader.server_id)
     if not silent and process.archive_id not in group.silent:
         return
     server = state.servers[leader.server_id]

@@ -79,7 +79,7 @@ def _obstacle(state: State, group: Group, engine: EngineSeen, request: Switchove
     if not engine.answering:
         return NO_ANSWER
     if engine.busy:
-        return IN_A_SCRIPT if engine.refuses == "BUSY" else NO_ANSWER
+        return IN_A_SCRIPT if engine.writes.refuses == "BUSY" else NO_ANSWER
     if _fit(state, group, engine, request.to_process):
         return NOT_KNOWN
     who = "no other copy acknowledges" if request.to_process is None else f"process {request.to_process} does not acknowledge"
@@ -118,12 +118,14 @@ def handover_steps_of_target(inputs: PlanInput, group: Group, engine: EngineSeen
     handover = group.handover
     assert handover is not None
     if engine.role == "leader":
-        yield SubmitFact(engine.directory, _done(inputs, group, engine.start_id, engine.epoch, engine.history))
+        yield SubmitFact(
+            engine.directory, _done(inputs, group, engine.start_id, engine.cluster.epoch, engine.replication.history)
+        )
         return
     age = inputs.lasted(handover_key(group, handover))
     if ("inherited", handover_key(group, handover)) in inputs.seen.conditions.since:
         return  # a manager that was restarted meanwhile cannot know that there is time left
-    ready = engine.link_up and not engine.resyncing and not engine.rewriting
+    ready = engine.replication.link_up and not engine.replication.resyncing and not engine.files.rewriting
     if ready and _asks_in_time(group, engine, handover, age):
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term, handover.sequence)
     else:
@@ -138,7 +140,7 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: flo
     answers BUSY hears of failovers and votes while its script goes on; where its role changed there, the script's half
     stayed in its memory and file, at the offset of those who lack it (measured on 9.1.2, tests/contract).
     """
-    marker = engine.marker
+    marker = engine.files.marker
     return marker is not None and marker.term == group.term and marker.sequence > handover.sequence and age < IN_TIME
 
 
@@ -160,20 +162,20 @@ def handover_steps_of_leader(inputs: PlanInput, group: Group, engine: EngineSeen
         elif age < IN_TIME and (_lacks_marker(handover, engine) or age >= UNMARKED):
             sequence = max(next_sequence(group, engine), handover.sequence + 1)
             yield HandOver(f"mark {engine.start_id}", engine.start_id, group.term, sequence)
-    elif engine.torn:
+    elif engine.replication.torn:
         yield Kill(engine.directory, engine.start_id, Cause.TORN)
     elif handover.to_process not in inputs.state.processes and engine.role == "follower":
         yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
-    elif engine.follows == node_id(inputs.state.uid, handover.to_archive) and (engine.link_up or age >= DEADLINE):
-        history = engine.history if engine.link_up else ""
-        yield SubmitFact(engine.directory, _done(inputs, group, handover.to_process, engine.epoch, history))
+    elif engine.follows == node_id(inputs.state.uid, handover.to_archive) and (engine.replication.link_up or age >= DEADLINE):
+        history = engine.replication.history if engine.replication.link_up else ""
+        yield SubmitFact(engine.directory, _done(inputs, group, handover.to_process, engine.cluster.epoch, history))
     elif age >= DEADLINE and engine.role == "follower":
         yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
 
 
 def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:
     """Whether nothing was written yet that shows the leader to be in no script."""
-    return engine.marker is None or engine.marker.sequence <= handover.sequence
+    return engine.files.marker is None or engine.files.marker.sequence <= handover.sequence
 
 
 def successor(state: State, group: Group, engine: EngineSeen, only: int | None = None) -> int | None:

@@ -29,7 +29,7 @@ def copy_steps(inputs: PlanInput) -> Iterator[Step]:
             if part.server_id == inputs.server.server_id and archive is not None and not archive.removed:
                 yield from _part_steps(inputs, copy, part, archive)
     for engine in inputs.seen.survey.engines:
-        if not engine.paused:
+        if not engine.writes.paused:
             continue
         process = inputs.state.processes.get(engine.start_id)
         group = inputs.state.groups.get((process.database, process.group)) if process else None
@@ -43,7 +43,7 @@ def _cut_steps(inputs: PlanInput, copy: HotCopy) -> Iterator[Step]:
         engine = _leading_here(inputs, group) if group else None
         if group is None or engine is None:
             continue
-        if copy.stage is CopyStage.PAUSING and not cut.paused and not engine.fenced:
+        if copy.stage is CopyStage.PAUSING and not cut.paused and not engine.writes.fenced:
             yield PauseWrites(
                 f"pause {engine.start_id}",
                 engine.start_id,

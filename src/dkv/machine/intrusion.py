@@ -20,7 +20,7 @@ Slots = tuple[tuple[int, int], ...]
 
 def robbed(group: Group, engine: EngineSeen) -> bool:
     """Whether an engine leads without owning exactly its group's slots."""
-    return engine.role == "leader" and engine.slots is not None and _joined(engine.slots) != _joined(group.slots)
+    return engine.role == "leader" and engine.cluster.slots is not None and _joined(engine.cluster.slots) != _joined(group.slots)
 
 
 @lru_cache(256)
@@ -37,7 +37,7 @@ def _joined(slots: Slots) -> Slots:
 
 def unknown_nodes(inputs: PlanInput, database: str, engine: EngineSeen) -> list[NodeSeen]:
     """Nodes that own slots and that the domain does not know. What an engine was started to follow has epoch 0."""
-    owners = [node for node in engine.nodes if node.slots and node.epoch and not node.handshake]
+    owners = [node for node in engine.cluster.nodes if node.slots and node.epoch and not node.handshake]
     return [node for node in owners if node.node_id not in inputs.table(database).known] if owners else []
 
 
@@ -50,14 +50,16 @@ def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterato
 
 def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The leader of a group whose slots are, or were, somebody else's."""
-    if not engine.fenced:
+    if not engine.writes.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
     known, lost = group.intrusion, robbed(group, engine)
     here = known is not None and known.start_id == engine.start_id
     key = engine.directory
     if lost and not here:
         by = _named(group, engine, unknown_nodes(inputs, group.database, engine))
-        yield SubmitFact(key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.slots, **inputs.group_header(group)))
+        yield SubmitFact(
+            key, SlotsLost(start_id=engine.start_id, by=by, all=not engine.cluster.slots, **inputs.group_header(group))
+        )
     elif known and here and not known.looked:
         yield SaveDeletions(key, engine.start_id, group.database, group.name, group.term)
     elif known and here and known.back:
@@ -67,12 +69,12 @@ def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iter
     elif lost:
         yield Reclaim(key, engine.start_id, group.slots)
     else:
-        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.epoch, **inputs.group_header(group)))
+        yield SubmitFact(key, SlotsOwned(start_id=engine.start_id, epoch=engine.cluster.epoch, **inputs.group_header(group)))
 
 
 def _named(group: Group, engine: EngineSeen, unknown: list[NodeSeen]) -> str:
     """A sentence part that names the nodes that own the slots."""
-    others = [node for node in engine.nodes if node.slots and node.node_id != engine.node_id]
+    others = [node for node in engine.cluster.nodes if node.slots and node.node_id != engine.node_id]
     slots = set(_each(group.slots))
     owners = unknown or [node for node in others if slots & set(_each(node.slots))]
     if not owners:

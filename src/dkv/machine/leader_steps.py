@@ -34,7 +34,7 @@ MARK_EVERY = 256 << 10  # bytes of writes between markers: a copy that rewrote h
 
 def opening_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """The assigned leader: its term opens once its engine has loaded and is fenced."""
-    if not engine.fenced:
+    if not engine.writes.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
         yield SubmitFact(engine.directory, OpenTerm(start_id=engine.start_id, **inputs.group_header(group)))
@@ -47,7 +47,7 @@ def leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterato
         yield from _lead(inputs.state, group, engine)
         return
     if group.handover:
-        if robbed(group, engine) and not engine.fenced:
+        if robbed(group, engine) and not engine.writes.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         yield from cut_off_steps(inputs, group, engine)
         yield from handover_steps_of_leader(inputs, group, engine)
@@ -104,16 +104,16 @@ def fence_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
     """Fence the leader below minInSync, in a whole stop, when shrinking below minInSync, when cut off from the domain, and when
     its files are gone: what it acknowledged then would be on no disk.
     """
-    writes = _may_write(inputs.state, group) and not engine.files_lost and not _cut_off(inputs, group, engine)
-    if not writes and not engine.fenced:
+    writes = _may_write(inputs.state, group) and not engine.files.lost and not _cut_off(inputs, group, engine)
+    if not writes and not engine.writes.fenced:
         yield from _stop_taking_writes(inputs, group, engine)
-    if writes and engine.fenced and not _about_to_fall_below(inputs, group, engine):
+    if writes and engine.writes.fenced and not _about_to_fall_below(inputs, group, engine):
         yield Unfence(f"fence {engine.start_id}", engine.start_id)
 
 
 def _stop_taking_writes(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """In a whole stop clients are sent away first, because no library repeats what a fence refuses; not for long, though."""
-    calmly = stopping(inputs.state, group) and not engine.files_lost and not _cut_off(inputs, group, engine)
+    calmly = stopping(inputs.state, group) and not engine.files.lost and not _cut_off(inputs, group, engine)
     if calmly and engine.takes_clients and inputs.lasted(("stopping", group.key)) < SENT_AWAY_WITHIN:
         yield from close_client_port(engine)
     else:
@@ -122,7 +122,7 @@ def _stop_taking_writes(inputs: PlanInput, group: Group, engine: EngineSeen) -> 
 
 def cut_off_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Fence an engine that leads before another may lead, whatever else is going on."""
-    if engine.role == "leader" and not engine.fenced and _cut_off(inputs, group, engine):
+    if engine.role == "leader" and not engine.writes.fenced and _cut_off(inputs, group, engine):
         yield Fence(f"fence {engine.start_id}", engine.start_id)
 
 
@@ -147,7 +147,7 @@ def _copy_steps(inputs: PlanInput, group: Group, engine: EngineSeen, archive: Ar
     key = _copy_key(group, archive.archive_id)
     if archive.archive_id in group.in_sync:
         because = _why_out(inputs, group, engine, archive.archive_id)
-        if because and _about_to_fall_below(inputs, group, engine) and not engine.fenced:
+        if because and _about_to_fall_below(inputs, group, engine) and not engine.writes.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         elif because:
             yield SubmitFact(key, InSyncShrunk(archive_id=archive.archive_id, reason=because, **inputs.group_header(group)))
@@ -208,7 +208,7 @@ def _caught_up(inputs: PlanInput, group: Group, engine: EngineSeen, joining: Joi
     """Past the leader's offset that was noted after `required` had stood for 1 s."""
     noted = _noted(inputs, group, joining)
     replica = replica_of(inputs.state, engine, joining.archive_id)
-    known = node_id(inputs.state.uid, joining.archive_id) in {node.node_id for node in engine.nodes if not node.handshake}
+    known = node_id(inputs.state.uid, joining.archive_id) in {node.node_id for node in engine.cluster.nodes if not node.handshake}
     return known and noted is not None and replica is not None and replica.online and replica.offset >= noted
 
 
@@ -225,7 +225,7 @@ def _ask(engine: EngineSeen) -> Step:
 
 def _clean_stop(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Writes are fenced; once all of S holds what the leader has, everything may stop without handover."""
-    if not engine.fenced or group.clean_stop:
+    if not engine.writes.fenced or group.clean_stop:
         return
     others = [a for a in group.in_sync if a != group.leader]
     reached = tuple(a for a in others if _holds_all(inputs, group, engine, a))
@@ -248,10 +248,12 @@ def _holds_all(inputs: PlanInput, group: Group, engine: EngineSeen, archive_id: 
 
 def upkeep_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Markers, rewrites, and a node table that says what the domain says."""
-    marker = engine.marker
+    marker = engine.files.marker
     if marker and marker.term == group.term:
-        at = inputs.seen.conditions.notes.get(("marked", engine.start_id, marker.term, marker.sequence), engine.incremental_bytes)
-        if engine.incremental_bytes - at >= MARK_EVERY:
+        at = inputs.seen.conditions.notes.get(
+            ("marked", engine.start_id, marker.term, marker.sequence), engine.files.incremental_bytes
+        )
+        if engine.files.incremental_bytes - at >= MARK_EVERY:
             yield _mark(group, engine)
     elif group.leader_process == engine.start_id:
         yield _mark(group, engine)

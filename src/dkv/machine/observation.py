@@ -250,7 +250,7 @@ def replica_of(state: State, engine: EngineSeen, archive_id: int) -> ReplicaSeen
     """An archive's engine as the leader's engine sees it."""
     archive = state.archives[archive_id]
     host = state.servers[archive.server_id].host
-    return next((r for r in engine.replicas if (r.address, r.port) == (host, archive.client_port)), None)
+    return next((r for r in engine.replication.replicas if (r.address, r.port) == (host, archive.client_port)), None)
 
 
 def acknowledges(state: State, engine: EngineSeen, archive_id: int, within_ms: int) -> bool:
@@ -266,7 +266,7 @@ def knows_as_follower(state: State, engine: EngineSeen, archive_id: int) -> bool
     requests to fail over until then (measured on 9.1.2, tests/contract).
     """
     follower = node_id(state.uid, archive_id)
-    return any(node.node_id == follower and node.follows == engine.node_id for node in engine.nodes)
+    return any(node.node_id == follower and node.follows == engine.node_id for node in engine.cluster.nodes)
 
 
 def share(state: State, server: LocalServer) -> int:
@@ -279,7 +279,7 @@ def share(state: State, server: LocalServer) -> int:
 
 def next_sequence(group: Group, engine: EngineSeen) -> int:
     """The number of the next marker: the leader's manager counts them within a term, without a commit."""
-    marker = engine.marker
+    marker = engine.files.marker
     return marker.sequence + 1 if marker and marker.term == group.term else 1
 
 

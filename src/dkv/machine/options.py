@@ -28,11 +28,11 @@ class Runs(TypedDict):
 
 def option_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Iterator[Step]:
     """Set the options that differ, then report what the engines run with."""
-    if process.leaving or not all(e.answering and not e.loading and e.max_memory is not None for e in engines):
+    if process.leaving or not all(e.answering and not e.loading and e.options.max_memory is not None for e in engines):
         return
     wanted = [(_memory(inputs, process, e), _fsync(inputs, process, e)) for e in engines]
     runs = running_options(inputs, process, engines)
-    if [(e.max_memory, e.append_fsync) for e in engines] != wanted:
+    if [(e.options.max_memory, e.options.append_fsync) for e in engines] != wanted:
         max_memory, fsync = max(wanted)
         yield SetOptions(f"options {process.start_id}", process.start_id, max_memory, fsync)
     elif process.state in (ProcessState.TRACKED, ProcessState.MONITORED) and _differs(process, runs):
@@ -42,7 +42,7 @@ def option_steps(inputs: PlanInput, process: Process, engines: Sequence[EngineSe
 def running_options(inputs: PlanInput, process: Process, engines: Sequence[EngineSeen]) -> Runs:
     """The options that the domain is to know of a process. Without an option of the database each engine has its share, reported
     as 0; an engine that got more by an earlier option keeps it until it is restarted, since its clients may have filled it."""
-    fsync, max_memory = engines[0].append_fsync, max(e.max_memory or 0 for e in engines)
+    fsync, max_memory = engines[0].options.append_fsync, max(e.options.max_memory or 0 for e in engines)
     if not inputs.state.databases[process.database].options.max_memory:
         max_memory = process.max_memory if max_memory > inputs.share else 0
     return Runs(append_fsync=fsync, max_memory=max_memory)
@@ -55,13 +55,13 @@ def _differs(process: Process, runs: Runs) -> bool:
 def _memory(inputs: PlanInput, process: Process, engine: EngineSeen) -> int:
     """A share is only ever raised while an engine runs: its writes are not refused because of another database."""
     wanted = inputs.state.databases[process.database].options.max_memory
-    return wanted or max(inputs.share, engine.max_memory or 0)
+    return wanted or max(inputs.share, engine.options.max_memory or 0)
 
 
 def _fsync(inputs: PlanInput, process: Process, engine: EngineSeen) -> str:
     """A stronger promise is kept before it is given, a weaker one is given first."""
     wanted = inputs.state.databases[process.database].options.append_fsync
-    if engine.append_fsync in ("", wanted):
-        return engine.append_fsync
-    weaker = FSYNC.index(wanted) > FSYNC.index(engine.append_fsync)
-    return engine.append_fsync if weaker and inputs.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted
+    if engine.options.append_fsync in ("", wanted):
+        return engine.options.append_fsync
+    weaker = FSYNC.index(wanted) > FSYNC.index(engine.options.append_fsync)
+    return engine.options.append_fsync if weaker and inputs.lasted(("weaker", engine.start_id)) < WEAKEN_AFTER else wanted

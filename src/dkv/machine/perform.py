@@ -265,8 +265,8 @@ class Performer:
                 group=step.group,
                 term=step.term,
                 start_id=step.start_id,
-                epoch=engine.epoch,
-                history=engine.history,
+                epoch=engine.cluster.epoch,
+                history=engine.replication.history,
                 **self._header,
             )
         )

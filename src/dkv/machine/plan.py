@@ -197,11 +197,11 @@ def _with_engine(inputs: PlanInput, process: Process, engine: EngineSeen) -> Ite
     elif not engine.answering or not engine.role:
         # busy is not dead; what it is was not seen if it was busy from the first observation on
         yield from unanswering_steps(inputs, group, engine)
-    elif engine.held and not begins_to_lead(group, process, engine):
+    elif engine.writes.held and not begins_to_lead(group, process, engine):
         yield Fence(engine.directory, engine.start_id)
     elif process.state is ProcessState.CONFIGURED:
         yield from _loading_steps(inputs, process, engine)
-    elif engine.files_lost and group.serving:
+    elif engine.files.lost and group.serving:
         yield from lost_files_steps(inputs, group, process, engine)
     elif tail.receives(group, process):
         yield from tail.recipient_steps(inputs, group, process, engine)
@@ -229,7 +229,7 @@ def _loading_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> I
         if engine.loading_percent > process.loading_percent and waited > news:
             fact = LoadingProgressed(start_id=process.start_id, percent=engine.loading_percent, **inputs.fact_header)
             yield SubmitFact(engine.directory, fact)
-    elif engine.cluster_ok or not patient:
+    elif engine.cluster.state_ok or not patient:
         runs = running_options(inputs, process, (engine,))
         yield SubmitFact(
             engine.directory, ProcessTracked(start_id=process.start_id, pid=engine.pid, **runs, **inputs.fact_header)

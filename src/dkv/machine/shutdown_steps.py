@@ -65,9 +65,9 @@ def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: 
 
 def _end(engine: EngineSeen, leads: bool) -> Iterator[Step]:
     """Close the client port before writes are refused: every client library understands a closed connection, none NOREPLICAS."""
-    if leads and not engine.fenced and engine.takes_clients:
+    if leads and not engine.writes.fenced and engine.takes_clients:
         yield from close_client_port(engine)
-    elif leads and not engine.fenced:
+    elif leads and not engine.writes.fenced:
         yield Fence(engine.directory, engine.start_id)
     else:
         yield ShutDown(engine.directory, engine.start_id)

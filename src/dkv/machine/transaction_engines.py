@@ -106,7 +106,7 @@ def _following_steps(inputs: PlanInput, process: Process, seen: TeSeen) -> Itera
 
 def _wants_leader(inputs: PlanInput, process: Process, group: Group, engine: EngineSeen) -> bool:
     """At once when it never followed anybody, a moment later when it may find its leader again by itself."""
-    usable = engine.answering and bool(engine.role) and not engine.loading and not engine.resyncing
+    usable = engine.answering and bool(engine.role) and not engine.loading and not engine.replication.resyncing
     if not usable or not group.serving or group.handover or _synced(inputs, group, engine):
         return False
     return process.running_at == 0 or inputs.lasted(("detached", process.start_id, engine.group)) > LINK_PATIENCE
@@ -114,9 +114,9 @@ def _wants_leader(inputs: PlanInput, process: Process, group: Group, engine: Eng
 
 def _synced(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool:
     """Whether it holds what its leader holds, but for what is on its way."""
-    if not group.serving or group.leader is None or engine.loading or engine.resyncing:
+    if not group.serving or group.leader is None or engine.loading or engine.replication.resyncing:
         return False
-    return engine.link_up and engine.follows == node_id(inputs.state.uid, group.leader)
+    return engine.replication.link_up and engine.follows == node_id(inputs.state.uid, group.leader)
 
 
 def _lost_touch(inputs: PlanInput, seen: TeSeen) -> bool:

@@ -10,7 +10,11 @@ from dkv.engine.contract import EngineSeen, Survey
 
 def tail_moved_key(process: Process, engine: EngineSeen | None, handled: int) -> Hashable:
     """Holds since a tail last moved where this process is: `handled` bytes by its manager, or more taken by its engine."""
-    return ("tail moved", process.start_id, handled + (engine.offset + engine.incremental_bytes if engine is not None else 0))
+    return (
+        "tail moved",
+        process.start_id,
+        handled + (engine.replication.offset + engine.files.incremental_bytes if engine is not None else 0),
+    )
 
 
 def tail_complete_key(group: Group) -> Hashable:

@@ -88,12 +88,12 @@ def recipient_steps(inputs: PlanInput, group: Group, process: Process, engine: E
     tail = group.tail
     assert tail is not None
     recipient = tail.of(process.start_id)
-    if not engine.fenced:
+    if not engine.writes.fenced:
         yield Fence(engine.directory, engine.start_id)
     elif recipient is None or not tail.history or engine.role != "follower" or engine.busy:
         return
     elif not recipient.whole:
-        if (engine.history, engine.offset) == (tail.history, tail.end):
+        if (engine.replication.history, engine.replication.offset) == (tail.history, tail.end):
             yield CheckTail(
                 engine.directory,
                 process.start_id,
@@ -118,7 +118,7 @@ def report_digest(inputs: PlanInput, group: Group, engine: EngineSeen) -> bool |
     None: it reports later. Its stream may still bring bytes, and until its link is down its position is not final.
     """
     above = inputs.state.databases[group.database].options.tail_above
-    large = 0 <= above <= engine.base_bytes + engine.incremental_bytes and engine.role == "follower"
-    if large and engine.link_up and inputs.lasted(("vacant", group.key)) < FALL_PATIENCE:
+    large = 0 <= above <= engine.files.base_bytes + engine.files.incremental_bytes and engine.role == "follower"
+    if large and engine.replication.link_up and inputs.lasted(("vacant", group.key)) < FALL_PATIENCE:
         return None
-    return large and not engine.link_up
+    return large and not engine.replication.link_up

@@ -33,6 +33,12 @@ class SimEngine:
     deaf: bool = False  # inside a script that does not answer BUSY yet
     busy: bool = False  # inside one that does
     script: Entry | None = None  # what the running one wrote
+    stopped: bool = False  # SIGSTOP
+    loading: bool = True
+    through: bool = False  # it would have loaded if it did not stand still
+    epoch: int = 0
+    takes_clients: bool = False
+    rewriting: bool = False
     torn: bool = False  # its role changed inside a script, and nothing made its data whole since
 
     def __init__(
@@ -53,7 +59,6 @@ class SimEngine:
         self.disk = disk
         self.pid, self.alive = pid, True
         self.perish: Callable[[Cause], None] = lambda cause: None  # ends this process, because of its disk
-        self.stopped = False  # SIGSTOP
         self.stopped_at = net.now()  # the last one
         self.one_value = one_value  # that is what it loads: it says nothing until it is through
         self.went_on_at = float("-inf")  # last SIGCONT
@@ -61,8 +66,6 @@ class SimEngine:
         self.asked: list[asyncio.Future[Any]] = []
         self.born_at = net.now()
         self.loads = loads  # seconds
-        self.loading = True
-        self.through = False  # it would have loaded if it did not stand still
         self.data: dict[str, str] = disk.load() if disk else {}
         leader = next((p for p in spec.peers if p.group == spec.group and p.leads), None)
         self.phantom_id = f"phantom-{spec.start_id}"
@@ -71,20 +74,16 @@ class SimEngine:
         self.known = {p.node_id: Known(p.node_id, p.address, p.client_port, p.leads, p.epoch, None) for p in spec.peers}
         self.table: tuple[NodeSeen, tuple[NodeSeen, ...]] | None = None  # its line of CLUSTER NODES and all; None: news
         self.forgotten: set[str] = set()
-        self.epoch = 0
         self.current_epoch = max([spec.current_epoch, *(p.epoch for p in spec.peers)])
-        self.takes_clients = False
         self.fenced, self.admits, self.credentials = True, False, spec.memory_only
         self.max_memory, self.append_fsync = spec.max_memory, "" if spec.memory_only else spec.append_fsync
         self.paused_until, self.held = 0.0, False  # held: fenced so that writes wait
         self.waits_until = 0.0  # CLIENT PAUSE, for a hot copy
-        self.rewriting = False
         self.unfinished: list[Entry] = []
         self.waits: list[Waiting] = []
         self.gets, self.puts = 0, 0
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
-        self.shown: dict[str, Any] = {}  # its fields
         self.looked_at, self.ordered = 0.0, True  # thoroughly, by its manager; whether orders came since then
         self.lets_in, self.robbed = True, False  # whoever meets it; a stranger owns its slots
         self.replication = Replication(self)

@@ -4,109 +4,130 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
-from dkv.engine.contract import EngineSeen, NodeSeen, Position, ReplicaSeen
+from dkv.engine.contract import (
+    ClusterSeen,
+    EngineOptions,
+    EngineSeen,
+    FilesSeen,
+    NodeSeen,
+    Position,
+    ReplicaSeen,
+    ReplicationSeen,
+    WritesSeen,
+)
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.gossip import line
 
 FREE = 10**12  # bytes free on each disk
 WHOLE_EVERY = 5.0  # s what only orders and gossip change may be old at a look that is not thorough
-KEPT = (
-    "node_id",
-    "follows",
-    "phantom",
-    "cluster_ok",
-    "fenced",
-    "admits_replicas",
-    "takes_clients",
-    "epoch",
-    "current_epoch",
-    "nodes",
-    "max_memory",
-    "append_fsync",
-    "refuses",
-)
 LINK_DOWN = 10**9  # ms of silence shown for a link that is down, as the real driver shows it
 
 
 def look(engine: SimEngine, thorough: bool = True) -> EngineSeen:
     """The engine as its manager's survey shows it; a stopped one shows its disk only. The same sight is the same object."""
-    before, now = engine.shown, engine.net.now()
+    now = engine.net.now()
+    before = engine.last_seen
     if engine.silent:
         silent = int((now - engine.answered_at) * 1000)
         idle = int((now - engine.stopped_at) * 1000) if engine.stopped else 0
-        return replace(
-            engine.last_seen or _stranger(engine), answering=False, silent_ms=silent, idle_ms=idle, marker=_marker(engine.disk)
-        )
+        return replace(_earlier(engine), answering=False, silent_ms=silent, idle_ms=idle)
     engine.answered_at = now
     if engine.busy:
-        return replace(
-            engine.last_seen or _stranger(engine),
-            answering=True,
-            busy=True,
-            silent_ms=0,
-            refuses="BUSY",
-            marker=_marker(engine.disk),
-        )
+        earlier = _earlier(engine)
+        writes = replace(earlier.writes, refuses="BUSY")
+        return replace(earlier, answering=True, busy=True, silent_ms=0, writes=writes)
     shown = _look(engine)
-    if thorough or not before or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(shown):
+    if before is None or thorough or engine.ordered or now - engine.looked_at >= WHOLE_EVERY or _place(before) != _place(shown):
         engine.looked_at, engine.ordered = now, False
     else:
-        shown |= {name: before[name] for name in KEPT}
-    if engine.last_seen is None or before != shown:
-        engine.shown, engine.last_seen = shown, EngineSeen(**shown)
+        shown = _not_thoroughly(before, shown)
+    if before != shown:
+        engine.last_seen = shown
+    assert engine.last_seen is not None
     return engine.last_seen
 
 
-def _place(shown: dict[str, Any]) -> tuple[object, ...]:
+def _not_thoroughly(before: EngineSeen, shown: EngineSeen) -> EngineSeen:
+    """What INFO says now; what only orders and gossip change as it was before."""
+    return replace(
+        shown,
+        node_id=before.node_id,
+        follows=before.follows,
+        admits_replicas=before.admits_replicas,
+        takes_clients=before.takes_clients,
+        cluster=replace(before.cluster, slots=shown.cluster.slots, lets_in=shown.cluster.lets_in),
+        writes=replace(shown.writes, fenced=before.writes.fenced, refuses=before.writes.refuses),
+        options=before.options,
+    )
+
+
+def _earlier(engine: SimEngine) -> EngineSeen:
+    """The engine as it was shown last, or as one that never answered, with the marker on its disk now."""
+    earlier = engine.last_seen or _stranger(engine)
+    return replace(earlier, files=replace(earlier.files, marker=_marker(engine.disk)))
+
+
+def _place(shown: EngineSeen) -> tuple[object, ...]:
     """What INFO tells of where an engine stands, and of how many nodes it is connected with."""
-    return (shown["role"], shown["follows"], shown["history"], shown["loading"], len(shown["nodes"]))
+    return (shown.role, shown.follows, shown.replication.history, shown.loading, len(shown.cluster.nodes))
 
 
-def _look(engine: SimEngine) -> dict[str, Any]:
-    """The fields of what is seen."""
+def _look(engine: SimEngine) -> EngineSeen:
+    """All of it as it is now."""
     now, disk, link, leads = engine.net.now(), engine.disk, engine.replication, engine.role == "leader"
-    return {
-        "start_id": engine.start_id,
-        "directory": engine.spec.directory,
-        "node_id": engine.node_id,
-        "pid": engine.pid,
-        "answering": True,
-        "free_bytes": FREE,
-        "marker": _marker(disk),
-        "group": engine.group,
-        "loading": engine.loading,
-        "loading_percent": engine.loading_percent(),
-        "role": engine.role,
-        "follows": engine.follows,
-        "phantom": not leads and engine.follows in (None, engine.phantom_id),
-        "cluster_ok": not engine.loading,
-        "fenced": engine.fenced or engine.held,
-        "held": engine.held,
-        "admits_replicas": engine.admits,
-        "takes_clients": engine.takes_clients,
-        "link_up": not leads and link.state == "up",
-        "resyncing": not leads and link.state == "resyncing",
-        "link_silent_ms": 0 if leads else _link_silence(engine),
-        "rewriting": engine.rewriting,
-        "offset": link.offset,
-        "history": link.history,
-        "epoch": engine.epoch if leads else engine.leader_epoch(),
-        "current_epoch": engine.current_epoch,
-        "replicas": _replicas(engine) if leads else (),
-        "nodes": _nodes(engine),
-        "incremental_bytes": disk.incremental_bytes if disk else 0,
-        "paused": now < engine.waits_until,
-        "yields": leads and engine.paused_until - now >= 2.0,
-        "max_memory": engine.max_memory,
-        "append_fsync": engine.append_fsync,
-        "refuses": _refuses(engine),
-        "torn": engine.torn,
-        "slots": engine.own_slots() if leads else None,
-        "lets_in": engine.lets_in,
-    }
+    return EngineSeen(
+        start_id=engine.start_id,
+        directory=engine.spec.directory,
+        node_id=engine.node_id,
+        pid=engine.pid,
+        group=engine.group,
+        answering=True,
+        loading=engine.loading,
+        loading_percent=engine.loading_percent(),
+        role=engine.role,
+        follows=engine.follows,
+        admits_replicas=engine.admits,
+        takes_clients=engine.takes_clients,
+        replication=ReplicationSeen(
+            offset=link.offset,
+            history=link.history,
+            link_up=not leads and link.state == "up",
+            resyncing=not leads and link.state == "resyncing",
+            link_silent_ms=0 if leads else _link_silence(engine),
+            replicas=_replicas(engine) if leads else (),
+            torn=engine.torn,
+        ),
+        cluster=_cluster(engine),
+        files=FilesSeen(
+            marker=_marker(disk),
+            incremental_bytes=disk.incremental_bytes if disk else 0,
+            free_bytes=FREE,
+            rewriting=engine.rewriting,
+        ),
+        writes=WritesSeen(
+            refuses=_refuses(engine),
+            fenced=engine.fenced or engine.held,
+            held=engine.held,
+            paused=now < engine.waits_until,
+            yields=leads and engine.paused_until - now >= 2.0,
+        ),
+        options=EngineOptions(engine.max_memory, engine.append_fsync),
+    )
+
+
+def _cluster(engine: SimEngine) -> ClusterSeen:
+    leads = engine.role == "leader"
+    return ClusterSeen(
+        state_ok=not engine.loading,
+        phantom=not leads and engine.follows in (None, engine.phantom_id),
+        epoch=engine.epoch if leads else engine.leader_epoch(),
+        current_epoch=engine.current_epoch,
+        nodes=_nodes(engine),
+        slots=engine.own_slots() if leads else None,
+        lets_in=engine.lets_in,
+    )
 
 
 def _refuses(engine: SimEngine) -> str:
@@ -126,7 +147,7 @@ def _stranger(engine: SimEngine) -> EngineSeen:
         node_id=engine.node_id,
         pid=engine.pid,
         answering=False,
-        free_bytes=FREE,
+        files=FilesSeen(free_bytes=FREE),
         group=engine.group,
     )
 
