@@ -117,7 +117,7 @@ async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World)
             "store": "OrdersStore",
             "for": "the manager of s2",
             "since": world.now,
-            "reason": "its request was not taken yet",
+            "reason": "its manager has not taken the request yet",
             "hint": "Look at the log of the manager of s2.",
             "blocksWrites": False,
         }

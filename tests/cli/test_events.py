@@ -158,8 +158,8 @@ def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
     code, out, _ = typed(manager, "--why", "41")
     assert code == 0
     assert out.splitlines() == [
-        "#41 2026-01-01 00:00:00Z group db/g1 has a new leader (start id 4): archive 2 is in sync",
-        "  because #39 2026-01-01 00:00:00Z group db/g1 has no leader any more: process 1, its leader, ended",
+        "#41 2026-01-01 00:00:00Z process 4 was assigned to lead group db/g1: archive 2 is in sync",
+        "  because #39 2026-01-01 00:00:00Z group db/g1 lost its leader: process 1, its leader, ended",
         "  because #38 2026-01-01 00:00:00Z process 1 ended: killed by signal 9, sender unknown",
         "Root cause: ProcessExited, reported by s1.",
     ]

@@ -128,7 +128,12 @@ FAILED = {"cause": "killed by signal", "reason": "killed by signal 9, sender unk
 INSTANCES: list[tuple[str, StateBuilder, str, str | None]] = [
     ("runs", StateBuilder(), "Running", None),
     ("was never started", StateBuilder().without(B), "Stopped", "it was not started yet"),
-    ("requested", StateBuilder().now(B, state=ProcessState.REQUESTED), "Starting", "the manager of s2 did not take"),
+    (
+        "requested",
+        StateBuilder().now(B, state=ProcessState.REQUESTED),
+        "Starting",
+        "the manager of s2 has not taken the request yet",
+    ),
     (
         "requested of a lost server",
         StateBuilder().now(B, state=ProcessState.REQUESTED).lose(B),
@@ -216,12 +221,12 @@ def test_a_new_group_waits_for_its_requested_instances() -> None:
     builder = StateBuilder(term=0).now(A, state=ProcessState.REQUESTED).without(B).without(C)
     names, reason = waiting(builder)
     assert names == ("o-1", "o-2", "o-3")
-    assert "o-1 was requested and the manager of s1 did not take it yet" in reason
+    assert "o-1 was requested, and the manager of s1 has not taken the request yet" in reason
 
 
 VACANCIES: list[tuple[str, StateBuilder, str, str]] = [
     ("loading", StateBuilder(**VACANT).now(A, state=ProcessState.CONFIGURED, loading_percent=7), "is loading its data, 7 %", ""),
-    ("silent", StateBuilder(**VACANT).now(A, report=None), "o-1 did not tell yet", ""),
+    ("silent", StateBuilder(**VACANT).now(A, report=None), "o-1 has not reported its position yet", ""),
     (
         "stopped",
         StateBuilder(**VACANT).without(A, stopped_by_operator=True),
@@ -262,7 +267,7 @@ def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() ->
 
 def test_an_enforced_leader_is_the_only_one_waited_for() -> None:
     builder = StateBuilder(**VACANT, enforced=C).without(A, stopped_by_operator=True).now(C, report=None)
-    assert waiting(builder) == (("o-3",), "o-3 did not tell yet how far its data goes")
+    assert waiting(builder) == (("o-3",), "o-3 has not reported its position yet")
 
 
 def test_a_vacant_group_may_wait_for_proof_that_its_old_leader_stopped() -> None:
@@ -279,11 +284,11 @@ def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
     assert found is not None
     assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
     assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
-    assert "after 2 s without" in found.hint
+    assert "After 2 s without progress" in found.hint
     builder.group = replace(builder.group, stalled_since=8_500, in_sync=(A,))
     found = waits_for(builder.state(), builder.group)
     assert found is not None
-    assert found.hint == "No other instance is in sync: it has to finish."
+    assert found.hint == "No other instance is in sync, so this one has to finish."
 
 
 def test_who_waits_for_the_leader_says_for_whom() -> None:

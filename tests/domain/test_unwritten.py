@@ -20,7 +20,7 @@ def test_an_engine_that_its_manager_saw_end_is_not_shown_as_one_that_lives() -> 
     shown = as_of(state, replace(LOCKED, ended=(KILLED,)))
     view = store_view(shown, shown.databases["db"], 7)
     assert [(i["instanceName"], i["state"]) for i in view["instances"]] == [("db-1", "Failed"), ("db-2", "Running")]
-    assert "its manager saw it and cannot write it down" in view["instances"][0]["reason"]
+    assert "seen by its manager, which cannot commit it" in view["instances"][0]["reason"]
     assert (view["status"], shown.archives[0].state) == ("Partial", ArchiveState.NOT_RUNNING)
     assert tombstones_view(shown, "db")[0]["lastWords"] == ["last"]
     reasons = [(one.subject, one.blocks, one.reason) for one in blocked(shown, "db")]

@@ -21,7 +21,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         BEGIN + "start db-1",
         "process 0 (db-1)",
         "the manager of A",
-        "its request was not taken",
+        "its manager has not taken the request yet",
         "log of the manager of A",
     ),
     "requested, its server is away": (
@@ -73,7 +73,13 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "as soon as its group has a leader",
         "has to finish",
     ),
-    "loaded, not let in yet": (UP + "exit db-2; " + AGAIN, "process 2 (db-2)", "the manager of db-1", "lets it join", ""),
+    "loaded, not let in yet": (
+        UP + "exit db-2; " + AGAIN,
+        "process 2 (db-2)",
+        "the manager of db-1",
+        "has not let it join yet",
+        "",
+    ),
     "joining does not get further": (
         UP + "exit db-2; " + AGAIN + "join db-2",
         "process 2 (db-2)",
@@ -114,7 +120,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "group db/UNPARTITIONED",
         "db-1",
         "which the domain does not know, took its hash slots",
-        "firewall rule",
+        "Unknown nodes on the cluster bus",
     ),
     "an enforced archive without a process": (
         STOPPED + "enforce db-2 allow-data-loss reason=lost",
@@ -141,15 +147,15 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + 3 * 'exit db-2 cause="disk full" because=full; ',
         "process 4 (db-2)",
         "room on the disk of B",
-        "its last 3 processes ended before or soon after they ran: full; the next one is begun at 01:00:02Z, or as soon as "
-        "there is room again",
-        "or its manager's data; it is begun at once with: Start-DkvStore -Name db -InstanceName db-2.",
+        "its last 3 processes ended before or soon after they ran: full; the next one starts at 01:00:02Z, or as soon as "
+        "the disk has room again",
+        "or the manager's data; it starts at once with: Start-DkvStore -Name db -InstanceName db-2.",
     ),
     "held back without a reason that could go away": (
         UP + 2 * "exit db-2 because=odd; ",
         "process 3 (db-2)",
         "its next try",
-        "odd; the next one is begun at 01:00:05Z",
+        "odd; the next one starts at 01:00:05Z",
         "Start-DkvStore -Name db -InstanceName db-2",
     ),
     "ended and nobody starts it again": (
@@ -186,7 +192,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + "shutdown db",
         "database db",
         "process 0, process 1",
-        "its SMs stop once all in sync",
+        "its SMs stop once every copy in sync",
         "-Force",
     ),
     "a handover stands": (UP + "handover db-2", "group db/UNPARTITIONED", "db-2", "db-2 is to lead", "Look at the logs"),
@@ -202,7 +208,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "group db/UNPARTITIONED",
         "db-2",
         "1 of 2 copies are in sync, so writes are refused",
-        "when they have joined",
+        "Writes are accepted again when",
     ),
     "the leader's manager is away": (
         UP + "lost A",
@@ -215,7 +221,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         UP + "engine-silent db-1",
         "process 0 (db-1)",
         "its engine",
-        "answers nothing at all",
+        "its engine does not answer",
         "dkv shutdown process",
     ),
     "a former leader is not proven stopped": (
@@ -237,7 +243,7 @@ CASES: dict[str, tuple[str, str, str, str, str]] = {
         "position db-2 marker=1-1+700 offset=800 history=h1 digest=seven",
         "group db/UNPARTITIONED",
         "db-2",
-        "db-2 was chosen to lead in term 2 and is first given the writes that only the disk of db-1 has",
+        "db-2 was chosen to lead in term 2 and first receives the writes that only the disk of db-1 has",
         "after 2 s without progress db-1 is restarted instead",
     ),
     "its leader is busy for ever": (

@@ -119,7 +119,7 @@ def fails_at_start(domain: LocalDomain, cause: str, *reasons: str) -> Json:
     began = time.monotonic()
     said = domain.dkv("Start-DkvStore", "Odd")
     assert said.code == 1, said
-    assert "FAILED" in said.out and "the next one is begun at" in said.out, said
+    assert "FAILED" in said.out and "the next one starts at" in said.out, said
     wait_for("the third end", lambda: domain.client.tombstones("Odd")[0]["parked"])
     assert time.monotonic() - began > 4.0
     tombstone = domain.client.tombstones("Odd")[0]
@@ -135,7 +135,7 @@ def lacks_at_start(domain: LocalDomain, cause: str, whom: str, *reasons: str) ->
     """Ask for a start that cannot work now: never parked, however often; its row says why, and what it waits for."""
     said = domain.dkv("Start-DkvStore", "Odd")
     assert said.code == 1, said
-    assert "FAILED" in said.out and "the next one is begun at" in said.out, said
+    assert "FAILED" in said.out and "the next one starts at" in said.out, said
     wait_for("a third try", lambda: domain.client.tombstones("Odd")[2]["cause"] == cause)
     for tombstone in domain.client.tombstones("Odd")[:3]:
         assert (tombstone["cause"], tombstone["parked"]) == (cause, False), tombstone
@@ -143,8 +143,8 @@ def lacks_at_start(domain: LocalDomain, cause: str, whom: str, *reasons: str) ->
             assert reason in tombstone["reason"], tombstone
     waits = domain.do("show", "waiting", "--db-name", "Odd").out
     assert f"(odd-1) waits for {whom}" in waits, waits
-    assert "the next one is begun at" in waits
-    assert "it is begun at once with: dkv start database --db-name Odd --unconditional." in waits
+    assert "the next one starts at" in waits
+    assert "it starts at once with: dkv start database --db-name Odd --unconditional." in waits
     newest = domain.client.tombstones("Odd")[0]["startId"]
     domain.dkv("start", "database", "--db-name", "Odd", "--unconditional")
     wait_for("the try that was asked for", lambda: domain.client.tombstones("Odd")[0]["startId"] > newest)

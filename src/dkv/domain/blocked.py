@@ -84,11 +84,11 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
         "domain",
         "the domain",
         "",
-        "its state",
+        "its state backend",
         now.at,
-        f"nothing can be written down: {now.why}; all that is shown is "
-        f"{now.age} s old, but for what the manager of {now.server_id} sees on its own machine; engines serve on, and "
-        "nobody is chosen to lead where one ends",
+        f"no change can be committed: {now.why}; what is shown is "
+        f"{now.age} s old, except what the manager of {now.server_id} sees on its own machine; engines go on serving, and "
+        "no successor is chosen for a leader that ends",
         now.hint,
         blocks=True,
     )
@@ -100,9 +100,9 @@ def _unwritten(state: State, database: str | None) -> Iterator[BlockedItem]:
                 "group",
                 group.subject,
                 group.database,
-                "the domain's state",
+                "the state backend",
                 now.at,
-                f"{name} led it and ended ({ended.reason}); its successor cannot be written down",
+                f"{name} led it and ended ({ended.reason}); its successor cannot be committed",
                 now.hint,
                 blocks=True,
             )
@@ -147,7 +147,7 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
     live = state.processes_of(database.name)
     tes = [p for p in live if p.role is ProcessRole.TE]
     left = tes if database.state is DatabaseState.REQUESTED_TE_SHUTDOWN and tes else live
-    what = "its TEs stop before its SMs" if left is tes else "its SMs stop once all in sync have what their leader has"
+    what = "its TEs stop before its SMs" if left is tes else "its SMs stop once every copy in sync has what its leader has"
     names = ", ".join(f"process {p.start_id}" for p in left)
     yield BlockedItem(
         "database",
@@ -248,7 +248,7 @@ def _enforced(state: State, group: Group) -> BlockedItem:
 
 def _name(state: State, archive_id: int | None) -> str:
     archive = state.archives.get(archive_id) if archive_id is not None else None
-    return archive.name if archive else "nobody"
+    return archive.name if archive else "no archive"
 
 
 # Archives ----------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
     subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
     now = state.unwritten if isinstance(state, AsOf) else None
     if now and ended and ended.process.start_id in {end.start_id for end in now.ended}:
-        yield BlockedItem("archive", subject, archive.database, "the domain's state", at, f"it ended: {ended.reason}", now.hint)
+        yield BlockedItem("archive", subject, archive.database, "the state backend", at, f"it ended: {ended.reason}", now.hint)
         return
     if archive.parked:
         cure = "Make room on its disk" if ended and ended.cause == DISK_FULL else "Cure the cause"
@@ -310,9 +310,9 @@ def _process(state: State, process: Process) -> Iterator[BlockedItem]:
                 state,
                 process,
                 "its engine",
-                "its engine answers nothing at all; its manager ends it after "
-                "engineHangTimeout (30 s unless set), or ten times that while it computes",
-                "Look at its machine, a full disk or a stopped process hangs it; or end it: "
+                "its engine does not answer; its manager ends it after "
+                "engineHangTimeout (30 s unless set), or after ten times that while it computes",
+                "Look at its machine: a full disk or a stopped process makes an engine hang. Or end it: "
                 f"dkv shutdown process --start-id {process.start_id} --kill.",
             ),
             since=process.silent_at,
@@ -375,7 +375,7 @@ def _coming(state: State, process: Process) -> BlockedItem:
             state,
             process,
             f"the manager of {process.server_id}",
-            "its request was not taken yet",
+            "its manager has not taken the request yet",
             f"Look at the log of the manager of {process.server_id}.",
         )
     if process.state is ProcessState.CONFIGURED:
@@ -405,7 +405,7 @@ def _entering(state: State, process: Process) -> BlockedItem:
     led = [g for g in state.groups_of(process.database) if not g.serving]
     names = ", ".join(f"group {g.name}" for g in led) or "its engine"
     if not led:
-        return _of(state, process, names, "it copies what the leaders hold")
+        return _of(state, process, names, "it copies the data of its leaders")
     why = "it enters the database when every group has its leader"
     return _of(state, process, names, why, "Start the archives that the groups wait for.")
 
@@ -434,7 +434,7 @@ def _joining(state: State, process: Process) -> BlockedItem:
         return _of(state, process, names, "it follows as soon as its group has a leader", waiting.hint if waiting else "")
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining is None:
-        return _of(state, process, f"the manager of {leader}", "its leader's manager lets it join")
+        return _of(state, process, f"the manager of {leader}", "its leader's manager has not let it join yet")
     held = _of(state, process, leader, STAGES[joining.stage], _join_hint(state, process))
     return replace(held, since=joining.at or held.since)
 

@@ -27,23 +27,27 @@ class Lack:
 LACKS: dict[str, Lack] = {
     "disk full": Lack(
         "room on the disk of {server}",
-        "there is room again",
-        "Make room on the disk of {server} that holds {path}, or its manager's data",
+        "the disk has room again",
+        "Make room on the disk of {server} that holds {path} or the manager's data",
     ),
     "disk error": Lack(
-        "the disk of {server}", "it can be written again", "Mend, or mount again, the disk of {server} that holds {path}"
+        "the disk of {server}", "the disk can be written again", "Repair or remount the disk of {server} that holds {path}"
     ),
-    "port taken": Lack("ports {ports} of {server}", "they are free again", "End what listens on port {ports} of {server}"),
+    "port taken": Lack(
+        "ports {ports} of {server}", "the ports are free again", "End the program that listens on port {ports} of {server}"
+    ),
     "directory not usable": Lack(
-        "a directory on {server}", "it can be used again", "Make {path} on {server} a directory of the manager's user again"
+        "a directory on {server}",
+        "the directory can be used again",
+        "Give the directory {path} on {server} back to the manager's user",
     ),
     "archive identity missing": Lack(
-        "the files of {name} on {server}", "they are there again", "Mount or bring back {path} on {server}"
+        "the files of {name} on {server}", "the files are there again", "Mount or restore {path} on {server}"
     ),
     "archive in use": Lack(
-        "the lock of {name} on {server}", "it is free again", "End the process that holds {path}/LOCK on {server}"
+        "the lock of {name} on {server}", "the lock is free again", "End the process that holds {path}/LOCK on {server}"
     ),
-    "no valkey-server binary": Lack("a valkey-server on {server}", "there is one", "Install Valkey 9.1 on {server}"),
+    "no valkey-server binary": Lack("a valkey-server on {server}", "it is installed", "Install Valkey 9.1 on {server}"),
     "out of memory": Lack("memory of {server}", "", "Give {server} more memory, or its databases less (max-memory)", seen=False),
 }
 """By the cause of an end, in the words of the engine contract's Cause."""
@@ -77,7 +81,7 @@ def next_begin(rest: Rest) -> str:
     """The clause that says so in an event."""
     again = LACKS[rest.lacks].again if rest.lacks else ""
     sooner = f", or as soon as {again}" if again else ""
-    return f"it is begun in {rest.delay / 1000:g} s{sooner}"
+    return f"it starts in {rest.delay / 1000:g} s{sooner}"
 
 
 def why_held_back(rest: Rest) -> str:
@@ -85,7 +89,7 @@ def why_held_back(rest: Rest) -> str:
     lack = LACKS.get(rest.lacks)
     sooner = f", or as soon as {lack.again}" if lack and lack.again else ""
     ended = f"its last {rest.tries} processes ended before or soon after they ran: {rest.detail}"
-    return f"{ended}; the next one is begun at {_time(rest.next_at)}{sooner}"
+    return f"{ended}; the next one starts at {_time(rest.next_at)}{sooner}"
 
 
 def _time(at: int) -> str:

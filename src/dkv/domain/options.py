@@ -74,8 +74,8 @@ def applied(options: DatabaseOptions, before: Mapping[str, str], after: Mapping[
     if len(after) > MOST_OPTIONS or any(len(name) + len(value) > MOST_LETTERS for name, value in after.items()):
         return no(
             "bad_value",
-            f"These are {len(after)} options.",
-            f"At most {MOST_OPTIONS} are kept, each of {MOST_LETTERS} characters with its name.",
+            f"There are {len(after)} options.",
+            f"At most {MOST_OPTIONS} are kept, each of at most {MOST_LETTERS} characters with its name.",
         )
     unknown = next((name for name in after if after[name] != before.get(name) and not known(name)), None)
     if unknown is not None:
@@ -132,7 +132,7 @@ def _read(name: str, field: str, text: str) -> int | str | Refused:
     if not (digits.isascii() and digits.isdigit() and len(text) < 17 and least <= int(text) <= LARGEST):
         return no("bad_value", f"The option {name} is {text!r}.", f"It is a whole number from {least}.")
     if field == "script_limit" and 0 < int(text) < LEAST_SCRIPT_LIMIT:
-        hint = f"It is in ms, from {LEAST_SCRIPT_LIMIT}: sooner no engine says that a script keeps it; 0 is no limit."
+        hint = f"It is in ms, at least {LEAST_SCRIPT_LIMIT}: an engine reports a busy script only after that. 0 means no limit."
         return no("bad_value", f"The option {name} is {text!r}.", hint)
     return int(text)
 
@@ -205,9 +205,9 @@ def _effect(database: Database, name: str) -> str:
     if name in OF_NUODB:
         return f"an option of NuoDB, kept as it was written and ignored: {OF_NUODB[name]}"
     if name not in MEANT:
-        return "nothing here went by it"
+        return "it had no effect"
     if name == "replication-factor":
-        return "kept; copies are added with Add-DkvInstance and taken away with Remove-DkvInstance"
+        return "recorded only: Add-DkvInstance adds copies, Remove-DkvInstance removes them"
     if name == "max-memory" and not database.options.max_memory:
         return (
             "every engine that starts gets a share of its server's memory; one that has more than that keeps it until it "

@@ -70,7 +70,7 @@ def hint_of(state: Reader, archive: Archive, rest: Rest) -> str:
     """What a person can do about an archive whose process is held back, and how to have it begun now."""
     lack = lack_of(archive, path_of(state, archive), rest)
     cure = f"{lack.hint}; it" if lack else "Cure the cause; it"
-    return f"{cure} is begun at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
+    return f"{cure} starts at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
 
 
 def store_status(state: State, database: str) -> str:
@@ -180,7 +180,7 @@ def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
     if rest:
         return f"{why_held_back(rest)}; {hint_of(state, archive, rest)}"
     if process.state is ProcessState.REQUESTED:
-        return f"the manager of {archive.server_id} did not take the request yet"
+        return f"the manager of {archive.server_id} has not taken the request yet"
     if process.state is ProcessState.CONFIGURED:
         return f"it is loading its data, {process.loading_percent} %"
     if process.state is ProcessState.MONITORED:
@@ -284,11 +284,11 @@ def _lack(state: Reader, archive: Archive) -> tuple[str, str] | None:
     if rest:
         return f"is held back: {why_held_back(rest)}", hint_of(state, archive, rest)
     if process.state is ProcessState.REQUESTED:
-        return f"was requested and the manager of {archive.server_id} did not take it yet", ""
+        return f"was requested, and the manager of {archive.server_id} has not taken the request yet", ""
     if process.state is ProcessState.CONFIGURED:
         return f"is loading its data, {process.loading_percent} %", ""
     if process.report is None:
-        return "did not tell yet how far its data goes", ""
+        return "has not reported its position yet", ""
     return None
 
 
@@ -324,7 +324,7 @@ def _assigned(state: Reader, group: Group) -> Waiting | None:
 
 
 def _given(state: Reader, tail: TailTransfer) -> str:
-    return f"is first given the writes that only the disk of {_name(state, tail.source)} has"
+    return f"first receives the writes that only the disk of {_name(state, tail.source)} has"
 
 
 def _name(state: Reader, archive_id: int) -> str:
@@ -347,11 +347,11 @@ def _progress(state: Reader, leader: Archive) -> str:
 
 def _help_for_assigned(state: Reader, group: Group, leader: Archive) -> str:
     if not [i for i in group.in_sync if i != leader.archive_id]:
-        return "No other instance is in sync: it has to finish."
+        return "No other instance is in sync, so this one has to finish."
     grace = state.databases[group.database].options.failover_grace
     if group.tail:
         return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, group.tail.source)} is restarted instead."
-    return f"While it makes progress it is waited for; after {grace / 1000:g} s without any another one leads."
+    return f"After {grace / 1000:g} s without progress another instance is chosen."
 
 
 def _open(state: Reader, group: Group, min_in_sync: int) -> Waiting | None:
@@ -363,13 +363,13 @@ def _open(state: Reader, group: Group, min_in_sync: int) -> Waiting | None:
     if group.intrusion:
         why = (
             f"writes are refused, because {group.intrusion.by} took its hash slots over the cluster bus; "
-            "its manager throws it out and sets that right"
+            "its manager removes that node and takes the slots back"
         )
         return Waiting(
             (leader.name,),
             group.intrusion.at,
             why,
-            "Keep strangers from its cluster port by a firewall rule: docs/operations.md, Strangers on the cluster bus.",
+            "Let only servers of the domain reach its cluster port: docs/operations.md, Unknown nodes on the cluster bus.",
         )
     if not state.server_alive(leader.server_id):
         away = f"the manager of {leader.name} is away: while its engine leads the in-sync set cannot change"
@@ -385,7 +385,8 @@ def _too_few(state: Reader, group: Group, min_in_sync: int) -> Waiting:
     reason = f"{len(group.in_sync)} of {min_in_sync} copies are in sync, so writes are refused"
     whys = [f"{a.name}: {why}" for a in outside if (why := why_not_running(state, a))]
     idle = [a.name for a in outside if state.process_on(a.archive_id) is None]
-    hint = f"Start {_list(idle)}." if idle else "It ends when they have joined." if outside else "Add an instance."
+    joined = "Writes are accepted again when enough of them have joined."
+    hint = f"Start {_list(idle)}." if idle else joined if outside else "Add an instance."
     return Waiting(tuple(a.name for a in outside), None, "; ".join([reason, *whys]), hint)
 
 

@@ -64,7 +64,7 @@ def as_of(state: State, unwritten: Unwritten) -> AsOf:
 def _tombstone(state: State, ended: Ended, at: int, order: int) -> Tombstone:
     process = state.processes[ended.start_id]
     database = state.databases[process.database]
-    reason = f"{ended.reason} (its manager saw it and cannot write it down)"
+    reason = f"{ended.reason} (seen by its manager, which cannot commit it)"
     return Tombstone(
         process, database.major, database.minor + order, reason, ended.cause, ended.exit_code, None, at, ended.last_words
     )

@@ -25,8 +25,8 @@ WRITE_REFUSALS: dict[str, WriteRefusal] = {
         "it is busy with a script or function that does not end, and every other client is answered BUSY",
         "A script that wrote nothing ends by SCRIPT KILL (a function by FUNCTION KILL) sent to {address}. One that wrote ends "
         "only with its engine: dkv shutdown process --start-id {start_id} --kill, then Start-DkvStore -Name {database} "
-        "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was acknowledged to nobody "
-        "and is undone. The option script-limit (ms) has the manager do it by itself.",
+        "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was not "
+        "acknowledged to any client and is undone. With the option script-limit (ms) the manager does this by itself.",
     ),
     "OOM": WriteRefusal(
         "its memory is full (maxmemory), and writes that need more are answered OOM",
@@ -35,35 +35,36 @@ WRITE_REFUSALS: dict[str, WriteRefusal] = {
     ),
     "MISCONF": WriteRefusal(
         "it cannot write its append-only file, and writes are answered MISCONF",
-        "Make room on the disk of {server}, or mend it; the engine tries again by itself every second.",
+        "Make room on the disk of {server}, or repair it; the engine tries again every second.",
     ),
     "NOREPLICAS": WriteRefusal(
-        "its manager keeps it from taking writes, and they are answered NOREPLICAS",
-        "It ends when the manager of {server} may let it lead: look at what its group waits for, and at that manager's log.",
+        "its manager blocks its writes, and they are answered NOREPLICAS",
+        "The block ends when the manager of {server} may let it lead: look at what its group waits for, and at "
+        "that manager's log.",
     ),
     "CLUSTERDOWN": WriteRefusal(
-        "it does not know who serves its hash slots, and writes are answered CLUSTERDOWN",
+        "it does not know which node serves its hash slots, and writes are answered CLUSTERDOWN",
         "Look at the cluster links of {address} (its bus port) and at the log of the manager of {server}.",
     ),
     "READONLY": WriteRefusal(
-        "it should lead and follows somebody, so nobody's writes are taken",
-        "Its manager has it lead again or it is restarted; look at the log of the manager of {server}, and for engines that "
+        "it follows another engine although it should lead, so it accepts no client's writes",
+        "Its manager makes it lead again or restarts it: look at the log of the manager of {server}, and for engines that "
         "are not of this domain on the bus.",
     ),
-    "LOADING": WriteRefusal("it loads data while it should lead", "Wait for it, or look at its log on {server}."),
+    "LOADING": WriteRefusal("it is loading data although it should lead", "Wait for it, or look at its log on {server}."),
     "MAXCLIENTS": WriteRefusal(
-        "it has as many connections as it may (maxclients), and new clients are refused",
-        "Close connections: CLIENT LIST at {address} shows whose they are.",
+        "it has reached its limit of connections (maxclients), and new clients are refused",
+        "Close connections: CLIENT LIST at {address} shows which clients have them.",
     ),
     "CLOSED": WriteRefusal(
         "its client port is closed, and every client's connection is refused",
-        "Its manager opens it as soon as it can: look at the log of the manager of {server}, and whether another program has "
-        "the port of {address}.",
+        "Its manager opens the port as soon as it can: look at the log of the manager of {server}, and whether another program "
+        "has {address}.",
     ),
     "PAUSED": WriteRefusal(
-        "it lets the writes of its clients wait (CLIENT PAUSE)",
-        "It ends by itself with what asked for it, a hot copy or a handover; else CLIENT UNPAUSE by the managers' user at "
-        "{address}.",
+        "it holds back the writes of its clients (CLIENT PAUSE)",
+        "The pause ends with the hot copy or the handover that needs it; otherwise send CLIENT UNPAUSE to {address} as the "
+        "managers' user.",
     ),
 }
 """By Valkey's word for it; MAXCLIENTS, CLOSED and PAUSED, which have none, by ours."""
