@@ -426,8 +426,8 @@ def stop(settings: Settings, with_engines: bool) -> int:
         pid, host, port = int(str(running["pid"])), str(running["bind"]), int(str(running["port"]))
     except (KeyError, ValueError):
         raise ManagerError(
-            f"A process holds {settings.data_dir}, and the lock file does not say which.",
-            "Wait a moment if it just started; else look who holds it: fuser, lsof.",
+            f"A process holds {settings.data_dir}, and the lock file does not name it.",
+            "If it just started, repeat the command; else find the process with fuser or lsof.",
         ) from None
     if with_engines:
         drain(ManagerClient(Endpoint(host, port)), str(running["serverId"]))
@@ -437,7 +437,7 @@ def stop(settings: Settings, with_engines: bool) -> int:
         if time.monotonic() > deadline:
             raise ManagerError(
                 f"Manager {running['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
-                "Look at its log; its engines are not touched by ending it.",
+                "See its log. Its engines keep running.",
             )
         time.sleep(0.05)
     return 0
@@ -458,12 +458,12 @@ def drain(client: ManagerClient, server_id: str) -> None:
             except ManagerRefused as refused:
                 if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile
                     raise ManagerError(
-                        f"{_called(process)} may not leave. {refused.message}", f"{refused.hint} The manager runs on."
+                        f"{_called(process)} cannot be stopped. {refused.message}", f"{refused.hint} The manager keeps running."
                     ) from refused
         if time.monotonic() > deadline:
             raise ManagerError(
-                f"{', '.join(map(_called, left))} did not leave within {DRAIN_WITHIN:.0f} s.",
-                "Look at dkv show waiting; dkv shutdown process --kill ends one at once.",
+                f"{', '.join(map(_called, left))} did not end within {DRAIN_WITHIN:.0f} s.",
+                "See dkv show waiting; dkv shutdown process --kill ends a process at once.",
             )
         time.sleep(0.1)
 

@@ -146,7 +146,7 @@ def end_running_manager(path: Path, pid: int) -> None:
                 if not _has_open(pid, os.fstat(file.fileno())):
                     raise ManagerError(
                         f"{path / LOCK} names process {pid}, which is no manager of that directory.",
-                        "Nothing was signalled. Look who holds the file: fuser, lsof.",
+                        "No signal was sent. Find the process that has the file open with fuser or lsof.",
                     )
                 signal.pidfd_send_signal(process, signal.SIGTERM)
             finally:
@@ -193,7 +193,7 @@ def _read_identity(file: Path) -> dict[str, str]:
         return {"serverId": str(stored["serverId"]), "uid": str(stored["uid"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ManagerError(
-            f"{file} is damaged: it does not say to which server the directory belongs.",
+            f"{file} is damaged: it does not name the server of the directory.",
             "Put a good copy of it back, or choose another --data-dir.",
         ) from error
 

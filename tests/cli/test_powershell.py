@@ -247,7 +247,7 @@ def test_variables_of_earlier_lines_are_known(connected: Person) -> None:
 def test_null_is_no_value(text: str, connected: Person) -> None:
     connected.domain.log.clear()
     output = connected.types(text)
-    assert (output.code, "is $null, which is no value" in output.err) == (2, True), output
+    assert (output.code, "has the value $null" in output.err) == (2, True), output
     assert not connected.domain.log
 
 

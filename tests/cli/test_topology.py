@@ -93,7 +93,7 @@ def test_ports_of_the_same_node_and_of_the_manager_do_not_overlap() -> None:
         check_ports([Node("a-1", place, 7801, 7861)])
     with pytest.raises(CliError, match="used by a-1"):
         check_ports([Node("a-1", place, 7811, 7811)])
-    with pytest.raises(Usage, match="which is none"):
+    with pytest.raises(Usage, match="there is no such port"):
         check_ports([Node("a-1", place, 7811, 65536)])
 
 

@@ -262,7 +262,7 @@ def test_below_min_in_sync_nothing_is_acknowledged(pair: LocalDomain) -> None:
         assert "writes would stop" in said.out
     drain = domain.dkv("manager", "stop", "--with-engines", "--data-dir", str(manager_of(domain, "Both", follower).data_dir))
     assert drain.code == 1
-    assert f"{follower} of Both may not leave." in drain.err
+    assert f"{follower} of Both cannot be stopped." in drain.err
     assert "writes would stop" in drain.err
     domain.do("Start-DkvStore", "Pair")  # what could leave has left
     with Writer(to(domain, "Both", leader)) as writer:

@@ -108,7 +108,7 @@ def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess
 
     third = play()
     said = (tmp_path / "said-2").read_text()
-    assert re.search(r"had been killed; [2-9] of its processes were stopped", said), said
+    assert re.search(r"was killed; [2-9] processes that it left were stopped", said), said
     third.send_signal(signal.SIGTERM)
     assert third.wait(60) == 0
     wait_for("nothing is left", lambda: not marked(tmp_path))

@@ -167,7 +167,7 @@ def convert(param: Param, value: object) -> object:
         value = value[0]
     if value is None or (isinstance(value, list) and None in value):
         name = written(param)
-        raise Usage(f"{name} is $null, which is no value: {param.help}.", f"Leave {name} out, or give it a value.")
+        raise Usage(f"{name} has the value $null: {param.help}.", f"Leave {name} out, or give it a value.")
     return _CONVERT[param.kind](param, value)
 
 
@@ -223,13 +223,13 @@ def _pairs(param: Param, value: object) -> dict[str, str]:
 
 
 def _name(param: Param, value: object) -> str:
-    return check_name(_text(param, value), param.help)
+    return check_name(_text(param, value), re.split("[:;]", param.help)[0])
 
 
 def check_name(name: str, what: str) -> str:
-    """The name, if it keeps the rule. Raises Usage."""
+    """The name, if it keeps the rule; `what` it is the name of is for the message. Raises Usage."""
     if not NAME.fullmatch(name):
-        raise Usage(f"'{name}' cannot be the name of {what}.", f"{NAME_RULE}.")
+        raise Usage(f"'{name}' cannot be {what}.", f"{NAME_RULE}.")
     return name
 
 
@@ -271,7 +271,7 @@ def _node(param: Param, item: object) -> Bound:
         if key.lower() not in NODE_KEYS:
             raise Usage(f"An instance has no '{key}'.", nearest(key, NODE_KEYS.values(), "It has a name and ports."))
         name = NODE_KEYS[key.lower()]
-        kind = Param(name, "name", "a node") if name == "InstanceName" else Param(name, "number", "a port")
+        kind = Param(name, "name", "a node's name") if name == "InstanceName" else Param(name, "number", "a port")
         node[name] = convert(kind, value)
     for name in NODE_KEYS.values():
         if name not in node:

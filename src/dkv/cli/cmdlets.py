@@ -21,18 +21,26 @@ from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
-MANAGERS = Param("Managers", "list", "the managers, with commas between", aliases=("Servers", "Server"))
-PORT = Param("Port", "number", "the port of managers given without one", default=MANAGER_PORT)
-TIMEOUT = Param("TimeoutSec", "number", "seconds each request may take", default=30, high=86400)
-PLAN = Param("Plan", "switch", "print what would be done, and change nothing", default=False)
-PARALLEL = Param("Parallel", "switch", "ask several managers at once", default=False)
-FAIL_FAST = Param("FailFast", "switch", "stop at the first failure", default=False)
-OUTPUT = Param("OutputFormat", "word", "table or json", default="table", aliases=("o",), choices=("table", "json"))
+MANAGERS = Param(
+    "Managers", "list", "the managers, separated by commas; default: the connected ones", aliases=("Servers", "Server")
+)
+PORT = Param("Port", "number", "the port of managers that are given without one", default=MANAGER_PORT)
+TIMEOUT = Param(
+    "TimeoutSec",
+    "number",
+    "seconds that each request may take; Start and Stop wait as long for the nodes",
+    default=30,
+    high=86400,
+)
+PLAN = Param("Plan", "switch", "print the commands and events that would follow, and change nothing", default=False)
+PARALLEL = Param("Parallel", "switch", "send to several managers at once", default=False)
+FAIL_FAST = Param("FailFast", "switch", "send nothing more after the first failure", default=False)
+OUTPUT = Param("OutputFormat", "word", "the form of the output", default="table", aliases=("o",), choices=("table", "json"))
 SHARED = (MANAGERS, PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT)
 
-NAME = Param("Name", "name", "a store", required=True, position=0, aliases=("StoreName",))
-STORE_NAME = Param("StoreName", "name", "a store", required=True, position=0, aliases=("Name",))
-ONE_NODE = Param("InstanceName", "name", "a node", position=1)
+NAME = Param("Name", "name", "the store's name", required=True, position=0, aliases=("StoreName",))
+STORE_NAME = Param("StoreName", "name", "the store's name", required=True, position=0, aliases=("Name",))
+ONE_NODE = Param("InstanceName", "name", "the node's name; default: all nodes", position=1)
 
 CMDLETS = (
     Cmdlet(
@@ -40,9 +48,9 @@ CMDLETS = (
         "Remembers which managers the next commands are for.",
         "connect:connect",
         (
-            Param("Managers", "list", "the managers, with commas between", True, position=0, aliases=("Servers", "Server")),
+            Param("Managers", "list", "the managers, separated by commas", True, position=0, aliases=("Servers", "Server")),
             PORT,
-            Param("Force", "switch", "replace the present list", default=False),
+            Param("Force", "switch", "replace the list of connected managers", default=False),
             TIMEOUT,
             PARALLEL,
             OUTPUT,
@@ -55,13 +63,20 @@ CMDLETS = (
         "stores:new_store",
         (
             NAME,
-            Param("InstancePrefix", "name", "nodes, which are called <prefix>-<index>", required=True, position=1),
-            Param("InstanceCount", "number", "nodes per server", default=1, high=1000),
-            Param("ClustronPort", "number", "first port between nodes on each server", default=FIRST_CLUSTER_PORT),
-            Param("ClientPort", "number", "first port for clients on each server", default=FIRST_CLIENT_PORT),
-            Param("ReplicationFactor", "number", "copies of each key", high=100),
-            Param("MinInSync", "number", "copies a write must reach, else as the managers are set", high=100),
-            Param("WhatIf", "switch", "print the topology and change nothing", default=False),
+            Param("InstancePrefix", "name", "the prefix of the nodes' names: <prefix>-<index>", required=True, position=1),
+            Param("InstanceCount", "number", "number of nodes on each server", default=1, high=1000),
+            Param(
+                "ClustronPort", "number", "the first port for traffic between nodes, on each server", default=FIRST_CLUSTER_PORT
+            ),
+            Param("ClientPort", "number", "the first port for clients, on each server", default=FIRST_CLIENT_PORT),
+            Param(
+                "ReplicationFactor",
+                "number",
+                "copies of each key, the leader's included; default: 2, with one manager 1",
+                high=100,
+            ),
+            Param("MinInSync", "number", "copies that a write must reach; default: the managers' setting min_in_sync", high=100),
+            Param("WhatIf", "switch", "print the topology, and change nothing", default=False),
             PLAN,
             *SHARED,
         ),
@@ -72,12 +87,17 @@ CMDLETS = (
         "stores:add_instance",
         (
             STORE_NAME,
-            Param("InstanceName", "name", "a node", position=1),
-            Param("ClustronPort", "number", "its port between nodes"),
-            Param("ClientPort", "number", "its port for clients"),
-            Param("Nodes", "nodes", "several nodes at once", aliases=("Instances",)),
-            Param("Server", "text", "the server that gets the nodes"),
-            Param("Managers", "list", "the managers, with commas between", aliases=("Servers",)),
+            Param("InstanceName", "name", "the new node's name", position=1),
+            Param("ClustronPort", "number", "the new node's port for traffic between nodes"),
+            Param("ClientPort", "number", "the new node's port for clients"),
+            Param(
+                "Nodes",
+                "nodes",
+                "several new nodes: @( @{ InstanceName='a-3'; ClustronPort=7813; ClientPort=7863 } )",
+                aliases=("Instances",),
+            ),
+            Param("Server", "text", "the server that gets the nodes; default: the one with the fewest nodes of the store"),
+            Param("Managers", "list", "the managers, separated by commas; default: the connected ones", aliases=("Servers",)),
             PORT,
             TIMEOUT,
             PARALLEL,
@@ -91,13 +111,24 @@ CMDLETS = (
         "Stop-DkvStore",
         "Stops all nodes of a store, or one; the data stays on disk.",
         "startstop:stop",
-        (NAME, ONE_NODE, Param("Force", "switch", "kill at once, without the graceful checks", default=False), PLAN, *SHARED),
+        (
+            NAME,
+            ONE_NODE,
+            Param(
+                "Force",
+                "switch",
+                "kill the engines at once, without the checks and the handover of a graceful stop",
+                default=False,
+            ),
+            PLAN,
+            *SHARED,
+        ),
     ),
     Cmdlet(
         "Get-DkvStore",
         "Shows all stores, or one with its groups and nodes.",
         "get_store:get_store",
-        (Param("Name", "name", "a store", position=0, aliases=("StoreName",)), *SHARED),
+        (Param("Name", "name", "the store's name; default: all stores", position=0, aliases=("StoreName",)), *SHARED),
     ),
     Cmdlet(
         "Set-DkvStore",
@@ -105,9 +136,9 @@ CMDLETS = (
         "stores:set_store",
         (
             NAME,
-            Param("MaxMemory", "text", "memory of each node, such as 512MB; 0 for a share of its server's"),
-            Param("AppendFsync", "word", "when writes reach the disk", choices=("always", "everysec", "no")),
-            Param("MinInSync", "number", "copies a write must reach", high=100),
+            Param("MaxMemory", "text", "memory of each node, such as 512MB; 0: a share of its server's memory"),
+            Param("AppendFsync", "word", "when a write reaches the disk", choices=("always", "everysec", "no")),
+            Param("MinInSync", "number", "copies that a write must reach", high=100),
             PLAN,
             *SHARED,
         ),
@@ -117,7 +148,7 @@ CMDLETS = (
         "Remove-DkvInstance",
         "Deletes one stopped node and its archive.",
         "stores:remove_instance",
-        (STORE_NAME, Param("InstanceName", "name", "a node", required=True, position=1), PLAN, *SHARED),
+        (STORE_NAME, Param("InstanceName", "name", "the node's name", required=True, position=1), PLAN, *SHARED),
     ),
     Cmdlet(
         "Watch-DkvStoreMetrics",
@@ -125,8 +156,8 @@ CMDLETS = (
         "get_store:watch",
         (
             STORE_NAME,
-            Param("RefreshSec", "number", "seconds between two frames", default=1, high=60),
-            Param("Count", "number", "frames to show before it ends", high=1_000_000),
+            Param("RefreshSec", "number", "seconds between two refreshes", default=1, high=60),
+            Param("Count", "number", "number of refreshes; default: until Ctrl-C", high=1_000_000),
             *SHARED,
         ),
     ),
@@ -208,8 +239,9 @@ def show_help(session: Session, cmdlet: Cmdlet) -> int:
     """What a command does and takes."""
     lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
     for p in cmdlet.params:
-        default = f" (default {p.default})" if p.default not in (None, False) else ""
-        lines.append(f"  {written(p).ljust(19)} {p.help}{default}{', required' if p.required else ''}")
+        choices = f": {', '.join(p.choices)}" if p.choices else ""
+        default = f"; default: {p.default}" if p.default else ""
+        lines.append(f"  {written(p).ljust(19)} {p.help}{choices}{default}{'; required' if p.required else ''}")
     for line in lines:
         session.screen.line(line)
     return DONE

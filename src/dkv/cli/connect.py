@@ -26,7 +26,7 @@ def connect(session: Session, bound: Bound) -> int:
     session.remember(texts)
     session.screen.rows([Row(text, "Connect", SUCCESS, "Connected") for text in texts], widths=NARROW)
     if not session.in_shell and session.managers() != texts:
-        session.screen.note("warning: DKV_MANAGERS is set and wins over this list.")
+        session.screen.note("warning: DKV_MANAGERS is set and takes precedence over this list.")
     return DONE
 
 

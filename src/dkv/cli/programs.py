@@ -21,74 +21,92 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SETTINGS = (
-    Param("--config", "setting", "the TOML file of settings"),
-    Param("--server-id", "setting", "the name of this server in the domain"),
-    Param("--bind", "setting", "the address to listen on, else 127.0.0.1"),
-    Param("--port", "setting", f"the port of the REST API, else {MANAGER_PORT}"),
-    Param("--nuodb-port", "setting", f"the port of the NuoDB dialect, else {NUODB_PORT}"),
-    Param("--data-dir", "setting", "the directory of archives and logs"),
-    Param("--state", "setting", "where the domain state is, such as sqlite:PATH"),
+    Param("--config", "setting", "the TOML file of settings; default: dkv/dkv.toml in the user's configuration directory"),
+    Param("--server-id", "setting", "the id of this server in the domain; default: the host's name"),
+    Param("--bind", "setting", "the address to listen on; default: 127.0.0.1"),
+    Param("--port", "setting", f"the port of the REST API; default: {MANAGER_PORT}"),
+    Param("--nuodb-port", "setting", f"the port of the NuoDB dialect; default: {NUODB_PORT}"),
+    Param("--data-dir", "setting", "the directory of archives and logs; default: ~/.local/share/dkv"),
+    Param("--state", "setting", "where the domain state is kept; default: sqlite:DATA-DIR/domain.sqlite"),
 )
-FILE = Param("--file", "text", "the backup file", required=True, position=0)
-STATE = Param("--state", "text", "where the domain state is, such as sqlite:PATH", required=True)
-YES = Param("--yes", "switch", "do not ask", default=False)
+FILE = Param("--file", "text", "the backup file's path", required=True, position=0)
+STATE = Param("--state", "text", "where the new domain state is written: sqlite:PATH", required=True)
+YES = Param("--yes", "switch", "write without asking", default=False)
 
 VERBS = (
     Cmdlet(
         "manager run",
-        "Runs this machine's manager in the foreground; SIGTERM ends it, its engines go on.",
+        "Runs this machine's manager in the foreground. SIGTERM ends the manager; its engines keep running.",
         "programs:manager_run",
         SETTINGS,
         alone=True,
     ),
     Cmdlet(
         "manager stop",
-        "Stops the manager that runs on the same data directory.",
+        "Stops the manager that runs on a data directory; its engines keep running unless --with-engines.",
         "programs:manager_stop",
-        (Param("--with-engines", "switch", "drain and stop its engines first", default=False), *SETTINGS),
+        (
+            Param("--with-engines", "switch", "hand leadership over and stop the engines of this server first", default=False),
+            *SETTINGS,
+        ),
         alone=True,
     ),
     Cmdlet(
         "playground",
-        "Runs a whole domain on this machine, to look at and to break.",
+        "Runs a whole domain on this machine, to try it and to break it.",
         "programs:playground",
         (
-            Param("--servers", "number", "servers", default=2, high=50),
-            Param("--instances", "number", "instances of the store on each server", default=1, high=50),
-            Param("--replication-factor", "number", "copies of each key, else 2 where there are two servers", high=50),
-            Param("--dir", "text", "the directory to keep the data in, else a temporary one that is removed at the end"),
-            Param("--once", "switch", "run the demo: kill everything, then verify every key", default=False),
+            Param("--servers", "number", "number of servers", default=2, high=50),
+            Param("--instances", "number", "number of nodes of the store on each server", default=1, high=50),
+            Param(
+                "--replication-factor",
+                "number",
+                "copies of each key, the leader's included; default: 2, with one server 1",
+                high=50,
+            ),
+            Param("--dir", "text", "the directory of the data; default: a temporary one that is removed at the end"),
+            Param("--once", "switch", "run the demo and end: kill every process once, then verify every key", default=False),
         ),
         alone=True,
     ),
     Cmdlet(
         "shell",
-        "Runs cmdlets and verbs line after line, with history and completion.",
+        "Runs cmdlets and verbs line by line, with history and completion.",
         "programs:shell",
         (
-            Param("--file", "text", "run a script file and end; - is standard input"),
-            Param("--command", "any", "run a text and end", aliases=("c",)),
+            Param("--file", "text", "run this script and end; - is standard input"),
+            Param("--command", "any", "run this text and end", aliases=("c",)),
             OUTPUT,
         ),
         alone=True,
     ),
     Cmdlet(
         "backup state",
-        "Writes the domain state at one revision to a file, readable by you only: it holds secrets.",
+        "Writes the domain state at one revision to a file that only you can read: it holds secrets.",
         "programs:backup_state",
-        (FILE, Param("--state", "text", "read it without a manager, such as from sqlite:PATH"), MANAGERS, OUTPUT),
+        (
+            FILE,
+            Param("--state", "text", "read the state from sqlite:PATH; default: from a manager on this machine"),
+            MANAGERS,
+            OUTPUT,
+        ),
     ),
     Cmdlet(
         "restore state",
-        "Makes a state from a backup file. Prints first what is not known; overwrites nothing.",
+        "Makes a domain state from a backup file; prints first what is not known, and overwrites nothing.",
         "programs:restore_state",
         (FILE, STATE, YES, OUTPUT),
     ),
     Cmdlet(
         "rebuild state",
-        "Makes a lost state anew from the archives on this machine. Prints first what is not known.",
+        "Rebuilds a lost domain state from the archives on this machine; prints first what is not known.",
         "programs:rebuild_state",
-        (STATE, Param("--data-dir", "each", "a manager's data directory; once for each manager", required=True), YES, OUTPUT),
+        (
+            STATE,
+            Param("--data-dir", "each", "a manager's data directory; given once for each manager", required=True),
+            YES,
+            OUTPUT,
+        ),
     ),
 )
 

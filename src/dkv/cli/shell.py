@@ -144,7 +144,7 @@ def _help(session: Session, statement: Command) -> int:
         name = " ".join(str(getattr(argument, "value", "")) for argument in statement.arguments[:2])
         return show_help(session, find_cmdlet(name))
     show_table(session, [*CMDLETS, *(command for command in nouns.everything() if not command.alone)])
-    session.screen.line("help NAME shows what one takes; exit leaves.")
+    session.screen.line("help NAME shows the parameters of a command; exit ends the shell.")
     return DONE
 
 

@@ -57,8 +57,8 @@ def _request(bound: Bound, servers: int) -> TopologyRequest:
             f"-ReplicationFactor {copies} needs {copies} nodes, but there would be {nodes}.",
             "Raise -InstanceCount or connect more managers.",
         )
-    check_name(bound["Name"], "a store")
-    check_name(f"{bound['InstancePrefix']}-{nodes}", "a node")
+    check_name(bound["Name"], "a store's name")
+    check_name(f"{bound['InstancePrefix']}-{nodes}", "a node's name")
     ports = int(bound["ClustronPort"]), int(bound["ClientPort"])
     if max(ports) + count > 65536:
         raise Usage(f"{count} nodes from port {max(ports)} on would need ports above 65535.", "Start lower.")

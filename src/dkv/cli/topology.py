@@ -135,8 +135,8 @@ def _membership(request: TopologyRequest, servers: int, count: int) -> dict[int,
 
 
 def _check_names(request: TopologyRequest) -> None:
-    check_name(request.name, "a store")
-    check_name(f"{request.prefix}-1", "a node")
+    check_name(request.name, "a store's name")
+    check_name(f"{request.prefix}-1", "a node's name")
 
 
 def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
@@ -148,7 +148,7 @@ def check_ports(nodes: Sequence[Node], taken: Iterable[Taken] = ()) -> None:
     for node in nodes:
         for port, kind in ((node.clustron_port, "cluster"), (node.client_port, "client")):
             if not 1 <= port <= 65535:
-                raise Usage(f"{node.name} would need the {kind} port {port}, which is none.", "Ports end at 65535.")
+                raise Usage(f"{node.name} would need the {kind} port {port}, and there is no such port.", "Ports end at 65535.")
             where = (node.place.host, port)
             if where in owner:
                 raise CliError(

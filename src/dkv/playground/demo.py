@@ -79,7 +79,7 @@ class Demo:
 
     def _kill_engine(self, pid: int) -> None:
         if not started(pid):
-            raise CliError(f"The domain names pid {pid} as its leader's engine, but no such process lives.")
+            raise CliError(f"The domain has pid {pid} as its leader's engine, but there is no such process.")
         os.kill(pid, signal.SIGKILL)
 
     def _await_reported(self, start_id: int) -> None:
@@ -88,7 +88,7 @@ class Demo:
             lambda: self._domain.store()["instances"], lambda instances: not _runs(instances, start_id), WHOLE_WITHIN, pause=0.05
         )
         if _runs(instances, start_id):
-            raise CliError(f"The domain did not notice the end of process {start_id} in {WHOLE_WITHIN:g} s.")
+            raise CliError(f"The domain has not recorded the end of process {start_id} after {WHOLE_WITHIN:g} s.")
 
     def _show_outages(self, writers: Writers, killed: list[tuple[str, float]]) -> None:
         ends = [at for _, at in killed[1:]] + [time.monotonic()]
@@ -117,7 +117,7 @@ class Demo:
         writers.await_promises(1, since=until)
         errors = [error for writer in writers.all for error in writer.errors(since, until)]
         if errors:
-            raise CliError(f"Clients noticed that a manager was killed: {errors[0].reason}")
+            raise CliError(f"Clients had errors while a manager was killed: {errors[0].reason}")
         gap = outage(writers.of(PLAIN).promised(), since, until)
         self._screen.line(f"manager away {until - since:.1f} s: 0 errors, longest wait for an answer {gap:.0f} ms")
 
@@ -132,7 +132,7 @@ class Demo:
         self._screen.line(f"{count} processes were killed at once; the store runs again")
 
     def _prove(self, writers: Writers, when: str) -> None:
-        self._say(f"every promised key is read {when}")
+        self._say(f"reading every promised key {when}")
         proofs = writers.prove()
         self._screen.line()
         for line in render.proofs(proofs):
@@ -145,7 +145,7 @@ class Demo:
                 f"The writers' logs are in {self._domain.record.directory}.",
             )
         if not any(proof.keys for proof in proofs):
-            raise CliError("Nothing was promised, so nothing is proved.")
+            raise CliError("No write was promised, so there is nothing to verify.")
 
     def _tombstones(self) -> None:
         self._screen.line()

@@ -61,7 +61,7 @@ def _playground(options: Options, screen: Screen) -> Iterator[Domain]:
     with contextlib.ExitStack() as at_the_end:
         with registry() as place:
             for left, stopped in stop_leftovers(place):
-                screen.note(f"An earlier playground in {left} had been killed; {stopped} of its processes were stopped.")
+                screen.note(f"An earlier playground in {left} was killed; {stopped} processes that it left were stopped.")
             domain = _prepare(options, screen, place)
             at_the_end.push(lambda kind, *_: _end(domain, failed=kind is not None and kind is not KeyboardInterrupt))
             domain.start_managers()
@@ -73,7 +73,7 @@ def _prepare(options: Options, screen: Screen, place: Path) -> Domain:
     directory = _directory(options)
     owner = owner_of(place, directory)
     if owner is not None:
-        raise CliError(f"A playground (pid {owner}) plays in {directory} already.", "Choose another --dir.")
+        raise CliError(f"A playground (pid {owner}) uses {directory} already.", "Choose another --dir.")
     record = Record(place / f"{os.getpid()}.json", directory, temporary=options.directory is None)
     domain = Domain(choose(directory, options.servers, options.instances), record, screen)
     record.write()
@@ -100,7 +100,7 @@ def _end(domain: Domain, failed: bool) -> None:
         record.kill_everything()
         record.remove()
         if failed:
-            domain.screen.note(f"What is left to look at is in {record.directory}.")
+            domain.screen.note(f"The data and logs are kept in {record.directory}.")
         elif record.temporary:
             discard(record.directory)
     finally:
@@ -121,8 +121,7 @@ def _creation(options: Options, domain: Domain) -> list[str]:
 def _refuse_used(domain: Domain) -> None:
     if domain.has_store():
         raise CliError(
-            f"{domain.record.directory} holds a store already; --once plays with a new one.",
-            "Choose another --dir, or leave it out.",
+            f"{domain.record.directory} holds a store already; --once needs a new one.", "Choose another --dir, or leave it out."
         )
 
 
@@ -146,7 +145,7 @@ def _print_how_to_connect(domain: Domain, screen: Screen) -> None:
     host, _, port = points[0].rpartition(":")
     screen.line()
     screen.line(f"Managers:   {', '.join(domain.managers)}")
-    screen.line(f"Endpoints:  {', '.join(points)}   any of them will do")
+    screen.line(f"Endpoints:  {', '.join(points)}   any of them")
     screen.line(f"redis-cli:  redis-cli -c -h {host} -p {port}")
     screen.line(f'valkey-py:  valkey.ValkeyCluster(host="{host}", port={port})')
     screen.line(f"cmdlets:    DKV_MANAGERS={','.join(domain.managers)} dkv Get-DkvStore -Name {STORE}")

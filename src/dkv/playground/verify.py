@@ -56,7 +56,7 @@ class Writer:
         return [_line(raw) for raw in whole.splitlines()]
 
     def promised(self) -> list[Line]:
-        """The answers that promise something."""
+        """The answers that count as a promise."""
         return [line for line in self.lines() if line.mark in (Kind.ACKNOWLEDGED, Kind.CONFIRMED)]
 
     def errors(self, since: float, until: float) -> list[Line]:
@@ -75,7 +75,7 @@ class Writer:
             return
         if self.child.poll() is not None:
             raise CliError(f"The {self.kind} writer ended with code {self.child.returncode}.", f"See {self.log}.err")
-        raise CliError(f"The {self.kind} writer was not answered for {WRITES_WITHIN:g} s.", f"See {self.log}")
+        raise CliError(f"The {self.kind} writer got no answer for {WRITES_WITHIN:g} s.", f"See {self.log}")
 
 
 def _line(raw: str) -> Line:
@@ -153,10 +153,10 @@ def missing(at: Sequence[str], keys: Iterable[str]) -> tuple[str, ...]:
         except TROUBLE as error:
             return error
 
-    values = until(read, lambda values: not isinstance(values, Exception), PROVE_WITHIN)
-    if isinstance(values, Exception):
-        raise CliError(f"The keys could not be read for {PROVE_WITHIN:g} s: {values}.") from values
-    return tuple(key for key in wanted if values[key] != value_of(key))
+    answer = until(read, lambda answer: not isinstance(answer, Exception), PROVE_WITHIN)
+    if isinstance(answer, Exception):
+        raise CliError(f"The keys could not be read for {PROVE_WITHIN:g} s: {answer}.") from answer
+    return tuple(key for key in wanted if answer[key] != value_of(key))
 
 
 def outage(lines: Sequence[Line], killed_at: float, until: float) -> float:

@@ -55,7 +55,7 @@ def read_backup(path: Path) -> State:
         raise RecoveryError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text')}.", "") from error
     head, end = _object(lines[:1]), _object(lines[-1:])
     if head.get("dkv") != KIND:
-        raise RecoveryError(f"{path} is not a backup of a domain state.", "Give a file of dkv backup state.")
+        raise RecoveryError(f"{path} is not a backup of a domain state.", "Give a file that dkv backup state wrote.")
     if head.get("version") != VERSION:
         raise RecoveryError(f"{path} was written by another version of dkv.", "Use that version.")
     if "end" not in end:
@@ -97,7 +97,7 @@ def read_state(state: str) -> Json:
     """`uid`, `revision` and `records` of a state file, whether managers use it or not. Raises RecoveryError."""
     path = path_of(state)
     if not path.exists():
-        raise RecoveryError(f"There is no state file {path}.", "Give the path the managers have as --state.")
+        raise RecoveryError(f"There is no state file {path}.", "Give the path that the managers have as --state.")
     return asyncio.run(_read(path))
 
 

@@ -82,7 +82,7 @@ def _home(path: Path) -> Home:
             alive=False,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise RecoveryError(f"{path / SERVER} cannot be understood.", "Put a good copy back.") from error
+        raise RecoveryError(f"{path / SERVER} has no usable server id and uid.", "Put a good copy of the file back.") from error
     return Home(path, server, tuple(sorted(runs, key=lambda run: run.start_id)))
 
 
@@ -117,7 +117,7 @@ def _identity(place: Path) -> IdentityFile | None:
     try:
         return read_identity(str(place))
     except ArchiveRefused as refused:
-        raise RecoveryError(f"{refused.detail}.", "Cure that, or move the directory away.") from refused
+        raise RecoveryError(f"{refused.detail}.", "Mend that, or move the directory away.") from refused
 
 
 def _archive(home: Home, place: Path) -> FoundArchive | None:
@@ -185,7 +185,7 @@ def _lock(place: Path) -> int | None:
     try:
         return take_lock(str(place))
     except ArchiveRefused as refused:
-        raise RecoveryError(f"{refused.detail}.", "Cure that, or run this as the managers' user.") from refused
+        raise RecoveryError(f"{refused.detail}.", "Mend that, or run this as the managers' user.") from refused
 
 
 def _report(place: Path) -> tuple[PositionReport | None, str]:

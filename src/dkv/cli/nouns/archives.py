@@ -13,44 +13,48 @@ from dkv.client import Json
 from dkv.client.dialect import DialectClient, Query, exactly
 from dkv.client.manager import quoted
 
-OF_DATABASE = DB_NAME._replace(required=False, help="only those of this database")
-REMOVED = Param("--removed", "switch", "those that were deleted and not purged", default=False)
-ARCHIVE_ID = Param("--archive-id", "number", "the archive", required=True, low=0, high=10**9)
-SG_NAME = Param("--sg-name", "text", "the storage group", required=True)
-ARCHIVES = Param("--archive-ids", "words", "the archives", required=True)
+OF_DATABASE = DB_NAME._replace(required=False, help="only archives of this database")
+REMOVED = Param("--removed", "switch", "show deleted archives that are not purged instead", default=False)
+ARCHIVE_ID = Param("--archive-id", "number", "the archive's id", required=True, low=0, high=10**9)
+SG_NAME = Param("--sg-name", "text", "the storage group's name", required=True)
+ARCHIVES = Param("--archive-ids", "words", "the archives' ids", required=True)
 
 VERBS = (
     Cmdlet(
         "create archive",
-        "Defines a directory on a server where a database's data will be durable.",
+        "Defines an archive: a directory on a server that holds a copy of a database's data.",
         "nouns.archives:create",
         (
             DB_NAME,
-            Param("--server-id", "text", "the server it is on", required=True),
-            Param("--archive-path", "text", "the directory", required=True),
-            Param("--journal-path", "text", "accepted where it is the same disk; engines keep their journal in the archive"),
-            Param("--restored", "switch", "the directory holds data already", default=False),
-            ARCHIVE_ID._replace(required=False, help="bring this deleted archive back"),
+            Param("--server-id", "text", "the id of the server that the archive is on", required=True),
+            Param("--archive-path", "text", "the archive's directory on that server", required=True),
+            Param(
+                "--journal-path",
+                "text",
+                "a directory on the same disk; accepted without effect: an engine's journal is in its archive",
+            ),
+            Param("--restored", "switch", "the directory already holds the archive's data", default=False),
+            ARCHIVE_ID._replace(required=False, help="id of a deleted archive, which is brought back"),
             *CHANGES,
         ),
     ),
     Cmdlet(
         "delete archive",
-        "Removes an archive from its database; with --purge its record is deleted too.",
+        "Removes an archive from its database; --purge deletes its record too.",
         "nouns.archives:delete",
-        (ARCHIVE_ID, Param("--purge", "switch", "delete its record and retire its directory", default=False), *CHANGES),
+        (ARCHIVE_ID, Param("--purge", "switch", "also delete its record, and rename its directory", default=False), *CHANGES),
     ),
     Cmdlet("get archives", "Lists archives.", "nouns.archives:get", (OF_DATABASE, REMOVED, *SHARED)),
     Cmdlet(
         "show archives",
-        "Shows archives, each with its process or with how the last one ended.",
+        "Shows archives, each with its process or with the end of its last one.",
         "nouns.archives:show_all",
         (OF_DATABASE, REMOVED, *SHARED),
     ),
     Cmdlet("get storage-groups", "Lists a database's storage groups.", "nouns.archives:get_groups", (DB_NAME, *SHARED)),
     Cmdlet(
         "show storage-groups",
-        "Shows a database's storage groups with their processes; * may lead.",
+        "Shows a database's storage groups with their processes; * marks those that may lead.",
         "nouns.archives:show_groups",
         (DB_NAME, *SHARED),
     ),
@@ -68,7 +72,7 @@ VERBS = (
     ),
     Cmdlet(
         "delete storage-group",
-        "Deletes a storage group whose data is lost for good.",
+        "Deletes a storage group whose data is lost.",
         "",
         (DB_NAME, SG_NAME, *CHANGES),
         Call("DELETE", "/databases/{--db-name}/storageGroups/{--sg-name}"),

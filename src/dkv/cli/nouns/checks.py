@@ -19,36 +19,36 @@ from dkv.client.manager import quoted
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
 WAITS = (
-    Param("--timeout", "number", "seconds to wait for it", default=0, low=0, high=10**6),
-    Param("--wait-forever", "switch", "wait without limit", default=False),
+    Param("--timeout", "number", "seconds to wait until the check holds", default=0, low=0, high=10**6),
+    Param("--wait-forever", "switch", "wait without a limit until the check holds", default=False),
 )
-RUNNING = Param("--check-running", "switch", "it must run", default=False)
-LIVENESS = Param("--check-liveness", "number", "seconds within which each must have reported", low=0, high=10**6)
+RUNNING = Param("--check-running", "switch", "it must be running", default=False)
+LIVENESS = Param("--check-liveness", "number", "each must have reported within so many seconds", low=0, high=10**6)
 CONNECTED = Param("--check-connected", "switch", "it must be reachable", default=False)
 ACTIVE = Param("--check-active", "switch", "it must take part in the domain", default=False)
-CONVERGED = Param("--check-converged", "switch", "it must have the newest domain state", default=False)
+CONVERGED = Param("--check-converged", "switch", "it must have the newest revision of the domain state", default=False)
 ACKS = Param("--wait-for-acks", "switch", "a process or server that has never reported does not count as alive", default=False)
 
 VERBS = (
     Cmdlet(
         "check database",
-        "Checks that a database and its processes are as they should be.",
+        "Checks the state of a database and its processes.",
         "nouns.checks:database",
         (
             DB_NAME,
             *WAITS,
             RUNNING,
-            Param("--check-syncing", "switch", "each runs or is being synchronised", default=False),
-            Param("--num-processes", "number", "the number of processes that must run", low=0, high=10**6),
+            Param("--check-syncing", "switch", "each process must run or be synchronising", default=False),
+            Param("--num-processes", "number", "number of processes that must run", low=0, high=10**6),
             LIVENESS,
             ACKS,
-            Param("--fail-on-process-exit", "switch", "give up when a process ends meanwhile", default=False),
+            Param("--fail-on-process-exit", "switch", "fail when a process ends meanwhile", default=False),
             *SHARED,
         ),
     ),
     Cmdlet(
         "check process",
-        "Checks that a process runs, or has ended.",
+        "Checks that a process runs or has ended.",
         "nouns.checks:process",
         (
             START_ID,
@@ -62,7 +62,7 @@ VERBS = (
     ),
     Cmdlet(
         "check server",
-        "Checks that the server that answers takes part in its domain.",
+        "Checks that the server whose manager answers takes part in its domain.",
         "nouns.checks:server",
         (*WAITS, ACTIVE, CONNECTED, CONVERGED, *SHARED),
     ),
@@ -75,8 +75,8 @@ VERBS = (
             ACTIVE,
             CONNECTED,
             CONVERGED,
-            Param("--check-leader", "switch", "all must name one leader", default=False),
-            Param("--num-servers", "number", "the number of servers there must be", low=0, high=10**6),
+            Param("--check-leader", "switch", "all must have the same leader", default=False),
+            Param("--num-servers", "number", "number of servers that the domain must have", low=0, high=10**6),
             LIVENESS,
             ACKS,
             *SHARED,

@@ -13,19 +13,26 @@ from dkv.client import Json, ManagerClient
 from dkv.client.dialect import DialectClient
 from dkv.client.manager import quoted
 
-MANAGERS = Param("--managers", "list", "the managers, with commas between; else the connected ones", aliases=("apiserver",))
-OUTPUT = Param("--output-format", "word", "text or json", default="text", aliases=("o",), choices=("text", "json", "table"))
+MANAGERS = Param(
+    "--managers",
+    "list",
+    "the managers, separated by commas; default: the connected ones, else this machine's",
+    aliases=("apiserver",),
+)
+OUTPUT = Param(
+    "--output-format", "word", "the form of the output", default="text", aliases=("o",), choices=("text", "json", "table")
+)
 SHARED = (MANAGERS, OUTPUT)
 """What every verb takes."""
 
-PLAN = Param("--plan", "switch", "print what would be done, and change nothing", default=False)
+PLAN = Param("--plan", "switch", "print the commands and events that would follow, and change nothing", default=False)
 CHANGES = (PLAN, *SHARED)
 """What every verb takes that changes something."""
 
-DB_NAME = Param("--db-name", "text", "the database", required=True)
-SERVER_ID = Param("--server-id", "text", "the server", required=True)
-THIS_SERVER = Param("--this-server", "switch", "the server that answers", default=False)
-START_ID = Param("--start-id", "number", "the process", required=True, low=0, high=10**9)
+DB_NAME = Param("--db-name", "text", "the database's name", required=True)
+SERVER_ID = Param("--server-id", "text", "the server's id", required=True)
+THIS_SERVER = Param("--this-server", "switch", "the server whose manager answers", default=False)
+START_ID = Param("--start-id", "number", "the process's start id", required=True, low=0, high=10**9)
 
 
 def dialect(session: Session, bound: Bound) -> DialectClient:

@@ -26,8 +26,10 @@ from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, Query, exactly
 from dkv.client.manager import quoted
 
-TE_SERVERS = Param("--te-server-ids", "words", "the servers that get a TE each")
-SMS_RUN = Param("--sms-running-timeout", "number", "seconds to wait for the SMs before TEs are requested", low=0, high=86400)
+TE_SERVERS = Param("--te-server-ids", "words", "ids of the servers that get a TE each")
+SMS_RUN = Param(
+    "--sms-running-timeout", "number", "seconds to wait for the SMs before the TEs are requested; default: 0", low=0, high=86400
+)
 PATH = "/databases/{--db-name}"
 KEYS = ("archiveId", "dbName", "engineType", "host", "labels", "overrideOptions")
 """What two processes must have in common to be the same one for enforce."""
@@ -39,34 +41,34 @@ VERBS = (
         "nouns.databases:create",
         (
             DB_NAME,
-            Param("--dba-user", "text", "the administrator's name", required=True),
-            Param("--dba-password", "any", "the administrator's password", required=True),
+            Param("--dba-user", "text", "the database administrator's name", required=True),
+            Param("--dba-password", "any", "the database administrator's password", required=True),
             TE_SERVERS,
-            Param("--capture-file", "text", "write the start plan there and start nothing"),
-            Param("--no-autostart", "switch", "start nothing", default=False),
-            Param("--archive-assignment", "words", "group of archives and server, where a plan may choose"),
-            Param("--region-assignment", "pairs", "server and region"),
-            Param("--default-options", "pairs", "options of every process"),
+            Param("--capture-file", "text", "write the start plan to this file, and start nothing"),
+            Param("--no-autostart", "switch", "create the database only, and start nothing", default=False),
+            Param("--archive-assignment", "words", "pairs of archive group and server id, where a start plan leaves a choice"),
+            Param("--region-assignment", "pairs", "pairs of server id and region"),
+            Param("--default-options", "pairs", "the database's options, as key value key value"),
             SMS_RUN,
             *CHANGES,
         ),
     ),
     Cmdlet(
         "start database",
-        "Requests an SM on each archive, and the TEs that are asked for.",
+        "Starts a database: requests an SM on each archive, and the TEs of --te-server-ids.",
         "nouns.databases:start_database",
         (
             DB_NAME,
             TE_SERVERS,
-            Param("--incremental", "switch", "start only what is missing of a database that runs", default=False),
-            Param("--unconditional", "switch", "whether it runs or not", default=False),
+            Param("--incremental", "switch", "start only the missing processes of a database that runs", default=False),
+            Param("--unconditional", "switch", "start it whether it runs or not", default=False),
             SMS_RUN,
             *CHANGES,
         ),
     ),
     Cmdlet(
         "shutdown database",
-        "Stops a database whole and waits: TEs first, then SMs.",
+        "Stops a whole database, TEs before SMs, and waits for its end.",
         "nouns.databases:shutdown",
         (DB_NAME, TIMEOUT, *CHANGES),
     ),
@@ -74,20 +76,20 @@ VERBS = (
         "delete database",
         "Marks a stopped database as deleted; with --purge its history is deleted too.",
         "",
-        (DB_NAME, Param("--purge", "switch", "delete its history too", default=False), *CHANGES),
+        (DB_NAME, Param("--purge", "switch", "also delete its history", default=False), *CHANGES),
         Call("DELETE", PATH, query=(("purge", "--purge"),)),
     ),
     Cmdlet("get database", "Shows one database.", "", (DB_NAME, *SHARED), Call("GET", PATH, "Database")),
     Cmdlet("get databases", "Lists databases.", "", SHARED, Call("GET", "/databases?orderBy=name", "Database", many=True)),
     Cmdlet(
         "show database",
-        "Shows a database with its processes and how the ended ones ended.",
+        "Shows a database with its processes, and how ended processes ended.",
         "nouns.databases:show_database",
         (
             DB_NAME,
-            Param("--num-incarnations", "number", "how many cold starts to go back", high=10**9),
-            Param("--all-incarnations", "switch", "go back to the first", default=False),
-            Param("--skip-exited", "switch", "only processes that live", default=False),
+            Param("--num-incarnations", "number", "number of incarnations (cold starts) to go back", high=10**9),
+            Param("--all-incarnations", "switch", "go back to the first incarnation", default=False),
+            Param("--skip-exited", "switch", "leave out processes that have ended", default=False),
             *SHARED,
         ),
     ),
@@ -97,37 +99,37 @@ VERBS = (
         "nouns.databases:update_options",
         (
             DB_NAME,
-            Param("--default-options", "pairs", "the options", default={}),
-            Param("--replace-all", "switch", "also unset the options that are not named", default=False),
+            Param("--default-options", "pairs", "the options, as key value key value", default={}),
+            Param("--replace-all", "switch", "unset every option that is not named", default=False),
             *CHANGES,
         ),
     ),
     Cmdlet(
         "get startplan",
-        "Writes to a file what has to be requested to start a database.",
+        "Writes the processes that start a database to a file.",
         "nouns.databases:get_startplan",
         (
             DB_NAME,
-            Param("--output-file", "text", "the file; - prints it", required=True),
+            Param("--output-file", "text", "the file; -: standard output", required=True),
             TE_SERVERS,
-            Param("--one-time", "switch", "for this start only: the plan quotes the incarnation", default=False),
+            Param("--one-time", "switch", "the plan is for the present incarnation only", default=False),
             *SHARED,
         ),
     ),
     Cmdlet(
         "capture database",
-        "Writes to a file which processes of a database run, to enforce it later.",
+        "Writes the running processes of a database to a file, for enforce database.",
         "nouns.databases:capture",
-        (DB_NAME, Param("--capture-file", "text", "the file; - prints it", required=True), *SHARED),
+        (DB_NAME, Param("--capture-file", "text", "the file; -: standard output", required=True), *SHARED),
     ),
     Cmdlet(
         "enforce database",
-        "Starts what a captured database lacks.",
+        "Starts the processes of a captured database that do not run.",
         "nouns.databases:enforce",
         (
-            Param("--capture-file", "text", "what capture database wrote", required=True),
-            Param("--incremental", "switch", "start only what is missing of a database that runs", default=False),
-            Param("--unconditional", "switch", "whether it runs or not", default=False),
+            Param("--capture-file", "text", "the file that capture database wrote", required=True),
+            Param("--incremental", "switch", "start only the missing processes of a database that runs", default=False),
+            Param("--unconditional", "switch", "start it whether it runs or not", default=False),
             SMS_RUN,
             *CHANGES,
         ),
@@ -182,7 +184,9 @@ def shutdown(session: Session, bound: Bound) -> int:
     state = session.until(lambda: _state(client, path), _is_down, seconds, progress=lambda state: f"{name}: {state}")
     if _is_down(state):
         return DONE
-    session.screen.error(f"{name} is {state} after {seconds} s.", f"It goes on; see dkv show database --db-name {name}.")
+    session.screen.error(
+        f"{name} is {state} after {seconds} s.", f"The shutdown goes on: see dkv show database --db-name {name}."
+    )
     return FAILED
 
 
@@ -290,7 +294,7 @@ def _check_running(name: str, runs: bool, bound: Bound, verb: str) -> None:
     if bound["--unconditional"] or runs == bound["--incremental"]:
         return
     if runs:
-        raise CliError(f"{name} runs already.", "Use --incremental to start only what is missing.")
+        raise CliError(f"{name} runs already.", "Use --incremental to start only the missing processes.")
     raise CliError(f"{name} does not run.", f"{verb} it without --incremental.")
 
 

@@ -30,8 +30,8 @@ VERBS = (
         "Shows servers, databases and processes.",
         "nouns.domain:show_domain",
         (
-            Param("--client-token", "text", "what is written into the managers' logs to find this moment again"),
-            Param("--include-tombstone-databases", "switch", "also databases that were deleted", default=False),
+            Param("--client-token", "text", "a text that each manager writes into its log, as a mark"),
+            Param("--include-tombstone-databases", "switch", "also show deleted databases", default=False),
             *SHARED,
         ),
     ),
@@ -39,7 +39,7 @@ VERBS = (
         "capture domain-state",
         "Writes the whole domain state to a file, for support.",
         "nouns.domain:capture",
-        (Param("--output", "text", "the file; else it is printed", default="-"), *SHARED),
+        (Param("--output", "text", "the file; -: standard output", default="-"), *SHARED),
     ),
     Cmdlet(
         "show waiting",
@@ -49,13 +49,13 @@ VERBS = (
     ),
     Cmdlet(
         "show events",
-        "Shows what happened, why, who asked, and which event each follows from; --why N shows a chain.",
+        "Shows events: what happened, why, on whose request, and the event it follows from; --why N shows a chain.",
         "nouns.domain:show_events",
         (
             ONE_STORE,
-            Param("--limit", "number", "how many of the newest", default=50, high=10_000),
+            Param("--limit", "number", "number of newest events", default=50, high=10_000),
             Param("--follow", "switch", "also show new events, until Ctrl-C", default=False),
-            Param("--why", "number", "this event, what it follows from, and so on to where that began", high=10**11),
+            Param("--why", "number", "show the event of this number and the chain of events it follows from", high=10**11),
             *SHARED,
         ),
     ),

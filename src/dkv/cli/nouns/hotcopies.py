@@ -14,10 +14,12 @@ from dkv.client.dialect import DialectClient, exactly
 from dkv.client.manager import quoted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s
-TIMEOUT = Param("--timeout", "number", "seconds to wait for the end", default=0, low=0, high=10**6)
-RUNNING_FOR = Param("--running-for", "number", "only those that have run for so many seconds", low=0, high=10**9)
-COORDINATOR = Param("--coordinator-start-id", "number", "the process that coordinates it", required=True, low=0, high=10**9)
-COPY = Param("--hotcopy-id", "text", "the copy", required=True)
+TIMEOUT = Param("--timeout", "number", "seconds to wait for the copy's end", default=0, low=0, high=10**6)
+RUNNING_FOR = Param("--running-for", "number", "only copies that have run for at least so many seconds", low=0, high=10**9)
+COORDINATOR = Param(
+    "--coordinator-start-id", "number", "start id of the process that coordinates the copy", required=True, low=0, high=10**9
+)
+COPY = Param("--hotcopy-id", "text", "the hot copy's id", required=True)
 
 VERBS = (
     Cmdlet(
@@ -26,12 +28,14 @@ VERBS = (
         "nouns.hotcopies:take",
         (
             DB_NAME,
-            Param("--type", "word", "what kind", required=True, choices=("simple", "full", "incremental", "journal")),
-            Param("--default-backup-dir", "text", "where archives are copied to"),
-            Param("--backup-dirs", "pairs", "archive and its own directory"),
-            Param("--shared", "switch", "one directory below it for each archive", default=False),
-            Param("--max-rate", "text", "megabytes a second at most"),
-            Param("--partial-storage-groups", "switch", "the archives need not hold all groups", default=False),
+            Param("--type", "word", "kind of copy", required=True, choices=("simple", "full", "incremental", "journal")),
+            Param("--default-backup-dir", "text", "the directory that archives are copied to, on each server"),
+            Param("--backup-dirs", "pairs", "pairs of archive id and a directory of its own"),
+            Param("--shared", "switch", "make a directory below it for each archive", default=False),
+            Param("--max-rate", "text", "most megabytes copied a second"),
+            Param(
+                "--partial-storage-groups", "switch", "copy also where the archives do not hold all storage groups", default=False
+            ),
             TIMEOUT,
             *CHANGES,
         ),
@@ -62,7 +66,7 @@ VERBS = (
     ),
     Cmdlet(
         "cancel hotcopy",
-        "Cancels a hot copy; what it copied is unusable.",
+        "Cancels a hot copy; the files copied so far are unusable.",
         "",
         (COORDINATOR, COPY, TIMEOUT, *CHANGES),
         Call(

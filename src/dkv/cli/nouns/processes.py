@@ -13,25 +13,25 @@ from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, exactly
 from dkv.client.manager import quoted
 
-EVICT = Param("--evict", "switch", "give up a process that cannot be reached", default=False)
-KILL = Param("--kill", "switch", "end it at once, without a graceful end", default=False)
-FORCE = Param("--force", "switch", "also where writes would stop, or a group has its last copy in sync there", default=False)
-TIMEOUT = Param("--timeout", "number", "seconds to wait until it is gone, 0 for not at all", default=30, low=0, high=86400)
+EVICT = Param("--evict", "switch", "remove a process that cannot be reached", default=False)
+KILL = Param("--kill", "switch", "kill it at once, without a graceful end", default=False)
+FORCE = Param("--force", "switch", "go on also where writes stop, or a group's last in-sync copy is there", default=False)
+TIMEOUT = Param("--timeout", "number", "seconds to wait for the end; 0: do not wait", default=30, low=0, high=86400)
 
 VERBS = (
     Cmdlet(
         "start process",
-        "Requests a process; its server starts it.",
+        "Requests a process; the manager of its server starts it.",
         "nouns.processes:start",
         (
             DB_NAME,
             SERVER_ID._replace(required=False),
             THIS_SERVER,
-            Param("--engine-type", "word", "SM keeps an archive, TE is memory only", choices=("te", "sm", "ssm")),
+            Param("--engine-type", "word", "SM: with an archive; TE: in memory only", choices=("te", "sm", "ssm")),
             Param("--archive-id", "number", "the archive of an SM", low=0, high=10**9),
-            Param("--expected-incarnation", "text", "MAJOR or MAJOR MINOR that it must run in"),
-            Param("--options", "pairs", "options of the engine"),
-            Param("--labels", "pairs", "labels of the process"),
+            Param("--expected-incarnation", "text", "MAJOR or MAJOR.MINOR: start it in this incarnation only"),
+            Param("--options", "pairs", "the engine's options, as key value key value"),
+            Param("--labels", "pairs", "the process's labels, as key value key value"),
             *CHANGES,
         ),
     ),
@@ -53,7 +53,7 @@ VERBS = (
         "nouns.processes:get",
         (
             DB_NAME._replace(required=False, help="only those of this database"),
-            Param("--exited", "switch", "those that ended", default=False),
+            Param("--exited", "switch", "show processes that have ended instead", default=False),
             *SHARED,
         ),
     ),
@@ -117,7 +117,7 @@ def _await_gone(session: Session, client: DialectClient, start_ids: Sequence[obj
         return DONE
     processes = "Processes" if len(left) > 1 else "Process"
     message = f"{processes} {', '.join(left)} did not end within {seconds} s."
-    session.screen.error(message, "It goes on; see dkv show database, or use --kill.")
+    session.screen.error(message, "The shutdown goes on: see dkv show database, or use --kill.")
     return FAILED
 
 

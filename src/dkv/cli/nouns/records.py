@@ -11,9 +11,9 @@ from dkv.client import Json
 from dkv.client.manager import quoted
 
 KEY = Param("--key", "text", "the key", required=True)
-POLICY = Param("--policy-name", "text", "the policy", required=True)
-NAME = Param("--name", "text", "its name", required=True)
-SERVERS = Param("--server-ids", "words", "the servers", required=True)
+POLICY = Param("--policy-name", "text", "the policy's name", required=True)
+NAME = Param("--name", "text", "the name", required=True)
+SERVERS = Param("--server-ids", "words", "the servers' ids", required=True)
 PROPERTIES = Param(
     "--connection-properties", "pairs", "properties by which the load balancer chooses, as a client gives them", default={}
 )
@@ -24,13 +24,13 @@ VERBS = (
     Cmdlet("get value", "Shows a value that all managers share.", "nouns.records:get_value", (KEY, *SHARED)),
     Cmdlet(
         "set value",
-        "Sets a value that all managers share, if it was absent or as expected.",
+        "Sets a value that all managers share. Without options only a key that has none is set.",
         "nouns.records:set_value",
         (
             KEY,
             Param("--value", "any", "the value", required=True),
-            Param("--expected-value", "any", "what it must be before"),
-            Param("--unconditional", "switch", "whatever it was", default=False),
+            Param("--expected-value", "any", "set it only if this is the present value"),
+            Param("--unconditional", "switch", "set it whatever the present value is", default=False),
             *CHANGES,
         ),
     ),
@@ -39,7 +39,7 @@ VERBS = (
         "delete region",
         "Deletes a region.",
         "",
-        (Param("--region-id", "number", "the region", required=True, low=0, high=10**9), *CHANGES),
+        (Param("--region-id", "number", "the region's id", required=True, low=0, high=10**9), *CHANGES),
         Call("DELETE", "/regions/{--region-id}"),
     ),
     Cmdlet("get regions", "Lists regions.", "", SHARED, Call("GET", "/regions", "Region", many=True)),
@@ -49,8 +49,8 @@ VERBS = (
         "nouns.records:assign",
         (
             DB_NAME,
-            Param("--region-name", "text", "the region"),
-            Param("--region-id", "number", "the region", low=0, high=10**9),
+            Param("--region-name", "text", "the region's name"),
+            Param("--region-id", "number", "the region's id", low=0, high=10**9),
             SERVERS,
             *CHANGES,
         ),
@@ -72,7 +72,7 @@ VERBS = (
         "set load-balancer",
         "Sets a load-balancer policy.",
         "",
-        (POLICY, Param("--lb-query", "text", "its query", required=True), *CHANGES),
+        (POLICY, Param("--lb-query", "text", "the policy's query", required=True), *CHANGES),
         Call(
             "POST",
             "/databases/loadBalancerPolicy/{--policy-name}",
@@ -88,22 +88,22 @@ VERBS = (
     ),
     Cmdlet(
         "get load-balancer-config",
-        "Shows which policies are used where.",
+        "Shows which load-balancer query each database uses.",
         "",
         SHARED,
         Call("GET", "/databases/loadBalancerConfigs?orderBy=dbName", "LoadBalancerConfig", many=True),
     ),
     Cmdlet(
         "set load-balancer-config",
-        "Sets which policy is used where.",
+        "Sets the load-balancer query and the prefilter of one database or of all.",
         "nouns.records:balance",
         (
             DB_NAME._replace(required=False),
-            Param("--is-global", "switch", "for every database", default=False),
-            Param("--default", "text", "the query used when a client names none"),
-            Param("--unregister-default", "switch", "use none", default=False),
-            Param("--prefilter", "text", "the query that always applies"),
-            Param("--unregister-prefilter", "switch", "apply none", default=False),
+            Param("--is-global", "switch", "set it for every database", default=False),
+            Param("--default", "text", "the query of clients that name none"),
+            Param("--unregister-default", "switch", "remove the default query", default=False),
+            Param("--prefilter", "text", "the query that is applied before any other"),
+            Param("--unregister-prefilter", "switch", "remove the prefilter", default=False),
             *CHANGES,
         ),
     ),
@@ -117,7 +117,13 @@ VERBS = (
         (DB_NAME, PROPERTIES, *SHARED),
     ),
     Cmdlet("get effective-license", "Shows the licence.", "", SHARED, Call("GET", "/policies/license", "json")),
-    Cmdlet("get kubernetes-config", "Shows what is known of Kubernetes.", "", SHARED, Call("GET", "/diagnostics/kube", "json")),
+    Cmdlet(
+        "get kubernetes-config",
+        "Shows what the managers know of Kubernetes.",
+        "",
+        SHARED,
+        Call("GET", "/diagnostics/kube", "json"),
+    ),
     Cmdlet(
         "get certificate-info", "Shows which certificates are trusted.", "", SHARED, Call("GET", "/peers/certificates", "json")
     ),
@@ -126,7 +132,7 @@ VERBS = (
         "create user",
         "Creates a user.",
         "",
-        (NAME, Param("--roles", "words", "what the user may do"), PASSWORD, *CHANGES),
+        (NAME, Param("--roles", "words", "the user's roles"), PASSWORD, *CHANGES),
         Call("PUT", USER, body=(("name", "--name"), ("roles", "--roles"), ("password", "--password"))),
     ),
     Cmdlet("delete user", "Deletes a user.", "", (NAME, *CHANGES), Call("DELETE", USER)),
@@ -156,10 +162,10 @@ VERBS = (
         "nouns.records:create_role",
         (
             NAME,
-            Param("--sub-roles", "words", "roles it includes"),
-            Param("--method", "word", "the method it may use", choices=("get", "put", "post", "delete")),
-            Param("--any-method", "switch", "it may use every method", default=False),
-            Param("--url", "text", "the addresses, with * for anything"),
+            Param("--sub-roles", "words", "roles that this role includes"),
+            Param("--method", "word", "the HTTP method that the role may use", choices=("get", "put", "post", "delete")),
+            Param("--any-method", "switch", "the role may use every method", default=False),
+            Param("--url", "text", "the paths that the role may use; * stands for any text"),
             *CHANGES,
         ),
     ),

@@ -16,26 +16,32 @@ from dkv.client.manager import quoted
 from dkv.spelling import nearest
 
 PATH = "/peers/{--server-id}"
-SINCE = Param("--modified-after", "text", "only files changed after this time, in seconds since 1970")
-SENSITIVE = Param("--include-sensitive-files", "switch", "also configuration with secrets", default=False)
+SINCE = Param("--modified-after", "text", "only files changed after this time, in seconds since 1970-01-01 UTC")
+SENSITIVE = Param("--include-sensitive-files", "switch", "also include configuration that holds secrets", default=False)
 
 VERBS = (
     Cmdlet("get servers", "Lists the servers.", "", SHARED, Call("GET", "/peers?orderBy=id", "Server", many=True)),
     Cmdlet(
         "shutdown server",
-        "Ends a server's manager; its engines go on.",
+        "Ends a server's manager; its engines keep running.",
         "nouns.servers:shutdown",
         (
             SERVER_ID._replace(required=False),
             THIS_SERVER,
-            Param("--evict-local", "switch", "its processes leave first", default=False),
+            Param("--evict-local", "switch", "stop the server's processes first", default=False),
             *CHANGES,
         ),
     ),
-    Cmdlet("delete server", "Takes a server that is away out of the domain.", "", (SERVER_ID, *CHANGES), Call("DELETE", PATH)),
+    Cmdlet(
+        "delete server",
+        "Removes a server that is not reachable from the domain.",
+        "",
+        (SERVER_ID, *CHANGES),
+        Call("DELETE", PATH),
+    ),
     Cmdlet(
         "delete server-state",
-        "Gives up the processes and archives of a server that will not come back.",
+        "Removes the processes and archives of a server that will not return.",
         "",
         (SERVER_ID, *CHANGES),
         Call("POST", PATH + "/removeDomainState"),
@@ -44,16 +50,16 @@ VERBS = (
         "get server-config",
         "Shows how a server is configured.",
         "nouns.servers:config",
-        (SERVER_ID._replace(required=False), THIS_SERVER, Param("--property-key", "text", "only this property"), *SHARED),
+        (SERVER_ID._replace(required=False), THIS_SERVER, Param("--property-key", "text", "show only this property"), *SHARED),
     ),
     Cmdlet(
         "get server-logs",
-        "Fetches the logs of the server that answers, as a ZIP file.",
+        "Fetches the logs of the server whose manager answers, as a ZIP file.",
         "nouns.servers:logs",
         (
-            Param("--output", "text", "the file, or the directory with --unpack"),
-            Param("--dump-threads", "switch", "also a stack trace of each thread", default=False),
-            Param("--unpack", "switch", "unpack it", default=False),
+            Param("--output", "text", "the file; with --unpack the directory; default: the name that the manager gives"),
+            Param("--dump-threads", "switch", "also include a stack trace of each thread", default=False),
+            Param("--unpack", "switch", "unpack the ZIP file", default=False),
             SINCE,
             SENSITIVE,
             *SHARED,
@@ -64,7 +70,7 @@ VERBS = (
         "Collects logs, configuration and state of all servers in one directory.",
         "nouns.servers:diagnose",
         (
-            Param("--output-dir", "text", "the directory", default="."),
+            Param("--output-dir", "text", "the directory that a new directory is made in", default="."),
             Param("--db-name", "text", "only this database"),
             SINCE,
             SENSITIVE,
@@ -73,9 +79,9 @@ VERBS = (
     ),
     Cmdlet(
         "log message",
-        "Writes a line into the log of the server that answers.",
+        "Writes a line into the log of the manager that answers.",
         "nouns.servers:message",
-        (Param("--message", "text", "the line", required=True), *SHARED),
+        (Param("--message", "text", "the text of the line", required=True), *SHARED),
     ),
 )
 
