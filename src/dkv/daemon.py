@@ -26,7 +26,7 @@ import uvicorn
 
 from dkv import files
 from dkv.api.app import create_app
-from dkv.api.context import LogFile, ManagerContext
+from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import ClientError, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
 from dkv.config import Settings
@@ -298,21 +298,21 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
     return ManagerContext(
         submitter=DomainAccess(manager),
         event_log=store,
-        counters=counters,
         streams=within.streams,
         streams_each=within.streams_each,
-        leader_server=manager.liveness.leader,
-        fetch=fetch,
-        port_in_use=port_in_use,
-        unfit=unfit,
+        peers=Peers(fetch=fetch, order=order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.heard),
+        machine=LocalMachine(
+            counters=counters,
+            port_in_use=port_in_use,
+            unfit=unfit,
+            engine_version=lambda: release_of(find_binary(_program(settings))),
+            logs=lambda state: log_files(settings, server.server_id, state),
+            environment=lambda: os.environ,
+        ),
         node_id=engine_id,
         closing=ended.is_set,
         stop=ended.set,
-        order=order,
-        logs=lambda state: log_files(settings, server.server_id, state),
         configured=lambda: settings_texts(settings),
-        environment=lambda: os.environ,
-        engine_version=lambda: release_of(find_binary(_program(settings))),
         new_id=lambda: uuid.uuid4().hex + uuid.uuid4().hex[:8],
         readiness=manager.readiness,
         clock=lambda: time.time_ns() // 1_000_000,
@@ -322,7 +322,6 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         port=server.port,
         options=options_of(settings),
         version=version("dkv"),
-        lease_ages=manager.liveness.heard,
     )
 
 

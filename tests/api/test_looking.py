@@ -244,7 +244,8 @@ async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: Worl
         await go_on.wait()
         return [counters(start, 1000, 100)]
 
-    sampler = metrics.Sampler(replace(world.context("s1"), counters=slowly))
+    context = world.context("s1")
+    sampler = metrics.Sampler(replace(context, machine=replace(context.machine, counters=slowly)))
     first = asyncio.create_task(sampler.asked())
     await began.wait()
     second = asyncio.create_task(sampler.asked())

@@ -140,7 +140,9 @@ async def test_who_asks_again_for_an_enforced_leader_hears_what_it_could_cost_wh
 @scenario
 async def test_a_directory_that_became_an_archives_is_no_reason_to_refuse_its_creation_again(world: World) -> None:
     full = False
-    manager = replace(world.context("s1"), unfit=lambda path, restored: "it is not empty" if full else "")
+    context = world.context("s1")
+    machine = replace(context.machine, unfit=lambda path, restored: "it is not empty" if full else "")
+    manager = replace(context, machine=machine)
     world.apps["s1"] = create_app(manager)
     async with world.at("s1") as client:
         first = await ask(client, ARCHIVE, "k")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from dkv.api.app import Api, create_app
-from dkv.api.context import LogFile, ManagerContext
+from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.description import describe
 from dkv.control.submit import RequestKey, Submitter, View
 from dkv.domain.commands import Command, ServerJoined
@@ -55,10 +55,19 @@ class World:
         return ManagerContext(
             submitter=Doubtful(self),
             event_log=self.store,
-            counters=self._counting(server),
-            leader_server=self._leader,
-            fetch=self._fetch,
-            port_in_use=lambda host, port: (host, port) in self.listening,
+            peers=Peers(
+                leader_server=self._leader,
+                fetch=self._fetch,
+                order=self._order,
+                patience=60.0,  # the first to be answered also reads the descriptions, on a machine that may be busy
+            ),
+            machine=LocalMachine(
+                counters=self._counting(server),
+                port_in_use=lambda host, port: (host, port) in self.listening,
+                logs=lambda state: self.logs,
+                engine_version=lambda: "9.1.2",
+                environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
+            ),
             node_id=lambda state, process: f"{process.start_id + 0xAB:040x}"[::-1],
             new_id=self.new_id,
             readiness=lambda: Unavailable(self.ready) if self.ready else None,
@@ -67,12 +76,7 @@ class World:
             uid=f"uid-of-{server}",
             address=HOSTS[server],
             port=PORT,
-            order=self._order,
-            peer_patience=60.0,  # the first to be answered also reads the descriptions, on a machine that may be busy
-            logs=lambda state: self.logs,
-            engine_version=lambda: "9.1.2",
             configured=lambda: {"server_id": server, "nuodb_port": "8888", "labels": "zone=a,rack=2"},
-            environment=lambda: {"DKV_STATE": "etcd:https://u:hush@h", "DKV_TOKEN": "hush", "PATH": "/bin", "MY_APP": "hush"},
             stop=lambda: self.stopped.append(server),
         )
 

@@ -17,7 +17,7 @@ from dkv.store.contract import Snapshot, StoredEvent, StoreError
 
 
 class Commands(Protocol):
-    """The door to the domain (control/submit.py, Submitter)."""
+    """Reads and changes of the domain (control/submit.py, Submitter)."""
 
     async def submit(self, command: Command, key: RequestKey | None = None) -> Accepted | Refused:
         """Decide and commit; the same `key` gets the same answer through any manager, another request under it a refusal.
@@ -71,16 +71,38 @@ async def no_leases() -> Mapping[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peers:
+    """The other managers of the domain. `fetch` and `order` take (host, port, target, seconds) and may raise OSError only.
+    `leader_server` and `lease_ages` are called after the view was read that they are shown with: then they have every server
+    that it shows alive."""
+
+    fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # the JSON that another manager answers
+    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # as fetch, by POST
+    leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
+    lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = no_leases  # ms since each manager renewed its lease
+    patience: float = 1.0  # s another manager has to answer what is looked at here
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalMachine:
+    """What a manager sees of the machine that it runs on, and of its engines there."""
+
+    counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  # engine contract Counters, as dicts
+    port_in_use: Callable[[str, int], bool]  # whether something listens there
+    unfit: Callable[[str, bool], str] = lambda path, restored: ""  # why a directory can be no archive's; "" for nothing
+    engine_version: Callable[[], str] = lambda: ""  # of the engine program
+    logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # of the manager and of the engines
+    environment: Callable[[], Mapping[str, str]] = dict  # of the manager's process, as it is
+
+
+@dataclass(frozen=True, kw_only=True)
 class ManagerContext:
-    """One manager, as its API sees it. `fetch` may raise OSError only. `leader_server` and `lease_ages` are
-    asked after the view was read that they are shown with: then they know every server that it shows alive."""
+    """One manager, as its API sees it."""
 
     submitter: Commands
     event_log: EventLog
-    counters: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]  # engine contract Counters, as dicts
-    leader_server: Callable[[], Awaitable[str]]  # id of the server that ticks; "" unknown
-    fetch: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]]  # (host, port, target, seconds): a peer's JSON
-    port_in_use: Callable[[str, int], bool]  # whether something listens there on this machine
+    peers: Peers
+    machine: LocalMachine
     node_id: Callable[[State, Process], str]  # the derived engine id, 40 hex
     new_id: Callable[[], str]  # random, 32 hex or more
     readiness: Callable[[], StoreError | None]  # None, or "waiting for the domain since T"
@@ -89,19 +111,12 @@ class ManagerContext:
     uid: str  # of this server's data directory
     address: str  # the bound host
     port: int
-    peer_patience: float = 1.0  # s another manager has to answer what is looked at here
     streams: int = 64  # event streams at once
     streams_each: int = 32  # of them to one address
-    unfit: Callable[[str, bool], str] = lambda path, restored: ""  # why a directory here can be no archive's; "" for nothing
     options: DatabaseOptions = DatabaseOptions()  # what a new store gets unless its body says else
     version: str = "dkv"  # of this program
-    lease_ages: Callable[[], Awaitable[Mapping[str, int]]] = no_leases  # ms since each manager renewed its lease
     dry_run: bool = False  # a plan: nothing is committed, nothing to wait for
-    order: Callable[[str, int, str, float], Awaitable[Mapping[str, Any]]] | None = None  # as fetch, by POST
-    logs: Callable[[State], Sequence[LogFile]] = lambda state: ()  # what this machine's manager and engines wrote
-    engine_version: Callable[[], str] = lambda: ""  # of the engine program on this machine
     configured: Callable[[], Mapping[str, str]] = dict  # this manager's settings by their names; no secrets
-    environment: Callable[[], Mapping[str, str]] = dict  # of its process, as it is
     stop: Callable[[], None] = lambda: None  # end this manager; its engines go on
     closing: Callable[[], bool] = lambda: False  # the manager ends: endless answers end too
 

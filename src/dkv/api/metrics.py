@@ -54,7 +54,7 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of all engines."""
-        self._ring.append({int(one["start_id"]): one for one in await self._manager.counters()})
+        self._ring.append({int(one["start_id"]): one for one in await self._manager.machine.counters()})
 
     async def close(self) -> None:
         """Stop sampling."""
@@ -150,8 +150,8 @@ async def _from_peers(manager: ManagerContext, state: State, window: int) -> tup
 async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list[schemas.Metric] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
-        async with asyncio.timeout(manager.peer_patience):
-            found = await manager.fetch(peer.host, peer.port, target, manager.peer_patience)
+        async with asyncio.timeout(manager.peers.patience):
+            found = await manager.peers.fetch(peer.host, peer.port, target, manager.peers.patience)
         rows: list[schemas.Metric] = found["metrics"]
         return rows
     except (OSError, ValueError, KeyError) as error:

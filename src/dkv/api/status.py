@@ -15,7 +15,7 @@ router = Router(tags=["looking"])
 async def domain(context: Context) -> schemas.Domain:
     """The domain: its uid and its servers; `leaderServer` moves the domain clock."""
     view = context.view
-    leader = await context.manager.leader_server()
+    leader = await context.manager.peers.leader_server()
     return views.domain_view(view.state, view.revision, leader, context.manager.server_id)
 
 

@@ -92,7 +92,7 @@ async def check_directories(manager: ManagerContext, archives: Sequence[NewArchi
     """Refuse at once what can be seen from here: directories on this machine that no archive may have. Raises Refusal."""
     for new in archives:
         if new.path.startswith("/") and is_printable(new.path) and new.server_id == manager.server_id:
-            trouble = await asyncio.to_thread(manager.unfit, new.path, new.restored)
+            trouble = await asyncio.to_thread(manager.machine.unfit, new.path, new.restored)
             if trouble:
                 hint = "Give an empty directory of the manager's user, or one that does not exist."
                 raise refuse("unfit_directory", f"That directory cannot be an archive's: {trouble}.", hint)
@@ -110,7 +110,7 @@ def check_sockets(manager: ManagerContext, state: State, store: str, wanted: Seq
     ours = _ports_known(state, server.host)
     for archive in own:
         for port in (archive.cluster_port, archive.client_port):
-            if port not in ours and manager.port_in_use(server.host, port):
+            if port not in ours and manager.machine.port_in_use(server.host, port):
                 said = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
                 raise refuse("port_conflict", said, _free_bases(manager, state, server.host, own))
 
@@ -131,7 +131,7 @@ def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequen
         moved = [port + step for port in ports]
         if max(moved) > 65535:
             break
-        if not known & set(moved) and not any(manager.port_in_use(host, port) for port in moved):
+        if not known & set(moved) and not any(manager.machine.port_in_use(host, port) for port in moved):
             bases = min(a.cluster_port for a in wanted) + step, min(a.client_port for a in wanted) + step
             return f"Free on that server: -ClustronPort {bases[0]} -ClientPort {bases[1]}."
     return "Choose other ports."

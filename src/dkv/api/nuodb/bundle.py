@@ -96,13 +96,13 @@ async def bundle(manager: ManagerContext, request: BundleRequest) -> IO[bytes]:
     view, snapshot = await manager.submitter.view(), await manager.submitter.snapshot()
     texts = {
         "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
-        "environment.json": json.dumps(told_environment(manager.environment()), indent=2),
+        "environment.json": json.dumps(told_environment(manager.machine.environment()), indent=2),
         "settings.json": json.dumps(dict(manager.configured()), indent=2, sort_keys=True),
         "about.txt": _about(manager, view, request),
     }
     if request.threads:
         texts["threads.txt"] = tasks_told()
-    logs = [file for file in manager.logs(view.state) if _wanted(file, request)]
+    logs = [file for file in manager.machine.logs(view.state) if _wanted(file, request)]
     return await asyncio.to_thread(_packed, manager.server_id, texts, logs)
 
 

@@ -63,7 +63,7 @@ async def shutdown_server(server_id: str, context: Context, actor: Actor, evictL
         return JSONResponse({})
     if server_id != context.manager.server_id:
         target = f"/api/1/peers/{server_id}/shutdown?evictLocal={evictLocal}"
-        return JSONResponse(await ask_other(context.manager.order, server, target))
+        return JSONResponse(await ask_other(context.manager.peers.order, server, target))
     if not evictLocal:
         return JSONResponse({}, background=BackgroundTask(context.manager.stop))
     decision = await context.manager.submitter.submit(DrainServer(actor=actor, server_id=server_id))

@@ -32,7 +32,7 @@ def archive_of(state: State, archive_id: int, removed: bool) -> Archive:
 
 async def heard(manager: ManagerContext, view: View) -> Mapping[str, int]:
     """ms since each manager was last heard from, asked now, after `view` was read; of a server that is away nothing is said."""
-    ages = await manager.lease_ages()
+    ages = await manager.peers.lease_ages()
     alive = (server.server_id for server in view.state.servers.values() if server.alive)
     return {
         server_id: 0 if server_id == manager.server_id else ages[server_id]

@@ -57,7 +57,7 @@ async def config_of(server_id: str, context: Context) -> schemas.Config:
     server = state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, state.servers))
-    return cast(schemas.Config, await ask_other(context.manager.fetch, server, "/api/1/diagnostics/config"))
+    return cast(schemas.Config, await ask_other(context.manager.peers.fetch, server, "/api/1/diagnostics/config"))
 
 
 def _config(manager: ManagerContext, state: State) -> schemas.Config:

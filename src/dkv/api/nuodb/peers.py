@@ -26,7 +26,7 @@ TERM = 1  # the domain's state has one history; nothing is ever elected twice in
 async def list_peers(request: Request, context: Context) -> schemas.Page[schemas.Server]:
     """Every server; exactly one of them is the one that answers."""
     view = context.view
-    known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
+    known = Leases(await context.manager.peers.leader_server(), await context.manager.peers.lease_ages())
     return page(request, [peer(context.manager, view, known, one) for _, one in sorted(view.state.servers.items())])
 
 
@@ -37,7 +37,7 @@ async def get_peer(server_id: str, context: Context) -> schemas.Server:
     server = view.state.servers.get(server_id)
     if server is None:
         raise Refusal(unknown_server(server_id, view.state.servers))
-    known = Leases(await context.manager.leader_server(), await context.manager.lease_ages())
+    known = Leases(await context.manager.peers.leader_server(), await context.manager.peers.lease_ages())
     return peer(context.manager, view, known, server)
 
 

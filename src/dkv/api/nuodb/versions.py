@@ -27,7 +27,7 @@ async def versions(name: str, context: Context) -> schemas.Versions:
     """The release of the database's engines: one, that of this server's engine program. Their data has one format."""
     state = context.state
     database_of(state, name)
-    release = context.manager.engine_version()
+    release = context.manager.machine.engine_version()
     number = version_id(release)
     return {
         "dbName": name,
@@ -44,7 +44,7 @@ async def versions(name: str, context: Context) -> schemas.Versions:
 async def upgrade(name: str, context: Context, version: str | None = None, maxVersion: bool = False) -> schemas.Nothing:
     """Nothing to do for the release that runs, or its number; any other is refused."""
     database_of(context.state, name)
-    release = context.manager.engine_version()
+    release = context.manager.machine.engine_version()
     if version is None and not maxVersion:
         raise refuse("bad_value", "A version is required.", "Send version, or maxVersion=True.")
     if version not in (None, release, str(version_id(release))):
