@@ -21,7 +21,8 @@ from typing import TypeVar
 
 from dkv.cli.output import Screen
 from dkv.client import Json
-from dkv.playground.addresses import Record, choose, engines, is_alive, registry, started_at, stop_leftovers
+from dkv.kernel import is_alive, started
+from dkv.playground.addresses import Record, choose, engines, registry, stop_leftovers
 from dkv.playground.domain import Domain, lacks
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ class Stage:
 
     def adopt(self, pid: int) -> None:
         """Have a process ended with this stage, whatever happens."""
-        self.domain.record.processes.append((pid, started_at(pid)))
+        self.domain.record.processes.append((pid, started(pid)))
         self.domain.record.write()
 
 

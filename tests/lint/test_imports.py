@@ -6,7 +6,10 @@ import ast
 import sys
 import tomllib
 from fnmatch import fnmatch
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -27,6 +30,20 @@ def library_imports(name: Path) -> set[str]:
     """Top-level names of the third-party libraries a file imports."""
     tops = {imported.target.split(".")[0] for imported in imports_of(name)}
     return {top for top in tops if top != "dkv" and top not in sys.stdlib_module_names}
+
+
+def test_what_benchmarks_import_of_dkv_exists() -> None:
+    missing = []
+    for name in python_files("bench"):
+        for node in ast.walk(tree_of(name)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "dkv":
+                module = import_module(node.module)
+                missing += [f"{name}:{node.lineno} {alias.name}" for alias in node.names if not _has(module, alias.name)]
+    assert not missing, "\n".join(missing)
+
+
+def _has(module: ModuleType, name: str) -> bool:
+    return hasattr(module, name) or find_spec(f"{module.__name__}.{name}") is not None
 
 
 def test_there_are_pure_modules() -> None:

@@ -42,12 +42,13 @@ def settle_group(draft: Draft, group: Group) -> None:
         leader = draft.leader_of(group)
         gone = f"server {leader.server_id}" if leader else f"process {group.leader_process}"
         group = vacate(draft, group, because, draft.last(gone))
-    if draft.stopping(group.database) or tail.awaited(draft, group):
+    if draft.stopping(group.database):
         return
-    planned = tail.planned(draft, group)
-    chosen = planned[0] if planned else choose(draft, group)
-    if chosen:
-        assign(draft, group, chosen, planned[1] if planned else None)
+    successor = tail.recipient(draft, group)  # of a large group: it is first given what only the dead leader's disk has
+    if successor is None:
+        successor = tail.Successor(choose(draft, group))
+    if successor.process:
+        assign(draft, group, successor.process, successor.tail)
 
 
 def _lost(draft: Draft, group: Group) -> str | None:

@@ -8,7 +8,7 @@ expected brings back the ordinary choice, the dead leader first (docs/decisions/
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dkv.domain.commands import TailBroken, TailFed, TailMeasured
@@ -25,6 +25,14 @@ PARTS = 3  # of giving a tail: it is measured, given, and compared
 SLOWEST = 5_000  # bytes a ms: one that is given more slowly takes longer than its leader's restart
 ALWAYS_PAYS = 1 << 20  # bytes that are given in no time
 PAYING_SHARE = 8  # a larger part of the files than one of so many: loading all of them is quicker than giving it
+
+
+@dataclass(frozen=True)
+class Successor:
+    """The next leader, and the tail it is given before its term opens; no process: an answer is still awaited."""
+
+    process: Process | None
+    tail: TailTransfer | None = None
 
 
 # Whether and to whom ---------------------------------------------------------------------------------------------
@@ -54,6 +62,14 @@ def planned(draft: Draft, group: Group) -> tuple[Process, TailTransfer] | None:
         if (report.term, report.sequence, report.nonce, report.history) == (*marker, first.history)
     )
     return heir, TailTransfer(found.archive_id or 0, found.start_id, *marker, first.history, fed)
+
+
+def recipient(draft: Draft, group: Group) -> Successor | None:
+    """The follower that is to lead once it has the dead leader's tail; None for the ordinary choice."""
+    if awaited(draft, group):
+        return Successor(None)
+    plan = planned(draft, group)
+    return Successor(*plan) if plan else None
 
 
 def _lacks(held: PositionReport | None, first: PositionReport) -> int:

@@ -249,7 +249,6 @@ class SimEngines:
         tail = [e for e in engine.disk.after((keep.term, keep.sequence, keep.nonce), keep.bytes_after) if e.key]
         if not tail:
             return None
-        self.machine.set_aside.append((start_id, tail))
         return f"{engine.spec.directory}/set-aside/{start_id}-after-{keep.term}-{keep.sequence}.aof"
 
     async def keep_deleted(self, start_id: int) -> KeptDeletions | None:

@@ -35,7 +35,6 @@ class SimMachine:
     locks: dict[str, object] = field(default_factory=dict)  # directory -> who holds it
     backups: BackupStore = field(default_factory=BackupStore)
     kept_files: dict[str, list[list[Entry]]] = field(default_factory=dict)  # files as they were before deletions, by path
-    set_aside: list[tuple[int, list[Entry]]] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     started: list[int] = field(default_factory=list)  # every start id ever launched here
     changed: asyncio.Event = field(default_factory=asyncio.Event)
