@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from dkv.api.problems import DOOR_CODES
+from dkv.api.problems import API_CODES
 from dkv.config import Settings
 from dkv.domain.lifecycle import TABLES, Row
 from dkv.domain.refusals import CATALOGUE, Entry
@@ -78,13 +78,12 @@ def refusals() -> str:
         "",
         NOTE,
         "",
-        "Every way dkv says no. The code is the same in an API answer (`application/problem+json`), in the log and at",
-        "the command line; nothing was changed when one of them is answered. Exit code 0 means: what was asked for is",
-        "so already.",
+        "All refusals of dkv. The code is the same in an answer of the API (`application/problem+json`), in the log and on",
+        "the command line. A refused request changes nothing. Exit code 0 means that the requested state is there already.",
         "",
     ]
-    door = ["", "## What only the API says", "", "Before a command is understood, or when the domain cannot be asked.", ""]
-    return "\n".join([*head, "## What the domain says", "", *codes(CATALOGUE), *door, *codes(DOOR_CODES)]) + "\n"
+    api = ["", "## Refusals of the API", "", "Before a request is a command, or when the domain state cannot be read.", ""]
+    return "\n".join([*head, "## Refusals of the domain", "", *codes(CATALOGUE), *api, *codes(API_CODES)]) + "\n"
 
 
 def settings() -> str:
@@ -104,11 +103,11 @@ def settings() -> str:
         "",
         NOTE,
         "",
-        "What a manager can be told, in `dkv.toml` or by variables: `port` is `DKV_PORT` there. A flag beats a variable,",
-        "a variable beats the file, the file beats the default. An unknown name is refused, with the nearest known one.",
-        "`DKV_CONFIG` says where the file is (else `~/.config/dkv/dkv.toml`); `DKV_MANAGERS` names managers for the cmdlets.",
-        "Names that end in `_ms` are milliseconds. What is said of a store is what a new one gets; `Set-DkvStore` and",
-        "`dkv update database-options` change it later.",
+        "The settings of a manager, from `dkv.toml`, or from environment variables: `port` is `DKV_PORT`. A flag overrides a",
+        "variable, a variable the file, the file the default. An unknown name is refused, and the nearest known one is named.",
+        "`DKV_CONFIG` is the path of the file (else `~/.config/dkv/dkv.toml`); `DKV_MANAGERS` names managers for the cmdlets.",
+        "Names that end in `_ms` are milliseconds. A setting of a store is the default of new stores; `Set-DkvStore` and",
+        "`dkv update database-options` change an existing one.",
         "",
     ]
     return "\n".join([*head, *table(["setting", "default", "allowed", "what it is"], rows)]) + "\n"

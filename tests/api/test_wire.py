@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from dkv.api.problems import DOOR_CODES
+from dkv.api.problems import API_CODES
 from dkv.domain.commands import COMMANDS, Command
 from dkv.domain.refusals import CATALOGUE, no
 from dkv.wire import views
@@ -59,7 +59,7 @@ def test_every_refusal_of_the_domain_is_a_problem(code: str) -> None:
 
 
 def test_the_doors_add_codes_and_change_none() -> None:
-    assert not set(DOOR_CODES) & set(CATALOGUE)
+    assert not set(API_CODES) & set(CATALOGUE)
 
 
 def test_tombstones_of_a_store_stand_in_the_order_in_which_they_were_counted() -> None:

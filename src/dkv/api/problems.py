@@ -17,7 +17,7 @@ from dkv.domain.refusals import CATALOGUE, Entry, nearest
 from dkv.store.contract import StoreError
 from dkv.wire import views
 
-DOOR_CODES: dict[str, Entry] = {
+API_CODES: dict[str, Entry] = {
     "bad_request": Entry(400, 2, "the request cannot be understood"),
     "unknown_field": Entry(400, 2, "the body has a field that does not exist"),
     "unknown_parameter": Entry(400, 2, "the address has a parameter that does not exist"),
@@ -32,7 +32,7 @@ DOOR_CODES: dict[str, Entry] = {
     "internal": Entry(500, 1, "the manager failed by a mistake of its own"),
     "waiting_for_domain": Entry(503, 1, "the manager cannot reach the domain state"),
 }
-"""Refusals that only a door can give. The domain's are in refusals.CATALOGUE."""
+"""Refusals of the API itself. The domain's are in refusals.CATALOGUE."""
 
 WIDEST = 1_000  # entries of a list, or fields of an object, in a body
 LONGEST_SENTENCE = 2_000  # characters
@@ -54,7 +54,7 @@ class Refusal(ApiError):
 
 def refuse(code: str, message: str, hint: str = "") -> Refusal:
     """A refusal to raise, of a code of either table."""
-    assert code in CATALOGUE or code in DOOR_CODES, code
+    assert code in CATALOGUE or code in API_CODES, code
     return Refusal(Refused(code, message, hint))
 
 
@@ -73,7 +73,7 @@ def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: o
 
 def entry_of(code: str) -> Entry:
     """What the catalogues say of a code."""
-    return DOOR_CODES.get(code) or CATALOGUE[code]
+    return API_CODES.get(code) or CATALOGUE[code]
 
 
 def readable(refused: Refused) -> Refused:
