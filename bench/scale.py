@@ -36,6 +36,7 @@ from dkv.domain.model import (
     State,
     Tombstone,
 )
+from dkv.domain.phases import Open
 from dkv.engine.contract import EngineSeen, Survey
 from dkv.machine.observation import ConditionHistory, LocalServer, Observation
 from dkv.machine.plan import plan
@@ -120,9 +121,18 @@ def _group(number: int, groups: int, shift: int) -> Group:
     first = number * COPIES + 1
     members = tuple(range(first, first + COPIES))
     slots = (number * 16_384 // groups, (number + 1) * 16_384 // groups - 1)
-    leader = {"leader": first, "leader_process": first + shift, "last_leader": first, "suspects": (first + shift,)}
-    led: Any = {"term": 1, "open": True, "serving": True, "in_sync": members, "required": members[1:], **leader}
-    return Group(DATABASE, f"g{number}", f"{number:040x}", (slots,), **led)
+    return Group(
+        DATABASE,
+        f"g{number}",
+        f"{number:040x}",
+        (slots,),
+        Open(leader=first, leader_process=first + shift, serving=True),
+        term=1,
+        in_sync=members,
+        required=members[1:],
+        last_leader=first,
+        suspects=(first + shift,),
+    )
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 
-from dkv.domain.model import Group, GroupPhase, Process, ProcessState, State
+from dkv.domain.model import Group, Process, ProcessState, State
+from dkv.domain.phases import Phase
 from dkv.engine.contract import (
     Cause,
     ClusterSeen,
@@ -51,14 +53,14 @@ class Sight:
     """One process in one state of the domain, and what its manager would do."""
 
     process: ProcessState
-    phase: GroupPhase
+    phase: Phase
     leads: bool
     engine: str
     steps: tuple[Step, ...]
 
     @property
     def case(self) -> tuple[str, str, bool, str]:
-        return (self.process.value, self.phase.value, self.leads, self.engine)
+        return (self.process.value, self.phase.name, self.leads, self.engine)
 
 
 def me(server: str) -> LocalServer:
@@ -138,7 +140,7 @@ def seen() -> list[Sight]:
 
 def test_the_life_visits_every_state_of_a_process(seen: list[Sight]) -> None:
     assert {sight.process for sight in seen} == set(ProcessState)
-    assert {sight.phase for sight in seen} == set(GroupPhase)
+    assert {type(sight.phase) for sight in seen} == set(get_args(Phase))
 
 
 def test_every_state_is_acted_on_or_rested_in(seen: list[Sight]) -> None:

@@ -15,8 +15,6 @@ from dkv.domain.model import (
     Database,
     DatabaseOptions,
     Group,
-    Handover,
-    Joining,
     JoinStage,
     PositionReport,
     Process,
@@ -28,6 +26,7 @@ from dkv.domain.model import (
     Tombstone,
     Verdict,
 )
+from dkv.domain.phases import HandingOver, Joining
 from dkv.store import codec
 from dkv.store.codec import Misfit
 from dkv.store.contract import Unusable
@@ -56,11 +55,11 @@ STATE = State(
             "g1",
             "0" * 40,
             ((0, 5460), (10923, 16383)),
+            HandingOver(
+                leader=3, leader_process=7, joining=(Joining(5, 9, JoinStage.MARKED, 4, "n"),), to_archive=4, to_process=8
+            ),
             term=2,
-            leader=3,
             in_sync=(3, 4),
-            joining=(Joining(5, 9, JoinStage.MARKED, 4, "n"),),
-            handover=Handover(3, 7, 4, 8),
         )
     },
     archives={3: Archive(3, "Orders", "u1", "g1", "a/b", "orders-1", "", 7811, 7861, early_exits=(1, 2))},

@@ -18,7 +18,6 @@ from dkv.domain.model import (
     DatabaseState,
     EngineState,
     Group,
-    Joining,
     JoinStage,
     PositionReport,
     Process,
@@ -29,21 +28,19 @@ from dkv.domain.model import (
     Tombstone,
     Verdict,
 )
+from dkv.domain.phases import Assigned, Joining, Moment, Open, Vacant
 from dkv.domain.status import can_lose, instance_state, role, store_status, waits_for, why_not_running
 
 A, B, C = 0, 1, 2
 NAMES = {A: "o-1", B: "o-2", C: "o-3"}
 LEADS = {
+    "phase": Open(leader=A, leader_process=10, serving=True),
     "term": 3,
-    "leader": A,
-    "leader_process": 10,
-    "open": True,
-    "serving": True,
     "in_sync": (A, B),
     "required": (B,),
     "last_leader": A,
 }
-VACANT: dict[str, Any] = {"term": 3, "in_sync": (A, B), "last_leader": A, "vacant_since": 4_000, "vacant_at": 1_700_000_004_000}
+VACANT: dict[str, Any] = {"phase": Vacant(since=Moment(4_000, 1_700_000_004_000)), "term": 3, "in_sync": (A, B), "last_leader": A}
 
 
 class StateBuilder:
@@ -185,7 +182,7 @@ def test_a_verdict_of_the_domain_is_a_failure_whatever_ended_the_process() -> No
 @pytest.mark.parametrize("stage", list(JoinStage))
 def test_every_stage_of_joining_has_its_words(stage: JoinStage) -> None:
     builder = StateBuilder().now(C, engine_state=EngineState.SYNCING)
-    builder.group = replace(builder.group, joining=(Joining(C, 12, stage),))
+    builder.group = replace(builder.group, phase=replace(builder.group.phase, joining=(Joining(C, 12, stage),)))
     found = why_not_running(builder.state(), builder.archives[C])
     assert found is not None
     assert "copy" in found or "copies" in found
@@ -203,7 +200,9 @@ def test_a_store_is_running_stopped_partial_or_empty() -> None:
 def test_only_an_opened_leader_is_called_leader() -> None:
     builder = StateBuilder()
     assert [role(builder.state(), builder.archives[i]) for i in NAMES] == ["leader", "follower", "follower"]
-    builder = StateBuilder(**LEADS | {"open": False, "serving": False}).now(A, state=ProcessState.TRACKED).without(B)
+    builder = (
+        StateBuilder(**LEADS | {"phase": Assigned(leader=A, leader_process=10)}).now(A, state=ProcessState.TRACKED).without(B)
+    )
     assert [role(builder.state(), builder.archives[i]) for i in (A, B)] == [None, None]
 
 
@@ -253,7 +252,7 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(case: tup
 
 def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
     """decide drops a Tick that moved nothing but the clock, so the clock cannot be what is shown."""
-    builder = StateBuilder(**{**VACANT, "vacant_since": None, "vacant_at": 0}).lose(A)
+    builder = StateBuilder(**{**VACANT, "phase": Vacant()}).lose(A)
     began, state = 1_700_000_000_000, builder.state()
     shown = []
     for later in (1_000, 4_000, 9_000):
@@ -266,7 +265,7 @@ def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() ->
 
 
 def test_an_enforced_leader_is_the_only_one_waited_for() -> None:
-    builder = StateBuilder(**VACANT, enforced=C).without(A, stopped_by_operator=True).now(C, report=None)
+    builder = StateBuilder(**{**VACANT, "phase": Vacant(enforced=C)}).without(A, stopped_by_operator=True).now(C, report=None)
     assert waiting(builder) == (("o-3",), "o-3 has not reported its position yet")
 
 
@@ -278,14 +277,15 @@ def test_a_vacant_group_may_wait_for_proof_that_its_old_leader_stopped() -> None
 
 
 def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
-    assigned = {**LEADS, "open": False, "serving": False, "assigned_since": 9_000, "assigned_at": 1_700_000_009_000}
+    phase = Assigned(leader=A, leader_process=10, since=Moment(9_000, 1_700_000_009_000))
+    assigned = {**LEADS, "phase": phase}
     builder = StateBuilder(**assigned).now(A, state=ProcessState.CONFIGURED, loading_percent=42)
     found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
     assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
     assert "After 2 s without progress" in found.hint
-    builder.group = replace(builder.group, stalled_since=8_500, in_sync=(A,))
+    builder.group = replace(builder.group, phase=replace(phase, stalled_since=8_500), in_sync=(A,))
     found = waits_for(builder.state(), builder.group)
     assert found is not None
     assert found.hint == "No other instance is in sync, so this one has to finish."

@@ -8,6 +8,7 @@ import pytest
 
 from dkv.domain import losses
 from dkv.domain.model import Enforcement, PositionReport
+from dkv.domain.phases import Vacant
 from tests.domain.test_describe import VACANT, A, B, C, StateBuilder
 
 
@@ -73,5 +74,5 @@ def test_what_the_last_leader_held_when_it_opened_counts_as_known() -> None:
 def test_being_taken_into_the_set_by_force_makes_nobody_in_sync() -> None:
     builder = outside(PositionReport(3, 5, "n", 900))
     record = Enforcement(C, 3, in_sync=False, bound="", reason="ticket 7", actor="operator", at=1)
-    builder.group = replace(builder.group, in_sync=(A, B, C), enforced=C, enforcements=(record,))
+    builder.group = replace(builder.group, phase=Vacant(enforced=C), in_sync=(A, B, C), enforcements=(record,))
     assert not bound_of(builder, C).in_sync

@@ -16,6 +16,7 @@ from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Refused
 from dkv.domain.lifecycle import ANY, TABLES
 from dkv.domain.model import Group, State
+from dkv.domain.phases import HandingOver
 from dkv.domain.rules.timing import waits
 from tests.domain.test_scenarios import SCENARIOS
 from tests.domain.verbs import ScenarioRunner
@@ -120,7 +121,7 @@ def in_sync_holds(command: c.Command, old: Group, group: Group, after: State) ->
 
 def leadership_holds(before: State, after: State, old: Group, group: Group) -> None:
     """Who is assigned is in S, or the first of its group; nobody else may be leading."""
-    if group.term == old.term or old.handover:
+    if group.term == old.term or isinstance(old.phase, HandingOver):
         return
     assert not group.open, "assigned and opened in one commit"
     assert old.last_leader is None or group.leader in (*old.in_sync, group.enforced)

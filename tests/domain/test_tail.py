@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dkv.domain.draft import Draft
+from dkv.domain.phases import Election
 from dkv.domain.positions import TailRecipient, TailTransfer
 from dkv.domain.rules import leadership, tail
 from tests.domain.test_scenarios import replay
@@ -42,8 +43,8 @@ def test_taking_the_heir_for_the_last_leader_before_it_has_everything_is_noticed
 
 
 def test_keeping_in_s_whoever_was_named_but_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def named(draft: Draft, group: Any) -> tuple[int, ...]:
-        return tuple(one.archive_id for one in group.tail.fed if one.archive_id != group.leader)
+    def named(draft: Draft, group: Any, given: TailTransfer) -> tuple[int, ...]:
+        return tuple(one.archive_id for one in given.fed if one.archive_id != group.leader)
 
     monkeypatch.setattr(tail, "whole_members", named)
     assert "tail_given_up" in noticed()
@@ -58,7 +59,7 @@ def test_trying_again_after_it_was_given_up_is_noticed(monkeypatch: pytest.Monke
     source = tail.source
 
     def stubborn(draft: Draft, group: Any) -> Any:
-        return source(draft, draft.put_group(group, tail_abandoned=False))
+        return source(draft, draft.put_phase(group, tail_abandoned=False) if isinstance(group.phase, Election) else group)
 
     monkeypatch.setattr(tail, "source", stubborn)
     assert noticed()

@@ -7,7 +7,8 @@ come from the manager that may say them, and quote the newest term, unless `by=`
 from __future__ import annotations
 
 from dkv.domain import commands as c
-from dkv.domain.model import DatabaseOptions, EngineState, Group, GroupPhase, PositionReport, Process, ProcessRole, ProcessState
+from dkv.domain.model import DatabaseOptions, EngineState, Group, PositionReport, Process, ProcessRole, ProcessState
+from dkv.domain.phases import Assigned
 from tests.domain import verbs_hotcopy, verbs_maintenance
 from tests.domain.runner import Line, ScenarioRunner, verb
 from tests.domain.world import chain, show, tombstones
@@ -481,7 +482,7 @@ def _next_step(runner: ScenarioRunner, database: str) -> str | None:
 
 def _group_step(group: Group, process: Process) -> str | None:
     n, archive_id = process.start_id, process.archive_id
-    if group.phase is GroupPhase.ASSIGNED and group.leader_process == n:
+    if isinstance(group.phase, Assigned) and group.leader_process == n:
         return f"open {n}"
     if group.open and group.leader_process == n and not group.serving:
         return f"serving {n}"

@@ -13,6 +13,7 @@ from dkv.domain.commands import EngineSilent, WritesRefused
 from dkv.domain.decide import decide
 from dkv.domain.decision import Accepted, Decision, Refused
 from dkv.domain.model import DatabaseOptions, Group, PositionReport, Process, ProcessRole, State
+from dkv.domain.phases import HandingOver
 from tests.domain.world import HOUR
 
 SERVERS = "ABC"
@@ -238,10 +239,10 @@ def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.
     yield c.CleanStopReached(**say, reached=tuple(a for a in state.archives if (a + salt) % 3))  # type: ignore[arg-type]
     if group.switchover:
         yield c.HandoverDeclined(**say, reason="its leader is busy")  # type: ignore[arg-type]
-    if group.handover:
+    if isinstance(group.phase, HandingOver):
         yield c.HandoverFailed(**say)  # type: ignore[arg-type]
-        target = state.processes.get(group.handover.to_process)
-        withdrawn = {**say, "server_id": target.server_id if target else "", "start_id": group.handover.to_process}
+        target = state.processes.get(group.phase.to_process)
+        withdrawn = {**say, "server_id": target.server_id if target else "", "start_id": group.phase.to_process}
         yield c.HandoverWithdrawn(**withdrawn, reason="it stands still")  # type: ignore[arg-type]
-        done = {**say, "start_id": group.handover.to_process, "epoch": 9, "history": "hh"}
+        done = {**say, "start_id": group.phase.to_process, "epoch": 9, "history": "hh"}
         yield c.HandoverDone(**done)  # type: ignore[arg-type]

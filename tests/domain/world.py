@@ -6,6 +6,7 @@ from dkv.domain.commands import Command, Tick
 from dkv.domain.decide import decide, decide_looking_at_all
 from dkv.domain.decision import Accepted, Decision, Event, Refused
 from dkv.domain.model import Archive, Group, Process, State, Tombstone
+from dkv.domain.phases import HandingOver
 
 STEP = 250  # ms between two ticks
 HOUR = 3_600_000
@@ -101,15 +102,15 @@ def _names(state: State, archive_ids: tuple[int, ...]) -> str:
 
 
 def _group(state: State, group: Group) -> str:
-    line = f"group {group.name} {group.phase} term {group.term}"
+    line = f"group {group.name} {group.phase.name} term {group.term}"
     if group.leader is not None:
         line += f", leader {_name(state, group.leader)} as process {group.leader_process}"
         line += ", serving" if group.serving else ""
     line += f", S {{{_names(state, group.in_sync)}}} required {{{_names(state, group.required)}}}"
     if group.joining:
         line += " joining " + ", ".join(f"{_name(state, j.archive_id)} {j.stage}" for j in group.joining)
-    if group.handover:
-        line += f" handover to {_name(state, group.handover.to_archive)}"
+    if isinstance(group.phase, HandingOver):
+        line += f" handover to {_name(state, group.phase.to_archive)}"
     if group.suspects:
         line += f" suspects {list(group.suspects)}"
     return line + (" clean stop" if group.clean_stop else "")

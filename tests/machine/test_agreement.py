@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkv.domain import commands as c
 from dkv.domain.held_back import rest_of
-from dkv.domain.model import DatabaseState, GroupPhase, JoinStage, Process, ProcessRole, ProcessState
+from dkv.domain.model import DatabaseState, JoinStage, Process, ProcessRole, ProcessState
+from dkv.domain.phases import HandingOver, Phase
 from dkv.engine.contract import Cause, ExitSeen, Survey
 from dkv.machine.conditions import update_history
 from dkv.machine.observation import STOPPING, ConditionHistory, Observation, PlanInput
@@ -61,8 +62,9 @@ def standing(stage: Stage, process: Process) -> str:
         return "held back"
     if process.role is ProcessRole.TE:
         return "memory only"
-    if group.handover and process.start_id in (group.handover.from_process, group.handover.to_process):
-        return "hands over" if process.start_id == group.handover.from_process else "is handed over to"
+    phase = group.phase
+    if isinstance(phase, HandingOver) and process.start_id in (phase.leader_process, phase.to_process):
+        return "hands over" if process.start_id == phase.leader_process else "is handed over to"
     if group.leader_process == process.start_id:
         return "leads" if group.serving else "is to lead" if group.open else "is assigned"
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
@@ -152,7 +154,7 @@ def test_the_walks_meet_whatever_the_domain_can_assign() -> None:
     for word in ("leads", "is to lead", "is assigned", "hands over", "is handed over to", "untold, nobody leads"):
         assert word in standings
     assert {f"joins, {stage.value.lower()}" for stage in JoinStage} <= standings
-    assert {stage.group.phase for stage in walked()} == set(GroupPhase)
+    assert {type(stage.group.phase) for stage in walked()} == set(get_args(Phase))
     assert {database.state for stage in walked() for database in stage.state.databases.values()} >= {
         state for state in DatabaseState if state is not DatabaseState.TOMBSTONE
     }

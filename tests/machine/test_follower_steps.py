@@ -201,7 +201,7 @@ def test_what_an_old_leader_holds_beyond_the_new_terms_beginning_is_set_aside_fi
 def test_only_a_second_leader_of_its_own_group_usurps() -> None:
     """It gets its time to step down: not the time for which it led beside the leaders of other groups."""
     stage = Stage().settled()
-    other = replace(stage.group, database="other", leader_process=99)
+    other = replace(stage.group, database="other", phase=replace(stage.group.phase, leader_process=99))
     two = replace(
         stage.state,
         groups={**stage.state.groups, other.key: other},

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dkv.domain import commands as c
-from dkv.domain.model import GroupPhase, PositionReport, ProcessState
+from dkv.domain.model import PositionReport, ProcessState
+from dkv.domain.phases import Assigned, Vacant
 from dkv.machine.steps import Kill, ReportPosition
 from tests.machine.stage import GROUP, HISTORY, LONG, Stage, kinds
 
@@ -15,7 +16,7 @@ from tests.machine.stage import GROUP, HISTORY, LONG, Stage, kinds
 def vacant() -> Stage:
     """The leader's engine was killed; its process is requested again."""
     stage = Stage(3).settled().ends(0)
-    assert stage.group.phase is GroupPhase.VACANT
+    assert isinstance(stage.group.phase, Vacant)
     return stage
 
 
@@ -48,7 +49,7 @@ def test_a_suspect_that_follows_says_so() -> None:
     stage = Stage().settled().server_is_lost("s1")
     stage.tell(c.LeaderSilence(term=1, silent=True, machine_answers=False, **stage.of(1)))
     stage.server_joins("s1")
-    assert stage.group.phase is GroupPhase.VACANT
+    assert isinstance(stage.group.phase, Vacant)
     assert stage.process(0).start_id in stage.group.suspects
     assert kinds(stage.steps("s1", stage.engine(0, role="follower"))) == ["LeaderSteppedDown"]
     assert kinds(stage.steps("s1", stage.engine(0, role="leader"))) == ["ReportPosition"]
@@ -57,7 +58,7 @@ def test_a_suspect_that_follows_says_so() -> None:
 def test_the_assigned_leader_opens_its_term_and_nobody_else_does_anything() -> None:
     stage = vacant()
     stage.rise(0)
-    assert stage.group.phase is GroupPhase.ASSIGNED
+    assert isinstance(stage.group.phase, Assigned)
     assert kinds(stage.steps("s1", stage.engine(0))) == ["OpenTerm"]
     report = PositionReport(term=1, sequence=2, nonce="n", offset=1_000, history=HISTORY)
     stage.tell(c.PositionReported(term=stage.group.term, report=report, **stage.of(1)))
@@ -98,7 +99,7 @@ def test_where_an_operator_enforced_an_archive_a_suspect_that_leads_ends() -> No
     """Its term was open and nobody had heard that it serves; it would be waited for as long as it lives."""
     stage = Stage().settled()
     leads = stage.process(0)
-    stage.state = replace(stage.state, groups={GROUP: replace(stage.group, serving=False)})
+    stage.state = replace(stage.state, groups={GROUP: replace(stage.group, phase=replace(stage.group.phase, serving=False))})
     stage.tell(c.EnforceLeader(database=GROUP[0], group=GROUP[1], archive_id=1, allow_data_loss=True, reason="we cannot wait"))
     assert stage.group.leader is None and leads.start_id in stage.group.suspects
     assert kinds(stage.steps("s1", stage.engine(0, role="leader"))) == ["Kill"]

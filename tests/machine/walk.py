@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from dkv.domain import commands as c
 from dkv.domain.model import EngineState, JoinStage, PositionReport, Process, ProcessRole, ProcessState
+from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen, ExitSeen, NodeSeen, Position, ReplicaSeen
 from tests.machine.stage import DATABASE, GROUP, HISTORY, Stage, changed, host
 
@@ -86,10 +87,10 @@ def leading(stage: Stage) -> Iterator[c.Command]:
         if joining.stage is JoinStage.MARKED:
             yield c.JoinDurable(term=group.term, sequence=2, nonce="n", **stage.of(joining.archive_id))
         yield c.JoinCompleted(**more)
-    if group.handover:
-        yield c.HandoverDone(start_id=group.handover.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
+    if isinstance(group.phase, HandingOver):
+        yield c.HandoverDone(start_id=group.phase.to_process, epoch=group.epoch + 1, history="b" * 40, **quote)
         yield c.HandoverFailed(**quote)
-        target: dict[str, Any] = {**quote, **stage.of(group.handover.to_archive), "reason": "it stands still"}
+        target: dict[str, Any] = {**quote, **stage.of(group.phase.to_archive), "reason": "it stands still"}
         yield c.HandoverWithdrawn(**target)
     if group.switchover:
         yield c.HandoverDeclined(reason="its leader is busy", **quote)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dkv import confirm
-from dkv.domain.model import Group, GroupPhase
+from dkv.domain.model import Group
+from dkv.domain.phases import Vacant
 from dkv.engine.contract import Position
 from dkv.sim.engines.disk import Disk
 from dkv.sim.engines.engine import SimEngine
@@ -165,7 +166,7 @@ class SafetyDomain:
 
     @property
     def vacant(self) -> bool:
-        return self.group.phase is GroupPhase.VACANT
+        return isinstance(self.group.phase, Vacant)
 
     def engine(self, server: str) -> SimEngine:
         (engine,) = self.world.machines[server].hardware.engines.values()

@@ -16,7 +16,8 @@ from dkv.domain import commands as c
 from dkv.domain import decide
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import GroupPhase, JoinStage
+from dkv.domain.model import JoinStage
+from dkv.domain.phases import Assigned, Vacant
 from dkv.domain.rules import groups
 from dkv.machine import follower_steps, leader_steps, perform
 from dkv.machine.steps import CheckMarker, Step, SubmitFact
@@ -138,7 +139,7 @@ class Assignments(Watcher):
 
     def committed(self, before: Any, after: Any, events: Any) -> None:
         group = after.groups.get((DATABASE, "g1"))
-        if group and group.phase is GroupPhase.ASSIGNED and before.groups[group.key].phase is GroupPhase.VACANT:
+        if group and isinstance(group.phase, Assigned) and isinstance(before.groups[group.key].phase, Vacant):
             self.required.append(group.required)
             assert not group.open
 

@@ -15,6 +15,7 @@ import pytest
 
 from dkv.domain import commands as c
 from dkv.domain.commands import Switchover
+from dkv.domain.phases import Open
 from dkv.engine.contract import EngineRefused, Position
 from dkv.machine import follower_steps, handover, perform, shutdown_steps
 from dkv.machine.steps import Failover, Step
@@ -47,7 +48,9 @@ async def written_on_the_target_before_it_dies(domain: SafetyDomain) -> tuple[bo
     await asyncio.sleep(0.1)
     if led:
         domain.world.start_manager(B)
-    await domain.until(lambda: domain.group.serving and not domain.group.handover and domain.runs(domain.leader), CHOICE)
+    await domain.until(
+        lambda: isinstance(domain.group.phase, Open) and domain.group.serving and domain.runs(domain.leader), CHOICE
+    )
     return led, domain.led_with("w1")
 
 
@@ -94,9 +97,9 @@ def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) 
     monkeypatch.setattr(handover, "_lacks_marker", lambda *_: False)
     monkeypatch.setattr(handover, "UNMARKED", handover.DEADLINE)
 
-    def blind(scene: Any, group: Any, engine: Any) -> Iterator[Step]:
+    def blind(scene: Any, group: Any, phase: Any, engine: Any) -> Iterator[Step]:
         marked = replace(engine.files, marker=Position(group.term, LATEST, "n", initialised=True))
-        yield from steps(scene, group, replace(engine, files=marked, replication=replace(engine.replication, **more)))
+        yield from steps(scene, group, phase, replace(engine, files=marked, replication=replace(engine.replication, **more)))
 
     monkeypatch.setattr(follower_steps, "handover_steps_of_target", blind)
 

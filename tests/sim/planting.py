@@ -17,6 +17,7 @@ from typing import Any
 from dkv import confirm
 from dkv.control.liveness import Liveness
 from dkv.domain.draft import Draft
+from dkv.domain.phases import Assigned, HandingOver
 from dkv.domain.positions import PositionReport
 from dkv.domain.rules import groups, leadership, process_lifecycle
 from dkv.engine import aof, archive, config, engines, local
@@ -79,8 +80,8 @@ def put_an_archive_into_s_before_it_is_in_required() -> None:
         if refused is None:
             draft.put_group(
                 group,
+                phase=replace(group.phase, joining=tuple(j for j in group.phase.joining if j.archive_id != command.archive_id)),
                 in_sync=(*group.in_sync, command.archive_id),
-                joining=tuple(j for j in group.joining if j.archive_id != command.archive_id),
             )
         return refused
 
@@ -153,9 +154,9 @@ def open_a_superseded_term() -> None:
 
     def opened(draft: Draft, command: Any) -> Any:
         group = draft.groups[(command.database, command.group)]
-        if group.phase is not groups.GroupPhase.ASSIGNED:
+        if not isinstance(group.phase, Assigned):
             return rule(draft, command)
-        draft.put_group(group, leader=draft.processes[command.start_id].archive_id, leader_process=command.start_id)
+        draft.put_phase(group, leader=draft.processes[command.start_id].archive_id, leader_process=command.start_id)
         return rule(draft, replace(command, term=group.term))
 
     _replace_rule("OpenTerm", opened)
@@ -246,7 +247,7 @@ def kill_the_target_of_a_handover() -> None:
     steps = follower_steps.follower_steps
 
     def steps_of(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
-        if group.handover and engine.role == "leader":
+        if isinstance(group.phase, HandingOver) and engine.role == "leader":
             yield from follower_steps._stale_leader_steps(scene, group, engine)
         else:
             yield from steps(scene, group, process, engine)

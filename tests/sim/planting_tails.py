@@ -76,8 +76,8 @@ def _at_assign(change: Callable[[Any, TailTransfer], dict[str, Any]]) -> None:
 
 def keep_in_s_whoever_was_named() -> None:
     """A follower that was to be fed stays in S, compared or not."""
-    groups.tail.whole_members = lambda draft, group: tuple(  # type: ignore[attr-defined]
-        one.archive_id for one in group.tail.fed if one.archive_id != group.leader
+    groups.tail.whole_members = lambda draft, group, given: tuple(  # type: ignore[attr-defined]
+        one.archive_id for one in given.fed if one.archive_id != group.leader
     )
 
 

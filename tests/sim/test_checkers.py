@@ -266,7 +266,10 @@ def an_incarnation_back(state: State) -> Sequence[tuple[State, State, Sequence[E
 def two_leaders_of_one_term(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:
     group = state.groups[KEY]
     other = next(archive_id for archive_id in group.in_sync if archive_id != group.leader)
-    return [(state, state, ()), (state, replace(state, groups={KEY: replace(group, leader=other)}), ())]
+    return [
+        (state, state, ()),
+        (state, replace(state, groups={KEY: replace(group, phase=replace(group.phase, leader=other))}), ()),
+    ]
 
 
 def a_move_without_a_row(state: State) -> Sequence[tuple[State, State, Sequence[Event]]]:

@@ -9,6 +9,7 @@ import pytest
 
 from dkv.domain.commands import HandoverBegun, Switchover
 from dkv.domain.decision import Accepted
+from dkv.domain.phases import Open
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.engines.net import CLIENTS
 from dkv.sim.world import DATABASE
@@ -32,7 +33,7 @@ async def busy(scene: Scene, seconds: float) -> SimEngine:
 
 async def whole(scene: Scene) -> None:
     """Everybody is in sync again, and everything is compared."""
-    await scene.until(lambda: bool(scene.leader()) and len(scene.group.in_sync) == 3 and not scene.group.handover)
+    await scene.until(lambda: bool(scene.leader()) and len(scene.group.in_sync) == 3 and isinstance(scene.group.phase, Open))
     await scene.confirm(5)
     await asyncio.sleep(3.0)
     scene.checkers.at_the_end()

@@ -18,7 +18,6 @@ from dkv.domain.model import (
     DatabaseState,
     EngineState,
     Group,
-    GroupPhase,
     Process,
     ProcessRole,
     ProcessState,
@@ -26,6 +25,7 @@ from dkv.domain.model import (
     State,
 )
 from dkv.domain.options import Lag, lags, restart_words
+from dkv.domain.phases import HandingOver, Vacant
 from dkv.domain.states import STOPPING
 from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
@@ -165,14 +165,15 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
 
 def _group(state: State, database: Database, group: Group) -> Iterator[BlockedItem]:
     subject = group.subject
-    if group.handover:
-        to = _name(state, group.handover.to_archive)
+    phase = group.phase
+    if isinstance(phase, HandingOver):
+        to = _name(state, phase.to_archive)
         yield BlockedItem(
             "group",
             subject,
             group.database,
             to,
-            group.handover.at or None,
+            phase.at or None,
             f"{to} is to lead: the handover ends within 12 s, or is given up",
             f"Look at the logs of both engines and the manager of {to}.",
         )
@@ -192,7 +193,7 @@ def _group(state: State, database: Database, group: Group) -> Iterator[BlockedIt
         yield BlockedItem(
             "group", subject, group.database, ", ".join(waiting.archives), since, waiting.reason, waiting.hint, held
         )
-    elif group.enforced is not None and group.phase is GroupPhase.VACANT:
+    elif group.enforced is not None and isinstance(group.phase, Vacant):
         yield _enforced(state, group)
     yield from _refused(state, group)
 

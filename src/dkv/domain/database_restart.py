@@ -22,6 +22,7 @@ from dkv.domain.model import (
     Reader,
     State,
 )
+from dkv.domain.phases import HandingOver
 from dkv.domain.status import instances, why_not_running
 
 
@@ -133,7 +134,7 @@ def _not_whole(state: Reader, group: Group) -> Wait | None:
     name = f"group {group.name}"
     if not group.serving:
         return Wait(name, "it has no serving leader", "Look at what the group waits for.")
-    if group.handover or group.switchover:
+    if isinstance(group.phase, HandingOver) or group.switchover:
         return Wait(name, "its leadership is being handed over")
     for archive in instances(state, group.database):
         if archive.group == group.name and archive.archive_id not in group.in_sync and not archive.stopped_by_operator:

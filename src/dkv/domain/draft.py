@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from dkv.domain import event_causality
 from dkv.domain.commands import Command
-from dkv.domain.decision import Event
+from dkv.domain.decision import Event, InvariantError
 from dkv.domain.evolving import evolve
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to
@@ -30,6 +30,7 @@ from dkv.domain.model import (
     State,
     Tombstone,
 )
+from dkv.domain.phases import Moment, Phase
 from dkv.domain.table import Table, items_of, keys_of
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ class Draft(Reader):
         self.events: list[Event] = []
         self.told: dict[str, int] = {}  # whose newest event is one of this decision, and its number
         self.answer: dict[str, object] = {}
+
+    @property
+    def moment(self) -> Moment:
+        """The moment of the command, on both clocks."""
+        return Moment(self.clock, self.command.now)
 
     def state(self) -> State:
         """The state as drafted. Nothing is written to the draft after that."""
@@ -210,6 +216,10 @@ class Draft(Reader):
         """Store a group with changes that are not a move."""
         return self.put(evolve(group, **changes))
 
+    def put_phase(self, group: Group, **changes: Any) -> Group:
+        """Store a group whose phase has changes that are not a move. Raises TypeError for a field its phase does not have."""
+        return self.put(evolve(group, phase=evolve(group.phase, **changes)))
+
     def put_process(self, process: Process, **changes: Any) -> Process:
         """Store a process with changes that are not a move."""
         return self.put(evolve(process, **changes))
@@ -269,17 +279,19 @@ class Draft(Reader):
         )
         return moved
 
-    def move_group(self, group: Group, on: str, because: str, after: int | None = None, **changes: Any) -> Group:
-        """Move a group along its life cycle. Raises InvariantError without a row or if the changes do not make the move."""
-        move = row("group", group.phase, on)
-        moved = self.put_group(group, **changes)
+    def move_group(self, group: Group, on: str, to: Phase, because: str, *, after: int | None = None, **changes: Any) -> Group:
+        """Move a group to a phase along its life cycle. Raises InvariantError without a row, or if the row leads elsewhere."""
+        move = row("group", group.phase.name, on)
+        if move.target != to.name:
+            raise InvariantError(f"{group.subject} moved to {to.name} on {on}, which leads to {move.target}")
+        moved = self.put_group(group, phase=to, **changes)
         self.note(
             f"group.{on.replace(' ', '_')}",
             group.subject,
             because,
             after,
             database=group.database,
-            change=f"{group.phase} -> {move.target}",
+            change=f"{group.phase.name} -> {move.target}",
             start_id=moved.leader_process,
             archive_id=moved.leader,
         )

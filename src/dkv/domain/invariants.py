@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dkv.domain.decision import InvariantError
 from dkv.domain.model import ARCHIVES_IN, INDEXES, PROCESSES_OF_ARCHIVE, Database, Group, Process, ProcessRole, State, Touched
+from dkv.domain.phases import Leadership, Vacant
 from dkv.domain.states import RESTING
 from dkv.domain.table import keys_of
 
@@ -56,18 +57,16 @@ def _group(state: State, group: Group) -> None:
     _require(set(group.in_sync) <= set(members), "{} has in-sync archives that are not its own", name)
     joining = {j.archive_id for j in group.joining}
     _require(not joining & set(group.in_sync), "{} has an archive both joining and in sync", name)
-    _require((group.leader is None) == (group.leader_process is None), "{} has half a leader", name)
-    _require(group.tail is None or (group.leader is not None and not group.open), "{} feeds without an assignment", name)
-    if group.leader is None:
-        _require(not group.open and group.handover is None, "{} is open without a leader", name)
+    phase = group.phase
+    if isinstance(phase, Vacant):
         return
     process = state.leader_of(group)
-    _require(process is not None and process.archive_id == group.leader, "{} is led by no process of its leader", name)
+    _require(process is not None and process.archive_id == phase.leader, "{} is led by no process of its leader", name)
     _require(process is not None and process.role is ProcessRole.SM, "{} is led by a TE", name)
-    if group.open:
-        _require(group.leader in group.in_sync, "{} is led by an archive that is not in sync", name)
-        _require(set(group.in_sync) - {group.leader} <= set(group.required), "{} confirms without a member of S", name)
-        _require(set(group.required) <= (set(group.in_sync) - {group.leader}) | joining, "{} requires a stranger", name)
+    if isinstance(phase, Leadership):
+        _require(phase.leader in group.in_sync, "{} is led by an archive that is not in sync", name)
+        _require(set(group.in_sync) - {phase.leader} <= set(group.required), "{} confirms without a member of S", name)
+        _require(set(group.required) <= (set(group.in_sync) - {phase.leader}) | joining, "{} requires a stranger", name)
 
 
 def _group_step(before: State, group: Group) -> None:

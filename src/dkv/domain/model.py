@@ -13,13 +13,13 @@ from typing import Any, ClassVar, TypeVar
 
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
+from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
 from dkv.domain.positions import TailTransfer as TailTransfer
 from dkv.domain.states import STOPPING
 from dkv.domain.states import ArchiveState as ArchiveState
 from dkv.domain.states import DatabaseState as DatabaseState
 from dkv.domain.states import EngineState as EngineState
-from dkv.domain.states import GroupPhase as GroupPhase
 from dkv.domain.states import JoinStage as JoinStage
 from dkv.domain.states import ProcessRole as ProcessRole
 from dkv.domain.states import ProcessState as ProcessState
@@ -107,42 +107,6 @@ class Database:
 
 
 @dataclass(frozen=True)
-class Joining:
-    """One archive on its way into the in-sync set."""
-
-    archive_id: int
-    start_id: int
-    stage: JoinStage
-    sequence: int = 0  # of the marker it must have on its disk
-    nonce: str = ""
-    at: int = 0  # when it reached this stage, to be shown
-
-
-@dataclass(frozen=True)
-class SwitchoverRequest:
-    """A change of leader that was asked for; the leader's manager begins the handover, and it is forgotten with that."""
-
-    to_process: int | None  # start id; None: whichever member of S is furthest
-    reason: str
-    actor: str = ""
-    at: int = 0
-    since: int | None = None  # domain clock, armed by the first Tick
-
-
-@dataclass(frozen=True)
-class Handover:
-    """A planned change of leader. While it stands either engine may lead and neither is killed for it."""
-
-    from_archive: int
-    from_process: int
-    to_archive: int
-    to_process: int
-    immediate: bool = False  # before an operator's kill: given up after 2 s
-    at: int = 0  # when it began, to be shown
-    sequence: int = 0  # of the leader's newest marker of this term then; a later one shows that no script runs on it
-
-
-@dataclass(frozen=True)
 class Intrusion:
     """Somebody took a group's hash slots over the cluster bus; its leader's manager has them back soon."""
 
@@ -176,16 +140,10 @@ class Group:
     name: str
     shard_id: str  # 40 hex
     slots: tuple[tuple[int, int], ...]  # inclusive ranges
+    phase: Phase = Vacant()
     term: int = 0  # 0: never had a leader
-    leader: int | None = None  # archive id
-    leader_process: int | None = None  # start id
-    open: bool = False
-    serving: bool = False  # the opened leader reported that it leads
     in_sync: tuple[int, ...] = ()  # S, archive ids
     required: tuple[int, ...] = ()  # whose acknowledgement a confirmed write needs
-    joining: tuple[Joining, ...] = ()
-    handover: Handover | None = None
-    contested: tuple[int, ...] = ()  # archives of a handover whose leader died: all are asked
     last_leader: int | None = None  # archive of the newest opened term
     suspects: tuple[int, ...] = ()  # start ids that may lead and are not proven stopped
     silent: tuple[int, ...] = ()  # archives whose engines heard nothing from the leader for 3 s
@@ -194,28 +152,55 @@ class Group:
     epoch: int = 0  # Valkey config epoch last seen
     clean_stop: bool = False  # all of S was stopped at the same position
     opened_at: PositionReport | None = None  # what the leader held when its term opened; None after a handover
-    enforced: int | None = None  # archive an operator forced to lead, until it leads
-    enforcements: tuple[Enforcement, ...] = ()  # every time that was done, oldest first; events are trimmed, these not
-    vacant_since: int | None = None
-    vacant_at: int = 0  # the same moment, to be shown: nobody moves the clock for a mere wait
-    assigned_since: int | None = None
-    assigned_at: int = 0
-    stalled_since: int | None = None  # assigned leader without progress
+    enforcements: tuple[Enforcement, ...] = ()  # every enforced leader, oldest first; events are trimmed, these not
     under_replicated_since: int = 0  # since when S is smaller than minInSync, to be shown; 0: it is not
-    switchover: SwitchoverRequest | None = None  # a planned change of leader that was asked for
-    tail: TailTransfer | None = None  # what the assigned leader is given before its term may open
-    tail_abandoned: bool = False  # that was tried in this vacancy and given up
     intrusion: Intrusion | None = None  # its hash slots are another's, or were a moment ago
     last_event: int = 0  # number of the newest event about it
 
     @property
-    def phase(self) -> GroupPhase:
-        """Who leads, in one word."""
-        if self.leader is None:
-            return GroupPhase.VACANT
-        if not self.open:
-            return GroupPhase.ASSIGNED
-        return GroupPhase.HANDOVER if self.handover else GroupPhase.OPEN
+    def leader(self) -> int | None:
+        """The archive that leads, or is assigned to; None while the group is vacant."""
+        return None if isinstance(self.phase, Vacant) else self.phase.leader
+
+    @property
+    def leader_process(self) -> int | None:
+        """The start id of the process that leads, or is assigned to; None while the group is vacant."""
+        return None if isinstance(self.phase, Vacant) else self.phase.leader_process
+
+    @property
+    def open(self) -> bool:
+        """Whether a term is open."""
+        return isinstance(self.phase, Leadership)
+
+    @property
+    def serving(self) -> bool:
+        """Whether its leader reported that it leads."""
+        return isinstance(self.phase, HandingOver) or (isinstance(self.phase, Open) and self.phase.serving)
+
+    @property
+    def joining(self) -> tuple[Joining, ...]:
+        """The archives on their way into the in-sync set."""
+        return self.phase.joining if isinstance(self.phase, Leadership) else ()
+
+    @property
+    def switchover(self) -> SwitchoverRequest | None:
+        """A planned change of leader that was asked for."""
+        return self.phase.switchover if isinstance(self.phase, Leadership) else None
+
+    @property
+    def tail(self) -> TailTransfer | None:
+        """What the assigned leader is given before its term may open."""
+        return self.phase.tail if isinstance(self.phase, Assigned) else None
+
+    @property
+    def contested(self) -> tuple[int, ...]:
+        """Archives of a handover whose leader died: all are asked."""
+        return self.phase.contested if isinstance(self.phase, Election) else ()
+
+    @property
+    def enforced(self) -> int | None:
+        """The archive an operator forced to lead, until it leads."""
+        return self.phase.enforced if isinstance(self.phase, Election) else None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -376,8 +361,8 @@ class Record:
 SERVERS_AT = Index[Server](lambda s: s.host)
 GROUPS_OF = Index[Group](lambda g: g.database)
 GROUPS_NOT_SERVING = Index[Group](lambda g: None if g.serving else g.database)
-GROUPS_VACANT = Index[Group](lambda g: True if g.leader is None else None)
-GROUPS_MOVING = Index[Group](lambda g: True if g.switchover or g.phase is GroupPhase.ASSIGNED else None)
+GROUPS_VACANT = Index[Group](lambda g: True if isinstance(g.phase, Vacant) else None)
+GROUPS_MOVING = Index[Group](lambda g: True if g.switchover or isinstance(g.phase, Assigned) else None)
 """Assigned, or with a switchover that was asked for: timers run."""
 ARCHIVES_OF = Index[Archive](lambda a: a.database)
 ARCHIVES_IN = Index[Archive](lambda a: (a.database, a.group))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dkv.domain.model import Archive, ArchiveState, Database, DatabaseState, Group, State
+from dkv.domain.phases import Vacant
 
 START_IDS = 1_000_000  # how many start ids may have been given out since; none of them is ever used again
 ARCHIVE_IDS = 1_000  # and archive ids
@@ -67,9 +68,9 @@ def _group(old: State, group: Group) -> Group:
         group.name,
         group.shard_id,
         group.slots,
+        Vacant(contested=data if led else ()),
         term=group.term + TERMS if group.term else 0,
         in_sync=data if led else (),
-        contested=data if led else (),
         last_leader=group.last_leader,
         epoch=group.epoch,
         enforcements=group.enforcements,

@@ -61,15 +61,6 @@ STOPPING = (DatabaseState.REQUESTED_TE_SHUTDOWN, DatabaseState.REQUESTED_SM_SHUT
 """It is being shut down as a whole."""
 
 
-class GroupPhase(StrEnum):
-    """Who leads a storage group. ASSIGNED may still be superseded; only an OPEN leader admits writes."""
-
-    VACANT = "VACANT"
-    ASSIGNED = "ASSIGNED"
-    OPEN = "OPEN"
-    HANDOVER = "HANDOVER"
-
-
 class JoinStage(StrEnum):
     """How far an archive is on its way into the in-sync set (docs/reference/safety.md#growing-s)."""
 

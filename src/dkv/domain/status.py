@@ -17,7 +17,6 @@ from dkv.domain.model import (
     ArchiveState,
     EngineState,
     Group,
-    GroupPhase,
     JoinStage,
     Process,
     ProcessState,
@@ -27,6 +26,7 @@ from dkv.domain.model import (
     TailTransfer,
     Tombstone,
 )
+from dkv.domain.phases import Assigned, HandingOver, Open, Vacant
 from dkv.domain.states import RESTING, STOPPING
 from dkv.domain.table import keys_of
 from dkv.domain.unwritten import AsOf
@@ -201,11 +201,13 @@ def waits_for(state: Reader, group: Group) -> Waiting | None:
     database = state.databases.get(group.database)
     if database is None or database.state in (*RESTING, *STOPPING):
         return None
-    if group.phase is GroupPhase.VACANT:
-        return _vacant(state, group)
-    if group.phase is GroupPhase.ASSIGNED:
-        return _assigned(state, group)
-    return _open(state, group, database.options.min_in_sync)
+    match group.phase:
+        case Vacant() as phase:
+            return _vacant(state, group, phase)
+        case Assigned() as phase:
+            return _assigned(state, group, phase)
+        case Open() | HandingOver() as phase:
+            return _open(state, group, phase, database.options.min_in_sync)
 
 
 def can_lose(state: State, group: Group) -> tuple[int, int]:
@@ -246,18 +248,19 @@ def _losable(per_server: Counter[str], least: int) -> int:
     return 0
 
 
-def _vacant(state: Reader, group: Group) -> Waiting:
+def _vacant(state: Reader, group: Group, phase: Vacant) -> Waiting:
+    since = phase.since.wall or None if phase.since else None
     members = _candidates(state, group)
     lacks = [(a, lack) for a in members if (lack := _lack(state, a))]
     if lacks:
         reason = "; ".join(f"{archive.name} {what}" for archive, (what, _) in lacks)
         hints = sorted({hint for _, (_, hint) in lacks if hint})
-        return Waiting(tuple(a.name for a, _ in lacks), _vacant_at(group), reason, " ".join(hints))
+        return Waiting(tuple(a.name for a, _ in lacks), since, reason, " ".join(hints))
     doubtful = _suspects(state, group)
     if doubtful:
         reason = f"{_list(doubtful)} may still lead and is not proven stopped"
-        return Waiting(doubtful, _vacant_at(group), reason, "Bring its server back, or wait until its time is over.")
-    return Waiting((), _vacant_at(group), "its next leader is being chosen")
+        return Waiting(doubtful, since, reason, "Bring its server back, or wait until its time is over.")
+    return Waiting((), since, "its next leader is being chosen")
 
 
 def _candidates(state: Reader, group: Group) -> list[Archive]:
@@ -300,27 +303,20 @@ def _lack_at_rest(archive: Archive, tombstone: Tombstone | None, start: str) -> 
     return f"does not run: {_why_at_rest(archive, tombstone)}", f"Start it: {start}."
 
 
-def _vacant_at(group: Group) -> int | None:
-    return group.vacant_at or None if group.vacant_since is not None else None
-
-
-def _assigned_at(group: Group) -> int | None:
-    return group.assigned_at or None if group.assigned_since is not None else None
-
-
 def _suspects(state: Reader, group: Group) -> tuple[str, ...]:
     known = {**{s: t.process for s, t in state.tombstones.items()}, **state.processes}
     ids = [known[s].archive_id for s in group.suspects if s in known]
     return tuple(state.archives[i].name for i in ids if i is not None and i in state.archives)
 
 
-def _assigned(state: Reader, group: Group) -> Waiting | None:
-    leader = state.archives.get(group.leader) if group.leader is not None else None
+def _assigned(state: Reader, group: Group, phase: Assigned) -> Waiting | None:
+    leader = state.archives.get(phase.leader)
     if leader is None:
         return None
-    doing = _progress(state, leader) if group.tail is None else _given(state, group.tail)
+    since = phase.since.wall or None if phase.since else None
+    doing = _progress(state, leader) if phase.tail is None else _given(state, phase.tail)
     what = f"{leader.name} was chosen to lead in term {group.term} and {doing}"
-    return Waiting((leader.name,), _assigned_at(group), what, _help_for_assigned(state, group, leader))
+    return Waiting((leader.name,), since, what, _help_for_assigned(state, group, phase, leader))
 
 
 def _given(state: Reader, tail: TailTransfer) -> str:
@@ -345,21 +341,21 @@ def _progress(state: Reader, leader: Archive) -> str:
     return "has loaded and takes over now"
 
 
-def _help_for_assigned(state: Reader, group: Group, leader: Archive) -> str:
+def _help_for_assigned(state: Reader, group: Group, phase: Assigned, leader: Archive) -> str:
     if not [i for i in group.in_sync if i != leader.archive_id]:
         return "No other instance is in sync, so this one has to finish."
     grace = state.databases[group.database].options.failover_grace
-    if group.tail:
-        return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, group.tail.source)} is restarted instead."
+    if phase.tail:
+        return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, phase.tail.source)} is restarted instead."
     return f"After {grace / 1000:g} s without progress another instance is chosen."
 
 
-def _open(state: Reader, group: Group, min_in_sync: int) -> Waiting | None:
-    leader = state.archives.get(group.leader) if group.leader is not None else None
+def _open(state: Reader, group: Group, phase: Open | HandingOver, min_in_sync: int) -> Waiting | None:
+    leader = state.archives.get(phase.leader)
     if leader is None:
         return None
     if not group.serving:
-        return Waiting((leader.name,), _assigned_at(group), f"{leader.name} takes over in term {group.term}")
+        return Waiting((leader.name,), None, f"{leader.name} takes over in term {group.term}")
     if group.intrusion:
         why = (
             f"writes are refused, because {group.intrusion.by} took its hash slots over the cluster bus; "

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from dkv.domain.model import ARCHIVES_IN, Group, GroupPhase, Handover, JoinStage, Process, State, SwitchoverRequest
+from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
 from dkv.domain.options import FSYNC
+from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen
 from dkv.machine.observation import ConditionHistory, LocalServer, node_id, replica_of, stopping
@@ -57,7 +58,7 @@ def _start(condition: Hashable, history: ConditionHistory, now: float) -> float:
 # Keys ------------------------------------------------------------------------------------------------------------------
 
 
-def handover_key(group: Group, handover: Handover) -> Hashable:
+def handover_key(group: Group, handover: HandingOver) -> Hashable:
     """Names one handover."""
     return ("handover", group.key, group.term, handover.to_process)
 
@@ -82,11 +83,12 @@ def write_refusal_key(engine: EngineSeen) -> Hashable:
 
 def is_awaited(group: Group, process: Process) -> bool:
     """Whether an assigned term waits for this process, and another choice would be made if it did nothing."""
-    if group.phase is not GroupPhase.ASSIGNED:
+    phase = group.phase
+    if not isinstance(phase, Assigned):
         return False
-    if group.tail is not None:
-        return process.start_id in (group.leader_process, group.tail.source_process)
-    return process.start_id == group.leader_process and len(group.in_sync) > 1 and group.enforced != group.leader
+    if phase.tail is not None:
+        return process.start_id in (phase.leader_process, phase.tail.source_process)
+    return process.start_id == phase.leader_process and len(group.in_sync) > 1 and phase.enforced != phase.leader
 
 
 def in_a_script(engine: EngineSeen) -> bool:
@@ -132,14 +134,16 @@ def _conditions(state: State, server: LocalServer, survey: Survey) -> Iterable[H
 def _group_conditions(state: State, group: Group) -> Iterable[Hashable]:
     if stopping(state, group):
         yield ("stopping", group.key)
-    if group.handover:
-        yield handover_key(group, group.handover)
-    if group.switchover:
-        yield switchover_key(group, group.switchover)
-    if group.leader is None:
+    phase = group.phase
+    if isinstance(phase, Vacant):
         yield ("vacant", group.key)
-    for joining in group.joining:
-        yield ("joining", group.key, group.term, joining)
+    if isinstance(phase, HandingOver):
+        yield handover_key(group, phase)
+    if isinstance(phase, Leadership):
+        if phase.switchover:
+            yield switchover_key(group, phase.switchover)
+        for joining in phase.joining:
+            yield ("joining", group.key, group.term, joining)
 
 
 def _process_conditions(process: Process, engine: EngineSeen | None) -> Iterable[Hashable]:

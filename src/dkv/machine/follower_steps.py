@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dkv.domain.commands import LeaderSilence, LeaderSteppedDown
 from dkv.domain.model import Group, JoinStage, Process, ProcessState
+from dkv.domain.phases import HandingOver, Open
 from dkv.engine.contract import Cause, EngineSeen, Position
 from dkv.machine.client_port import linked, open_client_port
 from dkv.machine.conditions import SILENT
@@ -58,9 +59,9 @@ def _may_be_chosen(group: Group, process: Process) -> bool:
 
 def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
     """A term is open and another archive leads it."""
-    handover = group.handover
-    if handover and process.start_id == handover.to_process:
-        yield from handover_steps_of_target(inputs, group, engine)
+    phase = group.phase
+    if isinstance(phase, HandingOver) and process.start_id == phase.to_process:
+        yield from handover_steps_of_target(inputs, group, phase, engine)
         if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
             yield from _silence_steps(inputs, group, process, engine)
         return
@@ -75,7 +76,7 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
         yield SubmitFact(f"suspect {process.start_id}", fact)
     yield from _attach_steps(inputs, group, process, engine)
     yield from _silence_steps(inputs, group, process, engine)
-    if engine.replication.link_up and process.archive_id in group.in_sync and not handover and not group.intrusion:
+    if engine.replication.link_up and process.archive_id in group.in_sync and isinstance(phase, Open) and not group.intrusion:
         yield from rewrite_steps(inputs.seen, group, engine, leads=False)
         yield from table_steps(inputs, group, engine)
 

@@ -12,7 +12,8 @@ from dkv.domain.commands import (
     HandoverWithdrawn,
     LeaderSteppedDown,
 )
-from dkv.domain.model import EngineState, Group, Handover, ProcessState, State, SwitchoverRequest
+from dkv.domain.model import EngineState, Group, ProcessState, State
+from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.conditions import handover_key, switchover_key
 from dkv.machine.observation import PlanInput, acknowledges, knows_as_follower, next_sequence, node_id, replica_of
@@ -64,7 +65,7 @@ def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Ite
     in a restart of the whole database the request stays.
     """
     request = group.switchover
-    if request is None or group.handover:
+    if request is None or isinstance(group.phase, HandingOver):
         return
     target = successor(inputs.state, group, engine, only=request.to_process)
     if target is not None:
@@ -88,18 +89,17 @@ def _obstacle(state: State, group: Group, engine: EngineSeen, request: Switchove
 
 def unanswering_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
     """Report what cannot happen while this engine does not answer."""
-    if not group.open:
+    phase = group.phase
+    if not isinstance(phase, Open | HandingOver):
         return
-    if group.leader_process == engine.start_id:
+    if phase.leader_process == engine.start_id:
         yield from switchover_steps(inputs, group, engine)
-    elif group.handover and group.handover.to_process == engine.start_id:
-        yield from _withdraw(inputs, group, engine)
+    elif isinstance(phase, HandingOver) and phase.to_process == engine.start_id:
+        yield from _withdraw(inputs, group, phase, engine)
 
 
-def _withdraw(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def _withdraw(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
     """Withdraw a handover whose target was never asked to take over. A target that was asked may lead however late it is."""
-    handover = group.handover
-    assert handover is not None
     key = handover_key(group, handover)
     asked = inputs.seen.failovers.get(engine.start_id, 0) >= inputs.seen.conditions.since.get(key, 0)
     soon = IN_TIME if engine.answering else WITHDRAWN
@@ -113,10 +113,8 @@ def _withdraw(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[S
     yield SubmitFact(engine.directory, fact)
 
 
-def handover_steps_of_target(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_target(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
     """Fail over while there is time; say so once this engine leads."""
-    handover = group.handover
-    assert handover is not None
     if engine.role == "leader":
         yield SubmitFact(
             engine.directory, _done(inputs, group, engine.start_id, engine.cluster.epoch, engine.replication.history)
@@ -129,10 +127,10 @@ def handover_steps_of_target(inputs: PlanInput, group: Group, engine: EngineSeen
     if ready and _asks_in_time(group, engine, handover, age):
         yield Failover(engine.directory, engine.start_id, engine.directory, group.term, handover.sequence)
     else:
-        yield from _withdraw(inputs, group, engine)
+        yield from _withdraw(inputs, group, handover, engine)
 
 
-def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: float) -> bool:
+def _asks_in_time(group: Group, engine: EngineSeen, handover: HandingOver, age: float) -> bool:
     """A marker written after the handover began is here, and that is not long ago.
 
     So no script runs on the leader that began before the handover did, and one that began later answers BUSY after ten
@@ -144,12 +142,10 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: Handover, age: flo
     return marker is not None and marker.term == group.term and marker.sequence > handover.sequence and age < IN_TIME
 
 
-def handover_steps_of_leader(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
+def handover_steps_of_leader(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
     """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
     this engine followed it: nobody else will ever say who has the newest data.
     """
-    handover = group.handover
-    assert handover is not None
     age = inputs.lasted(handover_key(group, handover))
     if engine.role == "leader":
         if engine.busy:
@@ -173,7 +169,7 @@ def handover_steps_of_leader(inputs: PlanInput, group: Group, engine: EngineSeen
         yield SubmitFact(engine.directory, LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id))
 
 
-def _lacks_marker(handover: Handover, engine: EngineSeen) -> bool:
+def _lacks_marker(handover: HandingOver, engine: EngineSeen) -> bool:
     """Whether nothing was written yet that shows the leader to be in no script."""
     return engine.files.marker is None or engine.files.marker.sequence <= handover.sequence
 

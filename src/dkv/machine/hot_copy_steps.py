@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
-from dkv.domain.model import Archive, Group, GroupPhase, State
+from dkv.domain.model import Archive, Group, State
+from dkv.domain.phases import Open
 from dkv.engine.contract import CopyLabel, EngineSeen, QuiescePoint
 from dkv.machine.observation import PlanInput, directory_of
 from dkv.machine.spec import identity_of
@@ -69,9 +70,10 @@ def _cut_steps(inputs: PlanInput, copy: HotCopy) -> Iterator[Step]:
 
 def _leading_here(inputs: PlanInput, group: Group) -> EngineSeen | None:
     """The engine of this server that leads the group steadily."""
-    if group.phase is not GroupPhase.OPEN or not group.serving or group.leader_process is None:
+    phase = group.phase
+    if not isinstance(phase, Open) or not phase.serving:
         return None
-    engine = inputs.seen.engine(group.leader_process)
+    engine = inputs.seen.engine(phase.leader_process)
     return engine if engine and engine.answering and engine.role == "leader" else None
 
 

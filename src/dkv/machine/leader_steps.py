@@ -14,7 +14,8 @@ from dkv.domain.commands import (
     OpenTerm,
 )
 from dkv.domain.constants import SERVER_TTL
-from dkv.domain.model import ARCHIVES_IN, Archive, Group, Joining, JoinStage, ProcessState, State
+from dkv.domain.model import ARCHIVES_IN, Archive, Group, JoinStage, ProcessState, State
+from dkv.domain.phases import HandingOver, Joining
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen
 from dkv.machine.client_port import close_client_port, open_client_port
@@ -46,11 +47,11 @@ def leader_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterato
         yield from cut_off_steps(inputs, group, engine)
         yield from _lead(inputs.state, group, engine)
         return
-    if group.handover:
+    if isinstance(group.phase, HandingOver):
         if robbed(group, engine) and not engine.writes.fenced:
             yield Fence(f"fence {engine.start_id}", engine.start_id)
         yield from cut_off_steps(inputs, group, engine)
-        yield from handover_steps_of_leader(inputs, group, engine)
+        yield from handover_steps_of_leader(inputs, group, group.phase, engine)
         return
     if engine.role != "leader":
         fact = LeaderSteppedDown(**inputs.fact_header, start_id=engine.start_id)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.hotcopy import AT_THE_CUT, CopyStage, HotCopy
-from dkv.domain.model import EngineState, Group, Joining, JoinStage, Process, ProcessRole, ProcessState, State
+from dkv.domain.model import EngineState, Group, JoinStage, Process, ProcessRole, ProcessState, State
+from dkv.domain.phases import HandingOver, Joining
 from dkv.machine.conditions import REQUIRED_BEFORE_GROWING, is_awaited
 from dkv.machine.engine_upkeep import just_had_its_turn
 from dkv.machine.observation import ConditionHistory, PlanInput, stopping
@@ -72,7 +73,8 @@ def _intervals(state: State, processes: list[Process], watched: list[Group]) -> 
     databases = {process.database for process in processes}
     cut = [copy for copy in state.copies.values() if copy.stage in AT_THE_CUT and copy.database in databases]
     yield from (SOON if _clients_wait(copy) else HURRY_INTERVAL for copy in cut)
-    if any(group.tail or group.handover for group in watched) or any(_owes_report(state, process) for process in processes):
+    moving = any(group.tail or isinstance(group.phase, HandingOver) for group in watched)
+    if moving or any(_owes_report(state, process) for process in processes):
         yield SOON
     if any(group.switchover or stopping(state, group) for group in watched) or any(_hurries(process) for process in processes):
         yield HURRY_INTERVAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dkv.domain.model import Group, Process, State
+from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen
 from dkv.machine.client_port import close_client_port
 from dkv.machine.handover import (
@@ -36,8 +37,8 @@ def leaving_steps(inputs: PlanInput, process: Process, engine: EngineSeen) -> It
         yield from _leader_leaves(inputs, group, process, engine)
     elif process.kill:
         yield Kill(engine.directory, process.start_id, Cause.OPERATOR_KILL)
-    elif group.handover and group.handover.to_process == process.start_id:
-        yield from handover_steps_of_target(inputs, group, engine)
+    elif isinstance(group.phase, HandingOver) and group.phase.to_process == process.start_id:
+        yield from handover_steps_of_target(inputs, group, group.phase, engine)
     elif not leads and _still_required(inputs.state, group, process) and since < SHRINK_PATIENCE:
         return  # the leader's manager takes it out of S first
     else:
@@ -48,10 +49,10 @@ def lost_files_steps(inputs: PlanInput, group: Group, process: Process, engine: 
     """The files of its archive were deleted. A follower ends, so that it leaves S; a leader, whose memory may be the last copy,
     hands over first, and goes on fenced while no copy can take over.
     """
-    handover = group.handover
+    handover = group.phase if isinstance(group.phase, HandingOver) else None
     if handover and handover.to_process == process.start_id:  # it may lead any moment: not killed while this stands
         if engine.role == "leader":
-            yield from handover_steps_of_target(inputs, group, engine)
+            yield from handover_steps_of_target(inputs, group, handover, engine)
         return
     if group.leader_process != process.start_id:
         yield Kill(engine.directory, process.start_id, Cause.ARCHIVE_MISSING)
@@ -84,9 +85,9 @@ def _leader_leaves(inputs: PlanInput, group: Group, process: Process, engine: En
     """Hand over first; end when no copy can take over, not even soon."""
     if engine.busy or (not engine.answering and not process.kill):
         return  # busy is not dead; an engine that never answers again is killed elsewhere
-    if group.handover:
+    if isinstance(group.phase, HandingOver):
         yield from cut_off_steps(inputs, group, engine)
-        yield from handover_steps_of_leader(inputs, group, engine)
+        yield from handover_steps_of_leader(inputs, group, group.phase, engine)
         return
     if not group.serving:
         yield from leader_steps(inputs, group, engine)

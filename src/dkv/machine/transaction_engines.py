@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from dkv.domain.commands import MemorySynced, ProcessConfigured, ProcessExited, ProcessStarted, ProcessTracked
 from dkv.domain.model import EngineState, Group, Process, ProcessState
+from dkv.domain.phases import HandingOver
 from dkv.engine.contract import Cause, EngineSeen, TeSeen
 from dkv.machine.client_port import open_client_port
 from dkv.machine.conditions import SILENT
@@ -107,7 +108,7 @@ def _following_steps(inputs: PlanInput, process: Process, seen: TeSeen) -> Itera
 def _wants_leader(inputs: PlanInput, process: Process, group: Group, engine: EngineSeen) -> bool:
     """At once when it never followed anybody, a moment later when it may find its leader again by itself."""
     usable = engine.answering and bool(engine.role) and not engine.loading and not engine.replication.resyncing
-    if not usable or not group.serving or group.handover or _synced(inputs, group, engine):
+    if not usable or not group.serving or isinstance(group.phase, HandingOver) or _synced(inputs, group, engine):
         return False
     return process.running_at == 0 or inputs.lasted(("detached", process.start_id, engine.group)) > LINK_PATIENCE
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from dkv.domain.model import Group
+from dkv.domain.phases import HandingOver
 from dkv.machine.observation import STOPPING
 from dkv.sim.checks.metadata import MetadataChecks
 from dkv.sim.checks.probes import Probes
@@ -258,7 +259,7 @@ class Scenario:
 def _heard_first(group: Group) -> set[int]:
     """The archives without whose word nobody else may lead: who is enforced, and whoever may have led by a handover; some of
     them may be deleted."""
-    handed = (group.leader, group.handover.to_archive) if group.handover else ()
+    handed = (group.leader, group.phase.to_archive) if isinstance(group.phase, HandingOver) else ()
     return {a for a in (group.enforced, *group.contested, *handed) if a is not None}
 
 

@@ -4,21 +4,22 @@ One record per object (`server/<id>`, `group/<database>/<name>` ...) and one, `d
 commit writes only what it changed, and a reader decodes a text once for as long as it stays the same.
 
 A field that a text does not have gets its default (an older dkv wrote it); a field this dkv does not know is refused
-(a newer one did), because writing the object back would lose it.
+(a newer one did), because writing the object back would lose it. A group's phase is told by its `name`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache, lru_cache
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 from urllib.parse import quote
 
 import msgspec
 
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import Archive, Database, Group, Process, Record, Server, State, Tombstone
+from dkv.domain.phases import Phase
 from dkv.domain.table import Table
 from dkv.store.contract import StoreError, Unusable
 
@@ -67,6 +68,12 @@ _Scalars = msgspec.defstruct(
     [(f.name, get_type_hints(State)[f.name], f.default) for f in fields(State) if f.name in _SCALARS],
     forbid_unknown_fields=True,
 )
+_PHASES: dict[object, type[Phase]] = {phase.name: phase for phase in get_args(Phase)}
+_HINTS = get_type_hints(Group) | {"phase": Any}
+_SHAPES: dict[type, type] = {
+    Group: make_dataclass("Group", [(f.name, _HINTS[f.name], field(default=f.default)) for f in fields(Group)], frozen=True)
+}
+"""What is decoded instead of a type: msgspec knows no unions of dataclasses."""
 _encode = msgspec.json.Encoder().encode
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 
@@ -79,7 +86,7 @@ def to_plain(item: object) -> Any:
 def from_plain(kind: type[T], value: object) -> T:
     """The object of a type that a plain value describes. Raises Misfit, also for a field the type does not have."""
     try:
-        item = msgspec.convert(value, kind, str_keys=True)
+        item = _in_phase(kind, msgspec.convert(value, _SHAPES.get(kind, kind), str_keys=True))
     except msgspec.ValidationError as error:
         raise Misfit(str(error)) from None
     if stranger := _stranger(value, to_plain(item)):
@@ -95,12 +102,22 @@ def to_text(item: object) -> str:
 def from_text(kind: type[T], text: str) -> T:
     """The object of a type that a JSON text describes. Raises Misfit."""
     try:
-        item: T = _decoder(kind).decode(text)
+        item = _in_phase(kind, _decoder(_SHAPES.get(kind, kind)).decode(text))
         if to_text(item) == text:
             return item  # nothing in the text was passed over; far the most common case
         return from_plain(kind, msgspec.json.decode(text))
     except msgspec.DecodeError as error:
         raise Misfit(str(error)) from None
+
+
+def _in_phase(kind: type[T], shape: Any) -> T:
+    """The object of a type whose shape was decoded: a group's phase is still a plain value. Raises Misfit, ValidationError."""
+    if kind is not Group:
+        return cast("T", shape)
+    name = shape.phase.get("name") if isinstance(shape.phase, dict) else None
+    if name not in _PHASES:
+        raise Misfit(f"Object has no phase `{name}` - at `$.phase`")
+    return cast("T", Group(**{**vars(shape), "phase": msgspec.convert(shape.phase, _PHASES[name])}))
 
 
 def encode(state: State) -> dict[str, str]:

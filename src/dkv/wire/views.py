@@ -27,6 +27,7 @@ from dkv.domain.model import (
     Tombstone,
 )
 from dkv.domain.options import fsync_in_force
+from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import CATALOGUE, Entry
 from dkv.wire import schemas
 from dkv.wire.commands import WireError, to_wire
@@ -124,7 +125,7 @@ def _group_view(state: State, group: Group) -> schemas.Group:
         "name": group.name,
         "slots": [list(pair) for pair in group.slots],
         "term": group.term,
-        "phase": group.phase.value,
+        "phase": group.phase.name,
         "open": group.open,
         "serving": group.serving,
         "leader": leader.name if leader else None,
@@ -146,7 +147,7 @@ def _group_view(state: State, group: Group) -> schemas.Group:
             }
             for e in group.enforcements
         ],
-        "handover": {"to": _name(state, group.handover.to_archive)} if group.handover else None,
+        "handover": {"to": _name(state, group.phase.to_archive)} if isinstance(group.phase, HandingOver) else None,
         "switchover": switchover_view(state, group),
         "waitsFor": _waiting_view(status.waits_for(state, group)),
         "canLoseForConfirmed": confirmed,

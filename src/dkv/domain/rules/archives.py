@@ -231,10 +231,10 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
         refused = _only_copy(draft, group, archive)
         if refused:
             return refused
-        enforced = group.enforced if group.enforced != archive.archive_id else None
+        if group.enforced == archive.archive_id:
+            group = draft.put_phase(group, enforced=None)
         draft.put_group(
             group,
-            enforced=enforced,
             in_sync=tuple(a for a in group.in_sync if a != archive.archive_id),
             required=tuple(a for a in group.required if a != archive.archive_id),
         )

@@ -28,7 +28,8 @@ from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.hotcopy import AT_THE_CUT, CopyPart, CopyStage, GroupCut, HotCopy
 from dkv.domain.lifecycle import NEW, row
-from dkv.domain.model import Archive, Database, DatabaseState, Group, GroupPhase, Server
+from dkv.domain.model import Archive, Database, DatabaseState, Group, Server
+from dkv.domain.phases import Open
 from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import bad_path
 
@@ -236,7 +237,7 @@ def _cutting(draft: Draft, fact: WritesPaused | WritesResumed, stage: CopyStage)
 
 
 def _steady(group: Group, term: int, start_id: int | None) -> bool:
-    leads = group.phase is GroupPhase.OPEN and group.serving
+    leads = isinstance(group.phase, Open) and group.phase.serving
     return leads and (group.term, group.leader_process) == (term, start_id)
 
 

@@ -103,7 +103,7 @@ def _fill(draft: Draft, database: Database, command: CreateDatabase) -> Refused 
             f"group {database.name}/{group.name}",
             row("group", NEW, "created").because,
             database=database.name,
-            change=f"{NEW} -> {group.phase}",
+            change=f"{NEW} -> {group.phase.name}",
         )
     early = [a for a in draft.archives_of(database.name) if not a.database_uid]
     for archive in early:  # created before their database

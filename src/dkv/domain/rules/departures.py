@@ -10,6 +10,7 @@ from dkv.domain.commands import RemoveServer, RemoveServerState
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Server
+from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
 from dkv.domain.rules.leadership import living_followers
@@ -106,8 +107,8 @@ def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
     """An engine serves on without its manager. As long as somebody hears it nobody else may lead, so it is not given up;
     nor is either end of a handover, of which nobody knows yet who leads."""
     name = f"group {group.name} of {group.database}"
-    handover = group.handover
-    ends = (handover.from_process, handover.to_process) if handover else ()
+    phase = group.phase
+    ends = (phase.leader_process, phase.to_process) if isinstance(phase, HandingOver) else ()
     if any(draft.processes[s].server_id == server_id for s in ends if s in draft.processes):
         return no("server_in_use", f"A handover of {name} is not decided yet.", "Repeat this in a few seconds.")
     leader = draft.leader_of(group)

@@ -6,6 +6,8 @@ lead; only the leader's manager may change S, quoting its term.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.commands import (
     CleanStopReached,
     HandoverBegun,
@@ -27,12 +29,13 @@ from dkv.domain.commands import (
 )
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import EngineState, Group, GroupPhase, Handover, Joining, JoinStage, Process, ProcessState
+from dkv.domain.model import EngineState, Group, JoinStage, Process, ProcessState
+from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open
 from dkv.domain.refusals import no, stale_fact
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
 from dkv.domain.rules.processes import owned
-from dkv.domain.rules.switchover import give_up
+from dkv.domain.rules.switchover import give_up, note_failure
 
 
 def current(draft: Draft, command: LeaderFact) -> Group | Refused:
@@ -48,12 +51,14 @@ def current(draft: Draft, command: LeaderFact) -> Group | Refused:
     return group
 
 
-def serving(draft: Draft, command: LeaderFact) -> Group | Refused:
-    """As current(), for a leader whose term is open."""
+def serving(draft: Draft, command: LeaderFact) -> tuple[Group, Open | HandingOver] | Refused:
+    """As current(), for a leader whose term is open; with its phase."""
     group = current(draft, command)
-    if isinstance(group, Group) and not group.open:
+    if isinstance(group, Refused):
+        return group
+    if not isinstance(group.phase, Leadership):
         return stale_fact(f"term {group.term} of {group.name} is not open")
-    return group
+    return group, group.phase
 
 
 def _in_sync_note(draft: Draft, group: Group, kind: str, archive_id: int, because: str) -> None:
@@ -75,39 +80,31 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
     group = current(draft, command)
     if isinstance(group, Refused):
         return group
-    if group.phase is not GroupPhase.ASSIGNED or group.leader_process != command.start_id or group.leader is None:
+    phase = group.phase
+    if not isinstance(phase, Assigned) or phase.leader_process != command.start_id:
         return stale_fact(f"group {group.name} does not wait for process {command.start_id} to open")
     leader = draft.processes[command.start_id]
     if leader.state not in (ProcessState.TRACKED, ProcessState.MONITORED) or draft.stopping(group.database):
         return stale_fact(f"process {command.start_id} may not open its term now")
-    if group.tail and not tail.is_whole(group.tail, command.start_id):
+    if phase.tail and not tail.is_whole(phase.tail, command.start_id):
         return stale_fact(f"process {command.start_id} was not given all of the dead leader's tail yet")
-    kept = tail.whole_members(draft, group) if group.tail else _sharing_history(draft, group, leader)
+    kept = tail.whole_members(draft, group, phase.tail) if phase.tail else _sharing_history(draft, group, leader)
     for archive_id in group.in_sync:
-        if archive_id not in (group.leader, *kept):
+        if archive_id not in (phase.leader, *kept):
             _engine_says(draft, archive_id, EngineState.SYNCING)
             _in_sync_note(draft, group, "shrunk", archive_id, "it does not continue the new leader's history")
     draft.move_group(
         group,
         "opened",
-        f"archive {group.leader} has loaded, is fenced and holds term {group.term}",
-        open=True,
-        serving=False,
-        in_sync=(group.leader, *kept),
+        Open(leader=phase.leader, leader_process=phase.leader_process),
+        f"archive {phase.leader} has loaded, is fenced and holds term {group.term}",
+        in_sync=(phase.leader, *kept),
         required=kept,
-        joining=(),
         silent=(),
-        contested=(),
         machine_answers=True,
-        last_leader=group.leader,
+        last_leader=phase.leader,
         suspects=tuple(sorted({*group.suspects, command.start_id})),
-        enforced=None,
-        tail=None,
-        tail_abandoned=False,
-        **({"opened_at": leader.report} | tail.continued(draft, group)),
-        assigned_since=None,
-        stalled_since=None,
-        vacant_since=None,
+        **({"opened_at": leader.report} | tail.continued(draft, phase.tail)),
     )
     return None
 
@@ -116,7 +113,7 @@ def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, 
     """Members of S whose living engines continue the leader's history, and are not ahead of it."""
     if leader.report is None or not leader.report.history or leader.report.history != group.history:
         return ()
-    if group.tail_abandoned:  # a feeder that stood still may still move one of them
+    if isinstance(group.phase, Election) and group.phase.tail_abandoned:  # a feeder that stood still may still move one of them
         return ()
     kept = []
     for archive_id in group.in_sync:
@@ -131,27 +128,30 @@ def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, 
 
 def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
     """The opened leader leads: its group serves."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    if group.leader_process != command.start_id:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    if phase.leader_process != command.start_id:
         return stale_fact(f"process {command.start_id} is not the leader of {group.name}")
     if group.serving and (group.epoch, group.history) == (command.epoch, command.history):
         return stale_fact(f"group {group.name} serves already")
-    draft.put_group(group, serving=True, epoch=command.epoch, history=command.history)
+    if isinstance(phase, Open):
+        phase = replace(phase, serving=True)
+    draft.put_group(group, phase=phase, epoch=command.epoch, history=command.history)
     process = draft.processes[command.start_id]
     if process.state is ProcessState.TRACKED:
         draft.move_process(process, "leads", engine_state=EngineState.RUNNING, running_at=process.running_at or command.now)
     elif process.state is ProcessState.MONITORED:
-        _engine_says(draft, group.leader or 0, EngineState.RUNNING)
+        _engine_says(draft, phase.leader, EngineState.RUNNING)
     if not group.serving:
         draft.note(
             "group.serving",
             group.subject,
-            f"archive {group.leader} leads in term {group.term} and its marker is on disk",
+            f"archive {phase.leader} leads in term {group.term} and its marker is on disk",
             database=group.database,
             start_id=command.start_id,
-            archive_id=group.leader,
+            archive_id=phase.leader,
         )
     return None
 
@@ -159,44 +159,49 @@ def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
 # Growing S -------------------------------------------------------------------------------------------------------
 
 
-def _joining(group: Group, archive_id: int) -> Joining | None:
-    return next((j for j in group.joining if j.archive_id == archive_id), None)
+def _joining(phase: Leadership, archive_id: int) -> Joining | None:
+    return next((j for j in phase.joining if j.archive_id == archive_id), None)
 
 
-def _with_joining(group: Group, joining: Joining) -> tuple[Joining, ...]:
-    others = tuple(j for j in group.joining if j.archive_id != joining.archive_id)
-    return tuple(sorted((*others, joining), key=lambda j: j.archive_id))
+def _with_joining(phase: Leadership, joining: Joining) -> tuple[Joining, ...]:
+    return tuple(sorted((*_without(phase, joining.archive_id), joining), key=lambda j: j.archive_id))
+
+
+def _without(phase: Leadership, archive_id: int) -> tuple[Joining, ...]:
+    return tuple(j for j in phase.joining if j.archive_id != archive_id)
 
 
 def join_announced(draft: Draft, command: JoinAnnounced) -> Refused | None:
     """An archive outside S may attach; its process joins its peers and is SYNCING."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
     process = draft.process_on(command.archive_id)
     loaded = process and process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     if process is None or not loaded or (process.database, process.group) != group.key:
         return stale_fact(f"archive {command.archive_id} has no loaded process in {group.name}")
-    if command.archive_id in group.in_sync or _joining(group, command.archive_id):
+    if command.archive_id in group.in_sync or _joining(phase, command.archive_id):
         return stale_fact(f"archive {command.archive_id} is in sync or joining already")
     if process.state is ProcessState.TRACKED:
         draft.move_process(process, "joined", engine_state=EngineState.SYNCING, waiting_since=None)
     joining = Joining(command.archive_id, process.start_id, JoinStage.ANNOUNCED, at=command.now)
-    draft.put_group(group, joining=_with_joining(group, joining))
+    draft.put_phase(group, joining=_with_joining(phase, joining))
     _in_sync_note(draft, group, "joining", command.archive_id, "its engine has loaded and attaches to the leader")
     return None
 
 
 def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
     """Its link is up and a fresh marker was written through the leader; it must find that on its own disk."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    joining = _joining(group, command.archive_id)
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    joining = _joining(phase, command.archive_id)
     if joining is None or joining.stage is JoinStage.REQUIRED:
         return stale_fact(f"archive {command.archive_id} is not at the stage of a marker")
     marked = Joining(joining.archive_id, joining.start_id, JoinStage.MARKED, command.sequence, command.nonce, command.now)
-    draft.put_group(group, joining=_with_joining(group, marked))
+    draft.put_phase(group, joining=_with_joining(phase, marked))
     return None
 
 
@@ -206,27 +211,33 @@ def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
     if isinstance(process, Refused):
         return process
     group = draft.group_of(process)
-    joining = _joining(group, process.archive_id) if group and process.archive_id is not None else None
-    if group is None or joining is None or group.term != command.term or joining.start_id != command.start_id:
+    phase = group.phase if group else None
+    if group is None or not isinstance(phase, Leadership) or group.term != command.term:
+        return stale_fact(f"process {command.start_id} is not joining in term {command.term}")
+    joining = next((j for j in phase.joining if j.start_id == command.start_id), None)
+    if joining is None:
         return stale_fact(f"process {command.start_id} is not joining in term {command.term}")
     marker = (joining.stage, joining.sequence, joining.nonce)
     if marker != (JoinStage.MARKED, command.sequence, command.nonce):
         return stale_fact("another marker is awaited")
     required = Joining(joining.archive_id, joining.start_id, JoinStage.REQUIRED, joining.sequence, joining.nonce, command.now)
-    draft.put_group(group, joining=_with_joining(group, required), required=tuple(sorted({*group.required, joining.archive_id})))
+    phase = replace(phase, joining=_with_joining(phase, required))
+    draft.put_group(group, phase=phase, required=tuple(sorted({*group.required, joining.archive_id})))
     _in_sync_note(draft, group, "required", joining.archive_id, "its marker is on its disk; confirmations wait for it")
     return None
 
 
 def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
     """It was required for 1 s and passed the leader's offset noted after that: S grows."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    joining = _joining(group, command.archive_id)
-    if joining is None or joining.stage is not JoinStage.REQUIRED or group.handover:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    joining = _joining(phase, command.archive_id)
+    if joining is None or joining.stage is not JoinStage.REQUIRED or isinstance(phase, HandingOver):
         return stale_fact(f"archive {command.archive_id} may not enter the in-sync set now")
-    draft.put_group(group, in_sync=(*group.in_sync, command.archive_id), joining=tuple(j for j in group.joining if j != joining))
+    phase = replace(phase, joining=_without(phase, command.archive_id))
+    draft.put_group(group, phase=phase, in_sync=(*group.in_sync, command.archive_id))
     _engine_says(draft, command.archive_id, EngineState.RUNNING)
     _in_sync_note(draft, group, "grown", command.archive_id, "it was required for 1 s and caught up with the leader")
     return None
@@ -234,15 +245,16 @@ def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
 
 def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
     """It is not required any more: it starts over, unless it leaves."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    joining = _joining(group, command.archive_id)
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    joining = _joining(phase, command.archive_id)
     if joining is None:
         return stale_fact(f"archive {command.archive_id} is not joining")
     draft.put_group(
         group,
-        joining=tuple(j for j in group.joining if j != joining),
+        phase=replace(phase, joining=_without(phase, command.archive_id)),
         required=tuple(a for a in group.required if a != command.archive_id),
     )
     _in_sync_note(draft, group, "join_aborted", command.archive_id, command.reason)
@@ -251,11 +263,12 @@ def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
 
 def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
     """S without a follower. Its leader's manager fenced first, if this falls below minInSync."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    follows = command.archive_id in group.in_sync and command.archive_id != group.leader
-    if not follows or group.handover or group.clean_stop:  # after a clean stop any of S may start the store again
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    follows = command.archive_id in group.in_sync and command.archive_id != phase.leader
+    if not follows or isinstance(phase, HandingOver) or group.clean_stop:  # after a clean stop any of S may start the store again
         return stale_fact(f"archive {command.archive_id} cannot leave the in-sync set now")
     draft.put_group(
         group,
@@ -272,30 +285,39 @@ def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
 
 def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
     """A planned change of leader to a member of S. Term and S stay."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
     target = draft.process_on(command.to_archive)
     fit = target and target.state is ProcessState.MONITORED and target.engine_state is EngineState.RUNNING
-    if target is None or target.kill or not fit or command.to_archive not in group.in_sync or command.to_archive == group.leader:
+    if target is None or target.kill or not fit or command.to_archive not in group.in_sync or command.to_archive == phase.leader:
         return stale_fact(f"archive {command.to_archive} cannot take over from the leader")
-    if group.phase is not GroupPhase.OPEN or not group.serving or draft.stopping(group.database):
+    if not isinstance(phase, Open) or not phase.serving or draft.stopping(group.database):
         return stale_fact(f"group {group.name} cannot hand over now")
-    assert group.leader is not None and group.leader_process is not None
-    handover = Handover(
-        group.leader, group.leader_process, command.to_archive, target.start_id, command.immediate, command.now, command.sequence
+    handover = HandingOver(
+        leader=phase.leader,
+        leader_process=phase.leader_process,
+        joining=phase.joining,
+        switchover=phase.switchover,
+        to_archive=command.to_archive,
+        to_process=target.start_id,
+        immediate=command.immediate,
+        at=command.now,
+        sequence=command.sequence,
     )
-    why = group.switchover.reason if group.switchover else "its leader is to leave"
-    draft.move_group(group, "handover", f"{why}, and archive {command.to_archive} is in sync", handover=handover)
+    why = phase.switchover.reason if phase.switchover else "its leader is to leave"
+    draft.move_group(group, "handover", handover, f"{why}, and archive {command.to_archive} is in sync")
     return None
 
 
 def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None:
     """Nobody can take over from the leader now: whoever asked is told why, and nothing changes."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    if group.switchover is None or group.handover:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    if phase.switchover is None or isinstance(phase, HandingOver):
         return stale_fact(f"group {group.name} is not asked to hand over")
     give_up(draft, group, command.reason)
     return None
@@ -303,27 +325,22 @@ def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None
 
 def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
     """The target was seen leading: a new term, already open, with S kept."""
-    group = draft.groups.get((command.database, command.group))
-    handover = group.handover if group else None
-    if group is None or handover is None or group.term != command.term or handover.to_process != command.start_id:
-        return stale_fact("no such handover stands")
+    found = _handing_over(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, handover = found
     target = draft.processes.get(handover.to_process)
-    ends = [draft.processes[p].server_id for p in (handover.from_process, handover.to_process) if p in draft.processes]
+    ends = [draft.processes[p].server_id for p in (handover.leader_process, handover.to_process) if p in draft.processes]
     if target is None or command.server_id not in ends:
         return stale_fact("the handover is none of this manager's, or its target is gone")
     required = tuple(a for a in group.in_sync if a != handover.to_archive)
     draft.move_group(
         group,
         "handed over",
-        f"archive {handover.to_archive} leads; the handover from archive {handover.from_archive} is done",
+        Open(leader=handover.to_archive, leader_process=handover.to_process, serving=True),
+        f"archive {handover.to_archive} leads; the handover from archive {handover.leader} is done",
         term=group.term + 1,
-        leader=handover.to_archive,
-        leader_process=handover.to_process,
-        open=True,
-        serving=True,
-        handover=None,
         required=required,
-        joining=(),
         last_leader=handover.to_archive,
         suspects=tuple(sorted({*group.suspects, handover.to_process})),
         epoch=command.epoch,
@@ -331,38 +348,53 @@ def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
         silent=(),
         opened_at=None,
         machine_answers=True,
-        switchover=None,
     )
-    if group.switchover and group.switchover.to_process not in (None, handover.to_process):
-        give_up(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
+    if handover.switchover and handover.switchover.to_process not in (None, handover.to_process):
+        note_failure(draft, draft.groups[group.key], f"process {handover.to_process} took over instead")
     return None
+
+
+def _handing_over(draft: Draft, command: HandoverDone | HandoverWithdrawn) -> tuple[Group, HandingOver] | Refused:
+    """The group whose handover to that process stands in that term; with its phase."""
+    group = draft.groups.get((command.database, command.group))
+    phase = group.phase if group else None
+    if group is None or not isinstance(phase, HandingOver):
+        return stale_fact("no such handover stands")
+    if group.term != command.term or phase.to_process != command.start_id:
+        return stale_fact("no such handover stands")
+    return group, phase
+
+
+def _stays(draft: Draft, group: Group, phase: HandingOver, because: str, why: str) -> None:
+    """The handover is over and its leader leads on; a request for it is given up."""
+    leads = Open(leader=phase.leader, leader_process=phase.leader_process, joining=phase.joining, serving=True)
+    group = draft.move_group(group, "handover failed", leads, because)
+    if phase.switchover:
+        note_failure(draft, group, why)
 
 
 def handover_withdrawn(draft: Draft, command: HandoverWithdrawn) -> Refused | None:
     """The target cannot take over, and its engine was not asked to: as if nothing had begun."""
-    group = draft.groups.get((command.database, command.group))
-    handover = group.handover if group else None
-    if group is None or handover is None or group.term != command.term or handover.to_process != command.start_id:
-        return stale_fact("no such handover stands")
+    found = _handing_over(draft, command)
+    if isinstance(found, Refused):
+        return found
     target = owned(draft, command.start_id, command.server_id)
     if isinstance(target, Refused):
         return target
-    draft.move_group(group, "handover failed", command.reason, handover=None)
-    if group.switchover:
-        give_up(draft, draft.groups[group.key], command.reason)
+    _stays(draft, *found, command.reason, command.reason)
     return None
 
 
 def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
     """At the deadline the old engine still leads: as if nothing had begun."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    if group.handover is None:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    if not isinstance(phase, HandingOver):
         return stale_fact("no handover stands")
-    draft.move_group(group, "handover failed", "the old leader still leads at the deadline", handover=None)
-    if group.switchover:
-        give_up(draft, draft.groups[group.key], "the old leader still led at the deadline of the handover")
+    because, why = "the old leader still leads at the deadline", "the old leader still led at the deadline of the handover"
+    _stays(draft, group, phase, because, why)
     return None
 
 
@@ -375,7 +407,7 @@ def leader_stepped_down(draft: Draft, command: LeaderSteppedDown) -> Refused | N
     if group is None or command.start_id not in group.suspects:
         return stale_fact(f"process {command.start_id} is not suspected of leading")
     if group.leader_process == command.start_id:
-        if group.handover and group.handover.to_process in draft.processes:
+        if isinstance(group.phase, HandingOver) and group.phase.to_process in draft.processes:
             return stale_fact("its handover is not decided yet")
         group = vacate(draft, group, f"process {command.start_id}, its leader, was found following", 0)
     draft.put_group(group, suspects=tuple(s for s in group.suspects if s != command.start_id))
@@ -387,13 +419,15 @@ def leader_stepped_down(draft: Draft, command: LeaderSteppedDown) -> Refused | N
 
 def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | None:
     """Writes are fenced and these archives hold all the leader has: any of them can start the store again."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    if not draft.stopping(group.database) or group.clean_stop or group.handover:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    if not draft.stopping(group.database) or group.clean_stop or isinstance(phase, HandingOver):
         return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already or hands over")
-    in_sync = tuple(a for a in group.in_sync if a == group.leader or a in command.reached)
-    draft.put_group(group, in_sync=in_sync, required=tuple(a for a in in_sync if a != group.leader), joining=(), clean_stop=True)
+    in_sync = tuple(a for a in group.in_sync if a == phase.leader or a in command.reached)
+    required = tuple(a for a in in_sync if a != phase.leader)
+    draft.put_group(group, phase=replace(phase, joining=()), in_sync=in_sync, required=required, clean_stop=True)
     draft.note(
         "group.clean_stop",
         group.subject,

@@ -6,32 +6,36 @@ are set right by its manager, counts as in sync until they have joined again.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dkv.domain.commands import DeletionsKept, LeaderFact, SlotsLost, SlotsOwned
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import EngineState, Group, Intrusion, ProcessState
+from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import stale_fact
 from dkv.domain.rules.groups import serving
 
 
 def slots_lost(draft: Draft, command: SlotsLost) -> Refused | None:
     """Its leader's engine does not own its slots any more: S is its archive alone."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
-    if group.leader_process != command.start_id or group.leader is None or group.handover:
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, phase = found
+    if phase.leader_process != command.start_id or isinstance(phase, HandingOver):
         return stale_fact(f"process {command.start_id} is not the leader of {group.name}, or hands over")
     if group.intrusion and group.intrusion.start_id == command.start_id:
         return stale_fact(f"that process {command.start_id} lost its slots is known")
     for archive_id in group.in_sync:
         process = draft.process_on(archive_id)
-        if archive_id != group.leader and process and process.state is ProcessState.MONITORED:
+        if archive_id != phase.leader and process and process.state is ProcessState.MONITORED:
             draft.put_process(process, engine_state=EngineState.SYNCING)
     draft.put_group(
         group,
-        in_sync=(group.leader,),
+        phase=replace(phase, joining=()),
+        in_sync=(phase.leader,),
         required=(),
-        joining=(),
         clean_stop=False,
         intrusion=Intrusion(max(1, command.now), command.start_id, command.by, command.all),
     )
@@ -42,7 +46,7 @@ def slots_lost(draft: Draft, command: SlotsLost) -> Refused | None:
         "its followers had in them is deleted, writes are refused, and no follower counts as in sync",
         database=group.database,
         start_id=command.start_id,
-        archive_id=group.leader,
+        archive_id=phase.leader,
     )
     return None
 
@@ -82,9 +86,10 @@ def _said(command: DeletionsKept, back: bool) -> str:
 
 def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
     """The leader owns its slots again, and nobody else claims them."""
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, _ = found
     if not group.intrusion or group.leader_process != command.start_id:
         return stale_fact(f"{group.name} has its slots")
     draft.put_group(group, intrusion=None, epoch=max(group.epoch, command.epoch))
@@ -100,9 +105,10 @@ def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
 
 
 def _intruded(draft: Draft, command: LeaderFact, start_id: int) -> Group | Refused:
-    group = serving(draft, command)
-    if isinstance(group, Refused):
-        return group
+    found = serving(draft, command)
+    if isinstance(found, Refused):
+        return found
+    group, _ = found
     if not group.intrusion or group.intrusion.start_id != start_id:
         return stale_fact(f"process {start_id} has its slots")
     return group

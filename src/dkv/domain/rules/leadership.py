@@ -14,7 +14,8 @@ from dkv.domain.commands import EnforceLeader
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.held_back import rest_of
-from dkv.domain.model import ArchiveState, Enforcement, Group, GroupPhase, Process, ProcessState, TailTransfer
+from dkv.domain.model import ArchiveState, Enforcement, Group, Process, ProcessState, TailTransfer
+from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
@@ -35,7 +36,7 @@ class Standing:
 
 def settle_group(draft: Draft, group: Group) -> None:
     """Vacate what is provably without a leader; assign what may have one."""
-    if group.phase is not GroupPhase.VACANT:
+    if not isinstance(group.phase, Vacant):
         because = _lost(draft, group)
         if because is None:
             return
@@ -129,7 +130,7 @@ def _bootstrap(draft: Draft, group: Group) -> Process | None:
 
 def _must_wait(draft: Draft, group: Group, members: list[Standing]) -> bool:
     """Whether an answer is still awaited that could change the choice."""
-    waited = draft.clock - group.vacant_since if group.vacant_since is not None else 0
+    waited = group.phase.waited(draft.clock) if isinstance(group.phase, Vacant) else 0
     first = group.contested or ((group.last_leader,) if group.last_leader is not None else ())
     unskipped = [m for m in members if m.archive_id in first and not m.ready and _awaitable(draft, group, m)]
     if unskipped and waited < WAIT_FOR_LEADER:
@@ -182,7 +183,8 @@ def _rank(group: Group, member: Standing) -> tuple[bool, bool, int, tuple[int, i
     assert process is not None and process.report is not None
     report = process.report
     first = not group.contested and member.archive_id == group.last_leader
-    moved = bool(group.contested) or group.tail_abandoned  # what was fed has a history of its own, and is further
+    abandoned = isinstance(group.phase, Election) and group.phase.tail_abandoned
+    moved = bool(group.contested) or abandoned  # what was fed has a history of its own, and is further
     same_history = bool(report.history) and report.history == group.history and not moved
     return (first, same_history, report.offset if same_history else 0, report.order, -member.archive_id)
 
@@ -199,24 +201,26 @@ def assign(draft: Draft, group: Group, process: Process, given: TailTransfer | N
     archive_id = process.archive_id
     assert archive_id is not None
     report = process.report
+    vacant = group.phase
+    assert isinstance(vacant, Vacant)
     because = _first(draft, archive_id) if bootstrap else _reason(group, process)
     if given:
         because = f"archive {archive_id} is in sync, loaded, and is given what only the disk of archive {given.source} has"
     draft.move_group(
         group,
         "assigned",
+        Assigned(
+            leader=archive_id,
+            leader_process=process.start_id,
+            tail=given,
+            contested=vacant.contested,
+            enforced=vacant.enforced,
+            tail_abandoned=vacant.tail_abandoned,
+        ),
         because,
         term=group.term + 1,
-        leader=archive_id,
-        leader_process=process.start_id,
-        open=False,
-        serving=False,
         in_sync=(archive_id,) if bootstrap else group.in_sync,
         clean_stop=False,
-        vacant_since=None,
-        assigned_since=None,
-        stalled_since=None,
-        tail=given,
     )
     assert report is not None
     _number(draft, process)
@@ -286,7 +290,8 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
     )
     record = Enforcement(archive.archive_id, group.term, bound.in_sync, bound.verdict, command.reason, command.actor, command.now)
     group = draft.put_group(group, enforcements=(*group.enforcements, record))
-    if group.phase is not GroupPhase.VACANT:
+    if not isinstance(group.phase, Vacant):
         group = vacate(draft, group, "an operator enforced another leader")
-    draft.put_group(group, enforced=archive.archive_id, in_sync=tuple(sorted({*group.in_sync, archive.archive_id})))
+    group = draft.put_phase(group, enforced=archive.archive_id)
+    draft.put_group(group, in_sync=tuple(sorted({*group.in_sync, archive.archive_id})))
     return None

@@ -18,7 +18,6 @@ from dkv.domain.model import (
     DatabaseState,
     EngineState,
     Group,
-    GroupPhase,
     Process,
     ProcessRole,
     ProcessState,
@@ -26,7 +25,9 @@ from dkv.domain.model import (
     Rest,
     Tombstone,
 )
+from dkv.domain.phases import Assigned, HandingOver, Leadership, Open, Phase, Vacant
 from dkv.domain.rules.archives import endpoints
+from dkv.domain.rules.switchover import note_failure
 from dkv.domain.table import keys_of
 
 EARLY = 10_000  # an exit before or within this many ms of RUNNING uses the restart budget (docs/reference/safety.md#restarts)
@@ -186,11 +187,13 @@ def _suspected(draft: Draft, process: Process) -> bool:
 
 def _leave_group(draft: Draft, group: Group, process: Process, ending: Ending) -> None:
     archive_id = process.archive_id
-    joined = tuple(j for j in group.joining if j.start_id != process.start_id)
-    dropped = {j.archive_id for j in group.joining} - {j.archive_id for j in joined}
+    phase, dropped = group.phase, set()
+    if isinstance(phase, Leadership):
+        dropped = {j.archive_id for j in phase.joining if j.start_id == process.start_id}
+        phase = replace(phase, joining=tuple(j for j in phase.joining if j.start_id != process.start_id))
     group = draft.put_group(
         group,
-        joining=joined,
+        phase=phase,
         required=tuple(a for a in group.required if a not in dropped),
         silent=tuple(a for a in group.silent if a != archive_id),
         suspects=tuple(s for s in group.suspects if s != process.start_id or not ending.reaped),
@@ -206,36 +209,34 @@ def vacate(draft: Draft, group: Group, because: str, after: int | None = None) -
     So does what its members said of their silence: it is the proof that lets another archive lead. `after`: the number
     of the event that made it so, where that is not the newest about the group.
     """
-    handover = group.handover
-    contested = (handover.from_archive, handover.to_archive) if handover else group.contested
-    may_lead = {handover.to_process} & draft.processes.keys() if handover else set()
-    if group.open:  # what was answered before a term that never opened still holds
+    phase = group.phase
+    may_lead = {phase.to_process} & draft.processes.keys() if isinstance(phase, HandingOver) else set()
+    if isinstance(phase, Leadership):  # what was answered before a term that never opened still holds
         for process in draft.processes_in(group):
             if process.pid is not None:
                 draft.put_process(process, report=None)
-    for fed in group.tail.fed if group.tail else ():  # it may have moved them since they answered
+    for fed in phase.tail.fed if isinstance(phase, Assigned) and phase.tail else ():  # it may have moved them since they answered
         follower = draft.processes.get(fed.start_id)
         if follower:
             draft.put_process(follower, report=None)
-    return draft.move_group(
-        group,
-        "superseded" if group.phase is GroupPhase.ASSIGNED else "vacated",
-        because,
-        after,
-        leader=None,
-        leader_process=None,
-        open=False,
-        serving=False,
-        joining=(),
-        handover=None,
-        contested=contested,
-        suspects=tuple(sorted({*group.suspects, *may_lead})),
-        vacant_since=None,
-        assigned_since=None,
-        stalled_since=None,
-        tail=None,
-        tail_abandoned=group.tail_abandoned or group.tail is not None,
-    )
+    on = "superseded" if isinstance(phase, Assigned) else "vacated"
+    suspects = tuple(sorted({*group.suspects, *may_lead}))
+    group = draft.move_group(group, on, _vacancy(phase), because, after=after, suspects=suspects)
+    if isinstance(phase, Leadership) and phase.switchover:
+        note_failure(draft, group, "its leader is gone")
+    return group
+
+
+def _vacancy(phase: Phase) -> Vacant:
+    """The phase after that one if its leader is gone."""
+    match phase:
+        case HandingOver():
+            return Vacant(contested=(phase.leader, phase.to_archive))
+        case Assigned():
+            abandoned = phase.tail_abandoned or phase.tail is not None
+            return Vacant(contested=phase.contested, enforced=phase.enforced, tail_abandoned=abandoned)
+        case Open() | Vacant():
+            return Vacant()
 
 
 def request(

@@ -26,13 +26,13 @@ from dkv.domain.model import (
     Archive,
     Database,
     EngineState,
-    GroupPhase,
     Process,
     ProcessRole,
     ProcessState,
     Requester,
 )
 from dkv.domain.options import for_one_process
+from dkv.domain.phases import Assigned
 from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive, unknown_process, unknown_server
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
@@ -297,14 +297,15 @@ def leader_progressed(draft: Draft, command: LeaderProgressed) -> Refused | None
     if isinstance(process, Refused):
         return process
     group = draft.group_of(process)
-    if group is None or group.term != command.term or group.phase is not GroupPhase.ASSIGNED:
+    phase = group.phase if group else None
+    if group is None or group.term != command.term or not isinstance(phase, Assigned):
         return stale_fact(f"no leader is assigned in term {command.term}")
-    if process.start_id not in (group.leader_process, group.tail.source_process if group.tail else None):
+    if process.start_id not in (phase.leader_process, phase.tail.source_process if phase.tail else None):
         return stale_fact(f"term {command.term} does not wait for process {process.start_id}")
     if command.count <= process.progress:
         return stale_fact(f"process {process.start_id} was seen to work after that")
     draft.put_process(process, progress=command.count)
-    draft.put_group(group, stalled_since=None)
+    draft.put_phase(group, stalled_since=None)
     return None
 
 
@@ -359,8 +360,8 @@ def memory_synced(draft: Draft, command: MemorySynced) -> Refused | None:
 
 def _progress(draft: Draft, process: Process) -> None:
     group = draft.group_of(process)
-    if group and group.leader_process == process.start_id:
-        draft.put_group(group, stalled_since=None)
+    if group and isinstance(group.phase, Assigned) and group.phase.leader_process == process.start_id:
+        draft.put_phase(group, stalled_since=None)
 
 
 def position_reported(draft: Draft, command: PositionReported) -> Refused | None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from dkv.domain.commands import Switchover
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Database, EngineState, Group, Process, ProcessState, SwitchoverRequest
+from dkv.domain.model import Database, EngineState, Group, Process, ProcessState
+from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.domain.refusals import living_database, nearest, no, unknown_process
 
 BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
@@ -35,7 +36,7 @@ def switchover(draft: Draft, command: Switchover) -> Refused | None:
 def request_switchover(draft: Draft, group: Group, to: int | None, reason: str, after: int = 0) -> None:
     """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
-    draft.put_group(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
+    draft.put_phase(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
     whom = f"to process {to}" if to is not None else "to the copy that is furthest"
     draft.note(
         "group.switchover",
@@ -79,7 +80,7 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
     leader = draft.leader_of(group)
     if leader is None or not group.serving or draft.stopping(group.database):
         return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
-    if group.handover or group.switchover:
+    if isinstance(group.phase, HandingOver) or group.switchover:
         return _no(f"Group {group.name} hands its leadership over already.", "Wait until that is done.")
     if not draft.server_alive(leader.server_id):
         return _no(
@@ -119,16 +120,14 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
 
 def settle_switchover(draft: Draft, group: Group) -> None:
     """Give up a request that is impossible now; a handover that has begun is left to its two managers."""
-    if group.switchover is None or group.handover:
+    if not isinstance(group.phase, Open) or group.phase.switchover is None:
         return
-    why = _why_impossible(draft, group, group.switchover)
+    why = _why_impossible(draft, group, group.phase.switchover)
     if why:
         give_up(draft, group, why)
 
 
 def _why_impossible(draft: Draft, group: Group, request: SwitchoverRequest) -> str:
-    if not group.open:
-        return "its leader is gone"
     if draft.stopping(group.database):
         return "its database is being shut down"
     leader = draft.leader_of(group)
@@ -143,8 +142,14 @@ def _why_impossible(draft: Draft, group: Group, request: SwitchoverRequest) -> s
     return f"of process {target.start_id}, {why}" if why else ""
 
 
-def give_up(draft: Draft, group: Group, why: str) -> Group:
-    """Forget a request whose handover did not happen, and say why."""
+def give_up(draft: Draft, group: Group, why: str) -> None:
+    """Forget a request whose handover did not begin, and say why."""
+    note_failure(draft, group, why)
+    draft.put_phase(group, switchover=None)
+
+
+def note_failure(draft: Draft, group: Group, why: str) -> None:
+    """Say why a request's handover did not happen."""
     draft.note(
         "group.switchover_failed",
         group.subject,
@@ -153,14 +158,14 @@ def give_up(draft: Draft, group: Group, why: str) -> Group:
         start_id=group.leader_process,
         archive_id=group.leader,
     )
-    return draft.put_group(group, switchover=None)
 
 
 def tick_switchover(draft: Draft, group: Group) -> None:
     """Start the time limit of a request, or end it."""
-    if group.switchover is None or group.handover:
+    if not isinstance(group.phase, Open) or group.phase.switchover is None:
         return
-    if group.switchover.since is None:
-        draft.put_group(group, switchover=replace(group.switchover, since=draft.clock))
-    elif draft.clock - group.switchover.since >= BEGIN_WITHIN:
+    request = group.phase.switchover
+    if request.since is None:
+        draft.put_phase(group, switchover=replace(request, since=draft.clock))
+    elif draft.clock - request.since >= BEGIN_WITHIN:
         give_up(draft, group, f"no copy was ready to take over within {BEGIN_WITHIN // 1000} s")

@@ -14,7 +14,8 @@ from typing import Any
 from dkv.domain.commands import TailBroken, TailFed, TailMeasured
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.model import Group, GroupPhase, PositionReport, Process, ProcessState, TailTransfer
+from dkv.domain.model import Group, PositionReport, Process, ProcessState, TailTransfer
+from dkv.domain.phases import Assigned, Vacant
 from dkv.domain.positions import TailRecipient
 from dkv.domain.refusals import stale_fact
 from dkv.domain.rules.process_lifecycle import vacate
@@ -42,7 +43,7 @@ def awaited(draft: Draft, group: Group) -> bool:
     """Whether it would pay, and a living follower has yet to say how far it got."""
     if source(draft, group) is None:
         return False
-    waited = draft.clock - group.vacant_since if group.vacant_since is not None else 0
+    waited = group.phase.waited(draft.clock) if isinstance(group.phase, Vacant) else 0
     return waited < WAIT_FOR_FOLLOWERS and any(p.report is None for p in _followers(draft, group))
 
 
@@ -89,8 +90,10 @@ def _pays(held: PositionReport | None, lacks: int) -> bool:
 
 def source(draft: Draft, group: Group) -> Process | None:
     """The process that holds the dead leader's archive, if its files are worth the trouble and their end is proven."""
-    group_waits = group.phase is GroupPhase.VACANT and group.last_leader in group.in_sync
-    if not group_waits or group.tail_abandoned or group.enforced is not None or group.contested or group.suspects:
+    vacant = group.phase
+    if not isinstance(vacant, Vacant) or group.last_leader not in group.in_sync:
+        return None
+    if vacant.tail_abandoned or vacant.enforced is not None or vacant.contested or group.suspects:
         return None
     options = draft.databases[group.database].options
     process = draft.process_on(group.last_leader) if group.last_leader is not None else None
@@ -117,29 +120,29 @@ def _followers(draft: Draft, group: Group) -> list[Process]:
 
 def obstacle(draft: Draft, group: Group) -> str | None:
     """Why an assignment with a tail cannot go on, or None. Its leader's own end is judged as any other's."""
-    tail = group.tail
-    if tail is None:
+    phase = group.phase
+    tail = phase.tail if isinstance(phase, Assigned) else None
+    if not isinstance(phase, Assigned) or tail is None:
         return None
     if draft.stopping(group.database):
         return "the database is being shut down"
     process = draft.processes.get(tail.source_process)
     if process is None or not _held(draft, process):
         return f"process {tail.source_process} does not hold the dead leader's archive any more, or its server is away"
-    heir = draft.processes.get(group.leader_process) if group.leader_process is not None else None
+    heir = draft.processes.get(phase.leader_process)
     if heir and (heir.kill or heir.state is not ProcessState.MONITORED):
         return f"process {heir.start_id}, its assigned leader, is about to be stopped"
     return None
 
 
-def longest(draft: Draft, group: Group, grace: int) -> int:
+def longest(draft: Draft, tail: TailTransfer, grace: int) -> int:
     """ms that giving a tail may take altogether, however steadily it goes on; restarting the dead leader loses nothing either.
 
     `grace` is failoverGrace in ms, for each of the parts; the rest follows the tail's size.
     """
-    tail = group.tail
-    held = draft.processes.get(tail.source_process) if tail else None
+    held = draft.processes.get(tail.source_process)
     known = held.report.bytes_after if held and held.report else 0
-    return PARTS * grace + max(tail.size if tail else 0, known) // SLOWEST
+    return PARTS * grace + max(tail.size, known) // SLOWEST
 
 
 def is_whole(tail: TailTransfer, start_id: int) -> bool:
@@ -148,10 +151,8 @@ def is_whole(tail: TailTransfer, start_id: int) -> bool:
     return fed is not None and fed.whole
 
 
-def whole_members(draft: Draft, group: Group) -> tuple[int, ...]:
+def whole_members(draft: Draft, group: Group, tail: TailTransfer) -> tuple[int, ...]:
     """The other members of S that have all of it: they continue the new leader's history and stay in S."""
-    tail = group.tail
-    assert tail is not None
     kept = []
     for archive_id in group.in_sync:
         process = draft.process_on(archive_id)
@@ -161,9 +162,8 @@ def whole_members(draft: Draft, group: Group) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def continued(draft: Draft, group: Group) -> dict[str, Any]:
+def continued(draft: Draft, tail: TailTransfer | None) -> dict[str, Any]:
     """What an opened term takes over from the tail its leader was given: the history, and where the dead leader ended."""
-    tail = group.tail
     if tail is None:
         return {}
     held = draft.processes.get(tail.source_process)
@@ -195,7 +195,7 @@ def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
         )
         return None
     tail = replace(tail, fed=fed, size=command.size, digest=command.digest, history=command.history)
-    draft.put_group(group, tail=tail, stalled_since=None)
+    draft.put_phase(group, tail=tail, stalled_since=None)
     behind = tail.size - tail.lowest
     draft.note(
         "group.tail_measured",
@@ -226,7 +226,7 @@ def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
         _give_up(draft, group, tail, fed, "its bytes differ from the dead leader's")
         return None
     whole = tuple(replace(one, whole=True) if one is fed else one for one in tail.fed)
-    draft.put_group(group, tail=replace(tail, fed=whole), stalled_since=None)
+    draft.put_phase(group, tail=replace(tail, fed=whole), stalled_since=None)
     draft.note(
         "group.tail_fed",
         f"group {group.database}/{group.name}",
@@ -257,9 +257,10 @@ def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tup
     if isinstance(process, Refused):
         return process
     group = draft.group_of(process)
-    if group is None or group.tail is None or group.term != command.term:
+    tail = group.tail if group else None
+    if group is None or tail is None or group.term != command.term:
         return stale_fact(f"no tail is fed in term {command.term}")
-    return group, group.tail
+    return group, tail
 
 
 def _give_up(draft: Draft, group: Group, tail: TailTransfer, fed: TailRecipient | None, reason: str) -> None:
@@ -271,7 +272,7 @@ def _give_up(draft: Draft, group: Group, tail: TailTransfer, fed: TailRecipient 
         vacate(draft, group, f"feeding the dead leader's tail was given up: {reason}")
         return
     rest = tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)
-    draft.put_group(group, tail=replace(tail, fed=rest))
+    draft.put_phase(group, tail=replace(tail, fed=rest))
     draft.note(
         "group.tail_fed_less",
         f"group {group.database}/{group.name}",

@@ -19,7 +19,6 @@ from dkv.domain.model import (
     PROCESSES_TIMED,
     EngineState,
     Group,
-    GroupPhase,
     Process,
     ProcessRole,
     ProcessState,
@@ -28,6 +27,7 @@ from dkv.domain.model import (
     State,
     Verdict,
 )
+from dkv.domain.phases import Assigned, HandingOver, Vacant
 from dkv.domain.rules import copies, switchover, tail
 from dkv.domain.rules.held_back import tick_rest
 from dkv.domain.rules.leadership import assign, next_in_order
@@ -46,7 +46,7 @@ def tick(draft: Draft, command: Tick) -> Refused | None:
     for group in _timed_groups(draft):
         draft.unsettle(group)
         if not draft.stopping(group.database):
-            _tick_group(draft, group, command.now)
+            _tick_group(draft, group)
         switchover.tick_switchover(draft, draft.groups[group.key])
     for start_id in keys_of(draft.processes, PROCESSES_TIMED):
         if start_id in draft.processes:
@@ -67,7 +67,7 @@ def waits(state: State) -> bool:
     awaits its cut. Else the domain clock may stand still, and nobody need move it.
     """
     return (
-        any(not (group.open and group.handover) for group in _timed_groups(state))
+        any(not isinstance(group.phase, HandingOver) for group in _timed_groups(state))
         or any(not c.over and c.stage is not CopyStage.COPYING for c in items_of(state.copies, COPIES_ACTIVE))
         or any(
             p.waiting_since is not None or p.state is ProcessState.TRACKED or rest_of(p)
@@ -76,36 +76,34 @@ def waits(state: State) -> bool:
     )
 
 
-def _tick_group(draft: Draft, group: Group, now: int) -> None:
-    if group.phase is GroupPhase.VACANT:
-        if group.vacant_since is None and draft.processes_in(group):
-            draft.put_group(group, vacant_since=draft.clock, vacant_at=now)
-    elif group.phase is GroupPhase.ASSIGNED:
-        _tick_assigned(draft, group, now)
+def _tick_group(draft: Draft, group: Group) -> None:
+    match group.phase:
+        case Vacant(since=None) if draft.processes_in(group):
+            draft.put_phase(group, since=draft.moment)
+        case Assigned() as phase:
+            _tick_assigned(draft, group, phase)
 
 
-def _tick_assigned(draft: Draft, group: Group, now: int) -> None:
+def _tick_assigned(draft: Draft, group: Group, phase: Assigned) -> None:
     options = draft.databases[group.database].options
-    if group.stalled_since is None or group.assigned_since is None:
-        fresh = group.assigned_since is None
-        since, at = (draft.clock, now) if fresh else (group.assigned_since, group.assigned_at)
-        draft.put_group(group, stalled_since=draft.clock, assigned_since=since, assigned_at=at)
+    if phase.stalled_since is None or phase.since is None:
+        draft.put_phase(group, stalled_since=draft.clock, since=phase.since or draft.moment)
         return
-    stalled = draft.clock - group.stalled_since >= options.failover_grace
-    limit, lasts = options.failover_limit, draft.clock - group.assigned_since
-    late = 0 < limit <= lasts or (group.tail is not None and lasts >= tail.longest(draft, group, options.failover_grace))
+    stalled = draft.clock - phase.stalled_since >= options.failover_grace
+    limit, lasts = options.failover_limit, draft.clock - phase.since.clock
+    late = 0 < limit <= lasts or (phase.tail is not None and lasts >= tail.longest(draft, phase.tail, options.failover_grace))
     if not stalled and not late:
         return
-    if group.enforced == group.leader:
+    if phase.enforced == phase.leader:
         return  # an operator chose it; only an operator chooses again
-    if group.tail:
+    if phase.tail:
         stood_still = f"did not get on for {options.failover_grace} ms on its way to"
         vacate(draft, group, f"the dead leader's tail {stood_still if stalled else 'took too long to reach'} its assigned leader")
         return
     successor = next_in_order(draft, group)
     if successor:
         why = f"made no progress for {options.failover_grace} ms" if stalled else f"took longer than {limit} ms"
-        vacated = vacate(draft, group, f"its assigned leader, archive {group.leader}, {why}")
+        vacated = vacate(draft, group, f"its assigned leader, archive {phase.leader}, {why}")
         assign(draft, vacated, successor)
 
 
@@ -129,7 +127,7 @@ def _waits(draft: Draft, process: Process) -> bool:
     if process.role is ProcessRole.TE:
         return process.state is ProcessState.TRACKED
     group = draft.group_of(process)
-    return process.state is ProcessState.STARTED and group is not None and group.leader is None
+    return process.state is ProcessState.STARTED and group is not None and isinstance(group.phase, Vacant)
 
 
 def _time_out(draft: Draft, process: Process, timeout: int) -> None:

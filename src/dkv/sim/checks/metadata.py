@@ -78,7 +78,7 @@ def _phases(state: State) -> dict[str, str]:
     return {
         **{f"process {p.start_id}": str(p.state) for p in state.processes.values()},
         **{f"archive {a.archive_id}": str(a.state) for a in state.archives.values()},
-        **{f"group {g.database}/{g.name}": str(g.phase) for g in state.groups.values()},
+        **{f"group {g.database}/{g.name}": g.phase.name for g in state.groups.values()},
         **{f"database {d.name}": str(d.state) for d in state.databases.values()},
         **{f"hot copy {c.copy_id}": str(c.stage) for c in state.copies.values()},
     }

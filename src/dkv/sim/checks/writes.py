@@ -16,6 +16,7 @@ from dkv.domain.decision import Event
 from dkv.domain.held_back import rest_of
 from dkv.domain.model import Archive, DatabaseState, Group, Process, ProcessState, State
 from dkv.domain.options import lags
+from dkv.domain.phases import HandingOver
 from dkv.machine.observation import directory_of
 from dkv.sim.clients import Ledger, Write
 from dkv.sim.engines.disk import Disk
@@ -96,7 +97,7 @@ class Checkers(Watcher):
         """A leader was chosen: whoever led last is left behind for a reason, or its writes must be here."""
         if group.last_leader is None or old.last_leader is None or old.last_leader == group.leader:
             return
-        if old.handover and group.leader == old.handover.to_archive:
+        if isinstance(old.phase, HandingOver) and group.leader == old.phase.to_archive:
             return
         if old.enforced is not None:
             self._enforced(after, group)
@@ -259,9 +260,9 @@ class Checkers(Watcher):
         for group in state.groups.values():
             engine = self.leader_engine(group)
             if not group.serving or engine is None or engine.fenced or engine.held:
-                reasons.append(f"{group.database}/{group.name} does not serve (phase {group.phase}, term {group.term})")
-            if group.handover:
-                reasons.append(f"{group.name} hands over to archive {group.handover.to_archive}")
+                reasons.append(f"{group.database}/{group.name} does not serve (phase {group.phase.name}, term {group.term})")
+            if isinstance(group.phase, HandingOver):
+                reasons.append(f"{group.name} hands over to archive {group.phase.to_archive}")
             archives = {a.archive_id for a in self._world.archives_of(group) if a.server_id != lost}
             if archives - set(group.in_sync):
                 reasons.append(f"{group.name}: archives {sorted(archives - set(group.in_sync))} are not in S")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from dkv.domain.decision import Event
 from dkv.domain.model import Group, Process, State
+from dkv.domain.phases import Open
 from dkv.sim.checks.probes import Probes
 from dkv.sim.engines.engine import SimEngine
 from dkv.sim.world import Watcher, World
@@ -32,7 +33,7 @@ class TailStrikes(Watcher):
     def _kill_a_leader(self) -> None:
         if self.over:
             return
-        groups = [g for g in self._world.state.groups.values() if g.serving and len(g.in_sync) > 1 and not g.handover]
+        groups = [g for g in self._world.state.groups.values() if g.serving and len(g.in_sync) > 1 and isinstance(g.phase, Open)]
         leader = self._process(self._random.choice(groups).leader_process) if groups else None
         if leader is not None:
             self._engine(leader, "ended")
