@@ -86,6 +86,15 @@ async def test_a_newer_version_is_refused(path: Path) -> None:
 
 
 @scenario
+async def test_the_file_of_an_older_version_is_refused_and_left_as_it_is(path: Path) -> None:
+    await written(path)
+    with sqlite3.connect(path) as older:
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+    await refused(path, "older dkv", "version 1", "reads 2", "dkv rebuild state")
+
+
+@scenario
 async def test_a_directory_or_none_is_refused(path: Path) -> None:
     path.mkdir()
     await refused(path, "is a directory")

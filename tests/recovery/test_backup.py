@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_a_file_that_was_cut_off_says_how_far_it_goes(backup: Path) -> None:
     lines = backup.read_text().splitlines(keepends=True)
     backup.write_text("".join(lines[:-1])[:-9])
     assert "ends early, after 1 of 2 records" in trouble(backup)
+
+
+def test_a_backup_of_another_version_is_refused(backup: Path) -> None:
+    head, *rest = backup.read_text().splitlines(keepends=True)
+    backup.write_text("".join([json.dumps({**json.loads(head), "version": 1}) + "\n", *rest]))
+    assert "was written by another version of dkv" in trouble(backup)
 
 
 def test_an_altered_file_is_not_believed(backup: Path) -> None:

@@ -22,7 +22,7 @@ from dkv.store import codec
 from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
-KIND, VERSION = "domain state", 1
+KIND, VERSION = "domain state", 2  # as sqlite_state.STATE_FILE
 Json = dict[str, Any]
 
 

@@ -137,6 +137,13 @@ class SqliteFile:
         version = self._db.pragma("user_version")
         if application_id != self._form.application_id:
             raise foreign(self.path, self._form)
+        if version < self._form.version:
+            raise Unusable(
+                f"the {self._form.name} {self.path} was written by an older dkv (version {version}, this dkv reads "
+                f"{self._form.version})",
+                "Run the dkv that wrote it, or move it away together with its -wal file and make a new one from the archives: "
+                "dkv rebuild state.",
+            )
         if version > self._form.version:
             raise Unusable(
                 f"the {self._form.name} {self.path} was written by a newer dkv (version {version}, this dkv knows "
