@@ -1,7 +1,6 @@
 """The manager as a program: one per data directory and per port, REST beside the loop, engines left running.
 
-It only composes: settings, lock, state backend, engines, Manager, API. `run` is `dkv manager run`, `stop` is
-`dkv manager stop`.
+It only composes: settings, lock, state backend, engines, Manager, API. `run` is `dkv manager run`.
 """
 
 from __future__ import annotations
@@ -17,20 +16,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import uvicorn
 
 from dkv import files
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
-from dkv.client import ClientError, Endpoint, HttpTransport, ManagerClient, ManagerRefused, Request
+from dkv.client import ClientError, Endpoint, HttpTransport, Request
 from dkv.config import Settings
-from dkv.data_dir import DataDir, end_running_manager, lock_data_dir, refuse_public_bind, running_manager, with_real_data_dir
+from dkv.data_dir import DataDir, lock_data_dir, refuse_public_bind, with_real_data_dir
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
@@ -38,7 +34,7 @@ from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.kernel import boot_id, boottime
-from dkv.listening import IDLE, Connection, Connections, Limits, limits
+from dkv.listening import Server, limits, serving
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
@@ -47,7 +43,6 @@ from dkv.store.contract import StoreError
 from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
-DATE_EVERY = 1.0  # s a Date header may be old
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
@@ -219,48 +214,6 @@ async def _connect(host: str, port: int) -> bool | None:
 # REST --------------------------------------------------------------------------------------------------------------
 
 
-class Server(uvicorn.Server):
-    """uvicorn without signal handling of its own: the daemon decides when it ends, at once."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._ending = asyncio.Event()
-
-    def end(self) -> None:
-        """Take no more requests."""
-        self.should_exit = True
-        self._ending.set()
-
-    async def main_loop(self) -> None:
-        """Wait for the end. uvicorn's own loop wakes up ten times a second, which costs an idle manager processor time."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DATE_EVERY):
-                    await self._ending.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave SIGTERM and SIGINT to the daemon."""
-        yield
-
-
-def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
-    """How the API is served: a client's address is its connection's, never a header's; no header names uvicorn."""
-    connection: Any = partial(Connection, Connections(within or limits()))
-    return uvicorn.Config(
-        app,
-        http=connection,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=IDLE,
-        timeout_graceful_shutdown=2,
-    )
-
-
 def options_of(settings: Settings) -> DatabaseOptions:
     """The options of a store created through this manager where its creation names no others."""
     return DatabaseOptions(
@@ -407,65 +360,3 @@ async def _serve(manager: Manager, settings: Settings, listening: list[socket.so
     for task in done:
         if task is not tasks[2]:
             task.result()
-
-
-# Stopping ----------------------------------------------------------------------------------------------------------
-
-DRAIN_WITHIN = 90.0  # s all engines of this server have to leave
-REFUSED_WITHIN = 5.0  # s a refusal may last before it is reported: another copy may just be joining
-END_WITHIN = 15.0  # s the manager has to end
-
-
-def stop(settings: Settings, with_engines: bool) -> int:
-    """Stop the manager that runs on the data directory; with `with_engines` its engines hand over and leave first."""
-    running = running_manager(settings.data_dir.absolute())
-    if running is None:
-        raise ManagerError(f"No manager runs on {settings.data_dir}.", "Nothing to stop; see --data-dir.")
-    try:
-        pid, host, port = int(str(running["pid"])), str(running["bind"]), int(str(running["port"]))
-    except (KeyError, ValueError):
-        raise ManagerError(
-            f"A process holds {settings.data_dir}, and the lock file does not name it.",
-            "If it just started, repeat the command; else find the process with fuser or lsof.",
-        ) from None
-    if with_engines:
-        drain(ManagerClient(Endpoint(host, port)), str(running["serverId"]))
-    end_running_manager(settings.data_dir.absolute(), pid)
-    deadline = time.monotonic() + END_WITHIN
-    while running_manager(settings.data_dir.absolute()) is not None:
-        if time.monotonic() > deadline:
-            raise ManagerError(
-                f"Manager {running['serverId']} (pid {pid}) did not end within {END_WITHIN:.0f} s.",
-                "See its log. Its engines keep running.",
-            )
-        time.sleep(0.05)
-    return 0
-
-
-def drain(client: ManagerClient, server_id: str) -> None:
-    """Ask every process of one server to leave, TEs first, leaders handing over, and wait until none is left."""
-    deadline = time.monotonic() + DRAIN_WITHIN
-    patience = time.monotonic() + REFUSED_WITHIN
-    requested: set[int] = set()
-    while left := [p for p in client.processes() if p["server"] == server_id]:
-        left.sort(key=lambda p: (p["type"] != "TE", p["startId"]))
-        for process in (p for p in left if p["startId"] not in requested):
-            try:
-                client.request("DELETE", f"/api/1/processes/{process['startId']}")
-                requested.add(process["startId"])
-                patience = time.monotonic() + REFUSED_WITHIN
-            except ManagerRefused as refused:
-                if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile
-                    raise ManagerError(
-                        f"{_called(process)} cannot be stopped. {refused.message}", f"{refused.hint} The manager keeps running."
-                    ) from refused
-        if time.monotonic() > deadline:
-            raise ManagerError(
-                f"{', '.join(map(_called, left))} did not end within {DRAIN_WITHIN:.0f} s.",
-                "See dkv show waiting; dkv shutdown process --kill ends a process at once.",
-            )
-        time.sleep(0.1)
-
-
-def _called(process: Mapping[str, Any]) -> str:
-    return f"{process['instanceName'] or 'TE ' + str(process['startId'])} of {process['store']}"

@@ -1,4 +1,5 @@
-"""How many connections a manager keeps, and how long it waits for each: a silent client costs the others nothing.
+"""How a manager serves HTTP: how many connections it keeps, and how long it waits for each, so that a silent client costs
+the others nothing.
 
 A manager has other work for its descriptors than the callers of its API: engines, state, archives. So connections are
 counted, the longest idle one makes room for a new one, and a client that is slow to send or to read is disconnected.
@@ -7,10 +8,14 @@ counted, the longest idle one makes room for a new one, and a client that is slo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 RESERVE = 64  # descriptors kept for the manager's own work
@@ -21,6 +26,7 @@ HEAD_WITHIN = 10.0  # s for a request's head, from the connection or its first b
 BODY_WITHIN = 10.0  # s for its body
 READ_WITHIN = 10.0  # s a full send buffer may stay full
 IDLE = 5  # s between two requests of one connection
+DATE_EVERY = 1.0  # s a Date header may be old
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -161,3 +167,45 @@ class Connection(H11Protocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handling of its own: the daemon decides when it ends, at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Take no more requests."""
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end. uvicorn's own loop wakes up ten times a second, which costs an idle manager processor time."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DATE_EVERY):
+                    await self._ending.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave SIGTERM and SIGINT to the daemon."""
+        yield
+
+
+def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
+    """How the API is served: a client's address is its connection's, never a header's; no header names uvicorn."""
+    connection: Any = partial(Connection, Connections(within or limits()))
+    return uvicorn.Config(
+        app,
+        http=connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE,
+        timeout_graceful_shutdown=2,
+    )

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dkv.daemon import Server, serving
-from dkv.listening import RESERVE, Limits, limits
+from dkv.listening import RESERVE, Limits, Server, limits, serving
 from tests.api.world import World
 
 SMALL = Limits(most=24, each=16)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from dkv.config import Settings
-from dkv.daemon import stop
 from dkv.data_dir import LOCK
 from dkv.manager import ManagerError
+from dkv.stop_manager import stop
 from tests.e2e.local_domain import LocalDomain, ManagerRefused, local_domain, refused, wait_for
 from tests.strangers import common_ground, does, needs_root, snapshot, their_directory
 

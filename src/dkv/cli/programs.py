@@ -121,7 +121,7 @@ def manager_run(session: Session, bound: Bound) -> int:
 
 def manager_stop(session: Session, bound: Bound) -> int:
     """Find the manager by its data directory and stop it."""
-    return int(_function("dkv.daemon", "stop")(_settings(bound), bound["--with-engines"]))
+    return int(_function("dkv.stop_manager", "stop")(_settings(bound), bound["--with-engines"]))
 
 
 def _settings(bound: Bound) -> Any:
