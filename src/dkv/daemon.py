@@ -33,7 +33,7 @@ from dkv.engine.binary import find_binary, release_of
 from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
-from dkv.kernel import boot_id, boottime
+from dkv.kernel import bind_error, boot_id, boottime
 from dkv.listening import Server, limits, serving
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
@@ -256,7 +256,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         peers=Peers(fetch=fetch, order=order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.heard),
         machine=LocalMachine(
             counters=counters,
-            port_in_use=port_in_use,
+            port_in_use=lambda host, port: bind_error(host, port) != 0,
             unfit=unfit,
             engine_version=lambda: release_of(find_binary(_program(settings))),
             logs=lambda state: log_files(settings, server.server_id, state),
@@ -314,17 +314,6 @@ def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]
     archives = [a for a in state.archives.values() if a.server_id == server_id and not a.removed]
     places = {a.archive_id: Path(directory_of(str(data_dir), a), KEPT_LOG) for a in sorted(archives, key=lambda a: a.archive_id)}
     return logs + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
-
-
-def port_in_use(host: str, port: int) -> bool:
-    """Whether something listens on that port of this machine."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError:
-            return True
-    return False
 
 
 async def serve(settings: Settings, data_dir: DataDir, listening: list[socket.socket]) -> int:

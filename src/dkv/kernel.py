@@ -1,7 +1,8 @@
-"""What the kernel shows of this machine: its boot, the time since then, and its processes (/proc)."""
+"""What the kernel shows of this machine: its boot, the time since then, its processes (/proc) and its ports."""
 
 from __future__ import annotations
 
+import socket
 import time
 
 
@@ -44,3 +45,14 @@ def command_line(pid: int) -> str:
             return file.read().rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def bind_error(address: str, port: int) -> int:
+    """Why no server of this process could listen there now, as an errno; 0 when one could."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            return error.errno or -1
+    return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import secrets
-import socket
 
-from dkv import files
+from dkv import files, kernel
 from dkv.engine import config
 from dkv.engine.archive import unusable
 from dkv.engine.contract import ArchiveRefused, Cause, EngineSpec
@@ -37,12 +36,5 @@ def refuse_taken(spec: EngineSpec) -> None:
 
 
 def taken(address: str, port: int) -> bool:
-    """Whether somebody listens there. An address that this machine does not have is not taken."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
+    """Whether a server listens there. An address that this machine does not have is not taken."""
+    return kernel.bind_error(address, port) == errno.EADDRINUSE

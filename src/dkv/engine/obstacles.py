@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkv.engine.archive import IDENTITY_FILE, LOCK_FILE, lock_is_held
 from dkv.engine.binary import find_binary
+from dkv.engine.config_files import taken
 from dkv.engine.contract import ArchiveRefused, Cause
 
 ROOM_TO_START = 8 << 20  # bytes: with less an engine would start, and end at its clients' next writes
@@ -33,7 +32,7 @@ def obstacle(cause: Cause, place: Place) -> str:
     if cause is Cause.DISK_FULL:
         return next((lack for path in (directory, place.runs) if (lack := _without_room(path))), "")
     if cause is Cause.PORT_TAKEN:
-        return next((f"port {port} of {place.address} is taken" for port in place.ports if _taken(place.address, port)), "")
+        return next((f"port {port} of {place.address} is taken" for port in place.ports if taken(place.address, port)), "")
     if cause in (Cause.DIRECTORY_UNUSABLE, Cause.DISK_ERROR):
         return _unusable(directory)
     if cause is Cause.ARCHIVE_MISSING:
@@ -57,16 +56,6 @@ def _without_room(place: str) -> str:
 def _nearest(path: Path) -> Path:
     """The path, or what there is of it."""
     return next((candidate for candidate in (path, *path.parents) if candidate.exists()), Path("/"))
-
-
-def _taken(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
 
 
 def _unusable(directory: str) -> str:

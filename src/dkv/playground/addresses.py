@@ -7,12 +7,10 @@ pid alone may belong to another process by now.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +19,7 @@ from pathlib import Path
 from dkv.cli.errors import CliError
 from dkv.cli.waiting import until
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
-from dkv.kernel import boot_id, is_alive, started
+from dkv.kernel import bind_error, boot_id, is_alive, started
 
 FIRST_HOST, LAST_HOST = 11, 250  # the last byte of 127.0.0.x
 GONE_WITHIN = 10.0  # s a killed process has to disappear
@@ -83,15 +81,7 @@ def _free_run(start: int, length: int) -> int:
 
 def bindable(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((host, port))
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES):
-                raise
-            return False
-    return True
+    return bind_error(host, port) == 0
 
 
 # Processes -----------------------------------------------------------------------------------------------------------
