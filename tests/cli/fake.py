@@ -100,7 +100,7 @@ class Clock:
 
 
 class FakeDomain:
-    """Managers at 127.0.0.11:7801 and on. `down`, `fates` and `refusing` make them misbehave."""
+    """Managers at 127.0.0.11:7801 and on. `down`, `outcomes` and `refusing` make them misbehave."""
 
     def __init__(self, servers: int = 2) -> None:
         self.clock = Clock()
@@ -108,7 +108,7 @@ class FakeDomain:
         self.uid = dict.fromkeys(self.servers, "uid-1")
         self.down: set[str] = set()
         self.refusing: dict[str, Problem] = {}
-        self.fates: dict[str, str] = {}
+        self.outcomes: dict[str, str] = {}
         self.stores: dict[str, Json] = {}
         self.answers: dict[str, Reply] = {}
         self._archive_ids: dict[str, int] = {}
@@ -188,25 +188,25 @@ class FakeDomain:
         return 200, {"uid": self.uid[self.here], "revision": 1, "leaderServer": "s1", "servers": servers}
 
     def list_stores(self) -> tuple[int, Json]:
-        return 200, {"stores": [self._seen(store) for store in self.stores.values()]}
+        return 200, {"stores": [self._view(store) for store in self.stores.values()]}
 
     def get(self, name: str) -> tuple[int, Json]:
-        return 200, self._seen(self._store(name))
+        return 200, self._view(self._store(name))
 
     def create(self, body: Json) -> tuple[int, Json]:
-        asked = {key: body.get(key) for key in ("instances", "groups", "replicationFactor", "minInSync")}
+        creation = {key: body.get(key) for key in ("instances", "groups", "replicationFactor", "minInSync")}
         known = self.stores.get(body["name"].lower())
         if known is not None:
-            if known["asked"] != asked:
+            if known["creation"] != creation:
                 output = f"The store {known['name']} exists with another topology."
                 raise Problem(409, "store_differs", output, "See it with Get-DkvStore.")
-            return 200, self._seen(known)
+            return 200, self._view(known)
         if self.query.get("check"):
             return 200, {"ok": True, "exists": False}
         texts = {server: text for text, server in self.servers.items()}
         store = {
             "name": body["name"],
-            "asked": asked,
+            "creation": creation,
             "state": "NOT_RUNNING",
             "incarnation": {"major": 0, "minor": 0},
             "createdAt": 1767225600000,
@@ -226,19 +226,19 @@ class FakeDomain:
         for instance in body["instances"]:
             store["instances"].append(self._instance(instance, texts))
         self.stores[body["name"].lower()] = store
-        return 201, self._seen(store)
+        return 201, self._view(store)
 
-    def _instance(self, asked: Json, texts: dict[str, str]) -> Json:
-        manager = texts[asked["server"]]
+    def _instance(self, body: Json, texts: dict[str, str]) -> Json:
+        manager = texts[body["server"]]
         return {
-            "instanceName": asked["instanceName"],
-            "archiveId": self._archive_ids.setdefault(asked["instanceName"], len(self._archive_ids)),
-            "server": asked["server"],
+            "instanceName": body["instanceName"],
+            "archiveId": self._archive_ids.setdefault(body["instanceName"], len(self._archive_ids)),
+            "server": body["server"],
             "manager": manager,
             "host": manager.split(":")[0],
-            "clustronPort": asked["clustronPort"],
-            "clientPort": asked["clientPort"],
-            "group": asked["group"],
+            "clustronPort": body["clustronPort"],
+            "clientPort": body["clientPort"],
+            "group": body["group"],
             "path": None,
             "archiveState": "PROVISIONED",
             "state": "Created",
@@ -251,7 +251,7 @@ class FakeDomain:
 
     def delete(self, name: str) -> tuple[int, Json]:
         store = self._store(name)
-        if any(i["state"] in ("Running", "Starting") for i in self._seen(store)["instances"]):
+        if any(i["state"] in ("Running", "Starting") for i in self._view(store)["instances"]):
             raise Problem(409, "store_running", f"The store {store['name']} is running.", f"Stop-DkvStore {store['name']}")
         del self.stores[name.lower()]
         return 200, {"name": name, "result": "Removed"}
@@ -262,37 +262,37 @@ class FakeDomain:
     def add(self, name: str, body: Json) -> tuple[int, Json]:
         store = self._store(name)
         texts = {server: text for text, server in self.servers.items()}
-        for asked in body["instances"]:
-            if any(i["instanceName"] == asked["instanceName"] for i in store["instances"]):
-                raise Problem(409, "instance_exists", f"{asked['instanceName']} is there already.", "Use another name.")
-            store["instances"].append(self._instance(asked | {"group": store["groups"][0]["name"]}, texts))
-        return 201, self._seen(store)
+        for instance in body["instances"]:
+            if any(i["instanceName"] == instance["instanceName"] for i in store["instances"]):
+                raise Problem(409, "instance_exists", f"{instance['instanceName']} is there already.", "Use another name.")
+            store["instances"].append(self._instance(instance | {"group": store["groups"][0]["name"]}, texts))
+        return 201, self._view(store)
 
     def remove(self, name: str, instance: str) -> tuple[int, Json]:
         store = self._store(name)
-        store["instances"].remove(self._found(store, instance))
+        store["instances"].remove(self._node(store, instance))
         return 200, {"instanceName": instance, "result": "Removed"}
 
     def start(self, name: str, instance: str) -> tuple[int, Json]:
-        found = self._found(self._store(name), instance)
-        if found["manager"] != self.here:
+        node = self._node(self._store(name), instance)
+        if node["manager"] != self.here:
             raise Problem(409, "wrong_manager", "Another manager owns it.")
         self._advance(self._store(name))
-        if found["state"] in ("Running", "Starting"):
+        if node["state"] in ("Running", "Starting"):
             return 202, {
                 "instanceName": instance,
                 "result": "Already running",
                 "startId": 1,
-                "store": self._seen(self._store(name)),
+                "store": self._view(self._store(name)),
             }
-        found |= {"state": "Starting", "since": self.clock.now, "reason": None}
+        node |= {"state": "Starting", "since": self.clock.now, "reason": None}
         return 202, {"instanceName": instance, "result": "Started", "startId": 1}
 
     def stop(self, name: str, instance: str) -> tuple[int, Json]:
-        found = self._found(self._store(name), instance)
-        if found["state"] in ("Created", "Stopped"):
+        node = self._node(self._store(name), instance)
+        if node["state"] in ("Created", "Stopped"):
             return 202, {"instanceName": instance, "result": "Already stopped"}
-        found |= {"state": "Stopping", "since": self.clock.now}
+        node |= {"state": "Stopping", "since": self.clock.now}
         return 202, {"instanceName": instance, "result": "Stopping"}
 
     def metrics(self) -> tuple[int, Json]:
@@ -305,9 +305,9 @@ class FakeDomain:
 
     def _advance(self, store: Json) -> None:
         for instance in store["instances"]:
-            fate = self.fates.get(instance["instanceName"], "runs")
+            outcome = self.outcomes.get(instance["instanceName"], "runs")
             late = self.clock.now - instance["since"] >= 0.2
-            if instance["state"] == "Starting" and late and fate == "runs":
+            if instance["state"] == "Starting" and late and outcome == "runs":
                 instance |= {
                     "state": "Running",
                     "process": {
@@ -319,25 +319,25 @@ class FakeDomain:
                         "loadingPercent": 100,
                     },
                 }
-            elif instance["state"] == "Starting" and late and fate.startswith("fails: "):
-                instance |= {"state": "Failed", "reason": fate.removeprefix("fails: ")}
-            elif instance["state"] == "Stopping" and late and fate != "hangs":
+            elif instance["state"] == "Starting" and late and outcome.startswith("fails: "):
+                instance |= {"state": "Failed", "reason": outcome.removeprefix("fails: ")}
+            elif instance["state"] == "Stopping" and late and outcome != "hangs":
                 instance |= {"state": "Stopped", "process": None}
-            if fate.startswith("waits for "):
+            if outcome.startswith("waits for "):
                 group = next(g for g in store["groups"] if g["name"] == instance["group"])
                 group["waitsFor"] = {
-                    "for": [fate.removeprefix("waits for ")],
+                    "for": [outcome.removeprefix("waits for ")],
                     "since": 1767225600000,
                     "reason": "it was in sync last",
                     "hint": "Start it.",
                 }
 
-    def _seen(self, store: Json) -> Json:
+    def _view(self, store: Json) -> Json:
         self._advance(store)
         states = {("Stopped" if i["state"] in ("Created", "Failed") else i["state"]) for i in store["instances"]}
         status = "NoInstances" if not states else states.pop() if len(states) == 1 else "Partial"
-        seen = {k: v for k, v in store.items() if k != "asked"} | {"status": status}
-        return dict(json.loads(json.dumps(seen)))
+        view = {k: v for k, v in store.items() if k != "creation"} | {"status": status}
+        return dict(json.loads(json.dumps(view)))
 
     def _store(self, name: str) -> Json:
         if name.lower() not in self.stores:
@@ -345,7 +345,7 @@ class FakeDomain:
             raise Problem(404, "unknown_store", f"There is no store '{name}'.", f"Did you mean {near}?" if near else "")
         return self.stores[name.lower()]
 
-    def _found(self, store: Json, instance: str) -> Json:
+    def _node(self, store: Json, instance: str) -> Json:
         for candidate in store["instances"]:
             if candidate["instanceName"] == instance:
                 return candidate  # type: ignore[no-any-return]

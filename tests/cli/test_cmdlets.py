@@ -81,7 +81,7 @@ def test_a_variable_beats_the_context_file(person: Person) -> None:
     person.runs("Get-DkvStore")
     assert [manager for manager, _, _ in person.domain.log] == [TWO]
     output = person.runs("Connect-DkvManager", "127.0.0.11")
-    assert "DKV_MANAGERS is set and wins" in output.err
+    assert "DKV_MANAGERS is set and takes precedence" in output.err
 
 
 def test_managers_of_two_domains_are_refused(person: Person) -> None:
@@ -236,7 +236,7 @@ def test_start_of_a_running_and_stop_of_a_stopped_node_are_success(with_store: P
 
 
 def test_a_node_that_somebody_else_is_starting_is_waited_for(with_store: Person) -> None:
-    with_store.domain.fates["orders-2"] = "hangs"
+    with_store.domain.outcomes["orders-2"] = "hangs"
     assert with_store.types("Start-DkvStore OrdersStore -TimeoutSec 1").code == 1
     output = with_store.types("Start-DkvStore OrdersStore -TimeoutSec 1")
     assert output.rows()[0][2:] == ["SUCCESS", "Already", "running"]
@@ -261,7 +261,7 @@ def test_a_whole_stop_announces_itself_first_and_one_node_does_not(with_store: P
 
 
 def test_a_node_that_still_waits_at_the_end_names_the_archive(with_store: Person) -> None:
-    with_store.domain.fates["orders-1"] = "waits for orders-2"
+    with_store.domain.outcomes["orders-1"] = "waits for orders-2"
     output = with_store.types("Start-DkvStore OrdersStore orders-1 -TimeoutSec 5")
     assert output.rows()[0][:3] == [ONE, "StartInstance:orders-1", "FAILED"]
     assert "Waits for orders-2: it was in sync last Start it." in output.out
@@ -270,7 +270,7 @@ def test_a_node_that_still_waits_at_the_end_names_the_archive(with_store: Person
 
 
 def test_a_node_that_fails_says_why_and_the_other_one_goes_on(with_store: Person) -> None:
-    with_store.domain.fates["orders-1"] = "fails: the append-only file is corrupt"
+    with_store.domain.outcomes["orders-1"] = "fails: the append-only file is corrupt"
     output = with_store.types("Start-DkvStore OrdersStore")
     assert output.rows()[0][2:] == ["FAILED", "the", "append-only", "file", "is", "corrupt"]
     assert output.rows()[1][2:] == ["SUCCESS", "Started"]
@@ -289,7 +289,7 @@ def test_a_dead_owner_fails_its_own_rows_only(with_store: Person) -> None:
 
 
 def test_a_late_node_says_its_state(with_store: Person) -> None:
-    with_store.domain.fates["orders-2"] = "hangs"
+    with_store.domain.outcomes["orders-2"] = "hangs"
     output = with_store.types("Start-DkvStore OrdersStore -TimeoutSec 2")
     assert "Not running after 2 s: Starting" in output.out
 
@@ -346,7 +346,7 @@ def test_get_prints_one_row_a_manager_and_store(with_store: Person) -> None:
 
 
 def test_get_with_a_name_shows_groups_instances_and_endpoints(with_store: Person) -> None:
-    with_store.domain.fates["orders-1"] = "waits for orders-2"
+    with_store.domain.outcomes["orders-1"] = "waits for orders-2"
     with_store.types("Start-DkvStore OrdersStore orders-1 -TimeoutSec 1")
     output = with_store.types("Get-DkvStore OrdersStore")
     assert "UNPARTITIONED: waits for orders-2 since 2026-01-01 00:00:00Z: it was in sync last (Start it.)" in output.out

@@ -16,8 +16,8 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 
-@pytest.mark.parametrize(("soft", "hard", "found"), [(256, 900, "900 900"), (900, 900, "900 900")])
-def test_the_descriptor_limit_is_raised_to_what_is_allowed(soft: int, hard: int, found: str) -> None:
+@pytest.mark.parametrize(("soft", "hard", "limits"), [(256, 900, "900 900"), (900, 900, "900 900")])
+def test_the_descriptor_limit_is_raised_to_what_is_allowed(soft: int, hard: int, limits: str) -> None:
     script = SCRIPT.format(soft=soft, hard=hard)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == found
+    assert done.stdout.strip() == limits

@@ -1,4 +1,4 @@
-"""show events: the log and its chains in plain words, asked of a manager over a real socket."""
+"""show events: the log and its chains in plain words, requests of a manager over a real socket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
 
 
 def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> dict[str, Any]:
-    told = {
+    view = {
         "sequence": sequence,
         "revision": sequence,
         "at": AT,
@@ -48,7 +48,7 @@ def event(sequence: int, kind: str, subject: str, because: str, **more: Any) -> 
         "cause": None,
         "ordered": False,
     } | more
-    return told | {"text": sentence(told)}
+    return view | {"text": sentence(view)}
 
 
 LOG = [
@@ -71,11 +71,11 @@ LOG = [
 class Manager(BaseHTTPRequestHandler):
     """One manager that knows a log and no more."""
 
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        self.asked.append(self.path)
+        self.requests.append(self.path)
         if "text/event-stream" in self.headers.get("Accept", ""):
             self._stream(int(self.headers["Last-Event-ID"]))
             return
@@ -108,8 +108,8 @@ class Manager(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         if after < 50:
-            told = json.dumps(event(50, "server.lost", "server s2", "its lease was not renewed", database=""))
-            self.wfile.write(f"id: 50\ndata: {told}\n\n".encode())
+            data = json.dumps(event(50, "server.lost", "server s2", "its lease was not renewed", database=""))
+            self.wfile.write(f"id: 50\ndata: {data}\n\n".encode())
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -118,7 +118,7 @@ class Manager(BaseHTTPRequestHandler):
 @pytest.fixture
 def manager() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Manager)
-    Manager.asked.clear()
+    Manager.requests.clear()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -151,7 +151,7 @@ def test_each_event_says_why_by_which_command_who_and_from_which(manager: str) -
 def test_events_that_are_no_longer_kept_are_mentioned(manager: str) -> None:
     code, out, err = typed(manager, "--db-name", "db")
     assert (code, len(out.splitlines()), err) == (0, 4, "Events before #38 are no longer kept.\n")
-    assert any("store=db" in path for path in Manager.asked)
+    assert any("store=db" in path for path in Manager.requests)
 
 
 def test_a_chain_is_told_back_to_where_it_began(manager: str) -> None:
@@ -191,8 +191,8 @@ def test_as_json_they_are_the_managers_own(manager: str) -> None:
     ],
 )
 def test_bad_input_gets_one_sentence(manager: str, words: list[str], code: int, sentence: str) -> None:
-    found, out, err = typed(manager, *words)
-    assert (found, out) == (code, "")
+    exit_code, out, err = typed(manager, *words)
+    assert (exit_code, out) == (code, "")
     assert sentence in err
 
 
@@ -202,8 +202,8 @@ def test_following_goes_on_where_the_line_broke_until_interrupted(manager: str, 
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout
         assert child.stdout.readline().startswith("#42 ")
-        told = "#50 2026-01-01 00:00:00Z the manager of server s2 is away because its lease was not renewed"
-        assert child.stdout.readline().startswith(told)
+        line = "#50 2026-01-01 00:00:00Z the manager of server s2 is away because its lease was not renewed"
+        assert child.stdout.readline().startswith(line)
         out, err = interrupted(child)
     assert (child.returncode, out, err.strip().splitlines()[-1]) == (130, "", "Interrupted; nothing had been sent.")
 
@@ -220,7 +220,7 @@ def interrupted(child: subprocess.Popen[str]) -> tuple[str, str]:
     return child.communicate()
 
 
-# Hints in the words of who asked -------------------------------------------------------------------------------------
+# Hints in the words of who requests -------------------------------------------------------------------------------------
 
 CMDLET = re.compile(r"[A-Z][a-z]+-Dkv[A-Za-z]+(?: -Name \S+)?(?: -InstanceName \S+?| -Force)?(?=\.?[\s\";,]|$)")
 
@@ -229,7 +229,7 @@ def hinted() -> set[str]:
     """Every cmdlet that a sentence of the domain names, with example names."""
     domain = Path(dkv.domain.__file__).parent
     texts = [re.sub(r"\{[^{}]*\}", "orders-1.x", file.read_text()) for file in domain.rglob("*.py")]
-    return {found for text in texts for found in CMDLET.findall(text)}
+    return {cmdlet for text in texts for cmdlet in CMDLET.findall(text)}
 
 
 def test_whoever_types_verbs_is_told_verbs_that_exist() -> None:
@@ -248,9 +248,9 @@ def test_whoever_types_verbs_is_told_verbs_that_exist() -> None:
 
 def test_verbs_that_the_domain_names_exist() -> None:
     texts = [file.read_text() for file in Path(dkv.domain.__file__).parent.rglob("*.py")]
-    found = {name for text in texts for name in re.findall(r"(?:: |at )dkv ([a-z]+ [a-z-]+)", text)}
-    assert {"shutdown process", "restart database", "show waiting"} <= found
-    for name in found:
+    names = {name for text in texts for name in re.findall(r"(?:: |at )dkv ([a-z]+ [a-z-]+)", text)}
+    assert {"shutdown process", "restart database", "show waiting"} <= names
+    for name in names:
         assert nouns.find(name), name
 
 
@@ -266,6 +266,6 @@ def test_verbs_that_the_domain_names_exist() -> None:
 )
 def test_a_hint_is_spoken_in_verbs_or_stays_as_it_was(cmdlet: str, verb: str) -> None:
     screen = Screen(io.StringIO(), io.StringIO())
-    assert screen.spoken(cmdlet) == cmdlet, "to whoever types cmdlets"
+    assert screen.spoken(cmdlet) == cmdlet, "in a session of cmdlets"
     screen.verbs = True
     assert screen.spoken(cmdlet) == verb

@@ -150,7 +150,7 @@ def test_the_program_finds_verbs_and_the_shell_does_too(capsys: pytest.CaptureFi
     assert main(["enforce", "leader"]) == 2
     assert "enforce leader needs --db-name" in capsys.readouterr().err
     for line in ("show waiting --managers 127.0.0.1:1", "dkv show waiting --managers 127.0.0.1:1"):
-        assert main(["shell", "-c", line]) == 1, "a hint says dkv, which the shell need not be told"
+        assert main(["shell", "-c", line]) == 1, "a hint says dkv, which the shell does not need"
         assert "The manager at 127.0.0.1:1 is not reachable" in capsys.readouterr().err
 
 
@@ -316,8 +316,8 @@ def test_start_database_requests_sms_before_tes_and_quotes_the_incarnation(tmp_p
         "STARTING: StartProcessRequest(archive_id=0, db_name=test, engine_type=SM, expected_incarnation_major=5, "
         "expected_incarnation_minor=0, labels={}, options={}, server_id=server0)"
     )
-    asked, *sent = [body for _, _, _, body in manager.changes()]
-    assert asked == {"reusable": False, "teHosts": ["server0", "server1"], "smHosts": {}}
+    query, *sent = [body for _, _, _, body in manager.changes()]
+    assert query == {"reusable": False, "teHosts": ["server0", "server1"], "smHosts": {}}
     assert sent == [SPECS[1], SPECS[0]]
 
 
@@ -379,7 +379,7 @@ def test_a_server_is_drained_by_one_request_and_what_leaves_is_waited_for(tmp_pa
 def test_a_server_that_may_not_be_drained_says_why_and_can_be_forced(tmp_path: Path) -> None:
     refusal = No(409, "Server server0 holds the last copy in sync of group g1 of test.")
     manager = Dialect(
-        {"DELETE /peers/server0/processes": lambda asked: {"startIds": []} if asked["query"]["force"] == "true" else refusal}
+        {"DELETE /peers/server0/processes": lambda request: {"startIds": []} if request["query"]["force"] == "true" else refusal}
     )
     output = manager.runs(tmp_path, "shutdown server-processes --server-id server0")
     assert output.code == 1
@@ -446,7 +446,7 @@ def test_check_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "one", "many"),
+    ("peers", "server_code", "servers_code"),
     [
         ([server("server0", local=True), server("server1")], 0, 0),
         ([server("server0", local=True), server("server1", state="Disconnected")], 1, 1),
@@ -454,10 +454,13 @@ def test_check_process(tmp_path: Path) -> None:
         ([server("server0", local=True, leader=None), server("server1", leader=None)], 1, 1),
     ],
 )
-def test_check_server_and_servers(peers: list[object], one: int, many: int, tmp_path: Path) -> None:
+def test_check_server_and_servers(peers: list[object], server_code: int, servers_code: int, tmp_path: Path) -> None:
     manager = Dialect({"GET /peers": peers})
-    assert manager.runs(tmp_path, "check server --check-active --check-connected --check-converged").code == one
-    assert manager.runs(tmp_path, "check servers --check-connected --check-leader --check-converged --num-servers 2").code == many
+    assert manager.runs(tmp_path, "check server --check-active --check-connected --check-converged").code == server_code
+    assert (
+        manager.runs(tmp_path, "check servers --check-connected --check-leader --check-converged --num-servers 2").code
+        == servers_code
+    )
     assert manager.runs(tmp_path, "check servers --num-servers 3").code == 1
 
 
@@ -476,7 +479,7 @@ def test_an_option_of_nuodb_is_named_as_ignored_beside_the_data(tmp_path: Path) 
     assert manager.runs(tmp_path, f"create database --db-name t {user}").err == ""
 
 
-# Names that nobody has -------------------------------------------------------------------------------------------------
+# Names that do not exist -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", ["get archives", "show archives", "get processes", "get processes --exited"])

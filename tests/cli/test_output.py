@@ -164,16 +164,16 @@ def terminal(columns: int) -> Iterator[tuple[TextIO, int]]:
 WIDTHS = [(80, "", 79), (46, "", 45), (200, "80", 79), (80, "200", 79), (0, "", 79)]
 
 
-@pytest.mark.parametrize(("columns", "asked", "room"), WIDTHS)
-def test_a_progress_line_never_needs_a_second_line(columns: int, asked: str, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "limit", "most"), WIDTHS)
+def test_a_progress_line_never_needs_a_second_line(columns: int, limit: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", asked)
+    monkeypatch.setenv("COLUMNS", limit)
     with terminal(columns) as (stream, ours):
         Screen(io.StringIO(), stream).progress("Waiting for " + "orders-1 \x1b[2J Starting, " * 20)
         drawn = os.read(ours, 4096).decode()
     text = drawn.removeprefix("\r\x1b[K")
     assert text.isprintable()
-    assert (width(text), text[-3:]) == (room, "...")
+    assert (width(text), text[-3:]) == (most, "...")
 
 
 def test_wide_characters_count_twice_when_a_line_is_cut() -> None:
@@ -311,7 +311,7 @@ HOW = {
     "full": (">/dev/full", 1),
     "closed": (">&-", 1),
     "all closed": ("<&- >&- 2>&-", 1),
-    "nobody reads": ("| true", 141),
+    "no reader": ("| true", 141),
     "errors closed": ("2>&-", 0),
     "errors full": ("2>/dev/full", 0),
 }

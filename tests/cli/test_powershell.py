@@ -14,9 +14,9 @@ from tests.cli.conftest import Person
 
 
 def only_command(text: str) -> Command:
-    (found,) = parse(text)
-    assert isinstance(found, Command)
-    return found
+    (command,) = parse(text)
+    assert isinstance(command, Command)
+    return command
 
 
 def values(text: str, **variables: object) -> list[object]:

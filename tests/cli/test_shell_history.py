@@ -1,4 +1,4 @@
-"""What is typed into the shell may hold a password, so nobody else may read what is kept of it."""
+"""What is typed into the shell may hold a password, so no other user may read its history."""
 
 from __future__ import annotations
 

@@ -59,10 +59,10 @@ def test_a_long_list_says_how_much_is_left_out_and_counts_as_people_do() -> None
 
 
 @given(st.text(max_size=12), st.text(max_size=12), st.integers(0, 12))
-def test_the_distance_is_a_distance(one: str, other: str, bound: int) -> None:
-    assert distance(one, one, bound) == 0
-    assert distance(one, other, bound) == distance(other, one, bound)
-    assert distance(one, other, bound) == min(distance(one, other, 12), bound + 1)
+def test_the_distance_is_a_distance(word: str, other: str, bound: int) -> None:
+    assert distance(word, word, bound) == 0
+    assert distance(word, other, bound) == distance(other, word, bound)
+    assert distance(word, other, bound) == min(distance(word, other, 12), bound + 1)
 
 
 @given(st.lists(st.text(max_size=8), max_size=5), st.text(max_size=8))

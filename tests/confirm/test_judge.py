@@ -14,65 +14,65 @@ VIEW = GroupView(slots=((0, 16383),), leader=LEADER, in_sync=2, required=(B,), m
 AFTER_THE_WRITE = Role(True, 1000, {B: 900})
 
 
-def told(*replicas: tuple[str, int], leads: bool = True, offset: int = 1000) -> Role:
+def role(*replicas: tuple[str, int], leads: bool = True, offset: int = 1000) -> Role:
     """A second ROLE."""
     return Role(leads, offset, dict(replicas))
 
 
 def test_every_required_copy_past_the_write_confirms_it() -> None:
-    assert judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, 0.1, LEADER).confirmed
-    assert judge(AFTER_THE_WRITE, told((B, 1500), offset=1500), VIEW, 0.1, LEADER).confirmed
+    assert judge(AFTER_THE_WRITE, role((B, 1000)), VIEW, 0.1, LEADER).confirmed
+    assert judge(AFTER_THE_WRITE, role((B, 1500), offset=1500), VIEW, 0.1, LEADER).confirmed
 
 
 def test_a_lone_leader_that_is_the_whole_in_sync_set_confirms_alone() -> None:
     alone = replace(VIEW, in_sync=1, required=())
-    assert judge(AFTER_THE_WRITE, told(), alone, 0.1, LEADER).confirmed
+    assert judge(AFTER_THE_WRITE, role(), alone, 0.1, LEADER).confirmed
 
 
 def test_v1_a_lost_link_lowers_nothing() -> None:
     """No replica is attached, but S still holds B: counting the attached ones confirmed on A alone."""
-    output = judge(AFTER_THE_WRITE, told(), VIEW, 0.1, LEADER)
+    output = judge(AFTER_THE_WRITE, role(), VIEW, 0.1, LEADER)
     assert output.kind is Kind.ACKNOWLEDGED and B in output.reason
 
 
 def test_v1_transaction_engines_count_for_nobody() -> None:
     """WAIT 2 was answered by two TEs while the only SM stalled."""
-    assert not judge(AFTER_THE_WRITE, told((TE, 1000), (C, 1000), (B, 999)), VIEW, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role((TE, 1000), (C, 1000), (B, 999)), VIEW, 0.1, LEADER).confirmed
 
 
 def test_v2_a_shrunk_follower_that_came_back_by_itself_does_not_stand_for_the_member() -> None:
     """S is {A, C}; B re-attached by gossip and acknowledged; C did not."""
     view = replace(VIEW, required=(C,))
-    assert not judge(AFTER_THE_WRITE, told((B, 1000), (C, 900)), view, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role((B, 1000), (C, 900)), view, 0.1, LEADER).confirmed
 
 
 def test_v2_a_joiner_counts_as_required_before_it_is_in_the_set() -> None:
     view = replace(VIEW, required=(B, C))
-    assert not judge(AFTER_THE_WRITE, told((B, 1000)), view, 0.1, LEADER).confirmed
-    assert judge(AFTER_THE_WRITE, told((B, 1000), (C, 1000)), view, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role((B, 1000)), view, 0.1, LEADER).confirmed
+    assert judge(AFTER_THE_WRITE, role((B, 1000), (C, 1000)), view, 0.1, LEADER).confirmed
 
 
 @pytest.mark.parametrize("now", [Engine(B, 4, 8), Engine(A, 4, 7), Engine(A, 3, 9), None])
 def test_v3_a_new_view_says_nothing_about_a_write_to_the_old_engine(now: Engine | None) -> None:
-    """Term 2 asks for nobody but its leader B; the client finishes on A, which alone has the write."""
+    """Term 2 requires only its leader B; the client finishes on A, which alone has the write."""
     new = replace(VIEW, leader=now, in_sync=1, required=())
-    assert not judge(AFTER_THE_WRITE, told(), new, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role(), new, 0.1, LEADER).confirmed
 
 
 def test_v4_a_view_from_the_past_confirms_nothing() -> None:
-    assert judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, FRESH - 0.01, LEADER).confirmed
-    output = judge(AFTER_THE_WRITE, told((B, 1000)), VIEW, FRESH, LEADER)
+    assert judge(AFTER_THE_WRITE, role((B, 1000)), VIEW, FRESH - 0.01, LEADER).confirmed
+    output = judge(AFTER_THE_WRITE, role((B, 1000)), VIEW, FRESH, LEADER)
     assert output.kind is Kind.ACKNOWLEDGED and "no manager" in output.reason
 
 
 def test_an_engine_that_was_demoted_meanwhile_confirms_nothing() -> None:
-    assert not judge(AFTER_THE_WRITE, told((B, 1000), leads=False), VIEW, 0.1, LEADER).confirmed
-    assert not judge(Role(False, 0, {}), told((B, 1000)), VIEW, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role((B, 1000), leads=False), VIEW, 0.1, LEADER).confirmed
+    assert not judge(Role(False, 0, {}), role((B, 1000)), VIEW, 0.1, LEADER).confirmed
 
 
 def test_below_min_in_sync_nothing_is_confirmed() -> None:
     view = replace(VIEW, in_sync=1, required=(), min_in_sync=2)
-    assert not judge(AFTER_THE_WRITE, told(), view, 0.1, LEADER).confirmed
+    assert not judge(AFTER_THE_WRITE, role(), view, 0.1, LEADER).confirmed
 
 
 def test_roles_are_read_as_the_engine_writes_them() -> None:

@@ -56,8 +56,8 @@ class Leader:
 
     def _answer(self, line: socket.socket) -> None:
         with line, contextlib.suppress(OSError):
-            while asked := line.recv(65536):
-                for word in asked.split(b"\r\n"):
+            while data := line.recv(65536):
+                for word in data.split(b"\r\n"):
                     self.sets += word == b"SET"
                     line.sendall(ANSWERS.get(word, b""))
 
@@ -97,10 +97,10 @@ class Views:
         return self.latest()
 
     def hurry(self) -> None:
-        """There is nobody to hurry."""
+        """Nothing waits for a view."""
 
     def close(self) -> None:
-        """There is nobody to end."""
+        """No thread is to be ended."""
 
 
 @contextlib.contextmanager
@@ -171,13 +171,13 @@ class SlowManager:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.asked: list[tuple[float, float]] = []  # before and after
+        self.reads: list[tuple[float, float]] = []  # before and after
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         """A store without groups."""
         before = self._clock()
         self._clock.skipped += 0.4
-        self.asked.append((before, self._clock()))
+        self.reads.append((before, self._clock()))
         return Reply(200, {}, b'{"groups": [], "minInSync": 1}')
 
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
@@ -191,7 +191,7 @@ def test_a_view_is_as_old_as_the_question_not_as_the_answer() -> None:
     try:
         view = views.newer_than(clock(), clock() + 20)
         assert view is not None
-        assert any(view.asked_at <= before < after - 0.3 for before, after in manager.asked)
-        assert view.asked_at <= manager.asked[-1][0]
+        assert any(view.asked_at <= before < after - 0.3 for before, after in manager.reads)
+        assert view.asked_at <= manager.reads[-1][0]
     finally:
         views.close()

@@ -15,7 +15,7 @@ from dkv.kernel import boot_id, is_alive, started
 from dkv.playground import addresses
 from dkv.playground.addresses import Record, choose, stop_leftovers
 
-NOBODY = (2**22 + 1, 1)  # above the greatest pid there can be
+NO_PROCESS = (2**22 + 1, 1)  # above the greatest pid there can be
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_process_is_known_by_its_start_too(sleeper: subprocess.Popen[bytes]) -
 
 
 def test_leftovers_of_a_killed_playground_are_stopped(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    file = record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid)))
+    file = record(tmp_path, tmp_path / "data", NO_PROCESS, (sleeper.pid, started(sleeper.pid)))
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 1)]
     assert sleeper.wait(10) == -9
     assert not file.exists()
@@ -61,7 +61,7 @@ def test_leftovers_of_a_killed_playground_are_stopped(tmp_path: Path, sleeper: s
 
 @pytest.fixture
 def launcher() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A process that leads a group, as a TE's launcher does, and the pid of its child, which nobody ends with it."""
+    """A process that leads a group, as a TE's launcher does, and the pid of its child, which does not end with it."""
     leads = subprocess.Popen(["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, start_new_session=True)
     assert leads.stdout is not None
     with leads.stdout:
@@ -83,7 +83,7 @@ def written_down(directory: Path, pid: int) -> None:
 
 def test_engines_are_found_by_what_their_parents_wrote(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     written_down(tmp_path, sleeper.pid)
-    record(tmp_path, tmp_path, NOBODY)
+    record(tmp_path, tmp_path, NO_PROCESS)
     assert stop_leftovers(tmp_path) == [(tmp_path, 1)]
     assert sleeper.wait(10) == -9
 
@@ -91,7 +91,7 @@ def test_engines_are_found_by_what_their_parents_wrote(tmp_path: Path, sleeper: 
 def test_the_engines_of_a_te_end_with_their_launcher(tmp_path: Path, launcher: tuple[subprocess.Popen[bytes], int]) -> None:
     leads, engine = launcher
     written_down(tmp_path, leads.pid)
-    record(tmp_path, tmp_path, NOBODY)
+    record(tmp_path, tmp_path, NO_PROCESS)
     assert stop_leftovers(tmp_path) == [(tmp_path, 1)]
     assert leads.wait(10) == -9
     assert not started(engine)
@@ -108,13 +108,13 @@ def test_a_playground_that_stops_everything_ends_the_engines_of_its_tes_too(
 
 
 def test_a_pid_that_belongs_to_somebody_else_by_now_is_left_alone(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid) - 1))
+    record(tmp_path, tmp_path / "data", NO_PROCESS, (sleeper.pid, started(sleeper.pid) - 1))
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 0)]
     assert sleeper.poll() is None
 
 
 def test_pids_of_another_boot_mean_nothing(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    record(tmp_path, tmp_path / "data", NOBODY, (sleeper.pid, started(sleeper.pid)), boot="another")
+    record(tmp_path, tmp_path / "data", NO_PROCESS, (sleeper.pid, started(sleeper.pid)), boot="another")
     assert stop_leftovers(tmp_path) == [(tmp_path / "data", 0)]
     assert sleeper.poll() is None
 
