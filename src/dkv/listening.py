@@ -18,6 +18,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from dkv.peer import peer_of, shown_to
+
 RESERVE = 64  # descriptors kept for the manager's own work
 MOST = 1_024  # connections at once
 MOST_STREAMS = 64  # event streams at once
@@ -104,6 +106,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in, or say at once that there is no room."""
         super().connection_made(transport)
+        self.app = shown_to(self.app, peer_of(transport))
         self.peer = self.client[0] if self.client else ""
         if self._connections.enter(self):
             self._wait("head", HEAD_WITHIN)

@@ -15,7 +15,7 @@ import httpx
 
 from dkv.api.context import ManagerContext
 from dkv.control.submit import RequestKey, View
-from dkv.domain.commands import ArchiveRetired, Command, ServerJoined, ServerLost
+from dkv.domain.commands import ArchiveRetired, Command, CreateToken, ServerJoined, ServerLost
 from dkv.domain.decision import Accepted, Refused
 from dkv.store.contract import Snapshot
 from dkv.store.sqlite import SqliteStore
@@ -36,6 +36,7 @@ KNOWN: dict[str, list[Any]] = {
     "copy_id": [1],
     "region_id": [0, 1],
     "sequence": [1, 5, 20],
+    "token_id": ["0123456789ab"],
 }
 """Names of what is there, so that requests come further than to the first refusal."""
 
@@ -96,6 +97,8 @@ class FurnishedWorld(World):
         self.clean = await self.store.read()
 
     async def _registry(self) -> None:
+        made = CreateToken(token_id="0123456789ab", hashed_secret="a" * 64, role="viewer", name="dashboard", lasts=3_600_000)
+        await self.tell(made)
         await ask(self, "PUT", "policies/roles/reader", 201, json={"authorizedRequests": [{"method": "GET", "url": "*"}]})
         await ask(self, "PUT", "policies/users/ada", 201, json={"roles": ["reader"], "certificatePem": "none"})
         await ask(self, "POST", "regions", 201, json={"name": "North"})

@@ -391,6 +391,15 @@ class Life:
         await self.ask_as_nuocmd("POST", "/peers/s3/removeDomainState")
         await self.ask_as_nuocmd("DELETE", "/peers/s3")
 
+    async def a_program_gets_in(self) -> None:
+        """A token is made for a program, and deleted."""
+        async with self.world.at("s1") as client:
+            made = await client.post("/admin/v1/tokens", json={"role": "viewer", "name": "dashboard"})
+            assert made.status_code == 201, made.text
+            gone = await client.delete(f"/admin/v1/tokens/{made.json()['token']['id']}")
+            assert gone.status_code == 200, gone.text
+        self.states.append(await self.world.state())
+
     async def lived(self) -> None:
         """All chapters in their order."""
         await self.servers_come()
@@ -407,6 +416,7 @@ class Life:
         await self.archives_come_and_go()
         await self.another_is_described()
         await self.server_given_up()
+        await self.a_program_gets_in()
         await self.enforced()
         await self.stopped_and_deleted()
         await self.restored()

@@ -10,6 +10,7 @@ from enum import StrEnum
 import pytest
 
 from dkv.domain import model
+from dkv.domain.access import Token
 from dkv.domain.model import (
     Archive,
     Database,
@@ -66,6 +67,7 @@ STATE = State(
     processes={7: PROCESS},
     tombstones={6: Tombstone(replace(PROCESS, start_id=6), 1, 2, "killed", "signal 9", 137, 9, 5, ("last", "words"))},
     records={("kvstore", "a/b"): Record("kvstore", "a/b", '"c"')},
+    tokens={"0123456789ab": Token("0123456789ab", "f" * 64, "viewer", "deploy", "ada", "local uid 0", 5, 6)},
 )
 
 
@@ -131,6 +133,7 @@ def test_a_whole_state_survives() -> None:
         "process/7",
         "record/kvstore/a%2Fb",
         "server/a%2Fb",
+        "token/0123456789ab",
         "tombstone/Orders/6",
     ]
     assert codec.decode(records) == STATE

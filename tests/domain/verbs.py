@@ -9,11 +9,11 @@ from __future__ import annotations
 from dkv.domain import commands as c
 from dkv.domain.model import DatabaseOptions, EngineState, Group, PositionReport, Process, ProcessRole, ProcessState
 from dkv.domain.phases import Assigned
-from tests.domain import verbs_hotcopy, verbs_maintenance
+from tests.domain import verbs_access, verbs_hotcopy, verbs_maintenance
 from tests.domain.runner import Line, ScenarioRunner, verb
 from tests.domain.world import chain, show, tombstones
 
-__all__ = ["ScenarioRunner", "verbs_hotcopy", "verbs_maintenance"]
+__all__ = ["ScenarioRunner", "verbs_access", "verbs_hotcopy", "verbs_maintenance"]
 
 
 def report_of(line: Line) -> PositionReport:

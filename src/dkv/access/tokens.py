@@ -21,7 +21,7 @@ KIND = "dkvt"
 SECRET_BYTES, ID_BYTES = 32, 6
 _WHOLE = re.compile(r"dkvt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _NOBODY = "0" * 64
-HINT = "Log in again: dkv login, or set DKV_TOKEN; dkv create token makes a token."
+HINT = "Ask an administrator of the domain for another token."
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def judge_token(text: str, tokens: Mapping[str, Token], now: int) -> Token | Ref
         return no("unauthenticated", f"The token is not whole: a token is {KIND}_, 12 characters, _ and 43 characters.", HINT)
     kept = tokens.get(found[1])
     shown = Secret(found[1], found[2]).hashed
-    fits = hmac.compare_digest(kept.secret_hash if kept else _NOBODY, shown)
+    fits = hmac.compare_digest(kept.hashed_secret if kept else _NOBODY, shown)
     if kept is None or not fits:
         return no("unauthenticated", "The token is not known: it was deleted, or is another domain's.", HINT)
     if now >= kept.expires_at:

@@ -8,7 +8,22 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import Receive, Scope, Send
 
-from dkv.api import description, docs, events, hotcopies, maintenance, metrics, plan, problems, recovery, status, stores
+from dkv.api import (
+    access,
+    description,
+    docs,
+    events,
+    hotcopies,
+    maintenance,
+    metrics,
+    plan,
+    problems,
+    recovery,
+    status,
+    stores,
+    tokens,
+)
+from dkv.api.access import AccessControl
 from dkv.api.context import ManagerContext
 from dkv.api.description import Dialect
 from dkv.api.guard import Guard
@@ -18,14 +33,16 @@ from dkv.api.problems import known_parameters, plain_body
 from dkv.api.streams import Streams
 
 VERSION = "1"
-NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, plan, docs, description)
+NATIVE = (stores, maintenance, metrics, events, status, recovery, hotcopies, tokens, plan, docs, description)
 
 
 class Api:
-    """The API of one manager, as an ASGI application. Each dialect answers and refuses by itself."""
+    """The API of one manager, as an ASGI application. Each dialect answers and refuses by itself. Without `control` whoever
+    reaches it may do everything."""
 
-    def __init__(self, manager: ManagerContext) -> None:
+    def __init__(self, manager: ManagerContext, control: AccessControl | None = None) -> None:
         self.manager = manager
+        self._control = control
         self.sampler = metrics.Sampler(manager)
         self.streams = Streams(manager)
         native = self._application([module.router for module in NATIVE], known_parameters, problems.answer)
@@ -40,6 +57,7 @@ class Api:
     def _application(
         self, routers: Sequence[APIRouter], parameters: Callable[[Request], None], answer: problems.Answer
     ) -> FastAPI:
+        judged = [Depends(access.refuse_unjudged)] if self._control else []
         app = FastAPI(
             title="dkv manager",
             version=VERSION,
@@ -48,19 +66,21 @@ class Api:
             openapi_url=None,
             redirect_slashes=False,
             lifespan=_lifespan,
-            dependencies=[Depends(parameters), Depends(plain_body)],
+            dependencies=[*judged, Depends(parameters), Depends(plain_body)],
         )
         app.state.api = self
         for router in routers:
             app.include_router(router)
         problems.install(app, answer)
+        if self._control:
+            app.add_middleware(access.Access, manager=self.manager, control=self._control, answer=answer)
         app.add_middleware(Guard, manager=self.manager, answer=answer)
         return app
 
 
-def create_app(manager: ManagerContext) -> Api:
-    """The application of one manager."""
-    return Api(manager)
+def create_app(manager: ManagerContext, control: AccessControl | None = None) -> Api:
+    """The application of one manager, with access control if there is a `control`."""
+    return Api(manager, control)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
+from dkv.api.access import CALLER
 from dkv.api.context import ManagerContext
 from dkv.api.problems import Refusal, refuse
 from dkv.control.submit import RequestKey, View
@@ -29,13 +30,17 @@ async def idempotency_key(
     if not key:
         return None
     scope, secret = request.scope, key.encode()
-    told = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    told: tuple[bytes, ...] = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    if caller := scope.get(CALLER):
+        told += (str(caller.principal).encode(),)
     bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in told), hashlib.sha256)
     return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
 
 
 def actor_of(request: Request) -> str:
-    """Who asked, for the event log."""
+    """Who asked, for the event log: the principal under access control, else from where."""
+    if caller := request.scope.get(CALLER):
+        return str(caller.principal)
     return f"operator at {request.client.host}" if request.client else "operator"
 
 

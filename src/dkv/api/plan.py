@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from fastapi import Request
 
+from dkv.api.access import CALLER
 from dkv.api.bodies import PlanBody, StepBody
 from dkv.api.context import DRY_RUN, Context, ManagerContext
 from dkv.api.problems import refuse
@@ -86,6 +87,7 @@ async def _call(request: Request, manager: ManagerContext, step: StepBody) -> tu
         "client": request.scope.get("client"),
         "server": request.scope.get("server"),
         DRY_RUN: manager,
+        CALLER: request.scope.get(CALLER),  # each request of a plan is judged by itself, for the same caller
     }
     said: dict[str, Any] = {"status": 500, "body": b""}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+METHODS = ("*", "GET", "PUT", "POST", "DELETE")
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -48,7 +50,7 @@ class Token:
     """A secret for a program or a person, with one role. Made for a user, it allows what both the role and the user may."""
 
     token_id: str
-    secret_hash: str
+    hashed_secret: str
     role: str
     name: str = ""
     user: str = ""
@@ -70,7 +72,7 @@ class JoinToken:
     """A secret with which so many new servers may join."""
 
     token_id: str
-    secret_hash: str
+    hashed_secret: str
     uses: int = 1
     used_by: tuple[Joined, ...] = ()
     made_by: str = ""

@@ -20,13 +20,13 @@ MOST_USES = 1_000
 LONGEST_NAME = 200
 
 
-def judge_join(kept: JoinToken | None, token_id: str, secret_hash: str, joining: Joined, now: int) -> Refused | None:
+def judge_join(kept: JoinToken | None, token_id: str, hashed_secret: str, joining: Joined, now: int) -> Refused | None:
     """Why a join token does not admit this server now. A server that was admitted by it may repeat its request.
 
     A wrong secret and an unknown id are one sentence, so that ids cannot be tried.
     """
     again = "Make a new one on a server of the domain: dkv create join-token."
-    if not hmac.compare_digest(kept.secret_hash if kept else "0" * 64, secret_hash) or kept is None:
+    if not hmac.compare_digest(kept.hashed_secret if kept else "0" * 64, hashed_secret) or kept is None:
         return no("bad_join_token", f"There is no join token {token_id[:16]} with that secret.", again)
     if joining in kept.used_by:
         return None

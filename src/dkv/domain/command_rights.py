@@ -18,6 +18,8 @@ _ORDERS: Mapping[type[Command], Right] = {
     c.ShutdownProcess: Right.OPERATE,
     c.EnforceLeader: Right.OPERATE,
     c.PutRecord: Right.OPERATE,
+    c.CreateToken: Right.USERS,
+    c.DeleteToken: Right.USERS,
     c.RemoveServer: Right.OPERATE,
     c.RemoveServerState: Right.OPERATE,
     c.BringBackArchive: Right.OPERATE,
@@ -33,7 +35,7 @@ _ORDERS: Mapping[type[Command], Right] = {
 RIGHTS: Mapping[type[Command], Right] = {**dict.fromkeys(FACTS, Right.SERVER), **_ORDERS}
 """The right of each command, beside the rule that decide() has for it."""
 
-RECORD_RIGHTS: Mapping[str, Right] = {"certificate": Right.AUTHORITY}
+RECORD_RIGHTS: Mapping[str, Right] = {"certificate": Right.AUTHORITY, "role": Right.USERS, "user": Right.USERS}
 """Records of these kinds ask for more than others: who may trust a certificate may let somebody in."""
 
 

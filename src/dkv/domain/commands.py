@@ -738,6 +738,28 @@ class PutRecord(Command):
     expects: tuple[str | None, ...] = ()
 
 
+# Access ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateToken(Command):
+    """A token for a program or a person, which lives `lasts` ms. With a user it allows what both role and user may."""
+
+    token_id: str
+    hashed_secret: str  # SHA-256 of its 256 random bits, in hex
+    role: str
+    name: str = ""
+    user: str = ""
+    lasts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteToken(Command):
+    """A token is not taken any more, by any manager."""
+
+    token_id: str
+
+
 # All of them ------------------------------------------------------------------------------------------------------
 
 
@@ -751,6 +773,8 @@ ORDERS: tuple[type[Command], ...] = (
     ShutdownProcess,
     EnforceLeader,
     PutRecord,
+    CreateToken,
+    DeleteToken,
     RemoveServer,
     RemoveServerState,
     BringBackArchive,

@@ -36,6 +36,7 @@ from dkv.domain.rules import (
     tail,
     texts,
     timing,
+    tokens,
 )
 from dkv.domain.table import keys_of
 
@@ -53,6 +54,8 @@ RULES: dict[type[Command], Rule] = {
     c.ShutdownProcess: processes.shutdown_process,
     c.EnforceLeader: leadership.enforce_leader,
     c.PutRecord: records.put_record,
+    c.CreateToken: tokens.create_token,
+    c.DeleteToken: tokens.delete_token,
     c.RemoveServer: departures.remove_server,
     c.RemoveServerState: departures.remove_server_state,
     c.Switchover: switchover.switchover,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from dkv.domain import event_causality
+from dkv.domain.access import Token
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event, InvariantError
 from dkv.domain.evolving import evolve
@@ -45,6 +46,7 @@ KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
     Tombstone: ("tombstones", lambda t: t.process.start_id),
     Record: ("records", lambda r: (r.kind, r.key)),
     HotCopy: ("copies", lambda c: c.copy_id),
+    Token: ("tokens", lambda t: t.token_id),
 }
 """The field of State that holds things of a type, and a thing's key there."""
 
@@ -71,6 +73,7 @@ class Draft(Reader):
         self.records = state.records
         self.next_copy_id = state.next_copy_id
         self.copies = state.copies
+        self.tokens = state.tokens
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
@@ -100,6 +103,7 @@ class Draft(Reader):
             records=self.records,
             next_copy_id=self.next_copy_id,
             copies=self.copies,
+            tokens=self.tokens,
             events=self.before.events + len(self.events),
         )
         return drafted.made_from(self.before, self.touched)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from dkv.domain.access import Token
 from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
@@ -404,6 +405,7 @@ INDEXES: Mapping[str, tuple[Index[Any], ...]] = {
     "tombstones": (TOMBSTONES_OF, TOMBSTONES_IN, TOMBSTONES_ON, TOMBSTONES_OF_ARCHIVE),
     "records": (),
     "copies": (COPIES_ACTIVE,),
+    "tokens": (),
 }
 """By the field of State that holds the things."""
 
@@ -419,6 +421,7 @@ class Reader:
     tombstones: Mapping[int, Tombstone]
     records: Mapping[tuple[str, str], Record]
     copies: Mapping[int, HotCopy]
+    tokens: Mapping[str, Token]
 
     def groups_of(self, database: str) -> list[Group]:
         """The database's groups, by name."""
@@ -506,6 +509,7 @@ class State(Reader):
     records: Mapping[tuple[str, str], Record] = field(default_factory=dict)  # by (kind, key)
     next_copy_id: int = 1
     copies: Mapping[int, HotCopy] = field(default_factory=dict)
+    tokens: Mapping[str, Token] = field(default_factory=dict)  # by id
     events: int = 0  # how many there were so far; the next one has the next number
 
     _origin: ClassVar[tuple[weakref.ref[State], Touched] | None] = None

@@ -61,6 +61,7 @@ CATALOGUE: dict[str, Entry] = {
     "server_present": Entry(409, 1, "the server's lease holds, so it is not away"),
     "server_in_use": Entry(409, 1, "archives or processes are still on the server, or a group waits for it"),
     "unknown_record": Entry(404, 1, "no record of that name exists: a user, role, region, policy, certificate"),
+    "unknown_token": Entry(404, 1, "no token has that id"),
     "record_exists": Entry(409, 1, "a record of that name exists already"),
     "record_in_use": Entry(409, 1, "other records name it"),
     "record_changed": Entry(409, 1, "a record does not have the value that the requester expected"),

@@ -552,3 +552,40 @@ class Records(TypedDict):
     uid: str
     revision: int
     records: dict[str, str]
+
+
+# Access --------------------------------------------------------------------------------------------------------------
+
+
+class Token(TypedDict):
+    """A token of a program or a person, without its secret. `user`: whose it is; empty for one that stands for itself."""
+
+    id: str
+    name: str
+    role: str
+    user: str
+    madeBy: str
+    madeAt: Ms
+    expiresAt: Ms
+    expired: bool
+
+
+class Tokens(TypedDict):
+    """Every token, by id; those that expired too, until they are deleted."""
+
+    tokens: list[Token]
+
+
+class TokenMade(TypedDict):
+    """A new token. `secret` is shown this once: it is what is sent as `Authorization: Bearer`."""
+
+    result: Literal["Created"]
+    token: Token
+    secret: str
+
+
+class TokenDeleted(TypedDict):
+    """A token that is not taken any more."""
+
+    result: Literal["Deleted"]
+    id: str

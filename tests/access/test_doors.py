@@ -1,0 +1,435 @@
+"""Access control on the API: who gets through, in both dialects, and that a refused request costs and changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from dkv.access import certificates, crypto, passwords, tokens
+from dkv.access.certificates import Owner, Reachable
+from dkv.access.passwords import Verifier
+from dkv.api.access import AccessControl
+from dkv.api.app import Api, create_app
+from dkv.api.description import describe
+from dkv.api.rights import ROUTES, match
+from dkv.domain.commands import CreateToken, PutRecord
+from dkv.domain.rights import Right
+from dkv.peer import Peer, shown_to
+from tests.api.world import HOSTS, PORT, World, scenario
+
+NOW = 1_000_000  # as World begins
+HOUR = 3_600_000
+NATIVE, DIALECT = "/admin/v1/stores", "/api/1/peers"
+
+
+def hashed(password: bytes, stored: str) -> bool:
+    """A hash that is quick."""
+    return stored == f"hash of {password.decode()}"
+
+
+class Guarded:
+    """The world's first manager behind access control."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked = 0
+        self.authority = certificates.new_authority(Owner("d0"), NOW)
+        control = AccessControl(
+            Verifier(b"key", lambda: 0.0, self._fits), administrators={0, 1000}, authorities=lambda: [self.authority.certificate]
+        )
+        self.control = control
+        self.api = create_app(world.context("s1"), control)
+        self.random = iter(range(1, 200))
+
+    def _fits(self, password: bytes, stored: str) -> bool:
+        self.asked += 1
+        return hashed(password, stored)
+
+    def client(self, peer: Peer | None = None, **headers: str) -> httpx.AsyncClient:
+        app: Any = shown_to(self.api, peer) if peer else self.api
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url=f"http://{HOSTS['s1']}:{PORT}", headers=headers)
+
+    async def ask(self, method: str, path: str, peer: Peer | None = None, body: Any = None, **headers: str) -> httpx.Response:
+        async with self.client(peer, **headers) as client:
+            more = {} if body is None else {"json": body}
+            return await client.request(method, path, **more)
+
+    async def user(self, name: str, *roles: str, certificate: str = "") -> None:
+        shown = {"certificatePem": certificate} if certificate else {"password": f"hash of {name}-pw"}
+        await self.world.tell(PutRecord(kind="user", key=name, value=json.dumps({"roles": roles, **shown})))
+
+    async def role(self, name: str, *requests: dict[str, Any], sub_roles: Sequence[str] = ()) -> None:
+        value = {"subRoles": list(sub_roles), "authorizedRequests": list(requests)}
+        await self.world.tell(PutRecord(kind="role", key=name, value=json.dumps(value)))
+
+    async def token(self, role: str, user: str = "", lasts: int = HOUR) -> dict[str, str]:
+        made = tokens.new_secret(bytes([next(self.random)]) * 38)
+        await self.world.tell(
+            CreateToken(now=NOW, token_id=made.token_id, hashed_secret=made.hashed, role=role, user=user, lasts=lasts)
+        )
+        return {"Authorization": f"Bearer {made.text}"}
+
+
+def basic(name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def guarded(story: Callable[[Guarded], Any]) -> Callable[[], None]:
+    """A test on a guarded manager."""
+
+    @scenario
+    async def told(world: World) -> None:
+        await story(Guarded(world))
+
+    def test() -> None:
+        told()
+
+    test.__name__ = story.__name__
+    return test
+
+
+def no_credentials(answer: httpx.Response, words: str = "") -> None:
+    assert answer.status_code == 401, answer.text
+    assert "Basic" in answer.headers["www-authenticate"]
+    said = answer.json()
+    if "messages" in said:
+        assert said["code"] == 401 and said["reason"] == "unauthenticated" and words in said["messages"][0]
+    else:
+        assert said["code"] == "unauthenticated" and words in said["detail"] and said["hint"]
+
+
+def not_allowed(answer: httpx.Response, *words: str) -> None:
+    assert answer.status_code == 403, answer.text
+    said = answer.json()
+    assert "not_allowed" in (said["code"], said.get("reason"))
+    assert all(word in json.dumps(said) for word in words), said
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+def described() -> set[tuple[str, str]]:
+    app = World().apps["s1"]
+    return {
+        (method.upper(), path)
+        for of_nuodb in (False, True)
+        for path, methods in describe(app, of_nuodb)["paths"].items()
+        for method in methods
+    }
+
+
+HIDDEN = {("GET", path) for path in ("/docs", "/openapi.json", "/admin/v1/openapi.json", "/api/1/openapi.json")}
+
+
+def test_every_route_has_a_right_and_every_right_a_route() -> None:
+    in_table = {(method, path) for path, methods in ROUTES.items() for method in methods}
+    assert in_table == described() | HIDDEN
+
+
+def example(template: str) -> str:
+    path = template
+    for name, value in {"sequence": "1", "archive_id": "1", "start_id": "1", "copy_id": "1", "region_id": "1"}.items():
+        path = path.replace("{" + name + "}", value)
+    return path.replace("{", "").replace("}", "")
+
+
+@pytest.mark.parametrize(("method", "template"), sorted(described() | HIDDEN))
+def test_the_route_that_is_judged_is_the_one_that_answers(method: str, template: str) -> None:
+    """An administrator reaches every route: one that was judged for another address would be refused."""
+
+    @guarded
+    async def told(at: Guarded) -> None:
+        path = example(template)
+        found = match(path)
+        assert found and found.template == template
+        if template in ("/admin/v1/events", "/api/1/peers/{server_id}/shutdown"):
+            return  # endless, or ends the manager
+        answer = await at.ask(method, path, Peer(uid=0), {})
+        assert answer.status_code not in (401, 405) and "not_allowed" not in answer.text, answer.text
+        assert "There is nothing at" not in answer.text
+
+    told()
+
+
+def test_parts_of_an_address_are_named_as_constraints_name_them() -> None:
+    found = match("/api/1/databases/orders/hotCopy")
+    assert found and found.parts == {"name": "orders", "dbName": "orders"}
+    user = match("/api/1/policies/users/orders")
+    assert user and user.parts == {"name": "orders"}
+    peer = match("/api/1/peers/s1")
+    assert peer and peer.parts == {"serverId": "s1"}
+    slashes = match("/api/1/kvstore/a/b\n/c")
+    assert slashes and slashes.parts == {"name": "a/b\n/c"}
+    for path in ("", "/", "/api/1", "/api/1/peers/", "//api/1/peers", "/api/1/peers/a/b", "/API/1/peers", "/x" * 9_000):
+        assert match(path) is None, path
+
+
+def test_a_password_in_clear_asks_for_more_unless_it_stays_masked() -> None:
+    found = match("/api/1/databases/orders")
+    assert found
+    assert found.right("GET", {}) is found.right("GET", {"maskPassword": ["true"]}) is Right.READ
+    for value in ("False", "false", "0", "no", "", "True"):
+        assert found.right("GET", {"maskPassword": [value]}) is Right.PASSWORDS
+    assert found.right("GET", {"maskPassword": ["true", "false"]}) is Right.PASSWORDS
+    assert found.right("DELETE", {"maskPassword": ["false"]}) is Right.OPERATE and found.right("PATCH", {}) is None
+
+
+# Nobody --------------------------------------------------------------------------------------------------------------
+
+
+@guarded
+async def test_without_credentials_only_what_is_open_is_answered(at: Guarded) -> None:
+    for method, template in sorted(described() | HIDDEN):
+        answer = await at.ask(method, example(template), body={} if method != "GET" else None)
+        if ROUTES[template][method] is Right.OPEN:
+            assert answer.status_code == 200, template
+        else:
+            no_credentials(answer, "no credentials")
+    for path in ("/nothing", "/api/1/nothing", "/", "/admin/v1/stores/", "//admin/v1/stores"):
+        no_credentials(await at.ask("GET", path))
+
+
+BAD_HEADERS = [
+    "",
+    "Bearer",
+    "Bearer x",
+    "Bearer " + "x" * 100_000,
+    "Basic",
+    "Basic !",
+    "Basic " + "A" * 100_000,
+    "Digest x",
+    "bearer dkvt_000000000000_" + "A" * 43,
+    "Basic " + base64.b64encode(b"no colon").decode(),
+    "Basic " + base64.b64encode(b":pw").decode(),
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("header", BAD_HEADERS, ids=range(len(BAD_HEADERS)))
+def test_a_header_that_proves_nothing_is_refused_whoever_connects(header: str) -> None:
+    @guarded
+    async def told(at: Guarded) -> None:
+        for path in (NATIVE, DIALECT):
+            no_credentials(await at.ask("GET", path, Authorization=header))
+        no_credentials(await at.ask("GET", NATIVE, Peer(uid=0), Authorization=header))  # what is shown counts
+
+    told()
+
+
+@guarded
+async def test_two_authorization_headers_are_refused(at: Guarded) -> None:
+    token = await at.token("admin")
+    transport = httpx.ASGITransport(at.api)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOSTS['s1']}:{PORT}") as client:
+        value = token["Authorization"]
+        no_credentials(await client.get(NATIVE, headers=[("Authorization", value), ("Authorization", value)]), "more than one")
+
+
+@guarded
+async def test_a_refused_request_is_not_read_and_changes_nothing(at: Guarded) -> None:
+    viewer = await at.token("viewer")
+    before = await at.world.store.read()
+
+    async def never() -> Any:
+        raise AssertionError("the body was read")
+        yield b""
+
+    for path in ("/admin/v1/stores", "/api/1/processes"):
+        async with at.client() as client:
+            no_credentials(await client.post(path, content=never()))
+            not_allowed(await client.post(path, content=never(), headers=viewer))
+    assert await at.world.store.read() == before
+
+
+# Somebody ------------------------------------------------------------------------------------------------------------
+
+
+@guarded
+async def test_root_and_the_managers_user_administrate_over_the_socket_and_nobody_else(at: Guarded) -> None:
+    for uid in (0, 1000):
+        assert (await at.ask("GET", "/admin/v1/tokens", Peer(uid=uid))).status_code == 200
+    not_allowed(await at.ask("GET", NATIVE, Peer(uid=65534)), "local uid 65534")
+
+
+@guarded
+async def test_tokens_allow_what_their_role_allows_until_they_expire_or_are_deleted(at: Guarded) -> None:
+    viewer, admin = await at.token("viewer"), await at.token("admin")
+    for path in (NATIVE, DIALECT):
+        assert (await at.ask("GET", path, **viewer)).status_code == 200
+    not_allowed(await at.ask("POST", NATIVE, body={}, **viewer), "right operate", "viewer")
+    not_allowed(await at.ask("DELETE", "/api/1/databases/orders", **viewer), "right operate")
+    assert (await at.ask("GET", "/admin/v1/tokens", **admin)).status_code == 200
+    token_id = viewer["Authorization"].split("_")[1]
+    assert (await at.ask("DELETE", f"/admin/v1/tokens/{token_id}", **admin)).status_code == 200
+    no_credentials(await at.ask("GET", NATIVE, **viewer), "not known")
+    at.world.now += HOUR
+    no_credentials(await at.ask("GET", NATIVE, **admin), "expired")
+
+
+@guarded
+async def test_a_users_password_is_asked_once_a_minute_and_a_stranger_costs_as_much(at: Guarded) -> None:
+    await at.user("ada", "viewer")
+    for _ in range(5):
+        assert (await at.ask("GET", DIALECT, **basic("ada", "ada-pw"))).status_code == 200
+    assert at.asked == 1
+    no_credentials(await at.ask("GET", DIALECT, **basic("ada", "no")), "not known, or the password")
+    no_credentials(await at.ask("GET", DIALECT, **basic("eve", "ada-pw")), "not known, or the password")
+    assert at.asked == 3
+    not_allowed(await at.ask("POST", "/api/1/processes", body={}, **basic("ada", "ada-pw")), "user ada")
+    await at.user("ada", "operator")
+    assert (await at.ask("POST", "/api/1/processes", body={}, **basic("ada", "ada-pw"))).status_code == 400
+
+
+@guarded
+async def test_a_token_of_a_user_ends_with_the_user(at: Guarded) -> None:
+    await at.user("ada", "viewer")
+    token = await at.token("admin", user="ada")
+    assert (await at.ask("GET", NATIVE, **token)).status_code == 200
+    not_allowed(await at.ask("GET", "/admin/v1/tokens", **token), "user ada")
+    await at.world.tell(PutRecord(kind="user", key="ada"))
+    not_allowed(await at.ask("GET", NATIVE, **token))
+
+
+@guarded
+async def test_certificates_are_matched_by_fingerprint_or_by_the_domains_authority(at: Guarded) -> None:
+    domain = Owner((await at.world.state()).uid)
+    mine = certificates.new_authority(Owner("ada"), NOW)  # self-signed, and an authority, as a careless person has
+    await at.user("ada", "viewer", certificate=mine.certificate)
+    below = certificates.new_leaf(mine, Owner("ada"), Reachable("ada"), NOW)
+    member = certificates.new_leaf(at.authority, domain, Reachable("uid-of-s2"), NOW)
+    gone = certificates.new_leaf(at.authority, domain, Reachable("uid-of-s9"), NOW)
+    elsewhere = certificates.new_leaf(certificates.new_authority(domain, NOW), domain, Reachable("uid-of-s2"), NOW)
+
+    async def ask(certificate: str, path: str = NATIVE) -> httpx.Response:
+        return await at.ask("GET", path, Peer(certificate=crypto.in_der(certificate)))
+
+    assert (await ask(mine.certificate)).status_code == 200
+    not_allowed(await ask(mine.certificate, "/admin/v1/tokens"), "user ada")
+    assert (await ask(member.certificate)).status_code == 200
+    not_allowed(await ask(member.certificate, "/admin/v1/tokens"), "server uid-of-s2")
+    for certificate in (below, gone, elsewhere, at.authority):
+        no_credentials(await ask(certificate.certificate))
+    no_credentials(await at.ask("GET", NATIVE, Peer(certificate=b"\x30\x00")))
+    at.world.now += 90 * 24 * HOUR
+    no_credentials(await ask(member.certificate), "expired")
+
+
+# NuoDB's roles -------------------------------------------------------------------------------------------------------
+
+
+@guarded
+async def test_a_made_role_allows_by_method_address_and_constraints(at: Guarded) -> None:
+    mine = {"dbName": "orders"}
+    await at.role(
+        "dba",
+        {"method": "*", "url": "/api/1/databases/*", "pathParamConstraints": mine},
+        {"method": "*", "url": "/api/1/processes/*", "payloadParamConstraints": mine},
+    )
+    await at.user("ada", "dba")
+    ada = basic("ada", "ada-pw")
+
+    async def status(method: str, path: str, body: Any = None) -> int:
+        return (await at.ask(method, path, body=body, **ada)).status_code
+
+    assert await status("GET", "/api/1/databases/orders") == 404  # it may, and there is none
+    assert await status("GET", "/api/1/databases/bills") == 403
+    assert await status("GET", "/api/1/databases/orders?maskPassword=False") == 403
+    assert await status("GET", NATIVE) == 403
+    start = {"dbName": "orders", "engineType": "TE", "host": "s1"}
+    assert await status("POST", "/api/1/processes", start) == 404
+    assert await status("POST", "/api/1/processes", start | {"dbName": "bills"}) == 403
+    assert await status("POST", "/api/1/processes", []) == 403
+    async with at.client(None, **ada) as client:
+        for content in (b"", b"{", b'{"dbName": "orders"', b"\xff", b"[" * 50_000):
+            assert (await client.post("/api/1/processes", content=content)).status_code == 403
+        twice = b'{"dbName": "bills", "dbName": "orders", "engineType": "TE", "host": "s1"}'
+        answer = await client.post("/api/1/processes", content=twice)
+        assert answer.status_code == 400 and "given twice" in answer.text
+
+
+# What is written down ------------------------------------------------------------------------------------------------
+
+
+@guarded
+async def test_the_actor_of_a_change_is_the_principal(at: Guarded) -> None:
+    await at.user("ada", "operator")
+    token = await at.token("operator")
+    callers = [(Peer(uid=0), {}), (None, basic("ada", "ada-pw")), (None, token)]
+    for number, (peer, headers) in enumerate(callers):
+        put = await at.ask("PUT", f"/api/1/kvstore/k{number}", peer, {"newValue": "v"}, **{"X-Forwarded-For": "eve", **headers})
+        assert put.status_code == 200, put.text
+    actors = [json.loads(stored.text)["actor"] for stored in at.world.domain.log][-3:]
+    assert actors == ["local uid 0", "user ada", f"token {token['Authorization'].split('_')[1]}"]
+
+
+@guarded
+async def test_a_key_of_one_principal_is_another_request_of_another(at: Guarded) -> None:
+    first, second = await at.token("operator"), await at.token("operator")
+    key = {"Idempotency-Key": "k"}
+    body = {"newValue": "v"}
+    assert (await at.ask("PUT", "/api/1/kvstore/k", body=body, **first, **key)).status_code == 200
+    assert (await at.ask("PUT", "/api/1/kvstore/k", body=body, **first, **key)).status_code == 200
+    assert (await at.ask("PUT", "/api/1/kvstore/k", body=body, **second, **key)).status_code == 409
+
+
+@guarded
+async def test_each_request_of_a_plan_is_judged_by_itself(at: Guarded) -> None:
+    viewer = await at.token("viewer")
+    steps = [
+        {"method": "GET", "path": "/admin/v1/stores"},
+        {"method": "PUT", "path": "/api/1/policies/users/eve", "body": {"roles": ["admin"], "password": "x"}},
+        {"method": "GET", "path": "/admin/v1/state"},
+    ]
+    for headers, peer, expected in ((viewer, None, [200, 403, 403]), ({}, Peer(uid=0), [200, 404, 200])):
+        planned = await at.ask("POST", "/admin/v1/plan", peer, {"steps": steps}, **headers)
+        assert [step["status"] for step in planned.json()["steps"]] == expected
+
+
+@guarded
+async def test_refused_attempts_are_counted_and_told_once_a_minute(at: Guarded) -> None:
+    for _ in range(5):
+        await at.ask("GET", NATIVE)
+    assert at.control.attempts.counted == {"unauthenticated": 5}
+
+
+@guarded
+async def test_an_administrator_on_the_machine_gets_in_while_the_state_is_away(at: Guarded) -> None:
+    token = await at.token("admin")
+    at.world.away = True
+    assert (await at.ask("GET", "/healthz")).status_code == 200
+    away = await at.ask("GET", NATIVE, **token)
+    assert away.status_code == 503 and away.headers["retry-after"] == "1"
+    assert (await at.ask("GET", NATIVE, Peer(uid=65534))).status_code == 503
+    answer = await at.ask("GET", "/api/1/diagnostics/config", Peer(uid=0))
+    assert answer.status_code != 401 and "not_allowed" not in answer.text
+
+
+def test_without_access_control_nothing_is_asked() -> None:
+    assert isinstance(World().apps["s1"], Api)
+
+    @scenario
+    async def told(world: World) -> None:
+        async with world.at("s1") as client:
+            assert (await client.get(NATIVE)).status_code == 200
+
+    told()
+
+
+def test_real_passwords_fit_through_the_same_door() -> None:
+    @scenario
+    async def told(world: World) -> None:
+        at = Guarded(world)
+        at.api = create_app(world.context("s1"), AccessControl(Verifier(b"key", lambda: 0.0)))
+        stored = passwords.hash_password("pässw:rd")
+        await world.tell(PutRecord(kind="user", key="ada", value=json.dumps({"roles": ["viewer"], "password": stored})))
+        for encoding in ("utf-8", "latin-1"):
+            header = "Basic " + base64.b64encode("ada:pässw:rd".encode(encoding)).decode()
+            assert (await at.ask("GET", DIALECT, Authorization=header)).status_code == 200
+
+    told()
