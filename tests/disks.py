@@ -26,7 +26,7 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
 
 
 def fill_up(disk: Path) -> Path:
-    """Leave no free byte on it; the file that takes the room."""
+    """Leave no free byte on it; the file that takes the space."""
     ballast = disk / "ballast"
     fd = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     size = 1 << 20

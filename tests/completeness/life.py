@@ -1,4 +1,4 @@
-"""One store's whole life, told once, so that every command happens at least once through the door people use.
+"""One store's whole life, so that every command happens at least once through the API that people use.
 
 Orders go through the HTTP application of a manager, facts through the submitter that a manager's loop uses. What each
 command made true is read back from the event log and from the revision of the state.
@@ -81,15 +81,15 @@ class Life:
         self.world = World()
         self.events: dict[str, set[str]] = defaultdict(set)  # command -> kinds of the events it made
         self.changed: set[str] = set()  # commands after which the revision moved
-        self.told: set[type[Command]] = set()
+        self.submitted: set[type[Command]] = set()
         self.states: list[State] = []  # after each step
 
-    async def tell(self, *facts: Command) -> None:
+    async def submit(self, *facts: Command) -> None:
         """Facts that the domain has to accept, each followed by a look at what it changed."""
         for fact in facts:
             before = self.world.domain.snapshot.revision
             await self.world.tell(fact)
-            self.told.add(type(fact))
+            self.submitted.add(type(fact))
             self.states.append(await self.world.state())
             if self.world.domain.snapshot.revision > before:
                 self.changed.add(type(fact).__name__)
@@ -140,7 +140,7 @@ class Life:
         """Two managers join the domain."""
         for name, host in HOSTS.items():
             uid = f"uid-of-{name}"
-            await self.tell(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
+            await self.submit(ServerJoined(server_id=name, uid=uid, host=host, port=PORT, nuodb_port=8888, boot_id="boot-1"))
 
     async def created_and_started(self) -> None:
         """A store of two copies: the first archive leads, the second joins, not without a broken link."""
@@ -151,15 +151,15 @@ class Life:
         await self.held_back()
         await self.comes_up(1)
         await self.leads(0)
-        await self.tell(JoinAnnounced(archive_id=1, **await self.quoting()))
-        await self.tell(JoinAborted(archive_id=1, **await self.quoting()))
+        await self.submit(JoinAnnounced(archive_id=1, **await self.quoting()))
+        await self.submit(JoinAborted(archive_id=1, **await self.quoting()))
         await self.joins(1)
 
     async def comes_up(self, archive_id: int, *while_loading: Command) -> None:
         """A requested process is taken, launched, and has loaded."""
         process = await self.process(archive_id)
         who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
-        await self.tell(
+        await self.submit(
             ProcessStarted(report=PositionReport(), **who),
             ProcessConfigured(pid=4711, **who),
             *while_loading,
@@ -169,14 +169,14 @@ class Life:
     async def leads(self, archive_id: int) -> None:
         """The assigned leader opens its term and serves."""
         start_id = (await self.process(archive_id)).start_id
-        await self.tell(OpenTerm(start_id=start_id, **await self.quoting()))
-        await self.tell(LeaderServing(start_id=start_id, epoch=1, history=HISTORY, **await self.quoting()))
+        await self.submit(OpenTerm(start_id=start_id, **await self.quoting()))
+        await self.submit(LeaderServing(start_id=start_id, epoch=1, history=HISTORY, **await self.quoting()))
 
     async def joins(self, archive_id: int) -> None:
         """A loaded archive enters the in-sync set, stage by stage."""
         quote = await self.quoting()
         process = await self.process(archive_id)
-        await self.tell(
+        await self.submit(
             JoinAnnounced(archive_id=archive_id, **quote),
             JoinMarked(archive_id=archive_id, sequence=2, nonce="n", **quote),
             JoinDurable(server_id=process.server_id, start_id=process.start_id, term=quote["term"], sequence=2, nonce="n"),
@@ -189,9 +189,9 @@ class Life:
         await self.world.tell(StartProcess(database=STORE, role=ProcessRole.TE, server_id="s2"))
         (process,) = [p for p in (await self.world.state()).processes.values() if p.role is ProcessRole.TE]
         who: dict[str, Any] = {"server_id": "s2", "start_id": process.start_id}
-        await self.tell(ProcessStarted(**who), ProcessConfigured(pid=4712, **who), ProcessTracked(pid=4712, **who))
-        await self.tell(MemorySynced(synced=True, **who), MemorySynced(synced=False, **who))
-        await self.tell(ProcessExited(cause="killed by signal", detail="killed", exit_code=137, **who))
+        await self.submit(ProcessStarted(**who), ProcessConfigured(pid=4712, **who), ProcessTracked(pid=4712, **who))
+        await self.submit(MemorySynced(synced=True, **who), MemorySynced(synced=False, **who))
+        await self.submit(ProcessExited(cause="killed by signal", detail="killed", exit_code=137, **who))
         assert not [p for p in (await self.world.state()).processes.values() if p.role is ProcessRole.TE]
 
     async def link_breaks_and_heals(self) -> None:
@@ -199,27 +199,27 @@ class Life:
         quote = await self.quoting()
         follower = await self.process(1)
         where: dict[str, Any] = {"server_id": "s1", "start_id": (await self.process(0)).start_id}
-        await self.tell(OptionsSeen(append_fsync="everysec", max_memory=1 << 30, **where))
+        await self.submit(OptionsSeen(append_fsync="everysec", max_memory=1 << 30, **where))
         hung = EngineSilent(server_id="s1", start_id=(await self.process(0)).start_id, silent=True)
-        await self.tell(hung, replace(hung, silent=False))
+        await self.submit(hung, replace(hung, silent=False))
         full = WritesRefused(server_id="s1", start_id=hung.start_id, why="OOM")
-        await self.tell(full, replace(full, why=""))
+        await self.submit(full, replace(full, why=""))
         silence = LeaderSilence(server_id="s2", start_id=follower.start_id, term=quote["term"], silent=True)
-        await self.tell(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
+        await self.submit(silence, InSyncShrunk(archive_id=1, reason="it was silent for 3 s", **quote))
         await self.joins(1)
 
     async def held_back(self) -> None:
         """A follower's disk is full, twice in a row, and has room again."""
         full: dict[str, Any] = {"cause": "disk full", "detail": "No space left on device", "exit_code": 1}
         for _ in range(2):
-            await self.tell(ProcessExited(server_id="s2", start_id=(await self.process(1)).start_id, **full))
-        await self.tell(LackEnded(server_id="s2", start_id=(await self.process(1)).start_id))
+            await self.submit(ProcessExited(server_id="s2", start_id=(await self.process(1)).start_id, **full))
+        await self.submit(LackEnded(server_id="s2", start_id=(await self.process(1)).start_id))
 
     async def robbed(self) -> None:
         """A stranger takes the leader's hash slots; it has them back, and the follower joins again."""
         start_id = (await self.process(0)).start_id
         quote = await self.quoting()
-        await self.tell(
+        await self.submit(
             SlotsLost(start_id=start_id, by="a stranger", all=False, **quote),
             DeletionsKept(start_id=start_id, path="/kept", keys=3, **quote),
             SlotsOwned(start_id=start_id, epoch=9, **quote),
@@ -231,17 +231,17 @@ class Life:
         body = {"targets": [{"instanceName": "orders-1", "path": "/backup/1"}]}
         copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
         who: dict[str, Any] = {"server_id": "s1", "copy_id": copy_id, "archive_id": 0}
-        await self.tell(CopyPrepared(**who))
+        await self.submit(CopyPrepared(**who))
         for attempt, held in ((1, False), (2, True)):
             quote = await self.quoting() | {"copy_id": copy_id, "attempt": attempt, "start_id": 0}
-            await self.tell(
+            await self.submit(
                 WritesPaused(offset=9, history=HISTORY, file="f", size=7, **quote),
                 CutNoted(attempt=attempt, file="f", length=7, size=70, **who),
                 WritesResumed(held=held, **quote),
             )
-        await self.tell(CopyProgressed(percent=50, **who), CopyWritten(**who), CutDropped(**who))
+        await self.submit(CopyProgressed(percent=50, **who), CopyWritten(**who), CutDropped(**who))
         copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
-        await self.tell(CopyBroke(server_id="s1", copy_id=copy_id, archive_id=0, reason="/backup/1 is not empty"))
+        await self.submit(CopyBroke(server_id="s1", copy_id=copy_id, archive_id=0, reason="/backup/1 is not empty"))
         copy_id = (await self.ask("POST", f"/{STORE}/hot-copies", 202, json=body))["hotCopyId"]
         assert (await self.ask("DELETE", f"/{STORE}/hot-copies/{copy_id}", 202))["status"] == "cancelled"
 
@@ -250,10 +250,10 @@ class Life:
         quote = await self.quoting()
         old, new = await self.process(0), await self.process(1)
         begun, at_target = HandoverBegun(to_archive=1, **quote), quote | {"server_id": "s2", "start_id": new.start_id}
-        await self.tell(begun, HandoverFailed(**quote), begun)
-        await self.tell(HandoverWithdrawn(reason="the engine that was to lead does not answer", **at_target), begun)
+        await self.submit(begun, HandoverFailed(**quote), begun)
+        await self.submit(HandoverWithdrawn(reason="the engine that was to lead does not answer", **at_target), begun)
         quote["server_id"] = "s2"
-        await self.tell(
+        await self.submit(
             HandoverDone(start_id=new.start_id, epoch=2, history="b" * 40, **quote),
             LeaderSteppedDown(server_id="s1", start_id=old.start_id),
             TailSetAside(server_id="s1", start_id=old.start_id, path="/data/tail"),
@@ -264,32 +264,32 @@ class Life:
         follower = await self.process(0)
         await self.ask("POST", f"/{STORE}/switchover", 202, json={"toStartId": follower.start_id})
         for clock in (100, 20_000):
-            await self.tell(Tick(clock=clock))
+            await self.submit(Tick(clock=clock))
         await self.ask("POST", f"/{STORE}/switchover", 202, json={})
-        await self.tell(HandoverDeclined(reason="its leader is inside a script", **await self.quoting()))
+        await self.submit(HandoverDeclined(reason="its leader is inside a script", **await self.quoting()))
         await self.ask("POST", f"/{STORE}/restart", 202, json={"rolling": True})
         await self.ask("DELETE", f"/{STORE}/restart", 200)
-        await self.tell(InSyncShrunk(archive_id=0, reason="it is about to be stopped", **await self.quoting()))
+        await self.submit(InSyncShrunk(archive_id=0, reason="it is about to be stopped", **await self.quoting()))
         end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}
-        await self.tell(ProcessExited(server_id="s1", start_id=follower.start_id, **end))
+        await self.submit(ProcessExited(server_id="s1", start_id=follower.start_id, **end))
         await self.comes_up(0)
         await self.joins(0)
 
     async def server_lost_and_back(self) -> None:
         """The follower's manager loses its lease and comes back."""
-        await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+        await self.submit(ServerLost(server_id="s1", uid="uid-of-s1"))
         await self.servers_come()
 
     async def large_leader_dies(self, archive_id: int, heir: int) -> dict[str, Any]:
         """The leader's engine dies; its files are large, so the other copy is to be given its tail. Who holds that."""
         dead = await self.process(archive_id)
-        await self.tell(
+        await self.submit(
             ProcessExited(server_id=dead.server_id, start_id=dead.start_id, cause="signal", detail="killed", exit_code=137)
         )
         held, follower, term = await self.process(archive_id), await self.process(heir), (await self.group()).term
         holder: dict[str, Any] = {"server_id": held.server_id, "start_id": held.start_id}
         place = PositionReport(term=term, sequence=1, nonce="n", bytes_after=50, offset=60, history="h", digest="half")
-        await self.tell(
+        await self.submit(
             ProcessStarted(report=PositionReport(term=term, sequence=1, nonce="n", bytes_after=90, size=200_000_000), **holder),
             PositionReported(server_id=follower.server_id, start_id=follower.start_id, term=term, report=place),
             TailMeasured(term=term + 1, size=90, digest="all", history="new", prefixes=(follower.start_id,), **holder),
@@ -299,21 +299,21 @@ class Life:
     async def tail_given(self) -> None:
         """A feed that breaks brings the dead leader back; the next two end with the other copy leading."""
         heir = await self.large_leader_dies(1, heir=0)
-        await self.tell(TailBroken(reason="it asks for something else", **heir))
+        await self.submit(TailBroken(reason="it asks for something else", **heir))
         process = await self.process(1)
         who: dict[str, Any] = {"server_id": process.server_id, "start_id": process.start_id}
-        await self.tell(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
+        await self.submit(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
         await self.leads(1)
         await self.joins(0)
         for dead, follower in ((1, 0), (0, 1)):
             heir = await self.large_leader_dies(dead, follower)
             count = (await self.process(follower)).progress + 1
-            await self.tell(LeaderProgressed(count=count, **heir))
-            await self.tell(TailFed(size=90, digest="all", **heir))
+            await self.submit(LeaderProgressed(count=count, **heir))
+            await self.submit(TailFed(size=90, digest="all", **heir))
             await self.leads(follower)
             process = await self.process(dead)
             who = {"server_id": process.server_id, "start_id": process.start_id}
-            await self.tell(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
+            await self.submit(ProcessConfigured(pid=4711, **who), ProcessTracked(pid=4711, **who))
             await self.joins(dead)
 
     async def leader_killed(self) -> None:
@@ -321,27 +321,29 @@ class Life:
         leader, follower = await self.process(1), await self.process(0)
         await self.ask("POST", f"/{STORE}/instances/orders-2/stop?force=true", 202)
         end = ProcessExited(server_id="s2", start_id=leader.start_id, cause="operator kill", detail="killed", exit_code=137)
-        await self.tell(end)
+        await self.submit(end)
         term = (await self.group()).term
         report = PositionReport(term=term, sequence=1, nonce="n", offset=10, history="b" * 40)
-        await self.tell(PositionReported(server_id="s1", start_id=follower.start_id, term=term, report=report))
+        await self.submit(PositionReported(server_id="s1", start_id=follower.start_id, term=term, report=report))
         for clock in (21_000, 40_000, 60_000):
-            await self.tell(Tick(clock=clock))
+            await self.submit(Tick(clock=clock))
         await self.leads(0)
 
     async def enforced(self) -> None:
         """The leader's server is lost with the newest data; an operator makes the other archive lead."""
         await self.ask("POST", f"/{STORE}/instances/orders-2/start", 202)
         await self.comes_up(1)
-        await self.tell(ServerLost(server_id="s1", uid="uid-of-s1"))
+        await self.submit(ServerLost(server_id="s1", uid="uid-of-s1"))
         path = f"/{STORE}/groups/{GROUP}/leader"
         assert not (await self.ask("GET", f"{path}?archiveId=1", 200))["bound"]["inSync"]
         await self.ask("POST", path, 409, json={"archiveId": 1})
-        said = {"archiveId": 1, "allowDataLoss": True, "reason": "the disk of s1 is broken"}
-        assert (await self.ask("POST", path, 202, json=said))["bound"]["verdict"]
+        body = {"archiveId": 1, "allowDataLoss": True, "reason": "the disk of s1 is broken"}
+        assert (await self.ask("POST", path, 202, json=body))["bound"]["verdict"]
         term = (await self.group()).term
         start_id = (await self.process(1)).start_id
-        await self.tell(PositionReported(server_id="s2", start_id=start_id, term=term, report=PositionReport(term=1, nonce="n")))
+        await self.submit(
+            PositionReported(server_id="s2", start_id=start_id, term=term, report=PositionReport(term=1, nonce="n"))
+        )
         await self.leads(1)
         await self.servers_come()
 
@@ -352,28 +354,28 @@ class Life:
         await self.ask_as_nuocmd("DELETE", "/archives/2")
         await self.ask_as_nuocmd("PUT", "/archives/2", json={"dbName": STORE, "host": "s2"})
         await self.ask("DELETE", f"/{STORE}/instances/orders-3", 200)
-        await self.tell(ArchiveRetired(server_id="s2", archive_id=2, path="/data/orders-3.deleted-1"))
+        await self.submit(ArchiveRetired(server_id="s2", archive_id=2, path="/data/orders-3.deleted-1"))
 
     async def stopped_and_deleted(self) -> None:
         """One server is cleared, the rest is stopped as a whole; then the store is deleted."""
         assert (await self.ask_as_nuocmd("DELETE", "/peers/s1/processes?kill=true"))["startIds"]
         await self.ask("POST", f"/{STORE}/stop", 202)
-        await self.tell(CleanStopReached(reached=(1,), **await self.quoting()))
+        await self.submit(CleanStopReached(reached=(1,), **await self.quoting()))
         end: dict[str, Any] = {"cause": "graceful stop", "detail": "stopped", "exit_code": 0, "planned": True}
         for process in (await self.world.state()).processes_of(STORE):
-            await self.tell(ProcessExited(server_id=process.server_id, start_id=process.start_id, **end))
+            await self.submit(ProcessExited(server_id=process.server_id, start_id=process.start_id, **end))
         await self.ask("DELETE", f"/{STORE}", 200)
 
     async def restored(self) -> None:
         """An archive to be restored is made; its manager says what it holds while whoever made it waits for that."""
         new = {"dbName": "bank", "host": "s2", "path": "/backup/1", "restored": True}
-        asked = asyncio.create_task(self.ask_as_nuocmd("POST", "/archives", json=new))
+        request = asyncio.create_task(self.ask_as_nuocmd("POST", "/archives", json=new))
         while not (unread := [a for a in (await self.world.state()).archives.values() if a.unread]):
             await asyncio.sleep(0)
-        await self.tell(
+        await self.submit(
             CopyRecognised(server_id="s2", archive_id=unread[0].archive_id, cut="d1/3", group="left", slots=((0, 8191),))
         )
-        await asked
+        await request
 
     async def another_is_described(self) -> None:
         """A database made by the NuoDB dialect: where its servers are, and options that are kept."""
@@ -384,10 +386,10 @@ class Life:
         """A value is kept for somebody; a third server that had an archive goes for good."""
         await self.ask_as_nuocmd("PUT", "/kvstore/colour", json={"newValue": "red"})
         who: dict[str, Any] = {"server_id": "s3", "uid": "uid-of-s3"}
-        await self.tell(ServerJoined(host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="boot-1", **who))
+        await self.submit(ServerJoined(host="127.0.0.13", port=PORT, nuodb_port=8888, boot_id="boot-1", **who))
         added = {"instances": [{"instanceName": "orders-4", "server": "s3", "clustronPort": 7815, "clientPort": 7865}]}
         await self.ask("POST", f"/{STORE}/instances", 201, json=added)
-        await self.tell(ServerLost(**who))
+        await self.submit(ServerLost(**who))
         await self.ask_as_nuocmd("POST", "/peers/s3/removeDomainState")
         await self.ask_as_nuocmd("DELETE", "/peers/s3")
 

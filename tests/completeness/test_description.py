@@ -18,11 +18,11 @@ PAGES = ("docs.py", "description.py")  # what shows the description is not descr
 
 def written() -> Counter[str]:
     """The functions under src/dkv/api that are decorated as routes, by name."""
-    found: Counter[str] = Counter()
+    names: Counter[str] = Counter()
     for file in (ROOT / "src/dkv/api").rglob("*.py"):
         if file.name not in PAGES:
-            found.update(_routes(ast.parse(file.read_text(encoding="utf-8"))))
-    return found
+            names.update(_routes(ast.parse(file.read_text(encoding="utf-8"))))
+    return names
 
 
 def _routes(tree: ast.Module) -> list[str]:
@@ -36,7 +36,7 @@ def _routes(tree: ast.Module) -> list[str]:
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(method, path, one) for path, ways in document["paths"].items() for method, one in ways.items()]
+    return [(method, path, operation) for path, ways in document["paths"].items() for method, operation in ways.items()]
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +47,20 @@ def documents() -> list[dict[str, Any]]:
 
 
 def test_every_route_is_in_one_description(documents: list[dict[str, Any]]) -> None:
-    told = [one["operationId"] for document in documents for _, _, one in operations(document)]
+    operation_ids = [operation["operationId"] for document in documents for _, _, operation in operations(document)]
     names = written()
-    assert len(told) == names.total() > 100
+    assert len(operation_ids) == names.total() > 100
     for name in names:
-        assert any(one.startswith(f"{name}_") for one in told), f"no description has {name}"
+        assert any(operation_id.startswith(f"{name}_") for operation_id in operation_ids), f"no description has {name}"
 
 
 def test_every_operation_says_what_it_takes_what_it_answers_and_how_it_refuses(documents: list[dict[str, Any]]) -> None:
     for document in documents:
-        for method, path, one in operations(document):
-            assert one["description"], f"{method} {path} has no words"
-            assert {"4XX", "503"} <= set(one["responses"]), f"{method} {path} never refuses"
-            assert "422" not in one["responses"]
-            for status, answer in one["responses"].items():
+        for method, path, operation in operations(document):
+            assert operation["description"], f"{method} {path} has no words"
+            assert {"4XX", "503"} <= set(operation["responses"]), f"{method} {path} never refuses"
+            assert "422" not in operation["responses"]
+            for status, answer in operation["responses"].items():
                 kinds = answer.get("content", {}).values()
                 assert all(kind["schema"] for kind in kinds), f"{method} {path} {status} answers anything"
 

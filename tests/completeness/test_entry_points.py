@@ -39,7 +39,7 @@ def test_every_order_goes_through_http_and_its_event_is_read_back(life: Life, na
 
 @pytest.mark.parametrize("name", names(FACTS))
 def test_every_fact_is_taken_and_read_back(life: Life, name: str) -> None:
-    assert COMMANDS[name] in life.told, f"life.py never tells {name}"
+    assert COMMANDS[name] in life.submitted, f"life.py never submits {name}"
     if name in QUIET:
         assert name in life.changed, f"{name} changed nothing"
     else:

@@ -13,15 +13,15 @@ KNOWN = set(CATALOGUE) | set(API_CODES)
 
 def words_of_source() -> set[str]:
     """Every string literal of the product, the catalogue's own keys not counted."""
-    found: set[str] = set()
+    words: set[str] = set()
     for name in python_files("src"):
         keys = {id(key) for node in ast.walk(tree_of(name)) if isinstance(node, ast.Dict) for key in node.keys}
-        found |= {
+        words |= {
             node.value
             for node in ast.walk(tree_of(name))
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in keys
         }
-    return found
+    return words
 
 
 def said_by_no() -> set[str]:

@@ -61,8 +61,8 @@ class ScenarioRunner:
         """The archive id of an instance, 99 if there is none."""
         if word.isdigit():
             return int(word)
-        found = (a.archive_id for a in self.world.state.archives.values() if a.name == word)
-        return next(found, 99)
+        archive_ids = (a.archive_id for a in self.world.state.archives.values() if a.name == word)
+        return next(archive_ids, 99)
 
     def start_id(self, word: str) -> int:
         """The start id of an instance's process, 99 if there is none."""

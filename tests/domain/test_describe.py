@@ -112,10 +112,10 @@ class StateBuilder:
 
 
 def waiting(builder: StateBuilder) -> tuple[tuple[str, ...], str]:
-    found = waits_for(builder.state(), builder.group)
-    assert found is not None
-    assert found.reason
-    return found.archives, found.reason
+    waiting_for = waits_for(builder.state(), builder.group)
+    assert waiting_for is not None
+    assert waiting_for.reason
+    return waiting_for.archives, waiting_for.reason
 
 
 # Instances -------------------------------------------------------------------------------------------------------
@@ -163,9 +163,9 @@ def test_an_instance_is_described_by_one_word_and_one_clause(case: tuple[str, St
     _, builder, word, why = case
     state = builder.state()
     assert instance_state(state, state.archives[B]) == word
-    found = why_not_running(state, state.archives[B])
-    assert (found is None) == (why is None)
-    assert (why or "") in (found or "")
+    shown = why_not_running(state, state.archives[B])
+    assert (shown is None) == (why is None)
+    assert (why or "") in (shown or "")
 
 
 def test_an_instance_without_data_that_never_ran_is_created() -> None:
@@ -183,9 +183,9 @@ def test_a_verdict_of_the_domain_is_a_failure_whatever_ended_the_process() -> No
 def test_every_stage_of_joining_has_its_words(stage: JoinStage) -> None:
     builder = StateBuilder().now(C, engine_state=EngineState.SYNCING)
     builder.group = replace(builder.group, phase=replace(builder.group.phase, joining=(Joining(C, 12, stage),)))
-    found = why_not_running(builder.state(), builder.archives[C])
-    assert found is not None
-    assert "copy" in found or "copies" in found
+    waiting_for = why_not_running(builder.state(), builder.archives[C])
+    assert waiting_for is not None
+    assert "copy" in waiting_for or "copies" in waiting_for
 
 
 def test_a_store_is_running_stopped_partial_or_empty() -> None:
@@ -242,12 +242,12 @@ VACANCIES: list[tuple[str, StateBuilder, str, str]] = [
 @pytest.mark.parametrize("case", VACANCIES, ids=[v[0] for v in VACANCIES])
 def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(case: tuple[str, StateBuilder, str, str]) -> None:
     _, builder, reason, hint = case
-    found = waits_for(builder.state(), builder.group)
-    assert found is not None
-    assert found.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
-    assert found.at == 1_700_000_004_000
-    assert reason in found.reason
-    assert hint in found.hint
+    waiting_for = waits_for(builder.state(), builder.group)
+    assert waiting_for is not None
+    assert waiting_for.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
+    assert waiting_for.at == 1_700_000_004_000
+    assert reason in waiting_for.reason
+    assert hint in waiting_for.hint
 
 
 def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
@@ -259,8 +259,8 @@ def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() ->
         decision = decide(state, Tick(now=began + later, clock=state.clock + later))
         assert isinstance(decision, Accepted)
         state = decision.state
-        found = waits_for(state, state.groups[builder.group.key])
-        shown.append(found.at if found else None)
+        waiting_for = waits_for(state, state.groups[builder.group.key])
+        shown.append(waiting_for.at if waiting_for else None)
     assert shown == [began + 1_000] * 3
 
 
@@ -280,15 +280,15 @@ def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
     phase = Assigned(leader=A, leader_process=10, since=Moment(9_000, 1_700_000_009_000))
     assigned = {**LEADS, "phase": phase}
     builder = StateBuilder(**assigned).now(A, state=ProcessState.CONFIGURED, loading_percent=42)
-    found = waits_for(builder.state(), builder.group)
-    assert found is not None
-    assert (found.archives, found.at) == (("o-1",), 1_700_000_009_000)
-    assert found.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
-    assert "After 2 s without progress" in found.hint
+    waiting_for = waits_for(builder.state(), builder.group)
+    assert waiting_for is not None
+    assert (waiting_for.archives, waiting_for.at) == (("o-1",), 1_700_000_009_000)
+    assert waiting_for.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
+    assert "After 2 s without progress" in waiting_for.hint
     builder.group = replace(builder.group, phase=replace(phase, stalled_since=8_500), in_sync=(A,))
-    found = waits_for(builder.state(), builder.group)
-    assert found is not None
-    assert found.hint == "No other instance is in sync, so this one has to finish."
+    waiting_for = waits_for(builder.state(), builder.group)
+    assert waiting_for is not None
+    assert waiting_for.hint == "No other instance is in sync, so this one has to finish."
 
 
 def test_who_waits_for_the_leader_says_for_whom() -> None:
@@ -305,11 +305,11 @@ def test_a_leader_without_its_manager_serves_but_its_in_sync_set_stands_still() 
 def test_below_min_in_sync_the_view_says_that_writes_are_refused_and_who_is_missing() -> None:
     builder = StateBuilder(**{**LEADS, "in_sync": (A,), "required": ()}).wanting(min_in_sync=2)
     builder.now(B, engine_state=EngineState.SYNCING).without(C, stopped_by_operator=True)
-    found = waits_for(builder.state(), builder.group)
-    assert found is not None
-    assert found.archives == ("o-2", "o-3")
-    assert "1 of 2 copies are in sync, so writes are refused" in found.reason
-    assert found.hint == "Start o-3."
+    waiting_for = waits_for(builder.state(), builder.group)
+    assert waiting_for is not None
+    assert waiting_for.archives == ("o-2", "o-3")
+    assert "1 of 2 copies are in sync, so writes are refused" in waiting_for.reason
+    assert waiting_for.hint == "Start o-3."
     builder.now(B, state=ProcessState.TRACKED)  # a loaded one that is not let in yet asks nobody in a circle
     assert waits_for(builder.state(), builder.group) is not None
 

@@ -49,9 +49,9 @@ def test_a_te_that_an_end_before_its_own_has_told_to_stop_ends_as_one_that_stops
     stage.tell(c.StartProcess(database=DATABASE, role=ProcessRole.TE, server_id="s1"))
     te = max(stage.state.processes)
     stage.server_is_lost("s1")
-    said = stage.offer(c.ShutdownDatabase(name=DATABASE, force=True))
-    assert isinstance(said, Accepted)
-    moves = [event.change for event in said.events if event.subject == f"process {te}"]
+    decision = stage.offer(c.ShutdownDatabase(name=DATABASE, force=True))
+    assert isinstance(decision, Accepted)
+    moves = [event.change for event in decision.events if event.subject == f"process {te}"]
     assert moves == ["REQUESTED -> REQUESTED_SHUTDOWN", "REQUESTED_SHUTDOWN -> (gone)"]
 
 

@@ -24,9 +24,9 @@ def outside(report: PositionReport | None) -> StateBuilder:
 
 
 def test_a_member_of_the_in_sync_set_lacks_nothing_confirmed() -> None:
-    found = bound_of(StateBuilder(**VACANT).lose(A), B)
-    assert found.in_sync
-    assert found.verdict.startswith("No confirmed write can be lost, because o-2 is in the in-sync set")
+    bound = bound_of(StateBuilder(**VACANT).lose(A), B)
+    assert bound.in_sync
+    assert bound.verdict.startswith("No confirmed write can be lost, because o-2 is in the in-sync set")
 
 
 def test_who_is_in_sync_and_away_is_named_with_the_reason_and_the_time() -> None:

@@ -44,17 +44,17 @@ def archive(number: int, report: PositionReport | None = None, **more: Any) -> F
 
 
 def made(*archives: FoundArchive, **more: Any) -> Rebuilt:
-    found = rebuild(Finds(SERVERS, archives, **more), "fresh")
-    assert isinstance(found, Rebuilt), found
-    invariants.check(State(), found.state)
-    return found
+    rebuilt = rebuild(Finds(SERVERS, archives, **more), "fresh")
+    assert isinstance(rebuilt, Rebuilt), rebuilt
+    invariants.check(State(), rebuilt.state)
+    return rebuilt
 
 
 def refusal(*archives: FoundArchive, servers: tuple[Server, ...] = SERVERS) -> str:
-    found = rebuild(Finds(servers, archives), "fresh")
-    assert isinstance(found, Refused)
-    assert found.hint
-    return found.message
+    rebuilt = rebuild(Finds(servers, archives), "fresh")
+    assert isinstance(rebuilt, Refused)
+    assert rebuilt.hint
+    return rebuilt.message
 
 
 NEW, OLD = PositionReport(5, 2, "n", 100), PositionReport(5, 1, "n", 900)
@@ -80,10 +80,10 @@ def test_without_any_marker_the_one_that_led_last_leads() -> None:
 
 
 def test_an_archive_without_a_marker_is_doubted_beside_one_that_has_one() -> None:
-    found = made(archive(1, PositionReport()), archive(2, OLD), archive(3, None, trouble="corrupt"))
-    assert found.state.groups[("o", "g")].in_sync == (2,)
-    assert any("how new o-1 is" in line for line in found.unknown)
-    assert any("how new o-3 is" in line for line in found.unknown)
+    rebuilt = made(archive(1, PositionReport()), archive(2, OLD), archive(3, None, trouble="corrupt"))
+    assert rebuilt.state.groups[("o", "g")].in_sync == (2,)
+    assert any("how new o-1 is" in line for line in rebuilt.unknown)
+    assert any("how new o-3 is" in line for line in rebuilt.unknown)
 
 
 def test_terms_and_ids_go_on_above_everything_seen() -> None:
@@ -109,24 +109,24 @@ def test_a_store_that_never_had_data_begins_as_it_would_have() -> None:
 
 
 def test_lost_ports_and_passwords_are_made_anew_and_said() -> None:
-    found = made(archive(1, NEW, secret=""), archive(2, OLD, secret="", server_id="s1", cluster_port=0, client_port=0))
-    ports = [(a.cluster_port, a.client_port) for a in found.state.archives.values()]
+    rebuilt = made(archive(1, NEW, secret=""), archive(2, OLD, secret="", server_id="s1", cluster_port=0, client_port=0))
+    ports = [(a.cluster_port, a.client_port) for a in rebuilt.state.archives.values()]
     assert ports == [(7811, 7861), (7812, 7862)]
-    assert len(found.state.databases["o"].secret) == 40
-    assert any("gets 7812 and 7862" in line for line in found.unknown)
-    assert any("password of o" in line for line in found.unknown)
+    assert len(rebuilt.state.databases["o"].secret) == 40
+    assert any("gets 7812 and 7862" in line for line in rebuilt.unknown)
+    assert any("password of o" in line for line in rebuilt.unknown)
 
 
 def test_an_archive_that_was_removed_and_kept_does_not_take_the_ports_of_the_one_in_its_place() -> None:
-    found = made(archive(1, OLD), archive(2, NEW, server_id="s1"), archive(3, NEW))
-    ports = {a.archive_id: (a.cluster_port, a.client_port) for a in found.state.archives.values()}
+    rebuilt = made(archive(1, OLD), archive(2, NEW, server_id="s1"), archive(3, NEW))
+    ports = {a.archive_id: (a.cluster_port, a.client_port) for a in rebuilt.state.archives.values()}
     assert ports == {1: (7812, 7862), 2: (7811, 7861), 3: (7811, 7861)}
-    assert any(one.startswith("whether o-1 was removed and kept") and "7812 and 7862" in one for one in found.unknown)
+    assert any(line.startswith("whether o-1 was removed and kept") and "7812 and 7862" in line for line in rebuilt.unknown)
 
 
 def test_an_engine_that_others_knew_and_whose_archive_is_missing_is_named() -> None:
-    found = made(archive(1, NEW, peers=(("9" * 40, "10.0.0.9:7861"),)), archive(2, NEW, peers=((f"{1:040x}", "x"),)))
-    missing = [line for line in found.unknown if "not under these directories" in line]
+    rebuilt = made(archive(1, NEW, peers=(("9" * 40, "10.0.0.9:7861"),)), archive(2, NEW, peers=((f"{1:040x}", "x"),)))
+    missing = [line for line in rebuilt.unknown if "not under these directories" in line]
     assert missing == ["the archive of the engine at 10.0.0.9:7861, which o-1 knew: it is not under these directories"]
 
 

@@ -20,7 +20,7 @@ def put(state: State, **more: object) -> Accepted | Refused:
 
 
 @pytest.mark.parametrize(
-    ("said", "word"),
+    ("content", "word"),
     [
         ({"kind": "users"}, "Did you mean user?"),
         ({"key": ""}, "0 bytes"),
@@ -30,8 +30,8 @@ def put(state: State, **more: object) -> Accepted | Refused:
         ({"value": json.dumps("v" * records.LARGEST_VALUE)}, "bytes long"),
     ],
 )
-def test_what_could_be_no_record_is_refused_with_the_reason(said: dict[str, object], word: str) -> None:
-    refused = put(State(), **said)
+def test_what_could_be_no_record_is_refused_with_the_reason(content: dict[str, object], word: str) -> None:
+    refused = put(State(), **content)
     assert isinstance(refused, Refused)
     assert refused.code == "bad_value"
     assert word in f"{refused.message} {refused.hint}"

@@ -19,14 +19,14 @@ SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("tail_*.txt
 def noticed() -> list[str]:
     """The scenarios that go another way now."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in SCENARIOS}
-    found = []
+    names = []
     for name, text in texts.items():
         try:
             same = replay(text) == text
         except AssertionError:  # an invariant broke, or a line was refused
             same = False
-        found += [] if same else [name]
-    return found
+        names += [] if same else [name]
+    return names
 
 
 def test_taking_the_heir_for_the_last_leader_before_it_has_everything_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_taking_the_heir_for_the_last_leader_before_it_has_everything_is_noticed
 
 def test_keeping_in_s_whoever_was_named_but_not_compared_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def named(draft: Draft, group: Any, given: TailTransfer) -> tuple[int, ...]:
-        return tuple(one.archive_id for one in given.fed if one.archive_id != group.leader)
+        return tuple(follower.archive_id for follower in given.fed if follower.archive_id != group.leader)
 
     monkeypatch.setattr(tail, "whole_members", named)
     assert "tail_given_up" in noticed()
@@ -68,5 +68,5 @@ def test_trying_again_after_it_was_given_up_is_noticed(monkeypatch: pytest.Monke
 def test_what_is_fed_begins_above_every_offset_of_the_dead_leaders_history() -> None:
     fed = (TailRecipient(1, 11, offset=800, place=700, digest="seven"), TailRecipient(2, 12, offset=690, place=600, digest="six"))
     given = TailTransfer(0, 10, 1, 1, "n", "former", fed, size=900, digest="all", history="fresh")
-    assert min(one.place for one in fed) + given.shift > max(one.offset for one in fed)
+    assert min(follower.place for follower in fed) + given.shift > max(follower.offset for follower in fed)
     assert given.end == 900 + given.shift

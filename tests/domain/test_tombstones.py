@@ -21,12 +21,12 @@ def filled(*majors: tuple[int, int]) -> ScenarioRunner:
     runner.world.state = replace(runner.world.state, next_start_id=FIRST)
     runner.run("exit db-2")
     state: State = runner.world.state
-    one = next(iter(state.tombstones.values()))
+    tombstone = next(iter(state.tombstones.values()))
     made: dict[int, Tombstone] = {}
     for major, count in majors:
         for _ in range(count):
             start_id = 100 + len(made)
-            made[start_id] = replace(one, process=replace(one.process, start_id=start_id), major=major)
+            made[start_id] = replace(tombstone, process=replace(tombstone.process, start_id=start_id), major=major)
     newest = max(major for major, _ in majors)
     database = replace(state.databases["db"], major=newest)
     runner.world.state = replace(state, tombstones=made, databases={"db": database})
@@ -35,12 +35,12 @@ def filled(*majors: tuple[int, int]) -> ScenarioRunner:
 
 def test_the_oldest_of_an_incarnation_goes_and_that_is_said_once() -> None:
     runner = filled((1, 5), (2, TOMBSTONES_KEPT))
-    (said,) = [line for line in runner.run("exit db-2") if "tombstones_trimmed" in line]
-    assert "more than 1000 ended processes in incarnation 2" in said
-    kept = runner.world.state.tombstones
-    assert len(kept) == 5 + TOMBSTONES_KEPT
-    assert {100, 101, 102, 103, 104} <= set(kept), "those of an earlier incarnation stay"
-    assert 105 not in kept
+    (trimmed,) = [line for line in runner.run("exit db-2") if "tombstones_trimmed" in line]
+    assert "more than 1000 ended processes in incarnation 2" in trimmed
+    tombstones = runner.world.state.tombstones
+    assert len(tombstones) == 5 + TOMBSTONES_KEPT
+    assert {100, 101, 102, 103, 104} <= set(tombstones), "those of an earlier incarnation stay"
+    assert 105 not in tombstones
     assert not [line for line in runner.run("exit db-2") if "tombstones_trimmed" in line]
     assert runner.world.state.databases["db"].trimmed == 2
 

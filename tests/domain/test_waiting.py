@@ -297,12 +297,12 @@ def played(scenario: str) -> ScenarioRunner:
 @pytest.mark.parametrize("case", CASES)
 def test_what_waits_says_for_whom_since_when_and_what_helps(case: str) -> None:
     scenario, subject, whom, reason, fix = CASES[case]
-    found = blocked(played(scenario).world.state)
-    mine = [one for one in found if one.subject == subject and whom in one.waits_for and reason in one.reason]
-    assert mine, [(one.subject, one.waits_for, one.reason, one.hint) for one in found]
-    assert any(fix in one.hint for one in mine), mine
+    items = blocked(played(scenario).world.state)
+    mine = [item for item in items if item.subject == subject and whom in item.waits_for and reason in item.reason]
+    assert mine, [(item.subject, item.waits_for, item.reason, item.hint) for item in items]
+    assert any(fix in item.hint for item in mine), mine
     no_moment = "renamed" in reason
-    assert no_moment or all(one.since for one in mine), mine
+    assert no_moment or all(item.since for item in mine), mine
 
 
 BLOCKS = {
@@ -324,8 +324,8 @@ BLOCKS = {
 def test_what_keeps_writes_from_being_taken_is_marked_and_no_store_is_running_then(scenario: str) -> None:
     state = played(scenario).world.state
     (group,) = state.groups_of("db")
-    found = blocked(state, "db")
-    assert any(one.blocks for one in found) == BLOCKS[scenario], found
+    items = blocked(state, "db")
+    assert any(item.blocks for item in items) == BLOCKS[scenario], items
     if BLOCKS[scenario]:
         assert store_status(state, "db") == "Partial"
         assert can_lose(state, group)[1] == 0 or not group.serving
@@ -340,9 +340,9 @@ def test_a_leader_that_takes_writes_again_makes_nobody_wait() -> None:
 
 def test_every_reason_to_refuse_writes_says_what_helps_and_names_what_there_is() -> None:
     for why in WRITE_REFUSALS:
-        (one,) = [one for one in blocked(played(UP + f"refuses db-1 why={why}").world.state) if one.blocks]
-        assert one.hint, why
-        assert "{" not in one.hint, one.hint
+        (item,) = [item for item in blocked(played(UP + f"refuses db-1 why={why}").world.state) if item.blocks]
+        assert item.hint, why
+        assert "{" not in item.hint, item.hint
 
 
 @pytest.mark.parametrize("scenario", [BEGIN, UP, UP + TE.format(te=2), STOPPED])
@@ -353,14 +353,14 @@ def test_what_is_well_or_was_stopped_waits_for_nobody(scenario: str) -> None:
 def test_one_store_is_asked_about_alone() -> None:
     runner = played(UP + "create other on=A; start other-1; lost B")
     state = runner.world.state
-    assert {one.database for one in blocked(state, "other")} == {"other"}
-    assert {one.subject for one in blocked(state, "db")} == {"server B", "process 1 (db-2)"}
+    assert {item.database for item in blocked(state, "other")} == {"other"}
+    assert {item.subject for item in blocked(state, "db")} == {"server B", "process 1 (db-2)"}
 
 
 def test_each_entry_reads_as_a_sentence() -> None:
     for scenario, *_ in CASES.values():
-        for one in blocked(played(scenario).world.state):
-            assert isinstance(one, BlockedItem)
-            assert one.waits_for, one
-            assert one.reason[-1] != ".", one
-            assert not one.hint or one.hint[-1] == ".", one
+        for item in blocked(played(scenario).world.state):
+            assert isinstance(item, BlockedItem)
+            assert item.waits_for, item
+            assert item.reason[-1] != ".", item
+            assert not item.hint or item.hint[-1] == ".", item

@@ -111,8 +111,8 @@ def _options(runner: ScenarioRunner, line: Line) -> c.Command:
 
 @verb("start")
 def _start(runner: ScenarioRunner, line: Line) -> c.Command | list[str]:
-    asked = line.options.get("expected")
-    expected = tuple(int(n) if n else None for n in asked.split(",")) if asked else None
+    quoted = line.options.get("expected")
+    expected = tuple(int(n) if n else None for n in quoted.split(",")) if quoted else None
     lines: list[str] = []
     for word in line.words:
         archive = runner.world.state.archives[runner.archive(word)]

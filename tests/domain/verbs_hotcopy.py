@@ -102,8 +102,8 @@ def _copies(runner: ScenarioRunner, line: Line) -> list[str]:
     """Every hot copy, a line each, and a line for each archive."""
     lines = []
     for copy in runner.world.state.copies.values():
-        said = f": {copy.message}" if copy.message else ""
-        lines.append(f"hot copy {copy.copy_id} of {copy.database} {copy.stage} attempt {copy.attempt}{said}")
+        message = f": {copy.message}" if copy.message else ""
+        lines.append(f"hot copy {copy.copy_id} of {copy.database} {copy.stage} attempt {copy.attempt}{message}")
         for part in copy.parts:
             marks = [w for w in ("prepared", "noted", "linked", "copied") if getattr(part, w)]
             lines.append(f"  archive {part.archive_id} to {part.path} {part.percent} % {' '.join(marks)}".rstrip())

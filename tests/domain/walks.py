@@ -205,12 +205,12 @@ def _process_facts(state: State, process: Process, now: int, salt: int) -> Itera
 def _tail_facts(state: State, group: Group, process: Process, now: int, salt: int) -> Iterator[c.Command]:
     """Mostly as expected, sometimes not."""
     assert group.tail is not None
-    said = {"now": now, "server_id": process.server_id, "start_id": process.start_id, "term": group.term}
-    others = tuple(one.start_id for one in group.tail.fed if (one.start_id + salt) % 11)
-    yield c.TailMeasured(**said, size=100, digest="all", history=f"t{group.term}", prefixes=others)  # type: ignore[arg-type]
-    yield c.TailFed(**said, size=100, digest="all" if salt % 13 else "other")  # type: ignore[arg-type]
+    header = {"now": now, "server_id": process.server_id, "start_id": process.start_id, "term": group.term}
+    others = tuple(follower.start_id for follower in group.tail.fed if (follower.start_id + salt) % 11)
+    yield c.TailMeasured(**header, size=100, digest="all", history=f"t{group.term}", prefixes=others)  # type: ignore[arg-type]
+    yield c.TailFed(**header, size=100, digest="all" if salt % 13 else "other")  # type: ignore[arg-type]
     if salt % 9 == 0:
-        yield c.TailBroken(**said, reason="it broke")  # type: ignore[arg-type]
+        yield c.TailBroken(**header, reason="it broke")  # type: ignore[arg-type]
 
 
 def _group_facts(state: State, group: Group, now: int, salt: int) -> Iterator[c.Command]:

@@ -36,7 +36,7 @@ class Counter:
     _rest: bytes = b""
 
     def run(self, ended: threading.Event) -> None:
-        """Add until told to end."""
+        """Add until stopped."""
         while not ended.is_set():
             try:
                 if self._line is None:
@@ -88,15 +88,15 @@ class Counter:
                 answer = self._read()
                 if not answer.startswith("*"):
                     raise ConnectionError(answer)
-                found = [int([self._read(), self._read()][1]) for _ in range(int(answer[1:]))]
+                counts = [int([self._read(), self._read()][1]) for _ in range(int(answer[1:]))]
                 break
             except OSError:
                 self._leave()
                 time.sleep(0.01)
         self._leave()
-        if self.listed - set(found):
-            self.wrong.append(f"{self.name}: its list lacks {sorted(self.listed - set(found))}")
-        if len(found) > len(set(found)):
+        if self.listed - set(counts):
+            self.wrong.append(f"{self.name}: its list lacks {sorted(self.listed - set(counts))}")
+        if len(counts) > len(set(counts)):
             self.wrong.append(f"{self.name}: its list has something twice")
 
     def _expect(self, *beginnings: str) -> None:
@@ -146,16 +146,16 @@ def counting(nodes: Sequence[tuple[str, int]], lines: int = 20) -> Iterator[list
         for thread in threads:
             thread.join(30)
         assert not any(thread.is_alive() for thread in threads)
-        for one in counters:
-            one.look_again()
+        for entry in counters:
+            entry.look_again()
 
 
 def go_on(counters: Sequence[Counter], count: int = 20, within: float = 60.0) -> None:
     """Wait until every line was answered so often from now on."""
     wanted = [counter.answered + count for counter in counters]
     ends = time.monotonic() + within
-    while any(one.answered < aim for one, aim in zip(counters, wanted, strict=True)):
-        assert time.monotonic() < ends, [one.answered for one in counters]
+    while any(counter.answered < aim for counter, aim in zip(counters, wanted, strict=True)):
+        assert time.monotonic() < ends, [counter.answered for counter in counters]
         time.sleep(0.01)
 
 

@@ -79,12 +79,12 @@ class Player:
     def types(self, words: str, code: int = 0, either: tuple[int, ...] = ()) -> Said:
         """Run one command of the scenario and write down what it said. `either`: start ids that may share out their node
         ids as they like."""
-        said = self.says(words)
-        assert said.code == code, (words, said)
-        self.tells(f"{self.program} {words}", _shared_out(said.out, either) + (said.err if code else ""))
-        return said
+        output = self.says(words)
+        assert output.code == code, (words, output)
+        self.record(f"{self.program} {words}", _shared_out(output.out, either) + (output.err if code else ""))
+        return output
 
-    def tells(self, title: str, text: str) -> None:
+    def record(self, title: str, text: str) -> None:
         """Write down a line that was typed and what came of it."""
         self.lines += [f"$ {self.filtered(title)}", *self.filtered(text).splitlines()]
 
@@ -142,7 +142,7 @@ class Player:
         """The text without times, pids, ports, versions, tokens, addresses and paths of this run."""
         for server, manager in zip(SERVERS, self.domain.managers, strict=True):
             text = text.replace(str(self.domain.root / "archives" / server), f"/var/opt/nuodb/archive/{server}")
-            text = re.sub(rf"{re.escape(manager.host)}:(\d+)", lambda found, name=server: _port(name, found[1]), text)
+            text = re.sub(rf"{re.escape(manager.host)}:(\d+)", lambda match, name=server: _port(name, match[1]), text)
         text = text.replace(f"({self.timeout_ms} ms)", "(10000 ms)")
         for pattern, instead in FILTERS:
             text = re.sub(pattern, instead, text)
@@ -150,10 +150,10 @@ class Player:
 
     def compare(self, name: str) -> None:
         """The transcript is the golden file's."""
-        path, told = GOLDEN / name, "\n".join(self.lines) + "\n"
+        path, output = GOLDEN / name, "\n".join(self.lines) + "\n"
         if os.environ.get(REWRITE):
-            path.write_text(told)
-        differs = "\n".join(difflib.unified_diff(path.read_text().splitlines(), told.splitlines(), "golden", "told", n=1))
+            path.write_text(output)
+        differs = "\n".join(difflib.unified_diff(path.read_text().splitlines(), output.splitlines(), "golden", "now", n=1))
         assert not differs, f"{path} differs; {REWRITE}=1 writes it anew\n{differs}"
 
 
@@ -176,19 +176,19 @@ BOTH_STOPPED = re.compile(r"( +\[TE\] .*EXITED\(REQUESTED_SHUTDOWN:SHUTTING_DOWN
 
 def _steady(text: str) -> str:
     """Two TEs that one decision stopped may end in either order; in the golden file the lower start id stands first."""
-    return BOTH_STOPPED.sub(lambda found: "\n".join(sorted(found.groups(), key=_start_id)), text)
+    return BOTH_STOPPED.sub(lambda match: "\n".join(sorted(match.groups(), key=_start_id)), text)
 
 
 def _shared_out(text: str, either: tuple[int, ...]) -> str:
     """The node ids of these processes in the order of their start ids."""
-    mine = [re.compile(rf"(\[start_id = {one}\].*\[node_id = )(\d+)") for one in either]
-    found = sorted(hit[2] for one in mine if (hit := one.search(text)))
-    for one, node_id in zip(mine, found, strict=False):
-        text = one.sub(rf"\g<1>{node_id}", text)
+    mine = [re.compile(rf"(\[start_id = {start_id}\].*\[node_id = )(\d+)") for start_id in either]
+    node_ids = sorted(hit[2] for pattern in mine if (hit := pattern.search(text)))
+    for pattern, node_id in zip(mine, node_ids, strict=False):
+        text = pattern.sub(rf"\g<1>{node_id}", text)
     return text
 
 
 def _start_id(line: str) -> int:
-    found = re.search(r"start_id = (\d+)", line)
-    assert found, line
-    return int(found[1])
+    match = re.search(r"start_id = (\d+)", line)
+    assert match, line
+    return int(match[1])

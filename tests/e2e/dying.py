@@ -31,11 +31,11 @@ class Moment:
 
     name: str  # of the instance, or TE
     state: str  # of its process
-    asked: bool = False  # to leave: it ends anyway
+    leaves: bool = False  # it is about to end anyway
     later: str = ""  # its state when its end is reported by a manager that was away for longer
     others: tuple[str, ...] = ()  # who ends gracefully by itself afterwards
     whose: str = ""  # the instance whose manager is the victim, if it is another's
-    dismissed: tuple[str, int] = BY_OPERATOR  # what an operator's kill is told as while it has no engine
+    dismissed: tuple[str, int] = BY_OPERATOR  # how an operator's kill is reported while it has no engine
 
 
 Row = Callable[[Stage], Moment]
@@ -100,7 +100,7 @@ def killed_and_whole_again(there: Stage, row: Row, column: Column, name: str) ->
         before = Record(there)
         manager = there.manager_of(victim.whose or victim.name)
         column(there, victim, manager, run)
-        if column is both_die:  # what is held lasts until the manager is back and has told of the end
+        if column is both_die:  # what is held lasts until the manager is back and has reported the end
             manager.restart()
             there.end_of(STORE, int(run["startId"]))
         there.let_go()
@@ -116,7 +116,7 @@ def killed_and_whole_again(there: Stage, row: Row, column: Column, name: str) ->
 
 def _settles(there: Stage, victim: Moment, run: Json, column: Column) -> None:
     """What ends, ends before anything is started again; what only lost its manager lives on under its start id."""
-    if victim.asked or column is not manager_dies:
+    if victim.leaves or column is not manager_dies:
         there.end_of(STORE, int(run["startId"]))
     for name in victim.others:
         wait_for(f"{name} ended", lambda name=name: not there.run(name))  # type: ignore[misc]
@@ -134,30 +134,30 @@ class Record:
     def look(self, victim: Moment, run: Json, died: bool) -> None:
         """The victim's tombstone, if it died; nobody else's but of those who leave; start ids; the incarnation."""
         mine = int(run["startId"])
-        found = {int(tombstone["startId"]): tombstone for tombstone in self._there.client.tombstones(STORE)}
-        fresh = {start_id: one for start_id, one in found.items() if start_id not in self._ended}
+        tombstones = {int(tombstone["startId"]): tombstone for tombstone in self._there.client.tombstones(STORE)}
+        fresh = {start_id: tombstone for start_id, tombstone in tombstones.items() if start_id not in self._ended}
         leaves = {start_id for start_id, name in self._lived.items() if name in victim.others}
-        assert set(fresh) == leaves | ({mine} if died or victim.asked else set()), fresh
-        for start_id, one in fresh.items():
-            self._one_end(one, victim if start_id == mine else None, run, died)
-        self._start_ids(found, fresh)
+        assert set(fresh) == leaves | ({mine} if died or victim.leaves else set()), fresh
+        for start_id, end in fresh.items():
+            self._one_end(end, victim if start_id == mine else None, run, died)
+        self._start_ids(tombstones, fresh)
         self._count(fresh)
 
-    def _one_end(self, told: Json, victim: Moment | None, run: Json, died: bool) -> None:
+    def _one_end(self, tombstone: Json, victim: Moment | None, run: Json, died: bool) -> None:
         if victim is None or not died:
             expected, state = GRACEFUL, "REQUESTED_SHUTDOWN:SHUTTING_DOWN"
         else:
             expected, state = (victim.dismissed if run["pid"] is None else BY_SIGNAL), victim.state
-        was = f"{told['state']}:{told['engineState']}"
-        assert was == state or (victim is not None and was == victim.later), told
-        assert (told["cause"], told["exitCode"]) == expected, told
+        was = f"{tombstone['state']}:{tombstone['engineState']}"
+        assert was == state or (victim is not None and was == victim.later), tombstone
+        assert (tombstone["cause"], tombstone["exitCode"]) == expected, tombstone
 
-    def _start_ids(self, found: dict[int, Json], fresh: dict[int, Json]) -> None:
+    def _start_ids(self, tombstones: dict[int, Json], fresh: dict[int, Json]) -> None:
         """No id is used twice; who did not end keeps his; who is new has a higher one than anybody before."""
         lives = {int(process["startId"]) for process in self._there.client.processes()}
-        assert not lives & set(found)
+        assert not lives & set(tombstones)
         assert set(self._lived) - set(fresh) <= lives
-        assert all(one > max(self._lived) for one in lives - set(self._lived))
+        assert all(start_id > max(self._lived) for start_id in lives - set(self._lived))
 
     def _count(self, fresh: dict[int, Json]) -> None:
         """Each end counts once in the incarnation it happened in; no two have the same, and the newest is shown first."""

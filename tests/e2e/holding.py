@@ -117,12 +117,12 @@ class Stage(Watched):
             store = self.client.store(STORE)
             if store["state"] == "REQUESTED_TE_SHUTDOWN" or store["state"] == "REQUESTED_SM_SHUTDOWN":
                 return False
-            for one in store["instances"]:
-                if one["process"] is None:
+            for instance in store["instances"]:
+                if instance["process"] is None:
                     with contextlib.suppress(ClientError):
-                        self.client.start_instance(STORE, one["instanceName"])
+                        self.client.start_instance(STORE, instance["instanceName"])
             (group,) = store["groups"]
-            runs = [f"{r['state']}:{r['engineState']}" for one in store["instances"] if (r := one["process"])]
+            runs = [f"{r['state']}:{r['engineState']}" for instance in store["instances"] if (r := instance["process"])]
             settled = not group["handover"] and len(group["inSync"]) == 2
             if not (store["state"] == "RUNNING" and group["serving"] and settled and runs == ["MONITORED:RUNNING"] * 2):
                 return False
@@ -150,13 +150,13 @@ class Stage(Watched):
 
     def engines_of_te(self) -> list[int]:
         """The pids of its engines, held or not: not what the launcher starts besides them, or parts of itself."""
-        launcher, found = self.run(TE).get("pid"), []
+        launcher, engines = self.run(TE).get("pid"), []
         with contextlib.suppress(OSError):  # it has ended meanwhile
             for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-                told = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"valkey-server" in told and b"launcher.sh" not in told:
-                    found.append(int(pid))
-        return found
+                command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"valkey-server" in command_line and b"launcher.sh" not in command_line:
+                    engines.append(int(pid))
+        return engines
 
     # -- holding ------------------------------------------------------------------------------------------------
 
@@ -260,7 +260,9 @@ class Journal:
     def __init__(self, stage: Stage, name: str) -> None:
         self.key, self.acknowledged = f"{JOURNAL}-{name}", 0
         self._kept: set[str] = set()
-        self._nodes = [(str(one["host"]), int(one["clientPort"])) for one in stage.client.store(STORE)["instances"]]
+        self._nodes = [
+            (str(instance["host"]), int(instance["clientPort"])) for instance in stage.client.store(STORE)["instances"]
+        ]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True)
 
@@ -294,7 +296,7 @@ class Journal:
 
     def missed_by_te(self, stage: Stage) -> set[str]:
         """The acknowledged writes that the TE does not hold; none if there is no TE."""
-        nodes = [str(one["address"]).rpartition(":") for one in stage.run(TE).get("endpoints", ())]
+        nodes = [str(endpoint["address"]).rpartition(":") for endpoint in stage.run(TE).get("endpoints", ())]
         missing: set[str] = set()
         for host, _, port in nodes:
             with valkey.Valkey(host, int(port), socket_timeout=10) as client:
@@ -309,10 +311,10 @@ class Journal:
 @contextlib.contextmanager
 def stage(root: Path) -> Iterator[Stage]:
     """A stage that is set; everything it started has ended when this ends."""
-    found = Stage(root)
+    running = Stage(root)
     try:
-        found.start()
-        found.build()
-        yield found
+        running.start()
+        running.build()
+        yield running
     finally:
-        found.close()
+        running.close()

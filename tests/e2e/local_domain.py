@@ -34,10 +34,10 @@ def wait_for(what: str, look: Callable[[], T], within: float = PATIENCE) -> T:
     ends, last = time.monotonic() + within, ""
     while True:
         try:
-            found = look()
-            if found:
-                return found
-            last = repr(found)
+            value = look()
+            if value:
+                return value
+            last = repr(value)
         except (ClientError, valkey.exceptions.ConnectionError) as trouble:
             last = str(trouble)
         assert time.monotonic() < ends, f"{what} did not happen within {within:g} s; last seen: {last}"
@@ -159,7 +159,7 @@ class LocalDomain:
         return ",".join(f"{m.host}:{m.port}" for m in self.managers)
 
     def dkv(self, *words: str, managers: str | None = None, env: dict[str, str] | None = None) -> Said:
-        """Run the CLI once, with this domain's managers unless told otherwise ("" for none)."""
+        """Run the CLI once, with this domain's managers unless others are named ("" for none)."""
         environ = self.env | {"DKV_MANAGERS": self.addresses if managers is None else managers} | (env or {})
         done = subprocess.run(
             [str(DKV), *words], env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=90, check=False
@@ -169,12 +169,12 @@ class LocalDomain:
 
     def do(self, *words: str) -> Said:
         """Run the CLI once; it must succeed."""
-        said = self.dkv(*words)
-        assert said.code == 0, (words, said)
-        return said
+        output = self.dkv(*words)
+        assert output.code == 0, (words, output)
+        return output
 
     def create(self, name: str, *words: str, start: bool = True) -> Json:
-        """A store made by the cmdlets and, unless told otherwise, running; its view."""
+        """A store made by the cmdlets and, unless it is not to be started, running; its view."""
         self.do("New-DkvStore", name, name.lower(), *words)
         if start:
             self.do("Start-DkvStore", name)
@@ -183,13 +183,13 @@ class LocalDomain:
     def remove(self, name: str) -> None:
         """Stop and delete a store, so that the next scenario finds a tidy domain."""
         self.dkv("Stop-DkvStore", name)
-        said = self.dkv("Remove-DkvStore", name)
-        assert said.code == 0, said
+        output = self.dkv("Remove-DkvStore", name)
+        assert output.code == 0, output
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     def instance(self, store: str, name: str) -> Json:
-        """One instance of a store as the domain tells it."""
+        """One instance of a store as the domain shows it."""
         return next(dict(i) for i in self.client.store(store)["instances"] if i["instanceName"] == name)
 
     def group(self, store: str) -> Json:
@@ -204,12 +204,12 @@ class LocalDomain:
         """Wait until an instance is in a documented state; its view then."""
 
         def look() -> Json | None:
-            found = self.instance(store, name)
-            return found if found["state"] == state else None
+            instance = self.instance(store, name)
+            return instance if instance["state"] == state else None
 
-        found = wait_for(f"{name} {state}", look, within)
-        assert found is not None
-        return found
+        instance = wait_for(f"{name} {state}", look, within)
+        assert instance is not None
+        return instance
 
     def wait_in_sync(self, store: str, *names: str, within: float = PATIENCE) -> None:
         """Wait until the first group serves with exactly these copies in sync."""
@@ -219,14 +219,14 @@ class LocalDomain:
 
     def engine(self, store: str, name: str) -> valkey.Valkey:
         """A plain connection to an instance's engine, as any client has it."""
-        found = self.instance(store, name)
-        return valkey.Valkey(found["host"], found["clientPort"], socket_timeout=10)
+        instance = self.instance(store, name)
+        return valkey.Valkey(instance["host"], instance["clientPort"], socket_timeout=10)
 
     def archive(self, store: str, name: str) -> Path:
         """The directory of an instance's archive."""
-        found = self.instance(store, name)
-        domain = next(m.data_dir for m in self.managers if m.server_id == found["server"])
-        return Path(found["path"] or domain / "archives" / store / f"{name}-{found['archiveId']}")
+        instance = self.instance(store, name)
+        domain = next(m.data_dir for m in self.managers if m.server_id == instance["server"])
+        return Path(instance["path"] or domain / "archives" / store / f"{name}-{instance['archiveId']}")
 
     def end_of(self, store: str, start_id: int) -> Json:
         """The tombstone of a process, as soon as there is one."""
@@ -234,9 +234,9 @@ class LocalDomain:
         def look() -> Json | None:
             return next((t for t in self.client.tombstones(store) if t["startId"] == start_id), None)
 
-        found = wait_for(f"the tombstone of process {start_id}", look)
-        assert found is not None
-        return found
+        tombstone = wait_for(f"the tombstone of process {start_id}", look)
+        assert tombstone is not None
+        return tombstone
 
     def picture(self) -> tuple[Any, ...]:
         """All that a refused command must not change: every store whole, and how long the event log is."""
@@ -279,7 +279,7 @@ def free_net() -> str:
 def marked(root: Path, net: str = "") -> list[int]:
     """The living processes that carry a domain's mark or work inside it, and engines on its addresses: their titles overwrite
     the environment, and an archive may be anywhere."""
-    mark, title, found = f"{MARK}={root}\0".encode(), f"valkey-server {net}.".encode() if net else b"\0none", []
+    mark, title, processes = f"{MARK}={root}\0".encode(), f"valkey-server {net}.".encode() if net else b"\0none", []
     for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):
             if not entry.isdigit():
@@ -287,29 +287,29 @@ def marked(root: Path, net: str = "") -> list[int]:
             inside = os.readlink(f"/proc/{entry}/cwd").startswith(f"{root}/")
             engine = title in Path(f"/proc/{entry}/cmdline").read_bytes()
             if inside or engine or mark in Path(f"/proc/{entry}/environ").read_bytes():
-                found.append(int(entry))
-    return found
+                processes.append(int(entry))
+    return processes
 
 
 @contextlib.contextmanager
 def local_domain(root: Path, servers: int = 3, settings: dict[str, str] | None = None) -> Iterator[LocalDomain]:
     """A domain that runs; everything it started has ended when this ends."""
     root.mkdir(parents=True, exist_ok=True)
-    found = LocalDomain(root, servers, settings)
+    domain = LocalDomain(root, servers, settings)
     try:
-        found.start()
-        yield found
+        domain.start()
+        yield domain
     finally:
-        found.close()
+        domain.close()
 
 
-def refused(said: Said, *words: str, hint: bool = True) -> None:
+def refused(output: Said, *words: str, hint: bool = True) -> None:
     """A refusal worth reading: an exit code, words that name the thing, a hint, and no Python in it."""
-    text = said.out + said.err
-    assert said.code in (1, 2), said
+    text = output.out + output.err
+    assert output.code in (1, 2), output
     for word in words:
-        assert word.lower() in text.lower(), (word, said)
-    assert not hint or "hint: " in said.err or "FAILED" in said.out, said
+        assert word.lower() in text.lower(), (word, output)
+    assert not hint or "hint: " in output.err or "FAILED" in output.out, output
 
 
 __all__ = ["DKV", "LocalDomain", "Manager", "ManagerRefused", "Said", "local_domain", "marked", "refused", "wait_for"]

@@ -51,17 +51,17 @@ class Nuocmd:
 
     def do(self, *words: object) -> str:
         """Run it once; it must succeed. What it printed."""
-        said = self.run(*words)
-        assert said.code == 0, (words, said)
-        return said.out
+        output = self.run(*words)
+        assert output.code == 0, (words, output)
+        return output.out
 
     def refused(self, *words: object) -> str:
         """Run it once; it must be refused in one sentence, and nothing may have changed."""
         with self.domain.unchanged():
-            said = self.run(*words)
-        assert said.code == 1, (words, said)
-        assert re.fullmatch(r"'\w+ [\w-]+' failed: [^\n]+\n", said.err), said.err
-        return said.err.partition("failed: ")[2].strip()
+            output = self.run(*words)
+        assert output.code == 1, (words, output)
+        assert re.fullmatch(r"'\w+ [\w-]+' failed: [^\n]+\n", output.err), output.err
+        return output.err.partition("failed: ")[2].strip()
 
     def json(self, *words: object) -> list[dict[str, Any]]:
         """The objects a command prints, as they came over the wire."""
@@ -71,9 +71,9 @@ class Nuocmd:
 
     def look(self, path: str, **params: str) -> Any:
         """What a GET under /api/1 answers."""
-        found = httpx.get(f"http://{self.server.host}:8888/api/1/{path}", params=params, timeout=PATIENCE)
-        assert found.status_code == 200, found.text
-        return found.json()
+        response = httpx.get(f"http://{self.server.host}:8888/api/1/{path}", params=params, timeout=PATIENCE)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def database(self, name: str) -> dict[str, Any]:
         """A database as it is now."""
@@ -91,8 +91,8 @@ class Nuocmd:
         """Wait until so many processes of a database run, and no other lives."""
 
         def look() -> bool:
-            found = [f"{p['durableState']}:{p['state']}" for p in self.processes(name)]
-            return found == ["MONITORED:RUNNING"] * count
+            states = [f"{p['durableState']}:{p['state']}" for p in self.processes(name)]
+            return states == ["MONITORED:RUNNING"] * count
 
         wait_for(f"{count} processes of {name} running", look)
 

@@ -55,11 +55,11 @@ class Nuocmd:
         assert code == 0, (text, out, err)
         return out
 
-    def refused(self, text: str, *said: str) -> None:
+    def refused(self, text: str, *words: str) -> None:
         """A command that is refused in these words, with exit status 1."""
         code, out, err = self.run(*text.split())
         assert code == 1, (text, out, err)
-        assert all(one in err for one in said), err
+        assert all(word in err for word in words), err
 
     def json(self, text: str) -> Any:
         """What a command prints, as JSON."""

@@ -59,11 +59,11 @@ class Application:
     def listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            said = json.loads(line)
-            if said["error"]:
-                self.errors.append((said["at"], said["error"]))
+            report = json.loads(line)
+            if report["error"]:
+                self.errors.append((report["at"], report["error"]))
             else:
-                self.written.append(said["at"])
+                self.written.append(report["at"])
 
     def served_since(self, moment: float) -> bool:
         """Whether it writes again, not just once."""
@@ -88,7 +88,7 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
 @contextmanager
 def at_work(domain: LocalDomain, libraries: tuple[str, ...], node_modules: Path | None) -> Iterator[list[Application]]:
     """An application for each library, that has written already."""
-    nodes = ",".join(f"{one['host']}:{one['clientPort']}" for one in domain.client.store(STORE)["instances"])
+    nodes = ",".join(f"{instance['host']}:{instance['clientPort']}" for instance in domain.client.store(STORE)["instances"])
     applications = [start(library, nodes, node_modules) for library in libraries]
     listeners = [threading.Thread(target=application.listen, daemon=True) for application in applications]
     for listener in listeners:
@@ -97,15 +97,15 @@ def at_work(domain: LocalDomain, libraries: tuple[str, ...], node_modules: Path 
         wait_for("every application writes", lambda: all(application.served_since(0) for application in applications), within=60)
         yield applications
     finally:
-        for one in applications:
-            assert one.process.stdin is not None
-            one.process.stdin.close()
-            one.process.kill()
-            one.process.wait(10)
-        for one, listener in zip(applications, listeners, strict=True):
+        for each in applications:
+            assert each.process.stdin is not None
+            each.process.stdin.close()
+            each.process.kill()
+            each.process.wait(10)
+        for each, listener in zip(applications, listeners, strict=True):
             listener.join(10)
-            assert one.process.stdout is not None
-            one.process.stdout.close()
+            assert each.process.stdout is not None
+            each.process.stdout.close()
 
 
 def start(library: str, nodes: str, node_modules: Path | None) -> Application:
@@ -169,7 +169,7 @@ EVENTS: dict[str, Callable[[LocalDomain], None]] = {
 
 
 def names(domain: LocalDomain) -> list[str]:
-    return [str(one["instanceName"]) for one in domain.client.store(STORE)["instances"]]
+    return [str(instance["instanceName"]) for instance in domain.client.store(STORE)["instances"]]
 
 
 def gone(domain: LocalDomain) -> None:
@@ -191,11 +191,11 @@ def goes_through(domain: LocalDomain, event: str, applications: list[Application
     ends = time.monotonic() + SERVED_WITHIN
     while time.monotonic() < ends and not all(application.served_since(again) for application in applications):
         time.sleep(0.05)
-    for one in applications:
-        if not one.served_since(again):
-            wrong[one.library] = f"not served {SERVED_WITHIN:g} s after {event}; last: {one.errors[-1:]}"
-        elif handed := one.unrepeatable(began):
-            wrong[one.library] = f"handed at {event}: {sorted(set(handed))[:5]}"
+    for each in applications:
+        if not each.served_since(again):
+            wrong[each.library] = f"not served {SERVED_WITHIN:g} s after {event}; last: {each.errors[-1:]}"
+        elif handed := each.unrepeatable(began):
+            wrong[each.library] = f"handed at {event}: {sorted(set(handed))[:5]}"
     return wrong
 
 

@@ -23,8 +23,8 @@ SCRIPT = "local ends = os.clock() + tonumber(ARGV[1]) while os.clock() < ends do
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("busy"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as found:
-        yield found
+    with watched(tmp_path_factory.mktemp("busy"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as running_domain:
+        yield running_domain
 
 
 def names(domain: Watched) -> tuple[str, str]:
@@ -138,10 +138,10 @@ def as_manager(domain: Watched, name: str) -> Iterator[valkey.Valkey]:
     from dkv.engine.config import MANAGER
     from dkv.engine.supervisor import read_run
 
-    found = domain.instance(domain.store, name)
-    run = read_run(domain.manager_of(name).data_dir / "run" / str(found["process"]["startId"]))
+    instance = domain.instance(domain.store, name)
+    run = read_run(domain.manager_of(name).data_dir / "run" / str(instance["process"]["startId"]))
     assert run is not None
-    with valkey.Valkey(found["host"], found["clientPort"], username=MANAGER, password=run.record.secret) as client:
+    with valkey.Valkey(instance["host"], instance["clientPort"], username=MANAGER, password=run.record.secret) as client:
         yield client
 
 
@@ -211,5 +211,5 @@ def look_closely(holds: Callable[[], bool]) -> None:
 
 
 def stopped(domain: Watched, name: str) -> bool:
-    found = next(one for one in domain.client.store(STORE)["instances"] if one["instanceName"] == name)
-    return found["process"] is None
+    instance = next(instance for instance in domain.client.store(STORE)["instances"] if instance["instanceName"] == name)
+    return instance["process"] is None

@@ -1,4 +1,4 @@
-"""Why did it end? Through the whole of dkv each death is told in plain words, with its exit code, beside its look-alikes."""
+"""Why did it end? Through the whole of dkv each death is described in plain words, with its exit code, beside its look-alikes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SETTINGS = {"DKV_RESTART_BUDGET": "1000", "DKV_ENGINE_HANG_TIMEOUT_MS": "4000"}
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     """Two servers. The first restarts what ends for ever, the second one within the usual budget."""
     root = tmp_path_factory.mktemp("causes")
-    found = LocalDomain(root, 2, SETTINGS)
-    del found.managers[1].env["DKV_RESTART_BUDGET"]
+    running_domain = LocalDomain(root, 2, SETTINGS)
+    del running_domain.managers[1].env["DKV_RESTART_BUDGET"]
     try:
-        found.start()
-        found.create("Lone", "-Managers", found.managers[0].host)
-        yield found
+        running_domain.start()
+        running_domain.create("Lone", "-Managers", running_domain.managers[0].host)
+        yield running_domain
     finally:
-        found.close()
+        running_domain.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def running(domain: LocalDomain, store: str = "Lone") -> tuple[int, int]:
 
 def ended(domain: LocalDomain, start_id: int, cause: str, reason: str, code: int) -> Json:
     """The tombstone, which must say this."""
-    found = wait_for("a tombstone", lambda: next((t for t in domain.client.tombstones() if t["startId"] == start_id), None))
-    assert found is not None
-    assert (found["cause"], found["exitCode"]) == (cause, code), found
-    assert reason in found["reason"], found
-    return found
+    tombstone = wait_for("a tombstone", lambda: next((t for t in domain.client.tombstones() if t["startId"] == start_id), None))
+    assert tombstone is not None
+    assert (tombstone["cause"], tombstone["exitCode"]) == (cause, code), tombstone
+    assert reason in tombstone["reason"], tombstone
+    return tombstone
 
 
 def test_an_operator_stopped_it(domain: LocalDomain) -> None:
@@ -115,27 +115,27 @@ def test_it_never_answered(domain: LocalDomain) -> None:
 
 
 def fails_at_start(domain: LocalDomain, cause: str, *reasons: str) -> Json:
-    """Ask for a start that can never work: told at once, and parked at the third try, which is not made within a blink."""
+    """Ask for a start that can never work: refused at once, and parked at the third try, which is not made within a blink."""
     began = time.monotonic()
-    said = domain.dkv("Start-DkvStore", "Odd")
-    assert said.code == 1, said
-    assert "FAILED" in said.out and "the next one starts at" in said.out, said
+    output = domain.dkv("Start-DkvStore", "Odd")
+    assert output.code == 1, output
+    assert "FAILED" in output.out and "the next one starts at" in output.out, output
     wait_for("the third end", lambda: domain.client.tombstones("Odd")[0]["parked"])
     assert time.monotonic() - began > 4.0
     tombstone = domain.client.tombstones("Odd")[0]
     assert tombstone["cause"] == cause, tombstone
     for reason in reasons:
         assert reason in tombstone["reason"], tombstone
-        assert reason in said.out, said
+        assert reason in output.out, output
     assert "the domain stopped restarting it: it ended 3 times within 60 s, last: " in domain.do("Get-DkvStore", "Odd").out
     return tombstone
 
 
 def lacks_at_start(domain: LocalDomain, cause: str, whom: str, *reasons: str) -> None:
     """Ask for a start that cannot work now: never parked, however often; its row says why, and what it waits for."""
-    said = domain.dkv("Start-DkvStore", "Odd")
-    assert said.code == 1, said
-    assert "FAILED" in said.out and "the next one starts at" in said.out, said
+    output = domain.dkv("Start-DkvStore", "Odd")
+    assert output.code == 1, output
+    assert "FAILED" in output.out and "the next one starts at" in output.out, output
     wait_for("a third try", lambda: domain.client.tombstones("Odd")[2]["cause"] == cause)
     for tombstone in domain.client.tombstones("Odd")[:3]:
         assert (tombstone["cause"], tombstone["parked"]) == (cause, False), tombstone
@@ -166,12 +166,12 @@ def works_again(domain: LocalDomain) -> None:
 
 def test_a_stranger_has_its_port(odd: LocalDomain) -> None:
     odd.do("Stop-DkvStore", "Odd")
-    found = odd.instance("Odd", "odd-1")
+    instance = odd.instance("Odd", "odd-1")
     with socket.socket() as stranger:
-        stranger.bind((found["host"], found["clientPort"]))
+        stranger.bind((instance["host"], instance["clientPort"]))
         stranger.listen()
-        port = f"ports {found['clientPort']} or "
-        lacks_at_start(odd, "port taken", port, "a port it needs is taken", str(found["clientPort"]))
+        port = f"ports {instance['clientPort']} or "
+        lacks_at_start(odd, "port taken", port, "a port it needs is taken", str(instance["clientPort"]))
         assert odd.client.tombstones("Odd")[0]["exitCode"] == 1
     comes_back(odd)
 
@@ -227,8 +227,8 @@ def test_its_disk_is_full(domain: LocalDomain) -> None:
         domain.create("Full", "-Managers", domain.managers[0].host, "-ClustronPort", "7911", "-ClientPort", "7961")
         start_id, _ = running(domain, "Full")
         acknowledged = fill(domain)
-        found = ended(domain, start_id, "disk full", "it said:", 1)
-        assert any("No space left" in line or "Short write" in line for line in found["lastWords"])
+        tombstone = ended(domain, start_id, "disk full", "it said:", 1)
+        assert any("No space left" in line or "Short write" in line for line in tombstone["lastWords"])
         subprocess_remount(disk, "16m")
         running(domain, "Full")
         with domain.engine("Full", "full-1") as client:
@@ -279,8 +279,8 @@ def test_a_node_that_crashes_again_and_again_is_parked_and_says_so(odd: LocalDom
         ends.append(odd.end_of("Odd", process["startId"]))
         late = [end for end in ends if ends[-1]["at"] - end["at"] < 60_000]
         assert ends[-1]["parked"] == (len(late) == 3), [(end["at"], end["parked"], end["reason"]) for end in ends]
-    said = odd.do("Get-DkvStore", "Odd").out
-    assert "the domain stopped restarting it: it ended 3 times within 60 s, last: killed by signal 9" in said
-    assert "Failed" in said
-    assert "cure the cause, then start it again" in said
+    output = odd.do("Get-DkvStore", "Odd").out
+    assert "the domain stopped restarting it: it ended 3 times within 60 s, last: killed by signal 9" in output
+    assert "Failed" in output
+    assert "cure the cause, then start it again" in output
     works_again(odd)

@@ -37,10 +37,10 @@ class Session:
         try:
             self._socket.sendall(text.encode())
         except OSError:
-            pass  # whoever reads next is told
+            pass  # the next read says so
 
-    def said(self, within: float = 0.0) -> str:
-        """All that came within that time and was not told yet, on one line; the end of the connection too."""
+    def received(self, within: float = 0.0) -> str:
+        """All that came within that time and was not returned yet, on one line; the end of the connection too."""
         ends = time.monotonic() + within
         closed = False
         while not closed:
@@ -62,7 +62,7 @@ class Session:
 
     def ask(self, *words: str) -> str:
         self.send(*words)
-        return self.said(5.0)
+        return self.received(5.0)
 
 
 @dataclass
@@ -80,14 +80,18 @@ class Sessions:
 
 
 def place(domain: LocalDomain, name: str) -> tuple[str, int]:
-    found = domain.instance(STORE, name)
-    return str(found["host"]), int(found["clientPort"])
+    instance = domain.instance(STORE, name)
+    return str(instance["host"]), int(instance["clientPort"])
 
 
 def both(domain: LocalDomain) -> tuple[tuple[str, int], tuple[str, int]]:
     """The leader's place, and the follower's."""
     leader = str(domain.group(STORE)["leader"])
-    other = next(str(one["instanceName"]) for one in domain.client.store(STORE)["instances"] if one["instanceName"] != leader)
+    other = next(
+        str(instance["instanceName"])
+        for instance in domain.client.store(STORE)["instances"]
+        if instance["instanceName"] != leader
+    )
     return place(domain, leader), place(domain, other)
 
 
@@ -97,27 +101,27 @@ def sessions(domain: LocalDomain) -> Iterator[Sessions]:
     with ExitStack() as stack:
 
         def session(at: tuple[str, int]) -> Session:
-            one = Session(at)
-            stack.callback(one.close)
-            return one
+            session = Session(at)
+            stack.callback(session.close)
+            return session
 
         at_leader = [session(leader) for _ in range(6)]
         at_follower = [session(follower) for _ in range(2)]
         blocked, watching, queueing, subscribed, to_shard, tracking = at_leader
-        found = Sessions(blocked, watching, queueing, subscribed, at_follower[0], to_shard, at_follower[1], tracking)
+        opened = Sessions(blocked, watching, queueing, subscribed, at_follower[0], to_shard, at_follower[1], tracking)
         assert tracking.ask("SET", "tracked", "1") == "+OK"
         blocked.send("BLPOP", "empty", "0")
         assert watching.ask("WATCH", "watched") == "+OK"
         assert queueing.ask("MULTI") == "+OK"
         assert queueing.ask("SET", "queued", "1") == "+QUEUED"
-        for one in (subscribed, at_follower[0]):
-            assert one.ask("SUBSCRIBE", "news") == "subscribe news :1"
+        for subscriber in (subscribed, at_follower[0]):
+            assert subscriber.ask("SUBSCRIBE", "news") == "subscribe news :1"
         assert to_shard.ask("SSUBSCRIBE", "shard") == "ssubscribe shard :1"
         assert at_follower[1].ask("SSUBSCRIBE", "shard") == "ssubscribe shard :1"
         assert "server" in tracking.ask("HELLO", "3")
         assert tracking.ask("CLIENT", "TRACKING", "ON") == "+OK"
         assert tracking.ask("GET", "tracked") == "1"
-        yield found
+        yield opened
 
 
 def write(domain: LocalDomain, *words: str) -> str:
@@ -127,14 +131,14 @@ def write(domain: LocalDomain, *words: str) -> str:
         if not domain.group(STORE)["serving"]:
             return None
         with ExitStack() as stack:
-            one = Session(both(domain)[0])
-            stack.callback(one.close)
-            said = one.ask(*words)
-            return said if said and said[0] != "-" and CLOSED not in said else None
+            session = Session(both(domain)[0])
+            stack.callback(session.close)
+            reply = session.ask(*words)
+            return reply if reply and reply[0] != "-" and CLOSED not in reply else None
 
-    found = wait_for(f"{words} done", once)
-    assert found is not None
-    return found
+    reply = wait_for(f"{words} done", once)
+    assert reply is not None
+    return reply
 
 
 def whole(domain: LocalDomain) -> None:
@@ -143,9 +147,9 @@ def whole(domain: LocalDomain) -> None:
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("sessions"), servers=2) as found:
-        found.create(STORE, "-ReplicationFactor", "2")
-        yield found
+    with local_domain(tmp_path_factory.mktemp("sessions"), servers=2) as running_domain:
+        running_domain.create(STORE, "-ReplicationFactor", "2")
+        yield running_domain
 
 
 def test_a_switchover_ends_no_connection(domain: LocalDomain) -> None:
@@ -155,29 +159,29 @@ def test_a_switchover_ends_no_connection(domain: LocalDomain) -> None:
         _, (host, port) = both(domain)
         domain.do("switchover", "database", "--db-name", STORE)
         there = rf" \d+ {re.escape(host)}:{port}"
-        assert re.fullmatch(f"-MOVED{there}", held.blocked.said(PATIENCE))
+        assert re.fullmatch(f"-MOVED{there}", held.blocked.received(PATIENCE))
         assert held.watching.ask("MULTI") == "+OK"
         assert re.fullmatch(f"-MOVED{there}", held.watching.ask("SET", "watched", "2"))
         assert held.watching.ask("EXEC").startswith("-EXECABORT")
         assert re.fullmatch(f"-MOVED{there}", held.queueing.ask("EXEC"))
         assert write(domain, "SET", "tracked", "2") == "+OK"
-        assert held.tracking.said(PATIENCE) == "invalidate tracked"
-        for one in (held.subscribed_to_shard, held.subscribed_to_shard_at_follower):
-            assert one.said(PATIENCE) == "sunsubscribe shard :0", "told to subscribe again"
+        assert held.tracking.received(PATIENCE) == "invalidate tracked"
+        for session in (held.subscribed_to_shard, held.subscribed_to_shard_at_follower):
+            assert session.received(PATIENCE) == "sunsubscribe shard :0", "it has to subscribe again"
         write(domain, "PUBLISH", "news", "first")
-        for one in (held.subscribed, held.subscribed_at_follower):
-            assert one.said(PATIENCE) == "message news first"
+        for session in (held.subscribed, held.subscribed_at_follower):
+            assert session.received(PATIENCE) == "message news first"
 
 
 def test_a_killed_leader_takes_its_connections_with_it_and_no_others(domain: LocalDomain) -> None:
     whole(domain)
     with sessions(domain) as held:
         os.kill(domain.pid(STORE, str(domain.group(STORE)["leader"])), signal.SIGKILL)
-        for one in (held.blocked, held.watching, held.queueing, held.tracking, held.subscribed, held.subscribed_to_shard):
-            assert one.said(PATIENCE) == CLOSED
+        for session in (held.blocked, held.watching, held.queueing, held.tracking, held.subscribed, held.subscribed_to_shard):
+            assert session.received(PATIENCE) == CLOSED
         wait_for("the death is known", lambda: not domain.group(STORE)["serving"] or len(domain.group(STORE)["inSync"]) < 2)
         whole(domain)
         write(domain, "PUBLISH", "news", "first")
         write(domain, "SPUBLISH", "shard", "second")
-        assert held.subscribed_at_follower.said(PATIENCE) == "message news first"
-        assert held.subscribed_to_shard_at_follower.said(PATIENCE) == "smessage shard second"
+        assert held.subscribed_at_follower.received(PATIENCE) == "message news first"
+        assert held.subscribed_to_shard_at_follower.received(PATIENCE) == "smessage shard second"

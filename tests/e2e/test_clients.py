@@ -36,8 +36,8 @@ class Running:
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("clients"), servers=2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("clients"), servers=2) as running_domain:
+        yield running_domain
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))
@@ -45,34 +45,34 @@ def running(request: pytest.FixtureRequest, domain: LocalDomain) -> Iterator[Run
     name = f"shape-{request.param}"
     store = domain.create(name, "-InstanceCount", str(SHAPES[request.param]), "-ReplicationFactor", "2")
     assert f"{len(store['groups'])}x{len(store['instances']) // len(store['groups'])}" == request.param
-    found = Running(domain, name, store)
-    for node in found.nodes:
-        wait_for(f"{node} knows the cluster", lambda node=node: knows_all(node, len(found.nodes)))
-    yield found
+    cluster = Running(domain, name, store)
+    for node in cluster.nodes:
+        wait_for(f"{node} knows the cluster", lambda node=node: knows_all(node, len(cluster.nodes)))
+    yield cluster
     domain.remove(name)
 
 
 def knows_all(node: tuple[str, int], count: int) -> bool:
-    """Whether a node's table has every node, nobody else, and tells clients of all of them, with an owner for each slot.
+    """Whether a node's table has every node, nobody else, and shows clients all of them, with an owner for each slot.
 
-    A follower is told to clients once gossip brought its offset, which can be seconds after it is in sync.
+    A follower is shown to clients once gossip brought its offset, which can be seconds after it is in sync.
     """
     with valkey.Valkey(*node, decode_responses=True) as client:
         table = client.execute_command("CLUSTER NODES")
         healthy = all(entry["connected"] and "fail" not in entry["flags"].split(",") for entry in table.values())
         slots = client.execute_command("CLUSTER SLOTS")
-        told = {owner[2] for _, _, *owners in slots for owner in owners}
+        named = {owner[2] for _, _, *owners in slots for owner in owners}
         covered = sum(high - low + 1 for low, high, *_ in slots)
-    return len(table) == count and healthy and len(told) == count and covered == 16384
+    return len(table) == count and healthy and len(named) == count and covered == 16384
 
 
 def redis_tool(name: str) -> str:
     """The program, installed by whoever set this machine up."""
-    found = shutil.which(name)
-    if found is None and os.geteuid() != 0:
+    path = shutil.which(name)
+    if path is None and os.geteuid() != 0:
         pytest.skip(f"{name} is missing and only root could install it: apt-get install redis-tools")
-    assert found is not None, f"{name} is missing: run ./dev setup, which installs redis-tools"
-    return found
+    assert path is not None, f"{name} is missing: run ./dev setup, which installs redis-tools"
+    return path
 
 
 def test_the_keys_of_the_test_meet_every_group(running: Running) -> None:
@@ -109,11 +109,11 @@ def test_redis_cli_follows_redirections_from_any_node(running: Running) -> None:
     program = redis_tool("redis-cli")
     for n, (host, port) in enumerate(running.nodes):
         words = "".join(f"SET cli:{key}:{n} there\n" for key in KEYS[:12]) + "".join(f"GET cli:{key}:{n}\n" for key in KEYS[:12])
-        said = subprocess.run(
+        output = subprocess.run(
             [program, "-c", "-h", host, "-p", str(port)], input=words, capture_output=True, text=True, timeout=30, check=True
         )
-        answers = [line for line in said.stdout.splitlines() if line and not line.startswith("-> Redirected")]
-        assert answers == ["OK"] * 12 + ["there"] * 12, said
+        answers = [line for line in output.stdout.splitlines() if line and not line.startswith("-> Redirected")]
+        assert answers == ["OK"] * 12 + ["there"] * 12, output
 
 
 def test_redis_benchmark_runs_against_any_node(running: Running) -> None:
@@ -125,14 +125,14 @@ def test_redis_benchmark_runs_against_any_node(running: Running) -> None:
         if single and f"{host}:{port}" != leader:
             continue
         words = ["-h", host, "-p", str(port), "-n", "2000", "-c", "12", "-r", "1000", "-t", "set,get", "-q"]
-        said = subprocess.run(
+        output = subprocess.run(
             [program, *([] if single else ["--cluster"]), *words], capture_output=True, text=True, timeout=60, check=False
         )
-        text = said.stdout.replace("\r", "\n")
-        assert said.returncode == 0, said
+        text = output.stdout.replace("\r", "\n")
+        assert output.returncode == 0, output
         for command in ("SET", "GET"):
-            assert re.search(rf"^{command}: [\d.]+ requests per second", text, re.MULTILINE), said
-        assert "error" not in (text + said.stderr).lower(), said
+            assert re.search(rf"^{command}: [\d.]+ requests per second", text, re.MULTILINE), output
+        assert "error" not in (text + output.stderr).lower(), output
 
 
 def test_confirmed_writes_reach_every_group(running: Running) -> None:

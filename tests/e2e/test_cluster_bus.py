@@ -27,11 +27,11 @@ KEYS = 300
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("robbed"), STORE, 2) as found:
-        client = found.engine(STORE, found.led()["leader"])
+    with watched(tmp_path_factory.mktemp("robbed"), STORE, 2) as running_domain:
+        client = running_domain.engine(STORE, running_domain.led()["leader"])
         for number in range(KEYS):
             client.set(f"k{number}", "v" * 20)
-        yield found
+        yield running_domain
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def stranger(domain: Watched, tmp_path_factory: pytest.TempPathFactory) -> Itera
     directory = tmp_path_factory.mktemp("nobody")
     for above in (directory, *directory.parents[:3]):
         above.chmod(above.stat().st_mode | 0o011)  # he has to reach his own
-    found = asyncio.run(Stranger.start(directory / "server", find_binary(), 9_000))
-    yield found
-    asyncio.run(found.end())
+    running = asyncio.run(Stranger.start(directory / "server", find_binary(), 9_000))
+    yield running
+    asyncio.run(running.end())
 
 
 def meet(domain: Watched, stranger: Stranger, name: str) -> None:
     """What he does: one command, to his own server."""
-    found = domain.instance(STORE, name)
-    asyncio.run(stranger.meet(found["host"], found["clientPort"], found["clustronPort"]))
+    instance = domain.instance(STORE, name)
+    asyncio.run(stranger.meet(instance["host"], instance["clientPort"], instance["clustronPort"]))
 
 
 def admin(domain: Watched, name: str) -> valkey.Valkey:
@@ -90,7 +90,7 @@ def test_a_stranger_who_meets_an_engine_is_not_let_in(domain: Watched, stranger:
     assert [event["kind"] for event in domain.client.events(after=seen)] == []
 
 
-def test_a_stranger_who_was_let_in_is_told_thrown_out_and_what_he_had_deleted_comes_back(
+def test_a_stranger_who_was_let_in_is_reported_thrown_out_and_what_he_had_deleted_comes_back(
     domain: Watched, stranger: Stranger
 ) -> None:
     """The moment in which an engine lets others in is made longer here than it is, and the managers look away in it: else
@@ -102,18 +102,18 @@ def test_a_stranger_who_was_let_in_is_told_thrown_out_and_what_he_had_deleted_co
     with looking_away(domain):
         meet(domain, stranger, leader)
         wait_for("both copies emptied", lambda: sizes(domain) == {0})
-    (lost,) = wait_for("the theft told", lambda: told(domain, seen, "group.slots_lost"), within=10)
+    (lost,) = wait_for("the event of the theft", lambda: events_of(domain, seen, "group.slots_lost"), within=10)
     assert "node ffffffff at 127.0.0.1" in lost["because"]
     assert "which the domain does not know" in lost["because"]
-    wait_for("its end told", lambda: told(domain, seen, "group.slots_owned"), within=30)
+    wait_for("the event of its end", lambda: events_of(domain, seen, "group.slots_owned"), within=30)
     domain.wait_whole()
-    (kept,) = told(domain, seen, "group.deletions_kept")
-    assert f"before {KEYS} deletions" in kept["because"]
+    (event,) = events_of(domain, seen, "group.deletions_kept")
+    assert f"before {KEYS} deletions" in event["because"]
     wait_for("every key on both copies", lambda: sizes(domain) == {KEYS})
     assert domain.engine(STORE, domain.led()["leader"]).set("after", "it") is True
     for name in domain.names():
         assert STRANGER not in domain.engine(STORE, name).execute_command("CLUSTER NODES")
 
 
-def told(domain: Watched, seen: int, kind: str) -> list[dict[str, str]]:
+def events_of(domain: Watched, seen: int, kind: str) -> list[dict[str, str]]:
     return [event for event in domain.client.events(after=seen) if event["kind"] == kind]

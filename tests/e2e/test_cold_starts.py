@@ -1,4 +1,4 @@
-"""Everything killed at once under load, and started again: nothing acknowledged is lost, and nobody writes untold."""
+"""Everything killed at once under load, and started again: nothing acknowledged is lost, and only open terms accept writes."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def make(domain: LocalDomain, shape: Shape) -> None:
 
 def serving_again(domain: LocalDomain, name: str, seen: int) -> bool:
     """Every group said so after that event: a view taken before the first exit was reported shows the old world."""
-    told = {e["subject"] for e in domain.client.events(after=seen, store=name) if e["kind"] == "group.serving"}
-    return len(told) == len(domain.client.store(name)["groups"])
+    serving = {e["subject"] for e in domain.client.events(after=seen, store=name) if e["kind"] == "group.serving"}
+    return len(serving) == len(domain.client.store(name)["groups"])
 
 
 def wait_whole(domain: LocalDomain, shape: Shape) -> None:
@@ -72,8 +72,8 @@ def wait_whole(domain: LocalDomain, shape: Shape) -> None:
 def whole(store: Json) -> bool:
     """Every group serves, with all its copies in sync."""
     members = {group["name"]: 0 for group in store["groups"]}
-    for one in store["instances"]:
-        members[one["group"]] += 1
+    for instance in store["instances"]:
+        members[instance["group"]] += 1
     return all(group["serving"] and len(group["inSync"]) == members[group["name"]] for group in store["groups"])
 
 
@@ -97,14 +97,14 @@ def cold_start(domain: LocalDomain, shapes: list[Shape]) -> None:
     with at_work(writers):
         wait_for("a load", lambda: all(writer.acknowledged >= 20 for writer in writers))
         kill_everything(domain)
-    probers = [one for store in stores for one in clients_of(store, "probe", leaders_only=False, pace=0.005)]
+    probers = [client for store in stores for client in clients_of(store, "probe", leaders_only=False, pace=0.005)]
     with at_work(probers):
         for manager in domain.managers:
             manager.start()
         for manager in domain.managers:
             manager.wait_ready()
         for shape in shapes:
-            wait_for(f"{shape.name} told to serve", lambda name=shape.name: serving_again(domain, name, seen))  # type: ignore[misc]
+            wait_for(f"{shape.name} reported to serve", lambda name=shape.name: serving_again(domain, name, seen))  # type: ignore[misc]
             wait_whole(domain, shape)
         wait_for(
             "a write to each leader",
@@ -112,8 +112,8 @@ def cold_start(domain: LocalDomain, shapes: list[Shape]) -> None:
         )
         assert all(prober.accepted or prober.refused for prober in probers), "a node that was never heard proves nothing"
     events = domain.client.events(after=seen)
-    for one in probers:
-        nobody_wrote_untold(one, events)
+    for each in probers:
+        accepted_only_by_leaders(each, events)
     for shape in shapes:
         held_by_its_leader(domain.client.store(shape.name), writers)
 
@@ -122,31 +122,31 @@ def leaders(domain: LocalDomain, shapes: list[Shape]) -> set[int]:
     """The archives that lead now."""
     stores = [domain.client.store(shape.name) for shape in shapes]
     leading = {group["leader"] for store in stores for group in store["groups"]}
-    return {one["archiveId"] for store in stores for one in store["instances"] if one["instanceName"] in leading}
+    return {instance["archiveId"] for store in stores for instance in store["instances"] if instance["instanceName"] in leading}
 
 
-def nobody_wrote_untold(one: Client, events: list[Json]) -> None:
+def accepted_only_by_leaders(client: Client, events: list[Json]) -> None:
     """What a node accepted, it accepted after its own term was opened and before another's was."""
-    mine = next((e for e in events if e["kind"] == "process.requested" and e["archiveId"] == one.archive_id), None)
-    assert mine is not None, f"archive {one.archive_id} was not started again"
-    group = {e["subject"] for e in events if e["kind"] == "group.opened" and e["archiveId"] == one.archive_id}
+    mine = next((e for e in events if e["kind"] == "process.requested" and e["archiveId"] == client.archive_id), None)
+    assert mine is not None, f"archive {client.archive_id} was not started again"
+    group = {e["subject"] for e in events if e["kind"] == "group.opened" and e["archiveId"] == client.archive_id}
     opened = [(e["at"] / 1000, e["archiveId"]) for e in events if e["kind"] == "group.opened" and e["subject"] in group]
-    for answer in one.accepted:
-        told = [archive for at, archive in opened if at <= answer.got]
-        assert told, f"archive {one.archive_id} accepted a write at {answer.got} before any term was open: {opened}"
-        assert one.archive_id in (told[-1], *[a for at, a in opened if answer.sent <= at <= answer.got]), (one, opened)
+    for answer in client.accepted:
+        leading = [archive for at, archive in opened if at <= answer.got]
+        assert leading, f"archive {client.archive_id} accepted a write at {answer.got} before any term was open: {opened}"
+        assert client.archive_id in (leading[-1], *[a for at, a in opened if answer.sent <= at <= answer.got]), (client, opened)
 
 
 def held_by_its_leader(store: Json, writers: list[Client]) -> None:
     """Every acknowledged write is on the leader of its group now."""
     for group in store["groups"]:
-        members = {one["archiveId"] for one in store["instances"] if one["group"] == group["name"]}
-        leader = next(one for one in store["instances"] if one["instanceName"] == group["leader"])
+        members = {instance["archiveId"] for instance in store["instances"] if instance["group"] == group["name"]}
+        leader = next(instance for instance in store["instances"] if instance["instanceName"] == group["leader"])
         with valkey.Valkey(leader["host"], leader["clientPort"], socket_timeout=10) as client:
-            for one in writers:
-                if one.archive_id in members:
-                    found = int(client.get(one.key) or 0)
-                    assert one.acknowledged <= found <= one.sent, (one.key, one.acknowledged, found)
+            for writer in writers:
+                if writer.archive_id in members:
+                    value = int(client.get(writer.key) or 0)
+                    assert writer.acknowledged <= value <= writer.sent, (writer.key, writer.acknowledged, value)
 
 
 def test_every_shape_comes_back_after_everything_was_killed(tmp_path: Path) -> None:

@@ -18,17 +18,17 @@ STORE = "Sure"
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("confirm"), servers=2) as found:
-        found.create(STORE)
-        yield found
+    with local_domain(tmp_path_factory.mktemp("confirm"), servers=2) as running_domain:
+        running_domain.create(STORE)
+        yield running_domain
 
 
 @pytest.fixture
 def client(domain: LocalDomain) -> Iterator[ConfirmingClient]:
     domain.wait_in_sync(STORE, "sure-1", "sure-2")
-    with ConfirmingClient(domain.addresses.split(","), STORE) as found:
-        assert found.set("before", "1", timeout=20).confirmed
-        yield found
+    with ConfirmingClient(domain.addresses.split(","), STORE) as connected:
+        assert connected.set("before", "1", timeout=20).confirmed
+        yield connected
 
 
 @contextlib.contextmanager
@@ -51,9 +51,9 @@ def test_a_stalled_copy_is_named_and_confirmed_without_once_it_left_the_set(
 ) -> None:
     late = domain.instance(STORE, follower_of(domain))
     with stopped(int(late["process"]["pid"])):
-        said = client.set("stalled", "1", timeout=1.0)
-        assert said.kind is Kind.ACKNOWLEDGED and said.reply == b"OK"
-        assert f"{late['host']}:{late['clientPort']}" in said.reason
+        outcome = client.set("stalled", "1", timeout=1.0)
+        assert outcome.kind is Kind.ACKNOWLEDGED and outcome.reply == b"OK"
+        assert f"{late['host']}:{late['clientPort']}" in outcome.reason
         assert client.set("alone", "1", timeout=30).confirmed, "after 3 s of silence the set is the leader alone"
         assert domain.group(STORE)["inSync"] == [domain.group(STORE)["leader"]]
     domain.wait_in_sync(STORE, "sure-1", "sure-2")
@@ -75,7 +75,7 @@ def test_without_managers_writes_are_acknowledged_and_never_confirmed(domain: Lo
             all_of_them.enter_context(stopped(manager.process.pid))
         time.sleep(0.6)  # longer than a view may be old: what is tested is this very age
         for n in range(3):
-            said = client.set(f"unseen-{n}", "1", timeout=0.5)
-            assert said.kind is Kind.ACKNOWLEDGED, said
-            assert "no manager gave" in said.reason
+            outcome = client.set(f"unseen-{n}", "1", timeout=0.5)
+            assert outcome.kind is Kind.ACKNOWLEDGED, outcome
+            assert "no manager gave" in outcome.reason
     assert client.set("seen", "1", timeout=30).confirmed

@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).parents[1] / "cli" / "documented.ps1"
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("documented")) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("documented")) as running_domain:
+        yield running_domain
 
 
 def script_for(domain: LocalDomain, text: str) -> str:
@@ -27,36 +27,36 @@ def script_for(domain: LocalDomain, text: str) -> str:
 def test_every_documented_example_line(domain: LocalDomain, tmp_path: Path) -> None:
     script = tmp_path / "documented.ps1"
     script.write_text(script_for(domain, SCRIPT.read_text()))
-    said = domain.dkv("shell", "--file", str(script), managers="")
+    output = domain.dkv("shell", "--file", str(script), managers="")
 
-    rows = said.rows()
-    assert said.code == 0, said
-    assert not [row for row in rows if row[2] not in ("SUCCESS", "OK")], said.out
-    one, two = (f"{domain.net}.1{i}:7801" for i in (1, 2))
+    rows = output.rows()
+    assert output.code == 0, output
+    assert not [row for row in rows if row[2] not in ("SUCCESS", "OK")], output.out
+    first, two = (f"{domain.net}.1{i}:7801" for i in (1, 2))
     for row in (
-        (one, "CreateStore", "SUCCESS", "Created"),
+        (first, "CreateStore", "SUCCESS", "Created"),
         (two, "CreateStore", "SUCCESS", "Created"),
-        (one, "CreateStore", "SUCCESS", "Already exists"),
-        (one, "StartInstance:orders-1", "SUCCESS", "Started"),
+        (first, "CreateStore", "SUCCESS", "Already exists"),
+        (first, "StartInstance:orders-1", "SUCCESS", "Started"),
         (two, "StartInstance:orders-2", "SUCCESS", "Started"),
-        (one, "StartInstance:orders-1", "SUCCESS", "Already running"),
-        (one, "StopInstance:orders-1", "SUCCESS", "Stopped"),
-        (one, "StopInstance:orders-1", "SUCCESS", "Already stopped"),
+        (first, "StartInstance:orders-1", "SUCCESS", "Already running"),
+        (first, "StopInstance:orders-1", "SUCCESS", "Stopped"),
+        (first, "StopInstance:orders-1", "SUCCESS", "Already stopped"),
         (two, "RemoveStore", "SUCCESS", "Removed"),
-        (one, "TestStore", "OK", "Running | Instances:2 Running:2 Stopped:0"),
-        (one, "TestStore", "OK", "Stopped | Instances:2 Running:0 Stopped:2"),
+        (first, "TestStore", "OK", "Running | Instances:2 Running:2 Stopped:0"),
+        (first, "TestStore", "OK", "Stopped | Instances:2 Running:0 Stopped:2"),
     ):
-        assert row in rows, (row, said.out)
-    header = next(line for line in said.out.splitlines() if line.startswith("Manager"))
+        assert row in rows, (row, output.out)
+    header = next(line for line in output.out.splitlines() if line.startswith("Manager"))
     assert re.fullmatch(r"Manager +Action +Result +Message", header)
     assert domain.client.stores() == []
 
 
 def test_the_literal_error_without_managers(domain: LocalDomain) -> None:
-    said = domain.dkv("Start-DkvStore", "-Name", "OrdersStore", managers="")
-    assert said.code == 1
-    assert said.err.splitlines()[0] == "No managers connected. Use Connect-DkvManager or specify -Managers."
-    assert said.out == ""
+    output = domain.dkv("Start-DkvStore", "-Name", "OrdersStore", managers="")
+    assert output.code == 1
+    assert output.err.splitlines()[0] == "No managers connected. Use Connect-DkvManager or specify -Managers."
+    assert output.out == ""
 
 
 def test_one_shot_forms_the_context_file_and_dkv_managers(domain: LocalDomain) -> None:
@@ -64,9 +64,9 @@ def test_one_shot_forms_the_context_file_and_dkv_managers(domain: LocalDomain) -
     first, last = domain.managers[0], domain.managers[2]
     domain.dkv("Connect-DkvManager", "-Managers", f"{first.host},{domain.managers[1].host}", managers="")
 
-    said = domain.dkv("new-dkvstore", "OneShot", "one", "-wh", managers="")
-    assert (said.code, said.out.count("client:")) == (0, 2), said
-    assert "nothing was changed" in said.err
+    output = domain.dkv("new-dkvstore", "OneShot", "one", "-wh", managers="")
+    assert (output.code, output.out.count("client:")) == (0, 2), output
+    assert "nothing was changed" in output.err
     assert domain.client.stores() == []
 
     only_last = f"{last.host}:7801"
@@ -74,8 +74,8 @@ def test_one_shot_forms_the_context_file_and_dkv_managers(domain: LocalDomain) -
         (only_last, "CreateStore", "SUCCESS", "Created")
     ]
     refused(domain.dkv("Start-DkvStore", "oneshot", "-man", only_last, managers=""), "Did you mean OneShot?")
-    said = domain.dkv("Start-DkvStore", "OneShot", "-man", only_last, managers="")
-    assert said.rows() == [(only_last, "StartInstance:one-1", "SUCCESS", "Started")], said
+    output = domain.dkv("Start-DkvStore", "OneShot", "-man", only_last, managers="")
+    assert output.rows() == [(only_last, "StartInstance:one-1", "SUCCESS", "Started")], output
 
     listed = domain.dkv("Get-DkvStore", "-o", "json", managers="")
     facts = json.loads(listed.out)
@@ -98,20 +98,20 @@ def test_parallel_and_fail_fast(domain: LocalDomain) -> None:
     archives.mkdir(exist_ok=True)
     (archives / "Pair").write_text("in the way")
     try:
-        said = domain.dkv("Start-DkvStore", "Pair", "-FailFast", "-TimeoutSec", "20")
-        rows = {row[1]: row for row in said.rows()}
+        output = domain.dkv("Start-DkvStore", "Pair", "-FailFast", "-TimeoutSec", "20")
+        rows = {row[1]: row for row in output.rows()}
         failed = rows[f"StartInstance:{blocked['instanceName']}"]
-        assert said.code == 1
-        assert failed[2] == "FAILED", said.out
-        assert "directory not usable" in failed[3] or "Not a directory" in failed[3], said.out
-        assert all(row[2] in ("SUCCESS", "SKIPPED") for key, row in rows.items() if row is not failed), said.out
+        assert output.code == 1
+        assert failed[2] == "FAILED", output.out
+        assert "directory not usable" in failed[3] or "Not a directory" in failed[3], output.out
+        assert all(row[2] in ("SUCCESS", "SKIPPED") for key, row in rows.items() if row is not failed), output.out
     finally:
         (archives / "Pair").unlink()
-    said = domain.dkv("Start-DkvStore", "Pair", "-Parallel")
-    assert [row[2] for row in said.rows()] == ["SUCCESS"] * 3, said
-    assert said.code == 0
-    said = domain.dkv("Stop-DkvStore", "Pair", "-Parallel")
-    assert [row[3] for row in said.rows()] == ["Stopped"] * 3, said
+    output = domain.dkv("Start-DkvStore", "Pair", "-Parallel")
+    assert [row[2] for row in output.rows()] == ["SUCCESS"] * 3, output
+    assert output.code == 0
+    output = domain.dkv("Stop-DkvStore", "Pair", "-Parallel")
+    assert [row[3] for row in output.rows()] == ["Stopped"] * 3, output
     domain.remove("Pair")
 
 
@@ -126,19 +126,19 @@ def test_the_add_instance_example_with_a_variable(domain: LocalDomain) -> None:
     )
     Add-DkvInstance -StoreName DevStore -Nodes $nodes
     """
-    said = domain.dkv("shell", "-c", text)
-    assert (said.code, [row[3] for row in said.rows()]) == (0, ["Instance added"] * 6), said
+    output = domain.dkv("shell", "-c", text)
+    assert (output.code, [row[3] for row in output.rows()]) == (0, ["Instance added"] * 6), output
     placed = {i["instanceName"]: i["server"] for i in domain.client.store("DevStore")["instances"]}
     assert sorted(placed.values()) == ["s1", "s1", "s2", "s2", "s3", "s3"], placed
-    said = domain.dkv("Start-DkvStore", "DevStore")
-    assert (said.code, len(said.rows())) == (0, 6), said
+    output = domain.dkv("Start-DkvStore", "DevStore")
+    assert (output.code, len(output.rows())) == (0, 6), output
     domain.remove("DevStore")
 
 
 def test_watch_prints_pictures_and_ends(domain: LocalDomain) -> None:
     domain.create("Seen", "-ReplicationFactor", "1")
-    said = domain.dkv("Watch-DkvStoreMetrics", "Seen", "-Count", "2")
-    assert said.code == 0, said
-    assert said.out.count("Store: Seen") == 2
-    assert "Put" in said.out
+    output = domain.dkv("Watch-DkvStoreMetrics", "Seen", "-Count", "2")
+    assert output.code == 0, output
+    assert output.out.count("Store: Seen") == 2
+    assert "Put" in output.out
     domain.remove("Seen")

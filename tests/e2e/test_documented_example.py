@@ -38,9 +38,9 @@ def planned_first(player: Player, words: str, commands: list[str]) -> None:
     if player.program != "dkv":
         return
     before = player.moments()
-    said = player.says(f"{words} --plan")
-    told = [line.partition(". ")[2].partition("(")[0] for line in said.out.splitlines() if not line.startswith(" ")]
-    assert (said.code, told) == (0, commands), said
+    output = player.says(f"{words} --plan")
+    planned = [line.partition(". ")[2].partition("(")[0] for line in output.out.splitlines() if not line.startswith(" ")]
+    assert (output.code, planned) == (0, commands), output
     assert player.moments() == before
 
 
@@ -82,7 +82,7 @@ def nothing_durable_is_left(player: Player) -> None:
 
 def waiting_group(player: Player) -> Any:
     """The group that waits, once the domain's clock has gone on: since when is known from then on."""
-    (group,) = [one for one in player.api("/databases/test")["waiting"] if one["kind"] == "group"]
+    (group,) = [item for item in player.api("/databases/test")["waiting"] if item["kind"] == "group"]
     return group if group["since"] else None
 
 
@@ -133,7 +133,7 @@ def a_start_plan_and_a_start(player: Player) -> None:
     went = [move.partition(" -> ")[2] for move in player.moves()[before:]]
     assert went == ["REQUESTED_TE_SHUTDOWN", "REQUESTED_SM_SHUTDOWN", "NOT_RUNNING"]
     player.types("get startplan --db-name test --te-server-ids server0 server1 --output-file startplan.json")
-    player.tells("cat startplan.json", (player.desk / "startplan.json").read_text())
+    player.record("cat startplan.json", (player.desk / "startplan.json").read_text())
     planned_first(player, "start database --db-name test --te-server-ids server0 server1", ["StartProcess"] * 4)
     player.types("start database --db-name test --te-server-ids server0 server1")
     player.runs(10, 11, 12, 13)
@@ -146,8 +146,8 @@ def a_process_over_rest(player: Player) -> None:
     player.becomes("NOT_RUNNING")
     body = {"archiveId": 0, "dbName": "test", "engineType": "SM", "host": "server0", "labels": {}, "overrideOptions": {}}
     there = ManagerClient(Endpoint(player.domain.managers[0].host, 8888), timeout=10)
-    told = json.loads(there.request("POST", "/api/1/processes", body).body)
-    assert (told["startId"], told["durableState"], told["host"]) == ("14", "REQUESTED", "server0")
+    process = json.loads(there.request("POST", "/api/1/processes", body).body)
+    assert (process["startId"], process["durableState"], process["host"]) == ("14", "REQUESTED", "server0")
     player.runs(14)
 
 

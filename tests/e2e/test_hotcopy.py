@@ -26,8 +26,8 @@ OVER = ("completed", "failed", "cancelled")
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("hotcopy"), 2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("hotcopy"), 2) as running_domain:
+        yield running_domain
 
 
 def ask(domain: LocalDomain, method: str, path: str, body: Json | None = None) -> Json:
@@ -110,14 +110,14 @@ def at_work(clerks: list[Clerk]) -> Iterator[None]:
 
 def everything(store: Json, tags: list[str]) -> list[dict[str, str]]:
     """All that each group's leader holds."""
-    found = []
+    values = []
     for group, tag in zip(store["groups"], tags, strict=True):
         line = line_to(group["leaderEndpoint"])
         keys = sorted(line.keys("*"))
         assert tag in keys
-        found.append(dict(zip(keys, line.mget(keys), strict=True)))
+        values.append(dict(zip(keys, line.mget(keys), strict=True)))
         line.close()
-    return found
+    return values
 
 
 def restore(domain: LocalDomain, name: str, store: Json, parts: list[Json]) -> Json:
@@ -149,8 +149,8 @@ def copied(domain: LocalDomain, name: str, body: Json) -> tuple[Json, float, flo
     copy_id = ask(domain, "POST", f"/{name}/hot-copies", body)["hotCopyId"]
 
     def look() -> Json | None:
-        found = ask(domain, "GET", f"/{name}/hot-copies/{copy_id}")
-        return found if found["cutAt"] or found["status"] in OVER else None
+        copy = ask(domain, "GET", f"/{name}/hot-copies/{copy_id}")
+        return copy if copy["cutAt"] or copy["status"] in OVER else None
 
     wait_for("the cut", look)
     after = time.monotonic()
@@ -180,15 +180,15 @@ def test_money_moves_between_groups_and_no_copy_ever_sees_it_twice_or_lost(domai
     print("longest wait of a transfer's half, ms:", max(1000 * (s.answered - s.sent) for c in clerks for s in c.steps))
     parts = [[p for p in done["archives"] if p["group"] == g["name"]] for g in store["groups"]]
     assert all(len(two) == 2 for two in parts)
-    one = everything(restore(domain, "One", store, [two[0] for two in parts]), tags)
+    contents = everything(restore(domain, "One", store, [two[0] for two in parts]), tags)
     other = everything(restore(domain, "Other", store, [two[1] for two in parts]), tags)
-    assert one == other
-    audit(one, clerks, tags, before, after)
+    assert contents == other
+    audit(contents, clerks, tags, before, after)
 
 
 def audit(held: list[dict[str, str]], clerks: list[Clerk], tags: list[str], before: float, after: float) -> None:
     """The cut is one moment: of each clerk's halves, in their order, it holds the first so many, and nothing else."""
-    kept: list[Step] = []
+    steps: list[Step] = []
     for clerk in clerks:
         there = [step.key in held[step.group] for step in clerk.steps]
         count = sum(there)
@@ -196,12 +196,12 @@ def audit(held: list[dict[str, str]], clerks: list[Clerk], tags: list[str], befo
         assert all(step.answered > before for step in clerk.steps[count:]), "a half answered before is missing"
         assert all(step.sent < after for step in clerk.steps[:count]), "a half sent afterwards is there"
         assert 0 < count < len(there)
-        kept += clerk.steps[:count]
+        steps += clerk.steps[:count]
     for group, tag in enumerate(tags):
-        mine = [step for step in kept if step.group == group]
+        mine = [step for step in steps if step.group == group]
         assert int(held[group][tag]) == START + sum(step.amount for step in mine)
         assert set(held[group]) == {tag, *(step.key for step in mine)}
-    on_its_way = sum(step.amount for step in kept)
+    on_its_way = sum(step.amount for step in steps)
     assert sum(int(held[g][tag]) for g, tag in enumerate(tags)) == START * len(tags) + on_its_way
     assert -100 * len(clerks) < on_its_way <= 0
 
@@ -230,8 +230,8 @@ def test_nuocmd_copies_looks_cancels_and_restores(domain: LocalDomain, tmp_path:
     assert done["hotCopyId"] in nuocmd.do("get", "hotcopy-info", "--db-name", "shop")
     slow_one_is_cancelled(nuocmd, tmp_path / "slow")
     refusals(nuocmd, whole)
-    said = nuocmd.do("create", "archive", "--db-name", "again", "--server-id", "s2", "--archive-path", whole, "--restored")
-    assert re.search(r"id=\d+", said)
+    output = nuocmd.do("create", "archive", "--db-name", "again", "--server-id", "s2", "--archive-path", whole, "--restored")
+    assert re.search(r"id=\d+", output)
     nuocmd.do("create", "database", "--db-name", "again", "--dba-user", "dba", "--dba-password", "secret")
     nuocmd.wait_running("again", 1)
     again = line_to(domain.client.store("again")["groups"][0]["leaderEndpoint"])
@@ -262,7 +262,7 @@ def test_nuocmd_restores_a_database_of_several_groups(domain: LocalDomain, tmp_p
     again = domain.client.store("whole")
     assert [(g["name"], g["slots"]) for g in again["groups"]] == [(g["name"], g["slots"]) for g in store["groups"]]
     held = everything(again, tags)
-    assert [list(one.items()) for one in held] == [[(tag, g["name"])] for tag, g in zip(tags, store["groups"], strict=True)]
+    assert [list(part.items()) for part in held] == [[(tag, g["name"])] for tag, g in zip(tags, store["groups"], strict=True)]
 
 
 def slow_one_is_cancelled(nuocmd: Nuocmd, target: Path) -> None:

@@ -30,15 +30,15 @@ def heavy(domain: LocalDomain, leader: str) -> None:
 def test_a_leader_that_loads_in_silence_leads_again(tmp_path: Path) -> None:
     settings = {"DKV_FAILOVER_GRACE_MS": str(GRACE_MS), "DKV_TAIL_ABOVE_BYTES": "-1"}
     with local_domain(tmp_path, 2, settings) as domain:
-        names = [one["instanceName"] for one in domain.create(STORE, "-ReplicationFactor", "2")["instances"]]
+        names = [instance["instanceName"] for instance in domain.create(STORE, "-ReplicationFactor", "2")["instances"]]
         domain.wait_in_sync(STORE, *names)
         leader, term = str(domain.group(STORE)["leader"]), int(domain.group(STORE)["term"])
         heavy(domain, leader)
         domain.wait_in_sync(STORE, *names)
         os.kill(domain.pid(STORE, leader), signal.SIGKILL)
         wait_for("a new term is served", lambda: domain.group(STORE)["serving"] and domain.group(STORE)["term"] > term)
-        told = domain.client.events()
-        assert not [one for one in told if one["kind"] == "group.superseded"], "it was given up while it worked"
+        events = domain.client.events()
+        assert not [event for event in events if event["kind"] == "group.superseded"], "it was given up while it worked"
         assert domain.group(STORE)["leader"] == leader
         with closing(domain.engine(STORE, leader)) as engine:
             assert engine.get("{z}last") == b"acknowledged"

@@ -17,8 +17,8 @@ from tests.e2e.local_domain import LocalDomain, Manager, ManagerRefused, local_d
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("life")) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("life")) as running_domain:
+        yield running_domain
 
 
 class Writer:
@@ -65,14 +65,14 @@ class Writer:
 
 def to(domain: LocalDomain, store: str, name: str) -> Callable[[], valkey.Valkey]:
     """How a writer connects to one node."""
-    found = domain.instance(store, name)
-    return lambda: valkey.Valkey(found["host"], found["clientPort"], socket_timeout=10)
+    instance = domain.instance(store, name)
+    return lambda: valkey.Valkey(instance["host"], instance["clientPort"], socket_timeout=10)
 
 
 def cluster(domain: LocalDomain, store: str) -> valkey.ValkeyCluster:
     """A cluster client that knows one node only at first."""
-    found = domain.client.store(store)["instances"][0]
-    return valkey.ValkeyCluster(host=found["host"], port=found["clientPort"], socket_timeout=5)
+    instance = domain.client.store(store)["instances"][0]
+    return valkey.ValkeyCluster(host=instance["host"], port=instance["clientPort"], socket_timeout=5)
 
 
 def roles(domain: LocalDomain, store: str) -> tuple[str, str]:
@@ -108,8 +108,8 @@ def test_a_manager_that_stops_leaves_its_engines_and_adopts_them_again(pair: Loc
     manager = manager_of(pair, "Pair", leader)
     with Writer(to(pair, "Pair", leader)) as writer:
         writer.wait_for_more()
-        said = pair.do("manager", "stop", "--data-dir", str(manager.data_dir))
-        assert (said.out, said.err) == ("", "")
+        output = pair.do("manager", "stop", "--data-dir", str(manager.data_dir))
+        assert (output.out, output.err) == ("", "")
         assert manager.process
         assert manager.process.wait(10) == 0
         writer.wait_for_more()
@@ -141,8 +141,8 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: LocalDomain) ->
         manager.process = None
         domain = LocalDomain.__new__(LocalDomain)
         domain.managers = [m for m in pair.managers if m is not manager]
-        found = domain.instance("Pair", leader)
-        assert (found["process"], found["state"]) == (None, "Stopped")
+        instance = domain.instance("Pair", leader)
+        assert (instance["process"], instance["state"]) == (None, "Stopped")
         assert [p["server"] for p in domain.client.processes() if p["server"] == manager.server_id] == []
         for tombstone in domain.client.tombstones("Pair")[:2]:
             assert (tombstone["cause"], tombstone["exitCode"]) == ("graceful stop", 0)
@@ -157,7 +157,7 @@ def test_a_manager_that_stops_with_its_engines_drains_them(pair: LocalDomain) ->
     assert pair.dkv("manager", "stop", "--data-dir", str(pair.root / "nobody")).err.startswith("No manager runs on")
 
 
-# Doors ---------------------------------------------------------------------------------------------------------------
+# Entry points ---------------------------------------------------------------------------------------------------------------
 
 
 def test_one_idempotency_key_through_two_managers_is_one_change(pair: LocalDomain) -> None:
@@ -205,8 +205,8 @@ def test_metrics_count_real_traffic(pair: LocalDomain) -> None:
 
     def puts(least: float = 0) -> tuple[float, float] | None:
         rows = pair.managers[2].client.metrics(window_sec=5)["metrics"]
-        found = [r for r in rows if r["metric"] == "Put" and leader in str(r) and r["total"] >= least and r["rate"] is not None]
-        return (found[0]["rate"], found[0]["total"]) if found else None
+        samples = [r for r in rows if r["metric"] == "Put" and leader in str(r) and r["total"] >= least and r["rate"] is not None]
+        return (samples[0]["rate"], samples[0]["total"]) if samples else None
 
     before = wait_for("metrics", puts)
     assert before is not None
@@ -257,9 +257,9 @@ def test_below_min_in_sync_nothing_is_acknowledged(pair: LocalDomain) -> None:
     domain.create("Both", "-Managers", two(domain), "-MinInSync", "2", *ports)
     leader, follower = roles(domain, "Both")
     with domain.unchanged():
-        said = domain.dkv("Stop-DkvStore", "Both", follower)
-        assert said.code == 1
-        assert "writes would stop" in said.out
+        output = domain.dkv("Stop-DkvStore", "Both", follower)
+        assert output.code == 1
+        assert "writes would stop" in output.out
     drain = domain.dkv("manager", "stop", "--with-engines", "--data-dir", str(manager_of(domain, "Both", follower).data_dir))
     assert drain.code == 1
     assert f"{follower} of Both cannot be stopped." in drain.err

@@ -21,10 +21,10 @@ KEYS = [f"key-{n}" for n in range(40)]  # of both groups
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("maintenance"), servers=2) as found:
-        found.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
-        running(found, STORE, "s2")  # a TE
-        yield found
+    with local_domain(tmp_path_factory.mktemp("maintenance"), servers=2) as running_domain:
+        running_domain.create(STORE, "-InstanceCount", "2", "-ReplicationFactor", "2")
+        running(running_domain, STORE, "s2")  # a TE
+        yield running_domain
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Traffic:
                 time.sleep(0.001)
 
     def __enter__(self) -> Traffic:
-        self.threads = [threading.Thread(target=one, daemon=True) for one in (self.write, self.read)]
+        self.threads = [threading.Thread(target=loop, daemon=True) for loop in (self.write, self.read)]
         for thread in self.threads:
             thread.start()
         wait_for("traffic", lambda: len(self.acknowledged) == len(KEYS) and self.reads)
@@ -82,8 +82,8 @@ class Traffic:
 
 
 def traffic(domain: LocalDomain) -> Traffic:
-    one = domain.client.store(STORE)["instances"][0]
-    return Traffic((str(one["host"]), int(one["clientPort"])))
+    instance = domain.client.store(STORE)["instances"][0]
+    return Traffic((str(instance["host"]), int(instance["clientPort"])))
 
 
 def leaders(domain: LocalDomain) -> dict[str, str]:
@@ -103,11 +103,11 @@ def all_there(domain: LocalDomain, seen: Traffic) -> None:
 def test_every_group_is_handed_over_while_it_is_written_to(domain: LocalDomain) -> None:
     before = leaders(domain)
     with traffic(domain) as seen:
-        said = domain.do("switchover", "database", "--db-name", STORE)
+        output = domain.do("switchover", "database", "--db-name", STORE)
     after = leaders(domain)
     assert all(after[group] != before[group] for group in before), (before, after)
     for group, leader in before.items():
-        assert f"{group}: {leader} -> {after[group]} in " in said.out
+        assert f"{group}: {leader} -> {after[group]} in " in output.out
     assert seen.errors == []
     all_there(domain, seen)
 
@@ -140,7 +140,7 @@ def test_a_leader_that_is_stopped_hands_over_first(domain: LocalDomain) -> None:
     after = next(g for g in domain.client.store(STORE)["groups"] if g["name"] == group["name"])
     assert (after["leader"] != group["leader"], after["serving"]) == (True, True)
     assert seen.errors == []
-    whole(domain)  # first: the node it was told of may be one that was stopped
+    whole(domain)  # first: the node it is given may be one that was stopped
     all_there(domain, seen)
 
 
@@ -165,8 +165,8 @@ def test_a_server_is_drained_under_load_and_no_client_sees_an_error(domain: Loca
 def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_error(domain: LocalDomain) -> None:
     old = start_ids(domain)
     with traffic(domain) as seen:
-        said = domain.do("restart", "database", "--db-name", STORE, "--rolling")
-    assert "5 processes were replaced one after the other" in said.out
+        output = domain.do("restart", "database", "--db-name", STORE, "--rolling")
+    assert "5 processes were replaced one after the other" in output.out
     assert not start_ids(domain) & old
     assert len(start_ids(domain)) == 5
     assert seen.errors == []
@@ -179,19 +179,19 @@ def test_every_process_is_replaced_one_after_the_other_and_no_client_sees_an_err
 def in_sync_when_they_ended(domain: LocalDomain, start_ids: set[int]) -> list[int]:
     """Which of these processes ended while the last word about their archive was that it is in sync."""
     words: dict[int, str] = {}
-    found = []
+    members = []
     for event in domain.client.events(0, STORE):
         if event["kind"].startswith("in_sync.") and event["archiveId"] is not None:
             words[event["archiveId"]] = event["kind"]
         elif event["kind"] == "process.exited" and event["startId"] in start_ids and event["archiveId"] is not None:
-            found += [event["startId"]] if words.get(event["archiveId"]) != "in_sync.shrunk" else []
-    return found
+            members += [event["startId"]] if words.get(event["archiveId"]) != "in_sync.shrunk" else []
+    return members
 
 
 def test_without_rolling_all_of_it_stops_and_starts_again(domain: LocalDomain) -> None:
     old = start_ids(domain)
-    said = domain.do("restart", "database", "--db-name", STORE)
-    assert "5 processes were requested again" in said.out
+    output = domain.do("restart", "database", "--db-name", STORE)
+    assert "5 processes were requested again" in output.out
     assert not start_ids(domain) & old
     assert all(g["serving"] for g in domain.client.store(STORE)["groups"])
     assert domain.client.store(STORE)["incarnation"]["major"] == 2

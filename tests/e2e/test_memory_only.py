@@ -25,8 +25,8 @@ ONE, TWO, SURE = "One", "Two", "Sure"
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("memory"), servers=2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("memory"), servers=2) as running_domain:
+        yield running_domain
 
 
 # TEs, as people ask for them -------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def engines_of(launcher: int) -> list[int]:
 
 def endpoints(domain: LocalDomain, start_id: int) -> list[tuple[str, int]]:
     """Where its engines are reached."""
-    nodes = (one["address"].rpartition(":") for one in shown(domain, start_id)["endpoints"])
+    nodes = (endpoint["address"].rpartition(":") for endpoint in shown(domain, start_id)["endpoints"])
     return [(host, int(port)) for host, _, port in nodes]
 
 
@@ -137,9 +137,9 @@ def read(node: tuple[str, int], key: str) -> bytes | None:
     """What a follower has of a key; None also while it redirects, because its group changes its leader."""
     with valkey.Valkey(*node) as engine, contextlib.suppress(valkey.exceptions.ResponseError):
         engine.readonly()
-        found = engine.get(key)
-        assert found is None or isinstance(found, bytes)
-        return found
+        value = engine.get(key)
+        assert value is None or isinstance(value, bytes)
+        return value
     return None
 
 
@@ -178,8 +178,8 @@ def test_a_te_has_an_engine_for_each_group_and_redirects_writes(domain: LocalDom
     store = domain.create(TWO, "-InstanceCount", "2", "-ReplicationFactor", "2")
     assert len(store["groups"]) == 2
     te = running(domain, TWO, "s1")
-    found = shown(domain, te)
-    assert len(engines_of(int(found["pid"]))) == len(found["endpoints"]) == 2
+    process = shown(domain, te)
+    assert len(engines_of(int(process["pid"]))) == len(process["endpoints"]) == 2
     with valkey.ValkeyCluster(host=store["instances"][0]["host"], port=store["instances"][0]["clientPort"]) as client:
         for n in range(20):
             client.set(f"key-{n}", n)
@@ -214,8 +214,8 @@ def test_two_tes_that_acknowledge_confirm_nothing_and_follow_the_next_leader(dom
             with domain.engine(SURE, leader) as engine:
                 assert engine.set("counted", "1")
                 assert engine.wait(2, 1_000) == 2, "WAIT counts the two TEs"
-            said = client.set("stalled", "1", timeout=1.0)
-            assert said.kind is Kind.ACKNOWLEDGED and f"{late['host']}:{late['clientPort']}" in said.reason, said
+            outcome = client.set("stalled", "1", timeout=1.0)
+            assert outcome.kind is Kind.ACKNOWLEDGED and f"{late['host']}:{late['clientPort']}" in outcome.reason, outcome
         finally:
             os.kill(int(late["process"]["pid"]), signal.SIGCONT)
         domain.wait_in_sync(SURE, "sure-1", "sure-2")

@@ -20,8 +20,8 @@ SHORT = {"DKV_LEADER_ASSIGNMENT_TIMEOUT_MS": "1500"}
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("nuocmd"), 2, SHORT) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("nuocmd"), 2, SHORT) as running_domain:
+        yield running_domain
 
 
 @pytest.fixture
@@ -34,32 +34,34 @@ def create(nuocmd: Nuocmd, name: str, *servers: str) -> list[int]:
     ids = []
     for server in servers:
         path = nuocmd.domain.root / f"{name}-{server}"
-        said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
-        found = re.search(r"id=(\d+),.* state=PROVISIONED", said)
-        assert found, said
-        ids.append(int(found[1]))
+        output = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
+        match = re.search(r"id=(\d+),.* state=PROVISIONED", output)
+        assert match, output
+        ids.append(int(match[1]))
     nuocmd.do("create", "database", "--db-name", name, "--dba-user", "dba", "--dba-password", "secret", "--no-autostart")
     return ids
 
 
 def start(nuocmd: Nuocmd, name: str, archive: int, server: str) -> str:
     """Request an SM; its start id."""
-    said = nuocmd.do("start", "process", "--db-name", name, "--engine-type", "SM", "--archive-id", archive, "--server-id", server)
-    found = re.fullmatch(
+    output = nuocmd.do(
+        "start", "process", "--db-name", name, "--engine-type", "SM", "--archive-id", archive, "--server-id", server
+    )
+    match = re.fullmatch(
         rf"Process\(archive_id={archive}, db_name={name}, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=SM, "
         rf"ipVersion=v4, labels={{}}, options={{}}, region_name=Default, server_id={server}, start_id=(\d+)\)\n",
-        said,
+        output,
     )
-    assert found, said
-    return found[1]
+    assert match, output
+    return match[1]
 
 
 def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     """The documented example: archives, TEs, states, incarnations, waits that fail, the newest data leading, plans, the end."""
     plan = tmp_path / "startplan.json"
     directory = nuocmd.domain.root / "example"
-    said = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
-    first = int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
+    output = nuocmd.do("create", "archive", "--db-name", "test", "--server-id", "s1", "--archive-path", directory)
+    first = int(re.search(r"id=(\d+)", output)[1])  # type: ignore[index]
     nuocmd.do("create", "database", "--db-name", "test", "--dba-user", "test", "--dba-password", "test", "--capture-file", plan)
     assert [process["archiveId"] for process in json.loads(plan.read_text())["processes"]] == [first]
     zero = start(nuocmd, "test", first, "s1")
@@ -67,8 +69,8 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
     nuocmd.wait_running("test", 2)
     shown = nuocmd.do("show", "domain")
     rest = r"\S+ \[start_id = \d+\] \[server_id = s{}\] .* MONITORED:RUNNING$"
-    found = rf"^  test \[state = RUNNING\]\n    \[SM\] {rest.format(1)}\n    \[TE\] {rest.format(2)}"
-    assert re.search(found, shown, re.M), shown
+    expected = rf"^  test \[state = RUNNING\]\n    \[SM\] {rest.format(1)}\n    \[TE\] {rest.format(2)}"
+    assert re.search(expected, shown, re.M), shown
 
     second = create_archive(nuocmd, "test", "s2")
     assert f"[{second}] s2 : " in nuocmd.do("show", "archives", "--db-name", "test")
@@ -109,8 +111,8 @@ def test_the_worked_example(nuocmd: Nuocmd, tmp_path: Path) -> None:
 
 def start_te(nuocmd: Nuocmd, server: str) -> None:
     """Request a TE."""
-    said = nuocmd.do("start", "process", "--db-name", "test", "--engine-type", "TE", "--server-id", server)
-    assert said.startswith("Process(db_name=test, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=TE, "), said
+    output = nuocmd.do("start", "process", "--db-name", "test", "--engine-type", "TE", "--server-id", server)
+    assert output.startswith("Process(db_name=test, durable_state=REQUESTED, engine_state=UNKNOWN, engine_type=TE, "), output
 
 
 def an_sm_alone_waits_in_vain(nuocmd: Nuocmd, first: int) -> None:
@@ -144,8 +146,8 @@ def a_te_alone_waits_in_vain(nuocmd: Nuocmd) -> None:
 
 def create_archive(nuocmd: Nuocmd, name: str, server: str) -> int:
     path = nuocmd.domain.root / f"{name}-{server}"
-    said = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
-    return int(re.search(r"id=(\d+)", said)[1])  # type: ignore[index]
+    output = nuocmd.do("create", "archive", "--db-name", name, "--server-id", server, "--archive-path", path)
+    return int(re.search(r"id=(\d+)", output)[1])  # type: ignore[index]
 
 
 def shutdown_and_start_again(nuocmd: Nuocmd, plan: Path) -> None:
@@ -155,22 +157,22 @@ def shutdown_and_start_again(nuocmd: Nuocmd, plan: Path) -> None:
     nuocmd.do("get", "startplan", "--db-name", "test", *servers, "--output-file", plan)
     reusable = json.loads(plan.read_text())
     assert not reusable["incremental"]
-    assert [(one["engineType"], one["host"]) for one in reusable["processes"]] == [
+    assert [(process["engineType"], process["host"]) for process in reusable["processes"]] == [
         ("SM", "s1"),
         ("SM", "s2"),
         ("TE", "s1"),
         ("TE", "s2"),
     ]
-    assert all("expectedIncarnation" not in one for one in reusable["processes"])
-    said = nuocmd.do("start", "database", "--db-name", "test", *servers).splitlines()
-    assert len(said) == 4
+    assert all("expectedIncarnation" not in process for process in reusable["processes"])
+    output = nuocmd.do("start", "database", "--db-name", "test", *servers).splitlines()
+    assert len(output) == 4
     assert all(
         re.match(
             r"STARTING: StartProcessRequest\((archive_id=\d+, )?db_name=test, engine_type=(SM|TE), "
             r"expected_incarnation_major=5, expected_incarnation_minor=0, ",
             line,
         )
-        for line in said
+        for line in output
     )
     nuocmd.do("check", "database", "--db-name", "test", "--check-running", "--num-processes", 4, "--timeout", 30)
 
@@ -193,8 +195,8 @@ def delete_and_create_again(nuocmd: Nuocmd, first: int, second: int, directory: 
 
 def test_looking_and_checking(nuocmd: Nuocmd) -> None:
     (archive,) = create(nuocmd, "looks", "s1")
-    said = nuocmd.do("start", "database", "--db-name", "looks")
-    assert f"archive_id={archive}" in said
+    output = nuocmd.do("start", "database", "--db-name", "looks")
+    assert f"archive_id={archive}" in output
     nuocmd.do("check", "database", "--db-name", "looks", "--check-running", "--check-liveness", 20, "--timeout", 30)
     servers = nuocmd.json("get", "servers")
     assert [(server["id"], server["isLocal"]) for server in servers] == [("s1", True), ("s2", False)]
@@ -236,8 +238,8 @@ def test_a_captured_layout_is_enforced(nuocmd: Nuocmd, tmp_path: Path) -> None:
     nuocmd.do("start", "database", "--db-name", "shape")
     nuocmd.wait_running("shape", 2)
     nuocmd.do("capture", "database", "--db-name", "shape", "--capture-file", capture)
-    said = nuocmd.do("enforce", "database", "--capture-file", capture, "--incremental")
-    assert said.count("SKIPPING") == 2, said
+    output = nuocmd.do("enforce", "database", "--capture-file", capture, "--incremental")
+    assert output.count("SKIPPING") == 2, output
     nuocmd.do("shutdown", "database", "--db-name", "shape")
     nuocmd.wait_state("shape", "NOT_RUNNING")
     assert nuocmd.do("enforce", "database", "--capture-file", capture).count("STARTING") == 2
@@ -299,10 +301,10 @@ def test_labels_options_and_archives_that_come_back(nuocmd: Nuocmd) -> None:
 
 def test_a_graceful_end_is_waited_for(nuocmd: Nuocmd) -> None:
     (archive,) = create(nuocmd, "waits", "s1")
-    found = start(nuocmd, "waits", archive, "s1")
+    start_id = start(nuocmd, "waits", archive, "s1")
     nuocmd.wait_running("waits", 1)
     before = time.monotonic()
-    nuocmd.do("shutdown", "process", "--start-id", found, "--timeout", 30)
+    nuocmd.do("shutdown", "process", "--start-id", start_id, "--timeout", 30)
     assert not nuocmd.processes("waits")
     assert time.monotonic() - before < 30
     nuocmd.do("delete", "database", "--db-name", "waits", "--purge")

@@ -138,7 +138,7 @@ LOCAL = "create keypair; generate documentation; import certificate; show certif
 
 
 def named(text: str) -> set[str]:
-    return {one.strip() for one in text.split(";")}
+    return {name.strip() for name in text.split(";")}
 
 
 def of_nuocmd() -> set[str]:
@@ -153,15 +153,15 @@ def of_nuocmd() -> set[str]:
 
 
 def test_no_subcommand_of_nuocmd_is_missing() -> None:
-    told = {" ".join(command.split()[:2]) for command, _ in SCENARIO}
+    played = {" ".join(command.split()[:2]) for command, _ in SCENARIO}
     known = of_nuocmd()
     assert len(known) == 107
-    assert told | named(ENGINES_OWN) | named(LOCAL) == known
-    assert not told & (named(ENGINES_OWN) | named(LOCAL))
+    assert played | named(ENGINES_OWN) | named(LOCAL) == known
+    assert not played & (named(ENGINES_OWN) | named(LOCAL))
 
 
 @dataclass
-class Told:
+class Played:
     """One domain of two servers, and what its scenario so far made of it."""
 
     domain: LocalDomain
@@ -170,43 +170,43 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     with local_domain(tmp_path_factory.mktemp("all"), servers=2) as domain:
         (domain.root / "ours.pem").write_text(CERTIFICATE)
         (domain.root / "licence").write_text("x")
         first = domain.managers[0]
         nuocmd = Nuocmd(first.host, first.port, domain.root, domain.env)
-        yield Told(domain, nuocmd, {"root": str(domain.root)})
+        yield Played(domain, nuocmd, {"root": str(domain.root)})
         nuocmd.close()
 
 
-@pytest.mark.parametrize(("command", "said"), SCENARIO, ids=[command for command, _ in SCENARIO])
-def test_each_works_or_is_refused_in_a_sentence(told: Told, command: str, said: str) -> None:
-    code, out, err = told.nuocmd.run(*shlex.split(command.format(**told.names)))
-    if said.startswith("!"):
+@pytest.mark.parametrize(("command", "expected"), SCENARIO, ids=[command for command, _ in SCENARIO])
+def test_each_works_or_is_refused_in_a_sentence(played: Played, command: str, expected: str) -> None:
+    code, out, err = played.nuocmd.run(*shlex.split(command.format(**played.names)))
+    if expected.startswith("!"):
         assert code == 1, (command, out, err)
-        assert said[1:] in err, err
+        assert expected[1:] in err, err
         assert "500" not in err
         return
     assert code == 0, (command, out, err)
-    assert said in out, out
-    after(told, command)
+    assert expected in out, out
+    after(played, command)
 
 
-def after(told: Told, command: str) -> None:
+def after(played: Played, command: str) -> None:
     """What later rows need to know, or to have come."""
     if command.startswith("hotcopy database"):
-        (copies,) = told.nuocmd.json("--show-json get hotcopy-info --db-name test")["hotCopyStatuses"].values()
-        told.names |= {"coordinator": copies[0]["coordinatorStartId"], "copy": copies[0]["hotCopyId"]}
+        (copies,) = played.nuocmd.json("--show-json get hotcopy-info --db-name test")["hotCopyStatuses"].values()
+        played.names |= {"coordinator": copies[0]["coordinatorStartId"], "copy": copies[0]["hotCopyId"]}
     if command.startswith("shutdown database"):
-        wait_for("it is stopped", lambda: "state=NOT_RUNNING" in told.nuocmd("get database --db-name test"))
+        wait_for("it is stopped", lambda: "state=NOT_RUNNING" in played.nuocmd("get database --db-name test"))
     if command.startswith("shutdown server --"):
-        gone = told.domain.managers[1].process
+        gone = played.domain.managers[1].process
         assert gone is not None
         assert gone.wait(30) == 0
-        told.domain.managers[1].process = None
+        played.domain.managers[1].process = None
 
 
-def test_where_things_are_kept(told: Told) -> None:
-    found = {path.name for path in Path(told.names["root"]).iterdir()}
-    assert {"plan.json", "captured.json", "one", "copies"} <= found
+def test_where_things_are_kept(played: Played) -> None:
+    names = {path.name for path in Path(played.names["root"]).iterdir()}
+    assert {"plan.json", "captured.json", "one", "copies"} <= names

@@ -19,10 +19,10 @@ from tests.e2e.nuocmd_forked import Nuocmd
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     """Two managers and a store on the first."""
-    with local_domain(tmp_path_factory.mktemp("registry"), servers=2, settings={"DKV_LABELS": "zone=a"}) as found:
-        found.dkv("New-DkvStore", "Orders", "orders", managers=f"{found.managers[0].host}:7801")
-        found.do("Start-DkvStore", "Orders")
-        yield found
+    with local_domain(tmp_path_factory.mktemp("registry"), servers=2, settings={"DKV_LABELS": "zone=a"}) as running_domain:
+        running_domain.dkv("New-DkvStore", "Orders", "orders", managers=f"{running_domain.managers[0].host}:7801")
+        running_domain.do("Start-DkvStore", "Orders")
+        yield running_domain
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +149,14 @@ def test_what_a_server_says_of_itself(nuocmd: Nuocmd, domain: LocalDomain) -> No
 
 def test_server_logs(nuocmd: Nuocmd, tmp_path: Path) -> None:
     nuocmd(f"get server-logs --output {tmp_path} --dump-threads --include-core-files --unpack")
-    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert {"s1/manager.log", "s1/engines/0/engine.log", "s1/domain-state.json", "s1/threads.txt"} <= found
+    paths = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"s1/manager.log", "s1/engines/0/engine.log", "s1/domain-state.json", "s1/threads.txt"} <= paths
     assert "manager runs" in (tmp_path / "s1" / "manager.log").read_text()
 
 
 def test_diagnose_info(nuocmd: Nuocmd, tmp_path: Path) -> None:
-    said = nuocmd(f"get diagnose-info --output-dir {tmp_path}")
-    assert "Unable" not in said, said
+    output = nuocmd(f"get diagnose-info --output-dir {tmp_path}")
+    assert "Unable" not in output, output
     (file,) = tmp_path.glob("diagnose-*.zip")
     with zipfile.ZipFile(file) as packed:
         names = {name.partition("/")[2] for name in packed.namelist()}

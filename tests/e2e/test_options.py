@@ -1,4 +1,4 @@
-"""Options of a store that serves: set on its running engines, on those that come later, and told of those that lack one."""
+"""Options of a store that serves: set on its running engines, on those that come later, and what lacks one is named."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ FAR_TOO_MUCH = 1 << 50
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("options"), servers=2) as found:
-        found.create(STORE, "-InstanceCount", "1", "-ReplicationFactor", "2")
-        running(found, STORE, "s2")
-        yield found
+    with local_domain(tmp_path_factory.mktemp("options"), servers=2) as running_domain:
+        running_domain.create(STORE, "-InstanceCount", "1", "-ReplicationFactor", "2")
+        running(running_domain, STORE, "s2")
+        yield running_domain
 
 
 def runs_with(domain: LocalDomain) -> dict[int, set[tuple[str, str]]]:
     """CONFIG GET of each engine of each living process: maxmemory and appendfsync ("-" for a TE, which has no file)."""
-    found: dict[int, set[tuple[str, str]]] = {}
+    options: dict[int, set[tuple[str, str]]] = {}
     for process in domain.client.processes():
         data = next(m.data_dir for m in domain.managers if m.server_id == process["server"])
         record = json.loads((data / "run" / str(process["startId"]) / "record.json").read_text())
         places = [part["directory"] for part in record["parts"]] or [record["directory"]]
-        found[process["startId"]] = {_config(place, record["secret"], bool(record["parts"])) for place in places}
-    return found
+        options[process["startId"]] = {_config(place, record["secret"], bool(record["parts"])) for place in places}
+    return options
 
 
 def _config(directory: str, secret: str, memory_only: bool) -> tuple[str, str]:
     with valkey.Valkey(
         unix_socket_path=f"{directory}/admin.sock", username=MANAGER, password=secret, decode_responses=True
     ) as engine:
-        said = engine.config_get("maxmemory", "appendfsync")
-    return said["maxmemory"], "-" if memory_only else said["appendfsync"]
+        config = engine.config_get("maxmemory", "appendfsync")
+    return config["maxmemory"], "-" if memory_only else config["appendfsync"]
 
 
 def all_run_with(domain: LocalDomain, memory: int, fsync: str) -> bool:
@@ -52,11 +52,11 @@ def all_run_with(domain: LocalDomain, memory: int, fsync: str) -> bool:
 
 
 def lacking(domain: LocalDomain) -> list[int]:
-    return [one["startId"] for one in domain.client.store(STORE)["options"]["lacking"]]
+    return [engine["startId"] for engine in domain.client.store(STORE)["options"]["lacking"]]
 
 
 def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterwards(domain: LocalDomain) -> None:
-    said = domain.do(
+    output = domain.do(
         "update",
         "database-options",
         "--db-name",
@@ -69,8 +69,8 @@ def test_an_option_reaches_every_running_engine_and_one_that_is_killed_afterward
         "mem",
         "1g",
     )
-    assert "max-memory: set on every running engine at once" in said.out
-    assert "mem: an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines" in said.out
+    assert "max-memory: set on every running engine at once" in output.out
+    assert "mem: an option of NuoDB, kept as it was written and ignored: max-memory sets the memory of engines" in output.out
     wait_for("all engines have it", lambda: all_run_with(domain, 256 * MB, "everysec"))
     wait_for("the domain knows", lambda: not lacking(domain))
     name = domain.group(STORE)["leader"]
@@ -89,14 +89,14 @@ def test_who_was_out_of_reach_gets_it_later_and_is_named_until_then(domain: Loca
     second = domain.managers[1]
     far = {p["startId"] for p in domain.client.processes() if p["server"] == "s2"}
     second.kill()
-    said = domain.do(
+    output = domain.do(
         "Set-DkvStore", STORE, "-MaxMemory", "300MB", "-AppendFsync", "always", "-Managers", f"{domain.managers[0].host}:7801"
     )
-    assert "append-fsync: set on every running engine at once" in said.out
+    assert "append-fsync: set on every running engine at once" in output.out
     wait_for("only the far ones lack it", lambda: set(lacking(domain)) == far)
     assert domain.client.store(STORE)["appendFsync"] == "everysec", "not more is promised than every copy keeps"
     waiting = domain.do("show", "waiting", "--db-name", STORE).out
-    assert all(f"process {one}" in waiting for one in far)
+    assert all(f"process {start_id}" in waiting for start_id in far)
     assert "still runs with max-memory 268435456 instead of 314572800" in waiting
     assert "still runs with" in domain.dkv("show", "database", "--db-name", STORE).err
     second.restart()
@@ -108,8 +108,8 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
     domain.do("update", "database-options", "--db-name", STORE, "--default-options", "max-memory", str(FAR_TOO_MUCH))
     wait_for("all engines have it", lambda: all_run_with(domain, FAR_TOO_MUCH, "always") and not lacking(domain))
     command = f"dkv restart database --db-name {STORE} --rolling"
-    said = domain.do("update", "database-options", "--db-name", STORE, "--replace-all")
-    assert f"keeps it until it is restarted: {command}" in said.out
+    output = domain.do("update", "database-options", "--db-name", STORE, "--replace-all")
+    assert f"keeps it until it is restarted: {command}" in output.out
     assert len(set(lacking(domain))) == 3
     assert f"hint: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
     domain.do(*command.split()[1:])
@@ -120,8 +120,8 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
 def test_a_wrong_option_changes_nothing(domain: LocalDomain) -> None:
     with domain.unchanged():
         for words in (("max-memory", "1000"), ("max-memory", "much"), ("append-fsync", "often"), ("min-in-sync", "9")):
-            said = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", *words)
-            assert said.code == 2, said
-            assert "hint: " in said.err
+            output = domain.dkv("update", "database-options", "--db-name", STORE, "--default-options", *words)
+            assert output.code == 2, output
+            assert "hint: " in output.err
         assert domain.dkv("Set-DkvStore", STORE).code == 2
         assert "There is no store" in domain.dkv("Set-DkvStore", "Nobody", "-MinInSync", "1").err

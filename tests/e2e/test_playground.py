@@ -22,8 +22,8 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The variables of playgrounds of this test's own. At the end nothing of them may live."""
     place = tmp_path / "tmp"
     place.mkdir()
-    found = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
-    yield found | {MARK: str(tmp_path), "TMPDIR": str(place), "XDG_CONFIG_HOME": str(tmp_path), "COLUMNS": "200"}
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("DKV_")}
+    yield variables | {MARK: str(tmp_path), "TMPDIR": str(place), "XDG_CONFIG_HOME": str(tmp_path), "COLUMNS": "200"}
     left = marked(tmp_path)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
@@ -47,8 +47,8 @@ def play(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., 
                 text=True,
             )
         children.append(child)
-        said = tmp_path / f"said-{len(children) - 1}"
-        wait_for("a playground", lambda: "Ctrl-C stops" in said.read_text() or child.poll() is not None, within=60)
+        file = tmp_path / f"said-{len(children) - 1}"
+        wait_for("a playground", lambda: "Ctrl-C stops" in file.read_text() or child.poll() is not None, within=60)
         return child
 
     yield start
@@ -71,13 +71,13 @@ def once(environment: dict[str, str], *words: str, **extra: str) -> subprocess.C
 
 
 def test_the_whole_scenario_holds(environment: dict[str, str], tmp_path: Path) -> None:
-    said = once(environment, DKV_TEST_KILLS="3")
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert "all of it held" in said.stderr
-    assert "3 kills" in said.stdout
-    assert "0 errors" in said.stdout
-    assert "killed by signal 9, sender unknown" in said.stdout
-    counts = re.findall(r"^ (acknowledged|confirmed) .*?(\d+) +(\d+) +(\d+) *$", said.stdout, re.MULTILINE)
+    output = once(environment, DKV_TEST_KILLS="3")
+    assert output.returncode == 0, output.stdout + output.stderr
+    assert "all of it held" in output.stderr
+    assert "3 kills" in output.stdout
+    assert "0 errors" in output.stdout
+    assert "killed by signal 9, sender unknown" in output.stdout
+    counts = re.findall(r"^ (acknowledged|confirmed) .*?(\d+) +(\d+) +(\d+) *$", output.stdout, re.MULTILINE)
     assert {promise for promise, *_ in counts} == {"acknowledged", "confirmed"}
     for _, keys, back, lost in counts:
         assert keys == back and lost == "0"
@@ -86,19 +86,19 @@ def test_the_whole_scenario_holds(environment: dict[str, str], tmp_path: Path) -
 
 
 def test_a_planted_loss_is_found(environment: dict[str, str], tmp_path: Path) -> None:
-    """With one server and one instance, on ports instead of addresses: the thin thread through all rooms."""
-    said = once(environment, "--servers", "1", DKV_TEST_KILLS="1", DKV_TEST_DROP_KEY="1", DKV_TEST_NO_ADDRESSES="1")
-    assert said.returncode == 1, said.stdout + said.stderr
-    assert "1 promised keys are lost" in said.stderr and "plain:0" in said.stderr
-    assert "127.0.0.1:" in said.stdout
+    """With one server and one instance, on ports instead of addresses: the shortest way through everything."""
+    output = once(environment, "--servers", "1", DKV_TEST_KILLS="1", DKV_TEST_DROP_KEY="1", DKV_TEST_NO_ADDRESSES="1")
+    assert output.returncode == 1, output.stdout + output.stderr
+    assert "1 promised keys are lost" in output.stderr and "plain:0" in output.stderr
+    assert "127.0.0.1:" in output.stdout
     assert list((tmp_path / "tmp").glob("dkv-playground-*")), "what is left of a failed scenario is kept"
 
 
 def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     first, second = play(), play()
-    told = [(tmp_path / f"said-{n}").read_text() for n in (0, 1)]
-    endpoints = [re.findall(r"^Endpoints: +(\S+:\d+)", text, re.MULTILINE) for text in told]
-    assert endpoints[0] and endpoints[1] and endpoints[0] != endpoints[1], told
+    outputs = [(tmp_path / f"said-{n}").read_text() for n in (0, 1)]
+    endpoints = [re.findall(r"^Endpoints: +(\S+:\d+)", text, re.MULTILINE) for text in outputs]
+    assert endpoints[0] and endpoints[1] and endpoints[0] != endpoints[1], outputs
 
     first.kill()
     first.wait()
@@ -107,8 +107,8 @@ def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess
     assert len(marked(tmp_path)) >= 2, "manager and engine of the killed one live on"
 
     third = play()
-    said = (tmp_path / "said-2").read_text()
-    assert re.search(r"was killed; [2-9] processes that it left were stopped", said), said
+    output = (tmp_path / "said-2").read_text()
+    assert re.search(r"was killed; [2-9] processes that it left were stopped", output), output
     third.send_signal(signal.SIGTERM)
     assert third.wait(60) == 0
     wait_for("nothing is left", lambda: not marked(tmp_path))
@@ -123,7 +123,7 @@ def test_two_at_once_and_what_a_killed_one_leaves(play: Callable[..., subprocess
     ],
 )
 def test_what_cannot_be_played_is_refused(environment: dict[str, str], words: tuple[str, ...], says: str) -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [str(DKV), "playground", *words],
         env=environment,
         capture_output=True,
@@ -132,6 +132,6 @@ def test_what_cannot_be_played_is_refused(environment: dict[str, str], words: tu
         timeout=60,
         check=False,
     )
-    assert said.returncode in (1, 2)
-    assert says in said.stderr, said
-    assert "Traceback" not in said.stderr
+    assert output.returncode in (1, 2)
+    assert says in output.stderr, output
+    assert "Traceback" not in output.stderr

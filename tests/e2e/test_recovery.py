@@ -17,8 +17,8 @@ from tests.e2e.local_domain import LocalDomain, local_domain, marked, refused, w
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
     """One domain for all bad days, which come in this order."""
-    with local_domain(tmp_path_factory.mktemp("recovery"), 2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("recovery"), 2) as running_domain:
+        yield running_domain
 
 
 def test_an_operator_makes_the_other_copy_lead(domain: LocalDomain) -> None:
@@ -44,12 +44,12 @@ def test_an_operator_makes_the_other_copy_lead(domain: LocalDomain) -> None:
     wait_for(f"{follower} has reported", lambda: domain.client.leader_bound("Orders", "UNPARTITIONED", archive_id)["position"])
 
     before = domain.client.events()
-    said = domain.dkv(*words)
-    assert said.code == 1
+    output = domain.dkv(*words)
+    assert output.code == 1
     assert domain.client.events() == before and domain.group("Orders")["leader"] is None
-    assert "In sync and not available since" in said.out and leader in said.out
-    assert f"Confirmed writes made after its last marker {term}-" in said.out
-    refused(said, "--allow-data-loss and --reason")
+    assert "In sync and not available since" in output.out and leader in output.out
+    assert f"Confirmed writes made after its last marker {term}-" in output.out
+    refused(output, "--allow-data-loss and --reason")
     refused(domain.dkv(*words, "--allow-data-loss"), "--reason")
 
     done = domain.do(*words, "--allow-data-loss", "--reason", "its disk broke", "-o", "json")
@@ -102,9 +102,9 @@ def connected(domain: LocalDomain) -> valkey.ValkeyCluster:
         except valkey.exceptions.ValkeyClusterException:
             return None
 
-    found = wait_for("a cluster client", look)
-    assert found is not None
-    return found
+    client = wait_for("a cluster client", look)
+    assert client is not None
+    return client
 
 
 def all_read(domain: LocalDomain) -> bool:
@@ -146,8 +146,8 @@ def test_a_state_is_put_back_from_a_backup(domain: LocalDomain) -> None:
     refused(domain.dkv("restore", "state", str(file), "--state", state, "--yes"), "exists and is not overwritten")
     everything_dies(domain)
     lose_state(domain)
-    said = domain.dkv("restore", "state", str(file), "--state", state)
-    assert said.code == 1 and "who is in sync now" in said.out
+    output = domain.dkv("restore", "state", str(file), "--state", state)
+    assert output.code == 1 and "who is in sync now" in output.out
     domain.do("restore", "state", str(file), "--state", state, "--yes")
 
     domain.start()
@@ -169,16 +169,16 @@ def test_a_lost_state_is_rebuilt_from_the_archives(domain: LocalDomain) -> None:
     for manager in domain.managers:
         manager.kill()
     lose_state(domain)
-    said = domain.dkv(*words, "--yes")
-    refused(said, "still runs as pid", "kill")
+    output = domain.dkv(*words, "--yes")
+    refused(output, "still runs as pid", "kill")
     engines = [run for manager in domain.managers for run in (manager.data_dir / "run").glob("*/born")]
-    assert said.err.count("still runs as pid") == len(engines) > 1, "each of them is named at once"
+    assert output.err.count("still runs as pid") == len(engines) > 1, "each of them is named at once"
     everything_dies(domain)
 
-    said = domain.dkv(*words)
-    assert said.code == 1 and "Nothing was written" in said.err
-    assert "g2-s2 on s2: marker" in said.out and "who was in sync" in said.out
-    assert f"which {enforced} knew: it is not under these directories" in said.out
+    output = domain.dkv(*words)
+    assert output.code == 1 and "Nothing was written" in output.err
+    assert "g2-s2 on s2: marker" in output.out and "who was in sync" in output.out
+    assert f"which {enforced} knew: it is not under these directories" in output.out
     assert not (domain.root / "domain.sqlite").exists()
     domain.do(*words, "--yes")
 

@@ -27,9 +27,9 @@ from tests.e2e.local_domain import DKV, LocalDomain, Manager, Said, local_domain
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("refused")) as found:
-        found.create("Orders", "-ReplicationFactor", "3")
-        yield found
+    with local_domain(tmp_path_factory.mktemp("refused")) as running_domain:
+        running_domain.create("Orders", "-ReplicationFactor", "3")
+        yield running_domain
 
 
 # Cmdlets -------------------------------------------------------------------------------------------------------------
@@ -63,9 +63,9 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
 )
 def test_a_command_is_refused(domain: LocalDomain, words: str, says: str, code: int) -> None:
     with domain.unchanged():
-        said = domain.dkv(*words.split())
-    refused(said, says)
-    assert said.code == code, said
+        output = domain.dkv(*words.split())
+    refused(output, says)
+    assert output.code == code, output
 
 
 def test_what_is_so_already_is_a_success_that_says_so(domain: LocalDomain) -> None:
@@ -86,20 +86,20 @@ def test_a_port_that_another_program_uses(domain: LocalDomain) -> None:
     with socket.socket() as other, domain.unchanged():
         other.bind((second.host, 7960))
         other.listen()
-        said = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7910", "-ClientPort", "7960")
-    refused(said, "Port 7960", second.host, "in use by another program", "-ClientPort 7961")
-    assert [row[2] for row in said.rows()] == ["SKIPPED", "FAILED", "SKIPPED"]
+        output = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7910", "-ClientPort", "7960")
+    refused(output, "Port 7960", second.host, "in use by another program", "-ClientPort 7961")
+    assert [row[2] for row in output.rows()] == ["SKIPPED", "FAILED", "SKIPPED"]
 
 
 def test_a_manager_that_is_away_is_found_before_anything_is_written(domain: LocalDomain) -> None:
     nobody = f"{domain.net}.99:7801"
     with domain.unchanged():
-        said = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7950", managers=f"{domain.addresses},{nobody}")
-        assert [row[2] for row in said.rows()] == ["SKIPPED"] * 3 + ["FAILED"]
-        assert "is not reachable: nothing listens there" in said.out
+        output = domain.dkv("New-DkvStore", "First", "first", "-ClustronPort", "7950", managers=f"{domain.addresses},{nobody}")
+        assert [row[2] for row in output.rows()] == ["SKIPPED"] * 3 + ["FAILED"]
+        assert "is not reachable: nothing listens there" in output.out
         refused(domain.dkv("Get-DkvStore", managers=nobody), "is not reachable", "dkv manager run")
         refused(domain.dkv("Connect-DkvManager", "-Managers", f"{domain.addresses},{nobody}"), "is not reachable")
-    assert said.code == 1
+    assert output.code == 1
 
 
 def test_managers_of_two_domains(domain: LocalDomain) -> None:
@@ -122,7 +122,7 @@ def test_managers_of_two_domains(domain: LocalDomain) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_a_start(domain: LocalDomain) -> None:
-    """The third manager does not answer: Ctrl-C tells what had been sent, and the domain stays whole."""
+    """The third manager does not answer: after Ctrl-C the output says what had been sent, and the domain stays whole."""
     domain.do("New-DkvStore", "Cut", "cut", "-ClustronPort", "7911", "-ClientPort", "7961")
     frozen = domain.managers[2].process
     assert frozen
@@ -157,9 +157,9 @@ def test_a_web_page_cannot_drive_a_manager(domain: LocalDomain) -> None:
         line = http.client.HTTPConnection(host, 7801, timeout=10)
         line.request("DELETE", "/admin/v1/stores/Orders", headers=headers)
         answer = line.getresponse()
-        said = answer.status, answer.headers["Content-Type"], answer.read().decode()
+        response = answer.status, answer.headers["Content-Type"], answer.read().decode()
         line.close()
-        return said
+        return response
 
     with domain.unchanged():
         for headers in ({"Host": "evil.example:7801"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
@@ -180,22 +180,22 @@ def stranger(domain: LocalDomain, tmp_path: Path) -> Manager:
 
 def begin(manager: Manager, *more: str, env: dict[str, str] | None = None) -> Said:
     """Run a manager that is expected to end by itself: the program as it is, forked so that its imports cost nothing."""
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if child == 0:
-            _become([*manager.command()[1:], *more], manager.env | (env or {}), said.fileno())
+            _become([*manager.command()[1:], *more], manager.env | (env or {}), output.fileno())
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        said.seek(0)
-        text = said.read()
+        output.seek(0)
+        text = output.read()
     assert "Traceback" not in text, text
     return Said(code, "", text)
 
 
-def _become(words: list[str], env: dict[str, str], said: int) -> NoReturn:
+def _become(words: list[str], env: dict[str, str], output: int) -> NoReturn:
     code = 70
     try:
         for stream in (1, 2):
-            os.dup2(said, stream)
+            os.dup2(output, stream)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         os.environ.clear()
         os.environ.update(env)

@@ -18,8 +18,8 @@ from tests.e2e.local_domain import wait_for
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("states")) as found:
-        yield found
+    with stage(tmp_path_factory.mktemp("states")) as running_stage:
+        yield running_stage
 
 
 # The rows --------------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def leaving_follower(there: Stage) -> Moment:
     there.stop_clock_of(int(there.run(follower)["pid"]))
     there.client.stop_instance(STORE, follower)
     wait_for("S without it", lambda: there.group(STORE)["inSync"] == [leader])
-    return Moment(follower, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
+    return Moment(follower, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True)
 
 
 def leaving_leader(there: Stage) -> Moment:
@@ -166,7 +166,7 @@ def leaving_leader(there: Stage) -> Moment:
     there.freeze(there.manager_of(follower))
     there.client.stop_instance(STORE, leader)
     wait_for("HANDOVER", lambda: group_is(there, leader, "HANDOVER"))
-    return Moment(leader, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
+    return Moment(leader, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True)
 
 
 def taking_over(there: Stage) -> Moment:
@@ -184,7 +184,7 @@ def stopped_last(there: Stage) -> Moment:
     there.reaches(follower, "REQUESTED_SHUTDOWN:SHUTTING_DOWN")
     assert there.client.store(STORE)["state"] == "REQUESTED_SM_SHUTDOWN"
     wait_for("the other ended", lambda: not there.run(there.names(follower)[0]))
-    return Moment(follower, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
+    return Moment(follower, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True)
 
 
 def group_is(there: Stage, leader: str, phase: str) -> bool:
@@ -193,7 +193,7 @@ def group_is(there: Stage, leader: str, phase: str) -> bool:
 
 
 def state_in(store: Json, name: str) -> str:
-    run = next(one["process"] for one in store["instances"] if one["instanceName"] == name)
+    run = next(instance["process"] for instance in store["instances"] if instance["instanceName"] == name)
     return f"{run['state']}:{run['engineState']}" if run else ""
 
 

@@ -23,8 +23,8 @@ from tests.strangers import common_ground, does, needs_root, snapshot, their_dir
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("strangers"), servers=2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("strangers"), servers=2) as running_domain:
+        yield running_domain
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_the_support_bundle_holds_no_file_that_a_stranger_pointed_at(domain: Loc
     plant = "for name in ('x.log', 'previous-engine.log'): os.symlink(sys.argv[2], f'{sys.argv[1]}/{name}')"
     does(plant, theirs, tmp_path / "shadow")
     elsewhere(domain, "log", theirs)
-    found = bundle(domain)
-    assert "s1/manager.log" in found
-    assert not [name for name, text in found.items() if "secret-hash" in text]
+    archive = bundle(domain)
+    assert "s1/manager.log" in archive
+    assert not [name for name, text in archive.items() if "secret-hash" in text]
 
 
 @needs_root
@@ -87,8 +87,8 @@ def test_a_directory_with_other_things_in_it_is_refused_at_once(domain: LocalDom
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "passwd").write_text("everybody's")
     with domain.unchanged():
-        said = domain.dkv("create", "archive", "--db-name", "b", "--server-id", "s1", "--archive-path", str(tmp_path / "etc"))
-    refused(said, "is not empty", "passwd")
+        output = domain.dkv("create", "archive", "--db-name", "b", "--server-id", "s1", "--archive-path", str(tmp_path / "etc"))
+    refused(output, "is not empty", "passwd")
 
 
 def test_a_purge_renames_no_directory_that_was_never_an_archive(domain: LocalDomain, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_purge_renames_no_directory_that_was_never_an_archive(domain: LocalDom
     before = snapshot(tmp_path / "etc")
     archive = elsewhere(domain, "c", tmp_path / "etc")
     domain.client.request("DELETE", f"/api/1/archives/{archive}?purge=true")
-    kept = "/api/1/archives?removed=true"
+    removed = "/api/1/archives?removed=true"
     wait_for(
         "forgotten",
-        lambda: all(listed["id"] != archive for listed in json.loads(domain.client.request("GET", kept).body)["data"]),
+        lambda: all(listed["id"] != archive for listed in json.loads(domain.client.request("GET", removed).body)["data"]),
     )
     assert snapshot(tmp_path / "etc") == before
     assert [path.name for path in tmp_path.iterdir()] == ["etc"]

@@ -25,12 +25,14 @@ STORE = "Large"
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("tail"), STORE, 3, {"DKV_RESTART_BUDGET": "1000", "DKV_TAIL_ABOVE_BYTES": "0"}) as found:
-        yield found
+    with watched(
+        tmp_path_factory.mktemp("tail"), STORE, 3, {"DKV_RESTART_BUDGET": "1000", "DKV_TAIL_ABOVE_BYTES": "0"}
+    ) as running_domain:
+        yield running_domain
 
 
 def nodes(domain: Watched) -> list[tuple[str, int]]:
-    return [(one["host"], one["clientPort"]) for one in domain.client.store(STORE)["instances"]]
+    return [(instance["host"], instance["clientPort"]) for instance in domain.client.store(STORE)["instances"]]
 
 
 def kill_the_leader(domain: Watched, lag: bool = False) -> str:
@@ -61,8 +63,8 @@ def full_resyncs(domain: Watched) -> dict[str, int]:
 class Failover:
     """How one went: whether another leads by the dead leader's tail, and whether the other follower went on where it was."""
 
-    given: bool
-    kept: bool
+    by_tail: bool
+    continued: bool
 
 
 def fails_over(domain: Watched, counters: list[Counter], lag: bool) -> Failover:
@@ -74,20 +76,20 @@ def fails_over(domain: Watched, counters: list[Counter], lag: bool) -> Failover:
     serves_again(domain, term)
     go_on(counters, 1)
     domain.wait_whole()
-    told = domain.client.events(after=before)
-    opened = next(e["sequence"] for e in told if e["kind"] == "group.opened")
-    left = [e for e in told if e["kind"] == "in_sync.shrunk" and e["sequence"] <= opened]
+    events = domain.client.events(after=before)
+    opened = next(e["sequence"] for e in events if e["kind"] == "group.opened")
+    left = [e for e in events if e["kind"] == "in_sync.shrunk" and e["sequence"] <= opened]
     again = [log for log, count in full_resyncs(domain).items() if count != resyncs.get(log, count)]
     if domain.led()["leader"] == dead:
-        return Failover(given=False, kept=False)
-    assert any(event["kind"] == "group.tail_fed" for event in told), "nobody else leads without the tail"
+        return Failover(by_tail=False, continued=False)
+    assert any(event["kind"] == "group.tail_fed" for event in events), "nobody else leads without the tail"
     assert len(left) > 1 or again == [], "whoever stays in sync goes on where it was"
-    return Failover(given=True, kept=len(left) == 1)
+    return Failover(by_tail=True, continued=len(left) == 1)
 
 
 def test_a_follower_leads_with_the_dead_leaders_tail_and_nobody_resyncs_in_full_but_the_dead(domain: Watched) -> None:
     with counting(nodes(domain)) as counters:
-        assert any(fails_over(domain, counters, lag=False).kept for _ in range(8))
+        assert any(fails_over(domain, counters, lag=False).continued for _ in range(8))
     assert wrong(counters) == []
 
 
@@ -96,13 +98,17 @@ def test_twenty_leaders_die_and_every_acknowledged_addition_is_there_once(domain
     with counting(nodes(domain)) as counters:
         seen = [fails_over(domain, counters, lag=number % 3 == 2) for number in range(20)]
     assert wrong(counters) == []
-    print(sum(one.given for one in seen), sum(one.kept for one in seen), sum(counter.answered for counter in counters))
-    assert sum(one.given for one in seen) >= 5, seen
-    assert any(one.kept for one in seen), seen
+    print(
+        sum(failover.by_tail for failover in seen),
+        sum(failover.continued for failover in seen),
+        sum(counter.answered for counter in counters),
+    )
+    assert sum(failover.by_tail for failover in seen) >= 5, seen
+    assert any(failover.continued for failover in seen), seen
 
 
 def when(domain: Watched, kind: str, act: Callable[[], None]) -> threading.Thread:
-    """Do something as soon as an event is told."""
+    """Do something as soon as an event is written."""
     ready = threading.Event()
 
     def watch() -> None:

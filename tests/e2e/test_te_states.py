@@ -19,8 +19,8 @@ LAUNCHED_MEANWHILE = ("operator kill", 137)
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("te-states")) as found:
-        yield found
+    with stage(tmp_path_factory.mktemp("te-states")) as running_stage:
+        yield running_stage
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def te_leaving(there: Stage) -> Moment:
     """Asked to leave, and its engine does not get to it."""
     te_stands_still(there)
     there.stop_te()
-    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
+    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True)
 
 
 # A database that is being stopped --------------------------------------------------------------------------------------
@@ -103,17 +103,17 @@ def tes_stop_first(there: Stage) -> Moment:
     te_stands_still(there)
     there.client.stop_store(STORE)
     assert there.client.store(STORE)["state"] == "REQUESTED_TE_SHUTDOWN"
-    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True, others=there.roles())
+    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True, others=there.roles())
 
 
 def leader_waits_for_tes(there: Stage) -> Moment:
     leader, follower = tes_stop_first(there).others
-    return Moment(leader, "MONITORED:RUNNING", asked=True, others=(TE, follower))
+    return Moment(leader, "MONITORED:RUNNING", leaves=True, others=(TE, follower))
 
 
 def follower_waits_for_tes(there: Stage) -> Moment:
     leader, follower = tes_stop_first(there).others
-    return Moment(follower, "MONITORED:RUNNING", asked=True, later="MONITORED:SYNCING", others=(TE, leader))
+    return Moment(follower, "MONITORED:RUNNING", leaves=True, later="MONITORED:SYNCING", others=(TE, leader))
 
 
 def te_alone(there: Stage) -> Moment:
@@ -121,7 +121,7 @@ def te_alone(there: Stage) -> Moment:
     te_stands_still(there)
     there.without_leader()
     assert there.client.store(STORE)["state"] == "REQUESTED_TE_SHUTDOWN"
-    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", asked=True)
+    return Moment(TE, "REQUESTED_SHUTDOWN:SHUTTING_DOWN", leaves=True)
 
 
 def clean_stop_awaited(there: Stage) -> Moment:
@@ -130,7 +130,7 @@ def clean_stop_awaited(there: Stage) -> Moment:
     there.stop_clock_of(int(there.run(leader)["pid"]))
     there.client.stop_store(STORE)
     assert there.client.store(STORE)["state"] == "REQUESTED_SM_SHUTDOWN"
-    return Moment(leader, "MONITORED:RUNNING", asked=True, later="REQUESTED_SHUTDOWN:SHUTTING_DOWN", others=(follower,))
+    return Moment(leader, "MONITORED:RUNNING", leaves=True, later="REQUESTED_SHUTDOWN:SHUTTING_DOWN", others=(follower,))
 
 
 # The table -------------------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ SOON = 15.0  # s until all views say so; 4 where nobody else works
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with watched(tmp_path_factory.mktemp("view"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as found:
-        yield found
+    with watched(tmp_path_factory.mktemp("view"), STORE, 2, {"DKV_RESTART_BUDGET": "1000"}) as running_domain:
+        yield running_domain
 
 
 def fetched(manager: Manager, path: str) -> Json:
@@ -46,11 +46,13 @@ def every_view(domain: Watched, manager: Manager, *words: str) -> Json:
     only = f"{manager.host}:{manager.port}"
 
     def said() -> Json | None:
-        found = fetched(manager, "/admin/v1/waiting")["waiting"]
-        return next((one for one in found if one["blocksWrites"] and all(w in one["reason"] + one["hint"] for w in words)), None)
+        items = fetched(manager, "/admin/v1/waiting")["waiting"]
+        return next(
+            (item for item in items if item["blocksWrites"] and all(w in item["reason"] + item["hint"] for w in words)), None
+        )
 
-    one = wait_for(f"{words} waits", said, SOON)
-    assert one is not None
+    item = wait_for(f"{words} waits", said, SOON)
+    assert item is not None
     shown = domain.dkv("show", "waiting", managers=only)
     assert all(word in shown.out for word in words), shown
     checked = domain.dkv("check", "database", "--db-name", domain.store, "--check-running", managers=only)
@@ -62,7 +64,7 @@ def every_view(domain: Watched, manager: Manager, *words: str) -> Json:
     assert all(word in whole.out for word in words), whole
     assert "keeps confirmed data through" in whole.out, whole
     assert "keeps taking writes through no further server failure" in whole.out, whole
-    return one
+    return item
 
 
 def all_is_well(domain: Watched) -> None:
@@ -104,11 +106,11 @@ def test_an_endless_script_that_wrote_is_told_and_ended_as_the_view_says(domain:
         client.set("k", "whole")
     script = endless(domain, name, SCRIPT)
     start_id = domain.instance(STORE, name)["process"]["startId"]
-    one = every_view(domain, domain.managers[0], "busy with a script", "SCRIPT KILL")
+    item = every_view(domain, domain.managers[0], "busy with a script", "SCRIPT KILL")
     cure = f"dkv shutdown process --start-id {start_id} --kill"
-    assert cure in one["hint"]
+    assert cure in item["hint"]
     ready = fetched(domain.managers[0], "/readyz")
-    assert ready["waiting"] == [one]
+    assert ready["waiting"] == [item]
     with domain.engine(STORE, name) as client, pytest.raises(valkey.exceptions.ResponseError, match="UNKILLABLE"):
         client.execute_command("SCRIPT", "KILL")
     domain.do(*cure.split()[1:])
@@ -206,9 +208,9 @@ def test_instances_of_a_manager_that_is_away_are_not_counted_as_running(domain: 
     away = domain.manager_of(domain.names(leader(domain))[0])
     away.kill()
     try:
-        asked = f"{domain.managers[-1].host}:{domain.managers[-1].port}"
-        wait_for("Running:1", lambda: "Partial | Instances:2 Running:1" in domain.dkv("Get-DkvStore", managers=asked).out, SOON)
-        checked = domain.dkv("check", "database", "--db-name", STORE, "--check-running", managers=asked)
+        manager = f"{domain.managers[-1].host}:{domain.managers[-1].port}"
+        wait_for("Running:1", lambda: "Partial | Instances:2 Running:1" in domain.dkv("Get-DkvStore", managers=manager).out, SOON)
+        checked = domain.dkv("check", "database", "--db-name", STORE, "--check-running", managers=manager)
         assert checked.code == 1
         assert f"Start the manager of server {away.server_id}" in checked.err, checked
     finally:
@@ -253,8 +255,8 @@ def test_whoever_holds_the_states_write_lock_is_named_while_a_leader_is_dead(dom
         for manager in domain.managers:  # before anybody has anything to write
             wait_for("it is named", lambda m=manager: held in ready_or_not(m), SOON)  # type: ignore[misc]
         os.kill(pid, signal.SIGKILL)
-        one = every_view(domain, own, held, f"kill {shell.pid}", "dkv backup state")
-        assert "s old" in one["reason"]
+        item = every_view(domain, own, held, f"kill {shell.pid}", "dkv backup state")
+        assert "s old" in item["reason"]
         every_view(domain, own, f"{name} led it and ended (killed by signal 9")
         only = f"{own.host}:{own.port}"
         shown = domain.dkv("show", "domain", managers=only)
@@ -293,7 +295,7 @@ def test_a_backup_that_reads_for_long_costs_no_failover(domain: Watched) -> None
 
 @pytest.mark.full
 def test_a_full_disk_of_state_and_archives_is_told_by_the_manager_that_cannot_write(tmp_path: Path) -> None:
-    """And goes away with the room that is made."""
+    """And goes away when space is made."""
     with small_disk(tmp_path / "small", "40m") as disk, watched(disk, "Full", 2) as domain:
         all_is_well(domain)
         name = str(domain.led()["leader"])

@@ -15,21 +15,21 @@ from tests.e2e.writers import Client, at_work, clients_of
 
 @pytest.fixture(scope="module")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalDomain]:
-    with local_domain(tmp_path_factory.mktemp("waiting"), servers=2) as found:
-        yield found
+    with local_domain(tmp_path_factory.mktemp("waiting"), servers=2) as running_domain:
+        yield running_domain
 
 
 def writers(domain: LocalDomain, store: str, to: str, count: int = 4) -> list[Client]:
     """Connections that write to one node of a store all the time."""
     view = domain.client.store(store)
-    archive_id = next(one["archiveId"] for one in view["instances"] if one["instanceName"] == to)
+    archive_id = next(instance["archiveId"] for instance in view["instances"] if instance["instanceName"] == to)
     every = [clients_of(view, f"w{number}", leaders_only=False, pace=0.0002) for number in range(count)]
     return [client for clients in every for client in clients if client.archive_id == archive_id]
 
 
 def heard(clients: list[Client]) -> set[str]:
     """What kinds of answers they got besides OK."""
-    return {answer.said.split(" ")[0] for client in clients for answer in client.refused}
+    return {answer.reply.split(" ")[0] for client in clients for answer in client.refused}
 
 
 def everybody_wrote(clients: list[Client], more_than: int = 0) -> bool:
@@ -40,7 +40,7 @@ def lose_leader(domain: LocalDomain, store: str, name: str) -> Path:
     """Its engine is killed and its directory is not where it was; where it is now."""
     directory, pid = domain.archive(store, name), domain.pid(store, name)
     host = domain.instance(store, name)["server"]
-    manager = next(one for one in domain.managers if one.server_id == host)
+    manager = next(manager for manager in domain.managers if manager.server_id == host)
     manager.kill()
     os.kill(pid, signal.SIGKILL)
     away = directory.with_name(f"{directory.name}.away")

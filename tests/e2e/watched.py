@@ -46,8 +46,8 @@ class Watched(LocalDomain):
 
     def names(self, but: str = "") -> list[str]:
         """Its instances, without one."""
-        found = self.client.store(self.store)["instances"]
-        return [str(one["instanceName"]) for one in found if one["instanceName"] != but]
+        instances = self.client.store(self.store)["instances"]
+        return [str(instance["instanceName"]) for instance in instances if instance["instanceName"] != but]
 
     def manager_of(self, name: str) -> Manager:
         """The manager of the server that an instance is on."""
@@ -62,11 +62,11 @@ class Watched(LocalDomain):
 @contextmanager
 def watched(root: Path, store: str, copies: int, settings: dict[str, str] | None = None) -> Iterator[Watched]:
     """A domain that runs, its store whole; everything it started has ended when this ends."""
-    found = Watched(root, store, copies, settings)
+    domain = Watched(root, store, copies, settings)
     try:
-        found.start()
-        found.create_it()
-        found.start_it()
-        yield found
+        domain.start()
+        domain.create_it()
+        domain.start_it()
+        yield domain
     finally:
-        found.close()
+        domain.close()

@@ -29,11 +29,11 @@ def key_in(slots: Sequence[Sequence[int]], name: str) -> str:
 
 @dataclass
 class Answer:
-    """One write that a node answered: wall clock seconds before and after, and the first line of what it said."""
+    """One write that a node answered: wall clock seconds before and after, and the first line of its reply."""
 
     sent: float
     got: float
-    said: str
+    reply: str
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Client:
     slowest: float = 0.0
 
     def run(self, ended: threading.Event) -> None:
-        """Write until told to end."""
+        """Write until stopped."""
         line: socket.socket | None = None
         while not ended.is_set():
             try:
@@ -78,15 +78,15 @@ class Client:
         self.sent += 1
         before = time.time()
         line.sendall(f"SET {self.key} {self.sent}\r\n".encode())
-        said = b""
-        while not said.endswith(b"\r\n"):
+        reply = b""
+        while not reply.endswith(b"\r\n"):
             block = line.recv(4096)
             if not block:
                 raise ConnectionError("closed")
-            said += block
-        answer = Answer(before, time.time(), said.decode().strip())
+            reply += block
+        answer = Answer(before, time.time(), reply.decode().strip())
         self.slowest = max(self.slowest, answer.got - before)
-        if answer.said == "+OK":
+        if answer.reply == "+OK":
             self.acknowledged = self.sent
             self.accepted.append(answer)
         else:
@@ -114,7 +114,13 @@ def clients_of(store: Json, name: str, leaders_only: bool, **how: Any) -> list[C
     slots = {group["name"]: group["slots"] for group in store["groups"]}
     leaders = {group["leader"] for group in store["groups"]}
     return [
-        Client(one["host"], one["clientPort"], key_in(slots[one["group"]], f"{name}-{one['archiveId']}"), one["archiveId"], **how)
-        for one in store["instances"]
-        if not leaders_only or one["instanceName"] in leaders
+        Client(
+            instance["host"],
+            instance["clientPort"],
+            key_in(slots[instance["group"]], f"{name}-{instance['archiveId']}"),
+            instance["archiveId"],
+            **how,
+        )
+        for instance in store["instances"]
+        if not leaders_only or instance["instanceName"] in leaders
     ]

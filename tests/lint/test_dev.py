@@ -1,4 +1,4 @@
-"""The one door for set-up: what a newcomer meets on a machine that has little."""
+"""The one command for set-up: what a newcomer meets on a machine that has little."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def poor_path(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in TOOLS:
-        found = shutil.which(tool)
-        assert found, tool
-        (folder / tool).symlink_to(found)
+        path = shutil.which(tool)
+        assert path, tool
+        (folder / tool).symlink_to(path)
     old = folder / "python3"
     old.write_text('#!/bin/sh\ncase "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac\n')
     old.chmod(0o755)

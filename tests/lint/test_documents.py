@@ -71,10 +71,10 @@ def anchors(page: Path) -> set[str]:
 def leads_nowhere(name: Path, text: str) -> Iterator[str]:
     """The pages and sections that a file names and that do not exist: by path from the root, or from the file's own folder."""
     for page, anchor in PAGE.findall(text):
-        found = next((place for place in (ROOT / page, ROOT / name.parent / page, ROOT / "docs" / page) if place.is_file()), None)
-        if found is None or not is_kept(found.resolve()):
+        file = next((place for place in (ROOT / page, ROOT / name.parent / page, ROOT / "docs" / page) if place.is_file()), None)
+        if file is None or not is_kept(file.resolve()):
             yield page
-        elif anchor and anchor[1:] not in anchors(found):
+        elif anchor and anchor[1:] not in anchors(file):
             yield page + anchor
 
 
@@ -99,7 +99,7 @@ TEST = re.compile(r"\btests/[\w/]+\.(?:py|txt)(?:::(\w+))?")
 def test_every_test_that_a_document_names_exists() -> None:
     wrong = []
     for name in PAGES:
-        if name.name == "CHANGELOG.md" or "decisions" in name.parts:  # told of the day they were written on
+        if name.name == "CHANGELOG.md" or "decisions" in name.parts:  # they describe the day they were written on
             continue
         for match in TEST.finditer((ROOT / name).read_text(encoding="utf-8")):
             path = Path(match[0].partition("::")[0])

@@ -50,7 +50,7 @@ def opens(call: ast.Call) -> str:
 
 def by_hand(name: Path) -> list[str]:
     calls = (node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call))
-    return [f"{name}:{call.lineno} {found}" for call in calls if (found := opens(call))]
+    return [f"{name}:{call.lineno} {what}" for call in calls if (what := opens(call))]
 
 
 def reason(name: Path) -> str:

@@ -40,14 +40,14 @@ def test_every_module_says_first_what_room_it_is() -> None:
 
 
 def test_no_file_speaks_of_the_place_where_it_was_made() -> None:
-    found = []
+    places = []
     for name in project_files():
         try:
             text = (ROOT / name).read_text(encoding="utf-8").lower()
         except UnicodeDecodeError:
             continue
-        found += [f"{name}: {word!r}" for word in FORBIDDEN if word in text]
-    assert not found, "\n".join(found[:MOST_SHOWN])
+        places += [f"{name}: {word!r}" for word in FORBIDDEN if word in text]
+    assert not places, "\n".join(places[:MOST_SHOWN])
 
 
 def test_nothing_prints_but_output_and_main() -> None:

@@ -61,7 +61,7 @@ class LeaderConnection:
     async def write(self, key: str, count: int = 1) -> Answer:
         """SET, ROLE, WAIT count, ROLE in one pipeline."""
         net, engine = self.domain.world.net, self.engine
-        said: list[str] = []
+        replies: list[str] = []
         roles: list[confirm.Role] = []
         done = asyncio.Event()
 
@@ -70,7 +70,7 @@ class LeaderConnection:
             done.set()
 
         def written(reply: str) -> None:
-            said.append(reply)
+            replies.append(reply)
             roles.append(_role(engine))
             if reply == "OK":
                 engine.wait(count, WAIT, waited)
@@ -83,7 +83,7 @@ class LeaderConnection:
                 await done.wait()
         except TimeoutError:
             return Answer()
-        return Answer(said[0], *roles)
+        return Answer(replies[0], *roles)
 
 
 def _role(engine: SimEngine) -> confirm.Role:
@@ -93,11 +93,11 @@ def _role(engine: SimEngine) -> confirm.Role:
 
 @dataclass(frozen=True)
 class WriteOutcome:
-    """What became of one write: whether its client was told so, and whether the leader has it in the end."""
+    """What became of one write: whether its client knows, and whether the leader has it in the end."""
 
     acknowledged: bool
     confirmed: bool
-    kept: bool
+    survived: bool
 
 
 class SafetyDomain:
@@ -115,11 +115,11 @@ class SafetyDomain:
         where: Callable[[SafetyDomain], bool] = lambda domain: True,
         first: int = 1,
     ) -> T:
-        """Tell a scenario to a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
+        """Play a scenario with a domain whose copies are all in sync and whose leader is A, and `where` this holds: the first
         such world from seed `first` on.
         """
-        found = (cls(servers, seed) for seed in range(first, first + 100))
-        return next(domain for domain in found if domain.begins(where)).goes(scenario)
+        domains = (cls(servers, seed) for seed in range(first, first + 100))
+        return next(domain for domain in domains if domain.begins(where)).goes(scenario)
 
     def begins(self, where: Callable[[SafetyDomain], bool]) -> bool:
         """Whether A came to lead here: the archive that starts first does. A world that begins otherwise is left."""
@@ -134,13 +134,13 @@ class SafetyDomain:
         await self.until(lambda: len(self.group.in_sync) == self.world.shape.servers and self.group.serving)
 
     def goes(self, scenario: Callable[[SafetyDomain], Awaitable[T]]) -> T:
-        """Tell the scenario; nothing of ours may go wrong meanwhile."""
+        """Play the scenario; nothing of ours may go wrong meanwhile."""
 
-        async def told() -> T:
+        async def play() -> T:
             return await scenario(self)
 
         try:
-            outcome: T = self.world.loop.run_until_complete(told())
+            outcome: T = self.world.loop.run_until_complete(play())
             assert not self.world.failures
             assert not self.world.loop.troubles
             return outcome
@@ -202,7 +202,7 @@ class SafetyDomain:
     # -- clients -----------------------------------------------------------------------------------------------------
 
     async def look(self) -> KnownView:
-        """A linearizable read of the store, as the managers' API tells it."""
+        """A linearizable read of the store, as the managers' API shows it."""
         asked_at = self.world.now()
         state = (await self.world.view()).state
         (group,) = confirm.read_groups(views.store_view(state, state.databases[DATABASE], 0))
@@ -210,31 +210,31 @@ class SafetyDomain:
 
     async def connect(self) -> LeaderConnection:
         """A connection to the leader."""
-        told = (await self.look()).group.leader
-        assert told is not None
-        host, _, port = told.endpoint.rpartition(":")
-        return LeaderConnection(self, told, self.world.net.addresses[(host, int(port))])
+        leader = (await self.look()).group.leader
+        assert leader is not None
+        host, _, port = leader.endpoint.rpartition(":")
+        return LeaderConnection(self, leader, self.world.net.addresses[(host, int(port))])
 
     def plainly(self, server: str) -> LeaderConnection:
         """A plain client's connection to an engine, whoever leads."""
         return LeaderConnection(self, confirm.Engine("", 0, 0), self.engine(server))
 
-    def confirmed(self, answer: Answer, told: KnownView, line: LeaderConnection) -> bool:
+    def confirmed(self, answer: Answer, view: KnownView, line: LeaderConnection) -> bool:
         """Whether the client may call it confirmed, by that view, now."""
         if not answer.acknowledged or answer.first is None or answer.second is None:
             return False
-        age = self.world.now() - told.asked_at
-        return confirm.judge(answer.first, answer.second, told.group, age, line.named).confirmed
+        age = self.world.now() - view.asked_at
+        return confirm.judge(answer.first, answer.second, view.group, age, line.named).confirmed
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
-    def cut(self, one: str, other: str) -> None:
+    def cut(self, server: str, other: str) -> None:
         """Nothing of one reaches the other; connections stand."""
-        self.world.net.cut(one, other)
+        self.world.net.cut(server, other)
 
-    def mend(self, one: str, other: str, *, lost: bool = True) -> None:
+    def mend(self, server: str, other: str, *, lost: bool = True) -> None:
         """They hear each other again. What was under way is `lost`, or arrives now."""
-        pair, net = frozenset((one, other)), self.world.net
+        pair, net = frozenset((server, other)), self.world.net
         net.cuts.discard(pair)
         ours = [message for message in net._held if frozenset((message[0], message[1].machine)) == pair]
         net._held = [message for message in net._held if message not in ours]

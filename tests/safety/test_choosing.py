@@ -126,10 +126,10 @@ def the_unknown_may_not_lead(monkeypatch: pytest.MonkeyPatch) -> None:
     standing = leadership.standing
 
     def known_only(draft: Draft, archive_id: int) -> leadership.Standing:
-        found = standing(draft, archive_id)
-        report = found.process.report if found.process else None
+        candidate = standing(draft, archive_id)
+        report = candidate.process.report if candidate.process else None
         unknown = report is not None and report.term == 0 and draft.groups[(DATABASE, "g1")].last_leader is not None
-        return replace(found, ready=found.ready and not unknown)
+        return replace(candidate, ready=candidate.ready and not unknown)
 
     monkeypatch.setattr(leadership, "standing", known_only)
 

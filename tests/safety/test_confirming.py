@@ -25,8 +25,8 @@ from dkv.sim.world import DATABASE, Watcher
 from tests.safety.safety_domain import A, Answer, B, C, KnownView, LeaderConnection, SafetyDomain, WriteOutcome
 
 CONFIRMED = confirm.Outcome(confirm.Kind.CONFIRMED)
-MERELY_ACKNOWLEDGED = WriteOutcome(acknowledged=True, confirmed=False, kept=False)
-CONFIRMED_AND_LOST = WriteOutcome(acknowledged=True, confirmed=True, kept=False)
+MERELY_ACKNOWLEDGED = WriteOutcome(acknowledged=True, confirmed=False, survived=False)
+CONFIRMED_AND_LOST = WriteOutcome(acknowledged=True, confirmed=True, survived=False)
 
 
 def by_count(needed: int | None, first: confirm.Role, second: confirm.Role) -> confirm.Outcome:
@@ -104,10 +104,10 @@ async def a_client_brings_the_new_view_to_the_old_leader(domain: SafetyDomain) -
     domain.world.kill_manager(A)
     domain.cut(A, B)
     await domain.until(lambda: domain.leader == B and domain.group.in_sync == (1,))
-    told = await domain.look()
-    assert told.group.required == ()
+    view = await domain.look()
+    assert view.group.required == ()
     answer = await line.write("w1", count=0)
-    confirmed = domain.confirmed(answer, told, line)
+    confirmed = domain.confirmed(answer, view, line)
     domain.world.start_manager(A)
     domain.mend(A, B)
     await domain.until(lambda: domain.group.in_sync == (1, 0))
@@ -206,7 +206,7 @@ async def the_follower_takes_the_leader_out(domain: SafetyDomain) -> tuple[str, 
     line = await domain.connect()
     await domain.break_link(B, A)
     term = domain.group.term
-    said = await domain.world.order(
+    decision = await domain.world.order(
         c.InSyncShrunk(
             server_id=B, database=DATABASE, group="g1", term=term, archive_id=0, reason="the follower heard nothing from it"
         )
@@ -215,7 +215,7 @@ async def the_follower_takes_the_leader_out(domain: SafetyDomain) -> tuple[str, 
     confirmed = domain.confirmed(answer, await domain.look(), line)
     domain.lose(A)
     await domain.until(lambda: domain.leader == B)
-    code = said.code if isinstance(said, Refused) else "accepted"
+    code = decision.code if isinstance(decision, Refused) else "accepted"
     return code, WriteOutcome(answer.acknowledged, confirmed, domain.led_with("w1"))
 
 
@@ -247,8 +247,8 @@ async def alone_with_a_confirmed_write(domain: SafetyDomain) -> tuple[LeaderConn
 
 
 async def the_leader_is_lost_while_a_copy_is_filled(domain: SafetyDomain) -> tuple[tuple[int, ...], WriteOutcome]:
-    line, answer, told = await alone_with_a_confirmed_write(domain)
-    confirmed = domain.confirmed(answer, told, line)
+    line, answer, view = await alone_with_a_confirmed_write(domain)
+    confirmed = domain.confirmed(answer, view, line)
     domain.switch_on(B)
     await domain.until(lambda: domain.runs(B) and domain.engine(B).replication.state == "resyncing", every=0.001)
     domain.cut(A, B)
@@ -266,16 +266,16 @@ async def the_leader_is_lost_while_a_copy_is_filled(domain: SafetyDomain) -> tup
 
 
 def test_m2_a_copy_that_is_being_filled_is_not_in_sync_and_does_not_lead() -> None:
-    assert SafetyDomain.play(2, the_leader_is_lost_while_a_copy_is_filled) == ((0,), WriteOutcome(True, True, kept=True))
+    assert SafetyDomain.play(2, the_leader_is_lost_while_a_copy_is_filled) == ((0,), WriteOutcome(True, True, survived=True))
 
 
 def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.MonkeyPatch) -> None:
     attach = follower_steps._attach_steps
 
-    def hasty(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Step]:
+    def hasty(inputs: Any, group: Any, process: Any, engine: Any) -> Iterator[Step]:
         joining = next((j for j in group.joining if j.stage is JoinStage.MARKED), None)
         if joining is None:
-            yield from attach(scene, group, process, engine)
+            yield from attach(inputs, group, process, engine)
         else:
             yield CheckMarker(engine.directory, process.start_id, engine.directory, group.term, joining.sequence, joining.nonce)
 
@@ -298,11 +298,11 @@ def test_m2_believing_it_would_lose_a_confirmed_write(monkeypatch: pytest.Monkey
 def grown_when_required(join: Any) -> Any:
     """A leader's manager that does not compare offsets."""
 
-    def steps(scene: Any, group: Any, engine: Any, archive: Any, joining: Any) -> Iterator[Step]:
+    def steps(inputs: Any, group: Any, engine: Any, archive: Any, joining: Any) -> Iterator[Step]:
         if joining is None or joining.stage is JoinStage.ANNOUNCED:
-            yield from join(scene, group, engine, archive, joining)
+            yield from join(inputs, group, engine, archive, joining)
         elif joining.stage is JoinStage.REQUIRED:
-            fact = c.JoinCompleted(archive_id=archive.archive_id, **scene.group_header(group))
+            fact = c.JoinCompleted(archive_id=archive.archive_id, **inputs.group_header(group))
             yield SubmitFact(f"copy {archive.archive_id}", fact)
 
     return steps
@@ -312,14 +312,14 @@ def grown_when_required(join: Any) -> Any:
 
 
 async def a_client_knows_the_store_as_it_was_just_before_it_grew(domain: SafetyDomain) -> WriteOutcome:
-    line, _, told = await alone_with_a_confirmed_write(domain)
+    line, _, view = await alone_with_a_confirmed_write(domain)
     domain.switch_on(B)
     while len(domain.group.in_sync) == 1:
         earlier = await domain.look()
-        told = earlier if len(domain.group.in_sync) == 1 else told
+        view = earlier if len(domain.group.in_sync) == 1 else view
     domain.cut(A, B)
-    answer = await line.write("w2", count=len(told.group.required))
-    confirmed = domain.confirmed(answer, told, line)
+    answer = await line.write("w2", count=len(view.group.required))
+    confirmed = domain.confirmed(answer, view, line)
     assert not domain.holds(B, "w2")
     domain.lose(A)
     await domain.until(lambda: domain.leader == B)

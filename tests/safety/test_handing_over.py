@@ -97,9 +97,9 @@ def take_every_position_for_known(monkeypatch: pytest.MonkeyPatch, **more: Any) 
     monkeypatch.setattr(handover, "_lacks_marker", lambda *_: False)
     monkeypatch.setattr(handover, "UNMARKED", handover.DEADLINE)
 
-    def blind(scene: Any, group: Any, phase: Any, engine: Any) -> Iterator[Step]:
+    def blind(inputs: Any, group: Any, phase: Any, engine: Any) -> Iterator[Step]:
         marked = replace(engine.files, marker=Position(group.term, LATEST, "n", initialised=True))
-        yield from steps(scene, group, phase, replace(engine, files=marked, replication=replace(engine.replication, **more)))
+        yield from steps(inputs, group, phase, replace(engine, files=marked, replication=replace(engine.replication, **more)))
 
     monkeypatch.setattr(follower_steps, "handover_steps_of_target", blind)
 
@@ -214,9 +214,9 @@ async def taken_over_much_too_late(domain: SafetyDomain) -> None:
     assert frozen == [B], "of equals the lowest archive id is chosen"
     domain.cut(B, C)
     await domain.until(lambda: domain.leader == C)
-    line, told = await domain.connect(), await domain.look()
-    answer = await line.write("w1", count=len(told.group.required))
-    assert domain.confirmed(answer, told, line)
+    line, view = await domain.connect(), await domain.look()
+    answer = await line.write("w1", count=len(view.group.required))
+    assert domain.confirmed(answer, view, line)
     domain.world.thaw_manager(B)
     await domain.until(lambda: domain.engine(B).role == "leader", 5.0, SOON)
 
@@ -227,11 +227,11 @@ async def the_true_leader_hears_of_it(domain: SafetyDomain) -> tuple[bool, bool]
     admitted = await domain.comes_true(lambda: domain.runs(B) and domain.engine(B).admits, 1.0, SOON)
     domain.world.freeze_manager(B)
     domain.mend(B, C)
-    kept = True
+    held = True
     for _ in range(100):
-        kept = kept and domain.holds(C, "w1")
+        held = held and domain.holds(C, "w1")
         await asyncio.sleep(0.02)
-    return admitted, kept
+    return admitted, held
 
 
 async def the_true_leader_steps_down_for_it(domain: SafetyDomain) -> tuple[str, bool]:

@@ -83,4 +83,4 @@ async def main(name: str, nodes: Nodes) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], [(one.rpartition(":")[0], int(one.rpartition(":")[2])) for one in sys.argv[2].split(",")]))
+    asyncio.run(main(sys.argv[1], [(node.rpartition(":")[0], int(node.rpartition(":")[2])) for node in sys.argv[2].split(",")]))
