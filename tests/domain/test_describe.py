@@ -183,9 +183,9 @@ def test_a_verdict_of_the_domain_is_a_failure_whatever_ended_the_process() -> No
 def test_every_stage_of_joining_has_its_words(stage: JoinStage) -> None:
     builder = StateBuilder().now(C, engine_state=EngineState.SYNCING)
     builder.group = replace(builder.group, phase=replace(builder.group.phase, joining=(Joining(C, 12, stage),)))
-    waiting_for = why_not_running(builder.state(), builder.archives[C])
-    assert waiting_for is not None
-    assert "copy" in waiting_for or "copies" in waiting_for
+    why = why_not_running(builder.state(), builder.archives[C])
+    assert why is not None
+    assert "copy" in why or "copies" in why
 
 
 def test_a_store_is_running_stopped_partial_or_empty() -> None:

@@ -71,6 +71,29 @@ def imports_of(name: Path) -> Iterator[Import]:
             yield from (Import(f"{stem}.{alias.name}", node.lineno) for alias in node.names)
 
 
+def calls_in(name: Path) -> Iterator[ast.Call]:
+    """All calls in a file."""
+    return (node for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call))
+
+
+def called(call: ast.Call) -> str:
+    """The last word of what is called: `c` for `a.b.c()`; empty if what is called has no name."""
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def constructed(name: Path) -> set[str]:
+    """Full dotted names of what a file calls by a name that it imports with `from x import y`."""
+    froms = [node for node in ast.walk(tree_of(name)) if isinstance(node, ast.ImportFrom)]
+    known = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+    names = set()
+    for call in calls_in(name):
+        if isinstance(call.func, ast.Name):
+            names.add(known.get(call.func.id, ""))
+        elif isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            names.add(f"{known.get(call.func.value.id, '')}.{call.func.attr}")
+    return names
+
+
 def inside(name: str, package: str) -> bool:
     """Is dotted `name` the package or something in it?"""
     return name == package or name.startswith(package + ".")
