@@ -216,6 +216,7 @@ class FakeDomain:
             "options": {"wanted": {"max-memory": 0}, "kept": {}, "lacking": []},
             "tombstonesTrimmed": 0,
             "waiting": [],
+            "operations": [],
             "restart": None,
             "revision": 1,
             "groups": [],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dkv.domain import database_restart
+from dkv.domain import operations
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     Archive,
@@ -24,8 +24,9 @@ from dkv.domain.model import (
     Server,
     State,
 )
+from dkv.domain.operations import Operation
 from dkv.domain.options import Lag, lags, restart_words
-from dkv.domain.phases import HandingOver, Vacant
+from dkv.domain.phases import Vacant
 from dkv.domain.states import STOPPING
 from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
@@ -131,17 +132,8 @@ def _server(state: State, server: Server, database: str | None) -> Iterator[Bloc
 
 def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
     subject = f"database {database.name}"
-    if database.restart:
-        now = database_restart.now(state, database, database.restart)
-        yield BlockedItem(
-            "database",
-            subject,
-            database.name,
-            now.waits_for,
-            database.restart.at or None,
-            f"it is being restarted: {now.reason}",
-            now.hint,
-        )
+    if operation := operations.restart(state, database):
+        yield _under_way("database", operation, f"it is being restarted: {operation.reason}")
     if database.state not in STOPPING:
         return
     live = state.processes_of(database.name)
@@ -160,32 +152,19 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
     )
 
 
+def _under_way(kind: str, operation: Operation, reason: str) -> BlockedItem:
+    """What a long operation waits for."""
+    since = operation.since or None
+    return BlockedItem(kind, operation.subject, operation.database, operation.waits_for, since, reason, operation.hint)
+
+
 # Groups ------------------------------------------------------------------------------------------------------------
 
 
 def _group(state: State, database: Database, group: Group) -> Iterator[BlockedItem]:
     subject = group.subject
-    phase = group.phase
-    if isinstance(phase, HandingOver):
-        to = _name(state, phase.to_archive)
-        yield BlockedItem(
-            "group",
-            subject,
-            group.database,
-            to,
-            phase.at or None,
-            f"{to} is to lead: the handover ends within 12 s, or is given up",
-            f"Look at the logs of both engines and the manager of {to}.",
-        )
-    elif group.switchover:
-        yield BlockedItem(
-            "group",
-            subject,
-            group.database,
-            f"the manager of {_name(state, group.leader)}",
-            group.switchover.at or None,
-            f"its leadership is to be handed over: {group.switchover.reason}",
-        )
+    if operation := operations.switchover(state, group):
+        yield _under_way("group", operation, operation.reason)
     waiting = waits_for(state, group)
     if waiting:
         since = waiting.at if waiting.at is not None else _open_since(state, group)

@@ -91,6 +91,23 @@ class HotCopy:
         """Whether it ended, one way or another."""
         return self.stage in ENDS
 
+    @property
+    def percent(self) -> int:
+        """How much of the archive that is furthest behind is copied."""
+        return min(part.percent for part in self.parts)
+
+    @property
+    def doing(self) -> str:
+        """What it does, or how it ended, in one clause."""
+        doing = {
+            CopyStage.PREPARING: "the directories it goes to are looked at",
+            CopyStage.PAUSING: f"writes are about to wait for the cut, attempt {self.attempt}",
+            CopyStage.CUTTING: f"writes wait and the archives note where they end, attempt {self.attempt}",
+            CopyStage.HOLDING: f"the cut is verified and writes go on, attempt {self.attempt}",
+            CopyStage.COPYING: f"{self.percent} % are copied",
+        }
+        return doing.get(self.stage, self.message)
+
     def part(self, archive_id: int) -> CopyPart | None:
         """The part of an archive."""
         return next((p for p in self.parts if p.archive_id == archive_id), None)

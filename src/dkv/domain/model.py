@@ -468,6 +468,11 @@ class Reader:
         """The archive of an SM; None for a TE."""
         return self.archives.get(process.archive_id) if process.archive_id is not None else None
 
+    def name_of(self, archive_id: int) -> str:
+        """How people call an archive; by its id if it is gone."""
+        archive = self.archives.get(archive_id)
+        return archive.name if archive else f"archive {archive_id}"
+
     def group_of(self, process: Process) -> Group | None:
         """The group of an SM process."""
         return self.groups.get((process.database, process.group))

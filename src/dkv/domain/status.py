@@ -320,12 +320,7 @@ def _assigned(state: Reader, group: Group, phase: Assigned) -> Waiting | None:
 
 
 def _given(state: Reader, tail: TailTransfer) -> str:
-    return f"first receives the writes that only the disk of {_name(state, tail.source)} has"
-
-
-def _name(state: Reader, archive_id: int) -> str:
-    archive = state.archives.get(archive_id)
-    return archive.name if archive else f"archive {archive_id}"
+    return f"first receives the writes that only the disk of {state.name_of(tail.source)} has"
 
 
 def _progress(state: Reader, leader: Archive) -> str:
@@ -346,7 +341,9 @@ def _help_for_assigned(state: Reader, group: Group, phase: Assigned, leader: Arc
         return "No other instance is in sync, so this one has to finish."
     grace = state.databases[group.database].options.failover_grace
     if phase.tail:
-        return f"Nothing to do: after {grace / 1000:g} s without progress {_name(state, phase.tail.source)} is restarted instead."
+        return (
+            f"Nothing to do: after {grace / 1000:g} s without progress {state.name_of(phase.tail.source)} is restarted instead."
+        )
     return f"After {grace / 1000:g} s without progress another instance is chosen."
 
 

@@ -24,7 +24,7 @@ def hot_copy_view(state: State, copy: HotCopy) -> schemas.HotCopy:
         "status": STATUS.get(copy.stage, "running"),
         "stage": copy.stage.value,
         "attempt": copy.attempt,
-        "message": message(copy),
+        "message": copy.doing,
         "maxRate": copy.max_rate,
         "beginAt": copy.begun_at,
         "cutAt": copy.cut_at,
@@ -42,15 +42,3 @@ def hot_copy_view(state: State, copy: HotCopy) -> schemas.HotCopy:
             for part in copy.parts
         ],
     }
-
-
-def message(copy: HotCopy) -> str:
-    """What a hot copy does, or how it ended, in one clause."""
-    doing = {
-        CopyStage.PREPARING: "the directories it goes to are looked at",
-        CopyStage.PAUSING: f"writes are about to wait for the cut, attempt {copy.attempt}",
-        CopyStage.CUTTING: f"writes wait and the archives note where they end, attempt {copy.attempt}",
-        CopyStage.HOLDING: f"the cut is verified and writes go on, attempt {copy.attempt}",
-        CopyStage.COPYING: f"{min(p.percent for p in copy.parts)} % are copied",
-    }
-    return doing.get(copy.stage, copy.message)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from dkv.domain import blocked, database_restart, options
+from dkv.domain import blocked, operations, options
 from dkv.domain.model import Database, Group, State
+from dkv.domain.operations import Operation
 from dkv.wire import schemas
 
 
@@ -38,20 +39,35 @@ def waiting_view(state: State, store: str | None = None) -> list[schemas.Blocked
 
 def restart_view(state: State, database: Database) -> schemas.Restart | None:
     """How far a restart is, and what it does or waits for."""
-    restart = database.restart
-    if restart is None:
+    restart, operation = database.restart, operations.restart(state, database)
+    if restart is None or operation is None:
         return None
-    left = len(database_restart.outdated(state, database.name, restart))
-    says = database_restart.now(state, database, restart)
     return {
         "rolling": restart.rolling,
         "force": restart.force,
         "since": restart.at,
-        "processes": restart.of,
-        "replaced": max(0, restart.of - left),
-        "waitsFor": says.waits_for,
-        "reason": says.reason,
-        "hint": says.hint,
+        "processes": operation.total,
+        "replaced": operation.done,
+        "waitsFor": operation.waits_for,
+        "reason": operation.reason,
+        "hint": operation.hint,
+    }
+
+
+def operation_view(operation: Operation) -> schemas.Operation:
+    """A long operation: its stage, how far it is, what it waits for, and the order that ends it."""
+    return {
+        "kind": operation.kind,
+        "subject": operation.subject,
+        "stage": operation.stage,
+        "stages": list(operation.stages),
+        "done": operation.done,
+        "total": operation.total,
+        "since": operation.since or None,
+        "waitsFor": operation.waits_for,
+        "reason": operation.reason,
+        "hint": operation.hint,
+        "cancel": type(operation.cancel).__name__ if operation.cancel else None,
     }
 
 

@@ -160,6 +160,23 @@ class Restart(TypedDict):
     hint: str
 
 
+class Operation(TypedDict):
+    """A long operation that is under way: a hot copy, a restart or a switchover. `done` of `total` parts; a `total` of 0: it has
+    none. `cancel` is the order that ends it, null where it is over within seconds."""
+
+    kind: str
+    subject: str
+    stage: str
+    stages: list[str]
+    done: int
+    total: int
+    since: Ms | None
+    waitsFor: str
+    reason: str
+    hint: str
+    cancel: str | None
+
+
 class Store(TypedDict):
     """A store whole, at one revision of the domain."""
 
@@ -174,6 +191,7 @@ class Store(TypedDict):
     options: dict[str, Any]
     tombstonesTrimmed: int
     waiting: list[BlockedItem]
+    operations: list[Operation]
     restart: Restart | None
     groups: list[Group]
     instances: list[Instance]

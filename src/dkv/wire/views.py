@@ -26,13 +26,14 @@ from dkv.domain.model import (
     State,
     Tombstone,
 )
+from dkv.domain.operations import operations
 from dkv.domain.options import fsync_in_force
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import CATALOGUE, Entry
 from dkv.wire import schemas
 from dkv.wire.commands import WireError, to_wire
 from dkv.wire.event_text import sentence
-from dkv.wire.maintenance import options_view, restart_view, switchover_view, waiting_view
+from dkv.wire.maintenance import operation_view, options_view, restart_view, switchover_view, waiting_view
 
 Json = dict[str, Any]
 
@@ -110,6 +111,7 @@ def store_view(state: State, database: Database, revision: int) -> schemas.Store
         "options": options_view(state, database),
         "tombstonesTrimmed": database.trimmed,
         "waiting": waiting_view(state, database.name),
+        "operations": [operation_view(operation) for operation in operations(state, database)],
         "restart": restart_view(state, database),
         "groups": [_group_view(state, group) for group in state.groups_of(database.name)],
         "instances": [_instance_view(state, a) for a in status.instances(state, database.name)],

@@ -19,7 +19,7 @@ from dkv.domain.commands import CancelHotCopy, CopyTarget, RequestHotCopy
 from dkv.domain.decision import Accepted
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.model import State
-from dkv.wire.hotcopy import STATUS, message
+from dkv.wire.hotcopy import STATUS
 
 router = Router(prefix="/databases")
 
@@ -142,7 +142,7 @@ def shape(copy: HotCopy) -> schemas.HotCopy:
         "beginTimestamp": _stamp(copy.begun_at),
         "endTimestamp": _stamp(copy.ended_at) if copy.over else None,
         "status": STATUS.get(copy.stage, "running"),
-        "message": message(copy),
+        "message": copy.doing,
         "stage": copy.stage.value.lower(),
         "destinationDirectory": copy.parts[0].path if len(copy.parts) == 1 else None,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 
 from dkv.domain.model import Group, Process, State
+from dkv.domain.phases import Assigned
 from dkv.engine.contract import EngineSeen, Survey
 
 
@@ -27,13 +28,14 @@ def tail_conditions(
 ) -> Iterable[Hashable]:
     """What holds of the tails of all groups, and at the processes of this server that send or receive one."""
     for group in state.groups.values():
-        if group.tail is None:
+        phase = group.phase
+        if not isinstance(phase, Assigned) or phase.tail is None:
             continue
-        recipient = group.tail.of(group.leader_process) if group.leader_process is not None else None
+        recipient = phase.tail.of(phase.leader_process)
         if recipient and recipient.whole:
             yield tail_complete_key(group)
-        for start_id in (group.leader_process, group.tail.source_process):
-            process = state.processes.get(start_id) if start_id is not None else None
+        for start_id in (phase.leader_process, phase.tail.source_process):
+            process = state.processes.get(start_id)
             if process and process.server_id == server_id and process.archive_id is not None:
                 engine = next((e for e in survey.engines if e.start_id == start_id), None)
                 directory = state.archives[process.archive_id].directory_in(data_dir)

@@ -22,7 +22,7 @@ OTHERS_PATIENCE = 1_300  # ms the new leader waits for the others: they come bac
 
 def sends(group: Group, process: Process) -> bool:
     """Whether this process holds the dead leader's archive, whose bytes are sent; its engine is not launched meanwhile."""
-    return group.tail is not None and group.tail.source_process == process.start_id and not group.open
+    return group.tail is not None and group.tail.source_process == process.start_id
 
 
 def source_steps(inputs: PlanInput, group: Group, process: Process, archive: Archive) -> Iterator[Step]:
@@ -80,7 +80,7 @@ def unwanted_steps(inputs: PlanInput) -> Iterator[Step]:
 
 def receives(group: Group, process: Process) -> bool:
     """Whether this process is to receive the dead leader's tail before a term opens."""
-    return not group.open and group.tail is not None and group.tail.of(process.start_id) is not None
+    return group.tail is not None and group.tail.of(process.start_id) is not None
 
 
 def recipient_steps(inputs: PlanInput, group: Group, process: Process, engine: EngineSeen) -> Iterator[Step]:
