@@ -111,7 +111,9 @@ async def until(machine: Machine, holds: Callable[[Survey], bool], within: float
 def of(survey: Survey, start_id: int, group: str = "") -> EngineSeen | None:
     """The engine of an archive, or of a memory-only process the one of a group."""
     memory = (engine for process in survey.memory for engine in process.engines)
-    return next((one for one in (*survey.engines, *memory) if one.start_id == start_id and group in ("", one.group)), None)
+    return next(
+        (engine for engine in (*survey.engines, *memory) if engine.start_id == start_id and group in ("", engine.group)), None
+    )
 
 
 def memory_only(spec: EngineSpec, *more: EngineSpec) -> TeSpec:
@@ -130,17 +132,17 @@ def end(survey: Survey, start_id: int) -> ExitSeen | None:
 async def seen(machine: Machine, start_id: int, holds: Callable[[EngineSeen], bool] = lambda _: True) -> EngineSeen:
     """The engine, as soon as it lives and that holds of it."""
     survey = await until(machine, lambda all: (engine := of(all, start_id)) is not None and holds(engine))
-    found = of(survey, start_id)
-    assert found is not None
-    return found
+    engine = of(survey, start_id)
+    assert engine is not None
+    return engine
 
 
 async def ended(machine: Machine, start_id: int) -> ExitSeen:
     """The engine's end, as soon as it is known and its process group is gone."""
     survey = await until(machine, lambda all: (engine := end(all, start_id)) is not None and engine.reaped)
-    found = end(survey, start_id)
-    assert found is not None
-    return found
+    exit = end(survey, start_id)
+    assert exit is not None
+    return exit
 
 
 def ready(engine: EngineSeen) -> bool:
@@ -162,9 +164,9 @@ async def leading(machine: Machine, spec: EngineSpec, fresh: bool = True, term: 
     await machine.engines.admit(spec.start_id)
     await machine.engines.unfence(spec.start_id)
     await machine.engines.take_clients(spec.start_id)
-    one = await seen(machine, spec.start_id, lambda engine: engine.role == "leader" and engine.files.marker is not None)
+    engine_seen = await seen(machine, spec.start_id, lambda engine: engine.role == "leader" and engine.files.marker is not None)
     await machine.engines.confirm_initialised(spec.directory)
-    return one
+    return engine_seen
 
 
 async def following(machine: Machine, spec: EngineSpec, leader: EngineSpec, fresh: bool = True) -> EngineSeen:

@@ -84,7 +84,7 @@ async def load(machine: ValkeyMachine, start_id: int, kind: Kind) -> AsyncIterat
     """Writers at work on that engine; on leaving they are disconnected."""
     record = machine._record(start_id)
     writers = [Writer(number, kind) for number in range(kind.clients)]
-    tasks = [asyncio.create_task(one.run(record.address, record.client_port)) for one in writers]
+    tasks = [asyncio.create_task(writer.run(record.address, record.client_port)) for writer in writers]
     try:
         yield writers
     finally:
@@ -96,10 +96,10 @@ async def load(machine: ValkeyMachine, start_id: int, kind: Kind) -> AsyncIterat
 async def all_acknowledged(machine: ValkeyMachine, writers: list[Writer], times: int) -> None:
     """Until each writer has had so many answers."""
     for _ in range(3000):
-        if all(one.acknowledged >= times for one in writers):
+        if all(writer.acknowledged >= times for writer in writers):
             return
         await machine.pause(0.01)
-    raise AssertionError(f"the load does not flow: {[(one.acknowledged, one.refused[:1]) for one in writers]}")
+    raise AssertionError(f"the load does not flow: {[(writer.acknowledged, writer.refused[:1]) for writer in writers]}")
 
 
 async def holds_what_was_acknowledged(machine: ValkeyMachine, start_id: int, writers: list[Writer]) -> None:
@@ -109,10 +109,10 @@ async def holds_what_was_acknowledged(machine: ValkeyMachine, start_id: int, wri
     """
     await machine.engines.take_over(start_id)
     await machine.engines.take_clients(start_id)
-    for one in writers:
-        found = set()
-        for index in range(one.kind.keys):
-            text = await machine.read(start_id, one.key(index))
-            found.add(0 if text == "$-1" else int(text.partition(":")[0]))
-        assert len(found) == 1, (one, found)
-        assert one.acknowledged <= found.pop() <= one.sent, one
+    for writer in writers:
+        values = set()
+        for index in range(writer.kind.keys):
+            text = await machine.read(start_id, writer.key(index))
+            values.add(0 if text == "$-1" else int(text.partition(":")[0]))
+        assert len(values) == 1, (writer, values)
+        assert writer.acknowledged <= values.pop() <= writer.sent, writer

@@ -13,8 +13,8 @@ async def handed_over(machine: Machine, start_id: int, thorough: bool = True, as
     for looks in range(2400):
         if looks % 600 == 0 and (looks or not asked):
             await machine.engines.failover(start_id)
-        found = of(await machine.engines.survey(thorough=thorough), start_id)
-        if found is not None and found.role == "leader":
-            return found
+        engine = of(await machine.engines.survey(thorough=thorough), start_id)
+        if engine is not None and engine.role == "leader":
+            return engine
         await machine.pause(0.01)
     raise AssertionError(f"engine {start_id} never came to lead")

@@ -31,13 +31,13 @@ class TrapMachine(SimulatedMachine):
 
     async def count_distinct(self, start_id: int, key: str) -> str:
         engine = self._engine(start_id)
-        said = await self._net.ask("clients", engine, lambda: engine.count_distinct(key))
-        return ":1" if said == "OK" else f"-{said}"
+        reply = await self._net.ask("clients", engine, lambda: engine.count_distinct(key))
+        return ":1" if reply == "OK" else f"-{reply}"
 
     async def run_script(self, start_id: int, key: str, seconds: int = 4) -> Callable[[], Awaitable[None]]:
         engine, done = self._engine(start_id), asyncio.Event()
         self._net.post(CLIENTS, engine, engine.run_script, key, "1", 10.0 + min(seconds, 4), lambda answer: done.set())
-        await seen(self, start_id, lambda one: one.busy)
+        await seen(self, start_id, lambda engine: engine.busy)
 
         async def ended() -> None:
             await done.wait()

@@ -64,8 +64,8 @@ def test_while_writes_wait_reads_go_on_and_nothing_is_written(engine_machine: Ma
         await machine.pause(0.2)
         assert not waiting.done()
         assert await machine.read(1, "k") == "old"
-        found = await machine.engines.resume(1)
-        assert (found.file, found.size, found.history) == (still.file, still.size, still.history)
+        resumed = await machine.engines.resume(1)
+        assert (resumed.file, resumed.size, resumed.history) == (still.file, still.size, still.history)
         assert await waiting == "+OK"
         assert not (await seen(machine, 1)).writes.paused
 
@@ -96,8 +96,8 @@ def test_a_pause_ends_by_itself_and_what_was_written_then_shows(engine_machine: 
         await leading(machine, machine.spec(1, 1))
         still = await machine.engines.pause(1, 200)
         assert await machine.write(1, "k", "v") == "+OK"
-        found = await machine.engines.resume(1)
-        assert (found.file, found.size) != (still.file, still.size)
+        resumed = await machine.engines.resume(1)
+        assert (resumed.file, resumed.size) != (still.file, still.size)
 
     engine_machine.play(scenario)
 
@@ -289,8 +289,8 @@ def test_only_a_whole_copy_of_the_same_slots_is_restored(engine_machine: Machine
         await leading(machine, machine.spec(1, 1))
         still = await paused(machine, 1)
         target = await copied(machine, 1, 1, still)
-        found = await machine.engines.recognise(target)
-        assert found and (found.identity.group, found.slots) == (identity(1).group, SLOTS)
+        label = await machine.engines.recognise(target)
+        assert label and (label.identity.group, label.slots) == (identity(1).group, SLOTS)
         assert await machine.engines.recognise(machine.directory(9)) is None
         for place, cause in ((machine.directory(1), Cause.ARCHIVE_FOREIGN), (machine.directory(9), Cause.NOT_A_COPY)):
             with pytest.raises(ArchiveRefused) as no:

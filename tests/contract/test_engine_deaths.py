@@ -60,12 +60,12 @@ def test_the_position_on_disk_is_what_the_engine_loads(tmp_path: Path, kind: Kin
         for start_id in range(1, times + 1):
             writers = await killed_under_load(machine, start_id, kind)
             spec = roomy(machine.spec(start_id + 1, 1))
-            said = await machine.engines.read_position(spec.directory)
+            position = await machine.engines.read_position(spec.directory)
             await started(machine, spec, fresh=False)
-            assert await machine.engines.read_position(spec.directory) == said
+            assert await machine.engines.read_position(spec.directory) == position
             whole = DiskWatch(spec.directory).look().marker
             assert whole is not None
-            assert whole == replace(said, dataless_bytes=0), "the engine cuts a torn tail exactly where the position ends"
+            assert whole == replace(position, dataless_bytes=0), "the engine cuts a torn tail exactly where the position ends"
             await holds_what_was_acknowledged(machine, spec.start_id, writers)
             await leads_empty(machine, spec.start_id)
 

@@ -56,12 +56,12 @@ def test_a_rewritten_leader_begins_with_its_marker(engine_machine: Machine) -> N
             await machine.write(1, f"key-{number}", "v" * 100)
         before = await seen(machine, 1)
         await machine.engines.rewrite(1, (1, 2, "cafe"))
-        one = await seen(
+        rewritten = await seen(
             machine,
             1,
             lambda engine: not engine.files.rewriting and engine.files.incremental_bytes < before.files.incremental_bytes,
         )
-        assert has_marker(1, 2)(one)
+        assert has_marker(1, 2)(rewritten)
         position = await machine.engines.read_position(spec.directory)
         assert (position.sequence, position.bytes_after) == (2, 0)
         assert await machine.dbsize(1) == 20
@@ -101,11 +101,11 @@ def test_a_frozen_engine_is_silent_and_comes_back(engine_machine: Machine) -> No
     async def scenario(machine: Machine) -> None:
         await started(machine, machine.spec(1, 1))
         machine.freeze(1)
-        one = await seen(machine, 1, lambda engine: not engine.answering and engine.silent_ms > 600)
-        assert one.role == "follower"
+        engine_seen = await seen(machine, 1, lambda engine: not engine.answering and engine.silent_ms > 600)
+        assert engine_seen.role == "follower"
         machine.thaw(1)
-        one = await seen(machine, 1, lambda engine: engine.answering)
-        assert one.silent_ms == 0
+        engine_seen = await seen(machine, 1, lambda engine: engine.answering)
+        assert engine_seen.silent_ms == 0
 
     engine_machine.play(scenario)
 

@@ -110,8 +110,8 @@ def test_an_engine_without_clients_is_fenced_as_ever(engine_machine: Machine) ->
     async def scenario(machine: Machine) -> None:
         await started(machine, machine.spec(1, 1))
         await machine.engines.take_over(1)
-        one = await seen(machine, 1, lambda engine: engine.role == "leader")
-        assert (one.writes.fenced, one.writes.held) == (True, False)
+        leader = await seen(machine, 1, lambda engine: engine.role == "leader")
+        assert (leader.writes.fenced, leader.writes.held) == (True, False)
         await machine.engines.take_clients(1)
         assert (await machine.write(1, "k", "v")).startswith("-NOREPLICAS")
 
@@ -151,8 +151,8 @@ def test_one_that_was_held_and_follows_takes_what_its_leader_sends(engine_machin
         await machine.engines.unfence(1)
         await machine.engines.replicate(2, peer(leader, await seen(machine, 1)))
         assert await machine.write(1, "k", "v") == "+OK"
-        one = await seen(machine, 2, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
-        assert (one.writes.fenced, one.writes.held) == (True, False)
+        follower_seen = await seen(machine, 2, lambda engine: engine.replication.link_up and not engine.replication.resyncing)
+        assert (follower_seen.writes.fenced, follower_seen.writes.held) == (True, False)
         assert await machine.write(1, "later", "v") == "+OK"
         while await machine.dbsize(2) != 2:
             await machine.pause(0.02)
@@ -188,9 +188,9 @@ async def writing(spec: EngineSpec, key: str, ended: asyncio.Event, answers: lis
     with closing(writer):
         while not ended.is_set():
             writer.write(f"SET {key} 1\r\n".encode())
-            said = (await reader.readline()).decode().split(" ")[0].strip()
-            if not answers or answers[-1] != said:
-                answers.append(said)
+            reply = (await reader.readline()).decode().split(" ")[0].strip()
+            if not answers or answers[-1] != reply:
+                answers.append(reply)
 
 
 def test_fifty_writers_hear_moved_then_nothing_then_ok_and_none_slips_in(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_fifty_writers_hear_moved_then_nothing_then_ok_and_none_slips_in(tmp_pat
     async def scenario(machine: ValkeyMachine) -> None:
         _, follower = await orphan(machine)
         done, answers = asyncio.Event(), [[] for _ in range(WRITERS)]
-        tasks = [asyncio.create_task(writing(follower, f"k{i}", done, heard)) for i, heard in enumerate(answers)]
+        tasks = [asyncio.create_task(writing(follower, f"k{i}", done, replies)) for i, replies in enumerate(answers)]
         while not all(answers):
             await machine.pause(0.01)
         await machine.engines.take_over(2)

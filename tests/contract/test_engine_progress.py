@@ -43,8 +43,8 @@ def test_an_engine_that_stands_still_is_seen_to_do_nothing(engine_machine: Machi
         engine = await seen(machine, 1, lambda engine: engine.silent_ms >= 1_500)
         assert engine.idle_ms >= 500
         machine.thaw(1)
-        one = await seen(machine, 1, lambda engine: engine.answering)
-        assert (one.silent_ms, one.idle_ms) == (0, 0)
+        engine_seen = await seen(machine, 1, lambda engine: engine.answering)
+        assert (engine_seen.silent_ms, engine_seen.idle_ms) == (0, 0)
 
     engine_machine.play(scenario)
 
@@ -55,9 +55,9 @@ def test_an_engine_without_an_archive_that_stands_still_is_seen_to_do_nothing(en
         await machine.engines.launch_memory(spec)
         await seen(machine, 1, lambda engine: engine.answering and not engine.loading)
         machine.freeze(1, "g0")
-        survey = await until(machine, lambda all: (one := of(all, 1)) is not None and one.silent_ms >= 1_500)
-        one = of(survey, 1)
-        assert one is not None and one.idle_ms >= 500
+        survey = await until(machine, lambda all: (frozen := of(all, 1)) is not None and frozen.silent_ms >= 1_500)
+        frozen = of(survey, 1)
+        assert frozen is not None and frozen.idle_ms >= 500
         machine.thaw(1, "g0")
 
     engine_machine.play(scenario)

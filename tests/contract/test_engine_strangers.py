@@ -95,12 +95,12 @@ def test_slots_are_owned_again_and_what_was_deleted_is_put_back(engine_machine: 
         for start_id in (1, 2):
             await machine.engines.forget(start_id, STRANGER)
         await machine.engines.reclaim_slots(1, ((0, 16383),))
-        one = await seen(machine, 1, lambda engine: engine.cluster.slots == ((0, 16383),) and engine.cluster.state_ok)
-        assert one.cluster.epoch > EPOCH
-        kept = await machine.engines.keep_deleted(1)
-        assert kept is not None
-        assert kept.whole
-        await machine.engines.roll_back(1, kept.path)
+        leader = await seen(machine, 1, lambda engine: engine.cluster.slots == ((0, 16383),) and engine.cluster.state_ok)
+        assert leader.cluster.epoch > EPOCH
+        copied = await machine.engines.keep_deleted(1)
+        assert copied is not None
+        assert copied.whole
+        await machine.engines.roll_back(1, copied.path)
         assert (await ended(machine, 1)).cause is Cause.LOST_ITS_SLOTS
         await started(machine, machine.spec(3, 1), fresh=False)
         assert await machine.dbsize(3) == 20

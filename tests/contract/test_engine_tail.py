@@ -66,14 +66,14 @@ async def planned(machine: Machine, specs: dict[int, EngineSpec]) -> TailPlan:
     await machine.engines.prepare(specs[1].directory, specs[1].identity, False)
     all_of_it = await machine.engines.digest(specs[1].directory, MARKER)
     for number in (2, 3):
-        one = await seen(machine, number, lambda engine: engine.answering and not engine.replication.link_up)
+        follower = await seen(machine, number, lambda engine: engine.answering and not engine.replication.link_up)
         position = await machine.engines.read_position(specs[number].directory)
         mine = await machine.engines.digest(specs[number].directory, MARKER)
         assert mine == await machine.engines.digest(specs[1].directory, MARKER, mine.size), "it is a beginning of the leader's"
         assert position.bytes_after == mine.size
-        followers.append(TailFollower(node_id(number), one.replication.offset, mine.size))
-        former = one.replication.history
-    shift = max(one.offset for one in followers) - min(one.place for one in followers) + 128
+        followers.append(TailFollower(node_id(number), follower.replication.offset, mine.size))
+        former = follower.replication.history
+    shift = max(follower.offset for follower in followers) - min(follower.place for follower in followers) + 128
     return TailPlan(
         directory=specs[1].directory,
         node_id=node_id(1),

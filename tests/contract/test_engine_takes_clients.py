@@ -66,8 +66,8 @@ def test_an_engine_that_sends_its_clients_away_keeps_its_followers(engine_machin
         await pair(machine)
         await machine.engines.shun_clients(1)
         await machine.engines.shun_clients(1)
-        one = await seen(machine, 1)
-        assert not one.takes_clients
+        leader_seen = await seen(machine, 1)
+        assert not leader_seen.takes_clients
         assert (await machine.write(1, "k", "w")).startswith("-")
         await machine.engines.mark(1, 1, 2, "beef")
         await seen(machine, 2, lambda engine: engine.files.marker is not None and engine.files.marker.sequence == 2)
@@ -119,8 +119,13 @@ def test_a_dead_leader_that_starts_again_is_still_its_followers_leader_to_others
         leader, follower = await pair(machine)
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)
-        one = await started(machine, replace(machine.spec(3, 1), peers=(peer(follower),), led=True), fresh=False)
-        assert (one.role, one.follows, one.cluster.phantom, one.takes_clients) == ("follower", None, True, False)
+        returned = await started(machine, replace(machine.spec(3, 1), peers=(peer(follower),), led=True), fresh=False)
+        assert (returned.role, returned.follows, returned.cluster.phantom, returned.takes_clients) == (
+            "follower",
+            None,
+            True,
+            False,
+        )
         await machine.pause(1.5)  # of gossip, for what must not happen
         two = await seen(machine, 2)
         assert (two.role, two.follows, two.takes_clients) == ("follower", node_id(1), True)
@@ -173,8 +178,8 @@ def test_a_dead_leader_may_lead_although_somebody_else_took_its_slots(engine_mac
             ),
         )
         await machine.engines.take_over(3)
-        one = await seen(machine, 3, lambda engine: engine.role == "leader")
-        assert one.cluster.epoch > other.cluster.epoch
+        returned = await seen(machine, 3, lambda engine: engine.role == "leader")
+        assert returned.cluster.epoch > other.cluster.epoch
         await machine.engines.unfence(3)
         await machine.engines.take_clients(3)
         assert await machine.write(3, "k", "w") == "+OK"

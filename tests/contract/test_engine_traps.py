@@ -92,10 +92,12 @@ def test_a_phantom_that_outbids_the_living_leader_is_not_believed(
         )  # nobody told its manager that a leader lives
         await machine.pause(2.0)  # of gossip, for what must not happen
         assert await machine.dbsize(1) == 20
-        one = await seen(machine, 1)
-        assert {node.node_id for node in one.cluster.nodes if not node.handshake} == {leader.node_id, follower.node_id}
+        leader_seen = await seen(machine, 1)
+        assert {node.node_id for node in leader_seen.cluster.nodes if not node.handshake} == {leader.node_id, follower.node_id}
         ours = {(spec.address, spec.client_port) for spec in (leader, follower)}
-        assert {(node.address, node.port) for node in one.cluster.nodes if node.port} <= ours, "somebody told it of the phantom"
+        assert {(node.address, node.port) for node in leader_seen.cluster.nodes if node.port} <= ours, (
+            "somebody told it of the phantom"
+        )
 
     engine_machine.play(scenario)
 
@@ -230,8 +232,8 @@ def test_a_link_that_breaks_goes_on_where_it_was(engine_machine: Machine) -> Non
             await filled(machine, 1, 5, "on the way")
             await seen(machine, 2, lambda engine: engine.replication.link_up)
         await until_equal(machine, leader, follower)
-        one = await seen(machine, 2, has_marker(1, 2))
-        assert one.replication.history == (await seen(machine, 1)).replication.history
+        follower_seen = await seen(machine, 2, has_marker(1, 2))
+        assert follower_seen.replication.history == (await seen(machine, 1)).replication.history
         assert await machine.dbsize(2) == await machine.dbsize(1)
 
     engine_machine.play(scenario)

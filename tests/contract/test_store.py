@@ -283,9 +283,9 @@ async def test_events_come_in_pages(bench: Bench, first: Store, second: Store) -
 async def test_the_oldest_events_make_room(bench: Bench, first: Store, second: Store) -> None:
     for number in range(40):
         await write(first, events=tuple(f"{number}.{part}" for part in range(3)))
-    kept = await second.events(0, 1000)
-    assert [e.sequence for e in kept] == list(range(120 - KEEP_EVENTS + 1, 121)), "the newest, without gaps"
-    assert kept[-1].text == "39.2"
+    newest = await second.events(0, 1000)
+    assert [e.sequence for e in newest] == list(range(120 - KEEP_EVENTS + 1, 121)), "the newest, without gaps"
+    assert newest[-1].text == "39.2"
     assert [e.sequence for e in await second.events(60, 2)] == [71, 72], "a reader that fell behind goes on at the oldest"
 
 

@@ -207,7 +207,7 @@ async def test_another_boot_voids_all_leases(path: Path) -> None:
 
 @scenario
 async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> None:
-    kept, sqlite_state.KEEP_DELETED = sqlite_state.KEEP_DELETED, 5
+    usual, sqlite_state.KEEP_DELETED = sqlite_state.KEEP_DELETED, 5
     try:
         async with opened(path) as first, opened(path) as second:
             await first.commit(0, {"a": "1", "b": "1", "c": "1"}, [], "t")
@@ -221,7 +221,7 @@ async def test_who_was_away_for_long_still_learns_of_deletions(path: Path) -> No
             left = await first._writing.run(lambda: first._writer._file.rows("SELECT key FROM record WHERE text IS NULL"))
             assert left == [], "what is deleted does not stay for ever"
     finally:
-        sqlite_state.KEEP_DELETED = kept
+        sqlite_state.KEEP_DELETED = usual
 
 
 @scenario

@@ -73,12 +73,12 @@ def test_blocks_of_any_size_give_the_same_answer(blocks: list[list[bytes]], chun
     st.integers(1, 64),
 )
 def test_commands_that_change_no_data_are_counted_apart(commands: list[tuple[bytes, int]], chunk: int) -> None:
-    whole = b"".join(one for one, _ in commands)
+    whole = b"".join(text for text, _ in commands)
     opened = closed = changing = 0  # to the MULTI that is open at the end, or to the end
-    for one, size in commands:
-        opened, closed = (changing, 0) if one == command(b"MULTI") else (opened, 1 if one == command(b"EXEC") else closed)
+    for text, size in commands:
+        opened, closed = (changing, 0) if text == command(b"MULTI") else (opened, 1 if text == command(b"EXEC") else closed)
         changing += size
-    is_open = any(one == command(b"MULTI") for one, _ in commands) and not closed
+    is_open = any(text == command(b"MULTI") for text, _ in commands) and not closed
     for step in (len(whole) or 1, max(chunk, 32)):
         tail = aof.walk(lambda offset, size, step=step: whole[offset : offset + min(size, step)], 0, len(whole))  # type: ignore[misc]
         assert tail.valid - tail.dataless == (opened if is_open else changing)
@@ -93,22 +93,22 @@ def test_garbage_is_not_a_cut() -> None:
 
 def test_the_newest_marker_is_found_from_the_end() -> None:
     data = marker(1, 1) + command(b"SET", b"k", b"v" * 1000) + marker(2, 7, "ff") + command(b"SET", b"k", b"w")
-    found = aof.find_marker(reader(data), len(data))
-    assert found is not None
-    assert (found.term, found.sequence, found.nonce) == (2, 7, "ff")
-    before = aof.find_marker(reader(data), found.start)
+    newest = aof.find_marker(reader(data), len(data))
+    assert newest is not None
+    assert (newest.term, newest.sequence, newest.nonce) == (2, 7, "ff")
+    before = aof.find_marker(reader(data), newest.start)
     assert before is not None
     assert (before.term, before.sequence, before.start, before.end) == (1, 1, 0, len(marker(1, 1)))
-    assert aof.find_marker(reader(data), len(data), found.start + 1) is None
+    assert aof.find_marker(reader(data), len(data), newest.start + 1) is None
 
 
 @pytest.mark.parametrize("before", [4 << 20, (4 << 20) - 100, (4 << 20) + 100, 0])
 def test_a_marker_across_two_blocks_is_found(before: int) -> None:
     filler = b"x" * before
     data = filler + marker(3, 4) + b"y" * ((4 << 20) - 80)
-    found = aof.find_marker(reader(data), len(data))
-    assert found is not None
-    assert found.start == before
+    newest = aof.find_marker(reader(data), len(data))
+    assert newest is not None
+    assert newest.start == before
 
 
 def test_another_library_is_no_marker() -> None:
@@ -142,9 +142,9 @@ def test_a_position_goes_over_several_files(tmp_path: Path) -> None:
 def test_a_position_ranks_by_commands_that_change_data(tmp_path: Path) -> None:
     later = command(b"SET", b"k", b"v")
     own = command(b"SELECT", b"5") + command(b"PFCOUNT", b"k")
-    found = read_position(archive(tmp_path, marker(4, 2) + own + later, own + later + own + command(b"MULTI") + own))
-    assert (found.bytes_after, found.dataless_bytes) == (3 * len(own) + 2 * len(later), 3 * len(own))
-    assert found.order == (4, 2, 2 * len(later))
+    position = read_position(archive(tmp_path, marker(4, 2) + own + later, own + later + own + command(b"MULTI") + own))
+    assert (position.bytes_after, position.dataless_bytes) == (3 * len(own) + 2 * len(later), 3 * len(own))
+    assert position.order == (4, 2, 2 * len(later))
 
 
 def test_an_archive_without_a_marker_is_lowest(tmp_path: Path) -> None:
@@ -212,10 +212,10 @@ def test_the_search_for_a_marker_behind_large_values_is_seen_as_reading(tmp_path
     """It took seconds, in which whoever gave a dead leader's tail seemed to do nothing."""
     large = [command(b"SET", b"k%d" % number, b"x" * (9 << 20)) for number in range(2)]
     directory = archive(tmp_path, marker(4, 2) + large[0], large[1])
-    size = sum(len(one) for one in large)
+    size = sum(len(value) for value in large)
     read: list[int] = []
-    found, _ = stretch(directory, (4, 2, "ab12"), size, read.append)
-    assert found.size == size
+    digest, _ = stretch(directory, (4, 2, "ab12"), size, read.append)
+    assert digest.size == size
     assert sum(read) >= 2 * size, "searched from the end, then digested"
     assert max(read) <= 5 << 20, "in pieces that a slow disk reads within a fraction of a second"
 

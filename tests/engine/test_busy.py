@@ -28,12 +28,12 @@ def test_loading_is_an_answer_with_a_percentage(tmp_path: Path) -> None:
         await ended(machine, 1)
         await machine.engines.prepare(spec.directory, spec.identity, False)
         await machine.engines.launch(replace(spec, start_id=2))
-        one = await seen(machine, 2, lambda engine: engine.loading and engine.loading_percent > 0)
-        assert one.answering
-        assert one.writes.fenced
-        assert one.node_id == spec.node_id
-        one = await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
-        assert one.role == "follower"
+        seen_now = await seen(machine, 2, lambda engine: engine.loading and engine.loading_percent > 0)
+        assert seen_now.answering
+        assert seen_now.writes.fenced
+        assert seen_now.node_id == spec.node_id
+        seen_now = await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
+        assert seen_now.role == "follower"
         assert await machine.dbsize(2) == 8000
 
     slow = 'exec {server} "$@" --key-load-delay 150 --loading-process-events-interval-bytes 1024'
@@ -86,12 +86,12 @@ def test_an_engine_without_an_archive_keeps_no_files(tmp_path: Path) -> None:
         await machine.engines.launch_memory(spec)
         await seen(machine, 2, lambda engine: engine.answering and not engine.loading)
         await machine.engines.replicate(2, peer(leader, leads))
-        one = await seen(machine, 2, lambda engine: engine.replication.link_up)
+        follower = await seen(machine, 2, lambda engine: engine.replication.link_up)
         await machine.engines.take_clients(2)
-        assert one.files.marker is None
+        assert follower.files.marker is None
         assert await machine.read(2, "k") == "v"
-        kept = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
-        assert {path.name for path in Path(spec.engines[0].directory).iterdir()} <= kept
+        names = {"valkey.conf", "users.acl", "nodes.conf", "alive", "admin.sock"}
+        assert {path.name for path in Path(spec.engines[0].directory).iterdir()} <= names
         assert not (await machine.say(2, "PFCOUNT", "none")).startswith("-")
 
     ValkeyMachine(tmp_path).play(scenario)
@@ -118,8 +118,8 @@ def test_a_follower_of_a_leader_that_changes_follows_the_new_one(tmp_path: Path)
         await seen(machine, 3, lambda engine: engine.replication.offset >= leads.replication.offset)
         # The old leader comes back beside the new one and keeps quiet until it is told whom to follow.
         back = replace(specs[0], start_id=4, peers=(peer(specs[1], leads), peer(specs[2])))
-        one = await started(machine, back, fresh=False)
-        assert (one.role, one.follows, one.replication.link_up) == ("follower", specs[1].node_id, False)
+        returned = await started(machine, back, fresh=False)
+        assert (returned.role, returned.follows, returned.replication.link_up) == ("follower", specs[1].node_id, False)
         await machine.engines.meet(2, peer(specs[0]))
         await machine.engines.replicate(4, peer(specs[1], leads))
         await seen(machine, 4, lambda engine: engine.replication.link_up)

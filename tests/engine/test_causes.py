@@ -41,10 +41,10 @@ def log(*lines: str) -> tuple[str, ...]:
         (Evidence(None, (Cause.FENCED_BY_MANAGER,)), Cause.FENCED_BY_MANAGER, "fenced"),
     ],
 )
-def test_a_cause(evidence: Evidence, cause: Cause, said: str) -> None:
+def test_a_cause(evidence: Evidence, cause: Cause, detail: str) -> None:
     verdict = judge(evidence)
     assert verdict.cause is cause
-    assert said in verdict.detail
+    assert detail in verdict.detail
 
 
 def test_out_of_memory_is_said_with_evidence_only() -> None:
@@ -58,8 +58,8 @@ def test_out_of_memory_is_said_with_evidence_only() -> None:
     assert judge(replace(killed, kernel=(line,))).cause is Cause.OUT_OF_MEMORY
     assert judge(replace(killed, kernel=(line.replace("42", "421"),))).cause is Cause.KILLED_BY_SIGNAL
     # Our own kill explains itself, whatever else happened.
-    asked = replace(killed, kernel=(line,), intents=(Cause.OPERATOR_KILL,))
-    assert judge(asked).cause is Cause.OPERATOR_KILL
+    ordered = replace(killed, kernel=(line,), intents=(Cause.OPERATOR_KILL,))
+    assert judge(ordered).cause is Cause.OPERATOR_KILL
 
 
 def test_an_assertion_brings_the_first_lines_of_its_report() -> None:

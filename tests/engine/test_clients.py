@@ -81,8 +81,8 @@ def test_the_command_line_client_follows_redirections(tmp_path: Path) -> None:
     async def scenario(machine: ValkeyMachine) -> None:
         for spec in await two_groups(machine):
             for number in range(6):
-                said = await run("redis-cli", "-c", "-p", str(spec.client_port), "SET", f"key-{number}", "v")
-                assert said.strip() == "OK"
+                output = await run("redis-cli", "-c", "-p", str(spec.client_port), "SET", f"key-{number}", "v")
+                assert output.strip() == "OK"
 
     ValkeyMachine(tmp_path).play(scenario)
 
@@ -92,9 +92,9 @@ def test_the_benchmark_runs_against_the_cluster(tmp_path: Path) -> None:
     async def scenario(machine: ValkeyMachine) -> None:
         first, _ = await two_groups(machine)
         port = str(first.client_port)
-        said = await run("redis-benchmark", "--cluster", "-p", port, "-t", "set,get", "-n", "2000", "-r", "100", "-q")
-        assert "SET" in said
-        assert "rror" not in said, said
+        output = await run("redis-benchmark", "--cluster", "-p", port, "-t", "set,get", "-n", "2000", "-r", "100", "-q")
+        assert "SET" in output
+        assert "rror" not in output, output
 
     ValkeyMachine(tmp_path).play(scenario)
 

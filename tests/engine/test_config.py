@@ -115,7 +115,7 @@ def test_all_engines_of_a_database_hash_alike_and_nobody_can_guess_how() -> None
 
     elsewhere = replace(SPEC, start_id=99, node_id="f" * 40, directory="/elsewhere", restored=True)
     others = [replace(SPEC, memory_only=True), elsewhere]
-    assert {seed(one) for one in others} == {seed(SPEC)}
+    assert {seed(spec) for spec in others} == {seed(SPEC)}
     assert seed(replace(SPEC, secret="another")) != seed(SPEC)
     known_to_others = (SPEC.secret, hashlib.sha256(SPEC.secret.encode()).hexdigest(), replica_password(SPEC.secret))
     assert not any(word in seed(SPEC) or seed(SPEC) in word for word in known_to_others)

@@ -17,13 +17,13 @@ def test_a_follower_on_which_a_command_fails_that_its_leader_carried_out_ends(tm
         leader, follower = machine.spec(1, 1), machine.spec(2, 2)
         await leading(machine, leader)
         await following(machine, follower, leader)
-        one, other = machine.engines._running(1).valkey, machine.engines._running(2).valkey
-        await one.do(("FUNCTION", "LOAD", LIBRARY))
+        leader_driver, follower_driver = machine.engines._running(1).valkey, machine.engines._running(2).valkey
+        await leader_driver.do(("FUNCTION", "LOAD", LIBRARY))
         reached = (await seen(machine, 1)).replication.offset
         await seen(machine, 2, lambda engine: engine.replication.offset >= reached)
         writable, guarded = (("CONFIG", "SET", "replica-read-only", word) for word in ("no", "yes"))
-        await other.do(writable, ("FUNCTION", "DELETE", "mine"), guarded)
-        await one.do(("FUNCTION", "DELETE", "mine"))
+        await follower_driver.do(writable, ("FUNCTION", "DELETE", "mine"), guarded)
+        await leader_driver.do(("FUNCTION", "DELETE", "mine"))
         assert (await ended(machine, 2)).cause is Cause.ENGINE_CRASHED
 
     ValkeyMachine(tmp_path).play(scenario)
@@ -46,8 +46,8 @@ def test_no_client_writes_to_a_follower(tmp_path: Path) -> None:
             ("GETEX", "k", "EX", "9"),
             ("SORT", "k", "STORE", "d"),
         )
-        for said in words:
-            assert (await machine.say(2, *said)).startswith("-"), said
+        for command in words:
+            assert (await machine.say(2, *command)).startswith("-"), command
         assert (await machine.engines.read_position(follower.directory)).order == before.order
 
     ValkeyMachine(tmp_path).play(scenario)

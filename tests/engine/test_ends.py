@@ -76,11 +76,11 @@ def test_a_port_that_was_taken_after_the_start_is_named_too(tmp_path: Path) -> N
         (lambda spec: replace(spec, address="192.0.2.1"), "192.0.2.1"),
     ],
 )
-def test_a_bad_option_is_quoted(tmp_path: Path, change: Change, said: str) -> None:
+def test_a_bad_option_is_quoted(tmp_path: Path, change: Change, quotation: str) -> None:
     async def scenario(machine: ValkeyMachine) -> None:
         end = await launched(machine, change(machine.spec(1, 1)))
         assert end.cause is Cause.BAD_OPTION, end
-        assert said in end.detail
+        assert quotation in end.detail
 
     ValkeyMachine(tmp_path).play(scenario)
 

@@ -43,8 +43,8 @@ def leaked(machine: ValkeyMachine) -> Iterator[list[socket.socket]]:
         assert MOST // 2 < len(held) <= MOST + 1
         yield held
     finally:
-        for one in held:
-            one.close()
+        for connection in held:
+            connection.close()
 
 
 class Other:
@@ -83,7 +83,7 @@ async def beside_another(machine: ValkeyMachine, harm: Callable[[], Awaitable[No
     harming = asyncio.ensure_future(harm())
     while not harming.done():
         survey = await machine.engines.survey()
-        assert [one.answering for one in survey.engines] == [True], survey
+        assert [engine.answering for engine in survey.engines] == [True], survey
         await asyncio.sleep(0.02)
     other.end()
     await working
@@ -153,8 +153,8 @@ def test_leaked_connections_keep_no_manager_out(tmp_path: Path) -> None:
         with leaked(machine):
             with pytest.raises(EngineUnreachable):
                 await driver.exchange(("EVAL", SLOW, 0), timeout=0.01)
-            one = await seen(machine, 1, lambda engine: engine.answering and not engine.busy)
-            assert one.role == "leader"
+            engine = await seen(machine, 1, lambda engine: engine.answering and not engine.busy)
+            assert engine.role == "leader"
             await machine.engines.fence(1)
             await seen(machine, 1, lambda engine: engine.writes.fenced)
             await machine.engines.ask_followers(1)
@@ -195,13 +195,13 @@ def test_a_new_manager_is_told_that_there_is_no_room_and_kills_nothing(tmp_path:
         await asyncio.sleep(0.05)  # its connection is closed by the loop
         with leaked(machine):
             await machine.restart_manager()
-            one = await seen(machine, 1)
-            assert (one.answering, one.busy, one.silent_ms, one.writes.refuses) == (True, True, 0, "MAXCLIENTS")
+            engine = await seen(machine, 1)
+            assert (engine.answering, engine.busy, engine.silent_ms, engine.writes.refuses) == (True, True, 0, "MAXCLIENTS")
             with pytest.raises(EngineFull):
                 await machine.engines.take_over(1)
             assert (await seen(machine, 1)).pid == pid
-        one = await seen(machine, 1, lambda engine: not engine.busy)
-        assert (one.role, one.pid) == ("leader", pid)
+        engine = await seen(machine, 1, lambda engine: not engine.busy)
+        assert (engine.role, engine.pid) == ("leader", pid)
 
     ValkeyMachine(tmp_path).play(scenario)
 

@@ -44,10 +44,10 @@ def prepares(tmp_path: Path, directory: Path | str, fresh: bool = True) -> Archi
     return asyncio.run(scenario())
 
 
-def refused(said: ArchiveRefused | None, words: str) -> None:
-    assert said is not None
-    assert said.cause is Cause.DIRECTORY_UNSAFE
-    assert words in said.detail
+def refused(refusal: ArchiveRefused | None, words: str) -> None:
+    assert refusal is not None
+    assert refusal.cause is Cause.DIRECTORY_UNSAFE
+    assert words in refusal.detail
 
 
 @needs_root
@@ -131,10 +131,10 @@ def test_a_directory_with_other_things_in_it_is_refused_and_stays_as_it_is(tmp_p
     directory.chmod(0o755)
     (directory / "passwd").write_text("somebody's")
     before = snapshot(directory)
-    said = prepares(tmp_path, directory)
-    assert said is not None
-    assert said.cause is Cause.ARCHIVE_FOREIGN
-    assert "holds passwd" in said.detail
+    refusal = prepares(tmp_path, directory)
+    assert refusal is not None
+    assert refusal.cause is Cause.ARCHIVE_FOREIGN
+    assert "holds passwd" in refusal.detail
     assert snapshot(directory) == before
 
 
@@ -273,8 +273,8 @@ def test_an_engine_inherits_no_variable_that_could_be_a_secret(tmp_path: Path, m
     async def scenario(machine: ValkeyMachine) -> None:
         await leading(machine, machine.spec(1, 1))
         pid = machine.pid(1)
-        for one in (pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])):
-            assert "canary" not in Path(f"/proc/{one}/environ").read_text()
+        for process in (pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])):
+            assert "canary" not in Path(f"/proc/{process}/environ").read_text()
 
     plays(tmp_path, scenario)
 
@@ -303,6 +303,6 @@ def test_only_ours_and_roots_files_are_read(tmp_path: Path) -> None:
     assert prepares(tmp_path, directory) is None
     os.unlink(directory / "identity.json")
     os.mkfifo(directory / "identity.json")
-    said = prepares(tmp_path, directory, fresh=False)
-    assert said is not None
-    assert said.cause is Cause.DIRECTORY_UNSAFE
+    refusal = prepares(tmp_path, directory, fresh=False)
+    assert refusal is not None
+    assert refusal.cause is Cause.DIRECTORY_UNSAFE

@@ -185,8 +185,8 @@ class FakeEngines:
 
     def attached(self, leader: Fake) -> list[ReplicaSeen]:
         every = [*self.world.engines.values(), *(f for m in self.world.memory.values() for f in m.engines)]
-        found = [f for f in every if leader.leads and f.follows == leader.spec.node_id]
-        return [ReplicaSeen(f.spec.address, f.spec.client_port, 10, online=leader.admits, silent_ms=0) for f in found]
+        followers = [f for f in every if leader.leads and f.follows == leader.spec.node_id]
+        return [ReplicaSeen(f.spec.address, f.spec.client_port, 10, online=leader.admits, silent_ms=0) for f in followers]
 
     def nodes(self, fake: Fake) -> list[NodeSeen]:
         spec = fake.spec

@@ -299,7 +299,7 @@ class Stage:
         return None if leader in (None, archive.archive_id) else node_id("d0", leader)
 
     def nodes(self) -> tuple[NodeSeen, ...]:
-        found = [a for a in self.state.archives.values() if not a.removed]
+        archives = [a for a in self.state.archives.values() if not a.removed]
         return tuple(
             NodeSeen(
                 node_id("d0", a.archive_id),
@@ -311,7 +311,7 @@ class Stage:
                 False,
                 0,
             )
-            for a in found
+            for a in archives
         ) + tuple(
             NodeSeen(p.node_id, p.address, p.client_port, "follower", None, False, False, 0)
             for p in te_peers(self.state, DATABASE)

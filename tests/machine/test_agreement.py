@@ -71,8 +71,8 @@ def standing(stage: Stage, process: Process) -> str:
     if joining:
         return f"joins, {joining.stage.value.lower()}"
     if not group.open:
-        told = "told" if process.report else "untold"
-        return f"{told}, nobody leads" if group.leader is None else f"{told}, another is assigned"
+        report = "told" if process.report else "untold"
+        return f"{report}, nobody leads" if group.leader is None else f"{report}, another is assigned"
     place = "in S" if process.archive_id in group.in_sync else "outside S"
     return f"{place}, {'another leads' if group.serving else 'another is to lead'}"
 
@@ -123,7 +123,7 @@ def sights(stage: Stage) -> Iterator[Sight]:
 @cache
 def walked() -> tuple[Stage, ...]:
     """Every state of many walks, once."""
-    found: list[Stage] = []
+    stages: list[Stage] = []
     for seed in range(150):
         chance = random.Random(f"walk {seed}")
         stage = Stage(2 + seed % 2, min_in_sync=1 + seed // 2 % 2)
@@ -133,8 +133,8 @@ def walked() -> tuple[Stage, ...]:
             before = stage.state
             step(stage, chance.randrange)
             if stage.state is not before:
-                found.append(copy(stage))
-    return tuple(found)
+                stages.append(copy(stage))
+    return tuple(stages)
 
 
 @cache
@@ -247,7 +247,7 @@ def test_plan_never_raises_and_equal_glances_give_equal_steps(data: st.DataObjec
 
 
 def kinds_of(kind: type[Step]) -> list[type[Step]]:
-    return [found for one in kind.__subclasses__() for found in (one, *kinds_of(one))]
+    return [subclass for direct in kind.__subclasses__() for subclass in (direct, *kinds_of(direct))]
 
 
 def test_every_step_that_plan_may_choose_can_be_carried_out() -> None:

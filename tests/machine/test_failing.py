@@ -57,8 +57,8 @@ def test_two_troubles_in_turns_are_told_once_each_however_their_numbers_change()
     failures = Failures()
     step = Admit("admit 1", 1)
     texts = ["no answer within %d ms", "refused, try %d"]
-    told = [failures.failed(step, OSError(texts[n % 2] % n), n / 100) for n in range(1000)]
-    assert [n for n in told if n] == [1, 1]
+    reports = [failures.failed(step, OSError(texts[n % 2] % n), n / 100) for n in range(1000)]
+    assert [n for n in reports if n] == [1, 1]
     assert failures.failed(step, OSError(texts[0] % 7), LOG_EVERY + 1) == 500
 
 
@@ -68,8 +68,8 @@ def test_each_process_is_told_of_and_each_try_of_one_is_not() -> None:
     def tell(start_id: int, count: int) -> SubmitFact:
         return SubmitFact(f"progress {start_id} {count}", LackEnded(server_id="s1", start_id=start_id))
 
-    told = [failures.failed(tell(start_id, count), FULL, count) for count in range(10) for start_id in (1, 2)]
-    assert sum(told) == 2
+    reports = [failures.failed(tell(start_id, count), FULL, count) for count in range(10) for start_id in (1, 2)]
+    assert sum(reports) == 2
 
 
 def test_what_is_over_is_not_kept() -> None:

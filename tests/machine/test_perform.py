@@ -276,6 +276,20 @@ def test_an_end_is_told_before_its_record_is_dropped() -> None:
     play(scenario)
 
 
+def test_nothing_is_kept_of_an_engine_that_ended() -> None:
+    async def scenario(harness: Harness) -> None:
+        harness.runs()
+        harness.world.marker = Position(1, 5, "n")
+        await harness.performer.perform(s.Rewrite("k", 0, "rewrite/g", None))
+        await harness.performer.perform(s.Failover("k", 0, harness.spec.directory, 1))
+        assert (len(harness.performer.rewrite_leases), len(harness.performer.failovers)) == (1, 1)
+        ended = ExitSeen(0, harness.spec.directory, Cause.KILLED_BY_SIGNAL, "", 137, 9, (), reaped=True)
+        await harness.performer.perform(s.ReportExit("k", ended))
+        assert (harness.performer.rewrite_leases, harness.performer.failovers) == ({}, {})
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("cause", [Cause.GRACEFUL_STOP, Cause.OPERATOR_KILL])
 def test_only_what_somebody_asked_for_is_planned(cause: Cause) -> None:
     async def scenario(harness: Harness) -> None:
@@ -394,10 +408,10 @@ def test_a_rewrite_waits_for_its_groups_lease() -> None:
 
 def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
     async def scenario(harness: Harness) -> None:
-        asked: list[tuple[str, int]] = []
+        probed: list[tuple[str, int]] = []
 
         async def accepts(host: str, port: int) -> bool:
-            asked.append((host, port))
+            probed.append((host, port))
             return port == 7861
 
         harness.performer._accepts = accepts
@@ -410,7 +424,7 @@ def test_the_result_of_a_probe_is_kept_with_its_time() -> None:
             ("10.0.0.9", 7801, 7862): ProbeResult(1_000, answers=False, accepts=False),
             ("10.0.0.2", 7801, 7861): ProbeResult(4_000, answers=True, accepts=True),
         }
-        assert asked == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not probe at another"
+        assert probed == [("10.0.0.9", 7862), ("10.0.0.2", 7861)], "an engine that can hear does not probe at another"
         assert harness.submitter.told == [], "what that means is judged by plan"
 
     play(scenario)

@@ -302,9 +302,9 @@ def test_an_endless_script_is_news_as_soon_as_the_engine_says_busy_so_that_there
     silent = stage.steps("s1", stage.engine(0, answering=False, silent_ms=9_000))
     stage.tell(*(step.fact for step in silent if isinstance(step, SubmitFact)))
     busy = stage.engine(0, busy=True, refuses="BUSY")
-    told = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, SubmitFact)]
-    assert [type(fact) for fact in told] == [WritesRefused, c.EngineSilent]
-    stage.tell(*told)
+    facts_due = [step.fact for step in stage.steps("s1", busy, lasting=0) if isinstance(step, SubmitFact)]
+    assert [type(fact) for fact in facts_due] == [WritesRefused, c.EngineSilent]
+    stage.tell(*facts_due)
     assert told_why(stage.steps("s1", stage.engine(0, answering=False, refuses="BUSY", silent_ms=600), lasting=0)) == []
 
 

@@ -38,14 +38,14 @@ def proofs(steps: list[Step]) -> list[c.Command]:
 
 def test_an_engine_that_loads_in_silence_is_said_to_work_some_times_in_each_failover_grace() -> None:
     stage = restarting()
-    told = []
+    reports = []
     for moment in range(0, 2 * GRACE, 50):
         for proof in proofs(stage.steps("s1", loading(stage), lasting=moment)):
             stage.tell(proof)
-            told.append(moment)
+            reports.append(moment)
             assert isinstance(stage.offer(proof), Refused), "said twice"
-    assert len(told) <= 2 * PROOFS + 1
-    assert max(later - earlier for earlier, later in pairwise(told)) == NEWS
+    assert len(reports) <= 2 * PROOFS + 1
+    assert max(later - earlier for earlier, later in pairwise(reports)) == NEWS
 
 
 def test_a_view_that_lacks_the_last_proof_costs_none() -> None:

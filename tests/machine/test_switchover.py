@@ -19,8 +19,8 @@ def requested(copies: int = 3, to: int | None = None) -> Stage:
 
 def begun(stage: Stage, **changes: Any) -> int:
     """To which archive the leader's manager hands over."""
-    found = [s.fact for s in stage.steps("s1", stage.engine(0, **changes)) if isinstance(s, SubmitFact)]
-    (fact,) = [f for f in found if isinstance(f, c.HandoverBegun)]
+    facts_due = [s.fact for s in stage.steps("s1", stage.engine(0, **changes)) if isinstance(s, SubmitFact)]
+    (fact,) = [f for f in facts_due if isinstance(f, c.HandoverBegun)]
     assert not fact.immediate
     return fact.to_archive
 

@@ -218,8 +218,8 @@ def played(scenario: Callable[[Cluster], Awaitable[None]]) -> None:
 
 
 async def te_of(cluster: Cluster) -> Process | None:
-    found = (p for p in (await cluster.state()).processes.values() if p.role is ProcessRole.TE)
-    return next(found, None)
+    processes = (p for p in (await cluster.state()).processes.values() if p.role is ProcessRole.TE)
+    return next(processes, None)
 
 
 async def runs(cluster: Cluster) -> Process:

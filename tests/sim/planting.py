@@ -223,8 +223,8 @@ def count_tes_as_copies() -> None:
 @mutant
 def judge_confirmation_by_count() -> None:
     """The simulated client counts acknowledgements of whoever is attached, in whatever view."""
-    clients._all_have_it = lambda state, group, said: (
-        sum(offset >= said.offset for offset in said.replicas.values()) >= len(group.in_sync) - 1
+    clients._all_have_it = lambda state, group, reply: (
+        sum(offset >= reply.offset for offset in reply.replicas.values()) >= len(group.in_sync) - 1
     )
 
 

@@ -23,8 +23,8 @@ def open_without_comparing() -> None:
     steps = tail_plan.recipient_steps
 
     def immediate(scene: Any, group: Any, process: Any, engine: Any) -> Iterator[Any]:
-        one = group.tail.of(process.start_id)
-        if group.tail.history and one and not one.whole and engine.writes.fenced:
+        recipient = group.tail.of(process.start_id)
+        if group.tail.history and recipient and not recipient.whole and engine.writes.fenced:
             yield CheckTail(
                 engine.directory,
                 process.start_id,
@@ -60,7 +60,7 @@ def move_the_last_leader_at_assign() -> None:
 
 def shrink_s_at_assign() -> None:
     """Whoever is not fed leaves S before the term is open, the dead leader too."""
-    _at_assign(lambda group, given: {"in_sync": tuple(one.archive_id for one in given.fed)})
+    _at_assign(lambda group, given: {"in_sync": tuple(recipient.archive_id for recipient in given.fed)})
 
 
 def _at_assign(change: Callable[[Any, TailTransfer], dict[str, Any]]) -> None:
@@ -77,7 +77,7 @@ def _at_assign(change: Callable[[Any, TailTransfer], dict[str, Any]]) -> None:
 def keep_in_s_whoever_was_named() -> None:
     """A follower that was to be fed stays in S, compared or not."""
     groups.tail.whole_members = lambda draft, group, given: tuple(  # type: ignore[attr-defined]
-        one.archive_id for one in given.fed if one.archive_id != group.leader
+        recipient.archive_id for recipient in given.fed if recipient.archive_id != group.leader
     )
 
 
@@ -96,11 +96,11 @@ def an_heir_that_is_not_the_furthest() -> None:
     planned = tail.planned
 
     def behind(draft: Draft, group: Any) -> Any:
-        found = planned(draft, group)
-        if found is None:
+        successor = planned(draft, group)
+        if successor is None:
             return None
-        last = min(found[1].fed, key=lambda one: one.place)
-        return draft.processes[last.start_id], found[1]
+        last = min(successor[1].fed, key=lambda recipient: recipient.place)
+        return draft.processes[last.start_id], successor[1]
 
     tail.planned = behind
 
@@ -123,10 +123,12 @@ def the_old_id() -> None:
 
 async def _by_size_only(self: Any, step: CheckTail) -> None:
     """As the comparison, but a follower that is longer or different is left alone."""
-    found = await self._engines.digest(step.directory, step.marker)
-    if found == step.stretch:
+    stretch = await self._engines.digest(step.directory, step.marker)
+    if stretch == step.stretch:
         await self._submit(
-            tail_handlers.TailFed(start_id=step.start_id, term=step.term, size=found.size, digest=found.digest, **self._header)
+            tail_handlers.TailFed(
+                start_id=step.start_id, term=step.term, size=stretch.size, digest=stretch.digest, **self._header
+            )
         )
 
 

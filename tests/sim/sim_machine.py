@@ -28,16 +28,16 @@ class SimulatedMachine:
         self._machine = SimMachine(self._net, "s1", "10.0.0.1")
         self.engines = SimEngines(self._machine)
 
-    def play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+    def play(self, scenario: Callable[[Any], Awaitable[None]]) -> None:
         try:
-            self._loop.run_until_complete(self._play(told))
+            self._loop.run_until_complete(self._play(scenario))
             assert not self._loop.troubles
         finally:
             self._loop.close()
 
-    async def _play(self, told: Callable[[Any], Awaitable[None]]) -> None:
+    async def _play(self, scenario: Callable[[Any], Awaitable[None]]) -> None:
         async with asyncio.timeout(LIMIT):
-            await told(self)
+            await scenario(self)
 
     def directory(self, archive_id: int) -> str:
         return str(self._path / f"archive-{archive_id}")
@@ -74,8 +74,8 @@ class SimulatedMachine:
         if not engine.takes_clients:
             return REFUSED
         self._net.post(CLIENTS, engine, engine.write, key, value, answer.set_result)
-        said = await answer
-        return "+OK" if said == "OK" else f"-{said}"
+        reply = await answer
+        return "+OK" if reply == "OK" else f"-{reply}"
 
     async def read(self, start_id: int, key: str, group: str = "") -> str:
         engine = self._engine(start_id, group)

@@ -53,9 +53,9 @@ def disk_of(scene: Scene, archive_id: int) -> Disk:
 
 
 def leader(scene: Scene) -> SimEngine:
-    found = scene.checkers.leader_engine(scene.group)
-    assert found is not None
-    return found
+    engine = scene.checkers.leader_engine(scene.group)
+    assert engine is not None
+    return engine
 
 
 def follower(scene: Scene) -> int:
@@ -223,9 +223,9 @@ def test_an_order_that_is_called_accepted_and_was_not_written_is_found_out(monke
         monkeypatch.setattr(Submitter, "_commit", for_nothing)
         await an_order(scene)
 
-    said = failures(scenario)
-    assert said[0] == "StartProcess was accepted and nothing of it can be read"
-    assert "was accepted and is not there" in said[1]
+    reported = failures(scenario)
+    assert reported[0] == "StartProcess was accepted and nothing of it can be read"
+    assert "was accepted and is not there" in reported[1]
 
 
 def test_a_healed_world_that_does_not_become_whole_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,16 +21,16 @@ FULL = 600
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    said = io.StringIO()
-    with redirect_stdout(said):
+    output = io.StringIO()
+    with redirect_stdout(output):
         code = main(list(arguments))
-    return code, said.getvalue()
+    return code, output.getvalue()
 
 
 def test_a_fleet_of_seeds_holds_and_every_kind_of_fault_struck(record_property: Callable[[str, object], None]) -> None:
-    code, said = run("--seeds", str(EVERY_TIME), "--jobs", "2", "--probes")
-    record_property(SAID, "\n".join(line for line in said.splitlines() if not line.startswith("  event")))
-    assert code == 0, said
+    code, output = run("--seeds", str(EVERY_TIME), "--jobs", "2", "--probes")
+    record_property(SAID, "\n".join(line for line in output.splitlines() if not line.startswith("  event")))
+    assert code == 0, output
     for reached in (
         "event group.superseded",
         "event group.handed_over",
@@ -39,13 +39,13 @@ def test_a_fleet_of_seeds_holds_and_every_kind_of_fault_struck(record_property: 
         "event server.lost",
         "event group.enforced",
     ):
-        assert reached in said, f"no run reached: {reached}"
+        assert reached in output, f"no run reached: {reached}"
 
 
 @pytest.mark.full
 def test_a_large_fleet_of_seeds_holds() -> None:
-    code, said = run("--seeds", str(FULL), "--from", "1001", "--jobs", "2")
-    assert code == 0, said
+    code, output = run("--seeds", str(FULL), "--from", "1001", "--jobs", "2")
+    assert code == 0, output
 
 
 def test_a_kind_of_fault_that_hardly_ever_struck_is_named() -> None:
@@ -56,11 +56,11 @@ def test_a_kind_of_fault_that_hardly_ever_struck_is_named() -> None:
 
 
 def test_one_seed_tells_who_decided_what_because_of_what() -> None:
-    code, said = run("5")
+    code, output = run("5")
     assert code == 0
-    assert "because" in said
-    assert "seed 5 holds" in said
-    assert "act two" in said
+    assert "because" in output
+    assert "seed 5 holds" in output
+    assert "act two" in output
 
 
 class Here:
@@ -80,8 +80,8 @@ def fleet_of(monkeypatch: pytest.MonkeyPatch, struck: int, *bad: int) -> None:
 
     def played(seed: int) -> Outcome:
         counts = Counter({f"fault {kind}": struck for kind in KINDS} if seed == 1 else {})
-        found = ("a promise did not hold",) if seed in bad else ()
-        return Outcome(seed, found, ("the scenario of it",), counts, 1, 1, 1, Counter(), 1, 1.0)
+        failures = ("a promise did not hold",) if seed in bad else ()
+        return Outcome(seed, failures, ("the scenario of it",), counts, 1, 1, 1, Counter(), 1, 1.0)
 
     monkeypatch.setattr(command, "play", played)
     monkeypatch.setattr("multiprocessing.Pool", Here)
@@ -89,22 +89,22 @@ def fleet_of(monkeypatch: pytest.MonkeyPatch, struck: int, *bad: int) -> None:
 
 def test_a_fleet_that_fails_names_one_command_that_replays_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet_of(monkeypatch, LEAST, 4, 7)
-    code, said = run("--seeds", "10")
+    code, output = run("--seeds", "10")
     assert code == 1
-    assert "10 seeds, 2 failed" in said
-    assert said.splitlines()[-1].endswith("-m dkv.sim 4    (or ./dev sim 4)")
-    code, said = run("4")
+    assert "10 seeds, 2 failed" in output
+    assert output.splitlines()[-1].endswith("-m dkv.sim 4    (or ./dev sim 4)")
+    code, output = run("4")
     assert code == 1
-    assert "the scenario of it" in said
+    assert "the scenario of it" in output
 
 
 @pytest.mark.parametrize(("seeds", "struck", "code"), [(FLEET, LEAST, 0), (FLEET, LEAST - 1, 1), (FLEET - 1, 0, 0)])
 def test_a_whole_fleet_that_saw_too_little_fails(monkeypatch: pytest.MonkeyPatch, seeds: int, struck: int, code: int) -> None:
     fleet_of(monkeypatch, struck)
-    said = run("--seeds", str(seeds))
-    assert said[0] == code
-    assert all(f"  fault {kind} " in said[1] for kind in KINDS)
-    assert all(f"  row {row} " in said[1] for row in ("process STARTED -> CONFIGURED", "group ASSIGNED -> OPEN"))
+    output = run("--seeds", str(seeds))
+    assert output[0] == code
+    assert all(f"  fault {kind} " in output[1] for kind in KINDS)
+    assert all(f"  row {row} " in output[1] for row in ("process STARTED -> CONFIGURED", "group ASSIGNED -> OPEN"))
 
 
 def test_bad_usage_is_two() -> None:

@@ -19,13 +19,13 @@ def play(scenario: Callable[[SimLoop], Awaitable[object]], seed: int = 1) -> Sim
     return loop
 
 
-async def ticking(heard: list[float], loop: SimLoop) -> None:
+async def ticking(ticks: list[float], loop: SimLoop) -> None:
     try:
         while True:
-            heard.append(round(loop.time(), 3))
+            ticks.append(round(loop.time(), 3))
             await asyncio.sleep(1)
     finally:
-        heard.append(-1.0)
+        ticks.append(-1.0)
 
 
 def test_an_hour_passes_at_once() -> None:
@@ -47,30 +47,30 @@ def test_timeouts_groups_and_events_work_as_anywhere() -> None:
 
 
 def test_a_frozen_owner_stands_still_and_goes_on_late() -> None:
-    heard: list[float] = []
+    ticks: list[float] = []
 
     async def scenario(loop: SimLoop) -> None:
-        loop.start("m", ticking(heard, loop))
+        loop.start("m", ticking(ticks, loop))
         await asyncio.sleep(1.5)
         loop.freeze("m")
         await asyncio.sleep(10)
-        assert heard == [0.0, 1.0]
+        assert ticks == [0.0, 1.0]
         loop.thaw("m")
         await asyncio.sleep(1.2)
 
     play(scenario)
-    assert heard[:4] == [0.0, 1.0, 11.5, 12.5]
+    assert ticks[:4] == [0.0, 1.0, 11.5, 12.5]
 
 
 def test_a_killed_owner_does_not_even_clean_up() -> None:
-    heard: list[float] = []
+    ticks: list[float] = []
 
     async def scenario(loop: SimLoop) -> None:
-        loop.start("m", ticking(heard, loop))
+        loop.start("m", ticking(ticks, loop))
         await asyncio.sleep(1.5)
         loop.kill("m")
         await asyncio.sleep(10)
-        assert heard == [0.0, 1.0]
+        assert ticks == [0.0, 1.0]
         with pytest.raises(ValueError):
             loop.start("m", never := asyncio.sleep(1))
         never.close()
@@ -79,11 +79,11 @@ def test_a_killed_owner_does_not_even_clean_up() -> None:
 
 
 def test_what_an_owner_starts_belongs_to_it() -> None:
-    heard: list[float] = []
+    ticks: list[float] = []
 
     async def parent(loop: SimLoop) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(ticking(heard, loop))
+            tasks.create_task(ticking(ticks, loop))
             await asyncio.sleep(100)
 
     async def scenario(loop: SimLoop) -> None:
@@ -91,31 +91,31 @@ def test_what_an_owner_starts_belongs_to_it() -> None:
         await asyncio.sleep(0.5)
         loop.kill("m")
         await asyncio.sleep(10)
-        assert heard == [0.0]
+        assert ticks == [0.0]
 
     play(scenario)
 
 
 def test_a_strike_comes_after_so_many_steps_of_its_owner() -> None:
-    heard: list[float] = []
+    ticks: list[float] = []
 
     async def scenario(loop: SimLoop) -> None:
-        loop.start("m", ticking(heard, loop))
+        loop.start("m", ticking(ticks, loop))
         loop.inject("m", 3, lambda: loop.kill("m"))
         await asyncio.sleep(60)
-        assert heard[-1] != -1.0
-        assert len(heard) < 5
+        assert ticks[-1] != -1.0
+        assert len(ticks) < 5
 
     play(scenario)
 
 
 def test_the_seed_orders_owners_and_never_one_owners_steps() -> None:
     def order(seed: int) -> list[str]:
-        said: list[str] = []
+        steps: list[str] = []
 
         async def speak(who: str) -> None:
             for number in range(3):
-                said.append(f"{who}{number}")
+                steps.append(f"{who}{number}")
                 await asyncio.sleep(0)
 
         async def scenario(loop: SimLoop) -> None:
@@ -123,12 +123,12 @@ def test_the_seed_orders_owners_and_never_one_owners_steps() -> None:
 
         play(scenario, seed)
         for who in "abc":
-            assert [one for one in said if one[0] == who] == [f"{who}0", f"{who}1", f"{who}2"]
-        return said
+            assert [step for step in steps if step[0] == who] == [f"{who}0", f"{who}1", f"{who}2"]
+        return steps
 
     orders = [order(seed) for seed in range(8)]
     assert order(3) == orders[3]
-    assert len({tuple(one) for one in orders}) > 1
+    assert len({tuple(step) for step in orders}) > 1
 
 
 def test_a_loop_that_never_sleeps_is_found() -> None:

@@ -125,11 +125,11 @@ def put_back(directory: str, path: str) -> None:
     Raises EngineRefused, ArchiveRefused.
     """
     try:
-        with files.directory(directory) as current, files.directory(path) as kept:
+        with files.directory(directory) as current, files.directory(path) as aside:
             with files.directory(os.path.join(path, archive.APPEND_ONLY_DIR)) as copy:
                 if not files.there(_MANIFEST, at=copy):
                     raise EngineRefused(f"there is no copy in {path}")
-            os.rename(archive.APPEND_ONLY_DIR, _DELETED, src_dir_fd=current, dst_dir_fd=kept)
-            os.rename(archive.APPEND_ONLY_DIR, archive.APPEND_ONLY_DIR, src_dir_fd=kept, dst_dir_fd=current)
+            os.rename(archive.APPEND_ONLY_DIR, _DELETED, src_dir_fd=current, dst_dir_fd=aside)
+            os.rename(archive.APPEND_ONLY_DIR, archive.APPEND_ONLY_DIR, src_dir_fd=aside, dst_dir_fd=current)
     except OSError as error:
         raise archive.unusable(directory, error) from error

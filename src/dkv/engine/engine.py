@@ -238,8 +238,8 @@ class Engine:
         self._answered_at = now
         if answers is None:
             self._was_away = True
-            kept = self._kept(disk, answering=True, silent_ms=0)
-            return replace(kept, busy=True, writes=replace(kept.writes, refuses=refuses))
+            last = self._kept(disk, answering=True, silent_ms=0)
+            return replace(last, busy=True, writes=replace(last.writes, refuses=refuses))
         if answers.partly:
             return replace(self._loading(answers, disk), idle_ms=self._idle_ms(now))
         full = self._lately_full(answers, now)

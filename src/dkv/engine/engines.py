@@ -240,7 +240,7 @@ class ValkeyEngines(HotCopies, TailSources):
             phantoms=tuple(phantoms),
             boot_id=self._boot_id,
             oom_kills=self._readers.oom_kills(),
-            slot=min(first for one in spec.groups if one.group == spec.group for first, _ in one.slots),
+            slot=min(first for group in spec.groups if group.group == spec.group for first, _ in group.slots),
         )
 
     async def _already(self, engine: Engine) -> int:

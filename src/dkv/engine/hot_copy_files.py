@@ -74,11 +74,11 @@ def _linked(directory: str, folder: int) -> list[_File]:
         for _ in range(20):
             before = manifest(directory)
             try:
-                found = [_link(source, folder, f.name, f.sequence, f.kind) for f in before if f.kind != "h"]
+                linked = [_link(source, folder, f.name, f.sequence, f.kind) for f in before if f.kind != "h"]
             except FileNotFoundError:
-                found = []
-            if found and manifest(directory) == before and any(f.kind == "i" for f in found):
-                return found
+                linked = []
+            if linked and manifest(directory) == before and any(f.kind == "i" for f in linked):
+                return linked
             for left in os.listdir(folder):
                 os.unlink(left, dir_fd=folder)
     raise EngineRefused(f"the files of {directory} do not come to rest")

@@ -190,7 +190,7 @@ class Feeder:
 
     def _knows(self, words: list[bytes]) -> bool:
         wanted = (REPLICA.encode(), replica_password(self.plan.secret).encode())
-        return len(words) == 2 and all(hmac.compare_digest(one, other) for one, other in zip(words, wanted, strict=True))
+        return len(words) == 2 and all(hmac.compare_digest(word, right) for word, right in zip(words, wanted, strict=True))
 
     async def _continue(self, writer: asyncio.StreamWriter, follower: TailFollower, history: str, wants: int) -> bool:
         """Answer PSYNC; whether the tail itself is being sent. Raises FeedBroke, ArchiveRefused."""

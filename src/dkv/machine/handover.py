@@ -101,9 +101,9 @@ def unanswering_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> It
 def _withdraw(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
     """Withdraw a handover whose target was never asked to take over. A target that was asked may lead however late it is."""
     key = handover_key(group, handover)
-    asked = inputs.seen.failovers.get(engine.start_id, 0) >= inputs.seen.conditions.since.get(key, 0)
+    ordered = inputs.seen.failovers.get(engine.start_id, 0) >= inputs.seen.conditions.since.get(key, 0)
     soon = IN_TIME if engine.answering else WITHDRAWN
-    if asked or ("inherited", key) in inputs.seen.conditions.since or inputs.lasted(key) < soon:
+    if ordered or ("inherited", key) in inputs.seen.conditions.since or inputs.lasted(key) < soon:
         return
     what = "did not get what its leader wrote last" if engine.answering else "does not answer"
     reason = f"the engine of process {engine.start_id}, which was to lead, {what}"

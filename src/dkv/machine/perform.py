@@ -214,8 +214,11 @@ class Performer:
     # Ending --------------------------------------------------------------------------------------------------------
 
     async def _report_exit(self, step: steps.ReportExit) -> None:
+        start_id = step.exit.start_id
         await self._submit(exit_fact(step.exit, self._server_id))
-        await self._engines.forget_exit(step.exit.start_id)
+        await self._engines.forget_exit(start_id)
+        self.rewrite_leases.pop(start_id, None)  # a start id is never used again
+        self.failovers.pop(start_id, None)
 
     async def _retire(self, step: steps.Retire) -> None:
         path = await self._engines.retire(step.directory, step.identity)

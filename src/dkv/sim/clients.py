@@ -96,11 +96,11 @@ class Writer:
 
     async def write(self) -> Write | None:
         """One write; None if there was nobody to send it to."""
-        found = await self._look(KEPT)
-        if found is None:
+        look = await self._look(KEPT)
+        if look is None:
             await self._world.net.sleep(0.2)
             return None
-        view, fetched = found
+        view, fetched = look
         group = view.state.groups.get(self._group)
         engine = self._leader(view.state, group)
         if group is None or engine is None:
@@ -111,29 +111,29 @@ class Writer:
         write = Write(f"{self._name}-{self._count}", f"{self._count}", self._group, self._world.now())
         write.term = group.term
         self._ledger.writes.append(write)
-        said = await self._send(engine, write, len(group.required) if self._confirms else 0)
-        if said.answer != "OK":
+        reply = await self._send(engine, write, len(group.required) if self._confirms else 0)
+        if reply.answer != "OK":
             self._view = None
             await self._world.net.sleep(0.05)
             return write
-        write.executed_at, write.awake_for = said.executed_at, said.awake_for
+        write.executed_at, write.awake_for = reply.executed_at, reply.awake_for
         write.acked_at, write.acked_by = self._world.now(), engine.spec.identity.archive_id
         write.waited = _waits(self._world.state, self._group[0])
         if self._confirms:
-            await self._judge(write, said, engine, view, fetched)
+            await self._judge(write, reply, engine, view, fetched)
         return write
 
-    async def _judge(self, write: Write, said: Reply, engine: SimEngine, view: View, fetched: float) -> None:
+    async def _judge(self, write: Write, reply: Reply, engine: SimEngine, view: View, fetched: float) -> None:
         """By the view it was sent with, or, if that has grown old, by one fresh read."""
         if self._world.now() - fetched >= FRESH or self._random.random() < 0.2:
-            found = await self._look(0.0)
-            if found is None:
+            look = await self._look(0.0)
+            if look is None:
                 return
-            view, fetched = found
+            view, fetched = look
         group = view.state.groups.get(self._group)
         if group is None or group.term != write.term or self._world.now() - fetched >= FRESH:
             return
-        if group.open and group.leader_process == engine.start_id and said.leads and _all_have_it(view.state, group, said):
+        if group.open and group.leader_process == engine.start_id and reply.leads and _all_have_it(view.state, group, reply):
             write.waited, write.view = _waits(view.state, self._group[0]), view.revision
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
@@ -160,22 +160,22 @@ class Writer:
     async def _send(self, engine: SimEngine, write: Write, required: int) -> Reply:
         """SET, ROLE, WAIT, ROLE in one pipeline; what was answered within the client's patience."""
         net = self._world.net
-        said, done = Reply(), asyncio.Event()
+        reply, done = Reply(), asyncio.Event()
 
         def answered() -> None:
             net.later(net.hop(), done.set)
 
         def waited(again: bool) -> None:
-            said.leads, said.replicas = engine.role == "leader", engine.acknowledged()
-            behind = [offset for offset in said.replicas.values() if offset < said.offset]
-            if again and behind and len(said.replicas) > required:  # a TE may have answered for a member of S
-                engine.wait(len(said.replicas), WAIT, partial(waited, False))
+            reply.leads, reply.replicas = engine.role == "leader", engine.acknowledged()
+            behind = [offset for offset in reply.replicas.values() if offset < reply.offset]
+            if again and behind and len(reply.replicas) > required:  # a TE may have answered for a member of S
+                engine.wait(len(reply.replicas), WAIT, partial(waited, False))
             else:
                 answered()
 
         def written(answer: str) -> None:
-            said.answer, said.executed_at, said.offset = answer, net.now(), engine.replication.offset
-            said.awake_for = net.now() - engine.went_on_at
+            reply.answer, reply.executed_at, reply.offset = answer, net.now(), engine.replication.offset
+            reply.awake_for = net.now() - engine.went_on_at
             if answer == "OK" and self._confirms:
                 engine.wait(required, WAIT, partial(waited, True))
             else:
@@ -185,7 +185,7 @@ class Writer:
         deadline, late = net.now() + PATIENCE, net.later(PATIENCE, done.set)
         await done.wait()
         late.cancel()
-        return said if net.now() < deadline else Reply()
+        return reply if net.now() < deadline else Reply()
 
 
 def _waits(state: State, database: str) -> bool:
@@ -197,11 +197,11 @@ def _waits_for_disks(state: State, database: str) -> bool:
     return database in state.databases and fsync_in_force(state, state.databases[database]) == "always"
 
 
-def _all_have_it(state: State, group: Group, said: Reply) -> bool:
+def _all_have_it(state: State, group: Group, reply: Reply) -> bool:
     """Every required archive's address acknowledged the leader's offset, and S is large enough."""
     for archive_id in group.required:
         archive = state.archives[archive_id]
         address = (state.servers[archive.server_id].host, archive.client_port)
-        if said.replicas.get(address, -1) < said.offset:
+        if reply.replicas.get(address, -1) < reply.offset:
             return False
     return len(group.in_sync) >= state.databases[group.database].options.min_in_sync

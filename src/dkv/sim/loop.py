@@ -88,9 +88,9 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def thaw(self, owner: str) -> None:
         """Let a frozen owner go on."""
-        kept = self._frozen.pop(owner, None)
-        if kept:
-            self._ready[owner] = kept
+        frozen = self._frozen.pop(owner, None)
+        if frozen:
+            self._ready[owner] = frozen
 
     def kill(self, owner: str) -> None:
         """None of the owner's callbacks ever runs again; its coroutines stop where they are, without clean-up."""

@@ -77,8 +77,8 @@ class Operators(Source):
         )
 
     def _process(self, fits: Callable[[Process], bool] = lambda process: True) -> Process | None:
-        found = [p for _, p in sorted(self.world.state.processes.items()) if fits(p)]
-        return self.random.choice(found) if found else None
+        processes = [p for _, p in sorted(self.world.state.processes.items()) if fits(p)]
+        return self.random.choice(processes) if processes else None
 
     def _group(self) -> Group:
         return self.random.choice([group for _, group in sorted(self.world.state.groups.items())])

@@ -138,12 +138,12 @@ class World:
 
     def _committed(self, snapshot: Snapshot, events: Sequence[str]) -> None:
         before, self.state = self.state, view_of(snapshot).state
-        told = [codec.from_text(Event, text) for text in events]
-        for event in told:
+        new_events = [codec.from_text(Event, text) for text in events]
+        for event in new_events:
             change = f" [{event.change}]" if event.change else ""
             self.trace(event.actor or "domain", f"{event.kind}: {event.subject}{change}, because {event.because}")
         for watcher in self.watchers:
-            watcher.committed(before, self.state, told)
+            watcher.committed(before, self.state, new_events)
 
     # -- managers ----------------------------------------------------------------------------------------------------
 

@@ -133,13 +133,13 @@ def decode(records: Mapping[str, str]) -> State:
 
     Raises Unusable if a record is damaged or was written by a newer dkv.
     """
-    found: dict[str, Any] = {table.field: {} for table in TABLES}
+    tables: dict[str, Any] = {table.field: {} for table in TABLES}
     for record_key, text in records.items():
         if record_key == DOMAIN or record_key.startswith(BESIDE):
             continue
         field, key, item = _decode_record(record_key, text)
-        found[field][key] = item
-    return State(**_scalars(records[DOMAIN]) if DOMAIN in records else {}, **found)
+        tables[field][key] = item
+    return State(**_scalars(records[DOMAIN]) if DOMAIN in records else {}, **tables)
 
 
 def decode_changed(known: State, before: Mapping[str, str], after: Mapping[str, str], keys: Iterable[str]) -> State:
@@ -235,16 +235,16 @@ def _refusal(record_key: str, finding: str) -> Unusable:
     )
 
 
-def _stranger(given: object, kept: object, where: str = "") -> str:
+def _stranger(given: object, written: object, where: str = "") -> str:
     """The path of the first field that was given and not kept; empty if there is none."""
-    if isinstance(given, dict) and isinstance(kept, dict):
+    if isinstance(given, dict) and isinstance(written, dict):
         for name, value in given.items():
-            if str(name) not in kept:
+            if str(name) not in written:
                 return f"{where}{name}"
-            if found := _stranger(value, kept[str(name)], f"{where}{name}."):
-                return found
-    elif isinstance(given, list | tuple) and isinstance(kept, list | tuple):
-        for number, (one, other) in enumerate(zip(given, kept, strict=False)):
-            if found := _stranger(one, other, f"{where}{number}."):
-                return found
+            if path := _stranger(value, written[str(name)], f"{where}{name}."):
+                return path
+    elif isinstance(given, list | tuple) and isinstance(written, list | tuple):
+        for number, (item, written_item) in enumerate(zip(given, written, strict=False)):
+            if path := _stranger(item, written_item, f"{where}{number}."):
+                return path
     return ""

@@ -202,11 +202,11 @@ def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, str]:
     )
 
 
-def refuse_old_library(found: str) -> None:
+def refuse_old_library(version: str) -> None:
     """Raises Unusable for a SQLite library that several processes must not share."""
-    if tuple(int(part) for part in found.split(".")[:3]) < OLDEST_LIBRARY:
+    if tuple(int(part) for part in version.split(".")[:3]) < OLDEST_LIBRARY:
         wanted = ".".join(str(part) for part in OLDEST_LIBRARY)
-        raise Unusable(f"the SQLite library {found} is older than {wanted}", "Install apsw 3.53 or newer.")
+        raise Unusable(f"the SQLite library {version} is older than {wanted}", "Install apsw 3.53 or newer.")
 
 
 def refuse_place(path: Path, form: Format) -> None:
@@ -218,8 +218,8 @@ def refuse_place(path: Path, form: Format) -> None:
         with files.directory(files.without_links(parent)):
             pass
     except files.Unsafe as unsafe:
-        said = f"the {form.name} {path} is within the reach of others"
-        raise Unusable(f"{said}: {unsafe.strerror}", "Cure that, or give another path.") from None
+        sentence = f"the {form.name} {path} is within the reach of others"
+        raise Unusable(f"{sentence}: {unsafe.strerror}", "Cure that, or give another path.") from None
     except OSError:
         pass  # said below
     if path.is_dir():

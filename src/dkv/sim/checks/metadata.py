@@ -62,9 +62,9 @@ class MetadataChecks(Watcher):
                 self._world.fail(f"{event.subject} was {was} and is said to have moved {event.change}")
             now[event.subject] = target
         for subject in sorted({*before, *after}):
-            is_now, told = after.get(subject, GONE), now.get(subject, before.get(subject, NEW))
-            if is_now != told and not (subject.startswith(("group ", "hot copy ")) and is_now == GONE):
-                self._world.fail(f"{subject} is {is_now}, and the events of its commit leave it at {told}")
+            is_now, expected = after.get(subject, GONE), now.get(subject, before.get(subject, NEW))
+            if is_now != expected and not (subject.startswith(("group ", "hot copy ")) and is_now == GONE):
+                self._world.fail(f"{subject} is {is_now}, and the events of its commit leave it at {expected}")
 
     def _row(self, event: Event, source: str, target: str) -> None:
         try:

@@ -82,8 +82,8 @@ class Checkers(Watcher):
         """What only a deleted archive held is gone with it, because an operator wanted that."""
         group = before.groups.get((archive.database, archive.group))
         others = [before.archives[a] for a in group.in_sync if a != archive.archive_id] if group else []
-        kept = [self._disk(other).load() for other in others]
-        left = [k for k in self._disk(archive).load() if not kept or any(k not in keys for keys in kept)]
+        copies = [self._disk(other).load() for other in others]
+        left = [k for k in self._disk(archive).load() if not copies or any(k not in keys for keys in copies)]
         self.excused |= dict.fromkeys(left, "its archive was deleted")
 
     def _enforced(self, after: State, group: Group) -> None:
@@ -242,8 +242,8 @@ class Checkers(Watcher):
         lacking, more = sorted(set(led) - set(held)), sorted(set(held) - set(led))
         other = sorted(key for key in set(led) & set(held) if led[key] != held[key])
         words = (("lacks", lacking), ("has what its leader has not", more), ("has another value", other))
-        said = "; ".join(f"{word}: {len(keys)}, such as {keys[0]}" for word, keys in words if keys)
-        self._world.fail(f"archive {archive_id} is in S and its {where} differs from its leader's: {said}")
+        differences = "; ".join(f"{word}: {len(keys)}, such as {keys[0]}" for word, keys in words if keys)
+        self._world.fail(f"archive {archive_id} is in S and its {where} differs from its leader's: {differences}")
 
     def leader_engine(self, group: Group) -> SimEngine | None:
         """The engine of a group's leader, if it leads."""
@@ -271,7 +271,9 @@ class Checkers(Watcher):
             for start_id, running in machine.hardware.engines.items():
                 if running.role == "leader":
                     leaders[(running.spec.identity.database, running.group)].append(start_id)
-        reasons += [f"{name} is led by processes {found}" for (_, name), found in sorted(leaders.items()) if len(found) > 1]
+        reasons += [
+            f"{name} is led by processes {start_ids}" for (_, name), start_ids in sorted(leaders.items()) if len(start_ids) > 1
+        ]
         leaving = [p for p in state.processes.values() if p.state is ProcessState.REQUESTED_SHUTDOWN and p.server_id != lost]
         reasons += [f"process {p.start_id} is leaving" for p in leaving]
         reasons += [

@@ -95,16 +95,16 @@ class Disk:
 
     def after(self, marker: Marker, count: int) -> list[Entry]:
         """The records that begin `count` bytes after a marker or later; empty when the marker is not there."""
-        found: list[Entry] = []
+        entries: list[Entry] = []
         seen, inside = 0, False
         for entry in self.entries():
             if entry.marker == marker:
-                found, seen, inside = [], 0, True
+                entries, seen, inside = [], 0, True
             elif inside:
                 if seen >= count:
-                    found.append(entry)
+                    entries.append(entry)
                 seen += entry.size
-        return found
+        return entries
 
     def load(self) -> dict[str, str]:
         """The data as an engine reads it at its start."""

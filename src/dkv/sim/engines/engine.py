@@ -559,7 +559,7 @@ class SimEngine:
         for act, args in inbox:
             self.receive(act, args)
 
-    def script_ends(self, entry: Entry, answer: Callable[[str], None] = lambda said: None) -> None:
+    def script_ends(self, entry: Entry, answer: Callable[[str], None] = lambda reply: None) -> None:
         """Its last line. Nothing happens if it ended before."""
         if not self.alive or self.script is not entry:
             return

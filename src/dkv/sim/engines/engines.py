@@ -208,8 +208,8 @@ class SimEngines:
         if directory in self.machine.locks:
             raise ArchiveRefused(Cause.ARCHIVE_LOCKED, f"{directory} is in use")
         disk = self.machine.disks.get(directory)
-        found = disk.identity if disk else None
-        if found is None or (found.domain_uid, found.archive_id) != (identity.domain_uid, identity.archive_id):
+        present = disk.identity if disk else None
+        if present is None or (present.domain_uid, present.archive_id) != (identity.domain_uid, identity.archive_id):
             return None
         self.machine.disks[f"{directory}.deleted-{len(self.machine.retired)}"] = self.machine.disks.pop(directory)
         self.machine.retired.append(directory)
@@ -218,9 +218,9 @@ class SimEngines:
     async def digest(self, directory: str, marker: tuple[int, int, str], upto: int | None = None) -> ByteRangeDigest:
         """See the contract."""
         await self._pause(0.01)
-        found = ByteRangeDigest(*tail.digest(directory, self._disk(directory), marker, upto))
-        self.feeds.handled[directory] += found.size
-        return found
+        stretch = ByteRangeDigest(*tail.digest(directory, self._disk(directory), marker, upto))
+        self.feeds.handled[directory] += stretch.size
+        return stretch
 
     def handled(self) -> Mapping[str, int]:
         """See the contract."""

@@ -23,15 +23,15 @@ def digest(directory: str, disk: Disk, marker: Marker, upto: int | None) -> tupl
     entries, size = disk.after(marker, 0), 0
     if not any(entry.marker == marker for entry in disk.entries()):
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} has no marker {marker}")
-    said: list[Any] = []
+    contents: list[Any] = []
     for entry in entries:
         if size == upto:
             break
         size += entry.size
-        said.append((entry.size, entry.key, entry.value, entry.marker))
+        contents.append((entry.size, entry.key, entry.value, entry.marker))
     if upto is not None and size != upto:
         raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{directory} does not have {upto} bytes after {marker}")
-    return size, str(said)
+    return size, str(contents)
 
 
 class SimFeeder:
@@ -50,8 +50,8 @@ class SimFeeder:
 
     def listen(self) -> None:
         """Begin, unless an engine listens there or the disk does not hold what was measured."""
-        found = digest(self.plan.directory, self.disk, self.plan.marker, self.plan.stretch.size)
-        if found != (self.plan.stretch.size, self.plan.stretch.digest):
+        present = digest(self.plan.directory, self.disk, self.plan.marker, self.plan.stretch.size)
+        if present != (self.plan.stretch.size, self.plan.stretch.digest):
             raise ArchiveRefused(Cause.CORRUPT_ARCHIVE, f"{self.plan.directory} does not hold what was measured")
         if self.node_id in self.net.engines or self.node_id in self.net.feeders:
             raise EngineRefused("address already in use")

@@ -25,10 +25,10 @@ class SimMemory:
 
     def engine(self, group: str) -> SimEngine:
         """Its engine of that group. Raises EngineRefused."""
-        found = next((engine for engine in self.engines if engine.group == group), None)
-        if found is None:
+        of_group = next((engine for engine in self.engines if engine.group == group), None)
+        if of_group is None:
             raise EngineRefused(f"process {self.spec.start_id} has no engine of group {group}")
-        return found
+        return of_group
 
     def look(self) -> TeSeen:
         """The process at one glance."""

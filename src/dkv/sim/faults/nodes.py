@@ -67,8 +67,8 @@ class NodeFaults(Source):
             return [(machine, s) for machine in self.world.machines.values() for s in sorted(machine.hardware.memory)]
 
         await self.world.until(lambda: bool(there()), 6.0)
-        if found := there():
-            machine, start_id = self.random.choice(found)
+        if running := there():
+            machine, start_id = self.random.choice(running)
             self.struck("kill te", f"memory-only process {start_id} is killed")
             machine.hardware.end(start_id)
 
@@ -121,8 +121,8 @@ class NodeFaults(Source):
         await asyncio.sleep(seconds - before)
 
     def _engine(self, start_id: int | None) -> SimEngine | None:
-        found = [machine.hardware.engines.get(start_id) for machine in self.world.machines.values() if start_id is not None]
-        return next((engine for engine in found if engine is not None), None)
+        engines = [machine.hardware.engines.get(start_id) for machine in self.world.machines.values() if start_id is not None]
+        return next((engine for engine in engines if engine is not None), None)
 
     async def slow_loading(self) -> None:
         """The next engines of a machine take long to load: many values, or one large one, about which they say nothing."""
