@@ -19,7 +19,7 @@ def log(*lines: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "cause", "said"),
+    ("evidence", "cause", "detail"),
     [
         (Evidence(0, (Cause.GRACEFUL_STOP,), (BYE,)), Cause.GRACEFUL_STOP, "asked to stop"),
         (Evidence(0, (), (TERM, ASKED, BYE)), Cause.TERMINATED_FROM_OUTSIDE, "SIGTERM"),

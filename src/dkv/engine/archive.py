@@ -1,6 +1,6 @@
 """An archive's directory: its lock, its identity file, and how it is laid aside; never a byte of its data removed.
 
-Rules (docs/reference/safety.md#starting-an-engine): nobody prepares or starts an archive without the exclusive lock
+Rules (docs/reference/safety.md#starting-an-engine): no manager prepares or starts an archive without the exclusive lock
 on `<archive>/LOCK`, and an archive that is foreign, missing or emptied is refused, never initialised over.
 """
 
@@ -38,7 +38,7 @@ class IdentityFile:
 def secure(directory: str, make: bool) -> None:
     """Refuse a directory that another user could have made, could change or swap; one that is missing is made, or passed over.
 
-    What passes stays safe: nobody else may write in it or in any directory above. Raises ArchiveRefused.
+    What passes stays safe: no other user may write in it or in any directory above. Raises ArchiveRefused.
     """
     try:
         with files.directory(directory, make=make) as fd:
@@ -51,7 +51,7 @@ def secure(directory: str, make: bool) -> None:
 
 
 def make_private(directory: str) -> None:
-    """Nobody else may look into it. Only for a directory that is known to be the archive's. Raises ArchiveRefused."""
+    """No other user may look into it. Only for a directory that is known to be the archive's. Raises ArchiveRefused."""
     with _opened(directory) as fd:
         files.make_private(fd)
 
@@ -66,7 +66,7 @@ def _opened(directory: str, make: bool = False) -> Iterator[int]:
 
 
 def take_lock(directory: str) -> int | None:
-    """The open, exclusively locked LOCK file, or None while somebody else holds it. Raises ArchiveRefused."""
+    """The open, exclusively locked LOCK file, or None while another process holds it. Raises ArchiveRefused."""
     with _opened(directory) as folder:
         fd = files.open_file(LOCK_FILE, os.O_RDWR | os.O_CREAT, at=folder)
         try:
@@ -115,7 +115,7 @@ def lock_holder(directory: str) -> str:
 
 
 def lock_is_held(directory: str) -> bool:
-    """Whether somebody holds the archive's lock now."""
+    """Whether a process holds the archive's lock now."""
     try:
         with _opened(directory) as folder:
             fd = files.open_file(LOCK_FILE, at=folder)
@@ -238,7 +238,7 @@ def has_data(directory: str) -> bool:
 def retire(directory: str, identity: Identity) -> str | None:
     """Rename the directory to `<dir>.deleted-<UTC time>`; the new name, None if that archive's is not there.
 
-    Whatever else has that name stays as it is: without the archive's identity file, or within somebody else's reach.
+    Whatever else has that name stays as it is: without the archive's identity file, or within another user's reach.
     Needs its lock free. Raises ArchiveRefused.
     """
     if not _is_of(directory, identity):

@@ -20,7 +20,7 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 def find_binary(configured: str | None = None) -> str:
     """Absolute path of a runnable valkey-server. Raises ArchiveRefused(BINARY_MISSING) with what was tried.
 
-    A configured path is never silently replaced by another program: somebody chose it on purpose.
+    A configured path is never silently replaced by another program: it was chosen on purpose.
     """
     if configured is not None:
         if not _runnable(configured):

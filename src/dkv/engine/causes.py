@@ -1,4 +1,4 @@
-"""From evidence to a cause of death and one sentence about it. Pure: every reading was done by somebody else.
+"""From evidence to a cause of death and one sentence about it. Pure: every reading was done before.
 
 Without evidence the answer is "killed by signal N, sender unknown", never a guess.
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from dkv.engine.contract import Cause
 
-UNKNOWN_EXIT = 255  # the exit code shown when nobody was left to read the real one
+UNKNOWN_EXIT = 255  # the exit code shown when no process was left to read the real one
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that is known about an engine that ended."""
 
-    exit_code: int | None = None  # as the waiting parent wrote it: 0.., or 128 + signal; None: nobody read it
+    exit_code: int | None = None  # as the waiting parent wrote it: 0.., or 128 + signal; None: not read
     intents: tuple[Cause, ...] = ()  # what this manager asked for, oldest first, written down before it acted
     words: tuple[str, ...] = ()  # the engine's log, last lines
     kernel: tuple[str, ...] | None = None  # kernel messages since its start; None: not readable
@@ -147,7 +147,7 @@ _KILL_SENTENCES = {
     Cause.ARCHIVE_MISSING: "its archive's files were deleted while it ran, so nothing it wrote would be found again",
     Cause.OPERATOR_KILL: "an operator asked for a kill",
     Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
-    Cause.TORN: "its manager killed it because it lost its role inside a script and may hold what nobody else has",
+    Cause.TORN: "its manager killed it because it lost its role inside a script and may hold what no other engine has",
     Cause.LOST_ITS_SLOTS: "its manager ended it because it had lost its hash slots and the keys in them, to start it again "
     "from what it had before",
     Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",

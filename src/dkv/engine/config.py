@@ -88,7 +88,7 @@ def hash_seed(secret: str) -> str:
 def valkey_conf(spec: EngineSpec) -> str:
     """The engine's valkey.conf: fenced, not electing, not rewriting by itself, administered over a unix socket."""
     own = next(group for group in spec.groups if group.group == spec.group)
-    note = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for whoever rebuilds a state: a waiting engine's nodes.conf has no slots
+    note = f"{SLOTS_NOTE}{slot_text(own.slots)}"  # for the rebuild of a state: a waiting engine's nodes.conf has no slots
     return "\n".join([note, *_network(spec), *_cluster(spec), *_replication(spec), *_durability(spec), *_rest(spec), ""])
 
 
@@ -139,7 +139,7 @@ def _replication(spec: EngineSpec) -> list[str]:
         f"masterauth {password}",
         "repl-backlog-size 64mb",
         "repl-backlog-ttl 0",
-        "propagation-error-behavior panic-on-replicas",  # what fails here and not on the leader: else a difference nobody sees
+        "propagation-error-behavior panic-on-replicas",  # what fails here and not on the leader: a hidden difference
         "shutdown-timeout 3",
     ]
 
@@ -190,15 +190,15 @@ def users_acl(spec: EngineSpec) -> str:
 
 
 def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
-    """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without anybody to name.
+    """The engine's nodes.conf: itself a replica, every peer, and a phantom owner for each group without an engine to name.
 
     `phantoms` maps group -> made-up node id (see `phantoms_needed`). A phantom's config epoch is always 0: a
     higher one makes the living leader delete its keys (docs/reference/positions.md#trap-1). It is in handshake for ever, because
     nodes in handshake are never gossiped about (Valkey 9.1.2; one that has no address would be, and is failed at once).
 
-    Of another group that nobody leads the last leader is named, as living engines go on naming it. An archive that led
-    last itself starts as a replica of nobody: to others it is then a primary that claims none of its slots, which leaves
-    them where they were. As a replica of somebody they do not know it would lose them, and clients be shown no slots.
+    Of another group that has no leader the last leader is named, as living engines go on naming it. An archive that led
+    last itself starts as a replica of no node: to others it is then a primary that claims none of its slots, which leaves
+    them where they were. As a replica of a node they do not know it would lose them, and clients be shown no slots.
     """
     leaders = {peer.group: peer for peer in spec.peers if _is_named(spec, peer)}
     shards = {group.group: group for group in spec.groups}
@@ -212,7 +212,7 @@ def nodes_conf(spec: EngineSpec, phantoms: dict[str, str]) -> str:
 
 
 def phantoms_needed(spec: EngineSpec) -> list[str]:
-    """Names of the groups for whose slots nobody can be named, sorted."""
+    """Names of the groups for whose slots no engine can be named, sorted."""
     led = {peer.group for peer in spec.peers if _is_named(spec, peer)}
     return sorted(group.group for group in spec.groups if group.group not in led)
 

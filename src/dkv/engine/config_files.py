@@ -29,7 +29,7 @@ def write_files(spec: EngineSpec) -> tuple[str, ...]:
 
 
 def refuse_taken(spec: EngineSpec) -> None:
-    """Raises ArchiveRefused when somebody else has the client port, which the engine itself will want only later."""
+    """Raises ArchiveRefused when another process has the client port, which the engine opens only later."""
     if taken(spec.address, spec.client_port):
         where = f"{spec.address}:{spec.client_port}"
         raise ArchiveRefused(Cause.PORT_TAKEN, f"a port it needs is taken: {where} for its clients: Address already in use")

@@ -128,7 +128,7 @@ class PeerNode:
     group: str
     leads: bool  # a living leader: written as master with the group's slots and epoch
     epoch: int = 0  # config epoch, leaders only
-    led: bool = False  # led its group last, and nobody leads it now
+    led: bool = False  # led its group last, and no engine leads it now
 
 
 @dataclass(frozen=True)
@@ -400,7 +400,7 @@ class TailFollower:
 
 @dataclass(frozen=True)
 class TailPlan:
-    """What is fed from which archive to whom. `marker` is (term, sequence, nonce) of the marker all of them have."""
+    """What is sent from which archive to which followers. `marker` is (term, sequence, nonce) of the marker all of them have."""
 
     directory: str
     node_id: str  # of the dead engine
@@ -420,7 +420,7 @@ class TailPlan:
         return min(follower.place for follower in self.followers)
 
     def filling_history(self, follower: TailFollower) -> str:
-        """A history only this follower ever has: while the gap is being filled nobody else can continue it."""
+        """A history only this follower ever has: while the gap is being filled no other follower can continue it."""
         return hashlib.sha1(f"{self.history}:{follower.node_id}".encode(), usedforsecurity=False).hexdigest()
 
     def filled(self, follower: TailFollower) -> int:
@@ -446,7 +446,7 @@ class ArchiveFiles(Protocol):
     async def obstacle(self, directory: str, cause: Cause, address: str, ports: Sequence[int]) -> str:
         """What is still missing of what an engine of that archive ended for: room, a free port, its directory, its files.
 
-        "" when nothing is, or nobody can tell. Changes nothing.
+        "" when nothing is, or that cannot be seen. Changes nothing.
         """
         ...
 
@@ -499,7 +499,7 @@ class EngineLifecycle(Protocol):
         """Start the engine (not a primary, fenced, client port closed) and return its pid without waiting for it to load.
 
         Repeating it for a start_id that already runs returns that pid. Raises ArchiveRefused; also, with
-        Cause.PORT_TAKEN, when its client port is somebody else's already, which would show only once it is opened.
+        Cause.PORT_TAKEN, when another process has its client port, which would show only once it is opened.
         """
         ...
 
@@ -533,13 +533,13 @@ class EngineLifecycle(Protocol):
 
 
 class Replication(Protocol):
-    """Who leads, who follows whom, and what a leader writes of that."""
+    """Which engine leads, which one each follows, and what a leader writes of that."""
 
     async def take_over(self, start_id: int) -> None:
         """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards admits no replica and stays fenced until told.
 
         One whose client port is open is held: writes wait until `unfence` takes them or `fence` refuses them. Nothing expires
-        meanwhile, and should it come to follow, it takes nothing of its leader: whoever does not unfence it soon must fence it.
+        meanwhile, and should it come to follow, it takes nothing of its leader: unfence it soon, or fence it.
         If it is not answered within 1 s the engine is SIGKILLed and reaped before EngineUnreachable is raised.
         """
         ...
@@ -554,7 +554,7 @@ class Replication(Protocol):
 
     async def failover(self, start_id: int) -> None:
         """On a follower: coordinated CLUSTER FAILOVER (no option), and replicas may attach. Returns once it leads or a moment
-        after it was sent: nobody may take its return for its being done.
+        after it was sent: its return does not say that it is done.
         """
         ...
 
@@ -562,7 +562,7 @@ class Replication(Protocol):
         """On a leader: set the credentials by which it follows its successor at once, and write that marker.
 
         Refused inside a script or function that answers BUSY: a leader whose role changes there goes on writing what
-        nobody else has, at the offset of those who lack it.
+        no other engine has, at the offset of those that lack it.
         """
         ...
 
@@ -595,7 +595,7 @@ class ClusterTable(Protocol):
     async def take_clients(self, start_id: int, group: str = "") -> None:
         """Open the client port, after forgetting every phantom; refused while one is followed. Replicas come that way too.
 
-        `group` names the engine of a memory-only process. An engine whose port is taken by somebody else is ended with
+        `group` names the engine of a memory-only process. An engine whose port another process has taken is ended with
         Cause.PORT_TAKEN before EngineRefused is raised.
         """
         ...
@@ -607,13 +607,13 @@ class ClusterTable(Protocol):
     async def meet(self, start_id: int, peer: PeerNode) -> None:
         """CLUSTER MEET a node this engine does not know.
 
-        From then on, as from its start, it lets in whoever introduces himself; see `let_nobody_in`.
+        From then on, as from its start, it lets in any node that introduces itself; see `let_nobody_in`.
         """
 
     async def let_nobody_in(self, start_id: int) -> None:
-        """Have an archive's engine turn away whoever introduces himself on the cluster bus, until it is told to meet somebody.
+        """Have an archive's engine turn away nodes that introduce themselves on the cluster bus, until `meet`.
 
-        Whoever is let in is one of the cluster, without a password, and may take its slots (decision 0026).
+        A node that is let in is one of the cluster, without a password, and may take its slots (decision 0026).
         """
 
     async def forget(self, start_id: int, node_id: str) -> None:

@@ -22,7 +22,7 @@ async def end_of(run: Run, readers: Readers, boot_id: str) -> ExitSeen | None:
     born, record = run.born, run.record
     reaped = born is None or not same_boot
     if born is not None and same_boot:
-        supervisor.kill_group(born, record.directory)  # children of a dead engine are of no use to anybody
+        supervisor.kill_group(born, record.directory)  # children of a dead engine are of no use
         reaped = not supervisor.group_members(born, record.directory)
     verdict = causes.judge(
         causes.Evidence(

@@ -36,7 +36,7 @@ _FULL_FOR = 5.0  # seconds after a write that was answered OOM in which its memo
 CROWDED = 0.9  # of its connections are taken: from here on idle ones are closed
 IDLE_LONG = (300, 60, 10)  # seconds; the first of them that makes any room
 
-_READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, by whoever has the event loop
+_READ_AT_ONCE = 4 << 20  # bytes of a file read in a moment, without a thread
 
 Asked = asyncio.Task[Answers | None]  # a question that an engine may still have to answer
 
@@ -234,7 +234,7 @@ class Engine:
         except EngineUnreachable:
             return self._silent(now, disk)
         except EngineFull:
-            answers, refuses = None, "MAXCLIENTS"  # nobody gets in, which is an answer too
+            answers, refuses = None, "MAXCLIENTS"  # no connection is let in, which is an answer too
         self._answered_at = now
         if answers is None:
             self._was_away = True
@@ -258,9 +258,9 @@ class Engine:
         return TeSeen(self.start_id, self.run.record.directory, self._pid(), tuple(engines))
 
     async def _look_at_files(self, has_loaded: bool) -> FilesSeen:
-        """Its files now. Where that means to read much, as at the first look or after a large value, a thread reads; whoever
-        has loaded is shown when it has read, so that no marker is shown that is not the newest. Of whoever loads or is silent
-        nobody asks what is on its disk: it is shown at once, because its manager has to say that it works.
+        """Its files now. Where that means to read much, as at the first look or after a large value, a thread reads. One that
+        has loaded is shown when the thread is through, so that no marker is shown that is not the newest. One that loads or is
+        silent is shown at once with its files as they were, because its manager has to report that it works.
         """
         if self._reading is None and self._disk.unread() < _READ_AT_ONCE:
             self._on_disk = self._disk.look()
@@ -348,7 +348,7 @@ class Engine:
         return self.born.pid if self.born is not None else 0
 
     def _lately_full(self, answers: Answers, now: float) -> bool:
-        """Whether somebody's write was answered OOM a moment ago."""
+        """Whether a client's write was answered OOM a moment ago."""
         count = int(answers.memory.get("errorstat_OOM", "0"))
         if self._refused is not None and count > self._refused:
             self._refused_at = now

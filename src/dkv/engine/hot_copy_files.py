@@ -47,7 +47,7 @@ class _File:
 def note_cut(directory: str, name: str) -> CutSeen:
     """Link the archive's files as its manifest names them now, and note their lengths. Cuts of other names are dropped.
 
-    A cut that was noted stays as it is: noted again after writes went on, it would be another moment. Whoever calls has
+    A cut that was noted stays as it is: noted again after writes went on, it would be another moment. The caller has
     made sure that the engine writes nothing that it acknowledges. Raises EngineRefused.
     """
     if os.path.lexists(os.path.join(directory, _CUTS, name, _CUT_FILE)):

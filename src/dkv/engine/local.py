@@ -91,7 +91,7 @@ class LocalEngines:
         self._locks[directory] = fd
 
     def _kill_leftovers(self, directory: str) -> bool:
-        """Kill children that outlived their engine, never an engine; True if one runs there that nobody ended."""
+        """Kill children that outlived their engine, never an engine; True if one runs there that no manager ended."""
         self._adopt()
         mine = [engine for engine in self._engines.values() if engine.run.record.directory == directory]
         for engine in mine:

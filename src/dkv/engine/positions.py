@@ -40,7 +40,7 @@ def _total(directory: str, files: list[_File]) -> int:
 
 
 def _nobody(size: int) -> None:
-    """Whoever need not know how many bytes were read."""
+    """For callers that do not count the bytes that are read."""
 
 
 def stretch(
@@ -66,7 +66,7 @@ def stretch(
 
 @dataclass(frozen=True)
 class AfterMarker:
-    """The bytes after a marker in the files of an archive to which nobody writes. Holds nothing open, and none of them."""
+    """The bytes after a marker in the files of an archive to which no engine writes. Holds nothing open, and none of them."""
 
     directory: str
     index: int  # of the incremental file in which the marker ends

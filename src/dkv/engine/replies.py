@@ -94,7 +94,7 @@ def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
     (processCommand), the refusal of new clients last; "" when it takes it, or lets it wait (a pause shows elsewhere, but a hold
     is a fence by another means).
 
-    `lately_full`: somebody was answered OOM. The memory of the refused command itself counts, so that the largest values are
+    `lately_full`: a client was answered OOM. The memory of the refused command itself counts, so that the largest values are
     refused long before the smallest, and nothing but the count shows it.
 
     It is derived, not tried: a write that is tried is held back by a pause, and everything behind it on its connection too.
@@ -185,7 +185,7 @@ def parse_nodes(text: bytes) -> tuple[tuple[NodeSeen, ...], str, str | None]:
 
 
 def leads(nodes: Sequence[NodeSeen], me: str) -> bool:
-    """Whether an engine is a primary; a replica may follow nobody."""
+    """Whether an engine is a primary; a replica may follow no node."""
     return any(node.node_id == me and node.role == "leader" for node in nodes)
 
 

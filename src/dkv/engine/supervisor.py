@@ -316,9 +316,9 @@ def work_of(born: Born, directory: str, alone: bool) -> tuple[tuple[int, ...], .
     of its children in that directory too, unless `alone`. Empty where nothing can be read.
 
     Valkey 9.1 answers nothing while it loads one value, and reports progress every 1,024 commands of a file only. Processor time
-    in `stat` counts in hundredths of a second; `schedstat` counts each turn on a processor: whoever waits in fsync for a disk
+    in `stat` counts in hundredths of a second; `schedstat` counts each turn on a processor: one that waits in fsync for a disk
     that works wakes up several times a second (1.5 GB at 150 MB/s: nothing else moved for 4.1 s, and that for 0.13 s at most),
-    whoever waits for a disk that hangs does not.
+    one whose disk hangs does not.
     """
     pids = [born.pid] if alone else group_members(born, directory)
     return tuple(work for pid in pids if (work := _work(pid)))

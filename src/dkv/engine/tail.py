@@ -1,4 +1,4 @@
-"""Engine: whoever listens where a dead leader listened, and continues its replication from its files.
+"""Engine: listens where a dead leader listened, and continues its replication from its files.
 
 It answers the replication user's PSYNC for the followers of its plan, tells clients LOADING, and holds no data but the
 tail. The protocol is Valkey's, relied on but not documented for this use: docs/decisions/0011 says what was tried.
@@ -21,7 +21,7 @@ from dkv.engine.contract import ArchiveRefused, ByteRangeDigest, Cause, EngineRe
 from dkv.engine.local import LocalEngines
 from dkv.engine.positions import AfterMarker, stretch
 
-_VALID = 1.5  # seconds after the last `serve` in which anything is sent: a frozen manager feeds nobody
+_VALID = 1.5  # seconds after the last `serve` in which anything is sent: a frozen manager sends nothing
 _HANDSHAKE = 5.0  # seconds a peer has to say what it wants
 _CHUNK = 64 << 10  # bytes sent between two looks at whether they are still wanted
 _BLOCK = 1 << 20  # bytes read at once, by a thread
@@ -42,7 +42,7 @@ class Tails:
         self.handled: Counter[str] = Counter()  # bytes read for digests, or sent
 
     def counter(self, directory: str) -> Callable[[int], None]:
-        """Whom to tell how many bytes of that archive were read or sent, from any thread."""
+        """The function that adds to the bytes of that archive that were read or sent, from any thread."""
 
         def count(size: int) -> None:
             with self._counting:
@@ -63,14 +63,14 @@ class Tails:
             raise EngineRefused(feeder.trouble)
 
     async def stop(self, directory: str) -> None:
-        """Hang up on everybody."""
+        """Close the connections of all followers."""
         feeder = self._feeders.pop(directory, None)
         if feeder is not None:
             feeder.close()
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Hang up on everybody, everywhere."""
+        """Close the connections of all followers of all archives."""
         while self._feeders:
             self._feeders.popitem()[1].close()
 
@@ -83,7 +83,7 @@ class TailSources(LocalEngines):
         self._tails = Tails()
 
     def close(self) -> None:
-        """See LocalEngines; nobody is sent anything any more."""
+        """See LocalEngines; nothing is sent any more."""
         self._tails.close()
         super().close()
 
@@ -138,10 +138,10 @@ class Feeder:
         try:
             self._server = await asyncio.start_server(self._serve, self.plan.address, self.plan.port)
         except OSError as error:
-            raise EngineRefused(f"nobody can listen on {self.plan.address}:{self.plan.port}: {error}") from error
+            raise EngineRefused(f"no process can listen on {self.plan.address}:{self.plan.port}: {error}") from error
 
     def renew(self) -> None:
-        """Somebody still wants this."""
+        """Send for 1.5 s more."""
         self._until = time.monotonic() + _VALID
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class Feeder:
         except (FeedBroke, ArchiveRefused) as broke:
             self.trouble = str(broke)
         except (OSError, EOFError, ValueError, TimeoutError):
-            pass  # a client that left, or somebody who speaks another protocol
+            pass  # a client that left, or one that speaks another protocol
         finally:
             self._writers.discard(writer)
             with suppress(OSError):

@@ -61,7 +61,7 @@ class Valkey:
         self._looked_at = 0.0  # when everything was asked
         self._moved_at, self._links = 0.0, ""  # when the number of its connections with other nodes changed
         self._may_hold = False  # since `take_over`, until writes are taken or refused
-        self.lets_in = True  # whoever introduces himself; nobody can ask an engine whether it does
+        self.lets_in = True  # nodes that introduce themselves; no command says whether an engine does
 
     # -- exchanges -------------------------------------------------------------------------------------------------
 
@@ -231,7 +231,7 @@ class Valkey:
         return replies.parse_info(info)
 
     async def follows(self) -> tuple[str, str | None]:
-        """Own role ("leader" or "follower") and whom it follows."""
+        """Own role ("leader" or "follower") and the node it follows."""
         (text,) = await self.do(("CLUSTER", "NODES"))
         nodes, me, leader = replies.parse_nodes(text)
         return ("leader" if replies.leads(nodes, me) else "follower"), leader
@@ -248,9 +248,9 @@ class Valkey:
     # -- orders ----------------------------------------------------------------------------------------------------
 
     async def take_over(self, phantoms: Sequence[str], slot: int) -> None:
-        """Become the leader of that hash slot's group, fenced and admitting nobody. Raises EngineUnreachable, EngineRefused.
+        """Become the leader of that hash slot's group, fenced and admitting no replica. Raises EngineUnreachable, EngineRefused.
 
-        TAKEOVER is refused to a replica of nobody, so that one is made the replica of whoever owns the slots here, for the
+        TAKEOVER is refused to a replica of no node, so that one is made the replica of the slots' owner here, for the
         time between two commands of one send. One that has clients is held in that send too: before it they are answered
         MOVED, after it their writes wait, and are never answered NOREPLICAS, which no client library repeats.
         """
@@ -386,7 +386,7 @@ class Valkey:
             await asyncio.sleep(0.002)
 
     async def hand_over(self, term: int, sequence: int, nonce: str) -> None:
-        """Be ready to follow whoever takes over, and write a marker. Raises EngineRefused inside a script that answers BUSY."""
+        """Be ready to follow a successor, and write a marker. Raises EngineRefused inside a script that answers BUSY."""
         await self.mark(term, sequence, nonce)
         await self.do(self._credentials())
 
@@ -394,7 +394,7 @@ class Valkey:
         return ("CONFIG", "SET", "masteruser", REPLICA, "masterauth", replica_password(self._secret))
 
     async def mark(self, term: int, sequence: int, nonce: str) -> None:
-        """Write a marker. A standing fence is lifted for that one command only, which nobody can come between."""
+        """Write a marker. A standing fence is lifted for that one command only, which no other command can come between."""
         await self._as_leader([("FUNCTION", "LOAD", "REPLACE", aof.marker_code(term, sequence, nonce))])
 
     async def rewrite(self, marker: tuple[int, int, str] | None) -> None:
@@ -494,7 +494,7 @@ class Valkey:
         self.lets_in = False
 
     async def reclaim_slots(self, slots: Sequence[tuple[int, int]]) -> None:
-        """Own these slots, whoever owns them now, in the highest epoch."""
+        """Own these slots, whichever node owns them now, in the highest epoch."""
         (table,) = await self.do(("CLUSTER", "NODES"))
         nodes, me, _ = replies.parse_nodes(table)
         owners = {slot: node.node_id for node in nodes for first, last in node.slots for slot in range(first, last + 1)}

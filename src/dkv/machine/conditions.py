@@ -92,7 +92,7 @@ def is_awaited(group: Group, process: Process) -> bool:
 
 
 def in_a_script(engine: EngineSeen) -> bool:
-    """Whether a script or function keeps it, so that it answers BUSY to everybody."""
+    """Whether a script or function keeps it, so that it answers BUSY to all."""
     return engine.answering and engine.writes.refuses == "BUSY"
 
 

@@ -45,7 +45,7 @@ def just_had_its_turn(seen: Observation, engine: EngineSeen) -> bool:
 
 
 def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Forget nodes the domain does not know; meet those this engine does not know; then let nobody else in.
+    """Forget nodes the domain does not know; meet those this engine does not know; then let no other node in.
 
     A follower comes here once it is in sync, and is in sync only once its leader knows it, so that it is not met any more.
     """
@@ -64,5 +64,5 @@ def table_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator
 
 
 def _stays(inputs: PlanInput, engine: EngineSeen) -> bool:
-    """Whether it is of an archive. A TE attaches without an order, and whoever misses it has to be let in."""
+    """Whether it is of an archive. A TE attaches without an order, and an engine that does not know it has to let it in."""
     return inputs.state.processes[engine.start_id].archive_id is not None

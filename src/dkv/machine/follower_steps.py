@@ -62,7 +62,7 @@ def follower_steps(inputs: PlanInput, group: Group, process: Process, engine: En
     phase = group.phase
     if isinstance(phase, HandingOver) and process.start_id == phase.to_process:
         yield from handover_steps_of_target(inputs, group, phase, engine)
-        if engine.role == "follower":  # or nobody would ever say that the old leader's machine was lost meanwhile
+        if engine.role == "follower":  # or no report would ever say that the old leader's machine was lost meanwhile
             yield from _silence_steps(inputs, group, process, engine)
         return
     if engine.role == "leader":

@@ -144,7 +144,7 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: HandingOver, age: 
 
 def handover_steps_of_leader(inputs: PlanInput, group: Group, handover: HandingOver, engine: EngineSeen) -> Iterator[Step]:
     """Wait for the target, and say so if it leads; give up at the deadline, or when the target's process is gone after
-    this engine followed it: nobody else will ever say who has the newest data.
+    this engine followed it: no other manager will ever say which archive has the newest data.
     """
     age = inputs.lasted(handover_key(group, handover))
     if engine.role == "leader":

@@ -49,7 +49,7 @@ def expel_steps(inputs: PlanInput, database: str, engine: EngineSeen) -> Iterato
 
 
 def intrusion_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """The leader of a group whose slots are, or were, somebody else's."""
+    """The leader of a group whose slots another node owns, or owned."""
     if not engine.writes.fenced:
         yield Fence(f"fence {engine.start_id}", engine.start_id)
     known, lost = group.intrusion, robbed(group, engine)

@@ -27,7 +27,7 @@ from dkv.machine.intrusion import intrusion_steps, robbed
 from dkv.machine.observation import PlanInput, acknowledges, next_sequence, node_id, replica_of, stopping
 from dkv.machine.steps import Admit, AskFollowers, Fence, Lead, Mark, MarkJoiner, Step, SubmitFact, Unfence
 
-SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whoever is still connected
+SENT_AWAY_WITHIN = 1_000  # ms into a whole stop after which writes are refused, whichever clients are still connected
 CLEAN_STOP_PATIENCE = 5_000  # ms a whole stop waits for its followers
 MARK_AGAIN = 3_000  # ms after which a joiner gets another marker
 MARK_EVERY = 256 << 10  # bytes of writes between markers: a copy that rewrote has no position until the next one

@@ -99,7 +99,7 @@ class Observation:
 
     @property
     def lease_is_fresh(self) -> bool:
-        """Whether more than half of the lease is left, so that nobody else may act for this server yet."""
+        """Whether more than half of the lease is left, so that no other manager may act for this server yet."""
         return self.lease_left > SERVER_TTL / 2
 
     def differs(self, before: Observation) -> bool:

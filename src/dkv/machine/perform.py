@@ -257,7 +257,7 @@ class Performer:
         await self._engines.admit(step.start_id)
         if step.unfence:
             await self._engines.unfence(step.start_id)
-        await self._engines.take_clients(step.start_id)  # last: whoever gets in can write
+        await self._engines.take_clients(step.start_id)  # last: a client that is let in can write
         seen = await self._engines.survey()
         engine = next((e for e in seen.engines if e.start_id == step.start_id), None)
         if engine is None or engine.role != "leader":

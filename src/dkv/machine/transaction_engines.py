@@ -84,7 +84,7 @@ def _with_engines(inputs: PlanInput, process: Process, seen: TeSeen) -> Iterator
 
 
 def _following_steps(inputs: PlanInput, process: Process, seen: TeSeen) -> Iterator[Step]:
-    """Attach each engine to its group's leader; once all are, say so, and keep their tables like everybody's."""
+    """Attach each engine to its group's leader; once all are, say so, and keep their tables as those of archives."""
     for engine in seen.engines:
         yield from expel_steps(inputs, process.database, engine)
     pairs = [(inputs.state.groups[(process.database, e.group)], e) for e in seen.engines]
@@ -106,7 +106,7 @@ def _following_steps(inputs: PlanInput, process: Process, seen: TeSeen) -> Itera
 
 
 def _wants_leader(inputs: PlanInput, process: Process, group: Group, engine: EngineSeen) -> bool:
-    """At once when it never followed anybody, a moment later when it may find its leader again by itself."""
+    """At once when it never followed a leader, a moment later when it may find its leader again by itself."""
     usable = engine.answering and bool(engine.role) and not engine.loading and not engine.replication.resyncing
     if not usable or not group.serving or isinstance(group.phase, HandingOver) or _synced(inputs, group, engine):
         return False

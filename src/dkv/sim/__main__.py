@@ -69,7 +69,7 @@ def _fleet(seeds: range, jobs: int, probes: bool) -> int:
 
 
 def _untidy() -> None:
-    """Nobody collects garbage in a process that ends soon."""
+    """No garbage is collected in a process that ends soon."""
     gc.freeze()
     gc.disable()
 

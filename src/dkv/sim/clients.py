@@ -95,7 +95,7 @@ class Writer:
             await self._world.net.sleep(self._random.uniform(0.5, 1.5) * self.pause)
 
     async def write(self) -> Write | None:
-        """One write; None if there was nobody to send it to."""
+        """One write; None if there was no leader to send it to."""
         look = await self._look(KEPT)
         if look is None:
             await self._world.net.sleep(0.2)
@@ -138,7 +138,7 @@ class Writer:
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
     async def _look(self, age: float) -> tuple[View, float] | None:
-        """A view asked for no longer ago than that many seconds, and when; None if nobody tells one."""
+        """A view asked for no longer ago than that many seconds, and when; None if no manager tells one."""
         if self._view is None or self._world.now() - self._view[1] >= age:
             self._view, asked_at = None, self._world.now()
             try:

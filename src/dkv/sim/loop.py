@@ -23,7 +23,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 WORLD = ""
-TOO_MANY = 200_000  # callbacks at one instant: somebody spins without letting time pass
+TOO_MANY = 200_000  # callbacks at one instant: a coroutine spins without letting time pass
 
 _owner: contextvars.ContextVar[str] = contextvars.ContextVar("dkv_sim_owner", default=WORLD)
 
@@ -68,7 +68,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._running = False
         self._stopping = False
         self._closed = False
-        self.troubles: list[dict[str, Any]] = []  # what asyncio would have logged: exceptions nobody awaited
+        self.troubles: list[dict[str, Any]] = []  # what asyncio would have logged: exceptions that were not awaited
         self.steps = 0
 
     # -- owners ----------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         return act  # type: ignore[return-value]
 
     def later(self, delay: float, callback: Callable[..., object], *args: Any) -> Act:
-        """Do something as the world, whoever asks for it; what is returned can be cancelled."""
+        """Do something as the world, whichever owner asks for it; what is returned can be cancelled."""
         self._counter += 1
         when, act = self._now + delay if delay > 0.0 else self._now, Act(callback, *args)
         heappush(self._timers, (when, self._counter, WORLD, act))
@@ -235,7 +235,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
         self._ready.clear()
         if gc.isenabled():
-            gc.collect()  # what is left of the dead is finalised here, not in the middle of somebody else's work
+            gc.collect()  # what is left of the dead is finalised here, not in the middle of another owner's work
 
     async def shutdown_asyncgens(self) -> None:
         """Nothing to do: generators end with their owners."""
@@ -257,7 +257,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         queue.append(act)
 
     def _advance(self) -> None:
-        """Run one callback after the other until there is nothing left, or somebody wants to stop: what is ready now, else
+        """Run one callback after the other until there is nothing left, or a stop is asked for: what is ready now, else
         what the next timer brings, to which the clock moves."""
         ready, timers, strikes, dead = self._ready, self._timers, self._strikes, self._dead
         while not self._stopping:
@@ -329,6 +329,6 @@ def _close_task(task: SimTask) -> None:
     if task.done():
         return
     coroutine = task.get_coro()
-    with contextlib.suppress(BaseException):  # whatever a dying coroutine still says concerns nobody any more
+    with contextlib.suppress(BaseException):  # whatever a dying coroutine still says is of no use any more
         if coroutine is not None:
             coroutine.close()

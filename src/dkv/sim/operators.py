@@ -109,7 +109,7 @@ class Operators(Source):
         await self._end_one("kill instance", self._process(lambda p: p.role is ProcessRole.SM), kill=True)
 
     async def stop_leader(self) -> None:
-        """A stop that begins with a handover, if there is anybody to hand over to."""
+        """A stop that begins with a handover, if there is a copy to hand over to."""
         await self.world.until(lambda: any(self._has_heir(g) for g in self.world.state.groups.values()), PATIENCE)
         leaders = {g.leader_process for g in self.world.state.groups.values() if self._has_heir(g)}
         await self._end_one("stop leader", self._process(lambda p: p.start_id in leaders), kill=self.random.random() < 0.3)
@@ -149,7 +149,7 @@ class Operators(Source):
         await self._stop_all("stop store", force=False)
 
     async def force_stop(self) -> None:
-        """The same, without waiting for anybody."""
+        """The same, without waiting."""
         await self._stop_all("force stop", force=True)
 
     async def restart_store(self) -> None:
@@ -193,7 +193,7 @@ class Operators(Source):
     # -- what costs data ---------------------------------------------------------------------------------------------
 
     async def enforce_leader(self) -> None:
-        """The machine of a leader dies, and somebody does not want to wait for it."""
+        """The machine of a leader dies, and an operator does not want to wait for it."""
         group = self._group()
         leader = self.world.state.archives.get(group.leader) if group.leader is not None else None
         home = self.world.machines[leader.server_id] if leader else None

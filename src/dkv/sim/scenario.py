@@ -151,7 +151,7 @@ class Scenario:
 
     def _stop_at_failure(self) -> None:
         for trouble in self.world.loop.troubles[:1]:
-            self.world.fail(f"an exception nobody waited for: {trouble.get('exception', trouble.get('message'))!r}")
+            self.world.fail(f"an exception that was not awaited: {trouble.get('exception', trouble.get('message'))!r}")
         if self.world.failures:
             raise Failure(self.world.failures[0])
 
@@ -172,7 +172,7 @@ class Scenario:
                 self.world.machines[engine.machine].hardware.end(engine.start_id)
 
     def _lost_for_good(self) -> str:
-        """A machine that never comes back, in some runs, if every group has a member of S elsewhere; else nobody."""
+        """A machine that never comes back, in some runs, if every group has a member of S elsewhere; else none."""
         state = self.world.state
         if any(d.state in STOPPING for d in state.databases.values()):  # it waits for a lost machine
             return ""
@@ -257,14 +257,14 @@ class Scenario:
 
 
 def _heard_first(group: Group) -> set[int]:
-    """The archives without whose word nobody else may lead: who is enforced, and whoever may have led by a handover; some of
+    """The archives without whose word no other may lead: the enforced one, and those that may have led by a handover; some of
     them may be deleted."""
     handed = (group.leader, group.phase.to_archive) if isinstance(group.phase, HandingOver) else ()
     return {a for a in (group.enforced, *group.contested, *handed) if a is not None}
 
 
 def play(seed: int) -> Outcome:
-    """Run one seed. Garbage is collected when it is over, not in the middle of somebody's work; never, if it never is."""
+    """Run one seed. Garbage is collected when it is over, not in the middle of it; never, if it never is."""
     collects = gc.isenabled()
     gc.disable()
     try:

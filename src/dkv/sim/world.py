@@ -261,7 +261,7 @@ class World:
     # -- people ------------------------------------------------------------------------------------------------------
 
     async def order(self, command: Command) -> Accepted | Refused:
-        """Somebody gives an order, and tries again, under the same key, until the domain answers."""
+        """An operator gives an order, and tries again, under the same key, until the domain answers."""
         key = RequestKey(self.token())
         while True:
             try:
@@ -276,7 +276,7 @@ class World:
             return answer
 
     def _can_be_read(self, command: Command, key: RequestKey, answer: Accepted) -> None:
-        """What was answered "accepted" is there for everybody from then on."""
+        """What was answered "accepted" is there for every reader from then on."""
         log = {event.text for event in self.domain.log}
         start_id = answer.answer.get("startId")
         written = ANSWERS + key.name in self.domain.snapshot.records
@@ -286,7 +286,7 @@ class World:
             self.fail(f"process {start_id} was accepted and is not there")
 
     async def view(self) -> View:
-        """A linearizable read, by somebody outside."""
+        """A linearizable read, from outside."""
         return await self.people.view()
 
     async def found(self) -> None:
@@ -370,7 +370,7 @@ class World:
 
 
 class Watcher:
-    """Somebody who looks at every commit."""
+    """A check that looks at every commit."""
 
     def committed(self, before: State, after: State, events: Sequence[Event]) -> None:
         """One commit happened."""

@@ -29,7 +29,7 @@ class StoreError(Exception):
 
 
 class Conflict(StoreError):
-    """Somebody committed first; read again and decide again. Nothing was written."""
+    """Another manager committed first; read again and decide again. Nothing was written."""
 
 
 class Unavailable(StoreError):
@@ -92,7 +92,7 @@ class Store(Protocol):
         ...
 
     def obstacle(self) -> str:
-        """Who keeps commits waiting at this moment, in words; "" when nobody is seen to. Costs a look, never a wait."""
+        """The process that keeps commits waiting now, in words; "" when none is seen to. Costs a look, never a wait."""
         ...
 
     def watch(self) -> AsyncIterator[Snapshot]:

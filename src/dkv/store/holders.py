@@ -1,7 +1,7 @@
-"""Store: who holds SQLite's write lock on a file of ours, as the kernel shows it (/proc/locks). Nobody's lock is touched.
+"""Store: which process holds SQLite's write lock on a file, as the kernel shows it (/proc/locks). No lock is touched.
 
 SQLite in write-ahead mode takes POSIX locks on bytes of the `-shm` file; byte 120 is the writer's (SQLite's WAL-index format,
-WAL_WRITE_LOCK). Whoever reads, copies or backs the file up does not take it, and no reader ever keeps a writer waiting.
+WAL_WRITE_LOCK). A process that reads, copies or backs the file up does not take it, and no reader ever keeps a writer waiting.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Holder:
 
 
 def writer_of(path: Path) -> Holder | None:
-    """The process, not this one, that holds the write lock of the database at `path`; None if nobody does, or the kernel
-    does not show whom (another process namespace).
+    """The process, not this one, that holds the write lock of the database at `path`; None if none does, or the kernel
+    does not show which (another process namespace).
     """
     try:
         inode = os.stat(f"{path}-shm").st_ino

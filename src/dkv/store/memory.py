@@ -38,7 +38,7 @@ class MemoryDomain:
         return self._changed
 
     def wake(self) -> None:
-        """Wake everybody who waits on `changed()`."""
+        """Wake all that wait on `changed()`."""
         past, self._changed = self._changed, asyncio.Event()
         past.set()
 

@@ -1,7 +1,7 @@
 """Store: how processes that share a state file tell each other "look again".
 
 Each process binds a unix datagram socket in a small directory; who committed sends one byte to every socket there.
-A notification may get lost (full buffer, frozen reader, no directory): whoever listens polls slowly as well.
+A notification may get lost (full buffer, frozen reader, no directory): a process that listens polls slowly as well.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Notifier:
         try:
             self._socket.sendto(b"!", self._address(name))
         except ConnectionRefusedError:
-            self._unlink(name)  # nobody will ever listen there again: names are never used twice
+            self._unlink(name)  # no process will ever listen there again: names are never used twice
         except OSError:
             pass
 

@@ -76,7 +76,7 @@ class SqliteFile:
         return self._db.execute(sql, tuple(values)).fetchall()
 
     def write(self, work: Callable[[], T], asked_at: float | None = None) -> T:
-        """Run `work` as one transaction that nobody else's overlaps; all of it is kept or nothing.
+        """Run `work` as one transaction that no other overlaps; all of it is kept or nothing.
 
         `asked_at`, on the monotonic clock, is when waiting began if that was before now.
         """
@@ -185,7 +185,7 @@ class SqliteFile:
 
 
 def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, str]:
-    """Who keeps everybody from writing, and the hint what helps. Readers are never the reason: they hold up nobody."""
+    """The process that keeps others from writing, and the hint what helps. Never a reader: those hold up no writer."""
     lasted = f"has held the write lock of the {where} for over {seconds} s"
     if holder is None:
         return f"another process {lasted}", "Is a manager frozen?"
@@ -198,7 +198,7 @@ def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, str]:
     return (
         f"{holder} {lasted}",
         f"Commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
-        "use dkv backup state, which holds up nobody.",
+        "use dkv backup state, which holds up no writer.",
     )
 
 
@@ -236,7 +236,7 @@ def refuse_place(path: Path, form: Format) -> None:
 
 
 def create(path: Path, form: Format) -> None:
-    """Make the file whole beside its place and link it in, so that nobody ever meets a half-made one."""
+    """Make the file whole beside its place and link it in, so that no process ever meets a half-made one."""
     draft = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}")
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

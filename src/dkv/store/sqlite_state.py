@@ -86,7 +86,7 @@ class StateWriter:
 
 
 class StateReader:
-    """Reads on a connection of its own, which never writes: every commit is somebody else's to it."""
+    """Reads on a connection of its own, which never writes: every commit is another connection's to it."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file

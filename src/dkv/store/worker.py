@@ -68,7 +68,7 @@ class Worker:
         try:
             self._loop.call_soon_threadsafe(news)
         except RuntimeError:
-            pass  # the loop has ended and nobody waits any more
+            pass  # the loop has ended and nothing waits any more
 
 
 def settle(future: asyncio.Future[Any], result: Any = None, error: BaseException | None = None) -> None:

@@ -1,6 +1,6 @@
 """Simulation: what must hold for the domain's books, read from the state before and after each commit.
 
-Start ids and incarnations only ever grow; terms too, and whoever leads does so in one term only; every move has its row
+Start ids and incarnations only ever grow; terms too, and a process leads in one term only; every move has its row
 in domain/lifecycle.py, and the moves of one commit lead from what was to what is. Nothing of this asks decide().
 """
 

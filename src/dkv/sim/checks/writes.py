@@ -47,7 +47,7 @@ class Checkers(Watcher):
         self._newest_term: dict[Key, tuple[int, float]] = {}  # group -> newest term confirmed in, and since when
         self._since: dict[Key, tuple[tuple[object, ...], float]] = {}  # group -> what it waits in, and since when
         self._stalled: set[tuple[Key, int]] = set()
-        self.nothing_stands_still = False  # whoever is waited for from now on works
+        self.nothing_stands_still = False  # every process that is waited for from now on works
         self._commits: list[tuple[int, float]] = []  # revision of each commit, and when it was made
         ledger.watch = self.confirmed
 
@@ -94,7 +94,7 @@ class Checkers(Watcher):
         self._given_up |= {w.key for w in lacking}
 
     def _chosen(self, before: State, after: State, old: Group, group: Group) -> None:
-        """A leader was chosen: whoever led last is left behind for a reason, or its writes must be here."""
+        """A leader was chosen: the last leader is left behind for a reason, or its writes must be here."""
         if group.last_leader is None or old.last_leader is None or old.last_leader == group.leader:
             return
         if isinstance(old.phase, HandingOver) and group.leader == old.phase.to_archive:

@@ -1,6 +1,6 @@
 """Simulation: one engine, with the habits of Valkey that hurt (docs/reference/valkey.md, docs/reference/positions.md).
 
-TAKEOVER checks nothing. A process restart forgets the replication history. WAIT counts whoever is attached. Of two
+TAKEOVER checks nothing. A process restart forgets the replication history. WAIT counts every attached replica. Of two
 leaders of one group the higher epoch wins, the other follows it. A stopped process executes what it was sent as soon
 as it goes on. A manager's death does not concern it.
 """
@@ -21,7 +21,7 @@ from dkv.sim.engines.replication import FSYNC, Replication, Waiting
 
 FAILOVER_WITHIN = 5.0  # seconds, cluster-manual-failover-timeout
 WAITS = frozenset(("take", "continued", "resync_began", "resync_ended", "filled", "attach", "transferred"))
-"""What an engine does not do before its script has ended: the stream is not read, and nobody attaches."""
+"""What an engine does not do before its script has ended: the stream is not read, and no replica attaches."""
 
 WIPE_SIZE = 2000  # bytes of the commands by which a leader deletes its keys
 
@@ -85,7 +85,7 @@ class SimEngine:
         self.answered_at = net.now()
         self.last_seen: EngineSeen | None = None
         self.looked_at, self.ordered = 0.0, True  # thoroughly, by its manager; whether orders came since then
-        self.lets_in, self.robbed = True, False  # whoever meets it; a stranger owns its slots
+        self.lets_in, self.robbed = True, False  # nodes that meet it; a stranger owns its slots
         self.replication = Replication(self)
         net.engines[self.node_id] = self
         net.addresses[(spec.address, spec.client_port)] = self
@@ -108,7 +108,7 @@ class SimEngine:
 
     @property
     def silent(self) -> bool:
-        """Whether it answers nobody: it stands still, or works on one large value, or is inside a script."""
+        """Whether it answers nothing: it stands still, or works on one large value, or is inside a script."""
         return self.stopped or self.deaf or (self.loading and self.one_value)
 
     def stop(self) -> None:
@@ -176,7 +176,7 @@ class SimEngine:
 
     def me(self) -> Known:
         """What this engine says of itself."""
-        leads = self.role == "leader" or self.follows is None  # a replica of nobody is taken for a primary without slots
+        leads = self.role == "leader" or self.follows is None  # a replica of no node is taken for a primary without slots
         return Known(
             self.node_id,
             self.spec.address,
@@ -228,7 +228,7 @@ class SimEngine:
             self._follow(sender.node_id)
 
     def leader_epoch(self) -> int:
-        """The config epoch of whom it follows."""
+        """The config epoch of the node it follows."""
         leader = self.known.get(self.follows or "")
         return leader.epoch if leader and leader.leads else self._phantom_epoch()
 
@@ -260,7 +260,7 @@ class SimEngine:
             raise EngineRefused("LOADING the dataset")
 
     def take_over(self) -> None:
-        """Lead, whatever anybody thinks of it; fenced, or held where it has clients, and admitting nobody."""
+        """Lead, without asking; fenced, or held where it has clients, and admitting no replica."""
         self._loaded_only()
         self.admits, self.fenced, self.held = False, not self.takes_clients, self.takes_clients
         self.net.seen["clients held at a takeover"] += self.held
@@ -313,9 +313,9 @@ class SimEngine:
         if self.role != "leader":
             raise EngineRefused("READONLY You can't write against a read only replica.")
         if self.fenced or self.held:
-            self.waits_until = 0.0  # the fence is lifted for this command, so nobody may wait then
+            self.waits_until = 0.0  # the fence is lifted for this command, so no client may wait then
         if self._is_paused():
-            raise EngineUnreachable("it answers nobody who writes")
+            raise EngineUnreachable("it answers no client that writes")
         self.replication.append(Entry(MARKER_SIZE, marker=marker))
 
     def hand_over(self, marker: Marker) -> None:
@@ -353,7 +353,7 @@ class SimEngine:
             self.net.post(self.machine, other, other.introduced, self.me(), self.group, self.current_epoch)
 
     def introduced(self, sender: Known, group: str, current_epoch: int) -> None:
-        """Somebody met this engine, which lets in only whom it expects."""
+        """A node met this engine, which lets in only nodes it expects."""
         if sender.node_id not in self.known and not self.lets_in:
             return
         self.forgotten.discard(sender.node_id)
@@ -363,7 +363,7 @@ class SimEngine:
         self.tell()
 
     def let_nobody_in(self) -> None:
-        """Turn away whoever introduces himself."""
+        """Turn away nodes that introduce themselves."""
         self.lets_in = False
 
     def met_by_stranger(self, stranger: Known, group: str) -> None:
@@ -497,7 +497,7 @@ class SimEngine:
         self.net.post(self.machine, leader, leader.pause_for, self)
 
     def pause_for(self, follower: SimEngine) -> None:
-        """As the leader: no writes until the follower leads, or the time for it is over. Only for whom it knows as its own."""
+        """As the leader: no writes until the follower leads, or the time for it is over. Only for its own replica."""
         asking = self.known.get(follower.node_id)
         if self.role == "leader" and asking is not None and asking.follows == self.node_id:
             self.paused_until = self.net.now() + FAILOVER_WITHIN

@@ -22,12 +22,12 @@ class Histories:
         self._known: dict[tuple[str, int], int] = {}
 
     def reached(self, who: int, history: str, offset: int, content: int) -> None:
-        """An engine is here; whoever was here before must have written the same."""
+        """An engine is here; one that was here before must have written the same."""
         if self._known.setdefault((history, offset), content) != content:
             self.complain(f"process {who} has other bytes than another engine at offset {offset} of history {history}")
 
     def content(self, history: str, offset: int) -> int:
-        """What somebody found there."""
+        """What an engine found there."""
         return self._known[(history, offset)]
 
 

@@ -105,7 +105,7 @@ class SimMachine:
         changed.set()
 
     def restart(self) -> None:
-        """The machine is switched off and on: nobody saw its engines end."""
+        """The machine is switched off and on: no manager saw its engines end."""
         for start_id in [*self.engines, *self.memory]:
             self.intents[start_id] = Cause.MACHINE_RESTARTED
             self.end(start_id, exit_code=255)

@@ -340,6 +340,6 @@ class Replication:
         self.append(GETACK)
 
     def broken(self) -> None:
-        """This engine died: everybody it spoke with notices."""
+        """This engine died: every engine it was linked with notices."""
         self.dismiss()
         self.drop_link()

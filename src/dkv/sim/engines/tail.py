@@ -66,7 +66,7 @@ class SimFeeder:
             raise EngineRefused(self.trouble)
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close the connections of all followers."""
         if self.open:
             self.open = False
             del self.net.feeders[self.node_id]
@@ -138,12 +138,12 @@ class SimFeeds:
         feeder.renew()
 
     def stop(self, directory: str) -> None:
-        """Hang up on everybody who is fed from there."""
+        """Close the connections of all followers that are fed from there."""
         feeder = self._feeders.pop(directory, None)
         if feeder is not None:
             feeder.close()
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close the connections of all followers."""
         for directory in list(self._feeders):
             self.stop(directory)

@@ -27,7 +27,7 @@ class NetworkFaults(Source):
     # -- the backend -------------------------------------------------------------------------------------------------
 
     async def backend_away(self) -> None:
-        """For everybody."""
+        """For all managers."""
         away = self.random.uniform(0.5, 9.0)
         self.struck("backend away", f"the backend is away for {away:.1f} s")
         self.world.link.away_until = self.world.now() + away
@@ -42,7 +42,7 @@ class NetworkFaults(Source):
         await asyncio.sleep(away)
 
     async def lost_answers(self) -> None:
-        """Commits happen and nobody is told; each is counted where it happens."""
+        """Commits happen and no answer says so; each is counted where it happens."""
         self.world.trace("fault", "answers of the backend get lost")
         self.world.link.lose = self.random.choice((0.05, 0.3))
         await self.wait(1.0, 6.0)

@@ -42,7 +42,7 @@ class NodeFaults(Source):
     # -- engines -----------------------------------------------------------------------------------------------------
 
     async def kill_engine(self) -> None:
-        """SIGKILL from nobody knows where."""
+        """SIGKILL from an unknown sender."""
         machine = self.machine().hardware
         if machine.running:
             start_id = self.random.choice(machine.running)
@@ -243,7 +243,7 @@ class NodeFaults(Source):
     # -- machines ----------------------------------------------------------------------------------------------------
 
     async def kill_engine_and_manager(self) -> None:
-        """Both at the same instant: the machine answers, and nobody on it."""
+        """Both at the same instant: the machine answers, and no process on it."""
         machine = self.machine()
         if machine.run is None or not machine.hardware.running:
             return

@@ -1,4 +1,4 @@
-"""Simulation: strikes whoever takes part in giving a dead leader's tail, at each of its steps.
+"""Simulation: strikes each process that takes part in giving a dead leader's tail, at each of its steps.
 
 Where groups are large it also kills leaders so that there are tails to give. Like the faults of act one, and only then;
 by a chance of its own, so that seeds without tails go as they go.
