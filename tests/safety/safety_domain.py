@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dkv import confirm
+from dkv.address import endpoint_text
 from dkv.domain.model import Group
 from dkv.domain.phases import Vacant
 from dkv.engine.contract import Position
@@ -87,7 +88,7 @@ class LeaderConnection:
 
 
 def _role(engine: SimEngine) -> confirm.Role:
-    acknowledged = {views.endpoint(*where): offset for where, offset in engine.acknowledged().items()}
+    acknowledged = {endpoint_text(*where): offset for where, offset in engine.acknowledged().items()}
     return confirm.Role(engine.role == "leader", engine.replication.offset, acknowledged)
 
 

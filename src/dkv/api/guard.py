@@ -6,7 +6,6 @@ foreign page is turned away; an Origin, when a browser sends one, must be this s
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dkv.address import is_loopback
 from dkv.api.context import ManagerContext
 from dkv.api.problems import Answer
 from dkv.domain.decision import Refused
@@ -112,7 +112,7 @@ class Guard:
         return None
 
     async def _is_ours(self, host: str) -> bool:
-        if host in ("localhost", self._manager.address.lower()) or _is_loopback(host):
+        if host == self._manager.address.lower() or is_loopback(host):
             return True
         try:
             state = (await self._manager.submitter.view()).state
@@ -153,10 +153,3 @@ def _bare(host: str) -> str:
     """A Host header without its port and brackets; "" if it is none."""
     found = _HOST.fullmatch(host.strip().lower())
     return (found[1] or found[2]) if found else ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

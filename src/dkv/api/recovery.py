@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Query, Request
 
+from dkv.address import is_loopback
 from dkv.api.access import CALLER
 from dkv.api.bodies import LeaderBody
 from dkv.api.context import Context, Manager
@@ -72,7 +72,7 @@ def _bound(state: State, name: str, group: str, archive_id: int) -> schemas.Boun
 async def state(manager: Manager, request: Request) -> schemas.Records:
     """The whole domain state at one revision, as records; for a backup, and only to this machine: it holds secrets."""
     caller = request.client.host if request.client else ""
-    if not request.scope.get(CALLER) and not _is_loopback(caller):  # under access control its right was judged
+    if not request.scope.get(CALLER) and not is_loopback(caller):  # under access control its right was judged
         raise refuse(
             "forbidden_host",
             "The state holds secrets and is given to this machine only.",
@@ -81,10 +81,3 @@ async def state(manager: Manager, request: Request) -> schemas.Records:
     snapshot = await manager.submitter.snapshot()
     uid = (await manager.submitter.view()).state.uid
     return {"uid": uid, "revision": snapshot.revision, "records": dict(snapshot.records)}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dkv.address import endpoint_text
 from dkv.api.bodies import InstanceBody, InstancesBody, StoreBody
 from dkv.api.context import ManagerContext
 from dkv.api.dependencies import find_instance
@@ -17,7 +18,6 @@ from dkv.domain.model import Archive, State
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
 from dkv.domain.rules.texts import is_printable
-from dkv.wire import views
 
 FREE_BASES_TRIED = 200
 
@@ -72,7 +72,7 @@ def _archives(state: State, bodies: Sequence[InstanceBody], group: str, server: 
 
 
 def _server_id(state: State, body: InstanceBody, where: str, default: str) -> str:
-    managers = {views.endpoint(s.host, s.port).lower(): s.server_id for s in state.servers.values()}
+    managers = {endpoint_text(s.host, s.port).lower(): s.server_id for s in state.servers.values()}
     if body.server:
         return body.server  # whether it exists is the domain's to say
     if body.manager and body.manager.lower() not in managers:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from dkv.address import endpoint_text
 from dkv.domain import losses, status
 from dkv.domain.commands import ORDERS, Command
 from dkv.domain.decision import Event, Refused
@@ -68,11 +69,6 @@ def problem(refused: Refused, entry: Entry | None = None) -> schemas.Problem:
 # Views -------------------------------------------------------------------------------------------------------
 
 
-def endpoint(host: str, port: int) -> str:
-    """`host:port` as people write it, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def domain_view(state: State, revision: int, leader: str, local: str) -> schemas.Domain:
     """The domain and its servers; `leader` and `local` are server ids."""
     servers = [_server_view(server, local) for _, server in sorted(state.servers.items())]
@@ -82,7 +78,7 @@ def domain_view(state: State, revision: int, leader: str, local: str) -> schemas
 def _server_view(server: Server, local: str) -> schemas.Server:
     return {
         "serverId": server.server_id,
-        "manager": endpoint(server.host, server.port),
+        "manager": endpoint_text(server.host, server.port),
         "host": server.host,
         "port": server.port,
         "alive": server.alive,
@@ -170,7 +166,7 @@ def _endpoints(state: State, process: Process) -> list[tuple[str, str]]:
     found = [(e.group, e.client_port) for e in process.endpoints]
     if archive:
         found = [(archive.group, archive.client_port)]
-    return [(group, endpoint(host, port)) for group, port in found]
+    return [(group, endpoint_text(host, port)) for group, port in found]
 
 
 def bound_view(bound: losses.Bound) -> schemas.Bound:
@@ -208,7 +204,7 @@ def _instance_view(state: State, archive: Archive) -> schemas.Instance:
         "instanceName": archive.name,
         "archiveId": archive.archive_id,
         "server": archive.server_id,
-        "manager": endpoint(server.host, server.port) if server else None,
+        "manager": endpoint_text(server.host, server.port) if server else None,
         "host": server.host if server else None,
         "clustronPort": archive.cluster_port,
         "clientPort": archive.client_port,
@@ -356,7 +352,7 @@ def event_view(stored: Stored) -> schemas.Event:
 
 def _client_endpoint(state: State, archive: Archive) -> str:
     server = state.servers.get(archive.server_id)
-    return endpoint(server.host if server else archive.server_id, archive.client_port)
+    return endpoint_text(server.host if server else archive.server_id, archive.client_port)
 
 
 def _names(state: State, archive_ids: Sequence[int]) -> list[str]:

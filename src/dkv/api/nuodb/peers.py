@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from fastapi import Request
 
+from dkv.address import endpoint_text
 from dkv.api.context import Context, ManagerContext
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.pagination import LISTED, page
@@ -15,7 +16,6 @@ from dkv.api.routing import Router
 from dkv.control.submit import View
 from dkv.domain.model import Server
 from dkv.domain.refusals import unknown_server
-from dkv.wire.views import endpoint
 
 router = Router(prefix="/peers")
 
@@ -58,7 +58,7 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
     role: Literal["LEADER", "FOLLOWER"] = "LEADER" if server.server_id == known.leader else "FOLLOWER"
     return {
         "id": server.server_id,
-        "address": endpoint(server.host, server.port),
+        "address": endpoint_text(server.host, server.port),
         "isLocal": local,
         "isEvicted": False,
         "isPassive": False,
