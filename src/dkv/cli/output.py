@@ -36,21 +36,28 @@ class Row(NamedTuple):
     message: str
 
 
-class StandardOutput:
-    """Standard output for us and for every library that writes to it. Raises NotPrinted when it takes no more, also
-    when it was closed before the program began, and ReaderLeft when who read it has gone."""
+class _Stream:
+    """A standard stream, None when it was closed before the program began."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a character the terminal's encoding lacks
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def isatty(self) -> bool:
-        """Whether a person sees it."""
+        """Whether it is a terminal."""
         return self._stream is not None and self._stream.isatty()
+
+
+class StandardOutput(_Stream):
+    """Standard output for us and for every library that writes to it. Raises NotPrinted when it takes no more, also
+    when it was closed before the program began, and ReaderLeft when its reader has gone."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a character the terminal's encoding lacks
 
     def write(self, text: str) -> int:
         """Take a text."""
@@ -81,18 +88,8 @@ def _failing(stream: TextIO | None) -> Iterator[None]:
         raise NotPrinted(f"Standard output cannot be written: {error.strerror}.", "Make room there, then ask again.") from error
 
 
-class StandardError:
+class StandardError(_Stream):
     """Standard error: messages that it does not take are lost, and the command does not fail because of it."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def isatty(self) -> bool:
-        """Whether a person sees it."""
-        return self._stream is not None and self._stream.isatty()
 
     def write(self, text: str) -> int:
         """Take a text, or lose it."""

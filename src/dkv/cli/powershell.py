@@ -27,39 +27,9 @@ ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "e": "\x1b", "f": "\f", "n": "\n", "
 
 KEYWORDS = frozenset(
     (
-        "begin",
-        "break",
-        "catch",
-        "class",
-        "continue",
-        "data",
-        "do",
-        "dynamicparam",
-        "else",
-        "elseif",
-        "end",
-        "enum",
-        "filter",
-        "finally",
-        "for",
-        "foreach",
-        "from",
-        "function",
-        "if",
-        "in",
-        "param",
-        "process",
-        "return",
-        "switch",
-        "throw",
-        "trap",
-        "try",
-        "until",
-        "using",
-        "var",
-        "while",
-        "workflow",
-    )
+        "begin break catch class continue data do dynamicparam else elseif end enum filter finally for foreach from "
+        "function if in param process return switch throw trap try until using var while workflow "
+    ).split()
 )
 AUTOMATIC: dict[str, object] = {"true": True, "false": False, "null": None}
 ONE_BY_ONE = "Write the commands one a line; let another shell decide which are run."

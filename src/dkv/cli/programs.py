@@ -216,10 +216,5 @@ def _path(text: str) -> Path:
 
 
 def _function(module: str, name: str) -> Any:
-    """A function of a package that is not part of every build. Raises CliError."""
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as missing:
-        if missing.name != module:
-            raise
-        raise CliError(f"This build has no {module.rpartition('.')[2]}.", "Install a newer one.") from missing
+    """A function of a package that no other package may depend on."""
+    return getattr(import_module(module), name)

@@ -12,58 +12,26 @@ from dkv.cli.binding import Cmdlet
 from dkv.cli.errors import Usage
 from dkv.spelling import nearest
 
-FILES = {
-    "": "programs",
-    "archive": "nouns.archives",
-    "archives": "nouns.archives",
-    "certificate-info": "nouns.records",
-    "database": "nouns.databases",
-    "database-options": "nouns.databases",
-    "databases": "nouns.databases",
-    "diagnose-info": "nouns.servers",
-    "domain": "nouns.domain",
-    "domain-state": "nouns.domain",
-    "effective-license": "nouns.records",
-    "events": "nouns.domain",
-    "hotcopy": "nouns.hotcopies",
-    "hotcopy-info": "nouns.hotcopies",
-    "hotcopy-status": "nouns.hotcopies",
-    "kubernetes-config": "nouns.records",
-    "leader": "nouns.maintenance",
-    "load-balancer": "nouns.records",
-    "load-balancer-config": "nouns.records",
-    "load-balancers": "nouns.records",
-    "message": "nouns.servers",
-    "process": "nouns.processes",
-    "processes": "nouns.processes",
-    "region": "nouns.records",
-    "region-assignment": "nouns.records",
-    "regions": "nouns.records",
-    "role": "nouns.records",
-    "role-templates": "nouns.records",
-    "roles": "nouns.records",
-    "run": "programs",
-    "server": "nouns.servers",
-    "server-config": "nouns.servers",
-    "server-logs": "nouns.servers",
-    "server-processes": "nouns.processes",
-    "server-state": "nouns.servers",
-    "servers": "nouns.servers",
-    "sql-connection": "nouns.records",
-    "startplan": "nouns.databases",
-    "state": "programs",
-    "stop": "programs",
-    "storage-group": "nouns.archives",
-    "storage-groups": "nouns.archives",
-    "user": "nouns.records",
-    "user-credentials": "nouns.records",
-    "user-roles": "nouns.records",
-    "users": "nouns.records",
-    "value": "nouns.records",
-    "waiting": "nouns.domain",
+_NOUNS = {
+    "programs": "run state stop",
+    "nouns.archives": "archive archives storage-group storage-groups",
+    "nouns.databases": "database database-options databases startplan",
+    "nouns.domain": "domain domain-state events waiting",
+    "nouns.hotcopies": "hotcopy hotcopy-info hotcopy-status",
+    "nouns.maintenance": "leader",
+    "nouns.processes": "process processes server-processes",
+    "nouns.records": (
+        "certificate-info effective-license kubernetes-config load-balancer load-balancer-config load-balancers "
+        "region region-assignment regions role role-templates roles sql-connection user user-credentials "
+        "user-roles users value"
+    ),
+    "nouns.servers": "diagnose-info message server server-config server-logs server-state servers",
 }
-"""The file, below dkv.cli, that has the verbs of a noun; of programs without a noun under "". Where a noun's verbs are in several
-files, MORE names the others."""
+"""The files below dkv.cli, and the nouns whose verbs are in them."""
+
+FILES = {"": "programs"} | {noun: file for file, nouns in _NOUNS.items() for noun in nouns.split()}
+"""The file that has the verbs of a noun; of programs without a noun under "". Where they are in several files, MORE names the
+others."""
 
 MORE = {
     "database": ("nouns.checks", "nouns.hotcopies", "nouns.maintenance"),
@@ -72,31 +40,12 @@ MORE = {
     "servers": ("nouns.checks",),
 }
 
-VERBS = (
-    "add",
-    "backup",
-    "cancel",
-    "capture",
-    "check",
-    "create",
-    "delete",
-    "enforce",
-    "get",
-    "hotcopy",
-    "log",
-    "manager",
-    "rebuild",
-    "remove",
-    "restart",
-    "restore",
-    "set",
-    "show",
-    "shutdown",
-    "start",
-    "switchover",
-    "update",
+VERBS = tuple(
+    (
+        "add backup cancel capture check create delete enforce get hotcopy log manager rebuild remove restart restore "
+        "set show shutdown start switchover update "
+    ).split()
 )
-
 
 PROGRAMS = ("playground", "shell")
 """Commands of one word."""
