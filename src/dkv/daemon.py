@@ -240,7 +240,7 @@ class DomainAccess:
 
 
 def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> ManagerContext:
-    """What the API uses of this manager."""
+    """The parts of this manager that the API uses."""
     server = manager.server
     store = manager.store
     within = limits()
@@ -291,7 +291,7 @@ async def fetch(host: str, port: int, target: str, seconds: float) -> Mapping[st
 
 
 async def order(host: str, port: int, target: str, seconds: float) -> Mapping[str, Any]:
-    """What another manager answers to a POST, also a refusal. Raises OSError."""
+    """The JSON that another manager answers to a POST, also a refusal. Raises OSError."""
     return await asyncio.to_thread(get_json, host, port, target, seconds, "POST")
 
 

@@ -111,7 +111,7 @@ def _lock(fd: int, path: Path) -> None:
 
 
 def running_manager(path: Path) -> dict[str, object] | None:
-    """What the running manager wrote into the lock file: pid, serverId, bind, port; None if none runs there."""
+    """The running manager's pid, serverId, bind and port, from the lock file; None when no manager runs there."""
     try:
         with _lock_file(path) as file:
             return _lock_line(file)

@@ -57,7 +57,7 @@ class _Rotating(logging.handlers.RotatingFileHandler):
 
 
 class _Visible(logging.Formatter):
-    """What libraries say, with nothing in it that moves a terminal."""
+    """Formats the messages of libraries, with every control character escaped."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """One line."""

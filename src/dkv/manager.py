@@ -32,7 +32,7 @@ class ManagerError(HintedError):
 
 @dataclass(frozen=True)
 class ManagerHooks:
-    """What a manager is given of the world outside. `monotonic` in seconds, `wall` in ms, `token` a fresh random word."""
+    """The clocks, randomness and network of a manager: `monotonic` in seconds, `wall` in ms, `token` a new random word."""
 
     monotonic: Callable[[], float]
     wall: Callable[[], int]

@@ -30,7 +30,7 @@ class Param(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a verb sends that is nothing but one request, and what it prints: nouns.common.send does it."""
+    """The request of a verb that is one request, and what it prints; nouns.common.send carries it out."""
 
     method: str
     path: str  # below /api/1; {option} stands for an option's value

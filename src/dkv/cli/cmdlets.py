@@ -236,7 +236,7 @@ def _code(cmdlet: Cmdlet) -> Callable[[Session, Bound], int]:
 
 
 def show_help(session: Session, cmdlet: Cmdlet) -> int:
-    """What a command does and takes."""
+    """Print what a command does and its parameters."""
     lines = [f"{cmdlet.name}: {cmdlet.synopsis}", "", usage_line(cmdlet), ""]
     for p in cmdlet.params:
         choices = f": {', '.join(p.choices)}" if p.choices else ""

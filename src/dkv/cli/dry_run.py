@@ -108,6 +108,6 @@ def _print(screen: Screen, steps: list[Json]) -> None:
 
 
 def _fields(fields: Json) -> str:
-    """What is worth reading of a command: not when, not who, not what was left out."""
+    """A command's fields as text, without time, actor and empty values."""
     shown = {k: v for k, v in fields.items() if k not in ("now", "actor") and v not in (None, "", [], {}, False)}
     return ", ".join(f"{name}={value}" for name, value in shown.items())

@@ -89,7 +89,7 @@ def _failing(stream: TextIO | None) -> Iterator[None]:
 
 
 class StandardError(_Stream):
-    """Standard error: messages that it does not take are lost, and the command does not fail because of it."""
+    """Standard error. Messages that it does not take are lost; the command does not fail because of that."""
 
     def write(self, text: str) -> int:
         """Take a text, or lose it."""
@@ -117,7 +117,7 @@ class StandardError(_Stream):
 
 
 def _give_up(stream: TextIO) -> None:
-    """What a stream still holds goes nowhere: else the program would complain of it, and fail by it, when it ends."""
+    """Discard what a stream still holds: else Python would report it, and fail because of it, when the program ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

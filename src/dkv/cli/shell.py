@@ -221,7 +221,7 @@ def _private_file(directory: str, name: str) -> str:
 
 
 def completions(before: str = "") -> list[str]:
-    """What Tab offers after the text `before`: cmdlets and verbs, the nouns of a verb, then what the one written takes."""
+    """The completions of the text `before`: cmdlets and verbs, the nouns of a verb, then the parameters of the command."""
     words = before.replace("`\n", " ").split()
     whole = len(words) if before[-1:].isspace() else len(words) - 1  # words that are not being typed any more
     if whole <= 0:

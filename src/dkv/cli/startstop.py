@@ -183,7 +183,7 @@ def _settle_failed(work: Work, node: Node) -> None:
 
 
 def waiting_text(waiting: Sequence[Node], left: float) -> str:
-    """What is waited for, and when that ends at the latest, `left` seconds from now."""
+    """The progress line: the nodes that are waited for, and the `left` seconds of the bound."""
     states = ", ".join(f"{node.name} {_state(node.instance)}" for node in waiting)
     return f"Waiting, at most {max(left, 0):.0f} s more: {states}"
 
@@ -207,7 +207,7 @@ def _why_late(work: Work, node: Node) -> str:
 
 
 def waits_for(store: schemas.Store, instance: schemas.Instance) -> schemas.Waits | None:
-    """What the group of an instance waits for, if anything."""
+    """What the storage group of an instance waits for; None for nothing."""
     for group in store["groups"]:
         if group["name"] == instance["group"]:
             return group["waitsFor"]

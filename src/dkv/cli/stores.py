@@ -82,7 +82,7 @@ def _check_everywhere(managers: TargetedManagers, topology: Topology) -> None:
 
 
 def show_topology(session: Session, topology: Topology) -> None:
-    """What -WhatIf prints: the generated nodes as documented, with their groups, and the groups with their slots."""
+    """Print the generated nodes with their groups, and the groups with their slots (-WhatIf)."""
     if session.screen.as_json:
         session.screen.data(topology.body())
         return

@@ -1,4 +1,4 @@
-"""CLI: the one way a command waits: it looks again and again, within a bound."""
+"""CLI: how a command waits: it polls within a bound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """What `look` gives once `done` holds for it, or its last value when `within` seconds are over.
+    """Poll `look` until `done` holds for its value, which is returned; or the last value when `within` seconds are over.
 
     `report` is called with each value that is not done and the seconds that are left. The pause between two looks doubles
     up to `longest_pause` seconds. What `look` raises ends the waiting.

@@ -1,4 +1,4 @@
-"""Client: a synchronous HTTP client of the managers, the one way every outside program talks to them.
+"""Client: a synchronous HTTP client of the managers, used by every program outside of them.
 
 `ManagerClient` is one manager and its native vocabulary, `ManagerPool` several of one domain of which any may answer,
 `dialect.DialectClient` the NuoDB vocabulary over a pool.

@@ -36,7 +36,7 @@ class DialectClient:
         self._on_change = on_change
 
     def get(self, path: str, **query: object) -> Any:
-        """What is at a path below /api/1; None for an empty answer."""
+        """The JSON at a path below /api/1; None for an empty answer."""
         return self.request("GET", path, query=query).value()
 
     def ask(self, path: str, body: Json) -> Any:
@@ -44,7 +44,7 @@ class DialectClient:
         return self.pool.first(lambda client: client.request("POST", DIALECT + path, body, question=True)).value()
 
     def change(self, method: str, path: str, body: Json | None = None, **query: object) -> Any:
-        """Send a change; what was answered, None for nothing."""
+        """Send a change; the JSON of the answer, None for an empty one."""
         self._on_change(f"{method} {path}")
         return self.request(method, path, body, query).value()
 

@@ -62,7 +62,7 @@ class ManagerClient:
         return cast("schemas.Processes", self.read("/processes"))["processes"]
 
     def tombstones(self, store: str | None = None) -> list[schemas.Tombstone]:
-        """What is kept of processes that ended, with their causes."""
+        """The tombstones of processes that ended, with their causes."""
         return cast("schemas.Tombstones", self.read("/tombstones", store=store))["tombstones"]
 
     def waiting(self, store: str | None = None) -> list[schemas.BlockedItem]:
@@ -89,7 +89,7 @@ class ManagerClient:
         yield from read_events(self._transport.stream(self.endpoint, request, silence))
 
     def leader_bound(self, name: str, group: str, archive_id: int) -> schemas.Bound:
-        """What `enforce_leader` could cost at most; changes nothing."""
+        """The writes that `enforce_leader` could lose at most; changes nothing."""
         return cast("schemas.LeaderBound", self.read(_leader(name, group), archiveId=archive_id))["bound"]
 
     def state(self) -> schemas.Records:
@@ -99,7 +99,7 @@ class ManagerClient:
     # -- changing -----------------------------------------------------------------------------------------------
 
     def check_store(self, body: Json) -> None:
-        """Ask whether `create_store` would be accepted; writes nothing. Raises ManagerRefused when not."""
+        """Check whether `create_store` would be accepted; writes nothing. Raises ManagerRefused when not."""
         self.request("POST", f"{NATIVE}/stores?check=true", body, question=True).object()
 
     def create_store(self, body: Json, key: str | None = None) -> tuple[bool, schemas.Store]:
@@ -139,7 +139,7 @@ class ManagerClient:
         )
 
     def switch_over(self, name: str, group: str = "", start_id: int | None = None) -> list[str]:
-        """Ask for a handover of leadership in one group, or in all; to a process or to the furthest. Gives the groups."""
+        """Request a handover of leadership in one group or all, to one process or the most advanced. Gives the groups."""
         body = {"group": group} | ({} if start_id is None else {"toStartId": start_id})
         return cast("schemas.Asked", self.change("POST", f"{_store(name)}/switchover", body))["groups"]
 

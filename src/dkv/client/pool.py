@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ManagerPool:
-    """Clients of managers. `clients` has them by `host:port` in the given order; `current` is the one to ask next: the one
+    """Clients of managers. `clients` has them by `host:port` in the given order; `current` is the one that is asked next: the one
     that answered last."""
 
     def __init__(self, endpoints: Iterable[Endpoint], transport: Transport | None = None, timeout: float = 30.0) -> None:
@@ -25,7 +25,7 @@ class ManagerPool:
         return self._order[0]
 
     def rotate(self) -> None:
-        """Ask another manager next; the current one comes last."""
+        """Make the next manager current; the present one comes last."""
         self._order.append(self._order.pop(0))
 
     def ready(self) -> ManagerClient:
@@ -37,8 +37,8 @@ class ManagerPool:
         return self.current
 
     def first(self, call: Callable[[ManagerClient], T], *, repeatable: bool = True) -> T:
-        """What the first manager that answers gives; one that is away is asked last from then on. A `call` that is not
-        `repeatable` goes to another manager only when it certainly did nothing at the one that failed. Raises
+        """The result of `call` with the first manager that answers; one that is away is tried last from then on. A `call`
+        that is not `repeatable` goes to another manager only when it certainly did nothing at the one that failed. Raises
         ManagerRefused; ManagerUnreachable, or NoManagerAnswered when several were asked."""
         errors: list[ClientError] = []
         for _ in range(len(self._order)):

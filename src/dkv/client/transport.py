@@ -108,7 +108,7 @@ class Reply(NamedTuple):
 
 
 class Transport(Protocol):
-    """What carries requests; tests give their own."""
+    """Carries requests to managers; tests have their own."""
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
         """Answer within `timeout` seconds or raise ManagerUnreachable."""
@@ -185,7 +185,7 @@ def _ask(connection: Exchange, endpoint: Endpoint, request: Request) -> None:
 
 
 def _remaining(deadline: float) -> Callable[[], float]:
-    """What is left of a deadline, in seconds."""
+    """The seconds that are left of a deadline; calling it afterwards raises TimeoutError."""
 
     def left() -> float:
         seconds = deadline - time.monotonic()
@@ -232,7 +232,7 @@ def judge(reply: Reply) -> None:
 
 
 def not_a_manager(reply: Reply) -> ManagerRefused:
-    """Something answered, but no manager would answer so."""
+    """The refusal of an answer that no manager gives."""
     message = f"{reply.endpoint} answered with status {reply.status}, but not the way a dkv manager does."
     return ManagerRefused("not_a_manager", message, "Check the address and the port.", reply.status)
 

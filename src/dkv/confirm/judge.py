@@ -18,7 +18,7 @@ class ConfirmError(Exception):
 
 
 class Kind(StrEnum):
-    """What is known of a write when its time is over."""
+    """The result of a write whose time is over."""
 
     CONFIRMED = "confirmed"  # on the disk of every member of the in-sync set
     ACKNOWLEDGED = "acknowledged"  # in the leader's archive; nothing is known of the others
@@ -93,7 +93,7 @@ def acknowledged(reason: str) -> Outcome:
 
 
 def read_role(answer: Any) -> Role:
-    """ROLE's answer. Of two connections from one address the one that is less far counts."""
+    """The reply of ROLE. Of two connections from one address the one with the smaller offset counts."""
     if not isinstance(answer, list) or answer[0] not in (b"master", "master"):
         return Role(False, 0, {})
     replicas: dict[str, int] = {}

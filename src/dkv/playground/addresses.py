@@ -135,7 +135,7 @@ def engines(directory: Path) -> list[tuple[int, int]]:
 
 @dataclass
 class Record:
-    """What a playground writes of itself: its directory, and the processes it started besides engines."""
+    """The record of a playground: its directory, and the processes that it started besides engines."""
 
     file: Path
     directory: Path
@@ -148,7 +148,7 @@ class Record:
         self.write()
 
     def write(self) -> None:
-        """Put the record in its place whole."""
+        """Write the record as a whole."""
         text = json.dumps(
             {
                 "boot": boot_id(),

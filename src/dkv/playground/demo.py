@@ -1,4 +1,4 @@
-"""Playground: `dkv playground --once`, the whole demo: everything is killed, and every promise is verified."""
+"""Playground: `dkv playground --once`: every process is killed once, and every promised key is verified."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Demo:
         self._domain.await_whole(WHOLE_WITHIN)
         self._prove(writers, "after the planned stop")
 
-    # -- telling ------------------------------------------------------------------------------------------------
+    # -- output ------------------------------------------------------------------------------------------------
 
     def _cmdlet(self, name: str, *words: str) -> None:
         self._screen.line()

@@ -1,4 +1,4 @@
-"""Playground: the playground's own domain: its managers as child processes, and the ways to ask them."""
+"""Playground: the playground's own domain: its managers as child processes, and requests to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_WITHIN = 30.0  # s a manager has to answer and to reach the domain
 END_WITHIN = 15.0  # s a manager has to end
 STORE = "demo"
 BROKEN_OFTEN = {"DKV_RESTART_BUDGET": "1000"}
-"""What dies is restarted here however often it dies: a playground is for breaking (the default parks after three)."""
+"""A process that dies is always restarted here: a playground is for breaking. By default it is suspended after three deaths."""
 
 
 class Domain:
@@ -118,7 +118,7 @@ class Domain:
         return count
 
     def stop_managers(self) -> None:
-        """SIGTERM all managers; engines are not touched by it."""
+        """SIGTERM all managers; their engines keep running."""
         for child in self._managers.values():
             child.send_signal(signal.SIGTERM)
         for child in self._managers.values():
@@ -129,7 +129,7 @@ class Domain:
                 child.wait()
         self._managers.clear()
 
-    # -- asking -------------------------------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------------------------------
 
     def cmdlet(self, name: str, *words: str, quiet: bool = False) -> int:
         """Run a cmdlet as `dkv NAME WORDS` does, against this domain; its exit code."""
@@ -169,7 +169,7 @@ class Domain:
 
 
 def lacks(store: schemas.Store) -> list[str]:
-    """What a store still lacks to be whole and in sync, in words."""
+    """Phrases for everything that a store lacks to be whole and in sync."""
     missing = [f"{i['instanceName']} is {i['state']}" for i in store["instances"] if i["state"] != "Running"]
     for group in store["groups"]:
         members = [i["instanceName"] for i in store["instances"] if i["group"] == group["name"]]

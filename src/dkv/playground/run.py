@@ -1,4 +1,4 @@
-"""Playground: arguments in, a running domain, its end. Whatever happens, no process is left behind."""
+"""Playground: from its options to a running domain and its end. No process is left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dkv.playground.domain import STORE, Domain, endpoints, lacks
 
 @dataclass(frozen=True)
 class Options:
-    """What a playground is to be; `directory` None is a temporary one, `once` runs the demo."""
+    """The options of a playground; without a `directory` it has a temporary one, `once` runs the demo and ends."""
 
     servers: int = 2
     instances: int = 1
@@ -32,7 +32,7 @@ class Options:
 
 
 def run(screen: Screen, options: Options) -> int:
-    """Play to the exit code: 0 only if everything held. Raises CliError."""
+    """Run a playground to its exit code: 0 only if every promise held. Raises CliError."""
     began = time.monotonic()
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -92,7 +92,7 @@ def _directory(options: Options) -> Path:
 
 
 def _end(domain: Domain, failed: bool) -> None:
-    """Stop everything; no second Ctrl-C may interrupt that. What a failed demo left is kept to be looked at."""
+    """Stop everything; no second Ctrl-C may interrupt that. The data of a failed demo is kept."""
     record = domain.record
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

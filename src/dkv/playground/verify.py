@@ -1,4 +1,4 @@
-"""Playground: the two writer processes, what their logs promise, and the proof of it by reading."""
+"""Playground: the two writer processes, the promises in their logs, and the check of these by reading."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class Writer:
         return [line for line in self.lines() if line.mark in (Kind.ACKNOWLEDGED, Kind.CONFIRMED)]
 
     def errors(self, since: float, until: float) -> list[Line]:
-        """The errors its caller saw between two moments."""
+        """The errors of the writer between two moments."""
         return [line for line in self.lines() if line.mark == ERROR and since <= line.at <= until]
 
     def await_promises(self, count: int, since: float = 0.0) -> None:
-        """Until it was answered so often since a moment. Raises CliError."""
+        """Wait until it got so many answers since a moment. Raises CliError."""
         answered = until(
             lambda: sum(line.at >= since for line in self.promised()) >= count,
             lambda answered: answered or self.child.poll() is not None,
@@ -115,7 +115,7 @@ class Writers:
         return next(writer for writer in self.all if writer.kind == kind)
 
     def await_promises(self, count: int, since: float = 0.0) -> None:
-        """Until each was answered so often since a moment."""
+        """Wait until each got so many answers since a moment."""
         for writer in self.all:
             writer.await_promises(count, since)
 

@@ -30,7 +30,7 @@ TROUBLE = (ValkeyError, ValkeyClusterException, OSError)
 
 
 def value_of(key: str) -> str:
-    """What a key must hold."""
+    """The value that belongs to a key."""
     return f"value of {key}"
 
 
@@ -41,7 +41,7 @@ def connect(endpoints: Sequence[str]) -> ValkeyCluster:
 
 
 def read_values(endpoints: Sequence[str], keys: Iterable[str]) -> dict[str, str | None]:
-    """What a fresh client reads under the keys."""
+    """The values that a new client reads under the keys."""
     values: dict[str, str | None] = {}
     with connect(endpoints) as client:
         wanted = list(keys)

@@ -1,4 +1,4 @@
-"""Recovery: what is left under the managers' data directories. Reads only; judges nothing.
+"""Recovery: reads what is left under the managers' data directories, and judges nothing.
 
 Who an archive is stands in its identity.json, how far it got in its append-only files, its ports in valkey.conf, its
 group's slots in nodes.conf, the engines' password in what a run wrote down (engine/supervisor.py).
@@ -218,7 +218,7 @@ def _number(conf: dict[str, str], name: str) -> int:
 
 
 class _Nodes:
-    """What one engine's nodes.conf has; lines as CLUSTER NODES prints them."""
+    """One engine's nodes.conf, whose lines are those of CLUSTER NODES."""
 
     def __init__(self, text: str) -> None:
         self._lines = [words for line in text.splitlines() if len(words := line.split()) >= 8 and words[0] != "vars"]

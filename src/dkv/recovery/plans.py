@@ -34,7 +34,7 @@ class Plan:
 
 
 def plan_restore(file: Path, state: str) -> Plan:
-    """What putting a backup back would give. Raises RecoveryError, also if there is a state already."""
+    """The plan of restoring a backup. Raises RecoveryError, also if there is a state already."""
     path = path_of(state)
     refuse_existing(path)
     old = read_backup(file)
@@ -47,7 +47,7 @@ def plan_restore(file: Path, state: str) -> Plan:
 
 
 def plan_rebuild(data_dirs: Sequence[Path], state: str) -> Plan:
-    """What the archives under these data directories make. Raises RecoveryError, also if there is a state already."""
+    """The plan of rebuilding a state from these data directories. Raises RecoveryError, also if there is a state already."""
     path = path_of(state)
     refuse_existing(path)
     made = rebuild.rebuild(find(data_dirs), uuid.uuid4().hex)

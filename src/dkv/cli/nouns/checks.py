@@ -180,7 +180,7 @@ def _against_process(process: Json, states: Sequence[str] = ("RUNNING",)) -> str
 
 
 def _silent(processes: Sequence[Json], bound: Bound) -> str:
-    """Which process did not report for too long; "" if none."""
+    """The objection to the first process that has not reported for too long; "" without one."""
     limit = bound["--check-liveness"]
     strict = bound.get("--wait-for-acks") or bound.get("--wait-for-ack")
     for process in processes:

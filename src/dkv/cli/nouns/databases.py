@@ -275,7 +275,7 @@ def get_startplan(session: Session, bound: Bound) -> int:
 
 
 def _start_plan(client: DialectClient, name: str, te_servers: Sequence[str] | None, *, reusable: bool) -> Json:
-    """What would have to be requested now."""
+    """The requests that a start needs now."""
     body = {"reusable": reusable, "teHosts": list(te_servers or ()), "smHosts": {}}
     return dict(client.ask(f"/databases/{quoted(name)}/startplan", body))
 

@@ -219,7 +219,7 @@ def _because(event: schemas.Event, sentence: str) -> str:
 
 
 def _event_text(event: schemas.Event) -> str:
-    """What happened, without why: the manager's sentence; of a version that sends none the event's change or kind."""
+    """The manager's sentence about an event, without its reason; the change or kind from a version that sends no sentence."""
     return str(event.get("text") or f"{event['subject']} {event['change'] or event['kind']}")
 
 
