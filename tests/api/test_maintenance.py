@@ -63,7 +63,7 @@ async def test_a_rolling_restart_is_shown_with_what_it_waits_for(world: World) -
         ended = await client.delete(f"{STORE}/restart")
         assert (ended.status_code, ended.json()) == (200, {"result": "Stopped"})
         assert (await client.get(STORE)).json()["restart"] is None
-        assert (await client.delete(f"{STORE}/restart")).json()["code"] == "no_restart"
+        assert (await client.delete(f"{STORE}/restart")).json()["code"] == "not_restarting"
 
 
 @scenario
@@ -77,7 +77,7 @@ async def test_a_store_with_one_copy_in_sync_is_not_restarted_while_it_serves(wo
         nowhere = (await client.post(f"{STORE.replace('Orders', 'Order')}/restart", json={})).json()
         wrong = (await client.post(f"{STORE}/switchover", json={"group": "g7"})).json()
     assert [one["code"] for one in (alone, strange, nobody, nowhere, wrong)] == [
-        "no_switchover",
+        "cannot_switch_over",
         "unknown_field",
         "unknown_process",
         "unknown_database",

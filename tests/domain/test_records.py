@@ -25,8 +25,8 @@ def put(state: State, **more: object) -> Accepted | Refused:
         ({"kind": "users"}, "Did you mean user?"),
         ({"key": ""}, "0 bytes"),
         ({"key": "k" * 513}, "513 bytes"),
-        ({"key": "\ud800"}, "no text"),
-        ({"value": "{"}, "no JSON"),
+        ({"key": "\ud800"}, "not text"),
+        ({"value": "{"}, "not JSON"),
         ({"value": json.dumps("v" * records.LARGEST_VALUE)}, "bytes long"),
     ],
 )

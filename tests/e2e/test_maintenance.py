@@ -191,7 +191,7 @@ def in_sync_when_they_ended(domain: LocalDomain, start_ids: set[int]) -> list[in
 def test_without_rolling_all_of_it_stops_and_starts_again(domain: LocalDomain) -> None:
     old = start_ids(domain)
     output = domain.do("restart", "database", "--db-name", STORE)
-    assert "5 processes were requested again" in output.out
+    assert "5 were requested again" in output.out
     assert not start_ids(domain) & old
     assert all(g["serving"] for g in domain.client.store(STORE)["groups"])
     assert domain.client.store(STORE)["incarnation"]["major"] == 2

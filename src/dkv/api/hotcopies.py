@@ -64,7 +64,7 @@ async def cancel_hot_copy(name: str, copy_id: int, context: Context, key: Key, a
     """End a hot copy; what an unfinished one left is removed. One that ended already is answered as it is."""
     _found(context.state, name, copy_id)
     done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=copy_id), key)
-    if isinstance(done, Accepted) or done.code != "copy_over":
+    if isinstance(done, Accepted) or done.code != "copy_ended":
         accepted(done)
     return await _now(context.manager, name, copy_id)
 
@@ -90,7 +90,7 @@ async def prepared(manager: ManagerContext, done: Accepted) -> int:
 def _found(state: State, name: str, copy_id: int) -> HotCopy:
     copy = state.copies.get(copy_id)
     if copy is None or copy.database != name:
-        raise refuse("unknown_copy", f"{name} has no hot copy {copy_id}.", "Finished ones are kept for a while only.")
+        raise refuse("unknown_copy", f"{name} has no hot copy {copy_id}.", "Finished hot copies are kept for a while only.")
     return copy
 
 

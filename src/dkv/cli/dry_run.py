@@ -18,7 +18,7 @@ from dkv.cli.session import Session
 from dkv.client import Endpoint, HttpTransport, Json, Reply, Request, Transport
 
 PLANNED = ("/admin/v1/", "/api/1/")
-NOTHING_TO_DO = ("already_running", "already_stopping", "copy_over")
+NOTHING_TO_DO = ("already_running", "already_stopping", "copy_ended")
 """Refusals that fail no command: what was asked for is so already."""
 
 

@@ -291,7 +291,7 @@ def _process(state: State, process: Process) -> Iterator[BlockedItem]:
                 process,
                 "its engine",
                 "its engine does not answer; its manager ends it after "
-                "engineHangTimeout (30 s unless set), or after ten times that while it computes",
+                "engine_hang_timeout_ms (30 s unless set), or after ten times that while it computes",
                 "Look at its machine: a full disk or a stopped process makes an engine hang. Or end it: "
                 f"dkv shutdown process --start-id {process.start_id} --kill.",
             ),

@@ -34,7 +34,7 @@ async def test_a_removed_archive_is_kept_and_comes_back_under_its_id(world: Worl
     assert await listed(world, "archives", removed="True") == [removed]
     assert await ask(world, "GET", "archives/1", params={"removed": "True"}) == removed
     await refused(world, "GET", "archives/1", 404, "no archive 1", params={"removed": "False"})
-    await refused(world, "PUT", "archives/1", 409, "lives on s2", json={**OTHER, "host": "s1"})
+    await refused(world, "PUT", "archives/1", 409, "is on s2", json={**OTHER, "host": "s1"})
     await refused(world, "PUT", "archives/1", 409, "is at /data/test-on-s2", json={**OTHER, "path": "/data/x"})
     assert await ask(world, "PUT", "archives/1", json=OTHER) == removed
     assert await ask(world, "PUT", "archives/1", json=OTHER) == removed

@@ -191,7 +191,7 @@ async def test_bad_requests_change_nothing(world: World) -> None:
     await refused(world, "POST", "processes", 400, "Snapshot", json={**sm, "engineType": "SSM"})
     await refused(world, "POST", "processes", 400, "A TE has no archive", json={**sm, "engineType": "TE"})
     await refused(world, "POST", "processes", 400, "needs an archive", json={"dbName": "test", "engineType": "SM"})
-    await refused(world, "POST", "processes", 409, "lives on s1, not s2", json={**sm, "host": "s2"})
+    await refused(world, "POST", "processes", 409, "is on s1, not s2", json={**sm, "host": "s2"})
     await refused(world, "POST", "processes", 404, "no archive 7", json={**sm, "archiveId": 7})
     await refused(world, "POST", "processes", 404, "named tset", "Did you mean test", json={**sm, "dbName": "tset"})
     await refused(world, "POST", "processes", 404, "no server s3", json={"dbName": "test", "host": "s3"})

@@ -79,7 +79,7 @@ async def test_a_value_that_cannot_be_kept_is_refused(world: World) -> None:
         both = {"newValue": "1", "expectedValue": "2", "expectedAbsent": True}
         await refused(client, world, 400, "PUT", "/kvstore/x", "absent and to have a value", json=both)
         half = {"content": b'{"newValue": "\\ud800"}', "headers": {"Content-Type": "application/json"}}
-        await refused(client, world, 400, "PUT", "/kvstore/x", "is no text", **half)
+        await refused(client, world, 400, "PUT", "/kvstore/x", "is not text", **half)
 
 
 # Users and roles -----------------------------------------------------------------------------------------------------

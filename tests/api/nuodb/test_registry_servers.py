@@ -166,7 +166,7 @@ async def test_what_must_stay_is_named(world: World) -> None:
         await client.post("/admin/v1/stores", json=orders(instances=orders()["instances"][1:], replicationFactor=1))
         await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
         answer = await client.post("/api/1/peers/s2/removeDomainState")
-        told(answer, 409, "archive 0 (orders-2 of OrdersStore) is the last of its group", "delete those databases")
+        told(answer, 409, "archive 0 (orders-2 of OrdersStore) is the last archive of its group", "delete those databases")
 
 
 def test_there_is_an_end_to_waiting_for_archives_in_sync() -> None:

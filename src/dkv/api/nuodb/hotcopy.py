@@ -44,7 +44,7 @@ async def cancel_hot_copy(
     """End a hot copy; one that ended already is answered as it is."""
     _copy(context.state, hotCopyId, coordinatorStartId)
     done = await context.manager.submitter.submit(CancelHotCopy(actor=actor, copy_id=hotCopyId), key)
-    if isinstance(done, Accepted) or done.code != "copy_over":
+    if isinstance(done, Accepted) or done.code != "copy_ended":
         accepted(done)
     return shape(_copy((await context.manager.submitter.view()).state, hotCopyId, coordinatorStartId))
 

@@ -94,7 +94,7 @@ def add(draft: Draft, name: str, database: Database | None, new: NewArchive) -> 
         return refused
     draft.next_archive_id += 1
     draft.put(archive)
-    because = "it was created on data to be restored" if archive.restored else "it was created and holds no data yet"
+    because = "it was created from data to be restored" if archive.restored else "it was created and holds no data yet"
     draft.note(
         "archive.created",
         f"archive {archive.archive_id}",
@@ -345,7 +345,7 @@ def _not_that(command: BringBackArchive, archive: Archive) -> Refused | None:
     if command.server_id not in ("", archive.server_id):
         return no(
             "wrong_server",
-            f"Archive {archive.archive_id} lives on {archive.server_id}, not {command.server_id}.",
+            f"Archive {archive.archive_id} is on {archive.server_id}, not {command.server_id}.",
             f"Use --server-id {archive.server_id}.",
         )
     if archive.path and command.path not in ("", archive.path):

@@ -99,7 +99,7 @@ def _bad_request(draft: Draft, database: Database, command: RequestHotCopy, chos
     if not chosen and command.default_path:
         return no("cannot_copy", f"No archive of {database.name} is in sync.", "Start it, or wait until it serves.")
     if not chosen:
-        return no("bad_value", "No archive to copy is named.", "Name archives and directories, or a default directory.")
+        return no("bad_value", "The request names no archive to copy.", "Name archives and directories, or a default directory.")
     if command.max_rate < 0:
         return no("bad_value", f"The rate {command.max_rate} is below zero.", "Give bytes per second; 0 means no limit.")
     for archive, path in chosen:
@@ -114,7 +114,7 @@ def _bad_request(draft: Draft, database: Database, command: RequestHotCopy, chos
     if missing and command.whole:
         return no(
             "cannot_copy",
-            f"No archive of storage group {missing[0]} is among those to copy.",
+            f"The request names no archive of storage group {missing[0]}.",
             "Add one, or allow a copy that lacks storage groups.",
         )
     return None
@@ -186,9 +186,9 @@ def cancel_hot_copy(draft: Draft, command: CancelHotCopy) -> Refused | None:
     """End a hot copy; its managers remove what was copied."""
     copy = draft.copies.get(command.copy_id)
     if copy is None:
-        return no("unknown_copy", f"There is no hot copy {command.copy_id}.", "Finished ones are kept for a while only.")
+        return no("unknown_copy", f"There is no hot copy {command.copy_id}.", "Finished hot copies are kept for a while only.")
     if copy.over:
-        return no("copy_over", f"Hot copy {copy.copy_id} is {copy.stage.lower()} already.", "Nothing to do.")
+        return no("copy_ended", f"Hot copy {copy.copy_id} is {copy.stage.lower()} already.", "Nothing to do.")
     draft.move_copy(copy, "cancelled", message="cancelled by an operator")
     return None
 
@@ -419,7 +419,7 @@ def _awaited(copy: HotCopy) -> str:
         return f"no answer from {', '.join(sorted({p.server_id for p in copy.parts if not p.prepared}))}"
     if copy.stage is CopyStage.CUTTING:
         late = ", ".join(str(p.archive_id) for p in copy.parts if not p.noted)
-        return f"archive {late} did not reach its leader's position in {CUT_WITHIN // 1000} s"
+        return f"archive {late} did not reach its leader's position within {CUT_WITHIN // 1000} s"
     groups = [c.group for c in copy.cuts if not (c.paused if copy.stage is CopyStage.PAUSING else c.held)]
     word = "paused its writes" if copy.stage is CopyStage.PAUSING else "confirmed its pause"
     return f"no leader of {', '.join(groups)} {word} in {CUT_WITHIN // 1000} s"

@@ -54,7 +54,7 @@ def stop_restart(draft: Draft, command: StopRestart) -> Refused | None:
     if isinstance(database, Refused):
         return database
     if database.restart is None:
-        return no("no_restart", f"{database.name} is not being restarted.", "Nothing to stop.")
+        return no("not_restarting", f"{database.name} is not being restarted.", "Nothing to stop.")
     _end(draft, database, "restart_stopped", "an operator ended its restart" + _left(draft, database, database.restart))
     return None
 
@@ -103,7 +103,7 @@ def settle_restart(draft: Draft, name: str) -> None:
     elif draft.stopping(name):
         _end(draft, database, "restart_stopped", "it is being shut down, so its restart ends" + _left(draft, database, restart))
     elif not draft.has_processes(name):
-        _end(draft, database, "restart_stopped", "nothing of it runs any more, so its restart ends")
+        _end(draft, database, "restart_stopped", "none of its processes runs, so its restart ends")
     else:
         _roll(draft, database, restart)
 
@@ -126,11 +126,11 @@ def _settle_whole(draft: Draft, database: Database, restart: DatabaseRestart) ->
         open_incarnation(draft, database.name)
         for process in restart.again:
             _again(draft, process)
-        told = f"all of it had stopped, and {restart.of} processes were requested again"
+        told = f"all its processes had stopped, and {restart.of} were requested again"
         _note(draft, database, "restarted", told, restart.last_event)
         settle_database(draft, draft.databases[database.name])
     elif not draft.stopping(database.name):
-        _end(draft, database, "restart_stopped", "it is not being shut down any more, so its restart ends")
+        _end(draft, database, "restart_stopped", "its shutdown was given up, so its restart ends")
 
 
 def _again(draft: Draft, old: Process) -> None:

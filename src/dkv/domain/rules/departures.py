@@ -24,8 +24,8 @@ UNPROVEN = Ending(
     reaped=False,
     budget=False,
 )
-MAY_LEAD = "may be needed to lead: it goes once another archive leads without it"
-LAST = "is the last of its group: it goes with its database"
+MAY_LEAD = "may be needed to lead: delete it once another archive leads without it"
+LAST = "is the last archive of its group: it is deleted with its database"
 
 
 def _away(draft: Draft, server_id: str) -> Server | Refused:
@@ -35,7 +35,7 @@ def _away(draft: Draft, server_id: str) -> Server | Refused:
         return unknown_server(server_id, draft.servers)
     if server.alive:
         return no(
-            "server_present",
+            "server_alive",
             f"Server {server_id} is here: its manager renews its lease.",
             "Stop its manager first (shutdown server), and wait until its lease has ended.",
         )
@@ -119,8 +119,8 @@ def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
         return None
     return no(
         "server_in_use",
-        f"Archive {group.leader} on {server_id} leads {name}, and its followers still hear it.",
-        f"Start the manager of {server_id} again, or end its engines; this is possible 3 s later.",
+        f"Archive {group.leader} on {server_id} leads {name}, and its followers still have their links to it.",
+        f"Start the manager of {server_id} again, or end its engines and repeat this 3 s later.",
     )
 
 

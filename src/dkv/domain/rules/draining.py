@@ -43,8 +43,8 @@ def _may_drain(draft: Draft, command: DrainServer) -> Refused | None:
 def _last_copies(server_id: str, carried: list[Group]) -> Refused:
     groups, name = ", ".join(f"{g.name} of {g.database}" for g in carried), carried[0].database
     return no(
-        "last_copies_there",
-        f"Server {server_id} holds the last copy in sync of group {groups}: nobody could read or write there any more.",
+        "last_copy_on_server",
+        f"Server {server_id} holds the last copy in sync of group {groups}: clients could neither read nor write there.",
         f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
         f"or force it (dkv shutdown server-processes --server-id {server_id} --force).",
     )

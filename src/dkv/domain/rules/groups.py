@@ -318,7 +318,7 @@ def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None
         return found
     group, phase = found
     if phase.switchover is None or isinstance(phase, HandingOver):
-        return stale_fact(f"group {group.name} is not asked to hand over")
+        return stale_fact(f"group {group.name} has no requested switchover")
     give_up(draft, group, command.reason)
     return None
 
@@ -359,9 +359,9 @@ def _handing_over(draft: Draft, command: HandoverDone | HandoverWithdrawn) -> tu
     group = draft.groups.get((command.database, command.group))
     phase = group.phase if group else None
     if group is None or not isinstance(phase, HandingOver):
-        return stale_fact("no such handover stands")
+        return stale_fact("no such handover is under way")
     if group.term != command.term or phase.to_process != command.start_id:
-        return stale_fact("no such handover stands")
+        return stale_fact("no such handover is under way")
     return group, phase
 
 
@@ -392,7 +392,7 @@ def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
         return found
     group, phase = found
     if not isinstance(phase, HandingOver):
-        return stale_fact("no handover stands")
+        return stale_fact("no handover is under way")
     because, why = "the old leader still leads at the deadline", "the old leader still led at the deadline of the handover"
     _stays(draft, group, phase, because, why)
     return None

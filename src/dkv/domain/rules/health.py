@@ -19,7 +19,7 @@ def engine_silent(draft: Draft, command: EngineSilent) -> Refused | None:
     if bool(process.silent_at) == command.silent:
         return stale_fact(f"that is known of process {process.start_id}")
     draft.put_process(process, silent_at=max(1, command.now) if command.silent else 0)
-    kind, because = ("silent", "its engine has answered nothing for 3 s")
+    kind, because = ("silent", "its engine has not answered for 3 s")
     if not command.silent:
         kind, because = ("answers", "its engine answers again")
     draft.note(

@@ -42,8 +42,8 @@ def slots_lost(draft: Draft, command: SlotsLost) -> Refused | None:
     draft.note(
         "group.slots_lost",
         group.subject,
-        f"{command.by} took its hash slots over the cluster bus; what the engine and "
-        "its followers had in them is deleted, writes are refused, and no follower counts as in sync",
+        f"{command.by} took its hash slots over the cluster bus; the engine and "
+        "its followers deleted the keys in them, writes are refused, and no follower counts as in sync",
         database=group.database,
         start_id=command.start_id,
         archive_id=phase.leader,
@@ -96,7 +96,7 @@ def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
     draft.note(
         "group.slots_owned",
         group.subject,
-        "its leader owns its hash slots again, and no stranger claims them",
+        "its leader owns its hash slots again, and no other node claims them",
         database=group.database,
         start_id=command.start_id,
         archive_id=group.leader,

@@ -66,7 +66,7 @@ def _lost(draft: Draft, group: Group) -> str | None:
         return f"the server of its assigned leader, {leader.server_id}, lost its lease"
     living = living_followers(draft, group)
     if living and all(p.archive_id in group.silent for p in living):
-        return f"{leader.server_id} lost its lease and no living member of the in-sync set hears the leader"
+        return f"{leader.server_id} lost its lease, and no living member of the in-sync set has a link to the leader"
     return None
 
 
@@ -205,7 +205,7 @@ def assign(draft: Draft, group: Group, process: Process, given: TailTransfer | N
     assert isinstance(vacant, Vacant)
     because = _first(draft, archive_id) if bootstrap else _reason(group, process)
     if given:
-        because = f"archive {archive_id} is in sync, loaded, and is given what only the disk of archive {given.source} has"
+        because = f"archive {archive_id} is in sync and loaded, and first receives what only archive {given.source} has"
     draft.move_group(
         group,
         "assigned",
@@ -237,11 +237,11 @@ def _reason(group: Group, process: Process) -> str:
     if process.archive_id == group.enforced:
         return f"an operator enforced archive {process.archive_id}"
     if process.archive_id == group.last_leader and not group.contested:
-        return f"archive {process.archive_id} led last, so nobody has newer data"
+        return f"archive {process.archive_id} led last, so no archive has newer data"
     place = f"marker {report.term}-{report.sequence} and {report.data_bytes} bytes after it"
     if not report.term:
         place = "no marker was found"
-    return f"archive {process.archive_id} is in sync and newest of those that answered: {place}"
+    return f"archive {process.archive_id} is in sync and has the newest reported position: {place}"
 
 
 def _number(draft: Draft, leader: Process) -> None:

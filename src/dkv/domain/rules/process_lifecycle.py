@@ -299,7 +299,7 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
         database = draft.put_database(database, next_node_id=node_id + 1)
     draft.next_start_id = process.start_id + 1
     if not because and process.restart_of is not None:
-        because = f"process {process.restart_of} ended and nobody had asked for that"
+        because = f"process {process.restart_of} ended unexpectedly"
         because += f"; {next_begin(process.rest)}" if process.rest and not process.rest.over else ""
     draft.note(
         "process.requested",
@@ -330,7 +330,7 @@ def stop_memory_only(draft: Draft, name: str) -> None:
     live, memory_only = keys_of(draft.processes, PROCESSES_OF, name), keys_of(draft.processes, TES_OF, name)
     if not live or len(live) > len(memory_only) or draft.stopping(name):
         return
-    draft.move_database(draft.databases[name], DatabaseState.REQUESTED_TE_SHUTDOWN, "nothing durable is left")
+    draft.move_database(draft.databases[name], DatabaseState.REQUESTED_TE_SHUTDOWN, "no SM of its database is left")
     for process in draft.processes_of(name):
         if process.state is not ProcessState.REQUESTED_SHUTDOWN:
             draft.move_process(process, "stop", engine_state=EngineState.SHUTTING_DOWN)

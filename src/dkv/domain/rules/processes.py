@@ -38,7 +38,7 @@ from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
 from dkv.domain.table import items_of, keys_of
 
-EVICTED = "An operator evicted it from the domain; nobody proved that it stopped"
+EVICTED = "An operator evicted it from the domain; it is not proven to have stopped"
 
 # Orders --------------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def _try_now(draft: Draft, process: Process) -> None:
     draft.note(
         "process.begun",
         f"process {process.start_id}",
-        "an operator asked for it now",
+        "an operator requested it again",
         database=process.database,
         start_id=process.start_id,
         archive_id=process.archive_id,
@@ -113,7 +113,7 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
     if command.server_id and command.server_id != archive.server_id:
         return no(
             "wrong_server",
-            f"Archive {archive.archive_id} ({archive.name}) lives on {archive.server_id}, not {command.server_id}.",
+            f"Archive {archive.archive_id} ({archive.name}) is on {archive.server_id}, not {command.server_id}.",
             f"Use --server-id {archive.server_id}.",
         )
     process = draft.process_on(archive.archive_id)
@@ -153,7 +153,7 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
         _stay_away(draft, process)
         return None
     if process.kill or (leaving and not command.kill):
-        return no("already_stopping", f"Process {process.start_id} is leaving already.", "Wait, or use force.")
+        return no("already_stopping", f"Process {process.start_id} is stopping already.", "Wait, or use force.")
     below = None if command.force or command.kill else _below_min_in_sync(draft, process)
     if below:
         return below
@@ -210,7 +210,7 @@ def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
         return None
     return no(
         "below_min_in_sync",
-        f"Group {group.name} has {len(staying)} copies in sync that stay and needs {wanted}: writes would stop.",
+        f"Group {group.name} would keep {len(staying)} copies in sync and needs {wanted}: writes would stop.",
         "Wait for another copy to be in sync, or use force.",
     )
 
@@ -250,7 +250,7 @@ def _restored_from(draft: Draft, process: Process, archive: Archive, origin: str
     if stranger is None:
         draft.put_archive(archive, origin=origin)
         return
-    detail = f"{archive.name} holds another hot copy than {stranger.name}; a database is restored from one"
+    detail = f"{archive.name} and {stranger.name} hold different hot copies; a database is restored from one"
     end(draft, process, Ending("other hot copy", detail, 1, planned=True))
 
 

@@ -58,27 +58,27 @@ def _unfit(command: PutRecord) -> Refused | None:
         long, large = len(command.key.encode()), len((command.value or "").encode())
         json.dumps(json.loads(command.value or "null"), ensure_ascii=False).encode()
     except ValueError:  # a lone half of a surrogate pair is no text
-        return no("bad_value", f"The {_shown(command)!r} is no text, or its value no JSON.", "Use plain UTF-8.")
+        return no("bad_value", f"The {_shown(command)!r} is not text, or its value is not JSON.", "Use plain UTF-8.")
     if not 0 < long <= LONGEST_KEY:
         return no(
             "bad_value",
             f"The key of a {command.kind.replace('_', ' ')} is {long} bytes long.",
-            f"From 1 to {LONGEST_KEY} bytes are taken.",
+            f"A key has 1 to {LONGEST_KEY} bytes.",
         )
     if large > LARGEST_VALUE:
         return no(
             "bad_value",
             f"The value of {_shown(command)} is {large} bytes long.",
-            f"At most {LARGEST_VALUE} are taken; keep what is larger in a database.",
+            f"A value has at most {LARGEST_VALUE} bytes; keep larger ones in a database.",
         )
     return None
 
 
 def _too_much(draft: Draft, command: PutRecord) -> Refused | None:
     """Whether the domain would keep more than every manager can be asked to read."""
-    hint = "Delete some; what is large or many belongs in a database."
+    hint = "Delete some; large or many values belong in a database."
     if sum(r.kind == command.kind for r in draft.records.values()) > MOST_OF_A_KIND:
-        return no("records_full", f"There are {MOST_OF_A_KIND} of {command.kind.replace('_', ' ')} already.", hint)
+        return no("records_full", f"There are already {MOST_OF_A_KIND} records of that kind.", hint)
     size = sum(len(r.key.encode()) + len(r.value.encode()) for r in draft.records.values())
     if size > LARGEST_SUM:
         return no("records_full", f"All records together would take {size} bytes, more than {LARGEST_SUM}.", hint)

@@ -28,7 +28,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     if known and known.uid != command.uid:
         return no(
             "server_conflict",
-            f"Server {command.server_id} is another machine's manager at {known.host}:{known.port}.",
+            f"Server id {command.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
             "Choose another --server-id, or run this manager on its own data directory.",
         )
     now = Server(
@@ -44,7 +44,7 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
     if known == now:
         return None
     draft.put(now)
-    draft.note("server.joined", f"server {command.server_id}", "its manager is here and renews its lease")
+    draft.note("server.joined", f"server {command.server_id}", "its manager joined and renews its lease")
     if known and known.boot_id != command.boot_id:
         _machine_restarted(draft, command.server_id)
     return None

@@ -37,7 +37,7 @@ def request_switchover(draft: Draft, group: Group, to: int | None, reason: str, 
     """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
     draft.put_phase(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
-    whom = f"to process {to}" if to is not None else "to the copy that is furthest"
+    whom = f"to process {to}" if to is not None else "to the most advanced copy"
     draft.note(
         "group.switchover",
         group.subject,
@@ -64,7 +64,7 @@ def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group
     if process is None or process.database != database.name:
         return unknown_process(command.to)
     if process.archive_id is None:
-        return _no(f"Process {command.to} keeps everything in memory and never leads.", "Name a process with an archive.")
+        return _no(f"Process {command.to} is a TE, which has no archive and never leads.", "Name a process with an archive.")
     if command.group and process.group != command.group:
         return _no(
             f"Process {command.to} belongs to group {process.group}, not {command.group}.", f"Use --group {process.group}."
@@ -73,7 +73,7 @@ def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group
 
 
 def _no(message: str, hint: str) -> Refused:
-    return no("no_switchover", message, hint)
+    return no("cannot_switch_over", message, hint)
 
 
 def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None:
@@ -81,7 +81,7 @@ def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None
     if leader is None or not group.serving or draft.stopping(group.database):
         return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
     if isinstance(group.phase, HandingOver) or group.switchover:
-        return _no(f"Group {group.name} hands its leadership over already.", "Wait until that is done.")
+        return _no(f"A handover of group {group.name} is already under way.", "Wait until that is done.")
     if not draft.server_alive(leader.server_id):
         return _no(
             f"The manager of the leader of {group.name}, on {leader.server_id}, is away.",
@@ -107,9 +107,9 @@ def unfit(draft: Draft, group: Group, target: Process) -> str:
     if target.archive_id not in group.in_sync:
         return "it is not in the in-sync set"
     if target.leaving:
-        return "it is leaving"
+        return "it is stopping"
     if target.silent_at:
-        return "its engine answers nothing"
+        return "its engine does not answer"
     if target.state is not ProcessState.MONITORED or target.engine_state is not EngineState.RUNNING:
         return "it does not run yet"
     return "" if draft.server_alive(target.server_id) else f"its server {target.server_id} is away"

@@ -128,7 +128,7 @@ def obstacle(draft: Draft, group: Group) -> str | None:
         return "the database is being shut down"
     process = draft.processes.get(tail.source_process)
     if process is None or not _held(draft, process):
-        return f"process {tail.source_process} does not hold the dead leader's archive any more, or its server is away"
+        return f"process {tail.source_process} no longer holds the dead leader's archive, or its server is away"
     heir = draft.processes.get(phase.leader_process)
     if heir and (heir.kill or heir.state is not ProcessState.MONITORED):
         return f"process {heir.start_id}, its assigned leader, is about to be stopped"
@@ -200,7 +200,7 @@ def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
     draft.note(
         "group.tail_measured",
         f"group {group.database}/{group.name}",
-        f"up to {behind} bytes that only archive {tail.source} has are given to {_archives(tail)}",
+        f"up to {behind} bytes that only archive {tail.source} has go to {_archives(tail)}",
         database=group.database,
         start_id=command.start_id,
         archive_id=tail.source,
@@ -221,7 +221,7 @@ def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
     group, tail = standing
     fed = tail.of(command.start_id)
     if fed is None or fed.whole or not tail.history:
-        return stale_fact(f"process {command.start_id} is not being fed, or has everything already")
+        return stale_fact(f"process {command.start_id} receives no tail, or has all of it already")
     if (command.size, command.digest) != (tail.size, tail.digest):
         _give_up(draft, group, tail, fed, "its bytes differ from the dead leader's")
         return None
@@ -259,7 +259,7 @@ def _standing(draft: Draft, command: TailMeasured | TailFed | TailBroken) -> tup
     group = draft.group_of(process)
     tail = group.tail if group else None
     if group is None or tail is None or group.term != command.term:
-        return stale_fact(f"no tail is fed in term {command.term}")
+        return stale_fact(f"no tail is transferred in term {command.term}")
     return group, tail
 
 
@@ -269,7 +269,7 @@ def _give_up(draft: Draft, group: Group, tail: TailTransfer, fed: TailRecipient 
     Its part stays in the sums, so that the numbers of the stream do not move under the others.
     """
     if fed is None or fed.start_id == group.leader_process:
-        vacate(draft, group, f"feeding the dead leader's tail was given up: {reason}")
+        vacate(draft, group, f"the transfer of the dead leader's tail was given up: {reason}")
         return
     rest = tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)
     draft.put_phase(group, tail=replace(tail, fed=rest))

@@ -22,7 +22,7 @@ def unprintable(command: Command) -> Refused | None:
         if not is_printable(text):
             return no(
                 "bad_value",
-                f"The {where} {text[:60]!r} has characters that are no text or cannot be printed.",
+                f"The {where} {text[:60]!r} has characters that are not text or cannot be printed.",
                 "Write it in one line of letters, digits, signs and spaces.",
             )
     return None

@@ -97,8 +97,8 @@ def _tick_assigned(draft: Draft, group: Group, phase: Assigned) -> None:
     if phase.enforced == phase.leader:
         return  # an operator chose it; only an operator chooses again
     if phase.tail:
-        stood_still = f"did not get on for {options.failover_grace} ms on its way to"
-        vacate(draft, group, f"the dead leader's tail {stood_still if stalled else 'took too long to reach'} its assigned leader")
+        why = f"made no progress for {options.failover_grace} ms" if stalled else "took too long"
+        vacate(draft, group, f"the transfer of the dead leader's tail to its assigned leader {why}")
         return
     successor = next_in_order(draft, group)
     if successor:
