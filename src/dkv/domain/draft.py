@@ -1,11 +1,11 @@
 """The working copy a rule writes on while decide() runs: records, moves and events, nothing else.
 
-Rules see a Draft, change it, and return a Refused or None. Nobody outside decide() ever sees one.
+Rules see a Draft, change it, and return a Refused or None. It never leaves decide().
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from dkv.domain import event_causality
@@ -25,7 +25,6 @@ from dkv.domain.model import (
     Group,
     Process,
     ProcessState,
-    Reader,
     Record,
     Server,
     State,
@@ -51,7 +50,7 @@ KEYS: dict[type, tuple[str, Callable[[Any], Hashable]]] = {
 """The field of State that holds things of a type, and a thing's key there."""
 
 
-class Draft(Reader):
+class Draft(event_causality.DecisionEvents):
     """One decision in the making. Its tables are those of the state before until something is written to them.
 
     It remembers what was written, and which groups and databases have to be looked at because of it: all that the settling
@@ -77,8 +76,8 @@ class Draft(Reader):
         self.touched: dict[str, set[Any]] = {}  # keys of what was written, by the field of State
         self.unsettled_groups: set[tuple[str, str]] = set()
         self.unsettled_databases: set[str] = set()
-        self.events: list[Event] = []
-        self.told: dict[str, int] = {}  # whose newest event is one of this decision, and its number
+        self.events = []
+        self.newest = {}
         self.answer: dict[str, object] = {}
 
     @property
@@ -118,36 +117,16 @@ class Draft(Reader):
         number = self.before.events + len(self.events) + 1
         event = Event(kind, subject, because, command=type(command).__name__, actor=command.actor, at=command.now, **facts)
         source = event_causality.cause(self, event) if after is None else after
-        self.told[event_causality.about(self, event)] = number
+        self.newest[event_causality.about(self, event)] = number
         self.events.append(evolve(event, back=number - source if source else 0))
         return number
 
-    def last(self, subject: str) -> int:
-        """The number of the newest event about a subject; 0: none, or it is not known any more."""
-        if subject in self.told:
-            return self.told[subject]
-        for mapping, key in self._places(subject):
-            if key in mapping:
-                return int(mapping[key].last_event)
-        return 0
-
     def _remember(self) -> None:
         """Keep with each thing the number of the newest event about it, whatever was written over it meanwhile."""
-        for subject, number in self.told.items():
-            for mapping, key in self._places(subject):
-                if key in mapping and mapping[key].last_event != number:
-                    self.put(evolve(mapping[key], last_event=number))
-
-    def _places(self, subject: str) -> list[tuple[Mapping[Any, Any], Any]]:
-        """Where the thing that events name so is kept; nowhere for a thing that remembers nothing."""
-        noun, _, name = subject.rpartition(" ") if subject.startswith("hot copy ") else subject.partition(" ")
-        if noun == "group":
-            return [(self.groups, tuple(name.split("/", 1)))]
-        numbered: dict[str, Mapping[Any, Any]] = {"process": self.processes, "archive": self.archives, "hot copy": self.copies}
-        if noun in numbered and name.isdecimal():
-            return [(numbered[noun], int(name))]
-        named: dict[str, Mapping[Any, Any]] = {"server": self.servers, "database": self.databases}
-        return [(named[noun], name)] if noun in named else []
+        for subject, number in self.newest.items():
+            for table, key in self.places_of(subject):
+                if key in table and table[key].last_event != number:
+                    self.put(evolve(table[key], last_event=number))
 
     # Writing -----------------------------------------------------------------------------------------------
 

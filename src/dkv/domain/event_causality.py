@@ -1,21 +1,19 @@
-"""Domain: which event an event follows from, so that "why" can be asked again and again. Pure; the draft asks it.
+"""Domain: which event an event follows from, so that a chain of events leads back to the root cause. Pure.
 
-The newest event told of a server, database, group, archive, process or hot copy is remembered with it (`told`). What
-follows from what stands in two tables: JUST names events of the same decision, FROM names whose newest event it is; of
-several the newest, because it was the last thing that was missing. What somebody ordered follows from nothing, and so
-does what merely happened, such as an engine that was killed: there the chain begins. No guess is ever a link.
+Each server, database, group, archive, process and hot copy has the number of the newest event about it (`last_event`). Two tables
+say what follows from what: JUST names events of the same decision, FROM names whose newest event it is; of several the newest,
+because it was the last condition to come true. An order follows from no event, nor does a fact without a known cause, such as the
+end of an engine that was killed: there the chain begins. No link is a guess.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
-from dkv.domain.commands import ORDERS, OpenTerm, Tick
+from dkv.domain.commands import ORDERS, Command, OpenTerm, Tick
 from dkv.domain.decision import Event
-from dkv.domain.model import ArchiveState, Process, ProcessState
-
-if TYPE_CHECKING:
-    from dkv.domain.draft import Draft
+from dkv.domain.model import ArchiveState, Process, ProcessState, Reader, State
 
 JUST: dict[str, tuple[str, ...]] = {
     "archive.exited": ("process.exited",),
@@ -80,33 +78,62 @@ FROM: dict[str, tuple[str, ...]] = {
 """Whose newest event it follows from. A kind that stands in neither table begins a chain."""
 
 
-def cause(draft: Draft, event: Event) -> int:
+class DecisionEvents(Reader):
+    """The events of one decision so far, and the tables that say which event about each thing was the newest before."""
+
+    before: State
+    command: Command
+    events: list[Event]
+    newest: dict[str, int]  # subject -> number of its newest event, where that is one of this decision
+
+    def last(self, subject: str) -> int:
+        """The number of the newest event about a subject; 0: none, or it is no longer known."""
+        if subject in self.newest:
+            return self.newest[subject]
+        for table, key in self.places_of(subject):
+            if key in table:
+                return int(table[key].last_event)
+        return 0
+
+    def places_of(self, subject: str) -> list[tuple[Mapping[Any, Any], Any]]:
+        """The table and key of the thing that events name so; empty for a thing that has no newest event."""
+        noun, _, name = subject.rpartition(" ") if subject.startswith("hot copy ") else subject.partition(" ")
+        if noun == "group":
+            return [(self.groups, tuple(name.split("/", 1)))]
+        numbered: dict[str, Mapping[Any, Any]] = {"process": self.processes, "archive": self.archives, "hot copy": self.copies}
+        if noun in numbered and name.isdecimal():
+            return [(numbered[noun], int(name))]
+        named: dict[str, Mapping[Any, Any]] = {"server": self.servers, "database": self.databases}
+        return [(named[noun], name)] if noun in named else []
+
+
+def cause(draft: DecisionEvents, event: Event) -> int:
     """The number of the event that this one follows from; 0: from none."""
     if not draft.events and isinstance(draft.command, ORDERS):
         return 0
     return _just(draft, event) or max((_last(draft, event, of) for of in FROM.get(event.kind, ())), default=0)
 
 
-def about(draft: Draft, event: Event) -> str:
-    """Of whom an event is the newest from now on. What is said of a copy in a group is told of the process that makes it."""
+def about(draft: DecisionEvents, event: Event) -> str:
+    """Of which thing an event is now the newest: its subject, and for an in-sync set the process of the archive."""
     if not event.kind.startswith("in_sync."):
         return event.subject
     process = draft.process_on(event.archive_id) if event.archive_id is not None else None
     return f"process {process.start_id}" if process else ""
 
 
-def _just(draft: Draft, event: Event) -> int:
+def _just(draft: DecisionEvents, event: Event) -> int:
     of_archive = event.kind.startswith("archive.")
     for kind in JUST.get(event.kind, ()):
         for place in range(len(draft.events) - 1, -1, -1):
-            one = draft.events[place]
-            same = one.archive_id == event.archive_id if of_archive else one.database in ("", event.database)
-            if one.kind == kind and same:
+            earlier = draft.events[place]
+            same = earlier.archive_id == event.archive_id if of_archive else earlier.database in ("", event.database)
+            if earlier.kind == kind and same:
                 return draft.before.events + place + 1
     return 0
 
 
-def _last(draft: Draft, event: Event, of: str) -> int:
+def _last(draft: DecisionEvents, event: Event, of: str) -> int:
     process = draft.processes.get(event.start_id) if event.start_id is not None else None
     on_it = draft.process_on(event.archive_id) if event.archive_id is not None else None
     if of == "own":
@@ -126,19 +153,19 @@ def _last(draft: Draft, event: Event, of: str) -> int:
     return _trouble(draft, process) if process else 0
 
 
-def _trouble(draft: Draft, process: Process) -> int:
-    """What was told of a process that explains its end: it was asked to leave, went silent, or its server did."""
+def _trouble(draft: DecisionEvents, process: Process) -> int:
+    """The newest event that explains the end of a process: it was to stop, its engine or its server did not answer."""
     own, server = draft.last(f"process {process.start_id}"), f"server {process.server_id}"
-    found = [draft.last(server)] if server in draft.told or not draft.server_alive(process.server_id) else []
+    numbers = [draft.last(server)] if server in draft.newest or not draft.server_alive(process.server_id) else []
     if process.kill or process.silent_at or process.state is ProcessState.REQUESTED_SHUTDOWN or isinstance(draft.command, Tick):
-        found.append(own)
-    if process.kill and (draft.stopping(process.database) or f"database {process.database}" in draft.told):
-        found.append(draft.last(f"database {process.database}"))
-    return max(found, default=0)
+        numbers.append(own)
+    if process.kill and (draft.stopping(process.database) or f"database {process.database}" in draft.newest):
+        numbers.append(draft.last(f"database {process.database}"))
+    return max(numbers, default=0)
 
 
-def _let_go(draft: Draft, event: Event, process: Process | None) -> int:
-    """Why its leader's manager let go of a copy: its engine ended, it is in trouble, or another one leads."""
+def _let_go(draft: DecisionEvents, event: Event, process: Process | None) -> int:
+    """The event for which an archive left the in-sync set: its engine ended, it has trouble, or another archive leads."""
     if isinstance(draft.command, OpenTerm):
         return draft.last(event.subject)
     archive = draft.archives.get(event.archive_id) if event.archive_id is not None else None
