@@ -1,4 +1,4 @@
-"""Domain: everything that waits for something: for whom, since when, why, and what would help. Pure.
+"""Domain: everything that waits: for what, since when, why, and what would help. Pure.
 
 A server, database, group, archive or process that is not where it belongs is listed here, or it is a defect. Each entry
 answers "waiting for X since T; hint: Y"; an empty hint means that nothing needs to be done. Times are wall-clock ms.
@@ -235,7 +235,7 @@ def _name(state: State, archive_id: int | None) -> str:
 
 
 def _archive(state: State, database: Database, archive: Archive) -> Iterator[BlockedItem]:
-    """One without a process, which nobody asked to stop, in a database that runs; or one that is parked."""
+    """An archive without a process, which was not stopped on request, in a database that runs; or a parked one."""
     if state.process_on(archive.archive_id):
         return
     ended = last_tombstone(state, archive.archive_id)
@@ -266,7 +266,7 @@ def _wants(database: Database) -> bool:
 
 
 def _retiring(state: State, archive: Archive) -> Iterator[BlockedItem]:
-    """Deleted, and its directory is not renamed yet. One that is kept to be brought back waits for nobody."""
+    """Deleted, and its directory is not renamed yet. One that is kept to be brought back waits for nothing."""
     if not archive.kept:
         away = not state.server_alive(archive.server_id)
         yield BlockedItem(

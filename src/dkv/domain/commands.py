@@ -198,7 +198,7 @@ class StartProcess(Command):
 @dataclass(frozen=True, kw_only=True)
 class ShutdownProcess(Command):
     """End one process gracefully, or at once with `kill`. `force` accepts falling below minInSync. `evict` forgets it
-    although nobody proved that it stopped: for a process whose server does not come back."""
+    although it is not proven to have stopped: for a process whose server does not come back."""
 
     start_id: int
     kill: bool = False
@@ -272,7 +272,7 @@ class MemorySynced(ManagerFact):
 @dataclass(frozen=True, kw_only=True)
 class EngineSilent(Command):
     """An engine has answered nothing at all for 3 s, or answers again. Its manager, `server_id`, ends it after
-    engineHangTimeout; this only tells people earlier."""
+    engineHangTimeout; this fact only shows it earlier."""
 
     server_id: str
     start_id: int
@@ -282,7 +282,7 @@ class EngineSilent(Command):
 @dataclass(frozen=True, kw_only=True)
 class WritesRefused(Command):
     """The engine that leads a group has refused its clients' writes for some seconds, or takes them again: `why` is the
-    error they are answered (domain/writes_refused.py lists them), "" when there is none. This only tells people."""
+    error they are answered (domain/writes_refused.py lists them), "" when there is none. The fact is only shown."""
 
     server_id: str
     start_id: int
@@ -338,8 +338,8 @@ class PositionReported(ManagerFact):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderProgressed(ManagerFact):
-    """Somebody for whom an assigned term waits is seen to work, although nothing else of it can be told: the assigned leader,
-    whose engine reads, computes or takes memory, or whoever gives it a tail. `count` grows from one to the next: ms of its
+    """A process for which an assigned term waits works, although its engine reports no progress: the assigned leader, which
+    reads, computes or takes memory, or the sender of its tail. `count` grows from one to the next: ms of its
     manager's clock.
     """
 
@@ -417,7 +417,7 @@ class LeaderSteppedDown(ManagerFact):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderSilence(ManagerFact):
-    """A follower heard nothing from its leader for 3 s, or hears it again; and whether its machine answers."""
+    """A follower received nothing from its leader for 3 s, or receives again; and whether the leader's machine answers."""
 
     start_id: int
     term: int
@@ -531,7 +531,7 @@ class TailSetAside(ManagerFact):
 
 @dataclass(frozen=True, kw_only=True)
 class SlotsLost(LeaderFact):
-    """The leader's engine does not own its hash slots any more: somebody took them over the cluster bus."""
+    """The leader's engine does not own its hash slots any more: another node took them over the cluster bus."""
 
     start_id: int
     by: str

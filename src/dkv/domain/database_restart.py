@@ -42,7 +42,7 @@ class HandOver:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing now. For whom, why, and what would help if it lasts."""
+    """Nothing to do now: what the restart waits for, why, and what would help if it lasts."""
 
     waits_for: str
     reason: str

@@ -162,7 +162,7 @@ def settle(draft: Draft) -> None:
 
     Only what was touched is looked at, and again what that touched, until nothing is left; then hot copies, on which nothing
     else depends. An untouched group or database was settled by the decision before, and time alone changes only what Tick
-    touches. Where nobody can be sure of the decision before (a state that was restored, or written by an older dkv), a manager
+    touches. Where the decision before is uncertain (a state that was restored, or written by an older dkv), a manager
     joins before anything else, and then all of it is settled.
     """
     for _ in range(ROUNDS):

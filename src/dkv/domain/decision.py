@@ -36,7 +36,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Accepted:
-    """Yes: the state that is now true, what happened on the way, and what the asker is told."""
+    """Yes: the state that is now true, the events of the decision, and the answer to the sender."""
 
     state: State
     events: tuple[Event, ...] = ()

@@ -187,7 +187,7 @@ class Draft(event_causality.DecisionEvents):
         self.unsettled_databases.add(thing.database)
 
     def _unsettle_server(self, server_id: str) -> None:
-        """Everything whose place was on it: somebody may lead because it is away or here, or may not."""
+        """Everything whose place was on it: which archives may lead depends on its liveness."""
         for process in self.processes_on(server_id):
             self._unsettle_member(process)
         for archive in self.archives_on(server_id):

@@ -62,7 +62,7 @@ class GroupCut:
 
     @property
     def paused(self) -> bool:
-        """Whether its writes wait, as far as the domain was told."""
+        """Whether its writes wait, as far as its leader's manager reported."""
         return self.start_id is not None
 
 

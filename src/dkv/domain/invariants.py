@@ -66,7 +66,11 @@ def _group(state: State, group: Group) -> None:
     if isinstance(phase, Leadership):
         _require(phase.leader in group.in_sync, "{} is led by an archive that is not in sync", name)
         _require(set(group.in_sync) - {phase.leader} <= set(group.required), "{} confirms without a member of S", name)
-        _require(set(group.required) <= (set(group.in_sync) - {phase.leader}) | joining, "{} requires a stranger", name)
+        _require(
+            set(group.required) <= (set(group.in_sync) - {phase.leader}) | joining,
+            "{} requires an archive that is neither in sync nor joining",
+            name,
+        )
 
 
 def _group_step(before: State, group: Group) -> None:

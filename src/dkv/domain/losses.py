@@ -1,7 +1,7 @@
 """Domain: what may be lost if an operator makes an archive lead that the rules would not choose. Pure.
 
 The in-sync set answers whether a confirmed write can be lost at all; positions answer how far behind an archive is
-known to be. What nobody alive knows is said as such and never guessed (docs/reference/safety.md#what-is-lost).
+known to be. What is not known is named as such and never guessed (docs/reference/safety.md#what-is-lost).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Away:
 class Bound:
     """How much an enforced leader can cost at most, as far as the domain knows.
 
-    `position` is the archive's own report, `newest` the newest position of its group that anybody reported, `ended`
+    `position` is the archive's own report, `newest` the newest position of its group that was reported, `ended`
     the wall-clock ms at which the archive's last process ended; each None when it is not known.
     """
 
@@ -92,7 +92,7 @@ def bound(state: Reader, group: Group, archive: Archive) -> Bound:
 
 
 def _was_in_sync(group: Group, archive_id: int) -> bool:
-    """An archive that is being enforced was taken into S for that; its record tells whether it belonged there."""
+    """An archive that is being enforced was taken into S for that; its record says whether it was in S before."""
     if group.enforced == archive_id and group.enforcements:
         return group.enforcements[-1].in_sync
     return archive_id in group.in_sync
@@ -114,7 +114,7 @@ def _away(state: Reader, archive: Archive) -> Away:
 
 
 def _newest(state: Reader, group: Group) -> PositionReport | None:
-    """The newest position anybody told: answers of this vacancy, and what the last leader held when it opened."""
+    """The newest reported position: reports of this vacancy, and the last leader's position when its term opened."""
     reports = [p.report for p in state.processes_in(group) if p.report]
     reports += [group.opened_at] if group.opened_at else []
     return max(reports, key=lambda r: r.order, default=None)

@@ -96,7 +96,7 @@ class Database:
     default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
     restart: DatabaseRestart | None = None  # a restart of all its processes is under way
     trimmed: int = 0  # tombstones that were dropped, the oldest first
-    trimmed_in: int = 0  # major in which that was last told
+    trimmed_in: int = 0  # major in which an event last said so
     state_at: int = 0  # when it reached its state, to be shown
     last_event: int = 0  # number of the newest event about it
     options_at: int = 0  # when its options were last changed, to be shown; 0 never
@@ -109,7 +109,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Intrusion:
-    """Somebody took a group's hash slots over the cluster bus; its leader's manager has them back soon."""
+    """An unknown node took a group's hash slots over the cluster bus; the leader's manager takes them back."""
 
     at: int  # when it was seen
     start_id: int  # of the leader's process, which deleted the keys in them
@@ -147,7 +147,7 @@ class Group:
     required: tuple[int, ...] = ()  # whose acknowledgement a confirmed write needs
     last_leader: int | None = None  # archive of the newest opened term
     suspects: tuple[int, ...] = ()  # start ids that may lead and are not proven stopped
-    silent: tuple[int, ...] = ()  # archives whose engines heard nothing from the leader for 3 s
+    silent: tuple[int, ...] = ()  # archives whose engines received nothing from the leader for 3 s
     machine_answers: bool = True  # the silent leader's machine, as its followers' managers see it
     history: str = ""  # replication id of the leader of this term
     epoch: int = 0  # Valkey config epoch last seen
@@ -242,7 +242,7 @@ class Archive:
     early_exits: tuple[int, ...] = ()  # wall-clock ms of exits that used the restart budget
     removed: bool = False  # deleted: its manager retires the directory, then it is gone ...
     kept: bool = False  # ... unless it is kept: it can be brought back under its id until it is purged
-    restored: bool = False  # its directory was filled by somebody else; its group is to begin with that data
+    restored: bool = False  # its directory holds restored data, with which its group is to begin
     origin: str = ""  # which data that was: the cut of a hot copy, as its manager read it
     last_event: int = 0  # number of the newest event about it
     copy: BackupManifest | None = None  # what is to be restored, as its manager found it before the first start
@@ -321,7 +321,7 @@ class Process:
 
     @property
     def leaving(self) -> bool:
-        """Somebody asked for its end, gracefully or at once."""
+        """Whether its end was requested, gracefully or at once."""
         return self.kill or self.state is ProcessState.REQUESTED_SHUTDOWN
 
     @property

@@ -40,13 +40,13 @@ OF_NUODB: dict[str, str] = {
     "verbose": "engines log what Valkey logs",
 }
 """Options of NuoDB's own engines -> what is done here instead. They are kept as they were written, so that what was written for
-NuoDB runs, and whoever sets one is told that it is ignored."""
+NuoDB runs; the answer says that it is ignored."""
 
 NEVER = {
     "maxmemory-policy": "Engines always run with noeviction: one that is full refuses writes and drops no key.",
     "ext-start": "Every process is started by a manager.",
 }
-"""Why there is no such option, where somebody might expect it."""
+"""Why there is no such option, where one might be expected."""
 
 FSYNC = ("always", "everysec", "no")
 """The strongest first."""

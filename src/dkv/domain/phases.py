@@ -48,7 +48,7 @@ class SwitchoverRequest:
 class Election:
     """No term is open."""
 
-    name: str  # in the words of lifecycle.py; in a stored state it tells which of the four phases this is
+    name: str  # in the words of lifecycle.py; in a stored state it says which of the four phases this is
     contested: tuple[int, ...] = ()  # archives of a handover whose leader died: all are asked
     enforced: int | None = None  # archive an operator forced to lead, until it leads
     tail_abandoned: bool = False  # giving a dead leader's tail was tried since the last term ended, and given up

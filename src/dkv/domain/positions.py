@@ -73,7 +73,7 @@ class TailTransfer:
 
     @property
     def end(self) -> int:
-        """The offset in the new history of whoever has everything."""
+        """The offset in the new history of a follower that has everything."""
         return self.size + self.shift
 
     def of(self, start_id: int) -> TailRecipient | None:

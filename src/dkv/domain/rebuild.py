@@ -66,7 +66,7 @@ class Finds:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A state, what it was made of, and what nobody knows; one clause each."""
+    """A state, what it was made of, and what is not known; one clause each."""
 
     state: State
     findings: tuple[str, ...]
@@ -110,7 +110,7 @@ def _not_one_domain(finds: Finds) -> Refused | None:
         return no(
             "cannot_rebuild",
             f"{first.directory} and {second.directory} are of two different domains.",
-            "Give the data directories of one domain, or move the stranger away.",
+            "Give the data directories of one domain, or move the other one away.",
         )
     return None
 
@@ -169,7 +169,7 @@ def _slots(members: Sequence[FoundArchive]) -> Slots:
 
 
 def _rest(parts: Iterable[Slots]) -> Slots:
-    """The ranges that nobody holds."""
+    """The slot ranges that no group holds."""
     held = {slot for part in parts for low, high in part for slot in range(low, high + 1)}
     left = [slot for slot in range(SLOTS) if slot not in held]
     starts = [s for s in left if s - 1 in held or s == 0]
@@ -236,7 +236,7 @@ def _archive(archive: FoundArchive) -> Archive:
 
 
 def _with_ports(archives: Sequence[FoundArchive]) -> list[FoundArchive]:
-    """An archive whose ports nobody wrote down, or that a later one of its server has by now, gets the next free ones."""
+    """An archive whose ports are not known, or that a later archive of its server has, gets the next free ones."""
     done: list[FoundArchive] = []
     taken = {a.archive_id for a in _without_ports(archives)}
     for archive in sorted(archives, key=lambda a: a.archive_id):

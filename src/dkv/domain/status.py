@@ -1,6 +1,6 @@
-"""Domain: what people are told about a state, derived from it alone and never stored.
+"""Domain: what is shown of a state, derived from it alone and never stored.
 
-The status of a store, the state of an instance in the cmdlets' words, why an instance does not run, whom a group
+The status of a store, the state of an instance in the cmdlets' words, why an instance does not run, for what a group
 waits for, and how many servers may still be lost. Every function is pure; times are wall-clock ms, only shown.
 """
 
@@ -33,7 +33,7 @@ from dkv.domain.unwritten import AsOf
 from dkv.domain.writes_refused import takes_writes
 
 WANTED_ENDS = ("graceful stop", "operator kill")
-"""Causes of an end that somebody asked for (engine contract, Cause)."""
+"""Causes of a requested end (engine contract, Cause)."""
 
 STAGES = {
     JoinStage.ANNOUNCED: "it copies the data of its leader",
@@ -44,7 +44,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Waiting:
-    """Whom a group waits for, by instance name; since when (wall-clock ms, None if unknown); and what would help."""
+    """The instances for which a group waits, by name; since when (wall-clock ms, None if unknown); and what would help."""
 
     archives: tuple[str, ...]
     at: int | None
@@ -61,7 +61,7 @@ def instances(state: Reader, database: str) -> list[Archive]:
 
 
 def path_of(state: Reader, archive: Archive) -> str:
-    """Where an archive lies on its server; one whose path nobody named is below its manager's data directory."""
+    """Where an archive lies on its server; one without a path of its own is below its manager's data directory."""
     server = state.servers.get(archive.server_id)
     return archive.directory_in(server.data_dir if server else "")
 
@@ -197,7 +197,7 @@ def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
 
 
 def waits_for(state: Reader, group: Group) -> Waiting | None:
-    """Whom a group waits for before it takes writes as it should; None if it waits for nobody or is not wanted."""
+    """For what a group waits before it accepts writes; None if it waits for nothing or is not to run."""
     database = state.databases.get(group.database)
     if database is None or database.state in (*RESTING, *STOPPING):
         return None

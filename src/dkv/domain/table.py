@@ -1,6 +1,6 @@
 """Things of one kind by their key, found as quickly by what they belong to: a server, a database, a group. Pure.
 
-A table is a value: nobody writes into one that others can see. What is to be changed is copied first, with its indexes, and
+A table is a value: one that others can see is never written to. What is to be changed is copied first, with its indexes, and
 the copy is written to until it is handed on; so a decision costs a few copies of whole tables, which the interpreter makes
 at some 10 ns an entry, and besides that only what it changes (docs/decisions/0031).
 """
@@ -63,7 +63,7 @@ class Table(dict[K, V]):
         return copy
 
     def put(self, key: K, item: V) -> None:
-        """Set one thing. Only for whoever made the copy, before it is handed on."""
+        """Set one thing. Only before the copy is shared."""
         old = self.get(key)
         super().__setitem__(key, item)
         self._reindex(key, old, item)

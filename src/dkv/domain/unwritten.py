@@ -1,6 +1,6 @@
 """Domain: what people are shown while a manager cannot write down what it sees. Pure.
 
-The newest state anybody could write is old by then. What is shown is that state with what this manager knows of its own
+The newest committed state is old by then. What is shown is that state with what this manager knows of its own
 machine laid over it, for people only: no rule ever judges by it, and neither the in-sync set nor who leads is touched.
 """
 
@@ -14,7 +14,7 @@ from dkv.domain.model import Archive, ArchiveState, State, Tombstone
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of an engine that nobody could report: its cause, one sentence, exit code, and last lines of its log."""
+    """The end of an engine that could not be committed: its cause, one sentence, exit code, and last lines of its log."""
 
     start_id: int
     cause: str

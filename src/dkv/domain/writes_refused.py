@@ -1,7 +1,7 @@
 """Domain: why an engine that leads refuses the writes of clients, or lets them wait, and what helps. Pure.
 
 The reasons are Valkey's error replies, by their first word; docs/decisions/0023 goes through all of them and says which
-cannot be met here. A manager sees them in what it looks at anyway and tells one that lasts (machine/refusing.py).
+cannot be met here. A manager observes them in INFO and reports one that lasts (machine/refusing.py).
 """
 
 from __future__ import annotations

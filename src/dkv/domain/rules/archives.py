@@ -29,7 +29,7 @@ RESERVED = (
 
 
 def bad_name(what: str, name: str, reserved: Iterable[str] = ()) -> Refused | None:
-    """Refuse a name that could not be typed, put in a path, or told apart."""
+    """Refuse a name that could not be typed, put in a path, or distinguished."""
     if name.casefold() in {word.casefold() for word in reserved}:
         return no("bad_name", f"{what} cannot be named {name}: that word is part of an address.", "Choose another name.")
     if NAME.fullmatch(name):
@@ -269,7 +269,7 @@ def remove(draft: Draft, archive: Archive, kept: bool = False) -> None:
 
 
 def _bad_restored(draft: Draft, archive: Archive) -> Refused | None:
-    """Data somebody brings along may begin a group, and would be overwritten in one that has data already."""
+    """Restored data may begin a group, and would be overwritten in one that has data already."""
     if not archive.restored:
         return None
     if not archive.path:
@@ -392,7 +392,7 @@ def archive_retired(draft: Draft, command: ArchiveRetired) -> Refused | None:
 
 def nothing_runs_on(draft: Draft, archive: Archive) -> None:
     """Processes of this archive that had ended without proof are proven stopped: its lock is held, or its directory renamed
-    by a manager that saw no engine on it. Nobody waits for them any more.
+    by a manager that saw no engine on it. Nothing waits for them any more.
     """
     group = draft.groups.get((archive.database, archive.group))
     if group:

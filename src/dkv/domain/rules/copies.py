@@ -216,10 +216,10 @@ def _put_part(draft: Draft, copy: HotCopy, part: CopyPart) -> None:
 
 def copy_prepared(draft: Draft, command: CopyPrepared) -> Refused | None:
     """The place of one archive's copy is ready."""
-    found = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.PREPARING)
-    if isinstance(found, Refused):
-        return found
-    _put_part(draft, found[0], replace(found[1], prepared=True))
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.PREPARING)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    _put_part(draft, copy_and_part[0], replace(copy_and_part[1], prepared=True))
     return None
 
 
@@ -248,20 +248,20 @@ def _put_cut(draft: Draft, copy: HotCopy, cut: GroupCut) -> None:
 
 def writes_paused(draft: Draft, command: WritesPaused) -> Refused | None:
     """A group's writes wait, and this is what was written."""
-    found = _cutting(draft, command, CopyStage.PAUSING)
-    if isinstance(found, Refused):
-        return found
+    copy_and_cut = _cutting(draft, command, CopyStage.PAUSING)
+    if isinstance(copy_and_cut, Refused):
+        return copy_and_cut
     cut = GroupCut(command.group, command.term, command.start_id, command.offset, command.history, command.file, command.size)
-    _put_cut(draft, found[0], cut)
+    _put_cut(draft, copy_and_cut[0], cut)
     return None
 
 
 def cut_noted(draft: Draft, command: CutNoted) -> Refused | None:
     """An archive knows where its files end. The leader's own has to end where it said."""
-    found = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.CUTTING)
-    if isinstance(found, Refused):
-        return found
-    copy, part = found
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.CUTTING)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    copy, part = copy_and_part
     cut, process = copy.cut(part.group), draft.process_on(command.archive_id)
     if copy.attempt != command.attempt or cut is None or part.noted:
         return stale_fact(f"hot copy {copy.copy_id} is at attempt {copy.attempt}, or knows it")
@@ -274,10 +274,10 @@ def cut_noted(draft: Draft, command: CutNoted) -> Refused | None:
 
 def writes_resumed(draft: Draft, command: WritesResumed) -> Refused | None:
     """A leader looked again before it let writes go on: unchanged, or the attempt is void."""
-    found = _cutting(draft, command, CopyStage.HOLDING)
-    if isinstance(found, Refused):
-        return found
-    copy, cut = found
+    copy_and_cut = _cutting(draft, command, CopyStage.HOLDING)
+    if isinstance(copy_and_cut, Refused):
+        return copy_and_cut
+    copy, cut = copy_and_cut
     if command.held:
         _put_cut(draft, copy, replace(cut, held=True))
     else:
@@ -287,10 +287,10 @@ def writes_resumed(draft: Draft, command: WritesResumed) -> Refused | None:
 
 def copy_progressed(draft: Draft, command: CopyProgressed) -> Refused | None:
     """A part is copied so far."""
-    found = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.COPYING)
-    if isinstance(found, Refused):
-        return found
-    copy, part = found
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.COPYING)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    copy, part = copy_and_part
     if part.copied or command.percent <= part.percent or command.percent > 100:
         return stale_fact(f"archive {part.archive_id} is past {command.percent} %")
     _put_part(draft, copy, replace(part, percent=command.percent))
@@ -299,29 +299,29 @@ def copy_progressed(draft: Draft, command: CopyProgressed) -> Refused | None:
 
 def copy_written(draft: Draft, command: CopyWritten) -> Refused | None:
     """A part is whole."""
-    found = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.COPYING)
-    if isinstance(found, Refused):
-        return found
-    _put_part(draft, found[0], replace(found[1], copied=True, percent=100))
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.COPYING)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    _put_part(draft, copy_and_part[0], replace(copy_and_part[1], copied=True, percent=100))
     return None
 
 
 def copy_broke(draft: Draft, command: CopyBroke) -> Refused | None:
     """A part cannot be copied: a copy that lacks it would be none."""
-    found = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.PREPARING, CopyStage.COPYING)
-    if isinstance(found, Refused):
-        return found
-    _fail(draft, found[0], f"archive {command.archive_id}: {command.reason}")
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.PREPARING, CopyStage.COPYING)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    _fail(draft, copy_and_part[0], f"archive {command.archive_id}: {command.reason}")
     return None
 
 
 def cut_dropped(draft: Draft, command: CutDropped) -> Refused | None:
     """The links of a part that needs them no more are gone."""
     stages = (CopyStage.COPYING, CopyStage.COMPLETED, CopyStage.FAILED, CopyStage.CANCELLED)
-    found = _mine(draft, command, command.copy_id, command.archive_id, *stages)
-    if isinstance(found, Refused):
-        return found
-    copy, part = found
+    copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, *stages)
+    if isinstance(copy_and_part, Refused):
+        return copy_and_part
+    copy, part = copy_and_part
     if not part.left_over(copy.over):
         return stale_fact(f"the links of archive {part.archive_id} are needed, or gone already")
     _put_part(draft, copy, replace(part, linked=False, prepared=part.copied))
@@ -414,7 +414,7 @@ def tick_copy(draft: Draft, copy: HotCopy) -> None:
 
 
 def _awaited(copy: HotCopy) -> str:
-    """Whom a stage waits for."""
+    """The archives or groups for which a stage waits."""
     if copy.stage is CopyStage.PREPARING:
         return f"no answer from {', '.join(sorted({p.server_id for p in copy.parts if not p.prepared}))}"
     if copy.stage is CopyStage.CUTTING:

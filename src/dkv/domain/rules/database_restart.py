@@ -1,7 +1,8 @@
 """Restarting a database: one process after the other while it serves, or by a whole stop and start.
 
 The database remembers below which start id everything is to be replaced; each decision brings that one step further
-if it can (domain/database_restart.py says which), whoever makes it. So a restart survives every manager and whoever asked for it.
+if it can (domain/database_restart.py says which). So a restart survives every manager and
+the command that requested it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
         again=() if command.rolling else tuple(live),
     )
     how = "one after the other" if command.rolling else "all at once"
-    told = _note(draft, database, "restarting", f"an operator asked to restart its {len(live)} processes, {how}")
-    draft.put_database(database, restart=replace(restart, last_event=told))
+    number = _note(draft, database, "restarting", f"an operator asked to restart its {len(live)} processes, {how}")
+    draft.put_database(database, restart=replace(restart, last_event=number))
     draft.answer.update(below=restart.below, processes=len(live))
     if command.rolling:
         return None
@@ -126,8 +127,8 @@ def _settle_whole(draft: Draft, database: Database, restart: DatabaseRestart) ->
         open_incarnation(draft, database.name)
         for process in restart.again:
             _again(draft, process)
-        told = f"all its processes had stopped, and {restart.of} were requested again"
-        _note(draft, database, "restarted", told, restart.last_event)
+        because = f"all its processes had stopped, and {restart.of} were requested again"
+        _note(draft, database, "restarted", because, restart.last_event)
         settle_database(draft, draft.databases[database.name])
     elif not draft.stopping(database.name):
         _end(draft, database, "restart_stopped", "its shutdown was given up, so its restart ends")

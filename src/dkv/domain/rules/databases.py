@@ -77,7 +77,7 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
 
 def _still_held(draft: Draft, name: str) -> Refused | None:
     """Archives that hold data of an earlier database of that name block it until they are deleted. Kept removed ones do
-    not: they are out of every database until somebody brings them back."""
+    not: they are out of every database until an operator brings them back."""
     held = [a for _, a in sorted(draft.archives.items()) if a.database.casefold() == name.casefold() and a.database_uid]
     names = ", ".join(f"{a.name} (archive {a.archive_id})" for a in held if not a.kept)
     if not names:
@@ -214,7 +214,7 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
 
 
 def _forget(draft: Draft, name: str) -> None:
-    """Nothing is told of it any more; archives that are left are archives of a database to come, with old data."""
+    """No event or tombstone of it is kept; archives that are left are archives of a database to come, with old data."""
     draft.drop(draft.databases[name])
     for tombstone in items_of(draft.tombstones, TOMBSTONES_OF, name):
         draft.drop(tombstone)
@@ -247,7 +247,7 @@ def shutdown_database(draft: Draft, command: ShutdownDatabase) -> Refused | None
 
 
 def _force(draft: Draft, name: str) -> None:
-    """Kill what can be reached; what is on a server that is away ends unproven, so that nobody waits for it."""
+    """Kill what can be reached; what is on a server that is away ends unproven, so that nothing waits for it."""
     if draft.has_processes(name):
         draft.note("database.forced_stop", f"database {name}", "an operator forced its stop", database=name)
     for known in draft.processes_of(name):

@@ -1,6 +1,6 @@
 """Departures: a server that is away for good. Its processes are given up without proof, its archives where that is safe.
 
-Nobody saw the processes of such a server end, so each stays a suspect of its group: another archive leads only by the
+No manager saw the processes of such a server end, so each stays a suspect of its group: another archive leads only by the
 proof it would need anyway (docs/reference/safety.md#assignment), and an archive in S stays until S is without it.
 """
 
@@ -104,8 +104,8 @@ def remove_server_state(draft: Draft, command: RemoveServerState) -> Refused | N
 
 
 def _still_leads(draft: Draft, group: Group, server_id: str) -> Refused | None:
-    """An engine serves on without its manager. As long as somebody hears it nobody else may lead, so it is not given up;
-    nor is either end of a handover, of which nobody knows yet who leads."""
+    """An engine serves on without its manager. As long as a follower has a link to it, no other archive may lead, so it is not
+    given up; nor is either end of a handover, of which it is not known yet which one leads."""
     name = f"group {group.name} of {group.database}"
     phase = group.phase
     ends = (phase.leader_process, phase.to_process) if isinstance(phase, HandingOver) else ()

@@ -1,7 +1,7 @@
 """Draining: all that runs on a server is asked to leave in one decision, unless a group would not be served any more.
 
-One process may always be ended alone: whoever asks for that names it. Whoever clears a server may not know what it holds,
-so that is looked at here, and all of it or nothing leaves.
+One process may always be ended alone: the order names it. An operator who drains a server may not know what runs there,
+so that is checked here, and all of it or nothing leaves.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _leave(draft: Draft, process: Process, command: DrainServer) -> Refused | No
 
 
 def _carried_by(draft: Draft, server_id: str) -> list[Group]:
-    """The serving groups whose every copy that is in sync and stays is on that server: without it nobody serves them."""
+    """The serving groups whose every copy that is in sync and stays is on that server: without it they are not served."""
     groups = []
     keys = {(archive.database, archive.group) for archive in draft.archives_on(server_id)}
     for group in (draft.groups[key] for key in sorted(keys & draft.groups.keys())):

@@ -88,9 +88,9 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
         return stale_fact(f"process {command.start_id} may not open its term now")
     if phase.tail and not tail.is_whole(phase.tail, command.start_id):
         return stale_fact(f"process {command.start_id} was not given all of the dead leader's tail yet")
-    kept = tail.whole_members(draft, group, phase.tail) if phase.tail else _sharing_history(draft, group, leader)
+    members = tail.whole_members(draft, group, phase.tail) if phase.tail else _sharing_history(draft, group, leader)
     for archive_id in group.in_sync:
-        if archive_id not in (phase.leader, *kept):
+        if archive_id not in (phase.leader, *members):
             _engine_says(draft, archive_id, EngineState.SYNCING)
             _in_sync_note(draft, group, "shrunk", archive_id, "it does not continue the new leader's history")
     draft.move_group(
@@ -98,8 +98,8 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
         "opened",
         Open(leader=phase.leader, leader_process=phase.leader_process),
         f"archive {phase.leader} has loaded, is fenced and holds term {group.term}",
-        in_sync=(phase.leader, *kept),
-        required=kept,
+        in_sync=(phase.leader, *members),
+        required=members,
         silent=(),
         machine_answers=True,
         last_leader=phase.leader,
@@ -115,23 +115,23 @@ def _sharing_history(draft: Draft, group: Group, leader: Process) -> tuple[int, 
         return ()
     if isinstance(group.phase, Election) and group.phase.tail_abandoned:  # a feeder that stood still may still move one of them
         return ()
-    kept = []
+    members = []
     for archive_id in group.in_sync:
         process = draft.process_on(archive_id)
         report = process.report if process else None
         if process is None or report is None or process is leader or process.state is not ProcessState.MONITORED:
             continue
         if report.history == leader.report.history and report.offset <= leader.report.offset:
-            kept.append(archive_id)
-    return tuple(kept)
+            members.append(archive_id)
+    return tuple(members)
 
 
 def leader_serving(draft: Draft, command: LeaderServing) -> Refused | None:
     """The opened leader leads: its group serves."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     if phase.leader_process != command.start_id:
         return stale_fact(f"process {command.start_id} is not the leader of {group.name}")
     if group.serving and (group.epoch, group.history) == (command.epoch, command.history):
@@ -173,10 +173,10 @@ def _without(phase: Leadership, archive_id: int) -> tuple[Joining, ...]:
 
 def join_announced(draft: Draft, command: JoinAnnounced) -> Refused | None:
     """An archive outside S may attach; its process joins its peers and is SYNCING."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     process = draft.process_on(command.archive_id)
     loaded = process and process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     if process is None or not loaded or (process.database, process.group) != group.key:
@@ -193,10 +193,10 @@ def join_announced(draft: Draft, command: JoinAnnounced) -> Refused | None:
 
 def join_marked(draft: Draft, command: JoinMarked) -> Refused | None:
     """Its link is up and a fresh marker was written through the leader; it must find that on its own disk."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     joining = _joining(phase, command.archive_id)
     if joining is None or joining.stage is JoinStage.REQUIRED:
         return stale_fact(f"archive {command.archive_id} is not at the stage of a marker")
@@ -229,10 +229,10 @@ def join_durable(draft: Draft, command: JoinDurable) -> Refused | None:
 
 def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
     """It was required for 1 s and passed the leader's offset noted after that: S grows."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     joining = _joining(phase, command.archive_id)
     if joining is None or joining.stage is not JoinStage.REQUIRED or isinstance(phase, HandingOver):
         return stale_fact(f"archive {command.archive_id} may not enter the in-sync set now")
@@ -245,10 +245,10 @@ def join_completed(draft: Draft, command: JoinCompleted) -> Refused | None:
 
 def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
     """It is not required any more: it starts over, unless it leaves."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     joining = _joining(phase, command.archive_id)
     if joining is None:
         return stale_fact(f"archive {command.archive_id} is not joining")
@@ -263,10 +263,10 @@ def join_aborted(draft: Draft, command: JoinAborted) -> Refused | None:
 
 def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
     """S without a follower. Its leader's manager fenced first, if this falls below minInSync."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     follows = command.archive_id in group.in_sync and command.archive_id != phase.leader
     if not follows or isinstance(phase, HandingOver) or group.clean_stop:  # after a clean stop any of S may start the store again
         return stale_fact(f"archive {command.archive_id} cannot leave the in-sync set now")
@@ -285,10 +285,10 @@ def in_sync_shrunk(draft: Draft, command: InSyncShrunk) -> Refused | None:
 
 def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
     """A planned change of leader to a member of S. Term and S stay."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     target = draft.process_on(command.to_archive)
     fit = target and target.state is ProcessState.MONITORED and target.engine_state is EngineState.RUNNING
     if target is None or target.kill or not fit or command.to_archive not in group.in_sync or command.to_archive == phase.leader:
@@ -312,11 +312,11 @@ def handover_begun(draft: Draft, command: HandoverBegun) -> Refused | None:
 
 
 def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None:
-    """Nobody can take over from the leader now: whoever asked is told why, and nothing changes."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    """No copy can take over from the leader now: an event says why, and nothing else changes."""
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     if phase.switchover is None or isinstance(phase, HandingOver):
         return stale_fact(f"group {group.name} has no requested switchover")
     give_up(draft, group, command.reason)
@@ -325,10 +325,10 @@ def handover_declined(draft: Draft, command: HandoverDeclined) -> Refused | None
 
 def handover_done(draft: Draft, command: HandoverDone) -> Refused | None:
     """The target was seen leading: a new term, already open, with S kept."""
-    found = _handing_over(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, handover = found
+    group_and_phase = _handing_over(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, handover = group_and_phase
     target = draft.processes.get(handover.to_process)
     ends = [draft.processes[p].server_id for p in (handover.leader_process, handover.to_process) if p in draft.processes]
     if target is None or command.server_id not in ends:
@@ -375,22 +375,22 @@ def _stays(draft: Draft, group: Group, phase: HandingOver, because: str, why: st
 
 def handover_withdrawn(draft: Draft, command: HandoverWithdrawn) -> Refused | None:
     """The target cannot take over, and its engine was not asked to: as if nothing had begun."""
-    found = _handing_over(draft, command)
-    if isinstance(found, Refused):
-        return found
+    group_and_phase = _handing_over(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
     target = owned(draft, command.start_id, command.server_id)
     if isinstance(target, Refused):
         return target
-    _stays(draft, *found, command.reason, command.reason)
+    _stays(draft, *group_and_phase, command.reason, command.reason)
     return None
 
 
 def handover_failed(draft: Draft, command: HandoverFailed) -> Refused | None:
     """At the deadline the old engine still leads: as if nothing had begun."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     if not isinstance(phase, HandingOver):
         return stale_fact("no handover is under way")
     because, why = "the old leader still leads at the deadline", "the old leader still led at the deadline of the handover"
@@ -419,10 +419,10 @@ def leader_stepped_down(draft: Draft, command: LeaderSteppedDown) -> Refused | N
 
 def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | None:
     """Writes are fenced and these archives hold all the leader has: any of them can start the store again."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     if not draft.stopping(group.database) or group.clean_stop or isinstance(phase, HandingOver):
         return stale_fact(f"{group.database} is not being shut down, or {group.name} stopped already or hands over")
     in_sync = tuple(a for a in group.in_sync if a == phase.leader or a in command.reached)
@@ -438,7 +438,7 @@ def clean_stop_reached(draft: Draft, command: CleanStopReached) -> Refused | Non
 
 
 def leader_silence(draft: Draft, command: LeaderSilence) -> Refused | None:
-    """A follower heard nothing from its leader for 3 s, or hears it again."""
+    """A follower received nothing from its leader for 3 s, or receives again."""
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process

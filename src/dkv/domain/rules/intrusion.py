@@ -1,4 +1,4 @@
-"""A node that the domain does not know took a group's hash slots over the cluster bus: told, undone, over.
+"""A node that the domain does not know took a group's hash slots over the cluster bus: reported, undone, over.
 
 The engine deletes the keys of slots that it lost, and its followers with it. So no copy but the leader's own files, which
 are set right by its manager, counts as in sync until they have joined again.
@@ -19,10 +19,10 @@ from dkv.domain.rules.groups import serving
 
 def slots_lost(draft: Draft, command: SlotsLost) -> Refused | None:
     """Its leader's engine does not own its slots any more: S is its archive alone."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, phase = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, phase = group_and_phase
     if phase.leader_process != command.start_id or isinstance(phase, HandingOver):
         return stale_fact(f"process {command.start_id} is not the leader of {group.name}, or hands over")
     if group.intrusion and group.intrusion.start_id == command.start_id:
@@ -85,11 +85,11 @@ def _said(command: DeletionsKept, back: bool) -> str:
 
 
 def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
-    """The leader owns its slots again, and nobody else claims them."""
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, _ = found
+    """The leader owns its slots again, and no other node claims them."""
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, _ = group_and_phase
     if not group.intrusion or group.leader_process != command.start_id:
         return stale_fact(f"{group.name} has its slots")
     draft.put_group(group, intrusion=None, epoch=max(group.epoch, command.epoch))
@@ -105,10 +105,10 @@ def slots_owned(draft: Draft, command: SlotsOwned) -> Refused | None:
 
 
 def _intruded(draft: Draft, command: LeaderFact, start_id: int) -> Group | Refused:
-    found = serving(draft, command)
-    if isinstance(found, Refused):
-        return found
-    group, _ = found
+    group_and_phase = serving(draft, command)
+    if isinstance(group_and_phase, Refused):
+        return group_and_phase
+    group, _ = group_and_phase
     if not group.intrusion or group.intrusion.start_id != start_id:
         return stale_fact(f"process {start_id} has its slots")
     return group

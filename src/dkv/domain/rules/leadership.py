@@ -72,16 +72,16 @@ def _lost(draft: Draft, group: Group) -> str | None:
 
 def living_followers(draft: Draft, group: Group) -> list[Process]:
     """Members of S but the leader whose engines answer on servers that are alive: they can say what they hear."""
-    found = (draft.process_on(a) for a in group.in_sync if a != group.leader)
+    processes = (draft.process_on(a) for a in group.in_sync if a != group.leader)
     answering = (ProcessState.TRACKED, ProcessState.MONITORED)
-    return [p for p in found if p and p.state in answering and draft.server_alive(p.server_id)]
+    return [p for p in processes if p and p.state in answering and draft.server_alive(p.server_id)]
 
 
 # The choice --------------------------------------------------------------------------------------------------------
 
 
 def choose(draft: Draft, group: Group) -> Process | None:
-    """The process to assign now, or None while somebody is waited for or nobody may lead."""
+    """The process to assign now, or None while the group waits for one or none may lead."""
     if group.enforced is not None:
         forced = standing(draft, group.enforced)
         return forced.process if forced.ready and _proven(draft, group, forced, enforced=True) else None
@@ -94,7 +94,7 @@ def choose(draft: Draft, group: Group) -> Process | None:
 
 
 def next_in_order(draft: Draft, group: Group) -> Process | None:
-    """Who would lead instead of the assigned leader, if anybody can."""
+    """The process that would lead instead of the assigned leader, if one can."""
     return _best(draft, group, [standing(draft, a) for a in group.in_sync if a != group.leader])
 
 
@@ -170,7 +170,7 @@ def _proven(draft: Draft, group: Group, member: Standing, enforced: bool = False
         if draft.server_alive(process.server_id):
             return False
         if process.archive_id not in (group.last_leader, *group.contested):
-            continue  # its silence was proven before a later term opened; nobody can be asked about it again
+            continue  # its silence was proven before a later term opened; it cannot be proven again
         living = (p for p in living_followers(draft, group) if p is not process)
         if not enforced and not all(p.archive_id in group.silent for p in living):
             return False

@@ -99,7 +99,7 @@ def _emit_exit(draft: Draft, process: Process, ending: Ending) -> None:
 
 
 def _wanted(draft: Draft, process: Process, archive: Archive | None, ending: Ending) -> bool:
-    """Whether its end was not wanted by anybody, so that the domain requests it again."""
+    """Whether its end was not requested, so that the domain requests it again."""
     if archive is None or archive.removed or archive.stopped_by_operator:
         return False
     if process.restarted:
@@ -260,7 +260,7 @@ def request(
 
 
 def request_again(draft: Draft, old: Process) -> Process:
-    """Request what an old process was requested as once more, for a restart that somebody asked for."""
+    """Request what an old process was requested as once more, for a requested restart."""
     return new_process(
         draft,
         Process(
@@ -318,7 +318,7 @@ def new_process(draft: Draft, process: Process, because: str = "") -> Process:
 
 def _replaced(draft: Draft, process: Process) -> int:
     """The number of the event that made the domain request it: the end of the one before it, or what all of its database
-    waited for; 0: somebody asked for it.
+    waited for; 0: it was ordered.
     """
     if process.restart_of is None:
         return 0

@@ -176,7 +176,7 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
 
 
 def _evict(draft: Draft, process: Process) -> None:
-    """Forget a process nobody can reach. It may run on: what it could lead stays under suspicion until that is disproved."""
+    """Forget a process that no manager can reach. It may run on, so it stays a suspect of its group until that is disproved."""
     archive = draft.archive_of(process)
     if archive:
         draft.put_archive(archive, stopped_by_operator=True)
@@ -246,11 +246,11 @@ def process_started(draft: Draft, command: ProcessStarted) -> Refused | None:
 def _restored_from(draft: Draft, process: Process, archive: Archive, origin: str) -> None:
     """A database is restored from one cut; groups of two cuts would not fit together."""
     others = [a for a in draft.archives_of(archive.database) if a.origin and not a.removed]
-    stranger = next((a for a in others if a.origin != origin and a.archive_id != archive.archive_id), None)
-    if stranger is None:
+    other = next((a for a in others if a.origin != origin and a.archive_id != archive.archive_id), None)
+    if other is None:
         draft.put_archive(archive, origin=origin)
         return
-    detail = f"{archive.name} and {stranger.name} hold different hot copies; a database is restored from one"
+    detail = f"{archive.name} and {other.name} hold different hot copies; a database is restored from one"
     end(draft, process, Ending("other hot copy", detail, 1, planned=True))
 
 
@@ -292,7 +292,7 @@ def loading_progressed(draft: Draft, command: LoadingProgressed) -> Refused | No
 
 
 def leader_progressed(draft: Draft, command: LeaderProgressed) -> Refused | None:
-    """The assigned leader, or whoever gives it a tail, is at work: the clock of failoverGrace starts again."""
+    """The assigned leader, or the sender of its tail, works: the clock of failoverGrace starts again."""
     process = owned(draft, command.start_id, command.server_id)
     if isinstance(process, Refused):
         return process

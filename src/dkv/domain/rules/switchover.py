@@ -37,11 +37,11 @@ def request_switchover(draft: Draft, group: Group, to: int | None, reason: str, 
     """Make a group remember that it is to be handed over. `after`: the number of the event it follows from."""
     command = draft.command
     draft.put_phase(group, switchover=SwitchoverRequest(to, reason, command.actor, command.now))
-    whom = f"to process {to}" if to is not None else "to the most advanced copy"
+    target = f"to process {to}" if to is not None else "to the most advanced copy"
     draft.note(
         "group.switchover",
         group.subject,
-        f"its leadership is to be handed over {whom}: {reason}",
+        f"its leadership is to be handed over {target}: {reason}",
         after,
         database=group.database,
         start_id=group.leader_process,

@@ -48,13 +48,13 @@ def awaited(draft: Draft, group: Group) -> bool:
 
 
 def planned(draft: Draft, group: Group) -> tuple[Process, TailTransfer] | None:
-    """Who is to lead and what is to be given to whom; None for the ordinary choice."""
-    found = source(draft, group)
+    """The process that is to lead and the tail that followers are to receive; None for the ordinary choice."""
+    holder = source(draft, group)
     fit = [(p, p.report) for p in _followers(draft, group) if p.report and p.report.digest and p.report.term]
-    if found is None or not fit:
+    if holder is None or not fit:
         return None
-    heir, first = max(fit, key=lambda one: (one[1].order, one[1].offset, -(one[0].archive_id or 0)))
-    if not _pays(found.report, _lacks(found.report, first)):
+    heir, first = max(fit, key=lambda pair: (pair[1].order, pair[1].offset, -(pair[0].archive_id or 0)))
+    if not _pays(holder.report, _lacks(holder.report, first)):
         return None
     marker = (first.term, first.sequence, first.nonce)
     fed = tuple(
@@ -62,7 +62,7 @@ def planned(draft: Draft, group: Group) -> tuple[Process, TailTransfer] | None:
         for p, report in fit
         if (report.term, report.sequence, report.nonce, report.history) == (*marker, first.history)
     )
-    return heir, TailTransfer(found.archive_id or 0, found.start_id, *marker, first.history, fed)
+    return heir, TailTransfer(holder.archive_id or 0, holder.start_id, *marker, first.history, fed)
 
 
 def recipient(draft: Draft, group: Group) -> Successor | None:
@@ -111,8 +111,8 @@ def _held(draft: Draft, process: Process) -> bool:
 
 def _followers(draft: Draft, group: Group) -> list[Process]:
     """Members of S whose engines live and followed the dead leader."""
-    found = (draft.process_on(a) for a in group.in_sync if a != group.last_leader)
-    return [p for p in found if p and not p.kill and p.state is ProcessState.MONITORED and draft.server_alive(p.server_id)]
+    processes = (draft.process_on(a) for a in group.in_sync if a != group.last_leader)
+    return [p for p in processes if p and not p.kill and p.state is ProcessState.MONITORED and draft.server_alive(p.server_id)]
 
 
 # While it stands -------------------------------------------------------------------------------------------------
@@ -153,13 +153,13 @@ def is_whole(tail: TailTransfer, start_id: int) -> bool:
 
 def whole_members(draft: Draft, group: Group, tail: TailTransfer) -> tuple[int, ...]:
     """The other members of S that have all of it: they continue the new leader's history and stay in S."""
-    kept = []
+    members = []
     for archive_id in group.in_sync:
         process = draft.process_on(archive_id)
         fed = tail.of(process.start_id) if process else None
         if fed and fed.whole and process and process.state is ProcessState.MONITORED and archive_id != group.leader:
-            kept.append(archive_id)
-    return tuple(kept)
+            members.append(archive_id)
+    return tuple(members)
 
 
 def continued(draft: Draft, tail: TailTransfer | None) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
     group, tail = standing
     if tail.source_process != command.start_id or tail.history:
         return stale_fact(f"process {command.start_id} does not hold the tail, or it was measured already")
-    fed = tuple(one for one in tail.fed if one.start_id in command.prefixes and one.place <= command.size)
-    heir = next((one for one in fed if one.start_id == group.leader_process), None)
+    fed = tuple(recipient for recipient in tail.fed if recipient.start_id in command.prefixes and recipient.place <= command.size)
+    heir = next((recipient for recipient in fed if recipient.start_id == group.leader_process), None)
     if heir is None:
         vacate(draft, group, f"the bytes of archive {group.leader} are not the beginning of the dead leader's")
         return None
@@ -209,7 +209,7 @@ def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
 
 
 def _archives(tail: TailTransfer) -> str:
-    ids = [str(one.archive_id) for one in tail.fed]
+    ids = [str(recipient.archive_id) for recipient in tail.fed]
     return f"archive {ids[0]}" if len(ids) == 1 else f"archives {', '.join(ids)}"
 
 
@@ -225,7 +225,7 @@ def tail_fed(draft: Draft, command: TailFed) -> Refused | None:
     if (command.size, command.digest) != (tail.size, tail.digest):
         _give_up(draft, group, tail, fed, "its bytes differ from the dead leader's")
         return None
-    whole = tuple(replace(one, whole=True) if one is fed else one for one in tail.fed)
+    whole = tuple(replace(recipient, whole=True) if recipient is fed else recipient for recipient in tail.fed)
     draft.put_phase(group, tail=replace(tail, fed=whole), stalled_since=None)
     draft.note(
         "group.tail_fed",
@@ -271,7 +271,7 @@ def _give_up(draft: Draft, group: Group, tail: TailTransfer, fed: TailRecipient 
     if fed is None or fed.start_id == group.leader_process:
         vacate(draft, group, f"the transfer of the dead leader's tail was given up: {reason}")
         return
-    rest = tuple(replace(one, whole=False) if one is fed else one for one in tail.fed)
+    rest = tuple(replace(recipient, whole=False) if recipient is fed else recipient for recipient in tail.fed)
     draft.put_phase(group, tail=replace(tail, fed=rest))
     draft.note(
         "group.tail_fed_less",

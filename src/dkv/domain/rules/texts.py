@@ -1,4 +1,4 @@
-"""Texts of orders: what somebody asks for can be shown to others, in one line, and moves no terminal."""
+"""Texts of orders: an order can be shown to other people, in one line, and controls no terminal."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _timed_groups(reader: Reader) -> list[Group]:
 
 def waits(state: State) -> bool:
     """Whether a Tick could make anything true: a group looks for its leader or for another one, a process waits, or a hot copy
-    awaits its cut. Else the domain clock may stand still, and nobody need move it.
+    awaits its cut. Else the domain clock may stand still.
     """
     return (
         any(not isinstance(group.phase, HandingOver) for group in _timed_groups(state))
