@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dkv.domain.evolving import evolve
-from dkv.domain.model import Process
+from dkv.domain.model import Process, evolve
 from dkv.domain.states import ProcessRole
 
 PROCESS = Process(3, "orders", ProcessRole.SM, "s1", archive_id=1)

@@ -12,7 +12,6 @@ from dkv.domain import event_causality
 from dkv.domain.access import Token
 from dkv.domain.commands import Command
 from dkv.domain.decision import Event, InvariantError
-from dkv.domain.evolving import evolve
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.lifecycle import GONE, row, row_to
 from dkv.domain.model import (
@@ -29,6 +28,7 @@ from dkv.domain.model import (
     Server,
     State,
     Tombstone,
+    evolve,
 )
 from dkv.domain.phases import Moment, Phase
 from dkv.domain.table import Table, items_of, keys_of

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from dkv.domain.access import Token
-from dkv.domain.endpoint import Endpoint
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
 from dkv.domain.positions import PositionReport as PositionReport
@@ -281,6 +280,15 @@ class Rest:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where one engine of a TE is reached: the engine's group, and its two ports on the process's server."""
+
+    group: str
+    cluster_port: int
+    client_port: int
+
+
+@dataclass(frozen=True)
 class Process:
     """One run of one engine. Its start id is never used twice."""
 
@@ -355,6 +363,19 @@ class Record:
     kind: str
     key: str
     value: str  # JSON
+
+
+def evolve(item: T, **changes: Any) -> T:
+    """What dataclasses.replace gives, without writing every field anew: a decision changes many a value of many fields.
+
+    Only for values whose making computes nothing. Raises TypeError for a field that does not exist.
+    """
+    fields = {**vars(item), **changes}
+    if len(fields) != len(vars(item)):
+        raise TypeError(f"{type(item).__name__} has no field {', '.join(sorted(changes.keys() - vars(item).keys()))}")
+    made = object.__new__(type(item))
+    vars(made).update(fields)
+    return made
 
 
 # By what things are found -------------------------------------------------------------------------------------------

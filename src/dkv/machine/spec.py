@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dkv.domain.constants import EPOCHS_OF_A_TERM
-from dkv.domain.endpoint import Endpoint
-from dkv.domain.model import Archive, ArchiveState, Group, Process, State
+from dkv.domain.model import Archive, ArchiveState, Endpoint, Group, Process, State
 from dkv.engine.contract import EngineSpec, GroupSlots, Identity, PeerNode, TeSpec
 from dkv.machine.observation import LocalServer, directory_of, node_id, peer, share, te_directory, te_node_id, te_peers
 

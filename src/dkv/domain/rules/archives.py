@@ -9,8 +9,7 @@ from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.endpoint import Endpoint
-from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Group
+from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 from dkv.domain.table import items_of
 
