@@ -391,7 +391,7 @@ def _aborted(runner: ScenarioRunner, line: Line) -> c.Command:
 
 @verb("shrink")
 def _shrink(runner: ScenarioRunner, line: Line) -> c.Command:
-    reason = line.options.get("because", "the leader heard nothing from it for 3 s")
+    reason = line.options.get("because", "the leader received nothing from it for 3 s")
     return c.InSyncShrunk(**runner.leads(line, archive_id=_about(runner, line), reason=reason))
 
 

@@ -110,7 +110,7 @@ def test_it_ended_while_its_manager_was_dead(domain: LocalDomain) -> None:
 def test_it_never_answered(domain: LocalDomain) -> None:
     start_id, pid = running(domain)
     os.kill(pid, signal.SIGSTOP)
-    ended(domain, start_id, "never answered", "its manager killed it because it gave no answer", 137)
+    ended(domain, start_id, "never answered", "its manager killed it because it did not answer", 137)
     assert running(domain)[0] > start_id
 
 

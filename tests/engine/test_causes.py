@@ -27,7 +27,7 @@ def log(*lines: str) -> tuple[str, ...]:
         (Evidence(0, (), ()), Cause.EXITED, "code 0"),
         (Evidence(137, (Cause.OPERATOR_KILL,)), Cause.OPERATOR_KILL, "operator"),
         (Evidence(137, (Cause.GRACEFUL_STOP,)), Cause.KILLED_BY_SIGNAL, "killed by signal 9, sender unknown"),
-        (Evidence(137, (Cause.GRACEFUL_STOP, Cause.NEVER_ANSWERED)), Cause.NEVER_ANSWERED, "no answer"),
+        (Evidence(137, (Cause.GRACEFUL_STOP, Cause.NEVER_ANSWERED)), Cause.NEVER_ANSWERED, "did not answer"),
         (Evidence(137, ()), Cause.KILLED_BY_SIGNAL, "killed by signal 9, sender unknown"),
         (Evidence(134, ()), Cause.KILLED_BY_SIGNAL, "signal 6, sender unknown"),
         (Evidence(1, (), log("Short write while writing to the AOF file: x")), Cause.DISK_FULL, "Short write"),

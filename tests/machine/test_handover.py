@@ -90,7 +90,7 @@ def test_a_script_that_begins_after_the_marker_is_not_busy_before_the_failover_i
 def test_nobody_is_handed_over_to_while_the_leader_is_busy_or_silent_and_an_operator_hears_why() -> None:
     stage = Stage().settled().tell(c.Switchover(database="orders"))
     assert kinds(stage.steps("s1", stage.engine(0))) == ["HandoverBegun"]
-    for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "answers nothing now")):
+    for changes, why in (({"busy": True, "refuses": "BUSY"}, "SCRIPT KILL"), ({"answering": False}, "does not answer now")):
         engine = stage.engine(0, **changes)
         assert not {"HandoverBegun", "HandoverDeclined"} & set(kinds(stage.steps("s1", engine, lasting=DECLINED - 1)))
         facts = [step.fact for step in stage.steps("s1", engine, lasting=DECLINED) if isinstance(step, SubmitFact)]

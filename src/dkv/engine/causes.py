@@ -143,14 +143,14 @@ def _sigkill(evidence: Evidence, code: int) -> Verdict:
 
 
 _KILL_SENTENCES = {
-    Cause.PORT_TAKEN: "a port it needs is taken: that for its clients, before it could be opened",
+    Cause.PORT_TAKEN: "a port it needs is taken: the one for its clients, before it could be opened",
     Cause.ARCHIVE_MISSING: "its archive's files were deleted while it ran, so nothing it wrote would be found again",
     Cause.OPERATOR_KILL: "an operator asked for a kill",
-    Cause.FENCED_BY_MANAGER: "its manager killed it because it led without being the leader",
-    Cause.TORN: "its manager killed it because it lost its role inside a script and may hold what no other engine has",
+    Cause.FENCED_BY_MANAGER: "its manager killed it because it acted as leader without being the leader",
+    Cause.TORN: "its manager killed it because it lost its role inside a script and may hold writes that no other copy has",
     Cause.LOST_ITS_SLOTS: "its manager ended it because it had lost its hash slots and the keys in them, to start it again "
     "from what it had before",
-    Cause.NEVER_ANSWERED: "its manager killed it because it gave no answer",
+    Cause.NEVER_ANSWERED: "its manager killed it because it did not answer",
     Cause.SCRIPT_TOO_LONG: "its manager killed it because a script that had written ran longer than script-limit",
 }
 

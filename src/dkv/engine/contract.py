@@ -51,7 +51,7 @@ class Cause(StrEnum):
     OPERATOR_KILL = "operator kill"  # we sent SIGKILL because an operator asked
     FENCED_BY_MANAGER = "fenced by its manager"  # we sent SIGKILL because it led without being the leader
     TORN = "lost its role inside a script"  # we sent SIGKILL: only a full resync makes its data whole
-    LOST_ITS_SLOTS = "lost its hash slots to a stranger"  # we sent SIGKILL to start it again from what it had before
+    LOST_ITS_SLOTS = "lost its hash slots to another node"  # we sent SIGKILL to start it again from what it had before
     NEVER_ANSWERED = "never answered"  # we sent SIGKILL after engine_hang_timeout without any answer
     SCRIPT_TOO_LONG = "script ran too long"  # we sent SIGKILL because a script that wrote passed script-limit
     KILLED_BY_SIGNAL = "killed by signal"  # e.g. "killed by signal 9, sender unknown"

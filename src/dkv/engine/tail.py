@@ -138,7 +138,7 @@ class Feeder:
         try:
             self._server = await asyncio.start_server(self._serve, self.plan.address, self.plan.port)
         except OSError as error:
-            raise EngineRefused(f"no process can listen on {self.plan.address}:{self.plan.port}: {error}") from error
+            raise EngineRefused(f"cannot listen on {self.plan.address}:{self.plan.port}: {error}") from error
 
     def renew(self) -> None:
         """Send for 1.5 s more."""

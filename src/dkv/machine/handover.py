@@ -31,10 +31,7 @@ IN_A_SCRIPT = (
     "its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
     "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine"
 )
-NO_ANSWER = (
-    "its leader's engine answers nothing now: it is inside a script or another long command, or stands still; "
-    "try again when it is over"
-)
+NO_ANSWER = "its leader's engine does not answer now: it runs a script or another long command, or is frozen; try again later"
 NOT_KNOWN = (
     "its leader's engine has not learned yet on the cluster bus which engines follow it, and would ignore a request to fail "
     "over: try again in some seconds; if it lasts, look whether engines reach each other's cluster ports"

@@ -176,7 +176,7 @@ def _why_out(inputs: PlanInput, group: Group, engine: EngineSeen, archive_id: in
     if process.state is not ProcessState.MONITORED:
         return "its engine was restarted and has to resync"
     if unheard(inputs.seen.conditions, engine, archive_id):
-        return "the leader heard nothing from it for 3 s"
+        return "the leader received nothing from it for 3 s"
     return ""
 
 

@@ -190,7 +190,7 @@ class Performer:
     async def _cancel_process(self, step: steps.CancelProcess) -> None:
         await self._release_lock(step.directory)
         cause = Cause.OPERATOR_KILL if step.killed else Cause.GRACEFUL_STOP
-        detail = "It was asked to leave before it had an engine."
+        detail = "It was stopped before it had an engine."
         await self._submit(
             ProcessExited(start_id=step.start_id, cause=cause, detail=detail, exit_code=0, planned=True, **self._header)
         )
