@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from typing import get_args
 
 import pytest
 
@@ -27,7 +28,7 @@ from dkv.domain.model import (
     Tombstone,
     Verdict,
 )
-from dkv.domain.phases import HandingOver, Joining
+from dkv.domain.phases import Assigned, HandingOver, Joining, Moment, Open, Phase, SwitchoverRequest, Vacant
 from dkv.store import codec
 from dkv.store.codec import Misfit
 from dkv.store.contract import Unusable
@@ -212,3 +213,39 @@ def test_decoding_many_is_cheap_the_second_time() -> None:
     began = time.perf_counter()
     assert len(codec.diff(many, replace(many, processes={**many.processes, 7: replace(PROCESS, pid=1)}))) == 1
     print(f"3000 objects: {[round(t * 1000, 2) for t in times]} ms, diff {(time.perf_counter() - began) * 1000:.2f} ms")
+
+
+PHASES: tuple[Phase, ...] = (
+    Vacant(since=Moment(4, 1_700), contested=(3, 4), enforced=4, tail_abandoned=True),
+    Assigned(leader=3, leader_process=7, since=Moment(4, 1_700), stalled_since=5),
+    Open(leader=3, leader_process=7, serving=True, switchover=SwitchoverRequest(8, "asked", at=9)),
+    HandingOver(leader=3, leader_process=7, to_archive=4, to_process=8, immediate=True),
+)
+GROUP = STATE.groups[("Orders", "g1")]
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: str(phase.name))
+def test_a_group_survives_in_each_phase_and_its_text_names_the_phase(phase: Phase) -> None:
+    group = replace(GROUP, phase=phase)
+    text = codec.to_text(group)
+    assert f'"phase":{{"name":"{phase.name}"' in text
+    assert codec.from_text(Group, text) == group
+    assert codec.from_plain(Group, codec.to_plain(group)) == group
+
+
+def test_every_phase_is_among_those() -> None:
+    assert {type(phase) for phase in PHASES} == set(get_args(Phase))
+
+
+@pytest.mark.parametrize(
+    ("phase", "word"),
+    [
+        (None, "no phase `None`"),
+        ({"name": "LEADING", "leader": 3}, "no phase `LEADING`"),
+        ({"name": "OPEN", "leader": 3}, "leader_process"),
+        ({"name": "VACANT", "leader": 3}, "phase.leader"),
+    ],
+)
+def test_a_phase_that_cannot_be_is_refused_with_where(phase: object, word: str) -> None:
+    with pytest.raises(Misfit, match=word):
+        codec.from_plain(Group, {**codec.to_plain(GROUP), "phase": phase})
