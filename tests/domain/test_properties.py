@@ -46,6 +46,7 @@ def test_what_is_decided_by_what_was_touched_is_what_is_decided_by_looking_at_al
         assert decide_looking_at_all(before, command) == decision
 
 
+@pytest.mark.long
 def test_long_histories_of_several_databases_are_decided_as_by_looking_at_all() -> None:
     changed, serving = 0, set()
     for seed in range(WALKS):

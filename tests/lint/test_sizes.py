@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cache
 
 from tests.lint import sizes
 from tests.lint.repository import RULES, python_files, tree_of
@@ -11,15 +11,17 @@ CAPS = RULES["caps"]
 EXCEPTIONS = {(line["where"], line["what"]): line for line in CAPS.get("exceptions", [])}
 
 
-def measures() -> Iterator[tuple[str, str, int]]:
+@cache
+def measures() -> tuple[tuple[str, str, int], ...]:
     """(where, which cap, size) of everything that has a cap."""
+    sized: list[tuple[str, str, int]] = []
     for name in python_files("src", "tests", "bench", "docs"):
         for title, function in sizes.functions(tree_of(name)):
-            yield f"{name}::{title}", "function_lines", sizes.length(function)
-            yield f"{name}::{title}", "positional", sizes.positional(function)
+            sized.append((f"{name}::{title}", "function_lines", sizes.length(function)))
+            sized.append((f"{name}::{title}", "positional", sizes.positional(function)))
     for name in python_files("src"):
-        for title, fields in sizes.dataclasses(tree_of(name)):
-            yield f"{name}::{title}", "fields", fields
+        sized += [(f"{name}::{title}", "fields", fields) for title, fields in sizes.dataclasses(tree_of(name))]
+    return tuple(sized)
 
 
 def test_nothing_is_bigger_than_its_cap() -> None:

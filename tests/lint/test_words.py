@@ -30,7 +30,7 @@ FORBIDDEN = [
 MOST_SHOWN = 20
 
 
-def test_every_module_says_first_what_room_it_is() -> None:
+def test_the_first_sentence_of_every_module_says_what_it_holds() -> None:
     silent = []
     for name in python_files("src", "tests", "bench", "docs"):
         words = ast.get_docstring(tree_of(name)) or ""

@@ -151,6 +151,7 @@ async def tell(name: str, victim: str, at: int) -> FaultPlan:
     return faults
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", SERVERS)
 def test_a_rolling_restart_survives_the_death_of_a_manager(victim: str) -> None:
     """It is long, so only some of the awaits: others for each victim."""
@@ -160,6 +161,7 @@ def test_a_rolling_restart_survives_the_death_of_a_manager(victim: str) -> None:
         asyncio.run(tell("a rolling restart", victim, at))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("victim", SERVERS)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_manager_may_die_between_any_two_awaits(name: str, victim: str) -> None:

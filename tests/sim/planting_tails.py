@@ -88,7 +88,7 @@ def feed_without_the_lock() -> None:
         feeders.check_identity(plan.directory, identity, False)
         await self._tails.serve(plan)
 
-    feeders.Feeding.serve_tail = unlocked  # type: ignore[method-assign]
+    feeders.TailSources.serve_tail = unlocked  # type: ignore[method-assign]
 
 
 def an_heir_that_is_not_the_furthest() -> None:
