@@ -128,7 +128,7 @@ class Stage(Watched):
                 return False
             return self.state(TE) in ("", "MONITORED:RUNNING")
 
-        wait_for(f"{STORE} whole", look, within=60)
+        wait_for(f"{STORE} whole", look)
 
     # -- a TE ---------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,27 @@ class Nuocmd:
     def wait_state(self, name: str, state: str) -> None:
         """Wait until a database is in a state."""
         wait_for(f"{name} {state}", lambda: self.database(name)["state"] == state)
+
+    @contextlib.contextmanager
+    def passing_state(self, name: str, state: str) -> Iterator[None]:
+        """A database is seen in a state that it leaves by itself, at some time from here on: who looked for it only after
+        the program that causes it has ended may come too late."""
+        seen, ended = threading.Event(), threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.02) and not seen.is_set():
+                with contextlib.suppress(httpx.HTTPError):
+                    if self.database(name)["state"] == state:
+                        seen.set()
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            yield
+            assert seen.wait(PATIENCE), f"{name} was never {state}"
+        finally:
+            ended.set()
+            watcher.join()
 
     def wait_running(self, name: str, count: int) -> None:
         """Wait until so many processes of a database run, and no other lives."""

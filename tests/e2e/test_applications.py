@@ -94,7 +94,7 @@ def at_work(domain: LocalDomain, libraries: tuple[str, ...], node_modules: Path 
     for listener in listeners:
         listener.start()
     try:
-        wait_for("every application writes", lambda: all(application.served_since(0) for application in applications), within=60)
+        wait_for("every application writes", lambda: all(application.served_since(0) for application in applications))
         yield applications
     finally:
         for each in applications:
@@ -174,7 +174,7 @@ def names(domain: LocalDomain) -> list[str]:
 
 def gone(domain: LocalDomain) -> None:
     """The domain knows that somebody is away, so that waiting for the whole store means something."""
-    wait_for("the death is known", lambda: not whole(domain), within=10)
+    wait_for("the death is known", lambda: not whole(domain))
 
 
 def whole(domain: LocalDomain) -> bool:

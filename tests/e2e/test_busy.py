@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import valkey
 
-from tests.e2e.local_domain import wait_for
+from tests.e2e.local_domain import PATIENCE, wait_for
 from tests.e2e.watched import Watched, watched
 from tests.e2e.writers import Client, at_work, clients_of
 
@@ -103,7 +103,7 @@ def test_archives_are_rewritten_while_writes_flow(domain: Watched) -> None:
         for number in range(100):
             client.set(f"large-{number % 20}", os.urandom(500_000).hex())
         for name in (follower, leader):
-            wait_for(f"{name} rewritten", lambda name=name: incremental(domain.archive(STORE, name)) < 50_000_000, within=60)  # type: ignore[misc]
+            wait_for(f"{name} rewritten", lambda name=name: incremental(domain.archive(STORE, name)) < 50_000_000)  # type: ignore[misc]
         for number in range(20):
             client.delete(f"large-{number}")
 
@@ -193,8 +193,8 @@ def test_a_handover_survives_its_managers(domain: Watched, step: Step, victim: s
         time.sleep(0.2)  # a manager is never back at once
         for manager in victims:
             manager.restart()
-        wait_for(f"{leader} stopped", lambda: stopped(domain, leader), within=60)
-        wait_for(f"{target} leads", lambda: domain.led()["serving"] and domain.led()["leader"] == target, within=60)
+        wait_for(f"{leader} stopped", lambda: stopped(domain, leader))
+        wait_for(f"{target} leads", lambda: domain.led()["serving"] and domain.led()["leader"] == target)
     with domain.engine(STORE, target) as engine:
         assert writer.acknowledged <= int(engine.get(writer.key) or 0) <= writer.sent
         assert engine.set("writes", "go on")
@@ -205,7 +205,7 @@ def test_a_handover_survives_its_managers(domain: Watched, step: Step, victim: s
 
 def look_closely(holds: Callable[[], bool]) -> None:
     """As wait_for, without a rest: the moment is short."""
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < ends, "the step was never seen"
 

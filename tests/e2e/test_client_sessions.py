@@ -142,7 +142,7 @@ def write(domain: LocalDomain, *words: str) -> str:
 
 
 def whole(domain: LocalDomain) -> None:
-    wait_for("the store is whole", lambda: domain.group(STORE)["serving"] and len(domain.group(STORE)["inSync"]) == 2, within=60)
+    wait_for("the store is whole", lambda: domain.group(STORE)["serving"] and len(domain.group(STORE)["inSync"]) == 2)
 
 
 @pytest.fixture(scope="module")

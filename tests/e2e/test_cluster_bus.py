@@ -102,10 +102,10 @@ def test_a_stranger_who_was_let_in_is_reported_thrown_out_and_what_he_had_delete
     with looking_away(domain):
         meet(domain, stranger, leader)
         wait_for("both copies emptied", lambda: sizes(domain) == {0})
-    (lost,) = wait_for("the event of the theft", lambda: events_of(domain, seen, "group.slots_lost"), within=10)
+    (lost,) = wait_for("the event of the theft", lambda: events_of(domain, seen, "group.slots_lost"))
     assert "node ffffffff at 127.0.0.1" in lost["because"]
     assert "which the domain does not know" in lost["because"]
-    wait_for("the event of its end", lambda: events_of(domain, seen, "group.slots_owned"), within=30)
+    wait_for("the event of its end", lambda: events_of(domain, seen, "group.slots_owned"))
     domain.wait_whole()
     (event,) = events_of(domain, seen, "group.deletions_kept")
     assert f"before {KEYS} deletions" in event["because"]

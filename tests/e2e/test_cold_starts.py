@@ -66,7 +66,7 @@ def serving_again(domain: LocalDomain, name: str, seen: int) -> bool:
 
 
 def wait_whole(domain: LocalDomain, shape: Shape) -> None:
-    wait_for(f"{shape.name} whole", lambda: whole(domain.client.store(shape.name)), within=60)
+    wait_for(f"{shape.name} whole", lambda: whole(domain.client.store(shape.name)))
 
 
 def whole(store: Json) -> bool:

@@ -162,7 +162,7 @@ def copied(domain: LocalDomain, name: str, body: Json) -> tuple[Json, float, flo
 
 def test_money_moves_between_groups_and_no_copy_ever_sees_it_twice_or_lost(domain: LocalDomain, tmp_path: Path) -> None:
     domain.create("Bank", "-InstanceCount", "3", "-ReplicationFactor", "2")
-    wait_for("Bank in sync", lambda: serves(domain, "Bank", 2), within=60)
+    wait_for("Bank in sync", lambda: serves(domain, "Bank", 2))
     store = domain.client.store("Bank")
     tags = [key_in(g["slots"], "account") for g in store["groups"]]
     leaders = [g["leaderEndpoint"] for g in store["groups"]]
@@ -243,7 +243,7 @@ def test_nuocmd_restores_a_database_of_several_groups(domain: LocalDomain, tmp_p
     """There is no option for a group: each copy says which one it is of, and the new database gets the groups copied."""
     nuocmd = Nuocmd(domain)
     domain.create("Parts", "-InstanceCount", "2", "-ReplicationFactor", "2", "-ClustronPort", "7951", "-ClientPort", "7991")
-    wait_for("Parts in sync", lambda: serves(domain, "Parts", 2), within=60)
+    wait_for("Parts in sync", lambda: serves(domain, "Parts", 2))
     store = domain.client.store("Parts")
     tags = [key_in(g["slots"], "held") for g in store["groups"]]
     assert len(tags) == 2

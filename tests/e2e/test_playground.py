@@ -48,7 +48,7 @@ def play(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., 
             )
         children.append(child)
         file = tmp_path / f"said-{len(children) - 1}"
-        wait_for("a playground", lambda: "Ctrl-C stops" in file.read_text() or child.poll() is not None, within=60)
+        wait_for("a playground", lambda: "Ctrl-C stops" in file.read_text() or child.poll() is not None)
         return child
 
     yield start

@@ -50,7 +50,7 @@ def kill_the_leader(domain: Watched, lag: bool = False) -> str:
 
 
 def serves_again(domain: Watched, term: int) -> None:
-    wait_for("a new term is served", lambda: domain.led()["serving"] and domain.led()["term"] > term, within=60)
+    wait_for("a new term is served", lambda: domain.led()["serving"] and domain.led()["term"] > term)
 
 
 def full_resyncs(domain: Watched) -> dict[str, int]:

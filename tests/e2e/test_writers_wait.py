@@ -58,7 +58,7 @@ def test_writers_to_a_copy_that_comes_to_lead_after_a_death_are_shown_the_way_an
     with at_work(clients):
         wait_for("everybody is shown the way", lambda: all(client.refused for client in clients))
         lose_leader(domain, "Heir", leader)
-        wait_for("everybody wrote", lambda: everybody_wrote(clients), within=60)
+        wait_for("everybody wrote", lambda: everybody_wrote(clients))
     assert str(domain.group("Heir")["leader"]) == heir
     assert heard(clients) == {"-MOVED"}
     assert not any(client.broken for client in clients)
@@ -75,8 +75,8 @@ def test_the_only_copy_that_is_restarted_ends_its_connections_and_refuses_no_wri
     with at_work(clients):
         wait_for("everybody writes", lambda: everybody_wrote(clients))
         domain.do("restart", "database", "--db-name", "Lone", *how)
-        wait_for("another engine", lambda: domain.pid("Lone", "lone-1") != pid, within=60)
+        wait_for("another engine", lambda: domain.pid("Lone", "lone-1") != pid)
         counts = max(len(client.accepted) for client in clients)
-        wait_for("everybody writes on", lambda: everybody_wrote(clients, counts), within=60)
+        wait_for("everybody writes on", lambda: everybody_wrote(clients, counts))
     assert all(client.broken for client in clients)
     assert heard(clients) == set()

@@ -38,7 +38,7 @@ class Watched(LocalDomain):
 
     def wait_whole(self) -> None:
         """Wait until it serves with every copy in sync."""
-        wait_for(f"{self.store} whole", lambda: self.led()["serving"] and len(self.led()["inSync"]) == self.copies, within=60)
+        wait_for(f"{self.store} whole", lambda: self.led()["serving"] and len(self.led()["inSync"]) == self.copies)
 
     def led(self) -> Json:
         """Its only group, which says who leads."""
