@@ -100,8 +100,8 @@ def missing(endpoints: Sequence[str], keys: int) -> int:
     for start in range(0, keys, BATCH):
         numbers = range(start, min(keys, start + BATCH))
         names = [f"cold:{n}" for n in numbers]
-        found = until(lambda wanted=names: read_back(endpoints, wanted), PATIENT, "the keys to be readable", 0.02)
-        lost += sum(value != value_of(n).encode() for n, value in zip(numbers, found, strict=True))
+        values = until(lambda wanted=names: read_back(endpoints, wanted), PATIENT, "the keys to be readable", 0.02)
+        lost += sum(value != value_of(n).encode() for n, value in zip(numbers, values, strict=True))
     return lost
 
 
@@ -125,8 +125,8 @@ def measure_peer(stage: Stage, recorder: Recorder, keys: int, rounds: int) -> No
 
 def sides(raw: Sequence[Raw]) -> dict[str, list[Raw]]:
     """The rounds of each side."""
-    found = {side: of(raw, "round", side=side) for side in ("dkv 1x1", "dkv 1x2", "bare valkey")}
-    return {side: rounds for side, rounds in found.items() if rounds}
+    by_side = {side: of(raw, "round", side=side) for side in ("dkv 1x1", "dkv 1x2", "bare valkey")}
+    return {side: rounds for side, rounds in by_side.items() if rounds}
 
 
 def tables(raw: Sequence[Raw]) -> list[Table]:

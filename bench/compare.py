@@ -133,8 +133,8 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     return [Table(f"{name}: this tree ({head['commit']}) beside {head['wish']['before']}", header, rows)]
 
 
-def _rows(measure: str, found: Mapping[str, list[float]]) -> Iterator[tuple[str, ...]]:
-    for side, numbers in found.items():
+def _rows(measure: str, values: Mapping[str, list[float]]) -> Iterator[tuple[str, ...]]:
+    for side, numbers in values.items():
         if not numbers:
             yield measure, side, "0", "-", "-", "-"
         elif any(word in measure for word in TOTALS):
@@ -142,7 +142,7 @@ def _rows(measure: str, found: Mapping[str, list[float]]) -> Iterator[tuple[str,
         else:
             low, high = interval(numbers)
             p50, p99 = percentile(numbers, 0.5), percentile(numbers, 0.99)
-            ratio = f"{p50 / percentile(found[BEFORE], 0.5):.2f}" if found[BEFORE] else "-"
+            ratio = f"{p50 / percentile(values[BEFORE], 0.5):.2f}" if values[BEFORE] else "-"
             yield measure, side, str(len(numbers)), f"{p50:.3g} [{low:.3g}, {high:.3g}]", f"{p99:.3g}", ratio
 
 

@@ -162,12 +162,12 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     """Rates, ratios, intervals."""
     rows = []
     for shape, load in measured(raw):
-        found = ratios(raw, shape, load)
+        shares = ratios(raw, shape, load)
         rates = [median(r["per_second"] for r in of(raw, "rate", shape=shape, load=load, side=side)) for side in SIDES]
-        low, high = interval(found)
-        open_still = low < TARGET <= median(found) or median(found) < TARGET <= high
-        judged = verdict(median(found), TARGET, at_most=False) + (", the interval spans it" if open_still else "")
-        rows.append((shape, load, str(len(found)), f"{rates[0]:,.0f}", f"{rates[1]:,.0f}", middle(found), judged))
+        low, high = interval(shares)
+        open_still = low < TARGET <= median(shares) or median(shares) < TARGET <= high
+        judged = verdict(median(shares), TARGET, at_most=False) + (", the interval spans it" if open_still else "")
+        rows.append((shape, load, str(len(shares)), f"{rates[0]:,.0f}", f"{rates[1]:,.0f}", middle(shares), judged))
     header = ("shape", "load", "rounds", "dkv ops/s", "bare ops/s", "ratio, median [95 %]", f"target {TARGET}")
     return [Table("Throughput of a store's leader to Valkey started by hand with the same settings", header, rows)]
 

@@ -71,9 +71,9 @@ def start(stage: Stage, recorder: Recorder, servers: Sequence[str], number: int)
     """One whole start, and the stop after it."""
     began = time.monotonic()
     stage.cmdlet("start", "database", "--db-name", DATABASE, "--te-server-ids", *servers)
-    asked = time.monotonic()
+    begun = time.monotonic()
     until(lambda: settled(stage, 4) or None, PATIENT, "the database to run", 0.02)
-    recorder.add("start", number=number, ms=1000 * (time.monotonic() - began), asked_ms=1000 * (asked - began))
+    recorder.add("start", number=number, ms=1000 * (time.monotonic() - began), asked_ms=1000 * (begun - began))
     stage.cmdlet("shutdown", "database", "--db-name", DATABASE)
     until(lambda: settled(stage, 0) or None, PATIENT, "the database to stop", 0.02)
     progress(f"start {number + 1}")
@@ -82,9 +82,9 @@ def start(stage: Stage, recorder: Recorder, servers: Sequence[str], number: int)
 def settled(stage: Stage, count: int) -> bool:
     """Whether exactly `count` processes are there, all of them running; none means that the database does not run."""
     state = ask(stage, f"/api/1/databases/{DATABASE}")["state"]
-    found = ask(stage, f"/api/1/processes?limit=100&filterBy=dbName&dbName={DATABASE}")["data"]
-    running = all((p["durableState"], p["state"]) == ("MONITORED", "RUNNING") for p in found)
-    return bool(state == ("RUNNING" if count else "NOT_RUNNING") and len(found) == count and running)
+    processes = ask(stage, f"/api/1/processes?limit=100&filterBy=dbName&dbName={DATABASE}")["data"]
+    running = all((p["durableState"], p["state"]) == ("MONITORED", "RUNNING") for p in processes)
+    return bool(state == ("RUNNING" if count else "NOT_RUNNING") and len(processes) == count and running)
 
 
 def ask(stage: Stage, path: str) -> Json:

@@ -149,9 +149,11 @@ def measure_peer(stage: Stage, recorder: Recorder, wish: Namespace, side: str, h
 def sides(raw: Sequence[Raw]) -> list[tuple[str, str, list[float]]]:
     """(side, writer, outages in ms) of everything that was measured."""
     kills = of(raw, "kill", side="dkv")
-    found = [("dkv", writer, [k[f"{writer}_ms"] for k in kills if f"{writer}_ms" in k]) for writer in (PLAIN, CONFIRMED, LIBRARY)]
-    found += [(side, PLAIN, [k["plain_ms"] for k in of(raw, "kill", side=side)]) for side in TIMEOUTS]
-    return [one for one in found if one[2]]
+    outages = [
+        ("dkv", writer, [k[f"{writer}_ms"] for k in kills if f"{writer}_ms" in k]) for writer in (PLAIN, CONFIRMED, LIBRARY)
+    ]
+    outages += [(side, PLAIN, [k["plain_ms"] for k in of(raw, "kill", side=side)]) for side in TIMEOUTS]
+    return [outage for outage in outages if outage[2]]
 
 
 def tables(raw: Sequence[Raw]) -> list[Table]:

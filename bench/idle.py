@@ -43,8 +43,8 @@ def main() -> None:
         watch_manager(stage, recorder, wish.seconds)
         look(stage, recorder, wish.looks)
         place = stage.domain.site.places[0]
-        found = asyncio.run(reconcile(stage.directory / "domain.sqlite", place, wish.reconciles))
-        recorder.add("reconcile", engines=wish.engines, **found)
+        reconciled = asyncio.run(reconcile(stage.directory / "domain.sqlite", place, wish.reconciles))
+        recorder.add("reconcile", engines=wish.engines, **reconciled)
     draw(recorder)
     recorder.finish(tables)
 

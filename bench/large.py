@@ -54,7 +54,7 @@ def measure(stage: Stage, recorder: Recorder, wish: Namespace, side: str) -> Non
             sequence = max(int(e["sequence"]) for e in stage.domain.ask(lambda client: client.events()))
             killed = stage.kill(leader_pid(before))
             until(lambda old=before: _elected(stage, old), PATIENT, "a leader", 0.05)
-            kept = len(stage.store(STORE)["groups"][0]["inSync"])
+            members = len(stage.store(STORE)["groups"][0]["inSync"])
             writer.await_answers(AFTER, time.monotonic())
             after = stage.whole(STORE)
             over = time.monotonic()
@@ -66,7 +66,7 @@ def measure(stage: Stage, recorder: Recorder, wish: Namespace, side: str) -> Non
                 outage_ms=writer.outage(killed, over),
                 whole_ms=1000 * (over - killed),
                 same=before["groups"][0]["leader"] == after["groups"][0]["leader"],
-                kept=kept,
+                kept=members,
                 choices=choices(stage, sequence),
                 **vars(writer.prove()),
             )

@@ -54,7 +54,7 @@ def filled(text: str) -> str:
     """The document with every results section as the raw files have it."""
     for name in BENCHES:
         pattern = re.compile(rf"(<!-- results: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = pattern.sub(lambda found, name=name: found[1] + "\n".join(section(name)) + "\n" + found[2], text)
+        text = pattern.sub(lambda match, name=name: match[1] + "\n".join(section(name)) + "\n" + match[2], text)
     return text
 
 

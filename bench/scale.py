@@ -158,8 +158,8 @@ class Run:
     def decide(self, command: c.Command, name: str = "", keep: bool = True) -> State:
         """Decide it; unless it is only asked about: write it down, and see it through a watch. Raises RuntimeError."""
         self.now += 1_000
-        state, asked = self.state, replace(command, now=self.now)
-        decision = self.timed(name or f"decide {type(command).__name__}", lambda: decide(state, asked))
+        state, timed = self.state, replace(command, now=self.now)
+        decision = self.timed(name or f"decide {type(command).__name__}", lambda: decide(state, timed))
         if not isinstance(decision, Accepted):
             raise RuntimeError(f"{type(command).__name__}: {decision.message}")
         if keep and decision.state is not state:

@@ -139,8 +139,8 @@ def prove(recorder: Recorder, side: str, both: Sequence[Writer], at_end: bool = 
 
 def sides(raw: Sequence[Raw]) -> dict[str, list[float]]:
     """The plain writer's gaps in ms, of each side that was measured."""
-    found = {side: [r["plain_ms"] for r in of(raw, "switchover", side=side)] for side in (DKV, PEER)}
-    return {side: gaps for side, gaps in found.items() if gaps}
+    outages = {side: [r["plain_ms"] for r in of(raw, "switchover", side=side)] for side in (DKV, PEER)}
+    return {side: gaps for side, gaps in outages.items() if gaps}
 
 
 def tables(raw: Sequence[Raw]) -> list[Table]:

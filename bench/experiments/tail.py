@@ -64,14 +64,14 @@ class Failover:
         self.tick("reaped")
         await load.stop() if stopped is None else None
         for copy in self.copies:
-            await self.group.seen(copy, lambda one: one.answering and not one.replication.link_up)
+            await self.group.seen(copy, lambda engine: engine.answering and not engine.replication.link_up)
         self.tick("links down")
 
     async def measure(self) -> None:
         """Read the positions; the heir is the follower furthest ahead in its stream."""
         self.dead = await asyncio.to_thread(on_disk, self.group.spec(1).directory, COMMON)
         survey = await self.group.engines.survey()
-        seen = {one.start_id: one for one in survey.engines}
+        seen = {engine.start_id: engine for engine in survey.engines}
         for copy in self.copies:
             await self.group.engines.fence(copy)
             self.disks[copy] = await asyncio.to_thread(on_disk, self.group.spec(copy).directory, COMMON)
@@ -124,7 +124,8 @@ class Failover:
                 raise FeedBroke("on purpose")
             for copy in self.copies:
                 await self.group.seen(
-                    copy, lambda one: (one.replication.history, one.replication.offset) == (self.plan.new_id, self.plan.end)
+                    copy,
+                    lambda engine: (engine.replication.history, engine.replication.offset) == (self.plan.new_id, self.plan.end),
                 )
 
     async def compare(self) -> None:
@@ -149,7 +150,8 @@ class Failover:
         for copy in others:
             await self.group.engines.replicate(copy, leader)
             await self.group.seen(
-                copy, lambda one: one.replication.link_up and not one.files.rewriting and one.follows == leader.node_id
+                copy,
+                lambda engine: engine.replication.link_up and not engine.files.rewriting and engine.follows == leader.node_id,
             )
         self.tick("others linked")
         (text,) = await self.group.driver(self.heir).do(("INFO", "stats"))
@@ -178,8 +180,8 @@ async def judge(group: Group, leader: int, load: Load) -> dict[str, Any]:
 async def alike(group: Group, port: int, dead: str) -> dict[str, Any]:
     """Every key of the new leader against a plain server that loaded the dead leader's files."""
     wanted = await reference(dead, group.path)
-    found = await asyncio.to_thread(contents, port)
-    return {"keys": len(wanted), "differ": len(wanted.items() ^ found.items()) if wanted != found else 0}
+    held = await asyncio.to_thread(contents, port)
+    return {"keys": len(wanted), "differ": len(wanted.items() ^ held.items()) if wanted != held else 0}
 
 
 async def main_trial(number: int, followers: int, way: str) -> dict[str, Any]:
@@ -204,11 +206,11 @@ async def main_trial(number: int, followers: int, way: str) -> dict[str, Any]:
             "behind": behind,
             "multi": tail.count(b"$5\r\nMULTI\r\n"),
             "selects": tail.count(b"$6\r\nSELECT\r\n"),
-            "gap": len({one.offset - one.place for one in case.plan.followers.values()}) > 1,
+            "gap": len({follower.offset - follower.place for follower in case.plan.followers.values()}) > 1,
         }
         await case.feed()
         before = [moment for probe in probes for moment in probe.accepted]
-        asked = dict(probes[case.heir - 1].refused)
+        refused = dict(probes[case.heir - 1].refused)
         await case.open()
         probe = probes[case.heir - 1]
         while not probe.accepted:
@@ -217,7 +219,7 @@ async def main_trial(number: int, followers: int, way: str) -> dict[str, Any]:
         for probe in probes:
             await probe.stop()
         await load.stop()
-        result |= {"early": len(before), "refused": asked, "times": case.times, "heir": case.heir}
+        result |= {"early": len(before), "refused": refused, "times": case.times, "heir": case.heir}
         result |= await case.gather() | await after(case, load)
         return result
     finally:
@@ -236,10 +238,10 @@ async def after(case: Failover, load: Load) -> dict[str, Any]:
         words, start = words_at(ends[0].data, start)
         foreign += words != [b"SELECT", b"0"]
     return {
-        "same_bytes": len({one.data for one in ends}) == 1,
-        "ends": [one.position.bytes_after for one in ends],
+        "same_bytes": len({end.data for end in ends}) == 1,
+        "ends": [end.position.bytes_after for end in ends],
         "foreign": foreign,
-        "positions_equal": len({one.position for one in ends}) == 1,
+        "positions_equal": len({end.position for end in ends}) == 1,
         **await judge(group, case.heir, load),
         **await alike(group, group.spec(case.heir).client_port, group.spec(1).directory),
     }
@@ -291,7 +293,9 @@ async def cut_short(case: Failover, where: str, half: int, result: dict[str, Any
         start_id = await ordinary(case, opened=False)  # the half-fed follower lives on and follows
         leader = await group.peer(1, start_id)
         await group.engines.replicate(2, leader)
-        await group.seen(2, lambda one: one.replication.link_up and not one.files.rewriting and not one.replication.resyncing)
+        await group.seen(
+            2, lambda engine: engine.replication.link_up and not engine.files.rewriting and not engine.replication.resyncing
+        )
         await group.mark_everywhere(start_id, (3, 2), (start_id, 2))
         return start_id
     group.kill(2)
@@ -395,12 +399,12 @@ if __name__ == "__main__":
     words = argparse.ArgumentParser(description="The dead leader's tail.")
     words.add_argument("--quick", action="store_true", help="a few trials of each")
     words.add_argument("--only", choices=("trials", "crashes", "cuts", "sizes"), help="one part of it")
-    asked = words.parse_args()
+    arguments = words.parse_args()
     wish: dict[str, Any] = {"trials": 30, "crashes": 3, "cuts": 5, "sizes": [10_000, 100_000, 1_000_000]}
-    if asked.quick:
+    if arguments.quick:
         wish = {"trials": 2, "crashes": 1, "cuts": 1, "sizes": [10_000]}
-    if asked.only:
-        wish = {name: value if name == asked.only else [] if name == "sizes" else 0 for name, value in wish.items()}
-    book = Recorder("tail", asked.quick, wish)
+    if arguments.only:
+        wish = {name: value if name == arguments.only else [] if name == "sizes" else 0 for name, value in wish.items()}
+    book = Recorder("tail", arguments.quick, wish)
     asyncio.run(run(book, **wish))
     book.finish(tables)

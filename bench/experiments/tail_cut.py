@@ -25,8 +25,8 @@ class Naive(Primary):
     """Goes on under the old id, from the follower's offset, with what the files have."""
 
     async def _continue(self, writer: asyncio.StreamWriter, node_id: str, history: str, wants: int) -> None:
-        one = self._plan.followers[node_id]
-        writer.write(b"+CONTINUE\r\n" + self._plan.tail_of.data[one.place + wants - 1 - one.offset :])
+        follower = self._plan.followers[node_id]
+        writer.write(b"+CONTINUE\r\n" + self._plan.tail_of.data[follower.place + wants - 1 - follower.offset :])
         await writer.drain()
 
 
@@ -47,13 +47,13 @@ def count(port: int, times: int, wait: bool) -> None:
 
 async def give(group: Group, way: str, plan: Plan) -> None:
     """The tail to archive 2, and TAKEOVER."""
-    one = plan.followers[group.spec(2).node_id]
+    follower = plan.followers[group.spec(2).node_id]
     if way == COMMANDS:
         await group.driver(2).do(("CONFIG", "SET", "import-mode", "yes"))
         await group.engines.take_over(2)
-        await command_feed(group.spec(2), plan.tail_of, one.place)
+        await command_feed(group.spec(2), plan.tail_of, follower.place)
         return
-    end = plan.end if way == STREAM else one.offset + len(plan.tail_of.data) - one.place
+    end = plan.end if way == STREAM else follower.offset + len(plan.tail_of.data) - follower.place
     async with (Primary if way == STREAM else Naive)(group.spec(1), plan):
         await group.seen(2, lambda seen: seen.replication.offset == end)
     await group.engines.take_over(2)
@@ -69,7 +69,9 @@ async def cut_trial(way: str) -> dict[str, Any]:
         await cut(group, 2)
         stopped.append(2)
         back = group.spec(3).client_port
-        await group.seen(1, lambda one: any(replica.online and replica.port == back for replica in one.replication.replicas))
+        await group.seen(
+            1, lambda engine: any(replica.online and replica.port == back for replica in engine.replication.replicas)
+        )
         await asyncio.to_thread(count, port, 3, True)
         await cut(group, 3)
         stopped.append(3)
@@ -78,7 +80,7 @@ async def cut_trial(way: str) -> dict[str, Any]:
         await group.ended(1)
         os.kill(group.pid(2), signal.SIGCONT)
         stopped.remove(2)
-        heir = await group.seen(2, lambda one: one.answering and not one.replication.link_up)
+        heir = await group.seen(2, lambda engine: engine.answering and not engine.replication.link_up)
         dead, mine = (on_disk(group.spec(archive).directory, COMMON) for archive in (1, 2))
         third = on_disk(group.spec(3).directory, COMMON)
         node = group.spec(2).node_id
@@ -90,7 +92,7 @@ async def cut_trial(way: str) -> dict[str, Any]:
         await asyncio.to_thread(count, group.spec(2).client_port, 5, False)
         os.kill(group.pid(3), signal.SIGCONT)
         stopped.remove(3)
-        return {"missing": [len(dead.data) - len(one.data) for one in (mine, third)]} | await compare(group)
+        return {"missing": [len(dead.data) - len(copy.data) for copy in (mine, third)]} | await compare(group)
     finally:
         for start_id in stopped:
             os.kill(group.pid(start_id), signal.SIGCONT)
@@ -103,11 +105,11 @@ async def compare(group: Group) -> dict[str, Any]:
     await group.engines.replicate(3, leader)
     await group.seen(
         3,
-        lambda one: (
-            one.replication.link_up
-            and not one.replication.resyncing
-            and not one.files.rewriting
-            and one.follows == leader.node_id
+        lambda engine: (
+            engine.replication.link_up
+            and not engine.replication.resyncing
+            and not engine.files.rewriting
+            and engine.follows == leader.node_id
         ),
     )
     await asyncio.to_thread(count, group.spec(2).client_port, 1, True)

@@ -54,12 +54,12 @@ class Plan:
     @property
     def lowest(self) -> int:
         """The place furthest behind."""
-        return min(one.place for one in self.followers.values())
+        return min(follower.place for follower in self.followers.values())
 
     @property
     def shift(self) -> int:
         """New offset of a byte minus its place."""
-        return max(one.offset for one in self.followers.values()) - self.lowest + 128
+        return max(follower.offset for follower in self.followers.values()) - self.lowest + 128
 
     def pad_id(self, node_id: str) -> str:
         """A history only this follower ever has: while it is being padded nobody else can continue it."""
@@ -67,9 +67,9 @@ class Plan:
 
     def padding(self, node_id: str) -> bytes:
         """The PING that takes this follower from its old offset to `place + shift`."""
-        one = self.followers[node_id]
-        missed = self.tail_of.data[self.lowest : one.place] or b"\r\n"
-        size = one.place + self.shift - one.offset
+        follower = self.followers[node_id]
+        missed = self.tail_of.data[self.lowest : follower.place] or b"\r\n"
+        size = follower.place + self.shift - follower.offset
         for digits in range(1, 12):
             head = len(b"*2\r\n$4\r\nPING\r\n$") + digits + 2
             text = size - head - 2
@@ -141,13 +141,13 @@ class Primary:
                 writer.write(b"-LOADING the group is choosing its leader\r\n")
 
     async def _continue(self, writer: asyncio.StreamWriter, node_id: str, history: str, wants: int) -> None:
-        plan, one = self._plan, self._plan.followers[node_id]
+        plan, follower = self._plan, self._plan.followers[node_id]
         self.asked.append((node_id, history, wants))
         if history == plan.new_id and plan.lowest <= wants - 1 - plan.shift <= len(plan.tail_of.data):
             await self._feed(writer, node_id, wants - 1 - plan.shift)
-        elif history == plan.pad_id(node_id) and wants == one.place + plan.shift + 1:
-            await self._feed(writer, node_id, one.place)
-        elif wants == one.offset + 1:
+        elif history == plan.pad_id(node_id) and wants == follower.place + plan.shift + 1:
+            await self._feed(writer, node_id, follower.place)
+        elif wants == follower.offset + 1:
             writer.write(b"+CONTINUE %s\r\n" % plan.pad_id(node_id).encode() + plan.padding(node_id))
             await writer.drain()
             await asyncio.sleep(0.001)
@@ -188,7 +188,7 @@ async def request(reader: asyncio.StreamReader) -> list[bytes]:
 
 def client_rules(spec: EngineSpec) -> list[str]:
     """What `default` may do, as the engine's own users file has it."""
-    line = next(one for one in users_acl(spec).splitlines() if one.startswith("user default "))
+    line = next(line for line in users_acl(spec).splitlines() if line.startswith("user default "))
     return line.split()[2:]
 
 

@@ -45,8 +45,8 @@ class Group:
 
     async def close(self) -> None:
         """Kill every engine, see it gone, remove the files."""
-        for one in (await self.engines.survey()).engines:
-            await self.engines.kill(one.start_id, Cause.OPERATOR_KILL)
+        for engine in (await self.engines.survey()).engines:
+            await self.engines.kill(engine.start_id, Cause.OPERATOR_KILL)
         await self.until(lambda survey: not survey.engines)
         self.engines.close()
         shutil.rmtree(self.path, ignore_errors=True)
@@ -94,10 +94,10 @@ class Group:
         """The engine once it looks like that."""
 
         def there(survey: Any) -> bool:
-            return any(one.start_id == start_id and holds(one) for one in survey.engines)
+            return any(engine.start_id == start_id and holds(engine) for engine in survey.engines)
 
         survey = await self.until(there)
-        return next(one for one in survey.engines if one.start_id == start_id)
+        return next(engine for engine in survey.engines if engine.start_id == start_id)
 
     async def start(self, archive: int, fresh: bool = True, peers: tuple[PeerNode, ...] = ()) -> int:
         """Launch and wait until it has loaded; its start id."""
@@ -107,7 +107,7 @@ class Group:
             spec = replace(spec, start_id=self._next, current_epoch=100 * self._next)
         await self.engines.prepare(spec.directory, spec.identity, fresh)
         await self.engines.launch(spec)
-        await self.seen(spec.start_id, lambda one: one.answering and not one.loading and one.cluster.state_ok)
+        await self.seen(spec.start_id, lambda engine: engine.answering and not engine.loading and engine.cluster.state_ok)
         return spec.start_id
 
     async def lead(self, start_id: int, marker: tuple[int, int]) -> None:
@@ -119,9 +119,9 @@ class Group:
 
     async def peer(self, archive: int, start_id: int, leads: bool = True) -> PeerNode:
         """An engine as others are told of it."""
-        one = await self.seen(start_id, lambda one: one.answering)
+        engine = await self.seen(start_id, lambda engine: engine.answering)
         spec = self.spec(archive)
-        return PeerNode(spec.node_id, spec.address, spec.client_port, spec.cluster_port, SHARD, "g0", leads, one.cluster.epoch)
+        return PeerNode(spec.node_id, spec.address, spec.client_port, spec.cluster_port, SHARD, "g0", leads, engine.cluster.epoch)
 
     async def form(self, followers: int) -> None:
         """Archive 1 leads, archives 2.. follow, a fresh marker is on every disk."""
@@ -134,7 +134,8 @@ class Group:
             await self.engines.replicate(archive, leader)
         for archive in range(2, followers + 2):
             await self.seen(
-                archive, lambda one: one.replication.link_up and not one.files.rewriting and not one.replication.resyncing
+                archive,
+                lambda engine: engine.replication.link_up and not engine.files.rewriting and not engine.replication.resyncing,
             )
         await self.mark_everywhere(1, (1, 2), range(1, followers + 2))
 
@@ -142,7 +143,7 @@ class Group:
         """A marker, found on every one of these disks."""
         await self.engines.mark(leader, *marker, nonce(*marker))
         for start_id in start_ids:
-            await self.seen(start_id, lambda one: one.files.marker is not None and one.files.marker.order[:2] == marker)
+            await self.seen(start_id, lambda engine: engine.files.marker is not None and engine.files.marker.order[:2] == marker)
             await self.engines.confirm_initialised(self.engines._known(start_id).run.record.directory)
 
     def kill(self, start_id: int) -> float:
@@ -152,7 +153,7 @@ class Group:
 
     async def ended(self, start_id: int) -> None:
         """Its whole process group is proven gone."""
-        await self.until(lambda survey: any(one.start_id == start_id and one.reaped for one in survey.exits))
+        await self.until(lambda survey: any(engine.start_id == start_id and engine.reaped for engine in survey.exits))
 
 
 def nonce(term: int, sequence: int) -> str:
@@ -335,13 +336,13 @@ class Probe:
 
     async def _knock(self) -> None:
         turn = 0
-        kept: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while not self._ended:
             turn += 1
-            fresh = kept is None or turn % 10 == 0
+            fresh = connection is None or turn % 10 == 0
             try:
-                line = await asyncio.open_connection("127.0.0.1", self.port) if fresh or kept is None else kept
-                kept = kept or line
+                line = await asyncio.open_connection("127.0.0.1", self.port) if fresh or connection is None else connection
+                connection = connection or line
                 line[1].write(
                     (
                         packed("SET", "{probe}", turn),
@@ -361,11 +362,11 @@ class Probe:
                 else:
                     word = answer.decode().split(" ")[0].strip() or "closed"
                     self.refused[word] = self.refused.get(word, 0) + 1
-                    kept = None if not answer else kept
-                if line is not kept:
+                    connection = None if not answer else connection
+                if line is not connection:
                     line[1].close()
             except (OSError, TimeoutError):
-                kept = None
+                connection = None
                 self.refused["no answer"] = self.refused.get("no answer", 0) + 1
             await asyncio.sleep(0.0005)
 
@@ -375,7 +376,7 @@ class Probe:
 
 def contents(port: int, databases: int = 3) -> dict[tuple[int, bytes], tuple[Any, Any]]:
     """Every key with its serialised value and expiry; keys about to expire and probes are left out."""
-    found: dict[tuple[int, bytes], tuple[Any, Any]] = {}
+    held: dict[tuple[int, bytes], tuple[Any, Any]] = {}
     with Line(f"127.0.0.1:{port}", timeout=20) as line:
         for database in range(databases):
             line.ask("SELECT", database)
@@ -385,10 +386,10 @@ def contents(port: int, databases: int = 3) -> dict[tuple[int, bytes], tuple[Any
                 names = [key for key in keys if b"brief" not in key and not key.startswith(b"{probe}")]
                 values = line.ask_all([("DUMP", key) for key in names])
                 ends = line.ask_all([("PEXPIRETIME", key) for key in names])
-                found.update({(database, key): pair for key, *pair in zip(names, values, ends, strict=True)})  # type: ignore[misc]
+                held.update({(database, key): pair for key, *pair in zip(names, values, ends, strict=True)})  # type: ignore[misc]
                 if cursor == b"0":
                     break
-    return found
+    return held
 
 
 async def reference(directory: str, path: Path) -> dict[tuple[int, bytes], tuple[Any, Any]]:

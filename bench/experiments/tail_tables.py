@@ -24,20 +24,20 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
     main = []
     for way in (STREAM, COMMANDS):
         tried = of(raw, "main", way=way)
-        good = [one for one in tried if "broke" not in one]
-        worst = [max(one["behind"]) for one in good]
-        opened = [one["times"]["first write"] for one in good]
+        good = [trial for trial in tried if "broke" not in trial]
+        worst = [max(trial["behind"]) for trial in good]
+        opened = [trial["times"]["first write"] for trial in good]
         main.append(
             [
                 way,
                 str(len(tried)),
                 str(len(tried) - len(good)),
-                str(sum(one["prefix"] for one in good)),
-                str(sum(one["early"] + one["foreign"] for one in good)),
-                str(sum(sum(one["refused"].values()) for one in good)),
-                str(sum(one["lost"] + one["doubled"] + one["differ"] for one in good)),
-                str(sum(one["same_bytes"] and one["positions_equal"] for one in good)),
-                str(sum(one["full"] for one in good)),
+                str(sum(trial["prefix"] for trial in good)),
+                str(sum(trial["early"] + trial["foreign"] for trial in good)),
+                str(sum(sum(trial["refused"].values()) for trial in good)),
+                str(sum(trial["lost"] + trial["doubled"] + trial["differ"] for trial in good)),
+                str(sum(trial["same_bytes"] and trial["positions_equal"] for trial in good)),
+                str(sum(trial["full"] for trial in good)),
                 f"{statistics.median(worst):.0f} / {max(worst)}" if worst else "",
                 f"{statistics.median(opened):.0f} / {max(opened):.0f}" if opened else "",
             ]
@@ -60,16 +60,16 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
             way,
             where,
             str(len(tried)),
-            str(sum("broke" in one for one in tried)),
-            str(sum(one.get("lost", 0) + one.get("doubled", 0) + one.get("differ", 0) for one in tried)),
+            str(sum("broke" in trial for trial in tried)),
+            str(sum(trial.get("lost", 0) + trial.get("doubled", 0) + trial.get("differ", 0) for trial in tried)),
         ]
         for way in (STREAM, COMMANDS)
         for where in CRASHES
         if (tried := of(raw, "crash", way=way, where=where))
     ]
     size = [
-        [str(keys), way, " ".join(f"{one['times']['open']:.0f}" if "times" in one else "broke" for one in tried)]
-        for keys in sorted({one["keys"] for one in of(raw, "size")})
+        [str(keys), way, " ".join(f"{trial['times']['open']:.0f}" if "times" in trial else "broke" for trial in tried)]
+        for keys in sorted({trial["keys"] for trial in of(raw, "size")})
         for way in (STREAM, COMMANDS, "restart")
         if (tried := of(raw, "size", way=way, keys=keys))
     ]
@@ -77,10 +77,10 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         [
             way,
             str(len(tried)),
-            str(sum(one.get("returned") != one.get("leader") for one in tried)),
-            str(sum(one.get("leader") != one.get("expected") for one in tried)),
-            str(sum(one.get("full", 0) for one in tried)),
-            str(sum("broke" in one for one in tried)),
+            str(sum(trial.get("returned") != trial.get("leader") for trial in tried)),
+            str(sum(trial.get("leader") != trial.get("expected") for trial in tried)),
+            str(sum(trial.get("full", 0) for trial in tried)),
+            str(sum("broke" in trial for trial in tried)),
         ]
         for way in ("naive stream", STREAM, COMMANDS)
         if (tried := of(raw, "cut", way=way))

@@ -39,12 +39,12 @@ def fill(endpoint: str) -> None:
 
 def requests() -> list[Request]:
     """Random requests, 70 % GET."""
-    found: list[Request] = []
+    requested: list[Request] = []
     for _ in range(REQUESTS):
         name = name_of(random.randrange(KEYS))
         read = random.random() < READS
-        found.append((packed("GET", name), FOUND) if read else (packed("SET", name, "y" * LENGTH), OK))
-    return found
+        requested.append((packed("GET", name), FOUND) if read else (packed("SET", name, "y" * LENGTH), OK))
+    return requested
 
 
 def run(lines: Sequence[socket.socket], made: Sequence[Request], seconds: float) -> tuple[int, float]:

@@ -117,8 +117,8 @@ class Peer:
         """True once the cluster is ok everywhere and every replica's link is up; None before."""
         try:
             for endpoint in self.endpoints:
-                said = info(endpoint, "replication")
-                if said["role"] == "slave" and said["master_link_status"] != "up":
+                replication = info(endpoint, "replication")
+                if replication["role"] == "slave" and replication["master_link_status"] != "up":
                     return None
                 with Line(endpoint) as line:
                     if b"cluster_state:ok" not in line.ask("CLUSTER", "INFO"):
@@ -137,8 +137,8 @@ class Peer:
             try:
                 with Line(node.endpoint) as line:
                     ranges = line.ask("CLUSTER", "SLOTS")
-                found = next(r for r in ranges if r[0] <= slot <= r[1])
-                if found[2][1] != node.port or info(node.endpoint, "replication").get("connected_slaves", "0") == "0":
+                range_of_slot = next(r for r in ranges if r[0] <= slot <= r[1])
+                if range_of_slot[2][1] != node.port or info(node.endpoint, "replication").get("connected_slaves", "0") == "0":
                     continue
             except (OSError, Refused, StopIteration):
                 continue

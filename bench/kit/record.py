@@ -65,7 +65,7 @@ def read(path: Path) -> list[Raw]:
 
 def of(raw: Sequence[Raw], kind: str, **wanted: Any) -> list[Raw]:
     """The lines of a kind, with these values."""
-    return [one for one in raw if one["kind"] == kind and all(one.get(k) == v for k, v in wanted.items())]
+    return [line for line in raw if line["kind"] == kind and all(line.get(k) == v for k, v in wanted.items())]
 
 
 def machine() -> dict[str, Any]:

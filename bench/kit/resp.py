@@ -70,10 +70,10 @@ class Line:
         return [self._answer() for _ in range(int(rest))]
 
     def _exactly(self, count: int) -> bytes:
-        found = self._file.read(count)
-        if len(found) < count:
+        block = self._file.read(count)
+        if len(block) < count:
             raise ConnectionResetError("the connection was closed")
-        return found
+        return block
 
 
 def info(endpoint: str, section: str) -> dict[str, str]:

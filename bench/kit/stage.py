@@ -70,7 +70,7 @@ class Stage:
 
     def whole(self, name: str, within: float = PATIENT) -> Json:
         """The store once every copy runs and is in sync."""
-        return until(lambda: None if lacks(found := self.store(name)) else found, within, f"{name} to be whole", 0.1)
+        return until(lambda: None if lacks(value := self.store(name)) else value, within, f"{name} to be whole", 0.1)
 
     def kill(self, pid: int) -> float:
         """SIGKILL an engine of this domain; the moment, in monotonic seconds."""
@@ -95,11 +95,11 @@ def leader_pid(store: Json, group: int = 0) -> int:
 def until(ask: Callable[[], T | None], within: float, what: str, pause: float = 0.01) -> T:
     """Ask until something comes. Raises RuntimeError."""
     ends = time.monotonic() + within
-    while (found := ask()) is None:
+    while (value := ask()) is None:
         if time.monotonic() > ends:
             raise RuntimeError(f"waited {within:g} s in vain for {what}")
         time.sleep(pause)
-    return found
+    return value
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ def percentile(values: Sequence[float], share: float) -> float:
 def interval(values: Sequence[float], share: float = 0.5, seed: int = 1) -> tuple[float, float]:
     """A 95 % bootstrap interval of a percentile. Same values, same interval."""
     chance = random.Random(seed)
-    found = sorted(percentile(chance.choices(values, k=len(values)), share) for _ in range(RESAMPLES))
-    return found[int(0.025 * RESAMPLES)], found[int(0.975 * RESAMPLES)]
+    resampled = sorted(percentile(chance.choices(values, k=len(values)), share) for _ in range(RESAMPLES))
+    return resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]
 
 
 def middle(values: Sequence[float]) -> str:

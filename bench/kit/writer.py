@@ -110,7 +110,7 @@ def library(endpoints: Sequence[str]) -> Callable[[str, str], str | None]:
     from valkey.cluster import ClusterNode, ValkeyCluster
     from valkey.exceptions import ValkeyClusterException, ValkeyError
 
-    places = [one.rpartition(":") for one in endpoints]
+    places = [endpoint.rpartition(":") for endpoint in endpoints]
     client = ValkeyCluster(startup_nodes=[ClusterNode(host, int(port)) for host, _, port in places])
 
     def put(key: str, value: str) -> str:

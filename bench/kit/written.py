@@ -133,25 +133,25 @@ class Writer:
         for slot, w in newest.items():
             name = "confirmed" if w.mark == SURE else "acknowledged"
             setattr(proof, name, getattr(proof, name) + 1)
-            found = values[slot]
-            if found is not None and (found == w.n or (found > w.n and found in self._maybe)):
+            value = values[slot]
+            if value is not None and (value == w.n or (value > w.n and value in self._maybe)):
                 continue
-            if found is not None and found > w.n:
+            if value is not None and value > w.n:
                 proof.overwritten += 1
                 continue
             setattr(proof, f"lost_{name}", getattr(proof, f"lost_{name}") + 1)
-            proof.examples.append(f"{key_of(self.tag, self.kind, w.n, self.keys)} is {found}, promised {w.n}")
+            proof.examples.append(f"{key_of(self.tag, self.kind, w.n, self.keys)} is {value}, promised {w.n}")
         del proof.examples[5:]
         return proof
 
     def _values(self, slots: Sequence[int]) -> dict[int, int | None]:
-        found: dict[int, int | None] = {}
+        values: dict[int, int | None] = {}
         for start in range(0, len(slots), BATCH):
             batch = slots[start : start + BATCH]
             names = [key_of(self.tag, self.kind, slot, self.keys) for slot in batch]
             answers = until(lambda wanted=names: read_back(self._endpoints, wanted), PATIENT, "the keys to be readable", 0.05)
-            found.update({slot: None if a is None else int(a) for slot, a in zip(batch, answers, strict=True)})
-        return found
+            values.update({slot: None if a is None else int(a) for slot, a in zip(batch, answers, strict=True)})
+        return values
 
 
 def read_back(endpoints: Sequence[str], keys: Sequence[str]) -> list[Any] | None:

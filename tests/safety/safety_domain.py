@@ -235,12 +235,7 @@ class SafetyDomain:
 
     def mend(self, server: str, other: str, *, lost: bool = True) -> None:
         """They hear each other again. What was under way is `lost`, or arrives now."""
-        pair, net = frozenset((server, other)), self.world.net
-        net.cuts.discard(pair)
-        ours = [message for message in net._held if frozenset((message[0], message[1].machine)) == pair]
-        net._held = [message for message in net._held if message not in ours]
-        for _, engine, act, arguments in () if lost else ours:
-            engine.receive(act, arguments)
+        self.world.net.heal((server, other), lost=lost)
 
     async def break_link(self, follower: str, leader: str) -> None:
         """The replication link ends, and both machines do not hear each other any more."""

@@ -86,12 +86,16 @@ class SimNet(Generic[E]):
         """Hold all messages between two machines back."""
         self.cuts.add(frozenset((machine, other)))
 
-    def heal(self) -> None:
-        """Deliver what was held back, in its order."""
-        self.cuts.clear()
+    def heal(self, between: tuple[str, str] | None = None, *, lost: bool = False) -> None:
+        """End all cuts, or that between two machines. What was held back is delivered in its order, or lost."""
+        ended = set(self.cuts) if between is None else {frozenset(between)}
+        self.cuts -= ended
         held, self._held = self._held, []
-        for _, engine, act, args in held:
-            engine.receive(act, args)
+        for source, engine, act, args in held:
+            if frozenset((source, engine.machine)) not in ended:
+                self._held.append((source, engine, act, args))
+            elif not lost:
+                engine.receive(act, args)
 
     async def ask(self, source: str, engine: Endpoint, answer: Callable[[], T], timeout: float = 2.0) -> T:
         """One command to an engine and its answer. Raises EngineUnreachable, and what `answer` raises."""
