@@ -9,6 +9,7 @@ from typing import Any
 from dkv.client import Endpoint, ManagerClient, ManagerRefused
 from dkv.config import Settings
 from dkv.data_dir import end_running_manager, running_manager
+from dkv.hints import hint
 from dkv.manager import ManagerError
 
 DRAIN_WITHIN = 90.0  # s all engines of this server have to leave
@@ -57,7 +58,8 @@ def drain(client: ManagerClient, server_id: str) -> None:
             except ManagerRefused as refused:
                 if time.monotonic() > patience and refused.status != 404:  # 404: it ended by itself meanwhile
                     raise ManagerError(
-                        f"{_called(process)} cannot be stopped. {refused.message}", f"{refused.hint} The manager keeps running."
+                        f"{_called(process)} cannot be stopped. {refused.message}",
+                        hint(refused.hint, " The manager keeps running."),
                     ) from refused
         if time.monotonic() > deadline:
             raise ManagerError(

@@ -22,7 +22,7 @@ def wrong(text: str) -> Refused:
     refused = join_tokens.parse(text)
     assert isinstance(refused, Refused), refused
     assert refused.code == "bad_join_token" and refused.hint
-    assert TOKEN.secret not in refused.message + refused.hint
+    assert TOKEN.secret not in f"{refused.message}{refused.hint}"
     return refused
 
 

@@ -96,7 +96,7 @@ def test_a_refusal_says_who_what_right_and_what_helps() -> None:
     verdict = roles.judge(ada("viewer"), asked(Right.OPERATE, "POST", "/api/1/processes"), {})
     assert isinstance(verdict, Refused) and verdict.code == "not_allowed"
     for word in ("user ada", "POST /api/1/processes", "right operate", "viewer"):
-        assert word in verdict.message + verdict.hint
+        assert word in f"{verdict.message}{verdict.hint}"
 
 
 # NuoDB's roles: the templates of nuocmd 2.7.0 ------------------------------------------------------------------------

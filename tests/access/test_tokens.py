@@ -22,7 +22,7 @@ def said(text: str, now: int = NOW) -> str:
     if isinstance(verdict, Token):
         return ""
     assert verdict.code == "unauthenticated" and verdict.hint
-    assert SECRET.secret not in verdict.message + verdict.hint
+    assert SECRET.secret not in f"{verdict.message}{verdict.hint}"
     return verdict.message
 
 
@@ -168,7 +168,7 @@ def test_the_memory_of_passwords_has_a_bound(verifier: Verifier, counting: Count
 
 
 def hinted(refused: Refused | None, *words: str) -> None:
-    assert refused and refused.hint and all(word in refused.message + refused.hint for word in words), refused
+    assert refused and refused.hint and all(word in f"{refused.message}{refused.hint}" for word in words), refused
 
 
 def test_lifetimes_names_and_roles_are_bounded() -> None:

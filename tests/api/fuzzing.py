@@ -1,4 +1,4 @@
-"""The one door of schemathesis: answers held against the description, and requests made from it."""
+"""Where schemathesis is used: answers held against the description, and requests made from it."""
 
 from __future__ import annotations
 

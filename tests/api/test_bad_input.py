@@ -36,7 +36,7 @@ MISTAKES: list[tuple[str, dict[str, Any], int, str, str, str]] = [
     ("port too high", {"json": with_instance(clientPort=70000)}, 400, "bad_value", "70000", "65535"),
     ("port zero", {"json": with_instance(clustronPort=0)}, 400, "bad_value", "clustronPort is 0", "1"),
     ("one port twice", {"json": with_instance(clientPort=7811)}, 409, "port_conflict", "7811", ""),
-    ("the manager's port", {"json": with_instance(clientPort=7801)}, 409, "port_conflict", "7801", "-ClientPort"),
+    ("the manager's port", {"json": with_instance(clientPort=7801)}, 409, "port_conflict", "7801", "client port"),
     (
         "unknown manager",
         {"json": with_instance(manager="127.0.0.13:7801")},
@@ -96,7 +96,7 @@ def test_a_mistake_is_refused_in_one_sentence_and_changes_nothing(mistake: Any) 
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (status, code), problem
         assert answer.headers["content-type"] == "application/problem+json"
-        assert set(problem) == {"type", "title", "status", "code", "detail", "hint"}
+        assert set(problem) == {"type", "title", "status", "code", "detail", "hint", "hintParts"}
         assert sentence in problem["detail"]
         assert hint in problem["hint"]
         assert "\n" not in problem["detail"]

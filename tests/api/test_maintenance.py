@@ -119,6 +119,7 @@ async def test_what_waits_is_told_for_the_domain_and_for_one_store(world: World)
             "since": world.now,
             "reason": "its manager has not taken the request yet",
             "hint": "Look at the log of the manager of s2.",
+            "hintParts": [{"text": "Look at the log of the manager of s2.", "action": None, "arguments": {}}],
             "blocksWrites": False,
         }
         assert (await client.get(STORE)).json()["waiting"] == [one]

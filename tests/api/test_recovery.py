@@ -1,4 +1,4 @@
-"""The doors for bad days: what an enforced leader may cost, the override, and the state as a backup takes it."""
+"""What an operator needs when something is lost: what an enforced leader may cost, the override, the state as a backup."""
 
 from __future__ import annotations
 

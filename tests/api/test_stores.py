@@ -98,7 +98,7 @@ async def test_a_check_says_no_and_writes_nothing(world: World) -> None:
         busy = await client.post("/admin/v1/stores?check=true", json=orders())
         assert (await client.get("/admin/v1/domain")).json()["revision"] == before
     assert (busy.status_code, busy.json()["code"]) == (409, "port_conflict")
-    assert busy.json()["hint"] == "Free on that server: -ClustronPort 7812 -ClientPort 7862."
+    assert busy.json()["hint"] == "Free on that server: cluster port 7812, client port 7862."
 
 
 @scenario

@@ -14,7 +14,7 @@ from dkv.domain.commands import PutRecord
 from dkv.listening import Limits, limits
 from dkv.store.contract import StoredEvent
 from dkv.store.memory import MemoryStore
-from tests.api.test_door import REQUEST, Served, served
+from tests.api.test_connections import REQUEST, Served, served
 from tests.api.world import World
 
 WIDE = Limits(most=200, each=100)

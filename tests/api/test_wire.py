@@ -58,7 +58,7 @@ def test_every_refusal_of_the_domain_is_a_problem(code: str) -> None:
     assert problem["detail"] == "It cannot be."
 
 
-def test_the_doors_add_codes_and_change_none() -> None:
+def test_the_api_adds_codes_and_changes_none() -> None:
     assert not set(API_CODES) & set(CATALOGUE)
 
 

@@ -246,6 +246,8 @@ class FakeDomain:
             "role": None,
             "inSync": False,
             "reason": None,
+            "hint": "",
+            "hintParts": [],
             "process": None,
             "since": 0.0,
         }
@@ -331,7 +333,9 @@ class FakeDomain:
                     "since": 1767225600000,
                     "reason": "it was in sync last",
                     "hint": "Start it.",
+                    "hintParts": [],
                 }
+                instance |= {"reason": f"it {outcome}: it was in sync last", "hint": "Start it."}
 
     def _view(self, store: Json) -> Json:
         self._advance(store)

@@ -264,7 +264,7 @@ def test_a_node_that_still_waits_at_the_end_names_the_archive(with_store: Person
     with_store.domain.outcomes["orders-1"] = "waits for orders-2"
     output = with_store.types("Start-DkvStore OrdersStore orders-1 -TimeoutSec 5")
     assert output.rows()[0][:3] == [ONE, "StartInstance:orders-1", "FAILED"]
-    assert "Waits for orders-2: it was in sync last Start it." in output.out
+    assert "Not running after 5 s: Starting, it waits for orders-2: it was in sync last. Start it." in output.out
     assert output.code == 1
     assert 5 <= with_store.domain.clock.now < 6
 

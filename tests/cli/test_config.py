@@ -50,7 +50,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, text: str, word: str, hint: str) 
     with pytest.raises(ConfigError) as caught:
         load_settings(environ=env(tmp_path), file=file)
     assert word in caught.value.message
-    assert hint in caught.value.hint
+    assert hint in str(caught.value.hint)
 
 
 def test_a_bad_variable_and_a_missing_file_are_refused(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,14 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-import dkv.domain
-from dkv.cli import nouns
 from dkv.cli.binding import from_argv
 from dkv.cli.cmdlets import run_cmdlet
 from dkv.cli.nouns.domain import chain
 from dkv.cli.output import Screen
 from dkv.cli.session import Session
-from dkv.cli.spoken import in_verbs
 from dkv.wire.event_text import sentence
 
 AT = 1_767_225_600_000  # 2026-01-01 00:00:00 UTC
@@ -218,54 +214,3 @@ def interrupted(child: subprocess.Popen[str]) -> tuple[str, str]:
             continue
     child.kill()
     return child.communicate()
-
-
-# Hints in the words of who requests -------------------------------------------------------------------------------------
-
-CMDLET = re.compile(r"[A-Z][a-z]+-Dkv[A-Za-z]+(?: -Name \S+)?(?: -InstanceName \S+?| -Force)?(?=\.?[\s\";,]|$)")
-
-
-def hinted() -> set[str]:
-    """Every cmdlet that a sentence of the domain names, with example names."""
-    domain = Path(dkv.domain.__file__).parent
-    texts = [re.sub(r"\{[^{}]*\}", "orders-1.x", file.read_text()) for file in domain.rglob("*.py")]
-    return {cmdlet for text in texts for cmdlet in CMDLET.findall(text)}
-
-
-def test_whoever_types_verbs_is_told_verbs_that_exist() -> None:
-    named = hinted()
-    assert "Start-DkvStore -Name orders-1.x -InstanceName orders-1.x" in named
-    for cmdlet in named:
-        output = in_verbs(f"{cmdlet}.")
-        assert "Dkv" not in output, cmdlet
-        commands = re.findall(r"dkv (\w+ [\w-]+)((?: --[\w-]+)*)", output)
-        assert commands, output
-        for name, options in commands:
-            verb = nouns.find(name)
-            assert verb, output
-            assert set(options.split()) <= {p.name for p in verb.params}, output
-
-
-def test_verbs_that_the_domain_names_exist() -> None:
-    texts = [file.read_text() for file in Path(dkv.domain.__file__).parent.rglob("*.py")]
-    names = {name for text in texts for name in re.findall(r"(?:: |at )dkv ([a-z]+ [a-z-]+)", text)}
-    assert {"shutdown process", "restart database", "show waiting"} <= names
-    for name in names:
-        assert nouns.find(name), name
-
-
-@pytest.mark.parametrize(
-    ("cmdlet", "verb"),
-    [
-        ("Start it: Start-DkvStore -Name a.b -InstanceName a-1.", "Start it: dkv start database --db-name a.b --unconditional."),
-        ("Then: Start-DkvStore -Name a -InstanceName a-1.", "Then: dkv start database --db-name a --unconditional."),
-        ("List them with Get-DkvStore or show archives.", "List them with dkv show archives."),
-        ("Start the manager of server s1.", "Start the manager of server s1."),
-        ("Did you mean Start-DkvStore?", "Did you mean Start-DkvStore?"),
-    ],
-)
-def test_a_hint_is_spoken_in_verbs_or_stays_as_it_was(cmdlet: str, verb: str) -> None:
-    screen = Screen(io.StringIO(), io.StringIO())
-    assert screen.spoken(cmdlet) == cmdlet, "in a session of cmdlets"
-    screen.verbs = True
-    assert screen.spoken(cmdlet) == verb

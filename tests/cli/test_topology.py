@@ -84,7 +84,7 @@ def test_a_taken_port_is_named_with_its_owner_and_a_free_base() -> None:
     with pytest.raises(CliError) as caught:
         check_ports(nodes, [Taken("10.0.0.12", 7812, "carts-1 of Carts"), Taken("10.0.0.12", 7861, "carts-1 of Carts")])
     assert "7861 of orders-3 on 10.0.0.12 is used by carts-1 of Carts" in caught.value.message
-    assert caught.value.hint == "Free there: -ClustronPort 7813 -ClientPort 7862."
+    assert str(caught.value.hint) == "Free there: -ClustronPort 7813 -ClientPort 7862."
 
 
 def test_ports_of_the_same_node_and_of_the_manager_do_not_overlap() -> None:

@@ -79,7 +79,7 @@ async def test_commits_that_would_fail_are_noticed_before_anybody_has_one_to_mak
             assert access.failing is not None
             assert (access.failing.at, access.failing.since) == (1_000, 5.0)
             assert f"pid {frozen.pid}" in access.failing.why
-            assert f"kill {frozen.pid}" in access.failing.hint
+            assert f"kill {frozen.pid}" in str(access.failing.hint)
             await access.look(store)
             frozen.send_signal(signal.SIGCONT)
             assert await line_of(frozen) == "committed 2"
@@ -108,7 +108,7 @@ async def test_a_commit_that_is_made_proves_that_it_works(path: Path) -> None:
     access = Access(lambda: 1_000, lambda: 5.0, warned.append)
     access.failed(Unavailable("no space is left", "Free space there."))
     access.failed(Unavailable("no space is left", "Free space there."))
-    assert (access.failing and access.failing.hint) == "Free space there."
+    assert (access.failing and str(access.failing.hint)) == "Free space there."
     access.worked()
     assert access.failing is None
     assert len(warned) == 2, warned

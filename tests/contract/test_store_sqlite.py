@@ -91,7 +91,7 @@ async def test_the_file_of_an_older_version_is_refused_and_left_as_it_is(path: P
     with sqlite3.connect(path) as older:
         older.execute("PRAGMA user_version = 1")
     older.close()
-    await refused(path, "older dkv", "version 1", "reads 2", "dkv rebuild state")
+    await refused(path, "older dkv", "version 1", "reads 2", "rebuild the domain state sqlite:")
 
 
 @scenario

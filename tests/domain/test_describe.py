@@ -230,7 +230,7 @@ VACANCIES: list[tuple[str, StateBuilder, str, str]] = [
         "stopped",
         StateBuilder(**VACANT).without(A, stopped_by_operator=True),
         "o-1 was stopped by an operator",
-        "Start it: Start-DkvStore -Name o -InstanceName o-1.",
+        "Start it: start instance o-1 of store o.",
     ),
     ("parked", StateBuilder(**VACANT).without(A, parked="disk full"), "o-1 is parked: disk full", "Cure the cause"),
     ("server lost", StateBuilder(**VACANT).lose(A), "o-1 is on server s1, which is away", "Bring server s1 back."),
@@ -247,7 +247,7 @@ def test_a_vacant_group_names_the_members_it_lacks_and_what_would_help(case: tup
     assert waiting_for.archives == ("o-1",)  # o-3 was never in sync: nobody waits for it
     assert waiting_for.at == 1_700_000_004_000
     assert reason in waiting_for.reason
-    assert hint in waiting_for.hint
+    assert hint in str(waiting_for.hint)
 
 
 def test_since_when_a_group_waits_does_not_slide_while_nothing_else_happens() -> None:
@@ -284,11 +284,11 @@ def test_an_assigned_leader_is_waited_for_with_its_progress() -> None:
     assert waiting_for is not None
     assert (waiting_for.archives, waiting_for.at) == (("o-1",), 1_700_000_009_000)
     assert waiting_for.reason == "o-1 was chosen to lead in term 3 and is loading its data, 42 %"
-    assert "After 2 s without progress" in waiting_for.hint
+    assert "After 2 s without progress" in str(waiting_for.hint)
     builder.group = replace(builder.group, phase=replace(phase, stalled_since=8_500), in_sync=(A,))
     waiting_for = waits_for(builder.state(), builder.group)
     assert waiting_for is not None
-    assert waiting_for.hint == "No other instance is in sync, so this one has to finish."
+    assert str(waiting_for.hint) == "No other instance is in sync, so this one has to finish."
 
 
 def test_who_waits_for_the_leader_says_for_whom() -> None:
@@ -309,7 +309,7 @@ def test_below_min_in_sync_the_view_says_that_writes_are_refused_and_who_is_miss
     assert waiting_for is not None
     assert waiting_for.archives == ("o-2", "o-3")
     assert "1 of 2 copies are in sync, so writes are refused" in waiting_for.reason
-    assert waiting_for.hint == "Start o-3."
+    assert str(waiting_for.hint) == "Start it: start instance o-3 of store o."
     builder.now(B, state=ProcessState.TRACKED)  # a loaded one that is not let in yet asks nobody in a circle
     assert waits_for(builder.state(), builder.group) is not None
 

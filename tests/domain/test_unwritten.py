@@ -8,10 +8,11 @@ from dkv.domain import status
 from dkv.domain.blocked import blocked
 from dkv.domain.model import ArchiveState
 from dkv.domain.unwritten import Ended, Unwritten, as_of
+from dkv.hints import hint
 from dkv.wire.views import store_view, tombstones_view
 from tests.domain.test_waiting import UP, played
 
-LOCKED = Unwritten("A", 1_700_000_000_000, 7, "pid 4711 (sqlite3 domain.sqlite) has held the write lock", "Kill it.")
+LOCKED = Unwritten("A", 1_700_000_000_000, 7, "pid 4711 (sqlite3 domain.sqlite) has held the write lock", hint("Kill it."))
 KILLED = Ended(0, "killed by signal", "killed by signal 9, sender unknown", 137, ("last",))
 
 
@@ -41,7 +42,7 @@ def test_who_confirms_by_a_view_is_shown_the_same_leader_and_in_sync_set_as_befo
 def test_a_view_that_may_be_old_says_so_and_vouches_for_nothing() -> None:
     shown = as_of(played(UP).world.state, LOCKED)
     (item,) = blocked(shown)
-    assert (item.kind, item.blocks, item.since, item.hint) == ("domain", True, LOCKED.at, "Kill it.")
+    assert (item.kind, item.blocks, item.since, str(item.hint)) == ("domain", True, LOCKED.at, "Kill it.")
     assert "pid 4711 (sqlite3 domain.sqlite)" in item.reason
     assert "7 s old" in item.reason
     assert status.store_status(shown, "db") == "Partial"

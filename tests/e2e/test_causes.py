@@ -144,7 +144,7 @@ def lacks_at_start(domain: LocalDomain, cause: str, whom: str, *reasons: str) ->
     waits = domain.do("show", "waiting", "--db-name", "Odd").out
     assert f"(odd-1) waits for {whom}" in waits, waits
     assert "the next one starts at" in waits
-    assert "it starts at once with: dkv start database --db-name Odd --unconditional." in waits
+    assert "it starts at once with: dkv start process --db-name Odd --archive-id" in waits
     newest = domain.client.tombstones("Odd")[0]["startId"]
     domain.dkv("start", "database", "--db-name", "Odd", "--unconditional")
     wait_for("the try that was asked for", lambda: domain.client.tombstones("Odd")[0]["startId"] > newest)

@@ -97,7 +97,7 @@ def one_archive_alone_waits_and_fails(player: Player) -> None:
         for words in ("show database --db-name test", "show domain"):
             waits = player.says(words).err
             assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
-            assert "hint: Start it: dkv start database --db-name test --unconditional." in waits, "in the words of verbs"
+            assert "hint: Start it: dkv start process --db-name test --archive-id" in waits, "in the words of verbs"
     player.becomes("NOT_RUNNING")
     player.types("show domain")
     player.types("show database --db-name test")

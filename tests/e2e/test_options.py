@@ -109,7 +109,7 @@ def test_what_only_a_restart_takes_away_is_named_with_the_command_that_does_it(d
     wait_for("all engines have it", lambda: all_run_with(domain, FAR_TOO_MUCH, "always") and not lacking(domain))
     command = f"dkv restart database --db-name {STORE} --rolling"
     output = domain.do("update", "database-options", "--db-name", STORE, "--replace-all")
-    assert f"keeps it until it is restarted: {command}" in output.out
+    assert f"keeps it until it is restarted; hint: Restart them: {command}." in output.out
     assert len(set(lacking(domain))) == 3
     assert f"hint: {command}" in domain.dkv("show", "database", "--db-name", STORE).err
     domain.do(*command.split()[1:])

@@ -108,7 +108,8 @@ def test_an_endless_script_that_wrote_is_told_and_ended_as_the_view_says(domain:
     start_id = domain.instance(STORE, name)["process"]["startId"]
     item = every_view(domain, domain.managers[0], "busy with a script", "SCRIPT KILL")
     cure = f"dkv shutdown process --start-id {start_id} --kill"
-    assert cure in item["hint"]
+    assert f"kill process {start_id}" in item["hint"]
+    assert {"startId": start_id} in [part["arguments"] for part in item["hintParts"] if part["action"] == "killProcess"]
     ready = fetched(domain.managers[0], "/readyz")
     assert ready["waiting"] == [item]
     with domain.engine(STORE, name) as client, pytest.raises(valkey.exceptions.ResponseError, match="UNKILLABLE"):

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dkv.address import is_loopback
 from dkv.api.context import ManagerContext
-from dkv.api.problems import Answer
+from dkv.api.problems import Answer, refused
 from dkv.domain.decision import Refused
 from dkv.store.contract import StoreError
 
@@ -53,9 +53,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = await self._judge(scope["method"], scope["path"], _headers(scope))
-        if refused:
-            await self._answer(refused)(scope, receive, _protecting(send))
+        refusal = await self._judge(scope["method"], scope["path"], _headers(scope))
+        if refusal:
+            await self._answer(refusal)(scope, receive, _protecting(send))
             return
         await self._answered(scope, receive, send)
 
@@ -87,21 +87,21 @@ class Guard:
             if begun:
                 raise
             said = f"Internal error: see the manager's log entry with the correlation id {mark}."
-            refused = Refused("internal", said, "Check the state before you repeat a change: it may have been made.")
-            await self._answer(refused, correlationId=mark)(scope, receive, _protecting(send))
+            refusal = refused("internal", said, "Check the state before you repeat a change: it may have been made.")
+            await self._answer(refusal, correlationId=mark)(scope, receive, _protecting(send))
 
     async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not await self._is_ours(_bare(hosts[0])):
             host = f"host {', '.join(hosts)} is not one of this domain" if hosts else "Host header is missing"
-            return Refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
+            return refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             said = f"A page of {', '.join(origins)} may not use this manager."
-            return Refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
+            return refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
         sites = headers.get("sec-fetch-site", [])
         if method not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
-            return Refused(
+            return refused(
                 "forbidden_origin",
                 "A page of another site may not change anything here.",
                 f"Open the page from http://{hosts[0]}.",
@@ -122,7 +122,7 @@ class Guard:
 
 
 def _too_long(length: str, most: int) -> Refused:
-    return Refused("bad_request", f"The body is {length} bytes long.", f"At most {most} are taken at this address.")
+    return refused("bad_request", f"The body is {length} bytes long.", f"At most {most} are taken at this address.")
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:

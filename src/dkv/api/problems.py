@@ -11,9 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from dkv import hints
 from dkv.api.bodies import fields_at
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import CATALOGUE, Entry, nearest
+from dkv.hints import Action, Hint, Part
 from dkv.store.contract import StoreError
 from dkv.wire import views
 
@@ -52,10 +54,15 @@ class Refusal(ApiError):
         self.refused = refused
 
 
-def refuse(code: str, message: str, hint: str = "") -> Refusal:
-    """A refusal to raise, of a code of either table."""
+def refused(code: str, message: str, *hint: Part | Hint) -> Refused:
+    """A refusal of a code of either table; `hint` are the parts of what helps."""
     assert code in CATALOGUE or code in API_CODES, code
-    return Refusal(Refused(code, message, hint))
+    return Refused(code, message, hints.hint(*hint))
+
+
+def refuse(code: str, message: str, *hint: Part | Hint) -> Refusal:
+    """The same as an error to raise."""
+    return Refusal(refused(code, message, *hint))
 
 
 class Answer(Protocol):
@@ -77,8 +84,9 @@ def entry_of(code: str) -> Entry:
 
 
 def readable(refused: Refused) -> Refused:
-    """A refusal each of whose sentences is one line of bounded length."""
-    return Refused(refused.code, one_line(refused.message), one_line(refused.hint))
+    """A refusal each of whose texts is one line of bounded length."""
+    parts = (part if isinstance(part, Action) else one_line(part) for part in refused.hint.parts)
+    return Refused(refused.code, one_line(refused.message), hints.hint(*parts))
 
 
 def one_line(text: str) -> str:
@@ -93,7 +101,7 @@ def waiting(error: StoreError) -> Refused:
     detail = error.detail or "it is away"
     message = detail if detail.startswith("waiting for the domain") else f"waiting for the domain: {detail}"
     hint = error.hint or "Ask again, or another manager."
-    return Refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", f"Engines continue to serve. {hint}")
+    return refused("waiting_for_domain", f"This manager is {message.rstrip('.')}.", "Engines continue to serve. ", hint)
 
 
 def install(app: FastAPI, answer: Answer) -> None:
@@ -118,7 +126,7 @@ def install(app: FastAPI, answer: Answer) -> None:
     async def no_text(request: Request, error: Exception) -> JSONResponse:
         """JSON can hold half a surrogate pair; no answer, record or file could."""
         return answer(
-            Refused(
+            refused(
                 "bad_request", "The request has a text that is not Unicode: half of a surrogate pair.", "Send whole characters."
             )
         )
@@ -133,12 +141,12 @@ def install(app: FastAPI, answer: Answer) -> None:
 def _http(request: Request, error: HTTPException) -> Refused:
     path = request.url.path
     if error.status_code == 404:
-        return Refused("not_found", f"There is nothing at {path}.", "All addresses are listed under /docs.")
+        return refused("not_found", f"There is nothing at {path}.", "All addresses are listed under /docs.")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
         hint = f"Possible: {allowed}." if allowed else ""
-        return Refused("method_not_allowed", f"{request.method} is not possible on {path}.", hint)
-    return Refused("bad_request", str(error.detail))
+        return refused("method_not_allowed", f"{request.method} is not possible on {path}.", hint)
+    return refused("bad_request", str(error.detail))
 
 
 def _judge(errors: Sequence[Any]) -> Refused:
@@ -147,17 +155,17 @@ def _judge(errors: Sequence[Any]) -> Refused:
     kind, location = first["type"], list(first["loc"])
     source, path = location[0], location[1:]
     if kind == "json_invalid":
-        return Refused("bad_request", "The body is not JSON.", str(first.get("ctx", {}).get("error", "")))
+        return refused("bad_request", "The body is not JSON.", str(first.get("ctx", {}).get("error", "")))
     if not path:
-        return Refused("bad_request", MISSING_BODY)
+        return refused("bad_request", MISSING_BODY)
     where = _written(path)
     if kind == "extra_forbidden":
-        return Refused("unknown_field", f"There is no field {where}.", nearest(str(path[-1]), fields_at(path)))
+        return refused("unknown_field", f"There is no field {where}.", nearest(str(path[-1]), fields_at(path)))
     if kind == "missing":
-        return Refused("bad_value", f"The field {where} is missing.", f"Give {path[-1]}.")
+        return refused("bad_value", f"The field {where} is missing.", f"Give {path[-1]}.")
     what = {"query": "The parameter", "header": "The header", "path": "The name"}.get(str(source), "The field")
     said = str(first["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return Refused("bad_value", f"{what} {where} is {_shown(path, first.get('input'))}.", f"It should be {said}.")
+    return refused("bad_value", f"{what} {where} is {_shown(path, first.get('input'))}.", f"It should be {said}.")
 
 
 def _written(path: Sequence[int | str]) -> str:

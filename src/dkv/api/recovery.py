@@ -18,6 +18,7 @@ from dkv.domain import losses
 from dkv.domain.commands import EnforceLeader
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, unknown_archive
+from dkv.hints import action
 from dkv.wire import schemas, views
 
 router = Router(tags=["recovery"])
@@ -76,7 +77,9 @@ async def state(manager: Manager, request: Request) -> schemas.Records:
         raise refuse(
             "forbidden_host",
             "The state holds secrets and is given to this machine only.",
-            "Run dkv backup state on the manager's own machine.",
+            "On the manager's own machine: ",
+            action("backUpState"),
+            ".",
         )
     snapshot = await manager.submitter.snapshot()
     uid = (await manager.submitter.view()).state.uid

@@ -17,6 +17,7 @@ from dkv.domain.model import Archive, Endpoint, State
 from dkv.domain.refusals import nearest
 from dkv.domain.rules.databases import UNPARTITIONED
 from dkv.domain.rules.texts import is_printable
+from dkv.hints import Hint, action, hint
 
 FREE_BASES_TRIED = 200
 
@@ -93,8 +94,11 @@ async def check_directories(manager: ManagerContext, archives: Sequence[NewArchi
         if new.path.startswith("/") and is_printable(new.path) and new.server_id == manager.server_id:
             trouble = await asyncio.to_thread(manager.machine.unfit, new.path, new.restored)
             if trouble:
-                hint = "Give an empty directory of the manager's user, or one that does not exist."
-                raise refuse("unfit_directory", f"That directory cannot be an archive's: {trouble}.", hint)
+                raise refuse(
+                    "unfit_directory",
+                    f"That directory cannot be an archive's: {trouble}.",
+                    "Give an empty directory of the manager's user, or one that does not exist.",
+                )
 
 
 def check_sockets(manager: ManagerContext, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
@@ -122,7 +126,7 @@ def _ports_known(state: State, host: str) -> set[int]:
     return {port for one in ours for port in (one.cluster_port, one.client_port)}
 
 
-def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> str:
+def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> Hint:
     """A hint that moves all wanted ports of this machine by the smallest step to where nothing is."""
     known = _ports_known(state, host)
     ports = [p for a in wanted for p in (a.cluster_port, a.client_port)]
@@ -132,5 +136,5 @@ def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequen
             break
         if not known & set(moved) and not any(manager.machine.port_in_use(host, port) for port in moved):
             bases = min(a.cluster_port for a in wanted) + step, min(a.client_port for a in wanted) + step
-            return f"Free on that server: -ClustronPort {bases[0]} -ClientPort {bases[1]}."
-    return "Choose other ports."
+            return hint("Free on that server: ", action("usePorts", clusterPort=bases[0], clientPort=bases[1]), ".")
+    return hint("Choose other ports.")

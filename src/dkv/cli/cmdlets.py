@@ -19,6 +19,7 @@ from dkv.cli.session import Session
 from dkv.client import ManagerUnreachable, NoManagerAnswered
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
 from dkv.errors import HintedError
+from dkv.hints import Hint
 from dkv.spelling import nearest
 
 MANAGERS = Param(
@@ -199,7 +200,7 @@ def run_cmdlet(session: Session, name: str, arguments: Sequence[Argument]) -> in
         session.screen.as_json = json_before
 
 
-def _hint(session: Session, error: HintedError) -> str:
+def _hint(session: Session, error: HintedError) -> str | Hint:
     if isinstance(error, NotPrinted) and session.sent:
         return f"Already sent and not taken back: {_sent(session)}."
     if isinstance(error, ManagerUnreachable | NoManagerAnswered):

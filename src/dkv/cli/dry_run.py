@@ -100,7 +100,7 @@ def _print(screen: Screen, steps: list[Json]) -> None:
     for number, command in enumerate(commands, 1):
         screen.line(f"{number}. {command['command']}({_fields(command['fields'])})")
         if command["refused"]:
-            screen.line(f"   refused: {command['refused']['detail']} {command['refused']['hint']}".rstrip())
+            screen.line(f"   refused: {command['refused']['detail']} {screen.hint_of(command['refused'])}".rstrip())
         for event in command["events"]:
             moved = f" {event['change']}" if event["change"] else f" {event['kind']}"
             screen.line(f"   {event['subject']}:{moved}, because {event['because']}")

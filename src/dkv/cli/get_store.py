@@ -10,7 +10,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
 from dkv.cli.errors import FAILED as EXIT_FAILED
 from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
-from dkv.cli.output import FAILED, OK, Row, metrics_frame, moment, table
+from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table
 from dkv.cli.session import Outcome, Session
 from dkv.client import ClientError, Json
 
@@ -77,8 +77,8 @@ def _facts(outcome: Outcome, store: schemas.Store, name: str | None) -> Json:
 def _print_blocked_writes(session: Session, stores: Sequence[schemas.Store]) -> None:
     """Under the rows, once: why a store that runs takes no writes."""
     blocking = [item for store in stores for item in store["waiting"] if item["blocksWrites"]]
-    for line in dict.fromkeys(waiting_lines(blocking)):
-        session.screen.line(session.screen.spoken(line))
+    for line in dict.fromkeys(waiting_lines(session.screen, blocking)):
+        session.screen.line(line)
 
 
 def _details(session: Session, store: schemas.Store) -> None:
@@ -92,15 +92,16 @@ def _details(session: Session, store: schemas.Store) -> None:
     )
     _print(session, [("Group", "Slots", "Term", "Open", "Leader", "In sync", "Required"), *map(_group, store["groups"])])
     for group in store["groups"]:
-        for line in _remarks(group):
+        for line in _remarks(screen, group):
             screen.line(f"{group['name']}: {line}")
     head = ("Instance", "Manager", "Cluster", "Client", "Group", "State", "Role", "Process")
     _print(session, [head, *map(_instance, store["instances"])])
     for instance in store["instances"]:
         if instance["reason"]:
-            screen.line(f"{instance['instanceName']}: {instance['reason']}")
+            hint = f"; hint: {screen.hint_of(instance)}" if instance["hint"] else ""
+            screen.line(f"{instance['instanceName']}: {instance['reason']}{hint}")
     shown = [group["waitsFor"]["reason"] for group in store["groups"] if group["waitsFor"]]
-    for line in waiting_lines([w for w in store["waiting"] if w["kind"] != "group" or w["reason"] not in shown]):
+    for line in waiting_lines(screen, [w for w in store["waiting"] if w["kind"] != "group" or w["reason"] not in shown]):
         screen.line(line)
     points = [f"{i['host']}:{i['clientPort']}" for i in store["instances"]]
     screen.line()
@@ -112,12 +113,12 @@ def _memory(store: schemas.Store) -> str:
     return f"  maxmemory {limit}" if limit else ""
 
 
-def waiting_lines(items: Sequence[schemas.BlockedItem]) -> list[str]:
+def waiting_lines(screen: Screen, items: Sequence[schemas.BlockedItem]) -> list[str]:
     """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
     lines = []
     for item in items:
         since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-        hint = f"; hint: {item['hint']}" if item["hint"] else ""
+        hint = f"; hint: {screen.hint_of(item)}" if item["hint"] else ""
         target = f" for {item['for']}" if item["for"] else ""
         lines.append(f"{item['subject']} waits{target}{since}: {item['reason']}{hint}")
     return lines
@@ -142,7 +143,7 @@ def _group(group: schemas.Group) -> tuple[str, ...]:
     )
 
 
-def _remarks(group: schemas.Group) -> list[str]:
+def _remarks(screen: Screen, group: schemas.Group) -> list[str]:
     remarks = [f"{j['instance']} is joining ({j['stage']})" for j in group["joining"]]
     if group["handover"]:
         remarks.append(f"leadership is being handed over to {group['handover']['to']}")
@@ -151,7 +152,7 @@ def _remarks(group: schemas.Group) -> list[str]:
         instances = f" for {', '.join(waits['for'])}" if waits["for"] else ""
         since = f" since {moment(waits['since'])}" if waits["since"] is not None else ""
         text = f"waits{instances}{since}: {waits['reason']}"
-        remarks.append(f"{text} ({waits['hint']})" if waits["hint"] else text)
+        remarks.append(f"{text} ({screen.hint_of(waits)})" if waits["hint"] else text)
     if group["open"]:
         data, writes = _failures(group["canLoseForConfirmed"]), _failures(group["canLoseForWrites"])
         remarks.append(f"keeps confirmed data through {data}, keeps taking writes through {writes}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dkv.address import is_loopback
 from dkv.cli.binding import Bound
 from dkv.cli.errors import CliError, Usage
+from dkv.cli.hints import rendered
 from dkv.cli.output import FAILED, SKIPPED, SUCCESS, Row
 from dkv.cli.session import Job, Outcome, Session, fan_out
 from dkv.client import ClientError, Endpoint, ManagerClient, ManagerPool, ManagerRefused, NoManagerAnswered
@@ -139,10 +140,10 @@ def raise_if_all_failed(outcomes: Sequence[Outcome]) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """A row's message for a failed call: its sentence and its hint. Re-raises what is a mistake of ours."""
+    """A row's message for a cmdlet's call that failed: its sentence and its hint. Re-raises what is a mistake of ours."""
     if not isinstance(error, ClientError):
         raise error
-    return f"{error.message} {error.hint}".strip()
+    return f"{error.message} {rendered(error.hint, verbs=False)}".strip()
 
 
 def to_rows(outcomes: Sequence[Outcome], message: Callable[[Outcome], str]) -> list[Row]:

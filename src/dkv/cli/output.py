@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO, cast
 
 from dkv.cli.errors import NotPrinted, ReaderLeft
+from dkv.cli.hints import rendered
 from dkv.errors import HintedError
+from dkv.hints import Hint, from_json
 from dkv.printable import cut, printable, width
 
 SUCCESS, FAILED, SKIPPED, OK = "SUCCESS", "FAILED", "SKIPPED", "OK"
@@ -197,19 +199,19 @@ class Screen:
 
     # -- words --------------------------------------------------------------------------------------------------
 
-    def error(self, message: str, hint: str = "") -> None:
+    def error(self, message: str, hint: str | Hint = "") -> None:
         """Why a command failed: one sentence, then a hint."""
         self.clear_progress()
-        message, hint = printable(message), printable(self.spoken(hint))
+        message, hint = printable(message), printable(self.hint(hint))
         print(f"{message}\n\nhint: {hint}" if hint else message, file=self.err, flush=True)
 
-    def spoken(self, hint: str) -> str:
-        """A hint in the words of who asked. A word that was misspelt is corrected as it was meant."""
-        if not self.verbs or "-Dkv" not in hint or hint.startswith("Did you mean"):
-            return hint
-        from dkv.cli.spoken import in_verbs
+    def hint(self, hint: str | Hint) -> str:
+        """A hint with its actions as the command lines that are typed here: verbs, or cmdlets."""
+        return hint if isinstance(hint, str) else rendered(hint, self.verbs)
 
-        return in_verbs(hint)
+    def hint_of(self, answer: Mapping[str, Any]) -> str:
+        """The hint of an answer, or of an item of one; "" without one."""
+        return self.hint(from_json(answer.get("hint"), answer.get("hintParts")))
 
     def failure(self, error: HintedError) -> int:
         """Why a command failed, and the exit code it ends with."""
@@ -243,6 +245,12 @@ class Screen:
         if not self.colour or result not in COLOURS:
             return line
         return line.replace(result, f"\x1b[{COLOURS[result]}m{result}\x1b[0m", 1)
+
+
+def effect_line(screen: Screen, effect: Mapping[str, Any]) -> str:
+    """`max-memory: in effect at once`: an option that was changed and what comes of it, with a hint where there is one."""
+    hint = screen.hint_of(effect)
+    return f"{effect['option']}: {effect['effect']}" + (f"; hint: {hint}" if hint else "")
 
 
 def table(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:

@@ -197,18 +197,7 @@ def _state(instance: schemas.Instance) -> str:
 
 
 def _why_late(work: Work, node: Node) -> str:
-    waits = waits_for(work.store, node.instance)
-    others = [name for name in waits["for"] if name != node.name] if waits else []
-    if waits and others and work.verb == "StartInstance":
-        return f"Waits for {', '.join(others)}: {waits['reason']} {waits['hint']}".strip()
-    reason = node.instance["reason"]
     late = f"Not {work.goal[0].lower()} after {work.managers.timeout:g} s: {_state(node.instance)}"
-    return f"{late}, {reason}" if reason else late
-
-
-def waits_for(store: schemas.Store, instance: schemas.Instance) -> schemas.Waits | None:
-    """What the storage group of an instance waits for; None for nothing."""
-    for group in store["groups"]:
-        if group["name"] == instance["group"]:
-            return group["waitsFor"]
-    return None
+    reason, hint = node.instance["reason"], work.session.screen.hint_of(node.instance)
+    late = f"{late}, {reason}" if reason else late
+    return f"{late}. {hint}" if hint and work.verb == "StartInstance" else late

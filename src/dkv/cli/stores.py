@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dkv.cli.binding import Bound, check_name
 from dkv.cli.errors import DONE, FAILED, NothingSent, Usage
 from dkv.cli.manager_pool import Place, TargetedManagers, pick_instance, to_rows
-from dkv.cli.output import table
+from dkv.cli.output import Screen, effect_line, table
 from dkv.cli.session import Outcome, Session, finish
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
@@ -162,15 +162,15 @@ def set_store(session: Session, bound: Bound) -> int:
     store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()
     outcomes = managers.everywhere("SetStore", lambda client: client.set_options(store["name"], options, key))
     code = finish(session, to_rows(outcomes, lambda _: "Set"))
-    for line in () if session.screen.as_json else _effects(outcomes):
+    for line in () if session.screen.as_json else _effects(session.screen, outcomes):
         session.screen.line(line)
     return code
 
 
-def _effects(outcomes: list[Outcome]) -> list[str]:
+def _effects(screen: Screen, outcomes: list[Outcome]) -> list[str]:
     """What follows from the change, from the first manager that made it."""
     effects: list[Json] = next((o.value["effects"] for o in outcomes if isinstance(o.value, dict) and o.value["effects"]), [])
-    return [f"{effect['option']}: {effect['effect']}" for effect in effects]
+    return [effect_line(screen, effect) for effect in effects]
 
 
 def remove_store(session: Session, bound: Bound) -> int:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dkv.client.manager import query_of, quoted
 from dkv.client.pool import ManagerPool
 from dkv.client.transport import Json, ManagerRefused, Reply, not_a_manager
+from dkv.hints import from_json
 
 DIALECT = "/api/1"
 
@@ -89,8 +90,8 @@ def _answer(reply: Reply, step: Json) -> Any:
     if not isinstance(status, int) or not isinstance(answer, dict) or answer.get("hasNext"):
         raise not_a_manager(reply)
     if status >= 400:
-        code, message, hint = (str(answer.get(name, "")) for name in ("reason", "detail", "hint"))
-        raise ManagerRefused(code, message, hint, status)
+        hint = from_json(answer.get("hint"), answer.get("hintParts"))
+        raise ManagerRefused(str(answer.get("reason", "")), str(answer.get("detail", "")), hint, status)
     return answer.get("data", answer)
 
 

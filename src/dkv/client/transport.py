@@ -14,6 +14,7 @@ from dkv.address import endpoint_text
 from dkv.client.exchange import Exchange, NotHttp
 from dkv.constants import MANAGER_PORT
 from dkv.errors import HintedError
+from dkv.hints import Hint, from_json
 
 Json = dict[str, Any]
 
@@ -44,7 +45,7 @@ class ManagerUnreachable(ClientError):
 class ManagerRefused(ClientError):
     """The manager refused. The fields are those of its problem document; `status` is the HTTP status."""
 
-    def __init__(self, code: str, message: str, hint: str, status: int) -> None:
+    def __init__(self, code: str, message: str, hint: str | Hint, status: int) -> None:
         super().__init__(message, hint)
         self.code = code
         self.status = status
@@ -228,7 +229,7 @@ def judge(reply: Reply) -> None:
     sentences = ": ".join(map(str, problem.get("messages") or ()))
     message = str(problem.get("detail") or sentences or problem.get("message") or problem.get("title") or problem["code"])
     code = str(problem.get("reason") or problem["code"])
-    raise ManagerRefused(code, message, str(problem.get("hint") or ""), reply.status)
+    raise ManagerRefused(code, message, from_json(problem.get("hint"), problem.get("hintParts")), reply.status)
 
 
 def not_a_manager(reply: Reply) -> ManagerRefused:

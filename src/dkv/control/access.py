@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dkv.hints import Hint
 from dkv.store.contract import Store, StoreError
 
 LOOK_EVERY = 0.75  # s
@@ -25,7 +26,7 @@ class Failing:
     at: int
     since: float
     why: str
-    hint: str
+    hint: Hint
 
 
 class Access:

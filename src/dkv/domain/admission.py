@@ -25,7 +25,7 @@ def judge_join(kept: JoinToken | None, token_id: str, hashed_secret: str, joinin
 
     A wrong secret and an unknown id are one sentence, so that ids cannot be tried.
     """
-    again = "Make a new one on a server of the domain: dkv create join-token."
+    again = "Make a new one on a server of the domain."
     if not hmac.compare_digest(kept.hashed_secret if kept else "0" * 64, hashed_secret) or kept is None:
         return no("bad_join_token", f"There is no join token {token_id[:16]} with that secret.", again)
     if joining in kept.used_by:

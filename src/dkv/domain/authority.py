@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from dkv.domain.decision import Refused
 from dkv.domain.refusals import no
+from dkv.hints import action
 
 
 class Phase(StrEnum):
@@ -49,7 +50,9 @@ def prepare(rotation: Rotation, following: str) -> Rotation | Refused:
         return no(
             "rotation_running",
             f"The authority is being changed already: its phase is {rotation.phase}.",
-            "Wait for it; dkv show waiting names the servers it waits for.",
+            "Wait for it. The servers that it waits for: ",
+            action("showWaiting"),
+            ".",
         )
     return replace(rotation, other=following, phase=Phase.PREPARED, reported=())
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from dkv.domain import operations
+from dkv.domain.actions import start_instance
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     Archive,
@@ -25,12 +26,13 @@ from dkv.domain.model import (
     State,
 )
 from dkv.domain.operations import Operation
-from dkv.domain.options import Lag, lags, restart_words
+from dkv.domain.options import Lag, lags
 from dkv.domain.phases import Vacant
 from dkv.domain.states import STOPPING
 from dkv.domain.status import STAGES, hint_of, instances, last_tombstone, path_of, waits_for
 from dkv.domain.unwritten import AsOf
 from dkv.domain.writes_refused import WRITE_REFUSALS, leading
+from dkv.hints import Hint, action, filled, hint
 
 DISK_FULL = "disk full"  # engine contract, Cause
 
@@ -47,7 +49,7 @@ class BlockedItem:
     waits_for: str
     since: int | None
     reason: str
-    hint: str = ""
+    hint: Hint = Hint()
     blocks: bool = False
 
 
@@ -126,7 +128,7 @@ def _server(state: State, server: Server, database: str | None) -> Iterator[Bloc
         f"the manager of {server.server_id}",
         server.lost_at or None,
         why,
-        f"Start the manager of server {server.server_id}.",
+        hint(f"Start the manager of server {server.server_id}."),
     )
 
 
@@ -148,7 +150,7 @@ def _whole(state: State, database: Database) -> Iterator[BlockedItem]:
         names,
         database.state_at or None,
         f"it is being shut down: {what}",
-        f"If it takes too long: Stop-DkvStore -Name {database.name} -Force.",
+        hint("If it takes too long: ", action("forceStopStore", store=database.name), "."),
     )
 
 
@@ -190,13 +192,19 @@ def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
     """An open group whose leader's engine lives and takes no writes."""
     leader = state.leader_of(group)
     why = WRITE_REFUSALS.get(leader.refuses) if leader and group.open else None
-    if leader is None or why is None or (leader.refuses == "NOREPLICAS" and group.under_replicated_since):
+    archive = state.archive_of(leader) if leader else None
+    if leader is None or archive is None or why is None or (leader.refuses == "NOREPLICAS" and group.under_replicated_since):
         return  # too few in sync is told with what it waits for
-    name, archive = _name(state, group.leader), state.archive_of(leader)
+    name = archive.name
     server = state.servers.get(leader.server_id)
-    address = f"{server.host if server else leader.server_id}:{archive.client_port if archive else leader.port}"
-    hint = why.hint.format(
-        address=address, start_id=leader.start_id, database=group.database, instance=name, server=leader.server_id
+    address = f"{server.host if server else leader.server_id}:{archive.client_port}"
+    cure = filled(
+        why.hint,
+        address=address,
+        server=leader.server_id,
+        kill=action("killProcess", startId=leader.start_id),
+        start=start_instance(archive),
+        memory=action("setOption", store=group.database, option="max-memory", value="BYTES"),
     )
     yield BlockedItem(
         "group",
@@ -205,7 +213,7 @@ def _refused(state: State, group: Group) -> Iterator[BlockedItem]:
         name,
         leader.refuses_at or None,
         f"{name} leads and refuses writes: {why.reason}",
-        hint,
+        cure,
         blocks=True,
     )
 
@@ -221,9 +229,14 @@ def _enforced(state: State, group: Group) -> BlockedItem:
         name,
         at,
         f"an operator enforced {name} as its leader, and it does not run",
-        f"Start it: Start-DkvStore -Name {group.database} -InstanceName {name}.",
+        _start(state, group.enforced),
         blocks=True,
     )
+
+
+def _start(state: State, archive_id: int | None) -> Hint:
+    archive = state.archives.get(archive_id) if archive_id is not None else None
+    return hint("Start it: ", start_instance(archive), ".") if archive else Hint()
 
 
 def _name(state: State, archive_id: int | None) -> str:
@@ -239,7 +252,6 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
     if state.process_on(archive.archive_id):
         return
     ended = last_tombstone(state, archive.archive_id)
-    start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
     subject, at = f"archive {archive.archive_id} ({archive.name})", ended.at if ended else None
     now = state.unwritten if isinstance(state, AsOf) else None
     if now and ended and ended.process.start_id in {end.start_id for end in now.ended}:
@@ -254,11 +266,11 @@ def _archive(state: State, database: Database, archive: Archive) -> Iterator[Blo
             "an operator",
             at,
             f"the domain stopped restarting it: {archive.parked}",
-            f"{cure}, then: {start}.",
+            hint(f"{cure}, then: ", start_instance(archive), "."),
         )
     elif archive.state is ArchiveState.NOT_RUNNING and not archive.stopped_by_operator and _wants(database):
         why = f"it does not run: {ended.reason or ended.cause}" if ended else "it does not run"
-        yield BlockedItem("archive", subject, archive.database, "an operator", at, why, f"Start it: {start}.")
+        yield BlockedItem("archive", subject, archive.database, "an operator", at, why, _start(state, archive.archive_id))
 
 
 def _wants(database: Database) -> bool:
@@ -276,7 +288,7 @@ def _retiring(state: State, archive: Archive) -> Iterator[BlockedItem]:
             f"the manager of {archive.server_id}",
             None,
             "it was deleted; its directory is renamed by its manager",
-            f"Start the manager of server {archive.server_id}." if away else "",
+            hint(f"Start the manager of server {archive.server_id}." if away else ""),
         )
 
 
@@ -292,26 +304,27 @@ def _process(state: State, process: Process) -> Iterator[BlockedItem]:
                 "its engine",
                 "its engine does not answer; its manager ends it after "
                 "engine_hang_timeout_ms (30 s unless set), or after ten times that while it computes",
-                "Look at its machine: a full disk or a stopped process makes an engine hang. Or end it: "
-                f"dkv shutdown process --start-id {process.start_id} --kill.",
+                hint(
+                    "Look at its machine: a full disk or a stopped process makes an engine hang. Or end it: ",
+                    action("killProcess", startId=process.start_id),
+                    ".",
+                ),
             ),
             since=process.silent_at,
             blocks=leading(state, process) is not None,
         )
     if not state.server_alive(process.server_id):
         away = f"its server is away and it is {process.state.value}"
-        hint = (
-            f"Start the manager of server {process.server_id}; "
-            f"or give it up: dkv shutdown process --start-id {process.start_id} --evict."
-        )
-        yield replace(_of(state, process, f"server {process.server_id}", away, hint), since=_lost_at(state, process))
+        evict = action("evictProcess", startId=process.start_id)
+        cure = hint(f"Start the manager of server {process.server_id}; or give it up: ", evict, ".")
+        yield replace(_of(state, process, f"server {process.server_id}", away, cure), since=_lost_at(state, process))
     elif process.leaving:
         yield _leaving(state, process)
     elif process.state is not ProcessState.MONITORED or process.engine_state is not EngineState.RUNNING:
         yield _coming(state, process)
 
 
-def _of(state: State, process: Process, waits_for: str, reason: str, hint: str = "") -> BlockedItem:
+def _of(state: State, process: Process, waits_for: str, reason: str, cure: Hint | None = None) -> BlockedItem:
     """What a process waits for, since it reached its state."""
     archive = state.archive_of(process)
     name = f" ({archive.name})" if archive else ""
@@ -322,7 +335,7 @@ def _of(state: State, process: Process, waits_for: str, reason: str, hint: str =
         waits_for,
         process.state_at or process.requested_at or None,
         reason,
-        hint,
+        cure or Hint(),
     )
 
 
@@ -340,15 +353,16 @@ def _leaving(state: State, process: Process) -> BlockedItem:
         name, why = "its successor", "it leads and hands over before it stops"
     elif group and process.archive_id in group.in_sync and group.serving:
         name, why = f"the manager of {_name(state, group.leader)}", "it leaves the in-sync set before it stops"
-    hint = f"If it never ends: dkv shutdown process --start-id {process.start_id} --kill."
-    return _of(state, process, name, why, hint)
+    kill = action("killProcess", startId=process.start_id)
+    return _of(state, process, name, why, hint("If it never ends: ", kill, "."))
 
 
 def _coming(state: State, process: Process) -> BlockedItem:
     rest, archive = rest_of(process), state.archive_of(process)
     if rest and archive:
-        lack, hint = lack_of(archive, path_of(state, archive), rest), hint_of(state, archive, rest)
-        held = _of(state, process, lack.waits_for if lack else "its next try", why_held_back(rest), hint)
+        lack = lack_of(archive, path_of(state, archive), rest)
+        cure = hint_of(state, archive, rest)
+        held = _of(state, process, lack.waits_for if lack else "its next try", why_held_back(rest), cure)
         return replace(held, since=rest.since or None)
     if process.state is ProcessState.REQUESTED:
         return _of(
@@ -356,7 +370,7 @@ def _coming(state: State, process: Process) -> BlockedItem:
             process,
             f"the manager of {process.server_id}",
             "its manager has not taken the request yet",
-            f"Look at the log of the manager of {process.server_id}.",
+            hint(f"Look at the log of the manager of {process.server_id}."),
         )
     if process.state is ProcessState.CONFIGURED:
         return _of(state, process, "its engine", f"it loads its data, {process.loading_percent} %")
@@ -371,13 +385,14 @@ def _lacking(state: State, database: Database, process: Process, lag: Lag) -> Bl
     """It runs with an option its database had before."""
     reason = f"it still runs with {lag.option} {lag.runs} instead of {lag.wanted}"
     since = database.options_at or None
+    restarts = action("restartRolling", store=database.name)
     if lag.renews:
-        item = _of(state, process, "its restart", reason, f"{restart_words(database.name)}.")
+        item = _of(state, process, "its restart", reason, hint(restarts, "."))
         return replace(item, kind="option", since=since)
-    hint = f"Its manager goes on trying; an engine that refuses it gets it with: {restart_words(database.name)}."
+    cure = hint("Its manager goes on trying; an engine that refuses it gets it with: ", restarts, ".")
     if not state.server_alive(process.server_id):
-        hint = f"Start the manager of server {process.server_id}."
-    return replace(_of(state, process, f"the manager of {process.server_id}", reason, hint), kind="option", since=since)
+        cure = hint(f"Start the manager of server {process.server_id}.")
+    return replace(_of(state, process, f"the manager of {process.server_id}", reason, cure), kind="option", since=since)
 
 
 def _entering(state: State, process: Process) -> BlockedItem:
@@ -387,7 +402,7 @@ def _entering(state: State, process: Process) -> BlockedItem:
     if not led:
         return _of(state, process, names, "it copies the data of its leaders")
     why = "it enters the database when every group has its leader"
-    return _of(state, process, names, why, "Start the archives that the groups wait for.")
+    return _of(state, process, names, why, hint("Start the archives that the groups wait for."))
 
 
 def _held(state: State, process: Process) -> BlockedItem:
@@ -411,7 +426,7 @@ def _joining(state: State, process: Process) -> BlockedItem:
     if not group.serving:
         waiting = waits_for(state, group)
         names = ", ".join(waiting.archives) if waiting else f"group {group.name}"
-        return _of(state, process, names, "it follows as soon as its group has a leader", waiting.hint if waiting else "")
+        return _of(state, process, names, "it follows as soon as its group has a leader", waiting.hint if waiting else Hint())
     joining = next((j for j in group.joining if j.start_id == process.start_id), None)
     if joining is None:
         return _of(state, process, f"the manager of {leader}", "its leader's manager has not let it join yet")
@@ -419,8 +434,8 @@ def _joining(state: State, process: Process) -> BlockedItem:
     return replace(held, since=joining.at or held.since)
 
 
-def _join_hint(state: State, process: Process) -> str:
+def _join_hint(state: State, process: Process) -> Hint:
     ended = last_tombstone(state, process.archive_id) if process.archive_id is not None else None
     if ended and ended.cause == DISK_FULL:
-        return f"Its last process ended because the disk was full: make room on the disk of {process.server_id}."
-    return f"If it does not get further: look at disk room and log of its engine on {process.server_id}."
+        return hint(f"Its last process ended because the disk was full: make room on the disk of {process.server_id}.")
+    return hint(f"If it does not get further: look at disk room and log of its engine on {process.server_id}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dkv.domain.actions import start_instance
 from dkv.domain.model import (
     Archive,
     Database,
@@ -24,6 +25,7 @@ from dkv.domain.model import (
 )
 from dkv.domain.phases import HandingOver
 from dkv.domain.status import instances, why_not_running
+from dkv.hints import Hint, action, hint
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Wait:
 
     waits_for: str
     reason: str
-    hint: str = ""
+    hint: Hint = Hint()
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def now(state: State, database: Database, restart: DatabaseRestart) -> Wait:
     """What a restart is at, in words."""
     if not restart.rolling:
         left = ", ".join(f"process {p.start_id}" for p in state.processes_of(database.name))
-        return Wait(left, "all of it stops before it starts again", f"Stop-DkvStore -Name {database.name} -Force.")
+        return Wait(left, "all of it stops before it starts again", hint(action("forceStopStore", store=database.name), "."))
     step = next_step(state, database, restart)
     if isinstance(step, Wait):
         return step
@@ -110,9 +112,11 @@ def _wait_for(state: Reader, process: Process) -> Wait:
     archive = state.archive_of(process)
     name = f"process {process.start_id}" + (f" ({archive.name})" if archive else "")
     if process.leaving:
-        return Wait(name, "it is stopping", f"If it never ends: dkv shutdown process --start-id {process.start_id} --evict.")
+        return Wait(name, "it is stopping", hint("If it never ends: ", action("evictProcess", startId=process.start_id), "."))
     why = why_not_running(state, archive) if archive else None
-    return Wait(name, why or "it starts and joins", "Look at its last words, or end the restart with --stop.")
+    return Wait(
+        name, why or "it starts and joins", hint("Look at its last words, or ", action("endRestart", store=process.database), ".")
+    )
 
 
 def _in_group(state: Reader, database: Database, group: Group, restart: DatabaseRestart) -> Next | None:
@@ -133,7 +137,7 @@ def _not_whole(state: Reader, group: Group) -> Wait | None:
     """Why a group cannot spare a copy now: everything that should run has to be in sync."""
     name = f"group {group.name}"
     if not group.serving:
-        return Wait(name, "it has no serving leader", "Look at what the group waits for.")
+        return Wait(name, "it has no serving leader", hint("Look at what the group waits for: ", action("showWaiting"), "."))
     if isinstance(group.phase, HandingOver) or group.switchover:
         return Wait(name, "its leadership is being handed over")
     for archive in instances(state, group.database):
@@ -142,7 +146,9 @@ def _not_whole(state: Reader, group: Group) -> Wait | None:
     leader = state.leader_of(group)
     if leader and not state.server_alive(leader.server_id):
         return Wait(
-            name, f"the manager of its leader, on {leader.server_id}, is away", f"Start the manager of server {leader.server_id}."
+            name,
+            f"the manager of its leader, on {leader.server_id}, is away",
+            hint(f"Start the manager of server {leader.server_id}."),
         )
     return None
 
@@ -150,8 +156,7 @@ def _not_whole(state: Reader, group: Group) -> Wait | None:
 def _missing(state: Reader, archive: Archive) -> Wait:
     why = why_not_running(state, archive) or "it is not in sync yet"
     process = state.process_on(archive.archive_id)
-    hint = "" if process else f"Start it: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
-    return Wait(archive.name, why, hint)
+    return Wait(archive.name, why, Hint() if process else hint("Start it: ", start_instance(archive), "."))
 
 
 def _too_thin(state: Reader, database: Database, group: Group, restart: DatabaseRestart) -> Wait | None:
@@ -160,7 +165,9 @@ def _too_thin(state: Reader, database: Database, group: Group, restart: Database
     if restart.force or len(group.in_sync) - 1 >= least:
         return None
     why = f"it has {len(group.in_sync)} of its copies in sync and needs {least} for writes, so none can be spared"
-    idle = (a.name for a in instances(state, database.name) if a.group == group.name and not state.process_on(a.archive_id))
-    name = next(idle, None)
-    more = f"Start-DkvStore -Name {database.name} -InstanceName {name}" if name else f"Add-DkvInstance -StoreName {database.name}"
-    return Wait(f"group {group.name}", why, f"{more}; or end it with --stop and repeat with --force.")
+    idle = (a for a in instances(state, database.name) if a.group == group.name and not state.process_on(a.archive_id))
+    archive = next(idle, None)
+    store = database.name
+    more = start_instance(archive) if archive else action("addInstance", store=store)
+    forced = (action("endRestart", store=store), ", then ", action("restartForced", store=store))
+    return Wait(f"group {group.name}", why, hint("Have one copy more: ", more, "; or give up the writes: ", *forced, "."))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dkv.domain.model import State
+from dkv.hints import Hint
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Refused:
 
     code: str
     message: str
-    hint: str = ""
+    hint: Hint = Hint()
 
 
 @dataclass(frozen=True)

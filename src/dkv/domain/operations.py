@@ -14,6 +14,7 @@ from dkv.domain.commands import CancelHotCopy, Command, StopRestart
 from dkv.domain.hotcopy import ENDS, CopyStage, HotCopy
 from dkv.domain.model import Database, Group, State
 from dkv.domain.phases import HandingOver, Leadership
+from dkv.hints import Hint, hint
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Operation:
     since: int  # when it began, wall clock ms; 0 unknown
     waits_for: str
     reason: str  # what is done now, in one clause
-    hint: str = ""
+    hint: Hint = Hint()
     cancel: Command | None = None  # the order that ends it; None: it is over within seconds
 
 
@@ -99,11 +100,11 @@ def switchover(state: State, group: Group) -> Operation | None:
         to = state.name_of(phase.to_archive)
         stage, since, waits_for = HANDING_OVER, phase.at, to
         reason = f"{to} is to lead: the handover ends within 12 s, or is given up"
-        hint = f"Look at the logs of both engines and the manager of {to}."
+        cure = hint(f"Look at the logs of both engines and the manager of {to}.")
     elif isinstance(phase, Leadership) and phase.switchover:
         stage, since, waits_for = REQUESTED, phase.switchover.at, f"the manager of {state.name_of(phase.leader)}"
-        reason, hint = f"its leadership is to be handed over: {phase.switchover.reason}", ""
+        reason, cure = f"its leadership is to be handed over: {phase.switchover.reason}", Hint()
     else:
         return None
     stages = (REQUESTED, HANDING_OVER)
-    return Operation(SWITCHOVER, group.subject, group.database, stage, stages, 0, 0, since, waits_for, reason, hint)
+    return Operation(SWITCHOVER, group.subject, group.database, stage, stages, 0, 0, since, waits_for, reason, cure)

@@ -10,6 +10,7 @@ from dkv import spelling
 from dkv.domain.decision import Refused
 from dkv.domain.model import Database, DatabaseOptions, Process, ProcessState, State
 from dkv.domain.refusals import no
+from dkv.hints import Hint, action, hint
 
 LARGEST = 2**53
 MEANT: dict[str, str] = {
@@ -111,11 +112,12 @@ def for_one_process(database: Database, options: Iterable[tuple[str, str]]) -> R
             continue
         if name not in MEANT:
             return no_option(name)
-        there = f"dkv update database-options --db-name {database.name} --default-options {name} {value}"
         return no(
             "unknown_option",
             f"{name} is an option of the whole database {database.name}, not of one process.",
-            f"Set it there: {there}",
+            "Set it there: ",
+            action("setOption", store=database.name, option=name, value=value),
+            ".",
         )
     return None
 
@@ -190,29 +192,24 @@ def fsync_in_force(state: State, database: Database) -> str:
     return max((database.options.append_fsync, *runs), key=FSYNC.index)
 
 
-def restart_words(name: str) -> str:
-    """How to have every process of a database replaced while it serves."""
-    return f"dkv restart database --db-name {name} --rolling"
-
-
-def effects(database: Database, changed: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """For each option that was changed what comes of it, in words."""
+def effects(database: Database, changed: Iterable[str]) -> Iterator[tuple[str, str, Hint]]:
+    """For each option that was changed what comes of it, in words, and what helps where it is not in effect."""
     for name in changed:
-        yield name, _effect(database, name)
+        yield name, *_effect(database, name)
 
 
-def _effect(database: Database, name: str) -> str:
+def _effect(database: Database, name: str) -> tuple[str, Hint]:
     if name in OF_NUODB:
-        return f"an option of NuoDB, kept as it was written and ignored: {OF_NUODB[name]}"
+        return f"an option of NuoDB, kept as it was written and ignored: {OF_NUODB[name]}", Hint()
     if name not in MEANT:
-        return "it had no effect"
+        return "it had no effect", Hint()
     if name == "replication-factor":
-        return "recorded only: Add-DkvInstance adds copies, Remove-DkvInstance removes them"
-    if name == "max-memory" and not database.options.max_memory:
-        return (
-            "every engine that starts gets a share of its server's memory; one that has more than that keeps it until it "
-            f"is restarted: {restart_words(database.name)}"
+        return "recorded only: copies are added and removed one by one", hint(
+            "Add one: ", action("addInstance", store=database.name), "."
         )
+    if name == "max-memory" and not database.options.max_memory:
+        effect = "every engine that starts gets a share of its server's memory; one that has more keeps it until it is restarted"
+        return effect, hint("Restart them: ", action("restartRolling", store=database.name), ".")
     if name in ("append-fsync", "max-memory"):
-        return "set on every running engine at once, and on every one that starts later"
-    return "in effect at once"
+        return "set on every running engine at once, and on every one that starts later", Hint()
+    return "in effect at once", Hint()

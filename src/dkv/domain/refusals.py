@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dkv import spelling
+from dkv import hints, spelling
 from dkv.domain.decision import Refused
 from dkv.domain.model import Database, DatabaseState
+from dkv.hints import Hint, Part, action
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
-def no(code: str, message: str, hint: str = "") -> Refused:
-    """Refuse with a catalogued code."""
+def no(code: str, message: str, *hint: Part | Hint) -> Refused:
+    """Refuse with a catalogued code. `hint` are the parts of what helps."""
     assert code in CATALOGUE, code
-    return Refused(code, message, hint)
+    return Refused(code, message, hints.hint(*hint))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -104,15 +105,13 @@ def living_database(databases: Mapping[str, Database], name: str) -> Database | 
 def unknown_process(start_id: int) -> Refused:
     """No such live process."""
     return no(
-        "unknown_process",
-        f"There is no live process with start id {start_id}.",
-        "It may have ended; see dkv get processes --exited.",
+        "unknown_process", f"There is no live process with start id {start_id}.", "It may have ended: ", action("listExited"), "."
     )
 
 
 def unknown_archive(archive: object) -> Refused:
     """No such archive."""
-    return no("unknown_archive", f"There is no archive {archive}.", "List them with Get-DkvStore or show archives.")
+    return no("unknown_archive", f"There is no archive {archive}.", action("listInstances"), ".")
 
 
 def unknown_server(server_id: str, known: Iterable[str]) -> Refused:

@@ -41,7 +41,7 @@ def unknown(old: State) -> tuple[str, ...]:
     ]
     fresh = sorted(a.name for a in old.archives.values() if a.state is ArchiveState.PROVISIONED and not a.removed)
     if fresh:
-        clauses.append(f"whether {', '.join(fresh)} got data since: if so it is refused at its start; use dkv rebuild state")
+        clauses.append(f"whether {', '.join(fresh)} got data since: if so it is refused at its start; then rebuild the state")
     clauses.append(f"ids and terms given out since: start ids go on at {old.next_start_id + START_IDS}, terms {TERMS} higher")
     clauses.append("what happened since: tombstones end where the backup does, and events are not part of it")
     return tuple(clauses)

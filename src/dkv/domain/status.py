@@ -7,9 +7,10 @@ waits for, and how many servers may still be lost. Every function is pure; times
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dkv.domain.actions import remove_instance, start_instance
 from dkv.domain.held_back import lack_of, rest_of, why_held_back
 from dkv.domain.model import (
     TOMBSTONES_OF_ARCHIVE,
@@ -31,6 +32,7 @@ from dkv.domain.states import RESTING, STOPPING
 from dkv.domain.table import keys_of
 from dkv.domain.unwritten import AsOf
 from dkv.domain.writes_refused import takes_writes
+from dkv.hints import Hint, action, hint, sentences
 
 WANTED_ENDS = ("graceful stop", "operator kill")
 """Causes of a requested end (engine contract, Cause)."""
@@ -49,7 +51,7 @@ class Waiting:
     archives: tuple[str, ...]
     at: int | None
     reason: str
-    hint: str = ""
+    hint: Hint = Hint()
 
 
 # Stores and instances ----------------------------------------------------------------------------------------
@@ -66,11 +68,10 @@ def path_of(state: Reader, archive: Archive) -> str:
     return archive.directory_in(server.data_dir if server else "")
 
 
-def hint_of(state: Reader, archive: Archive, rest: Rest) -> str:
+def hint_of(state: Reader, archive: Archive, rest: Rest) -> Hint:
     """What a person can do about an archive whose process is held back, and how to have it begun now."""
     lack = lack_of(archive, path_of(state, archive), rest)
-    cure = f"{lack.hint}; it" if lack else "Cure the cause; it"
-    return f"{cure} starts at once with: Start-DkvStore -Name {archive.database} -InstanceName {archive.name}."
+    return hint(lack.hint if lack else "Cure the cause", "; it starts at once with: ", start_instance(archive), ".")
 
 
 def store_status(state: State, database: str) -> str:
@@ -135,6 +136,25 @@ def why_not_running(state: Reader, archive: Archive) -> str | None:
     return _why_starting(state, archive, process)
 
 
+def instance_hint(state: Reader, archive: Archive) -> Hint:
+    """What helps an instance that does not run and does not come up by itself."""
+    process = state.process_on(archive.archive_id)
+    if process is None and archive.parked:
+        replaced = (remove_instance(archive), ", then ", action("addInstance", store=archive.database))
+        start = ("Cure the cause, then ", start_instance(archive))
+        return hint(*start, "; or, while another copy is in sync, replace it: ", *replaced, ".")
+    if process is None:
+        return hint("Start it: ", start_instance(archive), ".")
+    if _is_leaving(state, process):
+        return Hint()
+    rest = rest_of(process)
+    if rest:
+        return hint_of(state, archive, rest)
+    group = state.group_of_archive(archive.archive_id)
+    waiting = None if group.open and group.serving else waits_for(state, group)
+    return waiting.hint if waiting else Hint()
+
+
 def _state_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
     if archive.parked or _ended_badly(archive, tombstone):
         return "Failed"
@@ -157,10 +177,7 @@ def _is_leaving(state: Reader, process: Process) -> bool:
 
 def _why_at_rest(archive: Archive, tombstone: Tombstone | None) -> str:
     if archive.parked:
-        return (
-            f"the domain stopped restarting it: {archive.parked}; cure the cause, then start it again; "
-            "or, while another copy is in sync, replace it with Remove-DkvInstance and Add-DkvInstance"
-        )
+        return f"the domain stopped restarting it: {archive.parked}"
     if tombstone is not None and _ended_badly(archive, tombstone):
         return tombstone.reason or tombstone.cause
     if archive.stopped_by_operator:
@@ -178,7 +195,7 @@ def _why_starting(state: Reader, archive: Archive, process: Process) -> str:
     group = state.group_of_archive(archive.archive_id)
     rest = rest_of(process)
     if rest:
-        return f"{why_held_back(rest)}; {hint_of(state, archive, rest)}"
+        return why_held_back(rest)
     if process.state is ProcessState.REQUESTED:
         return f"the manager of {archive.server_id} has not taken the request yet"
     if process.state is ProcessState.CONFIGURED:
@@ -254,12 +271,13 @@ def _vacant(state: Reader, group: Group, phase: Vacant) -> Waiting:
     lacks = [(a, lack) for a in members if (lack := _lack(state, a))]
     if lacks:
         reason = "; ".join(f"{archive.name} {what}" for archive, (what, _) in lacks)
-        hints = sorted({hint for _, (_, hint) in lacks if hint})
-        return Waiting(tuple(a.name for a, _ in lacks), since, reason, " ".join(hints))
+        helpful = {str(lacking): lacking for _, (_, lacking) in lacks if lacking}
+        cures = sentences([lacking for _, lacking in sorted(helpful.items())])
+        return Waiting(tuple(a.name for a, _ in lacks), since, reason, cures)
     doubtful = _suspects(state, group)
     if doubtful:
         reason = f"{_list(doubtful)} may still lead and is not proven stopped"
-        return Waiting(doubtful, since, reason, "Bring its server back, or wait until its time is over.")
+        return Waiting(doubtful, since, reason, hint("Bring its server back, or wait until its time is over."))
     return Waiting((), since, "its next leader is being chosen")
 
 
@@ -273,34 +291,34 @@ def _candidates(state: Reader, group: Group) -> list[Archive]:
     return [a for a in mine if a.restored] or mine
 
 
-def _lack(state: Reader, archive: Archive) -> tuple[str, str] | None:
+def _lack(state: Reader, archive: Archive) -> tuple[str, Hint] | None:
     """What keeps an archive from being chosen to lead, and what would help; None if nothing does."""
     process = state.process_on(archive.archive_id)
-    start = f"Start-DkvStore -Name {archive.database} -InstanceName {archive.name}"
     if not state.server_alive(archive.server_id):
-        return f"is on server {archive.server_id}, which is away", f"Bring server {archive.server_id} back."
+        return f"is on server {archive.server_id}, which is away", hint(f"Bring server {archive.server_id} back.")
     if process is None:
-        return _lack_at_rest(archive, last_tombstone(state, archive.archive_id), start)
+        return _lack_at_rest(archive, last_tombstone(state, archive.archive_id))
     if _is_leaving(state, process):
-        return "is stopping", f"Start it again when it has stopped: {start}."
+        return "is stopping", hint("Start it again when it has stopped: ", start_instance(archive), ".")
     rest = rest_of(process)
     if rest:
         return f"is held back: {why_held_back(rest)}", hint_of(state, archive, rest)
     if process.state is ProcessState.REQUESTED:
-        return f"was requested, and the manager of {archive.server_id} has not taken the request yet", ""
+        return f"was requested, and the manager of {archive.server_id} has not taken the request yet", Hint()
     if process.state is ProcessState.CONFIGURED:
-        return f"is loading its data, {process.loading_percent} %", ""
+        return f"is loading its data, {process.loading_percent} %", Hint()
     if process.report is None:
-        return "has not reported its position yet", ""
+        return "has not reported its position yet", Hint()
     return None
 
 
-def _lack_at_rest(archive: Archive, tombstone: Tombstone | None, start: str) -> tuple[str, str]:
+def _lack_at_rest(archive: Archive, tombstone: Tombstone | None) -> tuple[str, Hint]:
     if archive.parked:
-        return f"is parked: {archive.parked}", f"Cure the cause, then {start}."
+        return f"is parked: {archive.parked}", hint("Cure the cause, then ", start_instance(archive), ".")
+    start = hint("Start it: ", start_instance(archive), ".")
     if archive.stopped_by_operator:
-        return "was stopped by an operator", f"Start it: {start}."
-    return f"does not run: {_why_at_rest(archive, tombstone)}", f"Start it: {start}."
+        return "was stopped by an operator", start
+    return f"does not run: {_why_at_rest(archive, tombstone)}", start
 
 
 def _suspects(state: Reader, group: Group) -> tuple[str, ...]:
@@ -316,7 +334,7 @@ def _assigned(state: Reader, group: Group, phase: Assigned) -> Waiting | None:
     since = phase.since.wall or None if phase.since else None
     doing = _progress(state, leader) if phase.tail is None else _given(state, phase.tail)
     what = f"{leader.name} was chosen to lead in term {group.term} and {doing}"
-    return Waiting((leader.name,), since, what, _help_for_assigned(state, group, phase, leader))
+    return Waiting((leader.name,), since, what, hint(_help_for_assigned(state, group, phase, leader)))
 
 
 def _given(state: Reader, tail: TailTransfer) -> str:
@@ -362,11 +380,11 @@ def _open(state: Reader, group: Group, phase: Open | HandingOver, min_in_sync: i
             (leader.name,),
             group.intrusion.at,
             why,
-            "Let only servers of the domain reach its cluster port: docs/operations.md, Unknown nodes on the cluster bus.",
+            hint("Let only servers of the domain reach its cluster port: docs/operations.md, Unknown nodes on the cluster bus."),
         )
     if not state.server_alive(leader.server_id):
         away = f"the manager of {leader.name} is away: while its engine leads the in-sync set cannot change"
-        return Waiting((leader.name,), None, away, f"Start the manager of server {leader.server_id}.")
+        return Waiting((leader.name,), None, away, hint(f"Start the manager of server {leader.server_id}."))
     if len(group.in_sync) < min_in_sync:
         return _too_few(state, group, min_in_sync)
     return None
@@ -377,10 +395,15 @@ def _too_few(state: Reader, group: Group, min_in_sync: int) -> Waiting:
     outside = [a for a in outside if a.archive_id not in group.in_sync]
     reason = f"{len(group.in_sync)} of {min_in_sync} copies are in sync, so writes are refused"
     whys = [f"{a.name}: {why}" for a in outside if (why := why_not_running(state, a))]
-    idle = [a.name for a in outside if state.process_on(a.archive_id) is None]
-    joined = "Writes are accepted again when enough of them have joined."
-    hint = f"Start {_list(idle)}." if idle else joined if outside else "Add an instance."
-    return Waiting(tuple(a.name for a in outside), None, "; ".join([reason, *whys]), hint)
+    return Waiting(tuple(a.name for a in outside), None, "; ".join([reason, *whys]), _more_copies(state, group, outside))
+
+
+def _more_copies(state: Reader, group: Group, outside: Sequence[Archive]) -> Hint:
+    """How a group gets more copies in sync; `outside` are those that are not."""
+    if not outside:
+        return hint("Have one copy more: ", action("addInstance", store=group.database), ".")
+    cures = [cure for archive in outside if (cure := instance_hint(state, archive))]
+    return sentences(cures) if cures else hint("Writes are accepted again when enough of them have joined.")
 
 
 def _list(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from dkv.domain.model import Archive, ArchiveState, State, Tombstone
+from dkv.hints import Hint
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Unwritten:
     at: int
     age: int
     why: str
-    hint: str
+    hint: Hint
     ended: tuple[Ended, ...] = ()
     refusing: tuple[tuple[int, str], ...] = ()
 

@@ -13,8 +13,8 @@ from dkv.domain.model import Group, Process, State
 
 @dataclass(frozen=True)
 class WriteRefusal:
-    """One reason: a clause that says what is the case, and what helps; `hint` may name {address}, {start_id}, {database},
-    {instance} and {server}."""
+    """One reason: a clause that says what is the case, and what helps; `hint` may name {address} and {server}, and
+    the actions {kill}, {start} and {memory}."""
 
     reason: str
     hint: str
@@ -24,14 +24,12 @@ WRITE_REFUSALS: dict[str, WriteRefusal] = {
     "BUSY": WriteRefusal(
         "it is busy with a script or function that does not end, and every other client is answered BUSY",
         "A script that wrote nothing ends by SCRIPT KILL (a function by FUNCTION KILL) sent to {address}. One that wrote ends "
-        "only with its engine: dkv shutdown process --start-id {start_id} --kill, then Start-DkvStore -Name {database} "
-        "-InstanceName {instance}. No acknowledged write is lost by that; what the script wrote was not "
+        "only with its engine: {kill}, then {start}. No acknowledged write is lost by that; what the script wrote was not "
         "acknowledged to any client and is undone. With the option script-limit (ms) the manager does this by itself.",
     ),
     "OOM": WriteRefusal(
         "its memory is full (maxmemory), and writes that need more are answered OOM",
-        "Delete keys or let them expire, or give it more: dkv update database-options --db-name {database} --default-options "
-        "max-memory BYTES.",
+        "Delete keys or let them expire, or give it more: {memory}.",
     ),
     "MISCONF": WriteRefusal(
         "it cannot write its append-only file, and writes are answered MISCONF",

@@ -29,7 +29,7 @@ DECLINED = 1_300  # ms after which an operator is told that a handover cannot be
 
 IN_A_SCRIPT = (
     "its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
-    "FUNCTION KILL, which Valkey refuses once it has written; shutdown process --kill ends it with its engine"
+    "FUNCTION KILL, which Valkey refuses once it has written; a kill of its process ends it too"
 )
 NO_ANSWER = "its leader's engine does not answer now: it runs a script or another long command, or is frozen; try again later"
 NOT_KNOWN = (

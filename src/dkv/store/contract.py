@@ -13,19 +13,21 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from dkv import hints
+from dkv.hints import Hint
 from dkv.store.changes import ChangeLog
 
 
 class StoreError(Exception):
-    """The backend failed: `detail` is a clause that says what happened, `hint` a sentence that says what helps, or "".
+    """The backend failed: `detail` is a clause that says what happened, `hint` what helps.
 
     Root of everything that this package raises. As text, for a log, it is both.
     """
 
-    def __init__(self, detail: str = "", hint: str = "") -> None:
+    def __init__(self, detail: str = "", hint: str | Hint = "") -> None:
         super().__init__(f"{detail}; hint: {hint}" if hint else detail)
         self.detail = detail
-        self.hint = hint
+        self.hint = hint if isinstance(hint, Hint) else hints.hint(hint)
 
 
 class Conflict(StoreError):
@@ -35,7 +37,7 @@ class Conflict(StoreError):
 class Unavailable(StoreError):
     """The backend did not answer in time. For a commit: whether it was written is unknown unless `written` says."""
 
-    def __init__(self, detail: str = "", hint: str = "", *, written: bool | None = None) -> None:
+    def __init__(self, detail: str = "", hint: str | Hint = "", *, written: bool | None = None) -> None:
         super().__init__(detail, hint)
         self.written = written
 

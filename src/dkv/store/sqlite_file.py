@@ -20,6 +20,7 @@ from typing import TypeVar
 import apsw
 
 from dkv import files
+from dkv.hints import Hint, action, hint
 from dkv.store.contract import Unavailable, Unusable
 from dkv.store.holders import Holder, writer_of
 
@@ -141,8 +142,11 @@ class SqliteFile:
             raise Unusable(
                 f"the {self._form.name} {self.path} was written by an older dkv (version {version}, this dkv reads "
                 f"{self._form.version})",
-                "Run the dkv that wrote it, or move it away together with its -wal file and make a new one from the archives: "
-                "dkv rebuild state.",
+                hint(
+                    "Run the dkv that wrote it, or move it away with its -wal file and make a new one from the archives: ",
+                    action("rebuildState", state=f"sqlite:{self.path}"),
+                    ".",
+                ),
             )
         if version > self._form.version:
             raise Unusable(
@@ -162,7 +166,7 @@ class SqliteFile:
             "Stop all managers on this machine, put the file back together with its -wal file, start them.",
         )
 
-    def _held(self, where: str) -> tuple[str, str]:
+    def _held(self, where: str) -> tuple[str, Hint]:
         return held(where, writer_of(self.path), self._patience)
 
     @contextmanager
@@ -184,21 +188,26 @@ class SqliteFile:
             raise Unavailable(detail, "Check the directory and its disk.", written=written) from error
 
 
-def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, str]:
-    """The process that keeps others from writing, and the hint what helps. Never a reader: those hold up no writer."""
+def held(where: str, holder: Holder | None, seconds: float) -> tuple[str, Hint]:
+    """The process that keeps others from writing, and a hint. Never a reader: those hold up no writer."""
     lasted = f"has held the write lock of the {where} for over {seconds} s"
     if holder is None:
-        return f"another process {lasted}", "Is a manager frozen?"
+        return f"another process {lasted}", hint("Is a manager frozen?")
     if " manager run" in holder.command:
         return (
             f"{holder} {lasted}",
-            f"That manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
-            f"end it, its engines serve on: kill -KILL {holder.pid}",
+            hint(
+                f"That manager is frozen or its disk hangs: let it go on, kill -CONT {holder.pid}; or "
+                f"end it, its engines serve on: kill -KILL {holder.pid}"
+            ),
         )
     return (
         f"{holder} {lasted}",
-        f"Commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state "
-        "use dkv backup state, which holds up no writer.",
+        hint(
+            f"Commit, roll back or close it there, or end it: kill {holder.pid}; to copy the state without holding up writers: ",
+            action("backUpState"),
+            ".",
+        ),
     )
 
 

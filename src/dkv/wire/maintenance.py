@@ -8,6 +8,7 @@ from dkv.domain import blocked, operations, options
 from dkv.domain.model import Database, Group, State
 from dkv.domain.operations import Operation
 from dkv.wire import schemas
+from dkv.wire.hints import parts_view
 
 
 def switchover_view(state: State, group: Group) -> schemas.SwitchoverRequest | None:
@@ -21,19 +22,20 @@ def switchover_view(state: State, group: Group) -> schemas.SwitchoverRequest | N
 
 
 def waiting_view(state: State, store: str | None = None) -> list[schemas.BlockedItem]:
-    """Everything that waits: for whom, since when (null if nobody knows), why, and what helps."""
+    """Everything that waits: for what, since when (null if it is not known), why, and what helps."""
     return [
         {
-            "kind": one.kind,
-            "subject": one.subject,
-            "store": one.database or None,
-            "for": one.waits_for,
-            "since": one.since,
-            "reason": one.reason,
-            "hint": one.hint,
-            "blocksWrites": one.blocks,
+            "kind": item.kind,
+            "subject": item.subject,
+            "store": item.database or None,
+            "for": item.waits_for,
+            "since": item.since,
+            "reason": item.reason,
+            "hint": str(item.hint),
+            "hintParts": parts_view(item.hint),
+            "blocksWrites": item.blocks,
         }
-        for one in blocked.blocked(state, store)
+        for item in blocked.blocked(state, store)
     ]
 
 
@@ -50,7 +52,8 @@ def restart_view(state: State, database: Database) -> schemas.Restart | None:
         "replaced": operation.done,
         "waitsFor": operation.waits_for,
         "reason": operation.reason,
-        "hint": operation.hint,
+        "hint": str(operation.hint),
+        "hintParts": parts_view(operation.hint),
     }
 
 
@@ -66,7 +69,8 @@ def operation_view(operation: Operation) -> schemas.Operation:
         "since": operation.since or None,
         "waitsFor": operation.waits_for,
         "reason": operation.reason,
-        "hint": operation.hint,
+        "hint": str(operation.hint),
+        "hintParts": parts_view(operation.hint),
         "cancel": type(operation.cancel).__name__ if operation.cancel else None,
     }
 

@@ -15,6 +15,14 @@ Ms = int
 CopyStatus = Literal["running", "completed", "failed", "cancelled"]
 
 
+class HintPart(TypedDict):
+    """A part of a hint: a text, or the text of an action, which a client may render in its own words."""
+
+    text: str
+    action: str | None
+    arguments: dict[str, str | int]
+
+
 class Problem(TypedDict):
     """A refusal: a code to act on, one sentence, and what helps. `correlationId` only of a mistake of the manager's own."""
 
@@ -24,6 +32,7 @@ class Problem(TypedDict):
     code: str
     detail: str
     hint: str
+    hintParts: list[HintPart]
 
 
 # Stores --------------------------------------------------------------------------------------------------------------
@@ -64,6 +73,8 @@ class Instance(TypedDict):
     role: str | None
     inSync: bool
     reason: str | None
+    hint: str
+    hintParts: list[HintPart]
     process: Run | None
 
 
@@ -99,7 +110,7 @@ class SwitchoverRequest(TypedDict):
     reason: str
 
 
-Waits = TypedDict("Waits", {"for": list[str], "since": Ms | None, "reason": str, "hint": str})
+Waits = TypedDict("Waits", {"for": list[str], "since": Ms | None, "reason": str, "hint": str, "hintParts": list[HintPart]})
 Waits.__doc__ = "What a group waits for: the instances, since when, why, and what helps."
 
 
@@ -138,6 +149,7 @@ BlockedItem = TypedDict(
         "since": Ms | None,
         "reason": str,
         "hint": str,
+        "hintParts": list[HintPart],
         "blocksWrites": bool,
     },
 )
@@ -158,6 +170,7 @@ class Restart(TypedDict):
     waitsFor: str
     reason: str
     hint: str
+    hintParts: list[HintPart]
 
 
 class Operation(TypedDict):
@@ -174,6 +187,7 @@ class Operation(TypedDict):
     waitsFor: str
     reason: str
     hint: str
+    hintParts: list[HintPart]
     cancel: str | None
 
 
@@ -272,6 +286,8 @@ class Effect(TypedDict):
 
     option: str
     effect: str
+    hint: str
+    hintParts: list[HintPart]
 
 
 class OptionsSet(TypedDict):

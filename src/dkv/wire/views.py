@@ -31,9 +31,11 @@ from dkv.domain.operations import operations
 from dkv.domain.options import fsync_in_force
 from dkv.domain.phases import HandingOver
 from dkv.domain.refusals import CATALOGUE, Entry
+from dkv.hints import Hint
 from dkv.wire import schemas
 from dkv.wire.commands import WireError, to_wire
 from dkv.wire.event_text import sentence
+from dkv.wire.hints import parts_view
 from dkv.wire.maintenance import operation_view, options_view, restart_view, switchover_view, waiting_view
 
 Json = dict[str, Any]
@@ -62,7 +64,8 @@ def problem(refused: Refused, entry: Entry | None = None) -> schemas.Problem:
         "status": entry.status,
         "code": refused.code,
         "detail": refused.message,
-        "hint": refused.hint,
+        "hint": str(refused.hint),
+        "hintParts": parts_view(refused.hint),
     }
 
 
@@ -193,13 +196,21 @@ def _position_view(report: PositionReport | None) -> schemas.Position | None:
 def _waiting_view(waiting: status.Waiting | None) -> schemas.Waits | None:
     if waiting is None:
         return None
-    return {"for": list(waiting.archives), "since": waiting.at, "reason": waiting.reason, "hint": waiting.hint}
+    return {
+        "for": list(waiting.archives),
+        "since": waiting.at,
+        "reason": waiting.reason,
+        "hint": str(waiting.hint),
+        "hintParts": parts_view(waiting.hint),
+    }
 
 
 def _instance_view(state: State, archive: Archive) -> schemas.Instance:
     server = state.servers.get(archive.server_id)
     process = state.process_on(archive.archive_id)
     group = state.groups.get((archive.database, archive.group))
+    reason = status.why_not_running(state, archive)
+    hint = status.instance_hint(state, archive) if reason else Hint()
     return {
         "instanceName": archive.name,
         "archiveId": archive.archive_id,
@@ -214,7 +225,9 @@ def _instance_view(state: State, archive: Archive) -> schemas.Instance:
         "state": status.instance_state(state, archive),
         "role": status.role(state, archive),
         "inSync": group is not None and archive.archive_id in group.in_sync,
-        "reason": status.why_not_running(state, archive),
+        "reason": reason,
+        "hint": str(hint),
+        "hintParts": parts_view(hint),
         "process": _run_view(process) if process else None,
     }
 

@@ -211,7 +211,7 @@ async def test_bad_requests_change_nothing(world: World) -> None:
 async def test_a_server_is_cleared_as_a_whole_or_not_at_all(world: World) -> None:
     await running(world)
     te = (await start(world))["startId"]
-    why = ("Server s1 holds the last copy in sync of group", "of test", "--force")
+    why = ("Server s1 holds the last copy in sync of group", "of test", "by force")
     await refused(world, "DELETE", "peers/s1/processes", 409, *why)
     await refused(world, "POST", "peers/s1/shutdown", 409, "This manager stays.", *why, params={"evictLocal": "True"})
     assert world.stopped == []
@@ -230,7 +230,7 @@ async def test_an_option_of_one_process_that_nothing_goes_by_is_refused(world: W
     for options, said, hint in (
         ({"color": "red"}, "no option color", "Options: append-fsync,"),
         ({"maxmemory-policy": "allkeys-lru"}, "no option maxmemory-policy", "noeviction"),
-        ({"max-memory": "2gb"}, "an option of the whole database test", "--default-options max-memory 2gb"),
+        ({"max-memory": "2gb"}, "an option of the whole database test", "set the option max-memory of store test to 2gb"),
     ):
         await refused(world, "POST", "processes", 400, said, hint, json={**sm, "overrideOptions": options})
     found = await start(world, 0, overrideOptions={"max-memory": "1gb", "mem": "1g"})

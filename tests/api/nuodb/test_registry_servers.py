@@ -142,7 +142,7 @@ async def test_a_manager_whose_processes_are_to_leave_first_stays_until_they_hav
 @scenario
 async def test_a_server_that_is_here_is_not_taken_out(world: World) -> None:
     async with world.at() as client:
-        await refused(client, world, 409, "DELETE", "/peers/s2", "manager renews its lease", "shutdown server")
+        await refused(client, world, 409, "DELETE", "/peers/s2", "manager renews its lease", "stop the manager of server s2")
         await refused(client, world, 409, "POST", "/peers/s2/removeDomainState", "manager renews its lease")
         await refused(client, world, 404, "DELETE", "/peers/s3", "no server s3")
 
@@ -152,7 +152,9 @@ async def test_a_server_that_is_away_is_taken_out_once_nothing_of_it_is_left(wor
     async with world.at() as client:
         await client.post("/admin/v1/stores", json=orders())
         await world.tell(ServerLost(server_id="s2", uid="uid-of-s2"))
-        await refused(client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "delete server-state")
+        await refused(
+            client, world, 409, "DELETE", "/peers/s2", "archive 1 (orders-2 of OrdersStore)", "remove server s2 from the domain"
+        )
         await done(client, "POST", "/peers/s2/removeDomainState")
         await done(client, "DELETE", "/peers/s2")
         assert [peer["id"] for peer in (await done(client, "GET", "/peers"))["data"]] == ["s1"]

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 
 from dkv.api.problems import entry_of, readable
 from dkv.domain.decision import Refused
+from dkv.wire.hints import parts_view
 
 ROOT = "/api/1"
 
@@ -25,7 +26,7 @@ def answer(refused: Refused, headers: Mapping[str, str] | None = None, **more: o
     """The response of a refusal in the dialect; nuocmd prints its sentence and what helps."""
     refused = readable(refused)
     sentence = f"{refused.message} {refused.hint}".strip()
-    fields = {"reason": refused.code, "detail": refused.message, "hint": refused.hint}
+    fields = {"reason": refused.code, "detail": refused.message, "hint": str(refused.hint), "hintParts": parts_view(refused.hint)}
     return error(entry_of(refused.code).status, [sentence], headers, **fields, **more)
 
 

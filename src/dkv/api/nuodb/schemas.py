@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from dkv.wire.schemas import BlockedItem
+from dkv.wire.schemas import BlockedItem, Effect, HintPart
 
 T = TypeVar("T")
 DatabaseStates = Literal[
@@ -35,6 +35,7 @@ class Error(TypedDict):
     reason: NotRequired[str]
     detail: NotRequired[str]
     hint: NotRequired[str]
+    hintParts: NotRequired[list[HintPart]]
 
 
 class Page(TypedDict, Generic[T]):
@@ -189,7 +190,7 @@ class Database(TypedDict):
 class DatabaseSet(Database):
     """A database whose options were set: each that was changed, and what comes of it."""
 
-    effects: list[dict[str, str]]
+    effects: list[Effect]
 
 
 class Process(TypedDict):

@@ -11,10 +11,12 @@ from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, FAILED
 from dkv.cli.nouns.common import DB_NAME, SHARED, START_ID, dialect, only_one
 from dkv.cli.nouns.printing import connected
+from dkv.cli.output import Screen
 from dkv.cli.session import Session
 from dkv.client import ClientError, Json, ManagerRefused
 from dkv.client.dialect import DialectClient, exactly
 from dkv.client.manager import quoted
+from dkv.hints import Hint
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # s between two looks; doubled each time
 
@@ -94,7 +96,7 @@ class Never(Exception):
 
 def until_so(session: Session, bound: Bound, look: Callable[[], str]) -> int:
     """Look until there is no objection, or the time is over. `look` gives the objection as a sentence, "" without one."""
-    hint = WAIT_OR_LOOK
+    hint: str | Hint = WAIT_OR_LOOK
 
     def objection() -> str:
         nonlocal hint
@@ -140,7 +142,7 @@ def database(session: Session, bound: Bound) -> int:
         _check_incarnation(database, expected, bound)
         processes = client.items("/processes", "startId", dbName=exactly(name))
         objection = _against_database(database, processes, bound) or _silent(processes, bound)
-        return objection or (_blocked(database) if bound["--check-running"] else "")
+        return objection or (_blocked(session.screen, database) if bound["--check-running"] else "")
 
     return until_so(session, bound, look)
 
@@ -165,11 +167,11 @@ def _against_database(database: Json, processes: Sequence[Json], bound: Bound) -
     return next(filter(None, (_against_process(process, states) for process in processes)), "")
 
 
-def _blocked(database: Json) -> str:
+def _blocked(screen: Screen, database: Json) -> str:
     """Why clients' writes are refused, or may be, although all states look well."""
     items = [item for item in database.get("waiting") or () if item.get("blocksWrites") or item["kind"] == "server"]
     return " ".join(
-        f"{item['subject']}: {item['reason']}." + (f" hint: {item['hint']}" if item["hint"] else "") for item in items
+        f"{item['subject']}: {item['reason']}." + (f" hint: {screen.hint_of(item)}" if item["hint"] else "") for item in items
     )
 
 

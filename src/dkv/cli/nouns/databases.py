@@ -21,6 +21,7 @@ from dkv.cli.nouns.printing import (
     write_json,
 )
 from dkv.cli.nouns.processes import TIMEOUT
+from dkv.cli.output import effect_line
 from dkv.cli.session import Session
 from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, Query, exactly
@@ -258,7 +259,7 @@ def update_options(session: Session, bound: Bound) -> int:
     path = f"/databases/{quoted(bound['--db-name'])}/options"
     answer = dialect(session, bound).change("POST", path, options, replaceAll=bound["--replace-all"])
     effects = (answer or {}).get("effects", [])
-    lines(session, effects, (f"{effect['option']}: {effect['effect']}" for effect in effects))
+    lines(session, effects, (effect_line(session.screen, effect) for effect in effects))
     return DONE
 
 

@@ -116,8 +116,8 @@ def show_waiting(session: Session, bound: Bound) -> int:
     waiting = client.waiting(name)
     if screen.as_json:
         screen.data(waiting)
-    for line in [] if screen.as_json else waiting_lines(waiting):
-        screen.line(screen.spoken(line))
+    for line in [] if screen.as_json else waiting_lines(screen, waiting):
+        screen.line(line)
     if not waiting:
         screen.note("Nothing waits.")
     return DONE

@@ -221,8 +221,9 @@ def _enforce(session: Session, client: ManagerClient, facts: Json, bound: Bound)
         screen.line(f"{instance} leads {store}/{group} in term {view['term']}.")
     if leads:
         return DONE
-    waiting = view["waitsFor"] or {"reason": "it has not taken over yet", "hint": ""}
-    screen.error(f"It is recorded, but {instance} does not lead yet: {waiting['reason']}.", waiting["hint"])
+    waiting = view["waitsFor"]
+    reason = waiting["reason"] if waiting else "it has not taken over yet"
+    screen.error(f"It is recorded, but {instance} does not lead yet: {reason}.", screen.hint_of(waiting or {}))
     return FAILED
 
 

@@ -232,7 +232,7 @@ def say_waiting(session: Session, database: Json) -> None:
     for item in database.get("waiting", ()):
         if item["kind"] in ("domain", "database", "group", "option"):
             since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-            hint = f" hint: {session.screen.spoken(item['hint'])}" if item["hint"] else ""
+            hint = f" hint: {session.screen.hint_of(item)}" if item["hint"] else ""
             session.screen.note(f"{item['subject']} is waiting for {item['for'] or 'a process'}{since}: {item['reason']}.{hint}")
 
 

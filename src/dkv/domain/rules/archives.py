@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable
 
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT
+from dkv.domain.actions import stop_instance
 from dkv.domain.commands import ArchiveRetired, BringBackArchive, CreateArchives, DeleteArchive, NewArchive
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
 from dkv.domain.model import SERVERS_AT, Archive, ArchiveState, Database, DatabaseState, Endpoint, Group
 from dkv.domain.refusals import no, stale_fact, unknown_archive, unknown_server
 from dkv.domain.table import items_of
+from dkv.hints import action
 
 LONGEST_PATH = 1_000
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -186,7 +188,9 @@ def _port_conflict(draft: Draft, archive: Archive) -> Refused | None:
             return no(
                 "port_conflict",
                 f"Port {port} on {host} is used by {used[port]}.",
-                f"Free on that server: -ClustronPort {free[0]} -ClientPort {free[1]}.",
+                "Free on that server: ",
+                action("usePorts", clusterPort=free[0], clientPort=free[1]),
+                ".",
             )
     return None
 
@@ -223,8 +227,11 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
         return None
     if archive is None or archive.removed:
         return unknown_archive(command.archive_id)
-    if draft.process_on(archive.archive_id):
-        return no("archive_in_use", f"{archive.name} has a live process.", "Stop it first with Stop-DkvStore.")
+    process = draft.process_on(archive.archive_id)
+    if process:
+        return no(
+            "archive_in_use", f"{archive.name} has a live process.", "Stop it first: ", stop_instance(archive, process), "."
+        )
     group = draft.groups.get((archive.database, archive.group))
     if group:
         refused = _only_copy(draft, group, archive)
@@ -242,14 +249,16 @@ def delete_archive(draft: Draft, command: DeleteArchive) -> Refused | None:
 
 
 def _only_copy(draft: Draft, group: Group, archive: Archive) -> Refused | None:
-    if len(draft.archives_in(group)) == 1:
+    other = next((a for a in draft.archives_in(group) if a.archive_id != archive.archive_id), None)
+    if other is None:
         return no("last_archive", f"{archive.name} is the last archive of group {group.name}.", "Delete the database instead.")
     if group.in_sync == (archive.archive_id,):
         return no(
             "holds_only_copy",
             f"{archive.name} is the only copy of {group.name} that is in sync.",
-            "Start another copy beside it and wait until that is in sync; if it is lost, another one leads by dkv enforce "
-            "leader, which says what may be lost.",
+            "Start another copy beside it and wait until that is in sync. If this one is lost, another one leads by ",
+            action("enforceLeader", store=group.database, group=group.name, archiveId=other.archive_id),
+            ", which says what may be lost.",
         )
     return None
 
@@ -339,19 +348,25 @@ def _not_that(command: BringBackArchive, archive: Archive) -> Refused | None:
         return no(
             "archive_exists",
             f"Archive {archive.archive_id} belongs to {archive.database}, not {command.database}.",
-            f"Use --db-name {archive.database}.",
+            "Use ",
+            action("useStore", store=archive.database),
+            ".",
         )
     if command.server_id not in ("", archive.server_id):
         return no(
             "wrong_server",
             f"Archive {archive.archive_id} is on {archive.server_id}, not {command.server_id}.",
-            f"Use --server-id {archive.server_id}.",
+            "Use ",
+            action("useServer", server=archive.server_id),
+            ".",
         )
     if archive.path and command.path not in ("", archive.path):
         return no(
             "path_conflict",
             f"Archive {archive.archive_id} is at {archive.path}, not {command.path}.",
-            f"Use --archive-path {archive.path}.",
+            "Use ",
+            action("usePath", path=archive.path),
+            ".",
         )
     return None
 

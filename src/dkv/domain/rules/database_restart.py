@@ -18,6 +18,7 @@ from dkv.domain.refusals import living_database, no
 from dkv.domain.rules.databases import settle_database, shutdown_database
 from dkv.domain.rules.process_lifecycle import open_incarnation, request_again
 from dkv.domain.rules.switchover import request_switchover
+from dkv.hints import action
 
 
 def restart_database(draft: Draft, command: RestartDatabase) -> Refused | None:
@@ -65,12 +66,16 @@ def _may_restart(draft: Draft, database: Database, live: list[Process], command:
         return no(
             "restart_running",
             f"{database.name} is being restarted already.",
-            f"Wait for it, or end it: dkv restart database --db-name {database.name} --stop.",
+            "Wait for it, or end it: ",
+            action("endRestart", store=database.name),
+            ".",
         )
     if draft.stopping(database.name):
         return no("database_stopping", f"{database.name} is being shut down.", "Start it again once it has stopped.")
     if not live:
-        return no("database_not_running", f"{database.name} does not run.", "Start it with Start-DkvStore.")
+        return no(
+            "database_not_running", f"{database.name} does not run.", "Start it: ", action("startStore", store=database.name), "."
+        )
     if not command.rolling or command.force:
         return None
     least = max(1, database.options.min_in_sync)
@@ -86,7 +91,11 @@ def _would_stop_writes(group: Group, copies: int, least: int) -> Refused:
     return no(
         "would_stop_writes",
         f"Group {group.name} has {copies} {word} and needs {least} in sync: while one is restarted its writes would stop.",
-        "Add a copy with Add-DkvInstance, or use --force if writes may stop for a moment.",
+        "Add a copy (",
+        action("addInstance", store=group.database),
+        "), or if writes may stop for a moment, repeat with ",
+        action("force"),
+        ".",
     )
 
 

@@ -31,6 +31,7 @@ from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end
 from dkv.domain.rules.restoring import groups_of_copies
 from dkv.domain.table import items_of, keys_of
+from dkv.hints import action
 
 UNPARTITIONED = "UNPARTITIONED"
 
@@ -174,7 +175,9 @@ def _again(draft: Draft, known: Database, command: CreateDatabase) -> Refused | 
     return no(
         "database_exists",
         f"A different store named {known.name} exists already.",
-        "Choose another name, or delete it with Remove-DkvStore.",
+        "Choose another name, or delete it: ",
+        action("removeStore", store=known.name),
+        ".",
     )
 
 
@@ -200,7 +203,13 @@ def delete_database(draft: Draft, command: DeleteDatabase) -> Refused | None:
     if database is None or (deleted and not command.forget):
         return unknown_database(command.name, [d.name for d in draft.databases.values() if d is not database])
     if draft.has_processes(command.name):
-        return no("database_running", f"{command.name} has live processes.", "Stop it first with Stop-DkvStore.")
+        return no(
+            "database_running",
+            f"{command.name} has live processes.",
+            "Stop it first: ",
+            action("stopStore", store=command.name),
+            ".",
+        )
     if not deleted:
         draft.move_database(database, DatabaseState.TOMBSTONE)
     for group in draft.groups_of(command.name):

@@ -15,6 +15,7 @@ from dkv.domain.refusals import no, unknown_server
 from dkv.domain.rules.archives import remove
 from dkv.domain.rules.leadership import living_followers
 from dkv.domain.rules.process_lifecycle import Ending, end
+from dkv.hints import action
 
 UNPROVEN = Ending(
     cause="server away",
@@ -37,7 +38,9 @@ def _away(draft: Draft, server_id: str) -> Server | Refused:
         return no(
             "server_alive",
             f"Server {server_id} is here: its manager renews its lease.",
-            "Stop its manager first (shutdown server), and wait until its lease has ended.",
+            "Stop its manager first, and wait until its lease has ended: ",
+            action("stopManager", server=server_id),
+            ".",
         )
     return server
 
@@ -69,7 +72,7 @@ def remove_server(draft: Draft, command: RemoveServer) -> Refused | None:
 
 
 def _in_use(draft: Draft, name: str, message: str) -> Refused:
-    return no("server_in_use", message, f"Delete them, or give them up with: dkv delete server-state --server-id {name}.")
+    return no("server_in_use", message, "Delete them, or give them up: ", action("removeServer", server=name), ".")
 
 
 def _names(archives: list[Archive]) -> str:

@@ -12,6 +12,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import Archive, Group, Process, ProcessRole
 from dkv.domain.refusals import living_database, no, unknown_server
 from dkv.domain.rules.processes import shutdown_process
+from dkv.hints import action
 
 
 def drain_server(draft: Draft, command: DrainServer) -> Refused | None:
@@ -45,8 +46,13 @@ def _last_copies(server_id: str, carried: list[Group]) -> Refused:
     return no(
         "last_copy_on_server",
         f"Server {server_id} holds the last copy in sync of group {groups}: clients could neither read nor write there.",
-        f"Start a copy elsewhere first (Start-DkvStore -Name {name}), stop the whole (dkv shutdown database --db-name {name}), "
-        f"or force it (dkv shutdown server-processes --server-id {server_id} --force).",
+        "Start a copy elsewhere first (",
+        action("startStore", store=name),
+        "), stop the whole (",
+        action("stopStore", store=name),
+        "), or force it (",
+        action("stopServerProcesses", server=server_id),
+        ").",
     )
 
 

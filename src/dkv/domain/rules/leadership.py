@@ -19,6 +19,7 @@ from dkv.domain.phases import Assigned, Election, Vacant
 from dkv.domain.refusals import no, unknown_archive
 from dkv.domain.rules import tail
 from dkv.domain.rules.process_lifecycle import vacate
+from dkv.hints import action
 
 WAIT_FOR_MEMBER = 2_000  # ms a silent member of S is waited for before it is skipped
 WAIT_FOR_LEADER = 10_000  # ms the dead leader's archive is waited for while its machine answers
@@ -269,7 +270,9 @@ def enforce_leader(draft: Draft, command: EnforceLeader) -> Refused | None:
         return no(
             "data_loss_not_allowed",
             f"Archive {archive.archive_id} may lack confirmed writes of {group.name}.",
-            "Repeat with --allow-data-loss and --reason TEXT if they may be lost.",
+            "If they may be lost, repeat with ",
+            action("allowDataLoss"),
+            ".",
         )
     leader = draft.leader_of(group)
     if group.serving and leader and draft.server_alive(leader.server_id):

@@ -8,6 +8,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.options import applied, effects, merged
 from dkv.domain.refusals import living_database, no, stale_fact
 from dkv.domain.rules.processes import owned
+from dkv.hints import to_json
 
 
 def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
@@ -35,7 +36,12 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
             f"an operator set its options: {', '.join(changed)}",
             database=database.name,
         )
-        draft.answer.update(effects=[{"option": name, "effect": effect} for name, effect in effects(database, changed)])
+        draft.answer.update(
+            effects=[
+                {"option": name, "effect": effect, "hint": str(cure), "hintParts": to_json(cure)}
+                for name, effect, cure in effects(database, changed)
+            ]
+        )
     return None
 
 

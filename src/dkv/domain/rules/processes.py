@@ -37,6 +37,7 @@ from dkv.domain.refusals import living_database, no, stale_fact, unknown_archive
 from dkv.domain.rules.archives import endpoints, nothing_runs_on
 from dkv.domain.rules.process_lifecycle import Ending, end, new_process, open_incarnation
 from dkv.domain.table import items_of, keys_of
+from dkv.hints import action
 
 EVICTED = "An operator evicted it from the domain; it is not proven to have stopped"
 
@@ -114,7 +115,9 @@ def _may_start_archive(draft: Draft, command: StartProcess) -> Refused | None:
         return no(
             "wrong_server",
             f"Archive {archive.archive_id} ({archive.name}) is on {archive.server_id}, not {command.server_id}.",
-            f"Use --server-id {archive.server_id}.",
+            "Use ",
+            action("useServer", server=archive.server_id),
+            ".",
         )
     process = draft.process_on(archive.archive_id)
     if process and (process.leaving or not rest_of(process)):
@@ -153,7 +156,9 @@ def shutdown_process(draft: Draft, command: ShutdownProcess) -> Refused | None:
         _stay_away(draft, process)
         return None
     if process.kill or (leaving and not command.kill):
-        return no("already_stopping", f"Process {process.start_id} is stopping already.", "Wait, or use force.")
+        return no(
+            "already_stopping", f"Process {process.start_id} is stopping already.", "Wait, or repeat with ", action("force"), "."
+        )
     below = None if command.force or command.kill else _below_min_in_sync(draft, process)
     if below:
         return below
@@ -211,7 +216,9 @@ def _below_min_in_sync(draft: Draft, process: Process) -> Refused | None:
     return no(
         "below_min_in_sync",
         f"Group {group.name} would keep {len(staying)} copies in sync and needs {wanted}: writes would stop.",
-        "Wait for another copy to be in sync, or use force.",
+        "Wait for another copy to be in sync, or repeat with ",
+        action("force"),
+        ".",
     )
 
 

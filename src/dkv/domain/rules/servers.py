@@ -23,13 +23,13 @@ def server_joined(draft: Draft, command: ServerJoined) -> Refused | None:
         return no(
             "bad_name",
             f"A server cannot be named {command.server_id}: that word is part of an address.",
-            "Choose another --server-id.",
+            "Choose another server id.",
         )
     if known and known.uid != command.uid:
         return no(
             "server_conflict",
             f"Server id {command.server_id} belongs to another data directory, whose manager is at {known.host}:{known.port}.",
-            "Choose another --server-id, or run this manager on its own data directory.",
+            "Choose another server id, or run this manager on its own data directory.",
         )
     now = Server(
         command.server_id,

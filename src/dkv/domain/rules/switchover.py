@@ -11,6 +11,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.model import Database, EngineState, Group, Process, ProcessState
 from dkv.domain.phases import HandingOver, Open, SwitchoverRequest
 from dkv.domain.refusals import living_database, nearest, no, unknown_process
+from dkv.hints import Part, action
 
 BEGIN_WITHIN = 15_000  # ms of the domain clock that a leader's manager may take to begin
 
@@ -67,19 +68,27 @@ def _groups(draft: Draft, database: Database, command: Switchover) -> list[Group
         return _no(f"Process {command.to} is a TE, which has no archive and never leads.", "Name a process with an archive.")
     if command.group and process.group != command.group:
         return _no(
-            f"Process {command.to} belongs to group {process.group}, not {command.group}.", f"Use --group {process.group}."
+            f"Process {command.to} belongs to group {process.group}, not {command.group}.",
+            "Use ",
+            action("useGroup", group=process.group),
+            ".",
         )
     return [g for g in mine if g.name == process.group]
 
 
-def _no(message: str, hint: str) -> Refused:
-    return no("cannot_switch_over", message, hint)
+def _no(message: str, *hint: Part) -> Refused:
+    return no("cannot_switch_over", message, *hint)
 
 
 def _may_hand_over(draft: Draft, group: Group, to: int | None) -> Refused | None:
     leader = draft.leader_of(group)
     if leader is None or not group.serving or draft.stopping(group.database):
-        return _no(f"Group {group.name} has no serving leader that could hand over.", "Look at dkv show waiting.")
+        return _no(
+            f"Group {group.name} has no serving leader that could hand over.",
+            "Look at what it waits for: ",
+            action("showWaiting"),
+            ".",
+        )
     if isinstance(group.phase, HandingOver) or group.switchover:
         return _no(f"A handover of group {group.name} is already under way.", "Wait until that is done.")
     if not draft.server_alive(leader.server_id):

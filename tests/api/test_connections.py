@@ -1,4 +1,4 @@
-"""The HTTP door under callers that hold it: who says nothing, or little, or too much, costs nobody else anything."""
+"""Connections that are held: a caller that sends nothing, little or too much keeps no other caller waiting."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Served:
 async def served(within: Limits = SMALL, world: World | None = None) -> AsyncIterator[Served]:
     world = world or World()
     await world.begin()
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen(128)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
         server = Server(serving(world.apps["s1"], within))
-        task = asyncio.create_task(server.serve(sockets=[door]))
-        found = Served(*door.getsockname())
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        found = Served(*listener.getsockname())
         try:
             async with asyncio.timeout(60):
                 while not server.started:
