@@ -20,7 +20,7 @@ from dkv.domain.draft import Draft
 from dkv.domain.phases import Assigned, HandingOver
 from dkv.domain.positions import PositionReport
 from dkv.domain.rules import groups, leadership, process_lifecycle
-from dkv.engine import aof, archive, config, engines, local
+from dkv.engine import aof, archive, config, local
 from dkv.engine.contract import Position
 from dkv.machine import follower_steps, handover, leader_steps, perform, plan, progress, shutdown_steps
 from dkv.machine.reconcile import Reconciler
@@ -363,7 +363,6 @@ def start_without_the_lock() -> None:
         return fd
 
     archive.take_lock = unlocked
-    engines.take_lock = unlocked  # type: ignore[attr-defined]
 
 
 @mutant

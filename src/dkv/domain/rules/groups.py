@@ -86,11 +86,13 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
     leader = draft.processes[command.start_id]
     if leader.state not in (ProcessState.TRACKED, ProcessState.MONITORED) or draft.stopping(group.database):
         return stale_fact(f"process {command.start_id} may not open its term now")
-    if phase.tail and not tail.is_whole(phase.tail, command.start_id):
-        return stale_fact(f"process {command.start_id} was not given all of the dead leader's tail yet")
-    members = tail.whole_members(draft, group, phase.tail) if phase.tail else _sharing_history(draft, group, leader)
+    opening: tail.Opening | Refused = tail.Opening(_sharing_history(draft, group, leader), leader.report, group.history)
+    if phase.tail:  # not before it has all that only the dead leader's disk had
+        opening = tail.opening(draft, group, phase.leader_process, phase.tail)
+    if isinstance(opening, Refused):
+        return opening
     for archive_id in group.in_sync:
-        if archive_id not in (phase.leader, *members):
+        if archive_id not in (phase.leader, *opening.stay):
             _engine_says(draft, archive_id, EngineState.SYNCING)
             _in_sync_note(draft, group, "shrunk", archive_id, "it does not continue the new leader's history")
     draft.move_group(
@@ -98,13 +100,14 @@ def open_term(draft: Draft, command: OpenTerm) -> Refused | None:
         "opened",
         Open(leader=phase.leader, leader_process=phase.leader_process),
         f"archive {phase.leader} has loaded, is fenced and holds term {group.term}",
-        in_sync=(phase.leader, *members),
-        required=members,
+        in_sync=(phase.leader, *opening.stay),
+        required=opening.stay,
         silent=(),
         machine_answers=True,
         last_leader=phase.leader,
         suspects=tuple(sorted({*group.suspects, command.start_id})),
-        **({"opened_at": leader.report} | tail.continued(draft, phase.tail)),
+        opened_at=opening.at,
+        history=opening.history,
     )
     return None
 

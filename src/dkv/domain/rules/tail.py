@@ -9,7 +9,6 @@ expected brings back the ordinary choice, the dead leader first (docs/decisions/
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dkv.domain.commands import TailBroken, TailFed, TailMeasured
 from dkv.domain.decision import Refused
@@ -34,6 +33,15 @@ class Successor:
 
     process: Process | None
     tail: TailTransfer | None = None
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a term opens with: the members of S that stay beside its leader, its position, and the history it continues."""
+
+    stay: tuple[int, ...]
+    at: PositionReport | None
+    history: str
 
 
 # Whether and to whom ---------------------------------------------------------------------------------------------
@@ -162,12 +170,12 @@ def whole_members(draft: Draft, group: Group, tail: TailTransfer) -> tuple[int, 
     return tuple(members)
 
 
-def continued(draft: Draft, tail: TailTransfer | None) -> dict[str, Any]:
-    """What an opened term takes over from the tail its leader was given: the history, and where the dead leader ended."""
-    if tail is None:
-        return {}
-    held = draft.processes.get(tail.source_process)
-    return {"history": tail.history, "opened_at": held.report if held else None}
+def opening(draft: Draft, group: Group, leader_process: int, tail: TailTransfer) -> Opening | Refused:
+    """How the term of a leader that was given the tail opens: where the dead leader ended, in the history of the transfer."""
+    if not is_whole(tail, leader_process):
+        return stale_fact(f"process {leader_process} was not given all of the dead leader's tail yet")
+    holder = draft.processes.get(tail.source_process)
+    return Opening(whole_members(draft, group, tail), holder.report if holder else None, tail.history)
 
 
 # Facts -----------------------------------------------------------------------------------------------------------
