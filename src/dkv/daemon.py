@@ -10,23 +10,26 @@ import contextlib
 import json
 import os
 import resource
+import secrets
 import signal
 import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dkv import files
+from dkv.access.passwords import Verifier
+from dkv.api.access import AccessControl
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
 from dkv.client import ClientError, Endpoint, HttpTransport, Request
 from dkv.config import Settings
-from dkv.data_dir import DataDir, lock_data_dir, refuse_public_bind, with_real_data_dir
+from dkv.data_dir import DataDir, local_socket, lock_data_dir, refuse_public_bind, with_real_data_dir
 from dkv.domain.model import DatabaseOptions, Process, State
 from dkv.engine.archive import unfit
 from dkv.engine.binary import find_binary, release_of
@@ -34,7 +37,7 @@ from dkv.engine.contract import ArchiveRefused, EngineError
 from dkv.engine.engines import ValkeyEngines
 from dkv.engine.supervisor import KEPT_LOG, LOG
 from dkv.kernel import bind_error, boot_id, boottime
-from dkv.listening import Server, limits, serving
+from dkv.listening import LOCAL, Server, limits, serving
 from dkv.log import FILE, KEPT, keep_in, logger, set_up
 from dkv.machine.observation import LocalServer, directory_of, node_id, te_node_id
 from dkv.machine.steps import Step
@@ -57,8 +60,31 @@ def run(settings: Settings) -> int:
     raise_descriptor_limit()
     with lock_data_dir(settings) as data_dir:
         keep_in(data_dir.path)
-        with listening_sockets(settings) as listening:
-            return asyncio.run(serve(settings, data_dir, listening))
+        with listening_sockets(settings) as listening, local_sockets(settings) as local:
+            return asyncio.run(serve(settings, data_dir, Doors(listening, local)))
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The listening sockets of a manager: those of its ports, and with access control its own in the data directory."""
+
+    ports: list[socket.socket]
+    local: list[socket.socket]
+
+
+def is_controlled(settings: Settings) -> bool:
+    """Whether this manager asks its callers who they are."""
+    return settings.access_control == "on"
+
+
+@contextlib.contextmanager
+def local_sockets(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The manager's own socket, with access control: over it root and the manager's user administrate."""
+    if not is_controlled(settings):
+        yield []
+        return
+    with local_socket(settings.data_dir.absolute()) as listening:
+        yield [listening]
 
 
 def raise_descriptor_limit() -> None:
@@ -316,7 +342,14 @@ def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]
     return logs + [LogFile(f"archives/{archive_id}/{KEPT_LOG}", path) for archive_id, path in places.items()]
 
 
-async def serve(settings: Settings, data_dir: DataDir, listening: list[socket.socket]) -> int:
+def access_control(settings: Settings) -> AccessControl | None:
+    """Who may do what at this manager; None where nobody is asked."""
+    if not is_controlled(settings):
+        return None
+    return AccessControl(Verifier(secrets.token_bytes(32), boottime), administrators={0, os.geteuid()}, monotonic=boottime)
+
+
+async def serve(settings: Settings, data_dir: DataDir, doors: Doors) -> int:
     """Run manager and REST until a signal comes, or one of them fails."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -324,28 +357,32 @@ async def serve(settings: Settings, data_dir: DataDir, listening: list[socket.so
         loop.add_signal_handler(number, ended.set)
     try:
         async with manager_of(settings, data_dir) as manager:
-            await _serve(manager, settings, listening, ended)
+            await _serve(manager, settings, doors, ended)
     except StoreError as error:
         hint = error.hint or f"Look at {without_credentials(settings.state)}."
         raise ManagerError(f"The domain state cannot be used: {error.detail}.", hint) from error
     return 0
 
 
-async def _serve(manager: Manager, settings: Settings, listening: list[socket.socket], ended: asyncio.Event) -> None:
-    rest = Server(serving(create_app(context_of(manager, settings, ended))))
+async def _serve(manager: Manager, settings: Settings, doors: Doors, ended: asyncio.Event) -> None:
+    app = create_app(context_of(manager, settings, ended), access_control(settings))
+    servers = [(Server(serving(app)), doors.ports)]
+    if doors.local:
+        servers.append((Server(serving(app, LOCAL, lifespan="off")), doors.local))
     tasks = [
         asyncio.create_task(manager.run(), name="manager"),
-        asyncio.create_task(rest.serve(sockets=listening), name="rest"),
+        *(asyncio.create_task(rest.serve(sockets=sockets), name="rest") for rest, sockets in servers),
         asyncio.create_task(ended.wait(), name="signal"),
     ]
     server = manager.server
     log.info("manager runs", server=server.server_id, address=f"{server.host}:{server.port}", domain=manager.domain_uid)
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    rest.end()
-    for task in (tasks[0], tasks[2]):
+    for rest, _ in servers:
+        rest.end()
+    for task in (tasks[0], tasks[-1]):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     log.info("manager ends; its engines go on", server=server.server_id)
     for task in done:
-        if task is not tasks[2]:
+        if task is not tasks[-1]:
             task.result()

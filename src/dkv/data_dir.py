@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from dkv.manager import ManagerError
 
 LOCK = "manager.lock"
 SERVER = "server.json"
+SOCKET = "manager.sock"
+BACKLOG = 64
 OWN_FILES = {LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
 
 
@@ -108,6 +111,35 @@ def _lock(fd: int, path: Path) -> None:
             f"{running.get('port', '?')}) runs on {path} already.",
             "One manager per data directory: use that one, or choose another --data-dir.",
         ) from None
+
+
+@contextlib.contextmanager
+def local_socket(path: Path) -> Iterator[socket.socket]:
+    """The manager's own listening socket in its data directory, which only its user and root can open. Only for the holder of
+    the directory's lock: a socket that is there was left behind. Raises ManagerError.
+    """
+    try:
+        with files.directory(path) as folder, contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+            _remove_socket(folder)
+            mask = os.umask(0o177)
+            try:
+                listening.bind(f"/proc/self/fd/{folder}/{SOCKET}")  # a path of its own may be longer than a socket's address
+            finally:
+                os.umask(mask)
+            listening.listen(BACKLOG)
+            try:
+                yield listening
+            finally:
+                _remove_socket(folder)
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _remove_socket(folder: int) -> None:
+    """Remove a socket that was left behind; anything else of that name stays, and binding fails."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(SOCKET, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(SOCKET, dir_fd=folder)
 
 
 def running_manager(path: Path) -> dict[str, object] | None:

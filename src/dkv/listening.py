@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -57,6 +58,10 @@ def limits(descriptors: int | None = None) -> Limits:
         descriptors = MOST * SHARE if soft == resource.RLIM_INFINITY else soft
     most = min(MOST, max(8, (descriptors - RESERVE) // 2))
     return Limits(most, max(4, most // SHARE))
+
+
+LOCAL = Limits(most=64, each=64)
+"""Of a manager's own socket, whose connections no caller of its ports can use up."""
 
 
 class Connections:
@@ -197,18 +202,25 @@ class Server(uvicorn.Server):
         yield
 
 
-def serving(app: Any, within: Limits | None = None) -> uvicorn.Config:
-    """How the API is served: a client's address is its connection's, never a header's; no header names uvicorn."""
+def serving(
+    app: Any, within: Limits | None = None, *, lifespan: Literal["on", "off"] = "on", secured: ssl.SSLContext | None = None
+) -> uvicorn.Config:
+    """How the API is served at one kind of door: a client's address is its connection's, never a header's; no header names
+    uvicorn. One of several doors has the `lifespan` of the application; `secured` is the context of a TLS door.
+    """
     connection: Any = partial(Connection, Connections(within or limits()))
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=connection,
         ws="none",
         log_config=None,
         access_log=False,
-        lifespan="on",
+        lifespan=lifespan,
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=2,
     )
+    config.load()
+    config.ssl = secured
+    return config

@@ -1,0 +1,188 @@
+"""The manager's own socket and the TLS door, served for real: the kernel says who connects, the handshake whose key it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import stat
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from dkv.access import certificates, contexts
+from dkv.access.certificates import Owner, Reachable
+from dkv.access.passwords import Verifier
+from dkv.api.access import AccessControl
+from dkv.api.app import Api, create_app
+from dkv.data_dir import SOCKET, local_socket
+from dkv.listening import LOCAL, Server, serving
+from dkv.manager import ManagerError
+from tests.api.world import World
+from tests.strangers import does, needs_root
+
+GET = b"GET %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n%s\r\n"
+TOKENS = b"/admin/v1/tokens"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A data directory of ours, short enough for nothing: its path is longer than an address of a socket may be."""
+    with tempfile.TemporaryDirectory(prefix="dkv-socket-") as name:
+        long = Path(name, "d" * 120)
+        long.mkdir(mode=0o700)
+        yield long
+
+
+def address(place: Path) -> str:
+    """The socket by a path that is short enough; the directory stays open as long as this process lives."""
+    return f"/proc/self/fd/{os.open(place, os.O_RDONLY | os.O_DIRECTORY)}/{SOCKET}"
+
+
+def guarded(world: World, authority: str = "", clock: int = 0) -> Api:
+    world.now = clock or world.now
+    trusted = [authority] if authority else []
+    control = AccessControl(Verifier(b"key", time.monotonic), administrators={os.geteuid()}, authorities=lambda: trusted)
+    return create_app(world.context("s1"), control)
+
+
+@asynccontextmanager
+async def served(app: Api, door: socket.socket, secured: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+    server = Server(serving(app, LOCAL, secured=secured))
+    task = asyncio.create_task(server.serve(sockets=[door]))
+    try:
+        async with asyncio.timeout(60):
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield
+    finally:
+        server.end()
+        await task
+
+
+async def asked(place: Path, path: bytes = TOKENS, more: bytes = b"") -> bytes:
+    reader, writer = await asyncio.open_unix_connection(address(place))
+    writer.write(GET % (path, more))
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+def test_the_socket_is_for_its_user_only_and_a_left_one_is_replaced(place: Path) -> None:
+    for _ in range(2):
+        with local_socket(place) as listening:
+            found = os.stat(place / SOCKET)
+            assert stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600
+            os.rename(place / SOCKET, place / "kept")
+        os.rename(place / "kept", place / SOCKET)  # as a manager leaves it that was killed
+        assert listening.fileno() == -1
+    with local_socket(place):
+        pass
+    assert not (place / SOCKET).exists()
+
+
+def test_what_is_no_socket_is_not_removed(place: Path) -> None:
+    (place / SOCKET).write_text("mine")
+    with pytest.raises(ManagerError):
+        with local_socket(place):
+            pass
+    assert (place / SOCKET).read_text() == "mine"
+
+
+def test_the_managers_user_administrates_without_a_secret(place: Path) -> None:
+    async def told() -> None:
+        world = World()
+        await world.begin()
+        with local_socket(place) as door:
+            async with served(guarded(world), door):
+                assert b" 200 OK" in await asked(place)
+                assert b" 401 " in await asked(place, more=b"authorization: Bearer x\r\n")
+                long = b"authorization: Bearer " + b"x" * 50_000 + b"\r\n"
+                assert b" 401 " in await asked(place, more=long)
+                with contextlib.suppress(ConnectionError):
+                    endless = await asked(place, more=b"x: " + b"y" * 4_000_000 + b"\r\n")
+                    assert not endless or b" 400 " in endless
+                assert b" 200 OK" in await asked(place)
+
+    asyncio.run(told())
+
+
+@needs_root
+def test_another_user_does_not_reach_the_socket_and_is_nobody_where_it_does(place: Path) -> None:
+    connect = """
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(30)
+try:
+    os.chdir(sys.argv[1])
+    s.connect(sys.argv[2])
+    s.sendall(b"GET /admin/v1/tokens HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n")
+    print(s.recv(10_000).decode())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+    async def told() -> None:
+        world = World()
+        await world.begin()
+        with local_socket(place) as door:
+            async with served(guarded(world), door):
+                assert "PermissionError" in await asyncio.to_thread(does, connect, place, SOCKET)
+                for opened, mode in ((place.parent, 0o755), (place, 0o755)):
+                    opened.chmod(mode)
+                assert "PermissionError" in await asyncio.to_thread(does, connect, place, SOCKET)
+                (place / SOCKET).chmod(0o666)  # as if both were opened by mistake: the kernel still says who it is
+                answer = await asyncio.to_thread(does, connect, place, SOCKET)
+                assert " 403 " in answer and "local uid 65534" in answer
+
+    asyncio.run(told())
+
+
+def test_a_server_is_known_over_tls_and_a_stranger_is_not(tmp_path: Path) -> None:
+    now = time.time_ns() // 1_000_000
+
+    async def told() -> None:
+        world = World()
+        await world.begin()
+        owner = Owner((await world.state()).uid)
+        authority = certificates.new_authority(owner, now)
+
+        def leaf(uid: str) -> tuple[Path, Path]:
+            pair = certificates.new_leaf(authority, owner, Reachable(uid, ("127.0.0.1",)), now)
+            certificate, key = tmp_path / f"{uid}.pem", tmp_path / f"{uid}.key"
+            certificate.write_text(pair.certificate)
+            key.write_text(pair.key)
+            return certificate, key
+
+        listening = contexts.Listening(*leaf("uid-of-s1"), authority.certificate)
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            port = door.getsockname()[1]
+
+            async def ask(context: ssl.SSLContext | None, path: bytes) -> bytes:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                try:
+                    writer.write(GET % (path, b""))
+                    return await reader.read()
+                except OSError:
+                    return b""
+                finally:
+                    writer.close()
+
+            async with served(guarded(world, authority.certificate, now), door, listening.context):
+                member = contexts.calling(authority.certificate, *leaf("uid-of-s2"))
+                assert b" 200 OK" in await ask(member, b"/admin/v1/stores")
+                refused = await ask(member, TOKENS)
+                assert b" 403 " in refused and b"server uid-of-s2" in refused
+                deleted = contexts.calling(authority.certificate, *leaf("uid-of-s9"))
+                assert b" 401 " in await ask(deleted, b"/admin/v1/stores")
+                assert b" 401 " in await ask(contexts.calling(authority.certificate), b"/admin/v1/stores")
+                assert b" 200 OK" in await ask(contexts.calling(authority.certificate), b"/healthz")
+                assert b"HTTP" not in await ask(None, b"/healthz")
+
+    asyncio.run(told())
