@@ -75,3 +75,11 @@ def test_what_is_no_user_or_role_has_nothing(value: Any) -> None:
     user = user_named(state("user", eve=value), "eve")
     assert user == User("eve") and roles_of(state("role", eve=value)) == {"eve": Role("eve")}
     assert user_named(State(records={("user", "eve"): Record("user", "eve", "{")}), "eve") == User("eve")
+
+
+def test_a_role_that_has_a_built_in_ones_name_gives_neither() -> None:
+    forged = {("role", "admin"): Record("role", "admin", json.dumps({"authorizedRequests": [{"method": "GET", "url": "*"}]}))}
+    known = State(records={**forged, **state("user", ada={"roles": ["admin", "viewer"], "certificatePem": ADA}).records})
+    assert roles_of(known) == {}
+    found = user_named(known, "ada")
+    assert found and found.roles == ("viewer",) and user_with_certificate(known, found.fingerprint) == found

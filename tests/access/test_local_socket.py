@@ -123,7 +123,7 @@ try:
     os.chdir(sys.argv[1])
     s.connect(sys.argv[2])
     s.sendall(b"GET /admin/v1/tokens HTTP/1.1\\r\\nhost: localhost\\r\\nconnection: close\\r\\n\\r\\n")
-    print(s.recv(10_000).decode())
+    print(s.makefile("rb").read().decode())
 except OSError as error:
     print(type(error).__name__)
 """

@@ -10,12 +10,13 @@ from pydantic import Field
 from dkv.access import tokens as secret_of
 from dkv.api.bodies import Body
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key, accepted
+from dkv.api.dependencies import Actor, Giver, Key, accepted
 from dkv.api.problems import refuse
 from dkv.api.routing import Router
 from dkv.domain.access import Token
 from dkv.domain.admission import TOKEN_LIVES
 from dkv.domain.commands import CreateToken, DeleteToken
+from dkv.domain.identities import user_named
 from dkv.wire import schemas
 
 router = Router(prefix="/admin/v1/tokens", tags=["access"])
@@ -40,11 +41,13 @@ async def get_tokens(context: Context) -> schemas.Tokens:
 
 
 @router.post("", status_code=201)
-async def create_token(body: TokenBody, manager: Manager, key: Key, actor: Actor) -> schemas.TokenMade:
+async def create_token(body: TokenBody, context: Context, key: Key, giver: Giver) -> schemas.TokenMade:
     """Make a token. Repeated with one Idempotency-Key it is refused, because nobody has the secret any more."""
+    manager, owner = context.manager, user_named(context.state, body.user)
+    giver.gives([body.role, *(owner.roles if owner else ())], context.state)
     made = secret_of.new_secret(secrets.token_bytes(RANDOM_BYTES))
     command = CreateToken(
-        actor=actor,
+        actor=giver.actor,
         token_id=made.token_id,
         hashed_secret=made.hashed,
         role=body.role,

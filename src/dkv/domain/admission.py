@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from dkv.domain.access import Joined, JoinToken, Role
 from dkv.domain.decision import Refused
@@ -83,12 +83,19 @@ def unfit_user_name(name: str) -> Refused | None:
     )
 
 
-def unknown_role(roles: Mapping[str, Role], names: Iterable[str]) -> Refused | None:
+def unknown_role(roles: Collection[str], names: Iterable[str]) -> Refused | None:
     """Refuse the first of these roles that does not exist, or that only servers have."""
     for name in names:
         if name not in roles and name not in GIVEN:
             return no("unknown_record", f"There is no role named {name}.", nearest(name, [*GIVEN, *sorted(roles)]))
     return None
+
+
+def reserved_role(name: str) -> Refused | None:
+    """Refuse a role that would have the name of a built-in one."""
+    if name not in BUILT_IN:
+        return None
+    return no("bad_name", f"The role {name} is built in and cannot be changed.", "Choose another name.")
 
 
 def containing(roles: Mapping[str, Role], names: Iterable[str]) -> set[str]:

@@ -10,11 +10,13 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from dkv.domain.access import METHODS, AllowedRequest, Pairs, Role, User
 from dkv.domain.model import Reader
+from dkv.domain.rights import BUILT_IN
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
@@ -22,19 +24,27 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 def user_named(state: Reader, name: str) -> User | None:
     """The user of that name."""
     record = state.records.get(("user", name))
-    return _user(name, record.value) if record else None
+    return _without_shadowed(state, _user(name, record.value)) if record else None
 
 
 def user_with_certificate(state: Reader, fingerprint: str) -> User | None:
     """The user whose registered certificate has that fingerprint; nobody where two users have registered it."""
     users = [_user(key, record.value) for (kind, key), record in state.records.items() if kind == "user"]
     found = [user for user in users if fingerprint and user.fingerprint == fingerprint]
-    return found[0] if len(found) == 1 else None
+    return _without_shadowed(state, found[0]) if len(found) == 1 else None
+
+
+def _without_shadowed(state: Reader, user: User) -> User:
+    """The user without roles that an earlier version let somebody make under the name of a built-in one: they were never meant
+    to give what that gives."""
+    roles = tuple(role for role in user.roles if role not in BUILT_IN or ("role", role) not in state.records)
+    return user if roles == user.roles else replace(user, roles=roles)
 
 
 def roles_of(state: Reader) -> dict[str, Role]:
-    """The roles that somebody made, by name."""
-    return {key: _role(key, record.value) for (kind, key), record in state.records.items() if kind == "role"}
+    """The roles that somebody made, by name; none under the name of a built-in one."""
+    made = {key: record.value for (kind, key), record in state.records.items() if kind == "role" and key not in BUILT_IN}
+    return {name: _role(name, value) for name, value in made.items()}
 
 
 def fingerprint_of(certificate: str) -> str:

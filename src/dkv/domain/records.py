@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dkv.domain import admission
 from dkv.domain.decision import Refused
 from dkv.domain.model import State
 from dkv.domain.refusals import nearest, no
@@ -112,7 +113,7 @@ def unknown_record(state: State, kind: str, name: str) -> Refused:
 
 def unknown_role(state: State, names: Iterable[str]) -> Refused | None:
     """Refuse the first of these roles that does not exist."""
-    return next((unknown_record(state, "role", name) for name in names if ("role", name) not in state.records), None)
+    return admission.unknown_role(keys_of(state, "role"), names)
 
 
 def holders_of(state: State, role: str) -> list[str]:

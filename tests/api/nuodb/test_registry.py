@@ -91,18 +91,18 @@ READ = {"method": "GET", "url": "*", "queryParamConstraints": None, "pathParamCo
 async def test_a_role_is_made_changed_and_taken_away_by_steps(world: World) -> None:
     async with world.at() as client:
         await done(client, "PUT", "/policies/roles/reader", json={"name": "reader", "authorizedRequests": [READ]})
-        await done(client, "PUT", "/policies/roles/admin", json={"name": "admin", "subRoles": ["reader"]})
+        await done(client, "PUT", "/policies/roles/chief", json={"name": "chief", "subRoles": ["reader"]})
         change = {"policiesToAdd": [READ, {**READ, "method": "*"}], "subRolesToRemove": ["reader", "nobody"]}
-        role = await done(client, "POST", "/policies/roles/admin", json=change)
+        role = await done(client, "POST", "/policies/roles/chief", json=change)
         assert [(r["method"], r["url"]) for r in role["authorizedRequests"]] == [("GET", "*"), ("*", "*")]
         assert role["subRoles"] == []
         no_constraints = {**READ, "queryParamConstraints": {}}
-        role = await done(client, "POST", "/policies/roles/admin", json={"policiesToRemove": [no_constraints]})
+        role = await done(client, "POST", "/policies/roles/chief", json={"policiesToRemove": [no_constraints]})
         assert [r["method"] for r in role["authorizedRequests"]] == ["*"], "nothing said is nothing said, null or empty"
         listed = await done(client, "GET", "/policies/roles")
-        assert [role["name"] for role in listed["data"]] == ["admin", "reader"]
+        assert [role["name"] for role in listed["data"]] == ["chief", "reader"]
         await done(client, "DELETE", "/policies/roles/reader")
-        await refused(client, world, 404, "DELETE", "/policies/roles/reader", "no role named reader", "Known: admin")
+        await refused(client, world, 404, "DELETE", "/policies/roles/reader", "no role named reader", "Known: chief")
 
 
 @scenario
@@ -115,6 +115,8 @@ async def test_roles_that_make_no_sense_are_refused(world: World) -> None:
         await refused(client, world, 404, "PUT", "/policies/roles/c", "no role named d", json={"subRoles": ["d"]})
         await refused(client, world, 409, "DELETE", "/policies/roles/a", "held by role b")
         await refused(client, world, 400, "PUT", "/policies/roles/%20c", "not a valid name", json={})
+        await refused(client, world, 400, "PUT", "/policies/roles/admin", "built in", json={})
+        await done(client, "PUT", "/policies/roles/built", json={"subRoles": ["viewer"]})
         bad = {"authorizedRequests": [{**READ, "method": "PATCH"}]}
         await refused(client, world, 400, "PUT", "/policies/roles/c", "PATCH", json=bad)
 
@@ -148,6 +150,7 @@ async def test_a_users_roles_and_credentials_change(world: World) -> None:
         add = {"rolesToAdd": ["raeder"]}
         await refused(client, world, 404, "POST", "/policies/users/eve/roles", "Did you mean reader?", json=add)
         await refused(client, world, 409, "PUT", "/policies/users/eve", "already", json={"password": "x"})
+        await refused(client, world, 400, "PUT", "/policies/users/a:b", "no colon", json={"password": "x"})
         await refused(client, world, 400, "PUT", "/policies/users/ann", "either a password or", json={"roles": []})
         await refused(client, world, 404, "POST", "/policies/users/bob/credentials", "bob", json={"newPassword": "x"})
         await done(client, "DELETE", "/policies/users/eve")

@@ -1,6 +1,7 @@
 """API: /api/1/policies: users, their credentials and roles, and the licence that dkv does not have.
 
-What is authorised is stored and given back; it is enforced once access control exists.
+What is authorised is stored and given back, and judged where access control is on (api/access.py): there nobody gives what it
+does not have itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from dkv.api.context import Context, Manager
-from dkv.api.dependencies import Actor, Key
+from dkv.api.dependencies import Actor, Giver, Key
 from dkv.api.nuodb import schemas
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.records import Change, must, rewrite
@@ -31,6 +32,7 @@ from dkv.api.passwords import hashed
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import records
+from dkv.domain.admission import reserved_role, unfit_user_name
 from dkv.domain.commands import PutRecord
 from dkv.domain.model import State
 
@@ -104,12 +106,19 @@ async def get_users(request: Request, context: Context) -> schemas.Page[schemas.
 
 
 @router.put("/users/{name}", status_code=201)
-async def create_user(name: str, body: UserBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
+async def create_user(name: str, body: UserBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
     """A new user with a password or a certificate."""
     _same_name(name, body.name)
+    must(unfit_user_name(name))
     credentials = await _credentials(body.password, body.certificate_pem)
     value = {"roles": _without_doubles(body.roles or []), **credentials}
-    await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), _new("user", name, value), key)
+    added = _new("user", name, value)
+
+    def change(state: State, old: Any) -> Any:
+        giver.gives(value["roles"], state)
+        return added(state, old)
+
+    await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)
     return _user(name, value)
 
 
@@ -125,28 +134,31 @@ async def delete_user(name: str, manager: Manager, key: Key, actor: Actor) -> sc
 
 
 @router.post("/users/{name}/roles")
-async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
+async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
     """What a user may do, more and less."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
         user = _known("user", name, state, old)
         must(records.unknown_role(state, body.roles_to_add or ()))
+        giver.gives(body.roles_to_add or (), state)
         kept = _without(user["roles"], body.roles_to_remove or ())
         return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
 
-    state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)).state
     return _user(name, records.value_of(state, "user", name) or {})
 
 
 @router.post("/users/{name}/credentials")
-async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, actor: Actor) -> schemas.User:
-    """A user's new password or certificate; the other one stays."""
+async def change_credentials(name: str, body: CredentialsBody, manager: Manager, key: Key, giver: Giver) -> schemas.User:
+    """A user's new password or certificate; the other one stays. Whoever sets one could be that user from then on."""
     new = await _credentials(body.new_password, body.new_certificate_pem)
 
     def change(state: State, old: Any) -> dict[str, Any]:
-        return {**_known("user", name, state, old), **new}
+        user = _known("user", name, state, old)
+        giver.gives(user["roles"], state)
+        return {**user, **new}
 
-    state = (await rewrite(manager, PutRecord(actor=actor, kind="user", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)).state
     return _user(name, records.value_of(state, "user", name) or {})
 
 
@@ -177,22 +189,23 @@ async def get_roles(request: Request, context: Context) -> schemas.Page[schemas.
 
 
 @router.put("/roles/{name}", status_code=201)
-async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, actor: Actor) -> schemas.Role:
+async def create_role(name: str, body: RoleBody, manager: Manager, key: Key, giver: Giver) -> schemas.Role:
     """A new role: requests it allows, and other roles it contains."""
     _same_name(name, body.name)
     value = {"subRoles": _without_doubles(body.sub_roles or []), "authorizedRequests": _requests(body.authorized_requests)}
     added = _new("role", name, value)
 
     def change(state: State, old: Any) -> Any:
-        must(records.circular(state, name, value["subRoles"]))
+        must(reserved_role(name) or records.circular(state, name, value["subRoles"]))
+        giver.gives(value["subRoles"], state, widens=bool(value["authorizedRequests"]))
         return added(state, old)
 
-    await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)
+    await rewrite(manager, PutRecord(actor=giver.actor, kind="role", key=name), change, key)
     return _role(name, value)
 
 
 @router.post("/roles/{name}")
-async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, actor: Actor) -> schemas.Role:
+async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Key, giver: Giver) -> schemas.Role:
     """What a role allows and contains, more and less."""
     added, removed = _requests(body.policies_to_add), _requests(body.policies_to_remove)
 
@@ -200,13 +213,14 @@ async def change_role(name: str, body: RoleChangeBody, manager: Manager, key: Ke
         role = _known("role", name, state, old)
         must(records.unknown_role(state, body.sub_roles_to_add or ()))
         must(records.circular(state, name, body.sub_roles_to_add or ()))
+        giver.gives(body.sub_roles_to_add or (), state, widens=bool(added))
         subs, requests = _without(role["subRoles"], body.sub_roles_to_remove or ()), _without(role["authorizedRequests"], removed)
         return {
             "subRoles": _without_doubles([*subs, *(body.sub_roles_to_add or ())]),
             "authorizedRequests": _without_doubles([*requests, *added]),
         }
 
-    state = (await rewrite(manager, PutRecord(actor=actor, kind="role", key=name), change, key)).state
+    state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="role", key=name), change, key)).state
     return _role(name, records.value_of(state, "role", name) or {})
 
 
