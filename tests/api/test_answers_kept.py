@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import Any
 
-from dkv.api.passwords import matches
+from dkv.access.passwords import fits
 from dkv.control.submit import ANSWERS, ANSWERS_KEPT, RequestKey, Submitter
 from dkv.domain import records
 from dkv.domain.commands import PutRecord
@@ -56,8 +56,8 @@ async def test_a_second_password_under_the_key_of_the_first_is_refused(world: Wo
             assert (changed.status_code, changed.json()["name"]) == (200, "eve")
     await refused(world, "POST", CREDENTIALS, json={"newPassword": "third"})
     kept = records.value_of(await world.state(), "user", "eve")["password"]
-    assert matches("second", kept)
-    assert not matches("third", kept)
+    assert fits(b"second", kept)
+    assert not fits(b"third", kept)
 
 
 @scenario

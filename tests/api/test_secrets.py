@@ -48,7 +48,7 @@ def secrets(stage: Stage) -> list[str]:
     ask(stage, "PUT", "/api/1/databases/fresh", {"databaseDbaUser": "dba", "databaseDbaPassword": PASSWORDS[2]})
     state = stage.runner.run(stage.world.state())
     record = json.loads(state.records[("user", "eve")].value)
-    assert record["password"].startswith("scrypt$")
+    assert record["password"].startswith("$argon2id$")
     kept = [database.secret for database in state.databases.values() if database.secret]
     assert kept
     return [*PASSWORDS, record["password"], record["password"].rpartition("$")[2], *kept]
@@ -94,7 +94,7 @@ def test_a_plan_shows_no_password_and_none_that_is_kept(stage: Stage, secrets: l
     told_nothing(said, secrets, "the plan")
     commands = [one for step in json.loads(said)["steps"] for one in step["commands"]]
     assert [one["command"] for one in commands] == ["PutRecord"] * 4 + ["CreateDatabase"]
-    assert all("scrypt" not in str(one) for one in commands)
+    assert all("argon2" not in str(one) for one in commands)
     assert '"password":"***"' in commands[0]["fields"]["value"]
     assert '"password":"***"' in str(commands[1]["fields"]["expects"])
 

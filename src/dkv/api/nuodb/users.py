@@ -14,6 +14,7 @@ from typing import Any, cast
 from fastapi import Request
 from fastapi.responses import Response
 
+from dkv.access.passwords import hash_password
 from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Giver, Key
 from dkv.api.nuodb import schemas
@@ -28,7 +29,6 @@ from dkv.api.nuodb.registry_bodies import (
     UserBody,
     UserRolesBody,
 )
-from dkv.api.passwords import hashed
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
 from dkv.domain import records
@@ -169,7 +169,7 @@ async def _credentials(password: str | None, certificate: str | None) -> dict[st
     if certificate is not None:
         return {"certificatePem": certificate}
     assert password is not None
-    return {"password": await asyncio.to_thread(hashed, password)}
+    return {"password": await asyncio.to_thread(hash_password, password)}
 
 
 # Roles ---------------------------------------------------------------------------------------------------------------
