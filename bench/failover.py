@@ -12,6 +12,7 @@ it comes, with the default node timeout and with 0.5 s. Its replicas fail over b
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from argparse import Namespace
@@ -180,7 +181,21 @@ def tables(raw: Sequence[Raw]) -> list[Table]:
         )
     rows += [(gone["side"], PLAIN, "gave up", gone["why"], "", "", "", "") for gone in of(raw, "gave_up")]
     header = ("side", "writer", "kills", "p50 ms [95 %]", "p99 ms", "max ms", "ratio of p50", f"target {P50:.0f}, {P99:.0f} ms")
-    return [Table("Outage: time without an answer around a SIGKILL of the leader", header, rows), losses(raw)]
+    return [Table("Outage: time without an answer around a SIGKILL of the leader", header, rows), growth(raw), losses(raw)]
+
+
+def growth(raw: Sequence[Raw]) -> Table:
+    """The median outage in each quarter of the kills: an outage that grows with their number shows here."""
+    kills = of(raw, "kill", side="dkv")
+    bounds = [len(kills) * quarter // 4 for quarter in range(5)]
+    rows = []
+    for begin, end in itertools.pairwise(bounds):
+        if begin < end:
+            medians = [
+                f"{percentile([kill[f'{w}_ms'] for kill in kills[begin:end]], 0.5):.0f}" for w in (PLAIN, CONFIRMED, LIBRARY)
+            ]
+            rows.append((f"{begin + 1} to {end}", *medians))
+    return Table("Outage by the number of kills, dkv, p50 in ms", ("kills", PLAIN, CONFIRMED, LIBRARY), rows)
 
 
 def losses(raw: Sequence[Raw]) -> Table:
