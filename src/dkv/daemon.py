@@ -279,7 +279,7 @@ def context_of(manager: Manager, settings: Settings, ended: asyncio.Event) -> Ma
         event_log=store,
         streams=within.streams,
         streams_each=within.streams_each,
-        peers=Peers(fetch=fetch, order=order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.heard),
+        peers=Peers(fetch=fetch, order=order, leader_server=manager.liveness.leader, lease_ages=manager.liveness.lease_ages),
         machine=LocalMachine(
             counters=counters,
             port_in_use=lambda host, port: bind_error(host, port) != 0,

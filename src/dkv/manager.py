@@ -96,7 +96,7 @@ class Manager:
 
     async def join(self) -> None:
         """Found the domain or join it. Raises ManagerError, StoreError."""
-        self.domain_uid = await self.submitter.found(self._hooks.token())
+        self.domain_uid = await self.submitter.create_domain(self._hooks.token())
         await self.liveness.renew()
         joined = await self.liveness.join()
         if isinstance(joined, Refused):

@@ -18,7 +18,7 @@ def test_no_more_answers_are_kept_than_the_bound_and_the_newest_are() -> None:
     async def told() -> None:
         store, count = MemoryStore(), itertools.count(1)
         submitter = Submitter(store, clock=lambda: next(count), token=lambda: f"token-{next(count)}")
-        await submitter.found("domain")
+        await submitter.create_domain("domain")
         for number in range(ANSWERS_KEPT + 20):
             put = PutRecord(actor="dba", kind="kvstore", key="same", value=str(number))
             await submitter.submit(put, RequestKey(f"key-{number}"))

@@ -246,9 +246,9 @@ async def test_who_asks_while_the_first_sample_is_taken_waits_for_it(world: Worl
 
     context = world.context("s1")
     sampler = metrics.Sampler(replace(context, machine=replace(context.machine, counters=slowly)))
-    first = asyncio.create_task(sampler.asked())
+    first = asyncio.create_task(sampler.keep_sampling())
     await began.wait()
-    second = asyncio.create_task(sampler.asked())
+    second = asyncio.create_task(sampler.keep_sampling())
     for _ in range(10):
         await asyncio.sleep(0)
     assert not second.done()

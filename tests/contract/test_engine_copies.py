@@ -41,7 +41,7 @@ async def copied(machine: Machine, start_id: int, archive_id: int, still: Quiesc
     await machine.engines.claim_target(directory, target, LABEL)
     await machine.engines.note_cut(start_id, "1-1", still)
     await machine.engines.resume(start_id)
-    await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
+    await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, report=nothing)
     await machine.engines.drop_cut(directory, "1-1")
     return target
 
@@ -166,7 +166,7 @@ def test_a_copy_of_a_follower_holds_what_its_leader_had_when_it_paused(engine_ma
         await machine.engines.note_cut(2, "1-1", still)
         await machine.engines.resume(1)
         await machine.write(1, "after", "v")
-        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
+        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, report=nothing)
         for start_id in (2, 1):
             await machine.engines.kill(start_id, Cause.OPERATOR_KILL)
             await ended(machine, start_id)
@@ -205,7 +205,7 @@ def test_a_cut_that_was_noted_stays_what_it_is(engine_machine: Machine) -> None:
         await machine.engines.resume(1)
         assert await machine.write(1, "after", "1") == "+OK"
         assert await machine.engines.note_cut(1, "1-1", still) == cut
-        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
+        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, report=nothing)
         assert (await machine.engines.note_cut(1, "1-2", still)).length > cut.length
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)
@@ -231,7 +231,7 @@ def test_a_rewrite_takes_no_file_of_a_cut_away(engine_machine: Machine) -> None:
             lambda engine: not engine.files.rewriting and engine.files.marker is not None and engine.files.marker.sequence == 2,
         )
         await machine.write(1, "after", "1")
-        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, tell=nothing)
+        await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=0, report=nothing)
         await machine.engines.kill(1, Cause.OPERATOR_KILL)
         await ended(machine, 1)
         await restored(machine, 3, 3, target)
@@ -254,7 +254,7 @@ def test_a_copy_that_is_given_up_is_none_and_leaves_nothing(engine_machine: Mach
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=5_000, tell=enough)
+            await machine.engines.write_copy(directory, "1-1", target, LABEL, rate=5_000, report=enough)
         spec = restoring(machine, 3, 3, target)
         with pytest.raises(ArchiveRefused) as no:
             await machine.engines.prepare(target, spec.identity, True, SLOTS)

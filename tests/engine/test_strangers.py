@@ -204,7 +204,7 @@ def test_a_hot_copy_goes_to_no_place_that_a_stranger_can_swap(tmp_path: Path, gr
         await engines.claim_target(spec.directory, str(good), LABEL)
         (good / "appendonlydir").mkdir()
         (good / "appendonlydir" / cut.file).symlink_to(keys)
-        await engines.write_copy(spec.directory, "1-1", str(good), LABEL, rate=0, tell=nobody_asks)
+        await engines.write_copy(spec.directory, "1-1", str(good), LABEL, rate=0, report=nobody_asks)
         assert mode(good) == mode(good / "appendonlydir") == 0o700
         assert keys.read_text() == "root only"
         assert not (good / "appendonlydir" / cut.file).is_symlink()
@@ -238,7 +238,7 @@ def test_a_copy_that_is_being_written_follows_no_link_put_in_its_way(tmp_path: P
                 os.symlink(prey, target / "appendonlydir")
 
         try:
-            await engines.write_copy(spec.directory, "1-1", str(target), LABEL, rate=20_000, tell=swap)
+            await engines.write_copy(spec.directory, "1-1", str(target), LABEL, rate=20_000, report=swap)
         except EngineRefused:
             pass
         assert swapped

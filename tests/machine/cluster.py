@@ -41,7 +41,7 @@ class Cluster:
     async def settled(cls) -> Cluster:
         """The store runs and both copies are in sync."""
         cluster = cls()
-        await cluster.found()
+        await cluster.create_domain()
         await cluster.request(0)
         await cluster.request(1)
         await cluster.until(cluster.both_in_sync)
@@ -50,8 +50,8 @@ class Cluster:
             manager.engines.calls.clear()
         return cluster
 
-    async def found(self) -> None:
-        await self.people.found("d0")
+    async def create_domain(self) -> None:
+        await self.people.create_domain("d0")
         for server in SERVERS:
             uid = f"uid-{server}"
             here = c.ServerJoined(server_id=server, uid=uid, host=host(server), port=7801, nuodb_port=8888, boot_id="b1")

@@ -429,7 +429,7 @@ def test_closing_lets_running_steps_go() -> None:
 def test_the_whole_loop_brings_a_store_up_and_goes_when_cancelled() -> None:
     async def scenario() -> None:
         cluster = Cluster(real_time=True)
-        await cluster.found()
+        await cluster.create_domain()
         await cluster.request(0)
         await cluster.request(1)
         loops = [asyncio.create_task(m.reconciler.run()) for m in cluster.managers.values()]

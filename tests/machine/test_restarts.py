@@ -23,7 +23,7 @@ Scenario = Callable[[Cluster], Awaitable[None]]
 
 async def start(cluster: Cluster) -> None:
     """Nothing runs yet; both copies are requested."""
-    await cluster.found()
+    await cluster.create_domain()
 
 
 async def started(cluster: Cluster) -> None:

@@ -131,7 +131,7 @@ class SafetyDomain:
         return fits
 
     async def _whole(self) -> None:
-        await self.world.found()
+        await self.world.create_domain()
         await self.until(lambda: len(self.group.in_sync) == self.world.shape.servers and self.group.serving)
 
     def goes(self, scenario: Callable[[SafetyDomain], Awaitable[T]]) -> T:

@@ -17,7 +17,7 @@ def test_after_an_outage_of_the_backend_for_everybody_no_server_is_called_lost()
 
 async def an_outage(world: World) -> None:
     """Longer than every lease; one manager is slower than the others to come back."""
-    await world.found()
+    await world.create_domain()
     await asyncio.sleep(5.0)
     for number, machine in enumerate(world.machines.values()):
         machine.link.away_until = world.now() + 6.0 + 0.4 * number

@@ -87,7 +87,7 @@ def test_a_server_that_has_just_joined_is_heard_by_whoever_sees_it_alive() -> No
         await pair.first.judge()
         await pair.second_joins()
         assert await pair.alive() == {"s1", "s2"}
-        assert (await pair.first.heard())["s2"] == 0, "without another look at the leases in between"
+        assert (await pair.first.lease_ages())["s2"] == 0, "without another look at the leases in between"
 
     play(scenario)
 
@@ -98,7 +98,7 @@ def test_what_was_heard_ages_where_the_backend_does_not_answer() -> None:
         await pair.first.judge()
         pair.store.away = True
         await asyncio.sleep(2)
-        assert (await pair.first.heard())["s2"] == 2000
+        assert (await pair.first.lease_ages())["s2"] == 2000
         assert await pair.first.leader() == "s1"
 
     play(scenario)

@@ -33,7 +33,7 @@ class Scene:
             self.world.loop.close()
 
     async def _play(self, scenario: Callable[[Scene], Awaitable[None]]) -> None:
-        await self.world.found()
+        await self.world.create_domain()
         await self.until(lambda: len(self.group.in_sync) == 3)
         await self.confirm(5)
         await scenario(self)

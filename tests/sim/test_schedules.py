@@ -32,7 +32,7 @@ async def a_phantom_hears_of_the_old_leader(domain: SafetyDomain) -> tuple[str, 
     await domain.until(lambda: domain.group.leader == 1 and domain.runs(B), every=SOON)
     domain.world.freeze_manager(B)
     await domain.until(lambda: not domain.engine(B).loading, every=SOON)
-    domain.engine(A).tell()
+    domain.engine(A).announce()
     await domain.until(lambda: domain.engine(B).follows == domain.engine(A).node_id, every=SOON)
     await domain.comes_true(lambda: domain.position(B).term == 0, 1.2)
     domain.kill_engine(B)

@@ -36,10 +36,10 @@ async def idempotency_key(
     if not key:
         return None
     scope, secret = request.scope, key.encode()
-    told: tuple[bytes, ...] = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
+    content: tuple[bytes, ...] = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], await request.body())
     if caller := scope.get(CALLER):
-        told += (str(caller.principal).encode(),)
-    bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in told), hashlib.sha256)
+        content += (str(caller.principal).encode(),)
+    bound = hmac.new(secret, b"".join(b"%d:%b" % (len(part), part) for part in content), hashlib.sha256)
     return RequestKey(hashlib.sha256(secret).hexdigest()[:32], bound.hexdigest()[:32])
 
 
@@ -95,10 +95,10 @@ async def repeated(manager: ManagerContext, key: RequestKey | None) -> Accepted 
 
 def database_of(state: State, name: str) -> Database:
     """The store of that name. Raises Refusal."""
-    found = living_database(state.databases, name)
-    if isinstance(found, Refused):
-        raise Refusal(found)
-    return found
+    database = living_database(state.databases, name)
+    if isinstance(database, Refused):
+        raise Refusal(database)
+    return database
 
 
 def find_instance(state: State, store: str, name: str) -> Archive | None:

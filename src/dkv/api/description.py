@@ -87,39 +87,39 @@ def _document(dialects: tuple[Dialect, ...]) -> Json:
 
 def _reached(part: Any, schemas: Json) -> set[str]:
     """The schemas that a part of the document refers to, and those that these refer to."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(_references(part))
     while waiting:
         name = waiting.pop()
-        if name in schemas and name not in found:
-            found.add(name)
+        if name in schemas and name not in reached:
+            reached.add(name)
             waiting += _references(schemas[name])
-    return found
+    return reached
 
 
 def _references(part: Any) -> Iterator[str]:
     inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     if isinstance(part, dict) and str(part.get("$ref", "")).startswith(SCHEMAS):
         yield part["$ref"].removeprefix(SCHEMAS)
-    for one in inner:
-        yield from _references(one)
+    for part_inside in inner:
+        yield from _references(part_inside)
 
 
 def _short_names(names: Iterable[str]) -> dict[str, str]:
     """FastAPI names a schema by its whole module when two manager use one word; in one description one word is enough."""
     short = {name: name.rsplit("__", 1)[-1] for name in names}
-    return {name: one for name, one in short.items() if list(short.values()).count(one) == 1}
+    return {name: short_name for name, short_name in short.items() if list(short.values()).count(short_name) == 1}
 
 
 def _renamed(part: Any, names: Mapping[str, str]) -> Any:
     if isinstance(part, list):
-        return [_renamed(one, names) for one in part]
+        return [_renamed(item, names) for item in part]
     if not isinstance(part, dict):
         return part
     if str(part.get("$ref", "")).startswith(SCHEMAS):
         name = part["$ref"].removeprefix(SCHEMAS)
         return {"$ref": SCHEMAS + names.get(name, name)}
-    return {names.get(name, name): _renamed(one, names) for name, one in part.items()}
+    return {names.get(name, name): _renamed(value, names) for name, value in part.items()}
 
 
 def _close(schema: Json) -> None:
@@ -129,17 +129,17 @@ def _close(schema: Json) -> None:
 
 
 def _say_how_it_refuses(operation: Json, shape: str) -> None:
-    told = operation["responses"]
-    told.pop("422", None)
-    told.pop("400", None)
+    responses = operation["responses"]
+    responses.pop("422", None)
+    responses.pop("400", None)
     for status in ("4XX", "503"):
-        told[status] = {"$ref": f"#/components/responses/{shape}"}
+        responses[status] = {"$ref": f"#/components/responses/{shape}"}
 
 
 def _leave_out_negotiation(operation: Json) -> None:
-    kept = [one for one in operation.get("parameters", ()) if one["name"] != NEGOTIATED]
-    if kept:
-        operation["parameters"] = kept
+    parameters = [parameter for parameter in operation.get("parameters", ()) if parameter["name"] != NEGOTIATED]
+    if parameters:
+        operation["parameters"] = parameters
     else:
         operation.pop("parameters", None)
 

@@ -86,8 +86,8 @@ class Guard:
             log.exception("request %s %s failed, correlation id %s", scope["method"], scope["path"], mark)
             if begun:
                 raise
-            said = f"Internal error: see the manager's log entry with the correlation id {mark}."
-            refusal = refused("internal", said, "Check the state before you repeat a change: it may have been made.")
+            message = f"Internal error: see the manager's log entry with the correlation id {mark}."
+            refusal = refused("internal", message, "Check the state before you repeat a change: it may have been made.")
             await self._answer(refusal, correlationId=mark)(scope, receive, _protecting(send))
 
     async def _judge(self, method: str, path: str, headers: dict[str, list[str]]) -> Refused | None:
@@ -97,8 +97,8 @@ class Guard:
             return refused("forbidden_host", f"The {host}.", f"Use {self._manager.address}:{self._manager.port}.")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
-            said = f"A page of {', '.join(origins)} may not use this manager."
-            return refused("forbidden_origin", said, f"Open the page from http://{hosts[0]}.")
+            message = f"A page of {', '.join(origins)} may not use this manager."
+            return refused("forbidden_origin", message, f"Open the page from http://{hosts[0]}.")
         sites = headers.get("sec-fetch-site", [])
         if method not in LOOKING and any(site.lower() not in ("same-origin", "none") for site in sites):
             return refused(
@@ -126,10 +126,10 @@ def _too_long(length: str, most: int) -> Refused:
 
 
 def _headers(scope: Scope) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
-        found.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return found
+        headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return headers
 
 
 def _protecting(send: Send) -> Send:
@@ -151,5 +151,5 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]*))(?::[0-9]{1,5})?")
 
 def _bare(host: str) -> str:
     """A Host header without its port and brackets; "" if it is none."""
-    found = _HOST.fullmatch(host.strip().lower())
-    return (found[1] or found[2]) if found else ""
+    match = _HOST.fullmatch(host.strip().lower())
+    return (match[1] or match[2]) if match else ""

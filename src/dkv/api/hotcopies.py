@@ -29,7 +29,8 @@ async def request_hot_copy(name: str, body: HotCopyBody, context: Context, key: 
         return await _now(context.manager, name, await prepared(context.manager, known))
     state = context.state
     targets = tuple(
-        CopyTarget(archive_id=instance_of(state, name, one.instance_name).archive_id, path=one.path) for one in body.targets
+        CopyTarget(archive_id=instance_of(state, name, target.instance_name).archive_id, path=target.path)
+        for target in body.targets
     )
     command = RequestHotCopy(
         actor=actor,
@@ -49,8 +50,8 @@ async def list_hot_copies(name: str, context: Context) -> schemas.HotCopies:
     """The store's hot copies, newest first; finished ones are kept for a while."""
     state = context.state
     database_of(state, name)
-    found = [hot_copy_view(state, c) for _, c in sorted(state.copies.items(), reverse=True) if c.database == name]
-    return {"hotCopies": found}
+    copies = [hot_copy_view(state, c) for _, c in sorted(state.copies.items(), reverse=True) if c.database == name]
+    return {"hotCopies": copies}
 
 
 @router.get("/{copy_id}")

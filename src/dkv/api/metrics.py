@@ -38,13 +38,13 @@ class Sampler:
     def __init__(self, manager: ManagerContext) -> None:
         self._manager = manager
         self._ring: deque[Sample] = deque(maxlen=LONGEST_WINDOW + 1)
-        self._asked = 0.0
+        self._read_at = 0.0
         self._beginning = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    async def asked(self) -> None:
+    async def keep_sampling(self) -> None:
         """Somebody looks: sample now if nobody did lately, and go on for a minute."""
-        self._asked = asyncio.get_running_loop().time()
+        self._read_at = asyncio.get_running_loop().time()
         async with self._beginning:  # who comes while the first sample is taken would find none
             if self._task is None or self._task.done():
                 self._ring.clear()
@@ -54,7 +54,7 @@ class Sampler:
 
     async def sample(self) -> None:
         """Take one sample of all engines."""
-        self._ring.append({int(one["start_id"]): one for one in await self._manager.machine.counters()})
+        self._ring.append({int(counters["start_id"]): counters for counters in await self._manager.machine.counters()})
 
     async def close(self) -> None:
         """Stop sampling."""
@@ -63,18 +63,18 @@ class Sampler:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        while asyncio.get_running_loop().time() - self._asked < ASLEEP_AFTER:
+        while asyncio.get_running_loop().time() - self._read_at < ASLEEP_AFTER:
             await asyncio.sleep(PERIOD)
             await self.sample()
 
     def counted(self, start_id: int, window: int) -> tuple[Counts, dict[str, float | None]] | None:
         """An engine's newest counters and its rates a second over the last `window` s; None if it is not sampled."""
-        mine = [sample[start_id] for sample in self._ring if start_id in sample]
-        if not mine:
+        samples = [sample[start_id] for sample in self._ring if start_id in sample]
+        if not samples:
             return None
-        newest = mine[-1]
+        newest = samples[-1]
         since = newest["at_ms"] - window * 1000 - 500  # half a period of leniency, so that a window is not cut short
-        oldest = next(one for one in mine if one["at_ms"] >= since)
+        oldest = next(sample for sample in samples if sample["at_ms"] >= since)
         return newest, {name: _rate(oldest, newest, key) for name, key in RATED.items()}
 
 
@@ -100,7 +100,7 @@ async def metrics(
     sampler: Sampler = request.app.state.api.sampler
     state = context.state
     rows, silent = ([], []) if local else await _from_peers(context.manager, state, window_sec)
-    await sampler.asked()
+    await sampler.keep_sampling()
     rows += own_rows(context.manager, sampler, state, window_sec)
     rows.sort(key=lambda row: (row["store"], row["instanceName"] or ""))
     return {"metrics": rows, "updated": context.manager.clock(), "silentServers": silent}
@@ -143,16 +143,16 @@ async def _from_peers(manager: ManagerContext, state: State, window: int) -> tup
     busy = {process.server_id for process in state.processes.values()} - {manager.server_id}
     peers = [server for name, server in sorted(state.servers.items()) if name in busy]
     answers = await asyncio.gather(*(_from_peer(manager, peer, window) for peer in peers))
-    rows = [row for found in answers if found is not None for row in found]
-    return rows, [peer.server_id for peer, found in zip(peers, answers, strict=True) if found is None]
+    rows = [row for metrics in answers if metrics is not None for row in metrics]
+    return rows, [peer.server_id for peer, metrics in zip(peers, answers, strict=True) if metrics is None]
 
 
 async def _from_peer(manager: ManagerContext, peer: Server, window: int) -> list[schemas.Metric] | None:
     target = f"/admin/v1/metrics?windowSec={window}&local=true"
     try:
         async with asyncio.timeout(manager.peers.patience):
-            found = await manager.peers.fetch(peer.host, peer.port, target, manager.peers.patience)
-        rows: list[schemas.Metric] = found["metrics"]
+            answer = await manager.peers.fetch(peer.host, peer.port, target, manager.peers.patience)
+        rows: list[schemas.Metric] = answer["metrics"]
         return rows
     except (OSError, ValueError, KeyError) as error:
         log.info("no metrics from %s: %r", peer.server_id, error)

@@ -44,15 +44,15 @@ async def plan(body: PlanBody, context: Context, request: Request) -> schemas.Pl
     view = context.view
     dry_run = DryRun(view, context.manager.clock)
     manager = replace(context.manager, submitter=dry_run, dry_run=True)
-    told = [await _step(request, manager, dry_run, step) for step in body.steps]
-    return {"revision": view.revision, "steps": told}
+    steps = [await _step(request, manager, dry_run, step) for step in body.steps]
+    return {"revision": view.revision, "steps": steps}
 
 
 async def _step(request: Request, manager: ManagerContext, dry_run: DryRun, step: StepBody) -> schemas.PlannedStep:
     path = step.path.partition("?")[0]
     if not (LOOKS if step.method == "GET" else PLANNABLE).fullmatch(path):
-        said = f"{step.method} {path} cannot be planned."
-        raise refuse("cannot_plan", said, "Changes of databases, archives, processes and servers can be planned.")
+        message = f"{step.method} {path} cannot be planned."
+        raise refuse("cannot_plan", message, "Changes of databases, archives, processes and servers can be planned.")
     before = len(dry_run.done)
     status, answer = await _call(request, manager, step)
     done = dry_run.done[before:]
@@ -61,7 +61,7 @@ async def _step(request: Request, manager: ManagerContext, dry_run: DryRun, step
         "path": step.path,
         "status": status,
         "answer": answer,
-        "commands": [views.planned_view(one.command, one.events, one.refused) for one in done],
+        "commands": [views.planned_view(planned.command, planned.events, planned.refused) for planned in done],
     }
 
 
@@ -69,8 +69,8 @@ async def _call(request: Request, manager: ManagerContext, step: StepBody) -> tu
     """One request through this same application, with another manager context."""
     path, _, query = step.path.partition("?")
     body = b"" if step.body is None else json.dumps(step.body).encode()
-    kept = [one for one in request.scope["headers"] if one[0] in (b"host", b"authorization")]
-    headers = [*kept, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    forwarded = [header for header in request.scope["headers"] if header[0] in (b"host", b"authorization")]
+    headers = [*forwarded, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if step.key:
         headers.append((b"idempotency-key", step.key.encode()))
     scope = {
@@ -89,14 +89,14 @@ async def _call(request: Request, manager: ManagerContext, step: StepBody) -> tu
         DRY_RUN: manager,
         CALLER: request.scope.get(CALLER),  # each request of a plan is judged by itself, for the same caller
     }
-    said: dict[str, Any] = {"status": 500, "body": b""}
+    response: dict[str, Any] = {"status": 500, "body": b""}
 
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        said["status"] = message.get("status", said["status"])
-        said["body"] += message.get("body", b"")
+        response["status"] = message.get("status", response["status"])
+        response["body"] += message.get("body", b"")
 
     await request.app.state.api(scope, receive, send)
-    return said["status"], json.loads(said["body"]) if said["body"].strip() else None
+    return response["status"], json.loads(response["body"]) if response["body"].strip() else None

@@ -92,8 +92,8 @@ def readable(refused: Refused) -> Refused:
 def one_line(text: str) -> str:
     """A sentence that names something from outside, whatever that is: on one line, and not longer than one reads."""
     read = text[: LONGEST_SENTENCE + 1]
-    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in read)
-    return said if len(said) <= LONGEST_SENTENCE else said[: LONGEST_SENTENCE - 3] + "..."
+    line = "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in read)
+    return line if len(line) <= LONGEST_SENTENCE else line[: LONGEST_SENTENCE - 3] + "..."
 
 
 def waiting(error: StoreError) -> Refused:
@@ -164,8 +164,8 @@ def _judge(errors: Sequence[Any]) -> Refused:
     if kind == "missing":
         return refused("bad_value", f"The field {where} is missing.", f"Give {path[-1]}.")
     what = {"query": "The parameter", "header": "The header", "path": "The name"}.get(str(source), "The field")
-    said = str(first["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return refused("bad_value", f"{what} {where} is {_shown(path, first.get('input'))}.", f"It should be {said}.")
+    expected = str(first["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return refused("bad_value", f"{what} {where} is {_shown(path, first.get('input'))}.", f"It should be {expected}.")
 
 
 def _written(path: Sequence[int | str]) -> str:
@@ -199,13 +199,13 @@ async def plain_body(request: Request) -> None:
     route = request.scope["route"]
     if request.method in ("GET", "HEAD") or route.status_code == 400:
         return  # it changes nothing, or refuses whatever is asked and knows why
-    said = await request.body()
+    body = await request.body()
     if route.body_field is None:
-        if said.strip() not in (b"", b"{}", b"null"):
+        if body.strip() not in (b"", b"{}", b"null"):
             raise refuse("bad_request", "This address takes no body.", "Send what it takes as parameters of the address.")
-    elif said:
+    elif body:
         try:
-            value = json.loads(said.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+            value = json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
         except UnicodeDecodeError:
             raise refuse("bad_request", "The body is not JSON: it is not UTF-8.", "Send it as UTF-8.") from None
         except (ValueError, RecursionError):
@@ -217,25 +217,25 @@ def _not_too_wide(value: Any) -> None:
     """Refuse a list of more entries than are taken: whoever goes through them answers nobody else meanwhile."""
     waiting = [("", value)]
     while waiting:
-        name, one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += [pair for pair in one.items() if isinstance(pair[1], dict | list)]
-        elif isinstance(one, list):
-            if len(one) > WIDEST:
+        name, part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += [pair for pair in part.items() if isinstance(pair[1], dict | list)]
+        elif isinstance(part, list):
+            if len(part) > WIDEST:
                 where = f"The field {name}" if name else "The body"
-                raise refuse("bad_value", f"{where} has {len(one)} entries.", f"Send at most {WIDEST} at once.")
-            waiting += [(name, part) for part in one if isinstance(part, dict | list)]
+                raise refuse("bad_value", f"{where} has {len(part)} entries.", f"Send at most {WIDEST} at once.")
+            waiting += [(name, inner) for inner in part if isinstance(inner, dict | list)]
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > WIDEST:
         raise refuse("bad_value", f"An object of the body has {len(pairs)} fields.", f"Send at most {WIDEST} at once.")
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise refuse("bad_request", f"The field {name} is given twice.", "Send the field once.")
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
 def _no_number(written: str) -> None:

@@ -52,21 +52,21 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, context: Conte
             allow_data_loss=body.allow_data_loss,
             reason=body.reason,
         )
-        told = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
-        accepted(await context.manager.submitter.submit(command, told))
+        bound_key = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
+        accepted(await context.manager.submitter.submit(command, bound_key))
     return {"result": "Enforced", "bound": bound}
 
 
 def _bound(state: State, name: str, group: str, archive_id: int) -> schemas.Bound:
     database_of(state, name)
-    found = state.groups.get((name, group))
-    if found is None:
-        known = [one.name for one in state.groups_of(name)]
+    group_state = state.groups.get((name, group))
+    if group_state is None:
+        known = [other.name for other in state.groups_of(name)]
         raise refuse("unknown_group", f"{name} has no storage group {group}.", nearest(group, known))
     archive = state.archives.get(archive_id)
-    if archive is None or archive.removed or (archive.database, archive.group) != found.key:
+    if archive is None or archive.removed or (archive.database, archive.group) != group_state.key:
         raise Refusal(unknown_archive(archive_id))
-    return views.bound_view(losses.bound(state, found, archive))
+    return views.bound_view(losses.bound(state, group_state, archive))
 
 
 @router.get("/admin/v1/state")

@@ -141,8 +141,8 @@ def match(path: str) -> Matched | None:
     if len(path) > _LONGEST:
         return None
     for template, pattern in _PATTERNS:
-        if found := pattern.fullmatch(path):
-            parts = {_camel(name): value for name, value in found.groupdict().items()}
+        if matched := pattern.fullmatch(path):
+            parts = {_camel(name): value for name, value in matched.groupdict().items()}
             if template.startswith(_DATABASE_IN):
                 parts["dbName"] = parts["name"]
             return Matched(template, ROUTES[template], parts)

@@ -23,8 +23,8 @@ async def domain(context: Context) -> schemas.Domain:
 async def processes(context: Context, store: str | None = None) -> schemas.Processes:
     """Every live process, by start id."""
     state = context.state
-    found = [p for _, p in sorted(state.processes.items()) if store is None or p.database == store]
-    return {"processes": [views.process_view(state, process) for process in found]}
+    processes = [p for _, p in sorted(state.processes.items()) if store is None or p.database == store]
+    return {"processes": [views.process_view(state, process) for process in processes]}
 
 
 @router.get("/admin/v1/tombstones")
@@ -65,5 +65,5 @@ async def readyz(manager: Manager) -> schemas.Ready:
     """
     if error := manager.readiness():
         raise error
-    held = [one for one in waiting_view((await manager.submitter.view()).state) if one["blocksWrites"]]
+    held = [reason for reason in waiting_view((await manager.submitter.view()).state) if reason["blocksWrites"]]
     return {"status": "ready", "waiting": held}

@@ -38,10 +38,10 @@ class Streams:
     def answer(self, peer: str, content: AsyncIterator[str]) -> StreamingResponse:
         """A stream to that address, counted until it ends. Raises Refusal where there are too many."""
         if self._open[peer] >= self._manager.streams_each or self._open.total() >= self._manager.streams:
-            said = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
+            open_streams = f"{self._open[peer]} event streams go to {peer}, {self._open.total()} in all."
             raise refuse(
                 "too_many_streams",
-                f"This manager sends no more event streams: {said}",
+                f"This manager sends no more event streams: {open_streams}",
                 "End one of them, ask another manager, or ask for application/json from time to time.",
             )
         self._open[peer] += 1

@@ -76,8 +76,8 @@ def _server_id(state: State, body: InstanceBody, where: str, default: str) -> st
     if body.server:
         return body.server  # whether it exists is the domain's to say
     if body.manager and body.manager.lower() not in managers:
-        said = f"No server of this domain has its manager at {body.manager}."
-        raise refuse("unknown_server", said, nearest(body.manager, managers))
+        message = f"No server of this domain has its manager at {body.manager}."
+        raise refuse("unknown_server", message, nearest(body.manager, managers))
     if body.manager:
         return managers[body.manager.lower()]
     if not default:
@@ -110,20 +110,20 @@ def check_sockets(manager: ManagerContext, state: State, store: str, wanted: Seq
     server = state.servers.get(manager.server_id)
     if server is None:
         return
-    ours = _ports_known(state, server.host)
+    ports = _ports_known(state, server.host)
     for archive in own:
         for port in (archive.cluster_port, archive.client_port):
-            if port not in ours and manager.machine.port_in_use(server.host, port):
-                said = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
-                raise refuse("port_conflict", said, _free_bases(manager, state, server.host, own))
+            if port not in ports and manager.machine.port_in_use(server.host, port):
+                message = f"Port {port} on {server.host}, wanted for {archive.name}, is in use by another program."
+                raise refuse("port_conflict", message, _free_bases(manager, state, server.host, own))
 
 
 def _ports_known(state: State, host: str) -> set[int]:
     """The ports of every instance and TE on a host; not those of a deleted one, which may be anybody's by now."""
     hosts = {s.server_id for s in state.servers.values() if s.host == host}
-    ours: list[Archive | Endpoint] = [a for a in state.archives.values() if a.server_id in hosts and not a.removed]
-    ours += [e for p in state.processes.values() if p.server_id in hosts for e in p.endpoints]
-    return {port for one in ours for port in (one.cluster_port, one.client_port)}
+    nodes: list[Archive | Endpoint] = [a for a in state.archives.values() if a.server_id in hosts and not a.removed]
+    nodes += [e for p in state.processes.values() if p.server_id in hosts for e in p.endpoints]
+    return {port for node in nodes for port in (node.cluster_port, node.client_port)}
 
 
 def _free_bases(manager: ManagerContext, state: State, host: str, wanted: Sequence[NewArchive]) -> Hint:

@@ -71,7 +71,7 @@ class Liveness:
         """Seconds left of this server's lease by its own clock; negative when it may have ended."""
         return self.renewed_at + SERVER_TTL - self._now()
 
-    async def heard(self) -> dict[str, int]:
+    async def lease_ages(self) -> dict[str, int]:
         """ms since each server renewed its lease, read now, or as last read where the backend does not answer.
 
         A server joins once its lease holds, so whoever has read a view before this finds each server in it that is alive.
@@ -81,7 +81,7 @@ class Liveness:
         return {server_id: max(0, int((self._now() - at) * 1000)) for server_id, at in self._renewals.items()}
 
     async def leader(self) -> str:
-        """The server whose manager moves the domain clock, read now or as last read, as with `heard`; "" if none does."""
+        """The server whose manager moves the domain clock, read now or as last read, as with `lease_ages`; "" if none does."""
         with suppress(StoreError):
             await self._read_leases()
         return self._leader

@@ -71,8 +71,8 @@ _lately: list[tuple[Snapshot, View]] = []  # newest first; both are values: nobo
 class Submitter:
     """Turns commands into commits.
 
-    `clock` gives the wall clock in ms; `token` gives a fresh random word; `heard` is told each event written, `access`
-    whether commits get through. `judge` is decide(), or what compares its answer with another.
+    `clock` gives the wall clock in ms; `token` gives a fresh random word; `on_event` is called with each event written, `access`
+    notes whether commits get through. `judge` is decide(), or what compares its answer with another.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Submitter:
         store: Store,
         clock: Callable[[], int],
         token: Callable[[], str],
-        heard: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[Event], None] = lambda event: None,
         access: Access | None = None,
         *,
         judge: Judge = decide,
@@ -89,7 +89,7 @@ class Submitter:
         self._judge = judge
         self._clock = clock
         self._token = token
-        self._heard = heard
+        self._on_event = on_event
         self._access = access or Access(clock, lambda: 0.0, lambda text: None)
 
     async def view(self) -> View:
@@ -101,7 +101,7 @@ class Submitter:
         snapshot = await self._store.read()
         return Snapshot(snapshot.revision, {k: v for k, v in snapshot.records.items() if not k.startswith(ANSWERS)})
 
-    async def found(self, uid: str) -> str:
+    async def create_domain(self, uid: str) -> str:
         """The domain's uid, given to it now if it has none: once for ever. Raises store.Unavailable, store.Unusable."""
         while True:
             snapshot = await self._store.read()
@@ -140,7 +140,7 @@ class Submitter:
             except Conflict:
                 continue
             for event in decision.events:
-                self._heard(event)
+                self._on_event(event)
             return decision
 
     async def _commit(self, snapshot: Snapshot, before: State, decision: Accepted, key: RequestKey | None) -> None:
@@ -167,13 +167,13 @@ class Submitter:
 def _remember(snapshot: Snapshot, key: RequestKey, decision: Accepted, now: int) -> dict[str, str | None]:
     known = {k: json.loads(v)["at"] for k, v in snapshot.records.items() if k.startswith(ANSWERS)}
     oldest = sorted(known, key=lambda k: known[k])[: max(0, len(known) + 1 - ANSWERS_KEPT)]
-    kept = {"at": now, "request": key.request, "answer": {**decision.answer, **key.beside}}
-    return {**dict.fromkeys(oldest, None), ANSWERS + key.name: json.dumps(kept)}
+    record = {"at": now, "request": key.request, "answer": {**decision.answer, **key.beside}}
+    return {**dict.fromkeys(oldest, None), ANSWERS + key.name: json.dumps(record)}
 
 
 def _answered(snapshot: Snapshot, key: RequestKey | None) -> Accepted | Refused | None:
     text = snapshot.records.get(ANSWERS + key.name) if key else None
     if key is None or text is None:
         return None
-    kept = json.loads(text)
-    return Accepted(view_of(snapshot).state, (), kept["answer"]) if kept.get("request", "") == key.request else key_reused()
+    record = json.loads(text)
+    return Accepted(view_of(snapshot).state, (), record["answer"]) if record.get("request", "") == key.request else key_reused()

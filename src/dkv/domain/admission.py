@@ -20,25 +20,25 @@ MOST_USES = 1_000
 LONGEST_NAME = 200
 
 
-def judge_join(kept: JoinToken | None, token_id: str, hashed_secret: str, joining: Joined, now: int) -> Refused | None:
+def judge_join(join_token: JoinToken | None, token_id: str, hashed_secret: str, joining: Joined, now: int) -> Refused | None:
     """Why a join token does not admit this server now. A server that was admitted by it may repeat its request.
 
     A wrong secret and an unknown id are one sentence, so that ids cannot be tried.
     """
     again = "Make a new one on a server of the domain."
-    if not hmac.compare_digest(kept.hashed_secret if kept else "0" * 64, hashed_secret) or kept is None:
+    if not hmac.compare_digest(join_token.hashed_secret if join_token else "0" * 64, hashed_secret) or join_token is None:
         return no("bad_join_token", f"There is no join token {token_id[:16]} with that secret.", again)
-    if joining in kept.used_by:
+    if joining in join_token.used_by:
         return None
-    if now >= kept.expires_at:
-        late = (now - kept.expires_at) // MINUTE
+    if now >= join_token.expires_at:
+        late = (now - join_token.expires_at) // MINUTE
         return no(
             "bad_join_token",
             f"The join token {token_id} expired {late} minutes ago by this server's clock.",
             f"{again} If it was made a moment ago, compare the clocks of the servers.",
         )
-    if len(kept.used_by) >= kept.uses:
-        uid = kept.used_by[-1].server_uid
+    if len(join_token.used_by) >= join_token.uses:
+        uid = join_token.used_by[-1].server_uid
         return no(
             "bad_join_token",
             f"The join token {token_id} was used already, last by the server with uid {uid}.",
@@ -100,11 +100,11 @@ def reserved_role(name: str) -> Refused | None:
 
 def containing(roles: Mapping[str, Role], names: Iterable[str]) -> set[str]:
     """These roles and all that they contain, however deep; also such as do not exist."""
-    found: set[str] = set()
+    contained: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in contained:
+            contained.add(name)
             waiting += roles[name].sub_roles if name in roles and name not in BUILT_IN else ()
-    return found
+    return contained

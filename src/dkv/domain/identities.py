@@ -30,8 +30,8 @@ def user_named(state: Reader, name: str) -> User | None:
 def user_with_certificate(state: Reader, fingerprint: str) -> User | None:
     """The user whose registered certificate has that fingerprint; nobody where two users have registered it."""
     users = [_user(key, record.value) for (kind, key), record in state.records.items() if kind == "user"]
-    found = [user for user in users if fingerprint and user.fingerprint == fingerprint]
-    return _without_shadowed(state, found[0]) if len(found) == 1 else None
+    matching = [user for user in users if fingerprint and user.fingerprint == fingerprint]
+    return _without_shadowed(state, matching[0]) if len(matching) == 1 else None
 
 
 def _without_shadowed(state: Reader, user: User) -> User:

@@ -37,7 +37,7 @@ class Table(dict[K, V]):
         self._buckets: dict[Index[V], Buckets] = {}
         self._own: set[Index[V]] = set()  # whose buckets are not shared with the table this one was copied from
 
-    def found(self, index: Index[V], value: Hashable) -> tuple[K, ...]:
+    def keys_with(self, index: Index[V], value: Hashable) -> tuple[K, ...]:
         """The keys of the things of which the index says that value."""
         buckets = self._buckets.get(index)
         if buckets is None:
@@ -57,7 +57,7 @@ class Table(dict[K, V]):
     def copied(self) -> Table[K, V]:
         """A copy to be written to. All indexes are made now if they are not yet: every later copy has them then."""
         for index in self._indexes:
-            self.found(index, None)
+            self.keys_with(index, None)
         copy: Table[K, V] = Table(self, self._indexes)
         copy._buckets = dict(self._buckets)
         return copy
@@ -113,7 +113,7 @@ def _put_in(buckets: Buckets, value: Hashable, key: Any) -> None:
 def keys_of(table: Mapping[K, V], index: Index[V], value: Hashable = True) -> tuple[K, ...]:
     """The keys of a state's or a draft's table of which an index says that value, in order."""
     assert isinstance(table, Table)
-    return table.found(index, value)
+    return table.keys_with(index, value)
 
 
 def items_of(table: Mapping[K, V], index: Index[V], value: Hashable = True) -> list[V]:

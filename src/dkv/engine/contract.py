@@ -659,11 +659,11 @@ class Backup(Protocol):
         ...
 
     async def write_copy(
-        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, report: Callable[[int], Awaitable[None]]
     ) -> None:
         """Copy the files of a cut into the claimed directory, at most `rate` bytes per second (0: no limit), synced.
 
-        `tell` is told percentages twice a second, and ends the copy by raising. One that is whole already is left alone.
+        `report` is called with percentages twice a second, and ends the copy by raising. One that is whole already is left alone.
         """
         ...
 

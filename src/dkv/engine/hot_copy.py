@@ -72,10 +72,10 @@ class HotCopies(LocalEngines):
         await asyncio.to_thread(hot_copy_files.claim_target, directory, target, label)
 
     async def write_copy(
-        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, report: Callable[[int], Awaitable[None]]
     ) -> None:
         """See the contract."""
-        await hot_copy_files.write_copy(directory, name, target, label, rate=rate, tell=tell)
+        await hot_copy_files.write_copy(directory, name, target, label, rate=rate, report=report)
 
     async def abandon_target(self, target: str, label: CopyLabel) -> None:
         """See the contract."""

@@ -29,7 +29,7 @@ _MANIFEST = "appendonly.aof.manifest"
 _CHUNK = 1 << 20
 _SLOWEST = 4 << 10  # bytes of the smallest chunk a rate is cut into
 _SYNC_EVERY = 16 << 20  # bytes between two syncs, so that no single one holds up the engines of that disk
-_TELL_EVERY = 0.5  # seconds between two looks whether the copy is still wanted
+_REPORT_EVERY = 0.5  # seconds between two looks whether the copy is still wanted
 _VERSION = 1
 
 
@@ -175,18 +175,18 @@ def abandon_target(target: str, label: CopyLabel) -> None:
 
 
 async def write_copy(
-    directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+    directory: str, name: str, target: str, label: CopyLabel, *, rate: int, report: Callable[[int], Awaitable[None]]
 ) -> None:
     """Copy a cut's files into the claimed directory, at most `rate` bytes per second, and label it when it is whole.
 
-    `tell` is told the percentage twice a second and may raise to end the copy. Raises EngineRefused.
+    `report` is called with the percentage twice a second and may raise to end the copy. Raises EngineRefused.
     """
     if _label_in(target, LABEL_FILE) == label:
         return
     cut = await asyncio.to_thread(_read_cut, directory, name)
     if not _is_mine(target, label):
         raise EngineRefused(f"{target} is another copy's by now")
-    pace = _Pace(rate, sum(file.length for file in cut), tell)
+    pace = _Pace(rate, sum(file.length for file in cut), report)
     try:
         with files.directory(target) as place, files.directory(os.path.join(directory, _CUTS, name)) as source:
             await asyncio.to_thread(files.remove_tree, APPEND_ONLY_DIR, at=place)  # of an interrupted attempt
@@ -203,23 +203,23 @@ async def write_copy(
 class _Pace:
     """How fast a copy goes, and how far it is."""
 
-    def __init__(self, rate: int, total: int, tell: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, rate: int, total: int, report: Callable[[int], Awaitable[None]]) -> None:
         self.chunk = max(_SLOWEST, min(_CHUNK, rate // 10)) if rate else _CHUNK
-        self._rate, self._total, self._tell = rate, max(1, total), tell
-        self._done, self._began, self._told = 0, time.monotonic(), time.monotonic()
+        self._rate, self._total, self._report = rate, max(1, total), report
+        self._done, self._began, self._reported_at = 0, time.monotonic(), time.monotonic()
 
     async def wrote(self, count: int) -> None:
-        """Tell, and wait until so much was allowed."""
+        """Report, and wait until so much was allowed."""
         self._done += count
         while True:
             now = time.monotonic()
-            if now - self._told >= _TELL_EVERY:
-                self._told = now
-                await self._tell(min(99, 100 * self._done // self._total))
+            if now - self._reported_at >= _REPORT_EVERY:
+                self._reported_at = now
+                await self._report(min(99, 100 * self._done // self._total))
             ahead = self._began + self._done / self._rate - now if self._rate else 0.0
             if ahead <= 0:
                 return
-            await asyncio.sleep(min(ahead, _TELL_EVERY))
+            await asyncio.sleep(min(ahead, _REPORT_EVERY))
 
 
 def _complete(place: int, folder: int, label: CopyLabel, cut: list[_File]) -> None:

@@ -120,7 +120,7 @@ class HotCopyHandlers:
                 await self._submitter.submit(CopyProgressed(percent=percent, **who, **self._header))
 
         try:
-            await self._engines.write_copy(step.directory, step.name, step.target, step.label, rate=step.rate, tell=report)
+            await self._engines.write_copy(step.directory, step.name, step.target, step.label, rate=step.rate, report=report)
         except EngineRefused as refused:
             await self._submitter.submit(CopyBroke(reason=str(refused), **who, **self._header))
             return

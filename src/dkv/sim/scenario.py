@@ -108,7 +108,7 @@ class Scenario:
 
     async def _acts(self) -> None:
         world = self.world
-        await world.found()
+        await world.create_domain()
         writers = [
             Writer(world, self.ledger, group.key, f"{group.database}-{group.name}-{kind}", confirms=kind == "confirmed")
             for group in world.state.groups.values()

@@ -289,7 +289,7 @@ class World:
         """A linearizable read, from outside."""
         return await self.people.view()
 
-    async def found(self) -> None:
+    async def create_domain(self) -> None:
         """Managers on all machines, the databases with all their archives, and everything started."""
         for name in self.machines:
             self.start_manager(name)

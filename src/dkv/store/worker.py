@@ -59,12 +59,12 @@ class Worker:
             try:
                 result = function()
             except BaseException as error:  # noqa: BLE001  whatever it is belongs to the caller, not to the thread
-                self._tell(partial(settle, future, error=error))
+                self._post(partial(settle, future, error=error))
             else:
-                self._tell(partial(settle, future, result=result))
-        self._tell(self._ended.set)
+                self._post(partial(settle, future, result=result))
+        self._post(self._ended.set)
 
-    def _tell(self, news: Callable[[], None]) -> None:
+    def _post(self, news: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(news)
         except RuntimeError:

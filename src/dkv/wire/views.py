@@ -166,10 +166,10 @@ def _endpoints(state: State, process: Process) -> list[tuple[str, str]]:
     """Group and client endpoint of each engine of a process."""
     host = state.servers[process.server_id].host if process.server_id in state.servers else ""
     archive = state.archive_of(process)
-    found = [(e.group, e.client_port) for e in process.endpoints]
+    endpoints = [(e.group, e.client_port) for e in process.endpoints]
     if archive:
-        found = [(archive.group, archive.client_port)]
-    return [(group, endpoint_text(host, port)) for group, port in found]
+        endpoints = [(archive.group, archive.client_port)]
+    return [(group, endpoint_text(host, port)) for group, port in endpoints]
 
 
 def bound_view(bound: losses.Bound) -> schemas.Bound:
@@ -265,14 +265,14 @@ def tombstones_view(state: State, store: str | None = None) -> list[schemas.Tomb
     """What is kept of ended processes, newest first. Of one store in the order in which their exits were counted: the
     managers' clocks differ, and one that was away tells late of an earlier time.
     """
-    found = [t for t in state.tombstones.values() if store is None or t.process.database == store]
-    found.sort(key=lambda t: (t.major, t.minor))
+    tombstones = [t for t in state.tombstones.values() if store is None or t.process.database == store]
+    tombstones.sort(key=lambda t: (t.major, t.minor))
     newest: dict[str, int] = {}
-    told: list[tuple[int, int, Tombstone]] = []
-    for number, one in enumerate(found):
-        newest[one.process.database] = max(one.at, newest.get(one.process.database, 0))
-        told.append((newest[one.process.database], number, one))
-    return [_tombstone_view(state, one) for _, _, one in sorted(told, key=lambda t: t[:2], reverse=True)]
+    dated: list[tuple[int, int, Tombstone]] = []
+    for number, tombstone in enumerate(tombstones):
+        newest[tombstone.process.database] = max(tombstone.at, newest.get(tombstone.process.database, 0))
+        dated.append((newest[tombstone.process.database], number, tombstone))
+    return [_tombstone_view(state, tombstone) for _, _, tombstone in sorted(dated, key=lambda t: t[:2], reverse=True)]
 
 
 def _tombstone_view(state: State, tombstone: Tombstone) -> schemas.Tombstone:
@@ -300,9 +300,9 @@ SECRETS = ("secret", "password")
 def masked(value: Any) -> Any:
     """Without what nobody is to read, also inside of records, which are kept as the text of an object."""
     if isinstance(value, dict):
-        return {name: "***" if name.lower().endswith(SECRETS) and one else masked(one) for name, one in value.items()}
+        return {name: "***" if name.lower().endswith(SECRETS) and item else masked(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(one) for one in value]
+        return [masked(item) for item in value]
     if isinstance(value, str) and value.startswith("{"):
         return _masked_text(value)
     return value

@@ -29,8 +29,8 @@ router = Router(prefix="/archives")
 async def list_archives(request: Request, context: Context, removed: bool = False) -> schemas.Page[schemas.Archive]:
     """The archives in use; with `removed` those that were removed and are kept."""
     state = context.state
-    found = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
-    return page(request, [views.archive(state, archive) for archive in found])
+    archives = [a for _, a in sorted(state.archives.items()) if a.removed == removed and (a.kept or not removed)]
+    return page(request, [views.archive(state, archive) for archive in archives])
 
 
 @router.post("/addStorageGroup", status_code=400, response_model=schemas.Error)

@@ -30,7 +30,7 @@ async def get_policies(request: Request, context: Context) -> schemas.Page[schem
     """Every policy by its name."""
     state = context.state
     names = records.keys_of(state, POLICY)
-    return page(request, [{"policyName": one, "lbQuery": records.value_of(state, POLICY, one)} for one in names])
+    return page(request, [{"policyName": name, "lbQuery": records.value_of(state, POLICY, name)} for name in names])
 
 
 @router.post("/loadBalancerPolicy/{name}")
@@ -89,8 +89,8 @@ async def set_config(
     def change(state: State, old: Any) -> Any:
         if body.db_name is not None:
             database_of(state, body.db_name)
-        kept = {field: text for field, text in (old or {}).items() if field not in gone}
-        return {**kept, **new} or None
+        fields = {field: text for field, text in (old or {}).items() if field not in gone}
+        return {**fields, **new} or None
 
     where = GLOBAL if body.db_name is None else f"database/{body.db_name}"
     await rewrite(manager, PutRecord(actor=actor, kind=CONFIG, key=where), change, key)

@@ -34,7 +34,7 @@ CREDENTIALS = (
     re.compile(r"((?:^|[\s,;=:])[^\s/:@,;=]+:)[^\s/@]+(@)"),  # user:password@
     re.compile(r"((?:pass\w*|secret|token|key|cred\w*|auth\w*)=)[^\s&;,]+()", re.IGNORECASE),
 )
-TOLD_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
+SHOWN_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|USER")
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ def _open(key: str, record: Any) -> Any:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: HIDDEN if name.lower().endswith(SECRET_FIELDS) else _without_secrets(one) for name, one in value.items()}
-    return [_without_secrets(one) for one in value] if isinstance(value, list) else value
+        return {name: HIDDEN if name.lower().endswith(SECRET_FIELDS) else _without_secrets(item) for name, item in value.items()}
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
-def told_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def shown_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that concern dkv, what could be a secret hidden."""
-    found = {name: value for name, value in sorted(environment.items()) if TOLD_VARIABLES.fullmatch(name)}
-    return {name: HIDDEN if SECRET_WORDS.search(name) else without_credentials(value) for name, value in found.items()}
+    shown = {name: value for name, value in sorted(environment.items()) if SHOWN_VARIABLES.fullmatch(name)}
+    return {name: HIDDEN if SECRET_WORDS.search(name) else without_credentials(value) for name, value in shown.items()}
 
 
 def without_credentials(text: str) -> str:
@@ -80,7 +80,7 @@ def without_credentials(text: str) -> str:
     return text
 
 
-def tasks_told() -> str:
+def tasks_report() -> str:
     """What the manager's tasks and threads wait for. To be called in its event loop."""
     lines = []
     for task in asyncio.all_tasks():
@@ -96,12 +96,12 @@ async def bundle(manager: ManagerContext, request: BundleRequest) -> IO[bytes]:
     view, snapshot = await manager.submitter.view(), await manager.submitter.snapshot()
     texts = {
         "domain-state.json": json.dumps(told_state(snapshot), indent=2, sort_keys=True),
-        "environment.json": json.dumps(told_environment(manager.machine.environment()), indent=2),
+        "environment.json": json.dumps(shown_environment(manager.machine.environment()), indent=2),
         "settings.json": json.dumps(dict(manager.configured()), indent=2, sort_keys=True),
         "about.txt": _about(manager, view, request),
     }
     if request.threads:
-        texts["threads.txt"] = tasks_told()
+        texts["threads.txt"] = tasks_report()
     logs = [file for file in manager.machine.logs(view.state) if _wanted(file, request)]
     return await asyncio.to_thread(_packed, manager.server_id, texts, logs)
 

@@ -62,8 +62,13 @@ async def change_certificates(
 def _kept(body: CertificateBody) -> dict[str, str]:
     pem = body.certificate_pem or ""
     try:
-        found = x509.read(pem)
+        certificate = x509.read(pem)
     except x509.NoCertificate as error:
-        said = f"What is to be trusted as {body.alias[:60]} is not a certificate: {error}."
-        raise refuse("bad_value", said, "Send one in PEM, from -----BEGIN CERTIFICATE----- on.") from error
-    return {"certificatePem": pem, "expires": found.expires, "subjectName": found.subject, "issuerName": found.issuer}
+        message = f"What is to be trusted as {body.alias[:60]} is not a certificate: {error}."
+        raise refuse("bad_value", message, "Send one in PEM, from -----BEGIN CERTIFICATE----- on.") from error
+    return {
+        "certificatePem": pem,
+        "expires": certificate.expires,
+        "subjectName": certificate.subject,
+        "issuerName": certificate.issuer,
+    }

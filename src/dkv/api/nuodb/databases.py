@@ -12,7 +12,7 @@ from dkv.api.context import Context, Manager, ManagerContext
 from dkv.api.dependencies import Actor, Key, accepted, repeated
 from dkv.api.nuodb import schemas, views
 from dkv.api.nuodb.bodies import DatabaseBody, Options, PlanBody
-from dkv.api.nuodb.dependencies import database_of, external, heard, not_supported, pairs
+from dkv.api.nuodb.dependencies import database_of, external, lease_ages, not_supported, pairs
 from dkv.api.nuodb.pagination import LISTED, any_parameters, page
 from dkv.api.problems import Refusal, refuse
 from dkv.api.routing import Router
@@ -30,7 +30,7 @@ router = Router(prefix="/databases")
 async def list_databases(request: Request, context: Context) -> schemas.Page[schemas.Database]:
     """Every database by name; deleted ones too, as TOMBSTONE."""
     state = context.state
-    return page(request, [views.database(state, one) for _, one in sorted(state.databases.items())])
+    return page(request, [views.database(state, database) for _, database in sorted(state.databases.items())])
 
 
 @router.get("/{name}")
@@ -166,10 +166,10 @@ async def connection(name: str, context: Context) -> schemas.Process | Response:
     """A process clients can connect to, TEs before SMs; an empty answer if there is none."""
     view = context.view
     database_of(view.state, name)
-    found = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
-    if not found:
+    processes = sorted((p for p in view.state.processes_of(name) if _serves(view.state, p)), key=_closeness)
+    if not processes:
         return Response(status_code=204)
-    return views.process(view.state, found[0], await heard(context.manager, view))
+    return views.process(view.state, processes[0], await lease_ages(context.manager, view))
 
 
 def _serves(state: State, process: Process) -> bool:

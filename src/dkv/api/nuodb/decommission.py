@@ -43,13 +43,15 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
     try:
         if ask is None:
             raise OSError("this manager asks nobody")
-        found = await ask(server.host, server.port, target, OTHER_WITHIN)
-        if "messages" in found:
-            raise OSError(": ".join(found["messages"]))
-        return found
+        answer = await ask(server.host, server.port, target, OTHER_WITHIN)
+        if "messages" in answer:
+            raise OSError(": ".join(answer["messages"]))
+        return answer
     except OSError as error:
-        said = f"The manager of {server.server_id} at {server.host}:{server.port} did not carry it out: {str(error).rstrip('.')}."
-        raise refuse("manager_away", said, "Check whether it runs.") from error
+        message = (
+            f"The manager of {server.server_id} at {server.host}:{server.port} did not carry it out: {str(error).rstrip('.')}."
+        )
+        raise refuse("manager_away", message, "Check whether it runs.") from error
 
 
 @router.post("/shutdown", response_model=schemas.Nothing)
@@ -98,7 +100,7 @@ async def drain_server(
     has its last copy in sync there, unless one of `kill`, `evict` and `force` says that this is meant."""
     command = DrainServer(actor=actor, server_id=server_id, database=dbName, kill=kill, evict=evict, force=force)
     done = accepted(await manager.submitter.submit(command, key))
-    return {"startIds": [str(one) for one in _listed(done.answer["startIds"])]}
+    return {"startIds": [str(start_id) for start_id in _listed(done.answer["startIds"])]}
 
 
 @router.post("/removeDomainState")
@@ -110,10 +112,10 @@ async def remove_server_state(server_id: str, manager: Manager, actor: Actor) ->
     while done.answer.get("pending") and clock() < end and not (manager.dry_run or manager.closing()):
         await until(manager, partial(_groups_differ, done.state), end - clock())
         done = accepted(await manager.submitter.submit(command))
-    kept = [str(archive) for archive in _listed(done.answer.get("kept"))]
-    if kept:
-        said = f"The processes of {server_id} were given up, but not all of its archives: {'; '.join(kept)}."
-        raise refuse("server_in_use", said, "Repeat this later, delete those databases, or let the server come back.")
+    archives = [str(archive) for archive in _listed(done.answer.get("kept"))]
+    if archives:
+        message = f"The processes of {server_id} were given up, but not all of its archives: {'; '.join(archives)}."
+        raise refuse("server_in_use", message, "Repeat this later, delete those databases, or let the server come back.")
     return {}
 
 

@@ -16,21 +16,21 @@ def database_of(state: State, name: str, deleted: bool = False) -> Database:
     """The database of that name; with `deleted` also one of which only the name is left. Raises Refusal."""
     if deleted and name in state.databases:
         return state.databases[name]
-    found = living_database(state.databases, name)
-    if isinstance(found, Refused):
-        raise Refusal(found)
-    return found
+    database = living_database(state.databases, name)
+    if isinstance(database, Refused):
+        raise Refusal(database)
+    return database
 
 
 def archive_of(state: State, archive_id: int, removed: bool) -> Archive:
     """The archive of that id: of those in use, or of the removed ones that are kept. Raises Refusal."""
-    found = state.archives.get(archive_id)
-    if found is None or found.removed != removed or (removed and not found.kept):
+    archive = state.archives.get(archive_id)
+    if archive is None or archive.removed != removed or (removed and not archive.kept):
         raise Refusal(unknown_archive(archive_id))
-    return found
+    return archive
 
 
-async def heard(manager: ManagerContext, view: View) -> Mapping[str, int]:
+async def lease_ages(manager: ManagerContext, view: View) -> Mapping[str, int]:
     """ms since each manager was last heard from, asked now, after `view` was read; of a server that is away nothing is said."""
     ages = await manager.peers.lease_ages()
     alive = (server.server_id for server in view.state.servers.values() if server.alive)

@@ -73,7 +73,7 @@ def _config(manager: ManagerContext, state: State) -> schemas.Config:
     }
     return {
         "properties": {**settings, "ThisServerId": manager.server_id, "agentPort": str(own.nuodb_port if own else manager.port)},
-        "initialMembership": {one.server_id: _member(manager, one) for _, one in sorted(state.servers.items())},
+        "initialMembership": {server.server_id: _member(manager, server) for _, server in sorted(state.servers.items())},
         "otherServices": ["rest"],
         "statsPlugins": {},
         "loadBalancers": policies,

@@ -56,11 +56,11 @@ async def hot_copies_of(
     """A database's hot copies by the process that coordinated each; with `minSecondsRunning` only those that run so long."""
     state = context.state
     database_of(state, name)
-    found = [c for _, c in sorted(state.copies.items()) if c.database == name]
+    copies = [c for _, c in sorted(state.copies.items()) if c.database == name]
     if minSecondsRunning is not None:
         before = context.manager.clock() - 1_000 * minSecondsRunning
-        found = [c for c in found if not c.over and c.begun_at <= before]
-    return _statuses(found)
+        copies = [c for c in copies if not c.over and c.begun_at <= before]
+    return _statuses(copies)
 
 
 @router.post("/{name}/hotCopySimple")
@@ -128,10 +128,10 @@ def _copy(state: State, copy_id: int, coordinator: int | None = None) -> HotCopy
 
 
 def _statuses(copies: Iterable[HotCopy]) -> schemas.HotCopies:
-    found: dict[str, list[schemas.HotCopy]] = {}
+    statuses: dict[str, list[schemas.HotCopy]] = {}
     for copy in copies:
-        found.setdefault(str(copy.coordinator), []).append(shape(copy))
-    return {"hotCopyStatuses": found, "errors": {}}
+        statuses.setdefault(str(copy.coordinator), []).append(shape(copy))
+    return {"hotCopyStatuses": statuses, "errors": {}}
 
 
 def shape(copy: HotCopy) -> schemas.HotCopy:

@@ -63,10 +63,10 @@ def known_parameters(request: Request) -> None:
 
 def page(request: Request, items: Iterable[T]) -> Page[T]:
     """One page of a list: filtered, ordered, cut. Raises Refusal for a pattern or a number that is none."""
-    found = _ordered(request, [item for item in items if _fits(request, item)])
-    offset, limit = _number(request, "offset", 0), _number(request, "limit", len(found))
+    matching = _ordered(request, [item for item in items if _fits(request, item)])
+    offset, limit = _number(request, "offset", 0), _number(request, "limit", len(matching))
     end = offset + limit
-    return {"data": found[offset:end], "hasNext": end < len(found), "maxLimit": MAX_LIMIT}
+    return {"data": matching[offset:end], "hasNext": end < len(matching), "maxLimit": MAX_LIMIT}
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -105,8 +105,8 @@ def _matches(name: str, pattern: str, value: Any) -> bool:
     try:
         return matches(pattern, _text(value)) and value is not MISSING
     except BadPattern as error:
-        said = f"The filter of {name}, '{pattern[:60]}', is not a regular expression: {error}."
-        raise refuse("bad_value", said, "Write for example test or te.* or TE|SM.") from error
+        message = f"The filter of {name}, '{pattern[:60]}', is not a regular expression: {error}."
+        raise refuse("bad_value", message, "Write for example test or te.* or TE|SM.") from error
 
 
 def _text(value: Any) -> str:

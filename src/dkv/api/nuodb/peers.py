@@ -27,7 +27,7 @@ async def list_peers(request: Request, context: Context) -> schemas.Page[schemas
     """Every server; exactly one of them is the one that answers."""
     view = context.view
     known = Leases(await context.manager.peers.leader_server(), await context.manager.peers.lease_ages())
-    return page(request, [peer(context.manager, view, known, one) for _, one in sorted(view.state.servers.items())])
+    return page(request, [peer(context.manager, view, known, server) for _, server in sorted(view.state.servers.items())])
 
 
 @router.get("/{server_id}")
@@ -45,7 +45,7 @@ class Leases(NamedTuple):
     """What the managers' leases say: who leads, "" if nobody; ms since each renewed its own. Read after the view."""
 
     leader: str
-    heard: Mapping[str, int]
+    ages: Mapping[str, int]
 
 
 def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> schemas.Server:
@@ -70,7 +70,7 @@ def peer(manager: ManagerContext, view: View, known: Leases, server: Server) -> 
         "connectedState": {
             "state": "Connected" if server.alive else "Disconnected",
             "latency": 0 if local else -1,
-            "lastAckDeltaMillis": 0 if local else known.heard.get(server.server_id, -1),
+            "lastAckDeltaMillis": 0 if local else known.ages.get(server.server_id, -1),
         },
         "localRoleInfo": {
             "role": role if server.alive else "UNKNOWN",

@@ -11,7 +11,7 @@ from dkv.api.context import Context, Manager
 from dkv.api.dependencies import Actor, Key, accepted
 from dkv.api.nuodb import errors, schemas, views
 from dkv.api.nuodb.bodies import ProcessBody
-from dkv.api.nuodb.dependencies import external, heard, not_supported, pairs
+from dkv.api.nuodb.dependencies import external, lease_ages, not_supported, pairs
 from dkv.api.nuodb.pagination import LISTED, page
 from dkv.api.nuodb.query import filter_of
 from dkv.api.problems import Refusal, refuse
@@ -34,9 +34,9 @@ async def list_processes(request: Request, context: Context, filterQuery: str = 
     """Every live process, by start id; `filterQuery` keeps those that a load-balancer query chooses."""
     chosen = filter_of(filterQuery)
     view = context.view
-    ages = await heard(context.manager, view)
-    found = (views.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
-    return page(request, [process for process in found if chosen(process)])
+    ages = await lease_ages(context.manager, view)
+    processes = (views.process(view.state, p, ages) for _, p in sorted(view.state.processes.items()))
+    return page(request, [process for process in processes if chosen(process)])
 
 
 @router.get("/exited", openapi_extra=LISTED)
@@ -45,8 +45,8 @@ async def list_exited(request: Request, context: Context, filterQuery: str = "an
     chosen = filter_of(filterQuery)
     state = context.state
     newest = sorted(state.tombstones.items(), reverse=True)
-    found = (views.tombstone(state, ended) for _, ended in newest)
-    return page(request, [one for one in found if chosen(one["process"])])
+    tombstones = (views.tombstone(state, ended) for _, ended in newest)
+    return page(request, [tombstone for tombstone in tombstones if chosen(tombstone["process"])])
 
 
 @router.get("/availableOptions")
@@ -66,7 +66,7 @@ async def get_process(start_id: int, context: Context) -> schemas.Process | Resp
     """A process; one that ended is an error that carries its tombstone."""
     view = context.view
     if start_id in view.state.processes:
-        return views.process(view.state, view.state.processes[start_id], await heard(context.manager, view))
+        return views.process(view.state, view.state.processes[start_id], await lease_ages(context.manager, view))
     if start_id in view.state.tombstones:
         ended = views.tombstone(view.state, view.state.tombstones[start_id])
         return errors.error(404, [f"Process {start_id} ended: {ended['reason']}"], **ended)

@@ -53,28 +53,28 @@ def _terms(query: str, signs: list[str], depth: int) -> tuple[tuple[Term, ...], 
     """The terms up to the parenthesis that closes, and what follows from there on."""
     if depth > DEEPEST:
         raise _bad(query, f"more than {DEEPEST} parentheses are inside each other")
-    found: list[Term] = []
+    terms: list[Term] = []
     while signs and signs[0] != ")":
         word, signs = signs[0], signs[1:]
         if word == "(":
             raise _bad(query, "a parenthesis has no word before it")
         if signs[:1] != ["("]:
-            found.append(Term(word))
+            terms.append(Term(word))
             continue
         inner, signs = _terms(query, signs[1:], depth + 1)
         if signs[:1] != [")"]:
             raise _bad(query, "a parenthesis is not closed")
-        found, signs = [*found, Term(word, inner)], signs[1:]
-    return tuple(found), signs
+        terms, signs = [*terms, Term(word, inner)], signs[1:]
+    return tuple(terms), signs
 
 
 def _fits(query: str, term: Term) -> Fits:
     inner = term.inner or ()
     if term.word in ("and", "or", "not", *CHOOSING):
-        return _together(query, term.word, [_fits(query, one) for one in inner])
-    if any(one.inner is not None for one in inner):
+        return _together(query, term.word, [_fits(query, part) for part in inner])
+    if any(part.inner is not None for part in inner):
         raise _bad(query, f"{term.word} takes words only")
-    words = [one.word for one in inner]
+    words = [part.word for part in inner]
     if term.word == "any" and not words:
         return lambda process: True
     if term.word == "label" and len(words) in (1, 2):
@@ -97,5 +97,5 @@ def _together(query: str, word: str, filters: Sequence[Fits]) -> Fits:
 
 
 def _bad(query: str, why: str, hint: str = "") -> Exception:
-    said = f"The filter query '{query[:60]}' cannot be understood: {why}."
-    return refuse("bad_value", said, hint or "Write for example label(zone a) or start_id(0 1).")
+    message = f"The filter query '{query[:60]}' cannot be understood: {why}."
+    return refuse("bad_value", message, hint or "Write for example label(zone a) or start_id(0 1).")

@@ -49,8 +49,8 @@ async def rewrite(
         state = (await manager.submitter.view()).state
         before = records.text_of(state, record.kind, record.key)
         value = change(state, json.loads(before or "null"))
-        told = replace(key, beside=beside(value)) if key and beside else key
-        decision = await manager.submitter.submit(replace(record, value=text_of(value), expects=(before,)), told)
+        bound_key = replace(key, beside=beside(value)) if key and beside else key
+        decision = await manager.submitter.submit(replace(record, value=text_of(value), expects=(before,)), bound_key)
         if not isinstance(decision, Refused) or decision.code != "record_changed":
             return accepted(decision)
     raise refuse("record_changed", f"{record.kind} {record.key} is changed all the time by somebody else.", "Ask again.")

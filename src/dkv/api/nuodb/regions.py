@@ -38,14 +38,14 @@ def known_region(state: State, number: int) -> str:
     """The name of a region. Raises Refusal."""
     names = records.regions(state).names
     if number not in names:
-        said = ", ".join(f"{one} ({name})" for one, name in sorted(names.items())[:8])
-        raise refuse("unknown_record", f"There is no region with number {number}.", f"Known: {said}.")
+        listed = ", ".join(f"{region_id} ({name})" for region_id, name in sorted(names.items())[:8])
+        raise refuse("unknown_record", f"There is no region with number {number}.", f"Known: {listed}.")
     return names[number]
 
 
 def _fresh_name(names: dict[int, str], name: str) -> None:
     must(records.unfit_name("Region", name))
-    if name.casefold() in [one.casefold() for one in names.values()]:
+    if name.casefold() in [known.casefold() for known in names.values()]:
         raise refuse("record_exists", f"There is a region named {name} already.", "Use that one, or another name.")
 
 
@@ -72,9 +72,9 @@ async def create_region(body: RegionBody, manager: Manager, key: Key, actor: Act
         return _kept(known.next_id + 1, {**names, known.next_id: body.name})
 
     done = await rewrite(manager, _regions(actor), change, key, lambda value: {"number": value["next"] - 1})
-    found = (number for number, name in records.regions(done.state).names.items() if name == body.name)
+    numbers = (number for number, name in records.regions(done.state).names.items() if name == body.name)
     number: Any = done.answer.get("number")  # of a repeated request: the region may have another name by now, or be gone
-    return _json(next(found) if number is None else number, body.name)
+    return _json(next(numbers) if number is None else number, body.name)
 
 
 @router.get(REGION)
@@ -92,7 +92,7 @@ async def rename_region(region_id: int, body: RegionBody, manager: Manager, key:
         if body.old_name not in (None, name):
             raise refuse("record_changed", f"Region {region_id} is named {name}, not {body.old_name}.", "Look again.")
         known = records.regions(state)
-        names = {number: one for number, one in known.names.items() if number != region_id}
+        names = {number: region_name for number, region_name in known.names.items() if number != region_id}
         _fresh_name(names, body.name)
         return _kept(known.next_id, {**names, region_id: body.name})
 
@@ -108,10 +108,10 @@ async def delete_region(region_id: int, manager: Manager, key: Key, actor: Actor
         name = _not_default(known_region(state, region_id), region_id)
         used = records.assigned_to(state, region_id)
         if used:
-            said = f"Region {name} has servers of {', '.join(used[:8])}."
-            raise refuse("record_in_use", said, "Remove those region assignments first.")
+            message = f"Region {name} has servers of {', '.join(used[:8])}."
+            raise refuse("record_in_use", message, "Remove those region assignments first.")
         known = records.regions(state)
-        return _kept(known.next_id, {number: one for number, one in known.names.items() if number != region_id})
+        return _kept(known.next_id, {number: region_name for number, region_name in known.names.items() if number != region_id})
 
     await rewrite(manager, _regions(actor), change, key)
     return {}
@@ -145,9 +145,9 @@ async def unassign_server(name: str, body: ServerBody, manager: Manager, key: Ke
         database = database_of(state, name)
         placed = records.placing(state, name)
         if body.server_id not in placed.servers:
-            said = f"Server {body.server_id} is assigned to no region of {name}."
-            raise refuse("unknown_record", said, nearest(body.server_id, placed.servers))
-        servers = {one: number for one, number in placed.servers.items() if one != body.server_id}
+            message = f"Server {body.server_id} is assigned to no region of {name}."
+            raise refuse("unknown_record", message, nearest(body.server_id, placed.servers))
+        servers = {server_id: number for server_id, number in placed.servers.items() if server_id != body.server_id}
         return {"uid": database.uid, "default": placed.default, "servers": servers}
 
     await rewrite(manager, PutRecord(actor=actor, kind="database_regions", key=name), change, key)

@@ -87,11 +87,11 @@ def _ends(node: Node, text: str, starts: frozenset[int]) -> frozenset[int]:
 def _repeated(node: Repeat, text: str, starts: frozenset[int]) -> frozenset[int]:
     for _ in range(node.least):
         starts = _ends(node.inner, text, starts) if starts else starts
-    found, fresh, count = starts, starts, node.least
+    ends, fresh, count = starts, starts, node.least
     while fresh and (node.most is None or count < node.most):
-        fresh = _ends(node.inner, text, fresh) - found
-        found, count = found | fresh, count + 1
-    return found
+        fresh = _ends(node.inner, text, fresh) - ends
+        ends, count = ends | fresh, count + 1
+    return ends
 
 
 class _Parser:
@@ -106,9 +106,9 @@ class _Parser:
 
     def _next(self, *wanted: str) -> str:
         """The word that comes now, if it is one of those."""
-        found = next((word for word in wanted if self.rest().startswith(word)), "")
-        self._at += len(found)
-        return found
+        word = next((word for word in wanted if self.rest().startswith(word)), "")
+        self._at += len(word)
+        return word
 
     def either(self, depth: int) -> Node:
         ways = [self._row(depth)]
@@ -153,9 +153,9 @@ class _Parser:
         return One(self._take(1).__eq__)
 
     def _take(self, count: int) -> str:
-        found = self.rest()[:count]
+        taken = self.rest()[:count]
         self._at += count
-        return found
+        return taken
 
     def _set(self) -> Node:
         written = re.match(r"\[\^?\]?(\\.|[^\]\\])*\]", self.rest())

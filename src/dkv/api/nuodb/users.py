@@ -42,7 +42,7 @@ SECRET = ("password",)  # fields of a user that are never given back
 
 
 def _shown(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, **{field: one for field, one in value.items() if field not in SECRET and one is not None}}
+    return {"name": name, **{field: content for field, content in value.items() if field not in SECRET and content is not None}}
 
 
 def _user(name: str, value: dict[str, Any]) -> schemas.User:
@@ -57,9 +57,9 @@ def _all(state: State, kind: str) -> Any:
     return [_shown(name, records.value_of(state, kind, name)) for name in records.keys_of(state, kind)]
 
 
-def _same_name(name: str, said: str | None) -> None:
-    if said not in (None, name):
-        raise refuse("bad_value", f"The body names {said!r}, the address {name!r}.", "Name one of them.")
+def _same_name(name: str, in_body: str | None) -> None:
+    if in_body not in (None, name):
+        raise refuse("bad_value", f"The body names {in_body!r}, the address {name!r}.", "Name one of them.")
 
 
 def _new(kind: str, name: str, value: dict[str, Any]) -> Change:
@@ -78,16 +78,16 @@ def _new(kind: str, name: str, value: dict[str, Any]) -> Change:
 def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
     if old is None:
         raise Refusal(records.unknown_record(state, kind, name))
-    found: dict[str, Any] = old
-    return found
+    record: dict[str, Any] = old
+    return record
 
 
 def _without_doubles(names: Sequence[Any]) -> list[Any]:
     """Each once, in their order; told apart by their texts, because there may be a thousand."""
-    found: dict[str, Any] = {}
+    unique: dict[str, Any] = {}
     for name in names:
-        found.setdefault(json.dumps(name, sort_keys=True), name)
-    return list(found.values())
+        unique.setdefault(json.dumps(name, sort_keys=True), name)
+    return list(unique.values())
 
 
 def _without(names: Sequence[Any], removed: Sequence[Any]) -> list[Any]:
@@ -141,8 +141,8 @@ async def change_user_roles(name: str, body: UserRolesBody, manager: Manager, ke
         user = _known("user", name, state, old)
         must(records.unknown_role(state, body.roles_to_add or ()))
         giver.gives(body.roles_to_add or (), state)
-        kept = _without(user["roles"], body.roles_to_remove or ())
-        return {**user, "roles": _without_doubles([*kept, *(body.roles_to_add or ())])}
+        remaining = _without(user["roles"], body.roles_to_remove or ())
+        return {**user, "roles": _without_doubles([*remaining, *(body.roles_to_add or ())])}
 
     state = (await rewrite(manager, PutRecord(actor=giver.actor, kind="user", key=name), change, key)).state
     return _user(name, records.value_of(state, "user", name) or {})
@@ -178,8 +178,8 @@ async def _credentials(password: str | None, certificate: str | None) -> dict[st
 def _requests(bodies: Sequence[RequestBody] | None) -> list[dict[str, Any]]:
     """Requests as they are kept, so that the same ones are found again whichever way nothing was said."""
     fields = ("queryParamConstraints", "pathParamConstraints", "payloadParamConstraints")
-    said = [body.model_dump(by_alias=True) for body in bodies or ()]
-    return _without_doubles([{**one, **{field: one[field] or {} for field in fields}} for one in said])
+    requests = [body.model_dump(by_alias=True) for body in bodies or ()]
+    return _without_doubles([{**request, **{field: request[field] or {} for field in fields}} for request in requests])
 
 
 @router.get("/roles", openapi_extra=LISTED)

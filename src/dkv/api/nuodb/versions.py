@@ -75,5 +75,5 @@ async def reset_state(name: str, manager: Manager) -> Response:
 
 async def _no_handoff(manager: ManagerContext, name: str) -> Refusal:
     database_of((await manager.submitter.view()).state, name)
-    said = "A handoff between centres is not supported, because no archive is a passive observer: each is a whole copy."
-    return not_supported(said, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")
+    message = "A handoff between centres is not supported, because no archive is a passive observer: each is a whole copy."
+    return not_supported(message, "The in-sync archives take over by themselves; see dkv enforce leader for what they cannot.")

@@ -31,41 +31,44 @@ def _present(kind: type[T], body: Mapping[str, Any]) -> T:
 # Processes ---------------------------------------------------------------------------------------------------
 
 
-def process(state: State, one: Process, heard: Mapping[str, int]) -> schemas.Process:
-    """A process. `heard`: ms since the manager of each server was last heard from; a server that is away is not in it."""
-    return {**_process(state, one), **_present(schemas.Process, {"lastHeardFrom": heard.get(one.server_id), **_loading(one)})}
+def process(state: State, process: Process, ages: Mapping[str, int]) -> schemas.Process:
+    """A process. `ages`: ms since the manager of each server was last heard from; a server that is away is not in it."""
+    return {
+        **_process(state, process),
+        **_present(schemas.Process, {"lastHeardFrom": ages.get(process.server_id), **_loading(process)}),
+    }
 
 
-def _process(state: State, one: Process) -> schemas.Process:
-    server = state.servers.get(one.server_id)
-    database = state.databases.get(one.database)
-    there = one.pid is not None
+def _process(state: State, process: Process) -> schemas.Process:
+    server = state.servers.get(process.server_id)
+    database = state.databases.get(process.database)
+    there = process.pid is not None
     return _present(
         schemas.Process,
         {
-            "startId": str(one.start_id),
-            "dbName": one.database,
-            "host": one.server_id,
-            "type": one.role.value,
-            "durableState": one.state.value,
-            "state": one.engine_state.value,
-            "archiveId": one.archive_id,
-            "nodeId": one.node_id if one.state in JOINED else None,
-            "pid": one.pid,
-            "port": one.port or None if there else None,
+            "startId": str(process.start_id),
+            "dbName": process.database,
+            "host": process.server_id,
+            "type": process.role.value,
+            "durableState": process.state.value,
+            "state": process.engine_state.value,
+            "archiveId": process.archive_id,
+            "nodeId": process.node_id if process.state in JOINED else None,
+            "pid": process.pid,
+            "port": process.port or None if there else None,
             "hostname": server.host if server and there else None,
-            "regionName": records.region_of(state, one.database, one.server_id),
-            "options": {**dict(database.default_options if database else ()), **dict(one.options)},
-            "labels": dict(one.labels),
+            "regionName": records.region_of(state, process.database, process.server_id),
+            "options": {**dict(database.default_options if database else ()), **dict(process.options)},
+            "labels": dict(process.labels),
             "isExternalStartup": False,
         },
     )
 
 
-def _loading(one: Process) -> dict[str, Any]:
+def _loading(process: Process) -> dict[str, Any]:
     """How far an SM got with reading its archive, while it does."""
-    loads = one.role is ProcessRole.SM and one.state is ProcessState.CONFIGURED
-    return {"journalRecoveryProgress": one.loading_percent / 100} if loads else {}
+    loads = process.role is ProcessRole.SM and process.state is ProcessState.CONFIGURED
+    return {"journalRecoveryProgress": process.loading_percent / 100} if loads else {}
 
 
 def tombstone(state: State, ended: Tombstone) -> schemas.Tombstone:
@@ -97,40 +100,40 @@ def stamp(at: int) -> str:
 # Databases ---------------------------------------------------------------------------------------------------
 
 
-def database(state: State, one: Database, mask_password: bool = True) -> schemas.Database:
+def database(state: State, database: Database, mask_password: bool = True) -> schemas.Database:
     """A database; its password only for who asks for it; and what it waits for, in our own words, while it does."""
-    placed = records.placing(state, one.name)
+    placed = records.placing(state, database.name)
     shown: schemas.Database = {
-        "name": one.name,
-        "state": one.state.value,
-        "incarnation": {"major": one.major, "minor": one.minor},
+        "name": database.name,
+        "state": database.state.value,
+        "incarnation": {"major": database.major, "minor": database.minor},
         "defaultRegionId": placed.default,
         "hostAssignments": dict(placed.servers),
-        "databaseOptions": dict(one.default_options),
+        "databaseOptions": dict(database.default_options),
     }
-    if waiting := waiting_view(state, one.name):
+    if waiting := waiting_view(state, database.name):
         shown["waiting"] = waiting
-    return shown if mask_password else {**shown, "dbUser": one.dba_user, "dbPassword": one.dba_password}
+    return shown if mask_password else {**shown, "dbUser": database.dba_user, "dbPassword": database.dba_password}
 
 
-def plan(one: Plan) -> schemas.StartPlan:
+def plan(plan: Plan) -> schemas.StartPlan:
     """A start plan, as it is written into a file."""
-    return {"incremental": one.incremental, "processes": [spec(each) for each in one.processes]}
+    return {"incremental": plan.incremental, "processes": [spec(each) for each in plan.processes]}
 
 
-def spec(one: Spec) -> schemas.Spec:
+def spec(spec: Spec) -> schemas.Spec:
     """One process to request. A TE has no archive at all, not even null: nuocmd sorts by it."""
-    expected = {"major": one.expected[0], "minor": one.expected[1]} if one.expected else None
+    expected = {"major": spec.expected[0], "minor": spec.expected[1]} if spec.expected else None
     return _present(
         schemas.Spec,
         {
-            "archiveId": one.archive_id,
-            "dbName": one.database,
-            "engineType": one.role.value,
+            "archiveId": spec.archive_id,
+            "dbName": spec.database,
+            "engineType": spec.role.value,
             "expectedIncarnation": expected,
-            "host": one.server_id,
-            "labels": dict(one.labels),
-            "overrideOptions": dict(one.options),
+            "host": spec.server_id,
+            "labels": dict(spec.labels),
+            "overrideOptions": dict(spec.options),
         },
     )
 
@@ -138,14 +141,14 @@ def spec(one: Spec) -> schemas.Spec:
 # Archives and groups -----------------------------------------------------------------------------------------
 
 
-def archive(state: State, one: Archive) -> schemas.Archive:
+def archive(state: State, archive: Archive) -> schemas.Archive:
     """An archive."""
     return {
-        "id": one.archive_id,
-        "dbName": one.database,
-        "host": one.server_id,
-        "path": path_of(state, one),
-        "state": one.state.value,
+        "id": archive.archive_id,
+        "dbName": archive.database,
+        "host": archive.server_id,
+        "path": path_of(state, archive),
+        "state": archive.state.value,
         "observerStorageGroups": [],
     }
 

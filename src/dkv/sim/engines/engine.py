@@ -63,7 +63,7 @@ class SimEngine:
         self.one_value = one_value  # that is what it loads: it says nothing until it is through
         self.went_on_at = float("-inf")  # last SIGCONT
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self.asked: list[asyncio.Future[Any]] = []
+        self.pending: list[asyncio.Future[Any]] = []
         self.born_at = net.now()
         self.loads = loads  # seconds
         self.data: dict[str, str] = disk.load() if disk else {}
@@ -144,7 +144,7 @@ class SimEngine:
         address = (self.spec.address, self.spec.client_port)
         if self.net.addresses.get(address) is self:
             del self.net.addresses[address]
-        for future in self.asked:
+        for future in self.pending:
             if not future.done():
                 future.set_exception(EngineUnreachable(f"engine {self.start_id} ended"))
                 future.exception()
@@ -170,7 +170,7 @@ class SimEngine:
             self.disk.unsynced = 0
         if not self.silent and not self.busy and not self.loading:
             self.replication.cron()
-            self.tell()
+            self.announce()
 
     # -- gossip ----------------------------------------------------------------------------------------------------
 
@@ -188,13 +188,13 @@ class SimEngine:
             self.own_slots(),
         )
 
-    def tell(self) -> None:
-        """Tell every known node."""
+    def announce(self) -> None:
+        """Send news of this node to every known one."""
         me = self.me()
         for node_id in list(self.known):
             other = self.net.engines.get(node_id)
             if other is not None:
-                self.net.post(self.machine, other, other.heard, me, self.group, self.current_epoch)
+                self.net.post(self.machine, other, other.note_news, me, self.group, self.current_epoch)
 
     def _know(self, other: Known) -> None:
         before = self.known.get(other.node_id)
@@ -202,13 +202,13 @@ class SimEngine:
         if before is None or before.seen is not other.seen:
             self.table = None
 
-    def heard(self, sender: Known, group: str, current_epoch: int) -> None:
-        """News of a node; one that knows this engine is soon known here, unless it was told to be forgotten."""
+    def note_news(self, sender: Known, group: str, current_epoch: int) -> None:
+        """News of a node; one that knows this engine is soon known here, unless it was ordered to forget it."""
         if self.loading or sender.node_id in self.forgotten:
             return
         if sender.node_id not in self.known:
             self._know(sender)
-            self.tell()
+            self.announce()
         if sender.said_at < self.known[sender.node_id].said_at:
             return
         self._know(sender)
@@ -223,7 +223,7 @@ class SimEngine:
             elif sender.epoch == self.epoch and self.node_id < sender.node_id:
                 self.current_epoch += 1
                 self.epoch = self.current_epoch
-                self.tell()
+                self.announce()
         elif self.follows not in (None, sender.node_id) and sender.epoch > self.leader_epoch():
             self._follow(sender.node_id)
 
@@ -251,7 +251,7 @@ class SimEngine:
         self.role, self.follows, self.failover, self.robbed = "leader", None, None, False
         self.current_epoch += 1
         self.epoch = self.current_epoch
-        self.tell()
+        self.announce()
 
     # -- a manager's commands --------------------------------------------------------------------------------------
 
@@ -359,8 +359,8 @@ class SimEngine:
         self.forgotten.discard(sender.node_id)
         if sender.node_id not in self.known:
             self._know(sender)
-        self.heard(sender, group, current_epoch)
-        self.tell()
+        self.note_news(sender, group, current_epoch)
+        self.announce()
 
     def let_nobody_in(self) -> None:
         """Turn away nodes that introduce themselves."""
@@ -400,7 +400,7 @@ class SimEngine:
             raise EngineRefused("You should use CLUSTER commands only against masters")
         self.current_epoch += 1
         self.epoch, self.robbed, self.table = self.current_epoch, False, None
-        self.tell()
+        self.announce()
 
     def forget(self, node_id: str) -> None:
         """Drop a node; one that is not known is dropped already."""

@@ -525,7 +525,7 @@ class SimEngines:
         self.machine.backups.places.setdefault(target, BackupPlace(label))
 
     async def write_copy(
-        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, tell: Callable[[int], Awaitable[None]]
+        self, directory: str, name: str, target: str, label: CopyLabel, *, rate: int, report: Callable[[int], Awaitable[None]]
     ) -> None:
         """See the contract."""
         await self._pause()
@@ -540,7 +540,7 @@ class SimEngines:
         lasts, began = cut.incremental_bytes / rate if rate else 0.05, self.machine.net.now()
         while (gone := self.machine.net.now() - began) < lasts:
             await asyncio.sleep(min(SLICE, lasts - gone) + 0.001)
-            await tell(min(99, int(100 * gone / lasts)))
+            await report(min(99, int(100 * gone / lasts)))
         await self._pause()
         place.files = clone(cut, target, None)
 

@@ -23,7 +23,7 @@ class Endpoint(Protocol):
     machine: str
     start_id: int
     alive: bool
-    asked: list[asyncio.Future[Any]]  # of commands that it has not answered yet
+    pending: list[asyncio.Future[Any]]  # of commands that it has not answered yet
 
     def receive(self, act: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Execute `act(*args)`, now or later, or never."""
@@ -112,7 +112,7 @@ class SimNet(Generic[E]):
                 else:
                     self.later(self.hop(), _resolve, future, result)
 
-        engine.asked.append(future)
+        engine.pending.append(future)
         self.post(source, engine, execute)
         if not engine.alive:
             self.later(self.hop(), _fail, future, EngineUnreachable("connection refused"))
@@ -122,8 +122,8 @@ class SimNet(Generic[E]):
             return await future
         finally:
             late.cancel()
-            if future in engine.asked:
-                engine.asked.remove(future)
+            if future in engine.pending:
+                engine.pending.remove(future)
 
 
 def _resolve(future: asyncio.Future[T], result: T) -> None:
