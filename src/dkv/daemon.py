@@ -73,7 +73,7 @@ class Doors:
 
 
 def is_controlled(settings: Settings) -> bool:
-    """Whether this manager asks its callers who they are."""
+    """Whether this manager authenticates its callers."""
     return settings.access_control == "on"
 
 
@@ -343,7 +343,7 @@ def log_files(settings: Settings, server_id: str, state: State) -> list[LogFile]
 
 
 def access_control(settings: Settings) -> AccessControl | None:
-    """Who may do what at this manager; None where nobody is asked."""
+    """Who may do what at this manager; None without access control."""
     if not is_controlled(settings):
         return None
     return AccessControl(Verifier(secrets.token_bytes(32), boottime), administrators={0, os.geteuid()}, monotonic=boottime)

@@ -9,7 +9,7 @@ from dkv.domain.refusals import CATALOGUE
 from tests.lint.repository import called, calls_in, python_files
 
 KNOWN = set(CATALOGUE) | set(API_CODES)
-MAKES_REFUSAL = ("no", "refuse", "Refused")
+MAKES_REFUSAL = ("no", "refuse", "refused", "Refused")
 """The functions of domain/refusals.py and api/problems.py, and the value of domain/decision.py; the code comes first."""
 COMMAND_LINE = "src/dkv/cli"  # its errors have no code
 

@@ -25,7 +25,7 @@ class Commands(Protocol):
         ...
 
     async def answered(self, key: RequestKey | None) -> Accepted | Refused | None:
-        """What submit would answer to a key it knows already; None for another one. Raises StoreError."""
+        """What submit would answer to a key it has answered already; None for another one. Raises StoreError."""
         ...
 
     async def check(self, command: Command) -> Accepted | Refused:
@@ -42,7 +42,7 @@ class Commands(Protocol):
 
 
 class EventLog(Protocol):
-    """What the API asks of the store beside the state; any of these may raise StoreError."""
+    """What the API reads of the store beside the state; any of these may raise StoreError."""
 
     async def events(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """Events with a sequence above `after`, oldest first."""

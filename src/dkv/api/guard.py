@@ -140,7 +140,7 @@ def _protecting(send: Send) -> Send:
 
 
 def _protected(message: Message) -> Message:
-    """An answer with what tells a browser to take it for no more than it is."""
+    """An answer with the headers that make a browser take it for no more than it is."""
     if message["type"] != "http.response.start":
         return message
     return {**message, "headers": [*message.get("headers", ()), *PROTECTION]}

@@ -28,7 +28,7 @@ async def switchover(name: str, body: SwitchoverBody, context: Context, key: Key
 @router.post("/restart", status_code=202)
 async def restart(name: str, body: RestartBody, context: Context, key: Key, actor: Actor) -> schemas.Restarting:
     """Begin to restart every process: with `rolling` one after the other while the store serves, else all at once.
-    Returns at once; the store's `restart` tells how far it is and is null again when it has ended."""
+    Returns at once; the store's `restart` shows how far it is and is null again when it has ended."""
     database_of(context.state, name)
     command = RestartDatabase(actor=actor, name=name, rolling=body.rolling, force=body.force)
     answer: Mapping[str, Any] = accepted(await context.manager.submitter.submit(command, key)).answer

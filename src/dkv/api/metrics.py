@@ -1,4 +1,4 @@
-"""API: rates and totals of the engines' commands. Sampled while somebody looks, kept in a small ring, never stored.
+"""API: rates and totals of the engines' commands. Sampled while they are read, kept in a small ring, never stored.
 
 Each manager samples the engines of its own machine; the one that is asked fetches the rest from the others.
 Counting restarts with each engine, so samples are kept by start id (docs/reference/cmdlets.md#metrics).
@@ -43,7 +43,7 @@ class Sampler:
         self._task: asyncio.Task[None] | None = None
 
     async def keep_sampling(self) -> None:
-        """Somebody looks: sample now if nobody did lately, and go on for a minute."""
+        """The metrics are read: sample now unless samples are being taken, and go on for a minute."""
         self._read_at = asyncio.get_running_loop().time()
         async with self._beginning:  # who comes while the first sample is taken would find none
             if self._task is None or self._task.done():

@@ -32,7 +32,7 @@ PLANNABLE = re.compile(
     r"|/api/1/databases/loadBalancer[A-Za-z]+(/[^/]+)?"
     r"|/api/1/peers/[^/]+(/(removeDomainState|processes))?"
 )
-"""Addresses all of whose changes are commands. What else a manager can be told, such as to end, is no command: no plan."""
+"""Addresses all of whose changes are commands. What else a manager can do, such as to end, is no command: no plan."""
 
 LOOKS = re.compile(r"/(admin/v1|api/1)/(?!events|metrics|plan|diagnostics/logs).*")
 """Addresses that may be looked at between two changes."""

@@ -198,7 +198,7 @@ async def plain_body(request: Request) -> None:
     """Refuse a body that says one field twice, or that the address would pass over: a `force` in it must not be ignored."""
     route = request.scope["route"]
     if request.method in ("GET", "HEAD") or route.status_code == 400:
-        return  # it changes nothing, or refuses whatever is asked and knows why
+        return  # it changes nothing, or refuses every request and says why
     body = await request.body()
     if route.body_field is None:
         if body.strip() not in (b"", b"{}", b"null"):
@@ -209,7 +209,7 @@ async def plain_body(request: Request) -> None:
         except UnicodeDecodeError:
             raise refuse("bad_request", "The body is not JSON: it is not UTF-8.", "Send it as UTF-8.") from None
         except (ValueError, RecursionError):
-            return  # what is no JSON is refused by the route, which knows what it wants instead
+            return  # what is no JSON is refused by the route, which says what it takes instead
         _not_too_wide(value)
 
 

@@ -52,7 +52,9 @@ async def enforce_leader(name: str, group: str, body: LeaderBody, context: Conte
             allow_data_loss=body.allow_data_loss,
             reason=body.reason,
         )
-        bound_key = replace(key, beside={"bound": bound}) if key else None  # who asks again must not hear that nothing is lost
+        bound_key = (
+            replace(key, beside={"bound": bound}) if key else None
+        )  # a repeated request must not be answered that nothing is lost
         accepted(await context.manager.submitter.submit(command, bound_key))
     return {"result": "Enforced", "bound": bound}
 

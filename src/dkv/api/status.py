@@ -54,7 +54,7 @@ async def identity(manager: Manager) -> schemas.Identity:
 
 @router.get("/healthz")
 async def healthz() -> schemas.Status:
-    """Whether the manager's process works at all; asks nobody else."""
+    """Whether the manager's process works at all; reads nothing else."""
     return {"status": "ok"}
 
 

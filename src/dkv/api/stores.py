@@ -121,7 +121,7 @@ async def remove_instance(name: str, instance: str, context: Context, key: Key, 
 
 @router.post("/{name}/instances/{instance}/start", status_code=202)
 async def start_instance(name: str, instance: str, context: Context, key: Key, actor: Actor) -> schemas.InstanceStarted:
-    """Request an instance's process. Returns at once; the store's view tells how far it is."""
+    """Request an instance's process. Returns at once; the store's view shows how far it is."""
     result: Literal["Started", "Already running"] = "Started"
     done: Accepted | Refused | None = await repeated(context.manager, key)
     if done is None:

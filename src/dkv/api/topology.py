@@ -104,7 +104,7 @@ async def check_directories(manager: ManagerContext, archives: Sequence[NewArchi
 def check_sockets(manager: ManagerContext, state: State, store: str, wanted: Sequence[NewArchive]) -> None:
     """Raises Refusal if something listens on a port of a new instance of this machine. Known instances are not new,
     nor are those of a store whose name differs in case only: that name is what will be refused. A port that the domain
-    knows is no other program's: the domain will say whose it is."""
+    knows is no other program's: the domain's refusal says whose it is."""
     known = next((d.name for d in state.databases.values() if d.name.casefold() == store.casefold()), store)
     own = [a for a in wanted if a.server_id == manager.server_id and not find_instance(state, known, a.name)]
     server = state.servers.get(manager.server_id)

@@ -30,7 +30,7 @@ class Failing:
 
 
 class Access:
-    """What became of this manager's newest attempt to write. `wall` in ms, `monotonic` in s; `warn` is told when commits
+    """What became of this manager's newest attempt to write. `wall` in ms, `monotonic` in s; `warn` is called when commits
     begin to fail, of each new reason once, and when they work again.
     """
 
@@ -39,7 +39,7 @@ class Access:
         self._now = monotonic
         self._warn = warn
         self._suspected = ""
-        self._failed_at = float("-inf")  # s, a commit that somebody needed
+        self._failed_at = float("-inf")  # s, a commit that was needed
         self._reasons: set[str] = set()  # that were warned of since commits fail: two may come in turns for hours
         self.failing: Failing | None = None
 
@@ -51,7 +51,7 @@ class Access:
             self._warn("the domain can be changed again")
 
     def failed(self, trouble: StoreError) -> None:
-        """A commit was not made, or nobody knows whether it was."""
+        """A commit was not made, or it is unknown whether it was."""
         self._failed_at = self._now()
         self._note(trouble)
 
@@ -64,7 +64,7 @@ class Access:
             self._warn(f"the domain cannot be changed: {trouble}")
 
     async def look(self, store: Store) -> None:
-        """Once commits fail, or somebody has been in their way at two looks, find out whether one could be made now."""
+        """Once commits fail, or another process has held them up at two looks, find out whether one could be made now."""
         obstacle = store.obstacle()
         suspected, self._suspected = self._suspected, obstacle
         if self.failing is None and (not obstacle or obstacle != suspected):

@@ -1,4 +1,4 @@
-"""control: a dry run: what submit would answer to several commands one after the other, on a state nobody keeps.
+"""control: a dry run: what submit would answer to several commands one after the other, on a state that is not kept.
 
 It stands where a Submitter stands and asks the same decide, but folds its answers over one view and never commits.
 """

@@ -22,7 +22,7 @@ from dkv.store.contract import Lease, Store, StoreError
 
 RENEW_EVERY = 0.75  # s
 TICK_EVERY = 0.2  # s
-LONGEST_STEP = 500  # ms the domain clock may move at once, so that a frozen holder jumps nobody's timers
+LONGEST_STEP = 500  # ms the domain clock may move at once, so that a frozen holder makes no timer jump
 LEADER = "leader"
 
 
@@ -74,7 +74,7 @@ class Liveness:
     async def lease_ages(self) -> dict[str, int]:
         """ms since each server renewed its lease, read now, or as last read where the backend does not answer.
 
-        A server joins once its lease holds, so whoever has read a view before this finds each server in it that is alive.
+        A server joins once its lease holds, so a caller that read a view before this finds each living server of it here.
         """
         with suppress(StoreError):
             await self._read_leases()
@@ -114,9 +114,9 @@ class Liveness:
             self.access_since = sent
 
     async def judge(self, known: State | None = None) -> None:
-        """As the leader: turn ended leases into ServerLost. As anybody: learn whether the backend answers.
+        """As the leader: turn ended leases into ServerLost. As any manager: learn whether the backend answers.
 
-        Where the newest view at hand shows nobody to be lost, the domain is not asked again.
+        Where the newest view at hand shows no server to be lost, the backend is not read again.
         """
         try:
             leases = await self._read_leases()
@@ -132,7 +132,7 @@ class Liveness:
             await self._submitter.submit(ServerLost(server_id=server.server_id, uid=server.uid, actor="liveness"))
 
     async def join(self) -> Accepted | Refused:
-        """Say that this server is here, unless the domain knows; once its lease holds."""
+        """Report that this server is here, unless the state says so; once its lease holds."""
         return await self._submitter.submit(self._here)
 
     def _is_known(self, known: State | None) -> bool:
@@ -140,11 +140,11 @@ class Liveness:
         return known is not None and known.memoized(_says, self._here)
 
     def look(self) -> None:
-        """A newer view is at hand, in which somebody may wait for time."""
+        """A newer view is at hand, in which something may wait for time."""
         self._news.set()
 
     def _moves(self, known: State | None) -> bool:
-        """Whether it is for this manager to move the domain clock. While nobody waits for time, going by the newest view at
+        """Whether it is for this manager to move the domain clock. While nothing waits for time, going by the newest view at
         hand, none need pass.
         """
         return self.leads and self.lease_left() > 0 and (known is None or known.memoized(waits))

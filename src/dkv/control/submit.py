@@ -1,4 +1,4 @@
-"""submit: asks decide, and is the one door that writes down what it answers.
+"""submit: calls decide, and is the only writer of what it answers.
 
 Read the newest view, decide, commit at its revision; somebody was faster: read and decide again. An
 Idempotency-Key makes the same request answer the same, through any manager, and another request under it be refused.
@@ -35,9 +35,9 @@ class View:
 
 @dataclass(frozen=True)
 class RequestKey:
-    """An Idempotency-Key: `name` tells it from all others, `request` is a digest of the one request that it stands for.
+    """An Idempotency-Key: `name` distinguishes it from all others, `request` is a digest of the one request that it stands for.
 
-    `beside` is remembered with the answer and given back with it: what its asker is shown and no later state tells.
+    `beside` is remembered with the answer and given back with it: what its caller is shown and no later state contains.
     """
 
     name: str
@@ -65,7 +65,7 @@ def _decoded(snapshot: Snapshot) -> State:
 
 
 LATELY = 3
-_lately: list[tuple[Snapshot, View]] = []  # newest first; both are values: nobody changes them
+_lately: list[tuple[Snapshot, View]] = []  # newest first; both are values that are never changed
 
 
 class Submitter:

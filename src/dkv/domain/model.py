@@ -40,7 +40,7 @@ class Server:
     nuodb_port: int
     boot_id: str
     alive: bool = True  # its lease holds; a change of liveness alone never changes any in-sync set
-    data_dir: str = ""  # where it keeps archives whose path nobody named
+    data_dir: str = ""  # where it keeps archives whose path was not given
     lost_at: int = 0  # when its lease was found ended, to be shown
     last_event: int = 0  # number of the newest event about it; see event_causality.py
 
@@ -546,7 +546,7 @@ class State(Reader):
         object.__setattr__(self, "_found", {})
 
     def made_from(self, origin: State, touched: Touched) -> State:
-        """This state, which remembers of which one it is a change, and where it may differ. Only for whoever made it."""
+        """This state, which remembers of which one it is a change, and where it may differ. Only for the caller that made it."""
         object.__setattr__(self, "_origin", (weakref.ref(origin), touched))
         return self
 
@@ -557,7 +557,7 @@ class State(Reader):
         return {name: {**getattr(before, name), **getattr(self, name)} for name in INDEXES}
 
     def memoized(self, find: Callable[..., T], *about: Hashable) -> T:
-        """What a pure function finds in this state, looked for once: `find(state, *about)`. Nobody changes what it found.
+        """What a pure function finds in this state, computed once: `find(state, *about)`. Its result is never changed.
 
         A state that is still being drafted is never asked so.
         """

@@ -89,8 +89,8 @@ def store_status(state: State, database: str) -> str:
 
 
 def instance_state(state: Reader, archive: Archive) -> str:
-    """Created, Starting, Running, Stopping, Stopped, Failed, or Unreachable while its server's manager is away and nobody
-    knows what its engine does.
+    """Created, Starting, Running, Stopping, Stopped, Failed, or Unreachable while its server's manager is away and it is
+    unknown what its engine does.
     """
     process = state.process_on(archive.archive_id)
     if process is None:

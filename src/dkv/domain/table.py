@@ -52,7 +52,7 @@ class Table(dict[K, V]):
                 keys.setdefault(value, []).append(key)
         return {value: tuple(sorted(members)) for value, members in keys.items()}
 
-    # Writing to a copy that nobody else has yet ------------------------------------------------------------------
+    # Writing to a copy that has no other holder yet--------------------------------------------------------------
 
     def copied(self) -> Table[K, V]:
         """A copy to be written to. All indexes are made now if they are not yet: every later copy has them then."""

@@ -1,1 +1,1 @@
-"""One machine's engines: how they are configured, started, watched and asked. Knows nothing of the domain."""
+"""One machine's engines: how they are configured, started, observed and queried. Independent of the domain."""

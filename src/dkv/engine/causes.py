@@ -19,7 +19,7 @@ class Evidence:
     """All that is known about an engine that ended."""
 
     exit_code: int | None = None  # as the waiting parent wrote it: 0.., or 128 + signal; None: not read
-    intents: tuple[Cause, ...] = ()  # what this manager asked for, oldest first, written down before it acted
+    intents: tuple[Cause, ...] = ()  # what this manager requested, oldest first, written down before it acted
     words: tuple[str, ...] = ()  # the engine's log, last lines
     kernel: tuple[str, ...] | None = None  # kernel messages since its start; None: not readable
     oom_kills: int | None = None  # how far the memory cgroup's counter rose in its life; None: unknown

@@ -71,7 +71,7 @@ def quoted(text: str) -> str:
 
 
 def replica_password(secret: str) -> str:
-    """Password of the replication user; derived, so that it never tells the managers' own."""
+    """Password of the replication user; derived, so that the managers' own cannot be found from it."""
     return hashlib.sha256(f"{REPLICA}:{secret}".encode()).hexdigest()
 
 
@@ -127,7 +127,7 @@ def _cluster(spec: EngineSpec) -> list[str]:
 
 def _replication(spec: EngineSpec) -> list[str]:
     """An archive's engine starts with a password that is wrong on purpose, so that what nodes.conf and gossip say is
-    refused at once, quietly, until it is told to replicate. A memory-only engine has nothing to lose and attaches.
+    refused at once, quietly, until it is ordered to replicate. A memory-only engine has nothing to lose and attaches.
     """
     password = replica_password(spec.secret) if spec.memory_only else "not-before-replicate"
     return [

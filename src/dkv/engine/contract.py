@@ -1,4 +1,4 @@
-"""What the machine may ask of its engines, and what it may see of them. Knows nothing of the domain.
+"""What a manager may order its engines to do, and what it may observe of them. Independent of the domain.
 
 Two implementations stand under one contract suite (tests/contract/test_engine.py): real Valkey 9.1
 (engine/valkey.py with engine/supervisor.py) and the simulated engine (sim/engines/engine.py).
@@ -73,7 +73,7 @@ class Cause(StrEnum):
     ARCHIVE_UNINITIALISED = "archive has no data"  # initialised: yes but no append-only files
     NOT_A_COPY = "not a hot copy"  # to be restored, but no whole hot copy is there
     COPY_OF_ANOTHER_GROUP = "hot copy of another group"  # to be restored, but its hash slots are not this group's
-    EXITED = "exited"  # none of the above; exit code and last words tell
+    EXITED = "exited"  # none of the above; exit code and last words show it
 
 
 @dataclass(frozen=True)
@@ -536,7 +536,7 @@ class Replication(Protocol):
     """Which engine leads, which one each follows, and what a leader writes of that."""
 
     async def take_over(self, start_id: int) -> None:
-        """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards admits no replica and stays fenced until told.
+        """CLUSTER FAILOVER TAKEOVER, bounded to 1 s; afterwards it admits no replica and stays fenced until it is unfenced.
 
         One whose client port is open is held: writes wait until `unfence` takes them or `fence` refuses them. Nothing expires
         meanwhile, and should it come to follow, it takes nothing of its leader: unfence it soon, or fence it.
@@ -620,7 +620,7 @@ class ClusterTable(Protocol):
         """CLUSTER FORGET a node the domain does not know."""
 
     async def reclaim_slots(self, start_id: int, slots: Sequence[tuple[int, int]]) -> None:
-        """Make this leader own these hash slots again, in an epoch above every one it has heard of."""
+        """Make this leader own these hash slots again, in an epoch above every one it has seen."""
 
 
 class Backup(Protocol):
@@ -639,7 +639,7 @@ class Backup(Protocol):
         ...
 
     async def note_cut(self, start_id: int, name: str, reached: QuiescePoint) -> CutSeen:
-        """Link the engine's files as they are, with their lengths, once they hold all that `reached` tells.
+        """Link the engine's files as they are, with their lengths, once they hold all that `reached` names.
 
         A follower is waited for a moment. A cut of that name that was noted already stays as it is and is answered; those
         of other names are dropped.

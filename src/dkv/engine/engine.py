@@ -205,7 +205,7 @@ class Engine:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def ask(self, thorough: bool = True) -> list[Asked]:
-        """Ask the engine, or each of a memory-only process, how it is; `look` tells what was answered by then.
+        """Ask the engine, or each of a memory-only process, how it is; `look` returns what was answered by then.
 
         A question that is not answered in time stays asked; its late answer is an answer too. Surveys that overlap share it.
         """

@@ -1,4 +1,4 @@
-"""Reading what the kernel knows about ends: the memory cgroup's out-of-memory counter and the kernel's log."""
+"""Reading what the kernel records about ends: the memory cgroup's out-of-memory counter and the kernel's log."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Engine: the log of one engine, which may neither fill a disk nor fall silent on a full one.
 
 An engine writes its log to its standard output, a file opened for appending. A script may log 150 MB a second (9.1.2,
-measured), so the kernel tells of every change of the file (inotify), and a log that is too long loses its beginning at once.
+measured), so the kernel reports every change of the file (inotify), and a log that is too long loses its beginning at once.
 Blocks for the next lines are reserved beyond the end of the file, so that last words need no free byte of the disk.
 """
 
@@ -19,7 +19,7 @@ from dkv import files
 LOG_MOST = 4 << 20  # bytes after which a log loses its beginning
 LOG_KEPT = 256 << 10  # bytes of its end that stay
 LOG_ROOM = 64 << 10  # bytes reserved beyond its end: a crash report takes some 30 KB
-RECORD_ROOM = 4096  # bytes reserved in each of the small files that tell of an end
+RECORD_ROOM = 4096  # bytes reserved in each of the small files that record an end
 
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file, whose length stays
 _MODIFIED = 2  # IN_MODIFY
@@ -84,7 +84,7 @@ class Log:
 
 
 class LogWatch:
-    """Has the kernel tell of every line that engines log. Without inotify logs are only tended at each look."""
+    """Has the kernel report every line that engines log. Without inotify logs are only tended at each look."""
 
     def __init__(self) -> None:
         self._fd = _libc.inotify_init1(_NONBLOCKING | _CLOSE_ON_EXEC)

@@ -46,7 +46,7 @@ def _nobody(size: int) -> None:
 def stretch(
     directory: str, marker: tuple[int, int, str], upto: int | None, handled: Callable[[int], None] = _nobody
 ) -> tuple[ByteRangeDigest, AfterMarker]:
-    """See `Engines.digest`; and where to read those bytes again. `handled` is told how many bytes each read brought, those
+    """See `Engines.digest`; and where to read those bytes again. `handled` is called with how many bytes each read brought, those
     of the search for the marker too: behind large values it is as long as the rest.
     """
     try:
@@ -71,7 +71,7 @@ class AfterMarker:
     directory: str
     index: int  # of the incremental file in which the marker ends
     offset: int  # where in it
-    handled: Callable[[int], None]  # is told how many bytes each read brought
+    handled: Callable[[int], None]  # is called with how many bytes each read brought
 
     def read(self, start: int, end: int) -> bytes:
         """From place `start` to place `end` after the marker. Raises ArchiveRefused when they are not all there."""

@@ -90,7 +90,7 @@ def nearly_full(answers: Answers) -> bool:
 
 
 def refuses_writes(answers: Answers, lately_full: bool = False) -> str:
-    """The error that an engine of this look answers to any client's write, in the order in which Valkey asks
+    """The error that an engine of this look answers to any client's write, in the order in which Valkey checks
     (processCommand), the refusal of new clients last; "" when it takes it, or lets it wait (a pause shows elsewhere, but a hold
     is a fence by another means).
 
@@ -281,7 +281,7 @@ def is_on(users: Sequence[bytes], name: str) -> bool:
 
 
 def link_silence(info: dict[str, str]) -> int:
-    """Milliseconds since a follower last heard its leader; huge when the link is down."""
+    """Milliseconds since a follower last received from its leader; huge when the link is down."""
     if info.get("master_link_status") != "up":
         return LINK_DOWN
     return max(0, int(info.get("master_last_io_seconds_ago", "0"))) * 1000

@@ -102,7 +102,7 @@ class Run:
 
     @property
     def exit_code(self) -> int | None:
-        """The wait status as a shell tells it (128 + signal), None until the parent wrote it."""
+        """The wait status as a shell reports it (128 + signal), None until the parent wrote it."""
         words = _whole_line(self.path / "exit")
         return int(words[0]) if words else None
 
@@ -174,7 +174,7 @@ def _whole_line(path: Path) -> list[str]:
 
 
 def new_run(root: Path, record: Record) -> Run:
-    """Make the run directory. Its record, and room for what tells of the end, are on disk before any process exists.
+    """Make the run directory. Its record, and room for the record of its end, are on disk before any process exists.
 
     Raises OSError and leaves nothing then.
     """
@@ -261,7 +261,7 @@ def start(run: Run, command: Sequence[str], archive_lock: int, oom_file: str) ->
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What a program that we start is told of our variables: no more than it needs, because others may be secrets."""
+    """The variables that a program gets from us: no more than it needs, because others may be secrets."""
     return {"PATH": os.defpath} | {name: ours[name] for name in _TOLD if name in ours}
 
 

@@ -1,6 +1,6 @@
 """Engine: listens where a dead leader listened, and continues its replication from its files.
 
-It answers the replication user's PSYNC for the followers of its plan, tells clients LOADING, and holds no data but the
+It answers the replication user's PSYNC for the followers of its plan, answers clients LOADING, and holds no data but the
 tail. The protocol is Valkey's, relied on but not documented for this use: docs/decisions/0011 says what was tried.
 """
 
@@ -22,7 +22,7 @@ from dkv.engine.local import LocalEngines
 from dkv.engine.positions import AfterMarker, stretch
 
 _VALID = 1.5  # seconds after the last `serve` in which anything is sent: a frozen manager sends nothing
-_HANDSHAKE = 5.0  # seconds a peer has to say what it wants
+_HANDSHAKE = 5.0  # seconds a peer has for its handshake
 _CHUNK = 64 << 10  # bytes sent between two looks at whether they are still wanted
 _BLOCK = 1 << 20  # bytes read at once, by a thread
 _LONGEST = 1 << 16  # bytes of an argument, far above what a replica sends

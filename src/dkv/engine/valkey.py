@@ -371,7 +371,7 @@ class Valkey:
     async def _keep_awake_until_it_leads(self) -> None:
         """Ask it again and again until it leads, for as long as a failover usually takes; after that it may lead all the same.
 
-        Measured on 9.1.2: an engine that has won saves its node table and tells the others only when something wakes it the
+        Measured on 9.1.2: an engine that has won saves its node table and informs the others only when something wakes it the
         next time. Its next round of housekeeping is up to 0.1 s away, and the clients of the old leader wait meanwhile.
         """
         loop = asyncio.get_running_loop()
@@ -480,7 +480,7 @@ class Valkey:
     async def meet(self, peer: PeerNode) -> None:
         """Make a node known, and let it introduce itself."""
         self.lets_in = True
-        with suppress(EngineRefused):  # one that an older dkv started knows no such order
+        with suppress(EngineRefused):  # one that an older dkv started has no such command
             await self.do(_drops(_ANYBODY))
         await self.do(("CLUSTER", "MEET", peer.address, peer.client_port, peer.cluster_port))
 

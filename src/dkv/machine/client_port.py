@@ -1,4 +1,4 @@
-"""When an engine's client port is open: only while what it tells clients is true (decision 0022). Pure.
+"""When an engine's client port is open: only while what it answers clients is true (decision 0022). Pure.
 
 An engine starts with it closed, because it knows nothing but a made-up leader. It is opened once the engine leads, or is
 linked to the leader of an open term. From then on it names engines that exist, and in a vacancy the dead leader, at whose
@@ -15,7 +15,7 @@ from dkv.machine.steps import CloseClientPort, OpenClientPort, Step
 
 
 def open_client_port(engine: EngineSeen) -> Iterator[Step]:
-    """For an engine that leads, or is attached to the leader: what it tells clients from now on is true."""
+    """For an engine that leads, or is attached to the leader: what it answers clients from now on is true."""
     if engine.answering and not engine.busy and not engine.loading and not engine.takes_clients:
         yield OpenClientPort(f"clients {engine.directory}", engine.start_id, engine.group)
 

@@ -25,7 +25,7 @@ ACKNOWLEDGED_WITHIN = 1_500  # ms within which the copy that is to take over mus
 KILL_PATIENCE = 2_000  # ms an operator's kill waits for a handover
 UNMARKED = 500  # ms into a handover after which its target may be one that lacks a marker
 WITHDRAWN = 1_300  # ms after which a target that does not answer is given up, if it was not asked to take over
-DECLINED = 1_300  # ms after which an operator is told that a handover cannot begin: the command answers within 3 s
+DECLINED = 1_300  # ms after which an operator sees that a handover cannot begin: the command answers within 3 s
 
 IN_A_SCRIPT = (
     "its leader is inside a script or function and answers BUSY: wait until it ends, or end it with SCRIPT KILL or "
@@ -58,7 +58,7 @@ def begin(inputs: PlanInput, group: Group, engine: EngineSeen, target: int, imme
 
 
 def switchover_steps(inputs: PlanInput, group: Group, engine: EngineSeen) -> Iterator[Step]:
-    """Another copy is requested to lead: the handover begins as soon as one is ready. An operator is soon told why it cannot;
+    """Another copy is requested to lead: the handover begins as soon as one is ready. An operator soon sees why it cannot;
     in a restart of the whole database the request stays.
     """
     request = group.switchover
@@ -132,7 +132,7 @@ def _asks_in_time(group: Group, engine: EngineSeen, handover: HandingOver, age: 
 
     So no script runs on the leader that began before the handover did, and one that began later answers BUSY after ten
     seconds (`busy-reply-threshold`): not before the five in which a failover has to succeed are over. Only an engine that
-    answers BUSY hears of failovers and votes while its script goes on; where its role changed there, the script's half
+    answers BUSY takes part in failovers and votes while its script goes on; where its role changed there, the script's half
     stayed in its memory and file, at the offset of those who lack it (measured on 9.1.2, tests/contract).
     """
     marker = engine.files.marker
@@ -182,7 +182,7 @@ def successor(state: State, group: Group, engine: EngineSeen, only: int | None =
 
 
 def _fit(state: State, group: Group, engine: EngineSeen, only: int | None) -> list[int]:
-    """The members of S that could lead next, whether or not the leader's engine would hear them."""
+    """The members of S that could lead next, whether or not the leader's engine is connected with them."""
     fit = []
     for archive_id in group.in_sync:
         process = state.process_on(archive_id)

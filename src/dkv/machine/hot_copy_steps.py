@@ -22,7 +22,7 @@ def at_the_cut(state: State, group: Group) -> bool:
 
 
 def copy_steps(inputs: PlanInput) -> Iterator[Step]:
-    """What every hot copy wants of this server now; and pauses that none wants any more."""
+    """What every hot copy requires of this server now; and the end of pauses that none requires any more."""
     for _, copy in sorted(inputs.state.copies.items()):
         yield from _cut_steps(inputs, copy)
         for part in copy.parts:

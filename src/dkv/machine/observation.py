@@ -147,7 +147,7 @@ class NodeTable:
 
 @dataclass(frozen=True)
 class PlanInput:
-    """Everything plan() judges by: what the domain wants, the server, what was observed on it."""
+    """Everything plan() judges by: the domain's state, the server, what was observed on it."""
 
     state: State
     server: LocalServer

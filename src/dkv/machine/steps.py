@@ -120,7 +120,7 @@ class ForgetExit(Step):
 
 @dataclass(frozen=True)
 class Release(Step):
-    """Drop the lock of an archive that no process wants."""
+    """Drop the lock of an archive that no process needs."""
 
     directory: str
 
@@ -356,7 +356,7 @@ class Meet(Step):
 
 @dataclass(frozen=True)
 class LetNobodyIn(Step):
-    """Have this engine accept no new node on the cluster bus: it knows all that it has to know."""
+    """Have this engine accept no new node on the cluster bus: its node table is complete."""
 
     rest_ms: ClassVar[int] = 1_000
     start_id: int

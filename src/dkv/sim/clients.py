@@ -1,4 +1,4 @@
-"""Simulation: those who write, and remember what they were told about each write.
+"""Simulation: clients that write, and a record of what each was answered.
 
 A plain writer believes in +OK. A confirmed writer follows docs/reference/safety.md#confirmation: write, ROLE, WAIT, ROLE on
 one connection to the engine that its view names as leader; every required address at or past the leader's first
@@ -29,7 +29,7 @@ WAIT = 0.3  # seconds given to WAIT
 
 @dataclass
 class Write:
-    """One write. Times are virtual seconds; None: it was not told so."""
+    """One write. Times are virtual seconds; None: it got no such answer."""
 
     key: str
     value: str
@@ -66,7 +66,7 @@ class Ledger:
         self.watch: Callable[[Write, float], None] = lambda write, age: None
 
     def confirm(self, write: Write, at: float, age: float) -> None:
-        """The client was told "confirmed", by a view that was asked for so many seconds ago."""
+        """The client got "confirmed", by a view that was read so many seconds ago."""
         write.confirmed_at = at
         self.confirmed.setdefault(write.group, []).append(write)
         self.watch(write, age)
@@ -138,7 +138,7 @@ class Writer:
             self._ledger.confirm(write, self._world.now(), self._world.now() - fetched)
 
     async def _look(self, age: float) -> tuple[View, float] | None:
-        """A view asked for no longer ago than that many seconds, and when; None if no manager tells one."""
+        """A view asked for no longer ago than that many seconds, and when; None if no manager answers."""
         if self._view is None or self._world.now() - self._view[1] >= age:
             self._view, asked_at = None, self._world.now()
             try:

@@ -289,7 +289,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             act()
         except (SystemExit, KeyboardInterrupt):
             raise
-        except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: told, not raised
+        except BaseException as trouble:  # noqa: BLE001 - as asyncio does with a callback: reported, not raised
             self.call_exception_handler({"message": f"{act}", "exception": trouble})
 
     def _next(self) -> tuple[str, Act]:

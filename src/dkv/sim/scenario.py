@@ -257,7 +257,7 @@ class Scenario:
 
 
 def _heard_first(group: Group) -> set[int]:
-    """The archives without whose word no other may lead: the enforced one, and those that may have led by a handover; some of
+    """The archives without whose report no other may lead: the enforced one, and those that may have led by a handover; some of
     them may be deleted."""
     handed = (group.leader, group.phase.to_archive) if isinstance(group.phase, HandingOver) else ()
     return {a for a in (group.enforced, *group.contested, *handed) if a is not None}

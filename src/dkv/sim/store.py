@@ -26,7 +26,7 @@ class LinkConditions:
 
 
 class WatchedDomain(MemoryDomain):
-    """The shared state; `committed` is told each commit: revision, event texts."""
+    """The shared state; `committed` is called with each commit: revision, event texts."""
 
     def __init__(self, clock: Callable[[], float], committed: Callable[[Snapshot, Sequence[str]], None]) -> None:
         super().__init__(clock)

@@ -1,10 +1,10 @@
-"""Store: which records the newest commits changed, so that who knows one view decodes only what changed until another. Pure."""
+"""Store: which records the newest commits changed: the holder of one view decodes only what changed until another. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-KEPT = 64  # steps; who knows only an older view decodes the whole of the new one
+KEPT = 64  # steps; the holder of an older view decodes the whole of the new one
 
 
 class ChangeLog:

@@ -4,7 +4,7 @@ One record per object (`server/<id>`, `group/<database>/<name>` ...) and one, `d
 commit writes only what it changed, and a reader decodes a text once for as long as it stays the same.
 
 A field that a text does not have gets its default (an older dkv wrote it); a field this dkv does not know is refused
-(a newer one did), because writing the object back would lose it. A group's phase is told by its `name`.
+(a newer one did), because writing the object back would lose it. A group's phase is identified by its `name`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _HINTS = get_type_hints(Group) | {"phase": Any}
 _SHAPES: dict[type, type] = {
     Group: make_dataclass("Group", [(f.name, _HINTS[f.name], field(default=f.default)) for f in fields(Group)], frozen=True)
 }
-"""What is decoded instead of a type: msgspec knows no unions of dataclasses."""
+"""What is decoded instead of a type: msgspec supports no unions of dataclasses."""
 _encode = msgspec.json.Encoder().encode
 _decoder: Callable[[Any], msgspec.json.Decoder[Any]] = cache(msgspec.json.Decoder)
 
@@ -129,7 +129,7 @@ def encode(state: State) -> dict[str, str]:
 
 
 def decode(records: Mapping[str, str]) -> State:
-    """The state that records tell. Objects whose text did not change are the same objects as last time.
+    """The state that records hold. Objects whose text did not change are the same objects as last time.
 
     Raises Unusable if a record is damaged or was written by a newer dkv.
     """
@@ -143,7 +143,7 @@ def decode(records: Mapping[str, str]) -> State:
 
 
 def decode_changed(known: State, before: Mapping[str, str], after: Mapping[str, str], keys: Iterable[str]) -> State:
-    """What `decode(after)` gives, made from the state `known` that `before` told, where only records of these keys differ.
+    """What `decode(after)` gives, made from the state `known` that `before` held, where only records of these keys differ.
 
     Costs what changed. Raises Unusable.
     """

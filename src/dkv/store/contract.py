@@ -48,7 +48,7 @@ class Unusable(StoreError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One whole view of the domain's records at one revision. `changes` tells what lies between it and others of its log."""
+    """One whole view of the domain's records at one revision. `changes` holds what lies between it and others of its log."""
 
     revision: int
     records: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Store: how processes that share a state file tell each other "look again".
+"""Store: how processes that share a state file notify each other of a change.
 
 Each process binds a unix datagram socket in a small directory; who committed sends one byte to every socket there.
 A notification may get lost (full buffer, frozen reader, no directory): a process that listens polls slowly as well.

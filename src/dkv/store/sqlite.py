@@ -161,7 +161,7 @@ class SqliteStore:
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:
-            pass  # the loop has ended; the others still want to know
+            pass  # the loop has ended; the other waiters still need it
         self._notifier.send()
 
     def _wake(self) -> None:

@@ -21,7 +21,7 @@ DEADLINE = 5.0
 
 
 class Worker:
-    """A thread with a queue, of the loop that made it. A caller waits `deadline` seconds, then hears Unavailable."""
+    """A thread with a queue, of the loop that made it. A caller waits `deadline` seconds, then gets Unavailable."""
 
     def __init__(self, name: str, deadline: float = DEADLINE) -> None:
         self._deadline = deadline

@@ -1,4 +1,4 @@
-"""Wire: what whoever sets options may be told without asking a manager."""
+"""Wire: the facts about options that a client shows without a request to a manager."""
 
 from __future__ import annotations
 

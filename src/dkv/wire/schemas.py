@@ -561,7 +561,7 @@ class Event(TypedDict):
     actor: str
     startId: int | None
     archiveId: int | None
-    cause: int | None  # sequence of the event it follows from; zero or less: told before this log began
+    cause: int | None  # sequence of the event it follows from; zero or less: reported before this log began
     ordered: bool
     text: str  # what happened, in words, without why
 

@@ -263,7 +263,7 @@ def process_view(state: State, process: Process) -> schemas.Process:
 
 def tombstones_view(state: State, store: str | None = None) -> list[schemas.Tombstone]:
     """What is kept of ended processes, newest first. Of one store in the order in which their exits were counted: the
-    managers' clocks differ, and one that was away tells late of an earlier time.
+    managers' clocks differ, and one that was away reports late what happened earlier.
     """
     tombstones = [t for t in state.tombstones.values() if store is None or t.process.database == store]
     tombstones.sort(key=lambda t: (t.major, t.minor))
@@ -335,7 +335,7 @@ ORDERED = frozenset(order.__name__ for order in ORDERS)
 
 def event_view(stored: Stored) -> schemas.Event:
     """One line of the event log. `cause` is the sequence of the event it follows from, null where a chain begins; zero or
-    less where that was told before this log began. `ordered`: somebody asked for it. `text`: what happened, in words.
+    less where that was reported before this log began. `ordered`: somebody asked for it. `text`: what happened, in words.
     Raises WireError if its text is not an event.
     """
     try:

@@ -39,7 +39,7 @@ SHOWN_VARIABLES = re.compile(r"(DKV|NUO|LC|PYTHON|VALKEY)_?.*|LANG|PATH|TZ|HOME|
 
 @dataclass(frozen=True)
 class BundleRequest:
-    """What the asker wants of the logs."""
+    """What the caller wants of the logs."""
 
     threads: bool = False
     cores: bool = False
@@ -145,7 +145,7 @@ def _add(pack: zipfile.ZipFile, name: str, file: LogFile) -> None:
 
 
 def chunks(packed: IO[bytes]) -> Iterator[bytes]:
-    """The bytes of a bundle, which is closed at its end or when nobody wants more."""
+    """The bytes of a bundle, which is closed at its end or when the client is gone."""
     with packed:
         while chunk := packed.read(1 << 18):
             yield chunk

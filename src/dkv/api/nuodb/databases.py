@@ -83,8 +83,8 @@ def _check(state: State, body: DatabaseBody) -> None:
 
 
 async def _place(manager: ManagerContext, name: str, body: DatabaseBody, actor: str, again: bool = False) -> None:
-    """Write down which region the database's servers are in, if anybody said so; `again` only if nothing is written yet,
-    because whoever asked first did not get so far."""
+    """Write down which region the database's servers are in, if it was given; `again` only if nothing is written yet,
+    because the first request did not get so far."""
     if not body.host_assignments and not body.default_region_id:
         return
     state = (await manager.submitter.view()).state

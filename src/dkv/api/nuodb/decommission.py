@@ -1,6 +1,6 @@
 """API: servers that leave: POST peers/{id}/shutdown and removeDomainState, DELETE peers/{id} and peers/{id}/processes.
 
-nuocmd clears a server by one DELETE of processes/{id} after the other, which cannot be told from ending those processes
+nuocmd clears a server by one DELETE of processes/{id} after the other, which cannot be distinguished from ending those processes
 for their own sake, and that is always allowed. So what clearing a server would cost is judged where it is asked for as
 such: in DELETE peers/{id}/processes, which dkv uses, and in a shutdown with `evictLocal`.
 """
@@ -56,7 +56,7 @@ async def ask_other(ask: Ask | None, server: Server, target: str) -> Mapping[str
 
 @router.post("/shutdown", response_model=schemas.Nothing)
 async def shutdown_server(server_id: str, context: Context, actor: Actor, evictLocal: bool = False) -> Response:
-    """End a manager; its engines go on unless `evictLocal` asks them to leave first. Another one is asked to do it itself."""
+    """End a manager; its engines go on unless `evictLocal` has them leave first. Another server: its manager gets the request."""
     state = context.state
     server = state.servers.get(server_id)
     if server is None:

@@ -31,7 +31,7 @@ def archive_of(state: State, archive_id: int, removed: bool) -> Archive:
 
 
 async def lease_ages(manager: ManagerContext, view: View) -> Mapping[str, int]:
-    """ms since each manager was last heard from, asked now, after `view` was read; of a server that is away nothing is said."""
+    """ms since each manager last renewed its lease, read now, after `view` was read; a server that is away is left out."""
     ages = await manager.peers.lease_ages()
     alive = (server.server_id for server in view.state.servers.values() if server.alive)
     return {

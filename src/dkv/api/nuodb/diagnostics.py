@@ -87,7 +87,7 @@ def _member(manager: ManagerContext, server: Server) -> schemas.Member:
 
 @router.get("/kube")
 async def kubernetes() -> schemas.Kubernetes:
-    """Nothing: dkv does not run by Kubernetes and knows none of its objects."""
+    """Nothing: dkv does not run by Kubernetes and has none of its objects."""
     return {"statefulsets": {}, "daemonSets": {}, "deployments": {}, "pods": {}, "volumes": {}}
 
 

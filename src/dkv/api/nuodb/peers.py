@@ -42,7 +42,7 @@ async def get_peer(server_id: str, context: Context) -> schemas.Server:
 
 
 class Leases(NamedTuple):
-    """What the managers' leases say: who leads, "" if nobody; ms since each renewed its own. Read after the view."""
+    """What the managers' leases say: who leads, "" if none; ms since each renewed its own. Read after the view."""
 
     leader: str
     ages: Mapping[str, int]

@@ -1,4 +1,4 @@
-"""API: how routes of the NuoDB dialect read and rewrite records: read, change, put back if nobody else did meanwhile."""
+"""API: how routes of the NuoDB dialect read and rewrite records: read, change, put back unless it changed meanwhile."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def rewrite(
     manager: ManagerContext, record: PutRecord, change: Change, key: RequestKey | None = None, beside: Beside | None = None
 ) -> Accepted:
     """Change one record and give the answer, with the state that is true then. Raises Refusal, of `change` too; nothing is
-    changed then. A repeated request is not judged again; `beside` makes of the new value what its answer has to tell.
+    changed then. A repeated request is not judged again; `beside` makes of the new value what its answer has to contain.
     """
     for _ in range(ATTEMPTS):
         if done := await repeated(manager, key):

@@ -85,7 +85,7 @@ async def get_region(region_id: int, context: Context) -> schemas.Region:
 
 @router.put(REGION)
 async def rename_region(region_id: int, body: RegionBody, manager: Manager, key: Key, actor: Actor) -> schemas.Region:
-    """Another name for a region, if it has the one that the asker believes."""
+    """Another name for a region, if it has the one that the caller expects."""
 
     def change(state: State, old: Any) -> dict[str, Any]:
         name = _not_default(known_region(state, region_id), region_id)

@@ -1,5 +1,5 @@
 """API: what the NuoDB dialect answers with, for its description (docs/reference/nuodb.md#objects). A field that need not be
-there is left out and never null, since nuocmd tells the two apart; the fields that may be null say so."""
+there is left out and never null, since nuocmd distinguishes the two; the fields that may be null say so."""
 
 from __future__ import annotations
 

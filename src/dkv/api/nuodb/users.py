@@ -83,7 +83,7 @@ def _known(kind: str, name: str, state: State, old: Any) -> dict[str, Any]:
 
 
 def _without_doubles(names: Sequence[Any]) -> list[Any]:
-    """Each once, in their order; told apart by their texts, because there may be a thousand."""
+    """Each once, in their order; distinguished by their texts, because there may be a thousand."""
     unique: dict[str, Any] = {}
     for name in names:
         unique.setdefault(json.dumps(name, sort_keys=True), name)

@@ -24,7 +24,7 @@ WHOLE, UNPARTITIONED = "ALL", "UNPARTITIONED"
 
 
 def _present(kind: type[T], body: Mapping[str, Any]) -> T:
-    """Without what is unknown: nuocmd tells a field that is null from one that is not there."""
+    """Without what is unknown: nuocmd distinguishes a field that is null from one that is not there."""
     return cast(T, {name: value for name, value in body.items() if value is not None})
 
 
@@ -32,7 +32,7 @@ def _present(kind: type[T], body: Mapping[str, Any]) -> T:
 
 
 def process(state: State, process: Process, ages: Mapping[str, int]) -> schemas.Process:
-    """A process. `ages`: ms since the manager of each server was last heard from; a server that is away is not in it."""
+    """A process. `ages`: ms since the manager of each server renewed its lease; a server that is away is not in it."""
     return {
         **_process(state, process),
         **_present(schemas.Process, {"lastHeardFrom": ages.get(process.server_id), **_loading(process)}),
@@ -154,7 +154,7 @@ def archive(state: State, archive: Archive) -> schemas.Archive:
 
 
 def storage_groups(state: State, name: str) -> list[schemas.StorageGroup]:
-    """The groups of a database with who holds and who may lead them. ALL stands for the whole and lists nobody."""
+    """The groups of a database with who holds and who may lead them. ALL stands for the whole and lists no archive."""
     groups = state.groups_of(name)
     ids = {group.name: FIRST_GROUP_ID + number for number, group in enumerate(groups)}
     whole: schemas.StorageGroup = {

@@ -257,7 +257,7 @@ def writes_paused(draft: Draft, command: WritesPaused) -> Refused | None:
 
 
 def cut_noted(draft: Draft, command: CutNoted) -> Refused | None:
-    """An archive knows where its files end. The leader's own has to end where it said."""
+    """An archive's manager reports where its files end. The leader's own has to end where it said."""
     copy_and_part = _mine(draft, command, command.copy_id, command.archive_id, CopyStage.CUTTING)
     if isinstance(copy_and_part, Refused):
         return copy_and_part

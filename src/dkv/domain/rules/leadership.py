@@ -72,7 +72,7 @@ def _lost(draft: Draft, group: Group) -> str | None:
 
 
 def living_followers(draft: Draft, group: Group) -> list[Process]:
-    """Members of S but the leader whose engines answer on servers that are alive: they can say what they hear."""
+    """Members of S but the leader whose engines answer on servers that are alive: they can report what they observe."""
     processes = (draft.process_on(a) for a in group.in_sync if a != group.leader)
     answering = (ProcessState.TRACKED, ProcessState.MONITORED)
     return [p for p in processes if p and p.state in answering and draft.server_alive(p.server_id)]
@@ -113,7 +113,7 @@ def standing(draft: Draft, archive_id: int) -> Standing:
     loaded = process.state in (ProcessState.TRACKED, ProcessState.MONITORED)
     ready = alive and process.report is not None and (process.state is ProcessState.STARTED or loaded)
     rest = rest_of(process)
-    lacking = rest is not None and bool(rest.lacks)  # nobody knows when it will be able to answer
+    lacking = rest is not None and bool(rest.lacks)  # it is unknown when it will be able to answer
     return Standing(archive_id, process, ready, pending=alive and not ready and not lacking)
 
 

@@ -182,7 +182,7 @@ def opening(draft: Draft, group: Group, leader_process: int, tail: TailTransfer)
 
 
 def tail_measured(draft: Draft, command: TailMeasured) -> Refused | None:
-    """The dead leader's manager knows what there is to give, and whose bytes are the beginning of it."""
+    """The dead leader's manager has measured what there is to give, and whose bytes are the beginning of it."""
     standing = _standing(draft, command)
     if isinstance(standing, Refused):
         return standing

@@ -26,7 +26,7 @@ def sends(group: Group, process: Process) -> bool:
 
 
 def source_steps(inputs: PlanInput, group: Group, process: Process, archive: Archive) -> Iterator[Step]:
-    """The dead leader's manager: measure the tail, report it, and send it for as long as the domain wants it."""
+    """The dead leader's manager: measure the tail, report it, and send it for as long as the domain's state names it."""
     tail = group.tail
     assert tail is not None
     identity = identity_of(inputs.state, archive)
@@ -66,7 +66,7 @@ def _plan(state: State, tail: TailTransfer, archive: Archive, directory: str) ->
 
 
 def unwanted_steps(inputs: PlanInput) -> Iterator[Step]:
-    """Stop sending every tail that the domain does not want any more."""
+    """Stop sending every tail that the domain's state does not name any more."""
     if not inputs.seen.tails:
         return
     wanted = set()

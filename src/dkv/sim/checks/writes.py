@@ -150,7 +150,7 @@ class Checkers(Watcher):
     # -- confirmations -----------------------------------------------------------------------------------------------
 
     def confirmed(self, write: Write, age: float) -> None:
-        """A client was told "confirmed": the disk of every member of S holds it now, and no later term confirms too."""
+        """A client got "confirmed": the disk of every member of S holds it now, and no later term confirms too."""
         state = self._world.state
         group = state.groups[write.group]
         age = max(age, self._outdated(write.view))
@@ -166,7 +166,7 @@ class Checkers(Watcher):
             )
         given_up = write.term <= max((e.term for e in group.enforcements), default=0)
         if given_up or not write.waited:
-            return  # perhaps told "confirmed" just after an operator gave that term up
+            return  # perhaps it got "confirmed" just after an operator gave that term up
         for archive_id in group.in_sync:
             if not self._holds(state.archives[archive_id], write):
                 self._world.fail(

@@ -367,7 +367,7 @@ class SimEngine:
         self.lets_in = False
 
     def met_by_stranger(self, stranger: Known, group: str) -> None:
-        """A node of no domain meets this engine. One that is let in tells of its slots, here and by gossip; a leader that it
+        """A node of no domain meets this engine. One that is let in announces its slots, here and by gossip; a leader that it
         outbids deletes the keys in them, in its file and on its followers, and takes no writes of theirs any more.
         """
         if not self.lets_in or self.loading or stranger.node_id in self.forgotten:
@@ -394,7 +394,7 @@ class SimEngine:
         return mine if self.role == "leader" and not self.robbed else ()
 
     def reclaim_slots(self) -> None:
-        """Own its slots again, in an epoch above all it has heard of."""
+        """Own its slots again, in an epoch above all it has seen."""
         self._loaded_only()
         if self.role != "leader":
             raise EngineRefused("You should use CLUSTER commands only against masters")
@@ -442,7 +442,7 @@ class SimEngine:
                 answer("OK")
 
     def _holds_writes(self) -> bool:
-        """As a leader that begins to lead, or hands over, or whose clients were told to wait for a hot copy."""
+        """As a leader that begins to lead, or hands over, or whose clients wait for a hot copy."""
         return self.held or self._is_paused()
 
     def _is_paused(self) -> bool:
@@ -533,7 +533,7 @@ class SimEngine:
     # -- scripts (EVAL, FCALL), as Valkey 9.1 runs them --------------------------------------------------------------
     #
     # While one runs nothing else is executed. Once it took `busy-reply-threshold` the engine answers BUSY, and takes part in the
-    # cluster again: it hears of failovers, votes and loses its role in the middle of the script. What the script wrote stands in
+    # cluster again: it fails over, votes and loses its role in the middle of the script. What the script wrote stands in
     # memory at once, in the file and the stream only at its end; a leader that follows by then writes it to its own file alone,
     # and its offset does not show it.
 

@@ -10,7 +10,7 @@ from dkv.engine.contract import NodeSeen
 
 @dataclass(frozen=True)
 class Known:
-    """Another engine of the database, as gossip tells."""
+    """Another engine of the database, as gossip describes it."""
 
     node_id: str
     address: str

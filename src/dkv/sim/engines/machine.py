@@ -39,7 +39,7 @@ class SimMachine:
     started: list[int] = field(default_factory=list)  # every start id ever launched here
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     next_pid: int = 1000
-    before: Callable[[str], None] = lambda command: None  # told each order just before it is sent
+    before: Callable[[str], None] = lambda command: None  # called with each order just before it is sent
     drive: Drive = field(default_factory=Drive)
 
     @property

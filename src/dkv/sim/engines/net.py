@@ -18,7 +18,7 @@ CLIENTS = "clients"  # where clients live: a machine that never fails
 
 
 class Endpoint(Protocol):
-    """What messages are sent to: an engine, as the net knows it."""
+    """What messages are sent to: an engine, as the net sees it."""
 
     machine: str
     start_id: int
@@ -30,7 +30,7 @@ class Endpoint(Protocol):
 
 
 class Feeder(Protocol):
-    """A manager that stands for a dead leader, as the net knows it (tail.py)."""
+    """A manager that stands for a dead leader, as the net sees it (tail.py)."""
 
     machine: str
     inbox: list[Any]  # followers that want to attach: (engine, token, history, offset)
@@ -59,7 +59,7 @@ class SimNet(Generic[E]):
         self.seen: Counter[str] = Counter()  # incidents that only show where they happen
         self.loses: dict[str, float] = {}  # machine -> share of its engines' replies that are lost
         self.lag: dict[str, float] = {}  # machine -> seconds its replication stream may trail
-        self.cuts: set[frozenset[str]] = set()  # pairs of machines that do not hear each other
+        self.cuts: set[frozenset[str]] = set()  # pairs of machines that are cut from each other
         self._held: list[tuple[str, Endpoint, Callable[..., None], tuple[Any, ...]]] = []
 
     def hop(self) -> float:

@@ -70,7 +70,7 @@ def _earlier(engine: SimEngine) -> EngineSeen:
 
 
 def _place(shown: EngineSeen) -> tuple[object, ...]:
-    """What INFO tells of where an engine stands, and of how many nodes it is connected with."""
+    """What INFO reports of where an engine stands, and of how many nodes it is connected with."""
     return (shown.role, shown.follows, shown.replication.history, shown.loading, len(shown.cluster.nodes))
 
 
@@ -178,7 +178,7 @@ def _replica(address: str, port: int, offset: int, online: bool, silent_ms: int)
 
 
 def _nodes(engine: SimEngine) -> tuple[NodeSeen, ...]:
-    """What it knows, and itself; sorted anew only after there was news."""
+    """The nodes in its table, and itself; sorted anew only after there was news."""
     at = engine.spec.address, engine.spec.client_port
     mine = line(engine.node_id, at, engine.role == "leader", engine.follows, (engine.epoch, engine.own_slots()))
     if engine.table is None or engine.table[0] is not mine:

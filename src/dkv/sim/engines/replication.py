@@ -21,7 +21,7 @@ FSYNC = 0.0003  # seconds
 
 
 class ReplicatedEngine(Endpoint, Protocol):
-    """An engine as its replication, and that of others, knows it."""
+    """An engine as its replication, and that of others, sees it."""
 
     net: SimNet[Any]
     spec: EngineSpec
@@ -56,7 +56,7 @@ class ReplicatedEngine(Endpoint, Protocol):
 
 @dataclass
 class Replica:
-    """A follower, as its leader knows it."""
+    """A follower, as its leader sees it."""
 
     engine: ReplicatedEngine
     token: int
@@ -239,7 +239,7 @@ class Replication:
         self.net.post(engine.machine, leader, leader.replication.attach, engine, self.token, self.history, self.offset)
 
     def refused(self, token: int) -> None:
-        """The leader does not want this link, or ended it."""
+        """The leader refused this link, or ended it."""
         if token == self.token:
             self.token += 1
             self.state = "down"
@@ -308,7 +308,7 @@ class Replication:
         self.engine.caught_up()
 
     def acknowledge(self) -> None:
-        """Tell the leader what is on this disk, after it is there."""
+        """Acknowledge to the leader what is on this disk, after it is there."""
         leader = self.net.engines.get(self.engine.follows or "")
         if leader is not None and self.state == "up":
             self.net.post(

@@ -59,7 +59,7 @@ class NetworkFaults(Source):
     # -- the wires ---------------------------------------------------------------------------------------------------
 
     async def lost_replies(self) -> None:
-        """Engine commands are carried out and their manager is not told; each is counted where it happens."""
+        """Engine commands are carried out and their replies are lost; each is counted where it happens."""
         machine = self.machine()
         self.world.trace("fault", f"replies of the engines of {machine.name} get lost")
         self.world.net.loses[machine.name] = self.random.choice((0.2, 0.6))
@@ -75,7 +75,7 @@ class NetworkFaults(Source):
         self.world.net.lag[machine.name] = 0.0
 
     async def cut_machines(self) -> None:
-        """Two machines do not hear each other; both still reach the backend."""
+        """Two machines are cut from each other; both still reach the backend."""
         names = self.random.sample(list(self.world.machines), 2)
         self.struck("cut machines", f"{names[0]} and {names[1]} do not hear each other")
         self.world.net.cut(names[0], names[1])
@@ -84,7 +84,7 @@ class NetworkFaults(Source):
         self.world.trace("fault", "all machines hear each other")
 
     async def isolate_machine(self) -> None:
-        """One machine hears no other and no backend; its clients still reach it."""
+        """One machine is cut from all others and the backend; its clients still reach it."""
         machine = self.machine()
         away = self.random.uniform(0.5, 12.0)
         self.struck("isolate machine", f"{machine.name} is isolated for {away:.1f} s")
