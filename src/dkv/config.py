@@ -18,9 +18,9 @@ from dkv.constants import MANAGER_PORT, NUODB_PORT
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
-FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS")
+FREE_VARIABLES = ("DKV_CONFIG", "DKV_MANAGERS", "DKV_TOKEN", "DKV_TOKEN_FILE", "DKV_USER", "DKV_PASSWORD")
 FREE_PREFIX = "DKV_TEST_"
-"""Variables that are not settings: where the file is, the cmdlets' managers, and hooks of tests."""
+"""Variables that are not settings: where the file is, the cmdlets' managers, who asks them, and hooks of tests."""
 
 
 class ConfigError(HintedError):
@@ -81,9 +81,8 @@ class Settings:
     restart_window_ms: int = _setting(60_000, "the time within which early ends count for restart_budget", range=(0, 86_400_000))
     access_control: str = _setting(
         "off",
-        "on: whoever uses this manager is asked who it is, and only root and the manager's user administrate without "
-        "credentials, over manager.sock in the data directory; not finished, because neither the command line nor other "
-        "managers show credentials yet",
+        "on: whoever uses this manager has to show who it is; root and the manager's user administrate without credentials, "
+        "over manager.sock in the data directory; the same for all managers of a domain",
         choices=("off", "on"),
     )
     log_level: str = _setting("info", "what is logged", choices=("debug", "info", "warning", "error"))

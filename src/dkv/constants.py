@@ -1,4 +1,4 @@
-"""Numbers that several packages go by, each written once (docs/reference/valkey.md)."""
+"""Numbers and names that several packages go by, each written once (docs/reference/valkey.md)."""
 
 from __future__ import annotations
 
@@ -7,3 +7,5 @@ MANAGER_PORT = 7801  # of the REST API (docs/reference/cmdlets.md#topology)
 NUODB_PORT = 8888  # of the NuoDB dialect
 FIRST_CLUSTER_PORT = 7811  # where the search for an archive's free ports begins
 FIRST_CLIENT_PORT = 7861
+MANAGER_LOCK = "manager.lock"  # in a data directory: held while a manager runs on it
+MANAGER_SOCKET = "manager.sock"  # in a data directory: the manager's own socket, for its user and root

@@ -27,7 +27,7 @@ from dkv.api.access import AccessControl
 from dkv.api.app import create_app
 from dkv.api.context import LocalMachine, LogFile, ManagerContext, Peers
 from dkv.api.nuodb.bundle import without_credentials
-from dkv.client import ClientError, Endpoint, HttpTransport, Request
+from dkv.client import ClientError, Credentials, Endpoint, HttpTransport, Request
 from dkv.config import Settings
 from dkv.data_dir import DataDir, local_socket, lock_data_dir, refuse_public_bind, with_real_data_dir
 from dkv.domain.model import DatabaseOptions, Process, State
@@ -47,6 +47,7 @@ from dkv.store.sqlite import SqliteStore
 
 log = logger("manager")
 DESCRIPTORS = 65_536  # a manager and each of its engines may open, where the machine allows it
+OTHER_MANAGERS = HttpTransport(Credentials({}))  # over their own sockets, never with credentials of this process
 PROBE_WITHIN = 1.0  # s a machine has to answer a connection
 
 
@@ -145,7 +146,7 @@ def _port_sentence(settings: Settings, port: int, error: OSError) -> str:
 def get_json(host: str, port: int, target: str, seconds: float, method: str = "GET") -> Mapping[str, Any]:
     """A manager's JSON answer, also to a refusal. Raises OSError."""
     try:
-        reply = HttpTransport().send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
+        reply = OTHER_MANAGERS.send(Endpoint(host, port), Request(method, target, {}), timeout=seconds)
         answer = json.loads(reply.body)
     except (ClientError, ValueError) as error:
         raise OSError(str(error)) from error

@@ -23,15 +23,13 @@ from typing import IO
 from dkv import files
 from dkv.address import is_loopback
 from dkv.config import Settings
-from dkv.constants import MANAGER_PORT
+from dkv.constants import MANAGER_LOCK, MANAGER_PORT, MANAGER_SOCKET
 from dkv.log import FILE
 from dkv.manager import ManagerError
 
-LOCK = "manager.lock"
 SERVER = "server.json"
-SOCKET = "manager.sock"
 BACKLOG = 64
-OWN_FILES = {LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
+OWN_FILES = {MANAGER_LOCK, SERVER, FILE, "domain.sqlite"}  # one of these is in every data directory that was ever used
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def lock_data_dir(settings: Settings) -> Iterator[DataDir]:
         with files.directory(path, make=True) as folder:
             _refuse_other_use(folder, path)
             files.make_private(folder)
-            fd = files.open_file(LOCK, os.O_RDWR | os.O_CREAT, at=folder)
+            fd = files.open_file(MANAGER_LOCK, os.O_RDWR | os.O_CREAT, at=folder)
     except OSError as error:
         raise _unusable(path, error) from error
     try:
@@ -123,7 +121,9 @@ def local_socket(path: Path) -> Iterator[socket.socket]:
             _remove_socket(folder)
             mask = os.umask(0o177)
             try:
-                listening.bind(f"/proc/self/fd/{folder}/{SOCKET}")  # a path of its own may be longer than a socket's address
+                listening.bind(
+                    f"/proc/self/fd/{folder}/{MANAGER_SOCKET}"
+                )  # a path of its own may be longer than a socket's address
             finally:
                 os.umask(mask)
             listening.listen(BACKLOG)
@@ -138,8 +138,8 @@ def local_socket(path: Path) -> Iterator[socket.socket]:
 def _remove_socket(folder: int) -> None:
     """Remove a socket that was left behind; anything else of that name stays, and binding fails."""
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(SOCKET, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.unlink(SOCKET, dir_fd=folder)
+        if stat.S_ISSOCK(os.stat(MANAGER_SOCKET, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.unlink(MANAGER_SOCKET, dir_fd=folder)
 
 
 def running_manager(path: Path) -> dict[str, object] | None:
@@ -152,7 +152,7 @@ def running_manager(path: Path) -> dict[str, object] | None:
 
 
 def _lock_file(path: Path) -> IO[bytes]:
-    return os.fdopen(files.open_file(path / LOCK, any_owner=True), "rb")
+    return os.fdopen(files.open_file(path / MANAGER_LOCK, any_owner=True), "rb")
 
 
 def _lock_line(file: IO[bytes]) -> dict[str, object] | None:
@@ -177,7 +177,7 @@ def end_running_manager(path: Path, pid: int) -> None:
             try:
                 if not _has_open(pid, os.fstat(file.fileno())):
                     raise ManagerError(
-                        f"{path / LOCK} names process {pid}, which is no manager of that directory.",
+                        f"{path / MANAGER_LOCK} names process {pid}, which is no manager of that directory.",
                         "No signal was sent. Find the process that has the file open with fuser or lsof.",
                     )
                 signal.pidfd_send_signal(process, signal.SIGTERM)

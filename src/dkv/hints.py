@@ -46,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "useServer": Kind("server {server}", ("server",)),
     "usePath": Kind("path {path}", ("path",)),
     "usePorts": Kind("cluster port {clusterPort}, client port {clientPort}", ("clusterPort", "clientPort")),
+    "showCredentials": Kind("send a token (Bearer) or a user's name and password (Basic)"),
     "force": Kind("force"),
     "allowDataLoss": Kind("allowDataLoss and a reason"),
 }

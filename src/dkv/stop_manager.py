@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dkv.client import Endpoint, ManagerClient, ManagerRefused
+from dkv.client import Credentials, Endpoint, HttpTransport, ManagerClient, ManagerRefused
 from dkv.config import Settings
 from dkv.data_dir import end_running_manager, running_manager
 from dkv.hints import hint
@@ -30,7 +30,8 @@ def stop(settings: Settings, with_engines: bool) -> int:
             "If it just started, repeat the command; else find the process with fuser or lsof.",
         ) from None
     if with_engines:
-        drain(ManagerClient(Endpoint(host, port)), str(running["serverId"]))
+        own = HttpTransport(Credentials({}))  # over its own socket: who may end it may use that
+        drain(ManagerClient(Endpoint(host, port), own), str(running["serverId"]))
     end_running_manager(settings.data_dir.absolute(), pid)
     deadline = time.monotonic() + END_WITHIN
     while running_manager(settings.data_dir.absolute()) is not None:

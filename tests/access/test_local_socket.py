@@ -21,7 +21,8 @@ from dkv.access.certificates import Owner, Reachable
 from dkv.access.passwords import Verifier
 from dkv.api.access import AccessControl
 from dkv.api.app import Api, create_app
-from dkv.data_dir import SOCKET, local_socket
+from dkv.constants import MANAGER_SOCKET
+from dkv.data_dir import local_socket
 from dkv.listening import LOCAL, Server, serving
 from dkv.manager import ManagerError
 from tests.api.world import World
@@ -42,7 +43,7 @@ def place() -> Iterator[Path]:
 
 def address(place: Path) -> str:
     """The socket by a path that is short enough; the directory stays open as long as this process lives."""
-    return f"/proc/self/fd/{os.open(place, os.O_RDONLY | os.O_DIRECTORY)}/{SOCKET}"
+    return f"/proc/self/fd/{os.open(place, os.O_RDONLY | os.O_DIRECTORY)}/{MANAGER_SOCKET}"
 
 
 def guarded(world: World, authority: str = "", clock: int = 0) -> Api:
@@ -77,22 +78,22 @@ async def asked(place: Path, path: bytes = TOKENS, more: bytes = b"") -> bytes:
 def test_the_socket_is_for_its_user_only_and_a_left_one_is_replaced(place: Path) -> None:
     for _ in range(2):
         with local_socket(place) as listening:
-            found = os.stat(place / SOCKET)
+            found = os.stat(place / MANAGER_SOCKET)
             assert stat.S_ISSOCK(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o600
-            os.rename(place / SOCKET, place / "kept")
-        os.rename(place / "kept", place / SOCKET)  # as a manager leaves it that was killed
+            os.rename(place / MANAGER_SOCKET, place / "kept")
+        os.rename(place / "kept", place / MANAGER_SOCKET)  # as a manager leaves it that was killed
         assert listening.fileno() == -1
     with local_socket(place):
         pass
-    assert not (place / SOCKET).exists()
+    assert not (place / MANAGER_SOCKET).exists()
 
 
 def test_what_is_no_socket_is_not_removed(place: Path) -> None:
-    (place / SOCKET).write_text("mine")
+    (place / MANAGER_SOCKET).write_text("mine")
     with pytest.raises(ManagerError):
         with local_socket(place):
             pass
-    assert (place / SOCKET).read_text() == "mine"
+    assert (place / MANAGER_SOCKET).read_text() == "mine"
 
 
 def test_the_managers_user_administrates_without_a_secret(place: Path) -> None:
@@ -133,12 +134,12 @@ except OSError as error:
         await world.begin()
         with local_socket(place) as door:
             async with served(guarded(world), door):
-                assert "PermissionError" in await asyncio.to_thread(does, connect, place, SOCKET)
+                assert "PermissionError" in await asyncio.to_thread(does, connect, place, MANAGER_SOCKET)
                 for opened, mode in ((place.parent, 0o755), (place, 0o755)):
                     opened.chmod(mode)
-                assert "PermissionError" in await asyncio.to_thread(does, connect, place, SOCKET)
-                (place / SOCKET).chmod(0o666)  # as if both were opened by mistake: the kernel still says who it is
-                answer = await asyncio.to_thread(does, connect, place, SOCKET)
+                assert "PermissionError" in await asyncio.to_thread(does, connect, place, MANAGER_SOCKET)
+                (place / MANAGER_SOCKET).chmod(0o666)  # as if both were opened by mistake: the kernel still says who it is
+                answer = await asyncio.to_thread(does, connect, place, MANAGER_SOCKET)
                 assert " 403 " in answer and "local uid 65534" in answer
 
     asyncio.run(told())

@@ -32,6 +32,7 @@ from dkv.domain.identities import fingerprint_of_der, roles_of, user_named, user
 from dkv.domain.model import State
 from dkv.domain.refusals import no
 from dkv.domain.rights import Right
+from dkv.hints import action, hint
 from dkv.peer import PEER, Peer
 from dkv.store.contract import StoreError
 
@@ -42,7 +43,7 @@ CALLER, JUDGED = "dkv.caller", "dkv.judged"
 
 VERIFICATIONS = 2  # passwords at once: each takes a core and 19 MiB for 40 ms
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="dkv", charset="UTF-8", Bearer realm="dkv"'}
-HINT = "On this machine: as root or the manager's user. Else send a token (Bearer) or a user's name and password (Basic)."
+HINT = hint("On the manager's machine be root (sudo) or the manager's user; anywhere ", action("showCredentials"), ".")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ VERBS = {
     "removeServer": "dkv delete server-state --server-id {server}",
     "backUpState": "dkv backup state --file FILE",
     "rebuildState": "dkv rebuild state --state {state} --data-dir DIRECTORY",
+    "showCredentials": "use dkv login or DKV_TOKEN",
     "useStore": "--db-name {store}",
     "useGroup": "--group {group}",
     "useServer": "--server-id {server}",

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+from dkv.client.credentials import BadCredentials, Credentials
+from dkv.client.errors import ClientError
 from dkv.client.manager import ManagerClient, new_key, read_events
 from dkv.client.pool import ManagerPool
 from dkv.client.transport import (
     BadEndpoint,
-    ClientError,
     Endpoint,
     HttpTransport,
     Json,
@@ -24,8 +25,10 @@ from dkv.client.transport import (
 )
 
 __all__ = [
+    "BadCredentials",
     "BadEndpoint",
     "ClientError",
+    "Credentials",
     "Endpoint",
     "HttpTransport",
     "Json",

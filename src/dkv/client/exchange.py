@@ -19,14 +19,15 @@ class NotHttp(Exception):
 
 
 class Exchange:
-    """One connection. `remaining` gives the seconds that the next piece of the answer may take, or raises TimeoutError.
+    """One connection, made already. `remaining` gives the seconds that the next piece of the answer may take, or raises
+    TimeoutError.
 
     Every method raises OSError; ConnectionResetError when the connection ends before the answer is whole.
     """
 
-    def __init__(self, host: str, port: int, remaining: Callable[[], float]) -> None:
+    def __init__(self, connection: socket.socket, remaining: Callable[[], float]) -> None:
         self._remaining = remaining
-        self._socket = socket.create_connection((host, port), remaining())
+        self._socket = connection
         self._rest = b""  # the part of the body that came with the head
         self.status = 0
         self.headers: dict[str, str] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from dkv.client.errors import ClientError
 from dkv.client.manager import ManagerClient
-from dkv.client.transport import ClientError, Endpoint, ManagerRefused, ManagerUnreachable, NoManagerAnswered, Transport
+from dkv.client.transport import Endpoint, ManagerRefused, ManagerUnreachable, NoManagerAnswered, Transport
 
 T = TypeVar("T")
 

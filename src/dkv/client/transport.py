@@ -6,23 +6,25 @@ Nothing is imported here that takes long: a whole cold start of the command line
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from dkv.address import endpoint_text
+from dkv.address import endpoint_text, is_loopback
+from dkv.client import own_socket
+from dkv.client.credentials import BadCredentials, Credentials
+from dkv.client.errors import ClientError
 from dkv.client.exchange import Exchange, NotHttp
+from dkv.client.own_socket import OwnSocket
 from dkv.constants import MANAGER_PORT
-from dkv.errors import HintedError
 from dkv.hints import Hint, from_json
 
 Json = dict[str, Any]
 
+UNAUTHENTICATED = 401
 UNSPECIFIED = ("0.0.0.0", "::", "::0", "[::]", "[::0]")
-
-
-class ClientError(HintedError):
-    """Root of everything this package raises."""
 
 
 class BadEndpoint(ClientError):
@@ -151,13 +153,26 @@ def _split(rest: str) -> tuple[str, str | None]:
 
 
 class HttpTransport:
-    """Real sockets, one connection a request, so that threads never share one."""
+    """Real sockets, one connection a request, so that threads never share one. The one place that shows credentials: those of
+    the environment; else none, over the manager's own socket where it is this user's; else those that `dkv login` kept.
+    """
+
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self._credentials = Credentials(os.environ) if credentials is None else credentials
+        self._own: dict[Endpoint, OwnSocket | None] = {}
 
     def send(self, endpoint: Endpoint, request: Request, timeout: float) -> Reply:
+        remaining = _remaining(time.monotonic() + timeout)
+        reply = self._reply(endpoint, request, remaining, timeout)
+        if reply.status == UNAUTHENTICATED and self._finds_own(endpoint):
+            return self._reply(endpoint, request, remaining, timeout)  # what was refused did nothing
+        return reply
+
+    def _reply(self, endpoint: Endpoint, request: Request, remaining: Callable[[], float], timeout: float) -> Reply:
         connection = None
         try:
-            connection = Exchange(endpoint.host, endpoint.port, _remaining(time.monotonic() + timeout))
-            _ask(connection, endpoint, request)
+            connection, headers = self._open(endpoint, remaining)
+            _ask(connection, endpoint, request, headers)
             return Reply(connection.status, connection.headers, b"".join(connection.body()))
         except (OSError, NotHttp) as error:
             maybe_done = connection is not None and request.method != "GET"
@@ -169,8 +184,12 @@ class HttpTransport:
     def stream(self, endpoint: Endpoint, request: Request, timeout: float) -> Iterator[str]:
         connection = None
         try:
-            connection = Exchange(endpoint.host, endpoint.port, lambda: timeout)
-            _ask(connection, endpoint, request)
+            connection, headers = self._open(endpoint, lambda: timeout)
+            _ask(connection, endpoint, request, headers)
+            if connection.status == UNAUTHENTICATED and self._finds_own(endpoint):
+                connection.close()
+                connection, headers = self._open(endpoint, lambda: timeout)
+                _ask(connection, endpoint, request, headers)
             if connection.status != 200:
                 judge(Reply(connection.status, connection.headers, b"".join(connection.body()), endpoint))
             yield from _lines(connection.body())
@@ -180,9 +199,37 @@ class HttpTransport:
             if connection is not None:
                 connection.close()
 
+    def _open(self, endpoint: Endpoint, remaining: Callable[[], float]) -> tuple[Exchange, Mapping[str, str]]:
+        """A connection, and the header fields that say who asks. Raises OSError, BadCredentials."""
+        shown = self._credentials.from_environment()
+        if not shown:
+            if endpoint not in self._own:
+                self._own[endpoint] = own_socket.find(*endpoint)
+            if own := self._own[endpoint]:
+                try:
+                    return Exchange(own_socket.connect(own, remaining()), remaining), {}
+                except OSError:
+                    self._own[endpoint] = None  # that manager ended: its port says what is there now
+            shown = self._credentials.kept()
+        if shown and not is_loopback(endpoint.host):
+            raise BadCredentials(
+                f"No credentials are sent to {endpoint}: without TLS they could be read on the way.",
+                "Use the manager on its own machine.",
+            )
+        connection = Exchange(socket.create_connection(endpoint, remaining()), remaining)
+        return connection, {"Authorization": shown} if shown else {}
 
-def _ask(connection: Exchange, endpoint: Endpoint, request: Request) -> None:
-    connection.ask(request.method, request.target, {"Host": str(endpoint), **request.headers}, request.body or b"")
+    def _finds_own(self, endpoint: Endpoint) -> bool:
+        """Whether the manager, found to be none of ours before, has a socket for this user now."""
+        if self._own.get(endpoint, self) is not None:
+            return False
+        self._own[endpoint] = own_socket.find(*endpoint)
+        return self._own[endpoint] is not None
+
+
+def _ask(connection: Exchange, endpoint: Endpoint, request: Request, headers: Mapping[str, str]) -> None:
+    fields = {"Host": str(endpoint), **request.headers, **headers}
+    connection.ask(request.method, request.target, fields, request.body or b"")
 
 
 def _remaining(deadline: float) -> Callable[[], float]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dkv import files
-from dkv.constants import MANAGER_PORT, NUODB_PORT
-from dkv.data_dir import LOCK, SERVER, running_manager
+from dkv.constants import MANAGER_LOCK, MANAGER_PORT, NUODB_PORT
+from dkv.data_dir import SERVER, running_manager
 from dkv.domain.model import PositionReport, Server
 from dkv.domain.rebuild import Finds, FoundArchive
 from dkv.engine.archive import LOCK_FILE, IdentityFile, lock_holder, read_identity, take_lock
@@ -69,7 +69,7 @@ def _home(path: Path) -> Home:
             f"Manager {running.get('serverId', '?')} (pid {running.get('pid', '?')}) runs on {path}.",
             f"Stop it first: dkv manager stop --data-dir {path}.",
         )
-    known, last = _json(path / SERVER), _json(path / LOCK)
+    known, last = _json(path / SERVER), _json(path / MANAGER_LOCK)
     runs = [run.record for entry in _entries(path / "run") if entry.name.isdigit() and (run := read_run(entry))]
     try:
         server = Server(

@@ -1,0 +1,101 @@
+"""Client: the own socket of a manager on this machine: over it the kernel says who asks, and no secret is sent (decision 0050).
+
+The manager is found by what the kernel says: which process listens at the address, and which data directory it has locked.
+A user's look reaches its own processes, root's reaches all.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import NamedTuple
+
+from dkv.constants import MANAGER_LOCK, MANAGER_SOCKET
+
+_LISTENS = "0A"  # a socket's state in /proc/net/tcp, whose listening sockets come first
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as SO_PEERCRED gives them
+
+
+class OwnSocket(NamedTuple):
+    """The data directory of a manager, and the process that has locked it."""
+
+    directory: str
+    pid: int
+
+
+def find(host: str, port: int) -> OwnSocket | None:
+    """The manager that listens there, if this user may use its socket; None for any other, and where none listens."""
+    try:
+        listening = {f"socket:[{inode}]" for inode in _listening(host, port)}
+        for pid in _lock_holders() if listening else ():
+            opened = _opened(pid)
+            directory = next((os.path.dirname(path) for path in opened if os.path.basename(path) == MANAGER_LOCK), "")
+            if directory and listening & opened and os.access(os.path.join(directory, MANAGER_SOCKET), os.W_OK):
+                return OwnSocket(directory, pid)
+    except OSError:
+        pass  # a system without these files
+    return None
+
+
+def connect(found: OwnSocket, timeout: float) -> socket.socket:
+    """A connection to that very process. Raises OSError."""
+    folder = os.open(found.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(f"/proc/self/fd/{folder}/{MANAGER_SOCKET}")  # the whole path may be longer than an address may be
+        pid, _, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if pid != found.pid:
+            raise ConnectionRefusedError
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(folder)
+    return connection
+
+
+def _listening(host: str, port: int) -> Iterator[str]:
+    """The inodes of the sockets that listen at an address."""
+    for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
+        version6 = ":" in address
+        try:
+            packed = socket.inet_pton(socket.AF_INET6 if version6 else socket.AF_INET, address)
+        except OSError:
+            return  # a name: of another machine
+        wanted = f"{_in_hex(packed)}:{port:04X}"
+        with suppress(FileNotFoundError), open(f"/proc/net/tcp{'6' if version6 else ''}", encoding="ascii") as table:
+            next(table)
+            for line in table:
+                fields = line.split()
+                if fields[3] != _LISTENS:
+                    break
+                if fields[1] == wanted:
+                    yield fields[9]
+
+
+def _in_hex(packed: bytes) -> str:
+    """An address as the kernel writes it: each four bytes as a number of this machine."""
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+
+
+def _lock_holders() -> Iterator[int]:
+    """The processes that hold a file by flock, as a manager holds its data directory."""
+    with open("/proc/locks", encoding="ascii") as table:
+        holders = [fields[4] for fields in map(str.split, table) if fields[1] == "FLOCK"]
+    yield from map(int, dict.fromkeys(holders))
+
+
+def _opened(pid: int) -> set[str]:
+    """What a process has open; nothing for a process that this user may not look at."""
+    opened = set()
+    with suppress(OSError), closing(os.scandir(f"/proc/{pid}/fd")) as descriptors:
+        for descriptor in descriptors:
+            with suppress(FileNotFoundError):
+                opened.add(os.readlink(descriptor.path))
+    return opened

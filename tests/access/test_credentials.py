@@ -1,0 +1,227 @@
+"""What the client shows: the environment's credentials, else nothing over the manager's own socket, else what login kept."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dkv.client import (
+    BadCredentials,
+    Credentials,
+    Endpoint,
+    HttpTransport,
+    ManagerClient,
+    ManagerRefused,
+    ManagerUnreachable,
+    Request,
+    own_socket,
+)
+from dkv.client.credentials import FILE
+from dkv.config import load_settings
+from dkv.data_dir import local_socket, lock_data_dir
+
+CANARY = "dkvt_0123456789ab_" + "canary" * 7 + "x"
+WELCOME = b"HTTP/1.0 200 OK\r\n\r\n{}"
+STRANGER = b'HTTP/1.0 401 No\r\n\r\n{"code": "unauthenticated", "detail": "The request shows no credentials.", "hint": "Log in."}'
+GET = Request("GET", "/", {})
+
+
+class Door:
+    """A listening socket that answers each request alike and keeps what it was sent."""
+
+    def __init__(self, listening: socket.socket, answer: bytes) -> None:
+        self.heard: list[str] = []
+        self._listening, self._answer = listening, answer
+        listening.settimeout(0.05)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            try:
+                line, _ = self._listening.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            with line, suppress(OSError):
+                self.heard.append(line.recv(65536).decode())
+                line.sendall(self._answer)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(5)
+
+
+class Place:
+    """A port, and a data directory with its socket, as a manager of this process has them."""
+
+    def __init__(self, stack: ExitStack, directory: Path) -> None:
+        self._stack, self.directory = stack, directory
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.endpoint = Endpoint(*listening.getsockname())
+        self.port = self._door(listening, STRANGER)
+
+    def _door(self, listening: socket.socket, answer: bytes) -> Door:
+        door = Door(listening, answer)
+        self._stack.callback(door.close)
+        return door
+
+    def open_socket(self) -> Door:
+        settings = load_settings(environ={"HOME": str(self.directory)})
+        settings = replace(settings, data_dir=self.directory / ("d" * 120), port=self.endpoint.port)
+        data_dir = self._stack.enter_context(lock_data_dir(settings))
+        return self._door(self._stack.enter_context(local_socket(data_dir.path)), WELCOME)
+
+
+@contextmanager
+def manager(directory: Path) -> Iterator[Place]:
+    with ExitStack() as stack:
+        yield Place(stack, directory)
+
+
+def shown(door: Door) -> list[str]:
+    """The Authorization headers of what came in there, "" for a request without one."""
+    lines = [head.split("\r\n") for head in door.heard]
+    return [next((line.partition(": ")[2] for line in head if line.startswith("Authorization")), "") for head in lines]
+
+
+def test_a_manager_of_ours_is_asked_over_its_own_socket_with_no_secret(tmp_path: Path) -> None:
+    with manager(tmp_path) as place:
+        own = place.open_socket()
+        Credentials(environ := {"XDG_CONFIG_HOME": str(tmp_path)}).keep("Bearer " + CANARY)
+        transport = HttpTransport(Credentials(environ))
+        assert [transport.send(place.endpoint, GET, 5).status for _ in range(2)] == [200, 200]
+        assert list(transport.stream(place.endpoint, GET, 5)) == ["{}"]
+        assert shown(own) == ["", "", ""] and not place.port.heard
+        assert own_socket.find("localhost", place.endpoint.port) == own_socket.find(*place.endpoint) is not None
+
+
+def test_a_manager_that_began_to_ask_later_is_found_when_it_refuses(tmp_path: Path) -> None:
+    with manager(tmp_path) as place:
+        transport = HttpTransport(Credentials({}))
+        assert transport.send(place.endpoint, GET, 5).status == 401
+        own = place.open_socket()
+        assert transport.send(place.endpoint, GET, 5).status == 200
+        assert transport.send(place.endpoint, GET, 5).status == 200
+        assert len(place.port.heard) == 2 and len(own.heard) == 2
+
+
+def test_a_port_that_another_process_listens_at_has_no_socket_of_ours(tmp_path: Path) -> None:
+    with manager(tmp_path) as place:
+        own = place.open_socket()
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            found = own_socket.find("127.0.0.1", other.getsockname()[1])
+            assert found == own_socket.find(*place.endpoint)  # of this very process
+            script = (
+                "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+            )
+            with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stranger:
+                assert stranger.stdout is not None
+                port = int(stranger.stdout.readline())
+                assert own_socket.find("127.0.0.1", port) is None
+                stranger.communicate(b"\n")
+        assert own_socket.find("127.0.0.1", place.endpoint.port + 1 if place.endpoint.port < 65535 else 1) is None
+        assert own_socket.find("an.example", place.endpoint.port) is None
+        assert not own.heard
+
+
+def test_a_socket_whose_server_is_another_process_is_not_used(tmp_path: Path) -> None:
+    with manager(tmp_path) as place:
+        place.open_socket()
+        found = own_socket.find(*place.endpoint)
+        assert found is not None
+        own_socket.connect(found, 5).close()
+        with pytest.raises(ConnectionRefusedError):
+            own_socket.connect(found._replace(pid=1), 5)
+
+
+@pytest.mark.parametrize(
+    ("environ", "header"),
+    [
+        ({"DKV_TOKEN": CANARY}, "Bearer " + CANARY),
+        ({"DKV_TOKEN": f" {CANARY}\n", "DKV_USER": "ann", "DKV_PASSWORD": "x"}, "Bearer " + CANARY),
+        ({"DKV_TOKEN_FILE": "token"}, "Bearer " + CANARY),
+        ({"DKV_USER": "ann", "DKV_PASSWORD": "p\u00e4ss:word"}, "Basic YW5uOnDDpHNzOndvcmQ="),
+        ({"DKV_USER": "ann", "DKV_PASSWORD": ""}, "Basic YW5uOg=="),
+    ],
+)
+def test_the_environment_wins_over_the_socket_and_the_file(tmp_path: Path, environ: dict[str, str], header: str) -> None:
+    (tmp_path / "token").write_text(CANARY + "\n")
+    environ = environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    if "DKV_TOKEN_FILE" in environ:
+        environ["DKV_TOKEN_FILE"] = str(tmp_path / "token")
+    Credentials(environ).keep("Bearer another")
+    with manager(tmp_path) as place:
+        own = place.open_socket()
+        with pytest.raises(ManagerRefused, match="shows no credentials"):
+            ManagerClient(place.endpoint, HttpTransport(Credentials(environ))).domain()
+        assert shown(place.port) == [header] and not own.heard
+
+
+def test_what_login_kept_is_shown_where_there_is_no_socket(tmp_path: Path) -> None:
+    credentials = Credentials({"XDG_CONFIG_HOME": str(tmp_path)})
+    credentials.keep("Bearer " + CANARY)
+    assert (tmp_path / "dkv" / FILE).stat().st_mode & 0o777 == 0o600
+    with manager(tmp_path) as place:
+        HttpTransport(credentials).send(place.endpoint, GET, 5)
+        assert credentials.forget() and not credentials.forget()
+        HttpTransport(credentials).send(place.endpoint, GET, 5)
+        assert shown(place.port) == ["Bearer " + CANARY, ""]
+
+
+@pytest.mark.parametrize("harm", ["mode", "link", "text", "header"])
+def test_a_file_that_others_could_use_or_that_is_damaged_is_not_used(tmp_path: Path, harm: str) -> None:
+    credentials = Credentials({"XDG_CONFIG_HOME": str(tmp_path)})
+    credentials.keep("Bearer " + CANARY)
+    path = tmp_path / "dkv" / FILE
+    if harm == "mode":
+        path.chmod(0o640)
+    elif harm == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("{" if harm == "text" else '{"authorization": "a\\r\\nb"}')
+    with manager(tmp_path) as place, pytest.raises(BadCredentials) as refused:
+        HttpTransport(credentials).send(place.endpoint, GET, 5)
+    assert not place.port.heard and "canary" not in str(refused.value) and refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"DKV_TOKEN": "canary canary"},
+        {"DKV_TOKEN": "canary\r\nX: y"},
+        {"DKV_TOKEN": "canary\u00e4"},
+        {"DKV_TOKEN": "canary" * 1_000},
+        {"DKV_TOKEN_FILE": "/nowhere/token"},
+        {"DKV_TOKEN_FILE": os.devnull},
+        {"DKV_USER": "ann"},
+        {"DKV_USER": "a:canary", "DKV_PASSWORD": "canary"},
+        {"DKV_USER": "ann", "DKV_PASSWORD": "canary" * 1_000},
+    ],
+)
+def test_a_credential_that_cannot_be_one_is_not_sent_and_not_shown(tmp_path: Path, environ: dict[str, str]) -> None:
+    with manager(tmp_path) as place, pytest.raises(BadCredentials) as refused:
+        HttpTransport(Credentials(environ)).send(place.endpoint, GET, 5)
+    assert not place.port.heard and "canary" not in f"{refused.value}{refused.value.hint}"
+    assert refused.value.exit_code == 2 and refused.value.hint
+
+
+def test_no_credential_leaves_this_machine() -> None:
+    transport = HttpTransport(Credentials({"DKV_TOKEN": CANARY}))
+    for host in ("192.0.2.1", "manager.example", "0.0.0.0"):
+        with pytest.raises(BadCredentials, match="No credentials are sent"):
+            transport.send(Endpoint(host, 7801), GET, 0.2)
+    with pytest.raises(ManagerUnreachable):
+        HttpTransport(Credentials({})).send(Endpoint("192.0.2.1", 7801), GET, 0.2)
