@@ -96,7 +96,7 @@ def one_archive_alone_waits_and_fails(player: Player) -> None:
     if player.program == "dkv":  # words beside the data, of which the example has none
         for words in ("show database --db-name test", "show domain"):
             waits = player.says(words).err
-            assert "group test/UNPARTITIONED is waiting for test-2 since" in waits, waits
+            assert "group test/UNPARTITIONED waits for test-2 since" in waits, waits
             assert "hint: Start it: dkv start process --db-name test --archive-id" in waits, "in the words of verbs"
     player.becomes("NOT_RUNNING")
     player.types("show domain")

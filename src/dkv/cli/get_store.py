@@ -10,7 +10,7 @@ from dkv.cli.binding import Bound
 from dkv.cli.errors import DONE
 from dkv.cli.errors import FAILED as EXIT_FAILED
 from dkv.cli.manager_pool import TargetedManagers, raise_if_all_failed, reason_of
-from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table
+from dkv.cli.output import FAILED, OK, Row, Screen, metrics_frame, moment, table, waiting_lines
 from dkv.cli.session import Outcome, Session
 from dkv.client import ClientError, Json
 
@@ -111,17 +111,6 @@ def _details(session: Session, store: schemas.Store) -> None:
 def _memory(store: schemas.Store) -> str:
     limit = store["options"]["wanted"]["max-memory"]
     return f"  maxmemory {limit}" if limit else ""
-
-
-def waiting_lines(screen: Screen, items: Sequence[schemas.BlockedItem]) -> list[str]:
-    """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
-    lines = []
-    for item in items:
-        since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-        hint = f"; hint: {screen.hint_of(item)}" if item["hint"] else ""
-        target = f" for {item['for']}" if item["for"] else ""
-        lines.append(f"{item['subject']} waits{target}{since}: {item['reason']}{hint}")
-    return lines
 
 
 def _print(session: Session, rows: Sequence[Sequence[str]]) -> None:

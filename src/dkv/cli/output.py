@@ -253,6 +253,17 @@ def effect_line(screen: Screen, effect: Mapping[str, Any]) -> str:
     return f"{effect['option']}: {effect['effect']}" + (f"; hint: {hint}" if hint else "")
 
 
+def waiting_lines(screen: Screen, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`process 3 (orders-2) waits for server s2 since T: why; hint: what helps`."""
+    lines = []
+    for item in items:
+        since = f" since {moment(item['since'])}" if item["since"] is not None else ""
+        hint = f"; hint: {screen.hint_of(item)}" if item["hint"] else ""
+        target = f" for {item['for']}" if item["for"] else ""
+        lines.append(f"{item['subject']} waits{target}{since}: {item['reason']}{hint}")
+    return lines
+
+
 def table(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
     """Lines with columns as wide as their longest cell plus two, and at least `least`; escaped, so that widths are true."""
     rows = [[printable(cell) for cell in row] for row in rows]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from dkv.cli.binding import Bound, Cmdlet, Param
 from dkv.cli.errors import DONE, Usage
-from dkv.cli.get_store import waiting_lines
 from dkv.cli.nouns.common import DB_NAME, SHARED, dialect, native
 from dkv.cli.nouns.printing import connected, database_line, lines, process_line, say_waiting, server_line, write_json
-from dkv.cli.output import Screen, moment
+from dkv.cli.output import Screen, moment, waiting_lines
 from dkv.cli.session import Session
 from dkv.client import Json, ManagerClient, ManagerUnreachable
 from dkv.client.dialect import Query

@@ -11,7 +11,7 @@ from typing import Any
 
 from dkv.address import endpoint_text
 from dkv.cli.errors import CliError
-from dkv.cli.output import in_json, moment
+from dkv.cli.output import in_json, waiting_lines
 from dkv.cli.session import Session
 from dkv.client import Json
 
@@ -229,11 +229,9 @@ def lines(session: Session, data: object, text: Iterable[str]) -> None:
 
 def say_waiting(session: Session, database: Json) -> None:
     """Print beside the data what a database, its groups and its options wait for, since when, why, and a hint."""
-    for item in database.get("waiting", ()):
-        if item["kind"] in ("domain", "database", "group", "option"):
-            since = f" since {moment(item['since'])}" if item["since"] is not None else ""
-            hint = f" hint: {session.screen.hint_of(item)}" if item["hint"] else ""
-            session.screen.note(f"{item['subject']} is waiting for {item['for'] or 'a process'}{since}: {item['reason']}.{hint}")
+    items = [item for item in database.get("waiting", ()) if item["kind"] in ("domain", "database", "group", "option")]
+    for line in waiting_lines(session.screen, items):
+        session.screen.note(line)
 
 
 def say_ignored(session: Session, options: Json | None) -> None:
