@@ -15,6 +15,7 @@ from typing import Any
 from dkv.api.problems import API_CODES
 from dkv.cli.hints import CMDLETS, VERBS
 from dkv.config import Settings
+from dkv.database_options import OF_NUODB, TABLE, Option
 from dkv.domain.lifecycle import TABLES, Row
 from dkv.domain.refusals import CATALOGUE, Entry
 from dkv.hints import KINDS
@@ -142,7 +143,47 @@ def allowed(rules: Mapping[str, Any]) -> str:
     return ", ".join(f"`{choice}`" for choice in rules.get("choices", ()))
 
 
-DOCUMENTS = {"lifecycles.md": lifecycles, "refusals.md": refusals, "settings.md": settings}
+def options() -> str:
+    """docs/options.md, from dkv.database_options."""
+    head = [
+        "# Options of a database",
+        "",
+        NOTE,
+        "",
+        "What can be set for one database (the cmdlets' store), while it runs too. `dkv create database --default-options` and",
+        "`dkv update database-options --default-options` take all of them, cmdlets those that the last column names. A new",
+        "database has what its creation names, else what the manager's [settings](settings.md) say, else the default below.",
+        "",
+    ]
+    rows = (
+        [f"`{option.name}`", option.help, option.allowed(), f"`{option.default}`", in_effect(option), taken_by(option)]
+        for option in TABLE
+    )
+    nuodb = [
+        "",
+        "## Options of NuoDB",
+        "",
+        "These are kept as they were written, so that what was written for NuoDB runs, and they have no effect. Any other name",
+        "is refused with `unknown_option`.",
+        "",
+    ]
+    ignored = ([f"`{name}`", instead] for name, instead in OF_NUODB.items())
+    grid = table(["option", "what it is", "allowed", "default", "a change is", "parameter"], rows)
+    return "\n".join([*head, *grid, *nuodb, *table(["option", "here"], ignored)]) + "\n"
+
+
+def in_effect(option: Option) -> str:
+    """When a change is in effect, to its special value too where that differs."""
+    other = option.effect_of_special
+    return option.effect.when + (f"; {option.special}: {other.when}" if other else "")
+
+
+def taken_by(option: Option) -> str:
+    """The cmdlets that have it as a parameter."""
+    return "<br>".join(f"`{cmdlet} -{option.parameter}`" for cmdlet in option.cmdlets)
+
+
+DOCUMENTS = {"lifecycles.md": lifecycles, "options.md": options, "refusals.md": refusals, "settings.md": settings}
 
 
 def stale() -> list[str]:

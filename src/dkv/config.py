@@ -15,6 +15,7 @@ from typing import Any
 
 from dkv import user_dirs
 from dkv.constants import MANAGER_PORT, NUODB_PORT
+from dkv.database_options import DEFAULTS, FSYNC
 from dkv.errors import HintedError
 from dkv.spelling import nearest
 
@@ -51,14 +52,18 @@ class Settings:
         None, "memory of which this server's engines share 60 %, such as 16GB; else the machine's memory"
     )
     appendfsync: str = _setting(
-        "always", "when writes of a new store reach the disk; only always is durable", choices=("always", "everysec", "no")
+        DEFAULTS["append_fsync"], "when writes of a new store reach the disk; only always is durable", choices=FSYNC
     )
-    min_in_sync: int = _setting(1, "copies in sync that a new store's writes need", range=(1, 100))
+    min_in_sync: int = _setting(DEFAULTS["min_in_sync"], "copies in sync that a new store's writes need", range=(1, 100))
     leader_assignment_timeout_ms: int = _setting(
-        10_000, "how long a process that an operator started waits for its group's leader", range=(0, 86_400_000)
+        DEFAULTS["leader_assignment_timeout"],
+        "how long a process that an operator started waits for its group's leader",
+        range=(0, 86_400_000),
     )
     failover_grace_ms: int = _setting(
-        2_000, "how long a restarted leader may make no progress before another copy leads", range=(0, 3_600_000)
+        DEFAULTS["failover_grace"],
+        "how long a restarted leader may make no progress before another copy leads",
+        range=(0, 3_600_000),
     )
     failover_limit: int | None = _setting(
         None,
@@ -67,7 +72,7 @@ class Settings:
         range=(0, 2**53),
     )
     tail_above_bytes: int = _setting(
-        100_000_000,
+        DEFAULTS["tail_above"],
         "size in bytes of a dead leader's files from which on its followers receive its last writes and lead; -1: never",
         range=(-1, 2**53),
     )
@@ -77,8 +82,12 @@ class Settings:
         "while it computes",
         range=(100, 86_400_000),
     )
-    restart_budget: int = _setting(3, "so many early ends within restart_window_ms park an archive", range=(0, 1000))
-    restart_window_ms: int = _setting(60_000, "the time within which early ends count for restart_budget", range=(0, 86_400_000))
+    restart_budget: int = _setting(
+        DEFAULTS["restart_budget"], "so many early ends within restart_window_ms park an archive", range=(0, 1000)
+    )
+    restart_window_ms: int = _setting(
+        DEFAULTS["restart_window"], "the time within which early ends count for restart_budget", range=(0, 86_400_000)
+    )
     access_control: str = _setting(
         "off",
         "on: whoever uses this manager has to show who it is; root and the manager's user administrate without credentials, "

@@ -8,6 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,10 @@ COSTLY = (
         ("Start-DkvStore orders -Managers 127.0.0.1:1", 1),
         ("get databases --managers 127.0.0.1:1", 1),
         ("create database --db-name orders --dba-user a --dba-password b --managers 127.0.0.1:1", 1),
+        ("create database --db-name orders --dba-user a --dba-password b --default-options mem 1g --managers 127.0.0.1:1", 1),
+        ("update database-options --db-name orders --default-options max-memory 1gb --managers 127.0.0.1:1", 1),
+        ("update database-options --help", 0),
+        ("Set-DkvStore orders -MaxMemory 1gb -Managers 127.0.0.1:1", 1),
         ("help", 0),
         ("show domain --help", 0),
         ("Get-DkvStoer", 2),
@@ -59,13 +66,60 @@ COSTLY = (
     ],
 )
 def test_a_plain_command_never_imports_what_costs_time(tmp_path: Path, line: str, code: int) -> None:
+    assert costly_imports(tmp_path, line.split()).stdout.splitlines()[-1] == str(code)
+
+
+def costly_imports(home: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A program that runs one command; the last line of its output is the exit code and what of COSTLY was imported."""
     program = (
-        f"import sys; from dkv.cli.main import main; code = main({line.split()}); print();"
+        f"import sys; from dkv.cli.main import main; code = main({words}); print();"
         f"print(code, *(name for name in {COSTLY} if name in sys.modules))"
     )
-    environ = os.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60, check=True)
-    assert output.stdout.splitlines()[-1] == str(code)
+    environ = os.environ | {"XDG_CONFIG_HOME": str(home)}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ, timeout=60, check=True)
+
+
+class Accepting(BaseHTTPRequestHandler):
+    """A manager that accepts every request with the same answer."""
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b'{"processes": [], "effects": [{"option": "mem", "effect": "ignored", "hint": "", "hintParts": []}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def accepting() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Accepting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "create database --db-name a --dba-user a --dba-password b --no-autostart --default-options mem 1g",
+            "warning: mem is an",
+        ),
+        ("update database-options --db-name a --default-options mem 1g", "mem: ignored"),
+    ],
+)
+def test_options_are_set_and_named_as_ignored_without_the_domain(tmp_path: Path, accepting: str, line: str, said: str) -> None:
+    output = costly_imports(tmp_path, [*line.split(), "--managers", accepting])
+    assert said in output.stdout + output.stderr
+    assert output.stdout.splitlines()[-1] == "0"
 
 
 def test_cold_start_is_quick(tmp_path: Path) -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
+from dkv.database_options import DEFAULTS, OPTIONS
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Slots = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+def of_option(name: str) -> Any:
+    """A field that is an option of a database: described and bounded as database_options.py has it."""
+    option = OPTIONS[name]
+    if option.choices:
+        return Field(description=option.summary(), json_schema_extra={"enum": list(option.choices)})
+    least = option.least if option.special is None else min(option.least, option.special)
+    return Field(description=option.summary(), ge=least, le=option.most)
 
 
 class Body(BaseModel):
@@ -45,10 +56,10 @@ class StoreBody(Body):
     name: str
     instances: list[InstanceBody] = []
     groups: list[GroupBody] = []
-    replication_factor: int = 1
-    min_in_sync: int | None = None
-    append_fsync: str | None = None
-    max_memory: Annotated[int, Field(ge=0)] = 0
+    replication_factor: Annotated[int, of_option("replication-factor")] = DEFAULTS["replication_factor"]
+    min_in_sync: Annotated[int | None, of_option("min-in-sync")] = None
+    append_fsync: Annotated[str | None, of_option("append-fsync")] = None
+    max_memory: Annotated[int, of_option("max-memory")] = DEFAULTS["max_memory"]
 
 
 class InstancesBody(Body):

@@ -15,7 +15,7 @@ class Param(NamedTuple):
     """One parameter of a cmdlet or, when its name begins with `--`, one option of a verb or program. `kind` is text, name,
     number, switch, list, nodes, word (one of `choices`), words (all that follow), pairs (key value key value), each (may be
     given several times), setting (the last one given counts) or any (also an empty text); `position` counts from 0; `aliases`
-    are exact other names; `low` and `high` bound a number."""
+    are exact other names; `low` and `high` bound a number; `keys` are the keys that pairs may have, and what each is."""
 
     name: str
     kind: str
@@ -27,6 +27,7 @@ class Param(NamedTuple):
     low: int = 1
     high: int = 65535
     choices: tuple[str, ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
 
 
 class Call(NamedTuple):

@@ -6,7 +6,7 @@ which is imported only when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 
 from dkv.cli import nouns
@@ -18,6 +18,7 @@ from dkv.cli.powershell import Argument, Parameter
 from dkv.cli.session import Session
 from dkv.client import ManagerUnreachable, NoManagerAnswered
 from dkv.constants import FIRST_CLIENT_PORT, FIRST_CLUSTER_PORT, MANAGER_PORT
+from dkv.database_options import parameters_of
 from dkv.errors import HintedError
 from dkv.hints import Hint
 from dkv.spelling import nearest
@@ -42,6 +43,16 @@ SHARED = (MANAGERS, PORT, TIMEOUT, PARALLEL, FAIL_FAST, OUTPUT)
 NAME = Param("Name", "name", "the store's name", required=True, position=0, aliases=("StoreName",))
 STORE_NAME = Param("StoreName", "name", "the store's name", required=True, position=0, aliases=("Name",))
 ONE_NODE = Param("InstanceName", "name", "the node's name; default: all nodes", position=1)
+
+
+def _options(cmdlet: str, **defaults: str) -> Iterable[Param]:
+    """The options of a store that a cmdlet sets (database_options.py), and what each is where it is not given."""
+    kinds = {"number": "number", "word": "word", "bytes": "text"}
+    for option in parameters_of(cmdlet):
+        default = f"; default: {defaults[option.parameter]}" if option.parameter in defaults else ""
+        text = option.summary() + default
+        yield Param(option.parameter, kinds[option.kind], text, low=option.least, high=option.most, choices=option.choices)
+
 
 CMDLETS = (
     Cmdlet(
@@ -70,13 +81,7 @@ CMDLETS = (
                 "ClustronPort", "number", "the first port for traffic between nodes, on each server", default=FIRST_CLUSTER_PORT
             ),
             Param("ClientPort", "number", "the first port for clients, on each server", default=FIRST_CLIENT_PORT),
-            Param(
-                "ReplicationFactor",
-                "number",
-                "copies of each key, the leader's included; default: 2, with one manager 1",
-                high=100,
-            ),
-            Param("MinInSync", "number", "copies that a write must reach; default: the managers' setting min_in_sync", high=100),
+            *_options("New-DkvStore", ReplicationFactor="2, with one manager 1", MinInSync="the managers' setting min_in_sync"),
             Param("WhatIf", "switch", "print the topology, and change nothing", default=False),
             PLAN,
             *SHARED,
@@ -135,14 +140,7 @@ CMDLETS = (
         "Set-DkvStore",
         "Changes options of a store while it runs, and prints which need a restart.",
         "stores:set_store",
-        (
-            NAME,
-            Param("MaxMemory", "text", "memory of each node, such as 512MB; 0: a share of its server's memory"),
-            Param("AppendFsync", "word", "when a write reaches the disk", choices=("always", "everysec", "no")),
-            Param("MinInSync", "number", "copies that a write must reach", high=100),
-            PLAN,
-            *SHARED,
-        ),
+        (NAME, *_options("Set-DkvStore"), PLAN, *SHARED),
     ),
     Cmdlet("Remove-DkvStore", "Deletes a stopped store and its archives.", "stores:remove_store", (NAME, PLAN, *SHARED)),
     Cmdlet(
@@ -243,6 +241,7 @@ def show_help(session: Session, cmdlet: Cmdlet) -> int:
         choices = f": {', '.join(p.choices)}" if p.choices else ""
         default = f"; default: {p.default}" if p.default else ""
         lines.append(f"  {written(p).ljust(19)} {p.help}{choices}{default}{'; required' if p.required else ''}")
+        lines += (f"    {key.ljust(25)} {what}" for key, what in p.keys)
     for line in lines:
         session.screen.line(line)
     return DONE

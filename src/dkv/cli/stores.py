@@ -12,6 +12,7 @@ from dkv.cli.output import Screen, effect_line, table
 from dkv.cli.session import Outcome, Session, finish
 from dkv.cli.topology import Node, Topology, TopologyRequest, check_ports, emptiest, generate, taken_ports
 from dkv.client import Json, ManagerRefused, new_key
+from dkv.database_options import parameters_of
 from dkv.spelling import nearest
 
 if TYPE_CHECKING:
@@ -148,15 +149,12 @@ def _body(node: Node) -> Json:
     }
 
 
-OPTIONS = {"MaxMemory": "max-memory", "AppendFsync": "append-fsync", "MinInSync": "min-in-sync"}
-"""Parameter -> option of the store."""
-
-
 def set_store(session: Session, bound: Bound) -> int:
     """Send the options to every manager under one key, so that they are set once."""
-    options = {option: str(bound[name]) for name, option in OPTIONS.items() if bound[name] is not None}
+    known = parameters_of("Set-DkvStore")
+    options = {option.name: str(bound[option.parameter]) for option in known if bound[option.parameter] is not None}
     if not options:
-        raise Usage("There is nothing to change.", f"Give one of {', '.join(f'-{name}' for name in OPTIONS)}.")
+        raise Usage("There is nothing to change.", f"Give one of {', '.join(f'-{option.parameter}' for option in known)}.")
     managers = TargetedManagers(session, bound)
     managers.survey("SetStore")
     store, key = managers.first(lambda client: client.store(bound["Name"])), new_key()

@@ -100,7 +100,7 @@ class ShutdownDatabase(Command):
 class SetDatabaseOptions(Command):
     """Set options of a database by their names in the dialect; with `replace_all` the others are unset.
 
-    Options the domain has a meaning for (domain/options.py) change what it does; any other is kept and handed to people.
+    The options of database_options.py change what the domain does; NuoDB's own are kept and ignored, others are refused.
     """
 
     name: str

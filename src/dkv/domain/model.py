@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from dkv.database_options import DEFAULTS
 from dkv.domain.access import Token
 from dkv.domain.hotcopy import HotCopy
 from dkv.domain.phases import Assigned, Election, HandingOver, Joining, Leadership, Open, Phase, SwitchoverRequest, Vacant
@@ -47,19 +48,19 @@ class Server:
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """What people may set per database."""
+    """What people may set per database: database_options.py says what each is, its unit and its bounds."""
 
-    replication_factor: int = 1
-    min_in_sync: int = 1
-    append_fsync: str = "always"
-    max_memory: int = 0  # bytes per engine; 0 = the server's share
-    leader_assignment_timeout: int = 10_000  # ms
-    failover_grace: int = 2_000  # ms without progress
-    failover_limit: int = 0  # ms; 0 = none
-    restart_budget: int = 3  # so many early exits ...
-    restart_window: int = 60_000  # ... within this many ms park the archive
-    script_limit: int = 0  # ms a script or function may keep an engine; 0 = none
-    tail_above: int = 100_000_000  # bytes of files from which on a follower is given a dead leader's tail; -1 never
+    replication_factor: int = DEFAULTS["replication_factor"]
+    min_in_sync: int = DEFAULTS["min_in_sync"]
+    append_fsync: str = DEFAULTS["append_fsync"]
+    max_memory: int = DEFAULTS["max_memory"]
+    leader_assignment_timeout: int = DEFAULTS["leader_assignment_timeout"]
+    failover_grace: int = DEFAULTS["failover_grace"]
+    failover_limit: int = DEFAULTS["failover_limit"]
+    restart_budget: int = DEFAULTS["restart_budget"]
+    restart_window: int = DEFAULTS["restart_window"]
+    script_limit: int = DEFAULTS["script_limit"]
+    tail_above: int = DEFAULTS["tail_above"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Database:
     created_at: int = 0
     dba_user: str = ""  # kept for clients that ask for it; engines do not know it
     dba_password: str = ""
-    default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them; see domain/options.py
+    default_options: tuple[tuple[str, str], ...] = ()  # as people wrote them
     restart: DatabaseRestart | None = None  # a restart of all its processes is under way
     trimmed: int = 0  # tombstones that were dropped, the oldest first
     trimmed_in: int = 0  # major in which an event last said so

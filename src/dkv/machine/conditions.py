@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 
+from dkv.database_options import FSYNC
 from dkv.domain.model import ARCHIVES_IN, Group, JoinStage, Process, State
-from dkv.domain.options import FSYNC
 from dkv.domain.phases import Assigned, HandingOver, Leadership, SwitchoverRequest, Vacant
 from dkv.domain.table import items_of
 from dkv.engine.contract import EngineSeen, Survey, TeSeen

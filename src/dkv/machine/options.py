@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
+from dkv.database_options import FSYNC
 from dkv.domain.commands import OptionsSeen
 from dkv.domain.model import Process, ProcessState
-from dkv.domain.options import FSYNC
 from dkv.engine.contract import EngineSeen
 from dkv.machine.observation import PlanInput
 from dkv.machine.steps import SetOptions, Step, SubmitFact

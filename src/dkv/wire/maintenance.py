@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dkv.database_options import TABLE
 from dkv.domain import blocked, operations, options
 from dkv.domain.model import Database, Group, State
 from dkv.domain.operations import Operation
@@ -79,7 +80,7 @@ def options_view(state: State, database: Database) -> dict[str, Any]:
     """The options by the names people write: `wanted` as the domain goes by them, `kept` as they were written, and for each
     process that lacks one what it runs with; `needsRestart` if only a restart changes that."""
     return {
-        "wanted": {name: getattr(database.options, field) for name, field in options.MEANT.items()},
+        "wanted": {option.name: getattr(database.options, option.field) for option in TABLE},
         "kept": dict(database.default_options),
         "lacking": [
             {

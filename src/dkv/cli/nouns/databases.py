@@ -26,10 +26,17 @@ from dkv.cli.session import Session
 from dkv.client import Json, ManagerRefused
 from dkv.client.dialect import DialectClient, Query, exactly
 from dkv.client.manager import quoted
+from dkv.database_options import TABLE
 
 TE_SERVERS = Param("--te-server-ids", "words", "ids of the servers that get a TE each")
 SMS_RUN = Param(
     "--sms-running-timeout", "number", "seconds to wait for the SMs before the TEs are requested; default: 0", low=0, high=86400
+)
+DEFAULT_OPTIONS = Param(
+    "--default-options",
+    "pairs",
+    "the options, as key value key value; one that is unset has the default below",
+    keys=tuple((option.name, option.described()) for option in TABLE),
 )
 PATH = "/databases/{--db-name}"
 KEYS = ("archiveId", "dbName", "engineType", "host", "labels", "overrideOptions")
@@ -49,7 +56,9 @@ VERBS = (
             Param("--no-autostart", "switch", "create the database only, and start nothing", default=False),
             Param("--archive-assignment", "words", "pairs of archive group and server id, where a start plan leaves a choice"),
             Param("--region-assignment", "pairs", "pairs of server id and region"),
-            Param("--default-options", "pairs", "the database's options, as key value key value"),
+            DEFAULT_OPTIONS._replace(
+                help="the options, as key value key value; else the manager's settings, then the defaults below"
+            ),
             SMS_RUN,
             *CHANGES,
         ),
@@ -100,7 +109,7 @@ VERBS = (
         "nouns.databases:update_options",
         (
             DB_NAME,
-            Param("--default-options", "pairs", "the options, as key value key value", default={}),
+            DEFAULT_OPTIONS,
             Param("--replace-all", "switch", "unset every option that is not named", default=False),
             *CHANGES,
         ),

@@ -14,6 +14,7 @@ from dkv.cli.errors import CliError
 from dkv.cli.output import in_json, waiting_lines
 from dkv.cli.session import Session
 from dkv.client import Json
+from dkv.database_options import ignored
 
 SILENT = 20_000  # ms without a word after which a process is called unreachable (docs/reference/nuodb.md#output)
 
@@ -236,11 +237,7 @@ def say_waiting(session: Session, database: Json) -> None:
 
 def say_ignored(session: Session, options: Json | None) -> None:
     """A warning for each option that was set and has no effect here."""
-    if not options:
-        return
-    from dkv.wire.options import ignored
-
-    for sentence in ignored(options):
+    for sentence in ignored(options or ()):
         session.screen.note(f"warning: {sentence}.")
 
 

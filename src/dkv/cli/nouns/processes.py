@@ -30,7 +30,9 @@ VERBS = (
             Param("--engine-type", "word", "SM: with an archive; TE: in memory only", choices=("te", "sm", "ssm")),
             Param("--archive-id", "number", "the archive of an SM", low=0, high=10**9),
             Param("--expected-incarnation", "text", "MAJOR or MAJOR.MINOR: start it in this incarnation only"),
-            Param("--options", "pairs", "the engine's options, as key value key value"),
+            Param(
+                "--options", "pairs", "its database's options as they are, or NuoDB's own, which are ignored: key value key value"
+            ),
             Param("--labels", "pairs", "the process's labels, as key value key value"),
             *CHANGES,
         ),

@@ -25,7 +25,7 @@ from dkv.domain.model import (
     ProcessRole,
     ProcessState,
 )
-from dkv.domain.options import FSYNC, applied, merged, too_little
+from dkv.domain.options import applied, bad_values, merged, too_many_in_sync
 from dkv.domain.refusals import living_database, no, unknown_database
 from dkv.domain.rules.archives import RESERVED, add, adopt, bad_name, remove
 from dkv.domain.rules.process_lifecycle import Ending, end
@@ -53,6 +53,8 @@ def create_database(draft: Draft, command: CreateDatabase) -> Refused | None:
     options = applied(command.options, {}, dict(command.default_options))
     if isinstance(options, Refused):
         return options
+    if refused := too_many_in_sync(options):
+        return refused
     database = Database(
         command.name,
         command.uid,
@@ -123,20 +125,7 @@ def _whole(command: CreateDatabase) -> NewGroup:
 
 
 def _bad_options(command: CreateDatabase) -> Refused | None:
-    options = command.options
-    if options.append_fsync not in FSYNC:
-        return no(
-            "bad_value",
-            f"appendfsync {options.append_fsync!r} is not one of {', '.join(FSYNC)}.",
-            "Use always unless writes may be lost.",
-        )
-    if not 1 <= options.min_in_sync <= max(1, options.replication_factor):
-        return no(
-            "bad_value",
-            f"minInSync {options.min_in_sync} is not between 1 and the {options.replication_factor} copies of each group.",
-            "Lower it or add copies.",
-        )
-    if refused := too_little(options.max_memory):
+    if refused := bad_values(command.options):
         return refused
     if command.archives and len(command.archives) < len(command.groups):
         return no(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dkv.domain.commands import OptionsSeen, SetDatabaseOptions
 from dkv.domain.decision import Refused
 from dkv.domain.draft import Draft
-from dkv.domain.options import applied, effects, merged
-from dkv.domain.refusals import living_database, no, stale_fact
+from dkv.domain.options import applied, effects, merged, too_many_in_sync
+from dkv.domain.refusals import living_database, stale_fact
 from dkv.domain.rules.processes import owned
 from dkv.hints import to_json
 
 
 def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused | None:
-    """Keep options as they were written and go by them. One that nothing goes by is refused, except NuoDB's own: see OF_NUODB."""
+    """Keep options as they were written and go by them. One that is neither in database_options.py nor NuoDB's own is refused."""
     database = living_database(draft.databases, command.name)
     if isinstance(database, Refused):
         return database
@@ -21,12 +21,8 @@ def set_database_options(draft: Draft, command: SetDatabaseOptions) -> Refused |
     options = applied(database.options, dict(before), dict(after))
     if isinstance(options, Refused):
         return options
-    if options.min_in_sync > max(1, options.replication_factor):
-        return no(
-            "bad_value",
-            f"min-in-sync {options.min_in_sync} is more than the {options.replication_factor} copies of replication-factor.",
-            "Lower it, or raise that one too.",
-        )
+    if refused := too_many_in_sync(options):
+        return refused
     if after != before:
         database = draft.put_database(database, options=options, default_options=after, options_at=draft.command.now)
         changed = sorted({name for name, _ in set(after) ^ set(before)})
