@@ -464,6 +464,28 @@ def test_check_server_and_servers(peers: list[object], server_code: int, servers
     assert manager.runs(tmp_path, "check servers --num-servers 3").code == 1
 
 
+# What waits -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_said_beside_a_database_as_show_waiting_says_it(tmp_path: Path) -> None:
+    group = {
+        "kind": "group",
+        "subject": "group t/UNPARTITIONED",
+        "store": "t",
+        "for": "t-2",
+        "since": 0,
+        "reason": "t-2 was stopped",
+        "hint": "Start it.",
+        "hintParts": [],
+        "blocksWrites": True,
+    }
+    process_waits = {**group, "kind": "process", "subject": "process 1"}
+    answers = {"GET /databases/t": {**database(name="t"), "waiting": [group, process_waits]}, "GET /processes": []}
+    output = Dialect({**answers, "GET /processes/exited": []}).runs(tmp_path, "show database --db-name t")
+    line = "group t/UNPARTITIONED waits for t-2 since 1970-01-01 00:00:00Z: t-2 was stopped; hint: Start it.\n"
+    assert (output.code, output.err) == (0, line), "not its process too, which the data shows"
+
+
 # Options that are ignored ----------------------------------------------------------------------------------------------
 
 
